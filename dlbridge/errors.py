@@ -1,0 +1,89 @@
+"""Every error that a user can meet: what was wrong, where in the user's model, what to do."""
+
+from __future__ import annotations
+
+
+class DlbridgeError(Exception):
+    """Base of all errors that dlbridge raises on purpose.
+
+    Args:
+        message: What was wrong, one sentence.
+        where: Where in the user's model or files (``model.yaml:12``, ``layer1.0.conv1``).
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.message}" if self.where else self.message
+        return f"{head}\n  {self.hint}" if self.hint else head
+
+
+class DescriptionError(DlbridgeError):
+    """A description (YAML or JSON) says something that has no meaning."""
+
+
+class ShapeError(DlbridgeError):
+    """Two shapes or dtypes do not fit together."""
+
+
+class SignatureError(DlbridgeError):
+    """Data given to a model does not fit the model's inputs."""
+
+
+class WeightsError(DlbridgeError):
+    """A weights file is missing, broken, or of another shape than the model."""
+
+
+class FileError(DlbridgeError):
+    """A file is missing, broken, hostile, or would be overwritten."""
+
+
+class UnsupportedOpError(DlbridgeError):
+    """One or more ops have no rule. The message lists all of them."""
+
+
+class MissingExtraError(DlbridgeError):
+    """A framework or library that an extra brings is not installed."""
+
+
+class ProviderError(DlbridgeError):
+    """An execution provider was asked for and is not there."""
+
+
+class VerificationError(DlbridgeError):
+    """A route departs from the judge by more than rounding explains."""
+
+
+class TrainingError(DlbridgeError):
+    """A training specification or its data cannot be used."""
+
+
+def suggest(word: str, known: object) -> str | None:
+    """'did you mean' for a mistyped ``word`` among the ``known`` words; None when nothing is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)  # type: ignore[attr-defined]
+    return f"did you mean '{near[0]}'?" if near else None
+
+
+def require(module: str, extra: str):
+    """Import ``module``, or say which extra brings it.
+
+    Raises:
+        MissingExtraError: When the module is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"this needs '{module}', which is not installed", hint=f"pip install 'dlbridge[{extra}]'"
+        ) from None

@@ -1,0 +1,85 @@
+"""The frameworks: each is a folder with the same furniture that implements one protocol.
+
+A third party adds a framework through the entry-point group ``dlbridge.frameworks``: the name is the framework's, the
+value an object (or a class without arguments) that implements :class:`Framework`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from dlbridge.errors import DlbridgeError, suggest
+
+if TYPE_CHECKING:
+    from dlbridge.model import Model
+    from dlbridge.source.program import Source
+
+ENTRY_POINT_GROUP = "dlbridge.frameworks"
+
+
+@runtime_checkable
+class Framework(Protocol):
+    """What a framework must be able to do. Importing the object must not import the framework itself."""
+
+    #: The word that users say: ``--to pytorch``.
+    name: str
+    #: The extra of the package that brings it (``pip install 'dlbridge[torch]'``).
+    extra: str
+    #: File endings that ``read`` understands.
+    suffixes: tuple[str, ...]
+
+    def accepts(self, source: object) -> bool:
+        """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
+        ...
+
+    def read(self, source: Any, **options: Any) -> Model:
+        """A model of the framework, live or in a file, in the neutral form."""
+        ...
+
+    def write(self, model: Model, **options: Any) -> Source:
+        """The model as source code, with the map from the framework's weights to the model's initializers."""
+        ...
+
+    def load(self, source: Source) -> Any:
+        """The live model: the source, executed, with its weights."""
+        ...
+
+    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a live model in inference mode: arrays by input name -> arrays by output name."""
+        ...
+
+    def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
+        """Train; returns a ``dlbridge.training.Result``. A framework that cannot train raises ``TrainingError``."""
+        ...
+
+
+_BUILT_IN = {"pytorch": "dlbridge.frameworks.pytorch", "keras": "dlbridge.frameworks.keras", "onnx": "dlbridge.frameworks.onnx"}
+
+
+def names() -> list[str]:
+    """The frameworks there are, built in and plugged in."""
+    return [*_BUILT_IN, *sorted(e.name for e in entry_points(group=ENTRY_POINT_GROUP) if e.name not in _BUILT_IN)]
+
+
+@functools.cache
+def get(name: str) -> Framework:
+    """The framework of that name.
+
+    Raises:
+        DlbridgeError: When there is none, or a plug-in does not implement the protocol.
+    """
+    if name in _BUILT_IN:
+        return importlib.import_module(_BUILT_IN[name]).FRAMEWORK
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        plugin = entry.load()
+        plugin = plugin() if isinstance(plugin, type) else plugin
+        if not isinstance(plugin, Framework):
+            raise DlbridgeError(f"the plug-in {entry.value} does not implement dlbridge.frameworks.Framework", where=name)
+        return plugin
+    raise DlbridgeError(f"unknown framework '{name}'", hint=suggest(name, names()) or f"known: {', '.join(names())}")

@@ -1,0 +1,199 @@
+"""``Model``: a graph in the neutral form, its signature, its weights and its training specification."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.errors import DlbridgeError, WeightsError
+from dlbridge.ops import extension, traits
+
+if TYPE_CHECKING:
+    from dlbridge.source.program import Source
+
+
+class Model:
+    """A model in the neutral form: an ``onnx_ir`` graph at ``IR_OPSET``, plus what training needs to know.
+
+    Conventions that readers keep and writers rely on:
+
+    * A node's name is its dotted path (``layer1.0.conv1``), unique in the graph; what stands before the last dot is
+      the block that it stands in. Class names of blocks are in ``traits.blocks(graph)``.
+    * A weight is an initializer named by its state-dict key (``layer1.0.conv1.weight``), with ``traits.kind``.
+    * Every value has a dtype and, as far as inference can tell, a shape; unknown sizes are named (``batch``).
+    * Weights are lazy: reading the model does not read them; ``value.const_value.numpy()`` does, memory-mapped.
+
+    Args:
+        ir_model: The graph. It is taken over, not copied.
+        training: The training specification (``dlbridge.training.TrainingSpec``), if the model has one.
+    """
+
+    def __init__(self, ir_model: ir.Model, *, training: Any = None) -> None:
+        self.ir = ir_model
+        self.training = training
+        self.graph.opset_imports[""] = traits.IR_OPSET
+        extension.attach_functions(ir_model)
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        inputs: Iterable[ir.Value],
+        outputs: Iterable[ir.Value],
+        nodes: Iterable[ir.Node],
+        initializers: Iterable[ir.Value] = (),
+        *,
+        blocks: dict[str, str] | None = None,
+        training: Any = None,
+    ) -> Model:
+        """Make a model of the parts of a graph; nodes in any order that can be sorted."""
+        graph = ir.Graph(
+            list(inputs),
+            list(outputs),
+            nodes=list(nodes),
+            initializers=list(initializers),
+            name=name,
+            opset_imports={"": traits.IR_OPSET},
+        )
+        graph.sort()
+        traits.set_blocks(graph, blocks or {})
+        return cls(ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="dlbridge"), training=training)
+
+    # --- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> ir.Graph:
+        return self.ir.graph
+
+    @property
+    def name(self) -> str:
+        return self.graph.name or "model"
+
+    @property
+    def inputs(self) -> list[ir.Value]:
+        """The inputs that a caller gives; names, dtypes and shapes are on the values."""
+        return [v for v in self.graph.inputs if not v.is_initializer()]
+
+    @property
+    def outputs(self) -> list[ir.Value]:
+        return list(self.graph.outputs)
+
+    @property
+    def parameters(self) -> list[ir.Value]:
+        """The trained weights (``traits.kind`` 'parameter')."""
+        return [v for v in self.graph.initializers.values() if traits.kind(v) == "parameter"]
+
+    @property
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """Name -> array of every initializer, read when looked up (memory-mapped where the source allows)."""
+        return _Weights(self.graph)
+
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replace the numbers of initializers.
+
+        Args:
+            arrays: Initializer name -> array of the same shape and dtype.
+
+        Raises:
+            WeightsError: When a name is not in the model, or a shape or dtype differs.
+        """
+        for name, array in arrays.items():
+            value = self.graph.initializers.get(name)
+            if value is None or value.const_value is None:
+                raise WeightsError("no weight of that name in the model", where=name)
+            old = value.const_value
+            if tuple(array.shape) != tuple(old.shape.numpy()):
+                raise WeightsError(f"shape {tuple(array.shape)} given, {tuple(old.shape.numpy())} expected", where=name)
+            if array.dtype != old.dtype.numpy():
+                raise WeightsError(f"dtype {array.dtype} given, {old.dtype.numpy()} expected", where=name)
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=old.dtype, name=name)
+
+    def clone(self) -> Model:
+        """A copy whose graph can be changed freely; the weights' memory is shared until replaced."""
+        functions = [f.clone() if hasattr(f, "clone") else f for f in self.ir.functions.values()]
+        copy = ir.Model(
+            self.graph.clone(),
+            ir_version=self.ir.ir_version,
+            producer_name=self.ir.producer_name,
+            functions=functions,
+            metadata_props=dict(self.ir.metadata_props),
+        )
+        return Model(copy, training=self.training)
+
+    def __repr__(self) -> str:
+        def signature(values: list[ir.Value]) -> str:
+            return ", ".join(f"{v.name}: {v.dtype}{v.shape}" for v in values)
+
+        return f"<Model {self.name} ({signature(self.inputs)}) -> ({signature(self.outputs)}), {len(self.graph)} nodes>"
+
+    # --- where it goes ---------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Save as a folder: ``model.yaml`` (the canonical description) and ``weights.safetensors``.
+
+        Raises:
+            FileError: When the folder exists and ``force`` is not set.
+        """
+        from dlbridge.description import save
+
+        return save(self, folder, force=force)
+
+    def write(self, framework: str, **options: Any) -> Source:
+        """The model as source code of a framework, with its weights.
+
+        Raises:
+            UnsupportedOpError: When an op has no rule there; all such ops are named.
+        """
+        from dlbridge import frameworks
+
+        return frameworks.get(framework).write(self, **options)
+
+    def to_pytorch(self, **options: Any) -> Any:
+        """The model as a ``torch.nn.Module`` in eval mode: the written source, executed, with the weights loaded."""
+        return self._live("pytorch", options)
+
+    def to_keras(self, **options: Any) -> Any:
+        """The model as a ``keras.Model``: the written source, executed, with the weights loaded."""
+        return self._live("keras", options)
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None, *, opset: int | None = None, force: bool = False) -> Any:
+        """The model as an ``onnx_ir.Model`` in standard ops alone, and as a file when ``path`` is given.
+
+        Args:
+            path: The ``.onnx`` file to write; weights beyond 2 GB go to a file beside it.
+            opset: The opset to write (``dlbridge.ops.traits.EXPORT_OPSET`` when None).
+            force: Replace a file that is there.
+        """
+        from dlbridge import frameworks
+
+        source = self.write("onnx", opset=opset or traits.EXPORT_OPSET)
+        if path is not None:
+            source.save(path, force=force)
+        return frameworks.get("onnx").load(source)
+
+    def _live(self, framework: str, options: dict[str, Any]) -> Any:
+        from dlbridge import frameworks
+
+        return frameworks.get(framework).load(self.write(framework, **options))
+
+
+class _Weights(Mapping[str, np.ndarray]):
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        tensor = self._graph.initializers[name].const_value
+        if tensor is None:
+            raise DlbridgeError("this weight has no numbers", where=name)
+        return tensor.numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graph.initializers)
+
+    def __len__(self) -> int:
+        return len(self._graph.initializers)

@@ -1,0 +1,73 @@
+"""Traits: the facts of training and structure that ONNX has no place for, kept in ``metadata_props``.
+
+A trait is a string under one of the keys below. Readers set them, passes keep them, writers use them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+#: The one opset that a model in memory is at.
+IR_OPSET = 28
+#: The opset that is exported when the user asks for none: the newest that onnxruntime has every kernel for.
+EXPORT_OPSET = 24
+#: ONNX file-format version that is written (onnxruntime 1.32 loads up to 14).
+IR_VERSION = 11
+
+# --- on an initializer (ir.Value) ---------------------------------------------------------------------------------
+#: What an initializer is to training.
+KIND = "dlbridge.kind"
+#: JSON of the initialiser that made it, e.g. {"kind": "glorot_uniform"}.
+INIT = "dlbridge.init"
+
+# --- on a node ----------------------------------------------------------------------------------------------------
+#: "true" when the name was made up by dlbridge, not by a person.
+ANONYMOUS = "dlbridge.anonymous"
+#: Class of the layer that the node came from, e.g. "torch.nn.modules.conv.Conv2d" or "keras.layers.Conv2D".
+CLASS = "dlbridge.class"
+#: On BatchNormalization: which variance the running one is, "biased" (ONNX, Keras) or "unbiased" (PyTorch).
+RUNNING_VARIANCE = "dlbridge.running_variance"
+
+# --- on the graph -------------------------------------------------------------------------------------------------
+#: JSON {module path: class name} of the blocks ("layer1.0": "BasicBlock"); the root's path is "".
+BLOCKS = "dlbridge.blocks"
+
+Kind = Literal["parameter", "frozen", "buffer", "constant"]
+
+
+def kind(value: ir.Value) -> Kind:
+    """What an initializer is: a trained ``parameter``, a ``frozen`` one, a ``buffer`` (state that training updates
+    or keeps, e.g. running statistics; in the state dict), or a ``constant`` (part of the code)."""
+    return value.metadata_props.get(KIND, "constant")  # type: ignore[return-value]
+
+
+def set_kind(value: ir.Value, what: Kind) -> None:
+    value.metadata_props[KIND] = what
+
+
+def scope(node: ir.Node) -> str:
+    """Path of the block that a node stands in: all of its dotted name but the last part."""
+    return (node.name or "").rpartition(".")[0]
+
+
+def is_anonymous(node: ir.Node) -> bool:
+    return node.metadata_props.get(ANONYMOUS) == "true"
+
+
+def blocks(graph: ir.Graph) -> dict[str, str]:
+    """{module path: class name} of the blocks of a graph."""
+    return json.loads(graph.metadata_props.get(BLOCKS, "{}"))
+
+
+def set_blocks(graph: ir.Graph, classes: dict[str, str]) -> None:
+    if classes:
+        graph.metadata_props[BLOCKS] = json.dumps(classes)
+
+
+def initializer_spec(value: ir.Value) -> dict[str, Any] | None:
+    """The named initialiser that made a weight, or None when its numbers came from elsewhere."""
+    text = value.metadata_props.get(INIT)
+    return json.loads(text) if text else None
