@@ -161,7 +161,9 @@ class Model:
         """The model as a ``keras.Model``: the written source, executed, with the weights loaded."""
         return self._live("keras", options)
 
-    def to_onnx(self, path: str | os.PathLike[str] | None = None, *, opset: int | None = None, force: bool = False) -> Any:
+    def to_onnx(
+        self, path: str | os.PathLike[str] | None = None, *, opset: int | None = None, force: bool = False
+    ) -> Any:
         """The model as an ``onnx_ir.Model`` in standard ops alone, and as a file when ``path`` is given.
 
         Args:

@@ -10,6 +10,7 @@ import functools
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,12 +55,24 @@ class Framework(Protocol):
         """Run a live model in inference mode: arrays by input name -> arrays by output name."""
         ...
 
+    def weights(self, live: Any) -> dict[str, np.ndarray]:
+        """The live model's weights as they are now, by the keys of its ``Source.weights``."""
+        ...
+
+    def save_weights(self, source: Source, folder: Path) -> None:
+        """Write the weights into a folder, in the framework's own format."""
+        ...
+
     def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
         """Train; returns a ``dlbridge.training.Result``. A framework that cannot train raises ``TrainingError``."""
         ...
 
 
-_BUILT_IN = {"pytorch": "dlbridge.frameworks.pytorch", "keras": "dlbridge.frameworks.keras", "onnx": "dlbridge.frameworks.onnx"}
+_BUILT_IN = {
+    "pytorch": "dlbridge.frameworks.pytorch",
+    "keras": "dlbridge.frameworks.keras",
+    "onnx": "dlbridge.frameworks.onnx",
+}
 
 
 def names() -> list[str]:
@@ -80,6 +93,8 @@ def get(name: str) -> Framework:
         plugin = entry.load()
         plugin = plugin() if isinstance(plugin, type) else plugin
         if not isinstance(plugin, Framework):
-            raise DlbridgeError(f"the plug-in {entry.value} does not implement dlbridge.frameworks.Framework", where=name)
+            raise DlbridgeError(
+                f"the plug-in {entry.value} does not implement dlbridge.frameworks.Framework", where=name
+            )
         return plugin
     raise DlbridgeError(f"unknown framework '{name}'", hint=suggest(name, names()) or f"known: {', '.join(names())}")

@@ -1,0 +1,1 @@
+"""Shared by the writers: code fragments, shape arithmetic, blocks to classes, names, printing, weights."""

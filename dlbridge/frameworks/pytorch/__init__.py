@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class PyTorch:
         from dlbridge.frameworks.pytorch.runner import run
 
         return run(live, inputs)
+
+    def weights(self, live: Any) -> dict[str, np.ndarray]:
+        from dlbridge.frameworks.pytorch.runner import weights
+
+        return weights(live)
+
+    def save_weights(self, source: Source, folder: Path) -> None:
+        from dlbridge.frameworks.pytorch.runner import save_weights
+
+        save_weights(source, folder)
 
     def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
         from dlbridge.frameworks.pytorch.trainer import train

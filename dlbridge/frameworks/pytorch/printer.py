@@ -1,0 +1,269 @@
+"""Prints the definitions of a model as ``nn.Module`` classes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch import helpers
+from dlbridge.source import printing
+from dlbridge.source.blocks import is_weight
+from dlbridge.source.code import Code, Literal, Raw, call, literal_text
+from dlbridge.source.definitions import Definition, Written, name_values
+from dlbridge.source.names import Names, identifier
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.pytorch.writer import _Writer
+
+BUFFER = "<buffer>"
+INDENT = "    "
+
+
+def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
+    """The whole file."""
+    classes = [_class(writer, d, d is root) for d in definitions]
+    body = "\n\n\n".join("\n".join(lines) for lines in classes)
+    used = printing.helpers(helpers, body)
+    everything = "\n\n\n".join([*used, body])
+    imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
+    imports.append("import torch")
+    if re.search(r"\bF\.", everything):
+        imports.append("import torch.nn.functional as F")
+    imports.append("from torch import nn")
+    return "\n".join(imports) + "\n\n\n" + everything + "\n"
+
+
+def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
+    written = definition.written
+    if is_root and written.block in writer.sequences:
+        lines = [f"class {definition.name}(nn.Sequential):", f"{INDENT}def __init__(self):"]
+        items = call("super().__init__", *writer.sequences[written.block])
+        return lines + printing.fit(2 * INDENT + _plain(items))
+    in_init, in_forward = _parameter_uses(definition)
+    arguments = ", ".join(["self", *definition.parameters])
+    lines = [f"class {definition.name}(nn.Module):"]
+    kept = [p for p in definition.parameters if p in in_forward]
+    init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init)
+    if is_root:
+        init += [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
+    if init:
+        lines += [f"{INDENT}def __init__({arguments}):", f"{2 * INDENT}super().__init__()"]
+        lines += [part for line in init for part in printing.fit(2 * INDENT + line)]
+        lines.append("")
+    return lines + _forward(writer, definition, in_forward, is_root)
+
+
+def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, list[int]]]:
+    """Slots of ``__init__`` -> parameter; parameters that ``forward`` reads -> their slots."""
+    count = sum(len(list(new.literals())) for _, new in definition.written.members)
+    in_init = {slot: name for slot, name in definition.slots.items() if slot < count}
+    in_forward: dict[str, list[int]] = {}
+    for slot, name in definition.slots.items():
+        if slot >= count:
+            in_forward.setdefault(name, []).append(slot - count)
+    return in_init, in_forward
+
+
+# --- __init__ ------------------------------------------------------------------------------------------------------
+
+
+def _members(written: Written, parameters: dict[int, str]) -> list[str]:
+    """The assignments of ``__init__``; numbered members become lists of modules."""
+    slot = 0
+    texts: dict[str, str] = {}
+    for name, new in written.members:
+        literals = {}
+        for literal in new.literals():
+            literals[id(literal), len(literals)] = parameters.get(slot)
+            slot += 1
+        texts[name] = _with_parameters(new, list(literals.values()))
+    lines: list[str] = []
+    done: set[str] = set()
+    for name, text in texts.items():
+        if name in done:
+            continue
+        container = _numbered_container(name)
+        if container is None:
+            lines += _assign(name, text, texts, done)
+            continue
+        items = {int(n[len(container) + 1 :]): t for n, t in texts.items() if _is_item(n, container)}
+        done |= {n for n in texts if _is_item(n, container)}
+        lines += _parents(container, texts, done)
+        lines.append(f"self{attribute(container)} = {_list(items)}")
+    return lines
+
+
+def _is_item(name: str, container: str) -> bool:
+    return name.startswith(container + ".") and name[len(container) + 1 :].isdigit()
+
+
+def _numbered_container(name: str) -> str | None:
+    container, _, last = name.rpartition(".")
+    return container if container and last.isdigit() else None
+
+
+def _list(items: dict[int, str]) -> str:
+    modules = [items.get(i, "nn.Identity()") for i in range(max(items) + 1)]
+    kind = "nn.ParameterList" if all(m.startswith("nn.Parameter(") for m in modules) else "nn.ModuleList"
+    if len(set(modules)) == 1 and len(modules) > 2:
+        return f"{kind}([{modules[0]} for _ in range({len(modules)})])"
+    return f"{kind}([{', '.join(modules)}])"
+
+
+def _assign(name: str, text: str, texts: dict[str, str], done: set[str]) -> list[str]:
+    parent, _, last = name.rpartition(".")
+    lines = _parents(name, texts, done)
+    owner = f"self{attribute(parent)}"
+    if text.startswith(BUFFER):
+        persistent = ", persistent=False" if text.startswith(f"{BUFFER}torch.tensor(") else ""
+        return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(BUFFER)}{persistent})']
+    if last.isdigit():
+        return [*lines, f'{owner}.add_module("{last}", {text})']
+    return [*lines, f"{owner}.{last} = {text}"]
+
+
+def _parents(name: str, texts: dict[str, str], done: set[str]) -> list[str]:
+    """Empty modules for the parts of a path that nothing makes."""
+    lines = []
+    parts = name.split(".")[:-1]
+    for length in range(1, len(parts) + 1):
+        path = ".".join(parts[:length])
+        if path in texts or path in done:
+            continue
+        done.add(path)
+        items = {
+            int(n[len(path) + 1 :].partition(".")[0])
+            for n in texts
+            if n.startswith(path + ".") and n[len(path) + 1 :].partition(".")[0].isdigit()
+        }
+        if items:
+            made = {i: texts.get(f"{path}.{i}", "nn.Module()") for i in range(max(items) + 1)}
+            done |= {f"{path}.{i}" for i in made}
+            lines.append(f"self{attribute(path)} = {_list(made)}")
+        else:
+            lines.append(f"self{attribute(path)} = nn.Module()")
+    return lines
+
+
+def attribute(path: str) -> str:
+    """A dotted path as Python reaches it from ``self``: ``layers.0.attn`` -> ``.layers[0].attn``."""
+    text = ""
+    for part in path.split(".") if path else ():
+        if part.isdigit():
+            text += f"[{part}]" if text else f'.get_submodule("{part}")'
+        else:
+            text += f".{part}"
+    return text
+
+
+def sequence(items: list[Code]) -> Code:
+    """``nn.Sequential`` of modules."""
+    texts = {_plain(i) for i in items}
+    if len(texts) == 1 and len(items) > 2:
+        inner = items[0].parts
+        return Code(("nn.Sequential(*[", *inner, " for _ in range(", Literal(len(items), "depth"), ")])"))
+    return call("nn.Sequential", *items)
+
+
+# --- forward -------------------------------------------------------------------------------------------------------
+
+
+def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
+    written = definition.written
+    inputs = _input_names(written, is_root)
+    names = name_values(written, inputs)
+
+    def name(value: ir.Value) -> str:
+        return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
+
+    slot_names = {slot: f"self.{p}" for p, slots in parameters.items() for slot in slots}
+    lines: list[str] = []
+    slot = 0
+    for line in written.lines:
+        literals = list(line.code.literals())
+        shown = [slot_names.get(slot + i) for i in range(len(literals))]
+        slot += len(literals)
+        targets = [names[t] for t in line.targets]
+        left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
+        lines.append(f"{left} = {_with_parameters(line.code, shown, name)}")
+    if is_root:
+        returned: list[Any] = writer.returned
+    else:
+        returned = list(written.block.outputs)
+    texts = [r.text(name) if isinstance(r, Code) else name(r) for r in returned]
+    lines.append(f"return {', '.join(texts)}" if len(texts) > 0 else "return None")
+    header = f"{INDENT}def forward({', '.join(['self', *inputs.values()])}):"
+    body = _loops(_merge_return(lines))
+    return [*printing.fit(header), *(part for text in body for part in printing.fit(2 * INDENT + text))]
+
+
+def _input_names(written: Written, is_root: bool) -> dict[ir.Value, str]:
+    values = written.block.inputs
+    if len(values) == 1 and not is_root:
+        return {values[0]: "x"}
+    names = Names("self")
+    return {v: names.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in values}
+
+
+def _merge_return(lines: list[str]) -> list[str]:
+    """``x = f(x)`` followed by ``return x`` is ``return f(x)``."""
+    if len(lines) < 2:
+        return lines
+    target, _, value = lines[-2].partition(" = ")
+    return [*lines[:-2], f"return {value}"] if lines[-1] == f"return {target}" and "," not in target else lines
+
+
+def _loops(lines: list[str]) -> list[str]:
+    """Calls of all modules of a list, one after the other, become a ``for`` loop."""
+    out: list[str] = []
+    index = 0
+    while index < len(lines):
+        run = _run(lines, index)
+        if run > 1:
+            match = re.search(r"self\.([\w.]+)\[0\]\(", lines[index])
+            assert match is not None
+            word = match[1].rpartition(".")[2].rstrip("s_0123456789") or "layer"
+            word = identifier(word if word != match[1].rpartition(".")[2] else "layer")
+            out.append(f"for {word} in self.{match[1]}:")
+            out.append(INDENT + lines[index].replace(match[0], f"{word}(", 1))
+            index += run
+        else:
+            out.append(lines[index])
+            index += 1
+    return out
+
+
+def _run(lines: list[str], start: int) -> int:
+    """How many lines from ``start`` are the same but for the number of the module that they call: 0, 1, 2, ..."""
+    count = 0
+    pattern = re.compile(r"(= self\.[\w.]+)\[(\d+)\](\()")
+    first = pattern.sub(r"\1[]\3", lines[start], count=1)
+    while start + count < len(lines):
+        line = lines[start + count]
+        match = pattern.search(line)
+        if match is None or int(match[2]) != count or pattern.sub(r"\1[]\3", line, count=1) != first:
+            break
+        count += 1
+    return count
+
+
+def _plain(fragment: Code) -> str:
+    return _with_parameters(fragment, [None] * len(list(fragment.literals())))
+
+
+def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) -> str:
+    """Print code with some of its literals as parameters."""
+    pieces = []
+    position = 0
+    for part in fragment.parts:
+        if isinstance(part, Literal):
+            pieces.append(shown[position] or literal_text(part.value))
+            position += 1
+        else:
+            pieces.append(part if isinstance(part, str) else name(part))
+    return "".join(pieces)
+
+
+__all__ = ["BUFFER", "Raw", "attribute", "print_module", "sequence"]

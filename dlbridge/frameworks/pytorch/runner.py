@@ -1,0 +1,95 @@
+"""Makes written PyTorch source live, and runs it on numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from dlbridge.errors import SignatureError
+from dlbridge.source.program import Source
+
+
+class _SkipInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are allocated: their numbers come from the model."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if getattr(func, "__name__", "") in {"uniform_", "normal_", "trunc_normal_", "orthogonal_"}:
+            return args[0] if args else kwargs["tensor"]  # type: ignore[index]
+        return func(*args, **(kwargs or {}))
+
+
+def load(source: Source) -> torch.nn.Module:
+    """The written module, in eval mode, with its weights."""
+    names = source.execute()
+    with _SkipInitialisation():
+        module = names[source.entry]()
+    module.load_state_dict({k: to_tensor(a) for k, a in source.arrays()}, assign=True)
+    for pair in source.ties:
+        _tie(module, *pair)
+    module.dlbridge_source = source
+    return module.eval()
+
+
+def _tie(module: torch.nn.Module, key: str, first: str) -> None:
+    # Assigning a state dict makes a parameter of each entry; shared ones must be shared again.
+    owner, _, name = key.rpartition(".")
+    setattr(module.get_submodule(owner), name, _lookup(module, first))
+
+
+def _lookup(module: torch.nn.Module, key: str) -> Any:
+    owner, _, name = key.rpartition(".")
+    return getattr(module.get_submodule(owner), name)
+
+
+def run(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run in inference mode, on the device and in the mode in which the module is.
+
+    Raises:
+        SignatureError: When an input is missing.
+    """
+    source: Source = live.dlbridge_source  # type: ignore[assignment]
+    missing = [n for n in source.inputs if n not in inputs]
+    if missing:
+        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    device = next((p.device for p in live.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        out = live(*(to_tensor(inputs[n]).to(device) for n in source.inputs))
+    values = out if isinstance(out, tuple) else (out,)
+    return {n: to_array(v) for n, v in zip(source.outputs, values, strict=True)}
+
+
+def weights(live: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Framework key -> array of a live model's weights, as they are now."""
+    source: Source = live.dlbridge_source  # type: ignore[assignment]
+    state = live.state_dict()
+    return {key: to_array(state[key]) for key in source.weights}
+
+
+def save_weights(source: Source, folder: Path) -> None:
+    """Write ``weights.pt``, a state dict that ``torch.load(..., weights_only=True)`` reads."""
+    torch.save({k: to_tensor(a) for k, a in source.arrays()}, folder / "weights.pt")
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor of its own memory from an array; bfloat16 and float8 are kept."""
+    if type(array.dtype.type(0)).__module__ == "ml_dtypes":
+        bits = np.array(array, copy=True).view(f"u{array.dtype.itemsize}")
+        return torch.from_numpy(bits).view(getattr(torch, array.dtype.name))
+    return torch.from_numpy(np.array(array, copy=True, order="C"))
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    """A numpy array from a tensor; bfloat16 and float8 become their ``ml_dtypes``."""
+    tensor = tensor.detach().cpu().resolve_conj()
+    try:
+        return tensor.numpy()
+    except TypeError:
+        import ml_dtypes
+
+        bits = tensor.contiguous().view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy()
+        return bits.view(getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch.")))

@@ -1,0 +1,222 @@
+"""Writes a model as the source of a ``torch.nn.Module``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch import writes
+from dlbridge.frameworks.pytorch.printer import attribute, print_module, sequence
+from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, rules
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes.prepare import prepare
+from dlbridge.source import blocks
+from dlbridge.source.arithmetic import Arithmetic, Elements
+from dlbridge.source.blocks import Block
+from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.definitions import (
+    Instance,
+    Line,
+    Written,
+    block_class,
+    define,
+    hint,
+    substitute_layer,
+)
+from dlbridge.source.emission import emit_all, homes, pass_weights
+from dlbridge.source.names import Names
+from dlbridge.source.op import Layer
+from dlbridge.source.program import Source
+from dlbridge.source.weights import Weight
+
+#: Constants with more elements than this come from the weights file, not from the source.
+MAX_PRINTED = 64
+
+
+def write(model: Model, **options: Any) -> Source:
+    """The model as PyTorch source.
+
+    Raises:
+        UnsupportedOpError: When ops have no rule; all of them are named.
+    """
+    _load_rules()
+    model = prepare(model)
+    writer = _Writer(model)
+    return writer.source()
+
+
+def _load_rules() -> None:
+    for module in pkgutil.iter_modules(writes.__path__):
+        importlib.import_module(f"{writes.__name__}.{module.name}")
+
+
+class _Writer:
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = model.graph
+        arithmetic = Arithmetic(lambda value, axis: code(f"{{}}.shape[{axis}]", value))
+        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints)
+        self.root = self._tree()
+        self.homes = homes(self.graph, self.root, self.emits)
+        pass_weights(self.root, self.emits, self.homes)
+        self.weights: dict[str, Weight] = {}
+        self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
+        self.sequences: dict[Block, list[Code]] = {}
+
+    def _tree(self) -> Block:
+        """The blocks. One whose parts are numbered but are no chain is a list of modules in the block around it."""
+        dissolved: set[str] = set()
+        while True:
+            root = blocks.build(self.graph, self.emits, dissolved)
+            lists = {b.path for b in root.blocks() if b.path and _is_numbered(b) and not self._is_chain(b)}
+            if not lists:
+                return root
+            dissolved |= lists
+
+    def source(self) -> Source:
+        taken = Names("nn", "F", "torch", "math")
+        definitions, instance = define(self.root, self._write_block, self._weight_name, block_class(self.graph), taken)
+        text = print_module(self, definitions, instance.definition)
+        return Source(
+            framework="pytorch",
+            model=self.model,
+            text=text,
+            entry=instance.definition.name,
+            weights=self.weights,
+            inputs=[v.name or "" for v in self.model.inputs],
+            outputs=[v.name or "" for v in self.model.outputs],
+            ties=self.ties(),
+        )
+
+    # --- one block -------------------------------------------------------------------------------------------------
+
+    def _write_block(self, block: Block, instances: Mapping[Block, Instance]) -> Written | None:
+        if self._is_chain(block):
+            self.sequences[block] = [self._item(step, instances) for step in block.steps]
+            if block.path:
+                return None
+        written = Written(block)
+        for step in block.steps:
+            if isinstance(step, Block):
+                self._write_inner(written, step, instances)
+            else:
+                self._write_node(written, step)
+        for value, home in self.homes.items():
+            if self._holder(home) is block:
+                written.members.append((block.relative(home), self._free_weight(value)))
+        return written
+
+    def _write_node(self, written: Written, node: ir.Node) -> None:
+        emit, block = self.emits[node], written.block
+        fragment = emit.code
+        if emit.layer is not None:
+            path = self._layer_path(node, emit.layer)
+            if path == node.name:
+                written.members.append((block.relative(path), emit.layer.new))
+                self._remember(path, emit.layer)
+            fragment = substitute_layer(fragment, Code((f"self{attribute(block.relative(path))}",)))
+        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node)))
+
+    def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
+        name = written.block.relative(inner.path)
+        written.members.append((name, self._new(inner, instances)))
+        fragment = code(f"self{attribute(name)}({{}})", join(", ", list(inner.inputs)))
+        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name)))
+
+    def _new(self, block: Block, instances: Mapping[Block, Instance]) -> Code:
+        return sequence(self.sequences[block]) if block in self.sequences else instances[block].new()
+
+    def _is_chain(self, block: Block) -> bool:
+        """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""
+        if len(block.inputs) != 1 or len(block.outputs) != 1:
+            return False
+        current = block.inputs[0]
+        for index, step in enumerate(block.steps):
+            if block.relative(_path(step)) != str(index):
+                return False
+            if isinstance(step, Block):
+                reads, makes = step.inputs, step.outputs
+            else:
+                emit = self.emits[step]
+                if emit.layer is None and emit.module is None:
+                    return False
+                reads, makes = list(emit.code.values()), list(step.outputs)
+            if reads != [current] or len(makes) != 1:
+                return False
+            current = makes[0]
+        return current is block.outputs[0]
+
+    def _item(self, step: ir.Node | Block, instances: Mapping[Block, Instance]) -> Code:
+        if isinstance(step, Block):
+            return self._new(step, instances)
+        layer = self.emits[step].layer or self.emits[step].module
+        assert layer is not None
+        self._remember(step.name or "", layer)
+        return layer.new
+
+    # --- weights ---------------------------------------------------------------------------------------------------
+
+    def _layer_path(self, node: ir.Node, layer: Layer) -> str:
+        """Where the layer of a node lives: two calls of one layer share it."""
+        plain = tuple(sorted((slot, w.plain) for slot, w in layer.weights.items()))
+        if not plain or any(name is None for _, name in plain):
+            return node.name or ""
+        key = (tuple(str(p) for p in layer.new.parts), plain)
+        return self.layers.setdefault(key, node.name or "")
+
+    def _remember(self, path: str, layer: Layer) -> None:
+        for slot, weight in layer.weights.items():
+            self.weights[f"{path}.{slot}"] = weight
+
+    def _holder(self, home: str) -> Block:
+        holders = [b for b in self.root.blocks() if b.holds(home)]
+        return max(holders, key=lambda b: len(b.path))
+
+    def _free_weight(self, value: ir.Value) -> Code:
+        tensor = value.const_value
+        assert tensor is not None
+        kind = traits.kind(value)
+        shape, dtype = tuple(tensor.shape.numpy()), TORCH_DTYPES[tensor.dtype]
+        if kind == "constant" and tensor.size <= MAX_PRINTED:
+            return code("<buffer>torch.tensor({}, dtype={})", Literal(tensor.numpy(), "values"), Raw(dtype))
+        self.weights[self.homes[value]] = Weight.of(value.name or "")
+        empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
+        if kind in ("parameter", "frozen"):
+            return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
+        return code("<buffer>{}", empty)
+
+    def _weight_name(self, block: Block, value: ir.Value) -> str:
+        return f"self{attribute(block.relative(self.homes[value]))}"
+
+    def ties(self) -> list[tuple[str, str]]:
+        """(key, key) of weights of different layers that are the same initializer."""
+        first: dict[str, str] = {}
+        pairs = []
+        for key, weight in self.weights.items():
+            if weight.plain is not None and first.setdefault(weight.plain, key) != key:
+                pairs.append((key, first[weight.plain]))
+        return pairs
+
+
+def _is_numbered(block: Block) -> bool:
+    return any(block.relative(_path(step)).partition(".")[0].isdigit() for step in block.steps)
+
+
+def _path(step: ir.Node | Block) -> str:
+    return step.path if isinstance(step, Block) else step.name or ""
+
+
+def hint_of_path(path: str) -> str:
+    words = [p for p in path.split(".") if not p.isdigit()]
+    return (words[-1].rstrip("0123456789").rstrip("_") or "out").lower() if words else "out"
+
+
+def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
+    items = elements.items[0] if elements.rank == 0 else list(elements.items)
+    dtype = "" if value.dtype == ir.DataType.INT64 else f", dtype={TORCH_DTYPES[value.dtype]}"  # type: ignore[index]
+    return code(f"torch.tensor({{}}{dtype})", items)

@@ -1,0 +1,142 @@
+"""Code fragments: text with holes for values and literals, so that equal blocks can be found and names chosen late."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A Python literal. Where blocks differ only in a literal, it becomes their parameter, named by ``hint``."""
+
+    value: Any
+    hint: str = "value"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Text that is printed as it is (``torch.float32``)."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """An expression: pieces of text, values (printed as the variable's name) and literals."""
+
+    parts: tuple[str | ir.Value | Literal, ...]
+
+    def values(self) -> Iterator[ir.Value]:
+        """The values that the expression reads, in order."""
+        return (p for p in self.parts if isinstance(p, ir.Value))
+
+    def literals(self) -> Iterator[Literal]:
+        return (p for p in self.parts if isinstance(p, Literal))
+
+    def text(self, name: Callable[[ir.Value], str], literal: Callable[[Literal], str] | None = None) -> str:
+        """Print, with a name for each value and (by default the plain) text for each literal."""
+        show = literal or (lambda p: literal_text(p.value))
+        return "".join(p if isinstance(p, str) else name(p) if isinstance(p, ir.Value) else show(p) for p in self.parts)
+
+
+def code(template: str, *args: Any, **fields: Any) -> Code:
+    """Fill a ``str.format`` template whose fields are values, other code, lists of these, or literals.
+
+    ``code("F.pad({x}, {pad})", x=op.x, pad=[1, 2])``; a keyword field names its literal's hint.
+    """
+    parts: list[str | ir.Value | Literal] = []
+    position = 0
+    for text, field, _, _ in string.Formatter().parse(template):
+        if text:
+            parts.append(text)
+        if field is None:
+            continue
+        if field == "":
+            field, position = str(position), position + 1
+        argument = args[int(field)] if field.isdigit() else fields[field]
+        parts.extend(_parts(argument, "value" if field.isdigit() else field))
+    return Code(tuple(parts))
+
+
+def call(function: str, *args: Any, **keywords: Any) -> Code:
+    """``function(arg, ..., keyword=...)``; keywords that are None are left out."""
+    kept = {k: v for k, v in keywords.items() if v is not None}
+    fields = [f"{{{i}}}" for i in range(len(args))] + [f"{k}={{{k}}}" for k in kept]
+    return code(f"{function}({', '.join(fields)})", *args, **kept)
+
+
+def join(separator: str, items: list[Any]) -> Code:
+    """Fragments one after the other, with text between them."""
+    parts: list[Any] = []
+    for index, item in enumerate(items):
+        parts.extend([separator] if index else [])
+        parts.extend(_parts(item, "value"))
+    return Code(tuple(parts))
+
+
+def _parts(argument: Any, hint: str) -> list[str | ir.Value | Literal]:
+    if isinstance(argument, Code):
+        return list(argument.parts)
+    if isinstance(argument, Raw):
+        return [argument.text]
+    if isinstance(argument, ir.Value):
+        return [argument]
+    if isinstance(argument, Literal):
+        return [argument]
+    if isinstance(argument, (list, tuple)) and any(isinstance(a, (Code, Raw, ir.Value, Literal)) for a in argument):
+        inner = join(", ", list(argument)).parts
+        closing = ",)" if isinstance(argument, tuple) and len(argument) == 1 else ")"
+        return ["[", *inner, "]"] if isinstance(argument, list) else ["(", *inner, closing]
+    return [Literal(argument, hint)]
+
+
+def literal_text(value: Any) -> str:
+    """A Python literal as source text; numpy scalars and arrays become Python numbers and nested lists.
+
+    Floats print as the shortest text that gives the same number *in their own type*.
+    """
+    if isinstance(value, np.ndarray):
+        if value.ndim == 0:
+            return literal_text(value[()])
+        return "[" + ", ".join(literal_text(v) for v in value) + "]"
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    if isinstance(value, np.integer):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)) or type(value).__module__ == "ml_dtypes":
+        return _float_text(value)
+    if isinstance(value, Raw):
+        return value.text
+    if isinstance(value, tuple):
+        return "(" + ", ".join(literal_text(v) for v in value) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(literal_text(v) for v in value) + "]"
+    if isinstance(value, str):
+        return '"' + repr(value)[1:-1].replace('"', '\\"').replace("\\'", "'") + '"'
+    return repr(value)
+
+
+def _float_text(value: Any) -> str:
+    if math.isnan(float(value)):
+        return 'float("nan")'
+    if math.isinf(float(value)):
+        return 'float("inf")' if value > 0 else '-float("inf")'
+    if isinstance(value, np.floating) and not isinstance(value, np.float64):
+        shortest = float(str(value))
+        return repr(shortest if value.dtype.type(shortest) == value else float(value))
+    return repr(float(value))
+
+
+def single(value: float | int) -> float:
+    """The shortest decimal that is the same float32: an attribute of 0.009999999776482582 was written as 0.01."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,83 @@
+"""Emission: apply the rules to the nodes whose results are needed, and find where weights without a layer live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx_ir as ir
+
+from dlbridge.ops import traits
+from dlbridge.source.arithmetic import Arithmetic, Elements
+from dlbridge.source.blocks import Block, is_weight
+from dlbridge.source.code import Code
+from dlbridge.source.op import Emit, Op, Rules
+
+ToTensor = Callable[[Elements, ir.Value], Code]
+
+
+def emit_all(
+    graph: ir.Graph, rules: Rules, arithmetic: Arithmetic, to_tensor: ToTensor
+) -> tuple[dict[ir.Node, Emit], list[ir.Value | Code]]:
+    """What the rules make of each node that the outputs need; and what the model returns.
+
+    Shape arithmetic is printed where it is used, so its nodes are left out.
+
+    Raises:
+        UnsupportedOpError: When nodes have no rule; all of them are named.
+    """
+    nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
+    rules.check(nodes)
+    emits = {node: rules.emit(Op(node, arithmetic, to_tensor)) for node in nodes}
+    returned: list[ir.Value | Code] = []
+    for value in graph.outputs:
+        elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
+        returned.append(value if elements is None else to_tensor(elements, value))
+    return _needed(emits, returned), returned
+
+
+def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> dict[ir.Node, Emit]:
+    pending = [v for r in returned for v in (r.values() if isinstance(r, Code) else [r])]
+    live: set[ir.Node] = set()
+    while pending:
+        node = pending.pop().producer()
+        if node is not None and node not in live:
+            live.add(node)
+            pending.extend(emits[node].code.values())
+    return {node: emit for node, emit in emits.items() if node in live}
+
+
+def homes(graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit]) -> dict[ir.Value, str]:
+    """Where each weight that code reads by name lives: its dotted path.
+
+    A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users.
+    """
+    users: dict[ir.Value, list[ir.Node]] = {}
+    for node, emit in emits.items():
+        for value in emit.code.values():
+            if is_weight(value):
+                users.setdefault(value, []).append(node)
+    found: dict[ir.Value, str] = {}
+    taken = set(graph.initializers)
+    for value, nodes in users.items():
+        name = value.name or "constant"
+        if traits.kind(value) == "constant":
+            block = _innermost(root, nodes)
+            leaf = "".join(c if c.isalnum() or c == "_" else "_" for c in name.rpartition(".")[2]) or "constant"
+            leaf = leaf if not leaf[0].isdigit() else f"constant_{leaf}"
+            name = f"{block.path}.{leaf}" if block.path else leaf
+            while name in found.values() or (name in taken and name != value.name):
+                name += "_"
+        found[value] = name
+    return found
+
+
+def pass_weights(root: Block, emits: Mapping[ir.Node, Emit], found: Mapping[ir.Value, str]) -> None:
+    """A weight that a block reads and that lives outside it comes in as one more input."""
+    for block in root.blocks():
+        read = {v: None for n in block.nodes() for v in emits[n].code.values() if is_weight(v)}
+        block.inputs += [v for v in read if not block.holds(found[v])]
+
+
+def _innermost(root: Block, nodes: list[ir.Node]) -> Block:
+    holders = [b for b in root.blocks() if set(nodes) <= set(b.nodes())]
+    return min(holders, key=lambda b: len(list(b.nodes())))

@@ -1,0 +1,275 @@
+"""``Op``: how a writer's rule sees a node, and what a rule gives back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.ops import traits
+from dlbridge.source.arithmetic import Arithmetic, Element, Elements
+from dlbridge.source.code import Code, Raw, code, single
+from dlbridge.source.weights import Weight
+
+Dim = int | str | None
+
+
+@dataclass
+class Layer:
+    """An object that is made once and called: ``nn.Conv2d(3, 16, 3)``.
+
+    Attributes:
+        new: The code that makes it.
+        weights: Slot (``weight``, ``bias``) -> how it is made of initializers.
+    """
+
+    new: Code
+    weights: dict[str, Weight] = field(default_factory=dict)
+
+
+@dataclass
+class Emit:
+    """What a rule makes of a node.
+
+    Attributes:
+        code: The expression that computes the outputs. For a layer, the text ``{layer}`` stands for the layer.
+        layer: The layer that the expression calls, if it is one.
+        module: A layer that does the same as ``code`` (``nn.ReLU()`` for ``F.relu(x)``), for where a list of layers
+            is printed; called with the node's first input alone.
+        targets: How the outputs are unpacked, e.g. ``"{0}, ({1}, {2})"``; by default ``"{0}, {1}, ..."``.
+    """
+
+    code: Code
+    layer: Layer | None = None
+    module: Layer | None = None
+    targets: str | None = None
+
+
+class Op:
+    """A node, as a rule sees it.
+
+    Inputs are by position. ``op.x`` and ``op[0]`` are the first input as a tensor in the code.
+    """
+
+    def __init__(self, node: ir.Node, arithmetic: Arithmetic, to_tensor: Callable[[Elements, ir.Value], Code]) -> None:
+        self.node = node
+        self._arithmetic = arithmetic
+        self._to_tensor = to_tensor
+
+    # --- inputs and outputs ----------------------------------------------------------------------------------------
+
+    def value(self, index: int) -> ir.Value | None:
+        """The value that is the input, or None when it is not given."""
+        return self.node.inputs[index] if index < len(self.node.inputs) else None
+
+    def has(self, index: int) -> bool:
+        return self.value(index) is not None
+
+    def __getitem__(self, index: int) -> ir.Value | Code:
+        """The input as a tensor in the code."""
+        value = self._value(index)
+        if self._arithmetic.is_computed(value):
+            elements = self._arithmetic.elements(value)
+            assert elements is not None
+            return self._to_tensor(elements, value)
+        return value
+
+    @property
+    def x(self) -> ir.Value | Code:
+        return self[0]
+
+    @property
+    def tensors(self) -> list[ir.Value | Code]:
+        """All inputs that are given, as tensors."""
+        return [self[i] for i, v in enumerate(self.node.inputs) if v is not None]
+
+    def operand(self, index: int) -> Any:
+        """The input as a tensor, or as a Python number where it is one (rank 0 and constant or shape arithmetic)."""
+        value = self._value(index)
+        if self._arithmetic.is_computed(value):
+            elements = self._arithmetic.elements(value)
+            assert elements is not None
+            return elements.items[0] if elements.rank == 0 else self[index]
+        array = self.const(index)
+        if array is not None and array.ndim == 0:
+            return array[()]
+        return value
+
+    def output(self, index: int = 0) -> ir.Value:
+        return self.node.outputs[index]
+
+    def used(self, index: int) -> bool:
+        """Whether the node has that output and something reads it."""
+        if index >= len(self.node.outputs):
+            return False
+        value = self.node.outputs[index]
+        return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
+
+    def _value(self, index: int) -> ir.Value:
+        value = self.value(index)
+        if value is None:
+            self.refuse(f"its input {index} is not given")
+        return value  # type: ignore[return-value]
+
+    # --- what is known of them -------------------------------------------------------------------------------------
+
+    def const(self, index: int) -> np.ndarray | None:
+        """The numbers of a constant input; None for weights (they train) and for what is computed."""
+        value = self.value(index)
+        if value is None or value.const_value is None or traits.kind(value) != "constant":
+            return None
+        return value.const_value.numpy()
+
+    def initializer(self, index: int) -> str | None:
+        """The name of the initializer that the input is, or None."""
+        value = self.value(index)
+        return value.name if value is not None and value.is_initializer() else None
+
+    def ints(self, index: int) -> list[Element] | None:
+        """The elements of an integer input (axes, shapes, ...): numbers or Python expressions; None when not known."""
+        elements = self._arithmetic.elements(self.value(index))
+        return None if elements is None else list(elements.items)
+
+    def numbers(self, index: int) -> list[int] | None:
+        """The elements of an integer input when all are numbers."""
+        found = self.ints(index)
+        return found if found is not None and all(isinstance(i, int) for i in found) else None  # type: ignore[return-value]
+
+    def scalar(self, index: int) -> Any:
+        """The number that a constant input of one element holds, or None."""
+        array = self.const(index)
+        return None if array is None or array.size != 1 else array.reshape(-1)[0]
+
+    def shape(self, index: int = 0) -> list[Dim] | None:
+        return dims(self.value(index))
+
+    def rank(self, index: int = 0) -> int:
+        value = self._value(index)
+        if value.shape is None:
+            self.refuse(f"the rank of its input '{value.name}' is not known")
+        return len(value.shape)  # type: ignore[arg-type]
+
+    def dtype(self, index: int = 0) -> ir.DataType:
+        value = self._value(index)
+        if value.dtype is None:
+            self.refuse(f"the dtype of its input '{value.name}' is not known")
+        return value.dtype  # type: ignore[return-value]
+
+    def dim(self, index: int, axis: int) -> Element:
+        """A dimension of an input: a number, or the code that asks for it."""
+        return self._arithmetic.dim(self._value(index), axis)
+
+    def out_shape(self, index: int = 0) -> list[Dim] | None:
+        return dims(self.node.outputs[index])
+
+    def out_dtype(self, index: int = 0) -> ir.DataType:
+        dtype = self.node.outputs[index].dtype
+        if dtype is None:
+            self.refuse("the dtype of its output is not known")
+        return dtype  # type: ignore[return-value]
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute; the standard's default when it is not given, then ``default``."""
+        attribute = self.node.attributes.get(name)
+        if attribute is not None:
+            return _python(attribute.value)
+        standard = attribute_defaults(self.node.domain, self.node.op_type).get(name)
+        return default if standard is None else _python(standard)
+
+    def axis(self, name: str = "axis", default: int = 0) -> int:
+        """An axis attribute, counted from the front."""
+        axis = self.attr(name, default)
+        return axis + self.rank() if axis < 0 else axis
+
+    # --- errors ----------------------------------------------------------------------------------------------------
+
+    def refuse(self, why: str) -> None:
+        """Say that this node cannot be written, and why."""
+        raise UnsupportedOpError(f"{self.node.op_type}: {why}", where=self.node.name)
+
+
+def _python(value: Any) -> Any:
+    """An attribute's value; floats, which ONNX keeps in float32, as the decimal that was written."""
+    if isinstance(value, float):
+        return single(value)
+    return [_python(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def dims(value: ir.Value | None) -> list[Dim] | None:
+    """A shape as ints and names; None where nothing is known."""
+    if value is None or value.shape is None:
+        return None
+    return [d if isinstance(d, int) else d.value for d in value.shape]
+
+
+@functools.cache
+def attribute_defaults(domain: str, op_type: str) -> dict[str, Any]:
+    """The defaults that the standard gives to the attributes of an op."""
+    try:
+        schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    values = {
+        name: onnx.helper.get_attribute_value(a.default_value)
+        for name, a in schema.attributes.items()
+        if a.default_value.type
+    }
+    return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+
+
+class Rules:
+    """The rules of a writer: one function an op, found by domain and op type."""
+
+    def __init__(self, framework: str) -> None:
+        self.framework = framework
+        self._rules: dict[tuple[str, str], Callable[[Op], Emit | Code]] = {}
+
+    def __call__(self, *op_types: str, domain: str = "") -> Callable:
+        """Decorator: this function writes these ops."""
+
+        def register(rule: Callable[[Op], Emit | Code]) -> Callable[[Op], Emit | Code]:
+            for op_type in op_types:
+                self._rules[domain, op_type] = rule
+            return rule
+
+        return register
+
+    def has(self, node: ir.Node) -> bool:
+        return (node.domain, node.op_type) in self._rules
+
+    def emit(self, op: Op) -> Emit:
+        """Apply the rule of a node."""
+        made = self._rules[op.node.domain, op.node.op_type](op)
+        return made if isinstance(made, Emit) else Emit(made)
+
+    @property
+    def op_types(self) -> list[tuple[str, str]]:
+        return sorted(self._rules)
+
+    def check(self, nodes: list[ir.Node]) -> None:
+        """Raise one error that names every op without a rule, and where it stands."""
+        missing: dict[str, list[str]] = {}
+        for node in nodes:
+            if not self.has(node):
+                missing.setdefault(f"{node.domain}.{node.op_type}".lstrip("."), []).append(node.name or "?")
+        if missing:
+            lines = [
+                f"{op} at {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" for op, names in missing.items()
+            ]
+            raise UnsupportedOpError(
+                f"{self.framework} has no rule for {len(missing)} op(s):\n    " + "\n    ".join(lines),
+                hint=f"add a rule to dlbridge/frameworks/{self.framework}/writes/ (see CONTRIBUTING.md)",
+            )
+
+
+def raw(text: str) -> Raw:
+    return Raw(text)
+
+
+__all__ = ["Emit", "Layer", "Op", "Rules", "code", "dims", "raw"]

@@ -1,0 +1,103 @@
+"""Printing: lines of code that fit the width, helpers that are copied into the file when used."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Iterable
+from types import ModuleType
+
+WIDTH = 100
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def fit(line: str, width: int = WIDTH) -> list[str]:
+    """Break a line that is too long at its brackets, as code formatters do."""
+    if len(line) <= width:
+        return [line]
+    group = _group(line)
+    if group is None:
+        return [line]
+    start, end = group
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    head, inner, tail = line[: start + 1], line[start + 1 : end], line[end:]
+    body = indent + inner
+    items = _split(inner)
+    closing = indent[4:] + tail
+    if len(body) <= width and len(items) == 1:
+        return [head, body, *fit(closing, width)]
+    lines = [head]
+    comma = "," if len(items) > 1 else ""  # (a) and (a,) are not the same
+    for item in items:
+        lines += fit(f"{indent}{item}{comma}", width)
+    return [*lines, *fit(closing, width)]
+
+
+def _group(line: str) -> tuple[int, int] | None:
+    """The outermost bracket pair to break: the longest."""
+    depth, start, best, quote = 0, 0, None, ""
+    for i, c in enumerate(line):
+        if quote:
+            quote = "" if c == quote and line[i - 1] != "\\" else quote
+        elif c in "\"'":
+            quote = c
+        elif c in _OPEN:
+            start = i if depth == 0 else start
+            depth += 1
+        elif c in _CLOSE:
+            depth -= 1
+            if depth == 0 and i > start + 1 and (best is None or i - start > best[1] - best[0]):
+                best = (start, i)
+    return best
+
+
+def _split(text: str) -> list[str]:
+    """Cut at the commas outside brackets and strings."""
+    items, depth, begin, quote = [], 0, 0, ""
+    for i, c in enumerate(text):
+        if quote:
+            quote = "" if c == quote and text[i - 1] != "\\" else quote
+        elif c in "\"'":
+            quote = c
+        elif c in _OPEN:
+            depth += 1
+        elif c in _CLOSE:
+            depth -= 1
+        elif c == "," and depth == 0:
+            items.append(text[begin:i].strip())
+            begin = i + 1
+    rest = text[begin:].strip()
+    return [*items, rest] if rest else items
+
+
+@functools.cache
+def _functions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
+    """Name -> (source, names of the module that it uses) of what a helpers module defines."""
+    text = inspect.getsource(module)
+    lines = text.splitlines()
+    defined = {n.name: n for n in ast.parse(text).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    found = {}
+    for name, node in defined.items():
+        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+        used = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in defined and n.id != name)
+        found[name] = ("\n".join(lines[first - 1 : node.end_lineno]), used)
+    return found
+
+
+def helpers(module: ModuleType, text: str) -> list[str]:
+    """Source of the functions and classes of ``module`` that ``text`` calls, and of what these call in turn."""
+    known = _functions(module)
+    words = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    needed: set[str] = set()
+    pending = [name for name in known if name in words]
+    while pending:
+        name = pending.pop()
+        if name not in needed:
+            needed.add(name)
+            pending += known[name][1]
+    return [source for name, (source, _) in known.items() if name in needed]
+
+
+def helper_names(module: ModuleType) -> Iterable[str]:
+    return _functions(module)

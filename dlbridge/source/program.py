@@ -1,0 +1,78 @@
+"""``Source``: a model as source code of a framework, and the map from the framework's weights to the model's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlbridge.files import writing
+from dlbridge.model import Model
+from dlbridge.source.weights import Weight, to_initializers
+
+
+@dataclass
+class Source:
+    """A written model: one Python file that needs only its framework, plus weights.
+
+    Attributes:
+        framework: Name of the framework (``"pytorch"``).
+        model: The model that was written, after the passes that the writer ran.
+        text: The Python file.
+        entry: What to call in the file to get the live model (a class or a function without arguments).
+        weights: The framework's weight key -> how it is made of the model's initializers.
+        inputs: Names of the inputs, in the order in which the live model takes them.
+        outputs: Names of the outputs, in the order in which it returns them.
+        ties: (key, key) of weights that are one and the same.
+    """
+
+    framework: str
+    model: Model
+    text: str
+    entry: str
+    weights: dict[str, Weight] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    ties: list[tuple[str, str]] = field(default_factory=list)
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(framework key, array) of every weight, one at a time, from the model's initializers."""
+        initializers = self.model.weights
+        for key, weight in self.weights.items():
+            yield key, weight.read(initializers)
+
+    def initializers(self, trained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Initializer name -> array, from the arrays that the live model holds by framework key."""
+        return to_initializers(self.weights, trained, self.model.weights)
+
+    def execute(self) -> dict[str, Any]:
+        """Run the file and give its names. Tracebacks and ``inspect`` show its text."""
+        import linecache
+
+        filename = f"<dlbridge {self.framework} {self.model.name}>"
+        linecache.cache[filename] = (len(self.text), None, self.text.splitlines(keepends=True), filename)
+        names: dict[str, Any] = {"__name__": f"dlbridge_written_{self.model.name}".replace(".", "_")}
+        exec(compile(self.text, filename, "exec"), names)
+        return names
+
+    def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write ``model.py`` and the weights in the framework's own format into a folder.
+
+        Raises:
+            FileError: When the folder exists and ``force`` is not set.
+        """
+        from dlbridge import frameworks
+
+        with writing(folder, force=force) as fresh:
+            fresh.mkdir()
+            self.write_files(fresh, frameworks.get(self.framework))
+        return Path(folder)
+
+    def write_files(self, folder: Path, framework: Any) -> None:
+        """Write into a folder that is there (``save`` does it in one move)."""
+        (folder / "model.py").write_text(self.text, encoding="utf-8")
+        framework.save_weights(self, folder)
