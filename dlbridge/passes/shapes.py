@@ -1,0 +1,135 @@
+"""Shape inference: the dtype and the shape of every value, in place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+
+from dlbridge.errors import ShapeError
+from dlbridge.model import Model
+
+#: Initializers up to this many elements are shown to inference with their numbers: shapes are computed from them.
+_SHOWN_ELEMENTS = 256
+
+
+def infer(model: Model) -> None:
+    """Set dtype and shape of every value of the graph and its subgraphs, in place.
+
+    The names of symbolic dims are kept and propagated. Weights are not read, but for small integer ones.
+
+    Raises:
+        ShapeError: When shapes or dtypes do not fit an op; the error names the node and the shapes that it was given.
+    """
+    proto = _skeleton(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
+        raise _explain(model, proto, error) from None
+    for graph, result in zip(_graphs(model.graph), _graph_protos(inferred.graph), strict=True):
+        types = {info.name: info.type for info in (*result.value_info, *result.output)}
+        for node in graph:
+            for value in node.outputs:
+                if value.name in types:
+                    _set_type(value, types[value.name])
+
+
+def _skeleton(model: Model) -> onnx.ModelProto:
+    """The model as a proto in which big weights are inputs and no intermediate value has a type yet."""
+    proto = onnx.ModelProto(ir_version=model.ir.ir_version)
+    for domain, version in model.graph.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    for function in model.ir.functions.values():
+        proto.functions.append(ir.serde.serialize_function(function))
+    proto.graph.name = model.name
+    for value in model.graph.inputs:
+        proto.graph.input.append(ir.serde.serialize_value(value))
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None:
+            value.dtype, value.shape = tensor.dtype, ir.Shape(tensor.shape)
+        if tensor is not None and tensor.size <= _SHOWN_ELEMENTS and tensor.dtype.is_integer():
+            shown = ir.serde.serialize_tensor(ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
+            shown.name = value.name
+            proto.graph.initializer.append(shown)
+        elif not value.is_graph_input():
+            proto.graph.input.append(ir.serde.serialize_value(value))
+    proto.graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
+    for value in model.graph.outputs:
+        proto.graph.output.add(name=value.name)
+    for subgraph in _graph_protos(proto.graph):
+        del subgraph.value_info[:]
+    return proto
+
+
+def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """A graph and its subgraphs, in the order of :func:`_graph_protos`."""
+    yield graph
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _graphs(attribute.as_graph())
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for subgraph in attribute.as_graphs():
+                    yield from _graphs(subgraph)
+
+
+def _graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _graph_protos(attribute.g)
+            elif attribute.type == onnx.AttributeProto.GRAPHS:
+                for subgraph in attribute.graphs:
+                    yield from _graph_protos(subgraph)
+
+
+def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
+    """Take what was inferred; where inference knows no size, what was known of it before stays."""
+    known = ir.serde.deserialize_type_proto_for_type(proto)
+    shape = ir.serde.deserialize_type_proto_for_shape(proto)
+    if known is not None:
+        value.type = known
+    if shape is None:
+        return
+    before = value.shape if value.shape is not None and len(value.shape) == len(shape) else None
+    sizes: list[int | str | None] = []
+    for axis, size in enumerate(shape):
+        name = size if isinstance(size, int) else size.value
+        if before is not None and (name is None or str(name).startswith("unk__")):
+            old = before[axis]
+            old_name = old if isinstance(old, int) else old.value
+            name = old_name if old_name is not None else name
+        sizes.append(name)
+    value.shape = ir.Shape(sizes)
+
+
+def _explain(model: Model, proto: onnx.ModelProto, error: Exception) -> ShapeError:
+    """The error of onnx in words of the user's model: which node, and the shapes that it was given."""
+    text = str(error)
+    found = re.search(r"node name: ([^)]*)\)", text)
+    name = found.group(1) if found else None
+    reason = text.rpartition("Error] ")[2].strip().splitlines()[0] if text else type(error).__name__
+    node = next((n for n in ir.traversal.RecursiveGraphIterator(model.graph) if name and n.name == name), None)
+    if node is None:
+        return ShapeError(reason, where=name or model.name)
+    shapes = _lenient_types(proto)
+    inputs = ", ".join(f"{v.name}: {shapes.get(v.name, _text(v))}" for v in node.inputs if v is not None)
+    return ShapeError(f"{node.op_type} cannot take ({inputs}): {reason}", where=name)
+
+
+def _lenient_types(proto: onnx.ModelProto) -> dict[str, str]:
+    """Value name -> 'FLOAT[2,3]' of all values that can be inferred when errors are passed over."""
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+    return {
+        info.name: _text(ir.serde.deserialize_value_info_proto(info, None))
+        for graph in _graph_protos(inferred.graph)
+        for info in (*graph.input, *graph.value_info)
+    }
+
+
+def _text(value: ir.Value) -> str:
+    return f"{value.dtype}{value.shape if value.shape is not None else '[?]'}"
