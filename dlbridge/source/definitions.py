@@ -182,8 +182,13 @@ def block_class(graph: ir.Graph) -> Callable[[Block], str]:
 # --- names of variables --------------------------------------------------------------------------------------------
 
 
-def name_values(written: Written, inputs: Mapping[ir.Value, str]) -> dict[ir.Value, str]:
-    """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends."""
+def name_values(
+    written: Written, inputs: Mapping[ir.Value, str], kept: frozenset[str] = frozenset()
+) -> dict[ir.Value, str]:
+    """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
+
+    ``kept`` names are read again after the block and stay as they are.
+    """
     last_read: dict[ir.Value, int] = {}
     for index, line in enumerate(written.lines):
         for value in line.code.values():
@@ -195,19 +200,24 @@ def name_values(written: Written, inputs: Mapping[ir.Value, str]) -> dict[ir.Val
     for index, line in enumerate(written.lines):
         ending = [names[v] for v in line.code.values() if v in names and last_read[v] == index]
         for value in set(line.code.values()):
-            if value in names and last_read[value] == index and names[value] not in _kept(names, last_read, index):
+            if (
+                value in names
+                and last_read[value] == index
+                and names[value] not in kept | _read_after(names, last_read, index)
+            ):
                 alive.discard(names[value])
         for target in line.targets:
             if target not in last_read:
                 names[target] = "_"
                 continue
             reusable = [n for n in ending if n not in alive]
-            names[target] = reusable[0] if reusable else Names(*alive).fresh(line.hint)
+            fresh = line.hint if "x" in alive else "x"
+            names[target] = reusable[0] if reusable else Names(*alive).fresh(fresh)
             alive.add(names[target])
     return names
 
 
-def _kept(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int], index: int) -> set[str]:
+def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int], index: int) -> set[str]:
     """Names of values that are read after line ``index``."""
     return {name for value, name in names.items() if last_read.get(value, -1) > index}
 

@@ -187,6 +187,11 @@ class Op:
         axis = self.attr(name, default)
         return axis + self.rank() if axis < 0 else axis
 
+    @property
+    def activation(self) -> str | None:
+        """The activation that the layer applies itself, where the writer has given it one."""
+        return self.node.meta.get("activation")
+
     # --- errors ----------------------------------------------------------------------------------------------------
 
     def refuse(self, why: str) -> None:

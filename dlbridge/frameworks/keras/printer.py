@@ -1,0 +1,208 @@
+"""Prints the definitions of a model as functions, ``Layer`` subclasses and ``build_model``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras import helpers
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES
+from dlbridge.source import printing
+from dlbridge.source.code import Code, Literal, literal_text
+from dlbridge.source.definitions import Definition, name_values
+from dlbridge.source.names import Names, identifier
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.keras.writer import KerasWriter
+
+INDENT = "    "
+#: Name of the layer that a model becomes whose own code needs sizes known only at run time.
+NETWORK = "network"
+
+
+def print_module(writer: KerasWriter, definitions: list[Definition], root: Definition) -> str:
+    """The whole file."""
+    parts = []
+    for definition in definitions:
+        block = definition.written.block
+        if block in writer.dynamic:
+            parts.append(_class(writer, definition, definition is root))
+        elif definition is not root:
+            parts.append(_function(writer, definition))
+    parts.append(_build_model(writer, root))
+    body = "\n\n\n".join("\n".join(lines) for lines in parts)
+    everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
+    imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
+    imports.append("import keras")
+    used = [word for word in ("layers", "ops") if re.search(rf"\b{word}\.", everything)]
+    if used:
+        imports.append(f"from keras import {', '.join(used)}")
+    return "\n".join(imports) + "\n\n\n" + everything + "\n"
+
+
+def variable_path(blocks: list[str], name: str, root: str | None) -> str:
+    """Keras' path of a layer: each class on the way adds one part, by its name there."""
+    parts = [root] if root else []
+    before = ""
+    for path in blocks:
+        parts.append(path[len(before) :].lstrip("."))
+        before = path
+    parts.append(name[len(before) :].lstrip("."))
+    return "/".join(parts)
+
+
+# --- functions -----------------------------------------------------------------------------------------------------
+
+
+def _function(writer: KerasWriter, definition: Definition) -> list[str]:
+    written = definition.written
+    names = _input_names(written.block.inputs, "x")
+    arguments = ", ".join([*names.values(), *definition.parameters, "name"])
+    lines = _statements(writer, definition, names, definition.slots)
+    lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
+    return [f"def {definition.name}({arguments}):", *_indent(_merge_return(lines))]
+
+
+def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
+    lines: list[str] = []
+    sequence = writer.sequence()
+    names = _input_names(writer.model.inputs, "inputs")
+    if sequence is not None:
+        items = [_input(writer.model.inputs[0], named=False)]
+        for step in sequence:
+            emit = writer.emits[step]
+            layer = emit.layer or emit.module
+            assert layer is not None
+            items.append(writer._named(layer, step, writer.root).text(str))
+        lines = [f"return keras.Sequential([{', '.join(items)}])"]
+        return ["def build_model():", *_indent(lines)]
+    lines += [f"{name} = {_input(value)}" for value, name in names.items()]
+    if writer.wrapped:
+        lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
+        outputs = "outputs"
+    else:
+        lines += _statements(writer, root, names, {}, frozenset(names.values()))
+        outputs = _returned(writer.returned, writer, root, names)
+        outputs = f"[{outputs}]" if len(writer.returned) > 1 else outputs
+    inputs = ", ".join(names[v] for v in writer.model.inputs)
+    inputs = inputs if len(writer.model.inputs) == 1 else f"[{inputs}]"
+    lines.append(f'return keras.Model({inputs}, {outputs}, name="{identifier(writer.model.name, "model")}")')
+    return ["def build_model():", *_indent(lines)]
+
+
+def _input(value: ir.Value, named: bool = True) -> str:
+    shape = [d if isinstance(d, int) else None for d in value.shape or ()]
+    arguments = [f"{tuple(shape[1:])}"] if shape[:1] == [None] else [f"batch_shape={tuple(shape)}"]
+    if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
+        arguments.append(f'dtype="{KERAS_DTYPES[value.dtype]}"')
+    if named:
+        arguments.append(f'name="{value.name}"')
+    return f"keras.Input({', '.join(arguments)})"
+
+
+# --- classes -------------------------------------------------------------------------------------------------------
+
+
+def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[str]:
+    written = definition.written
+    count = sum(len(list(new.literals())) for _, new in written.members)
+    parameters = definition.parameters
+    init = [f"self.{p} = {p}" for p in parameters]
+    slot = 0
+    for name, new in written.members:
+        shown = []
+        for _ in new.literals():
+            shown.append(definition.slots.get(slot))
+            slot += 1
+        attribute = f"layer_{name}" if name[:1].isdigit() else name
+        init.append(f"self.{attribute} = {_text(new, shown, str)}")
+    in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
+    names = _input_names(written.block.inputs, "x")
+    inputs = list(names.values())
+    lines = _statements(writer, definition, names, in_call)
+    returned = writer.returned if is_root else list(written.block.outputs)
+    lines.append(f"return {_returned(returned, writer, definition, names)}")
+    text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}(layers.Layer):"]
+    header = ", ".join(["self", *parameters, "**kwargs"])
+    text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__(**kwargs)", *_indent(init, 2), ""]
+    text += [f"{INDENT}def call({', '.join(['self', *inputs])}):", *_indent(_merge_return(lines), 2)]
+    if parameters:
+        config = ", ".join(f'"{p}": self.{p}' for p in parameters)
+        text += ["", f"{INDENT}def get_config(self):", *_indent([f"return {{**super().get_config(), {config}}}"], 2)]
+    return text
+
+
+# --- statements ----------------------------------------------------------------------------------------------------
+
+
+def _statements(
+    writer: KerasWriter,
+    definition: Definition,
+    names: dict[ir.Value, str],
+    parameters: dict[int, str],
+    kept: frozenset[str] = frozenset(),
+) -> list[str]:
+    """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
+    written = definition.written
+    names.update(name_values(written, names, kept))
+    lines: list[str] = []
+    if written.block not in writer.dynamic:
+        lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once
+    slot = 0
+    for line in written.lines:
+        shown = [parameters.get(slot + i) for i, _ in enumerate(line.code.literals())]
+        slot += len(shown)
+        targets = [names[t] for t in line.targets]
+        left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
+        lines.append(f"{left} = {_text(line.code, shown, lambda v: _name(writer, definition, names, v))}")
+    return lines
+
+
+def _name(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str], value: ir.Value) -> str:
+    if value in names:
+        return names[value]
+    text = writer.weight_text(definition.written.block, value)
+    assert text is not None, value.name
+    return text
+
+
+def _returned(values: list, writer: KerasWriter, definition: Definition, names: dict[ir.Value, str]) -> str:
+    texts = [
+        v.text(lambda u: _name(writer, definition, names, u))
+        if isinstance(v, Code)
+        else _name(writer, definition, names, v)
+        for v in values
+    ]
+    return ", ".join(texts)
+
+
+def _text(fragment: Code, shown: list[str | None], name) -> str:  # type: ignore[no-untyped-def]
+    pieces, position = [], 0
+    for part in fragment.parts:
+        if isinstance(part, Literal):
+            pieces.append(shown[position] or literal_text(part.value))
+            position += 1
+        else:
+            pieces.append(part if isinstance(part, str) else name(part))
+    return "".join(pieces)
+
+
+def _input_names(values: list[ir.Value], single: str) -> dict[ir.Value, str]:
+    if len(values) == 1:
+        return {values[0]: single}
+    names = Names("self", "name")
+    return {v: names.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in values}
+
+
+def _merge_return(lines: list[str]) -> list[str]:
+    """``x = f(x)`` followed by ``return x`` is ``return f(x)``."""
+    if len(lines) < 2:
+        return lines
+    target, _, value = lines[-2].partition(" = ")
+    return [*lines[:-2], f"return {value}"] if lines[-1] == f"return {target}" and "," not in target else lines
+
+
+def _indent(lines: list[str], depth: int = 1) -> list[str]:
+    return [part for line in lines for part in printing.fit(depth * INDENT + line)]

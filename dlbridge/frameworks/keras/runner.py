@@ -1,0 +1,64 @@
+"""Makes written Keras source live, and runs it on numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.source.program import Source
+
+
+def load(source: Source) -> keras.Model:
+    """The written model with its weights."""
+    names = source.execute()
+    model = names[source.entry]()
+    variables = _variables(model)
+    for key, array in source.arrays():
+        if key not in variables:
+            raise WeightsError("the written model has no such variable", where=key, hint="please report this")
+        variables[key].assign(array)
+    model.dlbridge_source = source
+    return model
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """Weight key -> variable: by path; in a Sequential model, by the place of the layer (``#1/kernel``)."""
+    if isinstance(model, keras.Sequential):
+        return {
+            f"#{index}/{variable.path.removeprefix(layer.name + '/')}": variable
+            for index, layer in enumerate(model.layers)
+            for variable in layer.variables
+        }
+    return {variable.path: variable for variable in model.variables}
+
+
+def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run in inference mode.
+
+    Raises:
+        SignatureError: When an input is missing.
+    """
+    source: Source = live.dlbridge_source
+    missing = [n for n in source.inputs if n not in inputs]
+    if missing:
+        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    arrays = [keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs]
+    out = live(arrays if len(arrays) > 1 else arrays[0], training=False)
+    values = out if isinstance(out, (list, tuple)) else [out]
+    return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
+
+
+def weights(live: keras.Model) -> dict[str, np.ndarray]:
+    """Framework key -> array of a live model's weights, as they are now."""
+    variables = _variables(live)
+    return {key: keras.ops.convert_to_numpy(variables[key]) for key in live.dlbridge_source.weights}
+
+
+def save_weights(source: Source, folder: Path) -> None:
+    """Write ``model.weights.h5``, which ``load_weights`` of the written model reads."""
+    load(source).save_weights(folder / "model.weights.h5")

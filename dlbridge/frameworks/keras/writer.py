@@ -1,0 +1,307 @@
+"""Writes a model as the source of a functional Keras model.
+
+Blocks are functions that join layers. A block that computes with sizes known only when the model runs is a registered
+``Layer`` subclass, and so are the blocks inside it: there, tensors have their sizes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras import writes
+from dlbridge.frameworks.keras.printer import NETWORK, print_module, variable_path
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes import layout
+from dlbridge.passes.prepare import prepare
+from dlbridge.source import blocks
+from dlbridge.source.arithmetic import Arithmetic, Elements
+from dlbridge.source.blocks import Block, is_weight
+from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
+from dlbridge.source.emission import emit_all, homes, pass_weights
+from dlbridge.source.names import Names, class_name, snake_case
+from dlbridge.source.op import Layer
+from dlbridge.source.program import Source
+from dlbridge.source.weights import Weight
+
+#: Constants with more elements than this come from the weights file, not from the source.
+MAX_PRINTED = 64
+
+
+def write(model: Model, *, io_layout: str = "same", **options: Any) -> Source:
+    """The model as Keras source.
+
+    Args:
+        model: The model.
+        io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes them channels-last.
+
+    Raises:
+        UnsupportedOpError: When ops have no rule; all of them are named.
+    """
+    for module in pkgutil.iter_modules(writes.__path__):
+        importlib.import_module(f"{writes.__name__}.{module.name}")
+    model = layout.channels_last(prepare(model), io_layout=io_layout)
+    return KerasWriter(model).source()
+
+
+class KerasWriter:
+    """Holds what is known while one model is written."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = model.graph
+        _fuse_activations(self.graph)
+        arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
+        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints)
+        self.root = blocks.build(self.graph, self.emits)
+        self.homes = homes(self.graph, self.root, self.emits)
+        self.dynamic = self._dynamic_blocks()
+        self.wrapped = self.root in self.dynamic
+        pass_weights(self.root, self.emits, self.homes)
+        self.weights: dict[str, Weight] = {}
+        self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
+
+    def source(self) -> Source:
+        taken = Names("keras", "layers", "ops", "math", "build_model")
+        name_class = block_class(self.graph)
+
+        def name_of(block: Block) -> str:
+            return class_name(name_class(block)) if block in self.dynamic else snake_case(name_class(block))
+
+        definitions, instance = define(self.root, self._write_block, self._weight_key, name_of, taken)
+        return Source(
+            framework="keras",
+            model=self.model,
+            text=print_module(self, definitions, instance.definition),
+            entry="build_model",
+            weights=self.weights,
+            inputs=[v.name or "" for v in self.model.inputs],
+            outputs=[v.name or "" for v in self.model.outputs],
+        )
+
+    def _dynamic_blocks(self) -> set[Block]:
+        """Blocks that compute with sizes known only at run time, and all blocks inside them."""
+        found: set[Block] = set()
+
+        def visit(block: Block, inside: bool) -> None:
+            here = inside or any(_asks_for_size(self.emits[s].code) for s in block.steps if isinstance(s, ir.Node))
+            if here:
+                found.add(block)
+            for step in block.steps:
+                if isinstance(step, Block):
+                    visit(step, here)
+
+        visit(self.root, any(isinstance(r, Code) and _asks_for_size(r) for r in self.returned))
+        return found
+
+    # --- one block -------------------------------------------------------------------------------------------------
+
+    def _write_block(self, block: Block, instances: Mapping[Block, Instance]) -> Written:
+        written = Written(block)
+        free = [v for v, home in self.homes.items() if self._holder(home) is block and not self._is_printed(v)]
+        for value in free:
+            self._write_free_weight(written, value)
+        for step in block.steps:
+            if isinstance(step, Block):
+                self._write_inner(written, step, instances)
+            else:
+                self._write_node(written, step)
+        return written
+
+    def _write_node(self, written: Written, node: ir.Node) -> None:
+        emit, block = self.emits[node], written.block
+        targets = list(node.outputs)
+        is_class = block in self.dynamic
+        fragment, layer = emit.code, emit.layer
+        if layer is None and emit.module is not None and not is_class:
+            layer = emit.module
+            fragment = call("<layer>", next(emit.code.values()))
+        if layer is not None:
+            path = self._layer_path(node, layer)
+            new = self._named(layer, node, block)
+            if path == node.name:
+                self._remember(block, node, layer)
+            if is_class:
+                attribute = block.relative(path).replace(".", "_")
+                if path == node.name:
+                    written.members.append((attribute, new))
+                new = Code((f"self.{_attribute(attribute)}",))
+            elif path != node.name or self._is_shared(node, layer):
+                # A layer that is called more than once is made once, before its first call.
+                variable = snake_case(block.relative(path).replace(".", "_")) + "_layer"
+                if path == node.name:
+                    written.members.append((variable, new))
+                new = Code((variable,))
+            fragment = substitute_layer(fragment, new)
+        written.lines.append(Line(targets, fragment, emit.targets, hint(node)))
+
+    def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
+        instance, name = instances[inner], written.block.relative(inner.path)
+        inputs: list[Any] = list(inner.inputs)
+        if inner not in self.dynamic:
+            keywords = {"name": self._name_text(name, written.block)}
+            fragment = call(instance.definition.name, *inputs, *instance.arguments, **keywords)
+        else:
+            is_class = written.block in self.dynamic
+            label = Raw(f'"{name}"') if is_class else self._name_text(name, written.block)
+            new = call(instance.definition.name, *instance.arguments, name=label)
+            if is_class:
+                attribute = name.replace(".", "_")
+                written.members.append((attribute, new))
+                new = Code((f"self.{_attribute(attribute)}",))
+            fragment = code("{}({})", new, join(", ", inputs))
+        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name)))
+
+    # --- names and weights -----------------------------------------------------------------------------------------
+
+    def _named(self, layer: Layer, node: ir.Node, block: Block) -> Code:
+        """The code that makes a layer, with its name and, where it is not float32, its dtype."""
+        extra: list[Any] = []
+        dtype = node.outputs[0].dtype
+        if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
+            extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
+        if not (traits.is_anonymous(node) and self._is_sequential()):
+            relative = block.relative(node.name or "")
+            label = Raw(f'"{relative}"') if block in self.dynamic else self._name_text(relative, block)
+            extra.append(code("name={}", label))
+        *before, last = layer.new.parts
+        assert isinstance(last, str) and last.endswith(")")
+        head = Code((*before, last[:-1]))
+        empty = last[:-1].endswith("(")
+        return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
+
+    def _name_text(self, relative: str, block: Block) -> Raw:
+        return Raw(f'f"{{name}}.{relative}"' if block.path else f'"{relative}"')
+
+    def _is_sequential(self) -> bool:
+        return self.sequence() is not None
+
+    def sequence(self) -> list[ir.Node] | None:
+        """The nodes of a model that is one chain of layers: ``keras.Sequential``; None when it is not."""
+        if self.root.path or self.wrapped or len(self.model.inputs) != 1 or len(self.model.outputs) != 1:
+            return None
+        current = self.model.inputs[0]
+        for step in self.root.steps:
+            if isinstance(step, Block):
+                return None
+            emit = self.emits[step]
+            if (emit.layer or emit.module) is None or list(emit.code.values()) != [current] or len(step.outputs) != 1:
+                return None
+            current = step.outputs[0]
+        return self.root.steps if self.returned == [current] and self.root.steps else None  # type: ignore[return-value]
+
+    def _layer_path(self, node: ir.Node, layer: Layer) -> str:
+        """The name of the layer that a node calls: two calls of one layer share it."""
+        key = _identity(layer)
+        return node.name or "" if key is None else self.layers.setdefault(key, node.name or "")
+
+    def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
+        key = _identity(layer)
+        return (
+            key is not None and sum(_identity(e.layer) == key for e in self.emits.values() if e.layer is not None) > 1
+        )
+
+    def _remember(self, block: Block, node: ir.Node, layer: Layer) -> None:
+        sequence = self.sequence()
+        prefix = f"#{sequence.index(node)}" if sequence is not None else self._variable_path(block, node.name or "")
+        for slot, weight in layer.weights.items():
+            self.weights[f"{prefix}/{slot}"] = weight
+
+    def _variable_path(self, block: Block, name: str) -> str:
+        """Keras' path of what is called ``name`` in a block: classes add one part each, functions none."""
+        chain = [b for b in self.root.blocks() if b in self.dynamic and b.path and name.startswith(b.path + ".")]
+        chain.sort(key=lambda b: len(b.path))
+        return variable_path([b.path for b in chain], name, root=NETWORK if self.wrapped else None)
+
+    def _holder(self, home: str) -> Block:
+        holders = [b for b in self.root.blocks() if b.holds(home)]
+        return max(holders, key=lambda b: len(b.path))
+
+    def _is_printed(self, value: ir.Value) -> bool:
+        tensor = value.const_value
+        return traits.kind(value) == "constant" and tensor is not None and tensor.size <= MAX_PRINTED
+
+    def _write_free_weight(self, written: Written, value: ir.Value) -> None:
+        block, home = written.block, self.homes[value]
+        tensor, name = value.const_value, block.relative(home)
+        assert tensor is not None
+        shape, trainable = tuple(tensor.shape.numpy()), traits.kind(value) == "parameter"
+        dtype = None if tensor.dtype == ir.DataType.FLOAT else Raw(f'"{KERAS_DTYPES[tensor.dtype]}"')
+        frozen = None if trainable else False
+        if block in self.dynamic:
+            attribute = name.replace(".", "_")
+            label = Raw(f'"{attribute}"')
+            new = call("self.add_weight", name=label, shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen)
+            written.members.append((attribute, new))
+            self.weights[f"{self._variable_path(block, home).rpartition('/')[0]}/{attribute}".lstrip("/")] = Weight.of(
+                value.name or ""
+            )
+            return
+        label = self._name_text(name, block)
+        new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
+        written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, name.replace(".", "_")))
+        self.weights[f"{home}/value"] = Weight.of(value.name or "")
+
+    def _weight_key(self, block: Block, value: ir.Value) -> str:
+        return self.weight_text(block, value) or block.relative(self.homes[value])
+
+    def weight_text(self, block: Block, value: ir.Value) -> str | None:
+        """How code of a block names a weight that no variable of the block holds."""
+        if self._is_printed(value):
+            tensor = value.const_value
+            assert tensor is not None and value.dtype is not None
+            return code("ops.array({}, dtype={})", tensor.numpy(), Raw(f'"{KERAS_DTYPES[value.dtype]}"')).text(str)
+        if block in self.dynamic:
+            return f"self.{_attribute(block.relative(self.homes[value]).replace('.', '_'))}"
+        return None
+
+
+def _identity(layer: Layer) -> tuple | None:
+    """What makes two layers the same: their code and weights; None for layers without weights."""
+    plain = tuple(sorted((slot, w.views) for slot, w in layer.weights.items()))
+    return (tuple(str(p) for p in layer.new.parts), plain) if plain else None
+
+
+def _attribute(name: str) -> str:
+    return f"layer_{name}" if name[:1].isdigit() else name
+
+
+def _asks_for_size(fragment: Code) -> bool:
+    return any(isinstance(p, str) and "ops.shape(" in p for p in fragment.parts)
+
+
+def _fuse_activations(graph: ir.Graph) -> None:
+    """Let layers apply the activation right after them, where nothing else reads what is between."""
+    for node in list(graph):
+        if node.op_type not in TAKES_ACTIVATION or not all(is_weight(v) for v in node.inputs[1:] if v is not None):
+            continue
+        out = node.outputs[0]
+        consumers = out.consumers()
+        if len(consumers) != 1 or len(out.uses()) != 1 or out.is_graph_output():
+            continue
+        name = fused_activation(consumers[0])
+        if name is not None and consumers[0].inputs[0] is out:
+            node.meta["activation"] = name
+            follower = consumers[0].outputs[0]
+            wanted = follower.name
+            ir.convenience.replace_all_uses_with(follower, out, replace_graph_outputs=True)
+            graph.remove(consumers[0], safe=True)
+            out.name = wanted
+
+
+def hint_of_path(path: str) -> str:
+    words = [p for p in path.split(".") if not p.isdigit()]
+    return (words[-1].rstrip("0123456789").rstrip("_") or "x").lower() if words else "x"
+
+
+def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
+    items = elements.items[0] if elements.rank == 0 else list(elements.items)
+    assert value.dtype is not None
+    return code("ops.convert_to_tensor({}, dtype={})", items, Raw(f'"{KERAS_DTYPES[value.dtype]}"'))
