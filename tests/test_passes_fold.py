@@ -1,0 +1,105 @@
+"""passes.fold: what is known before the model runs is computed before it runs."""
+
+import numpy as np
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes import fold, shapes
+
+
+def _model(signature: str, body: str, weights: dict[str, np.ndarray] | None = None) -> Model:
+    text = f'<ir_version: 10, opset_import: ["": 28, "dlbridge": 1]> g {signature} {{ {body} }}'
+    model = Model(ir.from_onnx_text(text))
+    for name, array in (weights or {}).items():
+        value = next(v for v in model.graph.inputs if v.name == name)
+        model.graph.inputs.remove(value)
+        value.const_value = ir.tensor(array, name=name)
+        model.graph.register_initializer(value)
+        traits.set_kind(value, "parameter")
+    shapes.infer(model)
+    return model
+
+
+def _run(model: Model, **feeds: np.ndarray) -> list[np.ndarray]:
+    return ReferenceEvaluator(ir.to_proto(model.ir)).run(None, feeds)
+
+
+def _ops(model: Model) -> list[str]:
+    return [n.op_type for n in model.graph.all_nodes()]
+
+
+def test_shape_arithmetic_of_known_sizes_becomes_a_constant():
+    model = _model(
+        "(float[batch, 3, 4] x) => (y)",
+        """[shape] s = Shape<start = 1>(x)
+        [size] n = ReduceProd<keepdims = 1>(s)
+        [minus] m = Constant<value_ints = [-1]>()
+        [join] t = Concat<axis = 0>(m, n)
+        [reshape] y = Reshape(x, t)""",
+    )
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    before = _run(model, x=x)[0]
+    fold.fold(model)
+    assert _ops(model) == ["Reshape"]
+    assert model.weights["t"].tolist() == [-1, 12]
+    assert {traits.kind(v) for v in model.graph.initializers.values()} == {"constant"}
+    np.testing.assert_array_equal(_run(model, x=x)[0], before)
+
+
+def test_unknown_sizes_stay():
+    model = _model("(float[batch, 3] x) => (s)", "[shape] t = Shape(x) [neg] s = Neg(t)")
+    fold.fold(model)
+    assert _ops(model) == ["Shape", "Neg"]
+
+
+def test_weights_are_not_folded_and_unused_ones_stay():
+    model = _model(
+        "(float[2, 3] x, float[3, 3] W, float[3] unused) => (y)",
+        "[turn] V = Transpose(W) [mm] y = MatMul(x, V)",
+        {"W": np.eye(3, dtype=np.float32), "unused": np.ones(3, np.float32)},
+    )
+    fold.fold(model)
+    assert _ops(model) == ["Transpose", "MatMul"]
+    assert set(model.weights) == {"W", "unused"}
+
+
+def test_what_does_nothing_goes_and_outputs_keep_their_names():
+    model = _model(
+        "(float[2, 3] x) => (y, z)",
+        """[pass1] a = Identity(x) [relu] b = Relu(a) [cast] c = Cast<to = 1>(b) [turn] d = Transpose<perm = [0, 1]>(c)
+        [pass2] y = Identity(d) [pass3] z = Identity(x) [dead] e = Exp(a)""",
+    )
+    fold.fold(model)
+    assert _ops(model) == ["Relu", "Identity"]  # an output that is an input itself needs its Identity
+    assert [v.name for v in model.outputs] == ["y", "z"]
+    x = np.array([[-1, 0, 1]] * 2, np.float32)
+    for got, expected in zip(_run(model, x=x), [np.maximum(x, 0), x], strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_equal_constants_are_one_and_constants_of_subgraphs_move_up():
+    model = _model(
+        "(float[2] x, bool flag) => (y)",
+        """[c1] one = Constant<value_float = 1.0>() [add] a = Add(x, one)
+        [choice] y = If(flag) <
+            then_branch = t () => (b) { [c2] uno = Constant<value_float = 1.0>() [sub] b = Sub(a, uno) },
+            else_branch = e () => (c) { [c3] two = Constant<value_float = 2.0>() [mul] c = Mul(a, two) }>""",
+    )
+    fold.fold(model)
+    assert sorted(model.weights) == ["one", "two"]
+    x = np.array([1, 2], np.float32)
+    np.testing.assert_array_equal(_run(model, x=x, flag=np.array(True))[0], x)
+    np.testing.assert_array_equal(_run(model, x=x, flag=np.array(False))[0], 2 * x + 2)
+
+
+def test_random_ops_and_huge_results_stay():
+    model = _model(
+        "(float[2] x) => (y, r)",
+        """[like] l = Constant<value_floats = [1.0, 2.0]>() [random] r0 = RandomNormalLike(l) [noise] r = Add(x, r0)
+        [n] n = Constant<value_ints = [4096, 4096]>() [fill] f = ConstantOfShape(n) [sum] s = ReduceSum(f)
+        [add] y = Add(x, s)""",
+    )
+    fold.fold(model)
+    assert {"RandomNormalLike", "ConstantOfShape"} <= set(_ops(model))
