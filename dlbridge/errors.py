@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
 
 class DlbridgeError(Exception):
     """Base of all errors that dlbridge raises on purpose.
@@ -63,27 +68,24 @@ class TrainingError(DlbridgeError):
     """A training specification or its data cannot be used."""
 
 
-def suggest(word: str, known: object) -> str | None:
+def suggest(word: str, known: Iterable[str]) -> str | None:
     """'did you mean' for a mistyped ``word`` among the ``known`` words; None when nothing is near."""
-    import difflib
-
-    near = difflib.get_close_matches(word, [str(k) for k in known], n=1, cutoff=0.6)  # type: ignore[attr-defined]
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
 
 
-def require(module: str, extra: str):
-    """Import ``module``, or say which extra brings it.
+def require(module: str, extra: str) -> Any:
+    """Import ``module`` (of ours or of others), or say which extra brings what it needs.
 
     Raises:
-        MissingExtraError: When the module is not installed.
+        MissingExtraError: When a package is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+        missing = (error.name or module).partition(".")[0]
+        if missing == "dlbridge":
             raise
         raise MissingExtraError(
-            f"this needs '{module}', which is not installed", hint=f"pip install 'dlbridge[{extra}]'"
+            f"this needs '{missing}', which is not installed", hint=f"pip install 'dlbridge[{extra}]'"
         ) from None

@@ -63,6 +63,10 @@ class Framework(Protocol):
         """Write the weights into a folder, in the framework's own format."""
         ...
 
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        """Write the live model to an ONNX file by the framework's own exporter (or the one its users take)."""
+        ...
+
     def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
         """Train; returns a ``dlbridge.training.Result``. A framework that cannot train raises ``TrainingError``."""
         ...

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlbridge.errors import require
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,44 +21,36 @@ class Keras:
     extra = "keras"
     suffixes = (".keras", ".h5")
 
+    def _part(self, name: str) -> Any:
+        return require(f"dlbridge.frameworks.keras.{name}", self.extra)
+
     def accepts(self, source: object) -> bool:
         keras = sys.modules.get("keras")
         return keras is not None and isinstance(source, keras.Model)
 
     def read(self, source: Any, **options: Any) -> Model:
-        from dlbridge.frameworks.keras.reader import read
-
-        return read(source, **options)
+        return self._part("reader").read(source, **options)
 
     def write(self, model: Model, **options: Any) -> Source:
-        from dlbridge.frameworks.keras.writer import write
-
-        return write(model, **options)
+        return self._part("writer").write(model, **options)
 
     def load(self, source: Source) -> Any:
-        from dlbridge.frameworks.keras.runner import load
-
-        return load(source)
+        return self._part("runner").load(source)
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        from dlbridge.frameworks.keras.runner import run
-
-        return run(live, inputs)
+        return self._part("runner").run(live, inputs)
 
     def weights(self, live: Any) -> dict[str, np.ndarray]:
-        from dlbridge.frameworks.keras.runner import weights
-
-        return weights(live)
+        return self._part("runner").weights(live)
 
     def save_weights(self, source: Source, folder: Path) -> None:
-        from dlbridge.frameworks.keras.runner import save_weights
+        self._part("runner").save_weights(source, folder)
 
-        save_weights(source, folder)
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        return self._part("onnx_export").export(live, model, path, opset=opset)
 
     def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
-        from dlbridge.frameworks.keras.trainer import train
-
-        return train(model, data, spec, **options)
+        return self._part("trainer").train(model, data, spec, **options)
 
 
 FRAMEWORK = Keras()

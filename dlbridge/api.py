@@ -1,0 +1,166 @@
+"""The Python API: ``load``, ``convert``, ``train``, ``verify``. The command line says the same words."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError, FileError
+from dlbridge.files import check_free, writing
+from dlbridge.model import Model
+
+if TYPE_CHECKING:
+    from dlbridge.training import Result
+    from dlbridge.verify import Report
+
+_DESCRIPTIONS = (".yaml", ".yml", ".json")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
+
+
+def load(source: Any, **options: Any) -> Model:
+    """Any model in the neutral form.
+
+    Args:
+        source: A description (``.yaml``, ``.json``), a saved model's folder, a file of a framework (``.pt2``,
+            ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``, ``ExportedProgram`` or ``keras.Model``, or the name
+            of a function that makes one (``"torchvision.models:resnet18"``).
+        options: Given to the framework's reader, e.g. ``inputs={"x": "float32[batch,3,224,224]"}``.
+
+    Raises:
+        FileError: When there is no such file, or nothing here reads it.
+        UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str) and _FACTORY.match(source) and not Path(source).exists():
+        source = _call_factory(source)
+    if not isinstance(source, (str, os.PathLike)):
+        for name in frameworks.names():
+            if frameworks.get(name).accepts(source):
+                return frameworks.get(name).read(source, **options)
+        raise DlbridgeError(
+            f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
+            hint=f"models of these frameworks can be read: {', '.join(frameworks.names())}",
+        )
+    path = Path(source)
+    if not path.exists():
+        raise FileError("no such file or folder", where=str(path))
+    if path.is_dir() or path.suffix.lower() in _DESCRIPTIONS:
+        from dlbridge import description
+
+        return description.load(path, **options)
+    for name in frameworks.names():
+        if path.suffix.lower() in frameworks.get(name).suffixes:
+            return frameworks.get(name).read(path, **options)
+    known = [*_DESCRIPTIONS, *(s for n in frameworks.names() for s in frameworks.get(n).suffixes)]
+    raise FileError(
+        f"'{path.suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}"
+    )
+
+
+def _call_factory(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise DlbridgeError(f"cannot import it: {error}", where=name) from None
+    return found() if callable(found) and not _is_model(found) else found
+
+
+def _is_model(found: Any) -> bool:
+    return any(frameworks.get(n).accepts(found) for n in frameworks.names())
+
+
+def convert(
+    source: Any,
+    to: str,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    check: bool = True,
+    force: bool = False,
+    read: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Convert a model.
+
+    Args:
+        source: What :func:`load` takes.
+        to: ``"pytorch"``, ``"keras"``, ``"onnx"``, a plugged-in framework, or ``"description"``.
+        output: Folder to write (for ONNX also a ``.onnx`` file). Without it nothing is written.
+        check: Run the written model and onnxruntime on the same inputs, and put the result into ``certificate.json``.
+        force: Replace what is at ``output``.
+        read: Options for the reader.
+        options: Options for the writer, e.g. ``opset=21`` for ONNX.
+
+    Returns:
+        The ``Source`` that was written (``.text`` is the code); for a description, the model.
+
+    Raises:
+        VerificationError: When the written model does not agree; nothing is written then.
+        FileError: When ``output`` exists and ``force`` is not set.
+    """
+    if output is not None:
+        check_free(output, force=force)
+    model = load(source, **dict(read or {}))
+    if to == "description":
+        if output is not None:
+            model.save(output, force=force)
+        return model
+    written = frameworks.get(to).write(model, **options)
+    certificate = _certificate(model, to) if check and to in ("pytorch", "keras", "onnx") else None
+    if output is not None:
+        _write(written, to, Path(output), certificate, force)
+    return written
+
+
+def _certificate(model: Model, to: str) -> dict[str, Any]:
+    from dlbridge.verify import verify as run_checks
+
+    report = run_checks(model, routes=[to] if to != "onnx" else ["onnx"], judge="onnx")
+    report.require()
+    return report.to_json()
+
+
+def _write(written: Any, to: str, output: Path, certificate: dict[str, Any] | None, force: bool) -> None:
+    if to == "onnx":
+        frameworks.get("onnx").save(written, output, certificate=certificate, force=force)  # type: ignore[attr-defined]
+        return
+    with writing(output, force=force) as fresh:
+        fresh.mkdir()
+        written.write_files(fresh, frameworks.get(to))
+        if certificate is not None:
+            import json
+
+            (fresh / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
+
+
+def train(source: Any, data: Any, *, framework: str = "pytorch", spec: Any = None, **options: Any) -> Result:
+    """Train a model in a framework; the trained weights are in ``result.model``.
+
+    Args:
+        source: What :func:`load` takes.
+        data: Arrays by name, or a ``.npz``, CSV or Parquet file.
+        framework: ``"pytorch"`` or ``"keras"``; the result is the same.
+        spec: A ``TrainingSpec``; the model's own when None.
+        options: See ``dlbridge.training``.
+
+    Raises:
+        TrainingError: When there is no training specification, or the data do not fit it.
+    """
+    from dlbridge import training
+
+    return training.train(load(source), data, framework=framework, spec=spec, **options)
+
+
+def verify(source: Any, *, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
+    """Run a model by every route and judge each against PyTorch in float64. See ``dlbridge.verify.verify``."""
+    from dlbridge.verify import verify as run_checks
+
+    return run_checks(load(source, **dict(read or {})), **options)
