@@ -1,0 +1,169 @@
+"""The node tests of the ONNX standard: which there are, which are in scope, and how one is run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import signal
+import threading
+import time
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError
+from dlbridge.model import Model
+
+#: Seconds that one test may take.
+TIME_LIMIT = 20
+#: Tests that draw random numbers have no right answer.
+_RANDOM = {"Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
+#: Element types that neither PyTorch nor Keras computes with.
+NARROW = {d for d in ir.DataType if d >= ir.DataType.FLOAT8E4M3FN}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: a model, what is given to it, what it must return."""
+
+    name: str
+    proto: onnx.ModelProto
+    data: list[tuple[list[Any], list[Any]]]
+    rtol: float
+    atol: float
+
+    @property
+    def op_types(self) -> set[str]:
+        return {node.op_type for node in self.proto.graph.node}
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it uses a type of fewer than 8 bits or an 8-bit float."""
+        return any(t in NARROW for t in _types(self.proto))
+
+    def out_of_scope(self) -> str | None:
+        """Why the test does not count: it is not of the default domain on tensors, or has no one right answer."""
+        if any(node.domain not in ("", "ai.onnx") for node in self.proto.graph.node):
+            return "other domain"
+        values = [*self.proto.graph.input, *self.proto.graph.output]
+        if any(not v.type.HasField("tensor_type") for v in values):
+            return "sequence or optional"
+        if ir.DataType.STRING in _types(self.proto) or "StringNormalizer" in self.op_types:
+            return "strings"
+        if "ImageDecoder" in self.op_types:
+            return "image files"
+        if self.op_types & _RANDOM or self.name.startswith("test_training_dropout") and "zero" not in self.name:
+            return "random"
+        return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a test: ``reason`` is None when it passed."""
+
+    name: str
+    reason: str | None
+    seconds: float
+    narrow: bool
+    #: Whether a wrong number was given without an error: the worst that can happen.
+    wrong: bool = False
+
+
+@functools.cache
+def node_cases() -> tuple[Case, ...]:
+    """All node tests of the installed ONNX that are in scope."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        found = collect_testcases(None)
+    cases = [Case(c.name, c.model, c.data_sets, c.rtol, c.atol) for c in found]
+    return tuple(c for c in cases if c.out_of_scope() is None)
+
+
+def _types(proto: onnx.ModelProto) -> set[ir.DataType]:
+    values = [*proto.graph.input, *proto.graph.output]
+    types = {v.type.tensor_type.elem_type for v in values if v.type.HasField("tensor_type")}
+    for node in proto.graph.node:
+        types |= {a.i for a in node.attribute if node.op_type in ("Cast", "BitCast") and a.name == "to"}
+    return {ir.DataType(t) for t in types}
+
+
+def run_case(case: Case, framework: str) -> Result:
+    """Write a test's model, run it, and compare values, dtypes and shapes."""
+    start = time.perf_counter()
+    wrong = False
+    try:
+        with _limit(TIME_LIMIT), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = [list(o) for o in run(read(case.proto), framework, [i for i, _ in case.data])]
+        wrong = True
+        for given, (_, expected) in zip(outputs, case.data, strict=True):
+            compare(given, expected, case.rtol, case.atol)
+        reason = None
+    except DlbridgeError as error:
+        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # a test that breaks in any way is a failed test, told with its reason
+        reason = f"{type(error).__name__}: {error}"
+    return Result(case.name, _short(reason), time.perf_counter() - start, case.narrow, wrong and reason is not None)
+
+
+def read(proto: onnx.ModelProto) -> Model:
+    """A test's model in the neutral form."""
+    return frameworks.get("onnx").read(proto)
+
+
+def run(model: Model, framework: str, inputs: list[list[Any]]) -> Iterator[list[np.ndarray]]:
+    """Write and load a model, and run it on each list of inputs."""
+    made = frameworks.get(framework)
+    live = made.load(made.write(model))
+    names = [v.name for v in model.inputs]
+    for arrays in inputs:
+        given = {n: np.asarray(a) for n, a in zip(names, arrays, strict=True)}
+        yield list(made.run(live, given).values())
+
+
+def compare(given: list[np.ndarray], expected: list[Any], rtol: float, atol: float) -> None:
+    """Raise when numbers, dtypes or shapes differ.
+
+    Raises:
+        AssertionError: What differs.
+    """
+    assert len(given) == len(expected), f"{len(given)} outputs, {len(expected)} expected"
+    for index, (got, right) in enumerate(zip(given, map(np.asarray, expected), strict=True)):
+        assert got.dtype == right.dtype, f"output {index}: dtype {got.dtype}, {right.dtype} expected"
+        assert got.shape == right.shape, f"output {index}: shape {got.shape}, {right.shape} expected"
+        if right.dtype.kind == "V" or type(right.dtype.type(0)).__module__ == "ml_dtypes":
+            got, right = got.astype(np.float32), right.astype(np.float32)
+        np.testing.assert_allclose(got, right, rtol, atol, err_msg=f"output {index}")
+
+
+def _short(reason: str | None) -> str | None:
+    return None if reason is None else " | ".join(line.strip() for line in reason.splitlines() if line.strip())[:400]
+
+
+@contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    """Interrupt what takes longer (in the main thread, where signals arrive)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: types.FrameType | None) -> None:
+        raise TimeoutError(f"took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(math.ceil(seconds))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
