@@ -23,27 +23,38 @@ def infer(model: Model) -> None:
     Raises:
         ShapeError: When shapes or dtypes do not fit an op; the error names the node and the shapes that it was given.
     """
-    proto = _skeleton(model)
+    proto = _skeleton(model.ir)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
         raise _explain(model, proto, error) from None
-    for graph, result in zip(_graphs(model.graph), _graph_protos(inferred.graph), strict=True):
+    _take_types(model.graph, inferred.graph)
+
+
+def infer_lenient(model: ir.Model) -> None:
+    """Set what can be inferred in a graph of any opset, in place; errors are passed over."""
+    proto = _skeleton(model)
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+    _take_types(model.graph, inferred.graph)
+
+
+def _take_types(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    for part, result in zip(_graphs(graph), _graph_protos(inferred), strict=True):
         types = {info.name: info.type for info in (*result.value_info, *result.output)}
-        for node in graph:
+        for node in part:
             for value in node.outputs:
                 if value.name in types:
                     _set_type(value, types[value.name])
 
 
-def _skeleton(model: Model) -> onnx.ModelProto:
+def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model as a proto in which big weights are inputs and no intermediate value has a type yet."""
-    proto = onnx.ModelProto(ir_version=model.ir.ir_version)
+    proto = onnx.ModelProto(ir_version=model.ir_version)
     for domain, version in model.graph.opset_imports.items():
         proto.opset_import.add(domain=domain, version=version)
-    for function in model.ir.functions.values():
+    for function in model.functions.values():
         proto.functions.append(ir.serde.serialize_function(function))
-    proto.graph.name = model.name
+    proto.graph.name = model.graph.name or "model"
     for value in model.graph.inputs:
         proto.graph.input.append(ir.serde.serialize_value(value))
     for value in model.graph.initializers.values():
