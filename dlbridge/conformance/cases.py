@@ -60,7 +60,7 @@ class Case:
             return "strings"
         if "ImageDecoder" in self.op_types:
             return "image files"
-        if self.op_types & _RANDOM or self.name.startswith("test_training_dropout") and "zero" not in self.name:
+        if self.op_types & _RANDOM or (self.name.startswith("test_training_dropout") and "zero" not in self.name):
             return "random"
         return None
 
