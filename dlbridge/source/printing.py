@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -73,8 +75,10 @@ def _split(text: str) -> list[str]:
 
 @functools.cache
 def _functions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
-    """Name -> (source, names of the module that it uses) of what a helpers module defines."""
-    text = inspect.getsource(module)
+    """Name -> (source, names of the module that it uses) of what a helpers module, or a package of such, defines."""
+    names = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    parts = [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
+    text = "\n".join(inspect.getsource(part) for part in parts)
     lines = text.splitlines()
     defined = {n.name: n for n in ast.parse(text).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     found = {}

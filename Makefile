@@ -1,0 +1,42 @@
+# `make demo` and `make test` set up everything they need in .venv, pinned by constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_ENABLE_ONEDNN_OPTS ?= 0
+
+.PHONY: help setup demo test lint models conformance bench clean
+
+help:            ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: .venv/ready   ## make .venv with dlbridge and all extras that the tests use
+
+demo: setup          ## train the digits CNN in PyTorch and Keras, export, compare, serve
+	$(BIN)/python examples/demo.py
+
+test: setup          ## the default test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup          ## format, lint, types, import rules
+	$(BIN)/ruff format --check dlbridge tests examples bench
+	$(BIN)/ruff check dlbridge tests examples bench
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+models: setup        ## the sweep over whole models (minutes; needs torchvision, transformers, timm)
+	$(BIN)/python -m pytest -m slow tests/sweeps -s
+
+conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
+	$(BIN)/python -m dlbridge.conformance
+
+bench: setup         ## benchmarks, as ratios to peers
+	$(BIN)/python -m bench
+
+clean:               ## remove .venv and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,5 @@
+"""``python -m dlbridge`` is the ``dlbridge`` command."""
+
+from dlbridge.cli import main
+
+main()

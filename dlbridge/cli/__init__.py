@@ -1,0 +1,43 @@
+"""The ``dlbridge`` command: one file a subcommand. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from dlbridge import __version__
+from dlbridge.cli.common import fail
+
+COMMANDS = ("convert", "train", "verify", "run", "inspect", "schema")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"dlbridge.cli.{cmd_name}").command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dlbridge")
+def cli() -> None:
+    """One neutral model: PyTorch, Keras and ONNX on every side of it, shown equal."""
+
+
+def main() -> None:
+    """Run the command. A known error ends in one message on standard error and a non-zero exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(fail(error))

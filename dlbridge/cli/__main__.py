@@ -1,0 +1,5 @@
+"""``python -m dlbridge.cli``."""
+
+from dlbridge.cli import main
+
+main()

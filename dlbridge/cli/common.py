@@ -1,0 +1,108 @@
+"""What the subcommands share: options, printing, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from dlbridge.errors import DlbridgeError, MissingExtraError
+
+#: Exit code of an error that dlbridge explains, and of a bug.
+EXPLAINED, BUG = 1, 70
+
+_EXTRAS = {
+    "torch": "torch",
+    "onnxscript": "torch",
+    "keras": "keras",
+    "tensorflow": "keras",
+    "tf2onnx": "keras",
+    "pyarrow": "data",
+    "PIL": "data",
+    "matplotlib": "plot",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text for people.")
+force_option = click.option("--force", is_flag=True, help="Replace what is there.")
+input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME:DTYPE[SHAPE]",
+    help="An input of a PyTorch model, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic.",
+)
+
+
+def fail(error: Exception) -> int:
+    """Print an error for a person and give the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
+    if os.environ.get("DLBRIDGE_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        if name in _EXTRAS:
+            error = MissingExtraError(
+                f"this needs '{name}', which is not installed", hint=f"pip install 'dlbridge[{_EXTRAS[name]}]'"
+            )
+    if isinstance(error, DlbridgeError):
+        click.echo(f"error: {error}", err=True)
+        return EXPLAINED
+    click.echo(f"error: {type(error).__name__}: {error}", err=True)
+    click.echo("  this looks like a bug in dlbridge; DLBRIDGE_DEBUG=1 shows where", err=True)
+    return BUG
+
+
+def quiet_frameworks() -> None:
+    """Keep the frameworks' start-up chatter off the terminal; only their errors stay."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def read_options(inputs: tuple[str, ...]) -> dict[str, Any]:
+    """``x:float32[batch,3]`` of the command line as the reader's ``inputs``.
+
+    Raises:
+        click.BadParameter: When one is not of that form.
+    """
+    found = {}
+    for text in inputs:
+        match = re.fullmatch(r"([\w.]+):(\w+)\[([\w\s,+*-]*)\]", text)
+        if match is None:
+            raise click.BadParameter(f"'{text}' is not of the form name:dtype[size,size,...]", param_hint="--input")
+        found[match[1]] = f"{match[2]}[{match[3]}]"
+    return {"inputs": found} if found else {}
+
+
+def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:
+    """A rich progress bar (or spinner) on standard error, and a function that advances it with a text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(description, total=total)
+
+    def advance(text: str) -> None:
+        bar.update(task, advance=1, description=f"{description}: {text}")
+
+    return bar, advance

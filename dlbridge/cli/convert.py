@@ -1,0 +1,71 @@
+"""``dlbridge convert``: a model in, source and weights of a framework out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dlbridge.cli.common import force_option, input_option, json_option, print_json, quiet_frameworks, read_options
+
+TARGETS = ("pytorch", "keras", "onnx", "description")
+
+
+@click.command(short_help="Convert a model to PyTorch, Keras, ONNX or a description.")
+@click.argument("model")
+@click.option("--to", required=True, metavar="FRAMEWORK", help=f"{', '.join(TARGETS)}, or a plugged-in framework.")
+@click.option("-o", "--output", help="Folder to write (for ONNX also a .onnx file). Default: NAME-FRAMEWORK.")
+@click.option("--opset", type=int, help="Opset of the ONNX file.")
+@click.option("--io-layout", type=click.Choice(["same", "native"]), help="Layout of Keras' inputs and outputs.")
+@click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
+@click.option("--verify/--no-verify", "check", default=True, help="Compare the result with onnxruntime (the default).")
+@input_option
+@force_option
+@json_option
+def command(
+    model: str,
+    to: str,
+    output: str | None,
+    opset: int | None,
+    io_layout: str | None,
+    print_source: bool,
+    check: bool,
+    inputs: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Convert MODEL: a description (.yaml, .json), a saved model's folder, .pt2, .keras, .h5 or .onnx file, or the
+    name of a function that makes one (torchvision.models:resnet18)."""
+    quiet_frameworks()
+    from dlbridge import api
+    from dlbridge.files import check_free
+
+    options: dict[str, Any] = {}
+    if opset is not None:
+        options["opset"] = opset
+    if io_layout is not None:
+        options["io_layout"] = io_layout
+    if print_source:
+        result = api.convert(model, to, None, check=False, read=read_options(inputs), **options)
+        click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
+        return
+    target = Path(output) if output else None
+    if target is not None:
+        check_free(target, force=force)
+    loaded = api.load(model, **read_options(inputs))
+    target = target or Path(f"{loaded.name}-{to}")
+    api.convert(loaded, to, target, check=check, force=force, **options)
+    written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
+    if as_json:
+        print_json({"model": loaded.name, "to": to, "output": str(target), "files": written})
+        return
+    click.echo(f"{loaded.name} -> {to}: {target}")
+    for name in written:
+        click.echo(f"  {name}")
+
+
+def _description_text(model: Any) -> str:
+    from dlbridge.description import dump
+
+    return dump(model)

@@ -1,0 +1,59 @@
+"""``dlbridge train``: train a description in PyTorch or Keras; the result is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dlbridge.cli.common import force_option, json_option, print_json, quiet_frameworks
+
+
+@click.command(short_help="Train a model in PyTorch or Keras.")
+@click.argument("model", type=click.Path(exists=True))
+@click.option("--in", "framework", default="pytorch", show_default=True, help="The framework that trains.")
+@click.option("--data", required=True, type=click.Path(exists=True, dir_okay=False), help=".npz, CSV or Parquet file.")
+@click.option("-o", "--output", type=click.Path(), help="Folder to write. Default: NAME-trained.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the description's.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint that an interrupted training left in --output.")
+@click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
+@force_option
+@json_option
+def command(
+    model: str,
+    framework: str,
+    data: str,
+    output: str | None,
+    epochs: int | None,
+    resume: bool,
+    plot: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train MODEL, a description or saved model with a training section, on --data.
+
+    The output folder holds the trained model, its best weights, history.json and history.png. Ctrl-C keeps what was
+    reached; --resume goes on from there, in either framework."""
+    quiet_frameworks()
+    from dlbridge import api, training
+    from dlbridge.errors import TrainingError
+    from dlbridge.files import check_free
+
+    loaded = api.load(model)
+    if loaded.training is None:
+        raise TrainingError("the model has no training section", where=model, hint="see examples/mlp_784.yaml")
+    target = Path(output or f"{loaded.name}-trained")
+    if not resume:
+        check_free(target, force=force)
+    spec = loaded.training if epochs is None else loaded.training.model_copy(update={"epochs": epochs})
+    result = training.train_to_folder(
+        loaded, data, target, framework=framework, spec=spec, resume=resume, plot=plot, force=force, quiet=as_json
+    )
+    if as_json:
+        print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})
+    elif result.interrupted:
+        click.echo(f"stopped; what was reached is in {target}: go on with --resume")
+    else:
+        click.echo(f"trained in {framework}: {target}")
+    if result.interrupted:
+        raise click.exceptions.Exit(130)

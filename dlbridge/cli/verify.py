@@ -1,0 +1,72 @@
+"""``dlbridge verify``: every route on the same inputs, judged against PyTorch in float64."""
+
+from __future__ import annotations
+
+import click
+
+from dlbridge.cli.common import (
+    EXPLAINED,
+    input_option,
+    json_option,
+    print_json,
+    progress_bar,
+    quiet_frameworks,
+    read_options,
+)
+
+
+@click.command(short_help="Show that PyTorch, Keras and onnxruntime agree.")
+@click.argument("model")
+@click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
+@click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 7].")
+@click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
+@input_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    routes: tuple[str, ...],
+    batch_sizes: tuple[int, ...],
+    sizes: tuple[str, ...],
+    seed: int,
+    inputs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run MODEL in PyTorch, Keras and onnxruntime (on the ONNX written directly, by torch.onnx and by tf2onnx) and
+    judge each against PyTorch in float64. Exits with 1 when a route departs by more than rounding explains."""
+    quiet_frameworks()
+    from dlbridge import api
+    from dlbridge.verify.compare import ROUTES
+
+    bar, advance = progress_bar("verify", total=len(routes or ROUTES) + 1)
+    with bar:
+        report = api.verify(
+            model,
+            read=read_options(inputs),
+            routes=list(routes) or None,
+            batch_sizes=batch_sizes or (1, 2, 7),
+            sizes=dict(_size(s) for s in sizes),
+            seed=seed,
+            progress=advance,
+        )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        from rich.console import Console
+
+        from dlbridge.verify.table import table
+
+        console = Console()
+        console.print(table(report))
+        console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
+    if not report.passed:
+        ctx.exit(EXPLAINED)
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, equals, size = text.partition("=")
+    if not equals or not size.isdigit():
+        raise click.BadParameter(f"'{text}' is not of the form name=size", param_hint="--size")
+    return name, int(size)

@@ -1,0 +1,25 @@
+"""A report as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from dlbridge.verify.compare import Report
+
+
+def table(report: Report) -> Table:
+    """One row a route: its largest relative error against the judge, where, and whether rounding explains it."""
+    rows = Table(title=f"{report.model}: each route against {report.judge}", title_justify="left")
+    rows.add_column("route")
+    rows.add_column("largest error", justify="right")
+    rows.add_column("bound", justify="right")
+    rows.add_column("at")
+    rows.add_column("")
+    for route, check in report.worst().items():
+        error = max(check.errors.values(), default=float("inf"))
+        sizes = ", ".join(f"{k}={v}" for k, v in check.sizes.items())
+        verdict = "[green]agrees[/green]" if check.passed else f"[red]departs[/red] {check.message}"
+        rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", sizes, verdict)
+    for route, why in report.failures.items():
+        rows.add_row(route, "-", "-", "", f"[red]failed[/red] {why}")
+    return rows
