@@ -19,7 +19,8 @@ def test_import_rules_hold():
 
 
 def test_importing_dlbridge_loads_no_framework():
-    done = run("-c", "import sys, dlbridge, dlbridge.frameworks as f; [f.get(n) for n in f.names()]; print(*sys.modules)")
+    code = "import sys, dlbridge, dlbridge.frameworks as f; [f.get(n) for n in f.names()]; print(*sys.modules)"
+    done = run("-c", code)
     loaded = set(done.stdout.split())
     assert not loaded & set(FRAMEWORKS)
 
