@@ -127,8 +127,13 @@ def run(model: Model, framework: str, inputs: list[list[Any]]) -> Iterator[list[
     live = made.load(made.write(model))
     names = [v.name for v in model.inputs]
     for arrays in inputs:
-        given = {n: np.asarray(a) for n, a in zip(names, arrays, strict=True)}
+        given = {n: array(a) for n, a in zip(names, arrays, strict=True)}
         yield list(made.run(live, given).values())
+
+
+def array(data: Any) -> np.ndarray:
+    """A test's datum, which is an array, a number or a tensor proto."""
+    return onnx.numpy_helper.to_array(data) if isinstance(data, onnx.TensorProto) else np.asarray(data)
 
 
 def compare(given: list[np.ndarray], expected: list[Any], rtol: float, atol: float) -> None:
@@ -138,7 +143,7 @@ def compare(given: list[np.ndarray], expected: list[Any], rtol: float, atol: flo
         AssertionError: What differs.
     """
     assert len(given) == len(expected), f"{len(given)} outputs, {len(expected)} expected"
-    for index, (got, right) in enumerate(zip(given, map(np.asarray, expected), strict=True)):
+    for index, (got, right) in enumerate(zip(given, map(array, expected), strict=True)):
         assert got.dtype == right.dtype, f"output {index}: dtype {got.dtype}, {right.dtype} expected"
         assert got.shape == right.shape, f"output {index}: shape {got.shape}, {right.shape} expected"
         if right.dtype.kind == "V" or type(right.dtype.type(0)).__module__ == "ml_dtypes":

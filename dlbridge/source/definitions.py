@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -183,11 +183,15 @@ def block_class(graph: ir.Graph) -> Callable[[Block], str]:
 
 
 def name_values(
-    written: Written, inputs: Mapping[ir.Value, str], kept: frozenset[str] = frozenset()
+    written: Written,
+    inputs: Mapping[ir.Value, str],
+    kept: frozenset[str] = frozenset(),
+    reserved: Iterable[str] = (),
 ) -> dict[ir.Value, str]:
     """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
 
-    ``kept`` names are read again after the block and stay as they are.
+    ``kept`` names are read again after the block and stay as they are; ``reserved`` ones are given to no variable,
+    which would hide a function that the block calls.
     """
     last_read: dict[ir.Value, int] = {}
     for index, line in enumerate(written.lines):
@@ -212,7 +216,7 @@ def name_values(
                 continue
             reusable = [n for n in ending if n not in alive]
             fresh = line.hint if "x" in alive else "x"
-            names[target] = reusable[0] if reusable else Names(*alive).fresh(fresh)
+            names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])
     return names
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BUFFER = "<buffer>"
 INDENT = "    "
+#: Names that a written file gives to nothing of its own.
+RESERVED = frozenset({"self", "math", "torch", "F", "nn", *printing.helper_names(helpers)})
 
 
 def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
@@ -173,7 +175,7 @@ def sequence(items: list[Code]) -> Code:
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
     inputs = _input_names(written, is_root)
-    names = name_values(written, inputs)
+    names = name_values(written, inputs, reserved=RESERVED)
 
     def name(value: ir.Value) -> str:
         return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
@@ -203,7 +205,7 @@ def _input_names(written: Written, is_root: bool) -> dict[ir.Value, str]:
     values = written.block.inputs
     if len(values) == 1 and not is_root:
         return {values[0]: "x"}
-    names = Names("self")
+    names = Names(*RESERVED)
     return {v: names.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in values}
 
 
@@ -266,4 +268,4 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     return "".join(pieces)
 
 
-__all__ = ["BUFFER", "Raw", "attribute", "print_module", "sequence"]
+__all__ = ["BUFFER", "RESERVED", "Raw", "attribute", "print_module", "sequence"]

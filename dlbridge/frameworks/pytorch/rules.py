@@ -2,13 +2,83 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
-from dlbridge.source.code import Raw
-from dlbridge.source.op import Op, Rules
+from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.op import Emit, Op, Rules
+
+#: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
+UNSIGNED = {ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
+#: Ops that only move elements, or that PyTorch has for all types.
+_MOVING = frozenset(
+    {"Cast", "CastLike", "BitCast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"}
+    | {"Tile", "Concat", "Split", "Slice", "Shape", "Size", "Equal", "If", "Loop", "Scan", "Gather", "Pad", "OneHot"}
+    | {"ConstantOfShape", "Range", "QuantizeLinear", "DequantizeLinear", "EyeLike"}
+)
+#: Ops that ask which of two numbers is larger.
+_ORDERING = frozenset(
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK"}
+    | {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin"}
+)
+
+
+class _Signed(Op):
+    """A node on unsigned integers, computed on int64.
+
+    int64 holds all of uint16 and uint32, and computes modulo 2**64 what uint64 does; only its order is another, which
+    a flipped top bit mends.
+    """
+
+    def __init__(self, op: Op) -> None:
+        self.__dict__.update(op.__dict__)
+        flips = self.node.op_type in _ORDERING and any(v and v.dtype == ir.DataType.UINT64 for v in self.node.inputs)
+        self.convert, self.restore = ("flip_top_bit", True) if flips else ("", False)
+
+    def _signed(self, index: int, given: Any) -> Any:
+        if super().dtype(index) not in UNSIGNED or not isinstance(given, (ir.Value, Code)):
+            return given
+        wide = code("{}.to(torch.int64)", given)
+        return call(self.convert, wide) if self.convert else wide
+
+    def __getitem__(self, index: int) -> Any:
+        return self._signed(index, super().__getitem__(index))
+
+    def operand(self, index: int) -> Any:
+        return self[index] if super().dtype(index) in UNSIGNED else super().operand(index)
+
+    def dtype(self, index: int = 0) -> ir.DataType:
+        dtype = super().dtype(index)
+        return ir.DataType.INT64 if dtype in UNSIGNED else dtype
+
+    def out_dtype(self, index: int = 0) -> ir.DataType:
+        dtype = super().out_dtype(index)
+        return ir.DataType.INT64 if dtype in UNSIGNED else dtype
+
+    def narrowed(self, made: Emit) -> Emit:
+        """The results in the types that they have."""
+        types = [v.dtype if v.dtype in UNSIGNED else None for v in self.node.outputs]
+        if not any(types):
+            return made
+        if len(types) == 1:
+            result = call(self.convert, made.code) if self.restore else made.code
+            return Emit(code("({}).to({})", result, Raw(TORCH_DTYPES[types[0]])))  # type: ignore[index]
+        names = tuple(Raw(TORCH_DTYPES[t]) if t else None for t in types)
+        return Emit(call("as_unsigned", made.code, names, flip=True if self.restore else None), targets=made.targets)
+
+
+class _Rules(Rules):
+    def emit(self, op: Op) -> Emit:
+        values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
+        if op.node.op_type in _MOVING or not any(v.dtype in UNSIGNED for v in values):
+            return super().emit(op)
+        signed = _Signed(op)
+        return signed.narrowed(super().emit(signed))
+
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
-rules = Rules("pytorch")
+rules = _Rules("pytorch")
 
 TORCH_DTYPES: dict[ir.DataType, str] = {
     ir.DataType.FLOAT: "torch.float32",
@@ -30,6 +100,7 @@ TORCH_DTYPES: dict[ir.DataType, str] = {
     ir.DataType.FLOAT8E4M3FNUZ: "torch.float8_e4m3fnuz",
     ir.DataType.FLOAT8E5M2: "torch.float8_e5m2",
     ir.DataType.FLOAT8E5M2FNUZ: "torch.float8_e5m2fnuz",
+    ir.DataType.FLOAT8E8M0: "torch.float8_e8m0fnu",
 }
 
 
@@ -38,3 +109,14 @@ def torch_dtype(op: Op, dtype: ir.DataType) -> Raw:
     if dtype not in TORCH_DTYPES:
         op.refuse(f"PyTorch has no dtype {dtype.name}")
     return Raw(TORCH_DTYPES[dtype])
+
+
+def ints(op: Op, index: int) -> Any:
+    """The elements of an integer input: a list of numbers and Python expressions, or code that makes the list."""
+    found = op.ints(index)
+    return code("{}.tolist()", op[index]) if found is None else found
+
+
+def one_or_all(sizes: list[int]) -> Any:
+    """``3`` for ``[3, 3]``: how PyTorch's layers take equal sizes."""
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)

@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch import writes
-from dlbridge.frameworks.pytorch.printer import attribute, print_module, sequence
+from dlbridge.frameworks.pytorch.printer import RESERVED, attribute, print_module, sequence
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -79,7 +79,7 @@ class _Writer:
             dissolved |= lists
 
     def source(self) -> Source:
-        taken = Names("nn", "F", "torch", "math")
+        taken = Names(*RESERVED)
         definitions, instance = define(self.root, self._write_block, self._weight_name, block_class(self.graph), taken)
         text = print_module(self, definitions, instance.definition)
         return Source(
@@ -218,5 +218,5 @@ def hint_of_path(path: str) -> str:
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
     items = elements.items[0] if elements.rank == 0 else list(elements.items)
-    dtype = "" if value.dtype == ir.DataType.INT64 else f", dtype={TORCH_DTYPES[value.dtype]}"  # type: ignore[index]
+    dtype = "" if value.dtype == ir.DataType.INT64 and items != [] else f", dtype={TORCH_DTYPES[value.dtype]}"  # type: ignore[index]
     return code(f"torch.tensor({{}}{dtype})", items)

@@ -2,13 +2,237 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.source.code import Code, code
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.source.code import Code, call, code, join
 from dlbridge.source.op import Op
 
-_OPERATORS = {"Add": "+", "Sub": "-", "Mul": "*"}
+_OPERATORS = {
+    "Add": "+",
+    "Sub": "-",
+    "Mul": "*",
+    "Equal": "==",
+    "Less": "<",
+    "LessOrEqual": "<=",
+    "Greater": ">",
+    "GreaterOrEqual": ">=",
+    "And": "&",
+    "Or": "|",
+    "Xor": "^",
+    "BitwiseAnd": "&",
+    "BitwiseOr": "|",
+    "BitwiseXor": "^",
+}
+
+_FUNCTIONS = {
+    "Abs": "torch.abs",
+    "Acos": "torch.acos",
+    "Acosh": "torch.acosh",
+    "Asin": "torch.asin",
+    "Asinh": "torch.asinh",
+    "Atan": "torch.atan",
+    "Atanh": "torch.atanh",
+    "Ceil": "torch.ceil",
+    "Cos": "torch.cos",
+    "Cosh": "torch.cosh",
+    "Det": "torch.linalg.det",
+    "Erf": "torch.erf",
+    "Exp": "torch.exp",
+    "Floor": "torch.floor",
+    "IsNaN": "torch.isnan",
+    "Log": "torch.log",
+    "Reciprocal": "torch.reciprocal",
+    "Round": "torch.round",
+    "Sign": "torch.sign",
+    "Sin": "torch.sin",
+    "Sinh": "torch.sinh",
+    "Sqrt": "torch.sqrt",
+    "Tan": "torch.tan",
+}
+
+
+def operands(op: Op) -> list[Any]:
+    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants."""
+    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+    if not any(is_tensor(t) for t in terms):
+        terms[0] = op[0]
+    return [term(t) for t in terms]
+
+
+def is_tensor(operand: Any) -> bool:
+    """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
+    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and _is_made(operand))
+
+
+def _is_made(operand: Code) -> bool:
+    first = operand.parts[0]
+    return (isinstance(first, str) and first.lstrip("(").startswith("torch.")) or ".to(torch." in str(operand.parts[-1])
+
+
+def term(operand: Any) -> Any:
+    """An operand that can stand beside any operator."""
+    if isinstance(operand, Code):
+        return code("({})", operand) if any(isinstance(p, str) and " " in p for p in operand.parts) else operand
+    if not isinstance(operand, ir.Value) and not isinstance(operand, (bool, np.bool_)) and operand < 0:
+        return code("({})", operand)
+    return operand
 
 
 @rules(*_OPERATORS)
 def operator(op: Op) -> Code:
-    return code(f"{{}} {_OPERATORS[op.node.op_type]} {{}}", op.operand(0), op.operand(1))
+    return code(f"{{}} {_OPERATORS[op.node.op_type]} {{}}", *operands(op))
+
+
+@rules(*_FUNCTIONS)
+def function(op: Op) -> Code:
+    return call(_FUNCTIONS[op.node.op_type], op.x)
+
+
+@rules("Neg")
+def negate(op: Op) -> Code:
+    return code("-{}", term(op.x))
+
+
+@rules("Not", "BitwiseNot")
+def invert(op: Op) -> Code:
+    return code("~{}", term(op.x))
+
+
+def _is_uint64(op: Op) -> bool:
+    value = op.value(0)
+    return value is not None and value.dtype == ir.DataType.UINT64
+
+
+@rules("Div")
+def divide(op: Op) -> Code:
+    if _is_uint64(op):
+        return code("{}[0]", call("divide_uint64", op[0], op[1]))
+    if op.dtype().is_integer():
+        return call("torch.div", op.x, op.operand(1), rounding_mode="trunc")
+    return code("{} / {}", *operands(op))
+
+
+@rules("Mod")
+def modulo(op: Op) -> Code:
+    if _is_uint64(op):
+        return code("{}[1]", call("divide_uint64", op[0], op[1]))
+    if op.attr("fmod"):
+        return call("torch.fmod", op.x, op.operand(1))
+    return code("{} % {}", *operands(op))
+
+
+@rules("Pow")
+def power(op: Op) -> Code:
+    """The result has the base's dtype, whatever the exponent's is."""
+    base, exponent = op.dtype(0), op.dtype(1)
+    number = op.operand(1)
+    if not is_tensor(number) and base.is_floating_point():
+        whole = isinstance(number, Code) or float(number).is_integer()
+        number = int(number) if whole and not isinstance(number, Code) else number
+        return code("{} ** {exponent}", term(op.x), exponent=term(number))
+    result = call("torch.pow", op.x, op[1])
+    same = base == exponent or (base.is_floating_point() and exponent.is_integer())
+    return result if same else code("{}.to({})", result, torch_dtype(op, base))
+
+
+@rules("BitShift")
+def shift(op: Op) -> Code:
+    if _is_uint64(op) and op.attr("direction") == "RIGHT":
+        return call("shift_right_uint64", op[0], op[1])
+    symbol = "<<" if op.attr("direction") == "LEFT" else ">>"
+    return code(f"{{}} {symbol} {{}}", *operands(op))
+
+
+@rules("Max", "Min")
+def extreme(op: Op) -> Code:
+    name = "maximum" if op.node.op_type == "Max" else "minimum"
+    result = op.x
+    for index in range(1, len(op.node.inputs)):
+        limit = op.operand(index)
+        if is_tensor(limit) or isinstance(limit, Code):
+            result = call(f"torch.{name}", result, op[index])
+        else:
+            result = call("torch.clamp", result, **{"min" if name == "maximum" else "max": limit})
+    return code("{}", result)
+
+
+@rules("Sum")
+def total(op: Op) -> Code:
+    return join(" + ", op.tensors)
+
+
+@rules("Mean")
+def mean(op: Op) -> Code:
+    return op.x if len(op.tensors) == 1 else code("({}) / {}", join(" + ", op.tensors), len(op.tensors))  # type: ignore[return-value]
+
+
+@rules("Clip")
+def clip(op: Op) -> Code:
+    limits = {"min": 1, "max": 2}
+    given = {name: op.operand(i) for name, i in limits.items() if op.has(i)}
+    if not given:
+        return code("{}", op.x)
+    if any(is_tensor(v) for v in given.values()):
+        given = {name: op[limits[name]] for name in given}
+    if len(given) == 2:
+        return call("torch.clamp", op.x, given["min"], given["max"])
+    return call("torch.clamp", op.x, **given)
+
+
+@rules("Where")
+def where(op: Op) -> Code:
+    yes, no = op.operand(1), op.operand(2)
+    if not is_tensor(yes) and not is_tensor(no):
+        yes = op[1]
+    return call("torch.where", op.x, yes, no)
+
+
+@rules("IsInf")
+def is_infinite(op: Op) -> Code:
+    positive, negative = op.attr("detect_positive"), op.attr("detect_negative")
+    if positive and negative:
+        return call("torch.isinf", op.x)
+    if positive or negative:
+        return call("torch.isposinf" if positive else "torch.isneginf", op.x)
+    return code("torch.zeros_like({}, dtype=torch.bool)", op.x)
+
+
+@rules("Identity")
+def identity(op: Op) -> Code:
+    return code("{}", op.x)
+
+
+# --- dtypes --------------------------------------------------------------------------------------------------------
+
+_FLOAT8 = {
+    ir.DataType.FLOAT8E4M3FN,
+    ir.DataType.FLOAT8E4M3FNUZ,
+    ir.DataType.FLOAT8E5M2,
+    ir.DataType.FLOAT8E5M2FNUZ,
+}
+
+
+@rules("Cast", "CastLike")
+def cast(op: Op) -> Code:
+    source, target = op.dtype(), op.out_dtype()
+    dtype = torch_dtype(op, target)
+    torch_dtype(op, source)
+    if source == target:
+        return code("{}", op.x)
+    if target in _FLOAT8 and op.attr("saturate"):
+        return call("saturating_cast", op.x, dtype)
+    if target == ir.DataType.FLOAT8E4M3FN:
+        return call("overflowing_cast", op.x, dtype)
+    if target == ir.DataType.FLOAT8E8M0 and op.attr("round_mode", "up") != "nearest":
+        return call("cast_to_power_of_two", op.x, up=op.attr("round_mode", "up") == "up")
+    return code("{}.to({})", op.x, dtype)
+
+
+@rules("BitCast")
+def bit_cast(op: Op) -> Code:
+    torch_dtype(op, op.dtype())
+    return code("{}.view({})", op.x, torch_dtype(op, op.out_dtype()))
