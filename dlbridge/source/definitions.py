@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block, is_weight
 from dlbridge.source.code import Code, Literal, call, code, literal_text
+from dlbridge.source.merging import Group, Option, merge
 from dlbridge.source.names import Names, class_name, identifier
 
 #: In the code of an ``Emit``, the place of the layer that is called.
@@ -18,12 +20,16 @@ LAYER = "<layer>"
 
 @dataclass(eq=False)
 class Line:
-    """An assignment: ``targets = code``. ``pattern`` unpacks (``"{0}, ({1}, {2})"``); ``hint`` suggests a name."""
+    """An assignment: ``targets = code``.
+
+    ``pattern`` unpacks (``"{0}, ({1}, {2})"``); ``hint`` suggests a name; ``member`` is what the code calls.
+    """
 
     targets: list[ir.Value]
     code: Code
     pattern: str | None = None
     hint: str = "x"
+    member: str | None = None
 
 
 @dataclass(eq=False)
@@ -75,15 +81,54 @@ class Definition:
         name: The class's or function's name.
         written: One of the blocks, which stands for all.
         slots: Place of a literal in ``written.literals()`` -> the parameter that it became.
+        option: The step that some of the blocks lack, if any.
+        flag: The parameter that says whether a block has it.
     """
 
     name: str
     written: Written
     slots: dict[int, str] = field(default_factory=dict)
+    option: Option | None = None
+    flag: str | None = None
 
     @property
     def parameters(self) -> list[str]:
-        return list(dict.fromkeys(self.slots.values()))
+        return list(dict.fromkeys(self.slots.values())) + ([self.flag] if self.flag else [])
+
+
+@dataclass(frozen=True)
+class OptionalStep:
+    """How a definition's optional step is printed: what is made once is nothing, or an identity, where it is left out.
+
+    Attributes:
+        option: The step; None when the definition has none.
+        flag: The parameter that says whether it is there.
+        in_line: Whether the choice is made where the step is computed, not (alone) where its layer is made.
+    """
+
+    option: Option | None
+    flag: str | None
+    in_line: bool
+
+    @classmethod
+    def of(cls, definition: Definition) -> OptionalStep:
+        option = definition.option
+        if option is None:
+            return cls(None, None, False)
+        reads = list(definition.written.lines[option.line].code.values())
+        return cls(option, definition.flag, option.member is None or reads != [option.instead])
+
+    def member(self, index: int, text: str, identity: str) -> str:
+        """The code that makes member ``index``."""
+        if self.option is None or index != self.option.member:
+            return text
+        return f"{text} if {self.flag} else {'None' if self.in_line else identity}"
+
+    def line(self, index: int, text: str, name: Callable[[ir.Value], str], prefix: str = "") -> str:
+        """The code of line ``index``; ``prefix`` is how the body reaches the flag."""
+        if self.option is None or index != self.option.line or not self.in_line:
+            return text
+        return f"{text} if {prefix}{self.flag} else {name(self.option.instead)}"
 
 
 @dataclass(eq=False)
@@ -93,8 +138,12 @@ class Instance:
     definition: Definition
     arguments: list[Literal]
 
-    def new(self) -> Code:
-        return call(self.definition.name, *self.arguments)
+    flag: Literal | None = None
+
+    def call(self, *inputs: Any, **keywords: Any) -> Code:
+        """The definition's name, called: with inputs (a function's), the arguments, and keywords."""
+        flag = {self.definition.flag: self.flag} if self.definition.flag else {}
+        return call(self.definition.name, *inputs, *self.arguments, **flag, **keywords)
 
 
 def define(
@@ -118,49 +167,87 @@ def define(
     """
     definitions: list[Definition] = []
     instances: dict[Block, Instance] = {}
-    for level in _levels(root):
-        alike: dict[tuple, list[Written]] = {}
+    for level in _levels(root, name_of):
+        named: dict[str, dict[tuple, list[Written]]] = {}
         for block in level:
             written = write(block, instances)
             if written is None:
                 continue
-            alike.setdefault(written.key(lambda v, b=block: weight_name(b, v)), []).append(written)
-        for group in alike.values():
-            definition = Definition(taken.fresh(name_of(group[0].block)), group[0])
-            definition.slots = _parameters([w.literals() for w in group])
-            definitions.append(definition)
-            for written in group:
-                values = {name: lit for (slot, name), lit in _slot_literals(definition, written)}
-                arguments = [Literal(values[name].value, name) for name in definition.parameters]
-                instances[written.block] = Instance(definition, arguments)
+            key = written.key(lambda v, b=block: weight_name(b, v))
+            named.setdefault(name_of(block), {}).setdefault(key, []).append(written)
+        for name, alike in named.items():
+            groups = merge(list(alike.values()), lambda w: w.key(lambda v: weight_name(w.block, v)))
+            for group in groups:
+                definition = _definition(taken.fresh(name), group)
+                definitions.append(definition)
+                instances |= _instances(definition, group)
     return definitions, instances[root]
 
 
-def _slot_literals(definition: Definition, written: Written) -> list[tuple[tuple[int, str], Literal]]:
-    literals = written.literals()
-    return [((slot, name), literals[slot]) for slot, name in definition.slots.items()]
+def _definition(name: str, group: Group) -> Definition:
+    rows = group.rows()
+    definition = Definition(name, group.full[0], _parameters(rows), group.option)
+    if group.option is not None:
+        step = group.full[0].lines[group.option.line]
+        definition.flag = Names(*definition.slots.values()).fresh(f"has_{identifier(step.hint, 'step')}")
+    return definition
 
 
-def _levels(root: Block) -> list[list[Block]]:
-    """The blocks by height: those without inner blocks first."""
+def _instances(definition: Definition, group: Group) -> dict[Block, Instance]:
+    found = {}
+    for written, row in zip(group.members(), group.rows(), strict=True):
+        values: dict[str, Literal | None] = {}
+        for slot, name in definition.slots.items():
+            values[name] = values.get(name) or row[slot]
+        arguments = [values[n] or Literal(None, n) for n in dict.fromkeys(definition.slots.values())]
+        arguments = [Literal(a.value, n) for a, n in zip(arguments, values, strict=True)]
+        flag = Literal(written in group.full, definition.flag) if definition.flag else None
+        found[written.block] = Instance(definition, arguments, flag)
+    return found
+
+
+def _levels(root: Block, name_of: Callable[[Block], str]) -> list[list[Block]]:
+    """The blocks by height, those without inner blocks first; blocks of one name are together, to be compared."""
     height: dict[Block, int] = {}
-    for block in root.blocks():
-        height[block] = 1 + max((height[s] for s in block.steps if isinstance(s, Block)), default=0)
-    return [[b for b in height if height[b] == h] for h in range(1, height[root] + 1)]
+    together: dict[str, int] = {}
+    blocks = list(root.blocks())
+    nested = {name_of(b) for b in blocks for inner in b.blocks() if inner is not b and name_of(inner) == name_of(b)}
+    while True:
+        before = dict(height)
+        for block in blocks:
+            own = 1 + max((height[s] for s in block.steps if isinstance(s, Block)), default=0)
+            name = name_of(block)
+            together[name] = max(own, together.get(name, 0))
+            height[block] = own if name in nested else together[name]
+        if height == before or max(height.values()) > len(blocks):
+            break
+    return [[b for b in blocks if height[b] == h] for h in sorted(set(height.values()))]
 
 
-def _parameters(rows: list[list[Literal]]) -> dict[int, str]:
-    """Which literals differ between the blocks, and a name for each; equal columns share one."""
+def _parameters(rows: list[list[Literal | None]]) -> dict[int, str]:
+    """Which literals differ between the blocks, and a name for each; equal columns share one.
+
+    A column of the optional step has no literal in the blocks without it: any parameter that is equal in the others
+    will do.
+    """
     names = Names("self", "x", "name")
-    by_column: dict[tuple[str, ...], str] = {}
+    by_column: dict[tuple[str | None, ...], str] = {}
     slots: dict[int, str] = {}
-    for slot, column in enumerate(zip(*rows, strict=True)):
-        texts = tuple(literal_text(lit.value) for lit in column)
-        if len(set(texts)) > 1:
-            if texts not in by_column:
-                by_column[texts] = names.fresh(identifier(column[0].hint, "value"))
-            slots[slot] = by_column[texts]
-    return slots
+    columns = list(enumerate(zip(*rows, strict=True)))
+    for slot, column in sorted(columns, key=lambda c: None in c[1]):
+        texts = tuple(literal_text(lit.value) if lit is not None else None for lit in column)
+        same = next((n for known, n in by_column.items() if _fits(texts, known)), None)
+        if same is None and len(set(texts) - {None}) <= 1:
+            continue
+        if same is None:
+            hint_of = next(lit.hint for lit in column if lit is not None)
+            same = by_column[texts] = names.fresh(identifier(hint_of, "value"))
+        slots[slot] = same
+    return dict(sorted(slots.items()))
+
+
+def _fits(column: tuple[str | None, ...], known: tuple[str | None, ...]) -> bool:
+    return all(a is None or a == b for a, b in zip(column, known, strict=True))
 
 
 def block_class(graph: ir.Graph) -> Callable[[Block], str]:

@@ -11,7 +11,7 @@ from dlbridge.frameworks.keras import helpers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.source import printing
 from dlbridge.source.code import Code, Literal, literal_text
-from dlbridge.source.definitions import Definition, name_values
+from dlbridge.source.definitions import Definition, OptionalStep, name_values
 from dlbridge.source.names import Names, identifier
 
 if TYPE_CHECKING:
@@ -110,14 +110,15 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     count = sum(len(list(new.literals())) for _, new in written.members)
     parameters = definition.parameters
     init = [f"self.{p} = {p}" for p in parameters]
+    step = OptionalStep.of(definition)
     slot = 0
-    for name, new in written.members:
+    for index, (name, new) in enumerate(written.members):
         shown = []
         for _ in new.literals():
             shown.append(definition.slots.get(slot))
             slot += 1
         attribute = f"layer_{name}" if name[:1].isdigit() else name
-        init.append(f"self.{attribute} = {_text(new, shown, str)}")
+        init.append(f"self.{attribute} = {step.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
     names = _input_names(written.block.inputs, "x")
     inputs = list(names.values())
@@ -150,13 +151,16 @@ def _statements(
     lines: list[str] = []
     if written.block not in writer.dynamic:
         lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once
+    is_class = written.block in writer.dynamic
+    step = OptionalStep.of(definition)
     slot = 0
-    for line in written.lines:
+    for index, line in enumerate(written.lines):
         shown = [parameters.get(slot + i) for i, _ in enumerate(line.code.literals())]
         slot += len(shown)
         targets = [names[t] for t in line.targets]
         left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
-        lines.append(f"{left} = {_text(line.code, shown, lambda v: _name(writer, definition, names, v))}")
+        text = _text(line.code, shown, lambda v: _name(writer, definition, names, v))
+        lines.append(f"{left} = {step.line(index, text, names.__getitem__, 'self.' if is_class else '')}")
     return lines
 
 

@@ -147,11 +147,11 @@ class KerasWriter:
         inputs: list[Any] = list(inner.inputs)
         if inner not in self.dynamic:
             keywords = {"name": self._name_text(name, written.block)}
-            fragment = call(instance.definition.name, *inputs, *instance.arguments, **keywords)
+            fragment = instance.call(*inputs, **keywords)
         else:
             is_class = written.block in self.dynamic
             label = Raw(f'"{name}"') if is_class else self._name_text(name, written.block)
-            new = call(instance.definition.name, *instance.arguments, name=label)
+            new = instance.call(name=label)
             if is_class:
                 attribute = name.replace(".", "_")
                 written.members.append((attribute, new))

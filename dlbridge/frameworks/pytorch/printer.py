@@ -11,7 +11,7 @@ from dlbridge.frameworks.pytorch import helpers
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call, literal_text
-from dlbridge.source.definitions import Definition, Written, name_values
+from dlbridge.source.definitions import Definition, OptionalStep, Written, name_values
 from dlbridge.source.names import Names, identifier
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     in_init, in_forward = _parameter_uses(definition)
     arguments = ", ".join(["self", *definition.parameters])
     lines = [f"class {definition.name}(nn.Module):"]
-    kept = [p for p in definition.parameters if p in in_forward]
-    init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init)
+    step = OptionalStep.of(definition)
+    kept = [p for p in definition.parameters if p in in_forward or (p == definition.flag and step.in_line)]
+    init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, step)
     if is_root:
         init += [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
     if init:
@@ -71,16 +72,16 @@ def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, l
 # --- __init__ ------------------------------------------------------------------------------------------------------
 
 
-def _members(written: Written, parameters: dict[int, str]) -> list[str]:
+def _members(written: Written, parameters: dict[int, str], step: OptionalStep) -> list[str]:
     """The assignments of ``__init__``; numbered members become lists of modules."""
     slot = 0
     texts: dict[str, str] = {}
-    for name, new in written.members:
+    for index, (name, new) in enumerate(written.members):
         literals = {}
         for literal in new.literals():
             literals[id(literal), len(literals)] = parameters.get(slot)
             slot += 1
-        texts[name] = _with_parameters(new, list(literals.values()))
+        texts[name] = step.member(index, _with_parameters(new, list(literals.values())), "nn.Identity()")
     lines: list[str] = []
     done: set[str] = set()
     for name, text in texts.items():
@@ -182,14 +183,15 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
 
     slot_names = {slot: f"self.{p}" for p, slots in parameters.items() for slot in slots}
     lines: list[str] = []
+    step = OptionalStep.of(definition)
     slot = 0
-    for line in written.lines:
+    for index, line in enumerate(written.lines):
         literals = list(line.code.literals())
         shown = [slot_names.get(slot + i) for i in range(len(literals))]
         slot += len(literals)
         targets = [names[t] for t in line.targets]
         left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
-        lines.append(f"{left} = {_with_parameters(line.code, shown, name)}")
+        lines.append(f"{left} = {step.line(index, _with_parameters(line.code, shown, name), name, 'self.')}")
     if is_root:
         returned: list[Any] = writer.returned
     else:

@@ -113,23 +113,24 @@ class _Writer:
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
-        fragment = emit.code
+        fragment, member = emit.code, None
         if emit.layer is not None:
             path = self._layer_path(node, emit.layer)
+            member = block.relative(path)
             if path == node.name:
                 written.members.append((block.relative(path), emit.layer.new))
                 self._remember(path, emit.layer)
             fragment = substitute_layer(fragment, Code((f"self{attribute(block.relative(path))}",)))
-        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node)))
+        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)
         written.members.append((name, self._new(inner, instances)))
         fragment = code(f"self{attribute(name)}({{}})", join(", ", list(inner.inputs)))
-        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name)))
+        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name))
 
     def _new(self, block: Block, instances: Mapping[Block, Instance]) -> Code:
-        return sequence(self.sequences[block]) if block in self.sequences else instances[block].new()
+        return sequence(self.sequences[block]) if block in self.sequences else instances[block].call()
 
     def _is_chain(self, block: Block) -> bool:
         """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""
