@@ -27,7 +27,7 @@ def fold(model: Model) -> None:
     ``Constant`` nodes and the initializers of subgraphs become initializers of the main graph, of kind ``constant``.
     Shapes are used where they are known (``passes.shapes.infer``); new values have theirs.
     """
-    _lift_constants(model.graph)
+    lift_constants(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "" and not _fold_shape(model.graph, node):
             _fold_node(model.graph, node)
@@ -60,7 +60,8 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
     return value.const_value if value.is_initializer() else None
 
 
-def _lift_constants(graph: ir.Graph) -> None:
+def lift_constants(graph: ir.Graph) -> None:
+    """Make initializers of the main graph of all ``Constant`` nodes and of the initializers of subgraphs; in place."""
     taken = {v.name for v in graph.inputs} | set(graph.initializers)
     taken |= {v.name for node in graph.all_nodes() for v in node.outputs}
     for subgraph in graph.subgraphs():
@@ -101,7 +102,6 @@ def _replace_by_constant(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtoc
     output = node.outputs[0]
     value = ir.Value(name=output.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape))
     value.const_value = tensor
-    traits.set_kind(value, "constant")
     ir.convenience.replace_all_uses_with(output, value)
     node.graph.remove(node, safe=True)
     graph.register_initializer(value)
@@ -188,6 +188,8 @@ def _merge_constants(graph: ir.Graph) -> None:
         tensor = constant(value)
         if tensor is None or tensor.size > _MERGED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
             continue
+        if tensor.size > 1 and tensor.dtype.is_floating_point():
+            continue  # may be the weights of two layers that only start as equals
         if value.is_graph_output():
             continue
         key = (tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes())

@@ -1,0 +1,252 @@
+"""Names and kinds of what stands in an ONNX file: node names to dotted paths, initializers to state-dict keys.
+
+A node's path is taken from, in this order:
+
+1. its main weight, when that has a state-dict name: a Conv that reads ``layer1.0.conv1.weight`` is ``layer1.0.conv1``;
+2. the module path that ``torch.onnx`` (dynamo) writes into the node's metadata;
+3. a name with slashes: ``/layer1/layer1.0/conv1/Conv`` (torch.onnx, older), ``model/dense/MatMul`` (tf2onnx);
+4. any other name, made an identifier; such a name is marked as made up.
+
+``collapse`` runs after ``passes.lift``: a module that came out as one node gives that node its own path.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+
+import onnx_ir as ir
+
+from dlbridge.ops import traits
+
+_SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+
+#: op type -> what stands in its slots, as PyTorch's layers call it.
+SLOT_NAMES: dict[str, dict[int, str]] = {
+    "Conv": {1: "weight", 2: "bias"},
+    "ConvTranspose": {1: "weight", 2: "bias"},
+    "DeformConv": {1: "weight", 3: "bias"},
+    "Gemm": {1: "weight", 2: "bias"},
+    "MatMul": {0: "weight", 1: "weight"},
+    "Linear": {1: "weight", 2: "bias"},
+    "Embedding": {1: "weight"},
+    "BatchNormalization": {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"},
+    "LayerNormalization": {1: "weight", 2: "bias"},
+    "RMSNormalization": {1: "weight"},
+    "GroupNormalization": {1: "weight", 2: "bias"},
+    "InstanceNormalization": {1: "weight", 2: "bias"},
+    "PRelu": {1: "weight"},
+    "LSTM": {1: "weight_ih", 2: "weight_hh", 3: "bias", 7: "peephole"},
+    "GRU": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+    "RNN": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
+}
+_BUFFERS = frozenset({"running_mean", "running_var"})
+#: Last parts of state-dict names that are buffers in the models that have them, though float.
+_BUFFER_NAMES = re.compile(r"(running_(mean|var)|inv_freq|.*mask|mean|std|anchors?|sin|cos|.*_table|freqs.*)")
+#: Modules that hold others: a node directly in one is not the module itself.
+_HOLDER_CLASSES = re.compile(r"torch\.nn\.modules\.(container|transformer)|.*MultiheadAttention$")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
+#: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
+_MADE_UP = re.compile(r"(\d+|.*::.*|val_\d+|.*__\d+|_?v_?\d+|.*_output_\d+|.*:\d+|node_.*|\w*[Cc]onst\w*|.*_\d+)")
+
+
+def identifier(text: str) -> str:
+    """Text as a Python identifier: what cannot stand in one becomes an underscore."""
+    text = re.sub(r"\W+", "_", text).strip("_") or "x"
+    return text if not text[0].isdigit() else f"_{text}"
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, or with the first number that makes it new; it is taken then."""
+    fresh, number = name, 0
+    while fresh in taken:
+        number += 1
+        fresh = f"{name}_{number}"
+    taken.add(fresh)
+    return fresh
+
+
+def name_nodes(graph: ir.Graph) -> None:
+    """Give every node its unique dotted path and every block its class; in place."""
+    top = _common_root([n.name or "" for n in graph.all_nodes()])
+    classes: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in graph.all_nodes():
+        path, made_up = _path(node, top, classes)
+        node.name = unique(path, taken)
+        if made_up:
+            node.metadata_props[traits.ANONYMOUS] = "true"
+    traits.set_blocks(graph, {**traits.blocks(graph), **classes})
+
+
+def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
+    """(dotted path, whether it was made up) of a node; adds the classes of its blocks."""
+    scopes, names = (ast.literal_eval(node.metadata_props.get(key, "[]")) for key in (_SCOPES, _CLASSES))
+    modules = [(s, c) for s, c in zip(scopes[:-1], names[:-1], strict=False) if not s.startswith("_empty_nn_module")]
+    for scope, class_name in modules:
+        if _is_block(class_name):
+            classes.setdefault(dotted(scope), class_name.rpartition(".")[2])
+    weight = _weight_path(node)
+    if weight is not None:
+        return weight, False
+    if modules:
+        scope, class_name = modules[-1]
+        if scope and not _is_block(class_name):
+            return dotted(scope), False
+        return ".".join(filter(None, (dotted(scope), identifier(node.op_type.lower())))), True
+    parts = [p for p in (node.name or "").split(";")[0].removeprefix(top).split("/") if p]
+    if len(parts) > 1:
+        return ".".join((dotted_parts(parts[:-1]), identifier(parts[-1].lower()))), True
+    name = identifier(parts[0].removeprefix("node_")) if parts else ""
+    return name.lower() or node.op_type.lower(), True
+
+
+def _is_block(class_name: str) -> bool:
+    """Whether a module is made of others: all but torch's own layers."""
+    return not class_name.startswith("torch.nn.modules.") or bool(_HOLDER_CLASSES.match(class_name))
+
+
+def dotted(path: str) -> str:
+    """A path of modules with each part fit for a dotted name."""
+    return ".".join(re.sub(r"\W+", "_", part) for part in path.split(".") if part)
+
+
+def dotted_parts(parts: list[str]) -> str:
+    """Scopes, outermost first, as one dotted path; a scope that repeats the one before it (``layer1/layer1.0``,
+    torch's Sequential) does so once."""
+    path: list[str] = []
+    for part in parts:
+        if path and part.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(part)
+    return dotted(".".join(path))
+
+
+def _common_root(names: list[str]) -> str:
+    """The first scope, when all names with slashes share it (the model itself, in tf2onnx's names)."""
+    names = [n for n in names if "/" in n and not n.startswith("/")]
+    root = ""
+    while names:
+        heads = {n.removeprefix(root).partition("/")[0] for n in names}
+        head = heads.pop()
+        if heads or any("/" not in n.removeprefix(f"{root}{head}/") for n in names):
+            return root
+        root = f"{root}{head}/"
+    return root
+
+
+def is_state_dict_name(name: str) -> bool:
+    """Whether an initializer's name is one that a person's module gave it."""
+    return bool(_STATE_DICT_NAME.fullmatch(name)) or (
+        bool(_IDENTIFIER.fullmatch(name)) and not _MADE_UP.fullmatch(name)
+    )
+
+
+def _weight_path(node: ir.Node) -> str | None:
+    """``layer1.0.conv1`` of a node that reads ``layer1.0.conv1.weight`` (or its bias) in a weight slot."""
+    for slot, what in SLOT_NAMES.get(node.op_type, {}).items():
+        value = node.inputs[slot] if slot < len(node.inputs) else None
+        if value is not None and value.is_initializer() and _STATE_DICT_NAME.fullmatch(value.name or ""):
+            path, _, last = value.name.rpartition(".")
+            if last == what:
+                return path
+    return None
+
+
+def name_weights(graph: ir.Graph) -> None:
+    """Set the kind of every initializer, and name those without a name of their own after the node that uses them.
+
+    Float initializers in weight slots are parameters (running statistics: buffers); so are other float ones with a
+    state-dict name, unless the name is one that buffers have. The rest are constants.
+    """
+    taken = {v.name for v in graph.inputs} | set(graph.initializers)
+    for value in list(graph.initializers.values()):
+        uses = list(value.uses())
+        if not uses or value.is_graph_input():
+            continue
+        slots = [SLOT_NAMES.get(use.node.op_type, {}).get(use.idx) for use in uses]
+        what = next((slot for slot in slots if slot), None)
+        kept = is_state_dict_name(value.name)
+        if traits.KIND not in value.metadata_props:
+            traits.set_kind(value, _kind(value, what, kept))
+        if kept or traits.kind(value) == "constant":
+            continue
+        node = next(use.node for use, slot in zip(uses, slots, strict=True) if slot)
+        value.name = unique(f"{_layer_path(node)}.{what}", taken)
+
+
+def _layer_path(node: ir.Node) -> str:
+    """Path of the layer whose weights a node reads: its module, when it is one op of that (``fc.matmul``: ``fc``)."""
+    scope, _, last = (node.name or "").rpartition(".")
+    plain = re.sub(r"_\d+$", "", last) in (node.op_type.lower(), "convolution", "biasadd")
+    return scope if scope and plain else node.name
+
+
+def _kind(value: ir.Value, what: str | None, kept: bool) -> traits.Kind:
+    tensor = value.const_value
+    if tensor is None or not tensor.dtype.is_floating_point():
+        return "constant"
+    if what is not None:
+        return "buffer" if what in _BUFFERS else "parameter"
+    if not kept or tensor.size <= 1 or "." not in value.name:
+        return "constant"
+    return "buffer" if _BUFFER_NAMES.fullmatch(value.name.rpartition(".")[2]) else "parameter"
+
+
+def collapse(graph: ir.Graph, own: set[str]) -> None:
+    """Let nodes and modules agree on paths; in place.
+
+    A node that is all there is of a module gets the module's path; a node that has the path of a module with other
+    nodes in it becomes one of those.
+
+    Args:
+        graph: The graph.
+        own: Names of initializers that the file gave; the names of others follow their node.
+    """
+    nodes = list(graph.all_nodes())
+    taken = {node.name for node in nodes}
+    scopes = {prefix for node in nodes for prefix in _prefixes(traits.scope(node))}
+    for node in nodes:
+        if node.name in scopes:
+            old, node.name = node.name, unique(f"{node.name}.{node.op_type.lower()}", taken)
+            taken.discard(old)
+            for value in _weights(node):
+                if value.name not in own and value.name.startswith(f"{old}."):
+                    value.name = f"{node.name}.{value.name.removeprefix(f'{old}.')}"
+    inside = Counter(prefix for node in nodes for prefix in _prefixes(traits.scope(node)))
+    for node in nodes:
+        scope = traits.scope(node)
+        alone = scope and inside[scope] == 1 and scope not in taken
+        if alone and all(v.name.startswith(f"{scope}.") for v in _weights(node)):
+            taken.discard(node.name)
+            taken.add(scope)
+            node.name = scope
+            node.metadata_props.pop(traits.ANONYMOUS, None)
+    traits.set_blocks(graph, {path: name for path, name in traits.blocks(graph).items() if path not in taken})
+
+
+def _prefixes(path: str) -> list[str]:
+    """A path and all that it stands in: a.b.c, a.b, a."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _weights(node: ir.Node) -> list[ir.Value]:
+    return [v for v in node.inputs if v is not None and v.is_initializer() and traits.kind(v) != "constant"]
+
+
+def name_values(graph: ir.Graph) -> None:
+    """Name every value after its node; inputs, outputs and constants keep their names, made identifiers."""
+    taken = set(graph.initializers)
+    for value in list(graph.initializers.values()):
+        if not _IDENTIFIER.fullmatch(value.name) and not _STATE_DICT_NAME.fullmatch(value.name):
+            value.name = unique(identifier(value.name), taken)
+    for value in (*graph.inputs, *graph.outputs):
+        if not value.is_initializer():
+            value.name = unique(identifier(value.name.removesuffix(":0")), taken)
+    for node in graph.all_nodes():
+        for number, value in enumerate(node.outputs):
+            if not value.is_graph_output() or value.graph is not graph:
+                value.name = unique(node.name if number == 0 else f"{node.name}.{number}", taken)

@@ -1,0 +1,248 @@
+"""The ONNX reader: a file, a ``ModelProto`` or an ``onnx_ir.Model`` of any opset from 7, in the neutral form."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes.common import InlinePass
+
+from dlbridge.errors import FileError, UnsupportedOpError
+from dlbridge.frameworks.onnx import naming
+from dlbridge.model import Model
+from dlbridge.ops import extension, traits
+from dlbridge.passes import fold, shapes
+from dlbridge.passes.lift import lift as lift_layers
+from dlbridge.passes.upgrade import upgrade
+
+
+def read(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, lift: bool = True, name: str | None = None
+) -> Model:
+    """Read an ONNX model.
+
+    External data stays in its file, memory-mapped; a file's external data must stand in the file's folder. Functions
+    of the file are inlined, initializers that are inputs too are weights, patterns become layers again.
+
+    Args:
+        source: A ``.onnx`` file or a model in memory. An ``onnx_ir.Model`` is not changed.
+        lift: Raise patterns to layers (``passes.lift``).
+        name: Name of the model; the graph's when None.
+
+    Raises:
+        FileError: When the file is missing, truncated, not ONNX, or points outside its folder.
+        UnsupportedOpError: When there are ops or types that have no meaning here; all of them are listed.
+        ShapeError: When shapes or dtypes of the graph do not fit together.
+    """
+    where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
+    ir_model = _load(source, where)
+    graph = ir_model.graph
+    if name is not None or not graph.name:
+        graph.name = name or "model"
+    graph.name = naming.identifier(graph.name)
+    _refuse_unsupported(ir_model, where)
+    _inline_functions(ir_model, where)
+    for value in list(graph.inputs):
+        if value.is_initializer():
+            graph.inputs.remove(value)
+    own = set(graph.initializers)
+    naming.name_nodes(graph)
+    upgrade(ir_model)
+    _name_dims(graph)
+    model = Model(ir_model)
+    fold.lift_constants(graph)
+    _part_equal_vectors(graph)
+    naming.name_weights(graph)
+    shapes.infer(model)
+    fold.fold(model)
+    naming.name_weights(graph)  # of what was folded: a transposed weight
+    shapes.infer(model)
+    if lift:
+        lift_layers(model)
+        fold.fold(model)
+    naming.collapse(graph, own)
+    naming.name_values(graph)
+    extension.attach_functions(ir_model)
+    shapes.infer(model)
+    return model
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+def _load(source: Any, where: str) -> ir.Model:
+    if isinstance(source, (ir.Model, onnx.ModelProto)):
+        ir_model = source.clone() if isinstance(source, ir.Model) else _deserialize(source, where)
+        for value in ir_model.graph.initializers.values():
+            if value.const_value is not None:  # a tensor of our own, so that renaming does not reach the caller's
+                value.const_value = _view(value.const_value)
+        return ir_model
+    path = Path(source)
+    if not path.is_file():
+        raise FileError("no such file", where=where)
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except (DecodeError, ValueError):
+        raise FileError("this is not an ONNX file, or it is truncated", where=where) from None
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise FileError("this is not an ONNX file: it has no graph or no opset", where=where)
+    for tensor in onnx.external_data_helper._get_all_tensors(proto):
+        _check_data(tensor, path.parent, where)
+    ir_model = _deserialize(proto, where)
+    ir.external_data.set_base_dir(ir_model.graph, path.parent)
+    return ir_model
+
+
+def _view(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """Another tensor of the same numbers, read when they are asked for."""
+    return ir.LazyTensor(lambda: tensor, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name)
+
+
+def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
+    try:
+        return ir.serde.deserialize_model(proto)
+    except (ir.serde.SerdeError, ValueError, KeyError, TypeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise FileError(f"the graph is broken: {reason}", where=where) from None
+
+
+def _check_data(tensor: onnx.TensorProto, folder: Path, where: str) -> None:
+    """Check that a tensor's numbers are there and are as many as its shape says."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return
+    try:
+        bits = ir.DataType(tensor.data_type).bitwidth
+    except (ValueError, TypeError):
+        raise FileError(f"'{tensor.name}' has the unknown dtype {tensor.data_type}", where=where) from None
+    size = bits
+    for dim in tensor.dims:
+        if dim < 0:
+            raise FileError(f"'{tensor.name}' has a negative size", where=where)
+        size *= dim
+    size = (size + 7) // 8
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        _check_external(tensor, size, folder, where)
+    elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
+        raise FileError(f"'{tensor.name}' has {len(tensor.raw_data)} bytes where {size} are due", where=where)
+
+
+def _check_external(tensor: onnx.TensorProto, size: int, folder: Path, where: str) -> None:
+    info = {entry.key: entry.value for entry in tensor.external_data}
+    location = info.get("location", "")
+    target = (folder / location).resolve()
+    if not location or os.path.isabs(location) or not target.is_relative_to(folder.resolve()):
+        raise FileError(f"the data of '{tensor.name}' would be outside the file's folder: {location!r}", where=where)
+    if not target.is_file():
+        raise FileError(f"the data of '{tensor.name}' is missing: {location}", where=where)
+    offset, length = (info.get(key, "") for key in ("offset", "length"))
+    if not all(text.isdigit() or text == "" for text in (offset, length)):
+        raise FileError(f"the data of '{tensor.name}' has no proper place: {offset!r}, {length!r}", where=where)
+    if int(length or size) != size or int(offset or 0) + size > target.stat().st_size:
+        raise FileError(f"the data of '{tensor.name}' is truncated in {location}", where=where)
+
+
+# --- what can be read ---------------------------------------------------------------------------------------------
+
+
+def _refuse_unsupported(model: ir.Model, where: str) -> None:
+    """Refuse ops and types that have no meaning here, all at once."""
+    opset = model.graph.opset_imports.get("", traits.IR_OPSET)
+    own = {(f.domain, f.name) for f in model.functions.values()}
+    troubles: dict[str, list[str]] = {}
+    for graph in (model.graph, *model.functions.values()):
+        for value in graph.inputs:
+            _check_type(value, value.name or "input", troubles)
+        for node in graph.all_nodes():
+            _check_op(node, opset, own, troubles)
+            for value in node.outputs:
+                _check_type(value, node.name or value.name or node.op_type, troubles)
+    if troubles:
+        lines = [
+            f"  {what}: {', '.join(sites[:8])}{', ...' if len(sites) > 8 else ''}" for what, sites in troubles.items()
+        ]
+        raise UnsupportedOpError("the file has what cannot be read:\n" + "\n".join(lines), where=where)
+
+
+def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
+    site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
+    if (node.domain, node.op_type) in own or (
+        node.domain == extension.DOMAIN and node.op_type in extension.EXTENSION_OPS
+    ):
+        return
+    if node.domain != "":
+        troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)
+    elif not onnx.defs.has(node.op_type, max_inclusive_version=min(opset, traits.IR_OPSET)):
+        troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
+    elif "Sequence" in node.op_type.replace("ReverseSequence", "") or node.op_type.startswith(("Optional", "String")):
+        troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
+
+
+def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> None:
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        troubles.setdefault(f"a value of type {type(value.type).__name__}", []).append(site)
+    elif value.dtype == ir.DataType.STRING:
+        troubles.setdefault("a value of type string", []).append(site)
+
+
+def _inline_functions(model: ir.Model, where: str) -> None:
+    """Put the bodies of the file's own functions where they are called; those of the dlbridge domain stay."""
+    if any(f.domain != extension.DOMAIN for f in model.functions.values()):
+        main = model.graph.opset_imports.get("")
+        for function in model.functions.values():
+            if main is not None and function.opset_imports.get("", main) != main:
+                upgrade(model)
+                break
+        InlinePass(criteria=lambda function: function.domain != extension.DOMAIN)(model)
+    for key in [key for key, f in model.functions.items() if f.domain != extension.DOMAIN]:
+        del model.functions[key]
+
+
+def _part_equal_vectors(graph: ir.Graph) -> None:
+    """Give back the vectors of their own to layers that torch.onnx let share one because the numbers are equal.
+
+    It writes such a one as ``Identity`` of the other's initializer. Matrices stay shared: those are meant to be.
+    """
+    for node in list(graph):
+        source = node.inputs[0] if node.op_type == "Identity" else None
+        if (
+            source is None
+            or not source.is_initializer()
+            or source.const_value is None
+            or node.outputs[0].is_graph_output()
+        ):
+            continue
+        tensor = source.const_value
+        if len(tensor.shape) != 1 or tensor.size == 1 or not tensor.dtype.is_floating_point():
+            continue
+        old = node.outputs[0]
+        own = ir.Value(name=old.name, type=source.type, shape=source.shape, const_value=_view(tensor))
+        ir.convenience.replace_all_uses_with(old, own)
+        graph.remove(node, safe=True)
+        graph.register_initializer(own)
+
+
+def _name_dims(graph: ir.Graph) -> None:
+    """Name the sizes of inputs that have no name or one that tf2onnx made up (``unk__7``): ``batch`` on axis 0."""
+    taken = {d.value for v in graph.inputs if v.shape is not None for d in v.shape if isinstance(d, ir.SymbolicDim)}
+    fresh: dict[str, str] = {}
+    for value in graph.inputs:
+        if value.shape is None:
+            continue
+        sizes: list[int | str] = []
+        for axis, size in enumerate(value.shape):
+            old = size if isinstance(size, int) else size.value
+            if old is None or (isinstance(old, str) and (old.startswith("unk__") or not old.isidentifier())):
+                label = "batch" if axis == 0 else f"{naming.identifier(value.name)}_{axis}"
+                if old is not None and old in fresh:
+                    old = fresh[old]
+                elif old is not None:
+                    old = fresh.setdefault(old, naming.unique(label, taken))
+                else:
+                    old = naming.unique(label, taken)
+            sizes.append(old)
+        value.shape = ir.Shape(sizes)
