@@ -176,7 +176,7 @@ class Model:
         source = self.write("onnx", opset=opset or traits.EXPORT_OPSET)
         if path is not None:
             source.save(path, force=force)
-        return frameworks.get("onnx").load(source)
+        return source.ir  # type: ignore[attr-defined]
 
     def _live(self, framework: str, options: dict[str, Any]) -> Any:
         from dlbridge import frameworks

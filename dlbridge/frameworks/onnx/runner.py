@@ -1,0 +1,78 @@
+"""Runs ONNX models by onnxruntime, on the CPU: the route of the verification. Deployment is ``dlbridge.runtime``."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from dlbridge.errors import FileError, SignatureError
+from dlbridge.frameworks.onnx import serialize
+from dlbridge.frameworks.onnx.source import OnnxSource
+from dlbridge.runtime import values
+
+
+@dataclass
+class Live:
+    """A session of onnxruntime, and what it was made of."""
+
+    session: onnxruntime.InferenceSession
+    source: OnnxSource | None = None
+
+    @property
+    def inputs(self) -> list[str]:
+        return [i.name for i in self.session.get_inputs()]
+
+    @property
+    def outputs(self) -> list[str]:
+        return [o.name for o in self.session.get_outputs()]
+
+
+def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
+    """A session of a written model or of an ``.onnx`` file.
+
+    Raises:
+        FileError: When onnxruntime cannot load it.
+    """
+    if not isinstance(source, OnnxSource):
+        return Live(_session(str(source), str(source)))
+    if serialize.weights_size(source.ir) < serialize.LARGEST_FILE // 2:
+        buffer = io.BytesIO()
+        serialize.write(source.ir, buffer)
+        return Live(_session(buffer.getvalue(), source.name), source)
+    with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
+        return Live(_session(str(source.save(Path(folder) / "model.onnx")), source.name), source)
+
+
+def _session(model: bytes | str, where: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base class of their own
+        raise FileError(f"onnxruntime cannot load the model: {error}", where=where) from error
+
+
+def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays by input name -> arrays by output name.
+
+    Raises:
+        SignatureError: When an input is missing.
+    """
+    missing = [n for n in live.inputs if n not in inputs]
+    if missing:
+        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}")
+    outputs = live.outputs
+    found = values.run(live.session, outputs, {n: np.asarray(inputs[n]) for n in live.inputs})
+    return dict(zip(outputs, found, strict=True))
+
+
+def weights(live: Live) -> dict[str, np.ndarray]:
+    """Initializer name -> array, of a session that was made of a written model."""
+    return dict(live.source.arrays()) if live.source is not None else {}

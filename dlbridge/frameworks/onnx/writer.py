@@ -1,0 +1,147 @@
+"""Writes a model as ONNX: standard ops alone, at the opset that is asked for."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+import dlbridge
+from dlbridge.frameworks.onnx.source import OnnxSource
+from dlbridge.model import Model
+from dlbridge.ops import extension, traits
+from dlbridge.passes import shapes
+from dlbridge.passes.downgrade import downgrade
+from dlbridge.passes.inline import expand
+
+#: What is behind the name of a weight that was transposed at export.
+TRANSPOSED = ".T"
+_METADATA_PREFIX = "dlbridge."
+
+
+def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = False) -> OnnxSource:
+    """Write a model in standard ops at ``opset``.
+
+    Names stay: node names are dotted paths, initializers have their state-dict keys (a ``Linear`` that is not of rank 2
+    keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's.
+
+    Args:
+        model: Left as it is.
+        opset: 13 to ``IR_OPSET``.
+        metadata: Keep dlbridge's traits in the file, under ``dlbridge.`` keys of ``metadata_props``.
+
+    Raises:
+        DlbridgeError: When there is no such opset.
+        ShapeError: When shapes or dtypes do not fit.
+        UnsupportedOpError: When ops cannot be said at that opset; all are named, with the lowest opset that has them.
+    """
+    copy = model.clone()
+    shapes.infer(copy)
+    for node in [n for n in copy.graph.all_nodes() if n.domain == extension.DOMAIN]:
+        _LOWER.get(node.op_type, _lower_by_function)(node)
+    for key in [k for k in copy.ir.functions if k[0] == extension.DOMAIN]:
+        del copy.ir.functions[key]
+    copy.graph.opset_imports.pop(extension.DOMAIN, None)
+    InlinePass()(copy.ir)
+    _drop_unused_weights(copy.graph)
+    written = downgrade(copy, opset)
+    written.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
+    written.producer_name, written.producer_version = "dlbridge", dlbridge.__version__
+    if not metadata:
+        _strip_metadata(written)
+    source = OnnxSource(model, written, opset)
+    source.check()
+    return source
+
+
+# --- the extension domain in standard ops ---------------------------------------------------------------------------
+
+
+def _linear(node: ir.Node) -> None:
+    x, weight = node.inputs[0], node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    assert x is not None and weight is not None
+    if x.shape is not None and len(x.shape) == 2:
+        operands = [v for v in (x, weight, bias) if v is not None]
+        _become(node, ir.node("Gemm", operands, {"transB": 1}))
+        return
+    product = ir.node("MatMul", [x, _transposed(node, weight)], name=f"{node.name}.MatMul" if bias else node.name)
+    if bias is None:
+        _become(node, product)
+        return
+    product.outputs[0].name = f"{node.name}.product"
+    node.graph.insert_before(node, product)  # type: ignore[union-attr]
+    _become(node, ir.node("Add", [product.outputs[0], bias]))
+
+
+def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
+    """A weight, transposed: once at export, but for one that others read as it is (it would be there twice)."""
+    graph, tensor = weight.graph, weight.const_value
+    only_here = all(use.node.op_type == "Linear" and use.idx == 1 for use in weight.uses())
+    made = graph.initializers.get(f"{weight.name}{TRANSPOSED}") if graph is not None else None
+    if made is not None:
+        return made
+    if tensor is None or graph is None or not weight.is_initializer() or weight.is_graph_input() or not only_here:
+        flip = ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}.Transpose")
+        flip.outputs[0].name = f"{node.name}.transposed"
+        node.graph.insert_before(node, flip)  # type: ignore[union-attr]
+        return flip.outputs[0]
+    name = f"{weight.name}{TRANSPOSED}"
+    lazy = ir.LazyTensor(
+        functools.partial(_transpose, tensor), dtype=tensor.dtype, shape=ir.Shape(tensor.shape[::-1]), name=name
+    )
+    made = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape[::-1]), const_value=lazy)
+    made.metadata_props.update(weight.metadata_props)
+    graph.register_initializer(made)
+    return made
+
+
+def _transpose(tensor: ir.TensorProtocol) -> ir.Tensor:
+    return ir.Tensor(np.ascontiguousarray(tensor.numpy().T), dtype=tensor.dtype)
+
+
+def _embedding(node: ir.Node) -> None:
+    indices, weight = node.inputs
+    _become(node, ir.node("Gather", [weight, indices], {"axis": 0}))
+
+
+def _lower_by_function(node: ir.Node) -> None:
+    expand(node, extension.function(node.op_type, node.overload))
+
+
+def _become(node: ir.Node, new: ir.Node) -> None:
+    """Put ``new``, of one output, in the place of ``node``: name, output, metadata."""
+    old, value, name = node.outputs[0], new.outputs[0], node.outputs[0].name
+    new.name = node.name
+    new.metadata_props.update(node.metadata_props)
+    value.type, value.shape = old.type, old.shape
+    node.graph.insert_before(node, new)  # type: ignore[union-attr]
+    old.replace_all_uses_with(value, replace_graph_outputs=True)
+    old.name, value.name = f"{name}.replaced", name
+    node.graph.remove(node, safe=True)  # type: ignore[union-attr]
+
+
+_LOWER = {"Linear": _linear, "Embedding": _embedding}
+
+
+# --- what the file does not hold --------------------------------------------------------------------------------------
+
+
+def _drop_unused_weights(graph: ir.Graph) -> None:
+    for value in list(graph.initializers.values()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[value.name]
+
+
+def _strip_metadata(model: ir.Model) -> None:
+    for holder in (model, *_holders(model.graph), *(h for g in model.graph.subgraphs() for h in _holders(g))):
+        for key in [k for k in holder.metadata_props if k.startswith(_METADATA_PREFIX)]:
+            del holder.metadata_props[key]
+
+
+def _holders(graph: ir.Graph) -> list[ir.Graph | ir.Node | ir.Value]:
+    values = [v for n in graph for v in n.outputs]
+    return [graph, *graph, *values, *graph.inputs, *graph.initializers.values()]

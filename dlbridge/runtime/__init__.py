@@ -1,0 +1,12 @@
+"""Runs models where they are deployed: onnxruntime and numpy, no framework and no ``onnx``.
+
+session = dlbridge.runtime.load("models/digits")        # a repository entry, or an .onnx file
+result = session(image=batch)                           # or session(batch); result["logits"], result.logits
+"""
+
+from __future__ import annotations
+
+from dlbridge.runtime.repository import find_model
+from dlbridge.runtime.session import Port, Result, Session, load
+
+__all__ = ["Port", "Result", "Session", "find_model", "load"]

@@ -1,0 +1,262 @@
+"""``Session``: a loaded model, called with numpy arrays that are checked against its signature."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from dlbridge.errors import FileError, ProviderError, SignatureError, suggest
+from dlbridge.runtime import values
+from dlbridge.runtime.repository import find_model
+
+#: Short names of execution providers.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or an output of a model.
+
+    Attributes:
+        name: Its name.
+        dtype: Its numpy dtype (``object`` for strings).
+        shape: Its sizes: numbers, names of sizes that are free (``batch``), None where nothing is said.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        kind = "string" if self.dtype == object else self.dtype.name
+        return f"{self.name}: {kind}[{', '.join('?' if s is None else str(s) for s in self.shape)}]"
+
+
+class Result(Mapping[str, np.ndarray]):
+    """The outputs of one call: ``result["logits"]``, ``result.logits``, ``result[0]``; unpacks as a mapping does."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, key: str | int) -> np.ndarray:
+        return list(self._arrays.values())[key] if isinstance(key, int) else self._arrays[key]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        arrays = self.__dict__.get("_arrays", {})
+        if name not in arrays:
+            raise AttributeError(f"no output '{name}'; there is {', '.join(arrays)}")
+        return arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Result({', '.join(f'{n}: {a.dtype}{list(a.shape)}' for n, a in self._arrays.items())})"
+
+
+class Session:
+    """A model in onnxruntime. Made by :func:`load`; safe to call from several threads.
+
+    Attributes:
+        name: Where it was loaded from.
+        inputs: What it takes.
+        outputs: What it gives.
+        providers: The execution providers in use, by their full names.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+        self._session = session
+        self.name = name
+        self.inputs = tuple(_port(p, name) for p in session.get_inputs())
+        self.outputs = tuple(_port(p, name) for p in session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+
+    def __call__(self, *arrays: Any, **named: Any) -> Result:
+        """Run the model.
+
+        Args:
+            *arrays: The inputs in order, as arrays or what ``numpy.asarray`` takes, ...
+            **named: ... and by name. A name that is no Python name goes into ``session(**{"my.input": x})``.
+
+        Raises:
+            SignatureError: When a name, dtype or shape does not fit; sizes of one name must be equal.
+        """
+        feed = self.check(self._by_name(arrays, named))
+        names = [p.name for p in self.outputs]
+        try:
+            found = values.run(self._session, names, feed)
+        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+            shapes = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in feed.items())
+            raise SignatureError(f"onnxruntime could not run it on ({shapes}): {error}", where=self.name) from error
+        return Result(dict(zip(names, found, strict=True)))
+
+    def check(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays as they are fed: each of the dtype and shape that the model asks for.
+
+        Integers and Python floats in lists take the input's dtype when no number changes; arrays are not cast.
+
+        Raises:
+            SignatureError: When a name, dtype or shape does not fit.
+        """
+        ports = {p.name: p for p in self.inputs}
+        for name in arrays:
+            if name not in ports:
+                hint = suggest(name, ports) or f"it takes {', '.join(map(str, self.inputs))}"
+                raise SignatureError(f"the model has no input '{name}'", where=self.name, hint=hint)
+        missing = [str(p) for p in self.inputs if p.name not in arrays]
+        if missing:
+            raise SignatureError(f"no array given for {', '.join(missing)}", where=self.name)
+        feed = {p.name: _as_array(arrays[p.name], p) for p in self.inputs}
+        sizes: dict[str, tuple[int, str]] = {}
+        for port in self.inputs:
+            _check_shape(feed[port.name], port, sizes)
+        return feed
+
+    def _by_name(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        if len(arrays) > len(self.inputs):
+            raise SignatureError(
+                f"{len(arrays)} arrays given, the model has {len(self.inputs)} inputs", where=self.name
+            )
+        given = {p.name: a for p, a in zip(self.inputs, arrays, strict=False)}
+        twice = [n for n in given if n in named]
+        if twice:
+            raise SignatureError(f"input '{twice[0]}' is given twice, by position and by name", where=self.name)
+        return {**given, **named}
+
+    def __repr__(self) -> str:
+        return f"<Session {self.name} ({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})>"
+
+
+def load(
+    path: str | os.PathLike[str],
+    providers: str | Sequence[str] = ("cpu",),
+    *,
+    version: int | None = None,
+    threads: int | None = None,
+) -> Session:
+    """Load a repository entry or an ``.onnx`` file.
+
+    Args:
+        path: An entry (``models/digits``) or a file.
+        providers: Execution providers, the preferred first: ``cpu``, ``cuda``, ``cuda:1`` (a device), or
+            onnxruntime's full names. Nodes that the first cannot run go to the next, and to the CPU at last.
+        version: Which version of an entry; the newest when None.
+        threads: Threads for one op; as many as there are cores when None.
+
+    Raises:
+        FileError: When the file is missing, or onnxruntime cannot load it.
+        ProviderError: When a provider is not in this onnxruntime, or cannot be started: there is no silent fall-back.
+    """
+    file = find_model(path, version)
+    asked = [_provider(p) for p in ([providers] if isinstance(providers, str) else providers)]
+    if not asked:
+        raise ProviderError("no execution provider is named", hint="'cpu' is always there")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4 if asked == [("CPUExecutionProvider", {})] else 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=asked)
+    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        raise _load_error(error, asked, str(file)) from error
+    dropped = [name for name, _ in asked if name not in session.get_providers()]
+    if dropped:
+        raise ProviderError(
+            f"{', '.join(dropped)} could not be started; onnxruntime would have run on "
+            f"{', '.join(session.get_providers())} without a word",
+            where=str(path),
+            hint="are the driver and the libraries of the provider installed, and is there a device?",
+        )
+    return Session(session, str(path))
+
+
+def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where: str) -> FileError | ProviderError:
+    text = str(error)
+    for name, _ in asked:
+        if name != "CPUExecutionProvider" and (name in text or "provider" in text.lower()):
+            return ProviderError(f"{name} could not be started: {text}", where=where)
+    return FileError(f"onnxruntime cannot load the model: {text}", where=where)
+
+
+def _provider(name: str) -> tuple[str, dict[str, str]]:
+    """(full name, options) of a provider as a user names it.
+
+    Raises:
+        ProviderError: When this onnxruntime does not have it.
+    """
+    short, _, device = name.partition(":")
+    full = PROVIDERS.get(short.lower(), short)
+    available = onnxruntime.get_available_providers()
+    if full not in available:
+        known = {v: k for k, v in PROVIDERS.items()}
+        there = ", ".join(known.get(p, p) for p in available)
+        cuda = "pip install onnxruntime-gpu in the place of onnxruntime" if "cuda" in short.lower() else None
+        raise ProviderError(
+            f"execution provider '{name}' is not in this onnxruntime; there is {there}",
+            hint=cuda or suggest(short, PROVIDERS),
+        )
+    if device and not device.isdigit():
+        raise ProviderError(f"'{device}' is no device number", where=name, hint="for instance cuda:0")
+    return full, ({"device_id": device} if device else {})
+
+
+def _port(port: Any, where: str) -> Port:
+    kind = values.element(port.type)
+    if kind not in values.DTYPES:
+        raise SignatureError(f"'{port.name}' is a {port.type}, which cannot be given as an array", where=where)
+    return Port(port.name, values.DTYPES[kind], tuple(port.shape))
+
+
+def _as_array(given: Any, port: Port) -> np.ndarray:
+    is_array = isinstance(given, (np.ndarray, np.generic))
+    array = np.asarray(given)
+    if array.dtype == port.dtype:
+        return array
+    if port.dtype == object:
+        if array.dtype.kind in "UTO":
+            return array.astype(object)
+    elif not is_array and array.dtype.kind in "biuf":
+        cast = array.astype(port.dtype)
+        # numbers of a list have no dtype of their own; those of an integer input must not change
+        if port.dtype.kind not in "biu" or (array.size == 0 or np.array_equal(cast, array)):
+            return cast
+    raise SignatureError(
+        f"the array is {array.dtype}, the model takes {port}",
+        where=f"input '{port.name}'",
+        hint=None if port.dtype == object else f"array.astype('{port.dtype.name}') would cast it",
+    )
+
+
+def _check_shape(array: np.ndarray, port: Port, sizes: dict[str, tuple[int, str]]) -> None:
+    where = f"input '{port.name}'"
+    if array.ndim != len(port.shape):
+        raise SignatureError(
+            f"the array has {array.ndim} axes, shape {list(array.shape)}; the model takes {port}", where=where
+        )
+    for axis, (size, wanted) in enumerate(zip(array.shape, port.shape, strict=True)):
+        if isinstance(wanted, int) and size != wanted:
+            raise SignatureError(
+                f"axis {axis} is {size}, not {wanted}: shape {list(array.shape)}, the model takes {port}", where=where
+            )
+        if isinstance(wanted, str):
+            known, first = sizes.setdefault(wanted, (size, f"axis {axis} of '{port.name}'"))
+            if known != size:
+                raise SignatureError(f"'{wanted}' is {size} here, but {known} as {first}", where=where)
