@@ -1,0 +1,280 @@
+"""One rule an op: when the transpose of an input can go behind the op, and how.
+
+Each rule is a law ``op(transpose(x)) == transpose(op'(x))``; the property test runs them all on random graphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.passes.layout.axes import inverse, without
+from dlbridge.passes.layout.reshapes import flatten_rule, reshape_rule
+from dlbridge.passes.layout.transposes import Move, Rule, is_transpose, move_after, permutation, transpose
+
+#: Elementwise ops of one tensor (further inputs are numbers), whatever the order of its axes.
+UNARY_OPS = {
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos"),
+    *("Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf"),
+    *("IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid"),
+    *("Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
+}
+
+#: Elementwise ops of several tensors that broadcast.
+BROADCASTING_OPS = {
+    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
+    *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
+}
+
+REDUCTIONS = {
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+    *("ReduceSum", "ReduceSumSquare"),
+}
+
+#: Ops with an ``axis`` whose output has the shape of the input, or differs along that axis alone.
+AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "CumSum", "Concat", "Split"}
+
+
+def _inner(value: ir.Value | None) -> ir.Value:
+    """What a Transpose reads, from what it makes."""
+    producer = value.producer() if value is not None else None
+    assert producer is not None and producer.inputs[0] is not None
+    return producer.inputs[0]
+
+
+def _made(node: ir.Node) -> list[ir.Value]:
+    return [v for v in node.outputs if v.uses() or v.is_graph_output()]
+
+
+def _unary(node: ir.Node, perm: list[int]) -> Move | None:
+    if len(_made(node)) != 1 or _made(node)[0] is not node.outputs[0] or not _only_input(node, 0):
+        return None
+
+    def move() -> None:
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+
+    return move
+
+
+def _only_input(node: ir.Node, index: int) -> bool:
+    """Whether the transposed value is that input and no other."""
+    value = node.inputs[index]
+    return is_transpose(value.producer() if value is not None else None) and sum(v is value for v in node.inputs) == 1
+
+
+def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
+    """The other inputs are the same transpose, hold one number, or are constants and weights that can be permuted."""
+    y = node.outputs[0]
+    if y.shape is None or len(y.shape) != len(perm):
+        return None
+    if not all(_same_transpose(v, perm) or _is_number(v) or _permutable(v, len(perm)) for v in node.inputs):
+        return None
+
+    def move() -> None:
+        for index, value in enumerate(node.inputs):
+            if _same_transpose(value, perm):
+                node.replace_input_with(index, _inner(value))
+            elif not _is_number(value):
+                node.replace_input_with(index, _permute_weight(node, value, inverse(perm)))  # type: ignore[arg-type]
+        move_after(node, y, perm, f"{node.name}.transposed")
+
+    return move
+
+
+def _same_transpose(value: ir.Value | None, perm: Sequence[int]) -> bool:
+    producer = value.producer() if value is not None else None
+    return producer is not None and is_transpose(producer) and permutation(producer) == list(perm)
+
+
+def _is_number(value: ir.Value | None) -> bool:
+    return value is None or (value.shape is not None and all(d == 1 for d in value.shape) and len(value.shape) <= 1)
+
+
+def _permutable(value: ir.Value | None, rank: int) -> bool:
+    """A weight, or a value computed from weights alone, of at most that rank and with known sizes."""
+    if value is None or value.shape is None or len(value.shape) > rank:
+        return False
+    return value.is_initializer() and not value.is_graph_input()
+
+
+def _permute_weight(node: ir.Node, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+    """A weight, broadcast to the rank of the permutation, with its axes in the new order.
+
+    A constant is rearranged now; a weight that trains stays as it is and is rearranged by nodes.
+    """
+    from dlbridge.ops import traits
+
+    graph = node.graph
+    assert graph is not None and value.shape is not None and value.const_value is not None
+    shape = [1] * (len(perm) - len(value.shape)) + [int(d) for d in value.shape]  # type: ignore[call-overload]
+    wanted = [shape[axis] for axis in perm]
+    while len(wanted) > 1 and wanted[0] == 1:
+        wanted = wanted[1:]
+    if traits.kind(value) == "constant":
+        array = value.const_value.numpy().reshape(shape).transpose(perm).reshape(wanted)
+        return _constant(graph, np.ascontiguousarray(array), f"{value.name}.permuted", value.const_value.dtype)
+    if math.prod(shape) == max(shape):
+        if wanted == [int(d) for d in value.shape]:  # type: ignore[call-overload]
+            return value
+        return _reshape(node, value, wanted)
+    full = value if len(shape) == len(value.shape) else _reshape(node, value, shape)
+    moved = transpose(full, perm, f"{node.name}.permuted_weight")
+    graph.insert_before(node, moved)
+    return moved.outputs[0]
+
+
+def _reshape(node: ir.Node, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    graph = node.graph
+    assert graph is not None
+    target = _constant(graph, np.array(shape, np.int64), f"{value.name}.shape", ir.DataType.INT64)
+    made = ir.node("Reshape", [value, target], name=f"{node.name}.reshaped_weight")
+    out = made.outputs[0]
+    out.dtype, out.shape = value.dtype, ir.Shape(list(shape))
+    graph.insert_before(node, made)
+    return out
+
+
+def _constant(graph: ir.Graph, array: np.ndarray, name: str, dtype: ir.DataType) -> ir.Value:
+    """A constant of the graph; one that is there already under the name with the same numbers serves again."""
+    count = 0
+    while True:
+        unique = f"{name}_{count}" if count else name
+        known = graph.initializers.get(unique)
+        if known is None:
+            break
+        if known.const_value is not None and np.array_equal(known.const_value.numpy(), array):
+            return known
+        count += 1
+    tensor = ir.Tensor(array, dtype=dtype, name=unique)
+    value = ir.Value(name=unique, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _axis(node: ir.Node, perm: list[int]) -> Move | None:
+    default = -1
+    if node.op_type == "CumSum":
+        return None  # its axis is an input
+    inputs = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    if not all(_same_transpose(v, perm) for v in inputs):
+        return None
+    attribute = node.attributes.get("axis")
+    axis = (attribute.as_int() if attribute is not None else (0 if node.op_type == "Split" else default)) % len(perm)
+
+    def move() -> None:
+        for index in range(len(inputs)):
+            node.replace_input_with(index, _inner(node.inputs[index]))
+        node.attributes["axis"] = ir.AttrInt64("axis", perm[axis])
+        for index, y in enumerate(node.outputs):
+            suffix = f"_{index}" if index else ""
+            move_after(node, y, perm, f"{node.name}.transposed{suffix}")
+
+    return move
+
+
+def _numbers(value: ir.Value | None) -> list[int] | None:
+    if value is None or value.const_value is None:
+        return None
+    return [int(i) for i in value.const_value.numpy().reshape(-1)]
+
+
+def _reduction(node: ir.Node, perm: list[int]) -> Move | None:
+    axes = _numbers(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else []
+    keepdims = node.attributes["keepdims"].as_int() if "keepdims" in node.attributes else 1
+    if axes is None or not _only_input(node, 0) or (not axes and len(node.inputs) > 1 and node.inputs[1] is not None):
+        return None
+    if not axes:
+        return None
+    axes = [a % len(perm) for a in axes]
+
+    def move() -> None:
+        graph = node.graph
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        moved = np.array(sorted(perm[a] for a in axes), np.int64)
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
+        rest = perm if keepdims else without(perm, axes)
+        if rest != list(range(len(rest))):
+            move_after(node, node.outputs[0], rest, f"{node.name}.transposed")
+
+    return move
+
+
+def _pad(node: ir.Node, perm: list[int]) -> Move | None:
+    pads = _numbers(node.inputs[1])
+    has_axes = len(node.inputs) > 3 and node.inputs[3] is not None
+    axes = _numbers(node.inputs[3]) if has_axes else list(range(len(perm)))
+    if pads is None or axes is None or not _only_input(node, 0):
+        return None
+    before, after = [0] * len(perm), [0] * len(perm)
+    for place, axis in enumerate(axes):
+        before[perm[axis % len(perm)]] = pads[place]
+        after[perm[axis % len(perm)]] = pads[len(axes) + place]
+
+    def move() -> None:
+        graph = node.graph
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        moved = np.array(before + after, np.int64)
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.pads_permuted", ir.DataType.INT64))
+        if has_axes:
+            node.replace_input_with(3, None)
+        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+
+    return move
+
+
+def _slice(node: ir.Node, perm: list[int]) -> Move | None:
+    starts = _numbers(node.inputs[1])
+    has_axes = len(node.inputs) > 3 and node.inputs[3] is not None
+    axes = _numbers(node.inputs[3]) if has_axes else list(range(len(starts or [])))
+    if axes is None or not _only_input(node, 0) or (starts is None and not has_axes):
+        return None
+
+    def move() -> None:
+        graph = node.graph
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        moved = np.array([perm[a % len(perm)] for a in axes], np.int64)
+        if len(node.inputs) < 4:
+            node.resize_inputs(4)
+        node.replace_input_with(3, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
+        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+
+    return move
+
+
+def _squeeze(node: ir.Node, perm: list[int]) -> Move | None:
+    axes = _numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+    if not axes or not _only_input(node, 0):
+        return None
+    axes = [a % len(perm) for a in axes]
+    rest = without(perm, axes)
+
+    def move() -> None:
+        graph = node.graph
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        moved = np.array(sorted(perm[a] for a in axes), np.int64)
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
+        if rest != list(range(len(rest))):
+            move_after(node, node.outputs[0], rest, f"{node.name}.transposed")
+
+    return move
+
+
+SINKS: dict[tuple[str, str], Rule] = {
+    **{("", op): _unary for op in UNARY_OPS},
+    **{("", op): _broadcasting for op in BROADCASTING_OPS},
+    **{("", op): _reduction for op in REDUCTIONS},
+    **{("", op): _axis for op in AXIS_OPS},
+    ("", "Pad"): _pad,
+    ("", "Slice"): _slice,
+    ("", "Squeeze"): _squeeze,
+    ("", "Reshape"): reshape_rule,
+    ("", "Flatten"): flatten_rule,
+}
