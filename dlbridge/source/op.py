@@ -131,6 +131,10 @@ class Op:
         value = self.value(index)
         return value.name if value is not None and value.is_initializer() else None
 
+    def weight(self, index: int, *steps: tuple) -> Weight | None:
+        """The input as a layer's weight, or None; ``steps`` are what the framework's layout asks for on top."""
+        return weight_of(self.value(index), *steps)
+
     def ints(self, index: int) -> list[Element] | None:
         """The elements of an integer input (axes, shapes, ...): numbers or Python expressions; None when not known."""
         elements = self._arithmetic.elements(self.value(index))
@@ -204,6 +208,28 @@ def _python(value: Any) -> Any:
     if isinstance(value, float):
         return single(value)
     return [_python(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def weight_of(value: ir.Value | None, *steps: tuple) -> Weight | None:
+    """A value as a layer's weight: an initializer, or one that is only reshaped and transposed; else None.
+
+    Args:
+        value: An input of a node.
+        steps: Further steps (see ``source.weights.View``).
+    """
+    before: list[tuple] = []
+    while value is not None and not value.is_initializer():
+        node = value.producer()
+        if node is None or node.domain != "" or value.shape is None or not all(isinstance(d, int) for d in value.shape):
+            return None
+        if node.op_type == "Reshape":
+            before.insert(0, ("reshape", tuple(value.shape)))
+        elif node.op_type == "Transpose" and "perm" in node.attributes:
+            before.insert(0, ("transpose", tuple(node.attributes["perm"].as_ints())))
+        else:
+            return None
+        value = node.inputs[0]
+    return None if value is None else Weight.of(value.name or "", *before, *steps)
 
 
 def dims(value: ir.Value | None) -> list[Dim] | None:

@@ -27,7 +27,7 @@ from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
 from dlbridge.source.emission import emit_all, homes, pass_weights
 from dlbridge.source.names import Names, class_name, snake_case
-from dlbridge.source.op import Layer
+from dlbridge.source.op import Layer, weight_of
 from dlbridge.source.program import Source
 from dlbridge.source.weights import Weight
 
@@ -280,7 +280,7 @@ def _asks_for_size(fragment: Code) -> bool:
 def _fuse_activations(graph: ir.Graph) -> None:
     """Let layers apply the activation right after them, where nothing else reads what is between."""
     for node in list(graph):
-        if node.op_type not in TAKES_ACTIVATION or not all(is_weight(v) for v in node.inputs[1:] if v is not None):
+        if node.op_type not in TAKES_ACTIVATION or not all(weight_of(v) for v in node.inputs[1:] if v is not None):
             continue
         out = node.outputs[0]
         consumers = out.consumers()
