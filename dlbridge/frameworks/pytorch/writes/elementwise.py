@@ -167,7 +167,7 @@ def total(op: Op) -> Code:
 
 @rules("Mean")
 def mean(op: Op) -> Code:
-    return op.x if len(op.tensors) == 1 else code("({}) / {}", join(" + ", op.tensors), len(op.tensors))  # type: ignore[return-value]
+    return code("{}", op.x) if len(op.tensors) == 1 else code("({}) / {}", join(" + ", op.tensors), len(op.tensors))
 
 
 @rules("Clip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.pytorch.rules import rules
+from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -21,3 +21,44 @@ def linear(op: Op) -> Emit | Code:
     )
     weights = {"weight": Weight.of(weight)} | ({"bias": Weight.of(bias)} if bias else {})
     return Emit(call(LAYER, op.x), Layer(new, weights))
+
+
+@rules("Embedding", domain="dlbridge")
+def embedding(op: Op) -> Emit | Code:
+    weight, padding = op.initializer(1), op.attr("padding_idx", -1)
+    keywords = {} if padding < 0 else {"padding_idx": padding}
+    if weight is None:
+        return call("F.embedding", op.x, op[1], **keywords)
+    count, size = op.shape(1) or []
+    new = code("nn.Embedding({num_embeddings}, {embedding_dim}", num_embeddings=count, embedding_dim=size)
+    tail = code(", padding_idx={padding_idx})", padding_idx=padding) if keywords else code(")")
+    return Emit(call(LAYER, op.x), Layer(Code(new.parts + tail.parts), {"weight": Weight.of(weight)}))
+
+
+@rules("MatMul")
+def matmul(op: Op) -> Code:
+    return code("{} @ {}", op[0], op[1])
+
+
+@rules("Gemm")
+def gemm(op: Op) -> Code:
+    a = code("{}.T", op[0]) if op.attr("transA") else op[0]
+    b = code("{}.T", op[1]) if op.attr("transB") else op[1]
+    product = code("{} @ {}", a, b)
+    alpha, beta = op.attr("alpha"), op.attr("beta")
+    if alpha != 1:
+        product = code("{alpha} * ({})", product, alpha=_number(op, alpha))
+    if op.has(2) and beta != 0:
+        product = code("{} + {}", product, op[2] if beta == 1 else code("{beta} * {}", op[2], beta=_number(op, beta)))
+    if op.dtype().is_integer() and (alpha % 1 or beta % 1):
+        return code("({}).to({})", product, torch_dtype(op, op.dtype()))
+    return product
+
+
+def _number(op: Op, value: float) -> float | int:
+    return int(value) if value == int(value) and op.dtype().is_integer() else value
+
+
+@rules("Einsum")
+def einsum(op: Op) -> Code:
+    return call("torch.einsum", op.attr("equation").replace(" ", ""), *op.tensors)

@@ -1,0 +1,194 @@
+"""Convolutions: layers where the weights are the model's, functions where they are computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.pytorch.rules import one_or_all, rules
+from dlbridge.source.code import Code, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import Weight
+
+Pads = list[tuple[int, int]]
+
+
+def window(op: Op, kernel: list[int]) -> tuple[list[int], list[int]]:
+    """Strides and dilations, which are 1 when not given."""
+    ones = [1] * len(kernel)
+    return op.attr("strides") or ones, op.attr("dilations") or ones
+
+
+def pads_of(op: Op, kernel: list[int], ceil_mode: bool = False) -> Pads | None:
+    """(before, after) along each spatial axis; None for 'same' padding of a size that is known only at run time."""
+    strides, dilations = window(op, kernel)
+    auto = op.attr("auto_pad")
+    if auto == "VALID":
+        return [(0, 0)] * len(kernel)
+    if auto == "NOTSET":
+        flat = op.attr("pads") or [0] * 2 * len(kernel)
+        return list(zip(flat[: len(kernel)], flat[len(kernel) :], strict=True))
+    found: Pads = []
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        size = (op.shape() or [])[2 + axis]
+        if s != 1 and not isinstance(size, int):
+            return None
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
+        half = total // 2
+        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
+    return found
+
+
+def flat(pads: Pads) -> tuple[int, ...]:
+    """Pads as F.pad takes them: the last axis first."""
+    return tuple(amount for pair in reversed(pads) for amount in pair)
+
+
+def is_symmetric(pads: Pads) -> bool:
+    return all(before == after for before, after in pads)
+
+
+def options(**given: tuple[list[int], int]) -> dict[str, Any]:
+    """Keywords whose value is not the default in every axis: ``stride=([2, 2], 1)`` -> ``{"stride": 2}``."""
+    return {name: one_or_all(v) for name, (v, default) in given.items() if any(i != default for i in v)}
+
+
+def channels(op: Op) -> tuple[list[int], int]:
+    """The weight's shape, which must be known, and the number of spatial axes (1 to 3)."""
+    weight = op.shape(1)
+    if weight is None or not all(isinstance(d, int) for d in weight):
+        op.refuse("the shape of its weight is not known")
+    count = len(weight) - 2  # type: ignore[arg-type]
+    if count not in (1, 2, 3):
+        op.refuse(f"PyTorch convolves along 1 to 3 axes, not {count}")
+    return weight, count  # type: ignore[return-value]
+
+
+@rules("Conv")
+def conv(op: Op) -> Emit | Code:
+    weight, count = channels(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    pads, x = pads_of(op, kernel), op.x
+    if pads is None:
+        lower = True if op.attr("auto_pad") == "SAME_LOWER" else None
+        x = call("pad_same", x, tuple(kernel), tuple(strides), tuple(dilations), lower=lower)
+        pads = [(0, 0)] * count
+    elif not is_symmetric(pads):
+        x, pads = call("F.pad", x, flat(pads)), [(0, 0)] * count
+    keywords = options(stride=(strides, 1), padding=([p for p, _ in pads], 0), dilation=(dilations, 1))
+    group = op.attr("group")
+    keywords |= {"groups": group} if group != 1 else {}
+    name, bias = op.initializer(1), op.initializer(2)
+    if name is None or (op.has(2) and bias is None):
+        return call(f"F.conv{count}d", x, op[1], *([op[2]] if op.has(2) else []), **keywords)
+    return _layer(f"nn.Conv{count}d", x, (weight[1] * group, weight[0], one_or_all(kernel)), keywords, name, bias)
+
+
+def _layer(
+    kind: str, x: Any, sizes: tuple[int, int, Any], keywords: dict[str, Any], weight: str, bias: str | None
+) -> Emit:
+    head = code(
+        f"{kind}({{in_channels}}, {{out_channels}}, {{kernel_size}}",
+        in_channels=sizes[0],
+        out_channels=sizes[1],
+        kernel_size=sizes[2],
+    )
+    if bias is None:
+        keywords = {**keywords, "bias": False}
+    rest = _after_bracket(call("", **keywords)) if keywords else (")",)
+    pieces = (*head.parts, ", ", *rest) if keywords else (*head.parts, *rest)
+    weights = {"weight": Weight.of(weight)} | ({"bias": Weight.of(bias)} if bias else {})
+    return Emit(call(LAYER, x), Layer(Code(pieces), weights))
+
+
+def _after_bracket(fragment: Code) -> tuple[Any, ...]:
+    first, *rest = fragment.parts
+    assert isinstance(first, str) and first.startswith("(")
+    return (first[1:], *rest)
+
+
+@rules("ConvTranspose")
+def conv_transpose(op: Op) -> Emit | Code:
+    weight, count = channels(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    extra = op.attr("output_padding") or [0] * count
+    pads = _transposed_pads(op, kernel, extra)
+    group = op.attr("group")
+    fits = pads is not None and is_symmetric(pads) and all(p >= 0 for p, _ in pads)
+    fits = fits and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
+    if not fits:
+        given = [op[2] if op.has(2) else None, tuple(strides), flat(pads) if pads else None]
+        keywords: dict[str, Any] = options(output_padding=(extra, 0), dilation=(dilations, 1))
+        keywords = {k: tuple(v) if isinstance(v, tuple) else (v,) * count for k, v in keywords.items()}
+        if pads is None:
+            upper = True if op.attr("auto_pad") == "SAME_UPPER" else None
+            keywords |= {"output_shape": tuple(op.attr("output_shape")[-count:]), "upper": upper}
+        return call("conv_transpose", op.x, op[1], *given, groups=group if group != 1 else None, **keywords)
+    keywords = options(stride=(strides, 1), padding=([p for p, _ in pads or []], 0), output_padding=(extra, 0))
+    keywords |= {"groups": group} if group != 1 else {}
+    keywords |= options(dilation=(dilations, 1))
+    name, bias = op.initializer(1), op.initializer(2)
+    if name is None or (op.has(2) and bias is None):
+        return call(f"F.conv_transpose{count}d", op.x, op[1], *([op[2]] if op.has(2) else []), **keywords)
+    sizes = (weight[0], weight[1] * group, one_or_all(kernel))
+    return _layer(f"nn.ConvTranspose{count}d", op.x, sizes, keywords, name, bias)
+
+
+def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None:
+    """What is cut from the full result; None when it follows from an output shape and sizes known at run time."""
+    strides, dilations = window(op, kernel)
+    auto, shape = op.attr("auto_pad"), op.attr("output_shape")
+    if shape is None and auto in ("NOTSET", "VALID"):
+        return pads_of(op, kernel)
+    found: Pads = []
+    for axis, (k, s, d, e) in enumerate(zip(kernel, strides, dilations, extra, strict=True)):
+        total = (k - 1) * d + 1 - s + e
+        if shape is not None:
+            size = (op.shape() or [])[2 + axis]
+            if not isinstance(size, int):
+                return None
+            total += size * s - shape[axis - len(kernel)]
+        half = total // 2
+        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
+    return found
+
+
+@rules("DeformConv")
+def deform_conv(op: Op) -> Code:
+    weight, count = channels(op)
+    if count != 2:
+        op.refuse(f"it deforms along {count} axes; 2 can be written")
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    pads = op.attr("pads") or [0] * 4
+    return call(
+        "deform_conv",
+        op.x,
+        op[1],
+        op[2],
+        bias=op[3] if op.has(3) else None,
+        mask=op[4] if op.has(4) else None,
+        stride=tuple(strides) if strides != [1, 1] else None,
+        pads=tuple(pads) if any(pads) else None,
+        dilation=tuple(dilations) if dilations != [1, 1] else None,
+        groups=op.attr("group") if op.attr("group") != 1 else None,
+        offset_groups=op.attr("offset_group") if op.attr("offset_group") != 1 else None,
+    )
+
+
+@rules("CausalConvWithState")
+def causal_conv(op: Op) -> Emit:
+    channels(op)
+    how = op.attr("activation")
+    return Emit(
+        call(
+            "causal_conv",
+            op.x,
+            op[1],
+            bias=op[2] if op.has(2) else None,
+            past=op[3] if op.has(3) else None,
+            activation=how if how != "none" else None,
+        )
+    )

@@ -1,0 +1,309 @@
+"""Ops that rearrange, cut and join tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
+from dlbridge.source.arithmetic import Element
+from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.op import Emit, Layer, Op
+
+#: Ends of slices beyond this mean 'to the end'.
+_FAR = 2**31 - 1
+
+
+def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
+    """``x.name(arg, ...)``."""
+    return code("{}{}", _receiver(x), call(f".{name}", *args, **keywords))
+
+
+def _receiver(x: Any) -> Any:
+    if isinstance(x, Code) and isinstance(x.parts[0], str) and x.parts[0][0] in "-~(":
+        return code("({})", x)
+    return x
+
+
+def same(a: Element, b: Element) -> bool:
+    """Whether two sizes are the same number or the same expression."""
+    return a == b if isinstance(a, int) or isinstance(b, int) else a.parts == b.parts
+
+
+def sizes(op: Op) -> list[Element]:
+    """The dimensions of the first input, as numbers or code."""
+    return [op.dim(0, axis) for axis in range(op.rank())]
+
+
+# --- the same elements in another shape ----------------------------------------------------------------------------
+
+
+@rules("Reshape")
+def reshape(op: Op) -> Emit | Code:
+    target = op.ints(1)
+    if target is None:
+        return call("reshape", op.x, code("{}.tolist()", op[1]), allow_zero=True if op.attr("allowzero") else None)
+    if not op.attr("allowzero"):
+        target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
+    shape = op.out_shape()
+    if shape is not None and any(not isinstance(s, int) or s == 0 for s in target):
+        target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, shape, strict=True)]
+    is_flat = len(target) == 2 and op.value(0).shape is not None and op.rank() > 1 and same(target[0], op.dim(0, 0))  # type: ignore[union-attr]
+    if is_flat and (_is_rest(op, target[1]) or (isinstance(target[1], int) and target[1] == -1)):
+        return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
+    return method("reshape", op.x, *target)
+
+
+def _is_rest(op: Op, size: Element) -> bool:
+    rest = (op.shape() or [])[1:]
+    return isinstance(size, int) and all(isinstance(d, int) for d in rest) and int(np.prod(rest)) == size  # type: ignore[arg-type]
+
+
+@rules("Flatten")
+def flatten(op: Op) -> Emit | Code:
+    rank, axis = op.rank(), op.axis()
+    if axis == 0 or axis == rank:
+        return method("reshape", op.x, *((1, -1) if axis == 0 else (-1, 1)))
+    if axis == 1:
+        return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
+    head = method("flatten", op.x, 0, axis - 1)
+    return head if axis == rank - 1 else method("flatten", head, 1)
+
+
+@rules("Squeeze")
+def squeeze(op: Op) -> Code:
+    if not op.has(1):
+        return method("squeeze", op.x)
+    axes = ints(op, 1)
+    if isinstance(axes, Code):
+        return code("{}.squeeze(tuple({}))", op.x, axes)
+    return method("squeeze", op.x, axes[0] if len(axes) == 1 else tuple(axes))
+
+
+@rules("Unsqueeze")
+def unsqueeze(op: Op) -> Code:
+    axes = op.numbers(1)
+    if axes is None:
+        return call("unsqueeze", op.x, ints(op, 1))
+    if len(axes) == 1:
+        return method("unsqueeze", op.x, axes[0])
+    rank = op.rank() + len(axes)
+    result = op.x
+    for axis in sorted(a % rank for a in axes):
+        result = method("unsqueeze", result, axis)
+    return code("{}", result)
+
+
+@rules("Transpose")
+def transpose(op: Op) -> Code:
+    order = op.attr("perm") or list(reversed(range(op.rank())))
+    moved = [i for i, axis in enumerate(order) if i != axis]
+    if not moved:
+        return code("{}", op.x)
+    if len(moved) == 2:
+        return code("{}.T", op.x) if len(order) == 2 else method("transpose", op.x, *moved)
+    return method("permute", op.x, *order)
+
+
+@rules("Expand")
+def expand(op: Op) -> Code:
+    target, have = op.ints(1), op.shape()
+    if target is None or have is None:
+        return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", ints(op, 1), x=op.x)
+    missing = len(target) - len(have)
+    target = [1] * -missing + target
+    result: list[Element] = []
+    for axis, size in enumerate(target):
+        old = have[axis - missing] if axis >= missing else 1
+        old = old if missing >= 0 else have[axis]
+        if isinstance(size, int) and size == 1:
+            result.append(1 if axis < missing else -1)
+        elif old == 1 or (isinstance(size, int) and isinstance(old, int)) or isinstance(size, int):
+            result.append(size)
+        elif isinstance(old, int):
+            result.append(-1)
+        else:
+            return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", tuple(target), x=op.x)
+    if all(isinstance(s, int) and s == -1 for s in result):
+        return code("{}", op.x)
+    return method("expand", op.x, *result)
+
+
+@rules("Tile")
+def tile(op: Op) -> Code:
+    repeats = op.ints(1)
+    if repeats is None:
+        return code("{}.repeat({})", op.x, ints(op, 1))
+    return method("repeat", op.x, *repeats) if repeats else code("{}", op.x)
+
+
+# --- joining and cutting -------------------------------------------------------------------------------------------
+
+
+@rules("Concat")
+def concat(op: Op) -> Code:
+    if len(op.tensors) == 1:
+        return code("{}", op.x)
+    axis = op.attr("axis")
+    return code("torch.cat({}, {dim})", op.tensors, dim=axis) if axis else code("torch.cat({})", op.tensors)
+
+
+@rules("Split")
+def split(op: Op) -> Emit:
+    count, axis = len(op.node.outputs), op.axis()
+    dim = {"dim": axis} if axis else {}
+    if count == 1:
+        return Emit(code("{}", op.x))
+    given = ints(op, 1) if op.has(1) else None
+    size = op.dim(0, axis)
+    if given is None and isinstance(size, int):
+        part = -(-size // count)
+        given = [max(0, min(part, size - i * part)) for i in range(count)]
+    if given is None:
+        return Emit(call("split_evenly", op.x, count, **dim))
+    if isinstance(given, list) and all(isinstance(s, int) and s == given[0] for s in given):
+        return Emit(method("chunk", op.x, count, **dim) if given[0] else method("split", op.x, given, **dim))
+    return Emit(method("split", op.x, given, **dim))
+
+
+@rules("Slice")
+def slice_(op: Op) -> Code:
+    starts, ends = op.ints(1), op.ints(2)
+    steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
+    axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
+    if starts is None or ends is None or steps is None or axes is None:
+        given = [code("{}", ints(op, i)) if op.has(i) else None for i in (1, 2, 3, 4)]
+        return call("slice_", op.x, given[0], given[1], axes=given[2], steps=given[3])
+    rank = op.rank()
+    axes = [a % rank for a in axes]
+    result = op.x
+    cuts: dict[int, Code] = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step > 0:
+            cuts[axis] = _cut(start, end, step)
+        elif _is_whole_backwards(start, end, step):
+            result = method("flip", result, axis)
+        else:
+            result = call("slice_", result, [start], [end], [axis], [step])
+    cuts = {axis: cut for axis, cut in cuts.items() if cut.parts != (":",)}
+    if not cuts:
+        return code("{}", result)
+    return code("{}[{}]", _receiver(result), join(", ", [cuts.get(a, Raw(":")) for a in range(max(cuts) + 1)]))
+
+
+def _cut(start: Element, end: Element, step: int) -> Code:
+    first = Raw("") if isinstance(start, int) and start == 0 else start
+    last = Raw("") if isinstance(end, int) and end >= _FAR else end
+    every = Raw("") if step == 1 else code(":{step}", step=step)
+    parts = code("{start}:{end}{}", every, start=first, end=last).parts
+    return Code((":",)) if parts == ("", ":", "") else Code(tuple(p for p in parts if p != ""))
+
+
+def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:
+    whole = isinstance(start, int) and isinstance(end, int) and (start == -1 or start >= _FAR) and end <= -_FAR
+    return step == -1 and whole
+
+
+@rules("Pad")
+def pad(op: Op) -> Code:
+    mode, pads, axes = op.attr("mode"), op.ints(1), op.numbers(3)
+    rank = op.rank()
+    if pads is None or (op.has(3) and axes is None):
+        return call("pad", op.x, ints(op, 1), mode, _pad_value(op), axes=ints(op, 3) if op.has(3) else None)
+    axes = list(range(rank)) if axes is None else [a % rank for a in axes]
+    half = len(pads) // 2
+    amounts = {axis: (pads[i], pads[i + half]) for i, axis in enumerate(axes)}
+    amounts = {axis: pair for axis, pair in amounts.items() if not all(isinstance(p, int) and p == 0 for p in pair)}
+    if not amounts:
+        return code("{}", op.x)
+    flat = [amount for axis in range(rank - 1, min(amounts) - 1, -1) for amount in amounts.get(axis, (0, 0))]
+    if mode == "constant":
+        value = _pad_value(op)
+        plain = not isinstance(value, Code) and not value
+        return call("F.pad", op.x, tuple(flat)) if plain else call("F.pad", op.x, tuple(flat), value=value)
+    known = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}[mode]
+    spatial = rank in (3, 4, 5) and min(amounts) >= 2 and op.dtype().is_floating_point()
+    if spatial and mode != "wrap" and (mode == "edge" or all(_reflects(op, a, p) for a, p in amounts.items())):
+        full = [amount for axis in range(rank - 1, 1, -1) for amount in amounts.get(axis, (0, 0))]
+        if all(isinstance(a, int) and a >= 0 for a in full):
+            return call("F.pad", op.x, tuple(full), mode=known)
+    return call("pad", op.x, pads, mode, axes=None if op.value(3) is None else axes)
+
+
+def _reflects(op: Op, axis: int, amounts: tuple[Element, Element]) -> bool:
+    size = (op.shape() or [])[axis]
+    return all(isinstance(a, int) and (not isinstance(size, int) or a < size) for a in amounts)
+
+
+def _pad_value(op: Op) -> Any:
+    if not op.has(2):
+        return 0
+    value = op.scalar(2)
+    return code("{}.item()", op[2]) if value is None else value
+
+
+@rules("CenterCropPad")
+def center_crop_pad(op: Op) -> Code:
+    return call("center_crop_pad", op.x, ints(op, 1), axes=op.attr("axes"))
+
+
+@rules("DepthToSpace", "SpaceToDepth")
+def depth_space(op: Op) -> Emit | Code:
+    size, to_space = op.attr("blocksize"), op.node.op_type == "DepthToSpace"
+    if op.attr("mode", "DCR") == "CRD":
+        if to_space:
+            return Emit(call("F.pixel_shuffle", op.x, size), module=Layer(call("nn.PixelShuffle", size)))
+        return Emit(call("F.pixel_unshuffle", op.x, size), module=Layer(call("nn.PixelUnshuffle", size)))
+    return call("depth_to_space" if to_space else "space_to_depth", op.x, size)
+
+
+# --- shapes and new tensors ----------------------------------------------------------------------------------------
+
+
+@rules("Shape")
+def shape(op: Op) -> Code:
+    start, end = op.attr("start"), op.attr("end")
+    cut = "" if start in (0, None) and end is None else f"[{start or ''}:{'' if end is None else end}]"
+    return code(f"torch.tensor({{}}.shape{cut}, dtype=torch.int64)", op.x)
+
+
+@rules("Size")
+def size(op: Op) -> Code:
+    return code("torch.tensor({}.numel())", op.x)
+
+
+@rules("ConstantOfShape")
+def constant_of_shape(op: Op) -> Code:
+    attribute = op.node.attributes.get("value")
+    value = attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
+    dtype = torch_dtype(op, op.out_dtype())
+    target = op.ints(0)
+    target = tuple(target) if target is not None else ints(op, 0)
+    keyword = None if str(dtype) == "torch.float32" else dtype
+    if value in (0, 1):
+        return call("torch.zeros" if value == 0 else "torch.ones", target, dtype=keyword)
+    return call("torch.full", target, value, dtype=dtype)
+
+
+@rules("Range")
+def range_(op: Op) -> Code:
+    return call("torch.arange", *(op.operand(i) for i in range(3)), dtype=torch_dtype(op, op.out_dtype()))
+
+
+@rules("EyeLike")
+def eye_like(op: Op) -> Code:
+    dtype, diagonal = torch_dtype(op, op.out_dtype()), op.attr("k")
+    if diagonal == 0:
+        return call("torch.eye", *sizes(op), dtype=dtype)
+    return code("torch.ones({}).triu({k}).tril({k}).to({})", tuple(sizes(op)), dtype, k=Literal(diagonal, "diagonal"))
+
+
+@rules("Trilu")
+def triangle(op: Op) -> Code:
+    diagonal = op.operand(1) if op.has(1) else 0
+    if op.has(1) and op.ints(1) is None:
+        diagonal = code("{}.item()", op[1])
+    name = "triu" if op.attr("upper") else "tril"
+    is_zero = not isinstance(diagonal, Code) and np.asarray(diagonal).size == 1 and int(np.asarray(diagonal)) == 0
+    return method(name, op.x) if is_zero else method(name, op.x, diagonal)
