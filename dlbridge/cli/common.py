@@ -28,7 +28,9 @@ _EXTRAS = {
     "matplotlib": "plot",
 }
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines instead of text for people.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON for machines instead of text for people."
+)
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
 input_option = click.option(
     "--input",

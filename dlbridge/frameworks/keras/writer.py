@@ -22,7 +22,7 @@ from dlbridge.passes import layout
 from dlbridge.passes.prepare import prepare
 from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
-from dlbridge.source.blocks import Block, is_weight
+from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
 from dlbridge.source.emission import emit_all, homes, pass_weights
