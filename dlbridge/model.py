@@ -171,9 +171,7 @@ class Model:
             opset: The opset to write (``dlbridge.ops.traits.EXPORT_OPSET`` when None).
             force: Replace a file that is there.
         """
-        from dlbridge import frameworks
-
-        source = self.write("onnx", opset=opset or traits.EXPORT_OPSET)
+        source: Any = self.write("onnx", opset=opset or traits.EXPORT_OPSET)
         if path is not None:
             source.save(path, force=force)
         return source.ir  # type: ignore[attr-defined]

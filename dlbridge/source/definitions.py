@@ -62,8 +62,10 @@ class Written:
                 for p in fragment.parts
             )
 
+        used = {v for line in self.lines for v in line.code.values()} | set(self.block.outputs)
+
         def targets(line: Line) -> tuple:
-            return tuple((numbers.setdefault(v, len(numbers)), bool(v.uses())) for v in line.targets)
+            return tuple((numbers.setdefault(v, len(numbers)), v in used) for v in line.targets)
 
         return (
             tuple((name, parts(new)) for name, new in self.members),

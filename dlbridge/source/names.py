@@ -11,7 +11,7 @@ _TAKEN = set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 
 def identifier(text: str, fallback: str = "x") -> str:
     """A Python identifier near to ``text``."""
-    name = re.sub(r"\W+", "_", text).strip("_")
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     if not name:
         return fallback
     if name[0].isdigit():
