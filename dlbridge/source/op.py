@@ -251,7 +251,13 @@ def attribute_defaults(domain: str, op_type: str) -> dict[str, Any]:
         for name, a in schema.attributes.items()
         if a.default_value.type
     }
-    return {name: v.decode() if isinstance(v, bytes) else v for name, v in values.items()}
+    return {name: _text(v) for name, v in values.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return [_text(v) for v in value] if isinstance(value, list) else value
 
 
 class Rules:

@@ -24,6 +24,10 @@ _ORDERING = frozenset(
 )
 
 
+#: In ``node.meta``: the rule of the node before it has done what the node does.
+DONE = "pytorch.done"
+
+
 class _Signed(Op):
     """A node on unsigned integers, computed on int64.
 
@@ -70,6 +74,8 @@ class _Signed(Op):
 
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
+        if op.node.meta.get(DONE):
+            return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         if op.node.op_type in _MOVING or not any(v.dtype in UNSIGNED for v in values):
             return super().emit(op)

@@ -1,0 +1,213 @@
+"""RNN, LSTM and GRU: PyTorch's layers where they compute the node, else a helper with ONNX's formula.
+
+Formulas: the ONNX standard, operators RNN-22, GRU-22 and LSTM-22.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.rules import DONE, rules
+from dlbridge.source.code import Code, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import View, Weight
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How PyTorch has a recurrent op: its class, and the place of each of ONNX's gates."""
+
+    layer: str
+    gates: tuple[int, ...]
+    activations: tuple[str, ...]
+    states: int
+
+
+_KINDS = {
+    "RNN": _Kind("nn.RNN", (0,), ("Tanh",), 1),
+    "GRU": _Kind("nn.GRU", (1, 0, 2), ("Sigmoid", "Tanh"), 1),
+    "LSTM": _Kind("nn.LSTM", (0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh"), 2),
+}
+#: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
+_LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
+
+
+@rules("RNN", "GRU", "LSTM")
+def recurrent(op: Op) -> Emit:
+    kind = _KINDS[op.node.op_type]
+    weights = _weights(op, kind)
+    fits = weights is not None and _usual_activations(op, kind) is not None and not op.has(_PEEPHOLES)
+    fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
+    fits = fits and (op.node.op_type != "GRU" or op.attr("linear_before_reset") == 1)
+    fits = fits and not (op.has(_LENGTHS) and op.attr("direction") == "reverse")
+    return _layer(op, kind, weights or {}) if fits else _formula(op, kind)
+
+
+def _usual_activations(op: Op, kind: _Kind) -> str | None:
+    """PyTorch's name for the activations; None when it has no such layer."""
+    directions = _directions(op)
+    given = [a.lower() for a in op.attr("activations") or ()][: len(kind.activations) * directions]
+    if not given or given == [a.lower() for a in kind.activations] * directions:
+        return "tanh"
+    return "relu" if op.node.op_type == "RNN" and given == ["relu"] * directions else None
+
+
+def _directions(op: Op) -> int:
+    return 2 if op.attr("direction") == "bidirectional" else 1
+
+
+def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
+    """The layer's weights, cut from ONNX's, which hold all directions and both biases."""
+    names = [op.initializer(i) for i in (1, 2, 3)]
+    if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
+        return None
+    rows = (op.shape(1) or [0, 0])[1]
+    assert isinstance(rows, int)
+    reorder = (("blocks", 0, kind.gates),) if len(kind.gates) > 1 else ()
+    weights: dict[str, Weight] = {}
+    for d in range(_directions(op)):
+        end = "l0_reverse" if d else "l0"
+        weights[f"weight_ih_{end}"] = Weight((View(names[0], (("index", d), *reorder)),))
+        weights[f"weight_hh_{end}"] = Weight((View(names[1], (("index", d), *reorder)),))
+        if names[2] is not None:
+            weights[f"bias_ih_{end}"] = Weight((View(names[2], (("index", (d, slice(0, rows))), *reorder)),))
+            weights[f"bias_hh_{end}"] = Weight((View(names[2], (("index", (d, slice(rows, 2 * rows))), *reorder)),))
+    return weights
+
+
+def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
+    batch_first, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    input_size, hidden = (op.shape(1) or [])[2], (op.shape(2) or [])[2]
+    text = f"{kind.layer}({{input_size}}, {{hidden_size}}"
+    text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
+    text += "" if op.has(3) else ", bias=False"
+    text += ", batch_first=True" if batch_first else ""
+    text += ", bidirectional=True" if _directions(op) == 2 else ""
+    layer = Layer(code(text + ")", input_size=input_size, hidden_size=hidden), weights)
+    x = code("{}.flip({time})", op.x, time=1 if batch_first else 0) if backwards else op.x
+    states = _initial_states(op, kind, batch_first)
+    if op.has(_LENGTHS):
+        made = code(f"packed({LAYER}, {{}}, {{}}", x, op[_LENGTHS])
+        made = Code((*made.parts, *(code(", {})", states) if states else code(")")).parts))
+    else:
+        made = call(LAYER, x, *([states] if states is not None else []))
+    return Emit(*_results(op, kind, made, batch_first, backwards, layer))
+
+
+def _initial_states(op: Op, kind: _Kind, batch_first: bool) -> Any:
+    indices = range(_STATE, _STATE + kind.states)
+    if not any(op.has(i) for i in indices):
+        return None
+    shape = (_directions(op), op.dim(0, 0 if batch_first else 1), (op.shape(2) or [])[2])
+    given = [op[i] if op.has(i) else code("{}.new_zeros({})", op.x, shape) for i in indices]
+    if batch_first:
+        given = [code("{}.transpose(0, 1)", s) if op.has(i) else s for s, i in zip(given, indices, strict=True)]
+    return given[0] if kind.states == 1 else tuple(given)
+
+
+def _results(op: Op, kind: _Kind, made: Code, batch_first: bool, backwards: bool, layer: Layer) -> tuple[Any, ...]:
+    """The code with its layer, module and targets: PyTorch's own outputs where that is all that is read."""
+    states_fit = not batch_first or not any(op.used(i) for i in (1, 2))
+    sequence_fits = not op.used(0) or _as_pytorch(op, batch_first)
+    if states_fit and sequence_fits and not (backwards and op.used(0)):
+        states = ["{1}", "{2}"][: kind.states]
+        given = [s if i + 1 < len(op.node.outputs) else "_" for i, s in enumerate(states)]
+        inner = given[0] if kind.states == 1 else f"({', '.join(given)})"
+        if not (op.used(1) or op.used(2)):
+            inner = "_"
+        return made, layer, None, f"{{0}}, {inner}"
+    options = {"batch_first": True if batch_first else None, "backwards": True if backwards else None}
+    whole = call("onnx_outputs", made, _directions(op), **options)
+    return _cut(op, kind, whole), layer
+
+
+def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
+    """As many results as the node has outputs."""
+    count = len(op.node.outputs)
+    if count == 1:
+        return code("{}[0]", whole)
+    return whole if count == kind.states + 1 else code(f"{{}}[:{count}]", whole)
+
+
+def _as_pytorch(op: Op, batch_first: bool) -> bool:
+    """Whether all readers of Y only bring it into PyTorch's form (..., directions * hidden); they are then marked."""
+    found: list[ir.Node] = []
+    y = op.output(0)
+    if y.is_graph_output():
+        return False
+    for node, _ in y.uses():
+        if _directions(op) == 1 and node.op_type == "Squeeze" and _constant(node, 1) == [2 if batch_first else 1]:
+            found.append(node)
+            continue
+        if not batch_first:
+            order = node.attributes.get("perm")
+            inner = list(node.outputs[0].uses())
+            if node.op_type != "Transpose" or order is None or list(order.as_ints()) != [0, 2, 1, 3]:
+                return False
+            if node.outputs[0].is_graph_output() or not all(_joins(reader) for reader, _ in inner):
+                return False
+            found += [node, *(reader for reader, _ in inner)]
+        elif _joins(node):
+            found.append(node)
+        else:
+            return False
+    for node in found:
+        node.meta[DONE] = True
+    return bool(found)
+
+
+def _joins(node: ir.Node) -> bool:
+    """Whether a node reshapes (a, b, directions, hidden) to (a, b, directions * hidden)."""
+    hidden = node.inputs[0].shape if node.inputs[0] is not None else None
+    if node.op_type != "Reshape" or hidden is None or len(hidden) != 4:
+        return False
+    target = _constant(node, 1)
+    return target is not None and len(target) == 3 and target[:2] == [0, 0] and target[2] in (-1, hidden[2] * hidden[3])
+
+
+def _constant(node: ir.Node, index: int) -> list[int] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return None if value is None or value.const_value is None else value.const_value.numpy().reshape(-1).tolist()
+
+
+def _formula(op: Op, kind: _Kind) -> Emit:
+    """The helper that computes ONNX's formula on tensors."""
+    name = {"RNN": "onnx_rnn", "GRU": "onnx_gru", "LSTM": "onnx_lstm"}[op.node.op_type]
+    slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
+    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
+    given = (op.attr("activations") or [])[: len(kind.activations) * _directions(op)]
+    if _usual_activations(op, kind) != "tanh":
+        alphas, betas = list(op.attr("activation_alpha") or ()), list(op.attr("activation_beta") or ())
+        keywords["activations"] = [_activation(a, alphas, betas) for a in given]
+    direction, clip = op.attr("direction"), op.attr("clip")
+    keywords |= {"direction": direction} if direction != "forward" else {}
+    keywords |= {"clip": clip} if clip else {}
+    keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
+    keywords |= {"batch_first": True} if op.attr("layout") else {}
+    return Emit(_cut(op, kind, call(name, op.x, op[1], op[2], **keywords)))
+
+
+#: Activations that take numbers, and the standard's defaults of these.
+_PARAMETERS: dict[str, tuple[float | None, float | None]] = {
+    "affine": (1.0, 0.0),
+    "leakyrelu": (0.01, None),
+    "thresholdedrelu": (1.0, None),
+    "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5),
+    "elu": (1.0, None),
+}
+
+
+def _activation(name: str, alphas: list[float], betas: list[float]) -> tuple[Any, ...]:
+    """(name, alpha, beta), with the numbers taken from the node's lists in the order of the activations."""
+    defaults = _PARAMETERS.get(name.lower(), (None, None))
+    numbers = [
+        (given.pop(0) if given else default)
+        for default, given in zip(defaults, (alphas, betas), strict=True)
+        if default is not None
+    ]
+    return (name.lower(), *numbers)
