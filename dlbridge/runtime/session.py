@@ -89,7 +89,7 @@ class Session:
         self.outputs = tuple(_port(p, name) for p in session.get_outputs())
         self.providers: tuple[str, ...] = tuple(session.get_providers())
 
-    def __call__(self, *arrays: Any, **named: Any) -> Result:
+    def __call__(self, /, *arrays: Any, **named: Any) -> Result:
         """Run the model.
 
         Args:

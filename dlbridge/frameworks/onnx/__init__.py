@@ -57,6 +57,18 @@ class Onnx:
         """Write the model file, which holds its weights, into a folder."""
         source.save(folder / "model.onnx")
 
+    def save(self, source: OnnxSource, target: Path, *, certificate: Any = None, force: bool = False) -> Path:
+        """Write a ``.onnx`` file, or a repository entry when ``target`` has no such ending."""
+        from dlbridge.frameworks.onnx.entry import save_entry
+
+        target = Path(target)
+        if target.suffix == ".onnx":
+            return source.save(target, force=force)
+        return save_entry(source, target.parent, target.name, certificate=certificate, force=force)
+
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        return self.write(model, opset=opset).save(path)
+
     def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
         raise TrainingError(
             "onnxruntime does not train", where=model.name, hint="train in 'pytorch' or 'keras', then export to ONNX"

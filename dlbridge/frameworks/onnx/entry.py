@@ -1,0 +1,132 @@
+"""Repository entries: ``config.pbtxt``, ``1/model.onnx`` and ``certificate.json`` in a folder, as Triton has them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.files import writing
+from dlbridge.frameworks.onnx.source import OnnxSource
+from dlbridge.runtime.repository import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE
+
+#: Largest batch that a server may send to a model whose batch size is free.
+MAX_BATCH_SIZE = 64
+_TYPES = {
+    ir.DataType.FLOAT: "TYPE_FP32",
+    ir.DataType.DOUBLE: "TYPE_FP64",
+    ir.DataType.FLOAT16: "TYPE_FP16",
+    ir.DataType.BFLOAT16: "TYPE_BF16",
+    ir.DataType.BOOL: "TYPE_BOOL",
+    ir.DataType.STRING: "TYPE_STRING",
+    **{ir.DataType[f"{u}INT{n}"]: f"TYPE_{u}INT{n}" for u in ("", "U") for n in (8, 16, 32, 64)},
+}
+
+
+class Word(str):
+    """A string that stands in a text protobuf without quotes: the name of an enum value."""
+
+
+def save_entry(
+    source: OnnxSource,
+    folder: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    certificate: Mapping[str, Any] | None = None,
+    max_batch_size: int = MAX_BATCH_SIZE,
+    force: bool = False,
+) -> Path:
+    """Write a model into a repository.
+
+    Args:
+        source: The written model.
+        folder: The repository.
+        name: Name of the entry, and so of its folder; the model's when None.
+        certificate: What verification has found, as JSON types.
+        max_batch_size: See :func:`config`.
+        force: Replace an entry that is there.
+
+    Returns:
+        The folder of the entry.
+
+    Raises:
+        FileError: When the entry exists and ``force`` is not set.
+        DlbridgeError: When an input or output has a type that a repository has no name for.
+    """
+    entry = Path(folder) / (name or source.name)
+    text = config(source, entry.name, max_batch_size)
+    with writing(entry, force=force) as fresh:
+        fresh.mkdir()
+        (fresh / CONFIG_FILE).write_text(text, encoding="utf-8")
+        source.save(fresh / "1" / MODEL_FILE)
+        if certificate is not None:
+            text = json.dumps(certificate, indent=2) + "\n"
+            (fresh / CERTIFICATE_FILE).write_text(text, encoding="utf-8")
+    return entry
+
+
+def config(source: OnnxSource, name: str, max_batch_size: int = MAX_BATCH_SIZE) -> str:
+    """``config.pbtxt`` of a model: Triton's ``ModelConfig`` as text.
+
+    A model whose inputs and outputs all have one free first size gets ``max_batch_size``, and its ``dims`` are those
+    of one row, as Triton wants it; any other model gets ``max_batch_size: 0`` and all its dims. Free sizes are -1.
+    Requests are not joined to batches by the server: whether rows are independent is not known here.
+    """
+    graph = source.ir.graph
+    inputs = [v for v in graph.inputs if not v.is_initializer()]
+    firsts = {_first(v) for v in (*inputs, *graph.outputs)}
+    batched = len(firsts) == 1 and isinstance(next(iter(firsts)), str)
+    return text_proto(
+        {
+            "name": name,
+            "platform": "onnxruntime_onnx",
+            "max_batch_size": max_batch_size if batched else 0,
+            "input": [_port(v, batched) for v in inputs],
+            "output": [_port(v, batched) for v in graph.outputs],
+        }
+    )
+
+
+def _first(value: ir.Value) -> int | str | None:
+    if value.shape is None or not len(value.shape):
+        return None
+    first = value.shape[0]
+    return first if isinstance(first, int) else first.value
+
+
+def _port(value: ir.Value, batched: bool) -> dict[str, Any]:
+    if value.dtype not in _TYPES:
+        raise DlbridgeError(f"a repository has no name for the type {value.dtype}", where=value.name)
+    if value.shape is None:
+        raise DlbridgeError("its shape is not known, a repository needs it", where=value.name)
+    sizes = [s if isinstance(s, int) else -1 for s in value.shape][1 if batched else 0 :]
+    port: dict[str, Any] = {"name": value.name, "data_type": Word(_TYPES[value.dtype]), "dims": sizes}
+    if not sizes:  # Triton wants a dim, and is told that there is none
+        port.update(dims=[1], reshape={"shape": []})
+    return port
+
+
+def text_proto(message: Mapping[str, Any], indent: str = "") -> str:
+    """A message as text protobuf: lists of numbers in brackets, messages in braces, one field a line."""
+    lines = []
+    for key, value in message.items():
+        messages = value if isinstance(value, list) and value and isinstance(value[0], Mapping) else [value]
+        for item in messages:
+            if isinstance(item, Mapping):
+                lines.append(f"{indent}{key} {{\n{text_proto(item, indent + '  ')}{indent}}}\n")
+            else:
+                lines.append(f"{indent}{key}: {_scalar(item)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if isinstance(value, Word) or not isinstance(value, str):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,390 @@
+"""Input files as batches of arrays: ``.npz``, ``.npy``, CSV, Parquet and images. Files may be hostile: nothing in them
+is executed (no pickle), and what they claim to hold is checked before memory is taken for it.
+
+Which numbers go where:
+
+* ``.npz``: the array of an input's name; the only array of the file when the model has one input. Others are ignored.
+* ``.npy``: the one input of the model.
+* CSV: one row per line. A first line that is not all numbers is the header. An input takes the column of its name, or
+  ``name.0``, ``name.1``, ... in the order of its flattened axes; the one input of a model takes all columns, when they
+  are as many as it needs.
+* Parquet: the column of an input's name, of numbers or lists; else as CSV.
+* Images: the one input, of shape (batch, C, H, W), (batch, H, W, C) or (batch, H, W), C 1, 3 or 4: grey, RGB or RGBA.
+  They are turned as their EXIF data says and never resized. A float input gets 0..1 (value / 255), a uint8 one 0..255.
+
+Integers become floats and floats floats of another width; a float never becomes an integer, and an integer only one
+that can hold it.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dlbridge.errors import FileError, SignatureError, require
+from dlbridge.runtime.session import Port
+
+Batch = dict[str, np.ndarray]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+#: A compressed array that is larger than this ...
+_SUSPICIOUS_BYTES = 1 << 30
+#: ... and this many times its compressed size is a bomb, not data.
+_SUSPICIOUS_RATIO = 100
+_MAX_PIXELS = 100_000_000
+
+
+def read_batches(paths: Sequence[str | os.PathLike[str]], inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    """Read a file, or several images, as batches.
+
+    Args:
+        paths: One ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` file, or images and folders of images.
+        inputs: What the model takes.
+        size: Rows in a batch (the last may be smaller); None for one batch of all rows.
+
+    Yields:
+        Input name -> array of the input's dtype, rows on its first axis.
+
+    Raises:
+        FileError: When a file is missing, broken or hostile.
+        SignatureError: When it does not hold what the inputs need.
+    """
+    files = _expand([Path(p) for p in paths])
+    if all(f.suffix.lower() in IMAGE_SUFFIXES for f in files):
+        return _images(files, inputs, size)
+    if len(files) > 1:
+        raise FileError("several files are taken of images alone", where=str(files[1]))
+    (file,) = files
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        known = ", ".join((*_READERS, *IMAGE_SUFFIXES))
+        raise FileError("not a kind of file that is read", where=str(file), hint=f"known: {known}")
+    return reader(file, inputs, size)
+
+
+def _expand(paths: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise FileError("there are no images in this folder", where=str(path))
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise FileError("no such file", where=str(path))
+    if not files:
+        raise FileError("no input file given")
+    return files
+
+
+def fit(array: np.ndarray, port: Port, where: str) -> np.ndarray:
+    """The array in the dtype of a port, by the rule of this module.
+
+    Raises:
+        SignatureError: When that would change numbers.
+    """
+    kinds = array.dtype.kind, port.dtype.kind
+    if array.dtype == port.dtype:
+        return array
+    if port.dtype == object:
+        if kinds[0] in "UTO":
+            return array.astype(object)
+    elif kinds[0] in "biuf" and port.dtype.kind not in "biu":  # ml_dtypes' floats are of kind V
+        return array.astype(port.dtype)
+    elif kinds[0] in "biu" and kinds[1] in "iu":
+        cast = array.astype(port.dtype)
+        if np.array_equal(cast, array):
+            return cast
+    raise SignatureError(f"its {array.dtype} does not go into the input {port}", where=where)
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def _npy(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    port = _only(inputs, path, "a .npy file")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FileError(f"not a .npy file of numbers: {error}", where=str(path)) from None
+    return _slices({port.name: array}, inputs, size, path)
+
+
+def _npz(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
+            if len(inputs) == 1 and len(members) == 1:
+                members = {inputs[0].name: next(iter(members.values()))}
+            missing = [p.name for p in inputs if p.name not in members]
+            if missing:
+                raise SignatureError(
+                    f"no array '{missing[0]}' in the file; there is {', '.join(members) or 'none'}", where=str(path)
+                )
+            arrays = {p.name: _member(archive, members[p.name], path) for p in inputs}
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        raise FileError(f"not a .npz file: {error}", where=str(path)) from None
+    return _slices(arrays, inputs, size, path)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    where = f"{path}:{info.filename}"
+    if info.file_size > _SUSPICIOUS_BYTES and info.file_size > _SUSPICIOUS_RATIO * max(info.compress_size, 1):
+        raise FileError(f"{info.compress_size} bytes unpack to {info.file_size}: this is no data", where=where)
+    try:
+        with archive.open(info) as stream:
+            _check_header(stream, info.file_size)
+        with archive.open(info) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise FileError(f"not an array of numbers: {error}", where=where) from None
+
+
+def _check_header(stream: IO[bytes], size: int) -> None:
+    """Check that an array is as large as its header says, before memory is taken for it."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not read")
+    if math.prod(shape) * dtype.itemsize != size - stream.tell():
+        raise ValueError(f"the header says {shape} of {dtype}, which is not what is there")
+
+
+def _slices(arrays: Batch, inputs: Sequence[Port], size: int | None, path: Path) -> Iterator[Batch]:
+    if size is None:
+        yield {p.name: fit(arrays[p.name], p, f"{path}:{p.name}") for p in inputs}
+        return
+    rows = {n: len(a) if a.ndim else 0 for n, a in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise SignatureError(f"the arrays are not equally long: {rows}", where=str(path))
+    for start in range(0, max(rows.values(), default=0), size):
+        yield {p.name: fit(arrays[p.name][start : start + size], p, f"{path}:{p.name}") for p in inputs}
+
+
+def _only(inputs: Sequence[Port], path: Path, what: str) -> Port:
+    if len(inputs) != 1:
+        raise SignatureError(
+            f"{what} is one input, the model takes {', '.join(map(str, inputs))}", where=str(path), hint="use .npz"
+        )
+    return inputs[0]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _columns(port: Port, header: Sequence[str] | None, width: int, alone: bool, where: str) -> list[int]:
+    """Which columns of a table an input takes, in order."""
+    row = port.shape[1:]
+    if not all(isinstance(s, int) for s in row):
+        raise SignatureError(
+            f"the columns of a table cannot fill {port}",
+            where=where,
+            hint="use .npz, or Parquet with a column of lists",
+        )
+    count = math.prod(row)  # type: ignore[arg-type]
+    names = {n: i for i, n in enumerate(header or [])}
+    if count == 1 and port.name in names:
+        return [names[port.name]]
+    numbered = [f"{port.name}.{i}" for i in range(count)]
+    if count and all(n in names for n in numbered):
+        return [names[n] for n in numbered]
+    if alone and width == count:
+        return list(range(width))
+    wanted = f"'{port.name}'" if count == 1 else f"'{port.name}.0' to '{port.name}.{count - 1}'"
+    raise SignatureError(
+        f"the input {port} needs {count} column(s); there are {width}, and none of the name(s) {wanted}", where=where
+    )
+
+
+def _shaped(port: Port, flat: np.ndarray) -> np.ndarray:
+    return flat.reshape(len(flat), *port.shape[1:])  # type: ignore[arg-type]
+
+
+def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.reader(stream)
+            first = next(lines, None)
+            if first is None:
+                raise FileError("the file is empty", where=str(path))
+            header = None if all(_is_number(cell) for cell in first) else [c.strip() for c in first]
+            rows = lines if header else itertools.chain([first], lines)
+            places = {p.name: _columns(p, header, len(first), len(inputs) == 1, str(path)) for p in inputs}
+            numbered = enumerate(rows, start=2 if header else 1)
+            # a blank line at the end of a file is no row
+            filled = ((number, row) for number, row in numbered if row)
+            while chunk := list(itertools.islice(filled, size)):
+                for number, row in chunk:
+                    if len(row) != len(first):
+                        raise FileError(f"{len(row)} cells, {len(first)} expected", where=f"{path}:{number}")
+                yield {p.name: _shaped(p, _cells(chunk, places[p.name], p, path)) for p in inputs}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"not a CSV file: {error}", where=str(path)) from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(chunk: list[tuple[int, list[str]]], places: list[int], port: Port, path: Path) -> np.ndarray:
+    texts = [[row[i] for i in places] for _, row in chunk]
+    if port.dtype == object:
+        return np.array(texts, dtype=object)
+    try:
+        numbers = np.array(texts, dtype=np.str_).astype(np.int64 if port.dtype.kind in "biu" else np.float64)
+    except (ValueError, OverflowError):
+        for (number, _), cells in zip(chunk, texts, strict=True):
+            for cell, place in zip(cells, places, strict=True):
+                if not _fits(cell, port):
+                    raise SignatureError(
+                        f"column {place + 1} has {cell!r}, the input is {port}", where=f"{path}:{number}"
+                    ) from None
+        raise
+    if port.dtype.kind == "b":
+        return numbers != 0
+    return fit(numbers, port, str(path)) if port.dtype.kind in "iu" else numbers.astype(port.dtype)
+
+
+def _fits(cell: str, port: Port) -> bool:
+    try:
+        (np.int64 if port.dtype.kind in "biu" else np.float64)(cell.strip())  # type: ignore[operator]
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _parquet(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    pyarrow = require("pyarrow", "data")
+    parquet = require("pyarrow.parquet", "data")
+    try:
+        with parquet.ParquetFile(path) as file:
+            header = file.schema_arrow.names
+            rows = size or max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(batch_size=rows):
+                yield {p.name: _from_table(batch, p, header, len(inputs) == 1, str(path)) for p in inputs}
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FileError(f"not a Parquet file: {error}", where=str(path)) from None
+
+
+def _from_table(batch: Any, port: Port, header: list[str], alone: bool, where: str) -> np.ndarray:
+    if port.name in header:
+        return _lists(batch.column(header.index(port.name)), port, f"{where}:{port.name}")
+    places = _columns(port, header, len(header), alone, where)
+    columns = [fit(_numbers(batch.column(i), f"{where}:{header[i]}"), port, f"{where}:{header[i]}") for i in places]
+    return _shaped(port, np.stack(columns, axis=1))
+
+
+def _numbers(column: Any, where: str) -> np.ndarray:
+    if column.null_count:
+        raise SignatureError(f"{column.null_count} cell(s) are empty", where=where)
+    array = column.to_numpy(zero_copy_only=False)
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _lists(column: Any, port: Port, where: str) -> np.ndarray:
+    """A column of numbers, lists or lists of lists as one array, rows first."""
+    shape = [len(column)]
+    while hasattr(column, "flatten") and hasattr(column.type, "value_type"):
+        if column.null_count:
+            raise SignatureError(f"{column.null_count} cell(s) are empty", where=where)
+        inner = column.flatten()
+        count = len(inner) // max(len(column), 1)
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        if len(lengths) and (lengths != count).any():
+            raise SignatureError(
+                "its lists are not equally long", where=where, hint="batch_size=1 takes them one by one"
+            )
+        shape.append(count)
+        column = inner
+    array = fit(_numbers(column, where), port, where).reshape(shape)
+    row = port.shape[1:]
+    if len(shape) < len(port.shape) and all(isinstance(s, int) for s in row):
+        if math.prod(shape[1:]) != math.prod(row):  # type: ignore[arg-type]
+            raise SignatureError(f"a row has {math.prod(shape[1:])} numbers, the input is {port}", where=where)
+        return _shaped(port, array.reshape(len(array), -1))
+    return array
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def _images(files: list[Path], inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
+    require("PIL", "data")
+    port = _only(inputs, files[0], "an image")
+    channels, first = _channels(port, str(files[0]))
+    rest = iter(files)
+    while chunk := list(itertools.islice(rest, size)):
+        arrays = [_image(f, port, channels, first) for f in chunk]
+        for file, array in zip(chunk, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                raise SignatureError(
+                    f"it is {array.shape}, the first of its batch {arrays[0].shape}",
+                    where=str(file),
+                    hint="batch_size=1 takes them one by one",
+                )
+        yield {port.name: np.stack(arrays)}
+
+
+def _channels(port: Port, where: str) -> tuple[int, bool]:
+    """How many channels an image input has, and whether they come before the rows."""
+    shape = port.shape
+    if port.dtype != np.uint8 and port.dtype.kind in "biuO":
+        raise SignatureError(f"an image is uint8 or float, the input is {port}", where=where)
+    if len(shape) == 3:
+        return 1, False
+    if len(shape) == 4 and shape[1] in _MODES:
+        return shape[1], True  # type: ignore[return-value]
+    if len(shape) == 4 and shape[3] in _MODES:
+        return shape[3], False  # type: ignore[return-value]
+    raise SignatureError(
+        f"the input {port} takes no images: they are (batch, C, H, W) or (batch, H, W, C)", where=where
+    )
+
+
+def _image(path: Path, port: Port, channels: int, first: bool) -> np.ndarray:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise FileError(f"{image.width} x {image.height} pixels are more than is read", where=str(path))
+            turned = ImageOps.exif_transpose(image).convert(_MODES[channels])
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise FileError(f"not an image: {error}", where=str(path)) from None
+    pixels = np.asarray(turned)
+    if len(port.shape) == 4:
+        pixels = pixels.reshape(*pixels.shape[:2], channels)
+    if first:
+        pixels = np.moveaxis(pixels, -1, 0)
+    for axis, (found, wanted) in enumerate(zip(pixels.shape, port.shape[1:], strict=True)):
+        if isinstance(wanted, int) and found != wanted:
+            raise SignatureError(
+                f"the image is {turned.height} rows x {turned.width} columns, the input is {port} (axis {axis + 1})",
+                where=str(path),
+                hint="resize the images first: how they are resized is part of the model's preprocessing",
+            )
+    return pixels if port.dtype == np.uint8 else (pixels.astype(np.float32) / np.float32(255)).astype(port.dtype)
+
+
+_READERS: dict[str, Callable[[Path, Sequence[Port], int | None], Iterator[Batch]]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

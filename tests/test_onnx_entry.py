@@ -1,0 +1,93 @@
+"""frameworks.onnx.entry: repository entries as Triton reads them, loaded by the runtime."""
+
+import json
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dlbridge import frameworks, runtime
+from dlbridge.errors import FileError
+from dlbridge.frameworks.onnx.entry import config, save_entry
+from dlbridge.model import Model
+
+ONNX = frameworks.get("onnx")
+
+
+def _model(signature: str, body: str) -> Model:
+    return Model(ir.from_onnx_text(f'<ir_version: 10, opset_import: ["": 28]> digits {signature} {{ {body} }}'))
+
+
+_NEGATIVE = ("(float[batch, 3] x, int64[batch] id) => (y, same)", "[a] y = Neg(x) [b] same = Identity(id)")
+
+
+def test_an_entry_is_served_and_loaded(tmp_path):
+    entry = save_entry(ONNX.write(_model(*_NEGATIVE)), tmp_path, certificate={"passed": True})
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
+        "digits/1/model.onnx",
+        "digits/certificate.json",
+        "digits/config.pbtxt",
+    ]
+    assert json.loads((entry / "certificate.json").read_text()) == {"passed": True}
+    x = np.ones((2, 3), "float32")
+    assert (runtime.load(entry)(x, np.arange(2)).y == -1).all()
+    with pytest.raises(FileError, match="already exists"):
+        save_entry(ONNX.write(_model(*_NEGATIVE)), tmp_path)
+
+
+def test_config_of_a_model_with_a_free_batch():
+    assert (
+        config(ONNX.write(_model(*_NEGATIVE)), "digits", 8)
+        == """\
+name: "digits"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input {
+  name: "x"
+  data_type: TYPE_FP32
+  dims: [3]
+}
+input {
+  name: "id"
+  data_type: TYPE_INT64
+  dims: [1]
+  reshape {
+    shape: []
+  }
+}
+output {
+  name: "y"
+  data_type: TYPE_FP32
+  dims: [3]
+}
+output {
+  name: "same"
+  data_type: TYPE_INT64
+  dims: [1]
+  reshape {
+    shape: []
+  }
+}
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("signature", "dims"),
+    [
+        ("(float[1, 3, h, w] x) => (y)", "dims: [1, 3, -1, -1]"),
+        ("(float[a] x, float[b] z) => (y)", "dims: [-1]"),
+    ],
+)
+def test_config_of_a_model_without_one_batch_has_all_dims(signature, dims):
+    text = config(ONNX.write(_model(signature, "[a] y = Neg(x)")), "m")
+    assert "max_batch_size: 0" in text and dims in text
+
+
+def test_save_makes_a_file_or_an_entry(tmp_path):
+    source = ONNX.write(_model(*_NEGATIVE))
+    ONNX.save(source, tmp_path / "m.onnx")
+    ONNX.save(source, tmp_path / "served")
+    assert (tmp_path / "m.onnx").is_file() and 'name: "served"' in (tmp_path / "served" / "config.pbtxt").read_text()
+    onnx_files = list((tmp_path / "served").rglob("*.onnx"))
+    assert [p.parent.name for p in onnx_files] == ["1"]
