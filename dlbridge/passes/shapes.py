@@ -113,7 +113,8 @@ def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
         if before is not None and (name is None or str(name).startswith("unk__")):
             old = before[axis]
             old_name = old if isinstance(old, int) else old.value
-            name = old_name if old_name is not None else name
+            if old_name is not None and not str(old_name).startswith("unk__"):
+                name = old_name
         sizes.append(name)
     value.shape = ir.Shape(sizes)
 

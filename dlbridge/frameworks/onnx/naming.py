@@ -46,6 +46,8 @@ _BUFFERS = frozenset({"running_mean", "running_var"})
 _BUFFER_NAMES = re.compile(r"(running_(mean|var)|inv_freq|.*mask|mean|std|anchors?|sin|cos|.*_table|freqs.*)")
 #: Modules that hold others: a node directly in one is not the module itself.
 _HOLDER_CLASSES = re.compile(r"torch\.nn\.modules\.(container|transformer)|.*MultiheadAttention$")
+#: Under this key of ``node.meta``: the path that a node would have, were it alone.
+_WANTED = "dlbridge.wanted_path"
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
@@ -76,6 +78,7 @@ def name_nodes(graph: ir.Graph) -> None:
     for node in graph.all_nodes():
         path, made_up = _path(node, top, classes)
         node.name = unique(path, taken)
+        node.meta[_WANTED] = path
         if made_up:
             node.metadata_props[traits.ANONYMOUS] = "true"
     traits.set_blocks(graph, {**traits.blocks(graph), **classes})
@@ -155,11 +158,15 @@ def _weight_path(node: ir.Node) -> str | None:
     return None
 
 
-def name_weights(graph: ir.Graph) -> None:
+def name_weights(graph: ir.Graph, *, torch: bool = False) -> None:
     """Set the kind of every initializer, and name those without a name of their own after the node that uses them.
 
     Float initializers in weight slots are parameters (running statistics: buffers); so are other float ones with a
     state-dict name, unless the name is one that buffers have. The rest are constants.
+
+    Args:
+        graph: The graph.
+        torch: Whether torch.onnx made it, so that plain names (``pos_embed``) are of a state dict too.
     """
     taken = {v.name for v in graph.inputs} | set(graph.initializers)
     for value in list(graph.initializers.values()):
@@ -170,7 +177,7 @@ def name_weights(graph: ir.Graph) -> None:
         what = next((slot for slot in slots if slot), None)
         kept = is_state_dict_name(value.name)
         if traits.KIND not in value.metadata_props:
-            traits.set_kind(value, _kind(value, what, kept))
+            traits.set_kind(value, _kind(value, what, kept and (torch or "." in value.name)))
         if kept or traits.kind(value) == "constant":
             continue
         node = next(use.node for use, slot in zip(uses, slots, strict=True) if slot)
@@ -188,9 +195,11 @@ def _kind(value: ir.Value, what: str | None, kept: bool) -> traits.Kind:
     tensor = value.const_value
     if tensor is None or not tensor.dtype.is_floating_point():
         return "constant"
+    if not kept and all(use.node.op_type == "InstanceNormalization" for use in value.uses()):
+        return "constant"  # what torch.onnx writes where a layer has no weights, or as a part of GroupNorm
     if what is not None:
         return "buffer" if what in _BUFFERS else "parameter"
-    if not kept or tensor.size <= 1 or "." not in value.name:
+    if not kept or tensor.size <= 1:
         return "constant"
     return "buffer" if _BUFFER_NAMES.fullmatch(value.name.rpartition(".")[2]) else "parameter"
 
@@ -212,9 +221,7 @@ def collapse(graph: ir.Graph, own: set[str]) -> None:
         if node.name in scopes:
             old, node.name = node.name, unique(f"{node.name}.{node.op_type.lower()}", taken)
             taken.discard(old)
-            for value in _weights(node):
-                if value.name not in own and value.name.startswith(f"{old}."):
-                    value.name = f"{node.name}.{value.name.removeprefix(f'{old}.')}"
+            _rename_weights(node, old, own)
     inside = Counter(prefix for node in nodes for prefix in _prefixes(traits.scope(node)))
     for node in nodes:
         scope = traits.scope(node)
@@ -224,7 +231,22 @@ def collapse(graph: ir.Graph, own: set[str]) -> None:
             taken.add(scope)
             node.name = scope
             node.metadata_props.pop(traits.ANONYMOUS, None)
+    for node in nodes:
+        wanted = node.meta.get(_WANTED, node.name)
+        if node.name.rpartition("_")[0] == wanted and wanted not in taken and wanted not in inside:
+            taken.add(wanted)
+            old, node.name = node.name, wanted
+            _rename_weights(node, old, own)
     traits.set_blocks(graph, {path: name for path, name in traits.blocks(graph).items() if path not in taken})
+
+
+def _rename_weights(node: ir.Node, old: str, own: set[str]) -> None:
+    """Let the weights that were named after a node follow its new name."""
+    names = node.graph.initializers if isinstance(node.graph, ir.Graph) else {}
+    for value in _weights(node):
+        fresh = f"{node.name}.{value.name.removeprefix(f'{old}.')}"
+        if value.name not in own and value.name.startswith(f"{old}.") and fresh not in names:
+            value.name = fresh
 
 
 def _prefixes(path: str) -> list[str]:

@@ -56,10 +56,11 @@ def read(
     model = Model(ir_model)
     fold.lift_constants(graph)
     _part_equal_vectors(graph)
-    naming.name_weights(graph)
+    torch = ir_model.producer_name == "pytorch"
+    naming.name_weights(graph, torch=torch)
     shapes.infer(model)
     fold.fold(model)
-    naming.name_weights(graph)  # of what was folded: a transposed weight
+    naming.name_weights(graph, torch=torch)  # of what was folded: a transposed weight
     shapes.infer(model)
     if lift:
         lift_layers(model)

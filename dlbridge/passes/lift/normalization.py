@@ -17,6 +17,7 @@ from dlbridge.passes.lift.pattern import (
     inner,
     input_at,
     ints,
+    is_constant,
     is_weight,
     layer_path,
     made_by,
@@ -150,7 +151,7 @@ def bias(node: ir.Node, to: Lifter) -> bool:
 
 def _all(value: ir.Value | None, number: float) -> bool:
     """Whether a scale or bias does nothing, or is not there."""
-    return value is None or (array(value) is not None and bool((array(value) == number).all()))
+    return value is None or (is_constant(value) and bool((array(value) == number).all()))
 
 
 def _fits(norm: ir.Node, weight: ir.Value) -> list[int] | None:

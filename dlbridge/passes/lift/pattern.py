@@ -43,6 +43,7 @@ class Lifter:
         output = old.outputs[0]
         new = ir.node(op_type, inputs, attributes or {}, domain=domain)
         new.metadata_props.update(old.metadata_props)
+        new.meta.update(old.meta)
         old.graph.insert_before(old, new)
         made = new.outputs[0]
         made.type, made.shape = output.type, output.shape
@@ -202,6 +203,11 @@ def is_weight(value: ir.Value | None, rank: int | None = None) -> bool:
         return False
     tensor = value.const_value
     return tensor.dtype.is_floating_point() and (rank is None or len(tensor.shape) == rank)
+
+
+def is_constant(value: ir.Value) -> bool:
+    """Whether a value is an initializer that is no weight."""
+    return array(value) is not None and traits.kind(value) == "constant"
 
 
 def scalar(value: ir.Value | None) -> float | None:
