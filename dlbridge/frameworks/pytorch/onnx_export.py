@@ -1,0 +1,81 @@
+"""ONNX by PyTorch's own exporter, ``torch.onnx.export(dynamo=True)``: an independent route to the same model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.frameworks.pytorch.runner import to_tensor
+from dlbridge.model import Model
+from dlbridge.passes import signature
+
+#: Size of the batch, and of the first and each next other free dim, in the input that is traced.
+_BATCH, _FIRST, _STEP = 2, 16, 8
+
+
+def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Path:
+    """Export a live module; inputs, outputs and symbolic dims get the model's names.
+
+    Args:
+        live: The module, of the model's signature; in eval mode.
+        model: Says the signature.
+        path: The file to write; weights beyond 2 GB go beside it.
+        opset: The opset to ask the exporter for. It works at opset 18 and converts; where it cannot, 18 stays.
+
+    Raises:
+        DlbridgeError: When the exporter fails.
+    """
+    arguments = _examples(model)
+    free = tuple(_free_axes(v) for v in model.inputs)
+    silence = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                live, arguments, dynamo=True, dynamic_shapes=_shapes(live, free), opset_version=opset, verbose=False
+            )
+    except Exception as error:  # the exporter raises many kinds of errors for what it cannot export
+        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        raise DlbridgeError(f"torch.onnx cannot export it: {reason.splitlines()[0]}", where=model.name) from error
+    assert program is not None
+    signature.rename(program.model.graph, model)
+    program.save(str(path))
+    return path
+
+
+def _shapes(live: torch.nn.Module, free: tuple[dict[int, Any], ...]) -> Any:
+    """The free axes by argument; a forward that takes ``*args`` wants them in a tuple of its own."""
+    import inspect
+
+    parameters = inspect.signature(live.forward).parameters.values()
+    gathers = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return (free,) if gathers else free
+
+
+def _free_axes(value: ir.Value) -> dict[int, Any]:
+    return {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(value.shape or ()) if not isinstance(size, int)}
+
+
+def _examples(model: Model) -> tuple[torch.Tensor, ...]:
+    """Zeros of each input, free dims of one name of one size. Zero is an index that every table has."""
+    sizes: dict[str, int] = {}
+    for value in model.inputs:
+        for axis, size in enumerate(value.shape or ()):
+            if not isinstance(size, int) and str(size) not in sizes:
+                others = sum(s != _BATCH for s in sizes.values())
+                sizes[str(size)] = _BATCH if axis == 0 and _BATCH not in sizes.values() else _FIRST + _STEP * others
+    return tuple(_zeros(v, sizes) for v in model.inputs)
+
+
+def _zeros(value: ir.Value, sizes: dict[str, int]) -> torch.Tensor:
+    import numpy as np
+
+    shape = [s if isinstance(s, int) else sizes[str(s)] for s in value.shape or ()]
+    return to_tensor(np.zeros(shape, value.dtype.numpy()))  # type: ignore[union-attr]
