@@ -34,6 +34,8 @@ RUNNING_VARIANCE = "dlbridge.running_variance"
 # --- on the graph -------------------------------------------------------------------------------------------------
 #: JSON {module path: class name} of the blocks ("layer1.0": "BasicBlock"); the root's path is "".
 BLOCKS = "dlbridge.blocks"
+#: Seed of the initial weights, a decimal number.
+SEED = "dlbridge.seed"
 
 Kind = Literal["parameter", "frozen", "buffer", "constant"]
 

@@ -1,0 +1,464 @@
+"""Description -> Model: the sugar is expanded, every value gets its dtype and shape."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.description import layers, schema, values
+from dlbridge.description.document import Document, Path_
+from dlbridge.description.nodes import NodeMaker
+from dlbridge.description.scope import Parts, Scope, conventional_name
+from dlbridge.errors import DescriptionError, DlbridgeError, ShapeError, WeightsError, suggest
+from dlbridge.model import Model
+from dlbridge.ops import initializers, traits
+from dlbridge.passes import shapes
+
+
+def expand(document: Document, weights: Mapping[str, ir.TensorProtocol] | None = None) -> Model:
+    """A description as a model.
+
+    Args:
+        document: The description; see ``dlbridge.description.document.read``.
+        weights: Numbers of initializers by name, where they do not come from the description's seed.
+
+    Raises:
+        DescriptionError: When the description says something that has no meaning.
+        ShapeError: When shapes or dtypes do not fit; it names them and the node.
+        WeightsError: When a weight has no numbers, or they are of another shape or dtype.
+    """
+    return _Expander(document).model(weights or {})
+
+
+class _Expander:
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.description: schema.Description = schema.check(document)
+        self.training = self._training()
+        seed = self.description.seed
+        self.seed: int = seed if seed is not None else getattr(self.training, "seed", None) or 0
+        self.classes: dict[str, str] = dict(self.description.classes)
+        self.places: dict[str, Path_] = {}
+        self.sugar: list[ir.Node] = []
+
+    # --- the whole ----------------------------------------------------------------------------------------------------
+
+    def model(self, weights: Mapping[str, ir.TensorProtocol]) -> Model:
+        scope = Scope(Parts())
+        outputs = self.graph(scope, self.description, (), self.document.data)
+        self.prune(outputs)
+        self.fill(scope.parts, weights)
+        with self.at(("nodes",)):
+            model = Model.build(
+                self.description.name,
+                scope.parts.inputs,
+                outputs,
+                scope.parts.nodes,
+                scope.parts.initializers.values(),
+                blocks=self.classes,
+                training=self.training,
+            )
+        model.graph.metadata_props.update(self.description.metadata)
+        model.graph.metadata_props[traits.SEED] = str(self.seed)
+        model.ir.metadata_props.update(self.description.model_metadata)
+        model.graph.opset_imports.update(self.description.opsets)
+        self.infer(model)
+        return model
+
+    def _training(self) -> Any:
+        if self.description.training is None:
+            return None
+        try:
+            from dlbridge.training.spec import TrainingSpec
+        except ModuleNotFoundError:
+            return None
+        return schema.check(self.document, ("training",), TrainingSpec)
+
+    @contextmanager
+    def at(self, path: Path_) -> Iterator[None]:
+        """Give errors without a place the place ``path``."""
+        try:
+            yield
+        except DlbridgeError as error:
+            if error.where is None:
+                error.where = self.document.where(path)
+            raise
+
+    def infer(self, model: Model) -> None:
+        """Infer all types; what the description says of values must agree, and wins where inference knows less."""
+        try:
+            shapes.infer(model)
+        except ShapeError as error:
+            place = self.places.get(error.where or "")
+            if place is not None:
+                raise ShapeError(error.message, where=self.document.where(place), hint=error.hint) from None
+            raise
+        _state_values(self, model.graph, self.description, ())
+
+    # --- a graph ------------------------------------------------------------------------------------------------------
+
+    def graph(self, scope: Scope, spec: schema.Graph, path: Path_, raw: Mapping[str, Any]) -> list[ir.Value]:
+        """Add what a graph holds to ``scope``; returns its outputs."""
+        for name, of in spec.inputs.items():
+            with self.at((*path, "inputs", name)):
+                value = _typed(ir.Value(name=name), of)
+                scope.parts.add_value(value)
+                scope.parts.inputs.append(value)
+                scope.define(name, {"0": value})
+        if len(spec.inputs) == 1:
+            scope.previous = scope.parts.inputs[0]
+        self.initializers(scope, spec.initializers, (*path, "initializers"))
+        self.nodes(scope, spec.nodes, raw.get("nodes", []), (*path, "nodes"), ())
+        listed = spec.outputs if isinstance(spec.outputs, dict) else {name: name for name in spec.outputs}
+        if len(listed) < len(spec.outputs):
+            self.document.fail((*path, "outputs"), "an output is named twice")
+        outputs: list[ir.Value] = []
+        for index, (name, reference) in enumerate(listed.items()):
+            key = name if isinstance(spec.outputs, dict) else index
+            with self.at((*path, "outputs", key)):
+                outputs.append(self.output(scope, name, reference, outputs))
+        return outputs
+
+    def output(self, scope: Scope, name: str, reference: str, before: list[ir.Value]) -> ir.Value:
+        """What leaves a graph is called ``name``: renamed, or copied where something else needs the name it has."""
+        value = scope.resolve(reference)
+        if value.name == name and value not in before:
+            return value
+        if value.producer() is None or value in before or value.name not in scope.parts.value_names:
+            node = ir.Node("", "Identity", [value], name=name, outputs=[ir.Value(name=name)])
+            node.metadata_props[traits.ANONYMOUS] = "true"
+            scope.parts.add_node(node)
+            scope.parts.add_value(node.outputs[0])
+            return node.outputs[0]
+        del scope.parts.value_names[value.name or ""]
+        value.name = name
+        scope.parts.add_value(value)
+        return value
+
+    def subgraph(self, scope: Scope, owner: str, data: Any, path: Path_) -> ir.Graph:
+        """A graph-valued attribute."""
+        spec = schema.check_data(self.document, path, data, schema.Graph)
+        inner = Scope(Parts(parent=scope.parts), parent=scope)
+        outputs = self.graph(inner, spec, path, data)
+        parts = inner.parts
+        weights = list(parts.initializers.values())
+        graph = ir.Graph(parts.inputs, outputs, nodes=parts.nodes, initializers=weights, name=spec.name or owner)
+        graph.metadata_props.update(spec.metadata)
+        for value in weights:
+            if value.const_value is None:
+                self.document.fail(path, f"'{value.name}' has no numbers", "give them as 'value'", WeightsError)
+        _state_values(self, graph, spec, path)
+        return graph
+
+    # --- nodes and blocks ---------------------------------------------------------------------------------------------
+
+    def nodes(self, scope: Scope, specs: list[schema.Node], raw: Any, path: Path_, stack: tuple[str, ...]) -> None:
+        scope.given |= {s.name for s in specs if s.name}
+        scope.later.update({s.name: _reads(s) for s in specs if s.name})
+        for index, spec in enumerate(specs):
+            place = (*path, index)
+            with self.at(place):
+                if spec.name in scope.names and spec.inputs is None:
+                    raise DescriptionError(f"the name '{spec.name}' is given twice", hint="names of nodes differ")
+                if spec.block is not None:
+                    self.instance(scope, spec, place, stack)
+                else:
+                    self.node(scope, spec, place)
+            if spec.name:
+                scope.later.pop(spec.name, None)
+
+    def node(self, scope: Scope, spec: schema.Node, place: Path_) -> None:
+        def make_graph(name: str, data: Any, below: Path_) -> ir.Graph:
+            inside = name not in spec.settings
+            return self.subgraph(scope, name, data, (*place, *(("attributes",) if inside else ()), name, *below))
+
+        def make_weight(
+            name: str, of: ir.DataType, shape: tuple[int, ...], init: Mapping[str, Any], kind: traits.Kind
+        ) -> ir.Value:
+            self.places[name] = place
+            return scope.parts.add_initializer(self.started(name, of, shape, init, kind))
+
+        node = NodeMaker(scope, make_graph, make_weight).make(spec)
+        self.places[node.name or ""] = place
+        scope.previous = node.outputs[0] if node.outputs else scope.previous
+        if spec.inputs is None and spec.outputs is None:
+            self.sugar.append(node)
+
+    def instance(self, scope: Scope, spec: schema.Node, place: Path_, stack: tuple[str, ...]) -> None:
+        """The nodes of a block, once or repeated, with the parameters filled in."""
+        name = str(spec.block)
+        block = self.description.blocks.get(name)
+        if block is None:
+            raise DescriptionError(f"unknown block '{name}'", hint=suggest(name, self.description.blocks))
+        if name in stack:
+            raise DescriptionError(f"the block '{name}' uses itself: {' -> '.join([*stack, name])}")
+        local = spec.name or scope.fresh_name(conventional_name(name))
+        inputs = self.block_inputs(scope, spec, block, local)
+        parameters = self.parameters(spec, name, block)
+        outputs: dict[str, ir.Value] = {}
+        for index in range(int(spec.repeat or 1)):
+            path = scope.path(local) + (f".{index}" if spec.repeat is not None else "")
+            inner = Scope(scope.parts, prefix=f"{path}.", shared=self.shared(scope, spec, path))
+            filled = {**parameters, "index": index}
+            outputs = self.body(inner, name, block, inputs, filled, (*stack, name))
+            self.classes[path] = "".join(w[:1].upper() + w[1:] for w in conventional_name(name).split("_"))
+            inputs = [*outputs.values(), *inputs[len(outputs) :]][: len(inputs)]
+        scope.define(local, {**outputs, **{str(i): v for i, v in enumerate(outputs.values())}})
+        scope.previous = next(iter(outputs.values()))
+
+    def block_inputs(self, scope: Scope, spec: schema.Node, block: schema.Block, local: str) -> list[ir.Value]:
+        listed = spec.from_ if isinstance(spec.from_, list) else [spec.from_]
+        if spec.from_ is None:
+            if scope.previous is None:
+                raise DescriptionError("this block has no 'from', and what it reads does not follow")
+            found = [scope.previous]
+        else:
+            found = [scope.resolve(str(reference), local) for reference in listed]
+        if len(found) != len(block.inputs):
+            names = ", ".join(block.inputs)
+            raise DescriptionError(
+                f"the block '{spec.block}' takes {len(block.inputs)} inputs ({names}), {len(found)} given"
+            )
+        return found
+
+    def parameters(self, spec: schema.Node, name: str, block: schema.Block) -> dict[str, Any]:
+        given = dict(spec.settings)
+        for typed in ("bias", "frozen"):
+            if typed in block.parameters and typed in spec.model_fields_set:
+                given[typed] = getattr(spec, typed)
+        for key in given:
+            if key not in block.parameters:
+                hint = suggest(key, block.parameters) or f"it has: {', '.join(block.parameters) or 'none'}"
+                raise DescriptionError(f"the block '{name}' has no parameter '{key}'", hint=hint)
+        filled = {**block.parameters, **given}
+        missing = [key for key, value in filled.items() if value is None]
+        if missing:
+            raise DescriptionError(f"the block '{name}' needs the parameter '{missing[0]}'")
+        return filled
+
+    def shared(self, scope: Scope, spec: schema.Node, path: str) -> str | None:
+        """Prefix of the weights that an instance takes: of another instance, or as the scope around it does."""
+        if spec.weights is not None:
+            prefix = scope.path(f"{spec.weights}.")
+            if not any(n.startswith(prefix) for n in scope.parts.initializers):
+                raise DescriptionError(
+                    f"shares the weights of '{spec.weights}', which has none", hint=suggest(spec.weights, scope.names)
+                )
+            return prefix
+        if scope.shared is not None:
+            return f"{scope.shared}{path.removeprefix(scope.prefix)}."
+        return None
+
+    def body(
+        self,
+        scope: Scope,
+        name: str,
+        block: schema.Block,
+        inputs: list[ir.Value],
+        parameters: Mapping[str, Any],
+        stack: tuple[str, ...],
+    ) -> dict[str, ir.Value]:
+        path: Path_ = ("blocks", name)
+        for local, value in zip(block.inputs, inputs, strict=True):
+            scope.define(local, {"0": value})
+        scope.previous = inputs[0]
+        raw = self.document.data["blocks"][name]
+        with self.at((*path, "initializers")):
+            entries = {
+                key: schema.check_data(
+                    self.document, (*path, "initializers", key), _fill(entry, parameters), schema.InitializerEntry
+                )
+                for key, entry in (raw.get("initializers") or {}).items()
+            }
+        self.initializers(scope, entries, (*path, "initializers"))
+        specs = []
+        for index, node in enumerate(raw["nodes"]):
+            place = (*path, "nodes", index)
+            with self.at(place):
+                specs.append(schema.check_data(self.document, place, _fill(node, parameters), schema.Node))
+        self.nodes(scope, specs, raw["nodes"], (*path, "nodes"), stack)
+        if block.outputs is None:
+            return {"0": scope.previous}
+        listed = block.outputs if isinstance(block.outputs, dict) else {n: n for n in block.outputs}
+        with self.at((*path, "outputs")):
+            return {key: scope.resolve(reference) for key, reference in listed.items()}
+
+    def prune(self, outputs: list[ir.Value]) -> None:
+        """Take off the outputs at the end of a node's list that nothing reads and that the op may leave out."""
+        for node in self.sugar:
+            of = values.schema(node.domain, node.op_type)
+            keep = len(node.outputs)
+            while keep > 1 and not node.outputs[keep - 1].uses() and node.outputs[keep - 1] not in outputs:
+                if of is None or keep > len(of.outputs) or not layers.is_optional(of.outputs[keep - 1]):
+                    break
+                keep -= 1
+            node.resize_outputs(keep)
+
+    # --- initializers -------------------------------------------------------------------------------------------------
+
+    def initializers(self, scope: Scope, entries: Mapping[str, schema.InitializerEntry], path: Path_) -> None:
+        for name, entry in entries.items():
+            with self.at((*path, name)):
+                value = self.initializer(scope.path(name), entry)
+                scope.parts.add_initializer(value)
+                scope.define(name, {"0": value})
+                self.places[value.name or ""] = (*path, name)
+
+    def initializer(self, name: str, entry: schema.InitializerEntry) -> ir.Value:
+        default = values.natural_dtype(entry.value) if entry.value is not None else ir.DataType.FLOAT
+        of = values.dtype(entry.dtype) if entry.dtype else default
+        kind = entry.kind or ("constant" if entry.value is not None else "parameter")
+        shape = tuple(int(s) for s in entry.shape) if entry.shape is not None else None
+        if entry.value is not None:
+            tensor = values.tensor_from(entry.value, of, shape)
+            value = ir.Value(name=name, type=ir.TensorType(of), shape=tensor.shape, const_value=tensor)
+            traits.set_kind(value, kind)
+        elif shape is None:
+            raise DescriptionError(f"'{name}' needs a shape", hint="or its numbers, as 'value'")
+        elif entry.init is not None:
+            value = self.started(name, of, shape, initializers.check(entry.init), kind)
+        else:
+            value = ir.Value(name=name, type=ir.TensorType(of), shape=ir.Shape(shape))
+            traits.set_kind(value, kind)
+        value.metadata_props.update(entry.metadata)
+        return value
+
+    def started(
+        self, name: str, of: ir.DataType, shape: tuple[int, ...], init: Mapping[str, Any], kind: traits.Kind
+    ) -> ir.Value:
+        """A weight whose numbers are made from the seed when they are first looked at."""
+
+        def numbers() -> ir.Tensor:
+            return ir.Tensor(initializers.make(init, name, shape, self.seed).astype(of.numpy()), dtype=of, name=name)
+
+        initializers.check_shape(init, shape)
+        tensor = ir.LazyTensor(numbers, of, ir.Shape(shape), cache=True, name=name)
+        value = ir.Value(name=name, type=ir.TensorType(of), shape=ir.Shape(shape), const_value=tensor)
+        traits.set_kind(value, kind)
+        value.metadata_props[traits.INIT] = json.dumps(dict(init))
+        return value
+
+    def fill(self, parts: Parts, weights: Mapping[str, ir.TensorProtocol]) -> None:
+        """Put given numbers into the initializers; every one of them must have numbers then."""
+        for name, tensor in weights.items():
+            value = parts.initializers.get(name)
+            if value is None:
+                hint = suggest(name, parts.initializers)
+                raise WeightsError("no weight of that name in the model", where=name, hint=hint)
+            assert value.shape is not None
+            expected = tuple(value.shape.numpy())
+            if tuple(tensor.shape.numpy()) != expected:
+                raise WeightsError(f"shape {list(tensor.shape)} given, {list(expected)} expected", where=name)
+            if tensor.dtype != value.dtype:
+                given, wanted = values.dtype_name(tensor.dtype), values.dtype_name(value.dtype)  # type: ignore[arg-type]
+                raise WeightsError(f"dtype {given} given, {wanted} expected", where=name)
+            value.const_value = tensor
+        missing = [name for name, value in parts.initializers.items() if value.const_value is None]
+        if missing:
+            listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise WeightsError(
+                f"no numbers for {len(missing)} weights: {listed}",
+                where=self.document.where(self.places.get(missing[0], ())),
+                hint="give a weights file, or 'init' or 'value' here",
+            )
+        if weights:
+            absent = [n for n, v in parts.initializers.items() if n not in weights and traits.kind(v) != "constant"]
+            if absent:
+                raise WeightsError(f"the weights do not hold '{absent[0]}'", hint=f"missing: {len(absent)}")
+
+
+# --- small things -----------------------------------------------------------------------------------------------------
+
+
+def _typed(value: ir.Value, of: schema.ValueType) -> ir.Value:
+    value.type = values.type_from(of.dtype)
+    value.shape = ir.Shape(of.shape) if of.shape is not None else None
+    value.metadata_props.update(of.metadata)
+    return value
+
+
+def _state_values(expander: _Expander, graph: ir.Graph, spec: schema.Graph, path: Path_) -> None:
+    """Set the types that a description states, after checking them against what was inferred."""
+    if not spec.values:
+        return
+    known = {v.name: v for node in graph for v in node.outputs}
+    for name, of in spec.values.items():
+        place = (*path, "values", name)
+        with expander.at(place):
+            value = known.get(name)
+            if value is None:
+                raise DescriptionError(f"no value is called '{name}'", hint=suggest(name, [n for n in known if n]))
+            stated = ir.Shape(of.shape) if of.shape is not None else None
+            inferred = value.shape
+            if inferred is not None and stated is not None and not _agree(inferred, stated):
+                raise ShapeError(f"'{name}' has the shape {inferred}, not {stated}")
+            if value.type is not None and values.type_to(value.type) != of.dtype:
+                raise ShapeError(f"'{name}' has the dtype {values.type_to(value.type)}, not {of.dtype}")
+            _typed(value, of)
+
+
+def _agree(a: ir.Shape, b: ir.Shape) -> bool:
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(x == y for x, y in pairs if isinstance(x, int) and isinstance(y, int))
+
+
+def _reads(spec: schema.Node) -> list[str]:
+    """The names at the head of what a node reads."""
+    listed = spec.from_ if isinstance(spec.from_, list) else [spec.from_]
+    texts = [*listed, *spec.settings.values(), *(spec.inputs or ())]
+    return [t.split(".")[0] for t in texts if isinstance(t, str)]
+
+
+def _fill(data: Any, parameters: Mapping[str, Any]) -> Any:
+    """Replace ``$name`` and ``$(2 * name)`` by the values of parameters."""
+    if isinstance(data, dict):
+        return {key: _fill(value, parameters) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_fill(value, parameters) for value in data]
+    if isinstance(data, str) and data.startswith("$"):
+        return _evaluate(data[1:], parameters)
+    return data
+
+
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.truediv,
+    ast.Mod: operator.mod,
+}
+
+
+def _evaluate(text: str, parameters: Mapping[str, Any]) -> Any:
+    def visit(node: ast.expr) -> Any:
+        if isinstance(node, ast.Name):
+            if node.id not in parameters:
+                raise DescriptionError(
+                    f"'${text}': no parameter is called '{node.id}'", hint=suggest(node.id, parameters)
+                )
+            return parameters[node.id]
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -visit(node.operand)
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](visit(node.left), visit(node.right))
+        raise ValueError
+
+    try:
+        result = visit(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError):
+        raise DescriptionError(
+            f"'${text}' cannot be computed", hint="numbers, parameters, + - * / // % and parentheses: $(2 * width)"
+        ) from None
+    if isinstance(result, float) and not math.isfinite(result):
+        raise DescriptionError(f"'${text}' is not a finite number")
+    return result

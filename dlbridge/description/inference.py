@@ -1,0 +1,92 @@
+"""The types of one node's outputs, while a description is expanded: weights are as large as their input asks."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from dlbridge.description import values
+from dlbridge.errors import ShapeError
+from dlbridge.ops import extension
+from dlbridge.ops.traits import IR_OPSET, IR_VERSION
+
+#: Constants up to this many elements are shown to inference with their numbers.
+_SHOWN_ELEMENTS = 256
+
+
+def infer_node(node: ir.Node) -> None:
+    """Set dtype and shape of a node's outputs as far as they follow from its inputs.
+
+    Raises:
+        ShapeError: When the inputs do not fit the op; it names their dtypes and shapes.
+    """
+    if node.domain == extension.DOMAIN:
+        _infer_extension(node)
+        return
+    schema = values.schema(node.domain, node.op_type)
+    present = [v for v in node.inputs if v is not None]
+    if schema is None or any(v.type is None for v in present) or _has_graph(node):
+        return
+    types = {v.name: ir.serde.serialize_value(v).type for v in present}
+    data = {v.name: _shown(v) for v in present if v.const_value is not None}
+    try:
+        inferred = onnx.shape_inference.infer_node_outputs(
+            schema,
+            ir.serde.serialize_node(node),
+            types,
+            input_data={k: v for k, v in data.items() if v is not None},
+            opset_imports=[onnx.helper.make_opsetid("", IR_OPSET)],
+            ir_version=IR_VERSION,
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+        raise ShapeError(f"{node.op_type} cannot take ({_signature(node)}): {_reason(error)}") from None
+    for value in node.outputs:
+        if value.name in inferred:
+            _set(value, inferred[value.name])
+
+
+def _set(value: ir.Value, proto: onnx.TypeProto) -> None:
+    value.type = ir.serde.deserialize_type_proto_for_type(proto)
+    value.shape = ir.serde.deserialize_type_proto_for_shape(proto)
+
+
+def _infer_extension(node: ir.Node) -> None:
+    """``Linear`` and ``Embedding``; the bodies of their functions are checked when the whole graph is inferred."""
+    first, weight = node.inputs[0], node.inputs[1]
+    assert first is not None and weight is not None
+    if first.shape is None or weight.shape is None:
+        return
+    if node.op_type == "Linear":
+        if isinstance(first.shape[-1], int) and first.shape[-1] != weight.shape[1]:
+            raise ShapeError(f"Linear cannot take ({_signature(node)}): {first.shape[-1]} is not {weight.shape[1]}")
+        shape = [*list(first.shape)[:-1], weight.shape[0]]
+    else:
+        shape = [*first.shape, weight.shape[1]]
+    node.outputs[0].type = ir.TensorType(weight.dtype)  # type: ignore[arg-type]
+    node.outputs[0].shape = ir.Shape(shape)
+
+
+def _has_graph(node: ir.Node) -> bool:
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def _shown(value: ir.Value) -> onnx.TensorProto | None:
+    tensor = value.const_value
+    if tensor is None or tensor.size > _SHOWN_ELEMENTS or isinstance(tensor, ir.LazyTensor):
+        return None
+    return ir.serde.serialize_tensor(tensor)
+
+
+def _signature(node: ir.Node) -> str:
+    return ", ".join(f"{v.name}: {text(v)}" for v in node.inputs if v is not None)
+
+
+def text(value: ir.Value) -> str:
+    """``float32[batch, 16]``."""
+    shape = "[?]" if value.shape is None else f"[{', '.join(str(s) for s in values.shape_to(value.shape))}]"
+    return f"{values.type_to(value.type) if value.type is not None else '?'}{shape}"
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).rpartition("Error] ")[2].strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,298 @@
+"""The types of a description, its JSON Schema, and errors that say the line.
+
+What an op takes (its attributes, its inputs) is not typed here: the standard's op schemas say it. The JSON Schema is
+made of both.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import onnx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dlbridge.description import layers, values
+from dlbridge.description.document import Document, Path_
+from dlbridge.errors import suggest
+from dlbridge.ops import extension, initializers
+
+#: Place in the repository where the JSON Schema is kept.
+SCHEMA_FILE = "schemas/description.schema.json"
+
+Name = Annotated[str, Field(pattern=r"^[^\s$][^\s]*$")]
+#: ``$name`` or ``$(2 * name)`` inside a block: the value of a parameter.
+Parameter = Annotated[str, Field(pattern=r"^\$")]
+Size = Annotated[int, Field(ge=0)] | str | None
+Numbers = bool | int | float | str | list[Any]
+InitializerSpec = str | dict[str, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+class ValueType(_Strict):
+    """dtype and shape of a tensor. A size is a number, a name (``batch``) or null when nothing is known."""
+
+    dtype: str = "float32"
+    shape: list[Size] | None = None
+    metadata: dict[str, str] = {}
+
+
+class InitializerEntry(_Strict):
+    """A tensor that belongs to the model: a weight, a free parameter, or a constant.
+
+    Its numbers are ``value`` (a number or a flat list), or are made by ``init``, or come from the weights file.
+    """
+
+    dtype: str | None = None
+    shape: list[Annotated[int, Field(ge=0)] | Parameter] | None = None
+    kind: Literal["parameter", "frozen", "buffer", "constant"] | None = None
+    init: InitializerSpec | None = None
+    value: Numbers | None = None
+    metadata: dict[str, str] = {}
+
+
+class Node(BaseModel):
+    """An op, or an instance of a block. Attributes and further inputs are given by their ONNX names beside these keys.
+
+    A node reads the node above it unless ``from`` says otherwise. ``lstm.Y_h`` names an output of a node, ``fc.weight``
+    a weight of it.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, populate_by_name=True)
+
+    op: Name | None = None
+    block: Name | None = None
+    name: Name | None = None
+    domain: str = ""
+    from_: str | bool | int | float | list[str | bool | int | float | None] | None = Field(None, alias="from")
+    repeat: Annotated[int, Field(ge=1)] | Parameter | None = None
+    bias: bool | Parameter | None = None
+    frozen: bool | Parameter = False
+    weights: Name | None = None
+    initializers: dict[str, InitializerSpec] = {}
+    outputs: list[str | None] | None = None
+    # The canonical form, which says everything:
+    inputs: list[str | None] | None = None
+    attributes: dict[str, Any] = {}
+    metadata: dict[str, str] = {}
+    overload: str = ""
+    doc: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Node:
+        if (self.op is None) == (self.block is None):
+            raise ValueError("a node has either 'op' or 'block'")
+        if self.repeat is not None and self.block is None:
+            raise ValueError("'repeat' is for blocks")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What stands beside the keys above: attributes, inputs by name, sizes; for a block, its parameters."""
+        return self.model_extra or {}
+
+
+class Block(_Strict):
+    """A part of a model that is used by name, with parameters (null: must be given)."""
+
+    parameters: dict[Name, Any] = {}
+    inputs: list[Name] = ["input"]
+    initializers: dict[Name, InitializerEntry] = {}
+    nodes: Annotated[list[Node], Field(min_length=1)]
+    outputs: list[str] | dict[Name, str] | None = None
+
+
+class Graph(_Strict):
+    """Nodes with inputs and outputs: a model, or the body of an If, Loop or Scan."""
+
+    name: str = ""
+    inputs: dict[Name, ValueType] = {}
+    nodes: list[Node] = []
+    outputs: list[str] | dict[Name, str] = []
+    initializers: dict[Name, InitializerEntry] = {}
+    values: dict[str, ValueType] = {}
+    metadata: dict[str, str] = {}
+
+
+class Description(Graph):
+    """A model as YAML or JSON."""
+
+    dlbridge: Literal[1]
+    name: Name
+    inputs: Annotated[dict[Name, ValueType], Field(min_length=1)]
+    outputs: Annotated[list[str], Field(min_length=1)] | Annotated[dict[Name, str], Field(min_length=1)]
+    nodes: list[Node]
+    blocks: dict[Name, Block] = {}
+    seed: int | None = Field(None, ge=0, description="Seed of the initial weights; default: that of 'training', or 0.")
+    weights: str | list[str] | None = Field(None, description="Weights file (safetensors), beside this file.")
+    classes: dict[str, str] = Field({}, description="Canonical form: module path -> class name.")
+    opsets: dict[str, int] = Field({}, description="Canonical form: versions of further op domains.")
+    model_metadata: dict[str, str] = Field({}, description="Canonical form: metadata of the file.")
+    training: dict[str, Any] | None = None
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def check(document: Document, path: Path_ = (), of: type[BaseModel] = Description) -> Any:
+    """A document (or the part of it at ``path``) as its type.
+
+    Raises:
+        DescriptionError: When a key is unknown or missing, or of another type; the first such mistake, with its line.
+    """
+    data = document.data
+    for part in path:
+        data = data[part]
+    return check_data(document, path, data, of)
+
+
+def check_data(document: Document, path: Path_, data: Any, of: type[BaseModel]) -> Any:
+    """As :func:`check`, for data that were made of what stands at ``path``."""
+    try:
+        return of.model_validate(data)
+    except ValidationError as error:
+        _explain(document, path, data, of, error)
+
+
+def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], error: ValidationError) -> None:
+    problems = error.errors(include_url=False)
+    # Of the branches of a union, the one that got furthest says most.
+    problem = max(problems, key=lambda p: len(_real(data, p["loc"])))
+    loc = _real(data, problem["loc"])
+    key = loc[-1] if loc else None
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = _keys(_type_at(of, loc[:-1]))
+        document.fail((*path, *loc), f"unknown key '{key}'", suggest(str(key), known) or f"known: {', '.join(known)}")
+    if kind == "missing":
+        missing = problem["loc"][-1]
+        document.fail((*path, *loc), f"the key '{missing}' is missing", _EXAMPLES.get(str(missing)))
+    if kind == "literal_error":
+        expected = problem.get("ctx", {}).get("expected", "")
+        document.fail((*path, *loc), f"'{key}' is {problem['input']!r}, not {expected}")
+    given = _wording(problem["input"])
+    same_place = [p["msg"] for p in problems if _real(data, p["loc"]) == loc]
+    reason = " or ".join(dict.fromkeys(_lower(m) for m in same_place))
+    if kind == "value_error":
+        document.fail((*path, *loc), _lower(problem["msg"].removeprefix("Value error, ")))
+    document.fail((*path, *loc), f"'{key}' is {given}: {reason}" if key is not None else reason)
+
+
+_EXAMPLES = {
+    "dlbridge": "a description begins with 'dlbridge: 1'",
+    "inputs": "for example: inputs: {image: {dtype: float32, shape: [batch, 1, 8, 8]}}",
+    "outputs": "for example: outputs: {logits: fc}",
+    "nodes": "for example: nodes: [{op: Linear, features: 10}]",
+    "name": "for example: name: digits",
+}
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _wording(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"the {type(value).__name__} {value!r}" if value is not None else "empty"
+
+
+def _real(data: Any, loc: tuple[Any, ...]) -> Path_:
+    """The part of pydantic's place that is in the data (it puts the branches of unions in between)."""
+    path: list[Any] = []
+    for part in loc:
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+            path.append(part)
+            data = data[part]
+    return tuple(path)
+
+
+def _type_at(of: type[BaseModel], loc: Path_) -> type[BaseModel]:
+    for part in loc:
+        of = {
+            "inputs": ValueType,
+            "values": ValueType,
+            "initializers": InitializerEntry,
+            "blocks": Block,
+            "nodes": Node,
+        }.get(part, of)
+    return of
+
+
+def _keys(of: type[BaseModel]) -> list[str]:
+    return [f.alias or name for name, f in of.model_fields.items()]
+
+
+# --- JSON Schema ------------------------------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of descriptions, with the attributes of every op, for editors and validators."""
+    schema = Description.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "dlbridge description"
+    definitions = schema["$defs"]
+    kinds = sorted([*initializers.REGISTRY, *initializers.ALIASES])
+    definitions["Initializer"] = {
+        "anyOf": [
+            {"enum": kinds},
+            {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": kinds}}},
+            {"type": "string", "pattern": r"^\$"},
+        ]
+    }
+    definitions["DType"] = {"anyOf": [{"enum": list(values.DTYPES)}, {"type": "string"}]}
+    definitions.update(_setting_types())
+    for name in ("ValueType", "InitializerEntry"):
+        definitions[name]["properties"]["dtype"] = {"$ref": "#/$defs/DType"}
+    node = definitions["Node"]
+    node["properties"]["initializers"] = {
+        "type": "object",
+        "additionalProperties": {"$ref": "#/$defs/Initializer"},
+    }
+    node["properties"]["op"] = {"anyOf": [{"enum": values.ops()}, {"type": "string"}]}
+    del node["additionalProperties"]
+    node["oneOf"] = [{"required": ["op"]}, {"required": ["block"]}]
+    node["allOf"] = [_op_schema(op) for op in values.ops()]
+    if training := _training_schema():
+        definitions.update(training.pop("$defs", {}))
+        definitions["Training"] = training
+        schema["properties"]["training"] = {"$ref": "#/$defs/Training"}
+    return schema
+
+
+def _setting_types() -> dict[str, Any]:
+    parameter = {"type": "string", "pattern": r"^\$"}
+    one = {"int": {"type": "integer"}, "float": {"type": "number"}, "string": {"type": "string"}}
+    types: dict[str, Any] = {}
+    for name, item in one.items():
+        types[f"Setting.{name}"] = {"anyOf": [item, parameter]}
+        types[f"Setting.{name}s"] = {
+            "anyOf": [item, parameter, {"type": "array", "items": {"anyOf": [item, parameter]}}]
+        }
+    types["Setting.any"] = {}
+    types["Setting.input"] = {"type": ["string", "number", "boolean", "array"]}
+    return types
+
+
+def _op_schema(op: str) -> dict[str, Any]:
+    domain = extension.DOMAIN if op in extension.EXTENSION_OPS else ""
+    schema = values.schema(domain, op)
+    assert schema is not None
+    settings = {name: f"Setting.{_setting_name(a)}" for name, a in schema.attributes.items()}
+    settings.update({p.name: "Setting.input" for p in schema.inputs if not layers.is_variadic(p)})
+    settings.update(layers.settings(op))
+    properties = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}
+    return {"if": {"required": ["op"], "properties": {"op": {"const": op}}}, "then": {"properties": properties}}
+
+
+def _setting_name(attribute: onnx.defs.OpSchema.Attribute) -> str:
+    name = attribute.type.name.lower()
+    return name if name in ("int", "ints", "float", "floats", "string", "strings") else "any"
+
+
+def _training_schema() -> dict[str, Any] | None:
+    from dlbridge.training.spec import TrainingSpec
+
+    return TrainingSpec.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
