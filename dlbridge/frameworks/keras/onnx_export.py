@@ -1,0 +1,115 @@
+"""ONNX by tf2onnx, which ``keras.Model.export(format="onnx")`` uses: an independent route to the same model."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.model import Model
+from dlbridge.passes import signature
+
+#: The newest opset that tf2onnx writes.
+NEWEST_OPSET = 18
+
+
+def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
+    """Export a live Keras model; inputs, outputs and symbolic dims get the model's names.
+
+    Args:
+        live: The Keras model, of the model's signature and layout.
+        model: Says the signature.
+        path: The file to write; weights beyond 2 GB go beside it.
+        opset: The opset to write; 18, the newest that tf2onnx has, when it is newer.
+
+    Raises:
+        DlbridgeError: When tf2onnx fails, or Keras runs on another backend than TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise DlbridgeError(
+            f"tf2onnx exports Keras on TensorFlow, this is Keras on {keras.backend.backend()}", where=model.name
+        )
+    import tensorflow as tf
+    import tf2onnx
+
+    _register_erfc()
+    specs = [tf.TensorSpec(_shape(v), _dtype(v), name=f"input_{i}") for i, v in enumerate(model.inputs)]
+
+    @tf.function(input_signature=specs)
+    def call(*arrays: Any) -> list[Any]:
+        out = live(list(arrays) if len(arrays) > 1 else arrays[0], training=False)
+        # an output that is an input, or another output, would have no name of its own
+        return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
+
+    try:
+        with _Quiet():
+            proto, _ = tf2onnx.convert.from_function(call, specs, opset=min(opset, NEWEST_OPSET))
+    except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
+        reason = str(error).strip() or type(error).__name__
+        raise DlbridgeError(f"tf2onnx cannot export it: {reason.splitlines()[0]}", where=model.name) from error
+    written = ir.from_proto(proto)
+    _order_inputs(written.graph, len(specs))
+    signature.rename(written.graph, model)
+    large = sum(v.const_value.nbytes for v in written.graph.initializers.values() if v.const_value) > 2**31 - 2**20
+    ir.save(written, path, external_data=f"{path.name}.data" if large else None)
+    return path
+
+
+def _order_inputs(graph: ir.Graph, count: int) -> None:
+    """Put the inputs in order; one that the graph does not read was left out and comes back."""
+    found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
+    ordered = [found.get(f"input_{i}") or ir.Value(name=f"input_{i}") for i in range(count)]
+    graph.inputs.clear()
+    graph.inputs.extend(ordered)
+
+
+def _shape(value: ir.Value) -> list[int | None]:
+    return [s if isinstance(s, int) else None for s in value.shape or ()]
+
+
+def _dtype(value: ir.Value) -> Any:
+    import tensorflow as tf
+
+    return tf.as_dtype(value.dtype.numpy())  # type: ignore[union-attr]
+
+
+@functools.cache
+def _register_erfc() -> None:
+    """tf2onnx has no rule for ``Erfc``, of which Keras' exact GELU is made: it is 1 - erf."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+            shapes, dtypes = node.output_shapes, node.output_dtypes
+            erf = ctx.make_node("Erf", node.input, shapes=shapes, dtypes=dtypes)
+            number = np.array(1, ir.DataType(dtypes[0]).numpy())
+            one = ctx.make_const(f"{node.name}_one", number)
+            ctx.remove_node(node.name)
+            ctx.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                name=node.name,
+                outputs=node.output,
+                shapes=shapes,
+                dtypes=dtypes,
+            )
+
+
+class _Quiet:
+    """tf2onnx tells of each of its steps on the log; nothing below an error is of use here."""
+
+    def __enter__(self) -> None:
+        self._logger = logging.getLogger("tf2onnx")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)
