@@ -103,3 +103,33 @@ def test_random_ops_and_huge_results_stay():
     )
     fold.fold(model)
     assert {"RandomNormalLike", "ConstantOfShape"} <= set(_ops(model))
+
+
+def test_reshapes_that_follow_each_other_become_one():
+    constants = " ".join(f"[c{k}] k{k} = Constant<value_ints = [{k}]>()" for k in (0, 1, 2, 3, 4, 12))
+    model = _model(
+        "(float[batch, seq, 12] x) => (y, z)",
+        f"""{constants} [shape] s = Shape(x) [first] b = Slice(s, k0, k1) [second] t = Slice(s, k1, k2)
+        [flat] f = Flatten<axis = 2>(x) [join] j = Concat<axis = 0>(b, t, k3, k4) [split] h = Reshape(f, j)
+        [wide] u = Unsqueeze(h, k0) [back] c = Concat<axis = 0>(b, t, k12) [joined] r = Reshape(u, c) [relu] y = Relu(r)
+        [other] o = Concat<axis = 0>(b, t, k4, k3) [turned] z = Reshape(h, o)""",
+    )
+    x = np.arange(72, dtype=np.float32).reshape(2, 3, 12)
+    before = _run(model, x=x)
+    fold.fold(model)
+    assert sorted(_ops(model)) == ["Relu", "Reshape"]
+    for got, expected in zip(_run(model, x=x), before, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_computed_reshape_of_two_open_sizes():
+    model = _model(
+        "(float[batch, seq, 12] x) => (y)",
+        """[c0] zero = Constant<value_ints = [0]>() [c1] two = Constant<value_ints = [2]>()
+        [c2] rest = Constant<value_ints = [3, 4]>() [shape] s = Shape(x) [lead] b = Slice(s, zero, two)
+        [join] j = Concat<axis = 0>(b, rest) [split] y = Reshape(x, j)""",
+    )
+    fold.fold(model)
+    assert _ops(model) == ["Reshape"]
+    assert next(iter(model.weights.values())).tolist() == [0, 0, 3, 4]
+    assert _run(model, x=np.zeros((2, 5, 12), np.float32))[0].shape == (2, 5, 3, 4)

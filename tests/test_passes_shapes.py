@@ -6,6 +6,7 @@ import pytest
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
 from dlbridge.passes import shapes
+from dlbridge.passes.sizes import Size
 
 
 def _model(signature: str, body: str) -> Model:
@@ -56,3 +57,52 @@ def test_mismatched_dtypes():
     model = _model("(float[2] x, int64[2] k) => (y)", "[add] y = Add(x, k)")
     with pytest.raises(ShapeError, match=r"add: .*INT64\[2\]"):
         shapes.infer(model)
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "shape"),
+    [
+        ("(float[n, 3, h, w] x, float[8, 3, 3, 3] k) => (y)", "[c] y = Conv<pads = [1, 1, 1, 1]>(x, k)", "n,8,h,w"),
+        (
+            "(float[n, 3, h, w] x, float[8, 3, 3, 3] k) => (y)",
+            "[c] y = Conv<strides = [2, 2]>(x, k)",
+            "n,8,((h - 3)//2) + 1,((w - 3)//2) + 1",
+        ),
+        ("(float[n, 3, h] x) => (y)", "[p] y = MaxPool<kernel_shape = [2], strides = [2]>(x)", "n,3,((h - 2)//2) + 1"),
+        ("(float[n, 3, h] x, float[3, 4, 2] k) => (y)", "[c] y = ConvTranspose<strides = [2]>(x, k)", "n,4,2*h"),
+        ("(float[n, a] x, float[n, b] z) => (y)", "[c] y = Concat<axis = 1>(x, z)", "n,a + b"),
+        ("(float[n, s, 8] x) => (y)", "[f] y = Flatten(x)", "n,8*s"),
+        ("(float[n, s] x) => (y)", "[a] z = Relu(x) [s] t = Shape(z) [f] y = ConstantOfShape(t)", "n,s"),
+        (
+            "(float[n, s] x) => (y)",
+            "[z] o = Constant<value_ints = [1]>() [e] e = Constant<value_ints = [-1]>() [s] y = Slice(x, o, e, o)",
+            "n,s - 2",
+        ),
+        (
+            "(float[n, s, 8] x) => (y)",
+            "[t] t = Constant<value_ints = [-1, 2, 4]>() [r] r = Reshape(x, t) [a] a = Relu(r) [m] y = Mul(a, r)",
+            "n*s,2,4",
+        ),
+    ],
+)
+def test_sizes_that_onnx_leaves_open(signature, body, shape):
+    model = _model(signature, body)
+    shapes.infer(model)
+    assert str(model.outputs[0].shape) == f"[{shape}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "again"), [("2*batch", "2*batch"), ("h//2", "(h//2)"), ("1 + seq", "seq + 1"), ("2*(h//2)", "2*(h//2)")]
+)
+def test_names_of_sizes_mean_the_same_when_read_again(text, again):
+    size = Size.of(text)
+    assert str(size) == again
+    assert Size.of(str(size)) == size
+
+
+def test_arithmetic_of_sizes():
+    b, s = Size.of("b"), Size.of("s")
+    assert (b * s * Size.of(4)).over(s) == Size.of("4*b")
+    assert (b + s - b) == s
+    assert b.over(s) is None and (b // Size.of(2)) != b
+    assert (Size.of(7) // Size.of(2)).number == 3

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.passes import shapes
+from dlbridge.passes.sizes import Integers, Size, shape_of
 
 #: A folded result may have this many elements, or as many as the constants that it is made of.
 _MAX_ELEMENTS = 1 << 20
@@ -28,9 +31,11 @@ def fold(model: Model) -> None:
     Shapes are used where they are known (``passes.shapes.infer``); new values have theirs.
     """
     lift_constants(model.graph)
+    known = shapes.follow(model.graph)
     for node in list(model.graph.all_nodes()):
-        if node.domain == "" and not _fold_shape(model.graph, node):
+        if node.domain == "" and not _fold_sizes(model.graph, node, known):
             _fold_node(model.graph, node)
+            _simplify_reshape(model.graph, node, known)
     _merge_constants(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "":
@@ -107,25 +112,73 @@ def _replace_by_constant(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtoc
     graph.register_initializer(value)
 
 
-def _fold_shape(graph: ir.Graph, node: ir.Node) -> bool:
-    """Fold Shape of sizes that are all known, and Size."""
-    if node.op_type not in ("Shape", "Size") or node.outputs[0].is_graph_output():
+def _fold_sizes(graph: ir.Graph, node: ir.Node, known: Integers) -> bool:
+    """Fold arithmetic on sizes that comes out at numbers whatever the named sizes are."""
+    output = node.outputs[0]
+    numbers = known.numbers(output)
+    integer = output.dtype is not None and output.dtype.is_integer()
+    if (
+        numbers is None
+        or not integer
+        or len(node.outputs) != 1
+        or output.is_graph_output()
+        or node.op_type == "Constant"
+    ):
         return False
-    shape = node.inputs[0].shape
-    if shape is None:
-        return False
-    start, end = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
-    sizes = list(shape)[start:end]
-    if not all(isinstance(size, int) for size in sizes):
-        return False
-    if node.op_type == "Size":
-        total = 1
-        for size in sizes:
-            total *= size
-        _replace_by_constant(graph, node, ir.tensor(total, dtype=ir.DataType.INT64))
-    else:
-        _replace_by_constant(graph, node, ir.tensor(sizes, dtype=ir.DataType.INT64))
+    array = np.asarray(numbers, output.dtype.numpy()).reshape(known.get(output).shape)
+    _replace_by_constant(graph, node, ir.tensor(array, dtype=output.dtype))
     return True
+
+
+def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
+    """Reshape by computed sizes, or of what is a reshape itself: by a constant, of what comes first.
+
+    The constant has 0 where the size of the input stays and one -1.
+    """
+    if node.op_type != "Reshape" or node.graph is None or _attribute(node, "allowzero", 0):
+        return
+    source, target = node.inputs[0], known.get(node.inputs[1])
+    while source.producer() is not None and source.producer().op_type in _RESHAPES and not source.is_graph_output():
+        source = source.producer().inputs[0]
+    for start in dict.fromkeys((source, node.inputs[0])):
+        if start is node.inputs[0] and constant(node.inputs[1]) is not None:
+            return
+        sizes = _target(shape_of(node.outputs[0]) or (list(target) if target is not None else None), shape_of(start))
+        if sizes is not None:
+            node.replace_input_with(0, start)
+            node.replace_input_with(1, _new_constant(graph, f"{node.outputs[0].name}.sizes", sizes))
+            return
+
+
+#: Ops that give the same numbers in another shape.
+_RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+def _target(wanted: list[Size | None] | None, given: list[Size | None] | None) -> list[int] | None:
+    """The constant to reshape ``given`` to ``wanted`` by, if there is one."""
+    if wanted is None or given is None:
+        return None
+    sizes: list[int] = []
+    for axis, size in enumerate(wanted):
+        if size is not None and size.number is not None:
+            sizes.append(size.number)
+        else:
+            sizes.append(0 if size is not None and axis < len(given) and given[axis] == size else -1)
+    empty = any(size is not None and size.number == 0 for size in wanted)
+    return None if empty or sizes.count(-1) > 1 else sizes
+
+
+def _new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    while name in graph.initializers:
+        name += "_"
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([len(numbers)]))
+    value.const_value = ir.tensor(np.asarray(numbers, np.int64), name=name)
+    graph.register_initializer(value)
+    return value
+
+
+def _attribute(node: ir.Node, name: str, default: object = None) -> object:
+    return node.attributes[name].value if name in node.attributes else default
 
 
 def _fold_node(graph: ir.Graph, node: ir.Node) -> None:
@@ -231,8 +284,8 @@ def _is_no_op(node: ir.Node) -> bool:
         case "Concat" | "Sum" | "Max" | "Min" | "Mean":
             return len(node.inputs) == 1
         case "Reshape" | "Expand" | "Flatten":
-            known = source.shape is not None and output.shape is not None and source.shape == output.shape
-            return known and all(isinstance(size, int) for size in source.shape)
+            sizes = shape_of(source)
+            return sizes is not None and None not in sizes and sizes == shape_of(output)
         case "Pad":
             pads = constant(node.inputs[1])
             return pads is not None and not pads.numpy().any()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes import shape_rules
+from dlbridge.passes.sizes import Integers, Size
 
 #: Initializers up to this many elements are shown to inference with their numbers: shapes are computed from them.
 _SHOWN_ELEMENTS = 256
@@ -29,6 +33,78 @@ def infer(model: Model) -> None:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
         raise _explain(model, proto, error) from None
     _take_types(model.graph, inferred.graph)
+    follow(model.graph)
+
+
+def follow(graph: ir.Graph) -> Integers:
+    """Find the sizes that onnx's inference leaves open or only numbers (``unk__3``), by rules of our own; in place.
+
+    Returns:
+        What the small integer tensors of the graph hold.
+    """
+    known = Integers()
+    for node in graph.all_nodes():
+        if any(_is_open(value) for value in node.outputs):
+            _close(node, known)
+        known.visit(node)
+    return known
+
+
+def _is_open(value: ir.Value) -> bool:
+    if value.shape is None:
+        return not isinstance(value.type, (ir.SequenceType, ir.OptionalType))
+    return any(_is_unknown(size) for size in value.shape)
+
+
+def _is_unknown(size: int | ir.SymbolicDim) -> bool:
+    return not isinstance(size, int) and (size.value is None or "unk__" in str(size.value))
+
+
+def _close(node: ir.Node, known: Integers) -> None:
+    rule = shape_rules.RULES.get((node.domain, node.op_type))
+    found = [rule(node, known)] * (len(node.outputs) if node.op_type == "Split" else 1) if rule is not None else None
+    if found is None or found[0] is None:
+        found = _one_node(node, known)
+    for value, sizes in zip(node.outputs, found, strict=False):
+        if sizes is None or (value.shape is not None and len(value.shape) != len(sizes)):
+            continue
+        old = value.shape if value.shape is not None else [None] * len(sizes)
+        value.shape = ir.Shape(
+            [
+                size.dim() if size is not None and (before is None or _is_unknown(before)) else before
+                for size, before in zip(sizes, old, strict=True)
+            ]
+        )
+
+
+def _one_node(node: ir.Node, known: Integers) -> list[list[Size | None] | None]:
+    """Shapes of a standard op's outputs by onnx's inference, now that more is known of its inputs."""
+    typed = all(v is None or (v.shape is not None and isinstance(v.type, ir.TensorType)) for v in node.inputs)
+    if node.domain != "" or not typed or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        return []
+    proto = ir.serde.serialize_node(node)
+    types, numbers = {}, {}
+    for value in node.inputs:
+        if value is None:
+            continue
+        types[value.name] = ir.serde.serialize_value(value).type
+        entries = known.numbers(value)
+        if entries is not None:
+            array = np.asarray(entries, value.dtype.numpy()).reshape(known.get(value).shape)
+            numbers[value.name] = onnx.numpy_helper.from_array(array)
+    schema = onnx.defs.get_schema(node.op_type, traits.IR_OPSET, "")
+    try:
+        result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None)
+    except onnx.shape_inference.InferenceError:
+        return []  # what is wrong with the node, if anything, whole inference has said
+    shapes = [result.get(v.name) for v in node.outputs]
+    return [None if t is None else shape_of_type(t) for t in shapes]
+
+
+def shape_of_type(proto: onnx.TypeProto) -> list[Size | None] | None:
+    """The sizes that a type says."""
+    shape = ir.serde.deserialize_type_proto_for_shape(proto)
+    return None if shape is None else [Size.of(size) for size in shape]
 
 
 def infer_lenient(model: ir.Model) -> None:

@@ -53,6 +53,8 @@ def read(
     naming.name_nodes(graph)
     upgrade(ir_model)
     _name_dims(graph)
+    for value in graph.outputs:
+        value.shape = None if value.producer() is not None else value.shape  # what it says may be made up
     model = Model(ir_model)
     fold.lift_constants(graph)
     _part_equal_vectors(graph)
