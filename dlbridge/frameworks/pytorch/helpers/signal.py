@@ -1,0 +1,42 @@
+"""Helpers of signals; complex numbers are pairs on the last axis."""
+
+import math
+
+import torch
+
+
+def dft(x, length=None, axis=-2, inverse=False, onesided=False):
+    """Discrete Fourier transform along an axis of signals that are real (last axis 1) or complex (last axis 2)."""
+    axis = axis % x.dim()
+    signal = x.squeeze(-1) if x.shape[-1] == 1 else torch.view_as_complex(x.contiguous())
+    if inverse and onesided:
+        return torch.fft.irfft(signal, length, axis).unsqueeze(-1)
+    y = (torch.fft.ifft if inverse else torch.fft.fft)(signal, length, axis)
+    y = y.narrow(axis, 0, y.shape[axis] // 2 + 1) if onesided else y
+    return torch.view_as_real(y)
+
+
+def stft(x, step, window=None, length=None, onesided=True):
+    """Fourier transforms of frames of signals (batch, time, 1 or 2)."""
+    length = len(window) if length is None else length
+    frames = x.unfold(1, length, step).transpose(-1, -2)
+    if window is not None:
+        left = (length - len(window)) // 2
+        frames = frames * torch.nn.functional.pad(window, (left, length - len(window) - left)).unsqueeze(-1)
+    return dft(frames, axis=2, onesided=onesided)
+
+
+def mel_weight_matrix(bins, dft_length, sample_rate, low, high, dtype):
+    """The matrix (spectrum, bins) that turns a spectrum into bands of equal width on the mel scale."""
+    low, high = (2595 * math.log10(1 + f / 700) for f in (low, high))
+    edges = [700 * (10 ** ((low + i * (high - low) / (bins + 2)) / 2595) - 1) for i in range(bins + 2)]
+    edges = [int((dft_length + 1) * f // sample_rate) for f in edges]
+    matrix = torch.zeros(dft_length // 2 + 1, bins, dtype=torch.float64)
+    for i, (left, center, right) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        if left == center:
+            matrix[center, i] = 1
+        else:
+            matrix[left : center + 1, i] = torch.arange(center - left + 1) / (center - left)
+        if right > center:
+            matrix[center:right, i] = torch.arange(right - center, 0, -1) / (right - center)
+    return matrix.to(dtype)

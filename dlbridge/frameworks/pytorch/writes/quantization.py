@@ -1,0 +1,85 @@
+"""Quantisation, and what is computed on quantised numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.frameworks.pytorch.writes.convolution import channels, flat, pads_of, window
+from dlbridge.source.code import Code, call
+from dlbridge.source.op import Op
+
+
+def _layout(op: Op) -> dict[str, Any]:
+    """Where scales and zero points lie: along an axis, or one for each block of it."""
+    if op.shape(1) == [] or op.shape(1) == [1]:
+        return {}
+    keywords = {"axis": op.axis()}
+    return keywords | ({"block_size": op.attr("block_size")} if op.attr("block_size") else {})
+
+
+@rules("QuantizeLinear")
+def quantize(op: Op) -> Code:
+    keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
+    keywords |= _layout(op)
+    precision = op.attr("precision")
+    keywords |= {"precision": torch_dtype(op, ir.DataType(precision))} if precision else {}
+    keywords |= {} if op.attr("saturate") else {"saturate": False}
+    return call("quantize", op.x, op[1], torch_dtype(op, op.out_dtype()), **keywords)
+
+
+@rules("DequantizeLinear")
+def dequantize(op: Op) -> Code:
+    torch_dtype(op, op.dtype())
+    keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
+    keywords |= _layout(op)
+    return call("dequantize", op.x, op[1], torch_dtype(op, op.out_dtype()), **keywords)
+
+
+@rules("DynamicQuantizeLinear")
+def dynamic_quantize(op: Op) -> Code:
+    return call("dynamic_quantize", op.x)
+
+
+@rules("MatMulInteger")
+def matmul_integer(op: Op) -> Code:
+    slots = {"a_zero": 2, "b_zero": 3}
+    return call("matmul_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)})
+
+
+@rules("QLinearMatMul")
+def qlinear_matmul(op: Op) -> Code:
+    return call("quantized_matmul", *(op[i] for i in range(8)))
+
+
+def _convolution(op: Op, weight_index: int) -> dict[str, Any]:
+    weight = op.shape(weight_index)
+    if weight is None or not all(isinstance(d, int) for d in weight):
+        op.refuse("the shape of its weight is not known")
+    kernel = op.attr("kernel_shape") or weight[2:]  # type: ignore[index]
+    strides, dilations = window(op, kernel)
+    pads = pads_of(op, kernel)
+    if pads is None:
+        op.refuse("its padding follows from sizes that are known only at run time")
+    group = op.attr("group")
+    keywords: dict[str, Any] = {"stride": tuple(strides)} if set(strides) != {1} else {}
+    keywords |= {"pads": flat(pads or [])} if any(flat(pads or [])) else {}
+    keywords |= {"dilation": tuple(dilations)} if set(dilations) != {1} else {}
+    return keywords | ({"groups": group} if group != 1 else {})
+
+
+@rules("ConvInteger")
+def conv_integer(op: Op) -> Code:
+    channels(op)
+    slots = {"x_zero": 2, "w_zero": 3}
+    return call(
+        "conv_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)}, **_convolution(op, 1)
+    )
+
+
+@rules("QLinearConv")
+def qlinear_conv(op: Op) -> Code:
+    bias = {"bias": op[8]} if op.has(8) else {}
+    return call("quantized_conv", *(op[i] for i in range(8)), **bias, **_convolution(op, 3))
