@@ -1,16 +1,80 @@
-"""Descriptions: YAML or JSON that a person writes, the canonical form, and saved models."""
+"""Descriptions: YAML or JSON that a person writes, the canonical form, and saved models.
+
+A saved model is a folder: ``model.yaml``, the canonical description, and its weights as safetensors.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dlbridge.description.document import read
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.description import weights as weights_files
+from dlbridge.description.describe import describe
+from dlbridge.description.document import read, to_yaml
 from dlbridge.description.expand import expand
+from dlbridge.errors import FileError
+from dlbridge.files import writing
 from dlbridge.model import Model
 
+__all__ = ["describe", "dump", "expand", "load", "save"]
 
-def load(source: str | os.PathLike[str] | Mapping[str, Any]) -> Model:
-    """A description as a model."""
-    return expand(read(source if isinstance(source, Mapping) else str(source)))
+MODEL_FILE = "model.yaml"
+
+
+def load(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    weights: str | os.PathLike[str] | Mapping[str, np.ndarray] | None = None,
+) -> Model:
+    """A description as a model.
+
+    Args:
+        source: A ``.yaml`` or ``.json`` file, the folder of a saved model, the text of a description, or a dict.
+        weights: A safetensors file (or the index of several), or arrays by name. Without it the weights are those that
+            the description names, or start from its seed.
+
+    Raises:
+        DescriptionError: When the description is broken or says something that has no meaning.
+        ShapeError: When shapes or dtypes do not fit.
+        WeightsError: When weights are missing, broken, or of another shape or dtype.
+        FileError: When there is no such file.
+    """
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and "\n" not in source and Path(source).is_dir()):
+        source = Path(source)
+        if source.is_dir():
+            source = source / MODEL_FILE
+            if not source.exists():
+                raise FileError(f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent))
+    document = read(source)
+    if weights is None:
+        return expand(document)
+    if isinstance(weights, Mapping):
+        return expand(document, {name: ir.tensor(np.asarray(array), name=name) for name, array in weights.items()})
+    return expand(document, weights_files.read(Path(weights)))
+
+
+def dump(model: Model) -> str:
+    """The canonical description of a model as YAML text."""
+    return to_yaml(describe(model))
+
+
+def save(model: Model, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Save a model as a folder: ``model.yaml`` and its weights as safetensors. The folder appears when it is complete.
+
+    Raises:
+        FileError: When the folder exists and ``force`` is not set.
+        DescriptionError: When a description cannot hold the model.
+    """
+    data = describe(model)
+    stored = {name: v for name, v in model.graph.initializers.items() if "value" not in data["initializers"][name]}
+    with writing(folder, force=force) as fresh:
+        fresh.mkdir()
+        if stored:
+            data["weights"] = weights_files.write({n: v.const_value for n, v in stored.items()}, fresh)  # type: ignore[misc]
+        (fresh / MODEL_FILE).write_text(to_yaml(data), encoding="utf-8")
+    return Path(folder)

@@ -8,11 +8,13 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.description import layers, schema, values
+from dlbridge.description import weights as weights_files
 from dlbridge.description.document import Document, Path_
 from dlbridge.description.nodes import NodeMaker
 from dlbridge.description.scope import Parts, Scope, conventional_name
@@ -27,14 +29,16 @@ def expand(document: Document, weights: Mapping[str, ir.TensorProtocol] | None =
 
     Args:
         document: The description; see ``dlbridge.description.document.read``.
-        weights: Numbers of initializers by name, where they do not come from the description's seed.
+        weights: Numbers of initializers by name. When None, they are in the file that the description names, or are
+            made from its seed.
 
     Raises:
         DescriptionError: When the description says something that has no meaning.
         ShapeError: When shapes or dtypes do not fit; it names them and the node.
         WeightsError: When a weight has no numbers, or they are of another shape or dtype.
     """
-    return _Expander(document).model(weights or {})
+    expander = _Expander(document)
+    return expander.model(expander.weights() if weights is None else weights)
 
 
 class _Expander:
@@ -80,6 +84,14 @@ class _Expander:
         except ModuleNotFoundError:
             return None
         return schema.check(self.document, ("training",), TrainingSpec)
+
+    def weights(self) -> Mapping[str, ir.TensorProtocol]:
+        """The weights that the description names."""
+        if self.description.weights is None:
+            return {}
+        folder = Path(self.document.name).parent
+        with self.at(("weights",)):
+            return weights_files.read(folder / self.description.weights)
 
     @contextmanager
     def at(self, path: Path_) -> Iterator[None]:

@@ -126,7 +126,7 @@ class Description(Graph):
     nodes: list[Node]
     blocks: dict[Name, Block] = {}
     seed: int | None = Field(None, ge=0, description="Seed of the initial weights; default: that of 'training', or 0.")
-    weights: str | list[str] | None = Field(None, description="Weights file (safetensors), beside this file.")
+    weights: str | None = Field(None, description="Weights file (safetensors), beside this file.")
     classes: dict[str, str] = Field({}, description="Canonical form: module path -> class name.")
     opsets: dict[str, int] = Field({}, description="Canonical form: versions of further op domains.")
     model_metadata: dict[str, str] = Field({}, description="Canonical form: metadata of the file.")
