@@ -11,11 +11,12 @@ from dlbridge.passes.lift import lift
 
 RNG = np.random.default_rng(0)
 X = "double[batch, 3, 8] x"
+HEADS = "double[batch, 3, 5, 6] x"
 IMAGE = "double[batch, 4, 5, 6] x"
 #: Constants that patterns are written with.
 CONSTANTS = {
     "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "zero": 0.0, "sixth": 1 / 6, "slope": 0.3,
-    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "k": (2 / np.pi) ** 0.5, "a": 0.044715, "eps": 1e-3, "beta": 1.7,
+    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "a": 0.044715, "eps": 1e-3, "beta": 1.7,
 }  # fmt: skip
 #: name -> (inputs, body, weights, ops after).
 CASES = {
@@ -46,21 +47,21 @@ CASES = {
     ),
     "gelu tanh": (
         X,
-        """c = Pow(x, three) s = Mul(c, a) t = Add(x, s) u = Mul(t, k) v = Tanh(u) w = Add(v, one)
+        """c = Pow(x, three) s = Mul(c, a) t = Add(x, s) u = Mul(t, root2pi) v = Tanh(u) w = Add(v, one)
         h = Mul(x, half) y = Mul(h, w)""",
         {},
         "Gelu",
     ),
     "gelu tanh of products": (
         X,
-        """q = Mul(x, x) c = Mul(q, x) s = Mul(a, c) t = Add(x, s) u = Mul(k, t) v = Tanh(u) w = Add(one, v)
+        """q = Mul(x, x) c = Mul(q, x) s = Mul(a, c) t = Add(x, s) u = Mul(root2pi, t) v = Tanh(u) w = Add(one, v)
         h = Mul(half, w) y = Mul(x, h)""",
         {},
         "Gelu",
     ),
     "gelu tanh factored": (
         X,
-        """q = Mul(x, x) s = Mul(a, q) t = Add(one, s) m = Mul(x, k) u = Mul(m, t) v = Tanh(u) w = Add(one, v)
+        """q = Mul(x, x) s = Mul(a, q) t = Add(one, s) m = Mul(x, root2pi) u = Mul(m, t) v = Tanh(u) w = Add(one, v)
         h = Mul(half, x) y = Mul(h, w)""",
         {},
         "Gelu",
@@ -118,6 +119,57 @@ CASES = {
         y = Mul(G, n)""",
         {"G": (8,)},
         "RMSNormalization",
+    ),
+    "layer norm keras": (
+        X,
+        """m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, last) p = Add(v, eps) r = Sqrt(p)
+        i = Reciprocal(r) s = Mul(i, G) t = Mul(x, s) n = Neg(m) o = Mul(n, s) b = Add(o, B) y = Add(t, b)""",
+        {"G": (1, 1, 8), "B": (1, 1, 8)},
+        "LayerNormalization",
+    ),
+    "layer norm keras, pooled, no weights": (
+        X,
+        """m = GlobalAveragePool(x) d = Sub(x, m) q = Mul(d, d) v = GlobalAveragePool(q) p = Add(v, eps) r = Sqrt(p)
+        i = Reciprocal(r) t = Mul(x, i) n = Neg(m) o = Mul(n, i) y = Add(t, o)""",
+        {},
+        "LayerNormalization",
+    ),
+    "attention": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
+        f = Div(s, two) p = Softmax(f) y = MatMul(p, v)""",
+        {},
+        "Split Attention",
+    ),
+    "attention with mask and scales on both": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) a1 = Mul(q, half)
+        b1 = Mul(sqrt2, t) s = MatMul(a1, b1) f = Add(s, M) p = Softmax(f) y = MatMul(p, v)""",
+        {"M": (1, 1, 5, 5)},
+        "Split Attention",
+    ),
+    "attention of keys turned at once": (
+        "double[batch, 5, 3, 6] x",
+        """q0, k, v0 = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 2, 3, 1]>(k)
+        q = Transpose<perm = [0, 2, 1, 3]>(q0) v = Transpose<perm = [0, 2, 1, 3]>(v0) s = MatMul(q, t)
+        p = Softmax(s) y = MatMul(p, v)""",
+        {},
+        "Split Transpose Transpose Transpose Attention",
+    ),
+    "attention of torch.onnx": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) c = Constant<value_ints = [-1, 5, 2]>() k3 = Reshape(k, c)
+        t3 = Transpose<perm = [0, 2, 1]>(k3) e = Constant<value_ints = [-1, 3, 2, 5]>() t = Reshape(t3, e)
+        a1 = Mul(q, half) b1 = Mul(t, half) s = MatMul(a1, b1) p = Softmax(s) y = MatMul(p, v)""",
+        {},
+        "Split Attention",
+    ),
+    "attention with a bias of scores stays when it is read twice": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
+        p = Softmax(s) o = MatMul(p, v) r = ReduceSum(p, last) y = Add(o, r)""",
+        {},
+        "Split Transpose MatMul Softmax MatMul ReduceSum Add",
     ),
     "group norm torch": (
         IMAGE,
@@ -195,7 +247,8 @@ def test_pattern(name):
     shapes.infer(model)
     assert " ".join(n.op_type for n in model.graph) == ops
     assert len({n.name for n in model.graph}) == len(list(model.graph))
-    np.testing.assert_allclose(_run(model, x), before, rtol=1e-6, atol=1e-9)
+    # scale and epsilon are float32 attributes
+    np.testing.assert_allclose(_run(model, x), before, rtol=1e-6, atol=1e-7 if "Attention" in ops else 1e-9)
     for weight in weights:
         assert any(v.metadata_props.get("dlbridge.kind") == "parameter" for v in model.graph.initializers.values()), (
             weight

@@ -36,6 +36,7 @@ def fold(model: Model) -> None:
         if node.domain == "" and not _fold_sizes(model.graph, node, known):
             _fold_node(model.graph, node)
             _simplify_reshape(model.graph, node, known)
+    _share_sizes(model.graph, known)
     _merge_constants(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "":
@@ -130,12 +131,26 @@ def _fold_sizes(graph: ir.Graph, node: ir.Node, known: Integers) -> bool:
     return True
 
 
+def _share_sizes(graph: ir.Graph, known: Integers) -> None:
+    """Let results that hold the same sizes be one: the first in the graph."""
+    first: dict[tuple[object, ...], ir.Value] = {}
+    for node in list(graph):
+        output = node.outputs[0] if len(node.outputs) == 1 else None
+        entries = known.get(output) if output is not None else None
+        if entries is None or output.dtype is None or any(entry is None for entry in entries.flat):
+            continue
+        key = (output.dtype, entries.shape, *map(str, entries.flat))
+        earlier = first.setdefault(key, output)
+        if earlier is not output and not output.is_graph_output():
+            ir.convenience.replace_all_uses_with(output, earlier)
+
+
 def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
     """Reshape by computed sizes, or of what is a reshape itself: by a constant, of what comes first.
 
     The constant has 0 where the size of the input stays and one -1.
     """
-    if node.op_type != "Reshape" or node.graph is None or _attribute(node, "allowzero", 0):
+    if node.op_type != "Reshape" or node.graph is None:
         return
     source, target = node.inputs[0], known.get(node.inputs[1])
     while source.producer() is not None and source.producer().op_type in _RESHAPES and not source.is_graph_output():
@@ -143,8 +158,11 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
     for start in dict.fromkeys((source, node.inputs[0])):
         if start is node.inputs[0] and constant(node.inputs[1]) is not None:
             return
-        sizes = _target(shape_of(node.outputs[0]) or (list(target) if target is not None else None), shape_of(start))
+        sizes = reshape_target(
+            shape_of(node.outputs[0]) or (list(target) if target is not None else None), shape_of(start)
+        )
         if sizes is not None:
+            node.attributes.pop("allowzero", None)  # no size of the target is zero
             node.replace_input_with(0, start)
             node.replace_input_with(1, _new_constant(graph, f"{node.outputs[0].name}.sizes", sizes))
             return
@@ -154,7 +172,7 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
-def _target(wanted: list[Size | None] | None, given: list[Size | None] | None) -> list[int] | None:
+def reshape_target(wanted: list[Size | None] | None, given: list[Size | None] | None) -> list[int] | None:
     """The constant to reshape ``given`` to ``wanted`` by, if there is one."""
     if wanted is None or given is None:
         return None
@@ -175,10 +193,6 @@ def _new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     value.const_value = ir.tensor(np.asarray(numbers, np.int64), name=name)
     graph.register_initializer(value)
     return value
-
-
-def _attribute(node: ir.Node, name: str, default: object = None) -> object:
-    return node.attributes[name].value if name in node.attributes else default
 
 
 def _fold_node(graph: ir.Graph, node: ir.Node) -> None:

@@ -34,7 +34,10 @@ _CHANNEL = ("GroupNormalization", "InstanceNormalization")
 
 def _mean(value: ir.Value | None) -> tuple[ir.Value, list[int]] | None:
     """(x, axes) of ReduceMean over known axes, kept."""
-    node = made_by(value, "ReduceMean")
+    node = made_by(value, "ReduceMean", "GlobalAveragePool")
+    if node is not None and node.op_type == "GlobalAveragePool":  # as tf2onnx writes a mean over the last axes
+        size = rank(node.inputs[0])
+        return (node.inputs[0], list(range(2, size))) if size is not None else None
     axes = ints(input_at(node, 1)) if node is not None else None
     if axes is None or not attribute(node, "keepdims", 1) or rank(node.inputs[0]) is None:
         return None
@@ -103,12 +106,89 @@ def core(node: ir.Node, to: Lifter) -> bool:
         op_type, x, axes = "RMSNormalization", top, spread[1]
     else:
         return False
-    normal = list(x.shape)[axes[0] :]
-    if axes != list(range(axes[0], rank(x))) or not all(isinstance(size, int) for size in normal):
+    if not _are_last(x, axes):
         return False
+    normal = list(x.shape)[axes[0] :]
     ones = to.constant(f"{layer_path(node)}.ones", np.ones(normal, x.dtype.numpy()))
     axis = axes[0] - rank(x)
     return to.replace(node, op_type, [x, ones], {"axis": axis, "epsilon": epsilon})
+
+
+@rule("Add")
+def keras_layer(node: ir.Node, to: Lifter) -> bool:
+    """Keras' x s + (beta - mean s), where s = gamma / sqrt(variance + epsilon); without gamma or beta too."""
+    for this, other in ((0, 1), (1, 0)):
+        product, rest = made_by(node.inputs[this], "Mul"), node.inputs[other]
+        if product is None:
+            continue
+        shifted, beta = made_by(rest, "Mul", "Sub"), None
+        if shifted is None:
+            add = made_by(rest, "Add")
+            found = operands(add, "Mul", "Neg") if add is not None else None
+            if found is None:
+                continue
+            shifted, beta = found
+        for x, s in (product.inputs, reversed(product.inputs)):
+            if _is_shift(shifted, x, s) and _finish_keras(node, x, s, beta, to):
+                return True
+    return False
+
+
+def _is_shift(shifted: ir.Node, x: ir.Value, s: ir.Value) -> bool:
+    """Whether a value is -mean(x) s."""
+    for this, other in ((0, 1), (1, 0)):
+        minus = made_by(shifted.inputs[this], "Neg") if shifted.op_type == "Mul" else None
+        mean = _mean(minus.inputs[0]) if minus is not None else None
+        if mean is not None and mean[0] is x and shifted.inputs[other] is s:
+            return True
+    return False
+
+
+def _finish_keras(node: ir.Node, x: ir.Value, s: ir.Value, beta: ir.Value | None, to: Lifter) -> bool:
+    gamma = None
+    inverse = made_by(s, "Reciprocal")
+    if inverse is None:
+        found = operands(made_by(s, "Mul"), "Reciprocal") if made_by(s, "Mul") is not None else None
+        if found is None:
+            return False
+        inverse, gamma = found
+    root = _root(inverse.inputs[0])
+    spread = _mean(root[0]) if root is not None else None
+    base = _square(spread[0]) if spread is not None else None
+    if base is None or _deviation(base) != (x, spread[1]) or not _are_last(x, spread[1]):
+        return False
+    normal = list(x.shape)[spread[1][0] :]
+    if any(v is not None and (not is_weight(v) or _trailing(v) != normal) for v in (gamma, beta)):
+        return False
+    path = layer_path(node, gamma)
+    if gamma is None:
+        gamma = to.constant(f"{path}.ones", np.ones(normal, x.dtype.numpy()))
+    else:
+        gamma = to.weight(gamma, f"{path}.weight", *_reshaped(gamma, normal))
+    inputs = [x, gamma]
+    if beta is not None:
+        inputs.append(to.weight(beta, f"{path}.bias", *_reshaped(beta, normal)))
+    facts = {"axis": spread[1][0] - rank(x), "epsilon": root[1]}
+    return to.replace(node, "LayerNormalization", inputs, facts, path=path)
+
+
+def _are_last(x: ir.Value, axes: list[int]) -> bool:
+    """Whether axes are the last ones, of known sizes."""
+    last = axes == list(range(axes[0], rank(x)))
+    return last and all(isinstance(size, int) for size in list(x.shape)[axes[0] :])
+
+
+def _trailing(weight: ir.Value) -> list[int]:
+    """Sizes without the ones in front."""
+    given = sizes(weight)
+    while len(given) > 1 and given[0] == 1:
+        given = given[1:]
+    return given
+
+
+def _reshaped(weight: ir.Value, shape: list[int]) -> tuple:
+    """What ``Lifter.weight`` needs to give a weight that shape."""
+    return () if sizes(weight) == shape else (lambda a: a.reshape(shape), shape)
 
 
 @rule("Mul")
@@ -124,8 +204,7 @@ def scale(node: ir.Node, to: Lifter) -> bool:
     if shape is None:
         return False
     path = layer_path(node, gamma)
-    flat = None if sizes(gamma) == shape else lambda a: a.reshape(shape)
-    weight = to.weight(gamma, f"{path}.weight", flat, shape)
+    weight = to.weight(gamma, f"{path}.weight", *_reshaped(gamma, shape))
     inputs = [norm.inputs[0], weight, *list(norm.inputs)[2:]]
     return to.replace(node, norm.op_type, inputs, norm.attributes, path=path, absorbs=[norm])
 
@@ -143,8 +222,7 @@ def bias(node: ir.Node, to: Lifter) -> bool:
     if shape is None:
         return False
     path = layer_path(node, norm.inputs[1])
-    flat = None if sizes(beta) == shape else lambda a: a.reshape(shape)
-    weight = to.weight(beta, f"{path}.bias", flat, shape)
+    weight = to.weight(beta, f"{path}.bias", *_reshaped(beta, shape))
     inputs = [norm.inputs[0], norm.inputs[1], weight]
     return to.replace(node, norm.op_type, inputs, norm.attributes, path=path, absorbs=[norm])
 
