@@ -111,7 +111,7 @@ class Model:
                 raise WeightsError(f"shape {tuple(array.shape)} given, {tuple(old.shape.numpy())} expected", where=name)
             if array.dtype != old.dtype.numpy():
                 raise WeightsError(f"dtype {array.dtype} given, {old.dtype.numpy()} expected", where=name)
-            value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=old.dtype, name=name)
+            value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=old.dtype, name=name)
 
     def clone(self) -> Model:
         """A copy whose graph can be changed freely; the weights' memory is shared until replaced."""

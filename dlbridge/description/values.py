@@ -89,7 +89,7 @@ def tensor_from(value: Any, of: ir.DataType, shape: tuple[int, ...] | None = Non
         array = array.reshape(shape)
     if of == ir.DataType.STRING:
         return ir.StringTensor(array)
-    return ir.Tensor(np.ascontiguousarray(array), dtype=of)
+    return ir.Tensor(np.asarray(array, order="C"), dtype=of)
 
 
 def _array(value: Any, of: ir.DataType) -> np.ndarray:
