@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import onnx_ir as ir
 
@@ -16,23 +17,53 @@ ToTensor = Callable[[Elements, ir.Value], Code]
 
 
 def emit_all(
-    graph: ir.Graph, rules: Rules, arithmetic: Arithmetic, to_tensor: ToTensor
+    graph: ir.Graph,
+    rules: Rules,
+    arithmetic: Arithmetic,
+    to_tensor: ToTensor,
+    functions: Any = None,
+    functional: bool = False,
 ) -> tuple[dict[ir.Node, Emit], list[ir.Value | Code]]:
     """What the rules make of each node that the outputs need; and what the model returns.
 
-    Shape arithmetic is printed where it is used, so its nodes are left out.
+    Shape arithmetic is printed where it is used, so its nodes are left out; so are nodes that hand on what they read.
+
+    Args:
+        graph: The graph.
+        rules: The writer's rules.
+        arithmetic: Finds shape arithmetic.
+        to_tensor: Makes a tensor of the elements of shape arithmetic.
+        functions: Writes subgraphs (``source.functions.Functions``).
+        functional: Whether the graph is a subgraph, whose code has no layers.
 
     Raises:
         UnsupportedOpError: When nodes have no rule; all of them are named.
     """
     nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
     rules.check(nodes)
-    emits = {node: rules.emit(Op(node, arithmetic, to_tensor)) for node in nodes}
+    emits = {node: rules.emit(Op(node, arithmetic, to_tensor, functions, functional)) for node in nodes}
+    aliases = _resolve_aliases(emits, set() if functional else set(graph.outputs))
     returned: list[ir.Value | Code] = []
     for value in graph.outputs:
         elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
-        returned.append(value if elements is None else to_tensor(elements, value))
+        returned.append(aliases.get(value, value) if elements is None else to_tensor(elements, value))
     return _needed(emits, returned), returned
+
+
+def _resolve_aliases(emits: dict[ir.Node, Emit], kept: set[ir.Value]) -> dict[ir.Value, ir.Value]:
+    """Leave out nodes whose code is a value as it stands, and that make none of ``kept``; gives these values.
+
+    What reads such a node reads the value.
+    """
+    aliases: dict[ir.Value, ir.Value] = {}
+    for node, emit in list(emits.items()):
+        parts = tuple(aliases.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
+        emit.code = Code(parts)
+        plain = len(parts) == 1 and isinstance(parts[0], ir.Value) and emit.layer is None and emit.targets is None
+        if plain and len(node.outputs) == 1 and node.outputs[0] not in kept:
+            aliases[node.outputs[0]] = parts[0]  # type: ignore[assignment]
+            del emits[node]
+    return aliases
 
 
 def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> dict[ir.Node, Emit]:
@@ -40,7 +71,7 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
     live: set[ir.Node] = set()
     while pending:
         node = pending.pop().producer()
-        if node is not None and node not in live:
+        if node in emits and node not in live:
             live.add(node)
             pending.extend(emits[node].code.values())
     return {node: emit for node, emit in emits.items() if node in live}

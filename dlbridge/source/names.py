@@ -46,6 +46,10 @@ class Names:
         self._taken.add(name)
         return name
 
+    @property
+    def taken(self) -> frozenset[str]:
+        return frozenset(self._taken)
+
     def take(self, name: str) -> str:
         self._taken.add(name)
         return name

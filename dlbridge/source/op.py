@@ -51,16 +51,34 @@ class Emit:
     targets: str | None = None
 
 
+@dataclass(frozen=True)
+class Function:
+    """A subgraph as a function of the file: called with the subgraph's inputs, then with what it captures."""
+
+    name: str
+    captured: list[ir.Value]
+
+
 class Op:
     """A node, as a rule sees it.
 
     Inputs are by position. ``op.x`` and ``op[0]`` are the first input as a tensor in the code.
     """
 
-    def __init__(self, node: ir.Node, arithmetic: Arithmetic, to_tensor: Callable[[Elements, ir.Value], Code]) -> None:
+    def __init__(
+        self,
+        node: ir.Node,
+        arithmetic: Arithmetic,
+        to_tensor: Callable[[Elements, ir.Value], Code],
+        functions: Any = None,
+        functional: bool = False,
+    ) -> None:
         self.node = node
+        #: Whether the node stands in a function, where no layer can live.
+        self.functional = functional
         self._arithmetic = arithmetic
         self._to_tensor = to_tensor
+        self._functions = functions
 
     # --- inputs and outputs ----------------------------------------------------------------------------------------
 
@@ -127,8 +145,8 @@ class Op:
         return value.const_value.numpy()
 
     def initializer(self, index: int) -> str | None:
-        """The name of the initializer that the input is, or None."""
-        value = self.value(index)
+        """The name of the initializer that the input is and that a layer could hold, or None."""
+        value = None if self.functional else self.value(index)
         return value.name if value is not None and value.is_initializer() else None
 
     def weight(self, index: int, *steps: tuple) -> Weight | None:
@@ -195,6 +213,14 @@ class Op:
     def activation(self) -> str | None:
         """The activation that the layer applies itself, where the writer has given it one."""
         return self.node.meta.get("activation")
+
+    def function(self, attribute: str, *, as_tuple: bool = False) -> Function:
+        """A subgraph, written as a function (which returns a tuple even of one output, when ``as_tuple``)."""
+        if self._functions is None:
+            self.refuse("this writer writes no subgraphs")
+        name = (self.node.name or "").rpartition(".")[2] or self.node.op_type
+        graph = self.node.attributes[attribute].as_graph()
+        return self._functions.write(graph, f"{name}_{attribute.removesuffix('_branch')}".lower(), as_tuple)
 
     # --- errors ----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ RESERVED = frozenset({"self", "math", "torch", "F", "nn", *printing.helper_names
 def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
     """The whole file."""
     classes = [_class(writer, d, d is root) for d in definitions]
-    body = "\n\n\n".join("\n".join(lines) for lines in classes)
+    body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in classes)])
     used = printing.helpers(helpers, body)
     everything = "\n\n\n".join([*used, body])
     imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
@@ -176,7 +176,7 @@ def sequence(items: list[Code]) -> Code:
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
     inputs = _input_names(written, is_root)
-    names = name_values(written, inputs, reserved=RESERVED)
+    names = name_values(written, inputs, reserved=writer.names.taken)
 
     def name(value: ir.Value) -> str:
         return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]

@@ -29,6 +29,7 @@ from dlbridge.source.definitions import (
     substitute_layer,
 )
 from dlbridge.source.emission import emit_all, homes, pass_weights
+from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names
 from dlbridge.source.op import Layer
 from dlbridge.source.program import Source
@@ -60,7 +61,9 @@ class _Writer:
         self.model = model
         self.graph = model.graph
         arithmetic = Arithmetic(lambda value, axis: code(f"{{}}.shape[{axis}]", value))
-        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints)
+        self.names = Names(*RESERVED)
+        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names)
+        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
         self.homes = homes(self.graph, self.root, self.emits)
         pass_weights(self.root, self.emits, self.homes)
@@ -79,8 +82,8 @@ class _Writer:
             dissolved |= lists
 
     def source(self) -> Source:
-        taken = Names(*RESERVED)
-        definitions, instance = define(self.root, self._write_block, self._weight_name, block_class(self.graph), taken)
+        classes = block_class(self.graph)
+        definitions, instance = define(self.root, self._write_block, self._weight_name, classes, self.names)
         text = print_module(self, definitions, instance.definition)
         return Source(
             framework="pytorch",

@@ -117,3 +117,19 @@ def col2im(x, size, kernel, stride, pads, dilation):
     total = x.new_zeros(*planes.shape[:2], torch.Size(full).numel()).index_add(2, at.flatten(), planes)
     image = total.reshape(*planes.shape[:2], *full)
     return F.pad(image, [-p for i in range(count - 1, -1, -1) for p in (pads[i], pads[count + i])])
+
+
+def count_ngrams(x, grams, places, lengths, skips, once=False, weights=None):
+    """How often each n-gram stands in each row, its elements up to ``skips`` apart; at the places that are named."""
+    rows = x if x.dim() == 2 else x[None]
+    counts = torch.zeros(len(rows), max(places) + 1, device=x.device)
+    for i, (gram, place) in enumerate(zip(grams, places, strict=True)):
+        n = len(gram)
+        for step in range(1, skips + 2 if n > 1 else 2):
+            reach = (n - 1) * step + 1
+            if lengths[0] <= n <= lengths[1] and reach <= rows.shape[1]:
+                windows = rows.unfold(1, reach, 1)[..., ::step]
+                counts[:, place] += (windows == torch.tensor(gram, device=x.device)).all(-1).sum(1)
+        counts[:, place] = counts[:, place].clamp(max=1) if once else counts[:, place]
+        counts[:, place] *= 1 if weights is None else weights[i]
+    return counts if x.dim() == 2 else counts[0]

@@ -151,3 +151,19 @@ def col2im(op: Op) -> Code:
         sizes = [tuple(v) if isinstance(v, list) else v for v in (size, kernel)]
         return call("F.fold", op.x, *sizes, **keywords)
     return call("col2im", op.x, size, kernel, strides, pads, dilations)
+
+
+@rules("TfIdfVectorizer")
+def tfidf_vectorizer(op: Op) -> Code:
+    pool, starts = op.attr("pool_int64s"), [*op.attr("ngram_counts")]
+    if pool is None:
+        op.refuse("it counts strings")
+    grams: list[list[int]] = []
+    for length, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
+        grams += [list(pool[i : i + length]) for i in range(start, end, length)]
+    lengths = (op.attr("min_gram_length"), op.attr("max_gram_length"))
+    keywords: dict[str, Any] = {"lengths": lengths, "skips": op.attr("max_skip_count")}
+    keywords |= {"once": True} if op.attr("mode") == "IDF" else {}
+    weights = op.attr("weights")
+    keywords |= {"weights": list(weights)} if weights and op.attr("mode") != "TF" else {}
+    return call("count_ngrams", op.x, grams, list(op.attr("ngram_indexes")), **keywords)

@@ -153,7 +153,7 @@ def dropout(op: Op) -> Emit | Code:
     if training is None or op.used(1):
         both = call("dropout", op.x, ratio, code("{}.item()", op[2]) if training is None else bool(training))
         return Emit(both if len(op.node.outputs) == 2 else code("{}[0]", both))
-    if training or isinstance(ratio, Code):
+    if training or isinstance(ratio, Code) or op.functional:
         return Emit(call("F.dropout", op.x, ratio, training=bool(training)), targets=first_output(op))
     return Emit(
         call(LAYER, op.x), Layer(call("nn.Dropout", *([] if ratio == 0.5 else [ratio]))), targets=first_output(op)

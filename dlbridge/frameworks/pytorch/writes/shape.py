@@ -286,6 +286,13 @@ def constant_of_shape(op: Op) -> Code:
     return call("torch.full", target, value, dtype=dtype)
 
 
+@rules("Constant")
+def constant(op: Op) -> Code:
+    name, attribute = next(iter(op.node.attributes.items()))
+    value = attribute.as_tensor().numpy() if name == "value" else attribute.value
+    return call("torch.tensor", value, dtype=torch_dtype(op, op.out_dtype()))
+
+
 @rules("Range")
 def range_(op: Op) -> Code:
     return call("torch.arange", *(op.operand(i) for i in range(3)), dtype=torch_dtype(op, op.out_dtype()))

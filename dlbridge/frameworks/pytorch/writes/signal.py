@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
 
 
