@@ -83,7 +83,11 @@ class _Expander:
             from dlbridge.training.spec import TrainingSpec
         except ModuleNotFoundError:
             return None
-        return schema.check(self.document, ("training",), TrainingSpec)
+        training = schema.check(self.document, ("training",), TrainingSpec)
+        if training.loss.of is not None and training.loss.of not in self.description.outputs:
+            message = f"the loss is of '{training.loss.of}', which is no output of the model"
+            self.document.fail(("training", "loss", "of"), message, suggest(training.loss.of, self.description.outputs))
+        return training
 
     def weights(self) -> Mapping[str, ir.TensorProtocol]:
         """The weights that the description names."""
@@ -197,7 +201,8 @@ class _Expander:
             self.places[name] = place
             return scope.parts.add_initializer(self.started(name, of, shape, init, kind))
 
-        node = NodeMaker(scope, make_graph, make_weight).make(spec)
+        maker = NodeMaker(scope, make_graph, make_weight, lambda *below: self.at((*place, *below)))
+        node = maker.make(spec)
         self.places[node.name or ""] = place
         scope.previous = node.outputs[0] if node.outputs else scope.previous
         if spec.inputs is None and spec.outputs is None:
@@ -208,7 +213,8 @@ class _Expander:
         name = str(spec.block)
         block = self.description.blocks.get(name)
         if block is None:
-            raise DescriptionError(f"unknown block '{name}'", hint=suggest(name, self.description.blocks))
+            near = suggest(name, self.description.blocks)
+            raise DescriptionError(f"unknown block '{name}'", hint=near or "blocks are defined under 'blocks'")
         if name in stack:
             raise DescriptionError(f"the block '{name}' uses itself: {' -> '.join([*stack, name])}")
         local = spec.name or scope.fresh_name(conventional_name(name))

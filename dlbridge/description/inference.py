@@ -38,7 +38,7 @@ def infer_node(node: ir.Node) -> None:
             opset_imports=[onnx.helper.make_opsetid("", IR_OPSET)],
             ir_version=IR_VERSION,
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError) as error:
         raise ShapeError(f"{node.op_type} cannot take ({_signature(node)}): {_reason(error)}") from None
     for value in node.outputs:
         if value.name in inferred:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import onnx
@@ -22,6 +23,7 @@ _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1
 _BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
 
 GraphMaker = Callable[[str, Any, tuple[Any, ...]], ir.Graph]
+Place = Callable[..., AbstractContextManager[None]]
 WeightMaker = Callable[[str, ir.DataType, tuple[int, ...], Mapping[str, Any], traits.Kind], ir.Value]
 
 
@@ -32,12 +34,14 @@ class NodeMaker:
         scope: The names that the nodes see.
         make_graph: Makes a graph-valued attribute: (attribute, data, path below the attribute) -> graph.
         make_weight: Makes an initializer: (name, dtype, shape, initializer, kind) -> value.
+        at: Gives errors the place of a key of the node.
     """
 
-    def __init__(self, scope: Scope, make_graph: GraphMaker, make_weight: WeightMaker) -> None:
+    def __init__(self, scope: Scope, make_graph: GraphMaker, make_weight: WeightMaker, at: Place) -> None:
         self.scope = scope
         self.make_graph = make_graph
         self.make_weight = make_weight
+        self.at = at
 
     def make(self, spec: Node) -> ir.Node:
         """Add the node that ``spec`` describes, in sugar or in canonical form.
@@ -144,10 +148,9 @@ class NodeMaker:
         if schema is None and domain in ("", "ai.onnx", extension.DOMAIN):
             wrong_case = {known.lower(): known for known in values.ops()}.get(op.lower().replace("_", ""))
             alias = wrong_case or _OTHER_NAMES.get(op.lower().replace("_", ""))
-            raise DescriptionError(
-                f"unknown op '{op}'",
-                hint=f"did you mean '{alias}'?" if alias else suggest(op, values.ops()) or "ops have their ONNX names",
-            )
+            near = f"did you mean '{alias}'?" if alias else suggest(op, values.ops())
+            with self.at("op"):
+                raise DescriptionError(f"unknown op '{op}'", hint=near or "ops have their ONNX names")
         return domain, schema
 
     def _metadata(self, spec: Node) -> dict[str, str]:
@@ -168,16 +171,15 @@ class NodeMaker:
         plain = dict(spec.attributes)
         for key, value in spec.settings.items():
             slot = _slot(schema, op, key)
-            if key in layers.SIZES.get(op, ()):
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise DescriptionError(f"'{key}' is a positive number, not {value!r}")
-                sizes[key] = value
-            elif schema is None or key in schema.attributes:
-                plain[key] = value
-            elif slot is not None:
-                given[slot] = value
-            else:
-                raise self._unknown(op, schema, key)
+            with self.at(key):
+                if key in layers.SIZES.get(op, ()):
+                    sizes[key] = _size(key, value)
+                elif schema is None or key in schema.attributes:
+                    plain[key] = value
+                elif slot is not None:
+                    given[slot] = value
+                else:
+                    raise self._unknown(op, schema, key)
         if isinstance(spec.bias, str):
             slot = layers.NAMES.get(op, {}).get("bias")
             if slot is None:
@@ -282,16 +284,17 @@ class NodeMaker:
         attributes = {}
         first = inputs[0] if inputs else None
         for name, value in plain.items():
-            if schema is not None and name not in schema.attributes:
-                raise self._unknown(str(spec.op), schema, name)
-            if name in _SPATIAL and isinstance(value, int) and first is not None and first.shape is not None:
-                value = [value] * (_SPATIAL[name] * max(len(first.shape) - 2, 1))
-            attributes[name] = values.attribute_from(
-                name,
-                value,
-                values.attribute_type(schema, name),
-                lambda data, below, name=name: self.make_graph(name, data, below),  # type: ignore[misc]
-            )
+            with self.at(*(("attributes",) if name in spec.attributes else ()), name):
+                if schema is not None and name not in schema.attributes:
+                    raise self._unknown(str(spec.op), schema, name)
+                if name in _SPATIAL and isinstance(value, int) and first is not None and first.shape is not None:
+                    value = [value] * (_SPATIAL[name] * max(len(first.shape) - 2, 1))
+                attributes[name] = values.attribute_from(
+                    name,
+                    value,
+                    values.attribute_type(schema, name),
+                    lambda data, below, name=name: self.make_graph(name, data, below),  # type: ignore[misc]
+                )
         return attributes
 
     def _add_weights(
@@ -307,9 +310,9 @@ class NodeMaker:
         names = layers.NAMES.get(op, {})
         for name in spec.initializers:
             if name not in names:
-                raise DescriptionError(
-                    f"{op} has no weight '{name}'", hint=suggest(name, names) or f"it has: {', '.join(names) or 'none'}"
-                )
+                hint = suggest(name, names) or f"it has: {', '.join(names) or 'none'}"
+                with self.at("initializers", name):
+                    raise DescriptionError(f"{op} has no weight '{name}'", hint=hint)
         if op not in layers.RULES:
             if spec.weights is not None or spec.bias is not None:
                 raise DescriptionError(f"{op} has no weights")
@@ -425,6 +428,12 @@ def _slot(schema: onnx.defs.OpSchema | None, op: str, key: str) -> int | None:
         return names.index(key)
     lower = [n.lower() for n in names]
     return lower.index(key.lower()) if lower.count(key.lower()) == 1 else None
+
+
+def _size(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DescriptionError(f"'{key}' is a positive number, not {value!r}")
+    return value
 
 
 def _constant_dtype(

@@ -6,7 +6,7 @@ made of both.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import onnx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -156,28 +156,34 @@ def check_data(document: Document, path: Path_, data: Any, of: type[BaseModel]) 
         _explain(document, path, data, of, error)
 
 
-def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], error: ValidationError) -> None:
+def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], error: ValidationError) -> NoReturn:
+    """Raise the first mistake that pydantic found, in words of the description."""
     problems = error.errors(include_url=False)
     # Of the branches of a union, the one that got furthest says most.
     problem = max(problems, key=lambda p: len(_real(data, p["loc"])))
     loc = _real(data, problem["loc"])
-    key = loc[-1] if loc else None
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        known = _keys(_type_at(of, loc[:-1]))
-        document.fail((*path, *loc), f"unknown key '{key}'", suggest(str(key), known) or f"known: {', '.join(known)}")
-    if kind == "missing":
-        missing = problem["loc"][-1]
-        document.fail((*path, *loc), f"the key '{missing}' is missing", _EXAMPLES.get(str(missing)))
-    if kind == "literal_error":
-        expected = problem.get("ctx", {}).get("expected", "")
-        document.fail((*path, *loc), f"'{key}' is {problem['input']!r}, not {expected}")
-    given = _wording(problem["input"])
-    same_place = [p["msg"] for p in problems if _real(data, p["loc"]) == loc]
-    reason = " or ".join(dict.fromkeys(_lower(m) for m in same_place))
-    if kind == "value_error":
-        document.fail((*path, *loc), _lower(problem["msg"].removeprefix("Value error, ")))
-    document.fail((*path, *loc), f"'{key}' is {given}: {reason}" if key is not None else reason)
+    key, context = (loc[-1] if loc else None), problem.get("ctx", {})
+    message, hint = _lower(problem["msg"].removeprefix("Value error, ")), None
+    match problem["type"]:
+        case "extra_forbidden":
+            known = _keys(of, problem["loc"][:-1])
+            message, hint = f"unknown key '{key}'", suggest(str(key), known) or f"known: {', '.join(known)}"
+        case "missing" | "union_tag_not_found":
+            missing = str(problem["loc"][-1]) if problem["type"] == "missing" else context["discriminator"].strip("'")
+            message, hint = f"the key '{missing}' is missing", _EXAMPLES.get(missing)
+        case "literal_error":
+            message = f"'{key}' is {problem['input']!r}, not {context['expected']}"
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            message = f"unknown {key} '{context['tag']}'"
+            hint = suggest(context["tag"], tags) or f"known: {', '.join(tags)}"
+        case "value_error":
+            pass
+        case _ if key is not None:
+            here = [_lower(p["msg"]) for p in problems if _real(data, p["loc"]) == loc]
+            name = f"item {key} of '{loc[-2]}'" if isinstance(key, int) and len(loc) > 1 else f"'{key}'"
+            message = f"{name} is {_wording(problem['input'])}: {' or '.join(dict.fromkeys(here))}"
+    document.fail((*path, *loc), message, hint)
 
 
 _EXAMPLES = {
@@ -209,20 +215,21 @@ def _real(data: Any, loc: tuple[Any, ...]) -> Path_:
     return tuple(path)
 
 
-def _type_at(of: type[BaseModel], loc: Path_) -> type[BaseModel]:
+def _keys(of: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """The keys that are known at pydantic's place ``loc``."""
+    types = [of]
     for part in loc:
-        of = {
-            "inputs": ValueType,
-            "values": ValueType,
-            "initializers": InitializerEntry,
-            "blocks": Block,
-            "nodes": Node,
-        }.get(part, of)
-    return of
+        fields = [f for t in types for name, f in t.model_fields.items() if part in (name, f.alias)]
+        tagged = [t for t in types if any(part in get_args(f.annotation) for f in t.model_fields.values())]
+        types = [t for f in fields for t in _models(f.annotation)] or tagged or types
+    return list(dict.fromkeys(f.alias or name for t in types for name, f in t.model_fields.items()))
 
 
-def _keys(of: type[BaseModel]) -> list[str]:
-    return [f.alias or name for name, f in of.model_fields.items()]
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic types within an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 # --- JSON Schema ------------------------------------------------------------------------------------------------------
