@@ -99,11 +99,16 @@ def test_names_of_tf2onnx():
     )
     _rename(
         proto,
-        {"n1": "functional/dense_1/MatMul", "n2": "functional/dense_1/Add", "n3": "functional/activation/Softmax"}
+        {
+            "n1": "functional/dense_1/Tensordot/MatMul",
+            "n2": "functional/dense_1/Add__9",
+            "n3": "functional/dense_1/Softmax",
+        }
         | {"w": "functional/dense_1/Cast/ReadVariableOp:0", "b": "const_fold_opt__12"},
     )
+    proto.producer_name = "tf2onnx"
     model = read(proto)
-    assert [(n.name, n.op_type) for n in model.graph] == [("dense_1", "Linear"), ("activation", "Softmax")]
+    assert [(n.name, n.op_type) for n in model.graph] == [("dense_1", "Linear"), ("dense_1_softmax", "Softmax")]
     assert [v.name for v in model.parameters] == ["dense_1.weight", "dense_1.bias"]
     assert str(model.inputs[0].shape) == "[batch,4]"
 

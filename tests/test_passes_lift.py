@@ -35,6 +35,22 @@ CASES = {
         {"W": (8, 5), "B": (5,)},
         "Linear Add Mul",
     ),
+    "linear of rows": (
+        X,
+        """r = Constant<value_ints = [-1, 8]>() f = Reshape(x, r) h = MatMul(f, W)
+        s = Constant<value_ints = [-1, 3, 5]>()
+        b = Reshape(h, s) y = Add(b, B)""",
+        {"W": (8, 5), "B": (5,)},
+        "Linear",
+    ),
+    "linear of other rows stays": (
+        X,
+        """r = Constant<value_ints = [-1, 8]>() f = Reshape(x, r) h = MatMul(f, W)
+        s = Constant<value_ints = [-1, 5, 3]>()
+        y = Reshape(h, s)""",
+        {"W": (8, 5)},
+        "Reshape Linear Reshape",
+    ),
     "embedding": ("int64[batch, 3] x", "y = Gather(W, x)", {"W": (9, 4)}, "Embedding"),
     "gelu torch": (X, "d = Div(x, sqrt2) e = Erf(d) p = Add(e, one) m = Mul(x, p) y = Mul(m, half)", {}, "Gelu"),
     "gelu tf2onnx": (X, "d = Mul(x, rsqrt2) e = Erf(d) p = Add(one, e) h = Mul(half, x) y = Mul(h, p)", {}, "Gelu"),

@@ -105,8 +105,8 @@ def _restore_float32(node: ir.Node, slot: int) -> None:
     if value is None or (value.is_initializer() and _only_float32(value)):
         return
     to = ir.AttrInt64("to", int(ir.DataType.FLOAT))
-    cast = ir.Node("", "Cast", [value], [to], name=f"{node.name}.float32_{slot}")
-    cast.outputs[0].name = f"{node.name}.float32_{slot}"
+    cast = ir.Node("", "Cast", [value], [to], name=f"{node.name}_float32_{slot}")
+    cast.outputs[0].name = f"{node.name}_float32_{slot}"
     cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), value.shape
     cast.metadata_props[traits.ANONYMOUS] = "true"
     node.graph.insert_before(node, cast)

@@ -116,7 +116,10 @@ def infer_lenient(model: ir.Model) -> None:
 
 def _take_types(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
     for part, result in zip(_graphs(graph), _graph_protos(inferred), strict=True):
-        types = {info.name: info.type for info in (*result.value_info, *result.output)}
+        types = {info.name: info.type for info in (*result.value_info, *result.input, *result.output)}
+        for value in part.inputs:  # those of subgraphs need not say their types
+            if value.type is None and value.name in types:
+                _set_type(value, types[value.name])
         for node in part:
             for value in node.outputs:
                 if value.name in types:

@@ -296,6 +296,8 @@ def _slice(known: Integers, node: ir.Node) -> np.ndarray | None:
 
 def _binary(function):
     def rule(known: Integers, node: ir.Node) -> np.ndarray | None:
+        if len(node.inputs) != 2:  # Max, Min and Sum take any number
+            return None
         a, b = known.get(node.inputs[0]), known.get(node.inputs[1])
         return None if a is None or b is None or not _is_integer(node) else _each(function, a, b)
 

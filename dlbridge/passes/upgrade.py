@@ -70,23 +70,23 @@ class Site:
 
     def op(self, op_type: str, what: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
         """The output of a new node before this one; ``what`` it is becomes part of its name."""
-        made = ir.node(op_type, inputs, attributes, name=f"{self.node.name}.{what}")
+        made = ir.node(op_type, inputs, attributes, name=f"{self.node.name}_{what}")
         made.metadata_props[traits.ANONYMOUS] = "true"
-        made.outputs[0].name = f"{self.node.name}.{what}"
+        made.outputs[0].name = f"{self.node.name}_{what}"
         self._graph.insert_before(self.node, made)
         return made.outputs[0]
 
     def then(self, op_type: str, what: str, more_inputs: Sequence[ir.Value], **attributes: Any) -> None:
         """Put a node behind this one, which takes over the name of the result and its readers."""
         old = self.node.outputs[0]
-        made = ir.node(op_type, [old, *more_inputs], attributes, name=f"{self.node.name}.{what}")
+        made = ir.node(op_type, [old, *more_inputs], attributes, name=f"{self.node.name}_{what}")
         made.metadata_props[traits.ANONYMOUS] = "true"
         new = made.outputs[0]
         new.type, new.shape = old.type, old.shape
         self._graph.insert_after(self.node, made)
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         made.replace_input_with(0, old)
-        name, old.name = old.name, f"{self.node.name}.{what}_of"
+        name, old.name = old.name, f"{self.node.name}_{what}_of"
         old.shape = None
         new.name = name
 
@@ -271,6 +271,13 @@ def _dropout_inference(site: Site) -> None:
     ratio = site.input(1) or site.constant("ratio", 0.5, ir.DataType.FLOAT)
     site.take("seed")
     site.set_inputs(site.input(0), ratio)
+
+
+@rule("MeanVarianceNormalization", below=_ALWAYS)
+def _mean_variance_axes(site: Site) -> None:
+    """onnx's shape inference stops at this op when the axes are left to their default."""
+    if "axes" not in site.node.attributes:
+        site.node.attributes["axes"] = ir.AttrInt64s("axes", [0, 2, 3])
 
 
 @rule("Upsample", below=9)

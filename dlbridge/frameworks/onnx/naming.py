@@ -13,12 +13,14 @@ A node's path is taken from, in this order:
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections import Counter
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.passes.lift.pattern import WANTED_PATH
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 
@@ -46,8 +48,10 @@ _BUFFERS = frozenset({"running_mean", "running_var"})
 _BUFFER_NAMES = re.compile(r"(running_(mean|var)|inv_freq|.*mask|mean|std|anchors?|sin|cos|.*_table|freqs.*)")
 #: Modules that hold others: a node directly in one is not the module itself.
 _HOLDER_CLASSES = re.compile(r"torch\.nn\.modules\.(container|transformer)|.*MultiheadAttention$")
-#: Under this key of ``node.meta``: the path that a node would have, were it alone.
-_WANTED = "dlbridge.wanted_path"
+#: Scopes that TensorFlow puts inside a layer's own.
+_TF_SCOPES = frozenset(
+    {"Tensordot", "batchnorm", "moments", "einsum", "convolution", "separable_conv2d", "embedding_lookup"}
+)
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
@@ -57,6 +61,7 @@ _MADE_UP = re.compile(r"(\d+|.*::.*|val_\d+|.*__\d+|_?v_?\d+|.*_output_\d+|.*:\d
 def identifier(text: str) -> str:
     """Text as a Python identifier: what cannot stand in one becomes an underscore."""
     text = re.sub(r"\W+", "_", text).strip("_") or "x"
+    text = f"{text}_" if keyword.iskeyword(text) else text
     return text if not text[0].isdigit() else f"_{text}"
 
 
@@ -78,7 +83,7 @@ def name_nodes(graph: ir.Graph) -> None:
     for node in graph.all_nodes():
         path, made_up = _path(node, top, classes)
         node.name = unique(path, taken)
-        node.meta[_WANTED] = path
+        node.meta[WANTED_PATH] = path
         if made_up:
             node.metadata_props[traits.ANONYMOUS] = "true"
     traits.set_blocks(graph, {**traits.blocks(graph), **classes})
@@ -99,11 +104,13 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
         if scope and not _is_block(class_name):
             return dotted(scope), False
         return ".".join(filter(None, (dotted(scope), identifier(node.op_type.lower())))), True
-    parts = [p for p in (node.name or "").split(";")[0].removeprefix(top).split("/") if p]
+    name = re.sub(r"__\d+$", "", (node.name or "").split(";")[0].removeprefix(top))  # tf2onnx numbers all it makes
+    parts = [p for p in name.split("/") if p]
+    parts = [p for p in parts[:-1] if p not in _TF_SCOPES] + parts[-1:]
     if len(parts) > 1:
         return ".".join((dotted_parts(parts[:-1]), identifier(parts[-1].lower()))), True
-    name = identifier(parts[0].removeprefix("node_")) if parts else ""
-    return name.lower() or node.op_type.lower(), True
+    name = parts[0].removeprefix("node_").lower() if parts else ""
+    return identifier(name or node.op_type.lower()), True
 
 
 def _is_block(class_name: str) -> bool:
@@ -112,8 +119,9 @@ def _is_block(class_name: str) -> bool:
 
 
 def dotted(path: str) -> str:
-    """A path of modules with each part fit for a dotted name."""
-    return ".".join(re.sub(r"\W+", "_", part) for part in path.split(".") if part)
+    """A path of modules with each part fit for a dotted name; numbers (of ``Sequential``) stay."""
+    parts = (re.sub(r"\W+", "_", part) for part in path.split(".") if part)
+    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
 
 
 def dotted_parts(parts: list[str]) -> str:
@@ -128,15 +136,17 @@ def dotted_parts(parts: list[str]) -> str:
 
 
 def _common_root(names: list[str]) -> str:
-    """The first scope, when all names with slashes share it (the model itself, in tf2onnx's names)."""
+    """The scopes that most names with slashes begin with, while most still have a scope behind: in tf2onnx's names,
+    the model itself."""
     names = [n for n in names if "/" in n and not n.startswith("/")]
     root = ""
     while names:
-        heads = {n.removeprefix(root).partition("/")[0] for n in names}
-        head = heads.pop()
-        if heads or any("/" not in n.removeprefix(f"{root}{head}/") for n in names):
-            return root
-        root = f"{root}{head}/"
+        head, count = Counter(n.removeprefix(root).partition("/")[0] for n in names).most_common(1)[0]
+        longer = f"{root}{head}/"
+        scoped = sum("/" in n.removeprefix(longer) for n in names if n.startswith(longer))
+        if 2 * count <= len(names) or 2 * scoped <= count:
+            break
+        root = longer
     return root
 
 
@@ -232,7 +242,7 @@ def collapse(graph: ir.Graph, own: set[str]) -> None:
             node.name = scope
             node.metadata_props.pop(traits.ANONYMOUS, None)
     for node in nodes:
-        wanted = node.meta.get(_WANTED, node.name)
+        wanted = node.meta.get(WANTED_PATH, node.name)
         if node.name.rpartition("_")[0] == wanted and wanted not in taken and wanted not in inside:
             taken.add(wanted)
             old, node.name = node.name, wanted
@@ -247,6 +257,31 @@ def _rename_weights(node: ir.Node, old: str, own: set[str]) -> None:
         fresh = f"{node.name}.{value.name.removeprefix(f'{old}.')}"
         if value.name not in own and value.name.startswith(f"{old}.") and fresh not in names:
             value.name = fresh
+
+
+def join_layers(graph: ir.Graph, own: set[str]) -> None:
+    """Make siblings of the ops of each layer that tf2onnx gave a scope: ``dense`` and ``dense_softmax``; in place.
+
+    The op with the weights (else the last) is the layer; a scope with several of those is a block and stays one.
+    """
+    nodes = list(graph.all_nodes())
+    taken = {node.name for node in nodes}
+    members: dict[str, list[ir.Node]] = {}
+    for node in nodes:
+        members.setdefault(traits.scope(node), []).append(node)
+    holders = {prefix for scope in members for prefix in _prefixes(scope.rpartition(".")[0])}
+    for scope, inside in members.items():
+        named = [node for node in nodes if node.name == scope]
+        weighted = named + [node for node in inside if _weights(node)]
+        if not scope or scope in holders or len(weighted) > 1:
+            continue
+        for node in inside:
+            main = node is (weighted or inside)[-1]
+            old, leaf = node.name, node.name.rpartition(".")[2]
+            node.name = unique(scope if main else f"{scope}_{leaf}", taken)
+            if main:
+                node.metadata_props.pop(traits.ANONYMOUS, None)
+            _rename_weights(node, old, own)
 
 
 def _prefixes(path: str) -> list[str]:

@@ -20,6 +20,10 @@ from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.upgrade import upgrade
 
 
+#: Names of graphs that exporters give to all.
+_NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-export", "tf2onnx")
+
+
 def read(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, lift: bool = True, name: str | None = None
 ) -> Model:
@@ -41,9 +45,9 @@ def read(
     where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
     ir_model = _load(source, where)
     graph = ir_model.graph
-    if name is not None or not graph.name:
-        graph.name = name or "model"
-    graph.name = naming.identifier(graph.name)
+    if graph.name in _NO_NAMES:
+        graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
+    graph.name = naming.identifier(name or graph.name)
     _refuse_unsupported(ir_model, where)
     _inline_functions(ir_model, where)
     for value in list(graph.inputs):
@@ -67,6 +71,8 @@ def read(
     if lift:
         lift_layers(model)
         fold.fold(model)
+    if ir_model.producer_name == "tf2onnx":
+        naming.join_layers(graph, own)
     naming.collapse(graph, own)
     naming.name_values(graph)
     extension.attach_functions(ir_model)

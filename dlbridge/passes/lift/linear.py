@@ -17,6 +17,7 @@ from dlbridge.passes.lift.pattern import (
     rule,
     sizes,
 )
+from dlbridge.passes.sizes import shape_of
 
 
 def _swap(array: np.ndarray) -> np.ndarray:
@@ -71,6 +72,22 @@ def add_bias(node: ir.Node, to: Lifter) -> bool:
         inputs = [x, weight, _bias(b, linear.name, out, to)]
         return to.replace(node, "Linear", inputs, domain=extension.DOMAIN, path=linear.name, absorbs=[linear])
     return False
+
+
+@rule("Reshape")
+def linear_of_rows(node: ir.Node, to: Lifter) -> bool:
+    """Reshape to rows, Linear, reshape back: Linear on the last axis, as Keras' Dense means it."""
+    linear = inner(node.inputs[0], "Linear")
+    rows = made_by(linear.inputs[0], "Reshape") if linear is not None else None
+    if rows is None:
+        return False
+    x, result, flat = shape_of(rows.inputs[0]), shape_of(node.outputs[0]), shape_of(rows.outputs[0])
+    if x is None or result is None or flat is None or None in (*x, *result, *flat) or len(flat) != 2:
+        return False
+    if x[-1] != flat[-1] or x[:-1] != result[:-1] or result[-1] != shape_of(linear.inputs[1])[0]:
+        return False
+    inputs = [rows.inputs[0], *list(linear.inputs)[1:]]
+    return to.replace(node, "Linear", inputs, domain=extension.DOMAIN, path=linear.name, absorbs=[linear])
 
 
 @rule("Gather")

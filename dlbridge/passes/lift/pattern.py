@@ -11,6 +11,9 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 
+#: Key of ``node.meta``: the path that a node would have, were no other in its way.
+WANTED_PATH = "dlbridge.wanted_path"
+
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -55,6 +58,9 @@ class Lifter:
                 node.graph.remove(node, safe=True)
                 self._nodes.discard(node.name)
         self._nodes.discard(old.name)
+        if path is None and traits.is_anonymous(old):
+            old.name = ".".join(filter(None, (traits.scope(old), op_type.lower())))
+            new.meta[WANTED_PATH] = old.name
         new.name = self._name(path, old.name)
         if new.name == path:
             new.metadata_props.pop(traits.ANONYMOUS, None)
@@ -62,7 +68,7 @@ class Lifter:
 
     def op(self, before: ir.Node, op_type: str, what: str, inputs: Sequence[ir.Value], **attributes: Any) -> ir.Value:
         """The output of a new, unnamed node before another."""
-        name = self._name(f"{before.name}.{what}", f"{before.name}.{what}")
+        name = self._name(f"{before.name}_{what}", None)
         new = ir.node(op_type, inputs, attributes, name=name)
         new.metadata_props[traits.ANONYMOUS] = "true"
         new.outputs[0].name = self._fresh(name)
