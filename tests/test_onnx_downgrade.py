@@ -131,17 +131,28 @@ def test_attention(opset, attributes):
     )
 
 
-def test_rotary_embedding():
+@pytest.mark.parametrize("attributes", ["interleaved = 0", "interleaved = 1", "rotary_embedding_dim = 4"])
+def test_rotary_embedding(attributes):
+    half = 2 if "dim" in attributes else 4
     x = np.random.default_rng(1).normal(size=(2, 3, 4, 8)).astype("float32")
-    cos, sin = (np.random.default_rng(n).normal(size=(2, 4, 4)).astype("float32") for n in (2, 3))
-    _check(
-        "(float[b, 3, 4, 8] x, float[b, 4, 4] c, float[b, 4, 4] s) => (y)",
-        "y = RotaryEmbedding(x, c, s)",
-        17,
-        x,
-        cos,
-        sin,
-    )
+    cos, sin = (np.random.default_rng(n).normal(size=(2, 4, half)).astype("float32") for n in (2, 3))
+    signature = f"(float[b, 3, s, 8] x, float[b, s, {half}] c, float[b, s, {half}] z) => (y)"
+    _check(signature, f"y = RotaryEmbedding<{attributes}>(x, c, z)", 17, x, cos, sin)
+
+
+def test_rotary_embedding_by_positions():
+    x = np.random.default_rng(1).normal(size=(2, 4, 16)).astype("float32")
+    cos, sin = (np.random.default_rng(n).normal(size=(9, 4)).astype("float32") for n in (2, 3))
+    signature = "(float[b, s, 16] x, float[9, 4] c, float[9, 4] z, int64[b, s] p) => (y)"
+    body = "y = RotaryEmbedding<num_heads = 2>(x, c, z, p)"
+    _check(signature, body, 17, x, cos, sin, np.array([[0, 3, 8, 1]] * 2))
+
+
+def test_a_pooling_window_that_starts_in_the_padding_is_none():
+    x = X[:, :, :2, :2].copy()
+    for op in ("MaxPool", "AveragePool"):
+        body = f"y = {op}<ceil_mode = 1, kernel_shape = [1, 1], strides = [2, 2]>(x)"
+        _check("(float[n, 6, 2, 2] x) => (y)", body, 13, x)
 
 
 def test_layer_norm_keeps_its_digits_on_a_large_mean():
@@ -161,7 +172,7 @@ def test_batch_first_lstm_runs_in_onnxruntime():
 def test_names_follow_the_node():
     written = _check(_IMAGE, _OPS["gelu"], 17, X)
     names = [n.name for n in written.graph]
-    assert all(n.startswith("block.gelu0.") for n in names) and len(set(names)) == len(names)
+    assert all(n.startswith("block.gelu0_") for n in names) and len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_a_provider_that_is_not_there(adder):
         runtime.load(adder, providers=())
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_onnxruntime_drops_while_loading(adder, monkeypatch):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")

@@ -239,7 +239,8 @@ def _body(node: ir.Node) -> ir.Function | None:
                 body.attributes[name] = ir.from_proto(attribute.default_value)
     else:
         return None
-    return None if any(n.op_type == node.op_type for n in body) else body
+    # a body that needs types which are not known is empty
+    return None if len(body) == 0 or any(n.op_type == node.op_type for n in body) else body
 
 
 def _function(proto: onnx.FunctionProto) -> ir.Function:

@@ -12,7 +12,7 @@ Swish and RMSNormalization are written in the shorter form that onnxruntime fuse
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,21 @@ class Old(Site):
         """Size of an axis of the first input, where it is known."""
         size = self.x.shape[axis] if self.x.shape is not None else None
         return size if isinstance(size, int) else None
+
+    def many(
+        self, op_type: str, what: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: Any
+    ) -> Sequence[ir.Value]:
+        """The outputs of a new node that has several."""
+        made = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{self.node.name}_{what}")
+        for index, value in enumerate(made.outputs):
+            value.name = f"{self.node.name}_{what}_{index}"
+        self._graph.insert_before(self.node, made)
+        return made.outputs
+
+    def split(self, x: ir.Value, parts: list[int], what: str = "parts") -> Sequence[ir.Value]:
+        """``x`` in parts of these sizes along its last axis."""
+        sizes = self.constant(f"{what}_sizes", parts)
+        return self.many("Split", what, [x, sizes], len(parts), axis=-1)
 
     def is_read(self, output: int) -> bool:
         outputs = self.node.outputs
@@ -175,6 +190,57 @@ def _group_norm(site: Old) -> ir.Value:
     return site.op("Add", "shifted", [y, site.op("Reshape", "bias", [site.input(2), channel])])
 
 
+# --- rotary embedding -----------------------------------------------------------------------------------------------
+
+
+@replace("RotaryEmbedding", below=23)
+def _rotary_embedding(site: Old) -> ir.Value:
+    """(x1, x2) -> (cos x1 - sin x2, sin x1 + cos x2), of the halves of a head or of its neighbours (interleaved).
+
+    The standard's body splits by lengths that are computed, which shape inference takes for equal ones.
+    """
+    heads, interleaved = site.get("num_heads", 0), site.get("interleaved", 0)
+    x, size, behind = site.x, site.size(-1), 1  # (batch, heads, step, size): angles get an axis for the heads
+    if site.rank() == 3:  # (batch, step, heads * size)
+        x = site.op("Reshape", "heads", [x, site.constant("head_shape", [0, 0, heads, -1])])
+        size, behind = size // heads if size is not None else None, 2
+    if size is None:
+        raise CannotDowngradeError("the size of a head is not known")
+    turned = site.get("rotary_embedding_dim", 0) or size
+    x, rest = site.split(x, [turned, size - turned]) if turned < size else (x, None)
+    angles = [_angles(site, slot, what, turned // 2, behind) for slot, what in ((1, "cos"), (2, "sin"))]
+    if interleaved:
+        x = site.op("Reshape", "pairs", [x, site.constant("pair_shape", [0, 0, 0, -1, 2])])
+        last = site.constant("last", [-1])
+        angles = [
+            site.op("Unsqueeze", f"{what}_pairs", [a, last]) for what, a in zip(("cos", "sin"), angles, strict=True)
+        ]
+    cos, sin = angles
+    x1, x2 = site.split(x, [1, 1] if interleaved else [turned // 2] * 2, "halves")
+    cos_x1, sin_x2 = site.op("Mul", "cos_x1", [cos, x1]), site.op("Mul", "sin_x2", [sin, x2])
+    sin_x1, cos_x2 = site.op("Mul", "sin_x1", [sin, x1]), site.op("Mul", "cos_x2", [cos, x2])
+    y = [site.op("Sub", "real", [cos_x1, sin_x2]), site.op("Add", "imaginary", [sin_x1, cos_x2])]
+    if interleaved:
+        joined = site.op("Concat", "joined", y, axis=-1)
+        y = [site.op("Reshape", "unpaired", [joined, site.constant("flat_shape", [0, 0, 0, turned])])]
+    y = [*y, *([rest] if rest is not None else [])]
+    result = site.op("Concat", "turned", y, axis=-1) if len(y) > 1 else y[0]
+    return result if behind == 1 else site.op("Reshape", "flat", [result, site.constant("shape", [0, 0, -1])])
+
+
+def _angles(site: Old, slot: int, what: str, half: int, behind: int) -> ir.Value:
+    """Cosines or sines of each step, (batch, step, half), with an axis for the heads."""
+    cache, positions = site.input(slot), site.input(3)
+    assert cache is not None
+    if positions is not None:
+        cache = site.op("Gather", f"{what}_of_steps", [cache, positions])
+    known = cache.shape is not None and cache.shape[-1] == half
+    if not known:
+        bounds = [site.constant(f"{what}_{n}", [v]) for n, v in (("from", 0), ("to", half), ("along", -1))]
+        cache = site.op("Slice", f"{what}_half", [cache, *bounds])
+    return site.op("Unsqueeze", what, [cache, site.constant(f"{what}_axis", [behind])])
+
+
 # --- elementwise and shapes -----------------------------------------------------------------------------------------
 
 
@@ -189,6 +255,17 @@ def _mod(site: Old) -> ir.Value | None:
     nonzero = site.op("Not", "nonzero", [site.op("Equal", "exact", [rest, zero])])
     wrong = site.op("And", "wrong", [nonzero, site.op("Xor", "differ", signs)])
     return site.op("Where", "where", [wrong, site.op("Add", "sum", [rest, divisor]), rest])
+
+
+@replace("Range", below=27)
+def _range(site: Old) -> ir.Value | None:
+    """Of float16 and bfloat16, counted in ``stash_type``; older opsets have none of these types."""
+    dtype = site.dtype()
+    if dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        return None
+    stash = site.get("stash_type", 1)
+    ends = [site.op("Cast", f"float_{i}", [v], to=stash) for i, v in enumerate(site.node.inputs)]
+    return site.op("Cast", "cast", [site.op("Range", "range", ends)], to=int(dtype))
 
 
 @replace("Shape", below=15)
@@ -243,6 +320,33 @@ def _dft(site: Old) -> None:
         raise CannotDowngradeError("an axis that is computed is not known", 20)
     site.set(axis=int(axis) % site.rank())
     site.node.resize_inputs(min(2, len(site.node.inputs)))
+
+
+@adapt("MaxPool", "AveragePool", below=22)
+def _pool(site: Old) -> None:
+    """``ceil_mode``: older opsets keep a last window that starts in the padding. Where there is one, pads are cut."""
+    y, strides = site.node.outputs[0].shape, site.get("strides")
+    if not site.get("ceil_mode", 0) or site.get("auto_pad", "NOTSET") != "NOTSET" or y is None or site.x.shape is None:
+        return
+    kernel = site.get("kernel_shape")
+    axes = range(len(kernel))
+    strides = strides or [1 for _ in axes]
+    pads = list(site.get("pads") or [0 for _ in (*axes, *axes)])
+    dilations = site.get("dilations") or [1 for _ in axes]
+    sizes = [(site.x.shape[a + 2], y[a + 2]) for a in axes]
+    if not all(isinstance(n, int) and isinstance(m, int) for n, m in sizes):
+        return
+    reaches = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    steps = [n + pads[a] + pads[a + len(axes)] - reaches[a] for a, (n, _) in zip(axes, sizes, strict=True)]
+    if all(-(-steps[a] // strides[a]) + 1 == m for a, (_, m) in zip(axes, sizes, strict=True)):
+        return
+    for a, (n, m) in zip(axes, sizes, strict=True):
+        end = max((m - 1) * strides[a] + reaches[a] - n - pads[a], 0)
+        if end > pads[a + len(axes)] and site.get("count_include_pad", 0):
+            raise CannotDowngradeError("ceil_mode counts the padding otherwise", 22)
+        pads[a + len(axes)] = end
+    site.set(pads=pads)
+    site.take("ceil_mode")
 
 
 # --- reductions -----------------------------------------------------------------------------------------------------
@@ -308,12 +412,7 @@ def _split(site: Old) -> tuple[ir.Value, ...] | None:
         part = site.op("Div", "part", [rounded, site.constant("count", [count])])
         others = site.op("Mul", "others", [part, site.constant("before", [count - 1])])
         parts = site.op("Concat", "parts", [part] * (count - 1) + [site.op("Sub", "last", [whole, others])], axis=0)
-    made = ir.node("Split", [site.x, parts], {"axis": axis}, num_outputs=count, name=f"{site.node.name}.split")
-    for index, value in enumerate(made.outputs):
-        value.name = f"{site.node.name}.part_{index}"
-    assert site.node.graph is not None
-    site.node.graph.insert_before(site.node, made)
-    return tuple(made.outputs)
+    return tuple(site.many("Split", "pieces", [site.x, parts], count, axis=axis))
 
 
 @replace("Pad", below=18)
@@ -367,14 +466,9 @@ def _batch_first(site: Old) -> tuple[ir.Value | None, ...] | None:
         if slot < len(inputs) and inputs[slot] is not None:
             inputs[slot] = site.op("Transpose", what, [inputs[slot]], perm=[1, 0, 2])
     attributes = {name: a.value for name, a in site.node.attributes.items() if name != "layout"}
-    outputs = len(site.node.outputs)
-    made = ir.node(site.node.op_type, inputs, attributes, num_outputs=outputs, name=f"{site.node.name}.cell")
-    for value, what in zip(made.outputs, ("all", "last_h", "last_c"), strict=False):
-        value.name = f"{site.node.name}.{what}"
-    assert site.node.graph is not None
-    site.node.graph.insert_before(site.node, made)
+    made = site.many(site.node.op_type, "cell", inputs, len(site.node.outputs), **attributes)
     perms = ([2, 0, 1, 3], [1, 0, 2], [1, 0, 2])
     return tuple(
-        site.op("Transpose", f"batch_first_{i}", [made.outputs[i]], perm=perms[i]) if site.is_read(i) else None
-        for i in range(outputs)
+        site.op("Transpose", f"batch_first_{i}", [value], perm=perms[i]) if site.is_read(i) else None
+        for i, value in enumerate(made)
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 
 def expand(node: ir.Node, function: ir.Function) -> list[ir.Node]:
     """Replace ``node`` in its graph by the nodes of ``function``, which is used up.
 
-    New nodes and values are named after the node: ``act`` becomes ``act.Mul``, ... The node's outputs keep their names.
+    New nodes and values are named after the node (``block.act_Mul``); the node's outputs keep their names.
 
     Args:
         node: A node in a graph.
@@ -37,8 +39,7 @@ def expand(node: ir.Node, function: ir.Function) -> list[ir.Node]:
     for new in function:
         function.remove(new)
     used = {v.name for n in graph for v in n.outputs} | set(graph.initializers) | {v.name for v in graph.inputs}
-    for new in body:
-        _rename(new, node.name or node.op_type, used)
+    _rename(body, node.name or node.op_type, used, {n.name for n in graph})
     graph.insert_after(node, body)
     for old, result in zip(node.outputs, results, strict=False):
         result.type, result.shape, name = old.type, old.shape, old.name
@@ -59,14 +60,26 @@ def _bind_attributes(node: ir.Node, function: ir.Function) -> None:
             if given is None or given.value is None:
                 del inner.attributes[name]
             else:
-                inner.attributes[name] = ir.Attr(name, attribute.type, given.value)
+                inner.attributes[name] = ir.Attr(name, given.type, given.value)
 
 
-def _rename(node: ir.Node, prefix: str, used: set[str | None]) -> None:
-    stem = node.outputs[0].name or node.op_type
-    node.name = unique(f"{prefix}.{stem}", used)
-    for value in node.outputs:
-        value.name = unique(f"{prefix}.{value.name or node.op_type}", used)
+def _rename(body: Iterable[ir.Node], prefix: str, values: set[str | None], nodes: set[str | None]) -> None:
+    """Put a prefix before the names of nodes and of what they make, in their subgraphs too."""
+    for node in body:
+        node.name = unique(f"{prefix}_{node.name or node.outputs[0].name or node.op_type}", nodes)
+        for value in node.outputs:
+            value.name = unique(f"{prefix}_{value.name or node.op_type}", values)
+        for graph in (g for a in node.attributes.values() for g in subgraphs(a)):
+            for value in (*graph.inputs, *list(graph.initializers.values())):
+                value.name = unique(f"{prefix}_{value.name}", values)
+            _rename(graph, prefix, values, nodes)
+
+
+def subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
+    """The graphs that an attribute holds."""
+    if attribute.type == ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return list(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 def unique(name: str, used: set[str | None]) -> str:

@@ -68,11 +68,11 @@ def _linear(node: ir.Node) -> None:
         operands = [v for v in (x, weight, bias) if v is not None]
         _become(node, ir.node("Gemm", operands, {"transB": 1}))
         return
-    product = ir.node("MatMul", [x, _transposed(node, weight)], name=f"{node.name}.MatMul" if bias else node.name)
+    product = ir.node("MatMul", [x, _transposed(node, weight)], name=f"{node.name}_product" if bias else node.name)
     if bias is None:
         _become(node, product)
         return
-    product.outputs[0].name = f"{node.name}.product"
+    product.outputs[0].name = f"{node.name}_product"
     node.graph.insert_before(node, product)  # type: ignore[union-attr]
     _become(node, ir.node("Add", [product.outputs[0], bias]))
 
@@ -85,8 +85,8 @@ def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
     if made is not None:
         return made
     if tensor is None or graph is None or not weight.is_initializer() or weight.is_graph_input() or not only_here:
-        flip = ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}.Transpose")
-        flip.outputs[0].name = f"{node.name}.transposed"
+        flip = ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}_transposed")
+        flip.outputs[0].name = f"{node.name}_transposed"
         node.graph.insert_before(node, flip)  # type: ignore[union-attr]
         return flip.outputs[0]
     name = f"{weight.name}{TRANSPOSED}"
