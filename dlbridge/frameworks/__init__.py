@@ -67,8 +67,31 @@ class Framework(Protocol):
         """Write the live model to an ONNX file by the framework's own exporter (or the one its users take)."""
         ...
 
-    def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
-        """Train; returns a ``dlbridge.training.Result``. A framework that cannot train raises ``TrainingError``."""
+    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
+        """Something that trains a model of one output; a framework that cannot train raises ``TrainingError``.
+
+        Args:
+            model: Its only output is what the loss reads.
+            spec: A ``dlbridge.training.TrainingSpec``.
+            from_logits: Whether the output is logits, where the loss is a cross-entropy.
+            checkpoint: A ``dlbridge.training.result.Checkpoint`` whose optimizer slots are gone on with.
+        """
+        ...
+
+
+class Trainer(Protocol):
+    """A model in training. ``dlbridge.training`` runs the epochs."""
+
+    def epoch(self, data: Any) -> dict[str, float]:
+        """Train on the batches of a ``Dataset``, in their order; the mean loss and metrics over them."""
+        ...
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """The mean loss and metrics over a ``Dataset`` in inference mode."""
+        ...
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
+        """Copies of the weights by initializer, of the optimizer's slots by slot and initializer, and its steps."""
         ...
 
 

@@ -49,8 +49,8 @@ class Keras:
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         return self._part("onnx_export").export(live, model, path, opset=opset)
 
-    def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
-        return self._part("trainer").train(model, data, spec, **options)
+    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Any:
+        return self._part("trainer").Trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
 
 
 FRAMEWORK = Keras()

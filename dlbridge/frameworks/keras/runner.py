@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import onnx_ir as ir
 
 from dlbridge.errors import SignatureError, WeightsError
 from dlbridge.source.program import Source
@@ -15,8 +17,8 @@ from dlbridge.source.program import Source
 
 def load(source: Source) -> keras.Model:
     """The written model with its weights."""
-    names = source.execute()
-    model = names[source.entry]()
+    with float_type(source):
+        model = source.execute()[source.entry]()
     variables = _variables(model)
     for key, array in source.arrays():
         if key not in variables:
@@ -26,11 +28,23 @@ def load(source: Source) -> keras.Model:
     return model
 
 
+@contextmanager
+def float_type(source: Source) -> Iterator[None]:
+    """Make the model's float type the one that Keras takes inputs and losses in; else it cuts float64 to float32."""
+    before = keras.config.floatx()
+    wide = any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs)
+    keras.config.set_floatx("float64" if wide else before)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
 def _variables(model: keras.Model) -> dict[str, Any]:
     """Weight key -> variable: by path; in a Sequential model, by the place of the layer (``#1/kernel``)."""
     if isinstance(model, keras.Sequential):
         return {
-            f"#{index}/{variable.path.removeprefix(layer.name + '/')}": variable
+            f"#{index}/{variable.path.partition(layer.name + '/')[2]}": variable
             for index, layer in enumerate(model.layers)
             for variable in layer.variables
         }
@@ -48,7 +62,8 @@ def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     if missing:
         raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
     arrays = [keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs]
-    out = live(arrays if len(arrays) > 1 else arrays[0], training=False)
+    with float_type(source):
+        out = live(arrays if len(arrays) > 1 else arrays[0], training=False)
     values = out if isinstance(out, (list, tuple)) else [out]
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
 
@@ -62,3 +77,9 @@ def weights(live: keras.Model) -> dict[str, np.ndarray]:
 def save_weights(source: Source, folder: Path) -> None:
     """Write ``model.weights.h5``, which ``load_weights`` of the written model reads."""
     load(source).save_weights(folder / "model.weights.h5")
+
+
+def trainable_variables(live: keras.Model) -> dict[str, Any]:
+    """Framework key -> variable, of those weights that train."""
+    variables = _variables(live)
+    return {key: variables[key] for key in live.dlbridge_source.weights if variables[key].trainable}

@@ -69,7 +69,7 @@ class Onnx:
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         return self.write(model, opset=opset).save(path)
 
-    def train(self, model: Model, data: Any, spec: Any, **options: Any) -> Any:
+    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Any:
         raise TrainingError(
             "onnxruntime does not train", where=model.name, hint="train in 'pytorch' or 'keras', then export to ONNX"
         )

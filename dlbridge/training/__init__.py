@@ -1,0 +1,24 @@
+"""Training one model in any framework with the same result: the specification, the data, the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlbridge.training.folder import train_to_folder
+    from dlbridge.training.history import plot
+    from dlbridge.training.loop import train
+    from dlbridge.training.result import Result
+    from dlbridge.training.spec import TrainingSpec
+
+__all__ = ["Result", "TrainingSpec", "plot", "train", "train_to_folder"]
+
+_HOMES = {"Result": "result", "TrainingSpec": "spec", "plot": "history", "train": "loop", "train_to_folder": "folder"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"dlbridge.training.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dlbridge.training' has no attribute '{name}'")

@@ -1,0 +1,171 @@
+"""Training data: arrays bound to a model's inputs and target, in batches that every framework sees alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlbridge.errors import FileError, SignatureError, TrainingError, require, suggest
+from dlbridge.model import Model
+from dlbridge.training.spec import TrainingSpec
+
+Arrays = dict[str, np.ndarray]
+
+#: Largest size that a compressed array file may unfold to, in bytes.
+MAX_UNPACKED = 64 << 30
+
+
+def read_arrays(source: Mapping[str, Any] | str | os.PathLike[str]) -> Arrays:
+    """Arrays by name, from a mapping or from a ``.npz``, CSV or Parquet file (a column each).
+
+    Raises:
+        FileError: When the file is missing, broken, or of another kind.
+    """
+    if isinstance(source, Mapping):
+        return {name: np.asarray(array) for name, array in source.items()}
+    path = Path(source)
+    if not path.exists():
+        raise FileError("no such file", where=str(path))
+    readers = {".npz": _read_npz, ".csv": _read_table, ".parquet": _read_table}
+    if path.suffix.lower() not in readers:
+        raise FileError(
+            f"'{path.suffix}' is no data that training reads", where=str(path), hint="give .npz, .csv, .parquet"
+        )
+    return readers[path.suffix.lower()](path)
+
+
+def _read_npz(path: Path) -> Arrays:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MAX_UNPACKED:
+                raise FileError("unfolds to more than the limit", where=str(path))
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise FileError(f"cannot be read: {error}", where=str(path)) from None
+
+
+def _read_table(path: Path) -> Arrays:
+    require("pyarrow", "data")
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.csv.read_csv(path) if path.suffix.lower() == ".csv" else pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise FileError(f"cannot be read: {error}", where=str(path)) from None
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+@dataclass
+class Dataset:
+    """A model's inputs and the loss' target, row by row.
+
+    Attributes:
+        inputs: Input name -> array; the first axis counts rows.
+        target: The array that the loss compares with.
+        spec: How the rows are put into batches.
+    """
+
+    inputs: Arrays
+    target: np.ndarray
+    spec: TrainingSpec
+
+    @property
+    def rows(self) -> int:
+        return len(self.target)
+
+    def split(self) -> tuple[Dataset, Dataset | None]:
+        """The rows to train on, and those to validate on: the last share of them, as ``validation_split`` says."""
+        kept = self.rows - int(self.rows * self.spec.validation_split)
+        if kept == self.rows:
+            return self, None
+        return self._rows(slice(0, kept)), self._rows(slice(kept, None))
+
+    def _rows(self, rows: Any) -> Dataset:
+        return Dataset({k: v[rows] for k, v in self.inputs.items()}, self.target[rows], self.spec)
+
+    def epoch(self, number: int) -> Dataset:
+        """The rows in the order of an epoch: shuffled by (seed, epoch), the same wherever it is trained."""
+        if not self.spec.shuffle:
+            return self
+        return self._rows(np.random.default_rng([self.spec.seed, number]).permutation(self.rows))
+
+    def batches(self) -> Iterator[tuple[Arrays, np.ndarray]]:
+        """(inputs, target) of one batch after the other; the last may be smaller."""
+        for start in range(0, self.rows, self.spec.batch_size):
+            part = self._rows(slice(start, start + self.spec.batch_size))
+            yield part.inputs, part.target
+
+
+def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.PathLike[str]) -> Dataset:
+    """Data for a model: an array for each input and one for the target, with the dtypes that the model wants.
+
+    Where the data has columns instead of an input's array, as CSV files do, ``image_0, image_1, ...`` or
+    ``image.0, image.1, ...`` are put together in the order of their numbers.
+
+    Raises:
+        TrainingError: When an input or the target is missing, or lengths differ.
+        SignatureError: When an array does not have the shape of its input.
+    """
+    arrays = read_arrays(source)
+    inputs: Arrays = {}
+    used: set[str] = set()
+    for value in model.inputs:
+        name = value.name or ""
+        array, names = _find(arrays, name)
+        used |= names
+        assert value.dtype is not None and value.shape is not None
+        inputs[name] = _fit(array, name, value)
+    target = _target(arrays, spec, used)
+    lengths = {name: len(array) for name, array in (*inputs.items(), ("target", target))}
+    if len(set(lengths.values())) > 1:
+        raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
+    if len(target) == 0:
+        raise TrainingError("the data has no rows")
+    return Dataset(inputs, target, spec)
+
+
+def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
+    if name in arrays:
+        return arrays[name], {name}
+    parts = {
+        k: k[len(name) + 1 :] for k in arrays if k.startswith((f"{name}_", f"{name}.")) and k[len(name) + 1 :].isdigit()
+    }
+    if parts:
+        columns = sorted(parts, key=lambda k: int(parts[k]))
+        return np.stack([arrays[k] for k in columns], axis=1), set(columns)
+    hint = suggest(name, arrays) or f"the data has: {', '.join(arrays)}"
+    raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)
+
+
+def _fit(array: np.ndarray, name: str, value: Any) -> np.ndarray:
+    wanted = [d if isinstance(d, int) else None for d in value.shape]
+    if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
+        array = array.reshape(len(array), *wanted[1:]) if array.shape[1] == np.prod(wanted[1:]) else array
+    if array.ndim != len(wanted) or any(
+        w is not None and w != s for w, s in zip(wanted[1:], array.shape[1:], strict=True)
+    ):
+        raise SignatureError(f"the data has shape {array.shape}, the input {value.shape}", where=name)
+    return np.ascontiguousarray(array, value.dtype.numpy())
+
+
+def _target(arrays: Arrays, spec: TrainingSpec, used: set[str]) -> np.ndarray:
+    free = [name for name in arrays if name not in used]
+    name = spec.loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
+    if name is None:
+        raise TrainingError(
+            f"which of {', '.join(free) or 'no arrays'} is the target is not clear",
+            hint="name it 'label', or say loss.target",
+        )
+    if name not in arrays:
+        raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {', '.join(arrays)}")
+    return arrays[name]
