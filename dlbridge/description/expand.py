@@ -79,10 +79,8 @@ class _Expander:
     def _training(self) -> Any:
         if self.description.training is None:
             return None
-        try:
-            from dlbridge.training.spec import TrainingSpec
-        except ModuleNotFoundError:
-            return None
+        from dlbridge.training.spec import TrainingSpec
+
         training = schema.check(self.document, ("training",), TrainingSpec)
         if training.loss.of is not None and training.loss.of not in self.description.outputs:
             message = f"the loss is of '{training.loss.of}', which is no output of the model"

@@ -261,11 +261,16 @@ def json_schema() -> dict[str, Any]:
     node["properties"]["op"] = {"anyOf": [{"enum": values.ops()}, {"type": "string"}]}
     del node["additionalProperties"]
     node["oneOf"] = [{"required": ["op"]}, {"required": ["block"]}]
-    node["allOf"] = [_op_schema(op) for op in values.ops()]
-    if training := _training_schema():
-        definitions.update(training.pop("$defs", {}))
-        definitions["Training"] = training
-        schema["properties"]["training"] = {"$ref": "#/$defs/Training"}
+    free = {
+        "if": {"anyOf": [{"required": ["domain"]}, {"required": ["block"]}]},
+        "then": {"additionalProperties": True},
+    }
+    node["allOf"] = [free, *(_op_schema(op) for op in values.ops())]
+    node["unevaluatedProperties"] = False
+    training = _training_schema()
+    definitions.update(training.pop("$defs"))
+    definitions["Training"] = training
+    schema["properties"]["training"] = {"$ref": "#/$defs/Training"}
     return schema
 
 
@@ -288,7 +293,8 @@ def _op_schema(op: str) -> dict[str, Any]:
     schema = values.schema(domain, op)
     assert schema is not None
     settings = {name: f"Setting.{_setting_name(a)}" for name, a in schema.attributes.items()}
-    settings.update({p.name: "Setting.input" for p in schema.inputs if not layers.is_variadic(p)})
+    inputs = [p.name for p in schema.inputs if not layers.is_variadic(p)]
+    settings.update(dict.fromkeys([*inputs, *(n.lower() for n in inputs)], "Setting.input"))
     settings.update(layers.settings(op))
     properties = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}
     return {"if": {"required": ["op"], "properties": {"op": {"const": op}}}, "then": {"properties": properties}}
@@ -299,7 +305,7 @@ def _setting_name(attribute: onnx.defs.OpSchema.Attribute) -> str:
     return name if name in ("int", "ints", "float", "floats", "string", "strings") else "any"
 
 
-def _training_schema() -> dict[str, Any] | None:
+def _training_schema() -> dict[str, Any]:
     from dlbridge.training.spec import TrainingSpec
 
     return TrainingSpec.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
