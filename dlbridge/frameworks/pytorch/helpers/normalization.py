@@ -15,7 +15,8 @@ class BiasedVariance:
         y = super().forward(x)
         count = x.numel() / x.shape[1]
         kept = (1 - self.momentum) * before
-        self.running_var.copy_(kept + (self.running_var - kept) * (count - 1) / count)
+        # A new tensor: autograd holds on to the one that the forward pass has used.
+        self.running_var = kept + (self.running_var - kept) * (count - 1) / count
         return y
 
 
