@@ -123,12 +123,25 @@ def _expected(signature: str, body: str):
 
 @pytest.mark.parametrize("opset", [13, 18, 23])
 @pytest.mark.parametrize("attributes", ["", "is_causal = 1, ", "scale = 0.3, softcap = 2.0, "])
-def test_attention(opset, attributes):
-    q, kv = (np.random.default_rng(n).normal(size=(2, 5, n)).astype("float32") for n in (8, 4))
-    body = f"y = Attention<{attributes} q_num_heads = 4, kv_num_heads = 2>(q, k, v)"
-    _check(
-        "(float[b, s, 8] q, float[b, s, 4] k, float[b, s, 4] v) => (y)", body, opset, q, kv, kv[::-1].copy(), rtol=1e-5
-    )
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_attention(opset, attributes, kv_heads):
+    q, kv = (np.random.default_rng(n).normal(size=(2, 5, n)).astype("float32") for n in (8, 2 * kv_heads))
+    body = f"y = Attention<{attributes} q_num_heads = 4, kv_num_heads = {kv_heads}>(q, k, v)"
+    key = f"float[b, s, {2 * kv_heads}]"
+    _check(f"(float[b, s, 8] q, {key} k, {key} v) => (y)", body, opset, q, kv, kv[::-1].copy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [13, 22])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_attention_with_a_mask_on_heads(opset, kind):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(2, 3, n, 4)).astype("float32") for n in (5, 6, 6))
+    mask = rng.normal(size=(5, 6)).astype("float32") if kind == "float" else rng.random((5, 6)) > 0.4
+    signature = f"(float[b, 3, 5, 4] q, float[b, 3, 6, 4] k, float[b, 3, 6, 4] v, {kind}[5, 6] m) => (y)"
+    _check(signature, "y = Attention(q, k, v, m)", opset, q, k, v, mask, rtol=1e-5)
+    signature = "(float[b, 3, t, 4] q, float[b, 3, s, 4] k, float[b, 3, s, 4] v) => (y)"
+    written = _check(signature, "y = Attention<is_causal = 1>(q, k, v)", opset, q, k, v, rtol=1e-5)
+    assert opset == 13 or len(written.graph) < 10
 
 
 @pytest.mark.parametrize("attributes", ["interleaved = 0", "interleaved = 1", "rotary_embedding_dim = 4"])

@@ -2,7 +2,7 @@
 
 Each node, in the form of ``IR_OPSET``, becomes the first of these that can be had:
 
-1. what its rule in ``downgrade_rules`` makes of it, where the form or the meaning of the op has changed;
+1. what its rule (in ``layers`` and ``forms``) makes of it, where the form or the meaning of the op has changed;
 2. itself, when the older schema can say it (attributes at their defaults are left out, missing inputs dropped);
 3. the nodes of the function body that the standard gives the op, which are lowered in turn;
 4. an error that names the op and the lowest opset that has it.
@@ -23,7 +23,8 @@ from dlbridge.errors import DlbridgeError, UnsupportedOpError
 from dlbridge.model import Model
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
-from dlbridge.passes.downgrade_rules import ADAPT, REPLACE, VALUES, CannotDowngradeError, Old
+from dlbridge.passes.downgrade import forms, layers  # noqa: F401  (they register their rules)
+from dlbridge.passes.downgrade.site import ADAPT, REPLACE, VALUES, CannotDowngradeError, Old
 from dlbridge.passes.fold import fold
 from dlbridge.passes.inline import expand
 

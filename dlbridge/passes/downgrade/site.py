@@ -1,0 +1,106 @@
+"""Rules of the downgrade: how they are registered, and how they see a node.
+
+``@replace`` rules build other nodes, in the form of ``IR_OPSET`` (they are lowered in turn), and return the values that
+take the place of the node's outputs, or None where the op can stay. ``@adapt`` rules change a node into its older form
+in place; they run when nothing is left to replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.passes.upgrade import Site
+
+
+class CannotDowngradeError(Exception):
+    """An op cannot be said at the opset that is written. ``lowest`` is the opset that can, where the rule knows."""
+
+    def __init__(self, why: str, lowest: int | None = None) -> None:
+        super().__init__(why)
+        self.lowest = lowest
+
+
+class Old(Site):
+    """A node that is brought to the older opset ``opset``."""
+
+    def __init__(self, node: ir.Node, opset: int) -> None:
+        assert node.graph is not None
+        super().__init__(node, node.graph)
+        self.opset = opset
+
+    @property
+    def x(self) -> ir.Value:
+        value = self.input(0)
+        assert value is not None
+        return value
+
+    def number(self, what: str, number: float, dtype: ir.DataType | None = None) -> ir.Value:
+        """A scalar constant of the dtype of the first input, or of ``dtype``."""
+        return self.constant(what, number, dtype or self.dtype())
+
+    def rank(self, slot: int = 0) -> int:
+        value = self.input(slot)
+        if value is None or value.shape is None:
+            raise CannotDowngradeError("the rank of its input is not known")
+        return len(value.shape)
+
+    def size(self, axis: int) -> int | None:
+        """Size of an axis of the first input, where it is known."""
+        size = self.x.shape[axis] if self.x.shape is not None else None
+        return size if isinstance(size, int) else None
+
+    def many(
+        self, op_type: str, what: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: Any
+    ) -> Sequence[ir.Value]:
+        """The outputs of a new node that has several."""
+        made = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{self.node.name}_{what}")
+        for index, value in enumerate(made.outputs):
+            value.name = f"{self.node.name}_{what}_{index}"
+        self._graph.insert_before(self.node, made)
+        return made.outputs
+
+    def split(self, x: ir.Value, parts: list[int], what: str = "parts") -> Sequence[ir.Value]:
+        """``x`` in parts of these sizes along its last axis."""
+        sizes = self.constant(f"{what}_sizes", parts)
+        return self.many("Split", what, [x, sizes], len(parts), axis=-1)
+
+    def is_read(self, output: int) -> bool:
+        outputs = self.node.outputs
+        return output < len(outputs) and bool(outputs[output].uses() or outputs[output].is_graph_output())
+
+
+Replace = Callable[[Old], "ir.Value | tuple[ir.Value | None, ...] | None"]
+Adapt = Callable[[Old], None]
+#: op type -> [(opset below which the rule applies, rule)].
+REPLACE: dict[str, list[tuple[int, Replace]]] = {}
+ADAPT: dict[str, list[tuple[int, Adapt]]] = {}
+#: op type -> attribute -> value -> the lowest opset that has this value.
+VALUES: dict[str, dict[str, dict[Any, int]]] = {
+    "Pad": {"mode": {"wrap": 19}},
+    "Resize": {"coordinate_transformation_mode": {"half_pixel_symmetric": 19}},
+    "ScatterElements": {"reduction": {"add": 16, "mul": 16, "max": 18, "min": 18}},
+    "ScatterND": {"reduction": {"add": 16, "mul": 16, "max": 18, "min": 18}},
+}
+#: ``below`` of a rule for every opset.
+ALWAYS = 1 << 16
+
+
+def replace(*op_types: str, below: int) -> Callable[[Replace], Replace]:
+    def register(rule: Replace) -> Replace:
+        for op_type in op_types:
+            REPLACE.setdefault(op_type, []).append((below, rule))
+        return rule
+
+    return register
+
+
+def adapt(*op_types: str, below: int) -> Callable[[Adapt], Adapt]:
+    def register(rule: Adapt) -> Adapt:
+        for op_type in op_types:
+            ADAPT.setdefault(op_type, []).append((below, rule))
+        return rule
+
+    return register
