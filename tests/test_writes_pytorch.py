@@ -1,0 +1,26 @@
+"""The writing rules of PyTorch against the ONNX reference evaluator: a case for each attribute (tests/op_cases.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_cases import CASES, Case
+
+from dlbridge import frameworks
+
+torch = pytest.importorskip("torch")
+PYTORCH = frameworks.get("pytorch")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_case(case: Case) -> None:
+    source = PYTORCH.write(case.model())
+    live = PYTORCH.load(source)
+    for given, expected in case.runs():
+        outputs = list(PYTORCH.run(live, given).values())
+        for got, right in zip(outputs, expected, strict=True):
+            assert got.dtype == right.dtype
+            assert got.shape == right.shape
+            np.testing.assert_allclose(got, right, case.tolerance, case.tolerance)
+    if case.layer is not None:
+        assert case.layer in source.text
