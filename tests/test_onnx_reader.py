@@ -8,6 +8,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+from onnx.reference import ReferenceEvaluator
 
 from dlbridge.errors import FileError, ShapeError, UnsupportedOpError
 from dlbridge.frameworks.onnx.reader import read
@@ -175,17 +177,58 @@ def test_all_that_cannot_be_read_is_listed_at_once():
         """<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "ai.onnx.ml": 3]>
         net (float[batch, 4] x) => (float[batch, 4] y) {
             [first] a = com.microsoft.FusedMatMul(x, x) [second] b = ai.onnx.ml.Scaler(a)
-            [third] c = SequenceConstruct(b) [fourth] d = Swish(b) y = Relu(b) }"""
+            [third] c = SequenceConstruct(b) [fourth] d = Swish(b) [fifth] e = Relu <is_test = 1> (b)
+            [sixth] y = Concat(b, e) }"""
     )
     with pytest.raises(UnsupportedOpError) as caught:
         read(proto)
-    for part in ("FusedMatMul", "first", "Scaler", "second", "SequenceConstruct", "third", "Swish", "fourth"):
+    for part in (
+        "FusedMatMul",
+        "first",
+        "Scaler",
+        "second",
+        "SequenceConstruct",
+        "third",
+        "Swish",
+        "fourth",
+        "is_test",
+        "sixth",
+    ):
         assert part in str(caught.value)
 
 
 def test_a_graph_that_does_not_fit_names_the_node():
     with pytest.raises(ShapeError, match=r"bad.*FLOAT\[batch,4\]"):
         read(_proto("[bad] y = MatMul(x, z)", "float[batch, 4] x, float[5, 4] z"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_node_tests_of_the_standard_keep_their_numbers():
+    """Every node test of onnx is read, with all passes, and the reference evaluator gives the same numbers."""
+    random = ("bernoulli", "training_dropout")  # numbers of chance; dropout is read in inference form
+    done = 0
+    for case in collect_testcases(None):
+        if case.model is None or any(word in case.name for word in random):
+            continue
+        inputs, _ = case.data_sets[0]
+        names = [value.name for value in case.model.graph.input]
+        try:
+            model = read(case.model)
+        except UnsupportedOpError:
+            continue  # strings, sequences, optionals, ai.onnx.ml
+        try:
+            expected = ReferenceEvaluator(case.model).run(None, dict(zip(names, inputs, strict=True)))
+        except (TypeError, ValueError, NotImplementedError, RuntimeError, AttributeError):
+            continue  # the evaluator cannot run it
+        done += 1
+        feeds = dict(zip([value.name for value in model.inputs], inputs, strict=True))
+        got = ReferenceEvaluator(ir.to_proto(model.ir)).run(None, feeds)
+        for a, b in zip(expected, got, strict=True):
+            a, b = (np.asarray(v) for v in (a, b))
+            assert (a.shape, a.dtype) == (b.shape, b.dtype), case.name
+            a, b = (v if v.dtype.kind in "biufc" else v.astype(np.float32) for v in (a, b))
+            np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-5, err_msg=case.name)
+    assert done > 1500
 
 
 # --- files --------------------------------------------------------------------------------------------------------

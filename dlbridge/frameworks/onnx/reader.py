@@ -19,7 +19,6 @@ from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.upgrade import upgrade
 
-
 #: Names of graphs that exporters give to all.
 _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-export", "tf2onnx")
 
@@ -185,10 +184,18 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
         return
     if node.domain != "":
         troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)
-    elif not onnx.defs.has(node.op_type, max_inclusive_version=min(opset, traits.IR_OPSET)):
+        return
+    if not onnx.defs.has(node.op_type, max_inclusive_version=min(opset, traits.IR_OPSET)):
         troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
-    elif "Sequence" in node.op_type.replace("ReverseSequence", "") or node.op_type.startswith(("Optional", "String")):
+        return
+    if "Sequence" in node.op_type.replace("ReverseSequence", "") or node.op_type.startswith(("Optional", "String")):
         troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
+    known = onnx.defs.get_schema(node.op_type, min(opset, traits.IR_OPSET), "").attributes
+    for name in set(node.attributes) - set(known):
+        troubles.setdefault(f"attribute '{name}' of {node.op_type}, which opset {opset} does not have", []).append(site)
+    for name, attribute in known.items():
+        if attribute.required and name not in node.attributes:
+            troubles.setdefault(f"{node.op_type} without its attribute '{name}'", []).append(site)
 
 
 def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> None:

@@ -25,7 +25,7 @@ def attention(node: ir.Node, to: Lifter) -> bool:
         if len(scored) != 1:
             return False
         scores, mask = add.inputs[scored[0]], add.inputs[1 - scored[0]]
-        if rank(mask) is None or rank(mask) > 4 or mask.dtype != v.dtype:
+        if rank(mask) not in (2, 3, 4) or mask.dtype != v.dtype:
             return False
     scores, factor = _unscaled(scores)
     product = inner(scores, "MatMul")
@@ -35,9 +35,9 @@ def attention(node: ir.Node, to: Lifter) -> bool:
     turned, by_k = _unscaled(product.inputs[1])
     if not _fit(q, turned, v, mask):
         return False
-    k = _turn_back(turned, node, to)
+    k, inside = _turn_back(turned, node, to)
     inputs = [q, k, v] if mask is None else [q, k, v, mask]
-    scale, size = factor * by_q * by_k, q.shape[3]
+    scale, size = factor * by_q * by_k * inside, q.shape[3]
     usual = isinstance(size, int) and math.isclose(scale, size**-0.5, rel_tol=1e-6)
     return to.replace(node, "Attention", inputs, {} if usual else {"scale": scale})
 
@@ -71,23 +71,24 @@ def _fit(q: ir.Value, turned: ir.Value, v: ir.Value, mask: ir.Value | None) -> b
     return all(have is not None and (have.number == 1 or have == want) for want, have in ends)
 
 
-def _turn_back(turned: ir.Value, node: ir.Node, to: Lifter) -> ir.Value:
-    """K of K^T: what was transposed, or K^T transposed again."""
+def _turn_back(turned: ir.Value, node: ir.Node, to: Lifter) -> tuple[ir.Value, float]:
+    """(K, c) of (c K)^T: what was transposed, or K^T transposed again."""
     swap = made_by(turned, "Transpose")
     if swap is not None and rank(swap.inputs[0]) == 4:
         perm = list(attribute(swap, "perm"))
         perm = [perm[0], perm[1], perm[3], perm[2]]
-        if perm == [0, 1, 2, 3]:
-            return swap.inputs[0]
-        return _shaped(to.op(node, "Transpose", "keys", [swap.inputs[0]], perm=perm), turned)
+        k, factor = _unscaled(swap.inputs[0])
+        if perm != [0, 1, 2, 3]:
+            k = _shaped(to.op(node, "Transpose", "keys", [k], perm=perm), turned)
+        return k, factor
     whole = _of_one_batch(turned)
     if whole is not None:
         given = shape_of(turned)
         sizes = reshape_target([given[0], given[1], given[3], given[2]], shape_of(whole))
         if sizes is not None:
             target = to.constant(f"{node.name}.keys.sizes", np.asarray(sizes, np.int64))
-            return _shaped(to.op(node, "Reshape", "keys", [whole, target]), turned)
-    return _shaped(to.op(node, "Transpose", "keys", [turned], perm=[0, 1, 3, 2]), turned)
+            return _shaped(to.op(node, "Reshape", "keys", [whole, target]), turned), 1.0
+    return _shaped(to.op(node, "Transpose", "keys", [turned], perm=[0, 1, 3, 2]), turned), 1.0
 
 
 def _of_one_batch(turned: ir.Value) -> ir.Value | None:
