@@ -97,8 +97,8 @@ def _write_data(values: Iterable[ir.Value], name: str, path: Path) -> list[tuple
                 continue
             file.write(b"\0" * (-file.tell() % _ALIGNMENT))
             offset = file.tell()
-            length = file.write(memoryview(tensor.tobytes()))
-            places.append((value, {"location": name, "offset": str(offset), "length": str(length)}))
+            tensor.tofile(file)
+            places.append((value, {"location": name, "offset": str(offset), "length": str(tensor.nbytes)}))
     return places
 
 
@@ -119,9 +119,10 @@ def _write(model: ir.Model, file: BinaryIO, places: list[tuple[ir.Value, dict[st
     for (value, place), head, size in zip(places, heads, tensors, strict=True):
         file.write(_field(_INITIALIZER, size) + head)
         if place is None:
-            raw = value.const_value.tobytes()  # type: ignore[union-attr]
-            file.write(_field(_RAW_DATA, len(raw)))
-            file.write(raw)
+            tensor = value.const_value
+            assert tensor is not None
+            file.write(_field(_RAW_DATA, tensor.nbytes))
+            tensor.tofile(file)
 
 
 def _head(value: ir.Value, place: dict[str, str] | None) -> bytes:

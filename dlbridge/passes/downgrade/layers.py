@@ -1,8 +1,8 @@
 """Rules for layers that older opsets lack, where the function body of the standard is not what is written.
 
 The bodies of LayerNormalization and GroupNormalization take the variance as E[x^2] - E[x]^2, which loses digits; that
-of RotaryEmbedding splits by lengths that are computed, which shape inference takes for equal ones; that of Attention has
-60 nodes where 12 do. Gelu, Swish and RMSNormalization are written in the shorter form that onnxruntime fuses.
+of RotaryEmbedding splits by lengths that are computed, which shape inference takes for equal ones; that of Attention
+has 60 nodes where 12 do. Gelu, Swish and RMSNormalization are written in the shorter form that onnxruntime fuses.
 """
 
 from __future__ import annotations
