@@ -46,8 +46,9 @@ class _Expander:
         self.document = document
         self.description: schema.Description = schema.check(document)
         self.training = self._training()
-        seed = self.description.seed
-        self.seed: int = seed if seed is not None else getattr(self.training, "seed", None) or 0
+        self.seed: int | None = self.description.seed
+        if self.seed is None and self.training is not None and "seed" in self.training.model_fields_set:
+            self.seed = self.training.seed
         self.classes: dict[str, str] = dict(self.description.classes)
         self.places: dict[str, Path_] = {}
         self.sugar: list[ir.Node] = []
@@ -70,7 +71,8 @@ class _Expander:
                 training=self.training,
             )
         model.graph.metadata_props.update(self.description.metadata)
-        model.graph.metadata_props[traits.SEED] = str(self.seed)
+        if self.seed is not None:
+            model.graph.metadata_props[traits.SEED] = str(self.seed)
         model.ir.metadata_props.update(self.description.model_metadata)
         model.graph.opset_imports.update(self.description.opsets)
         self.infer(model)
@@ -351,8 +353,10 @@ class _Expander:
     ) -> ir.Value:
         """A weight whose numbers are made from the seed when they are first looked at."""
 
+        seed = self.seed or 0
+
         def numbers() -> ir.Tensor:
-            return ir.Tensor(initializers.make(init, name, shape, self.seed).astype(of.numpy()), dtype=of, name=name)
+            return ir.Tensor(initializers.make(init, name, shape, seed).astype(of.numpy()), dtype=of, name=name)
 
         initializers.check_shape(init, shape)
         tensor = ir.LazyTensor(numbers, of, ir.Shape(shape), cache=True, name=name)
