@@ -150,6 +150,14 @@ CASES = {
         {},
         "LayerNormalization",
     ),
+    "lstm from zeros": (
+        "double[7, batch, 3] x",
+        """s = Shape<start = 1, end = 2>(x) d = Constant<value_ints = [1]>() h = Constant<value_ints = [4]>()
+        t = Concat<axis = 0>(d, s, h) z = ConstantOfShape<value = double[1] {0.0}>(t)
+        y = LSTM<hidden_size = 4>(x, W, R, , , z, z)""",
+        {"W": (1, 16, 3), "R": (1, 16, 4)},
+        "LSTM",
+    ),
     "attention": (
         HEADS,
         """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
