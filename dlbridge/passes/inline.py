@@ -56,7 +56,8 @@ def _bind_attributes(node: ir.Node, function: ir.Function) -> None:
         for name, attribute in list(inner.attributes.items()):
             if not attribute.is_ref():
                 continue
-            given = node.attributes.get(attribute.ref_attr_name) or function.attributes.get(attribute.ref_attr_name)
+            wanted = attribute.ref_attr_name or name
+            given = node.attributes.get(wanted) or function.attributes.get(wanted)
             if given is None or given.value is None:
                 del inner.attributes[name]
             else:

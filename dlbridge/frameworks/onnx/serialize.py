@@ -30,19 +30,24 @@ def initializers(model: ir.Model) -> list[ir.Value]:
     return [v for v in model.graph.initializers.values() if v.const_value is not None]
 
 
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    return value.const_value
+
+
 def weights_size(model: ir.Model) -> int:
     """Bytes of the initializers."""
-    return sum(v.const_value.nbytes for v in initializers(model))  # type: ignore[union-attr]
+    return sum(_tensor(v).nbytes for v in initializers(model))
 
 
 def without_weights(model: ir.Model, shown: int = _SMALL) -> onnx.ModelProto:
     """The model with initializers of up to ``shown`` bytes; larger ones are inputs, by dtype and shape."""
     graph = model.graph.clone()
-    for value in list(graph.initializers.values()):
+    for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is not None and tensor.nbytes > shown:
-            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
-            del graph.initializers[value.name]
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+            del graph.initializers[name]
             value.const_value = None
             if not value.is_graph_input():
                 graph.inputs.append(value)
@@ -90,14 +95,13 @@ def _write_data(values: Iterable[ir.Value], name: str, path: Path) -> list[tuple
     places: list[tuple[ir.Value, dict[str, str] | None]] = []
     with path.open("wb") as file:
         for value in values:
-            tensor = value.const_value
-            assert tensor is not None
+            tensor = _tensor(value)
             if tensor.nbytes <= _SMALL:
                 places.append((value, None))
                 continue
             file.write(b"\0" * (-file.tell() % _ALIGNMENT))
             offset = file.tell()
-            tensor.tofile(file)
+            _write_numbers(tensor, file)
             places.append((value, {"location": name, "offset": str(offset), "length": str(tensor.nbytes)}))
     return places
 
@@ -119,16 +123,21 @@ def _write(model: ir.Model, file: BinaryIO, places: list[tuple[ir.Value, dict[st
     for (value, place), head, size in zip(places, heads, tensors, strict=True):
         file.write(_field(_INITIALIZER, size) + head)
         if place is None:
-            tensor = value.const_value
-            assert tensor is not None
+            tensor = _tensor(value)
             file.write(_field(_RAW_DATA, tensor.nbytes))
-            tensor.tofile(file)
+            _write_numbers(tensor, file)
+
+
+def _write_numbers(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
+    if hasattr(tensor, "tofile"):  # all of onnx_ir's own do: no copy is made
+        tensor.tofile(file)
+    else:
+        file.write(tensor.tobytes())
 
 
 def _head(value: ir.Value, place: dict[str, str] | None) -> bytes:
     """A tensor without its numbers."""
-    tensor = value.const_value
-    assert tensor is not None
+    tensor = _tensor(value)
     proto = onnx.TensorProto(name=value.name, data_type=int(tensor.dtype), dims=tensor.shape.numpy())
     for key, text in (place or {}).items():
         proto.external_data.add(key=key, value=text)
@@ -138,7 +147,7 @@ def _head(value: ir.Value, place: dict[str, str] | None) -> bytes:
 
 
 def _raw_size(value: ir.Value) -> int:
-    size = value.const_value.nbytes  # type: ignore[union-attr]
+    size = _tensor(value).nbytes
     return len(_field(_RAW_DATA, size)) + size
 
 

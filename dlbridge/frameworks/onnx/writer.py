@@ -89,11 +89,9 @@ def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
         flip.outputs[0].name = f"{node.name}_transposed"
         node.graph.insert_before(node, flip)  # type: ignore[union-attr]
         return flip.outputs[0]
-    name = f"{weight.name}{TRANSPOSED}"
-    lazy = ir.LazyTensor(
-        functools.partial(_transpose, tensor), dtype=tensor.dtype, shape=ir.Shape(tensor.shape[::-1]), name=name
-    )
-    made = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape[::-1]), const_value=lazy)
+    name, flipped = f"{weight.name}{TRANSPOSED}", tensor.shape.numpy()[::-1]
+    lazy = ir.LazyTensor(functools.partial(_transpose, tensor), dtype=tensor.dtype, shape=ir.Shape(flipped), name=name)
+    made = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(flipped), const_value=lazy)
     made.metadata_props.update(weight.metadata_props)
     graph.register_initializer(made)
     return made
@@ -131,9 +129,9 @@ _LOWER = {"Linear": _linear, "Embedding": _embedding}
 
 
 def _drop_unused_weights(graph: ir.Graph) -> None:
-    for value in list(graph.initializers.values()):
+    for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
-            del graph.initializers[value.name]
+            del graph.initializers[name]
 
 
 def _strip_metadata(model: ir.Model) -> None:

@@ -98,7 +98,7 @@ def _replace(node: ir.Node, opset: int) -> bool:
     for name, lowest in VALUES.get(node.op_type, {}).items():
         attribute = node.attributes.get(name)
         needed = lowest.get(attribute.value, 0) if attribute is not None else 0
-        if needed > opset:
+        if attribute is not None and needed > opset:
             raise CannotDowngradeError(f"{name}={attribute.value!r} is not known", needed)
     for below, rule in REPLACE.get(node.op_type, ()):
         new = rule(Old(node, opset)) if opset < below else None
