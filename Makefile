@@ -33,7 +33,7 @@ models: setup        ## the sweep over whole models (minutes; needs torchvision,
 	$(BIN)/python -m pytest -m slow tests/sweeps -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
-	$(BIN)/python -m dlbridge.conformance
+	$(BIN)/python -m dlbridge.conformance --json out/conformance.json --report docs/conformance.md
 
 bench: setup         ## benchmarks, as ratios to peers
 	$(BIN)/python -m bench

@@ -45,6 +45,12 @@ class Case:
         return {node.op_type for node in self.proto.graph.node}
 
     @property
+    def family(self) -> str:
+        """The op that is tested; "composed" for a graph of several."""
+        nodes = self.proto.graph.node
+        return nodes[0].op_type if len(nodes) == 1 else "composed"
+
+    @property
     def narrow(self) -> bool:
         """Whether it uses a type of fewer than 8 bits or an 8-bit float."""
         return any(t in NARROW for t in _types(self.proto))
@@ -54,7 +60,9 @@ class Case:
         if any(node.domain not in ("", "ai.onnx") for node in self.proto.graph.node):
             return "other domain"
         values = [*self.proto.graph.input, *self.proto.graph.output]
-        if any(not v.type.HasField("tensor_type") for v in values):
+        if any(not v.type.HasField("tensor_type") for v in values) or any(
+            t.startswith("Optional") for t in self.op_types
+        ):
             return "sequence or optional"
         if ir.DataType.STRING in _types(self.proto) or "StringNormalizer" in self.op_types:
             return "strings"

@@ -185,6 +185,7 @@ class Op:
 
     def dim(self, index: int, axis: int) -> Element:
         """A dimension of an input: a number, or the code that asks for it."""
+        self.rank(index)
         return self._arithmetic.dim(self._value(index), axis)
 
     def out_shape(self, index: int = 0) -> list[Dim] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
+from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.op import Emit, Layer, Op
@@ -151,12 +152,12 @@ def concat(op: Op) -> Code:
 
 @rules("Split")
 def split(op: Op) -> Emit:
-    count, axis = len(op.node.outputs), op.axis()
+    count, axis = len(op.node.outputs), op.attr("axis")
     dim = {"dim": axis} if axis else {}
     if count == 1:
         return Emit(code("{}", op.x))
     given = ints(op, 1) if op.has(1) else None
-    size = op.dim(0, axis)
+    size = (op.shape() or {axis: None})[axis]  # type: ignore[index]
     if given is None and isinstance(size, int):
         part = -(-size // count)
         given = [max(0, min(part, size - i * part)) for i in range(count)]
@@ -175,8 +176,7 @@ def slice_(op: Op) -> Code:
     if starts is None or ends is None or steps is None or axes is None:
         given = [code("{}", ints(op, i)) if op.has(i) else None for i in (1, 2, 3, 4)]
         return call("slice_", op.x, given[0], given[1], axes=given[2], steps=given[3])
-    rank = op.rank()
-    axes = [a % rank for a in axes]
+    axes = [a if a >= 0 else a + op.rank() for a in axes]
     result = op.x
     cuts: dict[int, Code] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
@@ -208,9 +208,9 @@ def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:
 @rules("Pad")
 def pad(op: Op) -> Code:
     mode, pads, axes = op.attr("mode"), op.ints(1), op.numbers(3)
-    rank = op.rank()
-    if pads is None or (op.has(3) and axes is None):
+    if pads is None or (op.has(3) and axes is None) or op.shape() is None:
         return call("pad", op.x, ints(op, 1), mode, _pad_value(op), axes=ints(op, 3) if op.has(3) else None)
+    rank = op.rank()
     axes = list(range(rank)) if axes is None else [a % rank for a in axes]
     half = len(pads) // 2
     amounts = {axis: (pads[i], pads[i + half]) for i, axis in enumerate(axes)}
@@ -295,7 +295,9 @@ def constant(op: Op) -> Code:
 
 @rules("Range")
 def range_(op: Op) -> Code:
-    return call("torch.arange", *(op.operand(i) for i in range(3)), dtype=torch_dtype(op, op.out_dtype()))
+    numbers = [op.operand(i) for i in range(3)]
+    numbers = [code("{}.item()", n) if is_tensor(n) else n for n in numbers]
+    return call("torch.arange", *numbers, dtype=torch_dtype(op, op.out_dtype()))
 
 
 @rules("EyeLike")
