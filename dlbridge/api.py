@@ -16,7 +16,7 @@ from dlbridge.model import Model
 
 if TYPE_CHECKING:
     from dlbridge.training import Result
-    from dlbridge.verify import Report
+    from dlbridge.verification import Report
 
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
@@ -121,7 +121,7 @@ def convert(
 
 
 def _certificate(model: Model, to: str) -> dict[str, Any]:
-    from dlbridge.verify import verify as run_checks
+    from dlbridge.verification import verify as run_checks
 
     report = run_checks(model, routes=[to] if to != "onnx" else ["onnx"], judge="onnx")
     report.require()
@@ -160,7 +160,7 @@ def train(source: Any, data: Any, *, framework: str = "pytorch", spec: Any = Non
 
 
 def verify(source: Any, *, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
-    """Run a model by every route and judge each against PyTorch in float64. See ``dlbridge.verify.verify``."""
-    from dlbridge.verify import verify as run_checks
+    """Run a model by every route and judge each against PyTorch in float64. See ``dlbridge.verification.verify``."""
+    from dlbridge.verification import verify as run_checks
 
     return run_checks(load(source, **dict(read or {})), **options)

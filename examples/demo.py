@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 
 import dlbridge
 from dlbridge import runtime, training
-from dlbridge.verify.table import table
+from dlbridge.verification.table import table
 
 HERE = Path(__file__).parent
 OUT = Path("out/demo")

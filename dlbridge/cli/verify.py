@@ -38,7 +38,7 @@ def command(
     judge each against PyTorch in float64. Exits with 1 when a route departs by more than rounding explains."""
     quiet_frameworks()
     from dlbridge import api
-    from dlbridge.verify.compare import ROUTES
+    from dlbridge.verification.compare import ROUTES
 
     bar, advance = progress_bar("verify", total=len(routes or ROUTES) + 1)
     with bar:
@@ -56,7 +56,7 @@ def command(
     else:
         from rich.console import Console
 
-        from dlbridge.verify.table import table
+        from dlbridge.verification.table import table
 
         console = Console()
         console.print(table(report))

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.ops import traits
+from dlbridge.ops import extension, traits
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
 from dlbridge.source.code import Code, Raw, code, single
 from dlbridge.source.weights import Weight
@@ -270,7 +270,9 @@ def dims(value: ir.Value | None) -> list[Dim] | None:
 def attribute_defaults(domain: str, op_type: str) -> dict[str, Any]:
     """The defaults that the standard gives to the attributes of an op."""
     try:
-        schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, domain)
+        # A domain below ours (channels_last) holds the standard's ops in another form, with the same attributes.
+        standard = "" if domain.startswith(f"{extension.DOMAIN}.") else domain
+        schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, standard)
     except onnx.defs.SchemaError:
         return {}
     values = {

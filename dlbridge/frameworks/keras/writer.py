@@ -265,7 +265,7 @@ class KerasWriter:
 
 def _identity(layer: Layer) -> tuple | None:
     """What makes two layers the same: their code and weights; None for layers without weights."""
-    plain = tuple(sorted((slot, w.views) for slot, w in layer.weights.items()))
+    plain = tuple(sorted((slot, repr(w.views)) for slot, w in layer.weights.items()))
     return (tuple(str(p) for p in layer.new.parts), plain) if plain else None
 
 

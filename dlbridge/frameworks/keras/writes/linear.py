@@ -18,3 +18,36 @@ def linear(op: Op) -> Emit | Code:
     weights = {"kernel": weight} | ({"bias": bias} if bias else {})
     extra = (f', activation="{op.activation}"' if op.activation else "") + ("" if bias else ", use_bias=False")
     return Emit(call(LAYER, op.x), Layer(code(f"layers.Dense({{units}}{extra})", units=units), weights))
+
+
+@rules("Embedding", domain="dlbridge")
+def embedding(op: Op) -> Emit | Code:
+    weight = op.weight(1)
+    if weight is None:
+        return call("ops.take", op[1], op[0], axis=0)
+    count, size = op.shape(1)  # type: ignore[misc]
+    new = code("layers.Embedding({input_dim}, {output_dim})", input_dim=count, output_dim=size)
+    return Emit(call(LAYER, op.x), Layer(new, {"embeddings": weight}))
+
+
+@rules("MatMul")
+def matmul(op: Op) -> Code:
+    return call("ops.matmul", op[0], op[1])
+
+
+@rules("Gemm")
+def gemm(op: Op) -> Code:
+    left = call("ops.transpose", op[0]) if op.attr("transA") else op[0]
+    right = call("ops.transpose", op[1]) if op.attr("transB") else op[1]
+    result = call("ops.matmul", left, right)
+    if op.attr("alpha") != 1.0:
+        result = code("{} * {}", op.attr("alpha"), result)
+    if not op.has(2):
+        return result
+    added = op[2] if op.attr("beta") == 1.0 else code("{} * {}", op.attr("beta"), op[2])
+    return code("{} + {}", added, result)
+
+
+@rules("Einsum")
+def einsum(op: Op) -> Code:
+    return call("ops.einsum", op.attr("equation"), *op.tensors)

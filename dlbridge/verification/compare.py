@@ -16,7 +16,7 @@ from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.ops.traits import EXPORT_OPSET
 from dlbridge.passes import precision
-from dlbridge.verify.inputs import batch_dim, random_inputs
+from dlbridge.verification.inputs import batch_dim, random_inputs
 
 #: The judges: PyTorch with everything in float64; or, where PyTorch is not to be had, onnxruntime as it is.
 JUDGES = {"pytorch": "pytorch float64", "onnx": "onnxruntime"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from dlbridge.verify.compare import Report
+from dlbridge.verification.compare import Report
 
 
 def table(report: Report) -> Table:

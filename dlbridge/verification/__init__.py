@@ -1,5 +1,5 @@
 """Verification: the same inputs through every framework and exporter, judged against PyTorch in float64."""
 
-from dlbridge.verify.compare import Check, Report, verify
+from dlbridge.verification.compare import Check, Report, verify
 
 __all__ = ["Check", "Report", "verify"]

@@ -1,0 +1,153 @@
+"""Convolutions, channels-last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.keras.rules import rules
+from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import Weight
+from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, window
+
+
+def kernel_to_last(count: int) -> tuple[int, ...]:
+    """(out, in, k...) -> (k..., in, out)."""
+    return (*range(2, 2 + count), 1, 0)
+
+
+def _sizes(op: Op) -> tuple[list[int], int]:
+    weight = op.shape(1)
+    if weight is None or not all(isinstance(d, int) for d in weight):
+        op.refuse("the shape of its weight is not known")
+    count = len(weight) - 2  # type: ignore[arg-type]
+    if count not in (1, 2, 3):
+        op.refuse(f"Keras convolves along 1 to 3 axes, not {count}")
+    return weight, count  # type: ignore[return-value]
+
+
+def zero_padding(x: Any, pads: Pads) -> Code:
+    """A layer that pads the spatial axes with zeros."""
+    if len(set(pads)) == 1 and pads[0][0] == pads[0][1]:
+        amount: Any = pads[0][0]
+    else:
+        amount = tuple(pads) if len(pads) > 1 else pads[0]
+    return code("{}({})", call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding")), x)
+
+
+def layer(kind: str, sizes: dict[str, Any], keywords: dict[str, Any], activation: str | None) -> Code:
+    """``layers.Conv2D(16, 3, padding="same", activation="relu")``."""
+    head = ", ".join(f"{{{name}}}" for name in sizes)
+    if activation is not None:
+        keywords = {**keywords, "activation": activation}
+    rest = "".join(f", {name}={{{name}}}" for name in keywords)
+    return code(f"layers.{kind}({head}{rest})", **sizes, **keywords)
+
+
+@rules("Conv", domain=DOMAIN)
+def conv(op: Op) -> Emit | Code:
+    weight, count = _sizes(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    group, x = op.attr("group"), op.x
+    pads = pads_of(op, kernel, first=1)
+    padding = None
+    if pads is None or any(p != (0, 0) for p in pads):
+        if is_same_upper(op, kernel, first=1):
+            padding = "same"
+        elif pads is None:
+            op.refuse("'SAME_LOWER' padding with strides needs a size that is known")
+        else:
+            x = zero_padding(x, pads)
+    keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1)) | ({"padding": padding} if padding else {})
+    if strides != [1] * count and dilations != [1] * count:
+        op.refuse("Keras has no convolution with both strides and dilation")
+    weights = _weights(op, kernel_to_last(count))
+    if weights is None:
+        return _functional(op, x, count, keywords)
+    if "bias" not in weights:
+        keywords["use_bias"] = False
+    if group == weight[0] and group > 1 and weight[1] == 1 and count <= 2:
+        depth = {"depthwise_kernel": weights["kernel"]} | {k: v for k, v in weights.items() if k == "bias"}
+        depth["depthwise_kernel"] = _weights(op, (*range(2, 2 + count), 0, 1))["kernel"]  # type: ignore[index]
+        new = layer(f"DepthwiseConv{count}D", {"kernel_size": one_or_all(kernel)}, keywords, op.activation)
+        return Emit(call(LAYER, x), Layer(new, depth))
+    if group != 1:
+        keywords["groups"] = group
+    sizes = {"filters": weight[0], "kernel_size": one_or_all(kernel)}
+    return Emit(call(LAYER, x), Layer(layer(f"Conv{count}D", sizes, keywords, op.activation), weights))
+
+
+def _weights(op: Op, perm: tuple[int, ...]) -> dict[str, Weight] | None:
+    kernel, bias = op.weight(1, ("transpose", perm)), op.weight(2)
+    if kernel is None or (op.has(2) and bias is None):
+        return None
+    return {"kernel": kernel} | ({"bias": bias} if bias is not None else {})
+
+
+def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
+    """A convolution whose kernel is computed."""
+    if op.attr("group") != 1:
+        op.refuse("a computed kernel in groups")
+    kernel = call("ops.transpose", op[1], kernel_to_last(count))
+    result = call("ops.conv", x, kernel, **{"padding": "valid", **keywords})
+    return code("{} + {}", op[2], result) if op.has(2) else result
+
+
+@rules("ConvTranspose", domain=DOMAIN)
+def conv_transpose(op: Op) -> Emit | Code:
+    weight, count = _sizes(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    if op.attr("group") != 1:
+        op.refuse("Keras has no transposed convolution in groups")
+    extra = op.attr("output_padding") or [0] * count
+    pads = _transposed_pads(op, kernel, strides, dilations, extra)
+    weights = _weights(op, (*range(2, 2 + count), 1, 0))
+    if weights is None:
+        op.refuse("Keras has no transposed convolution with a computed kernel")
+    # 'valid' gives the whole result, (in - 1) * stride + dilated kernel, and no less than in * stride.
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))
+    if "bias" not in weights:  # type: ignore[operator]
+        keywords["use_bias"] = False
+    crops: Pads = []
+    fills: Pads = []
+    for (before, after), span, stride, more in zip(pads, spans, strides, extra, strict=True):
+        tail = after - more - max(stride - span, 0)
+        crops.append((max(before, 0), max(tail, 0) if span >= stride else max(after - more + stride - span, 0)))
+        fills.append((max(-before, 0), max(more - after - max(stride - span, 0), 0)))
+    if any(f != (0, 0) for f in fills):
+        op.refuse("Keras has no transposed convolution whose output is padded beyond its kernel")
+    plain = all(c == (0, 0) for c in crops)
+    new = layer(
+        f"Conv{count}DTranspose", {"filters": weight[1], "kernel_size": one_or_all(kernel)}, keywords, op.activation
+    )
+    if plain:
+        return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
+    amount: Any = tuple(crops) if count > 1 else crops[0]
+    cropping = call(f"layers.Cropping{count}D", Literal(amount, "cropping"))
+    return Emit(code("{}({})", cropping, call(LAYER, op.x)), Layer(new, weights))  # type: ignore[arg-type]
+
+
+def _transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]) -> Pads:
+    count = len(kernel)
+    auto, shape = op.attr("auto_pad"), op.attr("output_shape")
+    if auto == "NOTSET" and not shape:
+        flat = op.attr("pads") or [0] * 2 * count
+        return list(zip(flat[:count], flat[count:], strict=True))
+    if auto == "VALID":
+        return [(0, 0)] * count
+    pads: Pads = []
+    for axis in range(count):
+        size = (op.shape() or [])[1 + axis]
+        span = (kernel[axis] - 1) * dilations[axis] + 1
+        if shape and not isinstance(size, int):
+            op.refuse("'output_shape' needs a size that is known")
+        whole = span - strides[axis] if not shape else strides[axis] * (size - 1) + span - shape[axis]  # type: ignore[operator]
+        total = whole + extra[axis]
+        half = total // 2
+        pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
+    return pads

@@ -1,0 +1,123 @@
+"""Pooling, channels-last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.keras.rules import rules
+from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.windows import Pads, is_same_upper, one_or_all, pads_of, window
+
+
+def _check(op: Op) -> tuple[list[int], list[int], int]:
+    kernel = op.attr("kernel_shape")
+    strides, dilations = window(op, kernel)
+    if len(kernel) > 3:
+        op.refuse("Keras pools along 1 to 3 axes")
+    if any(d != 1 for d in dilations):
+        op.refuse("Keras has no pooling with dilation")
+    return kernel, strides, len(kernel)
+
+
+def _overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> list[int] | None:
+    """How far the last window of ``ceil_mode`` stands out behind the padded input, along each axis."""
+    found = []
+    for axis, (k, s, (before, after)) in enumerate(zip(kernel, strides, pads, strict=True)):
+        size = (op.shape() or [])[1 + axis]
+        if not isinstance(size, int):
+            return None
+        padded = size + before + after
+        count = -(-(padded - k) // s) + 1
+        if (count - 1) * s >= size + before:  # a window that starts in the padding is left out
+            count -= 1
+        found.append(max((count - 1) * s + k - padded, 0))
+    return found
+
+
+def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], padding: str | None) -> Emit:
+    head = code("{pool_size}", pool_size=one_or_all(kernel))
+    keywords: dict[str, Any] = {} if strides == kernel else {"strides": one_or_all(strides)}
+    keywords |= {"padding": padding} if padding else {}
+    rest = call("", **keywords).parts if keywords else ()
+    tail = code(", {}", Code((str(rest[0])[1:], *rest[1:]))) if keywords else code(")")
+    new = code(f"layers.{kind}{len(kernel)}D({{}}{{}}", head, tail)
+    return Emit(call(LAYER, x), Layer(new))
+
+
+@rules("MaxPool", domain=DOMAIN)
+def max_pool(op: Op) -> Emit:
+    kernel, strides, _ = _check(op)
+    pads = pads_of(op, kernel, first=1)
+    if is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
+        return _layer(op, "MaxPooling", op.x, kernel, strides, "same")  # Keras pads with the lowest number there is
+    if pads is None:
+        op.refuse("'SAME_LOWER' padding with strides needs a size that is known")
+    pads = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
+    x: Any = op.x
+    if any(p != (0, 0) for p in pads):
+        lowest = Raw('float("-inf")') if op.dtype().is_floating_point() else _lowest(op)
+        x = call("ops.pad", x, [(0, 0), *pads, (0, 0)], constant_values=lowest)
+    return _layer(op, "MaxPooling", x, kernel, strides, None)
+
+
+def _lowest(op: Op) -> int:
+    import numpy as np
+
+    return int(np.iinfo(op.dtype().numpy()).min)
+
+
+def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> Pads:
+    if not op.attr("ceil_mode"):
+        return pads
+    more = _overhang(op, kernel, strides, pads)
+    if more is None:
+        op.refuse("'ceil_mode' needs a size that is known")
+    return [(before, after + m) for (before, after), m in zip(pads, more, strict=True)]  # type: ignore[arg-type]
+
+
+@rules("AveragePool", domain=DOMAIN)
+def average_pool(op: Op) -> Emit | Code:
+    kernel, strides, count = _check(op)
+    pads, counted = pads_of(op, kernel, first=1), bool(op.attr("count_include_pad"))
+    if not counted and is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
+        return _layer(op, "AveragePooling", op.x, kernel, strides, "same")  # Keras does not count pads
+    if pads is None:
+        op.refuse("this padding with strides needs a size that is known")
+    whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
+    if all(p == (0, 0) for p in whole):
+        return _layer(op, "AveragePooling", op.x, kernel, strides, None)
+    inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]  # type: ignore[misc]
+    outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
+    if counted and all(p == (0, 0) for p in outer):
+        return _layer(op, "AveragePooling", call("ops.pad", op.x, inner), kernel, strides, None)
+    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer)
+
+
+@rules("GlobalAveragePool", "GlobalMaxPool", domain=DOMAIN)
+def global_pool(op: Op) -> Emit | Code:
+    count = op.rank() - 2
+    kind = op.node.op_type.removeprefix("Global").removesuffix("Pool")
+    function = {"Average": "ops.mean", "Max": "ops.max"}[kind]
+    by_axes = call(function, op.x, axis=tuple(range(1, count + 1)), keepdims=True)
+    if count > 3:
+        return by_axes
+    return Emit(by_axes, module=Layer(call(f"layers.Global{kind}Pooling{count}D", keepdims=True)))
+
+
+@rules("LpPool", domain=DOMAIN)
+def lp_pool(op: Op) -> Code:
+    kernel, strides, _ = _check(op)
+    pads = pads_of(op, kernel, first=1)
+    if pads is None:
+        op.refuse("this padding with strides needs a size that is known")
+    whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
+    return call("lp_pool", op.x, op.attr("p"), tuple(kernel), tuple(strides), [(0, 0), *whole, (0, 0)])
+
+
+@rules("GlobalLpPool", domain=DOMAIN)
+def global_lp_pool(op: Op) -> Code:
+    axes = tuple(range(1, op.rank() - 1))
+    return call("lp_norm", op.x, op.attr("p"), axes)

@@ -1,0 +1,89 @@
+"""Recurrent layers. ONNX has the time first (``layout=0``) and a direction axis; Keras has neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.keras.rules import rules
+from dlbridge.source.code import Code, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import View, Weight
+
+#: Op -> (layer, cell's name in variable paths, gates in Keras' order as places in ONNX' order).
+_KINDS = {
+    "RNN": ("SimpleRNN", "simple_rnn_cell", (0,)),
+    "LSTM": ("LSTM", "lstm_cell", (0, 2, 3, 1)),
+    "GRU": ("GRU", "gru_cell", (0, 1, 2)),
+}
+_DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+
+
+@rules("RNN", "LSTM", "GRU")
+def recurrent(op: Op) -> Emit:
+    kind = op.node.op_type
+    directions = 2 if op.attr("direction") == "bidirectional" else 1
+    activations = op.attr("activations") or _DEFAULTS[kind] * directions
+    if activations != _DEFAULTS[kind] * directions or op.attr("clip") is not None:
+        op.refuse("other activations than the standard's, or a clip")
+    if op.has(4):
+        op.refuse("sequence lengths")
+    if op.has(7) or op.attr("input_forget"):
+        op.refuse("peepholes and coupled gates")
+    weights = _weights(op, directions)
+    new = _new(op, directions, weights)
+    time_first = not op.attr("layout")
+    x: Any = call("ops.transpose", op.x, (1, 0, 2)) if time_first else op.x
+    states = _initial_states(op, directions, time_first)
+    keywords = {"initial_state": states} if states else {}
+    result = call(LAYER, x, **keywords)
+    return Emit(call("recurrent_outputs", result, directions=directions, time_first=time_first), Layer(new, weights))
+
+
+def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
+    if not (op.has(5) or op.has(6)):
+        return []
+    if op.node.op_type == "LSTM" and not (op.has(5) and op.has(6)):
+        op.refuse("one initial state without the other")
+    given = [op[i] for i in (5, 6) if op.has(i)]
+    template = "{}[{}]" if time_first else "{}[:, {}]"
+    return [code(template, state, d) for d in range(directions) for state in given]
+
+
+def _new(op: Op, directions: int, weights: dict[str, Weight]) -> Code:
+    layer, _, _ = _KINDS[op.node.op_type]
+    keywords: dict[str, Any] = {"return_sequences": True, "return_state": True}
+    if op.node.op_type == "GRU" and not op.attr("linear_before_reset"):
+        keywords["reset_after"] = False
+    if not any(k.endswith("bias") for k in weights):
+        keywords["use_bias"] = False
+    if op.attr("direction") == "reverse":
+        op.refuse("a layer in reverse alone")
+    new = call(f"layers.{layer}", op.attr("hidden_size"), **keywords)
+    return new if directions == 1 else code("layers.Bidirectional({})", new)
+
+
+def _weights(op: Op, directions: int) -> dict[str, Weight]:
+    kind = op.node.op_type
+    _, cell, order = _KINDS[kind]
+    layer = {"RNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}[kind]
+    names = [op.initializer(i) for i in (1, 2, 3)]
+    if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
+        op.refuse("computed weights")
+    hidden, gates = op.attr("hidden_size"), len(order)
+    found = {}
+    for d in range(directions):
+        prefix = cell if directions == 1 else f"{('forward', 'backward')[d]}_{layer}/{cell}"
+        turn = (("index", d), ("blocks", 0, order), ("transpose", (1, 0)))
+        found[f"{prefix}/kernel"] = Weight.of(names[0], *turn)  # type: ignore[arg-type]
+        found[f"{prefix}/recurrent_kernel"] = Weight.of(names[1], *turn)  # type: ignore[arg-type]
+        if names[2] is not None:
+            found[f"{prefix}/bias"] = _bias(op, names[2], d, gates * hidden, order)
+    return found
+
+
+def _bias(op: Op, name: str, direction: int, size: int, order: tuple[int, ...]) -> Weight:
+    if op.node.op_type == "GRU" and op.attr("linear_before_reset"):
+        return Weight.of(name, ("index", direction), ("reshape", (2, size)))  # the orders of the gates are the same
+    parts = (slice(0, size), slice(size, 2 * size))
+    return Weight(tuple(View(name, (("index", (direction, p)), ("blocks", 0, order))) for p in parts))

@@ -1,0 +1,70 @@
+"""Windows that slide over spatial axes: strides, dilations and pads of convolutions and pooling, as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.source.op import Op
+
+#: (before, after) along each spatial axis.
+Pads = list[tuple[int, int]]
+
+
+def window(op: Op, kernel: list[int]) -> tuple[list[int], list[int]]:
+    """Strides and dilations, which are 1 when not given."""
+    ones = [1] * len(kernel)
+    return op.attr("strides") or ones, op.attr("dilations") or ones
+
+
+def pads_of(op: Op, kernel: list[int], first: int = 2) -> Pads | None:
+    """The pads along each spatial axis; None for 'same' padding of a size that is known only at run time.
+
+    Args:
+        op: A convolution or pooling.
+        kernel: Its kernel's size.
+        first: The first spatial axis of its input: 2 channels-first, 1 channels-last.
+    """
+    strides, dilations = window(op, kernel)
+    auto = op.attr("auto_pad")
+    if auto == "VALID":
+        return [(0, 0)] * len(kernel)
+    if auto == "NOTSET":
+        flat = op.attr("pads") or [0] * 2 * len(kernel)
+        return list(zip(flat[: len(kernel)], flat[len(kernel) :], strict=True))
+    found: Pads = []
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        size = (op.shape() or [])[first + axis]
+        if s != 1 and not isinstance(size, int):
+            return None
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
+        half = total // 2
+        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
+    return found
+
+
+def is_same_upper(op: Op, kernel: list[int], first: int = 2) -> bool:
+    """Whether the padding is TensorFlow's 'same': by name, or the same numbers."""
+    strides, dilations = window(op, kernel)
+    if op.attr("auto_pad") == "SAME_UPPER":
+        return True
+    pads = pads_of(op, kernel, first)
+    if pads is None:
+        return False
+    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        size = (op.shape() or [])[first + axis]
+        if s != 1 and not isinstance(size, int):
+            return False
+        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
+        if pads[axis] != (total // 2, total - total // 2):
+            return False
+    return True
+
+
+def one_or_all(sizes: list[int]) -> Any:
+    """``3`` for ``[3, 3]``; a tuple where they differ."""
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+def options(**given: tuple[list[int], int]) -> dict[str, Any]:
+    """Keywords whose value is not the default along every axis: ``strides=([2, 2], 1)`` -> ``{"strides": 2}``."""
+    return {name: one_or_all(v) for name, (v, default) in given.items() if any(i != default for i in v)}
