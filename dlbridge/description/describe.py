@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.description import values
+from dlbridge.description import signature, values
 from dlbridge.errors import DescriptionError
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -88,10 +88,10 @@ def _type(value: ir.Value) -> dict[str, Any]:
 
 
 def _node(node: ir.Node) -> dict[str, Any]:
-    of = values.schema(node.domain, node.op_type)
+    of = signature.schema(node.domain, node.op_type)
     implied_domain = extension.DOMAIN if node.op_type in extension.EXTENSION_OPS else ""
     attributes = {
-        name: values.attribute_to(attribute, values.attribute_type(of, name), _graph)
+        name: values.attribute_to(attribute, signature.attribute_type(of, name), _graph)
         for name, attribute in node.attributes.items()
     }
     optional = {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import math
-import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +10,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.description import layers, schema, values
+from dlbridge.description import parameters as parameters_of
+from dlbridge.description import schema, signature, values
 from dlbridge.description import weights as weights_files
 from dlbridge.description.document import Document, Path_
+from dlbridge.description.inference import set_type, state_type
 from dlbridge.description.nodes import NodeMaker
 from dlbridge.description.scope import Parts, Scope, conventional_name
 from dlbridge.errors import DescriptionError, DlbridgeError, ShapeError, WeightsError, suggest
@@ -116,7 +115,16 @@ class _Expander:
             if place is not None:
                 raise ShapeError(error.message, where=self.document.where(place), hint=error.hint) from None
             raise
-        _state_values(self, model.graph, self.description, ())
+        self.state(model.graph, self.description, ())
+
+    def state(self, graph: ir.Graph, spec: schema.Graph, path: Path_) -> None:
+        """Set the types that the description states of a graph's values."""
+        known = {v.name: v for node in graph for v in node.outputs if v.name} if spec.values else {}
+        for name, of in spec.values.items():
+            with self.at((*path, "values", name)):
+                if name not in known:
+                    raise DescriptionError(f"no value is called '{name}'", hint=suggest(name, known))
+                state_type(known[name], of)
 
     # --- a graph ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +132,7 @@ class _Expander:
         """Add what a graph holds to ``scope``; returns its outputs."""
         for name, of in spec.inputs.items():
             with self.at((*path, "inputs", name)):
-                value = _typed(ir.Value(name=name), of)
+                value = set_type(ir.Value(name=name), of)
                 scope.parts.add_value(value)
                 scope.parts.inputs.append(value)
                 scope.define(name, {"0": value})
@@ -170,7 +178,7 @@ class _Expander:
         for value in weights:
             if value.const_value is None:
                 self.document.fail(path, f"'{value.name}' has no numbers", "give them as 'value'", WeightsError)
-        _state_values(self, graph, spec, path)
+        self.state(graph, spec, path)
         return graph
 
     # --- nodes and blocks ---------------------------------------------------------------------------------------------
@@ -291,7 +299,10 @@ class _Expander:
         with self.at((*path, "initializers")):
             entries = {
                 key: schema.check_data(
-                    self.document, (*path, "initializers", key), _fill(entry, parameters), schema.InitializerEntry
+                    self.document,
+                    (*path, "initializers", key),
+                    parameters_of.fill(entry, parameters),
+                    schema.InitializerEntry,
                 )
                 for key, entry in (raw.get("initializers") or {}).items()
             }
@@ -300,7 +311,7 @@ class _Expander:
         for index, node in enumerate(raw["nodes"]):
             place = (*path, "nodes", index)
             with self.at(place):
-                specs.append(schema.check_data(self.document, place, _fill(node, parameters), schema.Node))
+                specs.append(schema.check_data(self.document, place, parameters_of.fill(node, parameters), schema.Node))
         self.nodes(scope, specs, raw["nodes"], (*path, "nodes"), stack)
         if block.outputs is None:
             return {"0": scope.previous}
@@ -311,10 +322,10 @@ class _Expander:
     def prune(self, outputs: list[ir.Value]) -> None:
         """Take off the outputs at the end of a node's list that nothing reads and that the op may leave out."""
         for node in self.sugar:
-            of = values.schema(node.domain, node.op_type)
+            of = signature.schema(node.domain, node.op_type)
             keep = len(node.outputs)
             while keep > 1 and not node.outputs[keep - 1].uses() and node.outputs[keep - 1] not in outputs:
-                if of is None or keep > len(of.outputs) or not layers.is_optional(of.outputs[keep - 1]):
+                if of is None or keep > len(of.outputs) or not signature.is_optional(of.outputs[keep - 1]):
                     break
                 keep -= 1
             node.resize_outputs(keep)
@@ -397,88 +408,8 @@ class _Expander:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def _typed(value: ir.Value, of: schema.ValueType) -> ir.Value:
-    value.type = values.type_from(of.dtype)
-    value.shape = ir.Shape(of.shape) if of.shape is not None else None
-    value.metadata_props.update(of.metadata)
-    return value
-
-
-def _state_values(expander: _Expander, graph: ir.Graph, spec: schema.Graph, path: Path_) -> None:
-    """Set the types that a description states, after checking them against what was inferred."""
-    if not spec.values:
-        return
-    known = {v.name: v for node in graph for v in node.outputs}
-    for name, of in spec.values.items():
-        place = (*path, "values", name)
-        with expander.at(place):
-            value = known.get(name)
-            if value is None:
-                raise DescriptionError(f"no value is called '{name}'", hint=suggest(name, [n for n in known if n]))
-            stated = ir.Shape(of.shape) if of.shape is not None else None
-            inferred = value.shape
-            if inferred is not None and stated is not None and not _agree(inferred, stated):
-                raise ShapeError(f"'{name}' has the shape {inferred}, not {stated}")
-            if value.type is not None and values.type_to(value.type) != of.dtype:
-                raise ShapeError(f"'{name}' has the dtype {values.type_to(value.type)}, not {of.dtype}")
-            _typed(value, of)
-
-
-def _agree(a: ir.Shape, b: ir.Shape) -> bool:
-    pairs = zip(a, b, strict=False)
-    return len(a) == len(b) and all(x == y for x, y in pairs if isinstance(x, int) and isinstance(y, int))
-
-
 def _reads(spec: schema.Node) -> list[str]:
     """The names at the head of what a node reads."""
     listed = spec.from_ if isinstance(spec.from_, list) else [spec.from_]
     texts = [*listed, *spec.settings.values(), *(spec.inputs or ())]
     return [t.split(".")[0] for t in texts if isinstance(t, str)]
-
-
-def _fill(data: Any, parameters: Mapping[str, Any]) -> Any:
-    """Replace ``$name`` and ``$(2 * name)`` by the values of parameters."""
-    if isinstance(data, dict):
-        return {key: _fill(value, parameters) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_fill(value, parameters) for value in data]
-    if isinstance(data, str) and data.startswith("$"):
-        return _evaluate(data[1:], parameters)
-    return data
-
-
-_OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
-}
-
-
-def _evaluate(text: str, parameters: Mapping[str, Any]) -> Any:
-    def visit(node: ast.expr) -> Any:
-        if isinstance(node, ast.Name):
-            if node.id not in parameters:
-                raise DescriptionError(
-                    f"'${text}': no parameter is called '{node.id}'", hint=suggest(node.id, parameters)
-                )
-            return parameters[node.id]
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-            return node.value
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -visit(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](visit(node.left), visit(node.right))
-        raise ValueError
-
-    try:
-        result = visit(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError):
-        raise DescriptionError(
-            f"'${text}' cannot be computed", hint="numbers, parameters, + - * / // % and parentheses: $(2 * width)"
-        ) from None
-    if isinstance(result, float) and not math.isfinite(result):
-        raise DescriptionError(f"'${text}' is not a finite number")
-    return result

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from dlbridge.description import values
+from dlbridge.description import signature, values
+from dlbridge.description.schema import ValueType
 from dlbridge.errors import ShapeError
 from dlbridge.ops import extension
 from dlbridge.ops.traits import IR_OPSET, IR_VERSION
@@ -23,7 +24,7 @@ def infer_node(node: ir.Node) -> None:
     if node.domain == extension.DOMAIN:
         _infer_extension(node)
         return
-    schema = values.schema(node.domain, node.op_type)
+    schema = signature.schema(node.domain, node.op_type)
     present = [v for v in node.inputs if v is not None]
     if schema is None or any(v.type is None for v in present) or _has_graph(node):
         return
@@ -90,3 +91,30 @@ def text(value: ir.Value) -> str:
 def _reason(error: Exception) -> str:
     lines = str(error).rpartition("Error] ")[2].strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def set_type(value: ir.Value, of: ValueType) -> ir.Value:
+    """Set the dtype, the shape and the metadata that a description states."""
+    value.type = values.type_from(of.dtype)
+    value.shape = ir.Shape(of.shape) if of.shape is not None else None
+    value.metadata_props.update(of.metadata)
+    return value
+
+
+def state_type(value: ir.Value, of: ValueType) -> None:
+    """Set the type that a description states, after checking it against what was inferred.
+
+    Raises:
+        ShapeError: When the two differ.
+    """
+    stated = ir.Shape(of.shape) if of.shape is not None else None
+    if value.shape is not None and stated is not None and not _agree(value.shape, stated):
+        raise ShapeError(f"'{value.name}' has the shape {value.shape}, not {stated}")
+    if value.type is not None and values.type_to(value.type) != of.dtype:
+        raise ShapeError(f"'{value.name}' has the dtype {values.type_to(value.type)}, not {of.dtype}")
+    set_type(value, of)
+
+
+def _agree(a: ir.Shape, b: ir.Shape) -> bool:
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(x == y for x, y in pairs if isinstance(x, int) and isinstance(y, int))

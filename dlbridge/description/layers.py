@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import DescriptionError, ShapeError
@@ -126,14 +125,6 @@ def settings(op: str) -> dict[str, str]:
         **dict.fromkeys(SIZES.get(op, ()), "Setting.int"),
         **{n: "Setting.input" for n in NAMES.get(op, ()) if n != "bias"},
     }
-
-
-def is_variadic(parameter: onnx.defs.OpSchema.FormalParameter) -> bool:
-    return parameter.option == onnx.defs.OpSchema.FormalParameterOption.Variadic
-
-
-def is_optional(parameter: onnx.defs.OpSchema.FormalParameter) -> bool:
-    return parameter.option == onnx.defs.OpSchema.FormalParameterOption.Optional
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

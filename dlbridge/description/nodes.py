@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 
-from dlbridge.description import layers, values
+from dlbridge.description import layers, signature, values
 from dlbridge.description.inference import infer_node, text
 from dlbridge.description.schema import Node
 from dlbridge.description.scope import Scope, conventional_name
@@ -18,6 +17,9 @@ from dlbridge.ops import extension, initializers, traits
 
 #: Attributes that take one number for every spatial axis: ``strides: 2`` is ``strides: [2, 2]``.
 _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1, "pads": 2}
+
+#: Keys of a node, for suggestions.
+_NODE_KEYS = ["name", "from", "repeat", "bias", "frozen", "weights", "initializers", "outputs"]
 
 #: Layers whose weights only need to be broadcastable.
 _BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
@@ -141,17 +143,9 @@ class NodeMaker:
                 self.scope.define(name, {"0": value})
         return node
 
-    def _op(self, spec: Node) -> tuple[str, onnx.defs.OpSchema | None]:
-        op = str(spec.op)
-        domain = extension.DOMAIN if not spec.domain and op in extension.EXTENSION_OPS else spec.domain
-        schema = values.schema(domain, op)
-        if schema is None and domain in ("", "ai.onnx", extension.DOMAIN):
-            wrong_case = {known.lower(): known for known in values.ops()}.get(op.lower().replace("_", ""))
-            alias = wrong_case or _OTHER_NAMES.get(op.lower().replace("_", ""))
-            near = f"did you mean '{alias}'?" if alias else suggest(op, values.ops())
-            with self.at("op"):
-                raise DescriptionError(f"unknown op '{op}'", hint=near or "ops have their ONNX names")
-        return domain, schema
+    def _op(self, spec: Node) -> tuple[str, signature.Schema | None]:
+        with self.at("op"):
+            return signature.find(str(spec.op), spec.domain)
 
     def _metadata(self, spec: Node) -> dict[str, str]:
         metadata = dict(spec.metadata)
@@ -162,7 +156,7 @@ class NodeMaker:
         return metadata
 
     def _sort_settings(
-        self, spec: Node, schema: onnx.defs.OpSchema | None
+        self, spec: Node, schema: signature.Schema | None
     ) -> tuple[dict[str, int], dict[int, Any], dict[str, Any]]:
         """The settings of a node: sizes of weights, inputs by slot, attributes."""
         op = str(spec.op)
@@ -170,7 +164,7 @@ class NodeMaker:
         given: dict[int, Any] = {}
         plain = dict(spec.attributes)
         for key, value in spec.settings.items():
-            slot = _slot(schema, op, key)
+            slot = signature.slot(schema, op, key)
             with self.at(key):
                 if key in layers.SIZES.get(op, ()):
                     sizes[key] = _size(key, value)
@@ -179,28 +173,18 @@ class NodeMaker:
                 elif slot is not None:
                     given[slot] = value
                 else:
-                    raise self._unknown(op, schema, key)
+                    raise signature.unknown_key(op, schema, key, _NODE_KEYS)
         if isinstance(spec.bias, str):
             slot = layers.NAMES.get(op, {}).get("bias")
             if slot is None:
-                raise self._unknown(op, schema, "bias")
+                raise signature.unknown_key(op, schema, "bias", _NODE_KEYS)
             given[slot] = spec.bias
         return sizes, given, plain
-
-    def _unknown(self, op: str, schema: onnx.defs.OpSchema | None, key: str) -> DescriptionError:
-        inputs = [p.name for p in schema.inputs][1:] if schema else []
-        attributes = sorted(schema.attributes) if schema else []
-        known = [*layers.SIZES.get(op, ()), *layers.NAMES.get(op, ()), *attributes, *inputs]
-        node_keys = ["name", "from", "repeat", "bias", "frozen", "weights", "initializers", "outputs"]
-        return DescriptionError(
-            f"{op} has no attribute or input '{key}'",
-            hint=suggest(key, [*known, *node_keys]) or f"it has: {', '.join(known) or 'none'}",
-        )
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
     def _wire(
-        self, spec: Node, schema: onnx.defs.OpSchema | None, given: dict[int, Any], local: str, path: str
+        self, spec: Node, schema: signature.Schema | None, given: dict[int, Any], local: str, path: str
     ) -> list[ir.Value | None]:
         """The inputs by slot: those given by name, then ``from`` in order; or the node above for the first one."""
         weight_slots = layers.NAMES.get(str(spec.op), {}).values()
@@ -210,7 +194,7 @@ class NodeMaker:
             given = {**given, **dict(zip(free, listed, strict=False))}
         elif schema is not None and schema.inputs:
             slot = next((i for i in range(len(schema.inputs)) if i not in given and i not in weight_slots), None)
-            if slot is not None and (slot == 0 or not layers.is_optional(schema.inputs[slot])):
+            if slot is not None and (slot == 0 or not signature.is_optional(schema.inputs[slot])):
                 given[slot] = self._implied(spec)
         self._check_count(str(spec.op), schema, given)
         inputs: list[ir.Value | None] = [None] * (max(given, default=-1) + 1)
@@ -231,24 +215,24 @@ class NodeMaker:
             )
         return self.scope.previous
 
-    def _check_count(self, op: str, schema: onnx.defs.OpSchema | None, given: dict[int, Any]) -> None:
-        if schema is None or any(layers.is_variadic(p) for p in schema.inputs):
+    def _check_count(self, op: str, schema: signature.Schema | None, given: dict[int, Any]) -> None:
+        if schema is None or any(signature.is_variadic(p) for p in schema.inputs):
             return
         if given and max(given) >= len(schema.inputs):
             names = ", ".join(p.name for p in schema.inputs)
             raise DescriptionError(f"{op} takes {len(schema.inputs)} inputs ({names}), {max(given) + 1} given")
 
     def _constant(
-        self, schema: onnx.defs.OpSchema | None, slot: int, value: Any, path: str, inputs: list[ir.Value | None]
+        self, schema: signature.Schema | None, slot: int, value: Any, path: str, inputs: list[ir.Value | None]
     ) -> ir.Value:
         """Numbers given for an input, as an initializer of the dtype that the op asks for."""
         name = str(slot)
         of = values.natural_dtype(value)
         if schema is not None:
             parameter = schema.inputs[min(slot, len(schema.inputs) - 1)]
-            name = parameter.name if not layers.is_variadic(parameter) else name
-            of = _constant_dtype(schema, parameter, of, inputs)
-            value = [value] if name in _VECTORS and not isinstance(value, list) else value
+            name = parameter.name if not signature.is_variadic(parameter) else name
+            of = signature.constant_dtype(schema, parameter, of, inputs)
+            value = [value] if name in signature.VECTORS and not isinstance(value, list) else value
         tensor = values.tensor_from(value, of)
         constant = ir.Value(name=f"{path}.{name}", type=ir.TensorType(of), shape=tensor.shape, const_value=tensor)
         traits.set_kind(constant, "constant")
@@ -257,15 +241,17 @@ class NodeMaker:
     def _check_complete(
         self,
         op: str,
-        schema: onnx.defs.OpSchema | None,
+        schema: signature.Schema | None,
         inputs: list[ir.Value | None],
         attributes: Mapping[str, ir.Attr],
     ) -> None:
         if schema is None:
             return
         for slot, parameter in enumerate(schema.inputs):
-            wanted = not layers.is_optional(parameter) and not (layers.is_variadic(parameter) and slot < len(inputs))
-            if layers.is_variadic(parameter) and parameter.min_arity == 0:
+            wanted = not signature.is_optional(parameter) and not (
+                signature.is_variadic(parameter) and slot < len(inputs)
+            )
+            if signature.is_variadic(parameter) and parameter.min_arity == 0:
                 wanted = False
             if wanted and (slot >= len(inputs) or inputs[slot] is None):
                 raise DescriptionError(
@@ -279,20 +265,20 @@ class NodeMaker:
     # --- attributes, weights, outputs ---------------------------------------------------------------------------------
 
     def _attributes(
-        self, spec: Node, schema: onnx.defs.OpSchema | None, plain: Mapping[str, Any], inputs: list[ir.Value | None]
+        self, spec: Node, schema: signature.Schema | None, plain: Mapping[str, Any], inputs: list[ir.Value | None]
     ) -> dict[str, ir.Attr]:
         attributes = {}
         first = inputs[0] if inputs else None
         for name, value in plain.items():
             with self.at(*(("attributes",) if name in spec.attributes else ()), name):
                 if schema is not None and name not in schema.attributes:
-                    raise self._unknown(str(spec.op), schema, name)
+                    raise signature.unknown_key(str(spec.op), schema, name, _NODE_KEYS)
                 if name in _SPATIAL and isinstance(value, int) and first is not None and first.shape is not None:
                     value = [value] * (_SPATIAL[name] * max(len(first.shape) - 2, 1))
                 attributes[name] = values.attribute_from(
                     name,
                     value,
-                    values.attribute_type(schema, name),
+                    signature.attribute_type(schema, name),
                     lambda data, below, name=name: self.make_graph(name, data, below),  # type: ignore[misc]
                 )
         return attributes
@@ -366,14 +352,14 @@ class NodeMaker:
     def _outputs(
         self,
         spec: Node,
-        schema: onnx.defs.OpSchema | None,
+        schema: signature.Schema | None,
         path: str,
         inputs: list[ir.Value | None],
         attributes: Mapping[str, ir.Attr],
     ) -> dict[str, ir.Value]:
         """Output name -> value. The first is called as the node, others ``node.Y_h`` (or as ``outputs`` says)."""
         op = str(spec.op)
-        keys = _output_keys(op, schema, inputs, attributes)
+        keys = signature.output_keys(op, schema, inputs, attributes)
         if spec.outputs is not None:
             if keys is not None and len(spec.outputs) > len(keys):
                 raise DescriptionError(f"{op} has {len(keys)} outputs, {len(spec.outputs)} named")
@@ -387,77 +373,10 @@ class NodeMaker:
         return {key: ir.Value(name=first if i == 0 else f"{path}.{key}") for i, key in enumerate(keys)}
 
 
-#: What other frameworks call an op -> its name here.
-_OTHER_NAMES = {
-    "dense": "Linear",
-    "fullyconnected": "Linear",
-    "conv1d": "Conv",
-    "conv2d": "Conv",
-    "conv3d": "Conv",
-    "maxpooling2d": "MaxPool",
-    "maxpool2d": "MaxPool",
-    "avgpool2d": "AveragePool",
-    "averagepooling2d": "AveragePool",
-    "avgpool": "AveragePool",
-    "batchnorm": "BatchNormalization",
-    "batchnorm2d": "BatchNormalization",
-    "layernorm": "LayerNormalization",
-    "groupnorm": "GroupNormalization",
-    "rmsnorm": "RMSNormalization",
-    "multiheadattention": "Attention",
-    "concatenate": "Concat",
-    "upsampling2d": "Resize",
-    "permute": "Transpose",
-    "multiply": "Mul",
-    "subtract": "Sub",
-    "silu": "Swish",
-}
-
-#: Inputs that are vectors: one number stands for a vector of one.
-_VECTORS = frozenset(("axes", "shape", "starts", "ends", "steps", "repeats", "split", "sizes", "scales", "pads", "K"))
-
-
-def _slot(schema: onnx.defs.OpSchema | None, op: str, key: str) -> int | None:
-    """The input that a key means: a weight's name, the ONNX name of an input, or that in other case."""
-    if key in layers.NAMES.get(op, {}):
-        return layers.NAMES[op][key]
-    if schema is None:
-        return None
-    names = [p.name for p in schema.inputs if not layers.is_variadic(p)]
-    if key in names:
-        return names.index(key)
-    lower = [n.lower() for n in names]
-    return lower.index(key.lower()) if lower.count(key.lower()) == 1 else None
-
-
 def _size(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DescriptionError(f"'{key}' is a positive number, not {value!r}")
     return value
-
-
-def _constant_dtype(
-    schema: onnx.defs.OpSchema,
-    parameter: onnx.defs.OpSchema.FormalParameter,
-    natural: ir.DataType,
-    inputs: list[ir.Value | None],
-) -> ir.DataType:
-    """dtype of a constant: the one that the op fixes, that of an input of the same type, or the natural one."""
-    if parameter.type_str.startswith("tensor("):
-        return _onnx_dtype(parameter.type_str)
-    for slot, value in enumerate(inputs):
-        other = schema.inputs[min(slot, len(schema.inputs) - 1)]
-        if other.type_str == parameter.type_str and value is not None and value.dtype is not None:
-            return value.dtype
-    allowed = next(c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == parameter.type_str)
-    kinds = [_onnx_dtype(t) for t in allowed if t.startswith("tensor(")]
-    if natural in kinds:
-        return natural
-    return next((d for d in (ir.DataType.FLOAT, ir.DataType.INT64) if d in kinds), kinds[0])
-
-
-def _onnx_dtype(type_text: str) -> ir.DataType:
-    return ir.DataType[type_text.removeprefix("tensor(").removesuffix(")").upper()]
 
 
 def _stacking(weight: layers.Weight) -> dict[str, Any]:
@@ -470,25 +389,3 @@ def _record_kernel(op: str, inputs: list[ir.Value | None], attributes: dict[str,
     if op in ("Conv", "ConvTranspose") and "kernel_shape" not in attributes and weight is not None:
         assert weight.shape is not None
         attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", [int(s) for s in list(weight.shape)[2:]])
-
-
-def _output_keys(
-    op: str, schema: onnx.defs.OpSchema | None, inputs: list[ir.Value | None], attributes: Mapping[str, ir.Attr]
-) -> list[str] | None:
-    """The names of a node's outputs; numbers for an op with any number of them; None for an unknown op."""
-    if schema is None:
-        return None
-    if op == "BatchNormalization":
-        return ["Y"]  # the others are for training, and a model is in inference form
-    if not layers.is_variadic(schema.outputs[-1]):
-        return [p.name for p in schema.outputs]
-    graphs = [a.as_graph() for a in attributes.values() if a.type == ir.AttributeType.GRAPH]
-    if graphs:
-        count = len(graphs[0].outputs) - (op == "Loop")
-    elif op == "Split" and "num_outputs" in attributes:
-        count = attributes["num_outputs"].as_int()
-    elif op == "Split" and len(inputs) > 1 and inputs[1] is not None and inputs[1].shape is not None:
-        count = int(inputs[1].shape[0])  # type: ignore[arg-type]
-    else:
-        raise DescriptionError(f"{op} needs 'outputs', the names of what it makes", hint="for example: outputs: [a, b]")
-    return [str(i) for i in range(count)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 import onnx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dlbridge.description import layers, values
+from dlbridge.description import layers, signature, values
 from dlbridge.description.document import Document, Path_
 from dlbridge.errors import suggest
 from dlbridge.ops import extension, initializers
@@ -258,14 +258,14 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": {"$ref": "#/$defs/Initializer"},
     }
-    node["properties"]["op"] = {"anyOf": [{"enum": values.ops()}, {"type": "string"}]}
+    node["properties"]["op"] = {"anyOf": [{"enum": signature.ops()}, {"type": "string"}]}
     del node["additionalProperties"]
     node["oneOf"] = [{"required": ["op"]}, {"required": ["block"]}]
     free = {
         "if": {"anyOf": [{"required": ["domain"]}, {"required": ["block"]}]},
         "then": {"additionalProperties": True},
     }
-    node["allOf"] = [free, *(_op_schema(op) for op in values.ops())]
+    node["allOf"] = [free, *(_op_schema(op) for op in signature.ops())]
     node["unevaluatedProperties"] = False
     training = _training_schema()
     definitions.update(training.pop("$defs"))
@@ -290,10 +290,10 @@ def _setting_types() -> dict[str, Any]:
 
 def _op_schema(op: str) -> dict[str, Any]:
     domain = extension.DOMAIN if op in extension.EXTENSION_OPS else ""
-    schema = values.schema(domain, op)
+    schema = signature.schema(domain, op)
     assert schema is not None
     settings = {name: f"Setting.{_setting_name(a)}" for name, a in schema.attributes.items()}
-    inputs = [p.name for p in schema.inputs if not layers.is_variadic(p)]
+    inputs = [p.name for p in schema.inputs if not signature.is_variadic(p)]
     settings.update(dict.fromkeys([*inputs, *(n.lower() for n in inputs)], "Setting.input"))
     settings.update(layers.settings(op))
     properties = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import DescriptionError, suggest
-from dlbridge.ops import extension
-from dlbridge.ops.traits import IR_OPSET
 
 Attribute = ir.AttributeType
 
@@ -166,67 +162,7 @@ def _clip(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-# --- ops and attributes -----------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def schema(domain: str, op_type: str) -> onnx.defs.OpSchema | None:
-    """What the standard (or the extension domain) says of an op; None for an op that it does not know."""
-    if domain == extension.DOMAIN:
-        return _extension_schema(op_type)
-    try:
-        return onnx.defs.get_schema(op_type, IR_OPSET, "" if domain == "ai.onnx" else domain)
-    except onnx.defs.SchemaError:
-        return None
-
-
-def _extension_schema(op_type: str) -> onnx.defs.OpSchema | None:
-    """A schema made of the function's signature: an input that an overload lacks is optional."""
-    if op_type not in extension.EXTENSION_OPS:
-        return None
-    function = extension.function(op_type)
-    option = onnx.defs.OpSchema.FormalParameterOption
-    floats = ["tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)"]
-    optional = op_type == "Linear"
-    inputs = [
-        onnx.defs.OpSchema.FormalParameter(
-            v.name,
-            "TI" if v.name == "indices" else "T",
-            param_option=option.Optional if optional and i == len(function.inputs) - 1 else option.Single,
-        )
-        for i, v in enumerate(function.inputs)
-    ]
-    attributes = [
-        onnx.defs.OpSchema.Attribute(a.name, onnx.defs.OpSchema.AttrType(a.type.value), "", required=False)
-        for a in function.attributes.values()
-    ]
-    return onnx.defs.OpSchema(
-        op_type,
-        extension.DOMAIN,
-        extension.DOMAIN_VERSION,
-        inputs=inputs,
-        outputs=[onnx.defs.OpSchema.FormalParameter(v.name, "T") for v in function.outputs],
-        type_constraints=[("T", floats, ""), ("TI", ["tensor(int32)", "tensor(int64)"], "")],
-        attributes=attributes,
-    )
-
-
-def ops() -> list[str]:
-    """The names of all ops that a description can use without a domain."""
-    return list(_ops())
-
-
-@functools.cache
-def _ops() -> tuple[str, ...]:
-    standard = {s.name for s in onnx.defs.get_all_schemas() if s.domain == "" and schema("", s.name)}
-    return tuple(sorted(standard | set(extension.EXTENSION_OPS)))
-
-
-def attribute_type(of: onnx.defs.OpSchema | None, name: str) -> ir.AttributeType | None:
-    """The type that an op's schema says of an attribute."""
-    if of is None or name not in of.attributes:
-        return None
-    return Attribute(of.attributes[name].type.value)
+# --- attributes -----------------------------------------------------------------------------------------------------
 
 
 _SCALARS: dict[ir.AttributeType, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
