@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,11 @@ def _variables(model: keras.Model) -> dict[str, Any]:
             for index, layer in enumerate(model.layers)
             for variable in layer.variables
         }
-    return {variable.path: variable for variable in model.variables}
+    found = {variable.path: variable for variable in model.variables}
+    # Keras counts the names of cells that it makes inside a layer (lstm_cell, lstm_cell_1, ...) over the whole process.
+    for path, variable in list(found.items()):
+        found.setdefault(re.sub(r"_\d+(?=/)", "", path), variable)
+    return found
 
 
 def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
-from dlbridge.source.emission import emit_all, homes, pass_weights
+from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer, weight_of
 from dlbridge.source.program import Source
@@ -60,7 +60,7 @@ class KerasWriter:
         _fuse_activations(self.graph)
         arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints)
-        self.root = blocks.build(self.graph, self.emits)
+        self.root = blocks.build(self.graph, self.emits, leaving(self.returned))
         self.homes = homes(self.graph, self.root, self.emits)
         self.dynamic = self._dynamic_blocks()
         self.wrapped = self.root in self.dynamic
@@ -91,7 +91,7 @@ class KerasWriter:
         found: set[Block] = set()
 
         def visit(block: Block, inside: bool) -> None:
-            here = inside or any(_asks_for_size(self.emits[s].code) for s in block.steps if isinstance(s, ir.Node))
+            here = inside or any(_asks_for_size(self._joined(s)) for s in block.steps if isinstance(s, ir.Node))
             if here:
                 found.add(block)
             for step in block.steps:
@@ -100,6 +100,11 @@ class KerasWriter:
 
         visit(self.root, any(isinstance(r, Code) and _asks_for_size(r) for r in self.returned))
         return found
+
+    def _joined(self, node: ir.Node) -> Code:
+        """The code of a node where layers are joined."""
+        emit = self.emits[node]
+        return emit.code if emit.module is None else emit.module.new
 
     # --- one block -------------------------------------------------------------------------------------------------
 
@@ -167,7 +172,7 @@ class KerasWriter:
         dtype = node.outputs[0].dtype
         if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
             extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
-        if not (traits.is_anonymous(node) and self._is_sequential()):
+        if not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights)):
             relative = block.relative(node.name or "")
             label = Raw(f'"{relative}"') if block in self.dynamic else self._name_text(relative, block)
             extra.append(code("name={}", label))

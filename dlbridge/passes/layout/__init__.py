@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.passes.layout.axes import permuted, to_first, to_last
 from dlbridge.passes.layout.rules import SINKS
 from dlbridge.passes.layout.transposes import cancel, is_transpose, move_after, sink, transpose
@@ -77,11 +78,11 @@ def to_standard(model: Model) -> Model:
             x, y = node.inputs[0], node.outputs[0]
             assert x is not None and x.shape is not None
             rank = len(x.shape)
-            before = transpose(x, to_first(rank), f"{node.name}.to_channels_first")
+            before = transpose(x, to_first(rank), f"{node.name}_to_channels_first")
             graph.insert_before(node, before)
             node.replace_input_with(0, before.outputs[0])
             node.domain = ""
-            move_after(node, y, to_last(rank), f"{node.name}.to_channels_last")
+            move_after(node, y, to_last(rank), f"{node.name}_to_channels_last")
     _finish(graph)
     return model
 
@@ -95,11 +96,11 @@ def _wrap(node: ir.Node) -> None:
     x, y, graph = node.inputs[0], node.outputs[0], node.graph
     assert x is not None and x.shape is not None and graph is not None
     rank = len(x.shape)
-    before = transpose(x, to_last(rank), f"{node.name}.to_channels_last")
+    before = transpose(x, to_last(rank), f"{node.name}_to_channels_last")
     graph.insert_before(node, before)
     node.replace_input_with(0, before.outputs[0])
     node.domain = DOMAIN
-    move_after(node, y, to_first(rank), f"{node.name}.to_channels_first")
+    move_after(node, y, to_first(rank), f"{node.name}_to_channels_first")
 
 
 def _move_interface(graph: ir.Graph) -> None:
@@ -108,7 +109,7 @@ def _move_interface(graph: ir.Graph) -> None:
         rank = len(value.shape) if value.shape is not None else 0
         if rank < 3 or value.is_initializer():
             continue
-        before = ir.node("Transpose", [], {"perm": to_first(rank)}, name=f"{value.name}.to_channels_first")
+        before = ir.node("Transpose", [], {"perm": to_first(rank)}, name=f"{value.name}_to_channels_first")
         readers = value.consumers()
         if not readers or not all(
             is_transpose(n) and list(n.attributes["perm"].as_ints()) == to_last(rank) for n in readers
@@ -133,7 +134,7 @@ def _move_interface(graph: ir.Graph) -> None:
             continue
         inner = maker.inputs[0]
         if inner is not None and not value.uses() and not inner.is_graph_input() and not inner.is_graph_output():
-            name, value.name = value.name, f"{value.name}.channels_first"
+            name, value.name = value.name, f"{value.name}_channels_first"
             inner.name = name
             graph.outputs[index] = inner
 
@@ -144,6 +145,8 @@ def _finish(graph: ir.Graph) -> None:
     taken: set[str | None] = {*graph.initializers, *(v.name for v in (*graph.inputs, *graph.outputs))}
     nodes: set[str | None] = set()
     for node in graph:
+        if is_transpose(node) and traits.CLASS not in node.metadata_props:
+            node.metadata_props[traits.ANONYMOUS] = "true"
         node.name = _unique(node.name, nodes)
         for value in node.outputs:
             if value.name and not value.is_graph_output():

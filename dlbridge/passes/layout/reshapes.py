@@ -150,10 +150,10 @@ def _regroup(node: ir.Node, perm: list[int]) -> Move | None:
         assert graph is not None
         target = np.array([d if isinstance(d, int) else -1 for d in shape], np.int64)
         node.replace_input_with(0, inner)
-        node.replace_input_with(1, _constant(graph, target, f"{node.name}.shape_permuted", ir.DataType.INT64))
+        node.replace_input_with(1, _constant(graph, target, f"{node.name}_shape_permuted", ir.DataType.INT64))
         node.attributes.pop("allowzero", None)
         if back != list(range(len(back))):
-            move_after(node, node.outputs[0], back, f"{node.name}.transposed")
+            move_after(node, node.outputs[0], back, f"{node.name}_transposed")
 
     return move
 
@@ -180,7 +180,7 @@ def _into_linear(node: ir.Node, perm: list[int]) -> Move | None:
         assert graph is not None and weight.shape is not None
         rows = int(weight.shape[0])  # type: ignore[arg-type]
         opened = _reshape(linear, weight, [rows, *sizes])  # type: ignore[list-item]
-        moved = transpose(opened, inverse(perm), f"{linear.name}.permuted_weight")
+        moved = transpose(opened, inverse(perm), f"{linear.name}_weight_permuted")
         graph.insert_before(linear, moved)
         closed = _reshape(linear, moved.outputs[0], [rows, math.prod(sizes)])  # type: ignore[arg-type]
         linear.replace_input_with(1, closed)

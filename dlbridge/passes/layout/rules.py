@@ -55,7 +55,7 @@ def _unary(node: ir.Node, perm: list[int]) -> Move | None:
 
     def move() -> None:
         node.replace_input_with(0, _inner(node.inputs[0]))
-        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+        move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
 
     return move
 
@@ -80,7 +80,7 @@ def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
                 node.replace_input_with(index, _inner(value))
             elif not _is_number(value):
                 node.replace_input_with(index, _permute_weight(node, value, inverse(perm)))  # type: ignore[arg-type]
-        move_after(node, y, perm, f"{node.name}.transposed")
+        move_after(node, y, perm, f"{node.name}_transposed")
 
     return move
 
@@ -116,13 +116,13 @@ def _permute_weight(node: ir.Node, value: ir.Value, perm: Sequence[int]) -> ir.V
         wanted = wanted[1:]
     if traits.kind(value) == "constant":
         array = value.const_value.numpy().reshape(shape).transpose(perm).reshape(wanted)
-        return _constant(graph, np.ascontiguousarray(array), f"{value.name}.permuted", value.const_value.dtype)
+        return _constant(graph, np.ascontiguousarray(array), f"{value.name}_permuted", value.const_value.dtype)
     if math.prod(shape) == max(shape):
         if wanted == [int(d) for d in value.shape]:  # type: ignore[call-overload]
             return value
         return _reshape(node, value, wanted)
     full = value if len(shape) == len(value.shape) else _reshape(node, value, shape)
-    moved = transpose(full, perm, f"{node.name}.permuted_weight")
+    moved = transpose(full, perm, f"{node.name}_weight_permuted")
     graph.insert_before(node, moved)
     return moved.outputs[0]
 
@@ -130,8 +130,8 @@ def _permute_weight(node: ir.Node, value: ir.Value, perm: Sequence[int]) -> ir.V
 def _reshape(node: ir.Node, value: ir.Value, shape: Sequence[int]) -> ir.Value:
     graph = node.graph
     assert graph is not None
-    target = _constant(graph, np.array(shape, np.int64), f"{value.name}.shape", ir.DataType.INT64)
-    made = ir.node("Reshape", [value, target], name=f"{node.name}.reshaped_weight")
+    target = _constant(graph, np.array(shape, np.int64), f"{value.name}_shape", ir.DataType.INT64)
+    made = ir.node("Reshape", [value, target], name=f"{node.name}_weight_reshaped")
     out = made.outputs[0]
     out.dtype, out.shape = value.dtype, ir.Shape(list(shape))
     graph.insert_before(node, made)
@@ -171,7 +171,7 @@ def _axis(node: ir.Node, perm: list[int]) -> Move | None:
         node.attributes["axis"] = ir.AttrInt64("axis", perm[axis])
         for index, y in enumerate(node.outputs):
             suffix = f"_{index}" if index else ""
-            move_after(node, y, perm, f"{node.name}.transposed{suffix}")
+            move_after(node, y, perm, f"{node.name}_transposed{suffix}")
 
     return move
 
@@ -196,10 +196,10 @@ def _reduction(node: ir.Node, perm: list[int]) -> Move | None:
         assert graph is not None
         node.replace_input_with(0, _inner(node.inputs[0]))
         moved = np.array(sorted(perm[a] for a in axes), np.int64)
-        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}_axes_permuted", ir.DataType.INT64))
         rest = perm if keepdims else without(perm, axes)
         if rest != list(range(len(rest))):
-            move_after(node, node.outputs[0], rest, f"{node.name}.transposed")
+            move_after(node, node.outputs[0], rest, f"{node.name}_transposed")
 
     return move
 
@@ -220,10 +220,10 @@ def _pad(node: ir.Node, perm: list[int]) -> Move | None:
         assert graph is not None
         node.replace_input_with(0, _inner(node.inputs[0]))
         moved = np.array(before + after, np.int64)
-        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.pads_permuted", ir.DataType.INT64))
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}_pads_permuted", ir.DataType.INT64))
         if has_axes:
             node.replace_input_with(3, None)
-        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+        move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
 
     return move
 
@@ -242,8 +242,8 @@ def _slice(node: ir.Node, perm: list[int]) -> Move | None:
         moved = np.array([perm[a % len(perm)] for a in axes], np.int64)
         if len(node.inputs) < 4:
             node.resize_inputs(4)
-        node.replace_input_with(3, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
-        move_after(node, node.outputs[0], perm, f"{node.name}.transposed")
+        node.replace_input_with(3, _constant(graph, moved, f"{node.name}_axes_permuted", ir.DataType.INT64))
+        move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
 
     return move
 
@@ -260,9 +260,9 @@ def _squeeze(node: ir.Node, perm: list[int]) -> Move | None:
         assert graph is not None
         node.replace_input_with(0, _inner(node.inputs[0]))
         moved = np.array(sorted(perm[a] for a in axes), np.int64)
-        node.replace_input_with(1, _constant(graph, moved, f"{node.name}.axes_permuted", ir.DataType.INT64))
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}_axes_permuted", ir.DataType.INT64))
         if rest != list(range(len(rest))):
-            move_after(node, node.outputs[0], rest, f"{node.name}.transposed")
+            move_after(node, node.outputs[0], rest, f"{node.name}_transposed")
 
     return move
 

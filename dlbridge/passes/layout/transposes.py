@@ -46,7 +46,7 @@ def move_after(node: ir.Node, y: ir.Value, perm: Sequence[int], name: str) -> No
     graph.insert_after(node, after)
     ir.convenience.replace_all_uses_with(y, out, replace_graph_outputs=True)
     after.replace_input_with(0, y)
-    y.name, out.name = f"{wanted}.permuted", wanted
+    y.name, out.name = f"{wanted}_permuted", wanted
 
 
 def cancel(node: ir.Node) -> bool:
@@ -71,7 +71,7 @@ def _bypass(node: ir.Node, x: ir.Value, y: ir.Value) -> bool:
             return False
         name = y.name
         ir.convenience.replace_all_uses_with(y, x, replace_graph_outputs=True)
-        y.name, x.name = f"{name}.permuted", name
+        y.name, x.name = f"{name}_permuted", name
     else:
         ir.convenience.replace_all_uses_with(y, x)
     assert node.graph is not None

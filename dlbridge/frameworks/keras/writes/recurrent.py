@@ -37,7 +37,10 @@ def recurrent(op: Op) -> Emit:
     states = _initial_states(op, directions, time_first)
     keywords = {"initial_state": states} if states else {}
     result = call(LAYER, x, **keywords)
-    return Emit(call("recurrent_outputs", result, directions=directions, time_first=time_first), Layer(new, weights))
+    outputs = [f"{{{i}}}" for i in range(len(op.node.outputs))]
+    outputs += ["_"] * ((3 if kind == "LSTM" else 2) - len(outputs))
+    made = call("recurrent_outputs", result, directions=directions, time_first=time_first)
+    return Emit(made, Layer(new, weights), targets=", ".join(outputs))
 
 
 def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
@@ -59,6 +62,10 @@ def _new(op: Op, directions: int, weights: dict[str, Weight]) -> Code:
         keywords["use_bias"] = False
     if op.attr("direction") == "reverse":
         op.refuse("a layer in reverse alone")
+    if directions == 2:
+        keywords["name"] = {"RNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}[
+            op.node.op_type
+        ]  # its variables are forward_lstm/..., however many there are
     new = call(f"layers.{layer}", op.attr("hidden_size"), **keywords)
     return new if directions == 1 else code("layers.Bidirectional({})", new)
 
