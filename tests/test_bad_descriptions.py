@@ -1,5 +1,6 @@
 """Every mistake that a person makes in a description: one error, the line, and what to do."""
 
+import importlib
 import json
 import textwrap
 
@@ -297,6 +298,13 @@ CASES = {
         "cannot be computed",
         "",
     ),
+    "a parameter that is called as a key": (
+        HEAD + INPUTS + "blocks:\n  b:\n    parameters: {name: a}\n    nodes: [{op: Relu}]\nnodes: []\n" + OUT,
+        DescriptionError,
+        5,
+        "cannot be called 'name'",
+        "",
+    ),
     "block recursion": (
         HEAD + INPUTS + "blocks:\n  a: {nodes: [{block: b}]}\n  b:\n    nodes:\n      - {block: a}\n"
         "nodes:\n  - {block: a, name: y}\n" + OUT,
@@ -449,6 +457,18 @@ def test_an_alias_bomb_is_refused(monkeypatch):
 def test_deep_nesting_is_refused():
     with pytest.raises(DescriptionError, match=r"deeper than|not valid YAML"):
         document.parse("a: " + "[" * 500 + "]" * 500, "deep.yaml")
+
+
+def test_repeating_repeats_is_limited(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("dlbridge.description.expand"), "MAX_NODES", 100)
+    blocks = {
+        "a": {"nodes": [{"op": "Relu"}]},
+        "b": {"nodes": [{"block": "a", "repeat": 50}]},
+    }
+    nodes = [{"block": "b", "repeat": 50, "name": "y"}]
+    data = {"dlbridge": 1, "name": "m", "inputs": {"x": {"shape": [1]}}, "blocks": blocks, "nodes": nodes}
+    with pytest.raises(DescriptionError, match="more than 100 nodes"):
+        description.load({**data, "outputs": ["y"]})
 
 
 def test_size_is_limited(monkeypatch):

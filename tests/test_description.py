@@ -335,6 +335,12 @@ def test_yaml_and_json_say_the_same(tmp_path):
     assert description.dump(description.load(tmp_path / "m.json")) == description.dump(description.load(EXAMPLES[0]))
 
 
+def test_json_of_any_text():
+    data = {"tab\t": "\t", "face": "\U0001f600", "slash": "\\\\ud83d", "number": 1e-07, "words": ["no", "1e3", "~"]}
+    for text in (json.dumps(data), json.dumps(data, ensure_ascii=False), json.dumps(data, indent="\t")):
+        assert document.parse(text, "m.json").data == data
+
+
 # --- the JSON Schema --------------------------------------------------------------------------------------------------
 
 

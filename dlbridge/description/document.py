@@ -28,6 +28,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATES = re.compile(r"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -96,8 +97,8 @@ def parse(text: str, name: str) -> Document:
     """YAML or JSON text as a document. See :func:`read`."""
     if len(text) > MAX_CHARACTERS:
         raise DescriptionError(f"larger than {MAX_CHARACTERS:,} characters", where=name)
-    if text.lstrip().startswith("{"):
-        text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not
+    if text.lstrip().startswith("{"):  # JSON may be indented by tabs and write one character as two, YAML may not
+        text = _SURROGATES.sub(lambda pair: json.loads(f'"{pair[0]}"'), text.replace("\t", " "))
     builder = _Builder(name)
     try:
         events = yaml.parse(text, Loader=_LOADER)
@@ -121,7 +122,7 @@ class _Builder:
         self.anchors: dict[str, tuple[Any, Path_]] = {}
         self.values = 0
 
-    def document(self, events: Iterator[yaml.Event]) -> Document:
+    def document(self, events: Iterator[Any]) -> Document:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self.result.data = self.value(next(events), events, ())
@@ -135,10 +136,10 @@ class _Builder:
             raise DescriptionError("holds more than one YAML document", where=self.result.name)
         return self.result
 
-    def fail(self, event: yaml.Event, message: str, hint: str | None = None) -> NoReturn:
+    def fail(self, event: Any, message: str, hint: str | None = None) -> NoReturn:
         raise DescriptionError(message, where=f"{self.result.name}:{event.start_mark.line + 1}", hint=hint)
 
-    def value(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path_) -> Any:
+    def value(self, event: Any, events: Iterator[Any], path: Path_) -> Any:
         self.count(event)
         if len(path) > MAX_DEPTH:
             self.fail(event, f"nested deeper than {MAX_DEPTH} levels")
@@ -160,26 +161,26 @@ class _Builder:
             self.anchors[event.anchor] = (data, path)
         return data
 
-    def mapping(self, events: Iterator[yaml.Event], path: Path_) -> dict[str, Any]:
+    def mapping(self, events: Iterator[Any], path: Path_) -> dict[str, Any]:
         data: dict[str, Any] = {}
         while not isinstance(item := next(events), yaml.MappingEndEvent):
             if not isinstance(item, yaml.ScalarEvent):
                 self.fail(item, "a key is a word")
-            key = item.value
+            key = str(item.value)
             if key in data:
                 first = self.result.lines[*path, key]
                 self.fail(item, f"the key '{key}' is given twice", f"it is given in line {first} already")
-            self.result.lines[*path, key] = item.start_mark.line + 1
+            self.result.lines[*path, key] = item.start_mark.line + 1  # type: ignore[union-attr]
             data[key] = self.value(next(events), events, (*path, key))
         return data
 
-    def alias(self, event: yaml.AliasEvent, path: Path_) -> Any:
+    def alias(self, event: Any, path: Path_) -> Any:
         if event.anchor not in self.anchors:
             self.fail(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
         data, origin = self.anchors[event.anchor]
         return self.copy(event, data, origin, path)
 
-    def copy(self, event: yaml.Event, data: Any, origin: Path_, path: Path_) -> Any:
+    def copy(self, event: Any, data: Any, origin: Path_, path: Path_) -> Any:
         """A copy, so that what is done to one use is not done to the other; counted, so that bombs are noticed."""
         self.count(event)
         self.result.lines.setdefault(path, self.result.lines[origin])
@@ -189,7 +190,7 @@ class _Builder:
             return [self.copy(event, v, (*origin, i), (*path, i)) for i, v in enumerate(data)]
         return data
 
-    def count(self, event: yaml.Event) -> None:
+    def count(self, event: Any) -> None:
         self.values += 1
         if self.values > MAX_VALUES:
             self.fail(event, f"holds more than {MAX_VALUES:,} values", "aliases count each time that they are used")

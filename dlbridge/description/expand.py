@@ -40,6 +40,10 @@ def expand(document: Document, weights: Mapping[str, ir.TensorProtocol] | None =
     return expander.model(expander.weights() if weights is None else weights)
 
 
+#: Limit on the nodes of a graph: blocks that repeat blocks could make any number.
+MAX_NODES = 500_000
+
+
 class _Expander:
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -209,6 +213,8 @@ class _Expander:
             self.places[name] = place
             return scope.parts.add_initializer(self.started(name, of, shape, init, kind))
 
+        if len(scope.parts.nodes) >= MAX_NODES:
+            raise DescriptionError(f"expands to more than {MAX_NODES:,} nodes", hint="look at the blocks' 'repeat'")
         maker = NodeMaker(scope, make_graph, make_weight, lambda *below: self.at((*place, *below)))
         node = maker.make(spec)
         self.places[node.name or ""] = place
@@ -232,7 +238,7 @@ class _Expander:
         for index in range(int(spec.repeat or 1)):
             path = scope.path(local) + (f".{index}" if spec.repeat is not None else "")
             inner = Scope(scope.parts, prefix=f"{path}.", shared=self.shared(scope, spec, path))
-            filled = {**parameters, "index": index}
+            filled = {"index": index, **parameters}
             outputs = self.body(inner, name, block, inputs, filled, (*stack, name))
             self.classes[path] = "".join(w[:1].upper() + w[1:] for w in conventional_name(name).split("_"))
             inputs = [*outputs.values(), *inputs[len(outputs) :]][: len(inputs)]
@@ -347,7 +353,9 @@ class _Expander:
         shape = tuple(int(s) for s in entry.shape) if entry.shape is not None else None
         if entry.value is not None:
             tensor = values.tensor_from(entry.value, of, shape)
-            value = ir.Value(name=name, type=ir.TensorType(of), shape=tensor.shape, const_value=tensor)
+            value = ir.Value(
+                name=name, type=ir.TensorType(of), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+            )
             traits.set_kind(value, kind)
         elif shape is None:
             raise DescriptionError(f"'{name}' needs a shape", hint="or its numbers, as 'value'")

@@ -36,14 +36,14 @@ class Facts:
         inputs: The values given so far, by slot; None where a weight is wanted.
         attributes: Attributes by name, as Python values.
         sizes: The sizes that a person gave: ``channels``, ``features``, ...
-        bias: Whether an optional bias is wanted; None when the description does not say.
+        bias: Whether an optional bias is wanted.
     """
 
     op: str
     inputs: list[ir.Value | None]
     attributes: Mapping[str, Any]
     sizes: Mapping[str, int] = field(default_factory=dict)
-    bias: bool | None = None
+    bias: bool = True
 
     def value(self, slot: int) -> ir.Value | None:
         return self.inputs[slot] if slot < len(self.inputs) else None
@@ -80,8 +80,9 @@ class Facts:
         given = self.value(slot)
         if name in self.sizes:
             return self.sizes[name]
-        if given is not None and given.shape is not None and isinstance(given.shape[axis], int):
-            return given.shape[axis] * times
+        size = given.shape[axis] if given is not None and given.shape is not None else None
+        if isinstance(size, int):
+            return size * times
         raise DescriptionError(f"{self.op} needs '{name}'", hint=f"for example: {{op: {self.op}, {name}: 16}}")
 
     def ints(self, name: str, slot: int) -> tuple[int, ...]:
@@ -90,7 +91,7 @@ class Facts:
             return tuple(self.attributes[name])
         given = self.value(slot)
         if given is not None and given.shape is not None:
-            return tuple(int(s) for s in list(given.shape)[2:])
+            return tuple(s for s in list(given.shape)[2:] if isinstance(s, int))
         raise DescriptionError(f"{self.op} needs '{name}'", hint=f"for example: {name}: [3, 3]")
 
     def attribute(self, name: str, default: Any) -> Any:
@@ -134,7 +135,7 @@ def settings(op: str) -> dict[str, str]:
 def _linear(f: Facts) -> Iterator[Weight]:
     features = f.size("features", 1, 0)
     yield Weight(1, "weight", (features, f.dim(-1)), _KERNEL)
-    if f.bias is not False:
+    if f.bias:
         yield Weight(2, "bias", (features,), _ZEROS)
 
 
@@ -151,7 +152,7 @@ def _conv(f: Facts) -> Iterator[Weight]:
     if entering % group or channels % group:
         raise ShapeError(f"Conv with group {group} cannot take {entering} channels and make {channels}")
     yield Weight(1, "weight", (channels, entering // group, *f.ints("kernel_shape", 1)), _KERNEL)
-    if f.bias is not False:
+    if f.bias:
         yield Weight(2, "bias", (channels,), _ZEROS)
 
 
@@ -163,7 +164,7 @@ def _conv_transpose(f: Facts) -> Iterator[Weight]:
     if entering % group or channels % group:
         raise ShapeError(f"ConvTranspose with group {group} cannot take {entering} channels and make {channels}")
     yield Weight(1, "weight", (entering, channels // group, *f.ints("kernel_shape", 1)), _KERNEL)
-    if f.bias is not False:
+    if f.bias:
         yield Weight(2, "bias", (channels,), _ZEROS)
 
 
@@ -188,7 +189,7 @@ def _scale_and_bias(f: Facts) -> Iterator[Weight]:
 def _layer_norm(f: Facts) -> Iterator[Weight]:
     shape = _normalized(f)
     yield Weight(1, "weight", shape, _ONES)
-    if f.bias is not False:
+    if f.bias:
         yield Weight(2, "bias", shape, _ZEROS)
 
 
@@ -220,7 +221,7 @@ def _recurrent(gates: int) -> Rule:
         stacked = {"stacked": 1}
         yield Weight(1, "weight_ih", (directions, gates * hidden, f.dim(2)), {**_KERNEL, **stacked})
         yield Weight(2, "weight_hh", (directions, gates * hidden, hidden), {"kind": "orthogonal", **stacked})
-        if f.bias is not False:
+        if f.bias:
             init = {"kind": "lstm_bias", **stacked} if f.op == "LSTM" else _ZEROS
             yield Weight(3, "bias", (directions, 2 * gates * hidden), init)
 

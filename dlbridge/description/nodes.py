@@ -10,16 +10,13 @@ import onnx_ir as ir
 
 from dlbridge.description import layers, signature, values
 from dlbridge.description.inference import infer_node, text
-from dlbridge.description.schema import Node
+from dlbridge.description.schema import Node, keys_of_a_node
 from dlbridge.description.scope import Scope, conventional_name
 from dlbridge.errors import DescriptionError, ShapeError, suggest
 from dlbridge.ops import extension, initializers, traits
 
 #: Attributes that take one number for every spatial axis: ``strides: 2`` is ``strides: [2, 2]``.
 _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1, "pads": 2}
-
-#: Keys of a node, for suggestions.
-_NODE_KEYS = ["name", "from", "repeat", "bias", "frozen", "weights", "initializers", "outputs"]
 
 #: Layers whose weights only need to be broadcastable.
 _BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
@@ -100,10 +97,10 @@ class NodeMaker:
                 self._check_shape(node.op_type, node.inputs[0], value, weight)
 
     def _check_shape(self, op: str, first: ir.Value | None, value: ir.Value, weight: layers.Weight) -> None:
-        assert value.shape is not None
+        assert first is not None and value.shape is not None
         if tuple(value.shape.numpy()) != weight.shape and op not in _BROADCAST:
             raise ShapeError(
-                f"{op} cannot take ({first.name}: {text(first)}, {value.name}: {text(value)}): "  # type: ignore[union-attr]
+                f"{op} cannot take ({first.name}: {text(first)}, {value.name}: {text(value)}): "
                 f"{weight.name} would have the shape {list(weight.shape)}"
             )
 
@@ -173,11 +170,11 @@ class NodeMaker:
                 elif slot is not None:
                     given[slot] = value
                 else:
-                    raise signature.unknown_key(op, schema, key, _NODE_KEYS)
+                    raise signature.unknown_key(op, schema, key, keys_of_a_node())
         if isinstance(spec.bias, str):
             slot = layers.NAMES.get(op, {}).get("bias")
             if slot is None:
-                raise signature.unknown_key(op, schema, "bias", _NODE_KEYS)
+                raise signature.unknown_key(op, schema, "bias", keys_of_a_node())
             given[slot] = spec.bias
         return sizes, given, plain
 
@@ -234,7 +231,9 @@ class NodeMaker:
             of = signature.constant_dtype(schema, parameter, of, inputs)
             value = [value] if name in signature.VECTORS and not isinstance(value, list) else value
         tensor = values.tensor_from(value, of)
-        constant = ir.Value(name=f"{path}.{name}", type=ir.TensorType(of), shape=tensor.shape, const_value=tensor)
+        constant = ir.Value(
+            name=f"{path}.{name}", type=ir.TensorType(of), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+        )
         traits.set_kind(constant, "constant")
         return self.scope.parts.add_initializer(constant)
 
@@ -272,7 +271,7 @@ class NodeMaker:
         for name, value in plain.items():
             with self.at(*(("attributes",) if name in spec.attributes else ()), name):
                 if schema is not None and name not in schema.attributes:
-                    raise signature.unknown_key(str(spec.op), schema, name, _NODE_KEYS)
+                    raise signature.unknown_key(str(spec.op), schema, name, keys_of_a_node())
                 if name in _SPATIAL and isinstance(value, int) and first is not None and first.shape is not None:
                     value = [value] * (_SPATIAL[name] * max(len(first.shape) - 2, 1))
                 attributes[name] = values.attribute_from(
@@ -308,9 +307,9 @@ class NodeMaker:
             if shared is not None and (slot >= len(inputs) or inputs[slot] is None):
                 inputs.extend([None] * (slot + 1 - len(inputs)))
                 inputs[slot] = shared
-        bias = False if spec.weights is not None and "bias" not in spec.model_fields_set else spec.bias
+        wanted = spec.bias is not False and (spec.weights is None or spec.bias is True)
         plain = {a.name: a.value for a in attributes.values()}
-        for weight in layers.RULES[op](layers.Facts(op, inputs, plain, sizes, bias if bias is not True else None)):
+        for weight in layers.RULES[op](layers.Facts(op, inputs, plain, sizes, wanted)):
             inputs.extend([None] * (weight.slot + 1 - len(inputs)))
             present = inputs[weight.slot]
             if present is not None:
@@ -388,4 +387,6 @@ def _record_kernel(op: str, inputs: list[ir.Value | None], attributes: dict[str,
     weight = inputs[1] if len(inputs) > 1 else None
     if op in ("Conv", "ConvTranspose") and "kernel_shape" not in attributes and weight is not None:
         assert weight.shape is not None
-        attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", [int(s) for s in list(weight.shape)[2:]])
+        attributes["kernel_shape"] = ir.AttrInt64s(
+            "kernel_shape", [s for s in list(weight.shape)[2:] if isinstance(s, int)]
+        )

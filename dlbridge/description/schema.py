@@ -94,6 +94,11 @@ class Node(BaseModel):
         return self.model_extra or {}
 
 
+def keys_of_a_node() -> list[str]:
+    """The keys of a node that are the same for all ops; a parameter of a block cannot be called so."""
+    return [f.alias or name for name, f in Node.model_fields.items()]
+
+
 class Block(_Strict):
     """A part of a model that is used by name, with parameters (null: must be given)."""
 
@@ -102,6 +107,13 @@ class Block(_Strict):
     initializers: dict[Name, InitializerEntry] = {}
     nodes: Annotated[list[Node], Field(min_length=1)]
     outputs: list[str] | dict[Name, str] | None = None
+
+    @model_validator(mode="after")
+    def _parameters_have_names_of_their_own(self) -> Block:
+        taken = set(self.parameters) & (set(keys_of_a_node()) - {"bias", "frozen"})
+        if taken:
+            raise ValueError(f"a parameter cannot be called '{min(taken)}', which is a key of every node")
+        return self
 
 
 class Graph(_Strict):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import onnx_ir as ir
 
@@ -137,7 +138,7 @@ class Scope:
             return self.names[head][key]
         return self.parts.find_initializer(self.path(reference))
 
-    def _fail(self, reference: str, reader: str | None) -> None:
+    def _fail(self, reference: str, reader: str | None) -> NoReturn:
         head = reference.split(".")[0]
         if reference == reader:
             raise DescriptionError(f"cycle: '{reader}' reads itself")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import onnx
 import onnx_ir as ir
@@ -13,8 +14,8 @@ from dlbridge.errors import DescriptionError, suggest
 from dlbridge.ops import extension
 from dlbridge.ops.traits import IR_OPSET
 
-Schema = onnx.defs.OpSchema
-Parameter = onnx.defs.OpSchema.FormalParameter
+Schema: TypeAlias = onnx.defs.OpSchema
+Parameter: TypeAlias = onnx.defs.OpSchema.FormalParameter
 
 #: What other frameworks call an op -> its name here.
 _OTHER_NAMES = {

@@ -16,7 +16,7 @@ Attribute = ir.AttributeType
 _SPECIAL = {"FLOAT": "float32", "DOUBLE": "float64"}
 #: What descriptions call a dtype -> the dtype.
 DTYPES = {_SPECIAL.get(d.name, d.name.lower()): d for d in ir.DataType if d != ir.DataType.UNDEFINED}
-_DTYPE_NAMES = {d: name for name, d in DTYPES.items()}
+_DTYPE_NAMES: dict[ir.DataType, str] = {d: name for name, d in DTYPES.items()}
 _CONTAINERS: dict[str, type] = {
     "sequence": ir.SequenceType,
     "optional": ir.OptionalType,
@@ -58,7 +58,7 @@ def type_to(of: ir.TypeProtocol) -> str:
     if isinstance(of, ir.TensorType):
         return dtype_name(of.dtype)
     word = next(w for w, kind in _CONTAINERS.items() if type(of) is kind)
-    inner = dtype_name(of.dtype) if word == "sparse" else type_to(of.elem_type)
+    inner = dtype_name(of.dtype) if word == "sparse" else type_to(of.elem_type)  # type: ignore[arg-type]
     return f"{word}({inner})"
 
 
@@ -205,7 +205,7 @@ def attribute_from(
         if kind not in Attribute.__members__:
             known = [a.name.lower() for a in Attribute]
             raise DescriptionError(f"unknown attribute type '{value['type']}'", hint=suggest(kind.lower(), known))
-        wanted, value, path = Attribute[kind], value["value"], ("value",)
+        wanted, value, path = ir.AttributeType[kind], value["value"], ("value",)
     if wanted is None:
         wanted = _guess(value)
     if wanted in _SCALARS or wanted in _LISTS:

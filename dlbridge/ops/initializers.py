@@ -159,7 +159,7 @@ def constant(rng: Rng, shape: Shape, value: float = 0.0) -> np.ndarray:
 @_register
 def identity(rng: Rng, shape: Shape, gain: float = 1.0) -> np.ndarray:
     """``gain`` on the diagonal of a matrix, 0 elsewhere (``keras.initializers.Identity``, ``torch.nn.init.eye_``)."""
-    return gain * np.eye(*shape)
+    return gain * np.eye(shape[0], shape[1])
 
 
 @_register
