@@ -57,14 +57,23 @@ def is_weight(value: ir.Value) -> bool:
     return value.is_initializer() or (value.producer() is None and value.const_value is not None)
 
 
-def build(graph: ir.Graph, emits: Mapping[ir.Node, Emit], dissolved: Iterable[str] = ()) -> Block:
-    """The tree of the nodes in ``emits``; a node reads what its code reads. ``dissolved`` blocks are not in it."""
+def build(
+    graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value], dissolved: Iterable[str] = ()
+) -> Block:
+    """The tree of the nodes in ``emits``; a node reads what its code reads.
+
+    Args:
+        graph: The graph.
+        emits: What the rules made of its nodes.
+        leaving: The values that the code reads in what it returns.
+        dissolved: Blocks that are not in the tree.
+    """
     order = [n for n in graph if n in emits]
     reads = {n: [v for v in emits[n].code.values() if not is_weight(v)] for n in order}
     root = _arrange("", order, reads, set(dissolved))
-    _find_interfaces(root, reads, set(graph.outputs))
+    _find_interfaces(root, reads, set(leaving))
     root.inputs = [v for v in graph.inputs if not v.is_initializer()]
-    root.outputs = list(graph.outputs)
+    root.outputs = list(leaving)
     return root
 
 

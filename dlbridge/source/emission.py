@@ -42,7 +42,7 @@ def emit_all(
     nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
     rules.check(nodes)
     emits = {node: rules.emit(Op(node, arithmetic, to_tensor, functions, functional)) for node in nodes}
-    aliases = _resolve_aliases(emits, set() if functional else set(graph.outputs))
+    aliases = _resolve_aliases(emits, set(graph.outputs))
     returned: list[ir.Value | Code] = []
     for value in graph.outputs:
         elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
@@ -50,24 +50,29 @@ def emit_all(
     return _needed(emits, returned), returned
 
 
-def _resolve_aliases(emits: dict[ir.Node, Emit], kept: set[ir.Value]) -> dict[ir.Value, ir.Value]:
-    """Leave out nodes whose code is a value as it stands, and that make none of ``kept``; gives these values.
+def leaving(returned: list[ir.Value | Code]) -> list[ir.Value]:
+    """The values that are read in what the code returns."""
+    return list(dict.fromkeys(v for r in returned for v in (r.values() if isinstance(r, Code) else [r])))
 
-    What reads such a node reads the value.
+
+def _resolve_aliases(emits: dict[ir.Node, Emit], outputs: set[ir.Value]) -> dict[ir.Value, ir.Value]:
+    """Leave out nodes whose code is a value as it stands; what reads them reads that value. Gives these values.
+
+    A weight that is an output keeps its line: only a line makes a weight known to the code.
     """
     aliases: dict[ir.Value, ir.Value] = {}
     for node, emit in list(emits.items()):
         parts = tuple(aliases.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
         emit.code = Code(parts)
         plain = len(parts) == 1 and isinstance(parts[0], ir.Value) and emit.layer is None and emit.targets is None
-        if plain and len(node.outputs) == 1 and node.outputs[0] not in kept:
+        if plain and len(node.outputs) == 1 and not (node.outputs[0] in outputs and is_weight(parts[0])):  # type: ignore[arg-type]
             aliases[node.outputs[0]] = parts[0]  # type: ignore[assignment]
             del emits[node]
     return aliases
 
 
 def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> dict[ir.Node, Emit]:
-    pending = [v for r in returned for v in (r.values() if isinstance(r, Code) else [r])]
+    pending = leaving(returned)
     live: set[ir.Node] = set()
     while pending:
         node = pending.pop().producer()

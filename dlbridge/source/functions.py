@@ -11,7 +11,7 @@ from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code
 from dlbridge.source.definitions import Line, Written, hint, name_values
-from dlbridge.source.emission import emit_all
+from dlbridge.source.emission import emit_all, leaving
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.op import Function, Rules
 
@@ -41,7 +41,7 @@ class Functions:
             as_tuple: Whether one output is returned as a tuple too.
         """
         emits, returned = emit_all(graph, *self._emit, self, functional=True)
-        results = [v for r in returned for v in (r.values() if isinstance(r, Code) else [r])]
+        results = leaving(returned)
         inside = {*graph.inputs, *(v for node in emits for v in node.outputs)}
         read = [v for emit in emits.values() for v in emit.code.values()] + results
         captured = list(dict.fromkeys(v for v in read if v not in inside))

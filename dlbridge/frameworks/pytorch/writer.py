@@ -28,7 +28,7 @@ from dlbridge.source.definitions import (
     hint,
     substitute_layer,
 )
-from dlbridge.source.emission import emit_all, homes, pass_weights
+from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names
 from dlbridge.source.op import Layer
@@ -75,7 +75,7 @@ class _Writer:
         """The blocks. One whose parts are numbered but are no chain is a list of modules in the block around it."""
         dissolved: set[str] = set()
         while True:
-            root = blocks.build(self.graph, self.emits, dissolved)
+            root = blocks.build(self.graph, self.emits, leaving(self.returned), dissolved)
             lists = {b.path for b in root.blocks() if b.path and _is_numbered(b) and not self._is_chain(b)}
             if not lists:
                 return root
@@ -138,6 +138,8 @@ class _Writer:
     def _is_chain(self, block: Block) -> bool:
         """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""
         if len(block.inputs) != 1 or len(block.outputs) != 1:
+            return False
+        if not block.path and self.returned != block.outputs:
             return False
         current = block.inputs[0]
         for index, step in enumerate(block.steps):

@@ -80,7 +80,10 @@ def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
 
 
 def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
-    batch_first, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    native = _native_readers(op, layout) if op.used(0) and not backwards else None
+    turned = None if layout or backwards else _batch_first(op, native)
+    batch_first = layout or turned is not None
     input_size, hidden = (op.shape(1) or [])[2], (op.shape(2) or [])[2]
     text = f"{kind.layer}({{input_size}}, {{hidden_size}}"
     text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
@@ -88,41 +91,40 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     text += ", batch_first=True" if batch_first else ""
     text += ", bidirectional=True" if _directions(op) == 2 else ""
     layer = Layer(code(text + ")", input_size=input_size, hidden_size=hidden), weights)
-    x = code("{}.flip({time})", op.x, time=1 if batch_first else 0) if backwards else op.x
-    states = _initial_states(op, kind, batch_first)
+    x = op.x if turned is None else turned.inputs[0]
+    x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
+    states = _initial_states(op, kind, layout)
     if op.has(_LENGTHS):
         made = code(f"packed({LAYER}, {{}}, {{}}", x, op[_LENGTHS])
         made = Code((*made.parts, *(code(", {})", states) if states else code(")")).parts))
     else:
         made = call(LAYER, x, *([states] if states is not None else []))
-    return Emit(*_results(op, kind, made, batch_first, backwards, layer))
+    return _results(op, kind, made, layer, native)
 
 
-def _initial_states(op: Op, kind: _Kind, batch_first: bool) -> Any:
+def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
     indices = range(_STATE, _STATE + kind.states)
     if not any(op.has(i) for i in indices):
         return None
-    shape = (_directions(op), op.dim(0, 0 if batch_first else 1), (op.shape(2) or [])[2])
+    shape = (_directions(op), op.dim(0, 0 if layout else 1), (op.shape(2) or [])[2])
     given = [op[i] if op.has(i) else code("{}.new_zeros({})", op.x, shape) for i in indices]
-    if batch_first:
+    if layout:
         given = [code("{}.transpose(0, 1)", s) if op.has(i) else s for s, i in zip(given, indices, strict=True)]
     return given[0] if kind.states == 1 else tuple(given)
 
 
-def _results(op: Op, kind: _Kind, made: Code, batch_first: bool, backwards: bool, layer: Layer) -> tuple[Any, ...]:
-    """The code with its layer, module and targets: PyTorch's own outputs where that is all that is read."""
-    states_fit = not batch_first or not any(op.used(i) for i in (1, 2))
-    sequence_fits = not op.used(0) or _as_pytorch(op, batch_first)
-    if states_fit and sequence_fits and not (backwards and op.used(0)):
-        states = ["{1}", "{2}"][: kind.states]
-        given = [s if i + 1 < len(op.node.outputs) else "_" for i, s in enumerate(states)]
-        inner = given[0] if kind.states == 1 else f"({', '.join(given)})"
-        if not (op.used(1) or op.used(2)):
-            inner = "_"
-        return made, layer, None, f"{{0}}, {inner}"
-    options = {"batch_first": True if batch_first else None, "backwards": True if backwards else None}
-    whole = call("onnx_outputs", made, _directions(op), **options)
-    return _cut(op, kind, whole), layer
+def _results(op: Op, kind: _Kind, made: Code, layer: Layer, native: list[ir.Node] | None) -> Emit:
+    """The call: PyTorch's own outputs where that is all that is read, else brought into ONNX's layout."""
+    layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    reads_states = op.used(1) or op.used(2)
+    if (native is not None or not op.used(0)) and not (layout and reads_states):
+        for node in native or ():
+            node.meta[DONE] = True
+        places = [f"{{{i + 1}}}" if i + 1 < len(op.node.outputs) else "_" for i in range(kind.states)]
+        states = "_" if not reads_states else places[0] if kind.states == 1 else f"({', '.join(places)})"
+        return Emit(made, layer, targets=f"{{0}}, {states}")
+    options = {"batch_first": True if layout else None, "backwards": True if backwards else None}
+    return Emit(_cut(op, kind, call("onnx_outputs", made, _directions(op), **options)), layer)
 
 
 def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
@@ -133,40 +135,60 @@ def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
     return whole if count == kind.states + 1 else code(f"{{}}[:{count}]", whole)
 
 
-def _as_pytorch(op: Op, batch_first: bool) -> bool:
-    """Whether all readers of Y only bring it into PyTorch's form (..., directions * hidden); they are then marked."""
+def _native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
+    """The nodes that bring Y into PyTorch's form (..., directions * hidden), when nothing else reads it."""
     found: list[ir.Node] = []
-    y = op.output(0)
-    if y.is_graph_output():
-        return False
-    for node, _ in y.uses():
-        if _directions(op) == 1 and node.op_type == "Squeeze" and _constant(node, 1) == [2 if batch_first else 1]:
+    for node in _readers(op.output(0)):
+        if node is None:
+            return None
+        inner = _readers(node.outputs[0])
+        squeezes = node.op_type == "Squeeze" and _constant(node, 1) == [2 if layout else 1]
+        if (squeezes and _directions(op) == 1) or (layout and _joins(node)):
             found.append(node)
-            continue
-        if not batch_first:
-            order = node.attributes.get("perm")
-            inner = list(node.outputs[0].uses())
-            if node.op_type != "Transpose" or order is None or list(order.as_ints()) != [0, 2, 1, 3]:
-                return False
-            if node.outputs[0].is_graph_output() or not all(_joins(reader) for reader, _ in inner):
-                return False
-            found += [node, *(reader for reader, _ in inner)]
-        elif _joins(node):
-            found.append(node)
+        elif not layout and _turns(node, [0, 2, 1, 3]) and all(n is not None and _joins(n) for n in inner):
+            found += [node, *(n for n in inner if n is not None)]
         else:
-            return False
-    for node in found:
-        node.meta[DONE] = True
-    return bool(found)
+            return None
+    return found
+
+
+def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
+    """The node that brings x from (batch, time, size) to (time, batch, size), when y goes the way back.
+
+    The nodes that turn y back are then among the native ones.
+    """
+    turn = op.value(0).producer()  # type: ignore[union-attr]
+    if turn is None or not _turns(turn, [1, 0, 2]):
+        return None
+    if not op.used(0):
+        return turn
+    ends = [n for n in native or () if n.op_type != "Transpose"]
+    readers = [reader for end in ends for reader in _readers(end.outputs[0])]
+    if native is None or any(n is None or not _turns(n, [1, 0, 2]) for n in readers):
+        return None
+    native += [n for n in readers if n is not None]
+    return turn
+
+
+def _readers(value: ir.Value) -> list[ir.Node | None]:
+    """The nodes that read a value; None stands for the graph that returns it."""
+    return [*(node for node, _ in value.uses()), *([None] if value.is_graph_output() else [])]
+
+
+def _turns(node: ir.Node, order: list[int]) -> bool:
+    perm = node.attributes.get("perm")
+    return node.op_type == "Transpose" and perm is not None and list(perm.as_ints()) == order
 
 
 def _joins(node: ir.Node) -> bool:
     """Whether a node reshapes (a, b, directions, hidden) to (a, b, directions * hidden)."""
-    hidden = node.inputs[0].shape if node.inputs[0] is not None else None
-    if node.op_type != "Reshape" or hidden is None or len(hidden) != 4:
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    if node.op_type != "Reshape" or before is None or len(before) != 4:
         return False
-    target = _constant(node, 1)
-    return target is not None and len(target) == 3 and target[:2] == [0, 0] and target[2] in (-1, hidden[2] * hidden[3])
+    target, joined = _constant(node, 1), [d for d in before[2:] if isinstance(d, int)]
+    if target is None or len(target) != 3 or len(joined) != 2:
+        return False
+    return target[:2] == [0, 0] and target[2] in (-1, joined[0] * joined[1])
 
 
 def _constant(node: ir.Node, index: int) -> list[int] | None:

@@ -147,7 +147,7 @@ def concat(op: Op) -> Code:
     if len(op.tensors) == 1:
         return code("{}", op.x)
     axis = op.attr("axis")
-    return code("torch.cat({}, {dim})", op.tensors, dim=axis) if axis else code("torch.cat({})", op.tensors)
+    return call("torch.cat", op.tensors, dim=axis or None)
 
 
 @rules("Split")
