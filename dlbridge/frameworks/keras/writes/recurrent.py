@@ -10,11 +10,11 @@ from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import View, Weight
 
-#: Op -> (layer, cell's name in variable paths, gates in Keras' order as places in ONNX' order).
+#: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
 _KINDS = {
-    "RNN": ("SimpleRNN", "simple_rnn_cell", (0,)),
-    "LSTM": ("LSTM", "lstm_cell", (0, 2, 3, 1)),
-    "GRU": ("GRU", "gru_cell", (0, 1, 2)),
+    "RNN": ("SimpleRNN", "simple_rnn", (0,)),
+    "LSTM": ("LSTM", "lstm", (0, 2, 3, 1)),
+    "GRU": ("GRU", "gru", (0, 1, 2)),
 }
 _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
@@ -54,7 +54,7 @@ def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
 
 
 def _new(op: Op, directions: int, weights: dict[str, Weight]) -> Code:
-    layer, _, _ = _KINDS[op.node.op_type]
+    layer, name, _ = _KINDS[op.node.op_type]
     keywords: dict[str, Any] = {"return_sequences": True, "return_state": True}
     if op.node.op_type == "GRU" and not op.attr("linear_before_reset"):
         keywords["reset_after"] = False
@@ -63,17 +63,15 @@ def _new(op: Op, directions: int, weights: dict[str, Weight]) -> Code:
     if op.attr("direction") == "reverse":
         op.refuse("a layer in reverse alone")
     if directions == 2:
-        keywords["name"] = {"RNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}[
-            op.node.op_type
-        ]  # its variables are forward_lstm/..., however many there are
+        keywords["name"] = name  # its variables are forward_lstm/..., however many there are
     new = call(f"layers.{layer}", op.attr("hidden_size"), **keywords)
     return new if directions == 1 else code("layers.Bidirectional({})", new)
 
 
 def _weights(op: Op, directions: int) -> dict[str, Weight]:
     kind = op.node.op_type
-    _, cell, order = _KINDS[kind]
-    layer = {"RNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}[kind]
+    _, layer, order = _KINDS[kind]
+    cell = f"{layer}_cell"
     names = [op.initializer(i) for i in (1, 2, 3)]
     if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
         op.refuse("computed weights")

@@ -1,0 +1,110 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = ops.matmul(q * scale**0.5, ops.swapaxes(k, -1, -2) * scale**0.5)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    y = ops.matmul(ops.softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads))(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]))(x)
+
+
+@keras.saving.register_keras_serializable()
+class Attention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.query = layers.Dense(64, name="query")
+        self.key = layers.Dense(64, name="key")
+        self.value = layers.Dense(64, name="value")
+        self.out = layers.Dense(64, name="out")
+
+    def call(self, x):
+        query = self.query(x)
+        key = self.key(x)
+        x = self.value(x)
+        query = attention(query, key, x, heads=(4, 4))
+        return self.out(query)
+
+
+@keras.saving.register_keras_serializable()
+class EncoderBlock(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm1 = layers.LayerNormalization(epsilon=1e-05, name="norm1")
+        self.attention = Attention(name="attention")
+        self.norm2 = layers.LayerNormalization(epsilon=1e-05, name="norm2")
+        self.fc1 = layers.Dense(256, activation="gelu", name="fc1")
+        self.fc2 = layers.Dense(64, name="fc2")
+
+    def call(self, x):
+        norm = self.norm1(x)
+        norm = self.attention(norm)
+        x = x + norm
+        norm = self.norm2(x)
+        norm = self.fc1(norm)
+        norm = self.fc2(norm)
+        return x + norm
+
+
+@keras.saving.register_keras_serializable()
+class Blocks(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = EncoderBlock(name="0")
+        self.layer_1 = EncoderBlock(name="1")
+
+    def call(self, x):
+        x = self.layer_0(x)
+        return self.layer_1(x)
+
+
+@keras.saving.register_keras_serializable()
+class TransformerEncoder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.positions = self.add_weight(name="positions", shape=(128, 64))
+        self.embedding = layers.Embedding(1000, 64, name="embedding")
+        self.blocks = Blocks(name="blocks")
+        self.norm = layers.LayerNormalization(epsilon=1e-05, name="norm")
+        self.classifier = layers.Dense(4, name="classifier")
+
+    def call(self, x):
+        embedding = self.embedding(x)
+        x = self.positions[:ops.shape(x)[1]]
+        embedding = embedding + x
+        embedding = self.blocks(embedding)
+        embedding = self.norm(embedding)
+        embedding = ops.mean(embedding, axis=1)
+        return self.classifier(embedding)
+
+
+def build_model():
+    inputs = keras.Input((None,), dtype="int64", name="tokens")
+    outputs = TransformerEncoder(name="network")(inputs)
+    return keras.Model(inputs, outputs, name="transformer_encoder")

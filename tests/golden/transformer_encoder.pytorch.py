@@ -1,0 +1,62 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(64, 64)
+        self.key = nn.Linear(64, 64)
+        self.value = nn.Linear(64, 64)
+        self.out = nn.Linear(64, 64)
+
+    def forward(self, x):
+        query = self.query(x)
+        key = self.key(x)
+        x = self.value(x)
+        query = F.scaled_dot_product_attention(
+            query.unflatten(-1, (4, -1)).transpose(1, 2),
+            key.unflatten(-1, (4, -1)).transpose(1, 2),
+            x.unflatten(-1, (4, -1)).transpose(1, 2),
+        ).transpose(1, 2).flatten(2)
+        return self.out(query)
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(64)
+        self.attention = Attention()
+        self.norm2 = nn.LayerNorm(64)
+        self.fc1 = nn.Linear(64, 256)
+        self.fc2 = nn.Linear(256, 64)
+
+    def forward(self, x):
+        norm = self.norm1(x)
+        norm = self.attention(norm)
+        x = x + norm
+        norm = self.norm2(x)
+        norm = self.fc1(norm)
+        norm = F.gelu(norm)
+        norm = self.fc2(norm)
+        return x + norm
+
+
+class TransformerEncoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(1000, 64)
+        self.blocks = nn.Sequential(EncoderBlock(), EncoderBlock())
+        self.norm = nn.LayerNorm(64)
+        self.classifier = nn.Linear(64, 4)
+        self.positions = nn.Parameter(torch.empty((128, 64)))
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        tokens = self.positions[:tokens.shape[1]]
+        x = x + tokens
+        x = self.blocks(x)
+        x = self.norm(x)
+        x = x.mean(1)
+        return self.classifier(x)

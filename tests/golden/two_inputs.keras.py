@@ -1,0 +1,18 @@
+import keras
+from keras import layers, ops
+
+
+def build_model():
+    photo = keras.Input((3, 32, 32), name="photo")
+    facts = keras.Input((12,), name="facts")
+    x = layers.Permute((2, 3, 1))(photo)
+    x = layers.Conv2D(16, 3, strides=2, activation="relu", name="conv1")(layers.ZeroPadding2D(1)(x))
+    x = layers.Conv2D(32, 3, strides=2, activation="relu", name="conv2")(layers.ZeroPadding2D(1)(x))
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Flatten(name="seen")(x)
+    fc = layers.Dense(32, activation="relu", name="fc1")(facts)
+    x = ops.concatenate([x, fc], axis=1)
+    x = layers.Dense(32, activation="relu", name="fc2")(x)
+    fc = layers.Dense(1, name="fc3")(x)
+    x = layers.Dense(1, activation="sigmoid", name="sold")(x)
+    return keras.Model([photo, facts], [fc, x], name="two_inputs")
