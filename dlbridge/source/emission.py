@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
@@ -41,13 +42,25 @@ def emit_all(
     """
     nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
     rules.check(nodes)
-    emits = {node: rules.emit(Op(node, arithmetic, to_tensor, functions, functional)) for node in nodes}
+    emits, refused = {}, []
+    for node in nodes:
+        try:
+            emits[node] = rules.emit(Op(node, arithmetic, to_tensor, functions, functional))
+        except UnsupportedOpError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0] if len(refused) == 1 else _all_of(refused)
     aliases = _resolve_aliases(emits, set(graph.outputs))
     returned: list[ir.Value | Code] = []
     for value in graph.outputs:
         elements = arithmetic.elements(value) if arithmetic.is_computed(value) else None
         returned.append(aliases.get(value, value) if elements is None else to_tensor(elements, value))
     return _needed(emits, returned), returned
+
+
+def _all_of(refused: list[UnsupportedOpError]) -> UnsupportedOpError:
+    lines = "\n    ".join(f"{e.where}: {e.message}" if e.where else e.message for e in refused)
+    return UnsupportedOpError(f"{len(refused)} nodes cannot be written:\n    {lines}")
 
 
 def leaving(returned: list[ir.Value | Code]) -> list[ir.Value]:

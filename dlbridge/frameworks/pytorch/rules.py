@@ -14,13 +14,20 @@ UNSIGNED = {ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
 #: Ops that only move elements, or that PyTorch has for all types.
 _MOVING = frozenset(
     {"Cast", "CastLike", "BitCast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"}
-    | {"Tile", "Concat", "Split", "Slice", "Shape", "Size", "Equal", "If", "Loop", "Scan", "Gather", "Pad", "OneHot"}
-    | {"ConstantOfShape", "Range", "QuantizeLinear", "DequantizeLinear", "EyeLike"}
+    | {"Tile", "Concat", "Split", "Shape", "Size", "Equal", "If", "Loop", "Scan", "Gather", "Constant", "EyeLike"}
+    | {"ConstantOfShape", "QuantizeLinear", "DequantizeLinear"}
 )
 #: Ops that ask which of two numbers is larger.
 _ORDERING = frozenset(
-    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK"}
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK", "Unique"}
     | {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin"}
+)
+#: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
+_MODULAR = frozenset(
+    {"Add", "Sub", "Mul", "Sum", "Div", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"}
+    | {"CumSum", "ReduceSum", "ReduceProd", "MatMul", "Gemm", "Where", "Slice", "Pad", "Trilu", "Compress", "NonZero"}
+    | {"GatherElements", "GatherND", "TensorScatter", "ReverseSequence", "OneHot", "CenterCropPad", "DepthToSpace"}
+    | {"SpaceToDepth", "Range"}
 )
 
 
@@ -79,6 +86,9 @@ class _Rules(Rules):
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         if op.node.op_type in _MOVING or not any(v.dtype in UNSIGNED for v in values):
             return super().emit(op)
+        big = any(v.dtype == ir.DataType.UINT64 for v in values[:1])
+        if big and op.node.op_type not in _ORDERING | _MODULAR:
+            op.refuse("PyTorch does not compute it on uint64")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
 

@@ -47,18 +47,19 @@ def reshape(op: Op) -> Emit | Code:
         return call("reshape", op.x, code("{}.tolist()", op[1]), allow_zero=True if op.attr("allowzero") else None)
     if not op.attr("allowzero"):
         target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
-    shape = op.out_shape()
-    if shape is not None and any(not isinstance(s, int) or s == 0 for s in target):
-        target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, shape, strict=True)]
-    is_flat = len(target) == 2 and op.value(0).shape is not None and op.rank() > 1 and same(target[0], op.dim(0, 0))  # type: ignore[union-attr]
-    if is_flat and (_is_rest(op, target[1]) or (isinstance(target[1], int) and target[1] == -1)):
-        return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
+    have, made = op.shape(), op.out_shape()
+    if have is not None and made is not None:
+        target = [_own_size(op, s, d, have) for s, d in zip(target, made, strict=True)]
+        if any(not isinstance(s, int) or s == 0 for s in target):
+            target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, made, strict=True)]
+        if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
+            return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
     return method("reshape", op.x, *target)
 
 
-def _is_rest(op: Op, size: Element) -> bool:
-    rest = (op.shape() or [])[1:]
-    return isinstance(size, int) and all(isinstance(d, int) for d in rest) and int(np.prod(rest)) == size  # type: ignore[arg-type]
+def _own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:
+    """A size that is taken from another tensor, as one of the input's own, where that has it too."""
+    return op.dim(0, have.index(name)) if isinstance(size, Code) and isinstance(name, str) and name in have else size
 
 
 @rules("Flatten")
