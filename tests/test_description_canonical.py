@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from dlbridge import description
+from dlbridge import description, frameworks
+from dlbridge.conformance.cases import node_cases
 from dlbridge.description import document, values, weights
-from dlbridge.errors import DescriptionError
+from dlbridge.errors import DescriptionError, DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
@@ -145,6 +146,24 @@ def test_a_loop_with_subgraph_and_outer_values():
     again = description.load(description.dump(model))
     assert description.describe(again) == description.describe(model)
     assert same_proto(again, model)
+
+
+@pytest.mark.parametrize("stride", [40, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_node_tests_of_the_standard(stride):
+    """The models that ONNX publishes for its ops: what is read of them survives as a description."""
+    checked = 0
+    for case in node_cases()[::stride]:
+        try:
+            model = frameworks.get("onnx").read(case.proto)
+        except DlbridgeError:
+            continue  # what the reader refuses is the reader's to test
+        form = description.describe(model)
+        large = {name: entry for name, entry in form.get("initializers", {}).items() if "value" not in entry}
+        arrays = {name: model.weights[name] for name in large}
+        again = description.load(description.dump(model), weights=arrays or None)
+        assert description.describe(again) == form, case.name
+        checked += 1
+    assert checked > 1500 / stride
 
 
 @pytest.mark.parametrize("name", sorted(values.DTYPES))

@@ -69,7 +69,7 @@ def _graph(graph: ir.Graph, inline_all: bool = True) -> dict[str, Any]:
         },
         "metadata": dict(graph.metadata_props),
     }
-    return {key: value for key, value in parts.items() if value or key in ("nodes", "outputs")}
+    return {key: value for key, value in parts.items() if value or key in ("inputs", "nodes", "outputs")}
 
 
 def _name(value: ir.Value) -> str:

@@ -55,6 +55,7 @@ class _Expander:
         self.classes: dict[str, str] = dict(self.description.classes)
         self.places: dict[str, Path_] = {}
         self.sugar: list[ir.Node] = []
+        self.subgraphs: list[tuple[ir.Graph, schema.Graph, Path_]] = []
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +120,8 @@ class _Expander:
             if place is not None:
                 raise ShapeError(error.message, where=self.document.where(place), hint=error.hint) from None
             raise
-        self.state(model.graph, self.description, ())
+        for graph, spec, path in [*self.subgraphs, (model.graph, self.description, ())]:
+            self.state(graph, spec, path)
 
     def state(self, graph: ir.Graph, spec: schema.Graph, path: Path_) -> None:
         """Set the types that the description states of a graph's values."""
@@ -182,7 +184,7 @@ class _Expander:
         for value in weights:
             if value.const_value is None:
                 self.document.fail(path, f"'{value.name}' has no numbers", "give them as 'value'", WeightsError)
-        self.state(graph, spec, path)
+        self.subgraphs.append((graph, spec, path))
         return graph
 
     # --- nodes and blocks ---------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class Description(Graph):
 
     dlbridge: Literal[1]
     name: Name
-    inputs: Annotated[dict[Name, ValueType], Field(min_length=1)]
+    inputs: dict[Name, ValueType]
     outputs: Annotated[list[str], Field(min_length=1)] | Annotated[dict[Name, str], Field(min_length=1)]
     nodes: list[Node]
     blocks: dict[Name, Block] = {}

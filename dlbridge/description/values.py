@@ -63,7 +63,9 @@ def type_to(of: ir.TypeProtocol) -> str:
 
 
 def shape_to(shape: ir.Shape) -> list[int | str | None]:
-    return [size if isinstance(size, int) else size.value for size in shape]
+    """Sizes and their names; None for an unknown one (and a negative one, which inference makes of empty tensors)."""
+    sizes = [size if isinstance(size, int) else size.value for size in shape]
+    return [None if isinstance(size, int) and size < 0 else size for size in sizes]
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
