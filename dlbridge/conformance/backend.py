@@ -23,7 +23,7 @@ class PreparedModel(BackendRep):
         self._framework = frameworks.get(framework)
         model = cases.read(proto)
         self._live = self._framework.load(self._framework.write(model))
-        self._inputs = [value.name for value in model.inputs]
+        self._inputs = [value.name or "" for value in model.inputs]
 
     def run(self, inputs: Any, **options: Any) -> tuple[np.ndarray, ...]:
         """Outputs for inputs in the order of the graph's."""

@@ -133,7 +133,7 @@ def run(model: Model, framework: str, inputs: list[list[Any]]) -> Iterator[list[
     """Write and load a model, and run it on each list of inputs."""
     made = frameworks.get(framework)
     live = made.load(made.write(model))
-    names = [v.name for v in model.inputs]
+    names = [v.name or "" for v in model.inputs]
     for arrays in inputs:
         given = {n: array(a) for n, a in zip(names, arrays, strict=True)}
         yield list(made.run(live, given).values())

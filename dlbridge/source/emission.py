@@ -89,7 +89,7 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
     live: set[ir.Node] = set()
     while pending:
         node = pending.pop().producer()
-        if node in emits and node not in live:
+        if node is not None and node in emits and node not in live:
             live.add(node)
             pending.extend(emits[node].code.values())
     return {node: emit for node, emit in emits.items() if node in live}

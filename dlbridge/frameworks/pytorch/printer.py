@@ -77,7 +77,7 @@ def _members(written: Written, parameters: dict[int, str], step: OptionalStep) -
     slot = 0
     texts: dict[str, str] = {}
     for index, (name, new) in enumerate(written.members):
-        literals = {}
+        literals: dict[tuple[int, int], str | None] = {}
         for literal in new.literals():
             literals[id(literal), len(literals)] = parameters.get(slot)
             slot += 1

@@ -81,8 +81,8 @@ def layer_norm(op: Op) -> Emit | Code:
         return Emit(call(LAYER, op.x), Layer(new, weights), targets=first)
     sizes = shape if isinstance(shape, Code) else tuple(dims or ())
     if fits:
-        bias = {"bias": op[2]} if op.has(2) else {}
-        return Emit(call("F.layer_norm", op.x, sizes, op[1], **bias, **_eps(op)), targets=first)
+        shift = {"bias": op[2]} if op.has(2) else {}
+        return Emit(call("F.layer_norm", op.x, sizes, op[1], **shift, **_eps(op)), targets=first)
     result = code("{} * {}", call("F.layer_norm", op.x, sizes, **_eps(op)), op[1])
     return Emit(code("{} + {}", result, op[2]) if op.has(2) else result, targets=first)
 

@@ -58,7 +58,7 @@ def _convolution(op: Op, weight_index: int) -> dict[str, Any]:
     weight = op.shape(weight_index)
     if weight is None or not all(isinstance(d, int) for d in weight):
         op.refuse("the shape of its weight is not known")
-    kernel = op.attr("kernel_shape") or weight[2:]  # type: ignore[index]
+    kernel: Any = op.attr("kernel_shape") or weight[2:]  # type: ignore[index]
     strides, dilations = window(op, kernel)
     pads = pads_of(op, kernel)
     if pads is None:

@@ -141,8 +141,8 @@ def arg_extreme(op: Op) -> Code:
 
 @rules("TopK")
 def top_k(op: Op) -> Emit:
-    count = op.ints(1)
-    count = code("{}.item()", op[1]) if count is None else count[0]
+    known = op.ints(1)
+    count = code("{}.item()", op[1]) if known is None else known[0]
     largest = {} if op.attr("largest") else {"largest": False}
     return Emit(call("top_k", op.x, count, dim=op.attr("axis"), **largest))
 
@@ -150,8 +150,8 @@ def top_k(op: Op) -> Emit:
 @rules("CumSum", "CumProd")
 def cumulative(op: Op) -> Code:
     name = op.node.op_type.lower()
-    axis = op.ints(1)
-    axis = code("{}.item()", op[1]) if axis is None else axis[0]
+    known = op.ints(1)
+    axis = code("{}.item()", op[1]) if known is None else known[0]
     if not op.attr("exclusive") and not op.attr("reverse"):
         return method(name, op.x, axis, **_dtype(op))
     options = {k: True for k in ("exclusive", "reverse") if op.attr(k)}

@@ -14,7 +14,8 @@ from dlbridge.source.op import Emit, Layer, Op
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Emit | Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales, sizes = _scales(op), ints(op, 3) if op.has(3) else None
+    scales: Any = _scales(op)
+    sizes = ints(op, 3) if op.has(3) else None
     plain = _interpolate(op, axes, scales, sizes)
     if plain is not None:
         return Emit(
@@ -27,7 +28,7 @@ def resize(op: Op) -> Emit | Code:
     keywords |= {} if axes == list(range(op.rank())) else {"axes": axes}
     mode = op.attr("mode")
     coordinates = op.attr("coordinate_transformation_mode")
-    defaults = {"mode": (mode, "nearest"), "coordinates": (coordinates, "half_pixel")}
+    defaults: dict[str, tuple[Any, Any]] = {"mode": (mode, "nearest"), "coordinates": (coordinates, "half_pixel")}
     if mode == "nearest":
         defaults["rounding"] = (op.attr("nearest_mode"), "round_prefer_floor")
     if mode == "cubic":

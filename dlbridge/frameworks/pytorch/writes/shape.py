@@ -114,7 +114,7 @@ def expand(op: Op) -> Code:
     if target is None or have is None:
         return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", ints(op, 1), x=op.x)
     missing = len(target) - len(have)
-    target = [1] * -missing + target
+    target = [*[1] * -missing, *target]
     result: list[Element] = []
     for axis, size in enumerate(target):
         old = have[axis - missing] if axis >= missing else 1
@@ -279,8 +279,8 @@ def constant_of_shape(op: Op) -> Code:
     attribute = op.node.attributes.get("value")
     value = attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
     dtype = torch_dtype(op, op.out_dtype())
-    target = op.ints(0)
-    target = tuple(target) if target is not None else ints(op, 0)
+    known = op.ints(0)
+    target = ints(op, 0) if known is None else tuple(known)
     keyword = None if str(dtype) == "torch.float32" else dtype
     if value in (0, 1):
         return call("torch.zeros" if value == 0 else "torch.ones", target, dtype=keyword)
