@@ -203,3 +203,14 @@ def test_broken_data_files_are_refused(tmp_path):
 def test_onnxruntime_does_not_train(blobs):
     with pytest.raises(TrainingError, match="onnxruntime does not train"):
         dlbridge.train(dense(), blobs, framework="onnx", spec=SPEC)
+
+
+def test_training_in_float64_leaves_keras_as_it_was():
+    import keras
+
+    before = keras.config.floatx(), keras.config.dtype_policy().name
+    model = precision.convert(dense(), "float64")
+    data = {"x": np.ones((8, 5)), "label": np.zeros(8, np.int64)}
+    dlbridge.train(model, data, framework="keras", spec=SPEC)
+    assert (keras.config.floatx(), keras.config.dtype_policy().name) == before
+    assert keras.layers.Dense(1).dtype_policy.name == "float32"

@@ -32,13 +32,17 @@ def load(source: Source) -> keras.Model:
 @contextmanager
 def float_type(source: Source) -> Iterator[None]:
     """Make the model's float type the one that Keras takes inputs and losses in; else it cuts float64 to float32."""
-    before = keras.config.floatx()
-    wide = any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs)
-    keras.config.set_floatx("float64" if wide else before)
+    if not any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs):
+        yield
+        return
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
         yield
     finally:
         keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(policy)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
