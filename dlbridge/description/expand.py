@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.description import initial, schema, signature
 from dlbridge.description import parameters as parameters_of
-from dlbridge.description import schema, signature, values
 from dlbridge.description import weights as weights_files
 from dlbridge.description.document import Document, Path_
 from dlbridge.description.inference import set_type, state_type
@@ -19,7 +18,7 @@ from dlbridge.description.nodes import NodeMaker
 from dlbridge.description.scope import Parts, Scope, conventional_name
 from dlbridge.errors import DescriptionError, DlbridgeError, ShapeError, WeightsError, suggest
 from dlbridge.model import Model
-from dlbridge.ops import initializers, traits
+from dlbridge.ops import traits
 from dlbridge.passes import shapes
 
 
@@ -63,7 +62,7 @@ class _Expander:
         scope = Scope(Parts())
         outputs = self.graph(scope, self.description, (), self.document.data)
         self.prune(outputs)
-        self.fill(scope.parts, weights)
+        self.fill(scope.parts.initializers, weights)
         with self.at(("nodes",)):
             model = Model.build(
                 self.description.name,
@@ -213,7 +212,7 @@ class _Expander:
             name: str, of: ir.DataType, shape: tuple[int, ...], init: Mapping[str, Any], kind: traits.Kind
         ) -> ir.Value:
             self.places[name] = place
-            return scope.parts.add_initializer(self.started(name, of, shape, init, kind))
+            return scope.parts.add_initializer(initial.started(name, of, shape, init, kind, self.seed or 0))
 
         if len(scope.parts.nodes) >= MAX_NODES:
             raise DescriptionError(f"expands to more than {MAX_NODES:,} nodes", hint="look at the blocks' 'repeat'")
@@ -338,84 +337,25 @@ class _Expander:
                 keep -= 1
             node.resize_outputs(keep)
 
-    # --- initializers -------------------------------------------------------------------------------------------------
+    # --- weights -------------------------------------------------------------------------------------------------
 
     def initializers(self, scope: Scope, entries: Mapping[str, schema.InitializerEntry], path: Path_) -> None:
         for name, entry in entries.items():
             with self.at((*path, name)):
-                value = self.initializer(scope.path(name), entry)
+                value = initial.from_entry(scope.path(name), entry, self.seed or 0)
                 scope.parts.add_initializer(value)
                 scope.define(name, {"0": value})
                 self.places[value.name or ""] = (*path, name)
 
-    def initializer(self, name: str, entry: schema.InitializerEntry) -> ir.Value:
-        default = values.natural_dtype(entry.value) if entry.value is not None else ir.DataType.FLOAT
-        of = values.dtype(entry.dtype) if entry.dtype else default
-        kind = entry.kind or ("constant" if entry.value is not None else "parameter")
-        shape = tuple(int(s) for s in entry.shape) if entry.shape is not None else None
-        if entry.value is not None:
-            tensor = values.tensor_from(entry.value, of, shape)
-            value = ir.Value(
-                name=name, type=ir.TensorType(of), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-            )
-            traits.set_kind(value, kind)
-        elif shape is None:
-            raise DescriptionError(f"'{name}' needs a shape", hint="or its numbers, as 'value'")
-        elif entry.init is not None:
-            value = self.started(name, of, shape, initializers.check(entry.init), kind)
-        else:
-            value = ir.Value(name=name, type=ir.TensorType(of), shape=ir.Shape(shape))
-            traits.set_kind(value, kind)
-        value.metadata_props.update(entry.metadata)
-        return value
-
-    def started(
-        self, name: str, of: ir.DataType, shape: tuple[int, ...], init: Mapping[str, Any], kind: traits.Kind
-    ) -> ir.Value:
-        """A weight whose numbers are made from the seed when they are first looked at."""
-
-        seed = self.seed or 0
-
-        def numbers() -> ir.Tensor:
-            return ir.Tensor(initializers.make(init, name, shape, seed).astype(of.numpy()), dtype=of, name=name)
-
-        initializers.check_shape(init, shape)
-        tensor = ir.LazyTensor(numbers, of, ir.Shape(shape), cache=True, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(of), shape=ir.Shape(shape), const_value=tensor)
-        traits.set_kind(value, kind)
-        value.metadata_props[traits.INIT] = json.dumps(dict(init))
-        return value
-
-    def fill(self, parts: Parts, weights: Mapping[str, ir.TensorProtocol]) -> None:
+    def fill(self, held: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol]) -> None:
         """Put given numbers into the initializers; every one of them must have numbers then."""
-        for name, tensor in weights.items():
-            value = parts.initializers.get(name)
-            if value is None:
-                hint = suggest(name, parts.initializers)
-                raise WeightsError("no weight of that name in the model", where=name, hint=hint)
-            assert value.shape is not None
-            expected = tuple(value.shape.numpy())
-            if tuple(tensor.shape.numpy()) != expected:
-                raise WeightsError(f"shape {list(tensor.shape)} given, {list(expected)} expected", where=name)
-            if tensor.dtype != value.dtype:
-                given, wanted = values.dtype_name(tensor.dtype), values.dtype_name(value.dtype)  # type: ignore[arg-type]
-                raise WeightsError(f"dtype {given} given, {wanted} expected", where=name)
-            value.const_value = tensor
-        missing = [name for name, value in parts.initializers.items() if value.const_value is None]
+        initial.fill(held, weights)
+        missing = [name for name, value in held.items() if value.const_value is None]
         if missing:
             listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            raise WeightsError(
-                f"no numbers for {len(missing)} weights: {listed}",
-                where=self.document.where(self.places.get(missing[0], ())),
-                hint="give a weights file, or 'init' or 'value' here",
-            )
-        if weights:
-            absent = [n for n, v in parts.initializers.items() if n not in weights and traits.kind(v) != "constant"]
-            if absent:
-                raise WeightsError(f"the weights do not hold '{absent[0]}'", hint=f"missing: {len(absent)}")
-
-
-# --- small things -----------------------------------------------------------------------------------------------------
+            with self.at(self.places.get(missing[0], ())):
+                hint = "give a weights file, or 'init' or 'value' here"
+                raise WeightsError(f"no numbers for {len(missing)} weights: {listed}", hint=hint)
 
 
 def _reads(spec: schema.Node) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.description import layers, signature, values
+from dlbridge.description import initial, layers, signature, values
 from dlbridge.description.inference import infer_node, text
 from dlbridge.description.schema import Node, keys_of_a_node
 from dlbridge.description.scope import Scope, conventional_name
@@ -230,11 +230,7 @@ class NodeMaker:
             name = parameter.name if not signature.is_variadic(parameter) else name
             of = signature.constant_dtype(schema, parameter, of, inputs)
             value = [value] if name in signature.VECTORS and not isinstance(value, list) else value
-        tensor = values.tensor_from(value, of)
-        constant = ir.Value(
-            name=f"{path}.{name}", type=ir.TensorType(of), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-        )
-        traits.set_kind(constant, "constant")
+        constant = initial.constant(f"{path}.{name}", values.tensor_from(value, of))
         return self.scope.parts.add_initializer(constant)
 
     def _check_complete(

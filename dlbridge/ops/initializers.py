@@ -13,6 +13,7 @@ from its own order (``keras.initializers``, ``compute_fans``). A description can
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import math
@@ -116,6 +117,7 @@ def check_shape(spec: Mapping[str, Any], shape: Shape) -> None:
         raise DescriptionError(f"the initializer '{spec['kind']}' makes no weights of shape {list(shape)}")
 
 
+@functools.cache
 def settings_of(kind: str) -> list[str]:
     """The names of the settings of an initialiser."""
     return [p for p in inspect.signature(REGISTRY[kind]).parameters if p not in ("rng", "shape")]
