@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from dlbridge import frameworks
-from dlbridge.conformance.cases import compare, node_cases, run_case
+from dlbridge.conformance.cases import compare, model_cases, node_cases, run_case
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -154,6 +154,12 @@ def test_comparison_sees_numbers_dtypes_and_shapes() -> None:
         with pytest.raises(AssertionError):
             compare([wrong], right, 1e-3, 1e-7)
     compare(right, right, 1e-3, 1e-7)
+
+
+def test_whole_models_of_the_standard() -> None:
+    results = [run_case(case, "pytorch") for case in model_cases()]
+    assert [f"{r.name}: {r.reason}" for r in results if r.reason is not None] == []
+    assert len(results) >= 130
 
 
 @pytest.mark.slow

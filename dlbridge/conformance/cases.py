@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,31 @@ def node_cases() -> tuple[Case, ...]:
         found = collect_testcases(None)
     cases = [Case(c.name, c.model, c.data_sets, c.rtol, c.atol) for c in found]
     return tuple(c for c in cases if c.out_of_scope() is None)
+
+
+#: Folders of whole models that ONNX installs, with what they must return.
+_MODEL_FOLDERS = ("light", "simple", "pytorch-converted", "pytorch-operator")
+
+
+@functools.cache
+def model_cases() -> tuple[Case, ...]:
+    """The whole models that the installed ONNX brings (those without data are left out) and that are in scope."""
+    import onnx.backend.test
+
+    root = Path(onnx.backend.test.__file__).parent / "data"
+    found = []
+    for file in sorted(path for kind in _MODEL_FOLDERS for path in root.glob(f"{kind}/*/model.onnx")):
+        sets = sorted(file.parent.glob("test_data_set_*"))
+        data = [(_tensors(folder, "input"), _tensors(folder, "output")) for folder in sets]
+        case = Case(file.parent.name, onnx.load(file), data, 1e-3, 1e-7)
+        if case.out_of_scope() is None:
+            found.append(case)
+    return tuple(found)
+
+
+def _tensors(folder: Path, kind: str) -> list[onnx.TensorProto]:
+    count = len(list(folder.glob(f"{kind}_*.pb")))
+    return [onnx.load_tensor(folder / f"{kind}_{i}.pb") for i in range(count)]
 
 
 def _types(proto: onnx.ModelProto) -> set[ir.DataType]:

@@ -1,9 +1,9 @@
-"""Upgrade: a graph of any opset from 7 becomes one of ``IR_OPSET`` in inference form.
+"""Upgrade: a graph of any opset becomes one of ``IR_OPSET`` in inference form.
 
 onnx's own version converter refuses or miscasts many graphs (subgraphs, several Softmax and Resize forms, opsets past
 its last adapter), so each change of meaning has a rule here: what the op's changelog says, a few lines each. An op
-without a rule means today what it meant at opset 7. A rule changes one node from before ``below`` to ``below``; a node
-goes through all rules of its op in ascending order.
+without a rule means today what it always meant; the rules below opset 7 are in ``upgrade_early``. A rule changes one
+node from before ``below`` to ``below``; a node goes through all rules of its op in ascending order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
 
-#: The oldest opset whose ops broadcast as numpy does, from which on the rules begin.
-OLDEST_OPSET = 7
+OLDEST_OPSET = 1
 #: ``below`` of the rules that bring a node into inference form, whatever its opset.
 _ALWAYS = traits.IR_OPSET + 1
 
@@ -135,9 +134,11 @@ def upgrade(model: ir.Model) -> None:
     A batch normalization or dropout that was exported in training mode becomes what it is at inference.
 
     Raises:
-        UnsupportedOpError: When the opset is below 7 or beyond ``IR_OPSET``, or nodes mean what the ops of today cannot
+        UnsupportedOpError: When the opset is beyond ``IR_OPSET``, or nodes mean what the ops of today cannot
             say; all such nodes are listed.
     """
+    from dlbridge.passes import upgrade_early  # noqa: F401 - it registers its rules
+
     # lenient: where the old graph has an error, inference at IR_OPSET will name it
     shapes.infer_lenient(model)
     troubles: list[str] = []

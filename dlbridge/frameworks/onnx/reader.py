@@ -1,4 +1,4 @@
-"""The ONNX reader: a file, a ``ModelProto`` or an ``onnx_ir.Model`` of any opset from 7, in the neutral form."""
+"""The ONNX reader: a file, a ``ModelProto`` or an ``onnx_ir.Model`` of any opset, in the neutral form."""
 
 from __future__ import annotations
 
