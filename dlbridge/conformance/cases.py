@@ -61,9 +61,8 @@ class Case:
         if any(node.domain not in ("", "ai.onnx") for node in self.proto.graph.node):
             return "other domain"
         values = [*self.proto.graph.input, *self.proto.graph.output]
-        if any(not v.type.HasField("tensor_type") for v in values) or any(
-            t.startswith("Optional") for t in self.op_types
-        ):
+        lists = any("Optional" in t or "Sequence" in t for t in self.op_types - {"ReverseSequence"})
+        if lists or any(not v.type.HasField("tensor_type") for v in values):
             return "sequence or optional"
         if ir.DataType.STRING in _types(self.proto) or "StringNormalizer" in self.op_types:
             return "strings"
