@@ -159,7 +159,7 @@ def test_comparison_sees_numbers_dtypes_and_shapes() -> None:
 def test_whole_models_of_the_standard() -> None:
     results = [run_case(case, "pytorch") for case in model_cases()]
     assert [f"{r.name}: {r.reason}" for r in results if r.reason is not None] == []
-    assert len(results) >= 130
+    assert len(results) >= 120
 
 
 @pytest.mark.slow

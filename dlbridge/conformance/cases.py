@@ -98,7 +98,7 @@ def node_cases() -> tuple[Case, ...]:
 
 
 #: Folders of whole models that ONNX installs, with what they must return.
-_MODEL_FOLDERS = ("light", "simple", "pytorch-converted", "pytorch-operator")
+_MODEL_FOLDERS = ("simple", "pytorch-converted", "pytorch-operator")
 
 
 @functools.cache
