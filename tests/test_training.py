@@ -214,3 +214,24 @@ def test_training_in_float64_leaves_keras_as_it_was():
     dlbridge.train(model, data, framework="keras", spec=SPEC)
     assert (keras.config.floatx(), keras.config.dtype_policy().name) == before
     assert keras.layers.Dense(1).dtype_policy.name == "float32"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_printed_training_code_trains(framework, capsys):
+    model = dlbridge.load("examples/mlp_784.yaml")
+    source = model.write(framework)
+    live = frameworks.get(framework).load(source)
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 10, 64)
+    image = (rng.normal(size=(64, 784)) / 10 + np.eye(10, 784)[label]).astype(np.float32)
+    if framework == "pytorch":
+        import torch
+
+        image, label = torch.from_numpy(image), torch.from_numpy(label)
+    source.execute()["train"](live, image, label)
+    if framework == "keras":
+        live.fit(image, label, epochs=40, verbose=0)
+        assert live.evaluate(image, label, verbose=0, return_dict=True)["accuracy"] > 0.9
+    else:
+        source.execute()["train"](live, image, label, epochs=40)
+        assert (live(image).argmax(-1) == label).float().mean() > 0.9

@@ -24,3 +24,12 @@ def build_model():
     x = layers.Flatten()(x)
     x = layers.Dense(10, name="fc")(x)
     return keras.Model(inputs, x, name="cnn_digits")
+
+
+def train(model, image, label):
+    model.compile(
+        optimizer="adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(image, label, epochs=5)

@@ -43,10 +43,24 @@ class CnnDigits(nn.Module):
         self.fc = nn.Linear(128, 10)
 
     def forward(self, image):
-        image = self.stem(image)
-        image = self.body(image)
-        image = F.max_pool2d(image, 2)
-        image = self.top(image)
-        image = F.max_pool2d(image, 2)
-        image = image.flatten(1)
-        return self.fc(image)
+        x = self.stem(image)
+        x = self.body(x)
+        x = F.max_pool2d(x, 2)
+        x = self.top(x)
+        x = F.max_pool2d(x, 2)
+        x = x.flatten(1)
+        return self.fc(x)
+
+
+def train(model, image, label, epochs=5, batch_size=32):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-07)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(image[rows])
+            loss = F.cross_entropy(output, label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

@@ -1,4 +1,5 @@
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -11,9 +12,23 @@ class LstmText(nn.Module):
         self.classifier = nn.Linear(96, 4)
 
     def forward(self, tokens):
-        tokens = self.embedding1(tokens)
-        _, (tokens, _) = self.lstm(tokens)
-        tokens = tokens.transpose(0, 1)
-        tokens = tokens.flatten(1)
-        tokens = self.dropout1(tokens)
-        return self.classifier(tokens)
+        x = self.embedding1(tokens)
+        _, (x, _) = self.lstm(x)
+        x = x.transpose(0, 1)
+        x = x.flatten(1)
+        x = self.dropout1(x)
+        return self.classifier(x)
+
+
+def train(model, tokens, label, epochs=10, batch_size=64):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.002, eps=1e-07, weight_decay=0.004)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(tokens[rows])
+            loss = F.cross_entropy(output, label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

@@ -10,3 +10,8 @@ def build_model():
             layers.Dense(10, activation="softmax"),
         ]
     )
+
+
+def train(model, image, label):
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(image, label, epochs=5)

@@ -10,7 +10,21 @@ class Mlp784(nn.Module):
         self.fc2 = nn.Linear(128, 10)
 
     def forward(self, image):
-        image = self.fc1(image)
-        image = F.relu(image)
-        image = self.fc2(image)
-        return F.softmax(image, dim=-1)
+        x = self.fc1(image)
+        x = F.relu(x)
+        x = self.fc2(x)
+        return F.softmax(x, dim=-1)
+
+
+def train(model, image, label, epochs=5, batch_size=32):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-07)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(image[rows])
+            loss = F.nll_loss(output.log(), label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

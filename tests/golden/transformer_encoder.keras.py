@@ -108,3 +108,12 @@ def build_model():
     inputs = keras.Input((None,), dtype="int64", name="tokens")
     outputs = TransformerEncoder(name="network")(inputs)
     return keras.Model(inputs, outputs, name="transformer_encoder")
+
+
+def train(model, tokens, label):
+    model.compile(
+        optimizer="adamw",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(tokens, label, epochs=10)

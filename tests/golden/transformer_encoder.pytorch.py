@@ -54,9 +54,23 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, tokens):
         x = self.embedding(tokens)
-        tokens = self.positions[:tokens.shape[1]]
-        x = x + tokens
+        positions_here = self.positions[:tokens.shape[1]]
+        x = x + positions_here
         x = self.blocks(x)
         x = self.norm(x)
         x = x.mean(1)
         return self.classifier(x)
+
+
+def train(model, tokens, label, epochs=10, batch_size=32):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, eps=1e-07, weight_decay=0.004)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(tokens[rows])
+            loss = F.cross_entropy(output, label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

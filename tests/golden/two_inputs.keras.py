@@ -16,3 +16,8 @@ def build_model():
     fc = layers.Dense(1, name="fc3")(x)
     x = layers.Dense(1, activation="sigmoid", name="sold")(x)
     return keras.Model([photo, facts], [fc, x], name="two_inputs")
+
+
+def train(model, photo, facts, label):
+    model.compile(optimizer=keras.optimizers.SGD(momentum=0.9), loss="mean_squared_error")
+    model.fit([photo, facts], label, epochs=5)

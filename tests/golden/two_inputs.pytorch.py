@@ -14,18 +14,32 @@ class TwoInputs(nn.Module):
         self.sold = nn.Linear(32, 1)
 
     def forward(self, photo, facts):
-        photo = self.conv1(photo)
-        photo = F.relu(photo)
-        photo = self.conv2(photo)
-        photo = F.relu(photo)
-        photo = F.adaptive_avg_pool2d(photo, 1)
-        photo = photo.flatten(1)
-        facts = self.fc1(facts)
-        facts = F.relu(facts)
-        photo = torch.cat([photo, facts], dim=1)
-        photo = self.fc2(photo)
-        photo = F.relu(photo)
-        x = self.fc3(photo)
-        photo = self.sold(photo)
-        photo = torch.sigmoid(photo)
-        return x, photo
+        x = self.conv1(photo)
+        x = F.relu(x)
+        x = self.conv2(x)
+        x = F.relu(x)
+        x = F.adaptive_avg_pool2d(x, 1)
+        x = x.flatten(1)
+        fc = self.fc1(facts)
+        fc = F.relu(fc)
+        x = torch.cat([x, fc], dim=1)
+        x = self.fc2(x)
+        x = F.relu(x)
+        fc = self.fc3(x)
+        x = self.sold(x)
+        x = torch.sigmoid(x)
+        return fc, x
+
+
+def train(model, photo, facts, label, epochs=5, batch_size=32):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(photo[rows], facts[rows])
+            loss = F.mse_loss(output[0], label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

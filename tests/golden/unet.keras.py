@@ -36,3 +36,8 @@ def build_model():
     pool_1 = layers.Conv2D(1, 1, activation="sigmoid", name="head")(pool_1)
     pool_1 = layers.Permute((3, 1, 2))(pool_1)
     return keras.Model(inputs, pool_1, name="unet")
+
+
+def train(model, image, label):
+    model.compile(optimizer="adam", loss="binary_crossentropy")
+    model.fit(image, label, epochs=5, batch_size=8)

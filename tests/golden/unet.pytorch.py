@@ -39,12 +39,26 @@ class Unet(nn.Module):
         self.head = nn.Conv2d(16, 1, 1)
 
     def forward(self, image):
-        image = self.down1(image)
-        x = F.max_pool2d(image, 2)
-        x = self.down2(x)
+        x = self.down1(image)
         pool = F.max_pool2d(x, 2)
-        pool = self.bottom(pool)
-        pool = self.up2(pool, x)
-        pool = self.up1(pool, image)
-        pool = self.head(pool)
-        return torch.sigmoid(pool)
+        pool = self.down2(pool)
+        pool_1 = F.max_pool2d(pool, 2)
+        pool_1 = self.bottom(pool_1)
+        pool_1 = self.up2(pool_1, pool)
+        pool_1 = self.up1(pool_1, x)
+        pool_1 = self.head(pool_1)
+        return torch.sigmoid(pool_1)
+
+
+def train(model, image, label, epochs=5, batch_size=8):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-07)
+    model.train()
+    for epoch in range(epochs):
+        for rows in torch.randperm(len(label)).split(batch_size):
+            optimizer.zero_grad()
+            output = model(image[rows])
+            loss = F.binary_cross_entropy(output, label[rows])
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+    model.eval()

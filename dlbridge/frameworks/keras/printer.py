@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
+from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
 from dlbridge.source.code import Code, Literal, literal_text
 from dlbridge.source.definitions import Definition, OptionalStep, name_values
@@ -32,6 +33,10 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         elif definition is not root:
             parts.append(_function(writer, definition))
     parts.append(_build_model(writer, root))
+    if writer.model.training is not None:
+        inputs = [identifier(v.name or "x") for v in writer.model.inputs]
+        calls = training_calls(writer.model.training, inputs)
+        parts.append([part for line in calls for part in printing.fit(line)])
     body = "\n\n\n".join("\n".join(lines) for lines in parts)
     everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
     imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []

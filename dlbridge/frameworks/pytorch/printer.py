@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch import helpers
+from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call, literal_text
@@ -26,6 +27,11 @@ RESERVED = frozenset({"self", "math", "torch", "F", "nn", *printing.helper_names
 def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
     """The whole file."""
     classes = [_class(writer, d, d is root) for d in definitions]
+    spec = writer.model.training
+    if spec is not None:
+        inputs = [identifier(v.name or "x") for v in writer.model.inputs]
+        loop = training_loop(spec, inputs, [v.name or "" for v in writer.model.outputs])
+        classes.append([part for line in loop for part in printing.fit(line)])
     body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in classes)])
     used = printing.helpers(helpers, body)
     everything = "\n\n\n".join([*used, body])
@@ -176,7 +182,8 @@ def sequence(items: list[Code]) -> Code:
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
     inputs = _input_names(written, is_root)
-    names = name_values(written, inputs, reserved=writer.names.taken)
+    kept = frozenset(inputs.values()) if is_root else frozenset()
+    names = name_values(written, inputs, kept, writer.names.taken)
 
     def name(value: ir.Value) -> str:
         return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
