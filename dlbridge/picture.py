@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -90,8 +91,8 @@ def _place(model: Model) -> dict[object, Box]:
 def _label(item: object) -> tuple[str, str]:
     if isinstance(item, ir.Node):
         return f"{item.op_type}\n{item.name}", _kind(item.op_type)
-    value = item[1] if isinstance(item, tuple) else item
-    return f"{value.name}\n{value.shape}", "interface"  # type: ignore[attr-defined]
+    value: Any = item[1] if isinstance(item, tuple) else item
+    return f"{value.name}\n{value.shape}", "interface"
 
 
 def _kind(op_type: str) -> str:

@@ -1,7 +1,7 @@
 """The main job, end to end: one description, two frameworks, three ONNX files, one answer.
 
-Trains the digits CNN in PyTorch and in Keras from the same seed, draws both loss curves, takes the trained model through
-all ONNX exports, shows that every route agrees, and classifies held-out images with onnxruntime.
+Trains the digits CNN in PyTorch and in Keras from the same seed, draws both loss curves, takes the trained model
+through all ONNX exports, shows that every route agrees, and classifies held-out images with onnxruntime.
 """
 
 from __future__ import annotations

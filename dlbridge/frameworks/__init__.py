@@ -47,8 +47,8 @@ class Framework(Protocol):
         """The model as source code, with the map from the framework's weights to the model's initializers."""
         ...
 
-    def load(self, source: Source) -> Any:
-        """The live model: the source, executed, with its weights."""
+    def load(self, source: Any) -> Any:
+        """The live model: a ``Source``, executed, with its weights; for ONNX also a file."""
         ...
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -101,6 +101,19 @@ class Site:
         value = self.input(slot)
         return value.dtype if value is not None and value.dtype is not None else ir.DataType.FLOAT
 
+    def is_read(self, index: int) -> bool:
+        """Whether the node has that output and something reads it."""
+        outputs = self.node.outputs
+        return index < len(outputs) and (bool(outputs[index].uses()) or outputs[index].is_graph_output())
+
+    def replace_output(self, index: int, value: ir.Value) -> None:
+        """Let a value take the place and the name of an output."""
+        old = self.node.outputs[index]
+        value.type, value.shape = old.type, old.shape
+        ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
+        name, old.name = old.name, value.name
+        value.name = name
+
     def drop_outputs(self, keep: int, why: str) -> None:
         """Remove outputs that nobody reads.
 
@@ -262,12 +275,37 @@ def _batch_norm_spatial(site: Site) -> None:
 
 @rule("BatchNormalization", below=_ALWAYS)
 def _batch_norm_inference(site: Site) -> None:
-    site.take("training_mode")
+    if site.take("training_mode", 0) and any(site.is_read(i) for i in (1, 2)):
+        _batch_norm_on_batch(site)
     site.drop_outputs(1, "its statistics are read: export the model in eval mode")
+
+
+def _batch_norm_on_batch(site: Site) -> None:
+    """Statistics that are read are those of the batch: computed before the node, which normalises by them."""
+    x = site.input(0)
+    if x is None or x.shape is None:
+        raise CannotUpgradeError("its statistics are read, and the rank of its input is not known")
+    axes = site.constant("axes", [0, *range(2, len(x.shape))])
+    mean = site.op("ReduceMean", "mean", [x, axes])
+    deviation = site.op("Sub", "deviation", [x, mean])
+    square = site.op("Mul", "square", [deviation, deviation])
+    found = [site.op("Squeeze", "batch_mean", [mean, axes])]
+    found.append(site.op("ReduceMean", "batch_variance", [square, axes], keepdims=0))
+    momentum = site.get("momentum", 0.9)
+    for slot, batch in enumerate(found, 1):
+        kept = site.op("Mul", f"kept{slot}", [site.input(2 + slot), site.constant(f"m{slot}", momentum, site.dtype())])
+        rest = site.constant(f"n{slot}", 1 - momentum, site.dtype())
+        site.replace_output(slot, site.op("Add", f"running{slot}", [kept, site.op("Mul", f"new{slot}", [batch, rest])]))
+        site.set_input(2 + slot, batch)
 
 
 @rule("Dropout", below=_ALWAYS)
 def _dropout_inference(site: Site) -> None:
+    training, ratio = site.known(2), site.known(1)
+    idle = site.input(2) is None or (training is not None and not training) or (ratio is not None and not ratio)
+    if idle and site.is_read(1) and site.node.outputs[1].dtype in (None, ir.DataType.BOOL):
+        sizes = site.op("Shape", "shape", [site.input(0)])
+        site.replace_output(1, site.op("ConstantOfShape", "kept", [sizes], value=ir.tensor(np.array([True]))))
     site.drop_outputs(1, "its mask is read")
     ratio = site.input(1) or site.constant("ratio", 0.5, ir.DataType.FLOAT)
     site.take("seed")
