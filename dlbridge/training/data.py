@@ -151,7 +151,9 @@ def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
 def _fit(array: np.ndarray, name: str, value: Any) -> np.ndarray:
     wanted = [d if isinstance(d, int) else None for d in value.shape]
     if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
-        array = array.reshape(len(array), *wanted[1:]) if array.shape[1] == math.prod(d or 0 for d in wanted[1:]) else array
+        array = (
+            array.reshape(len(array), *wanted[1:]) if array.shape[1] == math.prod(d or 0 for d in wanted[1:]) else array
+        )
     if array.ndim != len(wanted) or any(
         w is not None and w != s for w, s in zip(wanted[1:], array.shape[1:], strict=True)
     ):
