@@ -91,15 +91,24 @@ def _functions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
 
 def helpers(module: ModuleType, text: str) -> list[str]:
     """Source of the functions and classes of ``module`` that ``text`` calls, and of what these call in turn."""
-    known = _functions(module)
-    words = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)}
+    return _sources(_functions(module), {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)})
+
+
+def functions_called(module: ModuleType, words: Iterable[str]) -> list[str]:
+    """As ``helpers``, of the functions (not the classes) among these words."""
+    known = {name: found for name, found in _functions(module).items() if "class " + name not in found[0]}
+    return _sources(known, words)
+
+
+def _sources(known: dict[str, tuple[str, frozenset[str]]], words: Iterable[str]) -> list[str]:
+    words = set(words)
     needed: set[str] = set()
     pending = [name for name in known if name in words]
     while pending:
         name = pending.pop()
         if name not in needed:
             needed.add(name)
-            pending += known[name][1]
+            pending += known[name][1] & known.keys()
     return [source for name, (source, _) in known.items() if name in needed]
 
 

@@ -11,6 +11,7 @@ from dlbridge.frameworks.keras import helpers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
+from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, literal_text
 from dlbridge.source.definitions import Definition, OptionalStep, name_values
 from dlbridge.source.names import Names, identifier
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 INDENT = "    "
 #: Name of the layer that a model becomes whose own code needs sizes known only at run time.
 NETWORK = "network"
+#: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
+BUILD, SPEC = "<build>", "<spec>"
 
 
 def print_module(writer: KerasWriter, definitions: list[Definition], root: Definition) -> str:
@@ -37,6 +40,7 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
         calls = training_calls(writer.model.training, inputs)
         parts.append([part for line in calls for part in printing.fit(line)])
+    parts = [text.splitlines() for text in writer.functions.texts] + parts
     body = "\n\n\n".join("\n".join(lines) for lines in parts)
     everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
     imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
@@ -122,6 +126,8 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
         for _ in new.literals():
             shown.append(definition.slots.get(slot))
             slot += 1
+        if name in (BUILD, SPEC):
+            continue
         attribute = f"layer_{name}" if name[:1].isdigit() else name
         init.append(f"self.{attribute} = {step.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
@@ -132,12 +138,29 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     lines.append(f"return {_returned(returned, writer, definition, names)}")
     text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}(layers.Layer):"]
     header = ", ".join(["self", *parameters, "**kwargs"])
-    text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__(**kwargs)", *_indent(init, 2), ""]
+    cast = "" if _is_single(written.block) else "autocast=False, "
+    text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__({cast}**kwargs)", *_indent(init, 2), ""]
+    built = [new.text(str) for name, new in written.members if name == BUILD]
+    if built:
+        text += [f"{INDENT}def build(self, input_shape):", *_indent([*built, "self.built = True"], 2), ""]
     text += [f"{INDENT}def call({', '.join(['self', *inputs])}):", *_indent(_merge_return(lines), 2)]
+    if written.block in writer.eager:
+        text.insert(
+            2, f'{INDENT}"""Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."""\n'
+        )
+        spec = next(new.text(str) for name, new in written.members if name == SPEC)
+        head = f"{INDENT}def compute_output_spec({', '.join(['self', *inputs])}):"
+        text += ["", head, *_indent([f"return {spec}"], 2)]
     if parameters:
         config = ", ".join(f'"{p}": self.{p}' for p in parameters)
         text += ["", f"{INDENT}def get_config(self):", *_indent([f"return {{**super().get_config(), {config}}}"], 2)]
     return text
+
+
+def _is_single(block: Block) -> bool:
+    """Whether all floats of a block are float32, which is what a layer takes its inputs in."""
+    values = [v for n in block.nodes() for v in (*n.inputs, *n.outputs) if v is not None] + block.inputs
+    return all(v.dtype is None or not v.dtype.is_floating_point() or v.dtype == ir.DataType.FLOAT for v in values)
 
 
 # --- statements ----------------------------------------------------------------------------------------------------

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import writes
-from dlbridge.frameworks.keras.printer import NETWORK, print_module, variable_path
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.keras import helpers, writes
+from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, print_module, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -26,16 +28,20 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
 from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
+from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer, weight_of
+from dlbridge.source.printing import functions_called, helper_names
 from dlbridge.source.program import Source
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
+#: Code with these asks for sizes known only at run time (or for new random numbers), or for the numbers in a tensor.
+SIZES, RANDOM, VALUES = "ops.shape(", "keras.random.", "ops.convert_to_numpy("
 
 
-def write(model: Model, *, io_layout: str = "same", **options: Any) -> Source:
+def write(model: Model, *, io_layout: str = "same") -> Source:
     """The model as Keras source.
 
     Args:
@@ -59,23 +65,26 @@ class KerasWriter:
         self.graph = model.graph
         _fuse_activations(self.graph)
         arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
-        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints)
+        self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
+        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names)
+        self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = blocks.build(self.graph, self.emits, leaving(self.returned))
         self.homes = homes(self.graph, self.root, self.emits)
-        self.dynamic = self._dynamic_blocks()
+        #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
+        self.dynamic, self.eager = self._dynamic_blocks()
+        self.building = {inner for block in self.eager for inner in block.blocks()}
         self.wrapped = self.root in self.dynamic
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
 
     def source(self) -> Source:
-        taken = Names("keras", "layers", "ops", "math", "build_model")
         name_class = block_class(self.graph)
 
         def name_of(block: Block) -> str:
             return class_name(name_class(block)) if block in self.dynamic else snake_case(name_class(block))
 
-        definitions, instance = define(self.root, self._write_block, self._weight_key, name_of, taken)
+        definitions, instance = define(self.root, self._write_block, self._weight_key, name_of, self.names)
         return Source(
             framework="keras",
             model=self.model,
@@ -86,20 +95,58 @@ class KerasWriter:
             outputs=[v.name or "" for v in self.model.outputs],
         )
 
-    def _dynamic_blocks(self) -> set[Block]:
-        """Blocks that compute with sizes known only at run time, and all blocks inside them."""
-        found: set[Block] = set()
+    def _dynamic_blocks(self) -> tuple[set[Block], set[Block]]:
+        """Blocks that are ``Layer`` subclasses, and those of them that run eagerly.
 
-        def visit(block: Block, inside: bool) -> None:
-            here = inside or any(_asks_for_size(self._joined(s)) for s in block.steps if isinstance(s, ir.Node))
-            if here:
-                found.add(block)
-            for step in block.steps:
-                if isinstance(step, Block):
-                    visit(step, here)
+        A block is a subclass when it computes with sizes known only at run time, draws random numbers or reads the
+        numbers in a tensor, and so are all blocks inside it. What reads numbers runs eagerly, and what holds it.
+        """
+        wanted = {
+            b for b in self.root.blocks() if any(self._needs(s, SIZES, RANDOM, VALUES) for s in self._nodes_of(b))
+        }
+        if (
+            any(self._mentions(r, SIZES, RANDOM, VALUES) for r in self.returned if isinstance(r, Code))
+            or self._is_cut_off()
+        ):
+            wanted.add(self.root)
+        while True:
+            dynamic = {inner for block in wanted for inner in block.blocks()}
+            reading = {b for b in dynamic if any(self._needs(n, VALUES) for n in b.nodes())}
+            eager = {b for b in dynamic if reading & set(b.blocks())}
+            shapeless = {b for b in eager if any(v.shape is None for v in b.outputs)}
+            around = {b for b in self.root.blocks() if shapeless & {s for s in b.steps if isinstance(s, Block)}}
+            if around <= wanted:
+                break
+            wanted |= around
+        if self.root in shapeless:
+            names = ", ".join(v.name or "?" for v in self.root.outputs if v.shape is None)
+            raise UnsupportedOpError(f"how many axes these outputs have is known only at run time: {names}")
+        return dynamic, eager
 
-        visit(self.root, any(isinstance(r, Code) and _asks_for_size(r) for r in self.returned))
-        return found
+    def _nodes_of(self, block: Block) -> list[ir.Node]:
+        return [s for s in block.steps if isinstance(s, ir.Node)]
+
+    def _needs(self, node: ir.Node, *marks: str) -> bool:
+        return self._mentions(self._joined(node), *marks)
+
+    def _mentions(self, fragment: Code, *marks: str) -> bool:
+        """Whether code, or a function of the file that it calls, contains one of the marks."""
+        text = "".join(p for p in fragment.parts if isinstance(p, str))
+        return any(mark in text or mark in self._called(text) for mark in marks)
+
+    def _called(self, text: str) -> str:
+        """The source of the functions that the code calls: helpers, and the bodies of control flow."""
+        words = set(re.findall(r"(?<![\w.])\w+", text))
+        bodies = [t for t in self.functions.texts if t.partition("(")[0].removeprefix("def ") in words]
+        inner = [self._called(body.partition("):")[2]) for body in bodies]
+        return "\n".join([*bodies, *inner, *functions_called(helpers, words)])
+
+    def _is_cut_off(self) -> bool:
+        """Whether an output follows from no input: where layers are joined it would be a constant, not an output."""
+        live = set(self.model.inputs)
+        for node, emit in self.emits.items():
+            live |= set(node.outputs) if live & set(emit.code.values()) else set()
+        return not all(live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned)
 
     def _joined(self, node: ir.Node) -> Code:
         """The code of a node where layers are joined."""
@@ -118,7 +165,16 @@ class KerasWriter:
                 self._write_inner(written, step, instances)
             else:
                 self._write_node(written, step)
+        if block in self.eager:
+            specs = [_spec(v) for v in (self.model.graph.outputs if block is self.root else block.outputs)]
+            written.members.append((SPEC, Code((f"({', '.join(specs)})" if len(specs) > 1 else specs[0],))))
         return written
+
+    def _build(self, written: Written, attribute: str, value: ir.Value) -> None:
+        """A member's weights, made from the shape of its input: code that runs eagerly cannot be traced for it."""
+        if written.block in self.building:
+            text = f"self.{_attribute(attribute)}.build({_shape_text(value)})"
+            written.members.append((BUILD, Code((text,))))
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
@@ -137,6 +193,8 @@ class KerasWriter:
                 attribute = block.relative(path).replace(".", "_")
                 if path == node.name:
                     written.members.append((attribute, new))
+                    if layer.weights:
+                        self._build(written, attribute, next(emit.code.values()))
                 new = Code((f"self.{_attribute(attribute)}",))
             elif path != node.name or self._is_shared(node, layer):
                 # A layer that is called more than once is made once, before its first call.
@@ -160,6 +218,7 @@ class KerasWriter:
             if is_class:
                 attribute = name.replace(".", "_")
                 written.members.append((attribute, new))
+                self._build(written, attribute, inner.inputs[0])
                 new = Code((f"self.{_attribute(attribute)}",))
             fragment = code("{}({})", new, join(", ", inputs))
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name)))
@@ -274,12 +333,17 @@ def _identity(layer: Layer) -> tuple | None:
     return (tuple(str(p) for p in layer.new.parts), plain) if plain else None
 
 
+def _spec(value: ir.Value) -> str:
+    assert value.dtype is not None
+    return f'keras.KerasTensor({_shape_text(value)}, dtype="{KERAS_DTYPES[value.dtype]}")'
+
+
+def _shape_text(value: ir.Value) -> str:
+    return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
+
+
 def _attribute(name: str) -> str:
     return f"layer_{name}" if name[:1].isdigit() else name
-
-
-def _asks_for_size(fragment: Code) -> bool:
-    return any(isinstance(p, str) and "ops.shape(" in p for p in fragment.parts)
 
 
 def _fuse_activations(graph: ir.Graph) -> None:
