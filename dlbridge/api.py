@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,8 @@ def convert(
         source: What :func:`load` takes.
         to: ``"pytorch"``, ``"keras"``, ``"onnx"``, a plugged-in framework, or ``"description"``.
         output: Folder to write (for ONNX also a ``.onnx`` file). Without it nothing is written.
-        check: Run the written model and onnxruntime on the same inputs, and put the result into ``certificate.json``.
+        check: Run what was written and onnxruntime on the same inputs, and put the result into ``certificate.json``.
+            An ONNX model is compared with PyTorch in float64, or the ONNX reference evaluator where there is no torch.
         force: Replace what is at ``output``.
         read: Options for the reader.
         options: Options for the writer, e.g. ``opset=21`` for ONNX.
@@ -114,16 +116,18 @@ def convert(
             model.save(output, force=force)
         return model
     written = frameworks.get(to).write(model, **options)
-    certificate = _certificate(model, to) if check and to in ("pytorch", "keras", "onnx") else None
+    certificate = _certificate(model, to, written) if check and to in ("pytorch", "keras", "onnx") else None
     if output is not None:
         _write(written, to, Path(output), certificate, force)
     return written
 
 
-def _certificate(model: Model, to: str) -> dict[str, Any]:
+def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
+    """What was written against onnxruntime; an ONNX file, which onnxruntime runs, against another judge."""
     from dlbridge.verification import verify as run_checks
 
-    report = run_checks(model, routes=[to] if to != "onnx" else ["onnx"], judge="onnx")
+    judge = "onnx" if to != "onnx" else "pytorch" if find_spec("torch") else "reference"
+    report = run_checks(model, routes=[to], judge=judge, written={to: written})
     report.require()
     return report.to_json()
 

@@ -10,6 +10,7 @@ import click
 from dlbridge.cli.common import force_option, input_option, json_option, print_json, quiet_frameworks, read_options
 
 TARGETS = ("pytorch", "keras", "onnx", "description")
+_OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
 
 
 @click.command(short_help="Convert a model to PyTorch, Keras, ONNX or a description.")
@@ -41,11 +42,7 @@ def command(
     from dlbridge import api
     from dlbridge.files import check_free
 
-    options: dict[str, Any] = {}
-    if opset is not None:
-        options["opset"] = opset
-    if io_layout is not None:
-        options["io_layout"] = io_layout
+    options = _writer_options(to, opset=opset, io_layout=io_layout)
     if print_source:
         result = api.convert(model, to, None, check=False, read=read_options(inputs), **options)
         click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
@@ -63,6 +60,15 @@ def command(
     click.echo(f"{loaded.name} -> {to}: {target}")
     for name in written:
         click.echo(f"  {name}")
+
+
+def _writer_options(to: str, **given: Any) -> dict[str, Any]:
+    """The options that were given; one that means nothing for the target is an error, not ignored."""
+    options = {k: v for k, v in given.items() if v is not None}
+    for name in options:
+        if to in TARGETS and to != _OPTION_OF[name]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is an option of --to {_OPTION_OF[name]}")
+    return options
 
 
 def _description_text(model: Any) -> str:

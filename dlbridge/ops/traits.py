@@ -23,6 +23,10 @@ KIND = "dlbridge.kind"
 #: JSON of the initialiser that made it, e.g. {"kind": "glorot_uniform"}.
 INIT = "dlbridge.init"
 
+# --- on an input or output of the graph (ir.Value) ------------------------------------------------------------------
+#: "channels_last" when a writer was asked to move it out of the model's own layout.
+LAYOUT = "dlbridge.layout"
+
 # --- on a node ----------------------------------------------------------------------------------------------------
 #: "true" when the name was made up by dlbridge, not by a person.
 ANONYMOUS = "dlbridge.anonymous"

@@ -17,6 +17,8 @@ from dlbridge.training.spec import TrainingSpec
 
 Arrays = dict[str, np.ndarray]
 
+#: Losses whose target holds class numbers.
+CLASS_NUMBERS = ("SoftmaxCrossEntropyLoss", "SparseCategoricalCrossentropy")
 #: Largest size that a compressed array file may unfold to, in bytes.
 MAX_UNPACKED = 64 << 30
 
@@ -114,7 +116,7 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
     ``image.0, image.1, ...`` are put together in the order of their numbers.
 
     Raises:
-        TrainingError: When an input or the target is missing, or lengths differ.
+        TrainingError: When an input or the target is missing, holds no numbers or no class numbers, or lengths differ.
         SignatureError: When an array does not have the shape of its input.
     """
     arrays = read_arrays(source)
@@ -127,6 +129,7 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         assert value.dtype is not None and value.shape is not None
         inputs[name] = _fit(array, name, value)
     target = _target(arrays, spec, used)
+    _check_labels(target, model, spec)
     lengths = {name: len(array) for name, array in (*inputs.items(), ("target", target))}
     if len(set(lengths.values())) > 1:
         raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
@@ -149,6 +152,7 @@ def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
 
 
 def _fit(array: np.ndarray, name: str, value: Any) -> np.ndarray:
+    _check_numbers(array, name)
     wanted = [d if isinstance(d, int) else None for d in value.shape]
     if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
         array = (
@@ -171,4 +175,26 @@ def _target(arrays: Arrays, spec: TrainingSpec, used: set[str]) -> np.ndarray:
         )
     if name not in arrays:
         raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {', '.join(arrays)}")
+    _check_numbers(arrays[name], name)
     return arrays[name]
+
+
+def _check_numbers(array: np.ndarray, name: str) -> None:
+    if array.dtype.kind not in "biuf":
+        raise TrainingError(f"'{name}' holds no numbers, it has dtype {array.dtype}")
+
+
+def _check_labels(target: np.ndarray, model: Model, spec: TrainingSpec) -> None:
+    """Class numbers must be those of classes that the output (batch, classes) has."""
+    output = next((v for v in model.outputs if spec.loss.of in (None, v.name)), None)
+    if spec.loss.op not in CLASS_NUMBERS or output is None or output.shape is None or len(output.shape) != 2:
+        return
+    classes = output.shape[1]
+    if not isinstance(classes, int):
+        return
+    right = (target >= 0) & (target < classes) & (target == np.floor(target))
+    if not right.all():
+        raise TrainingError(
+            f"the label {target[~right].flat[0]} is none of the {classes} classes of '{output.name}'",
+            hint=f"class numbers go from 0 to {classes - 1}",
+        )

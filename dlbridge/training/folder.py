@@ -59,13 +59,16 @@ def train_to_folder(
 
 @contextmanager
 def _bar(epochs: int, framework: str, quiet: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show a progress bar, and give the function that advances it."""
+    """Show a progress bar, or a line an epoch where there is no terminal, and give the function that advances it."""
+    console = Console(stderr=True, quiet=quiet)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(f"training in {framework}", total=epochs)
 
         def advance(epoch: int, metrics: dict[str, float]) -> None:
             numbers = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
             bar.update(task, completed=epoch, description=f"training in {framework}: {numbers}")
+            if not console.is_terminal:
+                console.print(f"epoch {epoch}/{epochs}: {numbers}", soft_wrap=True)
 
         yield advance

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
-from dlbridge.ops.traits import EXPORT_OPSET
+from dlbridge.ops import traits
 from dlbridge.passes import precision
 from dlbridge.verification.inputs import batch_dim, random_inputs
 
-#: The judges: PyTorch with everything in float64; or, where PyTorch is not to be had, onnxruntime as it is.
-JUDGES = {"pytorch": "pytorch float64", "onnx": "onnxruntime"}
+#: The judges: PyTorch with everything in float64; where PyTorch is not to be had, onnxruntime, or, for what onnxruntime
+#: runs, the standard's reference evaluator.
+JUDGES = {"pytorch": "pytorch float64", "onnx": "onnxruntime", "reference": "the ONNX reference evaluator"}
 #: Route -> (framework that is live, whether its ONNX export is what runs).
 ROUTES: dict[str, tuple[str, bool]] = {
     "pytorch": ("pytorch", False),
@@ -127,6 +129,7 @@ def verify(
     inputs: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     judge: str = "pytorch",
+    written: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run a model by every route on the same inputs and judge each against PyTorch in float64.
@@ -138,7 +141,8 @@ def verify(
         sizes: Sizes of other symbolic dimensions.
         inputs: Arrays to use besides the random ones.
         seed: Seed of the random inputs.
-        judge: ``"pytorch"`` in float64, or ``"onnx"``: onnxruntime, which needs no framework.
+        judge: One of ``JUDGES``: ``"pytorch"`` in float64; ``"onnx"`` and ``"reference"`` need no framework.
+        written: Framework -> its ``Source`` of this model, where that very one is to be verified.
         progress: Called with what is being done.
 
     Returns:
@@ -161,7 +165,8 @@ def verify(
         for route in wanted:
             tell(route)
             try:
-                results[route] = _run_route(model, route, [arrays for _, arrays in cases], Path(folder))
+                arrays = [arrays for _, arrays in cases]
+                results[route] = _run_route(model, route, arrays, Path(folder), dict(written or {}))
             except Exception as error:  # a route that breaks is a finding, not the end of the others
                 report.failures[route] = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     owed = [_errors(r, j) for r, j in zip(results["pytorch"], judged, strict=True)] if "pytorch" in results else None
@@ -195,7 +200,9 @@ def _cases(
 
 def _judge(model: Model, judge: str, cases: list[Arrays]) -> list[Arrays]:
     if judge == "onnx":
-        return _run_route(model, "onnx", cases, Path())
+        return _run_route(model, "onnx", cases, Path(), {})
+    if judge == "reference":
+        return _run_reference(model, cases)
     framework = frameworks.get("pytorch")
     exact = precision.convert(model, "float64")
     live = framework.load(framework.write(exact))
@@ -206,15 +213,36 @@ def _widen(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype == np.float32 else array
 
 
-def _run_route(model: Model, route: str, cases: list[Arrays], folder: Path) -> list[Arrays]:
+def _run_reference(model: Model, cases: list[Arrays]) -> list[Arrays]:
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(ir.to_proto(model.ir))
+    names = [v.name or "" for v in model.graph.outputs]
+    with np.errstate(all="ignore"):
+        return [dict(zip(names, evaluator.run(None, dict(arrays)), strict=True)) for arrays in cases]
+
+
+def _run_route(model: Model, route: str, cases: list[Arrays], folder: Path, written: Mapping[str, Any]) -> list[Arrays]:
     name, exported = ROUTES[route]
     framework = frameworks.get(name)
-    live = framework.load(framework.write(model))
+    source = written[name] if name in written else framework.write(model)
+    live = framework.load(source)
     if exported:
-        path = framework.export(live, model, folder / f"{name}.onnx", opset=EXPORT_OPSET)
+        path = framework.export(live, model, folder / f"{name}.onnx", opset=traits.EXPORT_OPSET)
         framework = frameworks.get("onnx")
         live = framework.load(path)
-    return [framework.run(live, arrays) for arrays in cases]
+    given, returned = _moved(source.model.graph.inputs), _moved(source.model.graph.outputs)
+    return [_move(framework.run(live, _move(arrays, given, last=True)), returned, last=False) for arrays in cases]
+
+
+def _moved(values: Iterable[ir.Value]) -> set[str]:
+    """Names of the inputs or outputs that a writer made channels-last."""
+    return {v.name or "" for v in values if v.metadata_props.get(traits.LAYOUT) == "channels_last"}
+
+
+def _move(arrays: Arrays, moved: set[str], *, last: bool) -> Arrays:
+    source, target = (1, -1) if last else (-1, 1)
+    return {k: np.moveaxis(v, source, target) if k in moved else v for k, v in arrays.items()}
 
 
 def _check(route: str, case: dict[str, int], output: Arrays, judged: Arrays, own: float) -> Check:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,29 @@ if TYPE_CHECKING:
     from dlbridge.source.program import Source
 
 
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """TensorFlow's libraries write to file descriptor 2 while they load, before they look at any log level."""
+    sys.stderr.flush()
+    kept, void = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(void, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(void)
+
+
 class Keras:
     name = "keras"
     extra = "keras"
     suffixes = (".keras", ".h5")
 
     def _part(self, name: str) -> Any:
+        if "tensorflow" not in sys.modules and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":
+            with _silent_stderr():
+                require("keras", self.extra)
         return require(f"dlbridge.frameworks.keras.{name}", self.extra)
 
     def accepts(self, source: object) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,8 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
     """
     arguments = _examples(model)
     free = tuple(_free_axes(v) for v in model.inputs)
-    silence = io.StringIO()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
-            warnings.simplefilter("ignore")
+        with _silence():
             program = torch.onnx.export(
                 live, arguments, dynamo=True, dynamic_shapes=_shapes(live, free), opset_version=opset, verbose=False
             )
@@ -48,6 +48,20 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
     signature.rename(program.model.graph, model)
     program.save(str(path))
     return path
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress, and its notes on packages that it would like to see, from the user."""
+    void, logger = io.StringIO(), logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(void), contextlib.redirect_stderr(void):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _shapes(live: torch.nn.Module, free: tuple[dict[int, Any], ...]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from typing import Any
 
 import onnx_ir as ir
 
@@ -39,7 +38,7 @@ from dlbridge.source.weights import Weight
 MAX_PRINTED = 64
 
 
-def write(model: Model, **options: Any) -> Source:
+def write(model: Model) -> Source:
     """The model as PyTorch source.
 
     Raises:

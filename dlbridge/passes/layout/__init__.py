@@ -121,6 +121,7 @@ def _move_interface(graph: ir.Graph) -> None:
         before.resize_inputs(1)
         before.replace_input_with(0, value)
         value.shape = permuted(value.shape, to_last(rank))
+        value.metadata_props[traits.LAYOUT] = "channels_last"
         graph.insert_before(graph[0], before)
     for index, value in enumerate(graph.outputs):
         maker = value.producer()
@@ -136,6 +137,7 @@ def _move_interface(graph: ir.Graph) -> None:
         if inner is not None and not value.uses() and not inner.is_graph_input() and not inner.is_graph_output():
             name, value.name = value.name, f"{value.name}_channels_first"
             inner.name = name
+            inner.metadata_props[traits.LAYOUT] = "channels_last"
             graph.outputs[index] = inner
 
 
