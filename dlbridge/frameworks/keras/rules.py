@@ -2,13 +2,90 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
-from dlbridge.source.code import Raw
-from dlbridge.source.op import Op, Rules
+from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.op import Emit, Op, Rules
+
+#: Ops that only move elements, which Keras does for uint64 too; it computes uint64 as uint32.
+_MOVING = frozenset(
+    {"Cast", "CastLike", "BitCast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"}
+    | {"Shape", "Size", "If", "Loop", "Scan", "Gather", "Slice", "Split", "Constant", "ConstantOfShape", "EyeLike"}
+    | {"QuantizeLinear", "DequantizeLinear", "Compress", "NonZero"}
+)
+#: Ops that ask which of two numbers is larger.
+_ORDERING = frozenset(
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK", "Unique"}
+    | {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin"}
+)
+#: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
+_MODULAR = frozenset(
+    {"Add", "Sub", "Mul", "Sum", "Div", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"}
+    | {"CumSum", "CumProd", "ReduceSum", "ReduceProd", "MatMul", "Gemm", "Where", "Pad", "Trilu", "Equal", "Concat"}
+    | {"GatherElements", "GatherND", "TensorScatter", "ReverseSequence", "OneHot", "CenterCropPad", "DepthToSpace"}
+    | {"SpaceToDepth", "Range", "Tile", "ScatterElements", "ScatterND", "Sign"}
+)
+
+
+class _Signed(Op):
+    """A node on uint64, computed on int64: the same modulo 2**64, but for the order, which a flipped top bit mends."""
+
+    def __init__(self, op: Op) -> None:
+        self.__dict__.update(op.__dict__)
+        self.flips = self.node.op_type in _ORDERING
+
+    def _signed(self, index: int, given: Any) -> Any:
+        if super().dtype(index) != ir.DataType.UINT64 or not isinstance(given, (ir.Value, Code)):
+            return given
+        wide = call("ops.cast", given, "int64")
+        return call("flip_top_bit", wide) if self.flips else wide
+
+    def __getitem__(self, index: int) -> Any:
+        return self._signed(index, super().__getitem__(index))
+
+    def operand(self, index: int) -> Any:
+        return self[index] if super().dtype(index) == ir.DataType.UINT64 else super().operand(index)
+
+    @property
+    def tensors(self) -> list[Any]:
+        return [self[i] for i, v in enumerate(self.node.inputs) if v is not None]
+
+    def dtype(self, index: int = 0) -> ir.DataType:
+        dtype = super().dtype(index)
+        return ir.DataType.INT64 if dtype == ir.DataType.UINT64 else dtype
+
+    def out_dtype(self, index: int = 0) -> ir.DataType:
+        dtype = super().out_dtype(index)
+        return ir.DataType.INT64 if dtype == ir.DataType.UINT64 else dtype
+
+    def narrowed(self, made: Emit) -> Emit:
+        """The results in the types that they have."""
+        big = [v.dtype == ir.DataType.UINT64 for v in self.node.outputs]
+        if not any(big):
+            return made
+        if len(big) == 1:
+            return Emit(call("ops.cast", call("flip_top_bit", made.code) if self.flips else made.code, "uint64"))
+        return Emit(call("as_uint64", made.code, big, flip=True if self.flips else None), targets=made.targets)
+
+
+class _Rules(Rules):
+    def emit(self, op: Op) -> Emit:
+        values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
+        for value in values:
+            if value.dtype is not None and value.dtype not in KERAS_DTYPES:
+                op.refuse(f"Keras has no dtype {value.dtype.name}")
+        if op.node.op_type in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
+            return super().emit(op)
+        if op.node.op_type not in _ORDERING | _MODULAR:
+            op.refuse("Keras computes uint64 as uint32")
+        signed = _Signed(op)
+        return signed.narrowed(super().emit(signed))
+
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
-rules = Rules("keras")
+rules = _Rules("keras")
 
 KERAS_DTYPES: dict[ir.DataType, str] = {
     ir.DataType.FLOAT: "float32",
@@ -55,6 +132,28 @@ def keras_dtype(op: Op, dtype: ir.DataType) -> Raw:
     if dtype not in KERAS_DTYPES:
         op.refuse(f"Keras has no dtype {dtype.name}")
     return Raw(f'"{KERAS_DTYPES[dtype]}"')
+
+
+def ints(op: Op, index: int) -> Any:
+    """The elements of an integer input: a list of numbers and Python expressions, or code that reads the tensor."""
+    found = op.ints(index)
+    return call("to_list", op[index]) if found is None else found
+
+
+def number(op: Op, index: int) -> Any:
+    """The one element of an input: a number, a Python expression, or code that reads the tensor."""
+    found = op.ints(index)
+    if found:
+        return found[0]
+    value = op.scalar(index)
+    if value is None:
+        return code("ops.convert_to_numpy({}).item()", op[index])
+    return value
+
+
+def in_dtype(op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:
+    """A result in a dtype (by default the output's) that Keras would not give it."""
+    return call("ops.cast", result, keras_dtype(op, dtype or op.out_dtype()))
 
 
 def fused_activation(node: ir.Node) -> str | None:

@@ -1,13 +1,59 @@
-"""Integer arithmetic that rounds towards zero."""
+"""Elementwise helpers."""
 
+import math
+
+import keras
 from keras import ops
 
 
 def truncated_divide(a, b):
     """Integer division towards zero."""
-    return ops.sign(a) * ops.sign(b) * ops.floor_divide(ops.abs(a), ops.abs(b))
+    quotient = ops.floor_divide(a, b)
+    inexact = ops.not_equal(quotient * b, a)
+    mixed = ops.not_equal(a < 0, b < 0)
+    return quotient + ops.cast(ops.logical_and(inexact, mixed), quotient.dtype)
 
 
-def truncated_mod(a, b):
-    """The remainder with the sign of the dividend."""
-    return ops.sign(a) * ops.mod(ops.abs(a), ops.abs(b))
+def flip_top_bit(x):
+    """Maps the bits of unsigned 64-bit numbers to int64 numbers of the same order, and back."""
+    return ops.bitwise_xor(x, ops.full_like(x, -(2**63)))
+
+
+def as_uint64(outputs, big, flip=False):
+    """The outputs, with those that are big in uint64."""
+    return tuple(
+        ops.cast(flip_top_bit(x) if flip else x, "uint64") if wide else x for x, wide in zip(outputs, big, strict=True)
+    )
+
+
+def divide_uint64(a, b):
+    """Quotient and remainder of the bits of unsigned 64-bit numbers that int64 tensors hold."""
+    half = ops.left_shift(truncated_divide(shift_right_uint64(a, ops.ones_like(a)), b), ops.ones_like(a))
+    more = flip_top_bit(a - half * b) >= flip_top_bit(b)
+    quotient = ops.where(b < 0, ops.cast(flip_top_bit(a) >= flip_top_bit(b), "int64"), half + ops.cast(more, "int64"))
+    return quotient, a - quotient * b
+
+
+def shift_right_uint64(x, count):
+    """Bits of unsigned 64-bit numbers, held by int64, shifted to the right."""
+    one = ops.ones_like(x)
+    half = ops.bitwise_and(ops.right_shift(x, one), ops.full_like(x, 2**63 - 1))
+    return ops.where(ops.equal(count, 0), x, ops.right_shift(half, ops.maximum(count - 1, 0)))
+
+
+def float8_cast(x, dtype, saturate=True):
+    """x in an 8-bit float type; beyond its range the largest numbers, or infinity (NaN, where it has none)."""
+    limit, largest_rounded = {"float8_e4m3fn": (448.0, 464.0), "float8_e5m2": (57344.0, 61440.0)}[dtype]
+    x = ops.cast(x, "float32")
+    if saturate:
+        return ops.cast(ops.where(ops.isnan(x), x, ops.clip(x, -limit, limit)), dtype)
+    beyond = ops.abs(x) > largest_rounded
+    outside = math.nan if dtype == "float8_e4m3fn" else ops.sign(x) * math.inf
+    return ops.cast(ops.where(beyond, outside, ops.where(beyond, 0.0, ops.clip(x, -limit, limit))), dtype)
+
+
+def shrink(x, bias, limit):
+    """x moved by bias towards zero where it is outside [-limit, limit], else 0."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    x = ops.cast(x, "float32") if "int" in dtype else x
+    return ops.cast(ops.where(x < -limit, x + bias, ops.where(x > limit, x - bias, 0.0)), dtype)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import keras_dtype, rules
+from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
 from dlbridge.source.code import Code, call, code
-from dlbridge.source.op import Op
+from dlbridge.source.op import Dim, Op
 
+#: Op -> operator, and the function that does the same.
 _OPERATORS = {
-    "Sub": "-",
-    "Mul": "*",
-    "Equal": "==",
-    "Less": "<",
-    "LessOrEqual": "<=",
-    "Greater": ">",
-    "GreaterOrEqual": ">=",
+    "Sub": ("-", "ops.subtract"),
+    "Mul": ("*", "ops.multiply"),
+    "Less": ("<", "ops.less"),
+    "LessOrEqual": ("<=", "ops.less_equal"),
+    "Greater": (">", "ops.greater"),
+    "GreaterOrEqual": (">=", "ops.greater_equal"),
 }
 
 _FUNCTIONS = {
@@ -37,6 +38,7 @@ _FUNCTIONS = {
     "Cos": "ops.cos",
     "Cosh": "ops.cosh",
     "Det": "ops.det",
+    "Equal": "ops.equal",
     "Erf": "ops.erf",
     "Exp": "ops.exp",
     "Floor": "ops.floor",
@@ -52,52 +54,79 @@ _FUNCTIONS = {
     "Sinh": "ops.sinh",
     "Sqrt": "ops.sqrt",
     "Tan": "ops.tan",
-    "Where": "ops.where",
     "Xor": "ops.logical_xor",
 }
 
 
 @rules("Add")
 def add(op: Op) -> Code:
-    first, second = _operands(op)
+    first, second = operands(op)
     # TensorFlow's backend takes `x + b` with b of one long dimension for a bias along the last axis: b goes first.
-    if isinstance(second, ir.Value) and _has_one_long_dimension(op, 1):
+    if is_tensor(second) and _has_one_long_dimension(op.shape(1)) and op.shape(0) != op.shape(1):
         first, second = second, first
-    return code("{} + {}", first, second)
+    return binary("+", "ops.add", first, second)
 
 
-def _has_one_long_dimension(op: Op, index: int) -> bool:
-    shape = op.shape(index)
-    return shape is not None and len(shape) > 1 and sum(d != 1 for d in shape) == 1 and shape != op.shape(1 - index)
+def _has_one_long_dimension(shape: list[Dim] | None) -> bool:
+    return shape is not None and len(shape) > 1 and sum(d != 1 for d in shape) == 1
 
 
 @rules(*_OPERATORS)
 def operator(op: Op) -> Code:
-    first, second = _operands(op)
-    return code(f"{{}} {_OPERATORS[op.node.op_type]} {{}}", first, second)
+    return binary(*_OPERATORS[op.node.op_type], *operands(op))
 
 
-def _operands(op: Op) -> list[Any]:
+def binary(symbol: str, function: str, first: Any, second: Any) -> Code:
+    """``a + b``; ``ops.add(a, b)`` where a is a constant tensor, whose operators do not know of symbolic tensors."""
+    if is_constant(first) and is_tensor(second):
+        return call(function, first, second)
+    return code(f"{{}} {symbol} {{}}", first, second)
+
+
+def operands(op: Op) -> list[Any]:
     """The inputs as terms: rank-0 constants as numbers, but for the first when all are constants."""
-    terms = [op.operand(0), op.operand(1)]
-    if not any(isinstance(t, ir.Value) for t in terms):
+    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+    if not any(is_tensor(t) for t in terms):
         terms[0] = op[0]
-    return [_term(t) for t in terms]
+    return [term(t) for t in terms]
 
 
-def _term(operand: Any) -> Any:
+def is_tensor(operand: Any) -> bool:
+    """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
     if isinstance(operand, Code):
-        return code("({})", operand) if any(isinstance(p, str) and " " in p for p in operand.parts) else operand
-    if not isinstance(operand, ir.Value) and operand < 0:
+        first = operand.parts[0]
+        return isinstance(first, str) and first.startswith(("ops.cast(", "ops.convert_to_tensor(", "flip_top_bit("))
+    return isinstance(operand, ir.Value)
+
+
+def is_constant(operand: Any) -> bool:
+    """Whether an operand is a tensor even where layers are joined."""
+    if isinstance(operand, Code):
+        return is_tensor(operand) and str(operand.parts[0]).startswith("ops.convert_to_tensor(")
+    return isinstance(operand, ir.Value) and operand.const_value is not None
+
+
+def term(operand: Any) -> Any:
+    """An operand that can stand beside any operator."""
+    if isinstance(operand, Code):
+        loose = any(isinstance(p, str) and " " in p for p in operand.parts) and not is_tensor(operand)
+        return code("({})", operand) if loose else operand
+    if not isinstance(operand, (ir.Value, bool, np.bool_)) and operand < 0:
         return code("({})", operand)
     return operand
 
 
+def _is_uint64(op: Op) -> bool:
+    value = op.value(0)
+    return value is not None and value.dtype == ir.DataType.UINT64
+
+
 @rules("Div")
 def divide(op: Op) -> Code:
+    if _is_uint64(op):
+        return code("{}[0]", call("divide_uint64", op[0], op[1]))
     if op.dtype().is_floating_point():
-        first, second = _operands(op)
-        return code("{} / {}", first, second)
+        return binary("/", "ops.divide", *operands(op))
     if op.dtype().name.startswith("UINT"):
         return call("ops.floor_divide", op[0], op[1])
     return call("truncated_divide", op[0], op[1])
@@ -105,18 +134,32 @@ def divide(op: Op) -> Code:
 
 @rules("Mod")
 def mod(op: Op) -> Code:
-    return call("truncated_mod" if op.attr("fmod") else "ops.mod", op[0], op[1])
+    if _is_uint64(op):
+        return code("{}[1]", call("divide_uint64", op[0], op[1]))
+    return call("ops.fmod" if op.attr("fmod") else "ops.mod", *operands(op))
 
 
 @rules("Pow")
 def power(op: Op) -> Code:
-    exponent = op.scalar(1)
-    if exponent == 2:
+    """The result has the base's dtype, whatever the exponent's is."""
+    base, exponent = op.dtype(0), op.dtype(1)
+    value = op.scalar(1)
+    if value == 2 and (op.rank(1) == 0 or op.rank(1) <= op.rank()):
         return call("ops.square", op.x)
-    if op.dtype(0) != op.dtype(1):
-        wide = call("ops.power", call("ops.cast", op[0], "float64"), call("ops.cast", op[1], "float64"))
-        return call("ops.cast", wide, keras_dtype(op, op.dtype(0)))
-    return call("ops.power", op[0], op.operand(1))
+    if base.is_floating_point():
+        if value is not None and op.rank(1) == 0:
+            return call("ops.power", op.x, float(value))
+        return call("ops.power", op[0], op[1] if base == exponent else in_dtype(op, op[1], base))
+    if exponent.is_integer():
+        return call("ops.power", op[0], op[1] if base == exponent else in_dtype(op, op[1], base))
+    return in_dtype(op, call("ops.power", call("ops.cast", op[0], "float64"), call("ops.cast", op[1], "float64")))
+
+
+@rules("BitShift")
+def shift(op: Op) -> Code:
+    if op.attr("direction") == "LEFT":
+        return call("ops.left_shift", op[0], op[1])
+    return call("shift_right_uint64" if _is_uint64(op) else "ops.right_shift", op[0], op[1])
 
 
 @rules(*_FUNCTIONS)
@@ -124,33 +167,43 @@ def function(op: Op) -> Code:
     return call(_FUNCTIONS[op.node.op_type], *op.tensors)
 
 
+@rules("Where")
+def where(op: Op) -> Code:
+    yes, no = op.operand(1), op.operand(2)
+    if not (is_tensor(yes) or is_tensor(no)) or op.dtype(1) == ir.DataType.BOOL:
+        yes, no = op[1], op[2]
+    return call("ops.where", op[0], yes, no)
+
+
 @rules("Max", "Min")
 def extreme(op: Op) -> Code:
     name = {"Max": "ops.maximum", "Min": "ops.minimum"}[op.node.op_type]
-    first, *rest = op.tensors
-    result: Any = first
-    for other in rest:
+    terms = operands(op)
+    result: Any = terms[0]
+    for other in terms[1:]:
         result = call(name, result, other)
-    return result if rest else code("{}", first)
+    return code("{}", result)
 
 
 @rules("Sum", "Mean")
 def total(op: Op) -> Code:
-    first, *rest = op.tensors
-    result: Any = code("{}", first)
-    for other in rest:
-        result = call("ops.add", other, result)
-    return result if op.node.op_type == "Sum" or not rest else code("({}) / {}", result, len(op.tensors))
+    """As for Add, what could be taken for a bias goes first."""
+    result, shape = op[0], op.shape(0)
+    for index in range(1, len(op.node.inputs)):
+        pair = [result, op[index]]
+        if _has_one_long_dimension(op.shape(index)) and shape != op.shape(index):
+            pair.reverse()
+        result, shape = call("ops.add", *pair), _broadcast(shape, op.shape(index))
+    count = len(op.node.inputs)
+    return code("{}", result) if op.node.op_type == "Sum" or count == 1 else code("{} / {}", result, count)
 
 
-@rules("Cast")
-def cast(op: Op) -> Code:
-    return call("ops.cast", op.x, keras_dtype(op, op.out_dtype()))
-
-
-@rules("CastLike")
-def cast_like(op: Op) -> Code:
-    return call("ops.cast", op.x, keras_dtype(op, op.out_dtype()))
+def _broadcast(a: list[Dim] | None, b: list[Dim] | None) -> list[Dim] | None:
+    if a is None or b is None:
+        return None
+    rank = max(len(a), len(b))
+    pairs = zip([1] * (rank - len(a)) + a, [1] * (rank - len(b)) + b, strict=True)
+    return [y if x == 1 else x for x, y in pairs]
 
 
 @rules("IsInf")
@@ -158,6 +211,33 @@ def is_inf(op: Op) -> Code:
     positive, negative = op.attr("detect_positive"), op.attr("detect_negative")
     if positive and negative:
         return call("ops.isinf", op.x)
-    if positive:
-        return code('{} == float("inf")', op.x)
-    return code('{} == -float("inf")', op.x) if negative else call("ops.zeros_like", op.x, dtype="bool")
+    if positive or negative:
+        return call("ops.isposinf" if positive else "ops.isneginf", op.x)
+    return call("ops.zeros_like", op.x, dtype="bool")
+
+
+# --- dtypes --------------------------------------------------------------------------------------------------------
+
+_FLOAT8 = {ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2}
+
+
+@rules("Cast", "CastLike")
+def cast(op: Op) -> Code:
+    source, target = op.dtype(), op.out_dtype()
+    dtype = keras_dtype(op, target)
+    if source == target:
+        return code("{}", op.x)
+    if target in _FLOAT8:
+        return call("float8_cast", op.x, dtype, saturate=None if op.attr("saturate") else False)
+    return call("ops.cast", op.x, dtype)
+
+
+@rules("BitCast")
+def bit_cast(op: Op) -> Code:
+    source, target = op.dtype(), op.out_dtype()
+    if source == target:
+        return code("{}", op.x)
+    x = call("ops.cast", op.x, "uint8") if source == ir.DataType.BOOL else op.x
+    if target == ir.DataType.BOOL:
+        return call("ops.cast", x, "bool")
+    return call("ops.view", x, keras_dtype(op, target))
