@@ -1,0 +1,48 @@
+"""Run benchmarks by name (default: all) and print their tables."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import bench
+
+NAMES = [m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_") and m.name != "timing"]
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(names: tuple[str, ...], as_json: bool) -> None:
+    """Run the benchmarks NAMES."""
+    found, console = {}, Console()
+    for name in names or NAMES:
+        module = importlib.import_module(f"bench.{name}")
+        found[name] = rows = module.run()
+        if not as_json:
+            console.print(f"\n{name}: {(module.__doc__ or str()).splitlines()[0]}", soft_wrap=True)
+            console.print(_table(rows))
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+
+
+def _table(rows: list[dict[str, object]]) -> Table:
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    return table
+
+
+main()
