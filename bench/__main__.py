@@ -30,7 +30,7 @@ def main(names: tuple[str, ...], as_json: bool) -> None:
         module = importlib.import_module(f"bench.{name}")
         found[name] = rows = module.run()
         if not as_json:
-            console.print(f"\n{name}: {(module.__doc__ or str()).splitlines()[0]}", soft_wrap=True)
+            console.print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}", soft_wrap=True)
             console.print(_table(rows))
     if as_json:
         json.dump(found, sys.stdout, indent=2)
