@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ LAYER = "<layer>"
 class Line:
     """An assignment: ``targets = code``.
 
-    ``pattern`` unpacks (``"{0}, ({1}, {2})"``); ``hint`` suggests a name; ``member`` is what the code calls.
+    ``pattern`` unpacks (``"{0}, ({1}, {2})"``); ``hint`` suggests a name; ``member`` is what the code calls;
+    ``label`` is what a person called the layer or block.
     """
 
     targets: list[ir.Value]
@@ -30,6 +31,7 @@ class Line:
     pattern: str | None = None
     hint: str = "x"
     member: str | None = None
+    label: str | None = None
 
 
 @dataclass(eq=False)
@@ -268,59 +270,6 @@ def block_class(graph: ir.Graph) -> Callable[[Block], str]:
     return name
 
 
-# --- names of variables --------------------------------------------------------------------------------------------
-
-
-def name_values(
-    written: Written,
-    inputs: Mapping[ir.Value, str],
-    kept: frozenset[str] = frozenset(),
-    reserved: Iterable[str] = (),
-) -> dict[ir.Value, str]:
-    """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
-
-    ``kept`` names are read again after the block and stay as they are; ``reserved`` ones are given to no variable,
-    which would hide a function that the block calls.
-    """
-    last_read: dict[ir.Value, int] = {}
-    for index, line in enumerate(written.lines):
-        for value in line.code.values():
-            last_read[value] = index
-    for value in written.block.outputs:
-        last_read[value] = len(written.lines)
-    names = dict(inputs)
-    alive = set(inputs.values())
-    for index, line in enumerate(written.lines):
-        ending = [names[v] for v in line.code.values() if v in names and last_read[v] == index]
-        for value in set(line.code.values()):
-            if (
-                value in names
-                and last_read[value] == index
-                and names[value] not in kept | _read_after(names, last_read, index)
-            ):
-                alive.discard(names[value])
-        for target in line.targets:
-            if target not in last_read:
-                names[target] = "_"
-                continue
-            reusable = [n for n in ending if n not in alive]
-            fresh = line.hint if "x" in alive else "x"
-            names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
-            alive.add(names[target])
-    return names
-
-
-def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int], index: int) -> set[str]:
-    """Names of values that are read after line ``index``."""
-    return {name for value, name in names.items() if last_read.get(value, -1) > index}
-
-
-def hint(node: ir.Node) -> str:
-    """A variable's name from a node's: ``layer1.0.conv1`` -> ``conv``; for functions, ``out``."""
-    last = (node.name or "").rpartition(".")[2].rstrip("0123456789").rstrip("_")
-    return identifier(last.lower(), "out") if last else "out"
-
-
 def substitute_layer(fragment: Code, layer: Code) -> Code:
     """Put the layer where an ``Emit``'s code calls it."""
     pieces: list[Code] = []
@@ -333,4 +282,4 @@ def substitute_layer(fragment: Code, layer: Code) -> Code:
     return Code(tuple(p for piece in pieces for p in piece.parts))
 
 
-__all__ = ["LAYER", "Definition", "Instance", "Line", "Written", "block_class", "code", "define", "hint", "name_values"]
+__all__ = ["LAYER", "Definition", "Instance", "Line", "Written", "block_class", "code", "define", "substitute_layer"]

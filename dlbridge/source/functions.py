@@ -10,10 +10,11 @@ from dlbridge.source import printing
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code
-from dlbridge.source.definitions import Line, Written, hint, name_values
+from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, leaving
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.op import Function, Rules
+from dlbridge.source.variables import hint, name_values
 
 INDENT = "    "
 

@@ -2,24 +2,24 @@ import keras
 from keras import layers
 
 
-def conv_block(x, filters, has_conv_to_channels_last, name):
-    x = layers.Permute((2, 3, 1))(x) if has_conv_to_channels_last else x
+def conv_block(x, filters, name):
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}.conv")(x)
     x = layers.BatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}.bn")(x)
     return layers.ReLU()(x)
 
 
 def body(x, name):
-    x = conv_block(x, 16, has_conv_to_channels_last=False, name=f"{name}.0")
-    return conv_block(x, 16, has_conv_to_channels_last=False, name=f"{name}.1")
+    x = conv_block(x, 16, name=f"{name}.0")
+    return conv_block(x, 16, name=f"{name}.1")
 
 
 def build_model():
     inputs = keras.Input((1, 8, 8), name="image")
-    x = conv_block(inputs, 16, has_conv_to_channels_last=True, name="stem")
+    x = layers.Permute((2, 3, 1))(inputs)
+    x = conv_block(x, 16, name="stem")
     x = body(x, name="body")
     x = layers.MaxPooling2D(2)(x)
-    x = conv_block(x, 32, has_conv_to_channels_last=False, name="top")
+    x = conv_block(x, 32, name="top")
     x = layers.MaxPooling2D(2)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(10, name="fc")(x)

@@ -48,8 +48,8 @@ class Attention(layers.Layer):
         query = self.query(x)
         key = self.key(x)
         x = self.value(x)
-        query = attention(query, key, x, heads=(4, 4))
-        return self.out(query)
+        x = attention(query, key, x, heads=(4, 4))
+        return self.out(x)
 
 
 @keras.saving.register_keras_serializable()
@@ -65,11 +65,11 @@ class EncoderBlock(layers.Layer):
     def call(self, x):
         norm = self.norm1(x)
         norm = self.attention(norm)
-        x = x + norm
-        norm = self.norm2(x)
-        norm = self.fc1(norm)
-        norm = self.fc2(norm)
-        return x + norm
+        attended = x + norm
+        x = self.norm2(attended)
+        x = self.fc1(x)
+        x = self.fc2(x)
+        return attended + x
 
 
 @keras.saving.register_keras_serializable()
@@ -94,14 +94,14 @@ class TransformerEncoder(layers.Layer):
         self.norm = layers.LayerNormalization(epsilon=1e-05, name="norm")
         self.classifier = layers.Dense(4, name="classifier")
 
-    def call(self, x):
-        embedding = self.embedding(x)
-        x = self.positions[:ops.shape(x)[1]]
-        embedding = embedding + x
-        embedding = self.blocks(embedding)
-        embedding = self.norm(embedding)
-        embedding = ops.mean(embedding, axis=1)
-        return self.classifier(embedding)
+    def call(self, tokens):
+        x = self.embedding(tokens)
+        positions_here = self.positions[:ops.shape(tokens)[1], ...]
+        x = x + positions_here
+        x = self.blocks(x)
+        x = self.norm(x)
+        x = ops.mean(x, axis=1)
+        return self.classifier(x)
 
 
 def build_model():

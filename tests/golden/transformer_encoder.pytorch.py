@@ -15,12 +15,12 @@ class Attention(nn.Module):
         query = self.query(x)
         key = self.key(x)
         x = self.value(x)
-        query = F.scaled_dot_product_attention(
+        x = F.scaled_dot_product_attention(
             query.unflatten(-1, (4, -1)).transpose(1, 2),
             key.unflatten(-1, (4, -1)).transpose(1, 2),
             x.unflatten(-1, (4, -1)).transpose(1, 2),
         ).transpose(1, 2).flatten(2)
-        return self.out(query)
+        return self.out(x)
 
 
 class EncoderBlock(nn.Module):
@@ -35,12 +35,12 @@ class EncoderBlock(nn.Module):
     def forward(self, x):
         norm = self.norm1(x)
         norm = self.attention(norm)
-        x = x + norm
-        norm = self.norm2(x)
-        norm = self.fc1(norm)
-        norm = F.gelu(norm)
-        norm = self.fc2(norm)
-        return x + norm
+        attended = x + norm
+        x = self.norm2(attended)
+        x = self.fc1(x)
+        x = F.gelu(x)
+        x = self.fc2(x)
+        return attended + x
 
 
 class TransformerEncoder(nn.Module):

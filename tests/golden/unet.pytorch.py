@@ -22,10 +22,10 @@ class Up(nn.Module):
         self.grow = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
         self.convs = DoubleConv(in_channels, out_channels)
 
-    def forward(self, relu2, relu2_1):
-        relu2 = self.grow(relu2)
-        relu2_1 = torch.cat([relu2_1, relu2], dim=1)
-        return self.convs(relu2_1)
+    def forward(self, x, relu):
+        x = self.grow(x)
+        x = torch.cat([relu, x], dim=1)
+        return self.convs(x)
 
 
 class Unet(nn.Module):
@@ -39,15 +39,15 @@ class Unet(nn.Module):
         self.head = nn.Conv2d(16, 1, 1)
 
     def forward(self, image):
-        x = self.down1(image)
-        pool = F.max_pool2d(x, 2)
-        pool = self.down2(pool)
-        pool_1 = F.max_pool2d(pool, 2)
-        pool_1 = self.bottom(pool_1)
-        pool_1 = self.up2(pool_1, pool)
-        pool_1 = self.up1(pool_1, x)
-        pool_1 = self.head(pool_1)
-        return torch.sigmoid(pool_1)
+        down1 = self.down1(image)
+        x = F.max_pool2d(down1, 2)
+        down2 = self.down2(x)
+        x = F.max_pool2d(down2, 2)
+        x = self.bottom(x)
+        x = self.up2(x, down2)
+        x = self.up1(x, down1)
+        x = self.head(x)
+        return torch.sigmoid(x)
 
 
 def train(model, image, label, epochs=5, batch_size=8):

@@ -13,13 +13,16 @@ from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, literal_text
-from dlbridge.source.definitions import Definition, OptionalStep, name_values
-from dlbridge.source.names import Names, identifier
+from dlbridge.source.definitions import Definition, OptionalStep
+from dlbridge.source.names import identifier
+from dlbridge.source.variables import input_names, name_values
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
 
 INDENT = "    "
+#: Names that no variable may have.
+RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
 #: Name of the layer that a model becomes whose own code needs sizes known only at run time.
 NETWORK = "network"
 #: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
@@ -67,7 +70,7 @@ def variable_path(blocks: list[str], name: str, root: str | None) -> str:
 
 def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     written = definition.written
-    names = _input_names(written.block.inputs, "x")
+    names = input_names(written.block.inputs, {*RESERVED, *definition.parameters}, is_root=False)
     arguments = ", ".join([*names.values(), *definition.parameters, "name"])
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
@@ -77,7 +80,9 @@ def _function(writer: KerasWriter, definition: Definition) -> list[str]:
 def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
     lines: list[str] = []
     sequence = writer.sequence()
-    names = _input_names(writer.model.inputs, "inputs")
+    names = input_names(writer.model.inputs, RESERVED, is_root=True)
+    if len(names) == 1:
+        names = dict.fromkeys(names, "inputs")
     if sequence is not None:
         items = [_input(writer.model.inputs[0], named=False)]
         for step in sequence:
@@ -87,6 +92,8 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
             items.append(writer._named(layer, step, writer.root).text(str))
         lines = [f"return keras.Sequential([{', '.join(items)}])"]
         return ["def build_model():", *_indent(lines)]
+    if writer.subclassed:
+        return ["def build_model():", f'{INDENT}return {root.name}(name="{NETWORK}")']
     lines += [f"{name} = {_input(value)}" for value, name in names.items()]
     if writer.wrapped:
         lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
@@ -131,24 +138,30 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
         attribute = f"layer_{name}" if name[:1].isdigit() else name
         init.append(f"self.{attribute} = {step.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
-    names = _input_names(written.block.inputs, "x")
+    names = input_names(written.block.inputs, RESERVED, is_root=is_root)
     inputs = list(names.values())
-    lines = _statements(writer, definition, names, in_call)
+    lines = _statements(writer, definition, names, in_call, frozenset(inputs) if is_root else frozenset())
     returned = writer.returned if is_root else list(written.block.outputs)
     lines.append(f"return {_returned(returned, writer, definition, names)}")
-    text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}(layers.Layer):"]
+    subclassed = is_root and writer.subclassed
+    base = "keras.Model" if subclassed else "layers.Layer"
+    text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
     header = ", ".join(["self", *parameters, "**kwargs"])
     cast = "" if _is_single(written.block) else "autocast=False, "
     text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__({cast}**kwargs)", *_indent(init, 2), ""]
     built = [new.text(str) for name, new in written.members if name == BUILD]
     if built:
         text += [f"{INDENT}def build(self, input_shape):", *_indent([*built, "self.built = True"], 2), ""]
-    text += [f"{INDENT}def call({', '.join(['self', *inputs])}):", *_indent(_merge_return(lines), 2)]
+    if subclassed and len(inputs) > 1:
+        lines.insert(0, f"{', '.join(inputs)} = inputs")
+    given = ["inputs"] if subclassed and len(inputs) > 1 else inputs
+    text += [f"{INDENT}def call({', '.join(['self', *given])}):", *_indent(_merge_return(lines), 2)]
     if written.block in writer.eager:
         text.insert(
             2, f'{INDENT}"""Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."""\n'
         )
-        spec = next(new.text(str) for name, new in written.members if name == SPEC)
+    spec = next((new.text(str) for name, new in written.members if name == SPEC), None)
+    if spec is not None:
         head = f"{INDENT}def compute_output_spec({', '.join(['self', *inputs])}):"
         text += ["", head, *_indent([f"return {spec}"], 2)]
     if parameters:
@@ -175,7 +188,7 @@ def _statements(
 ) -> list[str]:
     """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
     written = definition.written
-    names.update(name_values(written, names, kept))
+    names.update(name_values(written, names, kept, writer.names.taken))
     lines: list[str] = []
     if written.block not in writer.dynamic:
         lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once
@@ -219,13 +232,6 @@ def _text(fragment: Code, shown: list[str | None], name) -> str:  # type: ignore
         else:
             pieces.append(part if isinstance(part, str) else name(part))
     return "".join(pieces)
-
-
-def _input_names(values: list[ir.Value], single: str) -> dict[ir.Value, str]:
-    if len(values) == 1:
-        return {values[0]: single}
-    names = Names("self", "name")
-    return {v: names.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in values}
 
 
 def _merge_return(lines: list[str]) -> list[str]:

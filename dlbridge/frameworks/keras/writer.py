@@ -26,19 +26,22 @@ from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
-from dlbridge.source.definitions import Instance, Line, Written, block_class, define, hint, substitute_layer
+from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer, weight_of
 from dlbridge.source.printing import functions_called, helper_names
 from dlbridge.source.program import Source
+from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
-#: Code with these asks for sizes known only at run time (or for new random numbers), or for the numbers in a tensor.
-SIZES, RANDOM, VALUES = "ops.shape(", "keras.random.", "ops.convert_to_numpy("
+#: Code with these asks for what is not known where layers are joined: sizes, new random numbers, a branch.
+AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(")
+#: Code with these asks for the numbers in a tensor.
+VALUES = ("ops.convert_to_numpy(", "ops.nonzero(", "ops.unique(")
 
 
 def write(model: Model, *, io_layout: str = "same") -> Source:
@@ -53,6 +56,8 @@ def write(model: Model, *, io_layout: str = "same") -> Source:
     """
     for module in pkgutil.iter_modules(writes.__path__):
         importlib.import_module(f"{writes.__name__}.{module.name}")
+    if not model.inputs:
+        raise UnsupportedOpError("a Keras model has inputs, and this one has none", where=model.name)
     model = layout.channels_last(prepare(model), io_layout=io_layout)
     return KerasWriter(model).source()
 
@@ -72,6 +77,8 @@ class KerasWriter:
         self.homes = homes(self.graph, self.root, self.emits)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
+        #: Whether the model is a ``keras.Model`` subclass: how many axes an output has is known only at run time.
+        self.subclassed = self.root in self.eager and any(v.shape is None for v in self.graph.outputs)
         self.building = {inner for block in self.eager for inner in block.blocks()}
         self.wrapped = self.root in self.dynamic
         pass_weights(self.root, self.emits, self.homes)
@@ -102,25 +109,22 @@ class KerasWriter:
         numbers in a tensor, and so are all blocks inside it. What reads numbers runs eagerly, and what holds it.
         """
         wanted = {
-            b for b in self.root.blocks() if any(self._needs(s, SIZES, RANDOM, VALUES) for s in self._nodes_of(b))
+            b for b in self.root.blocks() if any(self._needs(s, *AT_RUN_TIME, *VALUES) for s in self._nodes_of(b))
         }
         if (
-            any(self._mentions(r, SIZES, RANDOM, VALUES) for r in self.returned if isinstance(r, Code))
+            any(self._mentions(r, *AT_RUN_TIME, *VALUES) for r in self.returned if isinstance(r, Code))
             or self._is_cut_off()
         ):
             wanted.add(self.root)
         while True:
             dynamic = {inner for block in wanted for inner in block.blocks()}
-            reading = {b for b in dynamic if any(self._needs(n, VALUES) for n in b.nodes())}
+            reading = {b for b in dynamic if any(self._needs(n, *VALUES) for n in b.nodes())}
             eager = {b for b in dynamic if reading & set(b.blocks())}
             shapeless = {b for b in eager if any(v.shape is None for v in b.outputs)}
             around = {b for b in self.root.blocks() if shapeless & {s for s in b.steps if isinstance(s, Block)}}
             if around <= wanted:
                 break
             wanted |= around
-        if self.root in shapeless:
-            names = ", ".join(v.name or "?" for v in self.root.outputs if v.shape is None)
-            raise UnsupportedOpError(f"how many axes these outputs have is known only at run time: {names}")
         return dynamic, eager
 
     def _nodes_of(self, block: Block) -> list[ir.Node]:
@@ -165,7 +169,7 @@ class KerasWriter:
                 self._write_inner(written, step, instances)
             else:
                 self._write_node(written, step)
-        if block in self.eager:
+        if block in self.eager and not (block is self.root and self.subclassed):
             specs = [_spec(v) for v in (self.model.graph.outputs if block is self.root else block.outputs)]
             written.members.append((SPEC, Code((f"({', '.join(specs)})" if len(specs) > 1 else specs[0],))))
         return written
@@ -203,7 +207,8 @@ class KerasWriter:
                     written.members.append((variable, new))
                 new = Code((variable,))
             fragment = substitute_layer(fragment, new)
-        written.lines.append(Line(targets, fragment, emit.targets, hint(node)))
+        given = None if traits.is_anonymous(node) else given_name(node.name or "")
+        written.lines.append(Line(targets, fragment, emit.targets, hint(node), label=given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         instance, name = instances[inner], written.block.relative(inner.path)
@@ -221,7 +226,7 @@ class KerasWriter:
                 self._build(written, attribute, inner.inputs[0])
                 new = Code((f"self.{_attribute(attribute)}",))
             fragment = code("{}({})", new, join(", ", inputs))
-        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name)))
+        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), label=given_name(name)))
 
     # --- names and weights -----------------------------------------------------------------------------------------
 
@@ -363,11 +368,6 @@ def _fuse_activations(graph: ir.Graph) -> None:
             ir.convenience.replace_all_uses_with(follower, out, replace_graph_outputs=True)
             graph.remove(consumers[0], safe=True)
             out.name = wanted
-
-
-def hint_of_path(path: str) -> str:
-    words = [p for p in path.split(".") if not p.isdigit()]
-    return (words[-1].rstrip("0123456789").rstrip("_") or "x").lower() if words else "x"
 
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:

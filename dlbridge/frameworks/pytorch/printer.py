@@ -12,8 +12,9 @@ from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call, literal_text
-from dlbridge.source.definitions import Definition, OptionalStep, Written, name_values
-from dlbridge.source.names import Names, identifier
+from dlbridge.source.definitions import Definition, OptionalStep, Written
+from dlbridge.source.names import identifier
+from dlbridge.source.variables import input_names, name_values
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.writer import _Writer
@@ -181,7 +182,7 @@ def sequence(items: list[Code]) -> Code:
 
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
-    inputs = _input_names(written, is_root)
+    inputs = input_names(written.block.inputs, RESERVED, is_root=is_root)
     kept = frozenset(inputs.values()) if is_root else frozenset()
     names = name_values(written, inputs, kept, writer.names.taken)
 
@@ -208,14 +209,6 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
     header = f"{INDENT}def forward({', '.join(['self', *inputs.values()])}):"
     body = _loops(_merge_return(lines))
     return [*printing.fit(header), *(part for text in body for part in printing.fit(2 * INDENT + text))]
-
-
-def _input_names(written: Written, is_root: bool) -> dict[ir.Value, str]:
-    values = written.block.inputs
-    if len(values) == 1 and not is_root:
-        return {values[0]: "x"}
-    names = Names(*RESERVED)
-    return {v: names.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in values}
 
 
 def _merge_return(lines: list[str]) -> list[str]:

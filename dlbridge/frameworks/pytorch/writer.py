@@ -18,20 +18,13 @@ from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
-from dlbridge.source.definitions import (
-    Instance,
-    Line,
-    Written,
-    block_class,
-    define,
-    hint,
-    substitute_layer,
-)
+from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names
 from dlbridge.source.op import Layer
 from dlbridge.source.program import Source
+from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
@@ -123,13 +116,14 @@ class _Writer:
                 written.members.append((block.relative(path), emit.layer.new))
                 self._remember(path, emit.layer)
             fragment = substitute_layer(fragment, Code((f"self{attribute(block.relative(path))}",)))
-        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member))
+        given = None if traits.is_anonymous(node) else given_name(node.name or "")
+        written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member, given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)
         written.members.append((name, self._new(inner, instances)))
         fragment = code(f"self{attribute(name)}({{}})", join(", ", list(inner.inputs)))
-        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name))
+        written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name, given_name(name)))
 
     def _new(self, block: Block, instances: Mapping[Block, Instance]) -> Code:
         return sequence(self.sequences[block]) if block in self.sequences else instances[block].call()
@@ -214,11 +208,6 @@ def _is_numbered(block: Block) -> bool:
 
 def _path(step: ir.Node | Block) -> str:
     return step.path if isinstance(step, Block) else step.name or ""
-
-
-def hint_of_path(path: str) -> str:
-    words = [p for p in path.split(".") if not p.isdigit()]
-    return (words[-1].rstrip("0123456789").rstrip("_") or "out").lower() if words else "out"
 
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:

@@ -149,10 +149,18 @@ def _finish(graph: ir.Graph) -> None:
     for node in graph:
         if is_transpose(node) and traits.CLASS not in node.metadata_props:
             node.metadata_props[traits.ANONYMOUS] = "true"
+            if _is_at_interface(node):
+                node.name = (node.name or "").rpartition(".")[2]
         node.name = _unique(node.name, nodes)
         for value in node.outputs:
             if value.name and not value.is_graph_output():
-                value.name = _unique(value.name, taken)
+                value.name = _unique(value.name.removesuffix("_permuted"), taken)
+
+
+def _is_at_interface(node: ir.Node) -> bool:
+    """Whether a transpose turns an input or an output: that stands in the model itself, not in the block beside it."""
+    x, y = node.inputs[0], node.outputs[0]
+    return x is not None and (x.is_graph_input() or (y.is_graph_output() and not y.uses()))
 
 
 def _unique(name: str | None, taken: set[str | None]) -> str | None:

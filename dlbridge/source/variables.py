@@ -1,0 +1,96 @@
+"""Names of the variables in printed code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from dlbridge.source.definitions import Written
+from dlbridge.source.names import Names, identifier
+
+
+def input_names(values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bool) -> dict[ir.Value, str]:
+    """What a body calls its inputs: the model's by their names, a block's first one ``x``, others by what they are."""
+    names = Names(*taken)
+    found = {}
+    for index, value in enumerate(values):
+        last = (value.name or "x").rpartition(".")[2]
+        if not is_root and not value.is_graph_input():
+            last = last.rstrip("0123456789").rstrip("_")
+        in_block = not is_root and index == 0 and (len(values) == 1 or not value.is_graph_input())
+        found[value] = names.fresh("x" if in_block else identifier(last))
+    return found
+
+
+def name_values(
+    written: Written,
+    inputs: Mapping[ir.Value, str],
+    kept: frozenset[str] = frozenset(),
+    reserved: Iterable[str] = (),
+) -> dict[ir.Value, str]:
+    """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
+
+    One that is read again much later, as a skip connection is, gets the name that a person gave to what makes it.
+
+    ``kept`` names are read again after the block and stay as they are; ``reserved`` ones are given to no variable,
+    which would hide a function that the block calls.
+    """
+    readings: dict[ir.Value, list[int]] = {}
+    for index, line in enumerate(written.lines):
+        for value in set(line.code.values()):
+            readings.setdefault(value, []).append(index)
+    for value in written.block.outputs:
+        readings.setdefault(value, []).append(len(written.lines))
+    last_read = {value: found[-1] for value, found in readings.items()}
+    names = dict(inputs)
+    alive = set(inputs.values())
+    for index, line in enumerate(written.lines):
+        ending = [names[v] for v in line.code.values() if v in names and last_read[v] == index]
+        for value in set(line.code.values()):
+            if (
+                value in names
+                and last_read[value] == index
+                and names[value] not in kept | _read_after(names, last_read, index)
+            ):
+                alive.discard(names[value])
+        for target in line.targets:
+            if target not in last_read:
+                names[target] = "_"
+                continue
+            reusable = [n for n in ending if n not in alive]
+            fresh = line.hint if "x" in alive else "x"
+            if line.label and len(line.targets) == 1 and _is_kept(readings[target], index):
+                reusable, fresh = [], line.label
+            reusable.sort(key=lambda name: name != "x")
+            names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
+            alive.add(names[target])
+    return names
+
+
+def _is_kept(readings: list[int], made: int) -> bool:
+    """Whether a value that line ``made`` makes is read more than once, and not by the lines that follow alone."""
+    return len(readings) > 1 and readings[-1] > made + len(readings)
+
+
+def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int], index: int) -> set[str]:
+    """Names of values that are read after line ``index``."""
+    return {name for value, name in names.items() if last_read.get(value, -1) > index}
+
+
+def hint(node: ir.Node) -> str:
+    """A variable's name from a node's: ``layer1.0.conv1`` -> ``conv``; for functions, ``out``."""
+    last = (node.name or "").rpartition(".")[2].rstrip("0123456789").rstrip("_")
+    return identifier(last.lower(), "out") if last else "out"
+
+
+def hint_of_path(path: str) -> str:
+    """A variable's name from a block's path: ``layer1.0`` -> ``layer``."""
+    words = [p for p in path.split(".") if not p.isdigit()]
+    return (words[-1].rstrip("0123456789").rstrip("_") or "x").lower() if words else "x"
+
+
+def given_name(name: str) -> str | None:
+    """A variable's name from the name that a person gave to a layer or block; None when it is a number."""
+    last = name.rpartition(".")[2].lower()
+    return None if not last or last[0].isdigit() else identifier(last)
