@@ -5,7 +5,7 @@ import ast
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dlbridge import frameworks
@@ -103,6 +103,7 @@ def test_float_literals_are_the_same_number(number, as_float32):
 
 
 @given(st.text(max_size=20))
+@example("\\'")
 def test_string_literals_and_identifiers_are_python(word):
     assert ast.literal_eval(literal_text(word)) == word
     assert identifier(word).isidentifier()

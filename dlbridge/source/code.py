@@ -122,7 +122,7 @@ def literal_text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(literal_text(v) for v in value) + "]"
     if isinstance(value, str):
-        return '"' + repr(value)[1:-1].replace('"', '\\"').replace("\\'", "'") + '"'
+        return '"' + "".join('\\"' if c == '"' else repr(c)[1:-1] for c in value) + '"'
     return repr(value)
 
 
