@@ -70,15 +70,31 @@ class _Signed(Op):
         return Emit(call("as_uint64", made.code, big, flip=True if self.flips else None), targets=made.targets)
 
 
+#: In ``node.meta``: whether the node follows from an input of the model.
+LIVE = "keras.live"
+
+
+def is_live(value: ir.Value) -> bool:
+    """Whether a value follows from an input, so that it is symbolic where layers are joined."""
+    node = value.producer()
+    return value.const_value is None if node is None else node.meta.get(LIVE, True)
+
+
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
+        made = self._emit(op)
+        op.node.meta[LIVE] = any(is_live(v) for v in made.code.values())
+        return made
+
+    def _emit(self, op: Op) -> Emit:
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         for value in values:
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:
                 op.refuse(f"Keras has no dtype {value.dtype.name}")
         if op.node.op_type in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
             return super().emit(op)
-        if op.node.op_type not in _ORDERING | _MODULAR:
+        is_exponent = op.node.op_type == "Pow" and op.dtype() != ir.DataType.UINT64
+        if op.node.op_type not in _ORDERING | _MODULAR and not is_exponent:
             op.refuse("Keras computes uint64 as uint32")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
@@ -147,7 +163,9 @@ def number(op: Op, index: int) -> Any:
         return found[0]
     value = op.scalar(index)
     if value is None:
-        return code("ops.convert_to_numpy({}).item()", op[index])
+        # numpy knows bfloat16 by an extension alone
+        x = call("ops.cast", op[index], "float32") if op.dtype(index) == ir.DataType.BFLOAT16 else op[index]
+        return code("ops.convert_to_numpy({}).item()", x)
     return value
 
 

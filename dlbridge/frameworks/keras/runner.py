@@ -20,6 +20,8 @@ def load(source: Source) -> keras.Model:
     """The written model with its weights."""
     with float_type(source):
         model = source.execute()[source.entry]()
+        if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
+            model.build(None)  # a subclass, which cannot be traced
     variables = _variables(model)
     for key, array in source.arrays():
         if key not in variables:

@@ -38,7 +38,22 @@ def shift_right_uint64(x, count):
     """Bits of unsigned 64-bit numbers, held by int64, shifted to the right."""
     one = ops.ones_like(x)
     half = ops.bitwise_and(ops.right_shift(x, one), ops.full_like(x, 2**63 - 1))
-    return ops.where(ops.equal(count, 0), x, ops.right_shift(half, ops.maximum(count - 1, 0)))
+    shifted = ops.right_shift(half, ops.clip(count - 1, 0, 63))
+    outside = ops.logical_or(count < 0, count > 63)
+    return ops.where(outside, ops.zeros_like(x), ops.where(ops.equal(count, 0), x, shifted))
+
+
+def shift_left(x, count, width):
+    """x * 2**count; 0 where the count is outside of the width of the type."""
+    outside = ops.logical_or(count < 0, count >= width)
+    return ops.where(outside, ops.zeros_like(x), ops.left_shift(x, ops.where(outside, ops.zeros_like(count), count)))
+
+
+def shift_right(x, count, width):
+    """x / 2**count, rounded down; of a count outside of the width of the type, the sign alone stays."""
+    outside = ops.logical_or(count < 0, count >= width)
+    shifted = ops.right_shift(x, ops.where(outside, ops.zeros_like(count), count))
+    return ops.where(outside, ops.where(x < 0, ops.bitwise_not(ops.zeros_like(x)), ops.zeros_like(x)), shifted)
 
 
 def float8_cast(x, dtype, saturate=True):

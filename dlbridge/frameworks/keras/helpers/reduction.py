@@ -1,10 +1,27 @@
-"""Sums along an axis."""
+"""Helpers that order and sum."""
 
+import keras
 from keras import ops
 
 
-def cumsum(x, axis, exclusive, reverse):
-    """The running sum along an axis, without the element itself or from the end."""
-    x = ops.flip(x, axis) if reverse else x
-    y = ops.cumsum(x, axis) - x if exclusive else ops.cumsum(x, axis)
-    return ops.flip(y, axis) if reverse else y
+def top_k(x, k, axis=-1, largest=True):
+    """The k largest (or smallest) along an axis, in order, and their places; of equal ones the first comes first."""
+    x = ops.moveaxis(x, axis, -1)
+    is_integer = "int" in keras.backend.standardize_dtype(x.dtype)
+
+    def reverse(values):
+        return values if largest else ops.bitwise_not(values) if is_integer else -values
+
+    values, places = ops.top_k(reverse(x), k)
+    return ops.moveaxis(reverse(values), -1, axis), ops.cast(ops.moveaxis(places, -1, axis), "int64")
+
+
+def cumulative(function, x, axis, exclusive=False, reverse=False):
+    """ops.cumsum or ops.cumprod along an axis, without the element itself (exclusive), from the end (reverse)."""
+    x = ops.moveaxis(x, axis, -1)
+    x = ops.flip(x, axis=-1) if reverse else x
+    if exclusive:
+        first = ops.zeros_like(x[..., :1]) if function is ops.cumsum else ops.ones_like(x[..., :1])
+        x = ops.concatenate([first, x[..., :-1]], axis=-1)
+    x = function(x, axis=-1)
+    return ops.moveaxis(ops.flip(x, axis=-1) if reverse else x, -1, axis)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import keras_dtype, rules
+from dlbridge.frameworks.keras.writes.elementwise import is_tensor, term
 from dlbridge.source.code import Code, call, code
+from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
 #: Op -> (function of ``ops``, name for ``layers.Activation``).
@@ -96,37 +100,66 @@ def hard_sigmoid(op: Op) -> Emit | Code:
 
 @rules("ThresholdedRelu")
 def thresholded_relu(op: Op) -> Code:
-    return code("ops.where({x} > {}, {x}, 0)", op.attr("alpha"), x=op.x)
+    return call("ops.threshold", op.x, op.attr("alpha"), 0.0)
 
 
 @rules("Shrink")
 def shrink(op: Op) -> Code:
-    bias, lambd = op.attr("bias"), op.attr("lambd")
-    inner = code("ops.where({x} < {}, {x} + {}, 0)", -lambd, bias, x=op.x)
-    return code("ops.where({x} > {}, {x} - {}, {})", lambd, bias, inner, x=op.x)
+    bias, limit = op.attr("bias"), op.attr("lambd")
+    if op.dtype().is_floating_point() and bias == 0:
+        return call("ops.hard_shrink", op.x, limit)
+    if op.dtype().is_floating_point() and bias == limit:
+        return call("ops.soft_shrink", op.x, limit)
+    return call("shrink", op.x, bias, limit)
+
+
+@rules("Hardmax")
+def hardmax(op: Op) -> Code:
+    axis, dtype = op.axis(), None if op.dtype() == ir.DataType.FLOAT else keras_dtype(op, op.dtype())
+    first = call("ops.argmax", code("{} + 0.0", op.x), axis=axis)  # else -0.0 is less than 0.0
+    return call("ops.one_hot", first, op.dim(0, axis), axis=None if axis == op.rank() - 1 else axis, dtype=dtype)
+
+
+@rules("SwiGLU")
+def swiglu(op: Op) -> Code:
+    alpha = op.attr("alpha")
+    gate = call("ops.silu", op.x) if alpha == 1 else code("{x} * ops.sigmoid({x} * {})", term(alpha), x=op.x)
+    return code("{} * {}", gate, op[1])
 
 
 @rules("PRelu")
-def prelu(op: Op) -> Code:
-    return code("ops.where({x} < 0, {} * {x}, {x})", op[1], x=op.x)
+def prelu(op: Op) -> Emit | Code:
+    """The layer keeps a slope of the input's rank without its batch; axes of one slope are shared."""
+    slope, shape = op.shape(1), op.shape()
+    weight = None if slope is None or shape is None else op.weight(1, ("reshape", _padded(slope, len(shape) - 1)))
+    if weight is None or len(slope) >= len(shape) or len(shape) < 2:  # type: ignore[arg-type]
+        return code("ops.where({x} < 0, {x} * {}, {x})", op[1], x=op.x)
+    whole = _padded(slope, len(shape) - 1)  # type: ignore[arg-type]
+    shared = [i for i, n in enumerate(whole, 1) if n == 1]
+    if any(n != d for n, d in zip(whole, shape[1:], strict=True) if n != 1):  # type: ignore[index]
+        return code("ops.where({x} < 0, {x} * {}, {x})", op[1], x=op.x)
+    new = call("layers.PReLU", shared_axes=shared or None)
+    return Emit(call(LAYER, op.x), layer=Layer(new, {"alpha": weight}))
 
 
-def clip_bounds(op: Op) -> list[Any]:
-    """The bounds of Clip: numbers, tensors, or None."""
-    return [op.operand(i) if op.has(i) else None for i in (1, 2)]
+def _padded(slope: list[Any], rank: int) -> tuple[Any, ...]:
+    return (*[1] * (rank - len(slope)), *slope)
 
 
 @rules("Clip")
 def clip(op: Op) -> Emit | Code:
-    low, high = clip_bounds(op)
+    low, high = (op.operand(i) if op.has(i) else None for i in (1, 2))
     if low is None and high is None:
         return code("{}", op.x)
     if low is None:
         return call("ops.minimum", op.x, high)
     if high is None:
         return call("ops.maximum", op.x, low)
-    if op.scalar(1) == 0 and op.scalar(2) is not None and op.dtype().is_floating_point() and op.scalar(2) > 0:
-        bound = op.scalar(2)
-        module = Layer(call("layers.ReLU", max_value=float(bound)))
-        return Emit(call("ops.relu6", op.x) if bound == 6 else call("ops.clip", op.x, low, high), module=module)
-    return call("ops.minimum", call("ops.maximum", op.x, low), high)
+    known = [op.scalar(1), op.scalar(2)]
+    if is_tensor(low) or is_tensor(high) or None in known or known[0] > known[1]:
+        return call("ops.minimum", call("ops.maximum", op.x, low), high)
+    clipped = call("ops.clip", op.x, low, high)
+    if known[0] == 0 and op.dtype().is_floating_point():
+        module = Layer(call("layers.ReLU", max_value=float(known[1])))
+        return Emit(call("ops.relu6", op.x) if known[1] == 6 else clipped, module=module)
+    return clipped

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
+from dlbridge.frameworks.keras.rules import in_dtype, is_live, keras_dtype, rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Op
 
@@ -100,10 +100,10 @@ def is_tensor(operand: Any) -> bool:
 
 
 def is_constant(operand: Any) -> bool:
-    """Whether an operand is a tensor even where layers are joined."""
+    """Whether an operand is a tensor even where layers are joined: it follows from no input."""
     if isinstance(operand, Code):
-        return is_tensor(operand) and str(operand.parts[0]).startswith("ops.convert_to_tensor(")
-    return isinstance(operand, ir.Value) and operand.const_value is not None
+        return is_tensor(operand) and all(is_constant(v) for v in operand.values())
+    return isinstance(operand, ir.Value) and not is_live(operand)
 
 
 def term(operand: Any) -> Any:
@@ -157,9 +157,13 @@ def power(op: Op) -> Code:
 
 @rules("BitShift")
 def shift(op: Op) -> Code:
-    if op.attr("direction") == "LEFT":
-        return call("ops.left_shift", op[0], op[1])
-    return call("shift_right_uint64" if _is_uint64(op) else "ops.right_shift", op[0], op[1])
+    left, width = op.attr("direction") == "LEFT", op.dtype().bitwidth
+    if _is_uint64(op) and not left:
+        return call("shift_right_uint64", op[0], op[1])
+    count = op.const(1)
+    if count is not None and np.all((count >= 0) & (count < width)):
+        return call("ops.left_shift" if left else "ops.right_shift", op[0], op[1])
+    return call("shift_left" if left else "shift_right", op[0], op[1], width)
 
 
 @rules(*_FUNCTIONS)

@@ -1,12 +1,14 @@
-"""Ops that look up, and that pad."""
+"""Reading and writing elements by index."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+import numpy as np
+
+from dlbridge.frameworks.keras.rules import number, rules
 from dlbridge.source.code import Code, call, code
-from dlbridge.source.op import Op
+from dlbridge.source.op import Emit, Op
 
 
 @rules("Gather")
@@ -19,39 +21,106 @@ def gather(op: Op) -> Code:
 
 @rules("GatherElements")
 def gather_elements(op: Op) -> Code:
-    return call("ops.take_along_axis", op[0], op[1], axis=op.axis())
+    """Keras broadcasts the other axes; ONNX reads as much of them as there are indices."""
+    axis, have, asked = op.axis(), op.shape() or [], op.shape(1) or []
+    cuts = [
+        f":{n}" if i != axis and isinstance(n, int) and n != d else ":"
+        for i, (n, d) in enumerate(zip(asked, have, strict=True))
+    ]
+    cut = code(f"{{}}[{', '.join(cuts)}]", op[0]) if any(c != ":" for c in cuts) else op[0]
+    return call("ops.take_along_axis", cut, op[1], axis=axis)
 
 
-@rules("Pad")
-def pad(op: Op) -> Code:
-    pads = op.numbers(1)
-    axes = op.numbers(3) if op.has(3) else list(range(op.rank()))
-    if pads is None or axes is None:
-        op.refuse("its pads are computed")
-    pairs: list[Any] = [(0, 0)] * op.rank()
-    for place, axis in enumerate(axes):  # type: ignore[arg-type]
-        pairs[axis % op.rank()] = (pads[place], pads[len(axes) + place])  # type: ignore[index, arg-type]
-    mode = op.attr("mode")
-    if any(amount < 0 for pair in pairs for amount in pair) or mode == "wrap":
-        op.refuse("negative pads and 'wrap'")
-    names = {"constant": None, "reflect": "reflect", "edge": "symmetric"}
-    if mode == "edge" and any(amount > 1 for pair in pairs for amount in pair):
-        op.refuse("'edge' beyond one element")
-    value = op.operand(2) if op.has(2) else None
-    keywords: dict[str, Any] = {"mode": names[mode], "constant_values": value if mode == "constant" else None}
-    return call("ops.pad", op.x, pairs, **keywords)
+@rules("GatherND")
+def gather_nd(op: Op) -> Code:
+    return call("gather_nd", op.x, op[1], batch_dims=op.attr("batch_dims") or None)
+
+
+def _reduction(op: Op) -> dict[str, Any]:
+    how = op.attr("reduction", "none")
+    return {} if how == "none" else {"reduction": how}
+
+
+@rules("ScatterElements", "Scatter")
+def scatter_elements(op: Op) -> Code:
+    return call("scatter_elements", op.x, op[1], op[2], axis=op.axis() or None, **_reduction(op))
+
+
+@rules("ScatterND")
+def scatter_nd(op: Op) -> Code:
+    return call("scatter_nd", op.x, op[1], op[2], **_reduction(op))
+
+
+@rules("TensorScatter")
+def tensor_scatter(op: Op) -> Code:
+    axis = op.axis()
+    keywords: dict[str, Any] = {"starts": op[2]} if op.has(2) else {}
+    keywords |= {"axis": axis} if axis != op.rank() - 2 else {}
+    keywords |= {"circular": True} if op.attr("mode") == "circular" else {}
+    return call("tensor_scatter", op.x, op[1], **keywords)
 
 
 @rules("OneHot")
 def one_hot(op: Op) -> Code:
-    depth, values = op.numbers(1), op.const(2)
-    if depth is None or values is None or list(values) != [0, 1]:
-        op.refuse("its depth is computed, or its values are not 0 and 1")
-    indices = call("ops.mod", op[0], depth[0])  # type: ignore[index]
-    return call("ops.one_hot", indices, depth[0], axis=op.attr("axis"), dtype=op.out_dtype().name.lower())  # type: ignore[index]
+    depth, axis = number(op, 1), op.attr("axis")
+    depth = depth if isinstance(depth, (int, Code)) else int(depth)
+    if isinstance(depth, Code) and not op.dtype(1).is_integer():
+        depth = code("int({})", depth)
+    return call("one_hot", op.x, depth, op[2], axis=None if axis == -1 else axis)
 
 
-@rules("Trilu")
-def trilu(op: Op) -> Code:
-    k = op.ints(1)[0] if op.has(1) and op.ints(1) else 0  # type: ignore[index]
-    return call("ops.triu" if op.attr("upper") else "ops.tril", op.x, k=k or None)
+@rules("NonZero")
+def non_zero(op: Op) -> Code:
+    return code('ops.cast(ops.stack(ops.nonzero({})), "int64")', op.x)
+
+
+@rules("Compress")
+def compress(op: Op) -> Code:
+    return call("compress", op.x, op[1], axis=None if op.attr("axis") is None else op.axis())
+
+
+@rules("Unique")
+def unique(op: Op) -> Emit:
+    keywords: dict[str, Any] = {} if op.attr("axis") is None else {"axis": op.axis()}
+    keywords |= {} if op.attr("sorted") else {"in_order": False}
+    result, count = call("unique", op.x, **keywords), len(op.node.outputs)
+    if count == 1:
+        return Emit(code("{}[0]", result))
+    return Emit(result if count == 4 else code(f"{{}}[:{count}]", result))
+
+
+@rules("ReverseSequence")
+def reverse_sequence(op: Op) -> Code:
+    batch, time = op.attr("batch_axis"), op.attr("time_axis")
+    keywords = {k: v for k, v, usual in (("batch_axis", batch, 1), ("time_axis", time, 0)) if v != usual}
+    return call("reverse_sequence", op.x, op[1], **keywords)
+
+
+@rules("NonMaxSuppression")
+def non_max_suppression(op: Op) -> Code:
+    slots = {"max_per_class": (2, 0), "iou_threshold": (3, 0.0), "score_threshold": (4, None)}
+    keywords: dict[str, Any] = {}
+    for name, (index, default) in slots.items():
+        if op.has(index):
+            value = number(op, index)
+            keywords[name] = value if isinstance(value, Code) else np.asarray(value)[()]
+        elif default is not None:
+            keywords[name] = default
+    keywords |= {"centered": True} if op.attr("center_point_box") else {}
+    return call("non_max_suppression", op[0], op[1], **keywords)
+
+
+@rules("TfIdfVectorizer")
+def tfidf_vectorizer(op: Op) -> Code:
+    pool, starts = op.attr("pool_int64s"), [*op.attr("ngram_counts")]
+    if pool is None:
+        op.refuse("it counts strings")
+    grams: list[list[int]] = []
+    for length, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
+        grams += [list(pool[i : i + length]) for i in range(start, end, length)]
+    lengths = (op.attr("min_gram_length"), op.attr("max_gram_length"))
+    keywords: dict[str, Any] = {"lengths": lengths, "skips": op.attr("max_skip_count")}
+    keywords |= {"once": True} if op.attr("mode") == "IDF" else {}
+    weights = op.attr("weights")
+    keywords |= {"weights": list(weights)} if weights and op.attr("mode") != "TF" else {}
+    return call("count_ngrams", op.x, grams, list(op.attr("ngram_indexes")), **keywords)

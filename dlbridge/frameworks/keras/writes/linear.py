@@ -50,4 +50,4 @@ def gemm(op: Op) -> Code:
 
 @rules("Einsum")
 def einsum(op: Op) -> Code:
-    return call("ops.einsum", op.attr("equation"), *op.tensors)
+    return call("ops.einsum", op.attr("equation").replace(" ", ""), *op.tensors)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import in_dtype, ints, keras_dtype, number, rules
+from dlbridge.frameworks.keras.writes.elementwise import is_tensor
+from dlbridge.passes import layout
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.op import Dim, Emit, Layer, Op
@@ -45,53 +50,61 @@ def _shape(target: list[Element], want: list[Dim]) -> Any:
 def reshape(op: Op) -> Emit | Code:
     target = op.ints(1)
     if target is None:
-        op.refuse("its shape is computed from data")
+        return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
     if not op.attr("allowzero"):
-        target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]  # type: ignore[arg-type]
-    return reshape_to(op, target)  # type: ignore[arg-type]
+        target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
+    return reshape_to(op, target)
 
 
 @rules("Flatten")
 def flatten(op: Op) -> Emit | Code:
-    axis = op.attr("axis")
-    axis = axis + op.rank() if axis < 0 else axis
+    axis = op.axis()
     if axis == 1:
         return Emit(code("ops.reshape({}, ({}, -1))", op.x, op.dim(0, 0)), module=Layer(call("layers.Flatten")))
-    shape = op.shape() or []
-    head = math.prod(shape[:axis]) if _is_static(shape[:axis]) else -1  # type: ignore[arg-type]
-    tail = math.prod(shape[axis:]) if _is_static(shape[axis:]) else -1  # type: ignore[arg-type]
-    if head == -1 and tail == -1:
-        op.refuse("sizes on both sides of its axis are not known")
-    return call("ops.reshape", op.x, (head, tail))
+    dims = [op.dim(0, i) for i in range(op.rank())]
+    head, tail = _product(dims[:axis]), _product(dims[axis:])
+    if isinstance(head, int) and isinstance(tail, int):
+        return call("ops.reshape", op.x, (head, tail))
+    return call("ops.reshape", op.x, (head, -1) if head != 0 and not isinstance(tail, int) else (-1, tail))
+
+
+def _product(dims: list[Element]) -> Element:
+    known = math.prod(d for d in dims if isinstance(d, int))
+    unknown = [d for d in dims if not isinstance(d, int)]
+    return known if not unknown else join(" * ", unknown if known == 1 else [known, *unknown])
 
 
 @rules("Transpose")
 def transpose(op: Op) -> Emit | Code:
     order = op.attr("perm") or list(reversed(range(op.rank())))
     plain = call("ops.transpose", op.x, tuple(order))
-    if order[0] == 0 and len(order) > 1 and not isinstance((op.shape() or [0])[0], int):
+    if order == sorted(order):
+        return code("{}", op.x)
+    if order[0] == 0 and not isinstance((op.shape() or [0])[0], int):
         return Emit(plain, module=Layer(code("layers.Permute({})", Literal(tuple(order[1:]), "dims"))))
     return plain
 
 
 @rules("Squeeze")
 def squeeze(op: Op) -> Code:
-    axes = op.numbers(1) if op.has(1) else None
-    if op.has(1) and axes is None:
-        op.refuse("its axes are computed")
-    return call("ops.squeeze", op.x, axis=(axes[0] if len(axes) == 1 else tuple(axes)) if axes else None)
+    if not op.has(1):
+        return call("ops.squeeze", op.x)
+    axes = ints(op, 1)
+    if isinstance(axes, Code):
+        return call("ops.squeeze", op.x, axis=code("tuple({})", axes))
+    return call("ops.squeeze", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
+
+
+def _one_or_all(axes: list[Any]) -> Any:
+    return axes[0] if len(axes) == 1 else tuple(axes)
 
 
 @rules("Unsqueeze")
 def unsqueeze(op: Op) -> Code:
-    axes = op.numbers(1)
-    if axes is None:
-        op.refuse("its axes are computed")
-    rank = op.rank() + len(axes)  # type: ignore[arg-type]
-    result: Any = op.x
-    for axis in sorted(a % rank for a in axes):  # type: ignore[union-attr]
-        result = call("ops.expand_dims", result, axis)
-    return result
+    axes = ints(op, 1)
+    if isinstance(axes, Code):
+        return call("ops.expand_dims", op.x, axis=code("tuple({})", axes))
+    return call("ops.expand_dims", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
 
 
 @rules("Concat")
@@ -105,22 +118,21 @@ def concat(op: Op) -> Emit | Code:
 @rules("Split")
 def split(op: Op) -> Emit:
     axis, count = op.axis(), len(op.node.outputs)
-    sizes = op.numbers(1) if op.has(1) else None
-    total = (op.shape() or [])[axis]
-    if sizes is None and op.has(1):
-        op.refuse("its sizes are computed")
-    if sizes is None and isinstance(total, int):
-        each = -(-total // count)
-        sizes = [each] * (count - 1) + [total - each * (count - 1)]
-    even = sizes is None or len(set(sizes)) == 1
-    where: Any = count
-    if not even:
-        where = [sum(sizes[: i + 1]) for i in range(count - 1)]  # type: ignore[index]
-    targets = "{0}" if count > 1 else "({0},)"
-    return Emit(
-        call("ops.split", op.x, where, axis=axis or None),
-        targets=None if count > 1 else targets,
-    )
+    given = ints(op, 1) if op.has(1) else None
+    if count == 1:
+        return Emit(code("{}", op.x))
+    keywords = {"axis": axis} if axis else {}
+    total = (op.shape() or {axis: None})[axis]  # type: ignore[index]
+    if given is None and isinstance(total, int):
+        part = -(-total // count)
+        given = [max(0, min(part, total - i * part)) for i in range(count)]
+    if given is None:
+        return Emit(call("split_evenly", op.x, count, **keywords))
+    if isinstance(given, Code) or not all(isinstance(n, int) for n in given):
+        return Emit(call("split_sizes", op.x, given, **keywords))
+    even = len(set(given)) == 1 and given[0] > 0
+    where = count if even else [sum(given[: i + 1]) for i in range(count - 1)]
+    return Emit(call("ops.split", op.x, where, **keywords))
 
 
 @rules("Slice")
@@ -129,51 +141,125 @@ def slice_(op: Op) -> Code:
     axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
     steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
     if starts is None or ends is None or axes is None or steps is None:
-        op.refuse("its bounds are computed from data")
-    pieces = [":"] * op.rank()
-    rank = op.rank()
-    parts: list[Any] = list(pieces)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):  # type: ignore[arg-type]
+        axes_or_none, steps_or_none = (ints(op, i) if op.has(i) else None for i in (3, 4))
+        return call("slice_", op.x, ints(op, 1), ints(op, 2), axes=axes_or_none, steps=steps_or_none)
+    result, rank = op.x, op.rank()
+    parts: list[Any] = [":"] * rank
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 0:
+            # Not every backend counts backwards: the same elements, in the flipped tensor.
+            result = call("ops.flip", result, axis=axis)
+            start, end, step = _mirrored(start), _mirrored(end), -step
         parts[axis % rank] = _bounds(start, end, step)
     while parts and parts[-1] == ":":
         parts.pop()
     if not parts:
-        return code("{}", op.x)
-    return code("{}[{}]", op.x, join(", ", [Raw(p) if isinstance(p, str) else p for p in parts]))
+        return code("{}", result)
+    if len(parts) == 1:
+        parts.append("...")  # symbolic tensors take no single slice
+    return code("{}[{}]", result, join(", ", [Raw(p) if isinstance(p, str) else p for p in parts]))
+
+
+def _mirrored(bound: Element) -> Element:
+    return -1 - bound if isinstance(bound, int) else code("-1 - ({})", bound)
 
 
 def _bounds(start: Element, end: Element, step: int) -> Any:
-    first: Any = "" if isinstance(start, int) and (start == 0 if step > 0 else start >= _FAR or start == -1) else start
-    last: Any = "" if isinstance(end, int) and (end >= _FAR if step > 0 else end <= -_FAR) else end
-    show = [Raw("") if isinstance(v, str) else v for v in (first, last)]
-    text = code("{}:{}", *show)
+    """``start:end:step``; a step is positive."""
+    start, end = (max(-_FAR, min(b, _FAR)) if isinstance(b, int) else b for b in (start, end))
+    first = Raw("") if isinstance(start, int) and start in (0, -_FAR) else start
+    last = Raw("") if isinstance(end, int) and end == _FAR else end
+    if isinstance(first, Raw) and isinstance(last, Raw) and step == 1:
+        return ":"
+    text = code("{}:{}", first, last)
     return text if step == 1 else code("{}:{}", text, step)
 
 
 @rules("Expand")
 def expand(op: Op) -> Code:
-    target, have = op.ints(1), op.shape()
-    if target is None or have is None:
-        op.refuse("its shape is computed from data")
-    missing = len(target) - len(have)  # type: ignore[arg-type]
-    want = op.out_shape()
+    target, have, want = op.ints(1), op.shape(), op.out_shape()
     if want is not None and have == want:
         return code("{}", op.x)
-    sizes = [1] * max(-missing, 0) + list(target)  # type: ignore[arg-type]
-    result = []
-    for axis, size in enumerate(sizes):
-        index = axis - max(missing, 0)
-        keeps = isinstance(size, int) and size == 1 and index >= 0
-        result.append(op.dim(0, index) if keeps else size)
+    if target is None or have is None:
+        return call("expand", op.x, ints(op, 1))
+    rank = max(len(target), len(have))
+    before = [1] * (rank - len(have)) + have
+    asked = [1] * (rank - len(target)) + target
+    result: list[Element] = []
+    for axis, (old, size) in enumerate(zip(before, asked, strict=True)):
+        if old == 1:
+            result.append(size)
+        elif isinstance(old, int) or (isinstance(size, int) and size == 1):
+            result.append(op.dim(0, axis - rank + len(have)))
+        elif isinstance(size, int) or (want is not None and want[axis] == old):
+            result.append(size if isinstance(size, int) else op.dim(0, axis - rank + len(have)))
+        else:
+            return call("expand", op.x, tuple(target))
     return call("ops.broadcast_to", op.x, tuple(result))
 
 
 @rules("Tile")
 def tile(op: Op) -> Code:
-    repeats = op.ints(1)
-    if repeats is None:
-        op.refuse("its repeats are computed from data")
-    return call("ops.tile", op.x, tuple(repeats))  # type: ignore[arg-type]
+    if op.dtype() == ir.DataType.UINT16:  # TensorFlow's backend lacks it
+        return in_dtype(op, call("ops.tile", call("ops.cast", op.x, "int32"), ints(op, 1)))
+    return call("ops.tile", op.x, ints(op, 1))
+
+
+@rules("Pad")
+def pad(op: Op) -> Code:
+    mode, pads, rank = op.attr("mode"), op.ints(1), op.rank()
+    axes = op.numbers(3) if op.has(3) else list(range(rank))
+    value = op.operand(2) if op.has(2) and mode == "constant" else 0
+    if is_tensor(value):
+        value = number(op, 2)
+    options = {
+        "mode": None if mode == "constant" else mode,
+        "value": value if isinstance(value, Code) else value or None,
+    }
+    if pads is None or axes is None:
+        return call("pad", op.x, ints(op, 1), **options, axes=ints(op, 3) if op.has(3) else None)
+    pairs: list[Any] = [(0, 0)] * rank
+    for place, axis in enumerate(axes):
+        pairs[axis % rank] = (pads[place], pads[len(axes) + place])
+    amounts = [a for pair in pairs for a in pair]
+    if all(isinstance(a, int) and a == 0 for a in amounts):
+        return code("{}", op.x)
+    known = _pad_mode(mode, pairs, op.shape() or [])
+    if known is None or not all(isinstance(a, int) and a >= 0 for a in amounts):
+        chosen = [axis for axis, pair in enumerate(pairs) if pair != (0, 0)]
+        flat = [pairs[a][0] for a in chosen] + [pairs[a][1] for a in chosen]
+        return call("pad", op.x, flat, **options, axes=chosen)
+    keywords = {} if known == "constant" else {"mode": known}
+    keywords |= {"constant_values": value} if isinstance(value, Code) or value != 0 else {}
+    return call("ops.pad", op.x, pairs, **keywords)
+
+
+def _pad_mode(mode: str, pairs: list[Any], have: list[Dim]) -> str | None:
+    """What Keras calls the mode, if it does the same for these amounts."""
+    amounts = [a for pair in pairs for a in pair if isinstance(a, int)]
+    if mode == "edge":
+        return "symmetric" if all(a <= 1 for a in amounts) else None
+    if mode == "reflect":
+        fits = all(
+            (isinstance(d, int) and max(pair) < d) or pair == (0, 0) for pair, d in zip(pairs, have, strict=True)
+        )
+        return "reflect" if fits else None
+    return mode if mode == "constant" else None
+
+
+@rules("CenterCropPad")
+def center_crop_pad(op: Op) -> Code:
+    return call("center_crop_pad", op.x, ints(op, 1), axes=op.attr("axes"))
+
+
+@rules("DepthToSpace", "SpaceToDepth", domain=layout.DOMAIN)
+def depth_space(op: Op) -> Code:
+    name = "depth_to_space" if op.node.op_type == "DepthToSpace" else "space_to_depth"
+    side_by_side = {"blocks_first": False} if op.attr("mode", "DCR") == "CRD" else {}
+    return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **side_by_side)
+
+
+# --- shapes and new tensors ----------------------------------------------------------------------------------------
 
 
 @rules("Identity")
@@ -183,6 +269,50 @@ def identity(op: Op) -> Code:
 
 @rules("Shape")
 def shape(op: Op) -> Code:
-    rank = op.rank()
-    items = [op.dim(0, axis) for axis in range(rank)][slice(op.attr("start"), op.attr("end", rank))]
+    items = [op.dim(0, axis) for axis in range(op.rank())][slice(op.attr("start"), op.attr("end", op.rank()))]
     return call("ops.convert_to_tensor", items, dtype="int64")
+
+
+@rules("Size")
+def size(op: Op) -> Code:
+    return call("ops.convert_to_tensor", _product([op.dim(0, axis) for axis in range(op.rank())]), dtype="int64")
+
+
+@rules("ConstantOfShape")
+def constant_of_shape(op: Op) -> Code:
+    attribute = op.node.attributes.get("value")
+    value = attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
+    target = ints(op, 0)
+    target = tuple(target) if isinstance(target, list) else target
+    dtype = None if op.out_dtype() == ir.DataType.FLOAT else keras_dtype(op, op.out_dtype())
+    if value in (0, 1) and dtype is None:
+        return call("ops.zeros" if value == 0 else "ops.ones", target)
+    return call("ops.full", target, value, dtype=keras_dtype(op, op.out_dtype()))
+
+
+@rules("Constant")
+def constant(op: Op) -> Code:
+    name, attribute = next(iter(op.node.attributes.items()))
+    value = attribute.as_tensor().numpy() if name == "value" else attribute.value
+    return call("ops.array", value, dtype=keras_dtype(op, op.out_dtype()))
+
+
+@rules("Range")
+def range_(op: Op) -> Code:
+    start, limit, step = (number(op, i) for i in range(3))
+    return call("ops.arange", start, limit, step, dtype=keras_dtype(op, op.out_dtype()))
+
+
+@rules("EyeLike")
+def eye_like(op: Op) -> Code:
+    dtype = None if op.out_dtype() == ir.DataType.FLOAT else keras_dtype(op, op.out_dtype())
+    return call("ops.eye", op.dim(0, 0), op.dim(0, 1), k=op.attr("k") or None, dtype=dtype)
+
+
+@rules("Trilu")
+def triangle(op: Op) -> Code:
+    k, name = number(op, 1) if op.has(1) else 0, "triu" if op.attr("upper") else "tril"
+    sizes = [d if isinstance(d, int) else 1 for d in (op.shape() or [1, 1])[-2:]]
+    if isinstance(k, int) and min(sizes) > 0 and abs(k) <= min(sizes):
+        return call(f"ops.{name}", op.x, k=k or None)
+    return call("triangle", op.x, k, upper=True if name == "triu" else None)
