@@ -133,11 +133,6 @@ def ints(op: Op, index: int) -> Any:
     return code("{}.tolist()", op[index]) if found is None else found
 
 
-def one_or_all(sizes: list[int]) -> Any:
-    """``3`` for ``[3, 3]``: how PyTorch's layers take equal sizes."""
-    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
-
-
 def first_output(op: Op) -> str | None:
     """Targets of a call that gives the first output alone, where the node has more that nobody reads."""
     return None if len(op.node.outputs) == 1 else "{0}"

@@ -4,39 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.pytorch.rules import one_or_all, rules
+from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
-
-Pads = list[tuple[int, int]]
-
-
-def window(op: Op, kernel: list[int]) -> tuple[list[int], list[int]]:
-    """Strides and dilations, which are 1 when not given."""
-    ones = [1] * len(kernel)
-    return op.attr("strides") or ones, op.attr("dilations") or ones
-
-
-def pads_of(op: Op, kernel: list[int], ceil_mode: bool = False) -> Pads | None:
-    """(before, after) along each spatial axis; None for 'same' padding of a size that is known only at run time."""
-    strides, dilations = window(op, kernel)
-    auto = op.attr("auto_pad")
-    if auto == "VALID":
-        return [(0, 0)] * len(kernel)
-    if auto == "NOTSET":
-        flat = op.attr("pads") or [0] * 2 * len(kernel)
-        return list(zip(flat[: len(kernel)], flat[len(kernel) :], strict=True))
-    found: Pads = []
-    for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        size = (op.shape() or [])[2 + axis]
-        if s != 1 and not isinstance(size, int):
-            return None
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
-        half = total // 2
-        found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
-    return found
+from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
 
 
 def flat(pads: Pads) -> tuple[int, ...]:
@@ -46,11 +19,6 @@ def flat(pads: Pads) -> tuple[int, ...]:
 
 def is_symmetric(pads: Pads) -> bool:
     return all(before == after for before, after in pads)
-
-
-def options(**given: tuple[list[int], int]) -> dict[str, Any]:
-    """Keywords whose value is not the default in every axis: ``stride=([2, 2], 1)`` -> ``{"stride": 2}``."""
-    return {name: one_or_all(v) for name, (v, default) in given.items() if any(i != default for i in v)}
 
 
 def channels(op: Op) -> tuple[list[int], int]:

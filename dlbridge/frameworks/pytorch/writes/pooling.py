@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.pytorch.rules import one_or_all, rules, torch_dtype
-from dlbridge.frameworks.pytorch.writes.convolution import Pads, flat, is_symmetric, options, pads_of, window
+from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.frameworks.pytorch.writes.convolution import flat, is_symmetric
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.windows import Pads, one_or_all, options, pads_of, window
 
 
 def _plain_pads(op: Op, kernel: list[int], pads: Pads | None) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
-from dlbridge.frameworks.pytorch.writes.convolution import channels, flat, pads_of, window
+from dlbridge.frameworks.pytorch.writes.convolution import channels, flat
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+from dlbridge.source.windows import pads_of, window
 
 
 def _layout(op: Op) -> dict[str, Any]:

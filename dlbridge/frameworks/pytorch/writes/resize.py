@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.frameworks.pytorch.rules import ints, one_or_all, rules
+from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.windows import one_or_all
 
 
 @rules("Resize", "Upsample")
