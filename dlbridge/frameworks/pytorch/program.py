@@ -1,0 +1,384 @@
+"""Walks the graph of an exported program and applies the reading rules: fx nodes in, ``ir`` nodes out."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import sympy
+import torch
+
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch import decompose, symbols
+from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.views import scatter
+
+#: Arguments that say where and how a tensor lies in memory.
+_PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
+#: Higher-order ops that run a graph as it stands -> position of the graph among the arguments.
+_INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
+#: How deep ops may be taken apart into ops that are to be taken apart.
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a call stands: the modules around it, from the outside in, as (path of the call, class)."""
+
+    modules: tuple[tuple[str, str], ...]
+
+    @property
+    def path(self) -> str:
+        return self.modules[-1][0] if self.modules else ""
+
+
+@dataclass
+class Missing:
+    """An op without a rule, and one place where it stands."""
+
+    op: str
+    module: str
+    line: str
+
+
+class _Binding:
+    """What an fx node stands for. A view remembers its base, so that either sees what is written into the other."""
+
+    __slots__ = ("base", "node", "seen", "value", "version")
+
+    def __init__(self, value: Any, base: _Binding | None = None, node: torch.fx.Node | None = None) -> None:
+        self.value, self.base, self.node = value, base, node
+        self.version = 0
+        self.seen = base.version if base is not None else 0
+
+
+class Program:
+    """The translation of one exported program.
+
+    Attributes:
+        nodes: The nodes made so far, in order.
+        frames: Node -> where it stands.
+        constants: The constants that the nodes read.
+        missing: Ops that nothing reads.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[ir.Node] = []
+        self.frames: dict[ir.Node, Frame] = {}
+        self.constants: list[ir.Value] = []
+        self.missing: list[Missing] = []
+        self.refused: list[UnsupportedOpError] = []
+        self.symbols = symbols.Symbols()
+        self._frame = Frame(())
+        self._site = ""
+        self._depth = 0
+
+    # --- for the rules ---------------------------------------------------------------------------------------------
+
+    def add(self, node: ir.Node, op: Op) -> None:
+        self.nodes.append(node)
+        self.frames[node] = self._frame
+
+    def constant(self, array: np.ndarray) -> ir.Value:
+        tensor = ir.tensor(array)
+        name = f"constant_{len(self.constants)}"
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+        self.constants.append(value)
+        return with_sizes(value, list(array.shape))
+
+    def scalar(self, size: sympy.Expr, op: Op) -> ir.Value:
+        """A symbolic size as an int64 of rank 0."""
+        return self.symbols.value(size, op, vector=False)
+
+    def vector(self, size: sympy.Expr, op: Op) -> ir.Value:
+        """A symbolic size as a vector of one int64."""
+        return self.symbols.value(size, op, vector=True)
+
+    # --- the walk --------------------------------------------------------------------------------------------------
+
+    def run(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
+        """Translate a graph; what it returns, with values for its nodes.
+
+        Args:
+            graph_module: The graph.
+            arguments: What its placeholders stand for, in order.
+        """
+        env: dict[torch.fx.Node, _Binding] = {}
+        given = iter(arguments)
+        nodes = list(graph_module.graph.nodes)
+        tracked = any(_mutates(n) for n in nodes)
+        result: Any = None
+        for node in nodes:
+            match node.op:
+                case "placeholder":
+                    env[node] = _Binding(next(given))
+                case "get_attr":
+                    env[node] = _Binding(self._attribute(graph_module, node))
+                case "call_function":
+                    self._enter(node)
+                    self._call(node, env, tracked)
+                case "output":
+                    result = torch.fx.map_arg(node.args[0], lambda n: self._read(n, env))
+        return result
+
+    def _enter(self, node: torch.fx.Node) -> None:
+        if self._depth:
+            return  # what an op is taken apart into stands where the op stands
+        stack = node.meta.get("nn_module_stack") or {}
+        if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
+            stack = {}
+        self._frame = Frame(_instances(stack))
+        line = source_line(node.meta.get("stack_trace"))
+        self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
+
+    def _attribute(self, graph_module: torch.fx.GraphModule, node: torch.fx.Node) -> Any:
+        found: Any = graph_module
+        for part in str(node.target).split("."):
+            found = getattr(found, part)
+        if isinstance(found, torch.Tensor):
+            return self.constant(found.detach().cpu().numpy())
+        return found
+
+    def _call(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
+        target, val = node.target, node.meta.get("val")
+        if target is operator.getitem:
+            self._bind_item(node, env, tracked)
+        elif isinstance(target, torch._ops.HigherOrderOperator):
+            env[node] = _Binding(self._higher_order(node, env))
+        elif _is_size(val) and not _reads_tensor(node):
+            return  # arithmetic on sizes: read from meta where it is used
+        elif val is None:
+            return  # an assertion
+        elif isinstance(target, torch._ops.OpOverload):
+            self._call_aten(node, target, env, tracked)
+        else:
+            self._report(str(target))
+            env[node] = _Binding(None)
+
+    def _call_aten(self, node: torch.fx.Node, target: Any, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
+        value = self._apply(node, env)
+        val = node.meta["val"]
+        if _is_size(val):  # item(): a size that is computed
+            if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
+                self.symbols.define(size_of(val), value)
+            return
+        if not tracked:
+            env[node] = _Binding(value)
+            return
+        if _mutates(node):
+            written = env[node.args[0]]  # type: ignore[index]
+            self._write(written, value, env)
+            env[node] = _Binding(value, written, node)
+            return
+        base = _base(node)
+        env[node] = _Binding(value, env[base] if base is not None else None, node)
+
+    def _bind_item(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
+        source = node.args[0]
+        value = self._read(source, env)[node.args[1]]  # type: ignore[index]
+        base = env[source].base if tracked else None  # type: ignore[index]
+        env[node] = _Binding(value, base, node)
+
+    # --- one call --------------------------------------------------------------------------------------------------
+
+    def _apply(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
+        """Apply the rule of a call to its arguments as they are now."""
+        target: Any = node.target
+        args = torch.fx.map_arg(node.args, lambda n: self._read(n, env))
+        kwargs = {k: torch.fx.map_arg(v, lambda n: self._read(n, env)) for k, v in node.kwargs.items()}
+        args, kwargs = _sizes_in(args), {k: _sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
+        names = [a.name for a in target._schema.arguments]
+        while len(args) and names[len(args) - 1] in _PLACE:
+            args = args[:-1]
+        val = node.meta["val"]
+        rule = rule_of(target)
+        if rule is None:
+            return self._take_apart(node, target, args, kwargs)
+        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        if any(v is None for v in self._lost(node, env)):
+            return _nothing(val)
+        op = Op(self, val, tensors, f"{self._site}: {target}", _plain_name(target).rpartition(".")[2])
+        try:
+            made = rule(op, *args, **kwargs)
+        except UnsupportedOpError as error:
+            self.refused.append(error)
+            return _nothing(val)
+        return self._typed(made, val)
+
+    def _lost(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> list[Any]:
+        """The tensors among the arguments; None for one that could not be computed."""
+        return [self._read(n, env) for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+
+    def _typed(self, made: Any, val: Any) -> Any:
+        """Give what a rule made the dtypes and sizes that torch says."""
+        if isinstance(val, (list, tuple)):
+            return [self._typed(m, v) if m is not None else None for m, v in zip(made, val, strict=False)]
+        if isinstance(made, ir.Value) and isinstance(val, torch.Tensor):
+            if made.producer() is not None:
+                made.dtype = made.dtype or DTYPES[val.dtype]
+            known = made.meta.get("sizes")
+            if known != sizes_of(val):
+                made.meta["sizes"] = sizes_of(val)
+            if val.dtype.is_complex:
+                made.meta["complex"] = True
+            self.symbols.learn(made, sizes_of(val))
+        return made
+
+    def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
+        """Read an op without a rule as the ops that torch takes it apart into."""
+        graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
+        if graph_module is None:
+            self._report(str(target))
+            return _nothing(node.meta["val"])
+        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        self._depth += 1
+        try:
+            made = self.run(graph_module, tensors)
+        finally:
+            self._depth -= 1
+        return self._typed(made, node.meta["val"])
+
+    def _higher_order(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
+        name = str(node.target)
+        if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
+            self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
+            return _nothing(node.meta.get("val"))
+        position = _INLINED[name]
+        inner = self._read(node.args[position], env)
+        frame, site = self._frame, self._site
+        result = self.run(inner, [self._read(a, env) for a in node.args[position + 1 :]])
+        self._frame, self._site = frame, site
+        return result
+
+    def _report(self, op: str) -> None:
+        module, _, line = self._site.partition(" (")
+        self.missing.append(Missing(op, module, line.removesuffix(")")))
+
+    # --- what stands for what ----------------------------------------------------------------------------------------
+
+    def _read(self, item: Any, env: dict[torch.fx.Node, _Binding]) -> Any:
+        if not isinstance(item, torch.fx.Node):
+            return item
+        if item not in env:
+            return size_of(item.meta["val"])
+        return self._current(env[item], env)
+
+    def _current(self, binding: _Binding, env: dict[torch.fx.Node, _Binding]) -> Any:
+        """What a binding stands for now; a view of what was written to since is made again."""
+        base = binding.base
+        if base is None:
+            return binding.value
+        now = self._current(base, env)
+        if binding.seen != base.version:
+            node = binding.node
+            assert node is not None
+            if node.target is operator.getitem:
+                binding.value = self._read(node.args[0], env)[node.args[1]]  # type: ignore[index]
+            else:
+                binding.value = now if _mutates(node) else self._apply(node, env)
+            binding.version += 1
+            binding.seen = base.version
+        return binding.value
+
+    def _write(self, binding: _Binding, value: Any, env: dict[torch.fx.Node, _Binding]) -> None:
+        """Let a binding stand for a new value, and what it is a view of for the same with that part replaced."""
+        self._current(binding, env)
+        binding.value = value
+        binding.version += 1
+        base, node = binding.base, binding.node
+        if base is None or node is None:
+            return
+        old = self._current(base, env)
+        viewed = node.args[0] if node.target is operator.getitem else node
+        op = Op(self, viewed.meta["val"], [], self._site)  # type: ignore[union-attr]
+        try:
+            whole = value if _mutates(node) else scatter(op, node, old, value)
+        except UnsupportedOpError as error:
+            self.refused.append(error)
+            whole = old
+        self._write(base, like(whole, old), env)
+        binding.seen = base.version
+
+
+def rule_of(target: Any) -> Rule | None:
+    """The rule of an ATen op: of the overload, else of all; that of ``add`` for ``add_``."""
+    name = _plain_name(target)
+    return RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
+
+
+def _plain_name(target: Any) -> str:
+    """``aten.add`` of ``aten.add_.Tensor``."""
+    name = target._schema.name.replace("::", ".")
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def source_line(trace: str | None) -> str:
+    """``model.py:12`` of the user's innermost line in a stack trace."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', trace or "")
+    own = [p for p in places if "/torch/" not in p[0].replace("\\", "/")]
+    if not (own or places):
+        return ""
+    path, line = (own or places)[-1]
+    return f"{path}:{line}"
+
+
+def _instances(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """The modules around a call. The second call of a module is another place: ``block`` then ``block_1``."""
+    found: list[tuple[str, str]] = []
+    before, parent, parent_call = "", "", ""
+    for key, (path, kind) in stack.items():
+        call = key.partition("@")[2]
+        rest = path[len(before) + 1 :] if before and path.startswith(before + ".") else path
+        place = f"{parent}.{rest}" if parent and rest else rest or parent
+        place += f"_{call}" if call and call != parent_call else ""
+        name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+        found.append((place, name))
+        before, parent, parent_call = path, place, call
+    return tuple(found)
+
+
+def _mutates(node: torch.fx.Node) -> bool:
+    """Whether a call writes into its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.arguments or not node.args:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and alias.is_write and isinstance(node.args[0], torch.fx.Node)
+
+
+def _base(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The argument that a result is a view of."""
+    val = node.meta["val"]
+    first = val[0] if isinstance(val, (list, tuple)) and val else val
+    if not isinstance(first, torch.Tensor):
+        return None
+    for source in node.all_input_nodes:
+        given = source.meta.get("val")
+        if isinstance(given, torch.Tensor) and given.untyped_storage()._cdata == first.untyped_storage()._cdata:
+            return source
+    return None
+
+
+def _is_size(val: Any) -> bool:
+    return isinstance(val, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def _reads_tensor(node: torch.fx.Node) -> bool:
+    """Whether a number comes from a tensor's elements, not from sizes."""
+    return "item" in str(node.target) or "_local_scalar_dense" in str(node.target)
+
+
+def _sizes_in(arguments: Any) -> Any:
+    """Arguments with torch's symbolic numbers as sympy expressions."""
+    if isinstance(arguments, (list, tuple)):
+        return [_sizes_in(a) for a in arguments]
+    return size_of(arguments) if isinstance(arguments, (torch.SymInt, torch.SymFloat)) else arguments
+
+
+def _nothing(val: Any) -> Any:
+    return [None] * len(val) if isinstance(val, (list, tuple)) else None

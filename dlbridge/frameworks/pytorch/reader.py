@@ -1,0 +1,275 @@
+"""The PyTorch reader: a live module, an ``ExportedProgram`` or a ``.pt2`` file, in the neutral form.
+
+The graph is that of ``torch.export`` before decomposition. Names of weights are the state-dict keys, names of nodes the
+paths of the modules; what training needs (dropout's p, batch norm's momentum) is kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnx_ir.tensor_adapters import TorchTensor
+from torch.export import ExportedProgram
+
+from dlbridge.errors import FileError, UnsupportedOpError
+from dlbridge.frameworks.pytorch import exporting, reads, scopes, structure
+from dlbridge.frameworks.pytorch.program import Program
+from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
+from dlbridge.model import Model
+from dlbridge.ops import extension, traits
+from dlbridge.passes import fold, shapes
+from dlbridge.passes.lift import lift as lift_layers
+
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def read(
+    source: Any,
+    *,
+    inputs: Any = None,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    name: str | None = None,
+    lift: bool = True,
+) -> Model:
+    """Read a PyTorch model.
+
+    Args:
+        source: An ``nn.Module`` (read as in eval mode, left as it is), an ``ExportedProgram``, or a ``.pt2`` file.
+        inputs: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a
+            tensor, ``"float32[batch,3,224,224]"``; named sizes become dynamic.
+        dynamic: For tensors: input -> {axis: name} of the dynamic sizes. When None, axis 0 of each is ``batch``, where
+            the model's code allows it.
+        name: Name of the model; that of the class when None.
+        lift: Raise patterns to layers (``passes.lift``).
+
+    Raises:
+        FileError: When the file is missing, broken, or a pickle.
+        UnsupportedOpError: When ops have no rule; all of them are named, with module and source line.
+        DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
+    """
+    named: dict[str, dict[int, str]] = {}
+    if isinstance(source, (str, os.PathLike)):
+        name = name or Path(source).stem
+        source = _load(Path(source))
+    if isinstance(source, torch.nn.Module):
+        name = name or type(source).__name__.lower()
+        source, named = exporting.export(source, inputs, dynamic)
+    _load_rules()
+    model = _Reader(source, named, name).model()
+    _tidy(model, lift=lift)
+    return model
+
+
+def _load_rules() -> None:
+    for module in pkgutil.iter_modules(reads.__path__):
+        importlib.import_module(f"{reads.__name__}.{module.name}")
+
+
+def _load(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise FileError("no such file", where=str(path))
+    if path.suffix.lower() in _PICKLES:
+        raise FileError(
+            "this is a pickle, which can run any code when it is read",
+            where=str(path),
+            hint="export the model with torch.export.export and torch.export.save (.pt2), or name a function that "
+            "makes it (package.module:function) and load the weights there",
+        )
+    if not zipfile.is_zipfile(path):
+        raise FileError("this is not a .pt2 file, or it is truncated", where=str(path))
+    try:
+        return torch.export.load(path)
+    except Exception as error:  # of a broken archive torch raises nearly anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileError(f"torch.export cannot load it: {reason}", where=str(path)) from error
+
+
+def _tidy(model: Model, *, lift: bool) -> None:
+    """Fold what is constant, raise patterns to layers, and let names follow."""
+    shapes.infer(model)
+    fold.fold(model)
+    if lift:
+        lift_layers(model)
+        fold.fold(model)
+    scopes.collapse(model.graph)
+    scopes.name_values(model.graph)
+    extension.attach_functions(model.ir)
+    shapes.infer(model)
+
+
+class _Reader:
+    def __init__(self, program: ExportedProgram, named: Mapping[str, Mapping[int, str]], name: str | None) -> None:
+        self.exported = program
+        self.named = named
+        self.name = name
+        self.translation = Program()
+        self.inputs: list[ir.Value] = []
+        self.initializers: list[ir.Value] = []
+
+    def model(self) -> Model:
+        arguments = self._arguments()
+        results = self.translation.run(self.exported.graph_module, arguments)
+        self._refuse()
+        outputs = self._outputs(results)
+        nodes = self.translation.nodes
+        blocks = scopes.name_nodes(nodes, self.translation.frames)
+        self._type_values(nodes)
+        initializers = [*self.initializers, *_used(self.translation.constants, nodes, outputs)]
+        name = scopes.identifier(self.name or blocks.get("", "model").lower())
+        return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
+
+    # --- what goes in ------------------------------------------------------------------------------------------------
+
+    def _arguments(self) -> list[Any]:
+        """A value for each placeholder: inputs, parameters, buffers, constants."""
+        placeholders = [n for n in self.exported.graph.nodes if n.op == "placeholder"]
+        specs = self.exported.graph_signature.input_specs
+        users = [s for s in specs if s.kind.name == "USER_INPUT"]
+        names = dict(zip((id(s) for s in users), structure.input_names(self.exported, len(users)), strict=True))
+        self._name_symbols(placeholders)
+        weights: dict[int, ir.Value] = {}
+        arguments: list[Any] = []
+        for node, spec in zip(placeholders, specs, strict=True):
+            if spec.kind.name != "USER_INPUT":
+                arguments.append(self._weight(spec, weights))
+            elif isinstance(node.meta.get("val"), torch.Tensor):
+                arguments.append(self._input(names[id(spec)], node.meta["val"]))
+            else:
+                arguments.append(self._number(names[id(spec)], node.meta.get("val")))
+        return arguments
+
+    def _name_symbols(self, placeholders: Sequence[torch.fx.Node]) -> None:
+        """Names of the symbolic sizes: the user's, else ``batch`` for what stands first, else after the input."""
+        symbols, taken = self.translation.symbols.names, set()
+        for own in (True, False):
+            for node in placeholders:
+                val = node.meta.get("val")
+                for axis, size in enumerate(val.shape if isinstance(val, torch.Tensor) else ()):
+                    symbol = size_of(size)
+                    if isinstance(symbol, int) or not symbol.is_Symbol or symbol in symbols:
+                        continue
+                    given = self.named.get(node.name, {}).get(axis)
+                    if own and given is not None and given.isidentifier():
+                        symbols[symbol] = scopes.unique(given, taken)
+                    elif not own:
+                        plain = "batch" if axis == 0 else f"{scopes.identifier(node.name)}_{axis}"
+                        symbols[symbol] = scopes.unique(plain, taken)
+
+    def _input(self, name: str, val: torch.Tensor) -> ir.Value:
+        sizes = sizes_of(val)
+        dims = [self.translation.symbols.dim(s) for s in sizes]
+        value = ir.Value(name=name, type=ir.TensorType(DTYPES[val.dtype]), shape=ir.Shape(dims))
+        if val.dtype.is_complex:
+            value.shape = ir.Shape([*dims, 2])
+            value.meta["complex"] = True
+        self.inputs.append(with_sizes(value, sizes))
+        self.translation.symbols.learn(value, sizes)
+        return value
+
+    def _number(self, name: str, val: Any) -> Any:
+        """A number among the inputs: a tensor of rank 0 when it is symbolic, else what it was."""
+        size = size_of(val) if isinstance(val, torch.SymInt) else val
+        if not isinstance(val, torch.SymInt) or isinstance(size, int):
+            return val
+        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
+        self.inputs.append(with_sizes(value, []))
+        self.translation.symbols.define(size, value)
+        return value
+
+    def _weight(self, spec: Any, known: dict[int, ir.Value]) -> ir.Value | None:
+        """The initializer of a parameter, buffer or constant; one for all that are the same tensor."""
+        target, program = spec.target, self.exported
+        tensor = program.state_dict.get(target)
+        tensor = program.constants.get(target) if tensor is None else tensor
+        if not isinstance(tensor, torch.Tensor):
+            return None
+        if id(tensor) in known:
+            return known[id(tensor)]
+        kind: traits.Kind = "constant"
+        if spec.kind.name == "PARAMETER":
+            kind = "parameter" if tensor.requires_grad else "frozen"
+        elif spec.kind.name == "BUFFER" and spec.persistent is not False:
+            kind = "buffer"
+        sizes = [int(s) for s in tensor.shape]
+        held = tensor.detach()
+        held = torch.view_as_real(held) if held.is_complex() else held
+        value = ir.Value(
+            name=target,
+            type=ir.TensorType(DTYPES[tensor.dtype]),
+            shape=ir.Shape(held.shape),
+            const_value=TorchTensor(held, name=target),
+        )
+        value.meta["complex"] = tensor.is_complex()
+        traits.set_kind(value, kind)
+        self.initializers.append(value)
+        known[id(tensor)] = value
+        return with_sizes(value, sizes)
+
+    # --- what comes out ----------------------------------------------------------------------------------------------
+
+    def _outputs(self, results: Sequence[Any]) -> list[ir.Value]:
+        """The outputs, each made by a node of its own and with its name."""
+        specs = self.exported.graph_signature.output_specs
+        output = next(n for n in self.exported.graph.nodes if n.op == "output")
+        users = [(r, n) for r, s, n in zip(results, specs, output.args[0], strict=True) if s.kind.name == "USER_OUTPUT"]
+        names = structure.output_names(self.exported, len(users))
+        taken = {v.name for v in self.inputs}
+        outputs: list[ir.Value] = []
+        for (value, node), name in zip(users, names, strict=True):
+            if value is None:
+                continue  # None among the outputs
+            op = Op(self.translation, getattr(node, "meta", {}).get("val"), [], name)
+            if not isinstance(value, ir.Value):
+                value = op.number(value, ir.DataType.FLOAT if isinstance(value, float) else ir.DataType.INT64)
+            if value.producer() is None or value in outputs:
+                self.translation._frame = type(self.translation._frame)(())
+                sizes = value.meta.get("sizes", [])
+                value = with_sizes(op("Identity", value), sizes)
+            value.name = scopes.unique(name, taken)
+            outputs.append(value)
+        return outputs
+
+    def _type_values(self, nodes: Sequence[ir.Node]) -> None:
+        """Shapes that torch knows, where the symbols in them have names."""
+        for node in nodes:
+            for value in node.outputs:
+                sizes = value.meta.get("sizes")
+                if sizes is not None and not value.meta.get("complex") and value.dtype is not None:
+                    value.shape = ir.Shape([self.translation.symbols.dim(s) for s in sizes])
+
+    def _refuse(self) -> None:
+        """One error for everything that could not be read."""
+        missing, refused = self.translation.missing, self.translation.refused
+        if not missing and not refused:
+            return
+        lines: dict[str, list[str]] = {}
+        for found in missing:
+            place = f"{found.module} ({found.line})" if found.line else found.module
+            lines.setdefault(f"{found.op} has no rule", []).append(place)
+        for error in refused:
+            lines.setdefault(error.message, []).append(error.where or "the model")
+        text = "\n    ".join(f"{what}: {'; '.join(dict.fromkeys(places))}" for what, places in lines.items())
+        hint = None
+        if missing:
+            rules = ", ".join(sorted({f'@reads("{_rule_name(found.op)}")' for found in missing}))
+            hint = f"add a rule to dlbridge/frameworks/pytorch/reads/ (see CONTRIBUTING.md): {rules}"
+        raise UnsupportedOpError(f"{len(lines)} op(s) cannot be read:\n    {text}", hint=hint)
+
+
+def _rule_name(op: str) -> str:
+    """``aten.add`` of ``aten.add_.Tensor``."""
+    parts = op.split(".")
+    return ".".join(parts[:2]).removesuffix("_") if len(parts) > 1 else op
+
+
+def _used(constants: Sequence[ir.Value], nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Value]:
+    read = {v for node in nodes for v in node.inputs if v is not None}
+    return [v for v in constants if v in read or v in outputs]

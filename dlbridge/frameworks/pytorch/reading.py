@@ -1,0 +1,312 @@
+"""The registry of the reading rules, and ``Op``: what a rule sees of a call, and how it makes nodes.
+
+A rule is a function with the parameters of the ATen op, after ``op``::
+
+    @reads("aten.celu")
+    def celu(op, x, alpha=1.0):
+        return op("Celu", x, alpha=alpha)
+
+Tensors come as ``ir.Value``; sizes as an int, or as a sympy expression where they are symbolic; dtypes as
+``torch.dtype``. What says where a tensor lives (``device``, ``layout``, ``memory_format``, ...) is left out. A rule
+gives back one value, or a list where the op has several results. In-place ops have the rule of the op that they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import sympy
+import torch
+
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.ops import extension
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.pytorch.program import Program
+
+Size = Any  # int | sympy.Expr
+Rule = Callable[..., Any]
+
+DTYPES: dict[torch.dtype, ir.DataType] = {
+    torch.float32: ir.DataType.FLOAT,
+    torch.float64: ir.DataType.DOUBLE,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.bfloat16: ir.DataType.BFLOAT16,
+    torch.int8: ir.DataType.INT8,
+    torch.int16: ir.DataType.INT16,
+    torch.int32: ir.DataType.INT32,
+    torch.int64: ir.DataType.INT64,
+    torch.uint8: ir.DataType.UINT8,
+    torch.uint16: ir.DataType.UINT16,
+    torch.uint32: ir.DataType.UINT32,
+    torch.uint64: ir.DataType.UINT64,
+    torch.bool: ir.DataType.BOOL,
+    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
+    torch.float8_e4m3fnuz: ir.DataType.FLOAT8E4M3FNUZ,
+    torch.float8_e5m2: ir.DataType.FLOAT8E5M2,
+    torch.float8_e5m2fnuz: ir.DataType.FLOAT8E5M2FNUZ,
+    # A complex tensor is a real one with one more axis of size 2 at the end (see reads/complex.py).
+    torch.complex64: ir.DataType.FLOAT,
+    torch.complex128: ir.DataType.DOUBLE,
+}
+
+#: Name of an ATen op (``aten.add`` or, for one overload, ``aten.add.Tensor``) -> its rule.
+RULES: dict[str, Rule] = {}
+
+
+def reads(*names: str) -> Callable[[Rule], Rule]:
+    """Decorator: this function reads these ATen ops."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            RULES[name] = rule
+        return rule
+
+    return register
+
+
+_BOOLEAN = frozenset(
+    {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
+)
+_INT64 = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero"})
+
+
+class Op:
+    """A call of an ATen op, as a rule sees it.
+
+    Attributes:
+        name: The op's name, without ``aten`` and overload; that of the op itself for an in-place one (``add``).
+        val: What the call gives, as fake tensors: dtype and sizes are known.
+        tensors: The tensors that it is given.
+    """
+
+    def __init__(self, program: Program, val: Any, tensors: Sequence[ir.Value], site: str, name: str = "") -> None:
+        self._program = program
+        self.val = val
+        self.tensors = list(tensors)
+        self.site, self.name = site, name
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def __call__(self, op_type: str, *inputs: Any, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
+        """Make a node; its output, or a list of them.
+
+        Args:
+            op_type: A standard op.
+            inputs: Values; None for an optional input that is not given; a number, which becomes a constant of the
+                first value's dtype; a list of sizes, which becomes a vector of int64.
+            outputs: How many outputs.
+            domain: ``"dlbridge"`` for the ops of our own.
+            attributes: Those that are None are left out.
+        """
+        like = next((v for v in inputs if isinstance(v, ir.Value)), None)
+        values = [self._input(v, like) for v in inputs]
+        while values and values[-1] is None:
+            values.pop()
+        given = [ir.convenience.convert_attribute(name, v) for name, v in attributes.items() if v is not None]
+        node = ir.Node(domain, op_type, values, given, num_outputs=outputs)
+        dtype = _result_dtype(node)
+        for value in node.outputs:
+            value.dtype = dtype
+        self._program.add(node, self)
+        return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    def extension(self, op_type: str, *inputs: Any, **attributes: Any) -> ir.Value:
+        """Make a node of the domain ``dlbridge``."""
+        return self(op_type, *inputs, domain=extension.DOMAIN, **attributes)
+
+    def _input(self, value: Any, like: ir.Value | None) -> ir.Value | None:
+        if value is None or isinstance(value, ir.Value):
+            return value
+        if isinstance(value, (list, tuple)):
+            return self.ints(value)
+        dtype = like.dtype if like is not None and like.dtype is not None else ir.DataType.FLOAT
+        return self.number(value, dtype)
+
+    # --- constants and sizes ---------------------------------------------------------------------------------------
+
+    def constant(self, array: Any, dtype: Any = None) -> ir.Value:
+        """A constant of these numbers."""
+        array = np.asarray(array)
+        if dtype is not None:
+            array = array.astype(onnx_dtype(dtype).numpy())
+        return self._program.constant(array)
+
+    def number(self, number: Any, dtype: Any) -> ir.Value:
+        """A number, or a symbolic size, as a tensor of rank 0."""
+        if isinstance(number, sympy.Expr):
+            return self.cast(self._program.scalar(number, self), dtype)
+        return self.constant(number, dtype)
+
+    def ints(self, sizes: Sequence[Size]) -> ir.Value:
+        """Sizes as a vector of int64."""
+        if all(isinstance(s, int) for s in sizes):
+            return self.constant(np.asarray(sizes, np.int64))
+        parts = [self.ints([s]) if isinstance(s, int) else self._program.vector(s, self) for s in sizes]
+        return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=0)
+
+    # --- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """dtype of the (first) result."""
+        return DTYPES[self._first.dtype]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Sizes of the (first) result."""
+        return sizes_of(self._first)
+
+    @property
+    def _first(self) -> Any:
+        return self.val[0] if isinstance(self.val, (list, tuple)) else self.val
+
+    def refuse(self, why: str) -> Any:
+        """Say that this call cannot be read, and why."""
+        raise UnsupportedOpError(why, where=self.site)
+
+    # --- what rules share ------------------------------------------------------------------------------------------
+
+    def cast(self, x: Any, dtype: Any) -> ir.Value:
+        """A value, or a number, in that dtype."""
+        dtype = onnx_dtype(dtype)
+        if not isinstance(x, ir.Value):
+            return self.number(x, dtype)
+        if x.dtype == dtype:
+            return x
+        made = self("Cast", x, to=int(dtype))
+        return like(made, x)
+
+    def reshape(self, x: ir.Value, target: Sequence[Size]) -> ir.Value:
+        """Reshape; sizes that stay, and one that follows from the others, need no computing."""
+        have = known_sizes(x)
+        if have is not None and list(have) == list(target):
+            return x
+        symbolic = [i for i, s in enumerate(target) if not isinstance(s, int)]
+        stay = [i for i in symbolic if have is not None and i < len(have) and have[i] == target[i]]
+        rest = [i for i in symbolic if i not in stay]
+        if len(rest) <= 1 and not any(isinstance(s, int) and s in (0, -1) for s in target):
+            flat = [-1 if i in rest else 0 if i in stay else s for i, s in enumerate(target)]
+            made = self("Reshape", x, self.constant(np.asarray(flat, np.int64)))
+        else:
+            # A size -1 among symbolic ones was resolved by torch, so it is not seen here.
+            empty = 1 if any(isinstance(s, int) and s == 0 for s in target) else None
+            made = self("Reshape", x, self.ints(target), allowzero=empty)
+        return with_sizes(made, target)
+
+    def transpose(self, x: ir.Value, perm: Sequence[int]) -> ir.Value:
+        if list(perm) == sorted(perm):
+            return x
+        have = known_sizes(x)
+        made = self("Transpose", x, perm=list(perm))
+        return made if have is None else with_sizes(made, [have[p] for p in perm])
+
+    def swap(self, x: ir.Value, first: int, second: int) -> ir.Value:
+        """The two axes exchanged."""
+        perm = list(range(rank(x)))
+        perm[first], perm[second] = perm[second], perm[first]
+        return self.transpose(x, perm)
+
+    def unsqueeze(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+        made = self("Unsqueeze", x, list(axes))
+        have = known_sizes(x)
+        if have is None:
+            return made
+        out = list(have)
+        total = len(have) + len(axes)
+        for axis in sorted(a % total for a in axes):
+            out.insert(axis, 1)
+        return with_sizes(made, out)
+
+    def squeeze(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
+        made = self("Squeeze", x, list(axes))
+        have = known_sizes(x)
+        gone = {a % len(have) for a in axes} if have is not None else set()
+        return made if have is None else with_sizes(made, [s for i, s in enumerate(have) if i not in gone])
+
+    def slice(self, x: ir.Value, axis: int, start: Size, end: Size, step: int = 1) -> ir.Value:
+        made = self("Slice", x, [start], [end], [axis], None if step == 1 else [step])
+        have = known_sizes(x)
+        known = have is not None and all(isinstance(s, int) for s in (start, end, have[axis]))
+        if known:
+            length = len(range(*slice(start, end, step).indices(have[axis])))
+            with_sizes(made, [*have[:axis], length, *have[axis + 1 :]])
+        return made
+
+    def binary(self, op_type: str, a: Any, b: Any, dtype: Any = None) -> ir.Value:
+        """An elementwise op on operands brought to one dtype (that of the result when None)."""
+        dtype = self.dtype if dtype is None else onnx_dtype(dtype)
+        return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
+
+
+# --- facts about values -------------------------------------------------------------------------------------------
+
+
+def onnx_dtype(dtype: Any) -> ir.DataType:
+    """A dtype of torch, numpy or ONNX as ONNX has it."""
+    if isinstance(dtype, ir.DataType):
+        return dtype
+    return DTYPES[dtype] if isinstance(dtype, torch.dtype) else ir.DataType.from_numpy(np.dtype(dtype))
+
+
+def size_of(size: Any) -> Size:
+    """A size of torch as an int or a sympy expression."""
+    if isinstance(size, (int, float)):
+        return size
+    found = size.node.expr if hasattr(size, "node") else size
+    if getattr(found, "is_Integer", False):
+        return int(found)
+    return found
+
+
+def sizes_of(tensor: torch.Tensor) -> list[Size]:
+    """Sizes of a fake tensor."""
+    return [size_of(s) for s in tensor.shape]
+
+
+def known_sizes(x: ir.Value) -> list[Size] | None:
+    """Sizes of a value, where they are known."""
+    return x.meta.get("sizes")
+
+
+def sizes(x: ir.Value) -> list[Size]:
+    """Sizes of a tensor that a rule is given."""
+    return x.meta["sizes"]
+
+
+def rank(x: ir.Value) -> int:
+    return len(sizes(x))
+
+
+def with_sizes(x: ir.Value, of: Sequence[Size]) -> ir.Value:
+    x.meta["sizes"] = list(of)
+    return x
+
+
+def like(x: ir.Value, other: ir.Value) -> ir.Value:
+    """A value that is known to be of another's sizes."""
+    known = known_sizes(other)
+    return x if known is None else with_sizes(x, known)
+
+
+def is_float(x: ir.Value) -> bool:
+    return x.dtype is not None and x.dtype.is_floating_point()
+
+
+def _result_dtype(node: ir.Node) -> ir.DataType | None:
+    """The dtype of what a node makes, as far as rules need it before shapes are inferred."""
+    if node.op_type in _BOOLEAN:
+        return ir.DataType.BOOL
+    if node.op_type in _INT64:
+        return ir.DataType.INT64
+    if node.op_type == "Cast":
+        return ir.DataType(node.attributes["to"].as_int())
+    if node.op_type == "ConstantOfShape":
+        return node.attributes["value"].as_tensor().dtype if "value" in node.attributes else ir.DataType.FLOAT
+    position = 1 if node.op_type in ("Where", "Embedding") else 2 if node.op_type == "OneHot" else 0
+    if len(node.inputs) <= position or node.inputs[position] is None:
+        return None
+    return node.inputs[position].dtype

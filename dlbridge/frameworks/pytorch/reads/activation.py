@@ -1,0 +1,143 @@
+"""Activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+
+#: ATen op -> the standard's op of the same meaning, without arguments.
+_PLAIN = {
+    "relu": "Relu",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "silu": "Swish",
+    "mish": "Mish",
+    "hardswish": "HardSwish",
+    "selu": "Selu",
+}
+
+
+def _plain(op_type: str) -> Any:
+    return lambda op, x: op(op_type, op.cast(x, op.dtype))
+
+
+for _name, _op_type in _PLAIN.items():
+    reads(f"aten.{_name}")(_plain(_op_type))
+
+
+@reads("aten.relu6")
+def relu6(op: Op, x: ir.Value) -> ir.Value:
+    return op("Clip", x, 0, 6)
+
+
+@reads("aten.hardtanh")
+def hardtanh(op: Op, x: ir.Value, min_val: float = -1, max_val: float = 1) -> ir.Value:
+    return op("Clip", x, min_val, max_val)
+
+
+@reads("aten.hardsigmoid")
+def hardsigmoid(op: Op, x: ir.Value) -> ir.Value:
+    return op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+
+
+@reads("aten.leaky_relu")
+def leaky_relu(op: Op, x: ir.Value, negative_slope: float = 0.01) -> ir.Value:
+    return op("LeakyRelu", x, alpha=float(negative_slope))
+
+
+@reads("aten.rrelu")
+def rrelu(op: Op, x: ir.Value, lower: float = 0.125, upper: float = 1 / 3, training: bool = False) -> ir.Value:
+    return op("LeakyRelu", x, alpha=(lower + upper) / 2)
+
+
+@reads("aten.elu")
+def elu(op: Op, x: ir.Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> ir.Value:
+    if input_scale != 1:
+        op.refuse("elu with input_scale")
+    result = op("Elu", x, alpha=float(alpha))
+    return result if scale == 1 else op("Mul", result, scale)
+
+
+@reads("aten.celu")
+def celu(op: Op, x: ir.Value, alpha: float = 1.0) -> ir.Value:
+    return op("Celu", x, alpha=float(alpha))
+
+
+@reads("aten.gelu")
+def gelu(op: Op, x: ir.Value, *, approximate: str = "none") -> ir.Value:
+    return op("Gelu", x, approximate=approximate)
+
+
+@reads("aten.prelu", "aten._prelu_kernel")
+def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
+    """One slope, or one for each channel (axis 1)."""
+    if rank(weight) == 1 and sizes(weight)[0] != 1 and rank(x) > 2:
+        weight = op("Reshape", weight, [sizes(weight)[0], *[1] * (rank(x) - 2)])
+    return op("PRelu", x, weight)
+
+
+@reads("aten.softmax", "aten.special_softmax", "aten._softmax", "aten._safe_softmax")
+def softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
+    return op("Softmax", op.cast(x, op.dtype), axis=dim)
+
+
+@reads("aten.log_softmax", "aten.special_log_softmax", "aten._log_softmax")
+def log_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
+    return op("LogSoftmax", op.cast(x, op.dtype), axis=dim)
+
+
+@reads("aten.softmin")
+def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
+    return op("Softmax", op("Neg", op.cast(x, op.dtype)), axis=dim)
+
+
+@reads("aten.softplus")
+def softplus(op: Op, x: ir.Value, beta: float = 1, threshold: float = 20) -> ir.Value:
+    """Beyond the threshold torch gives x, which the formula gives there too, to rounding."""
+    if beta == 1:
+        return op("Softplus", x)
+    return op("Div", op("Softplus", op("Mul", x, beta)), beta)
+
+
+@reads("aten.softsign")
+def softsign(op: Op, x: ir.Value) -> ir.Value:
+    return op("Softsign", x)
+
+
+@reads("aten.log_sigmoid", "aten.log_sigmoid_forward")
+def log_sigmoid(op: Op, x: ir.Value) -> Any:
+    result = op("Neg", op("Softplus", op("Neg", x)))
+    return [result, None] if isinstance(op.val, (list, tuple)) else result
+
+
+@reads("aten.hardshrink")
+def hardshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
+    return op("Shrink", x, lambd=float(lambd), bias=0.0)
+
+
+@reads("aten.softshrink")
+def softshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
+    return op("Shrink", x, lambd=float(lambd), bias=float(lambd))
+
+
+@reads("aten.threshold")
+def threshold(op: Op, x: ir.Value, limit: float, value: float) -> ir.Value:
+    if value == 0 and limit >= 0:
+        return op("ThresholdedRelu", x, alpha=float(limit))
+    return op("Where", op("Greater", x, limit), x, op.number(value, x.dtype))
+
+
+@reads("aten.glu")
+def glu(op: Op, x: ir.Value, dim: int = -1) -> ir.Value:
+    value, gate = op("Split", x, outputs=2, axis=dim, num_outputs=2)
+    return op("Mul", value, op("Sigmoid", gate))
+
+
+@reads("aten.logit", "aten.special_logit")
+def logit(op: Op, x: ir.Value, eps: float | None = None) -> ir.Value:
+    x = x if eps is None else op("Clip", x, eps, 1 - eps)
+    return op("Log", op("Div", x, op("Sub", op.constant(np.ones(()), x.dtype), x)))

@@ -1,0 +1,61 @@
+"""Scaled dot-product attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+
+
+@reads("aten.scaled_dot_product_attention")
+def attention(
+    op: Op,
+    query: ir.Value,
+    key: ir.Value,
+    value: ir.Value,
+    attn_mask: ir.Value | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> ir.Value:
+    """On (batch, heads, length, size); other ranks get there and back by reshaping."""
+    if dropout_p:
+        op.refuse("attention with dropout at inference")
+    tensors = [query, key, value]
+    depth = max(rank(t) for t in tensors)
+    if depth == 4:
+        tensors = _one_batch(op, tensors)
+    elif depth < 4:
+        tensors = [op.unsqueeze(t, list(range(4 - rank(t)))) for t in tensors]
+    else:
+        lead = _product(sizes(query)[: depth - 3])
+        tensors = [op.reshape(t, [lead, *sizes(t)[-3:]]) for t in tensors]
+        attn_mask = _flat_mask(op, attn_mask, depth, lead)
+    result = op("Attention", *tensors, attn_mask, is_causal=int(is_causal) or None, scale=scale)
+    return result if depth == 4 else op.reshape(result, op.sizes)
+
+
+def _one_batch(op: Op, tensors: list[ir.Value]) -> list[ir.Value]:
+    """torch broadcasts a batch of one; Attention wants it written out."""
+    batch = next((sizes(t)[0] for t in tensors if sizes(t)[0] != 1), 1)
+    if all(sizes(t)[0] == batch for t in tensors):
+        return tensors
+    return [t if sizes(t)[0] == batch else op("Expand", t, [batch, 1, 1, 1]) for t in tensors]
+
+
+def _flat_mask(op: Op, mask: ir.Value | None, depth: int, lead: Any) -> ir.Value | None:
+    if mask is None or rank(mask) <= 3 or all(s == 1 for s in sizes(mask)[: depth - 3]):
+        return mask if mask is None or rank(mask) <= 4 else op.reshape(mask, [1, *sizes(mask)[-3:]])
+    wide = sizes(mask)[: depth - 3]
+    return op.reshape(mask, [_product(wide), *sizes(mask)[-3:]])
+
+
+def _product(items: list[Any]) -> Any:
+    total: Any = 1
+    for item in items:
+        total = total * item
+    return total

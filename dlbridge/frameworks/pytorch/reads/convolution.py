@@ -1,0 +1,175 @@
+"""Convolutions, and the ops that cut tensors into windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+
+
+def each(value: Any, count: int) -> list[int]:
+    """An argument that is one number for all axes, or one for each."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return values * count if len(values) == 1 else values
+
+
+@reads("aten.conv1d", "aten.conv2d", "aten.conv3d")
+def conv(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value,
+    bias: ir.Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> ir.Value:
+    count = rank(weight) - 2
+    kernel, dilations = sizes(weight)[2:], each(dilation, count)
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+        pads = [t // 2 for t in total] + [t - t // 2 for t in total]
+    else:
+        pads = each(0 if padding == "valid" else padding, count) * 2
+
+    def convolve(value: ir.Value) -> ir.Value:
+        return op(
+            "Conv",
+            value,
+            weight,
+            bias,
+            kernel_shape=kernel,
+            strides=each(stride, count),
+            pads=pads,
+            dilations=dilations,
+            group=groups,
+        )
+
+    return batched(op, x, count, convolve)
+
+
+def batched(op: Op, x: ir.Value, count: int, function: Any) -> ir.Value:
+    """Apply a function of (batch, channels, ...) to what may have no batch."""
+    if rank(x) == count + 2:
+        return function(x)
+    return op.squeeze(function(op.unsqueeze(x, [0])), [0])
+
+
+@reads("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
+def conv_transpose(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value,
+    bias: ir.Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> ir.Value:
+    count = rank(weight) - 2
+
+    def convolve(value: ir.Value) -> ir.Value:
+        return op(
+            "ConvTranspose",
+            value,
+            weight,
+            bias,
+            kernel_shape=sizes(weight)[2:],
+            strides=each(stride, count),
+            pads=each(padding, count) * 2,
+            output_padding=each(output_padding, count),
+            dilations=each(dilation, count),
+            group=groups,
+        )
+
+    return batched(op, x, count, convolve)
+
+
+@reads("aten.convolution", "aten._convolution")
+def convolution(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value,
+    bias: ir.Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    *flags: Any,
+) -> ir.Value:
+    if transposed:
+        return conv_transpose(op, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    return conv(op, x, weight, bias, stride, padding, dilation, groups)
+
+
+@reads("torchvision.deform_conv2d")
+def deform_conv(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value,
+    offset: ir.Value,
+    mask: ir.Value,
+    bias: ir.Value,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    groups: int,
+    offset_groups: int,
+    use_mask: bool,
+) -> ir.Value:
+    return op(
+        "DeformConv",
+        x,
+        weight,
+        offset,
+        bias,
+        mask if use_mask else None,
+        kernel_shape=sizes(weight)[2:],
+        strides=[stride_h, stride_w],
+        pads=[pad_h, pad_w, pad_h, pad_w],
+        dilations=[dilation_h, dilation_w],
+        group=groups,
+        offset_group=offset_groups,
+    )
+
+
+@reads("aten.unfold")
+def windows(op: Op, x: ir.Value, dimension: int, size: int, step: int) -> ir.Value:
+    """Windows along one axis, as one more axis at the end."""
+    axis, length = dimension % rank(x), sizes(x)[dimension]
+    if not isinstance(length, int):
+        op.refuse("unfold along an axis whose size is not fixed")
+    starts = np.arange(0, length - size + 1, step)
+    picked = op("Gather", x, op.constant(starts[:, None] + np.arange(size)), axis=axis)
+    with_sizes(picked, [*sizes(x)[:axis], len(starts), size, *sizes(x)[axis + 1 :]])
+    order = [i for i in range(rank(x) + 1) if i != axis + 1]
+    return op.transpose(picked, [*order, axis + 1])
+
+
+@reads("aten.im2col")
+def im2col(op: Op, x: ir.Value, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> ir.Value:
+    """``nn.Unfold``: (N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
+    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
+    height, width = sizes(x)[2:]
+    if not (isinstance(height, int) and isinstance(width, int)):
+        op.refuse("unfold of an image whose size is not fixed")
+    padded = op("Pad", x, [0, 0, ph, pw, 0, 0, ph, pw]) if ph or pw else x
+    rows = _starts(height + 2 * ph, kh, dh, sh)[None, :] + dh * np.arange(kh)[:, None]
+    columns = _starts(width + 2 * pw, kw, dw, sw)[None, :] + dw * np.arange(kw)[:, None]
+    picked = op("Gather", op("Gather", padded, op.constant(rows), axis=2), op.constant(columns), axis=4)
+    # (N, C, kh, rows, kw, columns)
+    with_sizes(picked, [*sizes(x)[:2], *rows.shape, *columns.shape])
+    return op.reshape(op.transpose(picked, [0, 1, 2, 4, 3, 5]), op.sizes)
+
+
+def _starts(size: int, kernel: int, dilation: int, stride: int) -> np.ndarray:
+    return np.arange(0, size - dilation * (kernel - 1), stride)

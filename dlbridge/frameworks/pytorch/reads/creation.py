@@ -1,0 +1,108 @@
+"""New tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, reads
+
+
+def filled(op: Op, value: Any) -> ir.Value:
+    """A tensor of the sizes of the result, all elements the same."""
+    shape = op.sizes
+    if (
+        not isinstance(value, ir.Value)
+        and all(isinstance(s, int) for s in shape)
+        and not hasattr(value, "free_symbols")
+    ):
+        array = np.full((), value).astype(op.dtype.numpy())
+        if not shape:
+            return op.constant(array)
+        return op("ConstantOfShape", shape, value=ir.tensor(array.reshape(1)))
+    if not isinstance(value, (int, float, bool)):
+        return op("Expand", op.cast(value, op.dtype), shape)
+    return op("ConstantOfShape", shape, value=ir.tensor(np.full(1, value).astype(op.dtype.numpy())))
+
+
+@reads("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
+def zeros(op: Op, *args: Any, **options: Any) -> ir.Value:
+    """What is empty may hold anything, so zeros."""
+    return filled(op, 0)
+
+
+@reads("aten.empty_strided", "aten.new_empty_strided", "aten.empty_permuted")
+def empty(op: Op, *args: Any, **options: Any) -> ir.Value:
+    return filled(op, 0)
+
+
+@reads("aten.ones", "aten.ones_like", "aten.new_ones")
+def ones(op: Op, *args: Any, **options: Any) -> ir.Value:
+    return filled(op, 1)
+
+
+@reads("aten.full", "aten.full_like", "aten.new_full")
+def full(op: Op, sizes: Any, fill_value: Any, *args: Any, **options: Any) -> ir.Value:
+    value = args[0] if op.name == "new_full" and args else fill_value
+    return filled(op, value)
+
+
+@reads("aten.new_full")
+def new_full(op: Op, x: ir.Value, size: Any, fill_value: Any, **options: Any) -> ir.Value:
+    return filled(op, fill_value)
+
+
+@reads("aten.scalar_tensor", "aten.tensor")
+def scalar(op: Op, value: Any, **options: Any) -> ir.Value:
+    return op.cast(value, op.dtype)
+
+
+@reads("aten.arange", "aten.arange.start", "aten.arange.start_step")
+def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
+    """``(end)``, ``(start, end)`` or ``(start, end, step)``, in the result's dtype."""
+    start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    step = options.get("step", step)
+    if all(isinstance(v, (int, float)) for v in (start, end, step)):
+        return op.constant(np.arange(start, end, step), op.dtype)
+    kind = op.dtype if op.dtype.is_floating_point() else ir.DataType.INT64
+    return op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))), op.dtype)
+
+
+@reads("aten.linspace")
+def linspace(op: Op, start: Any, end: Any, steps: Any, **options: Any) -> ir.Value:
+    """torch computes from both ends to the middle; so the last is exactly ``end``."""
+    if all(isinstance(v, (int, float)) for v in (start, end, steps)):
+        import torch
+
+        return op.constant(torch.linspace(start, end, steps, dtype=torch.float64).numpy(), op.dtype)
+    first, last = (op.cast(v, op.dtype) for v in (start, end))
+    count = op.number(steps, ir.DataType.INT64)
+    numbers = op.cast(op("Range", op.number(0, ir.DataType.INT64), count, op.number(1, ir.DataType.INT64)), op.dtype)
+    gaps = op.cast(
+        op("Max", op("Sub", count, op.number(1, ir.DataType.INT64)), op.number(1, ir.DataType.INT64)), op.dtype
+    )
+    return op("Add", op("Mul", numbers, op("Div", op("Sub", last, first), gaps)), first)
+
+
+@reads("aten.eye")
+def eye(op: Op, *args: Any, **options: Any) -> ir.Value:
+    shape = op.sizes
+    if all(isinstance(s, int) for s in shape):
+        return op.constant(np.eye(*shape), op.dtype)
+    zero = op("ConstantOfShape", shape, value=ir.tensor(np.zeros(1, op.dtype.numpy())))
+    return op("EyeLike", zero, dtype=int(op.dtype))
+
+
+@reads("aten.tril_indices", "aten.triu_indices")
+def triangle_indices(op: Op, row: Any, col: Any, offset: int = 0, **options: Any) -> ir.Value:
+    if not (isinstance(row, int) and isinstance(col, int)):
+        op.refuse(f"{op.name} of sizes that are not fixed")
+    find = np.tril_indices if op.name == "tril_indices" else np.triu_indices
+    return op.constant(np.stack(find(row, offset, col)), op.dtype)
+
+
+@reads("aten.rand", "aten.randn", "aten.rand_like", "aten.randn_like", "aten.bernoulli", "aten.randint")
+def random(op: Op, *args: Any, **options: Any) -> ir.Value:
+    return op.refuse(f"{op.name}: random numbers at inference")

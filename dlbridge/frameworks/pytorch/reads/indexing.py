@@ -1,0 +1,254 @@
+"""Picking and placing elements by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.views import slice_scatter
+
+
+def _int64(op: Op, x: ir.Value) -> ir.Value:
+    return like(op.cast(x, ir.DataType.INT64), x)
+
+
+@reads("aten.index_select")
+def index_select(op: Op, x: ir.Value, dim: int, index: ir.Value) -> ir.Value:
+    index = index if rank(index) else op.unsqueeze(index, [0])
+    return op("Gather", x, _int64(op, index), axis=dim % rank(x))
+
+
+@reads("aten.gather")
+def gather(op: Op, x: ir.Value, dim: int, index: ir.Value, *, sparse_grad: bool = False) -> ir.Value:
+    return op("GatherElements", x, _int64(op, index), axis=dim % rank(x))
+
+
+@reads("aten.take_along_dim")
+def take_along_dim(op: Op, x: ir.Value, indices: ir.Value, dim: int | None = None) -> ir.Value:
+    if dim is None:
+        return op("GatherElements", op("Reshape", x, [-1]), op("Reshape", indices, [-1]), axis=0)
+    axis, shape = dim % rank(x), op.sizes
+    x = op("Expand", x, [1 if i == axis or s == w else w for i, (s, w) in enumerate(zip(sizes(x), shape, strict=True))])
+    return op("GatherElements", x, op("Expand", indices, shape), axis=axis)
+
+
+@reads("aten.take")
+def take(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
+    return op("Gather", op("Reshape", x, [-1]), index, axis=0)
+
+
+# --- x[i, :, j] ----------------------------------------------------------------------------------------------------
+
+
+def _positions(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> list[ir.Value | None]:
+    """Index tensors alone: a mask is the positions that it marks, one tensor for each of its axes."""
+    found: list[ir.Value | None] = []
+    for index in indices:
+        if index is None or index.dtype not in (ir.DataType.BOOL, ir.DataType.UINT8):
+            found.append(None if index is None else _int64(op, index))
+            continue
+        marked = op("NonZero", op.cast(index, ir.DataType.BOOL))
+        for axis in range(rank(index)):
+            row = op("Gather", marked, op.number(axis, ir.DataType.INT64), axis=0)
+            found.append(with_sizes(row, [_marked(op)]))
+    return found + [None] * (rank(x) - len(found))
+
+
+def _marked(op: Op) -> Any:
+    """How many positions a mask marks: the size that torch gave a symbol to."""
+    return next((s for s in op.sizes if not isinstance(s, int) and str(s).startswith("u")), -1)
+
+
+def _front(indices: list[ir.Value | None]) -> tuple[list[int], bool]:
+    """The indexed axes, and whether they stand side by side."""
+    axes = [i for i, index in enumerate(indices) if index is not None]
+    return axes, axes == list(range(axes[0], axes[0] + len(axes)))
+
+
+@reads("aten.index", "aten._unsafe_index")
+def index(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> ir.Value:
+    """One index is ``Gather``; several are ``GatherND`` with the indexed axes moved to the front."""
+    if len(indices) == 1 and indices[0] is not None and indices[0].dtype == ir.DataType.BOOL:
+        return op("GatherND", x, op("Transpose", op("NonZero", indices[0]), perm=[1, 0]))
+    positions = _positions(op, x, indices)
+    axes, together = _front(positions)
+    if len(axes) == 1:
+        return op("Gather", x, positions[axes[0]], axis=axes[0])
+    rest = [i for i in range(rank(x)) if i not in axes]
+    moved = op.transpose(x, axes + rest)
+    where, depth = _joined(op, [positions[a] for a in axes])
+    picked = op("GatherND", moved, where)
+    if not together or axes[0] == 0:
+        return picked
+    # The axes that the indices make stand where the first of the indexed axes stood.
+    order = [*range(depth, depth + axes[0]), *range(depth), *range(depth + axes[0], depth + len(rest))]
+    return op("Transpose", picked, perm=order)
+
+
+def _joined(op: Op, positions: list[Any]) -> tuple[ir.Value, int]:
+    """Index tensors, broadcast to one shape, side by side along a new last axis; and the rank before it."""
+    depth = max(rank(p) for p in positions)
+    if all(sizes(p) == sizes(positions[0]) for p in positions):
+        wide = positions
+    else:
+        shape: list[Any] = [1] * depth
+        for p in positions:
+            for i, s in enumerate([1] * (depth - rank(p)) + sizes(p)):
+                shape[i] = s if shape[i] == 1 else shape[i]
+        wide = [p if sizes(p) == shape else with_sizes(op("Expand", p, shape), shape) for p in positions]
+    return op("Concat", *(op.unsqueeze(p, [depth]) for p in wide), axis=-1), depth
+
+
+@reads("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put")
+def index_put(
+    op: Op,
+    x: ir.Value,
+    indices: list[ir.Value | None],
+    values: ir.Value,
+    accumulate: bool = False,
+    unsafe: bool = False,
+) -> ir.Value:
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is not None and mask.dtype == ir.DataType.BOOL and rank(values) == 0 and not accumulate:
+        wide = op.unsqueeze(mask, list(range(rank(mask), rank(x)))) if rank(mask) < rank(x) else mask
+        return like(op("Where", wide, op.cast(values, x.dtype), x), x)
+    positions = _positions(op, x, indices)
+    axes, together = _front(positions)
+    rest = [i for i in range(rank(x)) if i not in axes]
+    order = axes + rest
+    where, depth = _joined(op, [positions[a] for a in axes])
+    placed = _updates(op, x, values, where, axes, rest, together, depth)
+    made = op("ScatterND", op.transpose(x, order), where, placed, reduction="add" if accumulate else None)
+    with_sizes(made, [sizes(x)[i] for i in order])
+    return op.transpose(made, [int(i) for i in np.argsort(order)])
+
+
+def _updates(
+    op: Op, x: ir.Value, values: ir.Value, where: ir.Value, axes: list[int], rest: list[int], together: bool, depth: int
+) -> ir.Value:
+    """The new elements in the shape of the places that the indices name, those of the indices first."""
+    values = op.cast(values, x.dtype)
+    if together and axes[0] > 0 and rank(values) > 1:
+        missing = depth + len(rest) - rank(values)
+        values = op.unsqueeze(values, list(range(missing))) if missing else values
+        head = axes[0]
+        values = op.transpose(values, [*range(head, head + depth), *range(head), *range(head + depth, rank(values))])
+    tail = [sizes(x)[i] for i in rest]
+    lead = op("Shape", where, start=0, end=-1)
+    return op("Expand", values, op("Concat", lead, op.ints(tail), axis=0) if tail else lead)
+
+
+@reads("aten.masked_select")
+def masked_select(op: Op, x: ir.Value, mask: ir.Value) -> ir.Value:
+    wide = mask if sizes(mask) == sizes(x) else op("Expand", mask, sizes(x))
+    return op("Compress", op("Reshape", x, [-1]), op("Reshape", wide, [-1]), axis=0)
+
+
+@reads("aten.masked_scatter")
+def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.Value:
+    """The n-th element that is marked becomes the n-th of the source."""
+    wide = mask if sizes(mask) == sizes(x) else op("Expand", mask, sizes(x))
+    flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
+    nth = op("Sub", op("CumSum", flat, op.number(0, ir.DataType.INT64)), op.ints([1]))
+    picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, op.ints([0])), axis=0)
+    return op("Where", wide, op.reshape(picked, sizes(x)), x)
+
+
+@reads("aten.nonzero")
+def nonzero(op: Op, x: ir.Value) -> ir.Value:
+    return op("Transpose", op("NonZero", x), perm=[1, 0])
+
+
+@reads("aten.nonzero_numpy")
+def nonzero_numpy(op: Op, x: ir.Value) -> list[ir.Value]:
+    return _positions(op, x, [op.cast(x, ir.DataType.BOOL)])[: rank(x)]  # type: ignore[return-value]
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+_REDUCTIONS = {"add": "add", "sum": "add", "multiply": "mul", "prod": "mul", "amax": "max", "amin": "min"}
+
+
+@reads("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(
+    op: Op, x: ir.Value, dim: int, index: ir.Value, src: Any, reduce: str | None = None, *, include_self: bool = True
+) -> ir.Value:
+    if not include_self or reduce == "mean":
+        op.refuse(f"{op.name} with {'a mean' if reduce == 'mean' else 'include_self=False'}")
+    kind = "add" if op.name == "scatter_add" else _REDUCTIONS[reduce] if reduce else None
+    if not isinstance(src, ir.Value) or rank(src) == 0:
+        src = op("Expand", op.cast(src, x.dtype), sizes(index))
+    elif sizes(src) != sizes(index):
+        starts = [0] * rank(src)
+        src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
+    if rank(x) == 0:
+        return op.cast(src, x.dtype)
+    return op("ScatterElements", x, _int64(op, index), src, axis=dim % rank(x), reduction=kind)
+
+
+@reads("aten.index_add", "aten.index_copy")
+def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, *, alpha: Any = 1) -> ir.Value:
+    axis = dim % rank(x)
+    source = source if alpha == 1 else op("Mul", source, alpha)
+    order = [axis, *(i for i in range(rank(x)) if i != axis)]
+    where = op.unsqueeze(_int64(op, index), [1])
+    reduction = "add" if op.name == "index_add" else None
+    made = op("ScatterND", op.transpose(x, order), where, op.transpose(source, order), reduction=reduction)
+    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), [int(i) for i in np.argsort(order)])
+
+
+@reads("aten.index_fill")
+def index_fill(op: Op, x: ir.Value, dim: int, index: ir.Value, value: Any) -> ir.Value:
+    shape = list(sizes(x))
+    shape[dim] = sizes(index)[0] if rank(index) else 1
+    filled = with_sizes(op("Expand", op.cast(value, x.dtype), shape), shape)
+    index = index if rank(index) else op.unsqueeze(index, [0])
+    axis = dim % rank(x)
+    order = [axis, *(i for i in range(rank(x)) if i != axis)]
+    made = op("ScatterND", op.transpose(x, order), op.unsqueeze(_int64(op, index), [1]), op.transpose(filled, order))
+    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), [int(i) for i in np.argsort(order)])
+
+
+@reads("aten.slice_scatter")
+def scatter_slice(
+    op: Op, x: ir.Value, src: ir.Value, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> ir.Value:
+    return slice_scatter(op, x, src, dim, start, end, step)
+
+
+@reads("aten.select_scatter")
+def scatter_select(op: Op, x: ir.Value, src: ir.Value, dim: int, index: Any) -> ir.Value:
+    axis = dim % rank(x)
+    end = None if index == -1 else index + 1
+    return slice_scatter(op, x, op.unsqueeze(src, [axis]), axis, index, end, 1)
+
+
+@reads("aten.fill", "aten.zero")
+def fill(op: Op, x: ir.Value, value: Any = 0) -> ir.Value:
+    return like(op("Expand", op.cast(value, x.dtype), sizes(x)), x)
+
+
+# --- classes and bins ----------------------------------------------------------------------------------------------
+
+
+@reads("aten.one_hot")
+def one_hot(op: Op, x: ir.Value, num_classes: int = -1) -> ir.Value:
+    if num_classes < 0:
+        op.refuse("one_hot without a number of classes")
+    values = op.constant(np.asarray([0, 1]), ir.DataType.INT64)
+    return op("OneHot", x, op.ints([num_classes]), values, axis=-1)
+
+
+@reads("aten.bucketize", "aten.searchsorted")
+def bucketize(op: Op, a: Any, b: Any, *, out_int32: bool = False, right: bool = False, **options: Any) -> ir.Value:
+    """How many boundaries are below (or at, when ``right``) each element."""
+    x, edges = (a, b) if op.name == "bucketize" else (b, a)
+    if rank(edges) != 1:
+        op.refuse("searchsorted in more than one row of boundaries")
+    x = x if isinstance(x, ir.Value) else op.number(x, edges.dtype)
+    wide = op("Unsqueeze", op.cast(x, edges.dtype), [-1])
+    below = op("LessOrEqual" if right else "Less", edges, wide)
+    return op.cast(op("ReduceSum", op.cast(below, ir.DataType.INT64), [-1], keepdims=0), op.dtype)

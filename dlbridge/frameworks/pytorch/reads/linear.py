@@ -1,0 +1,73 @@
+"""Products with matrices, and embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+
+
+@reads("aten.linear")
+def linear(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
+    if rank(weight) == 1:
+        product = op("MatMul", x, weight)
+        return product if bias is None else op("Add", product, bias)
+    return op.extension("Linear", x, weight, bias)
+
+
+@reads("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot", "aten.inner")
+def matmul(op: Op, x: ir.Value, y: ir.Value, out_dtype: Any = None) -> ir.Value:
+    return op("MatMul", x, y)
+
+
+@reads("aten.addmm", "aten.addmv", "aten.baddbmm")
+def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
+    product = op("MatMul", a, b)
+    product = product if alpha == 1 else op("Mul", product, alpha)
+    if beta == 0:
+        return product
+    return op("Add", product, x if beta == 1 else op("Mul", x, beta))
+
+
+@reads("aten.outer", "aten.ger")
+def outer(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    return op.binary("Mul", op.unsqueeze(x, [1]), op.unsqueeze(y, [0]))
+
+
+@reads("aten.einsum")
+def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) -> ir.Value:
+    return op("Einsum", *(op.cast(t, op.dtype) for t in tensors), equation=equation)
+
+
+@reads("aten.bilinear")
+def bilinear(op: Op, x: ir.Value, y: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
+    result = op("Einsum", x, weight, y, equation="...i,kij,...j->...k")
+    return result if bias is None else op("Add", result, bias)
+
+
+@reads("aten.embedding")
+def embedding(
+    op: Op,
+    weight: ir.Value,
+    indices: ir.Value,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> ir.Value:
+    padding = None if padding_idx is None or padding_idx < 0 else padding_idx
+    if rank(weight) != 2:
+        return op("Gather", weight, indices, axis=0)
+    return op.extension("Embedding", indices, weight, padding_idx=padding)
+
+
+@reads("aten.cross", "aten.linalg_cross")
+def cross(op: Op, x: ir.Value, y: ir.Value, dim: int | None = -1) -> ir.Value:
+    axis = next(i for i, s in enumerate(sizes(x)) if s == 3) if dim is None else dim % rank(x)
+
+    def turned(value: ir.Value, by: int) -> ir.Value:
+        order = [(i + by) % 3 for i in range(3)]
+        return op("Gather", value, op.ints(order), axis=axis)
+
+    return op("Sub", op("Mul", turned(x, 1), turned(y, 2)), op("Mul", turned(x, 2), turned(y, 1)))

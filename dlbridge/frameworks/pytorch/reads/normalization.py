@@ -1,0 +1,170 @@
+"""Normalisations and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from dlbridge.frameworks.pytorch.reading import Op, is_float, like, rank, reads, sizes
+from dlbridge.ops import traits
+
+
+def _filled(op: Op, value: ir.Value | None, shape: list[int], fill: float, dtype: Any) -> ir.Value:
+    """A weight, or the constant that stands for one that is not there."""
+    return op.constant(np.full(shape, fill), dtype) if value is None else value
+
+
+@reads("aten.batch_norm")
+def batch_norm(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value | None,
+    bias: ir.Value | None,
+    mean: ir.Value | None,
+    var: ir.Value | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> ir.Value:
+    channels = [sizes(x)[1]]
+    dtype = weight.dtype if weight is not None else x.dtype
+    scale, shift = _filled(op, weight, channels, 1, dtype), _filled(op, bias, channels, 0, dtype)
+    if training or mean is None or var is None:
+        axes = [0, *range(2, rank(x))]
+        return _affine(op, _standardized(op, x, axes, eps), scale, shift)
+    made = op("BatchNormalization", x, scale, shift, mean, var, epsilon=eps, momentum=1 - momentum)
+    made.producer().metadata_props[traits.RUNNING_VARIANCE] = "unbiased"
+    return made
+
+
+@reads("aten._native_batch_norm_legit_no_training")
+def batch_norm_no_training(
+    op: Op, x: ir.Value, weight: Any, bias: Any, mean: ir.Value, var: ir.Value, momentum: float, eps: float
+) -> list[ir.Value | None]:
+    return [batch_norm(op, x, weight, bias, mean, var, False, momentum, eps), None, None]
+
+
+def _standardized(op: Op, x: ir.Value, axes: list[int], eps: float) -> ir.Value:
+    """(x - mean) / sqrt(biased variance + eps)."""
+    centred = op("Sub", x, op("ReduceMean", x, axes, keepdims=1))
+    variance = op("ReduceMean", op("Mul", centred, centred), axes, keepdims=1)
+    return like(op("Div", centred, op("Sqrt", op("Add", variance, eps))), x)
+
+
+def _affine(op: Op, x: ir.Value, scale: ir.Value, shift: ir.Value) -> ir.Value:
+    shape = [-1, *[1] * (rank(x) - 2)]
+    scale, shift = (op("Reshape", v, shape) for v in (scale, shift))
+    return op("Add", op("Mul", x, scale), shift)
+
+
+@reads("aten.instance_norm")
+def instance_norm(
+    op: Op,
+    x: ir.Value,
+    weight: ir.Value | None,
+    bias: ir.Value | None,
+    mean: ir.Value | None,
+    var: ir.Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = False,
+) -> ir.Value:
+    if not use_input_stats:
+        return batch_norm(op, x, weight, bias, mean, var, False, momentum, eps)
+    channels = [sizes(x)[1]]
+    scale, shift = _filled(op, weight, channels, 1, x.dtype), _filled(op, bias, channels, 0, x.dtype)
+    return op("InstanceNormalization", x, scale, shift, epsilon=eps)
+
+
+@reads("aten.layer_norm")
+def layer_norm(
+    op: Op,
+    x: ir.Value,
+    normalized_shape: list[int],
+    weight: ir.Value | None = None,
+    bias: ir.Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> ir.Value:
+    scale = _filled(op, weight, normalized_shape, 1, x.dtype)
+    return op("LayerNormalization", x, scale, bias, axis=-len(normalized_shape), epsilon=eps)
+
+
+@reads("aten.native_layer_norm")
+def native_layer_norm(op: Op, x: ir.Value, shape: Any, weight: Any, bias: Any, eps: float) -> list[ir.Value | None]:
+    return [layer_norm(op, x, shape, weight, bias, eps), None, None]
+
+
+@reads("aten.rms_norm")
+def rms_norm(
+    op: Op, x: ir.Value, normalized_shape: list[int], weight: ir.Value | None = None, eps: float | None = None
+) -> ir.Value:
+    eps = torch.finfo(op.val.dtype).eps if eps is None else eps
+    scale = _filled(op, weight, normalized_shape, 1, x.dtype)
+    return op("RMSNormalization", x, scale, axis=-len(normalized_shape), epsilon=eps)
+
+
+@reads("aten.group_norm")
+def group_norm(
+    op: Op,
+    x: ir.Value,
+    num_groups: int,
+    weight: ir.Value | None = None,
+    bias: ir.Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> ir.Value:
+    channels = [sizes(x)[1]]
+    scale, shift = _filled(op, weight, channels, 1, x.dtype), _filled(op, bias, channels, 0, x.dtype)
+    return op("GroupNormalization", x, scale, shift, num_groups=num_groups, epsilon=eps)
+
+
+@reads("aten.native_group_norm")
+def native_group_norm(
+    op: Op, x: ir.Value, weight: Any, bias: Any, n: Any, c: Any, hxw: Any, group: int, eps: float
+) -> list[ir.Value | None]:
+    return [group_norm(op, x, group, weight, bias, eps), None, None]
+
+
+@reads("aten.dropout")
+def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
+    """Kept as a node, in inference form, for the training to come."""
+    if not is_float(x):
+        return x
+    return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
+
+
+@reads("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
+def no_dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
+    """Dropouts that ONNX has no word for: what they do at inference, nothing."""
+    return op.refuse("dropout that is on at inference") if train and p else x
+
+
+@reads("aten.native_dropout")
+def native_dropout(op: Op, x: ir.Value, p: float, train: bool | None) -> list[ir.Value | None]:
+    return [op.refuse("dropout that is on at inference") if train and p else x, None]
+
+
+@reads("aten.linalg_vector_norm", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar", "aten.frobenius_norm")
+def vector_norm(
+    op: Op, x: ir.Value, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> ir.Value:
+    axes = list(range(rank(x))) if dim is None or dim == [] else dim if isinstance(dim, list) else [dim]
+    x = op.cast(x, op.dtype)
+    if ord is None or ord == 2:
+        return op("ReduceL2", x, axes, keepdims=int(keepdim))
+    if ord == 1:
+        return op("ReduceL1", x, axes, keepdims=int(keepdim))
+    size = op("Abs", x)
+    if ord in (float("inf"), float("-inf")):
+        return op("ReduceMax" if ord > 0 else "ReduceMin", size, axes, keepdims=int(keepdim))
+    if ord == 0:
+        count = op.cast(op("Not", op("Equal", x, 0)), x.dtype)
+        return op("ReduceSum", count, axes, keepdims=int(keepdim))
+    total = op("ReduceSum", op("Pow", size, float(ord)), axes, keepdims=int(keepdim))
+    return op("Pow", total, 1 / float(ord))

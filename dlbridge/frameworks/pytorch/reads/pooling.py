@@ -1,0 +1,203 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads.convolution import batched, each
+
+
+def _count(op: Op) -> int:
+    """Spatial axes, from the number in the op's name."""
+    return int(op.name.partition("pool")[2][0])
+
+
+@reads("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d")
+def max_pool(
+    op: Op,
+    x: ir.Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> ir.Value:
+    count = _count(op)
+    kernel = each(kernel_size, count)
+
+    def pool(value: ir.Value) -> ir.Value:
+        return op(
+            "MaxPool",
+            value,
+            kernel_shape=kernel,
+            strides=each(stride, count) if stride else kernel,
+            pads=each(padding, count) * 2,
+            dilations=each(dilation, count),
+            ceil_mode=int(ceil_mode),
+        )
+
+    return batched(op, x, count, pool)
+
+
+@reads("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices", "aten.max_pool1d_with_indices")
+def max_pool_with_indices(
+    op: Op,
+    x: ir.Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> list[ir.Value]:
+    """ONNX counts indices over the whole tensor, torch in each (batch, channel)."""
+    count = _count(op)
+    spatial = sizes(x)[-count:]
+    if rank(x) != count + 2 or not all(isinstance(s, int) for s in spatial):
+        op.refuse("indices of a pool over a size that is not fixed, or without a batch")
+    kernel = each(kernel_size, count)
+    values, indices = op(
+        "MaxPool",
+        x,
+        outputs=2,
+        kernel_shape=kernel,
+        strides=each(stride, count) if stride else kernel,
+        pads=each(padding, count) * 2,
+        dilations=each(dilation, count),
+        ceil_mode=int(ceil_mode),
+    )
+    indices.dtype = ir.DataType.INT64
+    return [values, op("Mod", indices, int(np.prod(spatial)))]
+
+
+@reads("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
+def avg_pool(
+    op: Op,
+    x: ir.Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> ir.Value:
+    count = _count(op)
+    kernel = each(kernel_size, count)
+    pads = each(padding, count)
+
+    def pool(value: ir.Value) -> ir.Value:
+        return op(
+            "AveragePool",
+            value,
+            kernel_shape=kernel,
+            strides=each(stride, count) if stride else kernel,
+            pads=pads * 2,
+            ceil_mode=int(ceil_mode),
+            count_include_pad=int(count_include_pad or divisor_override is not None) if any(pads) else 0,
+        )
+
+    result = batched(op, x, count, pool)
+    return result if divisor_override is None else op("Mul", result, float(np.prod(kernel)) / divisor_override)
+
+
+@reads("aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool2d")
+def adaptive_avg_pool(op: Op, x: ir.Value, output_size: Any) -> ir.Value:
+    """Windows of equal size are ``AveragePool``; of unequal sizes, along each axis a product with their weights."""
+    count = _count(op)
+    kernel = _equal_windows(op, x, each(output_size, count))
+    if kernel is not None:
+        return batched(op, x, count, lambda v: _average(op, v, kernel))
+    result = x
+    for axis, out in zip(range(rank(x) - count, rank(x)), each(output_size, count), strict=True):
+        size = sizes(x)[axis]
+        if size != out:
+            result = _weighted_windows(op, result, axis, size, out)
+    return result
+
+
+def _average(op: Op, x: ir.Value, kernel: list[int]) -> ir.Value:
+    if not kernel:
+        return op("GlobalAveragePool", x)
+    return op("AveragePool", x, kernel_shape=kernel, strides=kernel)
+
+
+def _equal_windows(op: Op, x: ir.Value, output: list[Any]) -> list[int] | None:
+    """The window, when all are equal ([] for the whole); None when they are not."""
+    given = sizes(x)[-len(output) :]
+    if all(o == 1 for o in output):
+        return []
+    if not all(isinstance(s, int) for s in given):
+        if given == output:
+            return [1] * len(output)
+        return op.refuse(f"adaptive pooling to {output} of sizes that are not fixed ({given})")
+    if any(size % out for size, out in zip(given, output, strict=True)):
+        return None
+    return [size // out for size, out in zip(given, output, strict=True)]
+
+
+def windows(size: int, out: int) -> list[tuple[int, int]]:
+    """(start, end) of the windows of adaptive pooling: floor(i * size / out) to ceil((i + 1) * size / out)."""
+    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+
+
+def _weighted_windows(op: Op, x: ir.Value, axis: int, size: int, out: int) -> ir.Value:
+    weights = np.zeros((size, out))
+    for i, (start, end) in enumerate(windows(size, out)):
+        weights[start:end, i] = 1 / (end - start)
+    moved = op("MatMul", op.swap(x, axis, rank(x) - 1), op.constant(weights, x.dtype))
+    with_sizes(moved, [*_swapped(sizes(x), axis)[:-1], out])
+    return op.swap(moved, axis, rank(x) - 1)
+
+
+def _swapped(items: list[Any], axis: int) -> list[Any]:
+    items = list(items)
+    items[axis], items[-1] = items[-1], items[axis]
+    return items
+
+
+@reads("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d")
+def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | None]:
+    """The values; their indices are given as None, so that what reads them is refused."""
+    count = _count(op)
+    output = each(output_size, count)
+    kernel = _equal_windows(op, x, output)
+    if kernel is not None:
+        pooled = batched(
+            op,
+            x,
+            count,
+            lambda v: op("MaxPool", v, kernel_shape=kernel, strides=kernel) if kernel else op("GlobalMaxPool", v),
+        )
+        return [pooled, None]
+    result = x
+    for axis, out in zip(range(rank(x) - count, rank(x)), output, strict=True):
+        parts = [
+            op("ReduceMax", op.slice(result, axis, start, end), [axis], keepdims=1)
+            for start, end in windows(sizes(x)[axis], out)
+        ]
+        result = with_sizes(op("Concat", *parts, axis=axis), [*sizes(result)[:axis], out, *sizes(result)[axis + 1 :]])
+    return [result, None]
+
+
+@reads("aten.max_unpool2d", "aten.max_unpool3d")
+def max_unpool(op: Op, x: ir.Value, indices: ir.Value, output_size: Any, *rest: Any) -> ir.Value:
+    """Each (batch, channel) by itself, as torch counts the indices."""
+    count = len(output_size)
+    if rank(x) != count + 2:
+        op.refuse("max_unpool without a batch")
+    batch, channels = sizes(x)[:2]
+    flat = op.reshape(x, [batch, channels, _product(sizes(x)[2:])])
+    where = op.reshape(indices, [batch, channels, _product(sizes(x)[2:])])
+    zero = op("Expand", op.number(0, x.dtype), [batch, channels, _product(output_size)])
+    made = op("ScatterElements", zero, where, flat, axis=2)
+    return op.reshape(with_sizes(made, [batch, channels, _product(output_size)]), op.sizes)
+
+
+def _product(items: list[Any]) -> Any:
+    total: Any = 1
+    for item in items:
+        total = total * item
+    return total

@@ -1,0 +1,173 @@
+"""Reductions, sorting, and sums along an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, is_float, like, rank, reads, sizes, with_sizes
+
+
+def axes_of(x: ir.Value, dim: Any) -> list[int]:
+    """The axes that ``dim`` says: all when it says none."""
+    if dim is None or dim == []:
+        return list(range(rank(x)))
+    return list(dim) if isinstance(dim, (list, tuple)) else [dim]
+
+
+def reduce(op: Op, op_type: str, x: ir.Value, dim: Any, keepdim: bool) -> ir.Value:
+    if rank(x) == 0:
+        return x
+    axes = axes_of(x, dim)
+    made = op(op_type, x, axes, keepdims=int(keepdim))
+    gone = {a % rank(x) for a in axes}
+    kept = [1 if i in gone else s for i, s in enumerate(sizes(x)) if keepdim or i not in gone]
+    return with_sizes(made, kept)
+
+
+@reads("aten.sum", "aten.nansum")
+def total(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
+    if op.name == "nansum":
+        x = op("Where", op("IsNaN", x), op.number(0, x.dtype), x)
+    return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
+
+
+@reads("aten.mean")
+def mean(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
+    return reduce(op, "ReduceMean", op.cast(x, op.dtype), dim, keepdim)
+
+
+@reads("aten.prod")
+def product(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
+    return reduce(op, "ReduceProd", op.cast(x, op.dtype), dim, keepdim)
+
+
+@reads("aten.amax", "aten.amin")
+def extreme(op: Op, x: ir.Value, dim: Any = (), keepdim: bool = False) -> ir.Value:
+    return reduce(op, "ReduceMax" if op.name == "amax" else "ReduceMin", x, list(dim), keepdim)
+
+
+@reads("aten.max", "aten.min")
+def extreme_of_all(op: Op, x: ir.Value) -> ir.Value:
+    return reduce(op, "ReduceMax" if op.name == "max" else "ReduceMin", x, None, False)
+
+
+@reads("aten.max.dim", "aten.min.dim")
+def extreme_and_where(op: Op, x: ir.Value, dim: int, keepdim: bool = False) -> list[ir.Value]:
+    kind = op.name.capitalize()
+    where = op(f"Arg{kind}", x, axis=dim, keepdims=int(keepdim))
+    return [reduce(op, f"Reduce{kind}", x, dim, keepdim), where]
+
+
+@reads("aten.aminmax")
+def extremes(op: Op, x: ir.Value, *, dim: Any = None, keepdim: bool = False) -> list[ir.Value]:
+    return [reduce(op, kind, x, dim, keepdim) for kind in ("ReduceMin", "ReduceMax")]
+
+
+@reads("aten.argmax", "aten.argmin")
+def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> ir.Value:
+    kind = "ArgMax" if op.name == "argmax" else "ArgMin"
+    x = op.cast(x, ir.DataType.INT32) if x.dtype == ir.DataType.BOOL else x
+    if dim is None:
+        return op.reshape(op(kind, op("Reshape", x, [-1]), axis=0, keepdims=0), op.sizes)
+    return op(kind, x, axis=dim, keepdims=int(keepdim))
+
+
+@reads("aten.logsumexp", "aten.special_logsumexp")
+def logsumexp(op: Op, x: ir.Value, dim: Any, keepdim: bool = False) -> ir.Value:
+    return reduce(op, "ReduceLogSumExp", op.cast(x, op.dtype), dim, keepdim)
+
+
+@reads("aten.any", "aten.all")
+def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> ir.Value:
+    kind = "ReduceMax" if op.name == "any" else "ReduceMin"
+    flags = op.cast(x, ir.DataType.BOOL)
+    numbers = like(op.cast(flags, ir.DataType.INT32), x)
+    return op.cast(reduce(op, kind, numbers, dim, keepdim), op.dtype)
+
+
+@reads("aten.count_nonzero")
+def count_nonzero(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
+    return reduce(op, "ReduceSum", like(op.cast(op.cast(x, ir.DataType.BOOL), op.dtype), x), dim, False)
+
+
+# --- variance ------------------------------------------------------------------------------------------------------
+
+
+def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> tuple[ir.Value, ir.Value]:
+    """(variance, mean) over axes; the mean keeps the axes."""
+    axes = axes_of(x, dim)
+    middle = reduce(op, "ReduceMean", x, axes, True)
+    centred = like(op("Sub", x, middle), x)
+    squares = reduce(op, "ReduceSum", like(op("Mul", centred, centred), x), axes, keepdim)
+    count: Any = 1
+    for axis in axes:
+        count = count * sizes(x)[axis]
+    divisor = max(count - correction, 0) if isinstance(count, int) else count - correction
+    return op("Div", squares, op.number(divisor, x.dtype)), middle
+
+
+def _correction(unbiased: Any, correction: Any) -> Any:
+    return (1 if unbiased in (None, True) else 0) if correction is None else correction
+
+
+def _var(op: Op, x: ir.Value, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[ir.Value, ir.Value, list[int]]:
+    """The overloads ``(unbiased)``, ``(dim, unbiased, keepdim)`` and ``(dim, *, correction, keepdim)`` are one."""
+    if args and isinstance(args[0], bool):
+        dim, unbiased, keepdim = None, args[0], False
+    else:
+        dim, unbiased, keepdim = (*args, *(None, None, False)[len(args) :])
+    dim, unbiased = options.get("dim", dim), options.get("unbiased", unbiased)
+    keepdim = options.get("keepdim", keepdim)
+    variance, middle = _moments(op, x, dim, _correction(unbiased, options.get("correction")), keepdim)
+    middle = middle if keepdim else op.squeeze(middle, axes_of(x, dim))
+    return variance, middle, axes_of(x, dim)
+
+
+@reads("aten.var", "aten.std")
+def variance(op: Op, x: ir.Value, *args: Any, **options: Any) -> ir.Value:
+    found = _var(op, x, args, options)[0]
+    return op("Sqrt", found) if op.name == "std" else found
+
+
+@reads("aten.var_mean", "aten.std_mean")
+def variance_and_mean(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
+    found, middle, _ = _var(op, x, args, options)
+    return [op("Sqrt", found) if op.name == "std_mean" else found, middle]
+
+
+# --- along an axis -------------------------------------------------------------------------------------------------
+
+
+@reads("aten.cumsum", "aten.cumprod")
+def cumulative(op: Op, x: ir.Value, dim: int, *, dtype: Any = None) -> ir.Value:
+    if rank(x) == 0:
+        return op.cast(x, op.dtype)
+    kind = "CumSum" if op.name == "cumsum" else "CumProd"
+    return op(kind, op.cast(x, op.dtype), op.number(dim, ir.DataType.INT64))
+
+
+@reads("aten.topk")
+def topk(op: Op, x: ir.Value, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> list[ir.Value]:
+    values, where = op("TopK", x, [k], outputs=2, axis=dim, largest=int(largest), sorted=1)
+    where.dtype = ir.DataType.INT64
+    return [values, where]
+
+
+@reads("aten.sort", "aten.sort.stable")
+def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
+    """``(dim, descending)``; the stable overload has its flag first or as a keyword."""
+    args = args[1:] if len(args) > 2 else args
+    dim, descending = (*args, *(-1, False)[len(args) :])
+    dim, descending = options.get("dim", dim), options.get("descending", descending)
+    numbers = x if is_float(x) or x.dtype != ir.DataType.BOOL else op.cast(x, ir.DataType.INT32)
+    values, where = op("TopK", numbers, [sizes(x)[dim]], outputs=2, axis=dim, largest=int(descending), sorted=1)
+    where.dtype = ir.DataType.INT64
+    return [op.cast(values, x.dtype), where]
+
+
+@reads("aten.argsort", "aten.argsort.stable")
+def argsort(op: Op, x: ir.Value, *args: Any, **options: Any) -> ir.Value:
+    options = {k: v for k, v in options.items() if k != "stable"}
+    return sort(op, x, *args, **options)[1]

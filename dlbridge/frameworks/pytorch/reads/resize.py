@@ -1,0 +1,108 @@
+"""Resizing and sampling of images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, reads, sizes
+
+
+def _resize(
+    op: Op, x: ir.Value, size: Any, scales: Any, *, mode: str, transform: str, antialias: bool = False
+) -> ir.Value:
+    """By factors where the user gave factors, else to sizes."""
+    extra: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": transform}
+    extra |= {"nearest_mode": "floor"} if mode == "nearest" and transform == "asymmetric" else {}
+    extra |= {"cubic_coeff_a": -0.5 if antialias else -0.75} if mode == "cubic" else {}
+    extra |= {"antialias": 1} if antialias else {}
+    whole = scales and all(isinstance(s, (int, float)) and s is not None for s in scales)
+    if whole:
+        return op("Resize", x, None, op.constant([1.0, 1.0, *map(float, scales)], ir.DataType.FLOAT), **extra)
+    target = size or op.sizes[2:]
+    if all(isinstance(s, int) for s in (*target, *sizes(x)[2:])) and not antialias:
+        # With the spatial sizes fixed the factors are too, and the batch may be anything.
+        factors = [wanted / have for wanted, have in zip(target, sizes(x)[2:], strict=True)]
+        if all(
+            int(np.floor(have * np.float32(f))) == w for f, have, w in zip(factors, sizes(x)[2:], target, strict=True)
+        ):
+            return op("Resize", x, None, op.constant([1.0, 1.0, *factors], ir.DataType.FLOAT), **extra)
+    return op("Resize", x, None, None, op.ints([*sizes(x)[:2], *target]), **extra)
+
+
+def _given(op: Op, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """(output size, factors) of the overloads ``vec`` and the plain one."""
+    size = args[0]
+    factors = args[1] if len(args) > 1 else None
+    if len(args) > 1 and not isinstance(args[1], (list, tuple)):
+        factors = [s for s in args[1:] if s is not None]
+    return size, factors
+
+
+def _linear(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) -> ir.Value:
+    mode = "cubic" if "cubic" in op.name else "linear"
+    found = _given(op, (size, *factors))
+    transform = "align_corners" if align_corners else "half_pixel" if mode == "cubic" else "pytorch_half_pixel"
+    return _resize(op, x, *found, mode=mode, transform=transform, antialias=op.name.endswith("_aa"))
+
+
+for _name in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d", "_bilinear2d_aa", "_bicubic2d_aa"):
+    reads(f"aten.upsample_{_name}" if _name[0] != "_" else f"aten._upsample{_name}")(_linear)
+
+
+def _nearest(op: Op, x: ir.Value, size: Any, *factors: Any) -> ir.Value:
+    exact = "exact" in op.name
+    return _resize(
+        op, x, *_given(op, (size, *factors)), mode="nearest", transform="half_pixel" if exact else "asymmetric"
+    )
+
+
+for _count in "123":
+    reads(f"aten.upsample_nearest{_count}d", f"aten._upsample_nearest_exact{_count}d")(_nearest)
+
+
+@reads("aten.grid_sampler", "aten.grid_sampler_2d", "aten.grid_sampler_3d")
+def grid_sampler(
+    op: Op, x: ir.Value, grid: ir.Value, interpolation_mode: int, padding_mode: int, align_corners: bool
+) -> ir.Value:
+    return op(
+        "GridSample",
+        x,
+        grid,
+        mode=("linear", "nearest", "cubic")[interpolation_mode],
+        padding_mode=("zeros", "border", "reflection")[padding_mode],
+        align_corners=int(align_corners),
+    )
+
+
+@reads("aten.affine_grid_generator")
+def affine_grid(op: Op, theta: ir.Value, size: list[Any], align_corners: bool) -> ir.Value:
+    return op("AffineGrid", theta, op.ints(size), align_corners=int(align_corners))
+
+
+@reads("torchvision.roi_align")
+def roi_align(
+    op: Op,
+    x: ir.Value,
+    rois: ir.Value,
+    spatial_scale: float,
+    height: int,
+    width: int,
+    sampling_ratio: int,
+    aligned: bool,
+) -> ir.Value:
+    boxes = op.slice(rois, 1, 1, 5)
+    batches = op.cast(op("Gather", rois, op.number(0, ir.DataType.INT64), axis=1), ir.DataType.INT64)
+    return op(
+        "RoiAlign",
+        x,
+        boxes,
+        batches,
+        spatial_scale=float(spatial_scale),
+        output_height=height,
+        output_width=width,
+        sampling_ratio=max(sampling_ratio, 0),
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+    )

@@ -1,0 +1,300 @@
+"""Ops that rearrange, cut and join tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, size_of, sizes, sizes_of, with_sizes
+
+#: An end of a slice at or beyond this means 'to the end'.
+_FAR = 2**62
+
+
+# --- the same elements in another shape ----------------------------------------------------------------------------
+
+
+@reads(
+    "aten.view",
+    "aten.reshape",
+    "aten._unsafe_view",
+    "aten.flatten",
+    "aten.unflatten",
+    "aten.view_as",
+    "aten.reshape_as",
+    "aten.ravel",
+    "aten._reshape_alias",
+)
+def reshape(op: Op, x: ir.Value, *args: Any) -> ir.Value:
+    """To the sizes that the result has."""
+    return op.reshape(x, op.sizes)
+
+
+@reads("aten.view.dtype")
+def bit_cast(op: Op, x: ir.Value, dtype: Any) -> ir.Value:
+    if op.dtype.bitwidth != x.dtype.bitwidth:  # type: ignore[union-attr]
+        op.refuse("view of another dtype's size")
+    return op("BitCast", x, to=int(op.dtype))
+
+
+@reads("aten.unsqueeze")
+def unsqueeze(op: Op, x: ir.Value, dim: int) -> ir.Value:
+    return op.unsqueeze(x, [dim])
+
+
+@reads("aten.squeeze")
+def squeeze(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
+    axes = range(rank(x)) if dim is None else dim if isinstance(dim, list) else [dim]
+    ones = [a for a in axes if rank(x) and sizes(x)[a] == 1]
+    return op.squeeze(x, ones) if ones else x
+
+
+@reads("aten.transpose", "aten.swapaxes", "aten.swapdims")
+def transpose(op: Op, x: ir.Value, first: int, second: int) -> ir.Value:
+    return op.swap(x, first, second) if rank(x) else x
+
+
+@reads("aten.t", "aten.numpy_T", "aten.mT", "aten.adjoint")
+def turn(op: Op, x: ir.Value) -> ir.Value:
+    return x if rank(x) < 2 else op.swap(x, -2, -1)
+
+
+@reads("aten.permute")
+def permute(op: Op, x: ir.Value, dims: list[int]) -> ir.Value:
+    return op.transpose(x, [d % rank(x) for d in dims])
+
+
+@reads("aten.movedim", "aten.moveaxis")
+def movedim(op: Op, x: ir.Value, source: Any, destination: Any) -> ir.Value:
+    sources, targets = (v if isinstance(v, list) else [v] for v in (source, destination))
+    order = [i for i in range(rank(x)) if i not in [s % rank(x) for s in sources]]
+    for target, moved in sorted(zip((t % rank(x) for t in targets), sources, strict=True)):
+        order.insert(target, moved % rank(x))
+    return op.transpose(x, order)
+
+
+@reads("aten.expand", "aten.expand_as", "aten.broadcast_to")
+def expand(op: Op, x: ir.Value, *args: Any, implicit: bool = False) -> ir.Value:
+    """To the sizes that the result has; a size that stays is 1 in what ONNX is told."""
+    target = op.sizes
+    given = [1] * (len(target) - rank(x)) + sizes(x)
+    if sizes(x) == target:
+        return x
+    return op("Expand", x, [1 if have == want else want for have, want in zip(given, target, strict=True)])
+
+
+@reads("aten.repeat", "aten.tile")
+def repeat(op: Op, x: ir.Value, repeats: list[Any]) -> ir.Value:
+    missing = len(repeats) - rank(x)
+    repeats = [*[1] * -missing, *repeats]
+    x = op.unsqueeze(x, list(range(missing))) if missing > 0 else x
+    return x if all(r == 1 for r in repeats) else op("Tile", x, repeats)
+
+
+@reads("aten.repeat_interleave.self_int")
+def repeat_interleave(
+    op: Op, x: ir.Value, repeats: Any, dim: int | None = None, *, output_size: Any = None
+) -> ir.Value:
+    """Each element several times: one more axis, expanded, joined again."""
+    if dim is None:
+        x, dim = op.reshape(x, [_product(sizes(x))]), 0
+    axis = dim % rank(x)
+    wide = [*sizes(x)[: axis + 1], repeats, *sizes(x)[axis + 1 :]]
+    shown = [1] * len(wide)
+    shown[axis + 1] = repeats
+    expanded = with_sizes(op("Expand", op.unsqueeze(x, [axis + 1]), shown), wide)
+    return op.reshape(expanded, op.sizes)
+
+
+def _product(items: list[Any]) -> Any:
+    total: Any = 1
+    for item in items:
+        total = total * item
+    return total
+
+
+# --- joining and cutting -------------------------------------------------------------------------------------------
+
+
+@reads("aten.cat", "aten.concat", "aten.concatenate")
+def cat(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
+    """Empty tensors of one axis are nothing to torch."""
+    kept = [op.cast(t, op.dtype) for t in tensors if sizes(t) != [0] or rank(tensors[-1]) == 1]
+    return kept[0] if len(kept) == 1 else op("Concat", *kept, axis=dim % len(op.sizes))
+
+
+@reads("aten.stack")
+def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
+    axis = dim % len(op.sizes)
+    return op("Concat", *(op.unsqueeze(op.cast(t, op.dtype), [axis]) for t in tensors), axis=axis)
+
+
+@reads("aten.hstack", "aten.vstack", "aten.column_stack")
+def stack_sides(op: Op, tensors: list[ir.Value]) -> ir.Value:
+    if op.name == "vstack":
+        tensors = [op.unsqueeze(t, [0]) if rank(t) == 1 else t for t in tensors]
+        return op("Concat", *tensors, axis=0)
+    if op.name == "column_stack":
+        tensors = [op.unsqueeze(t, [1]) if rank(t) == 1 else t for t in tensors]
+    return op("Concat", *tensors, axis=0 if rank(tensors[0]) == 1 else 1)
+
+
+@reads(
+    "aten.split", "aten.split_with_sizes", "aten.chunk", "aten.tensor_split", "aten.unsafe_split", "aten.unsafe_chunk"
+)
+def split(op: Op, x: ir.Value, parts: Any, dim: int = 0) -> list[ir.Value]:
+    """Into the parts that torch says; in one part it is whole."""
+    axis = dim % rank(x)
+    lengths = [size_of(v.shape[axis]) for v in op.val]
+    if len(lengths) == 1:
+        return [x]
+    pieces = op("Split", x, lengths, outputs=len(lengths), axis=axis)
+    return [with_sizes(p, sizes_of(v)) for p, v in zip(pieces, op.val, strict=True)]
+
+
+@reads("aten.unbind")
+def unbind(op: Op, x: ir.Value, dim: int = 0) -> list[ir.Value]:
+    axis = dim % rank(x)
+    return [op("Gather", x, op.number(i, ir.DataType.INT64), axis=axis) for i in range(len(op.val))]
+
+
+@reads("aten.slice")
+def slice_(op: Op, x: ir.Value, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> ir.Value:
+    axis = dim % rank(x)
+    size = sizes(x)[axis]
+    start = 0 if start is None else start
+    end = _FAR if end is None else end
+    if op.sizes == sizes(x) and start == 0 and step == 1:
+        return x
+    if isinstance(end, int) and end >= _FAR:
+        end = size if isinstance(size, int) else 2**63 - 1
+    elif end == size and not isinstance(size, int):
+        end = 2**63 - 1
+    return op.slice(x, axis, start, end, step)
+
+
+@reads("aten.narrow")
+def narrow(op: Op, x: ir.Value, dim: int, start: Any, length: Any) -> ir.Value:
+    if isinstance(start, ir.Value):
+        first = op("Reshape", op.cast(start, ir.DataType.INT64), [1])
+        return op("Slice", x, first, op("Add", first, op.ints([length])), [dim])
+    return op.slice(x, dim % rank(x), start, start + length)
+
+
+@reads("aten.select")
+def select(op: Op, x: ir.Value, dim: int, index: Any) -> ir.Value:
+    return op("Gather", x, op.number(index, ir.DataType.INT64), axis=dim % rank(x))
+
+
+@reads("aten.flip")
+def flip(op: Op, x: ir.Value, dims: list[int]) -> ir.Value:
+    if not dims:
+        return x
+    ends = [-(2**63) + 1] * len(dims)
+    return op("Slice", x, [-1] * len(dims), ends, list(dims), [-1] * len(dims))
+
+
+@reads("aten.roll")
+def roll(op: Op, x: ir.Value, shifts: Any, dims: Any = ()) -> ir.Value:
+    shifts, dims = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (shifts, dims))
+    if not dims:
+        return op.reshape(_rolled(op, op.reshape(x, [_product(sizes(x))]), shifts[0], 0), sizes(x))
+    result = x
+    for shift, dim in zip(shifts, dims, strict=True):
+        result = _rolled(op, result, shift, dim % rank(x))
+    return result
+
+
+def _rolled(op: Op, x: ir.Value, shift: Any, axis: int) -> ir.Value:
+    size = sizes(x)[axis]
+    if isinstance(shift, int) and isinstance(size, int):
+        shift %= size
+    if shift == 0:
+        return x
+    cut = -shift
+    tail, head = op.slice(x, axis, cut, 2**63 - 1), op.slice(x, axis, 0, cut)
+    return with_sizes(op("Concat", tail, head, axis=axis), sizes(x))
+
+
+# --- pixels --------------------------------------------------------------------------------------------------------
+
+
+@reads("aten.pixel_shuffle", "aten.pixel_unshuffle")
+def pixel_shuffle(op: Op, x: ir.Value, factor: int) -> ir.Value:
+    if rank(x) != 4:
+        op.refuse(f"{op.name} of other than (batch, channels, height, width)")
+    if op.name == "pixel_shuffle":
+        return op("DepthToSpace", x, blocksize=factor, mode="CRD")
+    return op("SpaceToDepth", x, blocksize=factor, mode="CRD")
+
+
+@reads("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(op: Op, x: ir.Value, groups: int) -> ir.Value:
+    batch, channels, *rest = sizes(x)
+    parted = op.reshape(x, [batch, groups, channels // groups, *rest])
+    return op.reshape(op.swap(parted, 1, 2), sizes(x))
+
+
+# --- padding -------------------------------------------------------------------------------------------------------
+
+
+def _pads(x: ir.Value, pad: list[Any]) -> list[Any]:
+    """torch's pads, the last axis first, as ONNX has them: all starts, then all ends."""
+    missing = rank(x) - len(pad) // 2
+    starts = [0] * missing + list(pad[0::2])[::-1]
+    ends = [0] * missing + list(pad[1::2])[::-1]
+    return starts + ends
+
+
+@reads("aten.constant_pad_nd")
+def constant_pad(op: Op, x: ir.Value, pad: list[Any], value: Any = 0) -> ir.Value:
+    if all(p == 0 for p in pad):
+        return x
+    return op("Pad", x, _pads(x, pad), None if not value else op.number(value, x.dtype))
+
+
+@reads("aten.pad")
+def pad(op: Op, x: ir.Value, pad: list[Any], mode: str = "constant", value: Any = None) -> ir.Value:
+    if mode == "constant":
+        return constant_pad(op, x, pad, value or 0)
+    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    return op("Pad", x, _pads(x, pad), mode=modes[mode])
+
+
+for _count in "123":
+
+    @reads(f"aten.reflection_pad{_count}d")
+    def reflection_pad(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
+        return pad(op, x, padding, "reflect")
+
+    @reads(f"aten.replication_pad{_count}d")
+    def replication_pad(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
+        return pad(op, x, padding, "replicate")
+
+
+# --- triangles and diagonals ---------------------------------------------------------------------------------------
+
+
+@reads("aten.tril", "aten.triu")
+def triangle(op: Op, x: ir.Value, diagonal: Any = 0) -> ir.Value:
+    k = None if diagonal == 0 else op.number(diagonal, ir.DataType.INT64)
+    if x.dtype == ir.DataType.BOOL:
+        whole = op.cast(x, ir.DataType.INT32)
+        return op.cast(op("Trilu", whole, k, upper=int(op.name == "triu")), ir.DataType.BOOL)
+    return op("Trilu", x, k, upper=int(op.name == "triu"))
+
+
+@reads("aten.diagonal")
+def diagonal(op: Op, x: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
+    first, second = dim1 % rank(x), dim2 % rank(x)
+    rows, columns = sizes(x)[first], sizes(x)[second]
+    if not (isinstance(rows, int) and isinstance(columns, int)):
+        op.refuse("the diagonal of a matrix whose sizes are not fixed")
+    order = [i for i in range(rank(x)) if i not in (first, second)]
+    moved = op.transpose(x, [*order, first, second])
+    start = offset if offset >= 0 else -offset * columns
+    length = op.sizes[-1]
+    flat = op.reshape(moved, [*(sizes(x)[i] for i in order), rows * columns])
+    return op("Gather", flat, op.constant(start + np.arange(length) * (columns + 1)), axis=len(order))

@@ -1,0 +1,122 @@
+"""Names of nodes: paths of the modules that they are, or stand in; and the classes of the blocks."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.program import Frame
+from dlbridge.ops import traits
+
+#: Modules of torch that hold others: a call in one is not the module itself.
+_HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.)|.*\.MultiheadAttention$")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+
+
+def is_layer(kind: str) -> bool:
+    """Whether a class is one of torch's own layers, which the writer prints as one line."""
+    return kind.startswith("torch.nn.modules.") and not _HOLDERS.match(kind)
+
+
+def dotted(path: str) -> str:
+    """A module path with each part fit for a dotted name; numbers (of ``Sequential``) stay."""
+    parts = (re.sub(r"\W+", "_", part) for part in path.split(".") if part)
+    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
+
+
+def identifier(text: str) -> str:
+    """Text as a Python identifier."""
+    text = re.sub(r"\W+", "_", text).strip("_") or "x"
+    text = f"{text}_" if keyword.iskeyword(text) else text
+    return text if not text[0].isdigit() else f"_{text}"
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, or with the first number that makes it new; it is taken then."""
+    fresh, number = name, 0
+    while fresh in taken:
+        number += 1
+        fresh = f"{name}_{number}"
+    taken.add(fresh)
+    return fresh
+
+
+def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dict[str, str]:
+    """Give every node its dotted path.
+
+    A call in one of torch's layers is that layer; of several in one, the one that reads its weights, else the last.
+    Other calls are named after their op, in the block that they stand in.
+
+    Returns:
+        {path: class} of the blocks.
+    """
+    blocks: dict[str, str] = {}
+    inside: dict[str, list[ir.Node]] = {}
+    for node in nodes:
+        modules = frames[node].modules
+        for path, kind in modules:
+            if is_layer(kind):
+                inside.setdefault(path, []).append(node)
+                break
+            blocks.setdefault(dotted(path), kind.rpartition(".")[2])
+    layers = {_main(members): path for path, members in inside.items()}
+    taken = {dotted(path) for path in inside} | set(blocks)
+    for node in nodes:
+        if node in layers:
+            node.name = dotted(layers[node])
+            continue
+        place = next((p for p, kind in frames[node].modules if is_layer(kind)), None)
+        head = f"{dotted(place)}_" if place is not None else f"{dotted(frames[node].path)}."
+        node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
+        node.metadata_props[traits.ANONYMOUS] = "true"
+    return blocks
+
+
+def _main(nodes: list[ir.Node]) -> ir.Node:
+    weighted = [n for n in nodes if any(v is not None and is_weight(v) for v in n.inputs)]
+    return (weighted or nodes)[-1]
+
+
+def is_weight(value: ir.Value) -> bool:
+    return value.const_value is not None and traits.kind(value) != "constant"
+
+
+def collapse(graph: ir.Graph) -> None:
+    """A module that came out as one node gives that node its path; blocks that hold nothing go. In place."""
+    nodes = list(graph)
+    classes = traits.blocks(graph)
+    taken = {node.name for node in nodes}
+    inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
+    for node in nodes:
+        scope = traits.scope(node)
+        while scope and inside[scope] == 1 and scope not in taken and scope in classes and _own_weights(node, scope):
+            taken.discard(node.name)
+            taken.add(scope)
+            node.name = scope
+            node.metadata_props.pop(traits.ANONYMOUS, None)
+            scope = traits.scope(node)
+    traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
+
+
+def _own_weights(node: ir.Node, scope: str) -> bool:
+    names = [v.name or "" for v in node.inputs if v is not None and v.is_initializer() and is_weight(v)]
+    return all(name.startswith(f"{scope}.") for name in names)
+
+
+def prefixes(path: str) -> list[str]:
+    """A path and all that it stands in: a.b.c, a.b, a."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def name_values(graph: ir.Graph) -> None:
+    """Name every value after its node; inputs, outputs and initializers keep their names."""
+    taken = set(graph.initializers) | {v.name for v in (*graph.inputs, *graph.outputs)}
+    for node in graph.all_nodes():
+        for number, value in enumerate(node.outputs):
+            if not value.is_graph_output():
+                value.name = unique(node.name if number == 0 else f"{node.name}.{number}", taken)

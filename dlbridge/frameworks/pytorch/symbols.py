@@ -1,0 +1,132 @@
+"""Symbolic sizes: which tensor's axis a symbol is the size of, and arithmetic on them as nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+import sympy
+
+from dlbridge.frameworks.pytorch.reading import known_sizes, with_sizes
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.pytorch.reading import Op
+
+
+class Symbols:
+    """The symbols of a program."""
+
+    def __init__(self) -> None:
+        #: Dimensions that the user named: symbol -> name.
+        self.names: dict[sympy.Symbol, str] = {}
+        self._axes: dict[sympy.Symbol, tuple[ir.Value, int]] = {}
+        self._scaled: dict[sympy.Symbol, tuple[ir.Value, int, sympy.Expr]] = {}
+        self._numbers: dict[sympy.Symbol, ir.Value] = {}
+
+    def learn(self, value: ir.Value, sizes: list[Any]) -> None:
+        """Note which symbols are sizes of this tensor."""
+        for axis, size in enumerate(sizes):
+            if isinstance(size, sympy.Symbol):
+                self._axes.setdefault(size, (value, axis))
+            elif isinstance(size, sympy.Expr) and len(size.free_symbols) == 1:
+                self._scaled.setdefault(next(iter(size.free_symbols)), (value, axis, size))
+
+    def define(self, symbol: sympy.Symbol, value: ir.Value) -> None:
+        """Note that a symbol is the number that a tensor of one element holds."""
+        self._numbers[symbol] = value
+
+    def dim(self, size: Any) -> int | str | None:
+        """A size as a dim of ``ir.Shape``: a number, or arithmetic on names; None for what is neither."""
+        return size if isinstance(size, int) else _text(size, self.names)
+
+    # --- as nodes ----------------------------------------------------------------------------------------------------
+
+    def value(self, size: sympy.Expr, op: Op, *, vector: bool) -> ir.Value:
+        """A size as int64 (float32 for what is not whole), of rank 0 or as a vector of one element."""
+        found = self._look_up(size, op)
+        if found is None:
+            found = self._compute(size, op)
+        return found if vector else with_sizes(op("Squeeze", found, [0]), [])
+
+    def _look_up(self, size: sympy.Expr, op: Op) -> ir.Value | None:
+        """The size as it stands on an axis of what the op reads, else of a tensor before."""
+        for value in op.tensors:
+            axes = [axis for axis, s in enumerate(known_sizes(value) or ()) if s == size]
+            if axes:
+                return _shape(value, axes[0], op)
+        if size in self._axes:
+            return _shape(*self._axes[size], op)
+        if size in self._numbers:
+            return op("Reshape", op.cast(self._numbers[size], ir.DataType.INT64), [1])
+        return None
+
+    def _compute(self, size: sympy.Expr, op: Op) -> ir.Value:
+        if size.is_Integer:
+            return op.ints([int(size)])
+        if size.is_number:
+            return op.constant([float(size)], ir.DataType.FLOAT)
+        if isinstance(size, sympy.Symbol):
+            return self._solve(size, op)
+        name = type(size).__name__
+        parts = [self.value(a, op, vector=True) for a in size.args]
+        if name in _JOINED:
+            return _fold(_JOINED[name], parts, op)
+        if name == "Pow" and size.args[1].is_Integer and int(size.args[1]) > 0:
+            return _fold("Mul", parts[:1] * int(size.args[1]), op)
+        if name in ("FloorDiv", "CleanDiv", "PythonMod", "Mod"):
+            return op("Mod" if "Mod" in name else "Div", *parts)
+        if name in ("TrueDiv", "IntTrueDiv", "FloatTrueDiv"):
+            return op("Div", *(op.cast(p, ir.DataType.FLOAT) for p in parts))
+        if name in ("ToFloat",):
+            return op.cast(parts[0], ir.DataType.FLOAT)
+        if name in ("TruncToInt", "FloorToInt", "CeilToInt", "floor", "ceiling"):
+            real = op.cast(parts[0], ir.DataType.FLOAT)
+            rounded = real if name == "TruncToInt" else op("Ceil" if "eil" in name else "Floor", real)
+            return op.cast(rounded, ir.DataType.INT64)
+        return op.refuse(f"the size {size} cannot be computed from sizes that are known")
+
+    def _solve(self, symbol: sympy.Symbol, op: Op) -> ir.Value:
+        """A symbol of which only a multiple, or a multiple and a bit, is a size."""
+        if symbol not in self._scaled:
+            return op.refuse(f"the size {symbol} is not known")
+        value, axis, size = self._scaled[symbol]
+        slope = size.coeff(symbol)
+        rest = sympy.expand(size - slope * symbol)
+        if not (slope.is_Integer and rest.is_Integer and slope):
+            return op.refuse(f"the size {symbol} cannot be computed from {size}")
+        whole = _shape(value, axis, op)
+        whole = whole if not rest else op("Sub", whole, op.ints([int(rest)]))
+        return op("Div", whole, op.ints([int(slope)]))
+
+
+_JOINED = {"Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min"}
+
+
+def _shape(value: ir.Value, axis: int, op: Op) -> ir.Value:
+    return op("Shape", value, start=axis, end=axis + 1)
+
+
+def _fold(op_type: str, parts: list[ir.Value], op: Op) -> ir.Value:
+    real = any(p.dtype is not None and p.dtype.is_floating_point() for p in parts)
+    parts = [op.cast(p, ir.DataType.FLOAT) for p in parts] if real else parts
+    result = parts[0]
+    for part in parts[1:]:
+        result = op(op_type, result, part)
+    return result
+
+
+def _text(size: Any, names: dict[sympy.Symbol, str]) -> str | None:
+    """A size in the words of ``passes.sizes``."""
+    if isinstance(size, sympy.Symbol):
+        return names.get(size)
+    if getattr(size, "is_Integer", False):
+        return str(int(size))
+    name = type(size).__name__
+    parts = [_text(a, names) for a in getattr(size, "args", ())]
+    if not parts or None in parts:
+        return None
+    if name == "Add":
+        return " + ".join(parts).replace("+ -", "- ")  # type: ignore[arg-type]
+    if name == "Mul":
+        return "*".join(f"({p})" if " " in p else p for p in parts)  # type: ignore[union-attr]
+    return None

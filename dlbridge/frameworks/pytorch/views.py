@@ -1,0 +1,107 @@
+"""Writing into views: the whole tensor after a part of it, which a view shows, has been replaced."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from dlbridge.frameworks.pytorch.reading import Op, like, rank, size_of, sizes, with_sizes
+
+#: Views that show everything, in the same order.
+_SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})
+_RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "view_as"})
+_PARTS = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
+
+
+def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
+    """``whole`` with ``part`` where the view shows it.
+
+    Args:
+        op: Makes the nodes.
+        node: The call that made the view (a ``getitem`` for one of several).
+        whole: What the view is of.
+        part: What the view shows now.
+    """
+    called = node.args[0] if node.target is operator.getitem else node
+    name = called.target._schema.name.partition("::")[2]  # type: ignore[union-attr]
+    args = [size_of(a.meta["val"]) if isinstance(a, torch.fx.Node) else size_of(a) for a in called.args[1:]]  # type: ignore[union-attr]
+    if name in _SAME and (name != "expand" or sizes(whole) == sizes(part)):
+        return op.cast(part, whole.dtype)
+    if name in _RESHAPES:
+        return op.reshape(part, sizes(whole))
+    if name in ("transpose", "swapaxes", "t"):
+        return op.swap(part, *(args or (0, 1)))
+    if name == "permute":
+        return op.transpose(part, [int(i) for i in np.argsort([a % rank(whole) for a in args[0]])])
+    if name == "slice":
+        axis, start, end, step = (*args, *(0, None, None, 1)[len(args) :])
+        return slice_scatter(op, whole, part, axis, start, end, step)
+    if name == "select":
+        axis = args[0] % rank(whole)
+        return slice_scatter(op, whole, op.unsqueeze(part, [axis]), axis, args[1], _after(args[1]), 1)
+    if name == "narrow":
+        return slice_scatter(op, whole, part, args[0], args[1], args[1] + args[2], 1)
+    if name in _PARTS:
+        return _part_scatter(op, name, node, whole, part)
+    return _by_index(op, called, whole, part)
+
+
+def _after(index: Any) -> Any:
+    return None if index == -1 else index + 1
+
+
+def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any, end: Any, step: Any) -> ir.Value:
+    """``whole`` with ``part`` at ``[start:end:step]`` of an axis."""
+    axis %= rank(whole)
+    size = sizes(whole)[axis]
+    start, end = start or 0, 2**63 - 1 if end is None else end
+    numbers = all(isinstance(i, int) for i in (start, end, size))
+    if numbers:
+        start, end, step = slice(start, end, step).indices(size)
+    if step == 1 and (start == 0 and (end == size or (isinstance(end, int) and end >= 2**62))):
+        return part
+    if step != 1:
+        if not numbers:
+            op.refuse("writing into every n-th element of an axis whose size is not fixed")
+        return _rows(op, whole, part, axis, np.arange(start, end, step))
+    pieces = [op.slice(whole, axis, 0, start)] if start != 0 else []
+    pieces.append(part)
+    if not (end == size or (isinstance(end, int) and end >= 2**62)):
+        pieces.append(op.slice(whole, axis, end, 2**63 - 1))
+    return like(op("Concat", *pieces, axis=axis), whole)
+
+
+def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: np.ndarray) -> ir.Value:
+    front = op.swap(whole, 0, axis)
+    made = op("ScatterND", front, op.constant(rows.reshape(-1, 1).astype(np.int64)), op.swap(part, 0, axis))
+    return op.swap(like(made, front), 0, axis)
+
+
+def _part_scatter(op: Op, name: str, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
+    called: Any = node.args[0]
+    places = {a.name: i for i, a in enumerate(called.target._schema.arguments)}
+    axis = called.kwargs.get("dim", called.args[places["dim"]] if len(called.args) > places["dim"] else 0)
+    axis %= rank(whole)
+    vals, index = called.meta["val"], node.args[1]
+    if name == "unbind":
+        return slice_scatter(op, whole, op.unsqueeze(part, [axis]), axis, index, index + 1, 1)  # type: ignore[operator]
+    start = sum(size_of(v.shape[axis]) for v in vals[:index])
+    return slice_scatter(op, whole, part, axis, start, start + size_of(vals[index].shape[axis]), 1)  # type: ignore[index]
+
+
+def _by_index(op: Op, called: Any, whole: ir.Value, part: ir.Value) -> ir.Value:
+    """For any other view of a tensor of fixed sizes: run the view on the positions of the elements."""
+    shape = sizes(whole)
+    if not all(isinstance(s, int) for s in shape):
+        return op.refuse(f"writing into what {called.target} gives of a tensor whose sizes are not fixed")
+    positions = torch.arange(math.prod(shape)).reshape(shape)
+    shown = called.target(positions, *called.args[1:], **called.kwargs).numpy()
+    flat = with_sizes(op("Reshape", whole, [-1]), [math.prod(shape)])
+    count = int(np.prod(shown.shape))
+    made = op("ScatterND", flat, op.constant(shown.reshape(count, 1)), op.reshape(part, [count]))
+    return op.reshape(with_sizes(made, [math.prod(shape)]), shape)

@@ -1,0 +1,70 @@
+"""The PyTorch reader: names, structure, signatures and errors."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import dlbridge  # noqa: E402
+from torch import nn  # noqa: E402
+
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels, momentum=0.3, eps=1e-3)
+        self.relu = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.25)
+
+    def forward(self, x):
+        return self.drop(self.relu(self.bn(self.conv(x)))) + x
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.blocks = nn.Sequential(Block(8), Block(8))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, image):
+        x = self.blocks(self.stem(image))
+        return self.head(x.mean((2, 3)))
+
+
+def randomised(module):
+    """The module in eval mode, with running statistics that are not 0 and 1."""
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    return module.eval()
+
+
+def test_state_dict_loads_into_what_is_written():
+    module = randomised(Net())
+    model = dlbridge.load(module, inputs=(torch.randn(2, 3, 9, 9),))
+    live = model.to_pytorch()
+    fresh = type(live)()
+    fresh.load_state_dict(module.state_dict(), strict=True)
+    image = torch.randn(5, 3, 9, 9)
+    torch.testing.assert_close(fresh.eval()(image), module(image), rtol=0, atol=1e-6)
+
+
+def test_names_and_training_facts_survive():
+    from dlbridge.ops import traits
+
+    model = dlbridge.load(Net(), inputs={"image": "float32[n,3,9,9]"})
+    nodes = {n.name: n for n in model.graph}
+    assert {"stem", "blocks.0.conv", "blocks.1.bn", "blocks.0.drop", "head"} <= set(nodes)
+    assert traits.blocks(model.graph) == {"": "Net", "blocks": "Sequential", "blocks.0": "Block", "blocks.1": "Block"}
+    norm = nodes["blocks.0.bn"]
+    assert norm.attributes["momentum"].as_float() == pytest.approx(0.7)
+    assert norm.metadata_props[traits.RUNNING_VARIANCE] == "unbiased"
+    assert nodes["blocks.0.drop"].inputs[1].const_value.numpy() == pytest.approx(0.25)
+    assert [(v.name, str(v.shape)) for v in model.inputs] == [("image", "[n,3,9,9]")]
+    kinds = {v.name: traits.kind(v) for v in model.graph.initializers.values()}
+    assert kinds["stem.weight"] == "parameter" and kinds["blocks.0.bn.running_mean"] == "buffer"
