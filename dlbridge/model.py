@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,16 @@ class Model:
     Args:
         ir_model: The graph. It is taken over, not copied.
         training: The training specification (``dlbridge.training.TrainingSpec``), if the model has one.
+
+    Attributes:
+        original: Runs what the model was read from, in its own framework: arrays by input name -> arrays by output
+            name. Verification compares with it. None when there is nothing to run, and for copies, which may change.
     """
 
     def __init__(self, ir_model: ir.Model, *, training: Any = None) -> None:
         self.ir = ir_model
         self.training = training
+        self.original: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
         self.graph.opset_imports[""] = traits.IR_OPSET
         extension.attach_functions(ir_model)
 
@@ -112,6 +117,7 @@ class Model:
             if array.dtype != old.dtype.numpy():
                 raise WeightsError(f"dtype {array.dtype} given, {old.dtype.numpy()} expected", where=name)
             value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=old.dtype, name=name)
+        self.original = None
 
     def clone(self) -> Model:
         """A copy whose graph can be changed freely; the weights' memory is shared until replaced."""

@@ -139,3 +139,25 @@ def test_train_run_and_go_on(dlbridge, tmp_path):
 def test_schema(dlbridge):
     schema = json.loads(succeed(dlbridge, "schema"))
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_a_conversion_is_compared_with_what_was_read(dlbridge, tmp_path):
+    succeed(dlbridge, "convert", MLP, "--to", "onnx", "-o", "mlp.onnx")
+    succeed(dlbridge, "convert", "mlp.onnx", "--to", "pytorch", "-o", "out")
+    certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert certificate["judge"] == "the original"
+    told = json.loads(succeed(dlbridge, "verify", "mlp.onnx", "--route", "original", "--route", "keras", "--json"))
+    assert told["passed"]
+    assert {c["route"] for c in told["checks"]} == {"original", "keras"}
+
+
+def test_a_conversion_that_departs_is_refused(dlbridge, tmp_path, monkeypatch):
+    from dlbridge.frameworks.onnx import reader
+
+    succeed(dlbridge, "convert", MLP, "--to", "onnx", "-o", "mlp.onnx")
+    right = reader.run
+    monkeypatch.setattr(reader, "run", lambda *a: {k: v * 1.001 for k, v in right(*a).items()})
+    code, _, err = dlbridge("convert", "mlp.onnx", "--to", "pytorch", "-o", "out")
+    assert code == 1
+    assert "does not agree" in err
+    assert not (tmp_path / "out").exists()

@@ -21,7 +21,14 @@ from dlbridge.verification.inputs import batch_dim, random_inputs
 
 #: The judges: PyTorch with everything in float64; where PyTorch is not to be had, onnxruntime, or, for what onnxruntime
 #: runs, the standard's reference evaluator.
-JUDGES = {"pytorch": "pytorch float64", "onnx": "onnxruntime", "reference": "the ONNX reference evaluator"}
+JUDGES = {
+    "pytorch": "pytorch float64",
+    "onnx": "onnxruntime",
+    "reference": "the ONNX reference evaluator",
+    "original": "the original",
+}
+#: The route of what the model was read from, where it can run.
+ORIGINAL = "original"
 #: Route -> (framework that is live, whether its ONNX export is what runs).
 ROUTES: dict[str, tuple[str, bool]] = {
     "pytorch": ("pytorch", False),
@@ -136,12 +143,13 @@ def verify(
 
     Args:
         model: The model.
-        routes: Which of ``ROUTES``; all when None.
+        routes: Which of ``ROUTES``, and ``"original"`` for a model that was read from one; all when None.
         batch_sizes: Sizes of the batch to try; a model without a symbolic batch is tried once for each seed.
         sizes: Sizes of other symbolic dimensions.
         inputs: Arrays to use besides the random ones.
         seed: Seed of the random inputs.
-        judge: One of ``JUDGES``: ``"pytorch"`` in float64; ``"onnx"`` and ``"reference"`` need no framework.
+        judge: One of ``JUDGES``: ``"pytorch"`` in float64; ``"onnx"`` and ``"reference"`` need no framework;
+            ``"original"`` is what the model was read from.
         written: Framework -> its ``Source`` of this model, where that very one is to be verified.
         progress: Called with what is being done.
 
@@ -151,10 +159,11 @@ def verify(
     Raises:
         DlbridgeError: When the judge cannot run, or a route is unknown.
     """
-    wanted = list(ROUTES) if routes is None else list(routes)
-    unknown = [r for r in wanted if r not in ROUTES]
+    known = [*ROUTES, ORIGINAL] if model.original is not None else list(ROUTES)
+    wanted = known if routes is None else list(routes)
+    unknown = [r for r in wanted if r not in known]
     if unknown:
-        raise DlbridgeError(f"unknown route '{unknown[0]}'", hint=f"routes: {', '.join(ROUTES)}")
+        raise DlbridgeError(f"unknown route '{unknown[0]}'", hint=f"routes: {', '.join(known)}")
     tell = progress or (lambda text: None)
     cases = _cases(model, batch_sizes, dict(sizes or {}), inputs, seed)
     tell(JUDGES[judge])
@@ -199,8 +208,8 @@ def _cases(
 
 
 def _judge(model: Model, judge: str, cases: list[Arrays]) -> list[Arrays]:
-    if judge == "onnx":
-        return _run_route(model, "onnx", cases, Path(), {})
+    if judge in ("onnx", ORIGINAL):
+        return _run_route(model, judge, cases, Path(), {})
     if judge == "reference":
         return _run_reference(model, cases)
     framework = frameworks.get("pytorch")
@@ -223,6 +232,9 @@ def _run_reference(model: Model, cases: list[Arrays]) -> list[Arrays]:
 
 
 def _run_route(model: Model, route: str, cases: list[Arrays], folder: Path, written: Mapping[str, Any]) -> list[Arrays]:
+    if route == ORIGINAL:
+        assert model.original is not None
+        return [model.original(arrays) for arrays in cases]
     name, exported = ROUTES[route]
     framework = frameworks.get(name)
     source = written[name] if name in written else framework.write(model)

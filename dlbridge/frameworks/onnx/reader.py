@@ -13,6 +13,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge.errors import FileError, UnsupportedOpError
 from dlbridge.frameworks.onnx import naming
+from dlbridge.frameworks.onnx.runner import load, run
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.passes import fold, shapes
@@ -76,6 +77,8 @@ def read(
     naming.name_values(graph)
     extension.attach_functions(ir_model)
     shapes.infer(model)
+    if isinstance(source, (str, os.PathLike)):
+        model.original = lambda arrays: run(load(source), arrays)
     return model
 
 
