@@ -39,7 +39,7 @@ from dlbridge.source.weights import Weight
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
 #: Code with these asks for what is not known where layers are joined: sizes, new random numbers, a branch.
-AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(")
+AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(", "ops.while_loop(", "loop_counted(")
 #: Code with these asks for the numbers in a tensor.
 VALUES = ("ops.convert_to_numpy(", "ops.nonzero(", "ops.unique(")
 

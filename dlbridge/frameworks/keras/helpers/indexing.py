@@ -16,6 +16,13 @@ def flat_places(indices, sizes):
     return places
 
 
+def gather_elements(x, indices, axis):
+    """Elements of x along an axis, of as much of its other axes as there are indices."""
+    other = [slice(0, size) for size in ops.shape(indices)]
+    other[axis] = slice(None)
+    return ops.take_along_axis(x[tuple(other)], indices, axis=axis)
+
+
 def gather_nd(x, indices, batch_dims=0):
     """x at the places that the rows of indices name, for each batch."""
     depth, sizes = indices.shape[-1], ops.shape(x)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlbridge.frameworks.keras.rules import number, rules
 from dlbridge.source.code import Code, call, code
-from dlbridge.source.op import Emit, Op
+from dlbridge.source.op import Dim, Emit, Op
 
 
 @rules("Gather")
@@ -22,13 +22,17 @@ def gather(op: Op) -> Code:
 @rules("GatherElements")
 def gather_elements(op: Op) -> Code:
     """Keras broadcasts the other axes; ONNX reads as much of them as there are indices."""
-    axis, have, asked = op.axis(), op.shape() or [], op.shape(1) or []
-    cuts = [
-        f":{n}" if i != axis and isinstance(n, int) and n != d else ":"
-        for i, (n, d) in enumerate(zip(asked, have, strict=True))
-    ]
-    cut = code(f"{{}}[{', '.join(cuts)}]", op[0]) if any(c != ":" for c in cuts) else op[0]
-    return call("ops.take_along_axis", cut, op[1], axis=axis)
+    have, asked, axis = op.shape(), op.shape(1), op.attr("axis")
+    if have is None or asked is None or not _fits(have, asked, op.axis()):
+        return call("gather_elements", op[0], op[1], axis=axis)
+    return call("ops.take_along_axis", op[0], op[1], axis=axis)
+
+
+def _fits(have: list[Dim], asked: list[Dim], axis: int) -> bool:
+    """Whether all sizes but that of the axis are the same (or not known)."""
+    pairs = list(zip(have, asked, strict=True))
+    del pairs[axis]
+    return all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in pairs)
 
 
 @rules("GatherND")

@@ -140,7 +140,7 @@ def slice_(op: Op) -> Code:
     starts, ends = op.ints(1), op.ints(2)
     axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
     steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
-    if starts is None or ends is None or axes is None or steps is None:
+    if starts is None or ends is None or axes is None or steps is None or op.shape() is None:
         axes_or_none, steps_or_none = (ints(op, i) if op.has(i) else None for i in (3, 4))
         return call("slice_", op.x, ints(op, 1), ints(op, 2), axes=axes_or_none, steps=steps_or_none)
     result, rank = op.x, op.rank()
@@ -269,6 +269,9 @@ def identity(op: Op) -> Code:
 
 @rules("Shape")
 def shape(op: Op) -> Code:
+    if op.shape() is None:
+        cut = f"[{op.attr('start') or ''}:{op.attr('end', '')}]" if op.attr("start") or op.attr("end") else ""
+        return code(f'ops.convert_to_tensor(ops.shape({{}}){cut}, dtype="int64")', op.x)
     items = [op.dim(0, axis) for axis in range(op.rank())][slice(op.attr("start"), op.attr("end", op.rank()))]
     return call("ops.convert_to_tensor", items, dtype="int64")
 
