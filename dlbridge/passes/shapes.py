@@ -50,6 +50,21 @@ def follow(graph: ir.Graph) -> Integers:
     return known
 
 
+def infer_node(node: ir.Node, known: Integers) -> None:
+    """Set dtype and shape of the outputs of a node that was just made, as far as they follow; in place.
+
+    Args:
+        node: A node of a standard op, whose inputs have their types.
+        known: What the small integer tensors hold; the node's results are added.
+    """
+    for value, found in zip(node.outputs, _one_node_types(node, known), strict=False):
+        if found is not None:
+            _set_type(value, found)
+    if any(_is_open(value) for value in node.outputs):
+        _close(node, known)
+    known.visit(node)
+
+
 def _is_open(value: ir.Value) -> bool:
     if value.shape is None:
         return not isinstance(value.type, (ir.SequenceType, ir.OptionalType))
@@ -79,6 +94,10 @@ def _close(node: ir.Node, known: Integers) -> None:
 
 def _one_node(node: ir.Node, known: Integers) -> list[list[Size | None] | None]:
     """Shapes of a standard op's outputs by onnx's inference, now that more is known of its inputs."""
+    return [None if t is None else shape_of_type(t) for t in _one_node_types(node, known)]
+
+
+def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | None]:
     typed = all(v is None or (v.shape is not None and isinstance(v.type, ir.TensorType)) for v in node.inputs)
     if node.domain != "" or not typed or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return []
@@ -97,8 +116,7 @@ def _one_node(node: ir.Node, known: Integers) -> list[list[Size | None] | None]:
         result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None)
     except onnx.shape_inference.InferenceError:
         return []  # what is wrong with the node, if anything, whole inference has said
-    shapes = [result.get(v.name) for v in node.outputs]
-    return [None if t is None else shape_of_type(t) for t in shapes]
+    return [result.get(v.name) for v in node.outputs]
 
 
 def shape_of_type(proto: onnx.TypeProto) -> list[Size | None] | None:

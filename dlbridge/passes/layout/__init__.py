@@ -58,14 +58,20 @@ def channels_last(model: Model, *, io_layout: str = "same") -> Model:
     return model
 
 
-def simplify(graph: ir.Graph) -> None:
-    """Cancel and move the transposes of a graph until no rule applies."""
+def simplify(graph: ir.Graph, *, reshapes: bool = True) -> None:
+    """Cancel and move the transposes of a graph until no rule applies.
+
+    Args:
+        graph: It is changed in place.
+        reshapes: Move them behind reshapes too, which may put them on the weights of what follows.
+    """
+    rules = SINKS if reshapes else {key: rule for key, rule in SINKS.items() if key[1] not in ("Reshape", "Flatten")}
     changed = True
     while changed:
         changed = False
         for node in list(graph):
             if node.graph is not None and is_transpose(node):
-                changed |= cancel(node) or sink(node, SINKS)
+                changed |= cancel(node) or sink(node, rules)
     _remove_dead(graph)
     _finish(graph)
 

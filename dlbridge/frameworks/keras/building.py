@@ -1,0 +1,252 @@
+"""``Builder``: makes the nodes, constants and weights of a graph that is read from Keras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES
+from dlbridge.ops import extension, traits
+from dlbridge.passes import shapes
+from dlbridge.passes.sizes import Integers
+from dlbridge.source.names import Names
+from dlbridge.source.weights import View
+
+IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES.items()}
+
+#: What a rule may give as an input: a value, a number, an array, or nothing.
+Operand = ir.Value | bool | int | float | np.ndarray | Sequence[int] | None
+
+
+def path_part(name: str) -> str:
+    """A Keras name as a part of a dotted path: what is neither a letter, a digit, ``_`` nor ``.`` becomes ``_``."""
+    return re.sub(r"[^\w.]+", "_", name, flags=re.ASCII).strip(".") or "layer"
+
+
+class Builder:
+    """A graph in the making. Nodes stand in the order in which they are made; each has its dtype and shape at once.
+
+    Attributes:
+        graph: The graph.
+        blocks: Block path -> class name.
+        path: The path that new nodes are named after.
+        inside: Whether new nodes stand in the block ``path``; else beside it, as ``<path>_<op>``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.graph = ir.Graph([], [], nodes=[], name=name, opset_imports={"": traits.IR_OPSET})
+        self.blocks: dict[str, str] = {}
+        self.path = ""
+        self.inside = True
+        self.made: list[ir.Node] = []
+        self._nodes = Names()
+        self._values = Names()
+        self._integers = Integers()
+        self._weights: dict[tuple[int, ...], tuple[ir.Value, tuple, Any]] = {}
+        self._constants: dict[tuple, ir.Value] = {}
+
+    # --- places ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def at(self, path: str, *, inside: bool = False) -> Iterator[None]:
+        """Name nodes after ``path``, for as long as the context lasts."""
+        before = self.path, self.inside
+        self.path, self.inside = path, inside
+        try:
+            yield
+        finally:
+            self.path, self.inside = before
+
+    def node_name(self, wanted: str) -> str:
+        """The name, or with a number that makes it new; it is taken then."""
+        return self._nodes.fresh(wanted)
+
+    def name_main(self, node: ir.Node) -> None:
+        """Give a node the name of the path itself: it is what the layer there does."""
+        node.name = self.node_name(self.path)
+        node.metadata_props.pop(traits.ANONYMOUS, None)
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
+
+    def op(
+        self, op_type: str, *inputs: Operand, main: bool = False, outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> Any:
+        """Make a node.
+
+        Args:
+            op_type: A standard op, or one of the ``dlbridge`` domain.
+            inputs: Values; numbers become constants of the dtype of the first value, lists of ints int64 ones.
+            main: Whether the node is what the layer at the path does, and so has its name.
+            outputs: How many outputs there are.
+            domain: The op's domain.
+            attributes: Its attributes; those that are None are left out.
+
+        Returns:
+            The output, or a list when there are several.
+        """
+        first = next((v for v in inputs if isinstance(v, ir.Value)), None)
+        values = [None if v is None else self.value(v, first.dtype if first is not None else None) for v in inputs]
+        node = ir.node(
+            op_type,
+            values,
+            {k: v for k, v in attributes.items() if v is not None},
+            domain=domain,
+            num_outputs=outputs,
+        )
+        word = op_type.lower()
+        if main:
+            self.name_main(node)
+        else:
+            joint = "." if self.inside and self.path else "_" if self.path else ""
+            node.name = self.node_name(f"{self.path}{joint}{word}")
+            node.metadata_props[traits.ANONYMOUS] = "true"
+        for value in node.outputs:
+            value.name = self._values.fresh(f"value_{len(self.graph)}")
+        self.graph.append(node)
+        self.made.append(node)
+        if domain == extension.DOMAIN:
+            _infer_extension(node)
+        else:
+            shapes.infer_node(node, self._integers)
+        return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    def value(self, operand: Operand, dtype: ir.DataType | None = None) -> ir.Value:
+        """An operand as a value; a number gets ``dtype``."""
+        if isinstance(operand, ir.Value):
+            return operand
+        if isinstance(operand, (bool, int, float, complex, np.bool_)) and not isinstance(operand, np.ndarray):
+            return self.constant(np.asarray(operand), dtype)
+        if isinstance(operand, (list, tuple)):
+            return self.constant(np.asarray(operand, np.int64))
+        return self.constant(np.asarray(operand))
+
+    def constant(self, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
+        """A constant of the graph; equal small ones are one."""
+        if dtype is not None and dtype != ir.DataType(ir.DataType.from_numpy(array.dtype)):
+            array = array.astype(dtype.numpy())
+        array = np.asarray(array, order="C")
+        kind = dtype or ir.DataType.from_numpy(array.dtype)
+        key = (kind, array.shape, array.tobytes()) if array.size <= 64 else None
+        if key is not None and key in self._constants:
+            return self._constants[key]
+        name = self._values.fresh("const")
+        value = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(array.shape))
+        value.const_value = ir.Tensor(array, dtype=kind, name=name)
+        traits.set_kind(value, "constant")
+        self.graph.register_initializer(value)
+        if key is not None:
+            self._constants[key] = value
+        return value
+
+    def fixed(self, name: str, array: np.ndarray) -> ir.Value:
+        """A weight that does not train, which a layer of the standard has and Keras' layer lacks."""
+        value = self._weight(name, lambda: array, array, array.shape)
+        traits.set_kind(value, "frozen")
+        return value
+
+    # --- weights -----------------------------------------------------------------------------------------------------
+
+    def weight(self, variable: Any, name: str, steps: tuple[tuple, ...] = (), buffer: bool = False) -> ir.Value:
+        """The initializer of a Keras variable, made when it is first asked for.
+
+        Args:
+            variable: The variable. Asked for again under another order of axes, the first one is transposed.
+            name: The initializer's full name (``conv1.weight``).
+            steps: How Keras' array becomes the initializer (steps of ``source.weights.View``).
+            buffer: Whether it is state rather than something that trains.
+        """
+        known = self._weights.get((id(variable),))
+        if known is not None:
+            value, old, _ = known
+            return value if old == steps else self._converted(value, old, steps)
+        view = View(name, steps)
+        tensor = snapshot(variable)
+        value = self._weight(name, lambda: view.read(tensor()), variable, view.read(_hollow(variable)).shape)
+        traits.set_kind(value, "buffer" if buffer else "parameter" if variable.trainable else "frozen")
+        self._weights[id(variable),] = value, steps, variable
+        return value
+
+    def joined_weight(self, variables: Sequence[Any], name: str, join: Callable[..., np.ndarray], key: Any) -> ir.Value:
+        """The initializer that several variables make up (the gates of two directions).
+
+        Args:
+            variables: Their arrays are what ``join`` gets.
+            name: The initializer's full name.
+            join: Makes the initializer's array.
+            key: Tells ways to join the same variables apart.
+        """
+        place = (*(id(v) for v in variables), hash(key))
+        if place in self._weights:
+            return self._weights[place][0]
+        tensors = [snapshot(v) for v in variables]
+        shape = join(*(_hollow(v) for v in variables)).shape
+        value = self._weight(name, lambda: join(*(t() for t in tensors)), variables[0], shape)
+        traits.set_kind(value, "parameter" if any(v.trainable for v in variables) else "frozen")
+        self._weights[place] = value, (), list(variables)
+        return value
+
+    def _weight(self, name: str, read: Callable[[], np.ndarray], variable: Any, shape: Sequence[int]) -> ir.Value:
+        dtype = IR_DTYPES[keras.backend.standardize_dtype(variable.dtype)]
+        name = self._values.fresh(name)
+        value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+        def load() -> ir.Tensor:
+            return ir.Tensor(read(), dtype=dtype, name=name)
+
+        value.const_value = ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name)
+        self.graph.register_initializer(value)
+        return value
+
+    def _converted(self, value: ir.Value, old: tuple[tuple, ...], new: tuple[tuple, ...]) -> ir.Value:
+        """A weight that is there in another order of axes, as nodes."""
+        for steps, undo in ((old[::-1], True), (new, False)):
+            for what, *rest in steps:
+                if what != "transpose":
+                    raise KeyError(f"a weight that two layers share in forms that differ by '{what}'")
+                perm = [int(p) for p in (np.argsort(rest[0]) if undo else rest[0])]
+                value = self.op("Transpose", value, perm=perm)
+        return value
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def name_values(self) -> None:
+        """Name every value after its node; inputs, outputs and weights keep their names."""
+        taken = Names(*self.graph.initializers, *(v.name or "" for v in (*self.graph.inputs, *self.graph.outputs)))
+        kept = set(self.graph.outputs)
+        for node in self.graph:
+            for number, value in enumerate(node.outputs):
+                if value not in kept:
+                    value.name = taken.fresh(f"{node.name}.{number}" if number else f"{node.name}")
+
+
+def snapshot(variable: Any) -> Callable[[], np.ndarray]:
+    """Reads the numbers that a variable has now, later, without a copy where the backend allows it."""
+    tensor = variable.value
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tensor = tf.convert_to_tensor(tensor)
+        if tensor.dtype != tf.bfloat16 and tensor.device.endswith("CPU:0"):
+            return lambda: np.asarray(memoryview(tensor))
+    return lambda: keras.ops.convert_to_numpy(tensor)
+
+
+def _hollow(variable: Any) -> np.ndarray:
+    """An array of the variable's shape that takes no memory."""
+    return np.broadcast_to(np.zeros((), np.float32), tuple(variable.shape))
+
+
+def _infer_extension(node: ir.Node) -> None:
+    """Types of the outputs of Linear and Embedding."""
+    x, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert x is not None and weight is not None
+    out.dtype = weight.dtype
+    if x.shape is not None and weight.shape is not None:
+        kept = list(x.shape)[:-1] if node.op_type == "Linear" else list(x.shape)
+        out.shape = ir.Shape([*kept, weight.shape[0 if node.op_type == "Linear" else 1]])

@@ -1,0 +1,193 @@
+"""The Keras reader: a live model or a ``.keras`` or ``.h5`` file, in the neutral form.
+
+Names. A node's path is the name of its Keras layer; a layer of a nested model has the model's name and a dot before
+it. A layer inside a subclassed model or a custom layer goes by its own name when somebody gave it one, else by the
+attribute that holds it (``blocks.0.proj``). What is neither a letter, a digit, ``_`` nor ``.`` becomes ``_``. A layer
+that is called again is ``dense_1`` the second time, with the weights of ``dense``; what a layer needs beside its main
+node (an activation, a transpose) is ``dense_relu``. Weights go by PyTorch's words: ``kernel`` and ``gamma`` are
+``weight``, ``beta`` is ``bias``, ``moving_mean`` is ``running_mean``; other variables keep Keras' name. Inputs are
+named as in Keras, outputs by the layer that makes them (by the key, where the model gives a dict).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import onnx_ir as ir
+from keras import tree
+
+from dlbridge.errors import DlbridgeError, SignatureError, UnsupportedOpError
+from dlbridge.frameworks.keras import archive, reads
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
+from dlbridge.frameworks.keras.site import RefusalError
+from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes import fold, layout, shapes
+from dlbridge.source.names import Names, identifier
+
+_SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
+
+
+def read(
+    source: Any,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    trust_code: bool = False,
+) -> Model:
+    """Read a Keras model.
+
+    Args:
+        source: A ``keras.Model``, or a ``.keras`` or ``.h5`` file.
+        inputs: Input name -> ``"float32[batch,28,28,1]"``, an array or a ``KerasTensor``. Needed for a subclassed
+            model that was never called; elsewhere it narrows what the model says.
+        name: Name of the model; Keras' own when None.
+        trust_code: Run Python code that a file or a ``Lambda`` layer holds.
+
+    Raises:
+        FileError: When a file is missing, broken or hostile.
+        SignatureError: When the inputs of a model cannot be known, or those given do not fit.
+        UnsupportedOpError: When layers or operations have no rule; all of them are listed.
+    """
+    for module in pkgutil.iter_modules(reads.__path__):
+        importlib.import_module(f"{reads.__name__}.{module.name}")
+    live = archive.load(Path(source), trust_code) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(live, keras.layers.Layer):
+        raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
+    build = Builder(identifier(name or live.name, "model"))
+    walker = Walker(build, live, trust_code=trust_code)
+    graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
+    if graph is not None:
+        values = _graph_inputs(build, graph, inputs or {})
+        result = _collect(walker, lambda: walker.run(graph, values, ""))
+    else:
+        struct = _declared_inputs(build, live, inputs or {})
+        result = _collect(walker, lambda: walker.open_model(live, struct))
+    if walker.troubles:
+        lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]
+        raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
+    _set_outputs(build, result, _output_names(graph, result))
+    return _finish(build)
+
+
+def _collect(walker: Walker, run: Any) -> Any:
+    try:
+        return run()
+    except RefusalError as refusal:
+        walker.troubles.append(("", str(refusal)))
+        return None
+
+
+def _finish(build: Builder) -> Model:
+    build.name_values()
+    graph = build.graph
+    ir_model = ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="keras")
+    traits.set_blocks(graph, build.blocks)
+    model = Model(ir_model)
+    fold.fold(model)
+    layout.simplify(graph, reshapes=False)
+    shapes.infer(model)
+    fold.fold(model)
+    return model
+
+
+# --- inputs and outputs -----------------------------------------------------------------------------------------------
+
+
+def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list[ir.Value]:
+    values = []
+    for tensor in graph._inputs:
+        history = getattr(tensor, "_keras_history", None)
+        name = path_part(history.operation.name if history and history.operation is not None else tensor.name)
+        shape, dtype = list(tensor.shape), tensor.dtype
+        if name in wanted:
+            shape, dtype = _spec(name, wanted[name], shape, dtype)
+        values.append(_input(build, name, shape, dtype))
+    unknown = set(wanted) - {v.name for v in values}
+    if unknown:
+        known = ", ".join(str(v.name) for v in values)
+        raise SignatureError(f"no input of the name(s) {', '.join(sorted(unknown))}", hint=f"inputs: {known}")
+    return values
+
+
+def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> Any:
+    """The first argument of a model whose graph is not known, nested as the model wants it."""
+    if wanted:
+        values = {name: _input(build, name, *_spec(name, spec)) for name, spec in wanted.items()}
+        return next(iter(values.values())) if len(values) == 1 else values
+    shapes_of = getattr(model, "_build_shapes_dict", None)
+    if not shapes_of:
+        raise SignatureError(
+            "a subclassed model says its inputs only once it was called",
+            where=model.name,
+            hint="call it on an example first, or give inputs={'x': 'float32[batch,28,28,1]'} (--input)",
+        )
+    dtype = model.input_dtype
+    first, *others = shapes_of.items()
+    if others:
+        raise SignatureError(
+            f"its call takes {len(shapes_of)} arguments", where=model.name, hint="give them as inputs={...}"
+        )
+    label = re.sub(r"_?shape$", "", first[0]) or "inputs"
+    if not isinstance(first[1], (dict, list)) and all(d is None or isinstance(d, int) for d in first[1]):
+        return _input(build, label, [None, *first[1][1:]], dtype)
+    items = first[1].items() if isinstance(first[1], dict) else enumerate(first[1])
+    values = {k: _input(build, f"{label}_{k}" if isinstance(k, int) else k, [None, *s[1:]], dtype) for k, s in items}
+    return values if isinstance(first[1], dict) else list(values.values())
+
+
+def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | None = None) -> tuple[list[Any], str]:
+    """(sizes, dtype) that a user gives for an input."""
+    if isinstance(spec, str):
+        match = _SPEC.fullmatch(spec.replace(" ", ""))
+        if match is None or match[1] not in IR_DTYPES:
+            raise SignatureError(f"'{spec}' is not of the form dtype[size,size,...]", where=name)
+        given = [int(s) if s.isdigit() else s for s in match[2].split(",") if s]
+        kind = match[1]
+    else:
+        given, kind = list(spec.shape), keras.backend.standardize_dtype(spec.dtype)
+        if not isinstance(spec, keras.KerasTensor) and given:
+            given[0] = None
+    if shape is not None and (
+        len(shape) != len(given) or any(isinstance(a, int) and a != b for a, b in zip(shape, given, strict=True))
+    ):
+        raise SignatureError(f"the model takes {tuple(shape)}, not {tuple(given)}", where=name)
+    return given, kind
+
+
+def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
+    if dtype not in IR_DTYPES:
+        raise UnsupportedOpError(f"an input of dtype {dtype}", where=name)
+    sizes = [
+        d if d is not None else "batch" if axis == 0 else f"{identifier(name)}_{axis}" for axis, d in enumerate(shape)
+    ]
+    value = ir.Value(name=name, type=ir.TensorType(IR_DTYPES[dtype]), shape=ir.Shape(sizes))
+    build.graph.inputs.append(value)
+    return value
+
+
+def _output_names(graph: Any, result: Any) -> list[str]:
+    """A name for each output: keys of a dict, else the layers that make them."""
+    paths = [path for path, _ in tree.flatten_with_path(result)] if result is not None else []
+    if isinstance(result, dict):
+        return ["_".join(str(p) for p in path) for path in paths]
+    if graph is not None:
+        return [t._keras_history.operation.name for t in tree.flatten(graph._outputs_struct)]
+    return ["output" if len(paths) == 1 else f"output_{i}" for i, _ in enumerate(paths)]
+
+
+def _set_outputs(build: Builder, result: Any, names: list[str]) -> None:
+    taken = Names(*(str(v.name) for v in build.graph.inputs))
+    for value, name in zip(tree.flatten(result), names, strict=True):
+        if value.is_graph_input() or value.is_graph_output() or value.is_initializer():
+            value = build.op("Identity", value)
+        value.name = taken.fresh(path_part(name))
+        build.graph.outputs.append(value)

@@ -1,0 +1,224 @@
+"""Activations: as layers, and as operations (what a layer's ``activation=`` is recorded as)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.site import Site, layer, operation
+
+#: Operation -> the standard's op with the same formula and no attribute.
+_PLAIN = {"Sigmoid": "Sigmoid", "Softplus": "Softplus", "Softsign": "Softsign", "Silu": "Swish", "Selu": "Selu"}
+_PLAIN |= {"HardSilu": "HardSwish", "Tanh": "Tanh", "Relu": "Relu", "Mish": "Mish"}
+
+
+@operation(*_PLAIN)
+def plain(site: Site, x: ir.Value) -> ir.Value:
+    return site.op(_PLAIN[type(site.source).__name__], as_float(site, x))
+
+
+def as_float(site: Site, x: Any) -> ir.Value:
+    """Keras computes functions of integers in its float type."""
+    x = site.tensor(x)
+    return x if x.dtype is None or x.dtype.is_floating_point() else site.cast(x, "float32")
+
+
+def clip(site: Site, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
+    ends = [None if end is None else site.build.value(float(end), x.dtype) for end in (low, high)]
+    return site.op("Clip", x, *(ends if ends[1] is not None else ends[:1]))
+
+
+@operation("Relu6")
+def relu6(site: Site, x: ir.Value) -> ir.Value:
+    return clip(site, x, 0.0, 6.0)
+
+
+@operation("LeakyRelu")
+def leaky_relu(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("LeakyRelu", x, alpha=float(site.source.negative_slope))
+
+
+@operation("Elu")
+def elu(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Elu", x, alpha=float(site.source.alpha))
+
+
+@operation("Celu")
+def celu(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Celu", x, alpha=float(site.source.alpha))
+
+
+@operation("Gelu")
+def gelu(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Gelu", x, approximate="tanh" if site.source.approximate else "none")
+
+
+@operation("HardSigmoid")
+def hard_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)  # relu6(x + 3) / 6
+
+
+@operation("HardTanh")
+def hard_tanh(site: Site, x: ir.Value) -> ir.Value:
+    return clip(site, x, -1.0, 1.0)
+
+
+@operation("LogSigmoid")
+def log_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Neg", site.op("Softplus", site.op("Neg", x)))
+
+
+@operation("TanhShrink")
+def tanh_shrink(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Sub", x, site.op("Tanh", x))
+
+
+@operation("SoftShrink")
+def soft_shrink(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Shrink", x, lambd=float(site.source.threshold), bias=float(site.source.threshold))
+
+
+@operation("HardShrink")
+def hard_shrink(site: Site, x: ir.Value) -> ir.Value:
+    return site.op("Shrink", x, lambd=float(site.source.threshold), bias=0.0)
+
+
+@operation("Threshold")
+def threshold(site: Site, x: ir.Value) -> ir.Value:
+    kind = site.source
+    return site.op(
+        "Where", site.op("Greater", x, float(kind.threshold)), x, site.build.value(float(kind.default_value), x.dtype)
+    )
+
+
+@operation("Glu")
+def glu(site: Site, x: ir.Value) -> ir.Value:
+    left, right = site.op("Split", x, axis=site.source.axis, num_outputs=2, outputs=2)
+    return site.op("Mul", left, site.op("Sigmoid", right))
+
+
+@operation("Squareplus")
+def squareplus(site: Site, x: ir.Value) -> ir.Value:
+    """(x + sqrt(x^2 + b)) / 2."""
+    root = site.op("Sqrt", site.op("Add", site.op("Mul", x, x), float(site.source.b)))
+    return site.op("Div", site.op("Add", x, root), 2.0)
+
+
+@operation("SparsePlus")
+def sparse_plus(site: Site, x: ir.Value) -> ir.Value:
+    """0 up to -1, (x + 1)^2 / 4 up to 1, then x."""
+    y = site.op("Add", x, 1.0)
+    middle = site.op("Div", site.op("Mul", y, y), 4.0)
+    upper = site.op("Where", site.op("Less", x, 1.0), middle, x)
+    return site.op("Where", site.op("LessOrEqual", x, -1.0), site.build.value(0.0, x.dtype), upper)
+
+
+@operation("SparseSigmoid")
+def sparse_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+    """(x + 1) / 2, cut to 0 and 1."""
+    return clip(site, site.op("Mul", site.op("Add", x, 1.0), 0.5), 0.0, 1.0)
+
+
+@operation("Softmax")
+def softmax(site: Site, x: ir.Value) -> ir.Value:
+    return softmax_over(site, x, site.source.axis)
+
+
+@operation("LogSoftmax")
+def log_softmax(site: Site, x: ir.Value) -> ir.Value:
+    return softmax_over(site, x, site.source.axis, "LogSoftmax")
+
+
+def softmax_over(site: Site, x: ir.Value, axis: Any, op_type: str = "Softmax") -> ir.Value:
+    """Softmax over an axis, over several, or (None) over all but nothing of the whole tensor's axes but the last.
+
+    ``keras.ops`` takes ``axis=None`` as the last axis after flattening all.
+    """
+    rank = site.rank(x)
+    axes = list(range(rank)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    axes = sorted(site.axis(a, rank) for a in axes)
+    if len(axes) == 1:
+        return site.op(op_type, x, axis=axes[0] if axes[0] != rank - 1 else -1)
+    rest = [a for a in range(rank) if a not in axes]
+    perm = [*rest, *axes]
+    moved = site.transpose(x, perm)
+    shape = site.op("Shape", moved)
+    head = site.op("Slice", shape, [0], [len(rest)]) if rest else None
+    flat = site.op("Concat", head, [-1], axis=0) if rest else [-1]
+    y = site.op("Reshape", site.op(op_type, site.op("Reshape", moved, flat), axis=-1), shape)
+    return site.transpose(y, [perm.index(a) for a in range(rank)])
+
+
+@operation("Sparsemax")
+def sparsemax(site: Site, x: ir.Value) -> ir.Value:
+    """max(x - tau, 0), tau such that the result sums to one (Martins and Astudillo, 2016, algorithm 1)."""
+    axis, rank = site.source.axis, site.rank(x)
+    axis = site.axis(axis, rank)
+    size = site.size(x, axis)
+    ordered, _ = site.op("TopK", x, size, axis=axis, outputs=2)
+    numbers = site.op("Range", 1, site.op("Add", site.op("Squeeze", size, [0]), 1), 1)
+    shape = [1] * rank
+    shape[axis] = -1
+    places = site.op("Reshape", site.cast(numbers, x.dtype), shape)
+    sums = site.op("CumSum", ordered, np.int64(axis))
+    inside = site.op("Greater", site.op("Add", site.op("Mul", places, ordered), 1.0), sums)
+    inside = site.cast(inside, x.dtype)
+    count = site.op("ReduceSum", inside, [axis])
+    total = site.op("ReduceSum", site.op("Mul", inside, ordered), [axis])
+    tau = site.op("Div", site.op("Sub", total, 1.0), count)
+    return site.op("Relu", site.op("Sub", x, tau))
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+@layer("ReLU", masks=True)
+def relu_layer(site: Site) -> ir.Value:
+    kind = site.layer
+    return general_relu(site, site.x, kind.negative_slope, kind.max_value, kind.threshold)
+
+
+@operation("ReLU")
+def relu_operation(site: Site, x: ir.Value) -> ir.Value:
+    kind = site.source
+    return general_relu(site, x, kind.negative_slope, kind.max_value, kind.threshold)
+
+
+def general_relu(site: Site, x: ir.Value, slope: Any, largest: Any, start: Any) -> ir.Value:
+    """x from ``start`` on, slope * (x - start) below it, at most ``largest``."""
+    slope, start = float(slope or 0.0), float(start or 0.0)
+    if start == 0.0 and slope == 0.0:
+        return site.op("Relu", x) if largest is None else clip(site, x, 0.0, largest)
+    if start == 0.0:
+        y = site.op("LeakyRelu", x, alpha=slope)
+    else:
+        below = site.op("Mul", site.op("Sub", x, start), slope)
+        y = site.op("Where", site.op("GreaterOrEqual" if slope else "Greater", x, start), x, below)
+    return y if largest is None else site.op("Min", y, site.build.value(float(largest), x.dtype))
+
+
+@layer("LeakyReLU", masks=True)
+def leaky_relu_layer(site: Site) -> ir.Value:
+    return site.main("LeakyRelu", site.x, alpha=float(site.layer.negative_slope))
+
+
+@layer("ELU", masks=True)
+def elu_layer(site: Site) -> ir.Value:
+    return site.main("Elu", site.x, alpha=float(site.layer.alpha))
+
+
+@layer("PReLU", masks=True)
+def prelu(site: Site) -> ir.Value:
+    return site.main("PRelu", site.x, site.weight(site.layer.alpha, "weight"))
+
+
+@layer("Softmax", masks=True)
+def softmax_layer(site: Site) -> ir.Value:
+    x = site.x
+    if site.mask is not None:  # as Keras: a large negative number is added where the mask is false
+        lowest = -3e4 if x.dtype == ir.DataType.FLOAT16 else float(np.finfo(np.float32).min) / 2
+        gap = site.op("Sub", site.build.value(1.0, x.dtype), site.cast(site.mask, x.dtype))
+        x = site.op("Add", x, site.op("Mul", gap, lowest))
+    return softmax_over(site, x, site.layer.axis)

@@ -1,0 +1,133 @@
+"""Convolutions. Keras' kernels are (k..., in, out); the standard's (out, in, k...)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.keras.site import Site, layer
+
+
+def padding(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
+    """Keras' ``padding`` as attributes of a convolution or pooling.
+
+    With a stride, what ``same`` adds depends on the size of the input: that is SAME_UPPER.
+    """
+    if how == "valid":
+        return {}
+    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    if how == "causal":
+        return {"pads": [*reach, *([0] * len(kernel))]}
+    if all(s == 1 for s in strides):
+        before = [r // 2 for r in reach]
+        return {"pads": [*before, *(r - b for r, b in zip(reach, before, strict=True))]} if any(reach) else {}
+    return {"auto_pad": "SAME_UPPER"}
+
+
+def window(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
+    """The attributes that say the window of a convolution or pooling; those that are the default are left out."""
+    found: dict[str, Any] = {"kernel_shape": kernel}
+    if any(s != 1 for s in strides):
+        found["strides"] = strides
+    if any(d != 1 for d in dilations):
+        found["dilations"] = dilations
+    return found | padding(kernel, strides, dilations, how)
+
+
+def kernel_first(count: int) -> tuple:
+    """(k..., in, out) -> (out, in, k...)."""
+    return ("transpose", (count + 1, count, *range(count)))
+
+
+@layer("Conv1D", "Conv2D", "Conv3D")
+def conv(site: Site) -> Any:
+    kind = site.layer
+    if kind.lora_enabled:
+        site.refuse("LoRA is enabled on it; merge that into the kernel first")
+    count = kind.rank
+    weight = site.weight(kind._kernel, "weight", kernel_first(count))
+    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+    where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
+    x = site.first(site.x, kind.data_format)
+    y = site.main("Conv", x, weight, *bias, group=kind.groups if kind.groups != 1 else None, **where)
+    return site.activation(site.last(y, kind.data_format), kind.activation)
+
+
+@layer("DepthwiseConv1D", "DepthwiseConv2D")
+def depthwise_conv(site: Site) -> Any:
+    kind = site.layer
+    weight = site.weight(kind.kernel, "weight", *_depthwise(kind.rank, kind.kernel.shape))
+    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+    where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
+    x = site.first(site.x, kind.data_format)
+    y = site.main("Conv", x, weight, *bias, group=int(kind.kernel.shape[-2]), **where)
+    return site.activation(site.last(y, kind.data_format), kind.activation)
+
+
+def _depthwise(count: int, shape: tuple[int, ...]) -> tuple[tuple, ...]:
+    """(k..., in, multiplier) -> (in * multiplier, 1, k...)."""
+    *kernel, channels, multiplier = (int(s) for s in shape)
+    turn = ("transpose", (count, count + 1, *range(count)))
+    return (turn,) if multiplier == 1 else (turn, ("reshape", (channels * multiplier, 1, *kernel)))
+
+
+@layer("SeparableConv1D", "SeparableConv2D")
+def separable_conv(site: Site) -> Any:
+    kind, path = site.layer, site.build.path
+    count, kernel = kind.rank, kind.depthwise_kernel
+    site.build.blocks[path] = type(kind).__name__
+    x = site.first(site.x, kind.data_format)
+    with site.build.at(f"{path}.depthwise"):
+        weight = site.weight(kernel, "weight", *_depthwise(count, kernel.shape))
+        where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
+        x = site.main("Conv", x, weight, group=int(kernel.shape[-2]), **where)
+    with site.build.at(f"{path}.pointwise"):
+        weight = site.weight(kind.pointwise_kernel, "weight", kernel_first(count))
+        bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+        x = site.main("Conv", x, weight, *bias, kernel_shape=[1] * count)
+        return site.activation(site.last(x, kind.data_format), kind.activation)
+
+
+@layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def conv_transpose(site: Site) -> Any:
+    kind = site.layer
+    count = kind.rank
+    weight = site.weight(kind.kernel, "weight", ("transpose", (count + 1, count, *range(count))))
+    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+    x = site.first(site.x, kind.data_format)
+    extra = kind.output_padding
+    extra = [None] * count if extra is None else [extra] * count if isinstance(extra, int) else list(extra)
+    where = transposed_window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding, extra)
+    y = site.main("ConvTranspose", x, weight, *bias, **where)
+    return site.activation(site.last(y, kind.data_format), kind.activation)
+
+
+def transposed_window(
+    kernel: list[int], strides: list[int], dilations: list[int], how: str, extra: list[int | None]
+) -> dict[str, Any]:
+    """The attributes of a transposed convolution.
+
+    It is the gradient of the convolution that makes the input of an output of size ``in * stride + more``: what that
+    one pads is cut here (TensorFlow's rule: half of it, rounded down, before).
+    """
+    found: dict[str, Any] = {"kernel_shape": kernel}
+    pads: list[tuple[int, int]] = []
+    output_padding = []
+    for k, s, d, e in zip(kernel, strides, dilations, extra, strict=True):
+        span = (k - 1) * d + 1
+        if e is None:
+            size = max(span - s, 0) if how == "valid" else 0  # beyond in * stride
+        else:
+            size = span - s + e - (2 * (span // 2) if how == "same" else 0)
+        cut = span - s - size
+        before = max(cut, 0) // 2 if how == "same" else 0
+        pads.append((before, max(cut, 0) - before))
+        output_padding.append(max(-cut, 0))
+    if any(s != 1 for s in strides):
+        found["strides"] = strides
+    if any(d != 1 for d in dilations):
+        found["dilations"] = dilations
+    if any(p != (0, 0) for p in pads):
+        found["pads"] = [*(b for b, _ in pads), *(a for _, a in pads)]
+    if any(output_padding):
+        found["output_padding"] = output_padding
+    return found

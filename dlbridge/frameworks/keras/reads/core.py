@@ -1,0 +1,98 @@
+"""Dense, embeddings, and the layers that do nothing at inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.ops.extension import DOMAIN
+
+
+@layer("Dense")
+def dense(site: Site) -> Any:
+    kind = site.layer
+    if kind.lora_enabled:
+        site.refuse("LoRA is enabled on it; merge that into the kernel first")
+    weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
+    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
+    return site.activation(site.main("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
+
+
+@layer("EinsumDense")
+def einsum_dense(site: Site) -> Any:
+    kind = site.layer
+    if kind.lora_enabled:
+        site.refuse("LoRA is enabled on it; merge that into the kernel first")
+    linear = _as_linear(site)
+    if linear is not None:
+        return site.activation(linear, kind.activation)
+    weight = site.weight(kind._kernel, "weight")
+    equation = kind.equation.replace(" ", "")
+    x = site.main("Einsum", site.x, weight, equation=equation)
+    if kind.bias is not None:
+        x = site.op("Add", x, site.weight(kind.bias, "bias"))
+    return site.activation(x, kind.activation)
+
+
+def _as_linear(site: Site) -> Any:
+    """The plain case, ``ab,bc->ac`` with any axes before, as Linear; None when it is another."""
+    kind = site.layer
+    inputs, _, output = kind.equation.replace(" ", "").replace("...", "").partition("->")
+    left, right = inputs.split(",")
+    plain = len(right) == 2 and left[-1:] == right[0] and output == left[:-1] + right[1] and right[0] not in output
+    if not plain or (kind.bias is not None and len(kind.bias.shape) != 1):
+        return None
+    weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
+    bias = [site.weight(kind.bias, "bias")] if kind.bias is not None else []
+    return site.main("Linear", site.x, weight, *bias, domain=DOMAIN)
+
+
+@layer("Embedding")
+def embedding(site: Site) -> Any:
+    if site.layer.lora_enabled:
+        site.refuse("LoRA is enabled on it; merge that into the embeddings first")
+    indices = site.x if site.x.dtype.is_integer() else site.cast(site.x, "int32")
+    return site.main("Embedding", indices, site.weight(site.layer._embeddings, "weight"), domain=DOMAIN)
+
+
+@layer("ReversibleEmbedding")
+def reversible_embedding(site: Site) -> Any:
+    kind = site.layer
+    reverse = site.args[1] if len(site.args) > 1 else site.kwargs.get("reverse", False)
+    if not reverse:
+        return embedding(site)
+    if kind.tie_weights:
+        weight = site.weight(kind._embeddings, "weight")
+    else:
+        weight = site.weight(kind.reverse_embeddings, "reverse", ("transpose", (1, 0)))
+    logits = site.op("Linear", site.x, weight, domain=DOMAIN)
+    cap = getattr(kind, "logit_soft_cap", None)
+    if cap is None:
+        return logits
+    return site.op("Mul", site.op("Tanh", site.op("Div", logits, cap)), cap)
+
+
+@layer("Identity", masks=True)
+def identity(site: Site) -> Any:
+    return site.main("Identity", site.x)
+
+
+@layer("Dropout", masks=True)
+def dropout(site: Site) -> Any:
+    if getattr(site.layer, "noise_shape", None) is not None and site.layer.rate:
+        return identity(site)  # at inference it is nothing; the standard's Dropout has no noise shape
+    return site.main("Dropout", site.x, np.float32(site.layer.rate))
+
+
+@layer("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout", masks=True)
+@layer("AlphaDropout", "ActivityRegularization", masks=True)
+def training_only(site: Site) -> Any:
+    """A layer that acts in training alone."""
+    return site.main("Identity", site.x)
+
+
+@layer("Activation", masks=True)
+def activation(site: Site) -> Any:
+    return site.activation(site.x, site.layer.activation)

@@ -1,0 +1,238 @@
+"""``keras.ops`` that take and put elements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.shape import sizes_of
+from dlbridge.frameworks.keras.site import Site, operation
+
+_END, _FRONT = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+
+
+@operation("GetItem")
+def get_item(site: Site, x: Any, key: Any) -> ir.Value:
+    """``x[key]`` of ints, slices, None and ``...``; values may stand for the ints."""
+    x = site.tensor(x)
+    keys = list(key) if isinstance(key, (tuple, list)) else [key]
+    rank = site.rank(x)
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    if not any(k is Ellipsis for k in keys):
+        keys.append(Ellipsis)
+    place = next(i for i, k in enumerate(keys) if k is Ellipsis)
+    keys[place : place + 1] = [slice(None)] * (rank - used)
+    starts: list[Any] = []
+    dropped, added, gathered, axis = [], [], [], 0
+    for position, one in enumerate(keys):
+        if one is None:
+            added.append(position)
+            continue
+        if isinstance(one, slice):
+            if one != slice(None):
+                step = 1 if one.step is None else int(one.step)
+                first = one.start if one.start is not None else (0 if step > 0 else _END)
+                last = one.stop if one.stop is not None else (_END if step > 0 else _FRONT)
+                starts.append((first, last, axis, step))
+        elif isinstance(one, (int, np.integer)):
+            starts.append((int(one), int(one) + 1 if int(one) != -1 else _END, axis, 1))
+            dropped.append(axis)
+        else:
+            gathered.append((axis, site.tensor(one)))
+        axis += 1
+    if len(gathered) > 1 or (gathered and dropped):
+        site.refuse("an index of several tensors")
+    x = _sliced(site, x, starts)
+    for where, indices in gathered:
+        x = site.op("Gather", x, indices, axis=where)
+    if dropped:
+        x = site.squeeze(x, *dropped)
+    if added:  # places in the result: ints before them leave none
+        lost = [p for p, one in enumerate(keys) if isinstance(one, (int, np.integer)) and not isinstance(one, bool)]
+        x = site.unsqueeze(x, *(p - sum(q < p for q in lost) for p in added))
+    return x
+
+
+def _sliced(site: Site, x: ir.Value, starts: list[Any]) -> ir.Value:
+    if not starts:
+        return x
+    columns = []
+    for column in zip(*starts, strict=True):
+        columns.append(sizes_of(site, column))
+    return site.op("Slice", x, *columns)
+
+
+@operation("Take")
+def take(site: Site, x: Any, indices: Any) -> ir.Value:
+    x, axis = site.tensor(x), site.source.axis
+    if axis is None:
+        x, axis = site.op("Reshape", x, [-1]), 0
+    where = (
+        site.tensor(indices)
+        if not isinstance(indices, (int, list, tuple))
+        else site.build.constant(np.asarray(indices, np.int64))
+    )
+    where = where if where.dtype in (ir.DataType.INT32, ir.DataType.INT64) else site.cast(where, "int32")
+    return site.op("Gather", x, where, axis=int(axis))
+
+
+@operation("TakeAlongAxis")
+def take_along_axis(site: Site, x: Any, indices: Any) -> ir.Value:
+    x, axis = site.tensor(x), site.source.axis
+    where = site.cast(site.tensor(indices), ir.DataType.INT64)
+    if axis is None:
+        x, where, axis = site.op("Reshape", x, [-1]), site.op("Reshape", where, [-1]), 0
+    rank = site.rank(x)
+    axis = site.axis(axis, rank)
+    if site.shape(x)[:axis] + site.shape(x)[axis + 1 :] != site.shape(where)[:axis] + site.shape(where)[axis + 1 :]:
+        x, where = _broadcast_but(site, x, where, axis)
+    return site.op("GatherElements", x, where, axis=axis)
+
+
+def _broadcast_but(site: Site, x: ir.Value, y: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
+    """Two tensors broadcast to each other along all axes but one."""
+    ones = np.ones(site.rank(x), np.int64)
+    ones[axis] = 0
+    keep = site.build.constant(ones.astype(bool))
+    shapes = [site.op("Where", keep, site.op("Shape", v), site.build.value(1, ir.DataType.INT64)) for v in (x, y)]
+    return site.op("Expand", x, shapes[1]), site.op("Expand", y, shapes[0])
+
+
+@operation("OneHot")
+def one_hot(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    return one_hot_of(site, site.tensor(x), int(kind.num_classes), kind.axis, site.dtype)
+
+
+def one_hot_of(site: Site, x: ir.Value, count: int, axis: int, dtype: ir.DataType) -> ir.Value:
+    """One along ``axis`` where the class is; all zeros for numbers that are no class, negative ones too."""
+    classes = np.arange(count, dtype=np.int64)
+    x = site.cast(x, ir.DataType.INT64)
+    wide = site.unsqueeze(x, axis)
+    rank = site.rank(wide)
+    shape = [1] * rank
+    shape[axis % rank] = count
+    return site.cast(site.op("Equal", wide, classes.reshape(shape)), dtype)
+
+
+@operation("MultiHot")
+def multi_hot(site: Site, inputs: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(inputs)
+    axis = 1 if site.rank(x) > 1 else 0
+    hot = one_hot_of(site, x, int(kind.num_classes), kind.axis, site.dtype)
+    return site.op("ReduceMax", hot, [axis], keepdims=0)
+
+
+@operation("Scatter")
+def scatter(site: Site, indices: Any, values: Any) -> ir.Value:
+    (updates,) = site.promoted(values)
+    base = site.op("Expand", site.build.value(0, updates.dtype), sizes_of(site, site.source.shape))
+    return site.op("ScatterND", base, site.cast(site.tensor(indices), ir.DataType.INT64), updates, reduction="add")
+
+
+@operation("ScatterUpdate")
+def scatter_update(site: Site, inputs: Any, indices: Any, updates: Any) -> ir.Value:
+    how = {None: None, "add": "add", "max": "max", "min": "min", "mul": "mul"}.get(site.source.reduction, "?")
+    if how == "?":
+        site.refuse(f"scatter with the reduction '{site.source.reduction}'")
+    x, new = site.promoted(inputs, updates)
+    return site.op("ScatterND", x, site.cast(site.tensor(indices), ir.DataType.INT64), new, reduction=how)
+
+
+@operation("Slice")
+def slice_(site: Site, inputs: Any, start_indices: Any) -> ir.Value:
+    x, shape = site.tensor(inputs), site.source.shape
+    starts = _starts(site, start_indices)
+    whole = sizes_of(site, shape)
+    if isinstance(starts, list) and isinstance(whole, list):
+        ends: Any = [_END if n == -1 else s + n for s, n in zip(starts, whole, strict=True)]
+    else:
+        if isinstance(whole, list) and -1 in whole:
+            site.refuse("a slice from a computed place to the end")
+        ends = site.op("Add", site.build.value(starts), site.build.value(whole))
+    return site.op("Slice", x, starts, ends, list(range(site.rank(x))))
+
+
+def _starts(site: Site, indices: Any) -> Any:
+    if isinstance(indices, ir.Value):
+        return site.cast(indices, ir.DataType.INT64)
+    return sizes_of(site, indices if isinstance(indices, (list, tuple)) else np.asarray(indices).tolist())
+
+
+@operation("SliceUpdate")
+def slice_update(site: Site, inputs: Any, start_indices: Any, updates: Any) -> ir.Value:
+    """Put ``updates`` at a place: a grid of indices, scattered."""
+    x, new = site.promoted(inputs, updates)
+    starts, sizes = _starts(site, start_indices), site.shape(new)
+    if not all(isinstance(s, int) for s in sizes):
+        site.refuse("an update whose size is not known")
+    grid = np.stack(np.meshgrid(*(np.arange(s) for s in sizes), indexing="ij"), -1).astype(np.int64)
+    return site.op("ScatterND", x, site.op("Add", site.build.value(starts), grid), new)
+
+
+@operation("Tril", "Triu")
+def triangle(site: Site, x: Any) -> ir.Value:
+    x, k = site.tensor(x), site.source.k
+    numbers = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
+    return site.op("Trilu", numbers, np.int64(k), upper=int(type(site.source).__name__ == "Triu"))
+
+
+@operation("Diagonal", "Trace")
+def diagonal(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    rank = site.rank(x)
+    a, b = site.axis(kind.axis1, rank), site.axis(kind.axis2, rank)
+    moved = site.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b])
+    rows, columns = site.shape(moved)[-2:]
+    if not (isinstance(rows, int) and isinstance(columns, int)):
+        site.refuse("the diagonal of a matrix whose size is not known")
+    row = np.arange(max(0, -kind.offset), min(rows, columns - kind.offset))
+    places = (row * columns + row + kind.offset).astype(np.int64)
+    flat = site.op("Reshape", moved, [*([0] * (rank - 2)), rows * columns])
+    y = site.op("Gather", flat, places, axis=-1)
+    return site.op("ReduceSum", y, [-1], keepdims=0) if type(kind).__name__ == "Trace" else y
+
+
+@operation("Diag", "Diagflat")
+def diag(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    if site.rank(x) != 1 and type(kind).__name__ == "Diag":
+        rows, columns = site.shape(x)
+        row = np.arange(max(0, -kind.k), min(rows, columns - kind.k))
+        return site.op("Gather", site.op("Reshape", x, [-1]), (row * columns + row + kind.k).astype(np.int64))
+    x = site.op("Reshape", x, [-1]) if site.rank(x) != 1 else x
+    (count,) = site.shape(x)
+    if not isinstance(count, int):
+        site.refuse("a diagonal whose size is not known")
+    size = count + abs(kind.k)
+    places = np.stack([np.arange(count) + max(0, -kind.k), np.arange(count) + max(0, kind.k)], -1).astype(np.int64)
+    base = site.build.constant(np.zeros((size, size), x.dtype.numpy()))
+    return site.op("ScatterND", base, places, x)
+
+
+@operation("Digitize", "SearchSorted")
+def digitize(site: Site, first: Any, second: Any) -> ir.Value:
+    """How many edges are at most (or below) each number."""
+    name = type(site.source).__name__
+    x, edges = (first, second) if name == "Digitize" else (second, first)
+    x, edges = site.common(site.tensor(x), site.tensor(edges))
+    if site.rank(edges) != 1:
+        site.refuse("edges of more than one axis")
+    left = name == "SearchSorted" and site.source.side == "left"
+    below = site.op("Greater" if left else "GreaterOrEqual", site.unsqueeze(x, -1), edges)
+    return site.op("ReduceSum", site.cast(below, "int32"), [-1], keepdims=0)
+
+
+@operation("Bincount")
+def bincount(site: Site, x: Any) -> ir.Value:
+    site.refuse("bincount: the number of results is not known before")
+
+
+@operation("IsIn")
+def isin(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.common(site.tensor(x1), site.tensor(x2))
+    equal = site.op("Equal", site.unsqueeze(a, -1), site.op("Reshape", b, [-1]))
+    found = site.cast(site.op("ReduceMax", site.cast(equal, "int32"), [-1], keepdims=0), ir.DataType.BOOL)
+    return site.op("Not", found) if site.source.invert else found

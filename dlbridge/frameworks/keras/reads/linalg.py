@@ -1,0 +1,130 @@
+"""``keras.ops`` of linear algebra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.reduction import reduce
+from dlbridge.frameworks.keras.site import Site, operation
+
+
+@operation("Matmul")
+def matmul(site: Site, x1: Any, x2: Any) -> ir.Value:
+    return site.op("MatMul", *site.promoted(x1, x2))
+
+
+@operation("Einsum")
+def einsum(site: Site, *operands: Any, **_: Any) -> ir.Value:
+    equation = site.source.subscripts.replace(" ", "")
+    return site.op("Einsum", *site.promoted(*operands), equation=equation)
+
+
+@operation("Dot")
+def dot(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    if not site.rank(a) or not site.rank(b):
+        return site.op("Mul", a, b)
+    if site.rank(b) <= 2:
+        return site.op("MatMul", a, b)
+    return _tensordot(site, a, b, [site.rank(a) - 1], [site.rank(b) - 2])
+
+
+@operation("Tensordot")
+def tensordot(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    axes = site.source.axes
+    if isinstance(axes, int):
+        left, right = list(range(site.rank(a) - axes, site.rank(a))), list(range(axes))
+    else:
+        left, right = ([i] if isinstance(i, int) else list(i) for i in axes)
+    return _tensordot(site, a, b, left, right)
+
+
+def _tensordot(site: Site, a: ir.Value, b: ir.Value, left: list[int], right: list[int]) -> ir.Value:
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    first = [next(letters) for _ in range(site.rank(a))]
+    second = [next(letters) for _ in range(site.rank(b))]
+    for i, j in zip(left, right, strict=True):
+        second[j] = first[i]
+    joined = set(first) & set(second)
+    kept = [c for c in (*first, *second) if c not in joined]
+    return site.op("Einsum", a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
+
+
+@operation("Outer")
+def outer(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    return site.op("Mul", site.op("Reshape", a, [-1, 1]), site.op("Reshape", b, [1, -1]))
+
+
+@operation("Inner")
+def inner(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    if not site.rank(a) or not site.rank(b):
+        return site.op("Mul", a, b)
+    return _tensordot(site, a, b, [site.rank(a) - 1], [site.rank(b) - 1])
+
+
+@operation("Vdot")
+def vdot(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = (site.op("Reshape", v, [-1]) for v in site.promoted(x1, x2))
+    return site.op("ReduceSum", site.op("Mul", a, b), [0], keepdims=0)
+
+
+@operation("Cross")
+def cross(site: Site, x1: Any, x2: Any) -> ir.Value:
+    kind, (a, b) = site.source, site.promoted(x1, x2)
+    if kind.axis is None and (kind.axisa, kind.axisb, kind.axisc) != (-1, -1, -1):
+        site.refuse("vectors along other axes than the last")
+    axis = -1 if kind.axis is None else kind.axis
+    if site.shape(a)[axis] != 3 or site.shape(b)[axis] != 3:
+        site.refuse("vectors of other sizes than three")
+    turns = [np.array(o, np.int64) for o in ([1, 2, 0], [2, 0, 1])]
+    (a1, a2), (b1, b2) = ([site.op("Gather", v, t, axis=axis) for t in turns] for v in (a, b))
+    return site.op("Sub", site.op("Mul", a1, b2), site.op("Mul", a2, b1))
+
+
+@operation("Norm")
+def norm(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    (x,) = site.promoted(x)
+    return norm_of(site, x, kind.ord, kind.axis, kind.keepdims)
+
+
+def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
+    """The norm of vectors, and the Frobenius norm of matrices."""
+    count = site.rank(x) if axis is None else 1 if isinstance(axis, int) else len(axis)
+    if order in (None, 2, "fro") and not (order == 2 and count > 1 and axis is None):
+        if order == 2 and count > 1:
+            site.refuse("the spectral norm of a matrix")
+        squares = site.op("Mul", x, x)
+        return site.op("Sqrt", reduce(site, "ReduceSum", squares, axis, keepdims))
+    if count > 1:
+        site.refuse(f"the norm of order {order} of a matrix")
+    size = site.op("Abs", x)
+    if order in (np.inf, "inf"):
+        return reduce(site, "ReduceMax", size, axis, keepdims)
+    if order == -np.inf:
+        return reduce(site, "ReduceMin", size, axis, keepdims)
+    if order == 1:
+        return reduce(site, "ReduceSum", size, axis, keepdims)
+    if order == 0:
+        there = site.cast(site.op("Greater", size, 0.0), x.dtype)
+        return reduce(site, "ReduceSum", there, axis, keepdims)
+    total = reduce(site, "ReduceSum", site.op("Pow", size, float(order)), axis, keepdims)
+    return site.op("Pow", total, 1 / float(order))
+
+
+@operation("Det")
+def det(site: Site, x: Any) -> ir.Value:
+    return site.op("Det", site.promoted(x)[0])
+
+
+@operation("CDist")
+def cdist(site: Site, x: Any, y: Any) -> ir.Value:
+    a, b = site.promoted(x, y)
+    gap = site.op("Sub", site.unsqueeze(a, -2), site.unsqueeze(b, -3))
+    return site.op("Sqrt", site.op("ReduceSum", site.op("Mul", gap, gap), [-1], keepdims=0))

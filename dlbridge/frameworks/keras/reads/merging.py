@@ -1,0 +1,66 @@
+"""Layers that join several tensors."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.site import Site, layer
+
+_CHAINED = {"Add": "Add", "Multiply": "Mul", "Subtract": "Sub", "Maximum": "Max", "Minimum": "Min"}
+
+
+def _aligned(site: Site) -> list[ir.Value]:
+    """The inputs with equal ranks: as Keras, axes of one are put in after the batch."""
+    values = [site.tensor(v) for v in site.args[0]]
+    rank = max(site.rank(v) for v in values)
+    return [v if site.rank(v) == rank else site.unsqueeze(v, *range(1, 1 + rank - site.rank(v))) for v in values]
+
+
+@layer("Add", "Multiply", "Subtract", "Maximum", "Minimum")
+def chained(site: Site) -> Any:
+    op_type = _CHAINED[next(k.__name__ for k in type(site.layer).__mro__ if k.__name__ in _CHAINED)]
+    values = _aligned(site)
+    return (
+        functools.reduce(lambda a, b: site.op(op_type, a, b), values)
+        if len(values) > 1
+        else site.op("Identity", *values)
+    )
+
+
+@layer("Average")
+def average(site: Site) -> Any:
+    values = _aligned(site)
+    total = functools.reduce(lambda a, b: site.op("Add", a, b), values)
+    return site.main("Div", total, float(len(values)))
+
+
+@layer("Concatenate")
+def concatenate(site: Site) -> Any:
+    values = [site.tensor(v) for v in site.args[0]]
+    return site.main("Concat", *values, axis=site.layer.axis)
+
+
+@layer("Dot")
+def dot(site: Site) -> Any:
+    kind = site.layer
+    x, y = (site.tensor(v) for v in site.args[0])
+    axes = [kind.axes, kind.axes] if isinstance(kind.axes, int) else list(kind.axes)
+    axes = [site.axis(a, site.rank(v)) for a, v in zip(axes, (x, y), strict=True)]
+    if kind.normalize:
+        x, y = (site.op("Div", v, _length(site, v, a)) for v, a in zip((x, y), axes, strict=True))
+    letters = iter("abcdefghijklmnopqrstuvw")
+    left = ["z", *(next(letters) for _ in range(site.rank(x) - 1))]
+    right = ["z", *(next(letters) for _ in range(site.rank(y) - 1))]
+    left[axes[0]] = right[axes[1]] = "y"
+    kept = ["z", *(c for c in left[1:] if c != "y"), *(c for c in right[1:] if c != "y")]
+    product = site.main("Einsum", x, y, equation=f"{''.join(left)},{''.join(right)}->{''.join(kept)}")
+    return site.unsqueeze(product, 1) if len(kept) == 1 else product
+
+
+def _length(site: Site, x: ir.Value, axis: int) -> ir.Value:
+    """sqrt(max(sum(x^2), 1e-12)), as keras.utils.normalize has it."""
+    squares = site.op("ReduceSum", site.op("Mul", x, x), [axis])
+    return site.op("Sqrt", site.op("Max", squares, site.build.value(1e-12, x.dtype)))

@@ -1,0 +1,149 @@
+"""``keras.ops`` of neural networks: convolution, pooling, normalisation, attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.convolution import transposed_window, window
+from dlbridge.frameworks.keras.reads.linalg import norm_of
+from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
+from dlbridge.frameworks.keras.site import Site, operation
+
+
+def _many(value: Any, count: int) -> list[int]:
+    return [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
+
+
+def _format(kind: Any) -> str:
+    return keras.config.image_data_format() if kind.data_format is None else kind.data_format
+
+
+@operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
+def conv(site: Site, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> ir.Value:
+    kind, (x, weight) = site.source, site.promoted(inputs, kernel)
+    name, data_format = type(kind).__name__, _format(site.source)
+    count = site.rank(x) - 2
+    sizes = site.shape(weight)
+    x = site.first(x, data_format)
+    strides, dilations = _many(kind.strides, count), _many(kind.dilation_rate, count)
+    if name == "ConvTranspose":
+        extra = [None] * count if kind.output_padding is None else _many(kind.output_padding, count)
+        where = transposed_window(sizes[:count], strides, dilations, kind.padding, extra)
+        return site.last(site.op("ConvTranspose", x, _turned(site, weight, count + 1, count), **where), data_format)
+    where = window(sizes[:count], strides, dilations, kind.padding)
+    if name == "Conv":
+        group = site.shape(x)[1] // sizes[count]
+        y = site.op("Conv", x, _turned(site, weight, count + 1, count), group=group if group > 1 else None, **where)
+        return site.last(y, data_format)
+    weight = site.op("Reshape", _turned(site, weight, count, count + 1), [-1, 1, *sizes[:count]])
+    y = site.op("Conv", x, weight, group=sizes[count], **where)
+    if pointwise_kernel is not None:
+        (point,) = site.promoted(pointwise_kernel)
+        y = site.op("Conv", y, _turned(site, point, count + 1, count), kernel_shape=[1] * count)
+    return site.last(y, data_format)
+
+
+def _turned(site: Site, weight: ir.Value, *front: int) -> ir.Value:
+    return site.transpose(weight, [*front, *range(site.rank(weight) - 2)])
+
+
+@operation("MaxPool", "AveragePool")
+def pool(site: Site, inputs: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(inputs)
+    data_format, count = _format(kind), site.rank(x) - 2
+    size = _many(kind.pool_size, count)
+    strides = size if kind.strides is None else _many(kind.strides, count)
+    where = window(size, strides, [1] * count, kind.padding)
+    return site.last(site.op(type(kind).__name__, site.first(x, data_format), **where), data_format)
+
+
+@operation("AdaptiveAveragePool", "AdaptiveMaxPool")
+def adaptive(site: Site, inputs: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(inputs)
+    largest = type(kind).__name__ == "AdaptiveMaxPool"
+    return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), _format(kind), largest)
+
+
+@operation("BatchNorm")
+def batch_norm(site: Site, x: Any, mean: Any, variance: Any, offset: Any = None, scale: Any = None) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    shape = [1] * site.rank(x)
+    shape[site.axis(kind.axis, len(shape))] = -1
+    mean, variance, *rest = (
+        None if v is None else site.op("Reshape", site.cast(site.tensor(v), x.dtype), shape)
+        for v in (mean, variance, scale, offset)
+    )
+    factor = site.op("Reciprocal", site.op("Sqrt", site.op("Add", variance, float(kind.epsilon))))
+    factor = factor if rest[0] is None else site.op("Mul", factor, rest[0])
+    y = site.op("Mul", site.op("Sub", x, mean), factor)
+    return y if rest[1] is None else site.op("Add", y, rest[1])
+
+
+@operation("LayerNorm", "RMSNorm")
+def last_norm(site: Site, x: Any, gamma: Any = None, beta: Any = None, *, scale: Any = None) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    if getattr(kind, "rms_scaling", False):
+        site.refuse("its option rms_scaling")
+    rank = site.rank(x)
+    axes = sorted(site.axis(a, rank) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
+    if axes != list(range(rank - len(axes), rank)):
+        site.refuse("normalisation over axes that are not the last")
+    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
+    shape = site.shape(x)[axes[0] :]
+    gamma = gamma if gamma is not None else scale
+    weight = np.ones(shape, x.dtype.numpy()) if gamma is None else site.promoted(gamma)[0]
+    bias = [] if beta is None else [site.promoted(beta)[0]]
+    op_type = "LayerNormalization" if type(kind).__name__ == "LayerNorm" else "RMSNormalization"
+    return site.op(op_type, x, weight, *bias, axis=axes[0] - rank, epsilon=epsilon)
+
+
+@operation("Normalize")
+def normalize(site: Site, x: Any) -> ir.Value:
+    """x / max(norm, epsilon)."""
+    kind, x = site.source, site.tensor(x)
+    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
+    length = norm_of(site, x, kind.order, kind.axis, True)
+    return site.op("Div", x, site.op("Max", length, site.build.value(epsilon, x.dtype)))
+
+
+@operation("DotProductAttention")
+def attention(
+    site: Site, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
+) -> ir.Value:
+    """Of (batch, time, heads, size); the standard's Attention has the heads second."""
+    kind = site.source
+    if kind.attn_logits_soft_cap:
+        site.refuse("a cap on the attention logits")
+    q, k, v = (site.transpose(t, [0, 2, 1, 3]) for t in site.promoted(query, key, value))
+    size = site.shape(q)[-1]
+    if scale is None and not isinstance(size, int):
+        site.refuse("heads whose size is not known")
+    factor = 1 / math.sqrt(size) if scale is None else float(scale)
+    masks = attention_mask(site, q.dtype, bias, mask)
+    y = site.op("Attention", q, k, v, *masks, scale=factor, is_causal=1 if kind.is_causal else None)
+    return site.transpose(y, [0, 2, 1, 3])
+
+
+def attention_mask(site: Site, dtype: ir.DataType, bias: Any, mask: Any) -> list[ir.Value]:
+    """The standard's one mask, of a bias and of what may be attended to."""
+    if bias is None and mask is None:
+        return []
+    allowed = None if mask is None else site.cast(site.tensor(mask), ir.DataType.BOOL)
+    if bias is None:
+        return [allowed]  # type: ignore[list-item]
+    added = site.cast(site.tensor(bias), dtype)
+    if allowed is None:
+        return [added]
+    return [site.op("Where", allowed, added, site.build.value(-math.inf, dtype))]
+
+
+@operation("DepthToSpace", "SpaceToDepth")
+def depth_and_space(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    y = site.op(type(kind).__name__, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
+    return site.last(y, _format(kind))

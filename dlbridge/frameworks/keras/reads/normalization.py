@@ -1,0 +1,100 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.ops import traits
+
+
+def scale_or(site: Site, variable: Any, name: str, shape: list[int], fill: float) -> ir.Value:
+    """The layer's weight, or, where it has none, one that does nothing and does not train."""
+    if variable is not None:
+        return site.weight(variable, name)
+    return site.computed(site.build.fixed(f"{site.build.path}.{name}", np.full(shape, fill, np.float32)))
+
+
+def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None]:
+    """(x with its channel axis second, the permutation back)."""
+    rank = site.rank(x)
+    axis = site.axis(axis, rank)
+    if axis == 1 or rank < 2:
+        return x, None
+    rest = [a for a in range(rank) if a not in (0, axis)]
+    perm = [0, axis, *rest]
+    return site.transpose(x, perm), [perm.index(a) for a in range(rank)]
+
+
+@layer("BatchNormalization", masks=True)
+def batch_norm(site: Site) -> Any:
+    kind = site.layer
+    axis = kind.axis[0] if isinstance(kind.axis, (list, tuple)) else kind.axis
+    x, back = channels_second(site, site.x, axis)
+    size = [int(kind.moving_mean.shape[0])]
+    y = site.main(
+        "BatchNormalization",
+        x,
+        scale_or(site, kind.gamma, "weight", size, 1.0),
+        scale_or(site, kind.beta, "bias", size, 0.0),
+        site.weight(kind.moving_mean, "running_mean", buffer=True),
+        site.weight(kind.moving_variance, "running_var", buffer=True),
+        epsilon=float(kind.epsilon),
+        momentum=float(kind.momentum),
+    )
+    y.producer().metadata_props[traits.RUNNING_VARIANCE] = "biased"
+    return y if back is None else site.transpose(y, back)
+
+
+@layer("LayerNormalization", masks=True)
+def layer_norm(site: Site) -> Any:
+    kind = site.layer
+    axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
+    if getattr(kind, "rms_scaling", False):
+        site.refuse("its option rms_scaling; use RMSNormalization")
+    return over_last_axes(site, "LayerNormalization", axes, kind.gamma, kind.beta, float(kind.epsilon))
+
+
+@layer("RMSNormalization", masks=True)
+def rms_norm(site: Site) -> Any:
+    kind = site.layer
+    axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
+    return over_last_axes(site, "RMSNormalization", axes, kind.scale, None, float(kind.epsilon))
+
+
+def over_last_axes(site: Site, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
+    """A normalisation over some axes, which are moved to the end and back where they are not there."""
+    x, rank = site.x, site.rank()
+    rest = [a for a in range(rank) if a not in axes]
+    perm = [*rest, *axes]
+    x = site.transpose(x, perm)
+    shape = site.shape(x)[len(rest) :]
+    if scale is None and not all(isinstance(s, int) for s in shape):
+        site.refuse("an axis whose size is not known")
+    weights = [scale_or(site, scale, "weight", shape, 1.0)]
+    if bias is not None:
+        weights.append(site.weight(bias, "bias"))
+    y = site.main(op_type, x, *weights, axis=len(rest) - rank, epsilon=epsilon)
+    return site.transpose(y, [perm.index(a) for a in range(rank)])
+
+
+@layer("GroupNormalization", masks=True)
+def group_norm(site: Site) -> Any:
+    kind = site.layer
+    x, back = channels_second(site, site.x, kind.axis)
+    channels = site.shape(x)[1]
+    flat = site.rank(x) == 2
+    x = site.unsqueeze(x, 2) if flat else x
+    y = site.main(
+        "GroupNormalization",
+        x,
+        scale_or(site, kind.gamma, "weight", [channels], 1.0),
+        scale_or(site, kind.beta, "bias", [channels], 0.0),
+        num_groups=channels if kind.groups == -1 else int(kind.groups),
+        epsilon=float(kind.epsilon),
+    )
+    y = site.squeeze(y, 2) if flat else y
+    return y if back is None else site.transpose(y, back)

@@ -1,0 +1,151 @@
+"""Preprocessing layers. What they compute in numpy when the model is built is a constant of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.reads.image import resize_to
+from dlbridge.frameworks.keras.reads.indexing import one_hot_of
+from dlbridge.frameworks.keras.site import Site, layer
+
+
+@layer("Rescaling")
+def rescaling(site: Site) -> Any:
+    kind = site.layer
+    x = site.cast(site.x, kind.compute_dtype)
+    scale, offset = (np.asarray(v, x.dtype.numpy()) for v in (kind.scale, kind.offset))
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        scale = scale.reshape(*scale.shape, *([1] * (3 - scale.ndim)))
+    x = site.main("Mul", x, scale)
+    return site.op("Add", x, offset) if np.any(offset) else x
+
+
+@layer("Normalization")
+def normalization(site: Site) -> Any:
+    kind = site.layer
+    if kind.mean is None:
+        site.refuse("it was not adapted to data")
+    x = site.cast(site.x, kind.compute_dtype)
+    mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), x.dtype.numpy()) for v in (kind.mean, kind.variance))
+    deviation = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))
+    if kind.invert:
+        return site.op("Add", site.main("Mul", x, deviation), mean)
+    return site.main("Div", site.op("Sub", x, mean), deviation)
+
+
+@layer("Resizing")
+def resizing(site: Site) -> Any:
+    kind = site.layer
+    if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
+        site.refuse("resizing that crops or pads to the aspect ratio")
+    x = site.cast(site.x, kind.compute_dtype)
+    return resize_to(site, x, [kind.height, kind.width], kind.interpolation, kind.data_format, kind.antialias)
+
+
+@layer("CenterCrop")
+def center_crop(site: Site) -> Any:
+    kind = site.layer
+    x = site.cast(site.x, kind.compute_dtype)
+    rank = site.rank(x)
+    axes = [rank - 3, rank - 2] if kind.data_format == "channels_last" else [rank - 2, rank - 1]
+    sizes = [site.shape(x)[a] for a in axes]
+    wanted = [kind.height, kind.width]
+    if not all(isinstance(s, int) for s in sizes):
+        site.refuse("an image whose size is not known")
+    if any(s < w for s, w in zip(sizes, wanted, strict=True)):
+        return _smart_resize(site, x, axes, sizes, wanted)
+    starts = [(s - w) // 2 for s, w in zip(sizes, wanted, strict=True)]
+    return site.main("Slice", x, starts, [b + w for b, w in zip(starts, wanted, strict=True)], axes)
+
+
+def _smart_resize(site: Site, x: ir.Value, axes: list[int], sizes: list[int], wanted: list[int]) -> Any:
+    """As keras.preprocessing.image.smart_resize: the largest window of the wanted proportions, resized."""
+    (height, width), (tall, wide) = sizes, wanted
+    window = [min(height, int(float(width * tall) / wide)), min(width, int(float(height * wide) / tall))]
+    starts = [int(float(s - w) / 2) for s, w in zip(sizes, window, strict=True)]
+    x = site.op("Slice", x, starts, [b + w for b, w in zip(starts, window, strict=True)], axes)
+    return resize_to(site, x, wanted, "bilinear", site.layer.data_format)
+
+
+@layer("CategoryEncoding")
+def category_encoding(site: Site) -> Any:
+    kind = site.layer
+    weights = site.args[1] if len(site.args) > 1 else site.kwargs.get("count_weights")
+    return encode(site, site.x, kind.output_mode, int(kind.num_tokens), IR_DTYPES[kind.dtype], weights)
+
+
+def encode(site: Site, x: ir.Value, mode: str, depth: int, dtype: ir.DataType, weights: Any = None) -> ir.Value:
+    """Classes as they are, one-hot, multi-hot or counted."""
+    if getattr(site.layer, "sparse", False):
+        site.refuse("a sparse result")
+    if mode == "int":
+        return site.cast(x, dtype)
+    x = site.unsqueeze(x, 0) if site.rank(x) == 0 else x
+    if mode == "one_hot":
+        last = site.shape(x)[-1] == 1 and site.rank(x) > 1
+        return one_hot_of(site, site.squeeze(x, -1) if last else x, depth, -1, dtype)
+    hot = one_hot_of(site, x, depth, -1, dtype)
+    axis = 1 if site.rank(x) > 1 else 0
+    if mode == "multi_hot":
+        return site.op("ReduceMax", hot, [axis], keepdims=0)
+    if weights is not None:
+        hot = site.op("Mul", hot, site.unsqueeze(site.cast(site.tensor(weights), dtype), -1))
+    return site.op("ReduceSum", hot, [axis], keepdims=0)
+
+
+@layer("Discretization")
+def discretization(site: Site) -> Any:
+    kind = site.layer
+    if kind.bin_boundaries is None:
+        site.refuse("it was not adapted to data")
+    x = site.x
+    edges = np.asarray(kind.bin_boundaries, x.dtype.numpy() if x.dtype.is_floating_point() else np.float32)
+    x = x if x.dtype.is_floating_point() else site.cast(x, "float32")
+    at_least = site.op("GreaterOrEqual", site.unsqueeze(x, -1), edges)
+    indices = site.op("ReduceSum", site.cast(at_least, "int32"), [-1], keepdims=0)
+    return encode(site, indices, kind.output_mode, len(edges) + 1, IR_DTYPES[kind.output_dtype])
+
+
+@layer("IntegerLookup")
+def integer_lookup(site: Site) -> Any:
+    """The place of an integer in the vocabulary, by comparing it with each."""
+    kind = site.layer
+    if kind.output_mode != "int" or kind.invert:
+        site.refuse("any other use than output_mode='int' without invert")
+    words = [int(w) for w in kind.get_vocabulary(include_special_tokens=False)]
+    special = (kind.mask_token is not None) + int(kind.num_oov_indices)
+    if kind.num_oov_indices > 1:
+        site.refuse("several indices for unknown numbers: they are hashed")
+    x = site.cast(site.x, ir.DataType.INT64)
+    unknown = int(kind.mask_token is not None) if kind.num_oov_indices else -1
+    if kind.num_oov_indices == 0:
+        site.refuse("no index for unknown numbers: Keras raises on them")
+    found = site.op("Equal", site.unsqueeze(x, -1), np.asarray(words, np.int64))
+    places = np.arange(len(words), dtype=np.int64) + special - unknown
+    gap = site.op("Mul", site.cast(found, ir.DataType.INT64), places)
+    index = site.op("Add", site.op("ReduceSum", gap, [-1], keepdims=0), unknown)
+    if kind.mask_token is not None:
+        masked = site.op("Equal", x, int(kind.mask_token))
+        index = site.op("Where", masked, site.build.value(0, ir.DataType.INT64), index)
+    return index
+
+
+_AUGMENTATIONS = (
+    *("AugMix", "AutoContrast", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration"),
+    *("RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip"),
+    *("RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective"),
+    *("RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear"),
+    *("RandomTranslation", "RandomZoom"),
+)
+
+
+@layer(*_AUGMENTATIONS)
+def augmentation(site: Site) -> Any:
+    """What changes images in training alone; at inference it casts them."""
+    x = site.cast(site.x, site.layer.compute_dtype)
+    return site.main("Identity", x)

@@ -1,0 +1,220 @@
+"""``keras.ops`` that reduce axes, sort and count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.activation import as_float
+from dlbridge.frameworks.keras.site import Site, operation
+
+_REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
+_REDUCTIONS |= {"Amax": "ReduceMax", "Amin": "ReduceMin", "Logsumexp": "ReduceLogSumExp"}
+
+
+def axes_of(site: Site, x: ir.Value, axis: Any) -> list[int]:
+    """The axes that ``axis`` says, sorted; all for None."""
+    rank = site.rank(x)
+    axes = range(rank) if axis is None else [axis] if isinstance(axis, int) else axis
+    return sorted(site.axis(int(a), rank) for a in axes)
+
+
+def reduce(site: Site, op_type: str, x: ir.Value, axis: Any, keepdims: bool = False) -> ir.Value:
+    axes = axes_of(site, x, axis)
+    if not axes:
+        return x
+    return site.op(op_type, x, axes, keepdims=None if keepdims else 0)
+
+
+@operation(*_REDUCTIONS)
+def reduction(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    x = site.tensor(x)
+    name = type(kind).__name__
+    x = as_float(site, x) if name in ("Mean", "Logsumexp") else site.cast(x, site.dtype)
+    y = reduce(site, _REDUCTIONS[name], x, kind.axis, kind.keepdims)
+    initial = getattr(kind, "initial", None)
+    if initial is not None:
+        y = site.op("Max" if "Max" in name else "Min", y, site.build.value(initial, y.dtype))
+    return y
+
+
+@operation("All", "Any")
+def truth(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    numbers = site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32")
+    op_type = "ReduceMin" if type(kind).__name__ == "All" else "ReduceMax"
+    return site.cast(reduce(site, op_type, numbers, kind.axis, kind.keepdims), ir.DataType.BOOL)
+
+
+@operation("CountNonzero")
+def count_nonzero(site: Site, x: Any) -> ir.Value:
+    return reduce(site, "ReduceSum", site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32"), site.source.axis)
+
+
+@operation("Var", "Std")
+def variance(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    y = variance_of(site, as_float(site, x), kind.axis, kind.keepdims)
+    return site.op("Sqrt", y) if type(kind).__name__ == "Std" else y
+
+
+def variance_of(site: Site, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
+    gap = site.op("Sub", x, reduce(site, "ReduceMean", x, axis, True))
+    return reduce(site, "ReduceMean", site.op("Mul", gap, gap), axis, keepdims)
+
+
+@operation("Moments")
+def moments(site: Site, x: Any) -> Any:
+    kind, x = site.source, site.tensor(x)
+    mean = reduce(site, "ReduceMean", x, kind.axes, kind.keepdims)
+    return mean, variance_of(site, x, kind.axes, kind.keepdims)
+
+
+@operation("Average")
+def average(site: Site, x: Any, weights: Any = None) -> ir.Value:
+    (x,), axis = site.promoted(x), site.source.axis
+    if weights is None:
+        return reduce(site, "ReduceMean", x, axis)
+    (w,) = site.promoted(weights)
+    if site.rank(w) != site.rank(x):
+        shape = [1] * site.rank(x)
+        shape[site.axis(axis, len(shape))] = -1
+        w = site.op("Reshape", w, shape)
+    total = reduce(site, "ReduceSum", site.op("Mul", x, w), axis)
+    return site.op("Div", total, reduce(site, "ReduceSum", w, axis))
+
+
+@operation("Ptp")
+def peak_to_peak(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    high = reduce(site, "ReduceMax", x, kind.axis, kind.keepdims)
+    return site.op("Sub", high, reduce(site, "ReduceMin", x, kind.axis, kind.keepdims))
+
+
+@operation("Nansum", "Nanprod", "Nanmax", "Nanmin", "Nanmean", "Nanvar", "Nanstd")
+def without_nan(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, as_float(site, x)
+    name, axis, keep = type(kind).__name__.removeprefix("Nan"), kind.axis, kind.keepdims
+    none = site.op("IsNaN", x)
+    fill = {"max": -np.inf, "min": np.inf, "prod": 1.0}.get(name, 0.0)
+    filled = site.op("Where", none, site.build.value(fill, x.dtype), x)
+    if name in ("max", "min"):
+        y = reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
+        all_nan = site.cast(reduce(site, "ReduceMin", site.cast(none, "int32"), axis, keep), ir.DataType.BOOL)
+        return site.op("Where", all_nan, site.build.value(np.nan, x.dtype), y)
+    if name in ("sum", "prod"):
+        return reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
+    there = site.cast(site.op("Not", none), x.dtype)
+    count = reduce(site, "ReduceSum", there, axis, True)
+    mean = site.op("Div", reduce(site, "ReduceSum", filled, axis, True), count)
+    if name == "mean":
+        return mean if keep else site.squeeze(mean, *axes_of(site, x, axis))
+    gap = site.op("Mul", site.op("Sub", filled, mean), there)
+    y = site.op("Div", reduce(site, "ReduceSum", site.op("Mul", gap, gap), axis, True), count)
+    y = site.op("Sqrt", y) if name == "std" else y
+    return y if keep else site.squeeze(y, *axes_of(site, x, axis))
+
+
+@operation("Argmax", "Argmin")
+def arg(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    op_type = "ArgMax" if type(kind).__name__ == "Argmax" else "ArgMin"
+    x = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
+    if kind.axis is None:
+        flat = site.op(op_type, site.op("Reshape", x, [-1]), axis=0, keepdims=0)
+        return site.op("Reshape", flat, [1] * site.rank(x)) if kind.keepdims else flat
+    return site.op(op_type, x, axis=int(kind.axis), keepdims=int(bool(kind.keepdims)))
+
+
+@operation("Cumsum", "Nancumsum")
+def cumsum(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    (x,) = site.promoted(x)
+    if type(kind).__name__ == "Nancumsum" and x.dtype.is_floating_point():
+        x = site.op("Where", site.op("IsNaN", x), site.build.value(0.0, x.dtype), x)
+    x, axis = (site.op("Reshape", x, [-1]), 0) if kind.axis is None else (x, int(kind.axis))
+    return site.op("CumSum", x, np.int64(axis))
+
+
+@operation("Cumprod")
+def cumprod(site: Site, x: Any) -> ir.Value:
+    kind = site.source
+    (x,) = site.promoted(x)
+    x, axis = (site.op("Reshape", x, [-1]), 0) if kind.axis is None else (x, int(kind.axis))
+    return site.op("CumProd", x, np.int64(axis))
+
+
+@operation("Sort", "Argsort", "TopK")
+def sort(site: Site, x: Any) -> Any:
+    kind, x = site.source, site.tensor(x)
+    name = type(kind).__name__
+    if name == "TopK":
+        return site.op("TopK", x, [int(kind.k)], axis=-1, sorted=int(bool(kind.sorted)), outputs=2)
+    axis = kind.axis
+    if axis is None:
+        x, axis = site.op("Reshape", x, [-1]), 0
+    found = site.op("TopK", x, site.size(x, site.axis(axis, site.rank(x))), axis=int(axis), largest=0, outputs=2)
+    return found[0 if name == "Sort" else 1]
+
+
+@operation("InTopK")
+def in_top_k(site: Site, targets: Any, predictions: Any) -> ir.Value:
+    """Whether fewer than k classes have a prediction above the target's."""
+    predictions = site.tensor(predictions)
+    indices = site.unsqueeze(site.cast(site.tensor(targets), ir.DataType.INT64), 1)
+    own = site.op("GatherElements", predictions, indices, axis=1)
+    above = reduce(site, "ReduceSum", site.cast(site.op("Greater", predictions, own), "int32"), 1)
+    finite = site.op("Not", site.op("Or", site.op("IsNaN", own), site.op("IsInf", own)))
+    return site.op("And", site.op("Less", above, int(site.source.k)), site.squeeze(finite, 1))
+
+
+@operation("Median", "Quantile", "Percentile")
+def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
+    kind = site.source
+    name = type(kind).__name__
+    if getattr(kind, "method", "linear") != "linear":
+        site.refuse(f"the method '{kind.method}'")
+    wanted = np.asarray(q, np.float64)
+    if wanted.ndim:
+        site.refuse("several quantiles at once")
+    fraction = float(wanted) / (100 if name == "Percentile" else 1)
+    x, rank = as_float(site, x), site.rank(site.tensor(x))
+    axes = axes_of(site, x, kind.axis)
+    sizes = [site.shape(x)[a] for a in axes]
+    if not all(isinstance(s, int) for s in sizes):
+        site.refuse("the quantile of a size that is not known")
+    rest = [a for a in range(rank) if a not in axes]
+    count = int(np.prod(sizes))
+    moved = site.transpose(x, [*rest, *axes])
+    flat = site.op("Reshape", moved, [*([0] * len(rest)), count])
+    ordered, _ = site.op("TopK", flat, [count], axis=-1, largest=0, outputs=2)
+    place = fraction * (count - 1)
+    low, part = int(np.floor(place)), place - np.floor(place)
+    y = site.op("Gather", ordered, np.int64(low), axis=-1)
+    if part:
+        upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
+        y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
+    return site.unsqueeze(y, *axes) if kind.keepdims else y
+
+
+@operation("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
+def segment(site: Site, data: Any, segment_ids: Any) -> ir.Value:
+    kind = site.source
+    name = type(kind).__name__.removeprefix("Segment").lower()
+    if kind.num_segments is None:
+        site.refuse("segments whose number is not said")
+    data = site.tensor(data)
+    if not data.dtype.is_floating_point() and name in ("max", "min"):
+        ends = np.iinfo(data.dtype.numpy())
+        fill: Any = {"max": ends.min, "min": ends.max}[name]
+    else:
+        ends = np.finfo(data.dtype.numpy()) if data.dtype.is_floating_point() else None
+        fill = {"sum": 0, "prod": 1, "max": ends and float(ends.min), "min": ends and float(ends.max)}[name]
+    shape = site.op("Concat", [int(kind.num_segments)], site.op("Shape", data, start=1), axis=0)
+    base = site.op("Expand", site.build.value(fill, data.dtype), shape)
+    indices = site.unsqueeze(site.cast(site.tensor(segment_ids), ir.DataType.INT64), 1)
+    how = {"sum": "add", "prod": "mul"}.get(name, name)
+    return site.op("ScatterND", base, indices, data, reduction=how)

@@ -1,0 +1,299 @@
+"""``keras.ops`` that change shapes and join tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
+from dlbridge.frameworks.keras.site import Site, operation
+
+
+def _kind(site: Site) -> str:
+    return type(site.source).__name__
+
+
+def sizes_of(site: Site, sizes: Any) -> Any:
+    """A shape that Keras code gives: ints and values, as a list of ints or an int64 vector."""
+    sizes = [sizes] if isinstance(sizes, (int, ir.Value)) else list(sizes)
+    if all(s is None or isinstance(s, (int, np.integer)) for s in sizes):
+        return [-1 if s is None else int(s) for s in sizes]
+    parts = [
+        site.op("Reshape", site.cast(s, ir.DataType.INT64), [1]) if isinstance(s, ir.Value) else [int(s)] for s in sizes
+    ]
+    return site.op("Concat", *(site.build.value(p) for p in parts), axis=0)
+
+
+@operation("Reshape")
+def reshape(site: Site, x: Any) -> ir.Value:
+    x, wanted = site.tensor(x), site.source.newshape
+    sizes = sizes_of(site, wanted)
+    if isinstance(sizes, list) and sizes.count(-1) > 1:
+        # Keras code that asks a tensor for its shape gets None where it is not known: such a size is the same in both
+        before, kept = site.shape(x), [s is None for s in wanted]
+        for place, unknown in enumerate(kept):
+            if unknown and place < len(before) and not isinstance(before[place], int):
+                sizes[place] = 0
+        if sizes.count(-1) > 1:
+            site.refuse("a reshape to several sizes that are not known")
+    return site.op("Reshape", x, sizes)
+
+
+@operation("Ravel")
+def ravel(site: Site, x: Any) -> ir.Value:
+    return site.op("Reshape", site.tensor(x), [-1])
+
+
+@operation("Transpose")
+def transpose(site: Site, x: Any) -> ir.Value:
+    x, axes = site.tensor(x), site.source.axes
+    rank = site.rank(x)
+    perm = list(reversed(range(rank))) if axes is None else [site.axis(int(a), rank) for a in axes]
+    return site.op("Transpose", x, perm=perm)
+
+
+@operation("Swapaxes")
+def swapaxes(site: Site, x: Any) -> ir.Value:
+    x = site.tensor(x)
+    perm = list(range(site.rank(x)))
+    a, b = (site.axis(i, len(perm)) for i in (site.source.axis1, site.source.axis2))
+    perm[a], perm[b] = perm[b], perm[a]
+    return site.op("Transpose", x, perm=perm)
+
+
+@operation("Moveaxis")
+def moveaxis(site: Site, x: Any) -> ir.Value:
+    x = site.tensor(x)
+    order = np.moveaxis(
+        np.empty([1] * 0 + list(range(1, site.rank(x) + 1))), site.source.source, site.source.destination
+    )
+    return site.op("Transpose", x, perm=[s - 1 for s in order.shape])
+
+
+@operation("ExpandDims")
+def expand_dims(site: Site, x: Any) -> ir.Value:
+    axis = site.source.axis
+    return site.unsqueeze(site.tensor(x), *([axis] if isinstance(axis, int) else axis))
+
+
+@operation("Squeeze")
+def squeeze(site: Site, x: Any) -> ir.Value:
+    x, axis = site.tensor(x), site.source.axis
+    axes = (
+        [i for i, s in enumerate(site.shape(x)) if s == 1]
+        if axis is None
+        else [axis]
+        if isinstance(axis, int)
+        else axis
+    )
+    return site.squeeze(x, *axes) if axes else x
+
+
+@operation("BroadcastTo")
+def broadcast_to(site: Site, x: Any) -> ir.Value:
+    x = site.tensor(x)
+    sizes = sizes_of(site, site.source.shape)
+    if isinstance(sizes, list):  # None: as in x
+        sizes = [1 if s == -1 else s for s in sizes]
+    return site.op("Expand", x, sizes)
+
+
+@operation("Concatenate")
+def concatenate(site: Site, xs: Any) -> ir.Value:
+    axis = site.source.axis
+    values = site.promoted(*xs)
+    if axis is None:
+        values, axis = [site.op("Reshape", v, [-1]) for v in values], 0
+    return site.op("Concat", *values, axis=axis)
+
+
+@operation("Stack")
+def stack(site: Site, x: Any) -> ir.Value:
+    axis = site.source.axis
+    return site.op("Concat", *(site.unsqueeze(v, axis) for v in site.promoted(*x)), axis=axis)
+
+
+@operation("Hstack", "Vstack", "Dstack")
+def stacks(site: Site, xs: Any) -> ir.Value:
+    name, values = _kind(site), site.promoted(*xs)
+    wanted = {"Hstack": 1, "Vstack": 2, "Dstack": 3}[name]
+    ready = []
+    for value in values:
+        rank = site.rank(value)
+        value = value if rank else site.unsqueeze(value, 0)
+        rank = max(rank, 1)
+        if rank < wanted:
+            value = site.unsqueeze(
+                value, *({1: (0,), 2: (0,)}[wanted - 1] if wanted == 2 else (0, 2) if rank == 1 else (2,))
+            )
+        ready.append(value)
+    axis = {"Hstack": 0 if site.rank(ready[0]) == 1 else 1, "Vstack": 0, "Dstack": 2}[name]
+    return site.op("Concat", *ready, axis=axis)
+
+
+@operation("Append")
+def append(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    axis = site.source.axis
+    if axis is None:
+        a, b, axis = site.op("Reshape", a, [-1]), site.op("Reshape", b, [-1]), 0
+    return site.op("Concat", a, b, axis=axis)
+
+
+@operation("Split", "ArraySplit", "Hsplit", "Vsplit", "Dsplit")
+def split(site: Site, x: Any) -> Any:
+    kind, x = site.source, site.tensor(x)
+    rank = site.rank(x)
+    axis = {"Hsplit": 1 if rank > 1 else 0, "Vsplit": 0, "Dsplit": 2}.get(_kind(site), getattr(kind, "axis", 0))
+    axis = site.axis(axis, rank)
+    where, size = kind.indices_or_sections, site.shape(x)[axis]
+    if isinstance(where, int):
+        if _kind(site) != "ArraySplit" or (isinstance(size, int) and size % where == 0):
+            if where == 1:
+                return [site.op("Identity", x)]
+            return site.op("Split", x, axis=axis, num_outputs=where, outputs=where)
+        if not isinstance(size, int):
+            site.refuse("an uneven split of a size that is not known")
+        sizes = [size // where + (i < size % where) for i in range(where)]
+        return site.op("Split", x, sizes, axis=axis, outputs=where)
+    edges = [0, *(int(i) for i in where)]
+    return [site.slice(x, axis, a, b) for a, b in zip(edges, [*edges[1:], None], strict=True)]
+
+
+@operation("Unstack")
+def unstack(site: Site, x: Any) -> Any:
+    x, axis = site.tensor(x), site.source.axis
+    count = len(site.outputs)
+    if count == 1:
+        return [site.squeeze(x, axis)]
+    return [site.squeeze(v, axis) for v in site.op("Split", x, axis=axis, num_outputs=count, outputs=count)]
+
+
+@operation("Tile")
+def tile(site: Site, x: Any) -> ir.Value:
+    x, repeats = site.tensor(x), site.source.repeats
+    repeats = sizes_of(site, repeats)
+    if not isinstance(repeats, list):
+        return site.op("Tile", x, repeats)
+    rank = site.rank(x)
+    repeats = [1] * (rank - len(repeats)) + repeats
+    if len(repeats) > rank:
+        x = site.unsqueeze(x, *range(len(repeats) - rank))
+    return site.op("Tile", x, repeats)
+
+
+@operation("Repeat")
+def repeat(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    axis, repeats = kind.axis, kind.repeats
+    if axis is None:
+        x, axis = site.op("Reshape", x, [-1]), 0
+    axis, shape = site.axis(axis, site.rank(x)), site.shape(x)
+    if not isinstance(repeats, int):
+        counts = np.asarray(repeats).reshape(-1)
+        if len(counts) != 1:
+            indices = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+            return site.op("Gather", x, indices, axis=axis)
+        repeats = int(counts[0])
+    wide = site.unsqueeze(x, axis + 1)
+    tiled = site.op("Tile", wide, [repeats if i == axis + 1 else 1 for i in range(len(shape) + 1)])
+    head, tail = site.op("Shape", x, start=0, end=axis) if axis else None, site.op("Shape", x, start=axis + 1)
+    target = [v for v in (head, site.build.value([-1]), tail if axis + 1 < len(shape) else None) if v is not None]
+    return site.op("Reshape", tiled, site.op("Concat", *target, axis=0) if len(target) > 1 else target[0])
+
+
+@operation("Flip", "Fliplr", "Flipud")
+def flip(site: Site, x: Any) -> ir.Value:
+    x = site.tensor(x)
+    axis = {"Fliplr": 1, "Flipud": 0}.get(_kind(site), getattr(site.source, "axis", None))
+    axes = list(range(site.rank(x))) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    lowest = np.iinfo(np.int64).min
+    return site.op("Slice", x, [-1] * len(axes), [lowest] * len(axes), [int(a) for a in axes], [-1] * len(axes))
+
+
+@operation("Rot90")
+def rot90(site: Site, array: Any) -> ir.Value:
+    x, k = site.tensor(array), site.source.k % 4
+    a, b = (site.axis(i, site.rank(x)) for i in site.source.axes)
+    perm = list(range(site.rank(x)))
+    perm[a], perm[b] = perm[b], perm[a]
+    lowest = np.iinfo(np.int64).min
+
+    def flipped(value: ir.Value, *axes: int) -> ir.Value:
+        count = len(axes)
+        return site.op("Slice", value, [-1] * count, [lowest] * count, list(axes), [-1] * count)
+
+    if k == 0:
+        return x
+    if k == 2:
+        return flipped(x, a, b)
+    return site.op("Transpose", flipped(x, b), perm=perm) if k == 1 else flipped(site.op("Transpose", x, perm=perm), b)
+
+
+@operation("Roll")
+def roll(site: Site, x: Any) -> ir.Value:
+    x, kind = site.tensor(x), site.source
+    if kind.axis is None:
+        shape = site.op("Shape", x)
+        return site.op("Reshape", _rolled(site, site.op("Reshape", x, [-1]), 0, int(kind.shift)), shape)
+    axes = [kind.axis] if isinstance(kind.axis, int) else list(kind.axis)
+    shifts = [kind.shift] * len(axes) if isinstance(kind.shift, int) else list(kind.shift)
+    for axis, amount in zip(axes, shifts, strict=True):
+        x = _rolled(site, x, site.axis(axis, site.rank(x)), int(amount))
+    return x
+
+
+def _rolled(site: Site, x: ir.Value, axis: int, shift: int) -> ir.Value:
+    size = site.shape(x)[axis]
+    shift = shift % size if isinstance(size, int) else shift
+    if not shift:
+        return x
+    return site.op("Concat", site.slice(x, axis, -shift, None), site.slice(x, axis, 0, -shift), axis=axis)
+
+
+@operation("Pad")
+def pad(site: Site, x: Any, constant_values: Any = None) -> ir.Value:
+    x, kind = site.tensor(x), site.source
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+    if kind.mode not in modes:
+        site.refuse(f"padding in the mode '{kind.mode}'")
+    amounts = list(kind.pad_width) * (site.rank(x) if len(kind.pad_width) == 1 else 1)
+    if isinstance(constant_values, ir.Value):
+        site.refuse("padding with a computed number")
+    value = 0 if constant_values is None else np.asarray(constant_values).item()
+    return pad_axes(site, x, list(range(site.rank(x))), amounts, value, modes[kind.mode])
+
+
+@operation("Size", "Ndim")
+def size(site: Site, x: Any) -> ir.Value:
+    if _kind(site) == "Ndim":
+        return site.build.value(site.rank(site.tensor(x)), ir.DataType.INT32)
+    return site.op("Size", site.tensor(x))
+
+
+@operation("Full")
+def full(site: Site, fill_value: Any) -> ir.Value:
+    return site.op("Expand", site.promoted(fill_value)[0], sizes_of(site, site.source.shape))
+
+
+@operation("Arange")
+def arange(site: Site, start: Any, stop: Any = None, step: Any = None) -> ir.Value:
+    start, stop = (0, start) if stop is None else (start, stop)
+    return site.op("Range", *site.promoted(start, stop, 1 if step is None else step))
+
+
+@operation("Meshgrid")
+def meshgrid(site: Site, *xs: Any) -> Any:
+    values = [site.op("Reshape", site.tensor(v), [-1]) for v in xs]
+    count = len(values)
+    axes = list(range(count))
+    if site.source.indexing == "xy" and count > 1:
+        axes[0], axes[1] = 1, 0
+    lengths = {axis: site.size(v, 0) for v, axis in zip(values, axes, strict=True)}
+    whole = site.op("Concat", *(lengths[i] for i in range(count)), axis=0) if count > 1 else lengths[0]
+    return [
+        site.op("Expand", site.op("Reshape", v, [-1 if i == axis else 1 for i in range(count)]), whole)
+        for v, axis in zip(values, axes, strict=True)
+    ]

@@ -1,0 +1,229 @@
+"""``Site``: a call of a Keras layer or operation as a reading rule sees it, and the registries of the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
+from dlbridge.passes.layout.axes import to_first, to_last
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.keras.walker import Walker
+
+
+class RefusalError(Exception):
+    """A rule cannot say in ONNX what is asked of it; the message says what."""
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """A rule, and what it does about masks.
+
+    Attributes:
+        function: The rule.
+        masks: Whether it heeds the mask of its inputs, or its result does not depend on it at inference.
+    """
+
+    function: Callable[[Site], Any]
+    masks: bool = False
+
+
+#: Class of a layer in ``keras.layers`` -> its rule.
+LAYERS: dict[str, LayerRule] = {}
+#: Class of an operation (``keras.ops.add`` -> ``Add``) -> its rule.
+OPERATIONS: dict[str, Callable[..., Any]] = {}
+
+
+def layer(*names: str, masks: bool = False) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
+    """Make a function the rule of layers."""
+
+    def register(function: Callable[[Site], Any]) -> Callable[[Site], Any]:
+        LAYERS.update(dict.fromkeys(names, LayerRule(function, masks)))
+        return function
+
+    return register
+
+
+def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function ``(site, *arguments of the call)`` the rule of operations."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        OPERATIONS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+class Site:
+    """A call, as a rule sees it.
+
+    Attributes:
+        walker: Opens what has no rule.
+        source: The layer or operation.
+        args: Positional arguments of the call; tensors are values of the graph.
+        kwargs: Keyword arguments.
+        mask: The mask of the first argument (values or None, nested as the argument is).
+        outputs: What Keras says of an operation's outputs (tensors without numbers).
+    """
+
+    def __init__(
+        self,
+        walker: Walker,
+        source: Any,
+        args: tuple,
+        kwargs: dict[str, Any],
+        mask: Any = None,
+        outputs: Sequence[Any] = (),
+    ) -> None:
+        self.walker = walker
+        self.build: Builder = walker.build
+        self.source = source
+        self.args = args
+        self.kwargs = kwargs
+        self.mask = mask
+        self.outputs = outputs
+
+    # --- what is given -----------------------------------------------------------------------------------------------
+
+    @property
+    def layer(self) -> Any:
+        return self.source
+
+    @property
+    def x(self) -> ir.Value:
+        """The first argument, as a value."""
+        first = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        if isinstance(first, (list, tuple)) and len(first) == 1:
+            first = first[0]
+        return self.tensor(first)
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """The dtype that Keras gives the operation's result."""
+        return IR_DTYPES[self.outputs[0].dtype]
+
+    def tensor(self, operand: Any, like: ir.Value | None = None) -> ir.Value:
+        """An argument as a value; what is no tensor becomes a constant, of the dtype of ``like``."""
+        if isinstance(operand, ir.Value):
+            return operand
+        if isinstance(operand, keras.Variable):
+            return self.walker.variable(operand)
+        if isinstance(operand, (bool, int, float)):
+            return self.build.value(operand, like.dtype if like is not None else None)
+        if like is None or hasattr(operand, "dtype"):
+            return self.build.constant(np.asarray(keras.ops.convert_to_numpy(operand)))
+        return self.build.constant(np.asarray(operand), like.dtype)
+
+    def refuse(self, what: str) -> NoReturn:
+        """Stop: the rule cannot say this in ONNX."""
+        raise RefusalError(what)
+
+    def rank(self, value: ir.Value | None = None) -> int:
+        return len(self.shape(value))
+
+    def shape(self, value: ir.Value | None = None) -> list[Any]:
+        """Sizes of a value: ints, and SymbolicDims where they are not known."""
+        value = self.x if value is None else value
+        if value.shape is None:
+            self.refuse("the rank of its input is not known")
+        return list(value.shape)
+
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis counted from the front."""
+        return axis % rank if rank else 0
+
+    # --- what is made ------------------------------------------------------------------------------------------------
+
+    def op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
+        """Make a node (see :meth:`Builder.op`)."""
+        return self.build.op(op_type, *inputs, **options)
+
+    def main(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
+        """Make the node that is what the layer does: it gets the layer's name."""
+        return self.build.op(op_type, *inputs, main=True, **options)
+
+    def weight(self, variable: Any, name: str, *steps: tuple, buffer: bool = False) -> ir.Value:
+        """A variable of the layer as ``<path>.<name>``, in the dtype that the layer computes in."""
+        try:
+            value = self.build.weight(variable, f"{self.build.path}.{name}", steps, buffer)
+        except KeyError as error:
+            self.refuse(str(error.args[0]))
+        return self.computed(value)
+
+    def computed(self, value: ir.Value) -> ir.Value:
+        """A weight in the dtype that the layer computes in."""
+        wanted = IR_DTYPES.get(getattr(self.source, "compute_dtype", None) or "")
+        floating = value.dtype is not None and value.dtype.is_floating_point()
+        if wanted is None or not floating or value.dtype == wanted or not wanted.is_floating_point():
+            return value
+        return self.op("Cast", value, to=wanted)
+
+    def transpose(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+        perm = [int(p) for p in perm]
+        return value if perm == list(range(len(perm))) else self.op("Transpose", value, perm=perm)
+
+    def first(self, value: ir.Value, data_format: str) -> ir.Value:
+        """A batch of images (or sequences, volumes) in that layout, channels-first."""
+        return value if data_format == "channels_first" else self.transpose(value, to_first(self.rank(value)))
+
+    def last(self, value: ir.Value, data_format: str) -> ir.Value:
+        """What is channels-first back in that layout."""
+        return value if data_format == "channels_first" else self.transpose(value, to_last(self.rank(value)))
+
+    def cast(self, value: ir.Value, dtype: str | ir.DataType) -> ir.Value:
+        """A value in a dtype, which Keras or onnx_ir calls so."""
+        wanted = IR_DTYPES[dtype] if isinstance(dtype, str) else dtype
+        return value if value.dtype == wanted else self.op("Cast", value, to=wanted)
+
+    def promoted(self, *operands: Any, to: ir.DataType | None = None) -> list[ir.Value]:
+        """Operands in the dtype that Keras computes with (``to``, by default that of the result)."""
+        wanted = to or self.dtype
+        found = []
+        for operand in operands:
+            if isinstance(operand, (bool, int, float, np.bool_)):
+                found.append(self.build.value(operand, wanted))
+            else:
+                found.append(self.cast(self.tensor(operand), wanted))
+        return found
+
+    def common(self, *operands: Any) -> list[ir.Value]:
+        """Operands in the dtype that Keras compares them in."""
+        kinds = [type(v) if isinstance(v, (bool, int, float)) else _keras_dtype(self.tensor(v)) for v in operands]
+        return self.promoted(*operands, to=IR_DTYPES[keras.backend.result_type(*kinds)])
+
+    def reshape(self, value: ir.Value, sizes: Sequence[Any], **options: Any) -> ir.Value:
+        """Reshape to ints and at most one size that is not known (None, -1 or symbolic)."""
+        target = [s if isinstance(s, int) else -1 for s in sizes]
+        if target.count(-1) > 1:
+            self.refuse("a reshape to several sizes that are not known")
+        return self.op("Reshape", value, target, **options)
+
+    def squeeze(self, value: ir.Value, *axes: int) -> ir.Value:
+        return self.op("Squeeze", value, list(axes))
+
+    def unsqueeze(self, value: ir.Value, *axes: int) -> ir.Value:
+        return self.op("Unsqueeze", value, list(axes))
+
+    def slice(self, value: ir.Value, axis: int, start: int, stop: int | None, step: int = 1) -> ir.Value:
+        """``value[start:stop:step]`` along an axis."""
+        edge = np.iinfo(np.int64)
+        end = stop if stop is not None else (edge.max if step > 0 else edge.min)
+        return self.op("Slice", value, [start], [end], [axis], [step])
+
+    def size(self, value: ir.Value, axis: int) -> ir.Value:
+        """The size of an axis, an int64 vector of one."""
+        return self.op("Shape", value, start=axis, end=axis + 1 if axis != -1 else None)
+
+    def activation(self, value: ir.Value, function: Any) -> ir.Value:
+        """What a layer's ``activation`` makes of its result."""
+        return self.walker.activation(self, value, function)
+
+
+def _keras_dtype(value: ir.Value) -> str:
+    return next(name for name, dtype in IR_DTYPES.items() if dtype == value.dtype)

@@ -1,0 +1,371 @@
+"""``Walker``: goes through the calls of a Keras model, lets a rule make nodes of each, and opens what has no rule.
+
+A layer or operation without a rule is opened: its ``call`` runs on ``KerasTensor``s, which records the layers and
+``keras.ops`` that it is made of, and these are walked in turn. Variables of an opened layer stand as tensors in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import onnx_ir as ir
+from keras import tree
+from keras.src.models.functional import Functional
+from keras.src.models.sequential import Sequential
+from keras.src.ops.function import Function
+
+from dlbridge.frameworks.keras import tracing
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
+from dlbridge.frameworks.keras.site import LAYERS, OPERATIONS, LayerRule, RefusalError, Site
+from dlbridge.ops import traits
+
+#: Key in a value's ``meta`` of the mask that Keras attaches to it (a bool value).
+MASK = "keras_mask"
+#: Layers whose ``call`` is the model's own graph.
+_GRAPH_CALLS = (Functional.call, Sequential.call)
+
+
+class Walker:
+    """Holds what is known while one model is read.
+
+    Attributes:
+        build: The graph in the making.
+        troubles: (path, what cannot be read) of everything that has no rule.
+        trust_code: Whether ``Lambda`` layers may run.
+    """
+
+    def __init__(self, build: Builder, model: Any, *, trust_code: bool = False) -> None:
+        self.build = build
+        self.troubles: list[tuple[str, str]] = []
+        self.trust_code = trust_code
+        everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
+        self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
+
+    # --- graphs ------------------------------------------------------------------------------------------------------
+
+    def run(self, function: Function, inputs: list[ir.Value], path: str) -> Any:
+        """The values that a functional graph makes of its inputs, nested as its outputs are."""
+        frame = {id(t): v for t, v in zip(function._inputs, inputs, strict=True)}
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if not node.is_input and all(id(t) in frame for t in node.input_tensors):
+                    self._apply(node, frame, path, None)
+        return tree.map_structure(lambda t: frame[id(t)], function._outputs_struct)
+
+    def trace(
+        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], holder: Any = None, flat: bool = False
+    ) -> Any:
+        """What a Python function makes of values, found by calling it on ``KerasTensor``s.
+
+        Args:
+            function: Code that calls layers and ``keras.ops``.
+            args: Its arguments; the values in it stand as tensors.
+            kwargs: Its keyword arguments, likewise.
+            holder: The layer that the code belongs to, if any: its variables are tensors meanwhile.
+            flat: Name what is made after the path where this is, as parts of the layer there.
+        """
+        frame: dict[int, ir.Value] = {}
+        kept: list[Any] = []  # tensors must live as long as their ids are in use
+
+        def symbol(value: Any) -> Any:
+            if not isinstance(value, ir.Value):
+                return value
+            tensor = tracing.symbolic(value)
+            mask = value.meta.get(MASK)
+            if mask is not None:
+                tensor._keras_mask = symbol(mask)
+            kept.append(tensor)
+            frame[id(tensor)] = value
+            return tensor
+
+        def of_variable(variable: Any) -> Any:
+            return symbol(self.variable(variable, holder))
+
+        given, named = tree.map_structure(symbol, (args, kwargs))
+        with tracing.symbolic_variables(holder, of_variable):
+            result = function(*given, **named)
+        for tensor in tree.flatten(result):
+            if isinstance(tensor, keras.KerasTensor):
+                self._evaluate(tensor, frame, holder, flat)
+        return tree.map_structure(lambda t: frame.get(id(t), t) if t is not None else None, result)
+
+    def _evaluate(self, tensor: Any, frame: dict[int, ir.Value], holder: Any, flat: bool) -> None:
+        """Walk all calls that a tensor is made by."""
+        path = self.build.path
+        pending = [tensor]
+        while pending:
+            current = pending[-1]
+            if id(current) in frame:
+                pending.pop()
+                continue
+            history = current._keras_history
+            if history.operation is None:
+                raise RefusalError("a tensor that comes from outside of the layer")
+            node = history.operation._inbound_nodes[history.node_index]
+            missing = [t for t in node.input_tensors if id(t) not in frame]
+            if missing:
+                pending.extend(reversed(missing))
+            else:
+                self._apply(node, frame, path, holder, flat)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    def _apply(self, node: Any, frame: dict[int, ir.Value], path: str, holder: Any, flat: bool = False) -> None:
+        """Make the nodes of one call, and enter its outputs into the frame."""
+        args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
+        operation = node.operation
+        name, anonymous = _name(operation, holder)
+        flat = flat and anonymous
+        where = path if flat else f"{path}.{name}" if path else name
+        try:
+            with self.build.at(where):
+                result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
+                result = tree.map_structure(self.value, result)
+                if not isinstance(operation, keras.layers.Layer):
+                    result = [self._typed(v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
+        except RefusalError as refusal:
+            self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
+            result = [_placeholder(t) for t in node.outputs]
+        for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
+            frame[id(tensor)] = value
+
+    def value(self, item: Any) -> ir.Value:
+        """What a rule or an opened layer gave, as a value: variables and arrays become ones."""
+        if isinstance(item, ir.Value):
+            return item
+        if isinstance(item, keras.Variable):
+            return self.variable(item)
+        return self.build.value(keras.ops.convert_to_numpy(item))
+
+    def _typed(self, value: ir.Value, tensor: Any) -> ir.Value:
+        """An operation's result in the dtype that Keras gives it."""
+        wanted = IR_DTYPES.get(tensor.dtype)
+        if wanted is None:
+            raise RefusalError(f"a result of dtype {tensor.dtype}")
+        return value if value.dtype in (wanted, None) else self.build.op("Cast", value, to=wanted)
+
+    def call(
+        self,
+        operation: Any,
+        args: tuple,
+        kwargs: dict[str, Any],
+        *,
+        anonymous: bool = False,
+        flat: bool = False,
+        outputs: Sequence[Any] = (),
+    ) -> Any:
+        """What a layer or an operation makes of its arguments, at the builder's path.
+
+        Args:
+            operation: The layer or operation.
+            args: Positional arguments; tensors are values.
+            kwargs: Keyword arguments.
+            anonymous: Whether its name was made up.
+            flat: Leave the names of an operation's nodes as they come.
+            outputs: What Keras says of the outputs of an operation.
+
+        Raises:
+            RefusalError: When there is no rule and it cannot be opened, or the rule cannot say what is asked.
+        """
+        if isinstance(operation, keras.layers.Layer):
+            return self._call_layer(operation, args, kwargs)
+        rule = OPERATIONS.get(type(operation).__name__) if tracing.is_own(type(operation)) else None
+        if rule is None:
+            if tracing.is_own(type(operation)):
+                raise RefusalError(
+                    f"keras.ops has no reading rule for it; add @operation('{type(operation).__name__}')"
+                )
+            return self._open(operation, args, kwargs)
+        site = Site(self, operation, args, kwargs, outputs=outputs)
+        return rule(site, *args, **kwargs) if flat else self._named(lambda: rule(site, *args, **kwargs), anonymous)
+
+    def _call_layer(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        kwargs = dict(kwargs)
+        if kwargs.pop("training", None):
+            raise RefusalError("it is called with training=True, so it is random or changes with each batch")
+        if layer.quantization_mode is not None:
+            raise RefusalError(f"it is quantized ({layer.quantization_mode})")
+        if layer._convert_input_args:
+            args, kwargs = tree.map_structure(lambda v: self._autocast(layer, v), (args, kwargs))
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        explicit = kwargs.pop("mask", None)
+        if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional) and isinstance(explicit, list):
+            explicit = explicit[0]
+        mask = explicit if explicit is not None else tree.map_structure(_mask, first)
+        masked = any(m is not None for m in tree.flatten(mask))
+        rule = _rule(layer)
+        if type(layer).call in _GRAPH_CALLS and _graph(layer) is not None:
+            result = self._nested(layer, args)
+        elif rule is not None:
+            if masked and layer._call_has_mask_arg and not rule.masks:
+                raise RefusalError("it is given a mask, which its rule does not heed")
+            site = Site(self, layer, args, kwargs, mask)
+            result = self._named(lambda: rule.function(site), False)
+        else:
+            if layer._call_has_mask_arg and masked:
+                kwargs["mask"] = mask
+            result = self._open(layer, args, kwargs)
+        self._set_masks(layer, first, mask, result)
+        return result
+
+    def _autocast(self, layer: Any, value: Any) -> Any:
+        wanted = IR_DTYPES.get(layer.input_dtype)
+        if not layer.autocast or not isinstance(value, ir.Value) or wanted is None or not wanted.is_floating_point():
+            return value
+        if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
+            return value
+        cast = self.build.op("Cast", value, to=wanted)
+        cast.meta.update(value.meta)
+        return cast
+
+    def _nested(self, model: Any, args: tuple) -> Any:
+        function, path = _graph(model), self.build.path
+        given = tree.flatten(args[0])
+        self.build.blocks[path] = type(model).__name__ if type(model) not in (Functional, Sequential) else model.name
+        with self.build.at(path, inside=True):
+            return self.run(function, given, path)
+
+    def _named(self, rule: Callable[[], Any], anonymous: bool) -> Any:
+        """Run a rule. Where it names no node the main one, its last node is it."""
+        before, path = len(self.build.made), self.build.path
+        result = rule()
+        made = self.build.made[before:]
+        if made and not any(traits.ANONYMOUS not in n.metadata_props for n in made) and path not in self.build.blocks:
+            self.build.name_main(made[-1])
+            if anonymous:
+                made[-1].metadata_props[traits.ANONYMOUS] = "true"
+        return result
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Walk what a layer's or operation's ``call`` is made of, as a block."""
+        is_layer = isinstance(operation, keras.layers.Layer)
+        why = tracing.never_opened(operation, self.trust_code)
+        if why is not None:
+            raise RefusalError(why)
+        path, before = self.build.path, len(self.build.made)
+        if is_layer and getattr(operation, "_call_has_training_arg", False):
+            kwargs = {**kwargs, "training": False}
+        self.build.blocks[path] = type(operation).__name__
+        try:
+            with self.build.at(path, inside=True):
+                result = self.trace(operation.call, args, kwargs, operation if is_layer else None)
+        except RefusalError:
+            raise
+        except Exception as error:  # the user's code may raise anything on tensors that have no numbers
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RefusalError(
+                f"no rule, and its call does not run on KerasTensors ({type(error).__name__}: {reason[:200]}); "
+                f"add @layer('{type(operation).__name__}'), or call keras.ops alone"
+            ) from error
+        made = self.build.made[before:]
+        if len(made) == 1 and path:
+            del self.build.blocks[path]
+            with self.build.at(path):
+                self.build.name_main(made[0])
+        return result
+
+    def activation(self, site: Site, value: ir.Value, function: Any) -> ir.Value:
+        """What a layer's ``activation`` makes of its result."""
+        if function is None or function is keras.activations.linear:
+            return value
+        if isinstance(function, keras.layers.Layer):
+            return tree.flatten(self.call(function, (value,), {}))[0]
+        if function is keras.activations.mish:
+            return self.build.op("Mish", value)
+        try:
+            return self.trace(function, (value,), {}, flat=True)
+        except RefusalError:
+            raise
+        except Exception as error:  # as above: the function may be the user's
+            name = getattr(function, "__name__", repr(function))
+            raise RefusalError(f"the activation '{name}' does not run on KerasTensors ({error})") from error
+
+    def open_model(self, model: Any, inputs: Any) -> Any:
+        """The values that a model without a graph makes of its inputs, nested as its ``call`` gives them."""
+        return self._open(model, (inputs,), {})
+
+    def variable(self, variable: Any, holder: Any = None) -> ir.Value:
+        """A variable in the shape that Keras has it in, as a value; in an opened layer by the layer's path."""
+        path = self.build.path if holder is not None else ".".join(variable.path.split("/")[:-1])
+        name = ".".join(filter(None, (path, variable.name)))
+        value = self.build.weight(variable, path_part(name), buffer=id(variable) in self.buffers)
+        wanted = IR_DTYPES.get(getattr(holder, "compute_dtype", None) or "")
+        if wanted is None or not wanted.is_floating_point() or not getattr(holder, "autocast", True):
+            return value
+        if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
+            return value
+        return self.build.op("Cast", value, to=wanted)
+
+    # --- masks -------------------------------------------------------------------------------------------------------
+
+    def _set_masks(self, layer: Any, first: Any, mask: Any, result: Any) -> None:
+        """Attach the masks that Keras would attach to the outputs of a layer."""
+        values = tree.flatten(result)
+        if not layer.supports_masking or all(MASK in v.meta for v in values if isinstance(v, ir.Value)):
+            return
+        masked = any(m is not None for m in tree.flatten(mask))
+        default = type(layer).compute_mask is keras.layers.Layer.compute_mask
+        if default or (not masked and not _makes_mask(layer)):
+            found = mask if masked and default else None
+        else:
+            with self.build.at(f"{self.build.path}_mask"):
+                found = self.trace(lambda x, m: layer.compute_mask(x, m), (first, mask), {}, flat=True)
+        for value, one in zip(values, tree.flatten(found), strict=False):
+            if isinstance(one, ir.Value) and MASK not in value.meta:
+                value.meta[MASK] = one
+
+
+def _mask(value: Any) -> ir.Value | None:
+    return value.meta.get(MASK) if isinstance(value, ir.Value) else None
+
+
+def _makes_mask(layer: Any) -> bool:
+    """Whether a layer may attach a mask where there was none."""
+    return not tracing.is_own(type(layer)) or isinstance(
+        layer, keras.layers.Embedding | keras.layers.Masking | keras.layers.Lambda
+    )
+
+
+def _rule(layer: Any) -> LayerRule | None:
+    """The rule of a layer: that of its class, or of the class of ``keras.layers`` whose ``call`` it inherits."""
+    for base in type(layer).__mro__:
+        rule = LAYERS.get(base.__name__) if tracing.is_own(base) else None
+        if rule is not None:
+            return rule if base.call is type(layer).call else None
+    return None
+
+
+def _graph(model: Any) -> Function | None:
+    """The functional graph of a Functional or Sequential model."""
+    return model if isinstance(model, Functional) else getattr(model, "_functional", None)
+
+
+def _placeholder(tensor: Any) -> ir.Value:
+    """A value in the place of what could not be read, so that reading goes on and finds the rest."""
+    shape = ir.Shape([d if isinstance(d, int) else None for d in tensor.shape])
+    return ir.Value(name=tensor.name, type=ir.TensorType(IR_DTYPES[tensor.dtype]), shape=shape)
+
+
+def _name(operation: Any, holder: Any) -> tuple[str, bool]:
+    """(the name of a layer or operation where it is called, whether it was made up).
+
+    In a functional model that is its Keras name; in an opened layer, where Keras made up the name, the attribute that
+    holds the layer (``blocks.0`` in a list).
+    """
+    automatic = re.fullmatch(rf"{_snake(type(operation).__name__)}(_\d+)?", operation.name) is not None
+    if not isinstance(operation, keras.layers.Layer):
+        return (_snake(type(operation).__name__), True) if automatic else (path_part(operation.name), False)
+    if holder is not None and automatic:
+        attribute = tracing.attribute_of(holder, operation)
+        if attribute is not None:
+            return attribute, False
+    return path_part(operation.name), False
+
+
+def _snake(text: str) -> str:
+    return keras.src.utils.naming.to_snake_case(text)

@@ -1,0 +1,128 @@
+"""The Keras reader: whole models, names, kinds of weights, refusals."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from dlbridge import frameworks
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.ops import traits
+from keras_reading import errors, randomise
+
+read = frameworks.get("keras").read
+
+
+def small_cnn() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((12, 12, 3), name="image"),
+            layers.Conv2D(8, 3, padding="same", activation="relu", name="conv1"),
+            layers.BatchNormalization(name="norm"),
+            layers.MaxPooling2D(name="pool"),
+            layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False, name="conv2"),
+            layers.LeakyReLU(name="act"),
+            layers.Flatten(name="flat"),
+            layers.Dropout(0.3, name="drop"),
+            layers.Dense(5, activation="softmax", name="head"),
+        ],
+        name="small",
+    )
+
+
+def test_a_cnn_is_read_and_written_to_every_framework():
+    model = randomise(small_cnn())
+    for name, error in errors(model, ("onnx", "pytorch", "keras")).items():
+        assert error <= 1e-5, name
+
+
+def test_names_kinds_and_traits():
+    found = read(small_cnn())
+    assert found.name == "small"
+    assert [v.name for v in found.inputs] == ["image"]
+    assert [v.name for v in found.outputs] == ["head"]
+    named = [n.name for n in found.graph if not traits.is_anonymous(n)]
+    assert named == ["conv1", "norm", "pool", "conv2", "act", "flat", "drop", "head"]
+    kinds = {v.name: traits.kind(v) for v in found.graph.initializers.values() if traits.kind(v) != "constant"}
+    assert kinds["conv1.weight"] == kinds["norm.weight"] == kinds["head.bias"] == "parameter"
+    assert kinds["norm.running_mean"] == kinds["norm.running_var"] == "buffer"
+    norm = next(n for n in found.graph if n.op_type == "BatchNormalization")
+    assert norm.metadata_props[traits.RUNNING_VARIANCE] == "biased"
+    assert norm.attributes["momentum"].as_float() == pytest.approx(0.99)
+    assert found.weights["conv1.weight"].shape == (8, 3, 3, 3)
+    assert found.weights["head.weight"].shape[0] == 5
+
+
+def test_frozen_layers_stay_frozen():
+    model = small_cnn()
+    model.get_layer("conv1").trainable = False
+    kinds = {v.name: traits.kind(v) for v in read(model).graph.initializers.values()}
+    assert kinds["conv1.weight"] == "frozen"
+    assert kinds["conv2.weight"] == "parameter"
+
+
+def test_weights_are_views_of_the_models_own():
+    model = small_cnn()
+    found = read(model)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("conv1").kernel)
+    np.testing.assert_array_equal(found.weights["conv1.weight"], kernel.transpose(3, 2, 0, 1))
+
+
+def test_keras_to_keras_keeps_the_names_of_layers():
+    model = randomise(small_cnn())
+    written = read(model).to_keras()
+    assert {layer.name for layer in model.layers} <= {layer.name for layer in written.layers}
+
+
+def test_a_shared_layer_has_its_weights_once():
+    x, y = keras.Input((4,), name="x"), keras.Input((4,), name="y")
+    shared = layers.Dense(3, name="shared")
+    model = keras.Model([x, y], layers.Subtract(name="gap")([shared(x), shared(y)]))
+    found = read(model)
+    assert sorted(v for v in found.graph.initializers) == ["shared.bias", "shared.weight"]
+    assert errors(randomise(model))["onnx"] <= 1e-6
+
+
+def test_a_nested_model_is_a_block():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="relu", name="fc")], name="encoder")
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dense(2, name="head")(inner(x)))
+    found = read(model)
+    assert "encoder.fc.weight" in found.graph.initializers
+    assert "encoder" in traits.blocks(found.graph)
+    assert errors(randomise(model))["onnx"] <= 1e-6
+
+
+def test_outputs_may_be_inputs_and_may_be_doubled():
+    x = keras.Input((4,), name="x")
+    y = layers.Dense(3, name="fc")(x)
+    model = keras.Model(x, [x, y, y])
+    assert errors(randomise(model))["onnx"] <= 1e-6
+
+
+def test_dictionaries_go_by_their_keys():
+    inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((4,), name="b")}
+    model = keras.Model(inputs, {"sum": inputs["a"] + inputs["b"], "fc": layers.Dense(2, name="dense")(inputs["a"])})
+    found = read(model)
+    assert sorted(v.name for v in found.outputs) == ["fc", "sum"]
+    assert errors(randomise(model))["onnx"] <= 1e-6
+
+
+def test_all_that_is_not_supported_is_told_at_once():
+    x = keras.Input((4,), dtype="int32", name="x")
+    y = layers.Hashing(3, name="hash")(x)
+    z = keras.ops.erfinv(layers.Dense(2, name="fc")(keras.ops.cast(y, "float32")))
+    with pytest.raises(UnsupportedOpError) as raised:
+        read(keras.Model(x, z))
+    assert "hash: Hashing" in str(raised.value)
+    assert "Erfinv" in str(raised.value)
+    assert "@operation('Erfinv')" in str(raised.value)
+
+
+def test_a_call_in_training_mode_is_refused():
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, layers.Dropout(0.5, name="always")(x, training=True))
+    with pytest.raises(UnsupportedOpError, match="training=True"):
+        read(model)
