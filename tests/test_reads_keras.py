@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras_reading import errors, randomise
 
 from dlbridge import frameworks
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
-from keras_reading import errors, randomise
 
 read = frameworks.get("keras").read
 
