@@ -70,8 +70,7 @@ def conv(op: Op) -> Emit | Code:
     if "bias" not in weights:
         keywords["use_bias"] = False
     if group == weight[0] and group > 1 and weight[1] == 1 and count <= 2:
-        depth = {"depthwise_kernel": weights["kernel"]} | {k: v for k, v in weights.items() if k == "bias"}
-        depth["depthwise_kernel"] = _weights(op, (*range(2, 2 + count), 0, 1))["kernel"]  # type: ignore[index]
+        depth = {**weights, "kernel": _weights(op, (*range(2, 2 + count), 0, 1))["kernel"]}  # type: ignore[index]
         new = layer(f"DepthwiseConv{count}D", {"kernel_size": one_or_all(kernel)}, keywords, op.activation)
         return Emit(call(LAYER, x), Layer(new, depth))
     if group != 1:
