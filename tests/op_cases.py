@@ -522,6 +522,8 @@ def _elementwise() -> list[Case]:
         _case("Shrink", IMAGE, lambd=0.5),
         _case("Shrink", IMAGE, lambd=0.5, bias=0.5),
         _case("Shrink", IMAGE, lambd=0.5, bias=0.1),
+        _case("SwiGLU", IMAGE, IMAGE, judge="reference"),
+        _case("SwiGLU", IMAGE, IMAGE, alpha=0.7),
         _case("Swish", IMAGE),
         _case("Swish", IMAGE, alpha=1.7),
         _case("Softmax", IMAGE),
@@ -565,7 +567,141 @@ def _reduction() -> list[Case]:
     ]
 
 
+def _indexing() -> list[Case]:
+    x, places = X((2, 3, 4)), X((2, 2, 4), "int64", make=lambda n: np.arange(n.size).reshape(n.shape) % 6 - 3)
+    rows = X((2, 2, 2), "int64", make=lambda n: np.arange(n.size).reshape(n.shape) % 3)
+    pairs = X((2, 3, 1), "int64", make=lambda n: np.arange(n.size).reshape(n.shape) % 4 - 2)
+    indices = X((2, 3), "int64", make=lambda n: np.arange(n.size).reshape(n.shape) % 7 - 3)
+    values, lengths = C([-1.0, 2.0], "float32"), C([2, 0, 3])
+    distinct = C([[[3], [0]], [[2], [1]]])
+    found = [
+        _case("GatherElements", x, places, axis=1),
+        _case(
+            "GatherElements", x, X((2, 3, 2), "int64", make=lambda n: np.zeros(n.shape)), axis=-1, judge="onnxruntime"
+        ),
+        _case("GatherElements", x, C([[[0, 1]]]), axis=0, judge="onnxruntime"),
+        _case("GatherND", x, C([[0, 1], [-1, 2]])),
+        _case("GatherND", x, rows, batch_dims=1),
+        _case("GatherND", x, pairs, batch_dims=2),
+        _case("ScatterElements", X((3, 3)), C([[1, 0, 2]]), X((1, 3), free=())),
+        _case("ScatterND", X((4, 3)), distinct, X((2, 2, 3), free=())),
+        _case("TensorScatter", X((2, 5, 4)), X((2, 2, 4)), axis=1),
+        _case("TensorScatter", X((2, 2, 5, 3), free=()), X((2, 2, 2, 3), free=()), C([4, 1]), mode="circular"),
+        _case("OneHot", indices, C(4), values),
+        _case("OneHot", indices, C(3), values, axis=0),
+        _case("OneHot", indices, X((), "int64", free=(), make=lambda _: 4), values, axis=1),
+        _case("ReverseSequence", X((4, 3)), lengths),
+        _case("ReverseSequence", X((3, 4, 2), free=(2,)), lengths, batch_axis=0, time_axis=1),
+        _case("NonZero", X((2, 3), make=np.round)),
+        _case("Compress", X((3, 2)), X((3,), "bool", make=lambda n: n > 0), axis=0),
+        _case("Compress", X((3, 2)), C([True, False, True, True], "bool")),
+        _case("Unique", X((8,), make=np.round), outputs=4),
+        _case("Unique", X((8,), make=np.round), sorted=0, outputs=4, judge="onnxruntime"),
+        _case("Unique", X((6, 2), make=lambda n: np.sign(n) + 1), axis=0, outputs=4),
+    ]
+    for how in ("add", "mul", "max", "min"):
+        again = C([[1, -3, 1], [1, 0, 1]])
+        found += [
+            _case("ScatterElements", X((3, 3)), again, X((2, 3), free=()), axis=1, reduction=how),
+            _case("ScatterND", X((4, 3)), C([[1], [-1], [1]]), X((3, 3), free=()), reduction=how),
+        ]
+    boxes, scores = X((2, 6, 4), make=np.abs), X((2, 3, 6), make=np.tanh)
+    limits = (C([2]), C([0.3], "float32"), C([0.1], "float32"))
+    return [
+        *found,
+        _case("NonMaxSuppression", boxes, scores, *limits),
+        _case("NonMaxSuppression", boxes, scores, *limits[:2], center_point_box=1, judge="onnxruntime"),
+        _case(
+            "TfIdfVectorizer",
+            X((2, 9), "int64", make=lambda n: np.arange(n.size).reshape(n.shape) % 5),
+            mode="TFIDF", min_gram_length=1, max_gram_length=2, max_skip_count=1, ngram_counts=[0, 2],
+            ngram_indexes=[0, 1, 2, 3], pool_int64s=[1, 3, 0, 1, 2, 4], weights=[1.0, 2.0, 3.0, 0.5],
+        ),
+    ]  # fmt: skip
+
+
+def _creation() -> list[Case]:
+    number = X((), free=(), make=lambda _: 3.2)
+    return [
+        _case("Range", C(1.0, "float32"), number, C(0.5, "float32")),
+        _case("Range", C(5), X((), "int64", free=(), make=lambda _: -2), C(-2)),
+        _case("EyeLike", X((3, 4)), k=-1, dtype=7),
+        _case("EyeLike", X((3, 4))),
+        _case("ConstantOfShape", X((2,), "int64", free=(), make=lambda _: [2, 3])),
+        _case("Shape", X((2, 3, 4)), start=1),
+        _case("Shape", X((2, 3, 4))),
+        _case("Size", X((2, 3, 4))),
+        _case("Trilu", X((2, 3, 4)), X((), "int64", free=(), make=lambda _: 1)),
+        _case("Trilu", X((3, 4), "int32"), C(-5), upper=1),
+        _case("CenterCropPad", X((2, 5, 4)), C([7, 3]), axes=[1, 2]),
+        _case("Tile", X((2, 3), "uint16", make=np.abs), C([2, 1])),
+        _case("Squeeze", X((2, 1, 3)), X((1,), "int64", free=(), make=lambda _: [1])),
+        _case("Unsqueeze", X((2, 3)), X((2,), "int64", free=(), make=lambda _: [0, -1])),
+        _case(
+            "Pad",
+            X((2, 3)),
+            X((4,), "int64", free=(), make=lambda _: [0, 1, 2, -1]),
+            C(2.0, "float32"),
+            judge="onnxruntime",
+        ),
+        _case("Split", X((2, 6)), X((2,), "int64", free=(), make=lambda _: [2, 4]), axis=1, outputs=2),
+        _case("TopK", X((2, 6)), X((1,), "int64", free=(), make=lambda _: [2]), outputs=2),
+        _case("TopK", X((2, 6), "int8", make=lambda x: 40 * x), C([3]), largest=0, outputs=2),
+        _case("CumSum", X((2, 6)), X((), "int64", free=(), make=lambda _: 1), reverse=1),
+        _case("CumProd", X((2, 3)), C(1), exclusive=1),
+        _case("Det", X((2, 3, 3))),
+    ]
+
+
+def _quantization() -> list[Case]:
+    x, scale = X((2, 3, 4), make=lambda n: 4 * n), C([0.1, 0.5, 2.0], "float32")
+    row = X((2, 4), "uint8", make=lambda n: 40 * np.abs(n))
+    single, zero, signed = C(0.3, "float32"), C([3, 0, 250], "uint8"), C([[5, -3], [1, 2], [-7, 0], [4, 4]], "int8")
+    return [
+        _case("QuantizeLinear", x, scale, zero, axis=1),
+        _case("QuantizeLinear", x, single, C(-3, "int8")),
+        _case("QuantizeLinear", x, single, C(0, "int16")),
+        _case("DequantizeLinear", X((2, 3, 4), "uint8", make=lambda n: 40 * np.abs(n)), scale, zero, axis=1),
+        _case("DequantizeLinear", X((2, 3), "int32"), single),
+        _case("DynamicQuantizeLinear", x, outputs=3),
+        _case("MatMulInteger", row, signed, C(12, "uint8"), C([1, 2], "int8")),
+        _case(
+            "QLinearMatMul", row, single, C(3, "uint8"), signed, single, C(1, "int8"), C(1.7, "float32"), C(9, "int8")
+        ),
+        _case("BitCast", X((2, 3)), to=6),
+        _case("BitCast", X((2, 3), "int64"), to=11),
+    ]
+
+
+def _integers() -> list[Case]:
+    """What types of integers do at their ends: they round to zero, wrap, and keep their width."""
+    big = X((2, 3), "uint64", make=lambda x: (np.abs(x) * 2**62).astype("u8"))
+    small = X((2, 3), "int8", make=lambda x: np.clip(100 * x, -128, 127))
+    some = C([3, 7, 2**63 + 5], "uint64")
+    found = [_case(op, big, some) for op in ("Add", "Mul", "Div", "Mod", "Max", "Min", "Less", "Equal", "BitwiseXor")]
+    return [
+        *found,
+        *(_case(op, small, C([3, -7, -1], "int8")) for op in ("Add", "Mul", "Max", "GreaterOrEqual")),
+        _case("Div", X((2, 3), "int8", make=lambda x: 40 * x), C([3, -7, 11], "int8")),
+        _case("Mod", small, C([3, -7, 11], "int8"), fmod=1),
+        _case("Mod", small, C([3, -7, 11], "int8")),
+        *(_case(f"Reduce{op}", small, C([1])) for op in ("Max", "Min")),
+        *(_case(f"Reduce{op}", X((2, 3), "uint32", make=np.abs), C([1])) for op in ("Sum", "Prod", "L1")),
+        *(_case(f"Reduce{op}", big, C([1])) for op in ("Max", "Sum")),
+        _case("ReduceMean", X((2, 3), "int32"), C([1])),
+        _case("ArgMax", X((2, 5), "uint8", make=lambda x: 200 * np.abs(x) % 256), axis=1),
+        _case("BitShift", X((2, 3), "uint8", make=lambda x: np.abs(x) * 50), C([1, 9, 3], "uint8"), direction="LEFT"),
+        _case("BitShift", big, C([1, 0, 63], "uint64"), direction="RIGHT"),
+        _case("Pow", X((2, 3), "int64"), C([2, 3, 0], "int64")),
+        _case("Where", X((2, 3), "bool", make=lambda x: x > 0), big, some),
+        _case("Cast", big, to=1),
+        _case("Sign", small),
+        _case("Abs", X((2, 3), "int16")),
+        _case("CumSum", X((2, 5), "uint32", make=np.abs), C(1)),
+    ]
+
+
 CASES: list[Case] = [
     *_linear(), *_convolution(), *_normalization(), *_recurrent(), *_attention(), *_pooling(), *_shape(), *_resize(),
-    *_elementwise(), *_reduction(),
+    *_elementwise(), *_reduction(), *_indexing(), *_creation(), *_quantization(), *_integers(),
 ]  # fmt: skip

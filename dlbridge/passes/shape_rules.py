@@ -207,6 +207,19 @@ def _pad(node: ir.Node, known: Integers) -> Sizes | None:
     return result
 
 
+@rule("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum")
+@rule("ReduceLogSumExp", "ReduceSumSquare")
+def _reduced(node: ir.Node, known: Integers) -> Sizes | None:
+    """The rank, which does not ask which axes they are, but how many."""
+    shape, axes = shape_of(node.inputs[0]), _input(node, 1)
+    if shape is None or axes is None or known.numbers(axes) is not None or axes.shape is None:
+        return None
+    count = axes.shape[0]
+    if _get(node, "keepdims", 1):
+        return [None] * len(shape)
+    return [None] * (len(shape) - count) if isinstance(count, int) and count else None
+
+
 @rule("Flatten")
 def _flatten(node: ir.Node, known: Integers) -> Sizes | None:
     shape = shape_of(node.inputs[0])

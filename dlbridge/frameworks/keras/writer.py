@@ -326,7 +326,11 @@ class KerasWriter:
         if self._is_printed(value):
             tensor = value.const_value
             assert tensor is not None and value.dtype is not None
-            return code("ops.array({}, dtype={})", tensor.numpy(), Raw(f'"{KERAS_DTYPES[value.dtype]}"')).text(str)
+            numbers = tensor.numpy()
+            if value.dtype == ir.DataType.UINT64 and numbers.size and numbers.max() >= 2**63:
+                # TensorFlow's backend makes tensors of Python ints by way of int64.
+                return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64")).text(str)
+            return code("ops.array({}, dtype={})", numbers, Raw(f'"{KERAS_DTYPES[value.dtype]}"')).text(str)
         if block in self.dynamic:
             return f"self.{_attribute(block.relative(self.homes[value]).replace('.', '_'))}"
         return None

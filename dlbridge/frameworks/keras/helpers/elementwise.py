@@ -14,6 +14,11 @@ def truncated_divide(a, b):
     return quotient + ops.cast(ops.logical_and(inexact, mixed), quotient.dtype)
 
 
+def truncated_mod(a, b):
+    """The remainder of integers, with the sign of the dividend."""
+    return a - truncated_divide(a, b) * b
+
+
 def flip_top_bit(x):
     """Maps the bits of unsigned 64-bit numbers to int64 numbers of the same order, and back."""
     return ops.bitwise_xor(x, ops.full_like(x, -(2**63)))

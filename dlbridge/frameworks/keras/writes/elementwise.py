@@ -136,7 +136,9 @@ def divide(op: Op) -> Code:
 def mod(op: Op) -> Code:
     if _is_uint64(op):
         return code("{}[1]", call("divide_uint64", op[0], op[1]))
-    return call("ops.fmod" if op.attr("fmod") else "ops.mod", *operands(op))
+    if op.attr("fmod"):
+        return call("ops.fmod" if op.dtype().is_floating_point() else "truncated_mod", *operands(op))
+    return call("ops.mod", *operands(op))
 
 
 @rules("Pow")

@@ -32,7 +32,10 @@ def _axes(op: Op) -> Any:
 
 
 def _without_axes(op: Op) -> Any:
-    return () if op.attr("noop_with_empty_axes") else None
+    if op.attr("noop_with_empty_axes"):
+        return ()
+    # Keras' PyTorch backend keeps no axes unless they are named.
+    return tuple(range(op.rank())) if op.attr("keepdims") and op.shape() else None
 
 
 def _reduce(op: Op, function: str, x: Any, **more: Any) -> Code:
@@ -114,7 +117,7 @@ def arg_extreme(op: Op) -> Code:
     if not op.attr("select_last_index"):
         return call("ops.cast", call(function, x, **keywords), "int64")
     flipped = call(function, call("ops.flip", x, axis=axis), **keywords)
-    return code("{} - 1 - {}", op.dim(0, axis), call("ops.cast", flipped, "int64"))
+    return call("ops.cast", code("{} - 1 - {}", op.dim(0, axis), flipped), "int64")
 
 
 @rules("TopK")
