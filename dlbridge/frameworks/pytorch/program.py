@@ -28,7 +28,7 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a call stands: the modules around it, from the outside in, as (path of the call, class)."""
+    """Where a call stands: the modules around it, from the outside in, as (path, class)."""
 
     modules: tuple[tuple[str, str], ...]
 
@@ -132,7 +132,7 @@ class Program:
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
-        self._frame = Frame(_instances(stack))
+        self._frame = Frame(_modules(stack))
         line = source_line(node.meta.get("stack_trace"))
         self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
 
@@ -327,19 +327,12 @@ def source_line(trace: str | None) -> str:
     return f"{path}:{line}"
 
 
-def _instances(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """The modules around a call. The second call of a module is another place: ``block`` then ``block_1``."""
-    found: list[tuple[str, str]] = []
-    before, parent, parent_call = "", "", ""
-    for key, (path, kind) in stack.items():
-        call = key.partition("@")[2]
-        rest = path[len(before) + 1 :] if before and path.startswith(before + ".") else path
-        place = f"{parent}.{rest}" if parent and rest else rest or parent
-        place += f"_{call}" if call and call != parent_call else ""
-        name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        found.append((place, name))
-        before, parent, parent_call = path, place, call
-    return tuple(found)
+def _modules(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """(path, class) of the modules around a call; all calls of a module are in the same place."""
+    return tuple(
+        (path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
+        for path, kind in stack.values()
+    )
 
 
 def _mutates(node: torch.fx.Node) -> bool:

@@ -27,6 +27,7 @@ from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
+from dlbridge.passes.lift.pattern import KINDS_KNOWN
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -94,6 +95,7 @@ def _load(path: Path) -> ExportedProgram:
 
 def _tidy(model: Model, *, lift: bool) -> None:
     """Fold what is constant, raise patterns to layers, and let names follow."""
+    model.graph.meta[KINDS_KNOWN] = True
     shapes.infer(model)
     fold.fold(model)
     if lift:
@@ -119,7 +121,7 @@ class _Reader:
         results = self.translation.run(self.exported.graph_module, arguments)
         self._refuse()
         outputs = self._outputs(results)
-        nodes = self.translation.nodes
+        nodes = _live(self.translation.nodes, outputs)
         blocks = scopes.name_nodes(nodes, self.translation.frames)
         self._type_values(nodes)
         initializers = [*self.initializers, *_used(self.translation.constants, nodes, outputs)]
@@ -268,6 +270,15 @@ def _rule_name(op: str) -> str:
     """``aten.add`` of ``aten.add_.Tensor``."""
     parts = op.split(".")
     return ".".join(parts[:2]).removesuffix("_") if len(parts) > 1 else op
+
+
+def _live(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
+    """The nodes that the outputs need, in order."""
+    needed = {v.producer() for v in outputs}
+    for node in reversed(nodes):
+        if node in needed:
+            needed |= {v.producer() for v in node.inputs if v is not None}
+    return [node for node in nodes if node in needed]
 
 
 def _used(constants: Sequence[ir.Value], nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Value]:

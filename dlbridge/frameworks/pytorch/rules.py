@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op, Rules
 
@@ -81,6 +82,8 @@ class _Signed(Op):
 
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
+        if op.node.metadata_props.get(traits.FREE_WEIGHTS) == "true":
+            op.functional = True
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]

@@ -85,26 +85,43 @@ def is_weight(value: ir.Value) -> bool:
     return value.const_value is not None and traits.kind(value) != "constant"
 
 
+#: Where an op's weights stand in its inputs, by the names that torch's layers have for them.
+_SLOTS: dict[str, dict[str, int]] = {
+    "BatchNormalization": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
+    **dict.fromkeys(("Linear", "Conv", "ConvTranspose", "LayerNormalization"), {"weight": 1, "bias": 2}),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), {"weight": 1, "bias": 2}),
+    **dict.fromkeys(("Embedding", "RMSNormalization", "PRelu"), {"weight": 1}),
+}
+
+
 def collapse(graph: ir.Graph) -> None:
-    """A module that came out as one node gives that node its path; blocks that hold nothing go. In place."""
+    """A module that came out as one node gives that node its path; blocks that hold nothing go. In place.
+
+    What is left of nodes that read weights of the block around them is marked: a layer of their own would give these
+    weights other names.
+    """
     nodes = list(graph)
     classes = traits.blocks(graph)
     taken = {node.name for node in nodes}
     inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
     for node in nodes:
         scope = traits.scope(node)
-        while scope and inside[scope] == 1 and scope not in taken and scope in classes and _own_weights(node, scope):
+        while scope and inside[scope] == 1 and scope not in taken and scope in classes and _is_layer_of(node, scope):
             taken.discard(node.name)
             taken.add(scope)
             node.name = scope
             node.metadata_props.pop(traits.ANONYMOUS, None)
             scope = traits.scope(node)
+        if traits.is_anonymous(node) and not _is_layer_of(node, node.name or ""):
+            node.metadata_props[traits.FREE_WEIGHTS] = "true"
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
 
 
-def _own_weights(node: ir.Node, scope: str) -> bool:
-    names = [v.name or "" for v in node.inputs if v is not None and v.is_initializer() and is_weight(v)]
-    return all(name.startswith(f"{scope}.") for name in names)
+def _is_layer_of(node: ir.Node, path: str) -> bool:
+    """Whether a node's weights are named as those of torch's layer at that path are."""
+    slots = {slot: name for name, slot in _SLOTS.get(node.op_type, {}).items()}
+    weights = {i: v.name for i, v in enumerate(node.inputs) if v is not None and v.is_initializer() and is_weight(v)}
+    return all(slot in slots and name == f"{path}.{slots[slot]}" for slot, name in weights.items())
 
 
 def prefixes(path: str) -> list[str]:

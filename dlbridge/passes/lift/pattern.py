@@ -13,6 +13,8 @@ from dlbridge.ops import traits
 
 #: Key of ``node.meta``: the path that a node would have, were no other in its way.
 WANTED_PATH = "dlbridge.wanted_path"
+#: Key of ``graph.meta``: the kinds of the initializers are known, so that a constant is no weight of a layer.
+KINDS_KNOWN = "dlbridge.kinds_known"
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -206,6 +208,8 @@ def array(value: ir.Value | None) -> np.ndarray | None:
 def is_weight(value: ir.Value | None, rank: int | None = None) -> bool:
     """Whether a value is a float initializer (of that rank)."""
     if value is None or not value.is_initializer() or value.const_value is None or value.is_graph_input():
+        return False
+    if traits.kind(value) == "constant" and value.graph is not None and value.graph.meta.get(KINDS_KNOWN):
         return False
     tensor = value.const_value
     return tensor.dtype.is_floating_point() and (rank is None or len(tensor.shape) == rank)

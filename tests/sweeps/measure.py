@@ -1,0 +1,120 @@
+"""Measures conversions of whole models: the largest error of each target against the source, on fresh inputs.
+
+Error = max |y - y_ref| / max |y_ref| over the outputs. The bound is 1e-5; where the source's own float32 error against
+float64 is above 1e-6, four times that.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+import dlbridge
+from dlbridge import frameworks
+from dlbridge.verification.compare import relative_error
+
+TARGETS = ("pytorch", "onnx", "keras")
+
+
+@dataclass
+class Row:
+    """What became of one model."""
+
+    name: str
+    errors: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    bound: float = 1e-5
+    strict: str = ""
+    mismatch: str = ""
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures and all(e <= self.bound for e in self.errors.values())
+
+    def __str__(self) -> str:
+        cells = [f"{self.name:36}", "ok  " if self.passed else "FAIL", f"strict:{self.strict:3}"]
+        cells += [f"{t} {self.errors[t]:.1e} ({self.seconds.get(t, 0):.1f}s)" for t in self.errors]
+        cells += [f"{t}: {why}" for t, why in self.failures.items()]
+        return "  ".join(cells)
+
+
+def randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """In eval mode, with running statistics that are not 0 and 1, and no constant weights."""
+    generator = torch.Generator().manual_seed(1)
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.8 + 0.4 * torch.rand(buffer.shape, generator=generator))
+    for parameter in module.parameters():
+        if parameter.numel() > 1 and parameter.detach().std() == 0:  # a head of zeros would hide every error
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return module.eval()
+
+
+def flat(result) -> list[torch.Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(result)
+    if any(not isinstance(v, (torch.Tensor, type(None), int, float, bool)) for v in leaves):
+        leaves = [v for leaf in leaves for v in (leaf.values() if hasattr(leaf, "values") else [leaf])]
+    return [v for v in leaves if isinstance(v, torch.Tensor)]
+
+
+def measure(name, module, example, fresh, targets=TARGETS, **options) -> Row:
+    """Convert a module and compare on fresh inputs (tuples, or dicts of keywords)."""
+    row = Row(name)
+    call = (lambda m, x: m(**x)) if isinstance(fresh, dict) else (lambda m, x: m(*x))
+    with torch.no_grad():
+        reference = [v.numpy() for v in flat(call(module, copy.deepcopy(fresh)))]
+    start = time.time()
+    try:
+        model = dlbridge.load(module, inputs=example, **options)
+    except Exception as error:
+        row.failures["read"] = f"{type(error).__name__}: {error}"[:1500]
+        return row
+    row.seconds["read"] = time.time() - start
+    row.bound = max(row.bound, 4 * _own_error(module, fresh, call, reference))
+    leaves = torch.utils._pytree.tree_leaves(fresh)
+    arrays = {v.name: leaf.numpy() for v, leaf in zip(model.inputs, leaves, strict=True)}
+    for target in targets:
+        try:
+            _measure_target(row, target, model, module, arrays, reference)
+        except Exception as error:
+            row.failures[target] = f"{type(error).__name__}: {error}"[:1500]
+        gc.collect()
+    return row
+
+
+def _own_error(module, fresh, call, reference) -> float:
+    def wide(tensor):
+        return tensor.double() if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else tensor
+
+    try:
+        with torch.no_grad():
+            exact = copy.deepcopy(module).double()
+            found = [v.numpy() for v in flat(call(exact, torch.utils._pytree.tree_map(wide, fresh)))]
+    except Exception:  # a module whose code fixes float32
+        return 0.0
+    own = max((relative_error(r, e) for r, e in zip(reference, found, strict=True) if e.dtype.kind == "f"), default=0)
+    return own if own > 1e-6 and np.isfinite(own) else 0.0
+
+
+def _measure_target(row, target, model, module, arrays, reference) -> None:
+    framework = frameworks.get(target)
+    start = time.time()
+    live = framework.load(framework.write(model))
+    row.seconds[target] = time.time() - start
+    made = list(framework.run(live, arrays).values())
+    row.errors[target] = max((relative_error(m, r) for m, r in zip(made, reference, strict=True)), default=0.0)
+    if target == "pytorch":
+        try:
+            live.load_state_dict(module.state_dict(), strict=True)
+            row.strict = "yes"
+        except RuntimeError as error:
+            row.strict = "no"
+            row.mismatch = str(error)[:700]
