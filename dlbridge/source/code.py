@@ -14,10 +14,31 @@ import onnx_ir as ir
 
 @dataclass(frozen=True)
 class Literal:
-    """A Python literal. Where blocks differ only in a literal, it becomes their parameter, named by ``hint``."""
+    """A Python literal. Where blocks differ only in a literal, it becomes their parameter, named by ``hint``.
+
+    One with a ``keyword`` is printed as ``, keyword=value``, and not at all where it is the default.
+    """
 
     value: Any
     hint: str = "value"
+    keyword: str | None = None
+    default: Any = None
+
+    def text(self, parameter: str | None = None) -> str:
+        """As printed; as a parameter of that name where it is one."""
+        if self.keyword is None:
+            return parameter or literal_text(self.value)
+        if parameter is None and self.value == self.default:
+            return ""
+        return f", {self.keyword}={parameter or literal_text(self.value)}"
+
+
+@dataclass(frozen=True)
+class Default:
+    """A keyword's value that is printed where it is not the default (in ``call``, behind a positional argument)."""
+
+    value: Any
+    default: Any
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,7 @@ class Code:
 
     def text(self, name: Callable[[ir.Value], str], literal: Callable[[Literal], str] | None = None) -> str:
         """Print, with a name for each value and (by default the plain) text for each literal."""
-        show = literal or (lambda p: literal_text(p.value))
+        show = literal or Literal.text
         return "".join(p if isinstance(p, str) else name(p) if isinstance(p, ir.Value) else show(p) for p in self.parts)
 
 
@@ -71,8 +92,14 @@ def code(template: str, *args: Any, **fields: Any) -> Code:
 def call(function: str, *args: Any, **keywords: Any) -> Code:
     """``function(arg, ..., keyword=...)``; keywords that are None are left out."""
     kept = {k: v for k, v in keywords.items() if v is not None}
-    fields = [f"{{{i}}}" for i in range(len(args))] + [f"{k}={{{k}}}" for k in kept]
-    return code(f"{function}({', '.join(fields)})", *args, **kept)
+    text = ", ".join(f"{{{i}}}" for i in range(len(args)))
+    for name, value in kept.items():
+        if isinstance(value, Default) and text:
+            kept[name] = Literal(value.value, name, name, value.default)
+            text += f"{{{name}}}"
+        else:
+            text += f"{', ' if text else ''}{name}={{{name}}}"
+    return code(f"{function}({text})", *args, **kept)
 
 
 def join(separator: str, items: list[Any]) -> Code:
@@ -93,6 +120,8 @@ def _parts(argument: Any, hint: str) -> list[str | ir.Value | Literal]:
         return [argument]
     if isinstance(argument, Literal):
         return [argument]
+    if isinstance(argument, Default):
+        return [Literal(argument.value, hint)]
     if isinstance(argument, (list, tuple)) and any(isinstance(a, (Code, Raw, ir.Value, Literal)) for a in argument):
         inner = join(", ", list(argument)).parts
         closing = ",)" if isinstance(argument, tuple) and len(argument) == 1 else ")"

@@ -56,7 +56,7 @@ class Written:
             return tuple(
                 p
                 if isinstance(p, str)
-                else type(p.value).__name__
+                else (type(p.value).__name__, p.keyword)
                 if isinstance(p, Literal)
                 else weight_name(p)
                 if is_weight(p)
@@ -85,69 +85,60 @@ class Definition:
         name: The class's or function's name.
         written: One of the blocks, which stands for all.
         slots: Place of a literal in ``written.literals()`` -> the parameter that it became.
-        option: The step that some of the blocks lack, if any.
-        flag: The parameter that says whether a block has it.
+        flags: Step that some of the blocks lack -> the parameter that says whether a block has it.
     """
 
     name: str
     written: Written
     slots: dict[int, str] = field(default_factory=dict)
-    option: Option | None = None
-    flag: str | None = None
+    flags: dict[Option, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> list[str]:
-        return list(dict.fromkeys(self.slots.values())) + ([self.flag] if self.flag else [])
+        return list(dict.fromkeys([*self.slots.values(), *self.flags.values()]))
 
 
 @dataclass(frozen=True)
-class OptionalStep:
-    """How a definition's optional step is printed: what is made once is nothing, or an identity, where it is left out.
+class OptionalSteps:
+    """How optional steps are printed: what is made once is nothing, or an identity, where its step is left out."""
 
-    Attributes:
-        option: The step; None when the definition has none.
-        flag: The parameter that says whether it is there.
-        in_line: Whether the choice is made where the step is computed, not (alone) where its layer is made.
-    """
+    definition: Definition
 
-    option: Option | None
-    flag: str | None
-    in_line: bool
+    def in_line(self, option: Option) -> bool:
+        """Whether the choice is made where the step is computed, not (alone) where its layer is made."""
+        reads = list(self.definition.written.lines[option.line].code.values())
+        return option.member is None or reads != [option.instead]
 
-    @classmethod
-    def of(cls, definition: Definition) -> OptionalStep:
-        option = definition.option
-        if option is None:
-            return cls(None, None, False)
-        reads = list(definition.written.lines[option.line].code.values())
-        return cls(option, definition.flag, option.member is None or reads != [option.instead])
+    def kept(self) -> set[str]:
+        """Flags that are read where the steps are computed."""
+        return {flag for option, flag in self.definition.flags.items() if self.in_line(option)}
 
     def member(self, index: int, text: str, identity: str) -> str:
         """The code that makes member ``index``."""
-        if self.option is None or index != self.option.member:
-            return text
-        return f"{text} if {self.flag} else {'None' if self.in_line else identity}"
+        for option, flag in self.definition.flags.items():
+            if index == option.member:
+                return f"{text} if {flag} else {'None' if self.in_line(option) else identity}"
+        return text
 
     def line(self, index: int, text: str, name: Callable[[ir.Value], str], prefix: str = "") -> str:
-        """The code of line ``index``; ``prefix`` is how the body reaches the flag."""
-        if self.option is None or index != self.option.line or not self.in_line:
-            return text
-        return f"{text} if {prefix}{self.flag} else {name(self.option.instead)}"
+        """The code of line ``index``; ``prefix`` is how the body reaches the flags."""
+        for option, flag in self.definition.flags.items():
+            if index == option.line and self.in_line(option):
+                return f"{text} if {prefix}{flag} else {name(option.instead)}"
+        return text
 
 
 @dataclass(eq=False)
 class Instance:
-    """A block's definition, and the literals that this block gives to its parameters."""
+    """A block's definition, and the literals that this block gives to its parameters and flags."""
 
     definition: Definition
     arguments: list[Literal]
-
-    flag: Literal | None = None
+    flags: dict[str, Literal] = field(default_factory=dict)
 
     def call(self, *inputs: Any, **keywords: Any) -> Code:
         """The definition's name, called: with inputs (a function's), the arguments, and keywords."""
-        flag = {self.definition.flag: self.flag} if self.definition.flag else {}
-        return call(self.definition.name, *inputs, *self.arguments, **flag, **keywords)
+        return call(self.definition.name, *inputs, *self.arguments, **self.flags, **keywords)
 
 
 def define(
@@ -189,24 +180,27 @@ def define(
 
 
 def _definition(name: str, group: Group) -> Definition:
-    rows = group.rows()
-    definition = Definition(name, group.full[0], _parameters(rows), group.option)
-    if group.option is not None:
-        step = group.full[0].lines[group.option.line]
-        definition.flag = Names(*definition.slots.values()).fresh(f"has_{identifier(step.hint, 'step')}")
+    definition = Definition(name, group.full[0], _parameters(group.rows()))
+    names = Names(*definition.slots.values())
+    shared: dict[frozenset[int], str] = {}  # steps that the same blocks lack have one flag
+    for option in group.options:
+        lacking = frozenset(i for i, (_, missing) in enumerate(group.members()) if option in missing)
+        if lacking not in shared:
+            step = group.full[0].lines[option.line]
+            shared[lacking] = names.fresh(f"has_{identifier(step.hint, 'step')}")
+        definition.flags[option] = shared[lacking]
     return definition
 
 
 def _instances(definition: Definition, group: Group) -> dict[Block, Instance]:
     found = {}
-    for written, row in zip(group.members(), group.rows(), strict=True):
+    for (written, lacking), row in zip(group.members(), group.rows(), strict=True):
         values: dict[str, Literal | None] = {}
         for slot, name in definition.slots.items():
             values[name] = values.get(name) or row[slot]
-        arguments = [values[n] or Literal(None, n) for n in dict.fromkeys(definition.slots.values())]
-        arguments = [Literal(a.value, n) for a, n in zip(arguments, values, strict=True)]
-        flag = Literal(written in group.full, definition.flag) if definition.flag else None
-        found[written.block] = Instance(definition, arguments, flag)
+        arguments = [Literal(v.value if v is not None else None, n) for n, v in values.items()]
+        flags = {flag: Literal(option not in lacking, flag) for option, flag in definition.flags.items()}
+        found[written.block] = Instance(definition, arguments, flags)
     return found
 
 
@@ -231,7 +225,7 @@ def _levels(root: Block, name_of: Callable[[Block], str]) -> list[list[Block]]:
 def _parameters(rows: list[list[Literal | None]]) -> dict[int, str]:
     """Which literals differ between the blocks, and a name for each; equal columns share one.
 
-    A column of the optional step has no literal in the blocks without it: any parameter that is equal in the others
+    A column of an optional step has no literal in the blocks without it: any parameter that is equal in the others
     will do.
     """
     names = Names("self", "x", "name")

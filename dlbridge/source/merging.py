@@ -1,4 +1,4 @@
-"""Merging: two kinds of a block that differ by one step become one definition with a flag.
+"""Merging: kinds of a block that differ by a few steps become one definition with flags.
 
 ResNet's ``BasicBlock`` has a ``downsample`` in some places and none in others; the one without is the one with, less a
 line, with that line's input in place of its output.
@@ -6,8 +6,10 @@ line, with that line's input in place of its output.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -19,10 +21,13 @@ if TYPE_CHECKING:
 
 Key = Callable[["Written"], tuple]
 
+#: How many steps a block may lack, and how many ways to leave them out are tried.
+MAX_STEPS, MAX_TRIALS = 3, 200
+
 
 @dataclass(frozen=True)
 class Option:
-    """The step that some blocks lack.
+    """A step that some blocks lack.
 
     Attributes:
         line: Its place in ``written.lines``.
@@ -39,54 +44,94 @@ class Option:
 
 @dataclass
 class Group:
-    """Blocks that share a definition: ``full`` ones, and ``short`` ones that lack the optional step."""
+    """Blocks that share a definition: ``full`` ones, and ``short`` ones with the steps that they lack."""
 
     full: list[Written]
-    short: list[Written]
-    option: Option | None = None
+    short: list[tuple[Written, tuple[Option, ...]]] = field(default_factory=list)
+
+    @property
+    def options(self) -> list[Option]:
+        """All steps that some block lacks."""
+        found = dict.fromkeys(option for _, lacking in self.short for option in lacking)
+        return sorted(found, key=lambda option: option.line)
+
+    def members(self) -> list[tuple[Written, tuple[Option, ...]]]:
+        """Every block with the steps that it lacks."""
+        return [*((written, ()) for written in self.full), *self.short]
 
     def rows(self) -> list[list[Literal | None]]:
-        """The literals of each block, by slot; None where a short block lacks the step."""
-        rows: list[list[Literal | None]] = [list(w.literals()) for w in self.full]
-        for written in self.short:
-            assert self.option is not None
+        """The literals of each block, by slot; None where a block lacks the step."""
+        count = len(self.full[0].literals())
+        rows: list[list[Literal | None]] = []
+        for written, lacking in self.members():
+            absent = frozenset[int]().union(*(option.slots for option in lacking))
             literals = iter(written.literals())
-            rows.append([None if s in self.option.slots else next(literals) for s in range(len(rows[0]))])
+            rows.append([None if slot in absent else next(literals) for slot in range(count)])
         return rows
-
-    def members(self) -> list[Written]:
-        return [*self.full, *self.short]
 
 
 def merge(groups: list[list[Written]], key: Key) -> list[Group]:
-    """Join groups of equal blocks where one is another with a step more; each takes part in one pair at most."""
-    pending = sorted(groups, key=lambda g: len(g[0].lines))
+    """Join groups of equal blocks that are another group's with some steps left out."""
+    pending = sorted(groups, key=lambda g: -len(g[0].lines))
     found: list[Group] = []
     while pending:
-        short = pending.pop(0)
-        wanted = key(short[0])
-        for full in pending:
-            option = next((o for o, less in _reductions(full[0]) if key(less) == wanted), None)
-            if option is not None:
-                pending.remove(full)
-                found.append(Group(full, short, option))
-                break
-        else:
-            found.append(Group(short, []))
+        group = Group(pending.pop(0))
+        for shorter in list(pending):
+            lacking = _lacking(group, shorter[0], key)
+            if lacking is not None:
+                pending.remove(shorter)
+                group.short += [(written, lacking) for written in shorter]
+        found.append(group)
     return found
 
 
-def _reductions(written: Written) -> Iterator[tuple[Option, Written]]:
-    """The block less one of its lines, for each line and each value that can stand for its output."""
-    for index, line in enumerate(written.lines):
-        if len(line.targets) != 1 or line.pattern:
-            continue
-        member = _only_member(written, line)
-        for instead in dict.fromkeys(v for v in line.code.values() if v.producer() is not None or v.is_graph_input()):
-            yield (
-                Option(index, member, instead, _slots(written, index, member)),
-                _without(written, index, member, instead),
-            )
+def _lacking(group: Group, short: Written, key: Key) -> tuple[Option, ...] | None:
+    """The steps that make the group's full block the short one when left out; None when there are no such steps."""
+    full, wanted = group.full[0], key(short)
+    known = {option.line: option for option in group.options}
+    for options, less in itertools.islice(_reductions(full, short), MAX_TRIALS):
+        fits = all(known.get(option.line, option) == option for option in options)
+        if fits and key(less) == wanted:
+            return options
+    return None
+
+
+def _reductions(full: Written, short: Written) -> Iterator[tuple[tuple[Option, ...], Written]]:
+    """The full block less as many lines as the short one has fewer, in each way that leaves the same lines."""
+    count = len(full.lines) - len(short.lines)
+    if not 0 < count <= MAX_STEPS:
+        return
+    more = Counter(map(_signature, full.lines)) - Counter(map(_signature, short.lines))
+    lines = [index for index, line in enumerate(full.lines) if _signature(line) in more]
+    for chosen in itertools.combinations(reversed(lines), count):
+        yield from _without_lines(full, full, chosen)
+
+
+def _signature(line: Line) -> tuple:
+    """What a line says, whatever the variables."""
+    return tuple(
+        part if isinstance(part, str) else getattr(part, "keyword", None) or type(part).__name__
+        for part in line.code.parts
+    )
+
+
+def _without_lines(
+    full: Written, written: Written, lines: tuple[int, ...]
+) -> Iterator[tuple[tuple[Option, ...], Written]]:
+    """Leave out lines, the last first, so that what stands for a line's output is a value of the full block."""
+    if not lines:
+        yield (), written
+        return
+    index, *rest = lines
+    line = full.lines[index]
+    if len(line.targets) != 1 or line.pattern:
+        return
+    member = _only_member(full, line)
+    for instead in dict.fromkeys(v for v in line.code.values() if v.producer() is not None or v.is_graph_input()):
+        option = Option(index, member, instead, _slots(full, index, member))
+        name = None if member is None else full.members[member][0]
+        for others, less in _without_lines(full, _without(written, line, name, instead), tuple(rest)):
+            yield (option, *others), less
 
 
 def _only_member(written: Written, line: Line) -> int | None:
@@ -113,17 +158,16 @@ def _slots(written: Written, line: int, member: int | None) -> frozenset[int]:
     return frozenset(slots)
 
 
-def _without(written: Written, line: int, member: int | None, instead: ir.Value) -> Written:
-    gone = written.lines[line].targets[0]
+def _without(written: Written, line: Line, member: str | None, instead: ir.Value) -> Written:
+    gone = line.targets[0]
 
     def swap(value: ir.Value) -> ir.Value:
         return instead if value is gone else value
 
     lines = [
         replace(other, code=Code(tuple(swap(p) if isinstance(p, ir.Value) else p for p in other.code.parts)))
-        for index, other in enumerate(written.lines)
-        if index != line
+        for other in written.lines
+        if other.targets[0] is not gone
     ]
     block = replace(written.block, outputs=[swap(v) for v in written.block.outputs])
-    members = [m for index, m in enumerate(written.members) if index != member]
-    return replace(written, block=block, members=members, lines=lines)
+    return replace(written, block=block, members=[m for m in written.members if m[0] != member], lines=lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlbridge.source.code import Default
 from dlbridge.source.op import Op
 
 #: (before, after) along each spatial axis.
@@ -66,5 +67,5 @@ def one_or_all(sizes: list[int]) -> Any:
 
 
 def options(**given: tuple[list[int], int]) -> dict[str, Any]:
-    """Keywords whose value is not the default along every axis: ``strides=([2, 2], 1)`` -> ``{"strides": 2}``."""
-    return {name: one_or_all(v) for name, (v, default) in given.items() if any(i != default for i in v)}
+    """Keywords with what is their default along every axis: ``strides=([2, 2], 1)`` is printed as ``strides=2``."""
+    return {name: Default(one_or_all(v), default) for name, (v, default) in given.items()}

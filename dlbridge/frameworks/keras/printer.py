@@ -12,8 +12,8 @@ from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, Literal, literal_text
-from dlbridge.source.definitions import Definition, OptionalStep
+from dlbridge.source.code import Code, Literal
+from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.names import identifier
 from dlbridge.source.variables import input_names, name_values
 
@@ -126,7 +126,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     count = sum(len(list(new.literals())) for _, new in written.members)
     parameters = definition.parameters
     init = [f"self.{p} = {p}" for p in parameters]
-    step = OptionalStep.of(definition)
+    steps = OptionalSteps(definition)
     slot = 0
     for index, (name, new) in enumerate(written.members):
         shown = []
@@ -136,7 +136,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
         if name in (BUILD, SPEC):
             continue
         attribute = f"layer_{name}" if name[:1].isdigit() else name
-        init.append(f"self.{attribute} = {step.member(index, _text(new, shown, str), 'layers.Identity()')}")
+        init.append(f"self.{attribute} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
     names = input_names(written.block.inputs, RESERVED, is_root=is_root)
     inputs = list(names.values())
@@ -193,7 +193,7 @@ def _statements(
     if written.block not in writer.dynamic:
         lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once
     is_class = written.block in writer.dynamic
-    step = OptionalStep.of(definition)
+    steps = OptionalSteps(definition)
     slot = 0
     for index, line in enumerate(written.lines):
         shown = [parameters.get(slot + i) for i, _ in enumerate(line.code.literals())]
@@ -201,7 +201,7 @@ def _statements(
         targets = [names[t] for t in line.targets]
         left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
         text = _text(line.code, shown, lambda v: _name(writer, definition, names, v))
-        lines.append(f"{left} = {step.line(index, text, names.__getitem__, 'self.' if is_class else '')}")
+        lines.append(f"{left} = {steps.line(index, text, names.__getitem__, 'self.' if is_class else '')}")
     return lines
 
 
@@ -227,7 +227,7 @@ def _text(fragment: Code, shown: list[str | None], name) -> str:  # type: ignore
     pieces, position = [], 0
     for part in fragment.parts:
         if isinstance(part, Literal):
-            pieces.append(shown[position] or literal_text(part.value))
+            pieces.append(part.text(shown[position]))
             position += 1
         else:
             pieces.append(part if isinstance(part, str) else name(part))

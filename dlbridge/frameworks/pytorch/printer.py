@@ -11,8 +11,8 @@ from dlbridge.frameworks.pytorch import helpers
 from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.code import Code, Literal, Raw, call, literal_text
-from dlbridge.source.definitions import Definition, OptionalStep, Written
+from dlbridge.source.code import Code, Literal, Raw, call
+from dlbridge.source.definitions import Definition, OptionalSteps, Written
 from dlbridge.source.names import identifier
 from dlbridge.source.variables import input_names, name_values
 
@@ -53,9 +53,9 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     in_init, in_forward = _parameter_uses(definition)
     arguments = ", ".join(["self", *definition.parameters])
     lines = [f"class {definition.name}(nn.Module):"]
-    step = OptionalStep.of(definition)
-    kept = [p for p in definition.parameters if p in in_forward or (p == definition.flag and step.in_line)]
-    init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, step)
+    steps = OptionalSteps(definition)
+    kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
+    init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, steps)
     if is_root:
         init += [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
     if init:
@@ -79,7 +79,7 @@ def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, l
 # --- __init__ ------------------------------------------------------------------------------------------------------
 
 
-def _members(written: Written, parameters: dict[int, str], step: OptionalStep) -> list[str]:
+def _members(written: Written, parameters: dict[int, str], steps: OptionalSteps) -> list[str]:
     """The assignments of ``__init__``; numbered members become lists of modules."""
     slot = 0
     texts: dict[str, str] = {}
@@ -88,7 +88,7 @@ def _members(written: Written, parameters: dict[int, str], step: OptionalStep) -
         for literal in new.literals():
             literals[id(literal), len(literals)] = parameters.get(slot)
             slot += 1
-        texts[name] = step.member(index, _with_parameters(new, list(literals.values())), "nn.Identity()")
+        texts[name] = steps.member(index, _with_parameters(new, list(literals.values())), "nn.Identity()")
     lines: list[str] = []
     done: set[str] = set()
     for name, text in texts.items():
@@ -191,7 +191,7 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
 
     slot_names = {slot: f"self.{p}" for p, slots in parameters.items() for slot in slots}
     lines: list[str] = []
-    step = OptionalStep.of(definition)
+    steps = OptionalSteps(definition)
     slot = 0
     for index, line in enumerate(written.lines):
         literals = list(line.code.literals())
@@ -199,7 +199,7 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
         slot += len(literals)
         targets = [names[t] for t in line.targets]
         left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
-        lines.append(f"{left} = {step.line(index, _with_parameters(line.code, shown, name), name, 'self.')}")
+        lines.append(f"{left} = {steps.line(index, _with_parameters(line.code, shown, name), name, 'self.')}")
     if is_root:
         returned: list[Any] = writer.returned
     else:
@@ -263,7 +263,7 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     position = 0
     for part in fragment.parts:
         if isinstance(part, Literal):
-            pieces.append(shown[position] or literal_text(part.value))
+            pieces.append(part.text(shown[position]))
             position += 1
         else:
             pieces.append(part if isinstance(part, str) else name(part))

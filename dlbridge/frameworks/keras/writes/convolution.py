@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
@@ -39,11 +39,8 @@ def zero_padding(x: Any, pads: Pads) -> Code:
 
 def layer(kind: str, sizes: dict[str, Any], keywords: dict[str, Any], activation: str | None) -> Code:
     """``layers.Conv2D(16, 3, padding="same", activation="relu")``."""
-    head = ", ".join(f"{{{name}}}" for name in sizes)
-    if activation is not None:
-        keywords = {**keywords, "activation": activation}
-    rest = "".join(f", {name}={{{name}}}" for name in keywords)
-    return code(f"layers.{kind}({head}{rest})", **sizes, **keywords)
+    given = [Literal(size, name) for name, size in sizes.items()]
+    return call(f"layers.{kind}", *given, **keywords, activation=activation)
 
 
 @rules("Conv", domain=DOMAIN)
@@ -53,7 +50,7 @@ def conv(op: Op) -> Emit | Code:
     strides, dilations = window(op, kernel)
     group, x = op.attr("group"), op.x
     pads = pads_of(op, kernel, first=1)
-    padding = None
+    padding = "valid"
     if pads is None or any(p != (0, 0) for p in pads):
         if is_same_upper(op, kernel, first=1):
             padding = "same"
@@ -61,7 +58,8 @@ def conv(op: Op) -> Emit | Code:
             op.refuse("'SAME_LOWER' padding with strides needs a size that is known")
         else:
             x = zero_padding(x, pads)
-    keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1)) | ({"padding": padding} if padding else {})
+    keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))
+    keywords["padding"] = Default(padding, "valid")
     if strides != [1] * count and dilations != [1] * count:
         op.refuse("Keras has no convolution with both strides and dilation")
     weights = _weights(op, kernel_to_last(count))
@@ -91,7 +89,7 @@ def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
     if op.attr("group") != 1:
         op.refuse("a computed kernel in groups")
     kernel = call("ops.transpose", op[1], kernel_to_last(count))
-    result = call("ops.conv", x, kernel, **{"padding": "valid", **keywords})
+    result = call("ops.conv", x, kernel, **keywords)
     return code("{} + {}", op[2], result) if op.has(2) else result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Default, Literal, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
@@ -46,7 +46,7 @@ def conv(op: Op) -> Emit | Code:
         x, pads = call("F.pad", x, flat(pads)), [(0, 0)] * count
     keywords = options(stride=(strides, 1), padding=([p for p, _ in pads], 0), dilation=(dilations, 1))
     group = op.attr("group")
-    keywords |= {"groups": group} if group != 1 else {}
+    keywords["groups"] = Default(group, 1)
     name, bias = op.initializer(1), op.initializer(2)
     if name is None or (op.has(2) and bias is None):
         return call(f"F.conv{count}d", x, op[1], *([op[2]] if op.has(2) else []), **keywords)
@@ -56,24 +56,12 @@ def conv(op: Op) -> Emit | Code:
 def _layer(
     kind: str, x: Any, sizes: tuple[int, int, Any], keywords: dict[str, Any], weight: str, bias: str | None
 ) -> Emit:
-    head = code(
-        f"{kind}({{in_channels}}, {{out_channels}}, {{kernel_size}}",
-        in_channels=sizes[0],
-        out_channels=sizes[1],
-        kernel_size=sizes[2],
-    )
-    if bias is None:
-        keywords = {**keywords, "bias": False}
-    rest = _after_bracket(call("", **keywords)) if keywords else (")",)
-    pieces = (*head.parts, ", ", *rest) if keywords else (*head.parts, *rest)
+    given = [
+        Literal(size, name) for name, size in zip(("in_channels", "out_channels", "kernel_size"), sizes, strict=True)
+    ]
+    new = call(kind, *given, **keywords, bias=False if bias is None else None)
     weights = {"weight": Weight.of(weight)} | ({"bias": Weight.of(bias)} if bias else {})
-    return Emit(call(LAYER, x), Layer(Code(pieces), weights))
-
-
-def _after_bracket(fragment: Code) -> tuple[Any, ...]:
-    first, *rest = fragment.parts
-    assert isinstance(first, str) and first.startswith("(")
-    return (first[1:], *rest)
+    return Emit(call(LAYER, x), Layer(new, weights))
 
 
 @rules("ConvTranspose")
@@ -88,14 +76,14 @@ def conv_transpose(op: Op) -> Emit | Code:
     fits = fits and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
     if not fits:
         given = [op[2] if op.has(2) else None, tuple(strides), flat(pads) if pads else None]
-        keywords: dict[str, Any] = options(output_padding=(extra, 0), dilation=(dilations, 1))
-        keywords = {k: tuple(v) if isinstance(v, tuple) else (v,) * count for k, v in keywords.items()}
+        keywords: dict[str, Any] = {"output_padding": tuple(extra)} if any(extra) else {}
+        keywords |= {"dilation": tuple(dilations)} if any(d != 1 for d in dilations) else {}
         if pads is None:
             upper = True if op.attr("auto_pad") == "SAME_UPPER" else None
             keywords |= {"output_shape": tuple(op.attr("output_shape")[-count:]), "upper": upper}
         return call("conv_transpose", op.x, op[1], *given, groups=group if group != 1 else None, **keywords)
     keywords = options(stride=(strides, 1), padding=([p for p, _ in pads or []], 0), output_padding=(extra, 0))
-    keywords |= {"groups": group} if group != 1 else {}
+    keywords["groups"] = Default(group, 1)
     keywords |= options(dilation=(dilations, 1))
     name, bias = op.initializer(1), op.initializer(2)
     if name is None or (op.has(2) and bias is None):
