@@ -14,7 +14,7 @@ from dlbridge.model import Model
 BATCH = 3
 
 
-def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
+def randomise(model: keras.Model, seed: int = 0, spread: float = 0.5) -> keras.Model:
     """Give variables that start as zeros or ones other numbers, so that one taken for another shows."""
     random = np.random.default_rng(seed)
     for variable in model.variables:
@@ -22,7 +22,7 @@ def randomise(model: keras.Model, seed: int = 0) -> keras.Model:
             continue
         values = keras.ops.convert_to_numpy(variable)
         if values.size and np.ptp(values) == 0:
-            low, high = (0.5, 1.5) if values.flat[0] == 1 else (-0.3, 0.3)
+            low, high = (1 - spread, 1 + spread) if values.flat[0] == 1 else (-spread / 2, spread / 2)
             variable.assign(random.uniform(low, high, values.shape))
     return model
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,6 +63,44 @@ def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None when it may."""
     kind = next((k for k in type(operation).__mro__ if is_own(k) and k.__name__ in _CLOSED), None)
     return None if kind is None or (trust_code and kind.__name__ == "Lambda") else _CLOSED[kind.__name__]
+
+
+@functools.cache
+def _redirections() -> list[tuple[Any, str, Any, Any]]:
+    """(module, name, the backend's function, one that takes tensors without numbers too)."""
+    found = []
+    modules = [getattr(keras.src.backend, m) for m in ("numpy", "nn", "math", "linalg", "image", "core")]
+    for module in [keras.src.backend, *modules]:
+        for name, original in list(vars(module).items()):
+            public = getattr(keras.ops, name, None)
+            if inspect.isfunction(original) and inspect.isfunction(public) and original is not public:
+                found.append((module, name, original, _redirected(original, public)))
+    return found
+
+
+def _redirected(original: Callable[..., Any], public: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        chosen = public if keras.src.backend.any_symbolic_tensors(args, kwargs) else original
+        return chosen(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def redirected() -> Iterator[None]:
+    """Let code that calls the backend's functions on tensors without numbers call ``keras.ops`` of the same name."""
+    swaps = _redirections()
+    if getattr(swaps[0][0], swaps[0][1]) is swaps[0][3]:
+        yield  # one is within another
+        return
+    for module, name, _, new in swaps:
+        setattr(module, name, new)
+    try:
+        yield
+    finally:
+        for module, name, original, _ in swaps:
+            setattr(module, name, original)
 
 
 @contextmanager

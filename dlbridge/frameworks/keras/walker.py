@@ -85,7 +85,7 @@ class Walker:
             return symbol(self.variable(variable, holder))
 
         given, named = tree.map_structure(symbol, (args, kwargs))
-        with tracing.symbolic_variables(holder, of_variable):
+        with tracing.redirected(), tracing.symbolic_variables(holder, of_variable):
             result = function(*given, **named)
         for tensor in tree.flatten(result):
             if isinstance(tensor, keras.KerasTensor):
@@ -239,6 +239,13 @@ class Walker:
                 made[-1].metadata_props[traits.ANONYMOUS] = "true"
         return result
 
+    def open(self, site: Site) -> Any:
+        """Open a layer whose rule leaves this call to what the layer's own code says."""
+        kwargs = dict(site.kwargs)
+        if site.layer._call_has_mask_arg and any(m is not None for m in tree.flatten(site.mask)):
+            kwargs["mask"] = site.mask
+        return self._open(site.layer, site.args, kwargs)
+
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def _open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -275,7 +282,7 @@ class Walker:
             return value
         if isinstance(function, keras.layers.Layer):
             return tree.flatten(self.call(function, (value,), {}))[0]
-        if function is keras.activations.mish:
+        if function is keras.activations.mish:  # made of four operations
             return self.build.op("Mish", value)
         try:
             return self.trace(function, (value,), {}, flat=True)

@@ -1,0 +1,308 @@
+"""Recurrent layers. The standard has the time first, a direction axis, gates in another order, and two biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.reads.stepping import step_through
+from dlbridge.frameworks.keras.site import Site, layer
+
+#: Class of a cell -> (op, the gates in the standard's order as places in Keras' order).
+_CELLS = {"SimpleRNNCell": ("RNN", (0,)), "LSTMCell": ("LSTM", (0, 3, 1, 2)), "GRUCell": ("GRU", (0, 1, 2))}
+#: Keras' activation -> the standard's, and its alpha and beta.
+_ACTIVATIONS: dict[str, tuple[str, float, float]] = {
+    "tanh": ("Tanh", 0.0, 0.0),
+    "sigmoid": ("Sigmoid", 0.0, 0.0),
+    "relu": ("Relu", 0.0, 0.0),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "softsign": ("Softsign", 0.0, 0.0),
+    "softplus": ("Softplus", 0.0, 0.0),
+    "elu": ("Elu", 1.0, 0.0),
+    "linear": ("Affine", 1.0, 0.0),
+    "leaky_relu": ("LeakyRelu", 0.2, 0.0),
+}
+
+
+@dataclass
+class Run:
+    """What a recurrent layer gives: outputs of all steps (batch, time, ...), of the last, and the final states."""
+
+    sequence: ir.Value
+    last: ir.Value
+    states: list[ir.Value]
+
+
+@layer("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks=True)
+def recurrent(site: Site) -> Any:
+    kind = site.layer
+    initial = site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state")
+    run = run_layer(site, kind, site.x, _one(site.mask), _states(initial))
+    first = run.sequence if kind.return_sequences else run.last
+    return (first, *run.states) if kind.return_state else first
+
+
+def _one(mask: Any) -> ir.Value | None:
+    return keras.tree.flatten(mask)[0] if mask is not None else None
+
+
+def _states(given: Any) -> list[ir.Value] | None:
+    return None if given is None else [v for v in keras.tree.flatten(given) if v is not None] or None
+
+
+def run_layer(
+    site: Site, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, time: bool = True
+) -> Run:
+    """Run one direction.
+
+    Args:
+        site: The call.
+        kind: The recurrent layer.
+        x: (batch, time, ...).
+        mask: (batch, time), or None.
+        initial: The initial states; zeros when None.
+        time: Whether a reversed sequence stays in the order in which it was walked, as Keras has it.
+    """
+    if kind.stateful:
+        site.refuse("it is stateful: what it computes depends on the calls before")
+    if kind.go_backwards:
+        x = site.slice(x, 1, -1, None, -1)
+        mask = None if mask is None else site.slice(mask, 1, -1, None, -1)
+    cells = list(kind.cell.cells) if isinstance(kind.cell, keras.layers.StackedRNNCells) else [kind.cell]
+    zero = bool(getattr(kind, "zero_output_for_mask", False))
+    if not all(type(c).__name__ in _CELLS and _known(c) for c in cells):
+        run = Run(*step_through(site, kind, x, mask, initial, zero))
+    else:
+        run = _stack(site, kind, cells, x, mask, initial, zero)
+    return run
+
+
+def _known(cell: Any) -> bool:
+    """Whether the standard has the activations of a cell."""
+    used = [cell.activation, getattr(cell, "recurrent_activation", keras.activations.sigmoid)]
+    return all(getattr(f, "__name__", None) in _ACTIVATIONS for f in used)
+
+
+def _stack(
+    site: Site, kind: Any, cells: list[Any], x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool
+) -> Run:
+    """Cells on each other: each walks the whole sequence of the one before."""
+    path, states, begin = site.build.path, [], 0
+    run = None
+    for number, cell in enumerate(cells):
+        count = 2 if type(cell).__name__ == "LSTMCell" else 1
+        mine = None if initial is None else initial[begin : begin + count]
+        begin += count
+        if len(cells) == 1:
+            run = _run_cell(site, cell, x, mask, mine, zero, kind.return_state)
+        else:
+            site.build.blocks[path] = type(kind).__name__
+            with site.build.at(f"{path}.cells.{number}"):
+                run = _run_cell(site, cell, x, mask, mine, zero, kind.return_state)
+        x = run.sequence
+        states += run.states
+    assert run is not None
+    return Run(run.sequence, run.last, states)
+
+
+def _run_cell(
+    site: Site, cell: Any, x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool, wants_state: bool
+) -> Run:
+    """One cell over a sequence.
+
+    A masked step changes nothing, so the steps that count are walked alone: they are gathered to the front first and
+    their outputs put back after, each where the last one before it was.
+    """
+    order = place = count = None
+    if mask is not None:
+        order, place, count = _compaction(site, mask)
+        x = _along_time(site, x, order)
+    ys, finals = _node(
+        site, [cell], x, initial, lengths=count if wants_state and type(cell).__name__ == "LSTMCell" else None
+    )
+    sequence = site.transpose(site.squeeze(ys, 1), [1, 0, 2])
+    states = [site.squeeze(f, 0) for f in finals]
+    if mask is None:
+        return Run(sequence, states[0], states)
+    assert place is not None and count is not None
+    found = _along_time(site, sequence, site.op("Max", place, np.int64(0)))
+    none = site.build.value(0.0, sequence.dtype)
+    seen = site.unsqueeze(site.op("GreaterOrEqual", place, np.int64(0)), 2)
+    outputs = site.op("Where", seen, found, none)
+    if zero:
+        outputs = site.op("Where", site.unsqueeze(site.cast(mask, ir.DataType.BOOL), 2), outputs, none)
+    ends = site.op("Sub", site.op("Max", site.cast(count, "int64"), np.int64(1)), np.int64(1))
+    last = site.squeeze(_along_time(site, sequence, site.unsqueeze(ends, 1)), 1)
+    any_step = site.unsqueeze(site.op("Greater", count, site.build.value(0, count.dtype)), 1)
+    starts = initial or [none] * len(states)
+    states = [
+        site.op("Where", any_step, value, start) for value, start in zip([last, *states[1:]], starts, strict=True)
+    ]
+    final = site.squeeze(site.slice(outputs, 1, -1, None), 1)
+    return Run(outputs, final if zero else site.op("Where", any_step, last, none), states)
+
+
+def _compaction(site: Site, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(the steps that count first, in their order; for each step the place there of the last that counted, -1 for
+    none; how many count), int64 but for the last, which is int32."""
+    counted = site.cast(site.cast(mask, ir.DataType.BOOL), ir.DataType.INT64)
+    length = site.size(mask, 1)
+    steps = site.op("Range", site.build.value(0, ir.DataType.INT64), site.op("Squeeze", length, [0]), np.int64(1))
+    late = site.op("Mul", site.op("Sub", np.int64(1), counted), length)
+    keys = site.op("Add", steps, late)
+    _, order = site.op("TopK", keys, length, axis=1, largest=0, outputs=2)
+    place = site.op("Sub", site.op("CumSum", counted, np.int64(1)), np.int64(1))
+    return order, place, site.cast(site.op("ReduceSum", counted, [1], keepdims=0), "int32")
+
+
+def _along_time(site: Site, x: ir.Value, order: ir.Value) -> ir.Value:
+    """``x[b, order[b, t]]``."""
+    wide = site.unsqueeze(order, 2)
+    shape = site.op("Concat", site.op("Shape", order), site.size(x, 2), axis=0)
+    return site.op("GatherElements", x, site.op("Expand", wide, shape), axis=1)
+
+
+def _node(
+    site: Site, cells: list[Any], x: ir.Value, initial: list[ir.Value] | None, lengths: ir.Value | None = None
+) -> tuple[ir.Value, list[ir.Value]]:
+    """The node for one cell, or for the two of a bidirectional layer: Y (time, directions, batch, units), states."""
+    cell = cells[0]
+    op_type, order = _CELLS[type(cell).__name__]
+    units = int(cell.units)
+    path = site.build.path
+    reset_after = op_type == "GRU" and bool(cell.reset_after)
+
+    def turned(*arrays: np.ndarray) -> np.ndarray:
+        return np.stack([np.concatenate([np.split(a.T, len(order))[i] for i in order]) for a in arrays])
+
+    def biases(*arrays: np.ndarray) -> np.ndarray:
+        return np.stack([_two_biases(a, order, reset_after) for a in arrays])
+
+    def weight(name: str, what: str, join: Any) -> ir.Value:
+        value = site.build.joined_weight([getattr(c, what) for c in cells], f"{path}.{name}", join, (name, order))
+        return site.cast(value, IR_DTYPES[cell.compute_dtype])
+
+    weights = [weight("weight_ih", "kernel", turned), weight("weight_hh", "recurrent_kernel", turned)]
+    weights.append(weight("bias", "bias", biases) if cell.use_bias else None)  # type: ignore[arg-type]
+    gate = getattr(cell, "recurrent_activation", None)
+    names = {"RNN": [cell.activation], "GRU": [gate, cell.activation], "LSTM": [gate, cell.activation, cell.activation]}
+    chosen = [_ACTIVATIONS[f.__name__] for f in names[op_type]] * len(cells)
+    plain = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[op_type] * len(cells)
+    usual = [c[0] for c in chosen] == plain
+    count = 2 if op_type == "LSTM" else 1
+    starts = _initial(site, initial, count, len(cells))
+    y, *finals = site.main(
+        op_type,
+        site.transpose(x, [1, 0, 2]),
+        *weights,
+        *([lengths, *starts] if lengths is not None or starts else []),
+        hidden_size=units,
+        direction="bidirectional" if len(cells) == 2 else None,
+        linear_before_reset=1 if reset_after else None,
+        activations=None if usual else [c[0] for c in chosen],
+        activation_alpha=None if usual else [c[1] for c in chosen],
+        activation_beta=None if usual else [c[2] for c in chosen],
+        outputs=1 + count,
+    )
+    return y, finals
+
+
+def _two_biases(bias: np.ndarray, order: tuple[int, ...], reset_after: bool) -> np.ndarray:
+    """Keras' bias (or two, of a GRU that resets after) as the standard's: of the input, then of the state."""
+    rows = bias if reset_after else np.stack([bias, np.zeros_like(bias)])
+    return np.concatenate([np.split(row, len(order))[i] for row in rows for i in order])
+
+
+def _initial(site: Site, given: list[ir.Value] | None, count: int, directions: int) -> list[ir.Value]:
+    """(directions, batch, units) of each state; ``given`` has the states of one direction after the other."""
+    if given is None:
+        return []
+    each = [given[i::count] for i in range(count)]
+    wide = [[site.unsqueeze(v, 0) for v in values] for values in each]
+    return [values[0] if directions == 1 else site.op("Concat", *values, axis=0) for values in wide]
+
+
+# --- wrappers ---------------------------------------------------------------------------------------------------------
+
+
+@layer("Bidirectional", masks=True)
+def bidirectional(site: Site) -> Any:
+    kind, mask = site.layer, _one(site.mask)
+    initial = _states(site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state"))
+    forward, backward = kind.forward_layer, kind.backward_layer
+    if kind.stateful:
+        site.refuse("it is stateful: what it computes depends on the calls before")
+    if mask is None and _alike(forward, backward):
+        ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
+        sequences = [
+            site.transpose(site.squeeze(v, 1), [1, 0, 2])
+            for v in site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
+        ]
+        states = [[site.op("Gather", f, np.int64(d), axis=0) for f in finals] for d in range(2)]
+        runs = [Run(s, st[0], st) for s, st in zip(sequences, states, strict=True)]
+    else:
+        path = site.build.path
+        site.build.blocks[path] = "Bidirectional"
+        half = None if initial is None else len(initial) // 2
+        parts = (None, None) if initial is None else (initial[:half], initial[half:])
+        runs = []
+        for one, name, start in zip((forward, backward), ("forward", "backward"), parts, strict=True):
+            with site.build.at(f"{path}.{name}"):
+                run = run_layer(site, one, site.x, mask, start)
+                if name == "backward":
+                    run.sequence = site.slice(run.sequence, 1, -1, None, -1)
+                runs.append(run)
+    pair = [r.sequence if kind.return_sequences else r.last for r in runs]
+    output = _merged(site, kind.merge_mode, pair)
+    if kind.return_state:
+        flat = output if isinstance(output, tuple) else (output,)
+        return (*flat, *runs[0].states, *runs[1].states)
+    return output
+
+
+def _alike(forward: Any, backward: Any) -> bool:
+    """Whether one node can be both directions."""
+    first, second = forward.cell, backward.cell
+    if type(first) is not type(second) or type(first).__name__ not in _CELLS or not (_known(first) and _known(second)):
+        return False
+    same = ("units", "use_bias", "activation", "recurrent_activation", "reset_after")
+    turned = not forward.go_backwards and backward.go_backwards and not (forward.stateful or backward.stateful)
+    return turned and all(getattr(first, n, None) == getattr(second, n, None) for n in same)
+
+
+def _merged(site: Site, mode: str | None, pair: list[ir.Value]) -> Any:
+    if mode is None:
+        return tuple(pair)
+    if mode == "concat":
+        return site.op("Concat", *pair, axis=-1)
+    joined = site.op("Mul" if mode == "mul" else "Add", *pair)
+    return site.op("Div", joined, 2.0) if mode == "ave" else joined
+
+
+#: Layers that do to the last axis, or to each element, what they do: the time needs no place of its own.
+_BLIND = ("Dense", "Activation", "Dropout", "ReLU", "LeakyReLU", "ELU", "Identity", "Rescaling")
+
+
+@layer("TimeDistributed", masks=True)
+def time_distributed(site: Site) -> Any:
+    inner, x = site.layer.layer, site.x
+    if site.mask is not None and inner._call_has_mask_arg:
+        site.refuse("a mask for a layer that heeds it at each step")
+    if type(inner) in [getattr(keras.layers, n) for n in _BLIND] and site.rank(x) > 2:
+        return site.walker.call(inner, (x,), {})
+    shape = site.op("Shape", x)
+    static = site.shape(x)
+    flat = (
+        site.op("Reshape", x, site.op("Concat", [-1], site.op("Shape", x, start=2), axis=0))
+        if not all(isinstance(s, int) for s in static[2:])
+        else site.op("Reshape", x, [-1, *static[2:]])
+    )
+    y = keras.tree.flatten(site.walker.call(inner, (flat,), {}))[0]
+    head = site.op("Slice", shape, [0], [2])
+    tail = site.op("Shape", y, start=1) if site.rank(y) > 1 else None
+    return site.op("Reshape", y, site.op("Concat", head, tail, axis=0) if tail is not None else head)
