@@ -10,10 +10,12 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block, is_weight
-from dlbridge.source.code import Code, Literal, call, code, literal_text
+from dlbridge.source.code import Code, Default, Literal, call, code, literal_text
 from dlbridge.source.merging import Group, Option, merge
 from dlbridge.source.names import Names, class_name, identifier
 
+#: Classes that say nothing of what they hold.
+CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Module")
 #: In the code of an ``Emit``, the place of the layer that is called.
 LAYER = "<layer>"
 
@@ -94,8 +96,30 @@ class Definition:
     flags: dict[Option, str] = field(default_factory=dict)
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """Parameters that have a default: keywords that have it wherever they are used, and flags."""
+        literals = self.written.literals()
+        uses: dict[str, list[Literal]] = {}
+        for slot, name in self.slots.items():
+            uses.setdefault(name, []).append(literals[slot])
+        found = {
+            name: used[0].default
+            for name, used in uses.items()
+            if all(u.keyword and literal_text(u.default) == literal_text(used[0].default) for u in used)
+        }
+        return found | dict.fromkeys(self.flags.values(), False)
+
+    @property
     def parameters(self) -> list[str]:
-        return list(dict.fromkeys([*self.slots.values(), *self.flags.values()]))
+        """All parameters, those with a default last."""
+        names = dict.fromkeys([*self.slots.values(), *self.flags.values()])
+        return sorted(names, key=lambda name: name in self.defaults)
+
+    def signature(self, *required: str) -> list[str]:
+        """The parameters as a header has them, ``required`` ones before those that have a default."""
+        names, defaults = self.parameters, self.defaults
+        positional = [name for name in names if name not in defaults]
+        return [*positional, *required, *(f"{n}={literal_text(defaults[n])}" for n in names if n in defaults)]
 
 
 @dataclass(frozen=True)
@@ -130,15 +154,18 @@ class OptionalSteps:
 
 @dataclass(eq=False)
 class Instance:
-    """A block's definition, and the literals that this block gives to its parameters and flags."""
+    """A block's definition, and what this block gives to its parameters."""
 
     definition: Definition
-    arguments: list[Literal]
-    flags: dict[str, Literal] = field(default_factory=dict)
+    arguments: dict[str, Any]
 
     def call(self, *inputs: Any, **keywords: Any) -> Code:
         """The definition's name, called: with inputs (a function's), the arguments, and keywords."""
-        return call(self.definition.name, *inputs, *self.arguments, **self.flags, **keywords)
+        defaults = self.definition.defaults
+        given = {n: self.arguments[n] for n in self.definition.parameters}
+        positional = [Literal(value, name) for name, value in given.items() if name not in defaults]
+        named = {name: Default(value, defaults[name]) for name, value in given.items() if name in defaults}
+        return call(self.definition.name, *inputs, *positional, **named, **keywords)
 
 
 def define(
@@ -198,9 +225,10 @@ def _instances(definition: Definition, group: Group) -> dict[Block, Instance]:
         values: dict[str, Literal | None] = {}
         for slot, name in definition.slots.items():
             values[name] = values.get(name) or row[slot]
-        arguments = [Literal(v.value if v is not None else None, n) for n, v in values.items()]
-        flags = {flag: Literal(option not in lacking, flag) for option, flag in definition.flags.items()}
-        found[written.block] = Instance(definition, arguments, flags)
+        defaults = definition.defaults
+        arguments = {name: value.value if value else defaults.get(name) for name, value in values.items()}
+        arguments |= {flag: option not in lacking for option, flag in definition.flags.items()}
+        found[written.block] = Instance(definition, arguments)
     return found
 
 
@@ -254,7 +282,7 @@ def block_class(graph: ir.Graph) -> Callable[[Block], str]:
 
     def name(block: Block) -> str:
         known = classes.get(block.path)
-        if known:
+        if known and (known not in CONTAINERS or not block.path):
             return class_name(known)
         if not block.path:
             return class_name(graph.name or "Model")

@@ -71,7 +71,7 @@ def variable_path(blocks: list[str], name: str, root: str | None) -> str:
 def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     written = definition.written
     names = input_names(written.block.inputs, {*RESERVED, *definition.parameters}, is_root=False)
-    arguments = ", ".join([*names.values(), *definition.parameters, "name"])
+    arguments = ", ".join([*names.values(), *definition.signature("name")])
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
     return [f"def {definition.name}({arguments}):", *_indent(_merge_return(lines))]
@@ -146,7 +146,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     subclassed = is_root and writer.subclassed
     base = "keras.Model" if subclassed else "layers.Layer"
     text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
-    header = ", ".join(["self", *parameters, "**kwargs"])
+    header = ", ".join(["self", *definition.signature(), "**kwargs"])
     cast = "" if _is_single(written.block) else "autocast=False, "
     text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__({cast}**kwargs)", *_indent(init, 2), ""]
     built = [new.text(str) for name, new in written.members if name == BUILD]

@@ -51,7 +51,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
         items = call("super().__init__", *writer.sequences[written.block])
         return lines + printing.fit(2 * INDENT + _plain(items))
     in_init, in_forward = _parameter_uses(definition)
-    arguments = ", ".join(["self", *definition.parameters])
+    arguments = ", ".join(["self", *definition.signature()])
     lines = [f"class {definition.name}(nn.Module):"]
     steps = OptionalSteps(definition)
     kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
