@@ -478,6 +478,13 @@ def _elementwise() -> list[Case]:
     return [
         *found,
         _case("Sum", IMAGE, IMAGE, X((6,), free=())),
+        _case("Add", X((3, 3)), X((3, 1))),
+        _case("Add", X((3, 1)), X((1, 3), free=(1,))),
+        _case("Add", X((1, 4, 1), free=()), X((1, 1, 4), free=())),
+        _case("Add", X((2, 3, 1)), X((3,), free=())),
+        _case("Add", X((3, 3), free=()), X((1, 1, 3), free=())),
+        _case("Sum", X((4, 1, 1), free=()), X((1, 4, 1, 1), free=()), SQUARE),
+        _case("Mean", SQUARE, X((4, 1, 1), free=()), X((1, 1, 4), free=())),
         _case("Max", IMAGE, IMAGE, X((6,), free=())),
         _case("Not", X((2, 3), "bool", make=lambda x: x > 0)),
         _case("BitwiseNot", X((2, 3), "int32")),

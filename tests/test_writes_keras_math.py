@@ -281,3 +281,12 @@ def test_model_with_a_layer_of_its_own_is_saved_and_loaded(tmp_path: Path) -> No
     again = keras.saving.load_model(tmp_path / "m.keras")
     given = [normal(3, 2, 4), np.array(True)]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(again(given)), keras.ops.convert_to_numpy(live(given)))
+
+
+def test_sums_are_not_taken_for_biases_where_sizes_happen_to_be_equal() -> None:
+    text = """m (float[B, 4, T, T] scores, float[B, 1, T, T] mask, float[B, T, 4] x) => (float[B, 4, T, T] s, float[B, T, 4] y) {
+        s = Add (scores, mask)  m = ReduceMean (x, last)  y = Add (x, m) }"""  # noqa: E501
+    runs = [
+        {"scores": normal(b, 4, t, t), "mask": normal(b, 1, t, t), "x": normal(b, t, 4)} for b, t in ((4, 1), (1, 4))
+    ]
+    check(model(text, last=np.array([-1])), *runs, text="mask + scores")

@@ -6,6 +6,11 @@ import keras
 from keras import ops
 
 
+def broadcast_add(a, b):
+    """a + b of tensors of which Keras' TensorFlow backend would take either for a bias along an axis of the other."""
+    return a - (ops.zeros_like(b) - b)
+
+
 def truncated_divide(a, b):
     """Integer division towards zero."""
     quotient = ops.floor_divide(a, b)

@@ -60,15 +60,44 @@ _FUNCTIONS = {
 
 @rules("Add")
 def add(op: Op) -> Code:
-    first, second = operands(op)
-    # TensorFlow's backend takes `x + b` with b of one long dimension for a bias along the last axis: b goes first.
-    if is_tensor(second) and _has_one_long_dimension(op.shape(1)) and op.shape(0) != op.shape(1):
-        first, second = second, first
-    return binary("+", "ops.add", first, second)
+    return _sum(*operands(op), op.shape(0), op.shape(1))
 
 
-def _has_one_long_dimension(shape: list[Dim] | None) -> bool:
-    return shape is not None and len(shape) > 1 and sum(d != 1 for d in shape) == 1
+def _sum(first: Any, second: Any, shape: list[Dim] | None, other: list[Dim] | None) -> Code:
+    """``a + b``, in the order in which Keras does not take b for a bias along another axis."""
+    if not is_tensor(second) or not _taken_for_bias(shape, other):
+        return binary("+", "ops.add", first, second)
+    if not is_tensor(first) or not _taken_for_bias(other, shape):
+        return binary("+", "ops.add", second, first)
+    return call("broadcast_add", first, second)
+
+
+def _taken_for_bias(shape: list[Dim] | None, other: list[Dim] | None) -> bool:
+    """Whether ``ops.add`` of TensorFlow's backend could go wrong on tensors of these shapes.
+
+    It squeezes a second tensor of one dimension above 1, and adds it along the last axis of the first if that has this
+    size, or along axis 1. That is right where broadcasting does the same; a size that is a name can be any.
+    """
+    if shape is None or other is None or len(shape) < 2 or shape == other:
+        return False
+    for axis, size in enumerate(other):
+        rest = other[:axis] + other[axis + 1 :]
+        if size == 1 or any(isinstance(d, int) and d > 1 for d in rest):
+            continue
+        # The other sizes are 1, here as well, where they have names.
+        here = [1 if isinstance(d, str) and d in rest else d for d in shape]
+        if not (_may_be(size, here[1]) or _may_be(size, here[-1])):
+            continue
+        along = axis - len(other) + len(shape)
+        at_last = along == len(shape) - 1 and size == here[-1]
+        at_second = along == 1 and size == here[1] and not _may_be(size, here[-1])
+        if len(other) > len(shape) or not (at_last or at_second):
+            return True
+    return False
+
+
+def _may_be(a: Dim, b: Dim) -> bool:
+    return a == b or not (isinstance(a, int) and isinstance(b, int))
 
 
 @rules(*_OPERATORS)
@@ -193,15 +222,12 @@ def extreme(op: Op) -> Code:
 
 @rules("Sum", "Mean")
 def total(op: Op) -> Code:
-    """As for Add, what could be taken for a bias goes first."""
-    result, shape = op[0], op.shape(0)
-    for index in range(1, len(op.node.inputs)):
-        pair = [result, op[index]]
-        if _has_one_long_dimension(op.shape(index)) and shape != op.shape(index):
-            pair.reverse()
-        result, shape = call("ops.add", *pair), _broadcast(shape, op.shape(index))
-    count = len(op.node.inputs)
-    return code("{}", result) if op.node.op_type == "Sum" or count == 1 else code("{} / {}", result, count)
+    result, shape, count = op[0], op.shape(0), len(op.node.inputs)
+    for index in range(1, count):
+        result, shape = _sum(result, op[index], shape, op.shape(index)), _broadcast(shape, op.shape(index))
+    if op.node.op_type == "Sum" or count == 1:
+        return code("{}", result)
+    return code("({}) / {}", result, count)
 
 
 def _broadcast(a: list[Dim] | None, b: list[Dim] | None) -> list[Dim] | None:
