@@ -24,9 +24,7 @@ CLASSIFICATION = (
     "regnet_y_400mf regnet_y_1_6gf resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 shufflenet_v2_x0_5 "
     "shufflenet_v2_x1_0 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vgg16 vit_b_16 vit_b_32"
 ).split()
-SEGMENTATION = (
-    "deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large"
-).split()
+SEGMENTATION = ("deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large").split()
 VIDEO = "r3d_18 mc3_18 r2plus1d_18 s3d mvit_v1_b mvit_v2_s swin3d_t".split()
 FLOW = ["raft_small"]
 ALL = [*CLASSIFICATION, *SEGMENTATION, *VIDEO, *FLOW]

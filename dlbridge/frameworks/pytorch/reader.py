@@ -25,6 +25,7 @@ from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
+from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
@@ -125,7 +126,7 @@ class _Reader:
         blocks = scopes.name_nodes(nodes, self.translation.frames)
         self._type_values(nodes)
         initializers = [*self.initializers, *_used(self.translation.constants, nodes, outputs)]
-        name = scopes.identifier(self.name or blocks.get("", "model").lower())
+        name = identifier(self.name or blocks.get("", "model").lower())
         return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
 
     # --- what goes in ------------------------------------------------------------------------------------------------
@@ -160,10 +161,10 @@ class _Reader:
                         continue
                     given = self.named.get(node.name, {}).get(axis)
                     if own and given is not None and given.isidentifier():
-                        symbols[symbol] = scopes.unique(given, taken)
+                        symbols[symbol] = unique(given, taken)
                     elif not own:
-                        plain = "batch" if axis == 0 else f"{scopes.identifier(node.name)}_{axis}"
-                        symbols[symbol] = scopes.unique(plain, taken)
+                        plain = "batch" if axis == 0 else f"{identifier(node.name)}_{axis}"
+                        symbols[symbol] = unique(plain, taken)
 
     def _input(self, name: str, val: torch.Tensor) -> ir.Value:
         sizes = sizes_of(val)
@@ -235,7 +236,7 @@ class _Reader:
                 self.translation._frame = type(self.translation._frame)(())
                 sizes = value.meta.get("sizes", [])
                 value = with_sizes(op("Identity", value), sizes)
-            value.name = scopes.unique(name, taken)
+            value.name = unique(name, taken)
             outputs.append(value)
         return outputs
 

@@ -11,10 +11,12 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.program import Frame
 from dlbridge.ops import traits
+from dlbridge.ops.names import unique
 
 #: Modules of torch that hold others: a call in one is not the module itself.
 _HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.)|.*\.MultiheadAttention$")
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+#: Key of ``node.meta``: the node is one of torch's layers, whatever its weights are called (they may be shared).
+_LAYER = "pytorch.layer"
 
 
 def is_layer(kind: str) -> bool:
@@ -26,23 +28,6 @@ def dotted(path: str) -> str:
     """A module path with each part fit for a dotted name; numbers (of ``Sequential``) stay."""
     parts = (re.sub(r"\W+", "_", part) for part in path.split(".") if part)
     return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
-
-
-def identifier(text: str) -> str:
-    """Text as a Python identifier."""
-    text = re.sub(r"\W+", "_", text).strip("_") or "x"
-    text = f"{text}_" if keyword.iskeyword(text) else text
-    return text if not text[0].isdigit() else f"_{text}"
-
-
-def unique(name: str, taken: set[str]) -> str:
-    """The name, or with the first number that makes it new; it is taken then."""
-    fresh, number = name, 0
-    while fresh in taken:
-        number += 1
-        fresh = f"{name}_{number}"
-    taken.add(fresh)
-    return fresh
 
 
 def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dict[str, str]:
@@ -68,6 +53,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
     for node in nodes:
         if node in layers:
             node.name = dotted(layers[node])
+            node.meta[_LAYER] = True
             continue
         place = next((p for p, kind in frames[node].modules if is_layer(kind)), None)
         head = f"{dotted(place)}_" if place is not None else f"{dotted(frames[node].path)}."
@@ -85,12 +71,19 @@ def is_weight(value: ir.Value) -> bool:
     return value.const_value is not None and traits.kind(value) != "constant"
 
 
+_WEIGHT, _BOTH = {"weight": 1}, {"weight": 1, "bias": 2}
 #: Where an op's weights stand in its inputs, by the names that torch's layers have for them.
 _SLOTS: dict[str, dict[str, int]] = {
     "BatchNormalization": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
-    **dict.fromkeys(("Linear", "Conv", "ConvTranspose", "LayerNormalization"), {"weight": 1, "bias": 2}),
-    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), {"weight": 1, "bias": 2}),
-    **dict.fromkeys(("Embedding", "RMSNormalization", "PRelu"), {"weight": 1}),
+    "Conv": _BOTH,
+    "ConvTranspose": _BOTH,
+    "Embedding": _WEIGHT,
+    "GroupNormalization": _BOTH,
+    "InstanceNormalization": _BOTH,
+    "LayerNormalization": _BOTH,
+    "Linear": _BOTH,
+    "PRelu": _WEIGHT,
+    "RMSNormalization": _WEIGHT,
 }
 
 
@@ -112,7 +105,7 @@ def collapse(graph: ir.Graph) -> None:
             node.name = scope
             node.metadata_props.pop(traits.ANONYMOUS, None)
             scope = traits.scope(node)
-        if traits.is_anonymous(node) and not _is_layer_of(node, node.name or ""):
+        if not node.meta.get(_LAYER) and not _is_layer_of(node, node.name or ""):
             node.metadata_props[traits.FREE_WEIGHTS] = "true"
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
 

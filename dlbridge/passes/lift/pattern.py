@@ -256,4 +256,6 @@ def layer_path(node: ir.Node, weight: ir.Value | None = None) -> str:
     """Path of the layer that a pattern is: that of its weight, else the scope that its last node stands in."""
     if weight is not None and traits.kind(weight) != "constant" and weight.name.endswith(".weight"):
         return weight.name.removesuffix(".weight")
+    if node.graph is not None and node.graph.meta.get(KINDS_KNOWN):  # of a program whose modules are known
+        return node.name
     return (traits.scope(node) or node.name) if traits.is_anonymous(node) else node.name

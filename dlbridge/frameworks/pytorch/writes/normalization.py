@@ -11,6 +11,8 @@ from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
 
+_NO_AFFINE = {"elementwise_affine": False}
+
 
 def _eps(op: Op, usual: float = 1e-5) -> dict[str, Any]:
     eps = op.attr("epsilon")
@@ -48,6 +50,14 @@ def _batch_norm_on_batch(op: Op) -> Emit:
     return Emit(result if len(op.node.outputs) == 3 else code("{}[0]", result))
 
 
+def _is_plain(op: Op) -> bool:
+    """Whether the scale (input 1) is a constant of ones, and the shift (input 2), if given, one of zeros."""
+    scale, shift = op.const(1), op.const(2) if op.has(2) else None
+    if op.functional or scale is None or not bool((scale == 1).all()):
+        return False
+    return not op.has(2) or (shift is not None and not shift.any())
+
+
 def _arguments(first: Code, keywords: dict[str, Any]) -> Code:
     rest = call("", first, **keywords).parts
     inner = list(rest)
@@ -75,6 +85,11 @@ def layer_norm(op: Op) -> Emit | Code:
     fits = dims is not None and op.shape(1) == dims and (not op.has(2) or op.shape(2) == dims)
     weights = _weights(op, weight=1, bias=2)
     first = first_output(op)
+    if fits and _is_plain(op):
+        new = code(
+            "nn.LayerNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), _eps(op) | _NO_AFFINE)
+        )
+        return Emit(call(LAYER, op.x), Layer(new), targets=first)
     if fits and weights is not None:
         keywords = _eps(op) | ({} if op.has(2) else {"bias": False})
         new = code("nn.LayerNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), keywords))
@@ -93,6 +108,9 @@ def rms_norm(op: Op) -> Emit | Code:
     weights = _weights(op, weight=1)
     fits = dims is not None and op.shape(1) == dims
     eps = {"eps": op.attr("epsilon")}
+    if fits and _is_plain(op):
+        new = code("nn.RMSNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), eps | _NO_AFFINE))
+        return Emit(call(LAYER, op.x), Layer(new))
     if fits and weights is not None:
         new = code("nn.RMSNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), eps))
         return Emit(call(LAYER, op.x), Layer(new, weights))
@@ -109,6 +127,9 @@ def group_norm(op: Op) -> Emit | Code:
     if weights is None or not isinstance(channels, int):
         return call("F.group_norm", op.x, groups, op[1], op[2], **_eps(op))
     sizes = code("{num_groups}, {num_channels}", num_groups=groups, num_channels=channels)
+    if _is_plain(op):
+        new = code("nn.GroupNorm({})", _arguments(sizes, _eps(op) | {"affine": False}))
+        return Emit(call(LAYER, op.x), Layer(new))
     return Emit(call(LAYER, op.x), Layer(code("nn.GroupNorm({})", _arguments(sizes, _eps(op))), weights))
 
 
@@ -119,6 +140,8 @@ def instance_norm(op: Op) -> Emit | Code:
     if weights is None or count not in (1, 2, 3) or not isinstance(channels, int):
         return call("F.instance_norm", op.x, weight=op[1], bias=op[2], **_eps(op))
     sizes = code("{num_features}", num_features=channels)
+    if _is_plain(op):
+        return Emit(call(LAYER, op.x), Layer(code(f"nn.InstanceNorm{count}d({{}})", _arguments(sizes, _eps(op)))))
     keywords = _eps(op) | {"affine": True}
     return Emit(call(LAYER, op.x), Layer(code(f"nn.InstanceNorm{count}d({{}})", _arguments(sizes, keywords)), weights))
 
