@@ -103,6 +103,12 @@ def space_to_depth(x, size, height, width, blocks_first=True):
     return ops.reshape(x, (-1, height // size, width // size, channels * size**2))
 
 
+def diagonal_of_ones(rows, columns, k, dtype="float32"):
+    """A matrix that is 1 on diagonal k and 0 elsewhere."""
+    behind = ops.arange(columns, dtype="int32") - ops.reshape(ops.arange(rows, dtype="int32"), (-1, 1))
+    return ops.cast(ops.equal(behind, k), dtype)
+
+
 def triangle(x, k, upper=False):
     """The elements on and below (or above) the diagonal k, which may lie outside of x; zeros for the others."""
     rows, columns = ops.shape(x)[-2], ops.shape(x)[-1]

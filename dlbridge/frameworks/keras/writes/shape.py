@@ -206,7 +206,7 @@ def tile(op: Op) -> Code:
 
 
 @rules("Pad")
-def pad(op: Op) -> Code:
+def pad(op: Op) -> Emit | Code:
     mode, pads, rank = op.attr("mode"), op.ints(1), op.rank()
     axes = op.numbers(3) if op.has(3) else list(range(rank))
     value = op.operand(2) if op.has(2) and mode == "constant" else 0
@@ -231,7 +231,17 @@ def pad(op: Op) -> Code:
         return call("pad", op.x, flat, **options, axes=chosen)
     keywords = {} if known == "constant" else {"mode": known}
     keywords |= {"constant_values": value} if isinstance(value, Code) or value != 0 else {}
-    return call("ops.pad", op.x, pairs, **keywords)
+    return Emit(call("ops.pad", op.x, pairs, **keywords), module=None if keywords else _zero_padding(pairs))
+
+
+def _zero_padding(pairs: list[Any]) -> Layer | None:
+    """The layer that pads all axes but the batch and the channels, the last one, with zeros."""
+    inner, count = pairs[1:-1], len(pairs) - 2
+    if count not in (1, 2, 3) or pairs[0] != (0, 0) or pairs[-1] != (0, 0):
+        return None
+    before, after = inner[0]
+    amount = before if before == after and len(set(inner)) == 1 else tuple(inner) if count > 1 else inner[0]
+    return Layer(call(f"layers.ZeroPadding{count}D", Literal(amount, "padding")))
 
 
 def _pad_mode(mode: str, pairs: list[Any], have: list[Dim]) -> str | None:
@@ -309,7 +319,9 @@ def range_(op: Op) -> Code:
 @rules("EyeLike")
 def eye_like(op: Op) -> Code:
     dtype = None if op.out_dtype() == ir.DataType.FLOAT else keras_dtype(op, op.out_dtype())
-    return call("ops.eye", op.dim(0, 0), op.dim(0, 1), k=op.attr("k") or None, dtype=dtype)
+    if op.attr("k"):  # of another diagonal, TensorFlow's backend makes another shape when columns are few
+        return call("diagonal_of_ones", op.dim(0, 0), op.dim(0, 1), k=op.attr("k"), dtype=dtype)
+    return call("ops.eye", op.dim(0, 0), op.dim(0, 1), dtype=dtype)
 
 
 @rules("Trilu")
