@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from dlbridge.ops.names import unique
+
 
 def expand(node: ir.Node, function: ir.Function) -> list[ir.Node]:
     """Replace ``node`` in its graph by the nodes of ``function``, which is used up.
@@ -64,7 +66,7 @@ def _bind_attributes(node: ir.Node, function: ir.Function) -> None:
                 inner.attributes[name] = ir.Attr(name, given.type, given.value)
 
 
-def _rename(body: Iterable[ir.Node], prefix: str, values: set[str | None], nodes: set[str | None]) -> None:
+def _rename(body: Iterable[ir.Node], prefix: str, values: set[str], nodes: set[str]) -> None:
     """Put a prefix before the names of nodes and of what they make, in their subgraphs too."""
     for node in body:
         node.name = unique(f"{prefix}_{node.name or node.outputs[0].name or node.op_type}", nodes)
@@ -81,13 +83,3 @@ def subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
     if attribute.type == ir.AttributeType.GRAPH:
         return [attribute.as_graph()]
     return list(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else []
-
-
-def unique(name: str, used: set[str | None]) -> str:
-    """``name``, or with a number behind it when it is in ``used``, to which it is added."""
-    candidate, count = name, 1
-    while candidate in used:
-        count += 1
-        candidate = f"{name}_{count}"
-    used.add(candidate)
-    return candidate

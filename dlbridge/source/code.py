@@ -168,4 +168,6 @@ def _float_text(value: Any) -> str:
 
 def single(value: float | int) -> float:
     """The shortest decimal that is the same float32: an attribute of 0.009999999776482582 was written as 0.01."""
-    return float(str(np.float32(value)))
+    short = float(str(np.float32(value)))
+    # The shortest text of the largest float32 is a larger number, which float32 does not hold.
+    return short if abs(short) <= float(np.finfo(np.float32).max) or np.isinf(short) else float(value)

@@ -209,12 +209,12 @@ def define(
 def _definition(name: str, group: Group) -> Definition:
     definition = Definition(name, group.full[0], _parameters(group.rows()))
     names = Names(*definition.slots.values())
+    lines = group.full[0].lines
     shared: dict[frozenset[int], str] = {}  # steps that the same blocks lack have one flag
-    for option in group.options:
+    for option in sorted(group.options, key=lambda o: lines[o.line].label is None):
         lacking = frozenset(i for i, (_, missing) in enumerate(group.members()) if option in missing)
         if lacking not in shared:
-            step = group.full[0].lines[option.line]
-            shared[lacking] = names.fresh(f"has_{identifier(step.hint, 'step')}")
+            shared[lacking] = names.fresh(f"has_{identifier(lines[option.line].hint, 'step')}")
         definition.flags[option] = shared[lacking]
     return definition
 

@@ -151,7 +151,7 @@ class Op:
 
     def weight(self, index: int, *steps: tuple) -> Weight | None:
         """The input as a layer's weight, or None; ``steps`` are what the framework's layout asks for on top."""
-        return weight_of(self.value(index), *steps)
+        return None if self.functional else weight_of(self.value(index), *steps)
 
     def ints(self, index: int) -> list[Element] | None:
         """The elements of an integer input (axes, shapes, ...): numbers or Python expressions; None when not known."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Written
 from dlbridge.source.names import Names, identifier
 
@@ -59,13 +60,23 @@ def name_values(
                 names[target] = "_"
                 continue
             reusable = [n for n in ending if n not in alive]
-            fresh = line.hint if "x" in alive else "x"
+            flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
+            fresh = "x" if "x" not in alive else "out" if flows else line.hint
             if line.label and len(line.targets) == 1 and _is_kept(readings[target], index):
                 reusable, fresh = [], line.label
             reusable.sort(key=lambda name: name != "x")
             names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])
     return names
+
+
+def _flows_on(written: Written, readings: list[int]) -> bool:
+    """Whether all that is done with a value is to compute the next one from it."""
+    return (
+        len(readings) == 1
+        and readings[0] < len(written.lines)
+        and len({v for v in written.lines[readings[0]].code.values() if not is_weight(v)}) == 1
+    )
 
 
 def _is_kept(readings: list[int], made: int) -> bool:

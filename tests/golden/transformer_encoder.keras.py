@@ -63,9 +63,9 @@ class EncoderBlock(layers.Layer):
         self.fc2 = layers.Dense(64, name="fc2")
 
     def call(self, x):
-        norm = self.norm1(x)
-        norm = self.attention(norm)
-        attended = x + norm
+        out = self.norm1(x)
+        out = self.attention(out)
+        attended = x + out
         x = self.norm2(attended)
         x = self.fc1(x)
         x = self.fc2(x)

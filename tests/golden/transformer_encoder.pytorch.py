@@ -33,9 +33,9 @@ class EncoderBlock(nn.Module):
         self.fc2 = nn.Linear(256, 64)
 
     def forward(self, x):
-        norm = self.norm1(x)
-        norm = self.attention(norm)
-        attended = x + norm
+        out = self.norm1(x)
+        out = self.attention(out)
+        attended = x + out
         x = self.norm2(attended)
         x = self.fc1(x)
         x = F.gelu(x)

@@ -21,6 +21,7 @@ from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fuse
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import layout
+from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.prepare import prepare
 from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
@@ -59,6 +60,7 @@ def write(model: Model, *, io_layout: str = "same") -> Source:
     if not model.inputs:
         raise UnsupportedOpError("a Keras model has inputs, and this one has none", where=model.name)
     model = layout.channels_last(prepare(model), io_layout=io_layout)
+    split_pads(model.graph, layout.DOMAIN)
     return KerasWriter(model).source()
 
 

@@ -20,6 +20,7 @@ from collections import Counter
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.names import identifier, unique
 from dlbridge.passes.lift.pattern import WANTED_PATH
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
@@ -56,23 +57,6 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
 _MADE_UP = re.compile(r"(\d+|.*::.*|val_\d+|.*__\d+|_?v_?\d+|.*_output_\d+|.*:\d+|node_.*|\w*[Cc]onst\w*|.*_\d+)")
-
-
-def identifier(text: str) -> str:
-    """Text as a Python identifier: what cannot stand in one becomes an underscore."""
-    text = re.sub(r"\W+", "_", text).strip("_") or "x"
-    text = f"{text}_" if keyword.iskeyword(text) else text
-    return text if not text[0].isdigit() else f"_{text}"
-
-
-def unique(name: str, taken: set[str]) -> str:
-    """The name, or with the first number that makes it new; it is taken then."""
-    fresh, number = name, 0
-    while fresh in taken:
-        number += 1
-        fresh = f"{name}_{number}"
-    taken.add(fresh)
-    return fresh
 
 
 def name_nodes(graph: ir.Graph) -> None:

@@ -16,6 +16,7 @@ from dlbridge.frameworks.onnx import naming
 from dlbridge.frameworks.onnx.runner import load, run
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
+from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.upgrade import upgrade
@@ -47,7 +48,7 @@ def read(
     graph = ir_model.graph
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
-    graph.name = naming.identifier(name or graph.name)
+    graph.name = identifier(name or graph.name)
     _refuse_unsupported(ir_model, where)
     _inline_functions(ir_model, where)
     for value in list(graph.inputs):
@@ -256,12 +257,12 @@ def _name_dims(graph: ir.Graph) -> None:
         for axis, size in enumerate(value.shape):
             old = size if isinstance(size, int) else size.value
             if old is None or (isinstance(old, str) and (old.startswith("unk__") or not old.isidentifier())):
-                label = "batch" if axis == 0 else f"{naming.identifier(value.name)}_{axis}"
+                label = "batch" if axis == 0 else f"{identifier(value.name)}_{axis}"
                 if old is not None and old in fresh:
                     old = fresh[old]
                 elif old is not None:
-                    old = fresh.setdefault(old, naming.unique(label, taken))
+                    old = fresh.setdefault(old, unique(label, taken))
                 else:
-                    old = naming.unique(label, taken)
+                    old = unique(label, taken)
             sizes.append(old)
         value.shape = ir.Shape(sizes)

@@ -183,7 +183,7 @@ def sequence(items: list[Code]) -> Code:
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
     inputs = input_names(written.block.inputs, RESERVED, is_root=is_root)
-    kept = frozenset(inputs.values()) if is_root else frozenset()
+    kept = frozenset(inputs.values()) - {"x"} if is_root else frozenset()
     names = name_values(written, inputs, kept, writer.names.taken)
 
     def name(value: ir.Value) -> str:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.names import unique
 from dlbridge.passes.layout.axes import permuted, to_first, to_last
 from dlbridge.passes.layout.rules import SINKS
 from dlbridge.passes.layout.transposes import cancel, is_transpose, move_after, sink, transpose
@@ -48,7 +49,7 @@ def channels_last(model: Model, *, io_layout: str = "same") -> Model:
         The model.
     """
     graph = model.graph
-    for node in list(graph):
+    for node in list(graph.all_nodes()):  # those of subgraphs too, whose transposes stay where they are
         if node.domain == "" and node.op_type in SPATIAL_OPS and _is_spatial(node):
             _wrap(node)
     simplify(graph)
@@ -150,32 +151,23 @@ def _move_interface(graph: ir.Graph) -> None:
 def _finish(graph: ir.Graph) -> None:
     """Nodes in an order that can run, and names that are unique."""
     graph.sort()
-    taken: set[str | None] = {*graph.initializers, *(v.name for v in (*graph.inputs, *graph.outputs))}
-    nodes: set[str | None] = set()
+    taken = {*graph.initializers, *(v.name or "" for v in (*graph.inputs, *graph.outputs))}
+    nodes: set[str] = set()
     for node in graph:
         if is_transpose(node) and traits.CLASS not in node.metadata_props:
             node.metadata_props[traits.ANONYMOUS] = "true"
             if _is_at_interface(node):
                 node.name = (node.name or "").rpartition(".")[2]
-        node.name = _unique(node.name, nodes)
+        node.name = unique(node.name or "", nodes)
         for value in node.outputs:
             if value.name and not value.is_graph_output():
-                value.name = _unique(value.name.removesuffix("_permuted"), taken)
+                value.name = unique(value.name.removesuffix("_permuted"), taken)
 
 
 def _is_at_interface(node: ir.Node) -> bool:
     """Whether a transpose turns an input or an output: that stands in the model itself, not in the block beside it."""
     x, y = node.inputs[0], node.outputs[0]
     return x is not None and (x.is_graph_input() or (y.is_graph_output() and not y.uses()))
-
-
-def _unique(name: str | None, taken: set[str | None]) -> str | None:
-    fresh, count = name, 0
-    while fresh in taken:
-        count += 1
-        fresh = f"{name}_{count}"
-    taken.add(fresh)
-    return fresh
 
 
 def _remove_dead(graph: ir.Graph) -> None:
