@@ -290,3 +290,17 @@ def test_sums_are_not_taken_for_biases_where_sizes_happen_to_be_equal() -> None:
         {"scores": normal(b, 4, t, t), "mask": normal(b, 1, t, t), "x": normal(b, t, 4)} for b, t in ((4, 1), (1, 4))
     ]
     check(model(text, last=np.array([-1])), *runs, text="mask + scores")
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_branches_hold_convolutions(condition: bool) -> None:
+    text = """m (bool c, float[B, 3, 8, 8] x) => (float[B, 4, 8, 8] y) {
+        y = If (c) <
+            then_branch = yes () => (float[B, 4, 8, 8] a) { p = Conv <pads = [1, 1, 1, 1]> (x, w)  a = PRelu (p, s) },
+            else_branch = no () => (float[B, 4, 8, 8] b)
+                { q = Concat <axis = 1> (x, x)  b = Slice (q, zero, four, one) }
+        >
+    }"""
+    weights = {"w": normal(4, 3, 3, 3), "s": normal(4, 1, 1), "zero": np.array([0]), "four": np.array([4])}
+    live = check(model(text, **weights, one=np.array([1])), {"c": np.array(condition), "x": normal(2, 3, 8, 8)})
+    assert len(live.trainable_variables) == 2

@@ -22,19 +22,20 @@ _DEFAULTS = {
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
-def training_calls(spec: Any, inputs: list[str]) -> list[str]:
+def training_calls(spec: Any, inputs: list[str], *, eagerly: bool = False) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
     target = spec.loss.target or "label"
     names = [n if n != "model" else "model_input" for n in inputs]
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
     metrics = f", metrics=[{', '.join(text(m) for m in spec.metrics)}]" if spec.metrics else ""
+    how = ", run_eagerly=True" if eagerly else ""
     fit = [given, target, f"epochs={spec.epochs}"]
     fit += [f"batch_size={spec.batch_size}"] if spec.batch_size != 32 else []
     fit += [f"validation_split={text(spec.validation_split)}"] if spec.validation_split else []
     fit += ["shuffle=False"] if not spec.shuffle else []
     return [
         f"def train(model, {', '.join(names)}, {target}):",
-        f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={_loss(spec.loss)}{metrics})",
+        f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={_loss(spec.loss)}{metrics}{how})",
         f"    model.fit({', '.join(fit)})",
     ]
 
