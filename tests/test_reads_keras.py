@@ -121,8 +121,23 @@ def test_all_that_is_not_supported_is_told_at_once():
     assert "@operation('Erfinv')" in str(raised.value)
 
 
-def test_a_call_in_training_mode_is_refused():
+def test_training_that_a_functional_model_was_built_with_gives_way_to_inference():
     x = keras.Input((4,), name="x")
     model = keras.Model(x, layers.Dropout(0.5, name="always")(x, training=True))
-    with pytest.raises(UnsupportedOpError, match="training=True"):
-        read(model)
+    assert errors(model)["onnx"] == 0  # Keras replaces it with the training of the call
+
+
+@keras.saving.register_keras_serializable("tests")
+class AlwaysRandom(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = layers.Dropout(0.5)
+
+    def call(self, x):
+        return self.drop(x, training=True)
+
+
+def test_a_layer_that_calls_another_in_training_mode_is_refused():
+    x = keras.Input((4,), name="x")
+    with pytest.raises(UnsupportedOpError, match="random.drop: Dropout: it is called with training=True"):
+        read(keras.Model(x, AlwaysRandom(name="random")(x)))

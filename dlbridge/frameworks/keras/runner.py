@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,19 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     # Keras counts the names of cells that it makes inside a layer (lstm_cell, lstm_cell_1, ...) over the whole process.
     for path, variable in list(found.items()):
         found.setdefault(re.sub(r"_\d+(?=/)", "", path), variable)
+    for path, variable in _by_holder(model.layers, ""):
+        found.setdefault(path, variable)
     return found
+
+
+def _by_holder(layers: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """(path, variable) by the layers that hold each other: a weight that a layer makes in its ``__init__`` has no
+    path of the layers around it in Keras."""
+    for layer in layers:
+        path = f"{prefix}{layer.name}/"
+        for variable in layer._trainable_variables + layer._non_trainable_variables:
+            yield path + variable.name, variable
+        yield from _by_holder(layer._layers, path)
 
 
 def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import onnx_ir as ir
+from keras.src.backend.common import global_state
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
 
 #: IR dtype -> Keras' name of it.
 _NAMES = {dtype: name for name, dtype in IR_DTYPES.items()}
-#: What Keras keeps about a layer in its ``__dict__``, which is no attribute of the user's.
-_BOOKKEEPING = (
-    "_trainable_variables",
-    "_non_trainable_variables",
-    "_layers",
-    "_metrics",
-    "_seed_generators",
-    "_tracker",
-)
+#: What Keras and TensorFlow keep about a layer in its ``__dict__``, which is no attribute of the user's.
+_BOOKKEEPING = re.compile(r"_(non_)?trainable_variables|_layers|_metrics|_seed_generators|_tracker|_self_.*|_obj_.*")
 
 #: Layers that are not opened, and why.
 _CLOSED = {
@@ -79,10 +74,18 @@ def _redirections() -> list[tuple[Any, str, Any, Any]]:
 
 
 def _redirected(original: Callable[..., Any], public: Callable[..., Any]) -> Callable[..., Any]:
+    active = False  # some functions of keras.ops call the backend's own on tensors without numbers
+
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        chosen = public if keras.src.backend.any_symbolic_tensors(args, kwargs) else original
-        return chosen(*args, **kwargs)
+        nonlocal active
+        if active or not keras.src.backend.any_symbolic_tensors(args, kwargs):
+            return original(*args, **kwargs)
+        active = True
+        try:
+            return public(*args, **kwargs)
+        finally:
+            active = False
 
     return call
 
@@ -101,6 +104,23 @@ def redirected() -> Iterator[None]:
     finally:
         for module, name, original, _ in swaps:
             setattr(module, name, original)
+
+
+@contextmanager
+def inference(layer: Any) -> Iterator[None]:
+    """Let the layers that a layer calls know that this is no training, as they do when Keras calls it."""
+    if not isinstance(layer, keras.layers.Layer):
+        yield
+        return
+    before = global_state.get_global_attribute("current_call_ctx")
+    context = layer._get_call_context()
+    old = context.get_value("training")
+    context.set_value("training", False)
+    try:
+        yield
+    finally:
+        context.set_value("training", old)
+        global_state.set_global_attribute("current_call_ctx", before)
 
 
 @contextmanager
@@ -124,7 +144,7 @@ def symbolic_variables(layer: Any, symbol: Callable[[Any], Any]) -> Iterator[Non
         return item
 
     for name, item in before.items():
-        if name not in _BOOKKEEPING:
+        if not _BOOKKEEPING.fullmatch(name):
             layer.__dict__[name] = replaced(item)
     try:
         yield
@@ -135,7 +155,7 @@ def symbolic_variables(layer: Any, symbol: Callable[[Any], Any]) -> Iterator[Non
 def attribute_of(holder: Any, layer: Any) -> str | None:
     """The attribute of a layer that holds another: ``proj``, ``blocks.0`` in a list, ``heads.left`` in a dict."""
     for name, item in vars(holder).items():
-        if name in _BOOKKEEPING:
+        if _BOOKKEEPING.fullmatch(name):
             continue
         if item is layer:
             return name.strip("_")

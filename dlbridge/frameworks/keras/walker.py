@@ -41,6 +41,7 @@ class Walker:
         self.build = build
         self.troubles: list[tuple[str, str]] = []
         self.trust_code = trust_code
+        self.functional = True
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
 
@@ -117,6 +118,7 @@ class Walker:
         """Make the nodes of one call, and enter its outputs into the frame."""
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
+        self.functional = holder is None  # there Keras itself replaces what was said of training
         name, anonymous = _name(operation, holder)
         flat = flat and anonymous
         where = path if flat else f"{path}.{name}" if path else name
@@ -184,7 +186,7 @@ class Walker:
 
     def _call_layer(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         kwargs = dict(kwargs)
-        if kwargs.pop("training", None):
+        if kwargs.pop("training", None) and not self.functional:
             raise RefusalError("it is called with training=True, so it is random or changes with each batch")
         if layer.quantization_mode is not None:
             raise RefusalError(f"it is quantized ({layer.quantization_mode})")
@@ -259,7 +261,7 @@ class Walker:
             kwargs = {**kwargs, "training": False}
         self.build.blocks[path] = type(operation).__name__
         try:
-            with self.build.at(path, inside=True):
+            with self.build.at(path, inside=True), tracing.inference(operation):
                 result = self.trace(operation.call, args, kwargs, operation if is_layer else None)
         except RefusalError:
             raise

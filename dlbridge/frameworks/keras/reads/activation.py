@@ -153,7 +153,11 @@ def softmax_over(site: Site, x: ir.Value, axis: Any, op_type: str = "Softmax") -
 
 @operation("Sparsemax")
 def sparsemax(site: Site, x: ir.Value) -> ir.Value:
-    """max(x - tau, 0), tau such that the result sums to one (Martins and Astudillo, 2016, algorithm 1)."""
+    """max(x - tau, 0) as Keras has it (Martins and Astudillo, 2016, algorithm 1).
+
+    Keras 3.15 takes for tau the sum of all partial sums of the support where the paper has the last of them, so its
+    result sums to one only where the support is one element. What Keras computes is what is read.
+    """
     axis, rank = site.source.axis, site.rank(x)
     axis = site.axis(axis, rank)
     size = site.size(x, axis)
@@ -166,7 +170,7 @@ def sparsemax(site: Site, x: ir.Value) -> ir.Value:
     inside = site.op("Greater", site.op("Add", site.op("Mul", places, ordered), 1.0), sums)
     inside = site.cast(inside, x.dtype)
     count = site.op("ReduceSum", inside, [axis])
-    total = site.op("ReduceSum", site.op("Mul", inside, ordered), [axis])
+    total = site.op("ReduceSum", site.op("Mul", inside, sums), [axis])
     tau = site.op("Div", site.op("Sub", total, 1.0), count)
     return site.op("Relu", site.op("Sub", x, tau))
 
@@ -217,8 +221,11 @@ def prelu(site: Site) -> ir.Value:
 @layer("Softmax", masks=True)
 def softmax_layer(site: Site) -> ir.Value:
     x = site.x
-    if site.mask is not None:  # as Keras: a large negative number is added where the mask is false
-        lowest = -3e4 if x.dtype == ir.DataType.FLOAT16 else float(np.finfo(np.float32).min) / 2
-        gap = site.op("Sub", site.build.value(1.0, x.dtype), site.cast(site.mask, x.dtype))
-        x = site.op("Add", x, site.op("Mul", gap, lowest))
-    return softmax_over(site, x, site.layer.axis)
+    mask = site.args[1] if len(site.args) > 1 and site.args[1] is not None else site.mask
+    if mask is None:
+        return softmax_over(site, x, site.layer.axis)
+    mask = site.tensor(mask)
+    allowed = mask if mask.dtype == ir.DataType.BOOL else site.op("Greater", mask, 0.5)
+    lowest = site.build.value(-3e4 if x.dtype == ir.DataType.FLOAT16 else -1e9, x.dtype)
+    y = softmax_over(site, site.op("Where", allowed, x, lowest), site.layer.axis)
+    return site.op("Where", allowed, y, site.build.value(0.0, y.dtype))

@@ -193,7 +193,8 @@ def _node(
     names = {"RNN": [cell.activation], "GRU": [gate, cell.activation], "LSTM": [gate, cell.activation, cell.activation]}
     chosen = [_ACTIVATIONS[f.__name__] for f in names[op_type]] * len(cells)
     plain = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[op_type] * len(cells)
-    usual = [c[0] for c in chosen] == plain
+    # the standard's default for RNN names two activations, whatever the directions
+    usual = [c[0] for c in chosen] == plain and op_type != "RNN"
     count = 2 if op_type == "LSTM" else 1
     starts = _initial(site, initial, count, len(cells))
     y, *finals = site.main(
@@ -205,8 +206,8 @@ def _node(
         direction="bidirectional" if len(cells) == 2 else None,
         linear_before_reset=1 if reset_after else None,
         activations=None if usual else [c[0] for c in chosen],
-        activation_alpha=None if usual else [c[1] for c in chosen],
-        activation_beta=None if usual else [c[2] for c in chosen],
+        activation_alpha=[c[1] for c in chosen] if any(c[1] for c in chosen) else None,
+        activation_beta=[c[2] for c in chosen] if any(c[1] or c[2] for c in chosen) else None,
         outputs=1 + count,
     )
     return y, finals
@@ -251,10 +252,10 @@ def bidirectional(site: Site) -> Any:
         half = None if initial is None else len(initial) // 2
         parts = (None, None) if initial is None else (initial[:half], initial[half:])
         runs = []
-        for one, name, start in zip((forward, backward), ("forward", "backward"), parts, strict=True):
+        for one, name, start in zip((forward, backward), ("forward_layer", "backward_layer"), parts, strict=True):
             with site.build.at(f"{path}.{name}"):
                 run = run_layer(site, one, site.x, mask, start)
-                if name == "backward":
+                if name == "backward_layer":
                     run.sequence = site.slice(run.sequence, 1, -1, None, -1)
                 runs.append(run)
     pair = [r.sequence if kind.return_sequences else r.last for r in runs]

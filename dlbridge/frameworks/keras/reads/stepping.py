@@ -28,7 +28,7 @@ def step_through(
     states = initial or _zero_states(site, kind, x)
     outputs: list[ir.Value] = []
     for step in range(count):
-        with site.build.at(f"{path}.steps.{step}"):
+        with site.build.at(f"{path}.cell"):
             now = site.squeeze(site.slice(x, 1, step, step + 1), 1)
             y, new = site.walker.call(kind.cell, (now, states), {})
             new = keras.tree.flatten(new)
@@ -52,9 +52,8 @@ def _wide(site: Site, mask: ir.Value, like: ir.Value) -> ir.Value:
 
 
 def _zero_states(site: Site, kind: Any, x: ir.Value) -> list[ir.Value]:
-    """Zeros of the shapes that the cell says, for as many sequences as there are."""
-    sizes = kind.state_size if hasattr(kind, "state_size") else kind.cell.state_size
-    shapes = [[s] if isinstance(s, int) else list(s) for s in keras.tree.flatten(sizes)]
+    """Zeros of the shapes of the initial states of one sequence, for as many sequences as there are."""
+    shapes = [list(v.shape)[1:] for v in keras.tree.flatten(kind.get_initial_state(1))]
     return [
         site.op("Expand", site.build.value(0.0, x.dtype), site.op("Concat", site.size(x, 0), shape, axis=0))
         for shape in shapes
