@@ -256,7 +256,7 @@ def _parameters(rows: list[list[Literal | None]]) -> dict[int, str]:
     A column of an optional step has no literal in the blocks without it: any parameter that is equal in the others
     will do.
     """
-    names = Names("self", "x", "name")
+    names = Names("self", "x", "name", "dtype", "trainable", "input", "output")
     by_column: dict[tuple[str | None, ...], str] = {}
     slots: dict[int, str] = {}
     columns = list(enumerate(zip(*rows, strict=True)))

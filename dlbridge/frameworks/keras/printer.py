@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import keras
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
 
 INDENT = "    "
+_OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
 #: Name of the layer that a model becomes whose own code needs sizes known only at run time.
@@ -52,6 +54,13 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
     if used:
         imports.append(f"from keras import {', '.join(used)}")
     return "\n".join(imports) + "\n\n\n" + everything + "\n"
+
+
+def member_name(name: str) -> str:
+    """What a layer's class calls a member: not a number, nor what Keras' own class has under that name."""
+    if name[:1].isdigit():
+        return f"layer_{name}"
+    return f"{name}_" if hasattr(keras.layers.Layer, name) or name in _OWN else name
 
 
 def variable_path(blocks: list[str], name: str, root: str | None) -> str:
@@ -135,8 +144,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
             slot += 1
         if name in (BUILD, SPEC):
             continue
-        attribute = f"layer_{name}" if name[:1].isdigit() else name
-        init.append(f"self.{attribute} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
+        init.append(f"self.{member_name(name)} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
     names = input_names(written.block.inputs, RESERVED, is_root=is_root)
     inputs = list(names.values())

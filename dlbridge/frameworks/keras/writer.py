@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
-from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, print_module, variable_path
+from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, member_name, print_module, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -179,7 +179,7 @@ class KerasWriter:
     def _build(self, written: Written, attribute: str, value: ir.Value) -> None:
         """A member's weights, made from the shape of its input: code that runs eagerly cannot be traced for it."""
         if written.block in self.building:
-            text = f"self.{_attribute(attribute)}.build({_shape_text(value)})"
+            text = f"self.{member_name(attribute)}.build({_shape_text(value)})"
             written.members.append((BUILD, Code((text,))))
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
@@ -201,7 +201,7 @@ class KerasWriter:
                     written.members.append((attribute, new))
                     if layer.weights:
                         self._build(written, attribute, next(emit.code.values()))
-                new = Code((f"self.{_attribute(attribute)}",))
+                new = Code((f"self.{member_name(attribute)}",))
             elif path != node.name or self._is_shared(node, layer):
                 # A layer that is called more than once is made once, before its first call.
                 variable = snake_case(block.relative(path).replace(".", "_")) + "_layer"
@@ -226,7 +226,7 @@ class KerasWriter:
                 attribute = name.replace(".", "_")
                 written.members.append((attribute, new))
                 self._build(written, attribute, inner.inputs[0])
-                new = Code((f"self.{_attribute(attribute)}",))
+                new = Code((f"self.{member_name(attribute)}",))
             fragment = code("{}({})", new, join(", ", inputs))
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), label=given_name(name)))
 
@@ -334,7 +334,7 @@ class KerasWriter:
                 return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64")).text(str)
             return code("ops.array({}, dtype={})", numbers, Raw(f'"{KERAS_DTYPES[value.dtype]}"')).text(str)
         if block in self.dynamic:
-            return f"self.{_attribute(block.relative(self.homes[value]).replace('.', '_'))}"
+            return f"self.{member_name(block.relative(self.homes[value]).replace('.', '_'))}"
         return None
 
 
@@ -351,10 +351,6 @@ def _spec(value: ir.Value) -> str:
 
 def _shape_text(value: ir.Value) -> str:
     return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
-
-
-def _attribute(name: str) -> str:
-    return f"layer_{name}" if name[:1].isdigit() else name
 
 
 def _fuse_activations(graph: ir.Graph) -> None:

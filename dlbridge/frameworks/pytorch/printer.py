@@ -207,7 +207,7 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
     texts = [r.text(name) if isinstance(r, Code) else name(r) for r in returned]
     lines.append(f"return {', '.join(texts)}" if len(texts) > 0 else "return None")
     header = f"{INDENT}def forward({', '.join(['self', *inputs.values()])}):"
-    body = _loops(_merge_return(lines))
+    body = _merge_return(_loops(lines, [name for name, _ in written.members]))
     return [*printing.fit(header), *(part for text in body for part in printing.fit(2 * INDENT + text))]
 
 
@@ -219,15 +219,14 @@ def _merge_return(lines: list[str]) -> list[str]:
     return [*lines[:-2], f"return {value}"] if lines[-1] == f"return {target}" and "," not in target else lines
 
 
-def _loops(lines: list[str]) -> list[str]:
+def _loops(lines: list[str], members: list[str]) -> list[str]:
     """Calls of all modules of a list, one after the other, become a ``for`` loop."""
     out: list[str] = []
     index = 0
     while index < len(lines):
         run = _run(lines, index)
-        if run > 1:
-            match = re.search(r"self\.([\w.]+)\[0\]\(", lines[index])
-            assert match is not None
+        match = re.search(r"self\.([\w.]+)\[0\]\(", lines[index])
+        if run > 1 and match is not None and run == sum(_is_item(name, match[1]) for name in members):
             word = match[1].rpartition(".")[2].rstrip("s_0123456789") or "layer"
             word = identifier(word if word != match[1].rpartition(".")[2] else "layer")
             out.append(f"for {word} in self.{match[1]}:")

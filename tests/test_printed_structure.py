@@ -1,0 +1,59 @@
+"""What is printed shows the architecture: a repeated block is one class, and names are the original's."""
+
+import re
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from architectures import Bert, ResNet18, randomized  # noqa: E402
+
+import dlbridge  # noqa: E402
+from dlbridge import frameworks  # noqa: E402
+
+CASES = {
+    "resnet18": (ResNet18, {"x": "float32[batch,3,32,32]"}),
+    "bert": (Bert, {"tokens": "int64[batch,time]", "mask": "float32[batch,time]"}),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def read(request):
+    torch.manual_seed(0)
+    kind, inputs = CASES[request.param]
+    module = randomized(kind())
+    return request.param, module, dlbridge.load(module, inputs=inputs)
+
+
+def examples(batch, time):
+    rng = np.random.default_rng(1)
+    return {
+        "resnet18": {"x": rng.normal(size=(batch, 3, 32, 32)).astype(np.float32)},
+        "bert": {
+            "tokens": rng.integers(0, 50, (batch, time)),
+            "mask": (rng.random((batch, time)) < 0.8).astype(np.float32),
+        },
+    }
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+def test_a_repeated_block_is_one_class(read, framework):
+    name, module, model = read
+    source = model.write(framework)
+    wanted = {"resnet18": "BasicBlock", "bert": "BertLayer"}[name]
+    snake = {"resnet18": "basic_block", "bert": "bert_layer"}[name]
+    assert len(re.findall(rf"^(?:class {wanted}|def {snake})\w*\(", source.text, re.MULTILINE)) == 1
+    assert len(source.text.splitlines()) <= 120
+    live = frameworks.get(framework).load(source)
+    for batch, time in ((3, 7), (1, 5)):
+        given = examples(batch, time)[name]
+        with torch.no_grad():
+            right = module(**{k: torch.from_numpy(v) for k, v in given.items()}).numpy()
+        (got,) = frameworks.get(framework).run(live, given).values()
+        assert np.abs(got - right).max() <= 1e-5 * np.abs(right).max()
+
+
+def test_the_original_state_dict_fits(read):
+    _, module, model = read
+    model.to_pytorch().load_state_dict(module.state_dict(), strict=True)
