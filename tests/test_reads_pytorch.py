@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import dlbridge  # noqa: E402
 from torch import nn  # noqa: E402
+
+import dlbridge  # noqa: E402
 
 
 class Block(nn.Module):

@@ -162,12 +162,17 @@ def _float_text(value: Any) -> str:
         return 'float("inf")' if value > 0 else '-float("inf")'
     if isinstance(value, np.floating) and not isinstance(value, np.float64):
         shortest = float(str(value))
-        return repr(shortest if value.dtype.type(shortest) == value else float(value))
+        fits = value.dtype.type(shortest) == value and abs(shortest) <= _largest(value)
+        return repr(shortest if fits else float(value))
     return repr(float(value))
+
+
+def _largest(value: np.floating) -> float:
+    """The largest number of a float's type; the shortest text of that number may be a larger one, which overflows."""
+    return float(np.finfo(value.dtype).max)
 
 
 def single(value: float | int) -> float:
     """The shortest decimal that is the same float32: an attribute of 0.009999999776482582 was written as 0.01."""
     short = float(str(np.float32(value)))
-    # The shortest text of the largest float32 is a larger number, which float32 does not hold.
-    return short if abs(short) <= float(np.finfo(np.float32).max) or np.isinf(short) else float(value)
+    return short if math.isinf(short) or abs(short) <= _largest(np.float32(0)) else float(value)

@@ -104,7 +104,6 @@ def _configuration(name: str):
     return cls(**{k: v for k, v in {**known, **special}.items() if v is not ...})
 
 
-EAGER = "Mamba Mamba2 Rwkv Longformer BigBird".split()
 SPECIAL = {
     "Albert": {"embedding_size": 16},
     "DistilBert": {"dim": 32},
@@ -167,7 +166,6 @@ def build(name: str):
     """(module, example inputs, fresh inputs of another batch and length)."""
     torch.manual_seed(0)
     config = _configuration(name)
-    config._attn_implementation = "eager" if name in EAGER else "sdpa"
     lengths = (
         ((2, 16), (3, 24)) if name in ("Longformer", "BigBird", "LED", "Nystromformer", "Funnel") else ((2, 9), (3, 12))
     )
@@ -223,7 +221,16 @@ def build(name: str):
 
 
 def _class(name: str):
-    return getattr(transformers, f"{name}Model")
+    """Makes the model, with PyTorch's fused attention where the architecture has it."""
+    kind = getattr(transformers, f"{name}Model")
+
+    def make(config):
+        try:
+            return kind._from_config(config, attn_implementation="sdpa")
+        except ValueError:
+            return kind._from_config(config, attn_implementation="eager")
+
+    return make
 
 
 def _plain(model):

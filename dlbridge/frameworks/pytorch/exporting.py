@@ -14,6 +14,8 @@ import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from dlbridge.errors import DlbridgeError, SignatureError
+from dlbridge.frameworks.pytorch import recurrence
+from dlbridge.frameworks.pytorch.reading import size_of
 
 _SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
 #: Sizes that named dimensions have while the model is traced; images need larger ones than sequences.
@@ -153,7 +155,8 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with recurrence.whole():
+                yield
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -231,7 +234,7 @@ def _require_dynamic(program: ExportedProgram, example: _Example, reason: Except
     placed = _placed(program, example)
     for node in _placeholders(program):
         for axis, name in placed.get(node.name, {}).items():
-            if isinstance(node.meta["val"].shape[axis], int):
+            if isinstance(size_of(node.meta["val"].shape[axis]), int):
                 raise DlbridgeError(
                     f"the size '{name}' of input '{node.name}' cannot be dynamic: the model's code fixes it to "
                     f"{node.meta['val'].shape[axis]}",

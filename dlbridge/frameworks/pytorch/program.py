@@ -17,6 +17,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import decompose, symbols
 from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.views import scatter
+from dlbridge.ops import traits
 
 #: Arguments that say where and how a tensor lies in memory.
 _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
@@ -64,6 +65,7 @@ class Program:
         nodes: The nodes made so far, in order.
         frames: Node -> where it stands.
         constants: The constants that the nodes read.
+        weights: The weights that are made of others, by name.
         missing: Ops that nothing reads.
     """
 
@@ -71,6 +73,7 @@ class Program:
         self.nodes: list[ir.Node] = []
         self.frames: dict[ir.Node, Frame] = {}
         self.constants: list[ir.Value] = []
+        self.weights: dict[str, ir.Value] = {}
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
@@ -90,6 +93,14 @@ class Program:
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
         self.constants.append(value)
         return with_sizes(value, list(array.shape))
+
+    def weight(self, name: str, read: Any, dtype: ir.DataType, shape: Sequence[int], kind: traits.Kind) -> ir.Value:
+        if name not in self.weights:
+            tensor = ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(shape), name=name)
+            value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor)
+            traits.set_kind(value, kind)
+            self.weights[name] = with_sizes(value, shape)
+        return self.weights[name]
 
     def scalar(self, size: sympy.Expr, op: Op) -> ir.Value:
         """A symbolic size as an int64 of rank 0."""

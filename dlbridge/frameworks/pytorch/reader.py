@@ -125,7 +125,8 @@ class _Reader:
         nodes = _live(self.translation.nodes, outputs)
         blocks = scopes.name_nodes(nodes, self.translation.frames)
         self._type_values(nodes)
-        initializers = [*self.initializers, *_used(self.translation.constants, nodes, outputs)]
+        made = [*self.translation.constants, *self.translation.weights.values()]
+        initializers = [*self._kept(nodes), *_used(made, nodes, outputs)]
         name = identifier(self.name or blocks.get("", "model").lower())
         return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
 
@@ -215,6 +216,12 @@ class _Reader:
         self.initializers.append(value)
         known[id(tensor)] = value
         return with_sizes(value, sizes)
+
+    def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
+        """The program's own initializers, but those of which others are made."""
+        replaced = {v.name.rpartition(".")[0] for v in self.translation.weights.values()}  # type: ignore[union-attr]
+        read = {v for node in nodes for v in node.inputs if v is not None}
+        return [v for v in self.initializers if v in read or v.name.rpartition(".")[0] not in replaced]  # type: ignore[union-attr]
 
     # --- what comes out ----------------------------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ DTYPES: dict[torch.dtype, ir.DataType] = {
     torch.complex128: ir.DataType.DOUBLE,
 }
 
+#: Key of ``node.meta``: the path that a rule gives a node, where one module becomes several layers.
+LAYER_NAME = "pytorch.layer_name"
+
 #: Name of an ATen op (``aten.add`` or, for one overload, ``aten.add.Tensor``) -> its rule.
 RULES: dict[str, Rule] = {}
 
@@ -134,6 +137,19 @@ class Op:
         if dtype is not None:
             array = array.astype(onnx_dtype(dtype).numpy())
         return self._program.constant(array)
+
+    def weight(
+        self, name: str, read: Callable[[], ir.TensorProtocol], dtype: ir.DataType, shape: Sequence[int], kind: Any
+    ) -> ir.Value:
+        """An initializer that is made of other weights; calls with the same name share it.
+
+        Args:
+            name: Its name.
+            read: Gives its numbers, when they are asked for.
+            dtype, shape: Of these.
+            kind: What it is to training (``traits.Kind``).
+        """
+        return self._program.weight(name, read, dtype, shape, kind)
 
     def number(self, number: Any, dtype: Any) -> ir.Value:
         """A number, or a symbolic size, as a tensor of rank 0."""

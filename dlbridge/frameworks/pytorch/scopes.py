@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.program import Frame
+from dlbridge.frameworks.pytorch.reading import LAYER_NAME
 from dlbridge.ops import traits
 from dlbridge.ops.names import unique
 
@@ -48,8 +49,9 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
                 inside.setdefault(path, []).append(node)
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
-    layers = {_main(members): path for path, members in inside.items()}
-    taken = {dotted(path) for path in inside} | set(blocks)
+    layers = {node: path for node in nodes if (path := node.meta.get(LAYER_NAME))}
+    layers |= {_main(members): path for path, members in inside.items() if not layers.keys() & set(members)}
+    taken = {dotted(path) for path in (*inside, *layers.values())} | set(blocks)
     for node in nodes:
         if node in layers:
             node.name = dotted(layers[node])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import onnx_ir as ir
@@ -25,6 +26,9 @@ def attention(
     """On (batch, heads, length, size); other ranks get there and back by reshaping."""
     if dropout_p:
         op.refuse("attention with dropout at inference")
+    size = sizes(query)[-1]
+    if scale is not None and isinstance(size, int) and math.isclose(scale, size**-0.5, rel_tol=1e-7):
+        scale = None  # what it is anyway
     tensors = [query, key, value]
     depth = max(rank(t) for t in tensors)
     if depth == 4:

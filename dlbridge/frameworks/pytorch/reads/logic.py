@@ -1,0 +1,141 @@
+"""Comparison, logic, and choosing by a condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dlbridge.frameworks.pytorch.reading import DTYPES, Op, is_float, onnx_dtype, reads
+
+_COMPARE = {
+    "eq": "Equal",
+    "lt": "Less",
+    "le": "LessOrEqual",
+    "gt": "Greater",
+    "ge": "GreaterOrEqual",
+    "less": "Less",
+    "greater": "Greater",
+}
+
+
+def common_dtype(op: Op, x: Any, y: Any) -> ir.DataType:
+    """The dtype in which two operands are compared, as torch promotes them."""
+
+    def sample(value: Any) -> Any:
+        if not isinstance(value, ir.Value):
+            return value if isinstance(value, (int, float)) else 0
+        dtype = torch_dtype(value)
+        return torch.empty(
+            [1] * max(1, len(value.meta.get("sizes", [1]))) if value.meta.get("sizes") else [], dtype=dtype
+        )
+
+    return onnx_dtype(torch.result_type(sample(x), sample(y)))
+
+
+def torch_dtype(value: ir.Value) -> torch.dtype:
+    """The dtype of a real value as torch has it."""
+    return next(t for t, d in DTYPES.items() if d == value.dtype)
+
+
+def _compare(op_type: str) -> Any:
+    def rule(op: Op, x: Any, y: Any) -> ir.Value:
+        dtype = common_dtype(op, x, y)
+        if dtype == ir.DataType.BOOL and op_type != "Equal":
+            dtype = ir.DataType.INT32
+        return op.binary(op_type, x, y, dtype)
+
+    return rule
+
+
+for _name, _op_type in _COMPARE.items():
+    reads(f"aten.{_name}")(_compare(_op_type))
+
+
+@reads("aten.ne", "aten.not_equal")
+def not_equal(op: Op, x: Any, y: Any) -> ir.Value:
+    return op("Not", op.binary("Equal", x, y, common_dtype(op, x, y)))
+
+
+_LOGIC = {"and": ("And", "BitwiseAnd"), "or": ("Or", "BitwiseOr"), "xor": ("Xor", "BitwiseXor")}
+
+
+def _is_true(value: Any) -> bool:
+    """Whether an operand is the one constant True."""
+    tensor = value.const_value if isinstance(value, ir.Value) else None
+    return tensor is not None and tensor.size == 1 and tensor.dtype == ir.DataType.BOOL and bool(tensor.numpy().all())
+
+
+def _logic(kind: str) -> Any:
+    def rule(op: Op, x: Any, y: Any) -> ir.Value:
+        logical, bitwise = _LOGIC[kind]
+        if kind == "and":
+            kept = [v for v in (x, y) if not _is_true(v)]
+            if len(kept) == 1 and kept[0].meta.get("sizes") == op.sizes:
+                return op.cast(kept[0], op.dtype)
+        return op.binary(logical if op.dtype == ir.DataType.BOOL else bitwise, x, y)
+
+    return rule
+
+
+for _kind in _LOGIC:
+    reads(f"aten.logical_{_kind}", f"aten.bitwise_{_kind}", f"aten.__{_kind}__", f"aten.__i{_kind}__")(_logic(_kind))
+
+
+@reads("aten.bitwise_not")
+def bitwise_not(op: Op, x: ir.Value) -> ir.Value:
+    return op("Not" if x.dtype == ir.DataType.BOOL else "BitwiseNot", x)
+
+
+@reads("aten.bitwise_left_shift", "aten.__lshift__", "aten.bitwise_right_shift", "aten.__rshift__")
+def shift(op: Op, x: Any, y: Any) -> ir.Value:
+    """By arithmetic: ONNX shifts only unsigned integers."""
+    x, factor = op.cast(x, op.dtype), op("Pow", op.number(2, op.dtype), op.cast(y, op.dtype))
+    if op.name in ("bitwise_left_shift", "__lshift__"):
+        return op("Mul", x, factor)
+    return op("Div", op("Sub", x, op("Mod", x, factor)), factor)
+
+
+@reads("aten.isnan", "aten.isinf")
+def is_special(op: Op, x: ir.Value) -> ir.Value:
+    if not is_float(x):
+        return op("Not", op("Equal", x, x))
+    return op("IsNaN" if op.name == "isnan" else "IsInf", x)
+
+
+@reads("aten.isfinite")
+def isfinite(op: Op, x: ir.Value) -> ir.Value:
+    if not is_float(x):
+        return op("Equal", x, x)
+    return op("Not", op("Or", op("IsNaN", x), op("IsInf", x)))
+
+
+@reads("aten.isposinf", "aten.isneginf")
+def is_signed_inf(op: Op, x: ir.Value) -> ir.Value:
+    positive = int(op.name == "isposinf")
+    return op("IsInf", x, detect_positive=positive, detect_negative=1 - positive)
+
+
+@reads("aten.nan_to_num")
+def nan_to_num(op: Op, x: ir.Value, nan: Any = None, posinf: Any = None, neginf: Any = None) -> ir.Value:
+    if not is_float(x):
+        return x
+    info = torch.finfo(torch_dtype(x))
+    limits = (info.max if posinf is None else posinf, info.min if neginf is None else neginf)
+    result = op("Where", op("IsNaN", x), op.number(nan or 0.0, x.dtype), x)
+    above = op("IsInf", x, detect_negative=0)
+    below = op("IsInf", x, detect_positive=0)
+    return op("Where", below, op.number(limits[1], x.dtype), op("Where", above, op.number(limits[0], x.dtype), result))
+
+
+@reads("aten.where")
+def where(op: Op, condition: ir.Value, x: Any = None, y: Any = None) -> Any:
+    if x is None:
+        return op.refuse("where with one argument (nonzero as a tuple)")
+    return op("Where", op.cast(condition, ir.DataType.BOOL), op.cast(x, op.dtype), op.cast(y, op.dtype))
+
+
+@reads("aten.masked_fill")
+def masked_fill(op: Op, x: ir.Value, mask: ir.Value, value: Any) -> ir.Value:
+    return op("Where", mask, op.cast(value, op.dtype), op.cast(x, op.dtype))

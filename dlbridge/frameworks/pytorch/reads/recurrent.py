@@ -1,0 +1,166 @@
+"""LSTM, GRU and RNN: one node of the standard for each layer of the stack, both directions in one.
+
+torch has an input and a hidden weight for each layer and direction; ONNX stacks the directions, and has the gates in
+another order. The stacked weights are made of torch's when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads, sizes, with_sizes
+from dlbridge.ops import traits
+
+#: Place in torch's weights of each of ONNX's gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+
+
+def _reordered(array: np.ndarray, gates: Sequence[int]) -> np.ndarray:
+    pieces = np.split(array, len(gates))
+    return np.concatenate([pieces[g] for g in gates]) if len(gates) > 1 else array
+
+
+def _stacked(op: Op, kind: str, path: str, values: list[list[ir.Value]]) -> ir.Value:
+    """An initializer of one row a direction; a row is the weights of ``values``, one behind the other."""
+    gates = _GATES[kind]
+    first = values[0][0].const_value
+    if any(v.const_value is None for row in values for v in row):
+        op.refuse("recurrent layers whose weights are computed")
+    tail = [int(s) for s in first.shape][1:]
+    shape = [len(values), sum(int(v.const_value.shape[0]) for v in values[0]), *tail]
+
+    def read() -> ir.TensorProtocol:
+        rows = [np.concatenate([_reordered(v.const_value.numpy(), gates) for v in row]) for row in values]
+        return ir.tensor(np.stack(rows))
+
+    return op.weight(path, read, first.dtype, shape, traits.kind(values[0][0]))
+
+
+def _recurrent(
+    kind: str,
+    op: Op,
+    x: ir.Value,
+    states: list[ir.Value],
+    parameters: list[ir.Value],
+    options: tuple[Any, ...],
+    **extra: Any,
+) -> list[ir.Value]:
+    """All layers; the last one's outputs, and the final states of all.
+
+    Args:
+        kind: LSTM, GRU or RNN.
+        x: ``(time, batch, size)``, or ``(batch, time, size)``.
+        states: The initial states, each ``(layers * directions, batch, hidden)``.
+        parameters: torch's weights, flat.
+        options: has_biases, num_layers, dropout, train, bidirectional, batch_first.
+        extra: Attributes of the nodes.
+    """
+    has_biases, layers, dropout, train, bidirectional, batch_first = options
+    if train and dropout:
+        op.refuse("dropout that is on at inference")
+    directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
+    if len(parameters) != layers * directions * each:
+        op.refuse("recurrent layers with projections")
+    hidden = sizes(parameters[1])[1]
+    path = (parameters[0].name or "").rpartition(".")[0]
+    current = op.transpose(x, [1, 0, 2]) if batch_first else x
+    finals: list[list[ir.Value]] = [[] for _ in states]
+    for layer in range(layers):
+        rows = [parameters[(layer * directions + d) * each :][:each] for d in range(directions)]
+        own = f"{path}.{layer}" if layers > 1 else path
+        given = [_part(op, s, layer, directions, layers) for s in states]
+        if layer and dropout:
+            current = op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT))
+        y, *final = op(
+            kind,
+            current,
+            _stacked(op, kind, f"{own}.weight_ih", [[r[0]] for r in rows]),
+            _stacked(op, kind, f"{own}.weight_hh", [[r[1]] for r in rows]),
+            _stacked(op, kind, f"{own}.bias", [[r[2], r[3]] for r in rows]) if has_biases else None,
+            None,
+            *given,
+            outputs=1 + len(states),
+            direction="bidirectional" if bidirectional else "forward",
+            hidden_size=hidden,
+            **extra,
+        )
+        if layers > 1:
+            y.producer().meta[LAYER_NAME] = own
+        for found, value in zip(finals, final, strict=True):
+            found.append(value)
+        time, batch = sizes(x)[1 if batch_first else 0], sizes(x)[0 if batch_first else 1]
+        with_sizes(y, [time, directions, batch, hidden])
+        turned = op.transpose(y, [0, 2, 1, 3])
+        current = op.reshape(turned, [time, batch, directions * hidden])
+    result = op.transpose(current, [1, 0, 2]) if batch_first else current
+    return [result, *(f[0] if len(f) == 1 else op("Concat", *f, axis=0) for f in finals)]
+
+
+def _part(op: Op, state: ir.Value, layer: int, directions: int, layers: int) -> ir.Value:
+    return state if layers == 1 else op.slice(state, 0, layer * directions, (layer + 1) * directions)
+
+
+def _one_sequence(op: Op, x: ir.Value, states: list[ir.Value], run: Callable[..., list[ir.Value]]) -> list[ir.Value]:
+    """Without a batch: with a batch of one, which goes again."""
+    made = run(op.unsqueeze(x, [1]), [op.unsqueeze(s, [1]) for s in states])
+    return [op.squeeze(v, [1]) for v in made]
+
+
+@reads("aten.lstm.input", "dlbridge.lstm")
+def lstm(op: Op, x: ir.Value, hx: list[ir.Value], params: list[ir.Value], *options: Any) -> list[ir.Value]:
+    if len(sizes(x)) == 2:
+        return _one_sequence(op, x, hx, lambda a, b: _recurrent("LSTM", op, a, b, params, (*options[:-1], False)))
+    return _recurrent("LSTM", op, x, hx, params, options)
+
+
+@reads("aten.gru.input", "dlbridge.gru")
+def gru(op: Op, x: ir.Value, hx: ir.Value, params: list[ir.Value], *options: Any) -> list[ir.Value]:
+    return _recurrent("GRU", op, x, [hx], params, options, linear_before_reset=1)
+
+
+@reads("aten.rnn_tanh.input", "aten.rnn_relu.input", "dlbridge.rnn_tanh", "dlbridge.rnn_relu")
+def rnn(op: Op, x: ir.Value, hx: ir.Value, params: list[ir.Value], *options: Any) -> list[ir.Value]:
+    directions = 2 if options[4] else 1
+    activations = ["Tanh" if op.name == "rnn_tanh" else "Relu"] * directions
+    return _recurrent("RNN", op, x, [hx], params, options, activations=activations)
+
+
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def _gates(op: Op, x: ir.Value, w: ir.Value, b: ir.Value | None, count: int) -> list[ir.Value]:
+    made = op.extension("Linear", x, w, b)
+    return [made] if count == 1 else op("Split", made, outputs=count, axis=-1, num_outputs=count)
+
+
+@reads("aten.lstm_cell")
+def lstm_cell(
+    op: Op, x: ir.Value, hx: list[ir.Value], w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
+) -> list[ir.Value]:
+    total = op("Add", *_gates(op, x, w_ih, b_ih, 1), *_gates(op, hx[0], w_hh, b_hh, 1))
+    i, f, g, o = op("Split", total, outputs=4, axis=-1, num_outputs=4)
+    kept = op("Mul", op("Sigmoid", f), hx[1])
+    cell = op("Add", kept, op("Mul", op("Sigmoid", i), op("Tanh", g)))
+    return [op("Mul", op("Sigmoid", o), op("Tanh", cell)), cell]
+
+
+@reads("aten.gru_cell")
+def gru_cell(
+    op: Op, x: ir.Value, hx: ir.Value, w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
+) -> ir.Value:
+    (xr, xz, xn), (hr, hz, hn) = _gates(op, x, w_ih, b_ih, 3), _gates(op, hx, w_hh, b_hh, 3)
+    reset, update = op("Sigmoid", op("Add", xr, hr)), op("Sigmoid", op("Add", xz, hz))
+    new = op("Tanh", op("Add", xn, op("Mul", reset, hn)))
+    return op("Add", new, op("Mul", update, op("Sub", hx, new)))
+
+
+@reads("aten.rnn_tanh_cell", "aten.rnn_relu_cell")
+def rnn_cell(
+    op: Op, x: ir.Value, hx: ir.Value, w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
+) -> ir.Value:
+    total = op("Add", *_gates(op, x, w_ih, b_ih, 1), *_gates(op, hx, w_hh, b_hh, 1))
+    return op("Tanh" if op.name == "rnn_tanh_cell" else "Relu", total)
