@@ -130,10 +130,11 @@ PLAIN = {
     "time distributed conv": (lambda: L.TimeDistributed(L.Conv2D(3, 2)), (3, 5, 4, 2)),
 }
 ACTIVATIONS = (
-    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid "
-    "log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid "
-    "sparsemax squareplus tanh tanh_shrink"
-).split()
+    *("celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu"),
+    *("hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu", "relu6"),
+    *("selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign", "sparse_plus"),
+    *("sparse_sigmoid", "sparsemax", "squareplus", "tanh", "tanh_shrink"),
+)
 INTEGERS = {
     "embedding": (lambda: L.Embedding(5, 3), (4,)),
     "one hot": (lambda: L.CategoryEncoding(5, output_mode="one_hot"), ()),

@@ -39,6 +39,9 @@ LAYERS: dict[str, LayerRule] = {}
 #: Class of an operation (``keras.ops.add`` -> ``Add``) -> its rule.
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 
+#: Operations whose symbolic result has another dtype in Keras than the computed one; their rules know the right one.
+MISTYPED = {"MultiHot"}
+
 
 def layer(*names: str, masks: bool = False) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
     """Make a function the rule of layers."""

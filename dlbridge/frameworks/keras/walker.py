@@ -19,7 +19,7 @@ from keras.src.ops.function import Function
 
 from dlbridge.frameworks.keras import tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
-from dlbridge.frameworks.keras.site import LAYERS, OPERATIONS, LayerRule, RefusalError, Site
+from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.ops import traits
 
 #: Key in a value's ``meta`` of the mask that Keras attaches to it (a bool value).
@@ -127,7 +127,9 @@ class Walker:
                 result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
                 result = tree.map_structure(self.value, result)
                 if not isinstance(operation, keras.layers.Layer):
-                    result = [self._typed(v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
+                    result = [
+                        self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)
+                    ]
         except RefusalError as refusal:
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
             result = [_placeholder(t) for t in node.outputs]
@@ -142,11 +144,13 @@ class Walker:
             return self.variable(item)
         return self.build.value(keras.ops.convert_to_numpy(item))
 
-    def _typed(self, value: ir.Value, tensor: Any) -> ir.Value:
+    def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
         """An operation's result in the dtype that Keras gives it."""
         wanted = IR_DTYPES.get(tensor.dtype)
         if wanted is None:
             raise RefusalError(f"a result of dtype {tensor.dtype}")
+        if type(operation).__name__ in MISTYPED:
+            return value
         return value if value.dtype in (wanted, None) else self.build.op("Cast", value, to=wanted)
 
     def call(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.reads.shape import sizes_of
 from dlbridge.frameworks.keras.site import Site, operation
 
@@ -121,7 +123,8 @@ def one_hot_of(site: Site, x: ir.Value, count: int, axis: int, dtype: ir.DataTyp
 def multi_hot(site: Site, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     axis = 1 if site.rank(x) > 1 else 0
-    hot = one_hot_of(site, x, int(kind.num_classes), kind.axis, site.dtype)
+    dtype = IR_DTYPES[kind.dtype or keras.config.floatx()]
+    hot = one_hot_of(site, x, int(kind.num_classes), kind.axis, dtype)
     return site.op("ReduceMax", hot, [axis], keepdims=0)
 
 

@@ -77,9 +77,9 @@ def vdot(site: Site, x1: Any, x2: Any) -> ir.Value:
 @operation("Cross")
 def cross(site: Site, x1: Any, x2: Any) -> ir.Value:
     kind, (a, b) = site.source, site.promoted(x1, x2)
-    if kind.axis is None and (kind.axisa, kind.axisb, kind.axisc) != (-1, -1, -1):
-        site.refuse("vectors along other axes than the last")
-    axis = -1 if kind.axis is None else kind.axis
+    axis = kind.axisa  # what is given as ``axis`` stands in all three
+    if not axis == kind.axisb == kind.axisc:
+        site.refuse("vectors along axes that differ")
     if site.shape(a)[axis] != 3 or site.shape(b)[axis] != 3:
         site.refuse("vectors of other sizes than three")
     turns = [np.array(o, np.int64) for o in ([1, 2, 0], [2, 0, 1])]
