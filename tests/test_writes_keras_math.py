@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,26 @@ def test_branches_hold_convolutions(condition: bool) -> None:
     weights = {"w": normal(4, 3, 3, 3), "s": normal(4, 1, 1), "zero": np.array([0]), "four": np.array([4])}
     live = check(model(text, **weights, one=np.array([1])), {"c": np.array(condition), "x": normal(2, 3, 8, 8)})
     assert len(live.trainable_variables) == 2
+
+
+def test_double_precision_is_kept() -> None:
+    """Keras' own gelu, leaky_relu and fmod of a number go through float32."""
+    text = """m (double[B, 5] x) => (double[B, 5] g, double[B, 5] t, double[B, 5] l, double[B, 5] f, double[B, 5] c) {
+        g = Gelu (x)  t = Gelu <approximate = "tanh"> (x)  l = LeakyRelu <alpha = 0.1> (x)
+        f = Mod <fmod = 1> (x, tenth)  c = Clip (x, zero, tenth)
+    }"""
+    built = model(text, zero=np.array(0.0), tenth=np.array(0.1))
+    for name in ("zero", "tenth"):
+        traits.set_kind(built.graph.initializers[name], "constant")
+    x = RNG.standard_normal((3, 5))
+    out = KERAS.run(KERAS.load(KERAS.write(built)), {"x": x})
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    right = {
+        "g": x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+        "t": x / 2 * (1 + np.tanh(inner)),
+        "l": np.where(x < 0, 0.1 * x, x),
+        "f": np.fmod(x, 0.1),
+        "c": x.clip(0, 0.1),
+    }
+    for name, array in right.items():
+        np.testing.assert_allclose(out[name], array, rtol=1e-13, atol=1e-14, err_msg=name)

@@ -184,7 +184,8 @@ def fused_activation(node: ir.Node) -> str | None:
             last = shape is not None and attributes.get("axis", -1) in (-1, len(shape) - 1)
             return name if last else None
         case "Gelu":
-            return name if attributes.get("approximate", "none") == "none" else None
+            double = node.outputs[0].dtype == ir.DataType.DOUBLE  # Keras' own has its numbers in float32
+            return name if attributes.get("approximate", "none") == "none" and not double else None
         case "Elu" | "Swish":
             return name if attributes.get("alpha", 1.0) == 1.0 else None
         case "Selu":

@@ -18,7 +18,7 @@ _PLAIN = {
     "Tanh": ("ops.tanh", "tanh"),
     "Softplus": ("ops.softplus", "softplus"),
     "Softsign": ("ops.softsign", "softsign"),
-    "Mish": ("ops.mish", "mish"),
+    "Mish": ("keras.activations.mish", "mish"),
     "HardSwish": ("ops.hard_swish", "hard_swish"),
 }
 
@@ -52,6 +52,8 @@ def log_softmax(op: Op) -> Code:
 @rules("LeakyRelu")
 def leaky_relu(op: Op) -> Emit:
     slope = op.attr("alpha")
+    if op.dtype() == ir.DataType.DOUBLE:  # TensorFlow's backend takes the slope as float32
+        return Emit(code("ops.where({x} < 0, {x} * {}, {x})", slope, x=op.x))
     module = Layer(call("layers.LeakyReLU", negative_slope=slope))
     return Emit(call("ops.leaky_relu", op.x, negative_slope=slope), module=module)
 
@@ -76,10 +78,16 @@ def selu(op: Op) -> Emit | Code:
 
 
 @rules("Gelu")
-def gelu(op: Op) -> Emit:
-    approximate = op.attr("approximate") == "tanh"
-    module = Layer(code('layers.Activation("gelu")')) if not approximate else None
-    return Emit(call("ops.gelu", op.x, approximate=approximate), module=module)
+def gelu(op: Op) -> Emit | Code:
+    tanh = op.attr("approximate") == "tanh"
+    if op.dtype() == ir.DataType.DOUBLE:  # Keras' own has its numbers in float32
+        if tanh:
+            inner = code("math.sqrt(2 / math.pi) * ({x} + 0.044715 * {x} * {x} * {x})", x=op.x)
+            return code("0.5 * {x} * (1 + ops.tanh({}))", inner, x=op.x)
+        return code("0.5 * {x} * (1 + ops.erf({x} / math.sqrt(2)))", x=op.x)
+    if tanh:
+        return call("ops.gelu", op.x, approximate=True)
+    return Emit(call("ops.gelu", op.x, approximate=False), module=Layer(code('layers.Activation("gelu")')))
 
 
 @rules("Swish")
@@ -159,7 +167,7 @@ def clip(op: Op) -> Emit | Code:
     if is_tensor(low) or is_tensor(high) or None in known or known[0] > known[1]:
         return call("ops.minimum", call("ops.maximum", op.x, low), high)
     clipped = call("ops.clip", op.x, low, high)
-    if known[0] == 0 and op.dtype().is_floating_point():
+    if known[0] == 0 and op.dtype().is_floating_point() and op.dtype() != ir.DataType.DOUBLE:
         module = Layer(call("layers.ReLU", max_value=float(known[1])))
         return Emit(call("ops.relu6", op.x) if known[1] == 6 else clipped, module=module)
     return clipped

@@ -165,9 +165,10 @@ def divide(op: Op) -> Code:
 def mod(op: Op) -> Code:
     if _is_uint64(op):
         return code("{}[1]", call("divide_uint64", op[0], op[1]))
+    # Of a Python number, Keras makes a tensor of float32 here, whatever the other is.
     if op.attr("fmod"):
-        return call("ops.fmod" if op.dtype().is_floating_point() else "truncated_mod", *operands(op))
-    return call("ops.mod", *operands(op))
+        return call("ops.fmod" if op.dtype().is_floating_point() else "truncated_mod", op[0], op[1])
+    return call("ops.mod", op[0], op[1])
 
 
 @rules("Pow")
