@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
@@ -34,9 +35,10 @@ def name_values(
 
     One that is read again much later, as a skip connection is, gets the name that a person gave to what makes it.
 
-    ``kept`` names are read again after the block and stay as they are; ``reserved`` ones are given to no variable,
-    which would hide a function that the block calls.
+    ``kept`` names are read again after the block and stay as they are. No variable hides a function that the block
+    calls, or has a name that is ``reserved``.
     """
+    reserved = {*reserved, *names_read(written)}
     readings: dict[ir.Value, list[int]] = {}
     for index, line in enumerate(written.lines):
         for value in set(line.code.values()):
@@ -68,6 +70,12 @@ def name_values(
             names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])
     return names
+
+
+def names_read(written: Written) -> set[str]:
+    """The names of functions and modules that the code of a block reads."""
+    texts = (part for line in written.lines for part in line.code.parts if isinstance(part, str))
+    return {name for text in texts for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*", re.sub(r'"[^"]*"', "", text))}
 
 
 def _flows_on(written: Written, readings: list[int]) -> bool:

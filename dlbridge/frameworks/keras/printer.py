@@ -16,7 +16,7 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.names import identifier
-from dlbridge.source.variables import input_names, name_values
+from dlbridge.source.variables import input_names, name_values, names_read
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
@@ -79,7 +79,7 @@ def variable_path(blocks: list[str], name: str, root: str | None) -> str:
 
 def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     written = definition.written
-    names = input_names(written.block.inputs, {*RESERVED, *definition.parameters}, is_root=False)
+    names = input_names(written.block.inputs, {*RESERVED, *names_read(written), *definition.parameters}, is_root=False)
     arguments = ", ".join([*names.values(), *definition.signature("name")])
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
@@ -89,7 +89,7 @@ def _function(writer: KerasWriter, definition: Definition) -> list[str]:
 def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
     lines: list[str] = []
     sequence = writer.sequence()
-    names = input_names(writer.model.inputs, RESERVED, is_root=True)
+    names = input_names(writer.model.inputs, RESERVED | names_read(root.written), is_root=True)
     if len(names) == 1:
         names = dict.fromkeys(names, "inputs")
     if sequence is not None:
@@ -146,7 +146,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
             continue
         init.append(f"self.{member_name(name)} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
-    names = input_names(written.block.inputs, RESERVED, is_root=is_root)
+    names = input_names(written.block.inputs, RESERVED | names_read(written), is_root=is_root)
     inputs = list(names.values())
     lines = _statements(writer, definition, names, in_call, frozenset(inputs) if is_root else frozenset())
     returned = writer.returned if is_root else list(written.block.outputs)
@@ -196,7 +196,7 @@ def _statements(
 ) -> list[str]:
     """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
     written = definition.written
-    names.update(name_values(written, names, kept, writer.names.taken))
+    names.update(name_values(written, names, kept, RESERVED))
     lines: list[str] = []
     if written.block not in writer.dynamic:
         lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once

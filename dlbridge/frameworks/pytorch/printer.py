@@ -14,7 +14,7 @@ from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call
 from dlbridge.source.definitions import Definition, OptionalSteps, Written
 from dlbridge.source.names import identifier
-from dlbridge.source.variables import input_names, name_values
+from dlbridge.source.variables import input_names, name_values, names_read
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.writer import _Writer
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 BUFFER = "<buffer>"
 INDENT = "    "
 #: Names that a written file gives to nothing of its own.
-RESERVED = frozenset({"self", "math", "torch", "F", "nn", *printing.helper_names(helpers)})
+MODULES = frozenset({"self", "math", "torch", "F", "nn"})
+RESERVED = MODULES | frozenset(printing.helper_names(helpers))
 
 
 def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
@@ -182,9 +183,9 @@ def sequence(items: list[Code]) -> Code:
 
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
-    inputs = input_names(written.block.inputs, RESERVED, is_root=is_root)
+    inputs = input_names(written.block.inputs, MODULES | names_read(written), is_root=is_root)
     kept = frozenset(inputs.values()) - {"x"} if is_root else frozenset()
-    names = name_values(written, inputs, kept, writer.names.taken)
+    names = name_values(written, inputs, kept, MODULES)
 
     def name(value: ir.Value) -> str:
         return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
