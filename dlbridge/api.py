@@ -39,6 +39,7 @@ def load(source: Any, **options: Any) -> Model:
     if isinstance(source, Model):
         return source
     if isinstance(source, str) and _FACTORY.match(source) and not Path(source).exists():
+        options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
         source = _call_factory(source)
     if not isinstance(source, (str, os.PathLike)):
         for name in frameworks.names():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class PyTorch:
     name = "pytorch"
     extra = "torch"
-    suffixes = (".pt2",)
+    #: The pickles among them are refused, with what to do instead.
+    suffixes = (".pt2", ".pt", ".pth")
 
     def _part(self, name: str) -> Any:
         return require(f"dlbridge.frameworks.pytorch.{name}", self.extra)

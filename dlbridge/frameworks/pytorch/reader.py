@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ import torch
 from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
-from dlbridge.errors import FileError, UnsupportedOpError
-from dlbridge.frameworks.pytorch import exporting, reads, scopes, structure
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch import archive, exporting, reads, scopes, structure
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
@@ -29,8 +28,6 @@ from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
-
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def read(
@@ -60,7 +57,7 @@ def read(
     named: dict[str, dict[int, str]] = {}
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
-        source = _load(Path(source))
+        source = archive.load(Path(source))
     if isinstance(source, torch.nn.Module):
         name = name or type(source).__name__.lower()
         source, named = exporting.export(source, inputs, dynamic)
@@ -73,25 +70,6 @@ def read(
 def _load_rules() -> None:
     for module in pkgutil.iter_modules(reads.__path__):
         importlib.import_module(f"{reads.__name__}.{module.name}")
-
-
-def _load(path: Path) -> ExportedProgram:
-    if not path.is_file():
-        raise FileError("no such file", where=str(path))
-    if path.suffix.lower() in _PICKLES:
-        raise FileError(
-            "this is a pickle, which can run any code when it is read",
-            where=str(path),
-            hint="export the model with torch.export.export and torch.export.save (.pt2), or name a function that "
-            "makes it (package.module:function) and load the weights there",
-        )
-    if not zipfile.is_zipfile(path):
-        raise FileError("this is not a .pt2 file, or it is truncated", where=str(path))
-    try:
-        return torch.export.load(path)
-    except Exception as error:  # of a broken archive torch raises nearly anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"torch.export cannot load it: {reason}", where=str(path)) from error
 
 
 def _tidy(model: Model, *, lift: bool) -> None:
