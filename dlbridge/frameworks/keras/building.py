@@ -12,9 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
+from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.ops import extension, traits
 from dlbridge.passes import shapes
-from dlbridge.passes.sizes import Integers
+from dlbridge.passes.sizes import Integers, Size
 from dlbridge.source.names import Names
 from dlbridge.source.weights import View
 
@@ -36,6 +37,7 @@ class Builder:
         graph: The graph.
         blocks: Block path -> class name.
         path: The path that new nodes are named after.
+        sizes: The sizes that are not known.
         inside: Whether new nodes stand in the block ``path``; else beside it, as ``<path>_<op>``.
     """
 
@@ -50,6 +52,8 @@ class Builder:
         self._integers = Integers()
         self._weights: dict[tuple[int, ...], tuple[ir.Value, tuple, Any]] = {}
         self._constants: dict[tuple, ir.Value] = {}
+        self.sizes = SizeBook()
+        self._sizes: dict[Size, ir.Value] = {}
 
     # --- places ------------------------------------------------------------------------------------------------------
 
@@ -117,14 +121,84 @@ class Builder:
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
     def value(self, operand: Operand, dtype: ir.DataType | None = None) -> ir.Value:
-        """An operand as a value; a number gets ``dtype``."""
+        """An operand as a value; a number gets ``dtype``.
+
+        Raises:
+            UnknownSizeError: When an array has a size that is not known before the model runs.
+        """
         if isinstance(operand, ir.Value):
             return operand
-        if isinstance(operand, (bool, int, float, complex, np.bool_)) and not isinstance(operand, np.ndarray):
-            return self.constant(np.asarray(operand), dtype)
         if isinstance(operand, (list, tuple)):
-            return self.constant(np.asarray(operand, np.int64))
-        return self.constant(np.asarray(operand))
+            return self._vector(list(operand))
+        size = self.sizes.recover(operand)
+        if size is not None:
+            number = self.op("Squeeze", self.size(size), [0])
+            return number if dtype in (None, ir.DataType.INT64) else self.op("Cast", number, to=dtype)
+        if isinstance(operand, (bool, int, float, complex, np.bool_)):
+            return self.constant(np.asarray(operand), dtype)
+        array = np.asarray(operand)
+        if any(self.sizes.recover(d) is not None for d in array.shape):
+            raise UnknownSizeError("it makes an array of a size that is not known before")
+        if array.ndim == 1 and array.dtype.kind in "iu" and any(self.sizes.recover(d) is not None for d in array):
+            return self._vector(list(array))
+        return self.constant(array)
+
+    def is_computed(self, value: ir.Value) -> bool:
+        """Whether a value depends on an input of the graph."""
+        pending, seen = [value], set()
+        while pending:
+            current = pending.pop()
+            if current in seen or current.is_initializer():
+                continue
+            seen.add(current)
+            if current.producer() is None:
+                return True
+            pending += [v for v in current.producer().inputs if v is not None]
+        return False
+
+    def _vector(self, numbers: list[Any]) -> ir.Value:
+        """Whole numbers, and sizes that are not known, as an int64 vector."""
+        found = [self.sizes.recover(n) for n in numbers]
+        if all(size is None for size in found):
+            return self.constant(np.asarray([int(n) for n in numbers], np.int64))
+        parts = [
+            self.constant(np.asarray([int(n)], np.int64)) if s is None else self.size(s)
+            for n, s in zip(numbers, found, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=0)
+
+    def size(self, size: Size) -> ir.Value:
+        """A size that is not known, as an int64 vector of one."""
+        known = self._sizes.get(size)
+        if known is None:
+            products = [self._monomial(names, count) for names, count in size.terms.items()]
+            known = products[0]
+            for other in products[1:]:
+                known = self.op("Add", known, other)
+            self._sizes[size] = known
+        return known
+
+    def _monomial(self, names: tuple[str, ...], count: int) -> ir.Value:
+        value = None if count != 1 or not names else self._named_size(names[0])
+        if value is None:
+            value, names = self.constant(np.array([count], np.int64)), ("", *names)
+        for name in names[1:]:
+            value = self.op("Mul", value, self._named_size(name))
+        return value
+
+    def _named_size(self, name: str) -> ir.Value:
+        size = Size({(name,): 1})
+        if size not in self._sizes:
+            if name in self.sizes.recipes:
+                op_type, a, b = self.sizes.recipes[name]
+                terms = [
+                    self.size(x) if x.number is None else self.constant(np.array([x.number], np.int64)) for x in (a, b)
+                ]
+                self._sizes[size] = self.op(op_type, *terms)
+            else:
+                value, axis = self.sizes.places[name]
+                self._sizes[size] = self.op("Shape", value, start=axis, end=axis + 1)
+        return self._sizes[size]
 
     def constant(self, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
         """A constant of the graph; equal small ones are one."""

@@ -171,6 +171,9 @@ def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
     ]
     value = ir.Value(name=name, type=ir.TensorType(IR_DTYPES[dtype]), shape=ir.Shape(sizes))
     build.graph.inputs.append(value)
+    for axis, size in enumerate(sizes):
+        if isinstance(size, str):
+            build.sizes.places.setdefault(size, (value, axis))
     return value
 
 

@@ -120,7 +120,7 @@ class Site:
         if isinstance(operand, (bool, int, float)):
             return self.build.value(operand, like.dtype if like is not None else None)
         if like is None or hasattr(operand, "dtype"):
-            return self.build.constant(np.asarray(keras.ops.convert_to_numpy(operand)))
+            return self.build.value(np.asarray(keras.ops.convert_to_numpy(operand)))
         return self.build.constant(np.asarray(operand), like.dtype)
 
     def refuse(self, what: str) -> NoReturn:

@@ -12,8 +12,10 @@ from typing import Any
 import keras
 import onnx_ir as ir
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
 
 #: IR dtype -> Keras' name of it.
 _NAMES = {dtype: name for name, dtype in IR_DTYPES.items()}
@@ -42,11 +44,32 @@ class SymbolicVariable(keras.KerasTensor):
         return self
 
 
-def symbolic(value: ir.Value) -> keras.KerasTensor:
+def symbolic(value: ir.Value, book: SizeBook) -> keras.KerasTensor:
     """A tensor without numbers, of the shape and dtype of a value."""
     assert value.dtype is not None and value.shape is not None, value.name
     kind = SymbolicVariable if value.is_initializer() else keras.KerasTensor
-    return kind([d if isinstance(d, int) else None for d in value.shape], dtype=_NAMES[value.dtype])
+    return kind([book.of_axis(value, axis) for axis in range(len(value.shape))], dtype=_NAMES[value.dtype])
+
+
+def recorded(result: Any, book: SizeBook) -> list[Any]:
+    """What was recorded on the way to a result: operations with their arguments, in the order of a walk."""
+    found, seen = [], set()
+    pending = [t for t in keras.tree.flatten(result) if isinstance(t, keras.KerasTensor)]
+    while pending:
+        history = getattr(pending.pop(), "_keras_history", None)
+        if history is None or history.operation is None or (id(history.operation), history.node_index) in seen:
+            continue
+        seen.add((id(history.operation), history.node_index))
+        node = history.operation._inbound_nodes[history.node_index]
+        own = {} if isinstance(history.operation, keras.layers.Layer) else _settings(history.operation)
+        found.append([type(history.operation).__name__, book.plain([node.arguments.args, node.arguments.kwargs, own])])
+        pending.extend(node.input_tensors)
+    return found
+
+
+def _settings(operation: Any) -> dict[str, Any]:
+    kept = ("name", "_inbound_nodes", "_outbound_nodes", "_lock", "_auto_config", "_remat_mode")
+    return {k: v for k, v in vars(operation).items() if k not in kept and not k.startswith("_self_")}
 
 
 def is_own(kind: type) -> bool:
@@ -91,19 +114,96 @@ def _redirected(original: Callable[..., Any], public: Callable[..., Any]) -> Cal
 
 
 @contextmanager
-def redirected() -> Iterator[None]:
-    """Let code that calls the backend's functions on tensors without numbers call ``keras.ops`` of the same name."""
-    swaps = _redirections()
-    if getattr(swaps[0][0], swaps[0][1]) is swaps[0][3]:
-        yield  # one is within another
-        return
+def redirected(book: SizeBook) -> Iterator[None]:
+    """Let code run on tensors without numbers: what it calls of the backend is ``keras.ops`` of the same name, shapes
+    keep the sizes that are not known, and constants that may depend on those are recorded too."""
+    backend = keras.src.backend
+    getter = (keras.KerasTensor, "__getitem__", keras.KerasTensor.__getitem__, _get_item)
+    swaps = [*_redirections(), *_creators(), getter, (backend, "standardize_shape", backend.standardize_shape, None)]
+    standardize = backend.standardize_shape
     for module, name, _, new in swaps:
-        setattr(module, name, new)
+        setattr(module, name, new or (lambda shape: book.of_shape(standardize(shape))))
     try:
         yield
     finally:
-        for module, name, original, _ in swaps:
+        for module, name, original, _ in reversed(swaps):
             setattr(module, name, original)
+
+
+@functools.cache
+def _creators() -> list[tuple[Any, str, Any, Any]]:
+    """As :func:`_redirections`, of the functions of keras.ops that make tensors of sizes."""
+    found = []
+    for name, make in (("arange", _arange), ("zeros", _filled(0)), ("ones", _filled(1)), ("full", _full)):
+        for module in (keras.ops, keras.ops.numpy, keras.src.ops, keras.src.ops.numpy):
+            original = getattr(module, name, None)
+            if original is not None:
+                found.append((module, name, original, _recording(original, make)))
+    return found
+
+
+def _recording(original: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if in_stateless_scope():  # Keras finds a shape by running code on the backend's own tensors
+            return original(*args, **kwargs)
+        made = make(*args, **kwargs)
+        return original(*args, **kwargs) if made is None else made
+
+    return call
+
+
+def _arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -> Any:
+    plain = all(v is None or isinstance(v, int) for v in (start, stop, step))
+    if not plain and dtype is None:
+        return None
+    first, last = (0, start) if stop is None else (start, stop)
+    step = 1 if step is None else step
+    operation = keras.src.ops.numpy.Arange(dtype=dtype or "int32")
+    if any(isinstance(v, SymbolicSize) for v in (first, last)) and isinstance(step, int):
+        count = (last - first + step - 1) // step
+        operation.compute_output_spec = lambda *_: keras.KerasTensor((count,), dtype=operation.dtype)
+    return operation.symbolic_call(first, last, step)
+
+
+def _get_item(tensor: Any, key: Any) -> Any:
+    """``tensor[key]``; a slice up to a size that is not known is as long as that says (Keras would cut it at a size
+    that stands for it), and a slice may stand alone."""
+    keys = list(key) if isinstance(key, (tuple, list)) else [key]
+    operation = keras.src.ops.numpy.GetItem()
+    if any(isinstance(k, slice) and any(isinstance(e, SymbolicSize) for e in (k.start, k.stop)) for k in keys):
+        plain = [slice(None) if isinstance(k, slice) else k for k in keys]
+        shape = list(operation.compute_output_spec(tensor, tuple(plain)).shape)
+        place = 0
+        for one in keys[: keys.index(Ellipsis) if Ellipsis in keys else None]:
+            if isinstance(one, slice):
+                shape[place] = _length(one, shape[place])
+            place += not isinstance(one, int)
+        operation.compute_output_spec = lambda *_: keras.KerasTensor(shape, dtype=tensor.dtype)
+    return operation.symbolic_call(tensor, tuple(keys))
+
+
+def _length(one: slice, size: int) -> int:
+    if one.step not in (None, 1):
+        raise UnknownSizeError("it takes every n-th element up to a size that is not known")
+    start = 0 if one.start is None else one.start
+    stop = size if one.stop is None else one.stop
+    from_end = [
+        all(c < 0 for c in e.size.terms.values()) if isinstance(e, SymbolicSize) else e < 0 for e in (start, stop)
+    ]
+    start, stop = (size + e if back else e for e, back in zip((start, stop), from_end, strict=True))
+    return stop - start
+
+
+def _filled(number: int) -> Callable[..., Any]:
+    return lambda shape, dtype=None: _full(shape, number, dtype)
+
+
+def _full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
+    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    if not any(isinstance(s, SymbolicSize) for s in sizes):
+        return None
+    return keras.src.ops.numpy.Full(shape=tuple(sizes), dtype=dtype or keras.config.floatx()).symbolic_call(fill_value)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from keras.src.ops.function import Function
 from dlbridge.frameworks.keras import tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
+from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
 from dlbridge.ops import traits
 
 #: Key in a value's ``meta`` of the mask that Keras attaches to it (a bool value).
@@ -68,30 +69,44 @@ class Walker:
             holder: The layer that the code belongs to, if any: its variables are tensors meanwhile.
             flat: Name what is made after the path where this is, as parts of the layer there.
         """
-        frame: dict[int, ir.Value] = {}
-        kept: list[Any] = []  # tensors must live as long as their ids are in use
+        book = self.build.sizes
+        result, frame = self._record(function, args, kwargs, holder)
+        if any(isinstance(d, SymbolicSize) for tensor, _ in frame.values() for d in tensor.shape):
+            first = tracing.recorded(result, book)
+            with book.second_set():
+                again, _ = self._record(function, args, kwargs, holder)
+                if first != tracing.recorded(again, book):
+                    raise RefusalError(
+                        "what it does depends on sizes that are not known, in ways that cannot be followed"
+                    )
+        values = {key: value for key, (_, value) in frame.items()}
+        for tensor in tree.flatten(result):
+            if isinstance(tensor, keras.KerasTensor):
+                self._evaluate(tensor, values, holder, flat)
+        return tree.map_structure(lambda t: values.get(id(t), t) if t is not None else None, result)
+
+    def _record(
+        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], holder: Any
+    ) -> tuple[Any, dict[int, tuple[Any, ir.Value]]]:
+        """(the tensors that a function makes of tensors, id of each tensor that stands for a value -> both)."""
+        frame: dict[int, tuple[Any, ir.Value]] = {}
 
         def symbol(value: Any) -> Any:
             if not isinstance(value, ir.Value):
                 return value
-            tensor = tracing.symbolic(value)
+            tensor = tracing.symbolic(value, self.build.sizes)
             mask = value.meta.get(MASK)
             if mask is not None:
                 tensor._keras_mask = symbol(mask)
-            kept.append(tensor)
-            frame[id(tensor)] = value
+            frame[id(tensor)] = tensor, value
             return tensor
 
         def of_variable(variable: Any) -> Any:
             return symbol(self.variable(variable, holder))
 
-        given, named = tree.map_structure(symbol, (args, kwargs))
-        with tracing.redirected(), tracing.symbolic_variables(holder, of_variable):
-            result = function(*given, **named)
-        for tensor in tree.flatten(result):
-            if isinstance(tensor, keras.KerasTensor):
-                self._evaluate(tensor, frame, holder, flat)
-        return tree.map_structure(lambda t: frame.get(id(t), t) if t is not None else None, result)
+        with tracing.redirected(self.build.sizes), tracing.symbolic_variables(holder, of_variable):
+            given, named = tree.map_structure(symbol, (args, kwargs))
+            return function(*given, **named), frame
 
     def _evaluate(self, tensor: Any, frame: dict[int, ir.Value], holder: Any, flat: bool) -> None:
         """Walk all calls that a tensor is made by."""
@@ -130,7 +145,7 @@ class Walker:
                     result = [
                         self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)
                     ]
-        except RefusalError as refusal:
+        except (RefusalError, UnknownSizeError) as refusal:
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
             result = [_placeholder(t) for t in node.outputs]
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):

@@ -54,7 +54,10 @@ def embedding(site: Site) -> Any:
     if site.layer.lora_enabled:
         site.refuse("LoRA is enabled on it; merge that into the embeddings first")
     indices = site.x if site.x.dtype.is_integer() else site.cast(site.x, "int32")
-    return site.main("Embedding", indices, site.weight(site.layer._embeddings, "weight"), domain=DOMAIN)
+    weight = site.weight(site.layer._embeddings, "weight")
+    if not site.build.is_computed(indices):
+        return site.main("Gather", weight, indices, axis=0)  # of constants: no layer is called
+    return site.main("Embedding", indices, weight, domain=DOMAIN)
 
 
 @layer("ReversibleEmbedding")

@@ -34,7 +34,7 @@ def get_item(site: Site, x: Any, key: Any) -> ir.Value:
             continue
         if isinstance(one, slice):
             if one != slice(None):
-                step = 1 if one.step is None else int(one.step)
+                step = 1 if one.step is None else one.step
                 first = one.start if one.start is not None else (0 if step > 0 else _END)
                 last = one.stop if one.stop is not None else (_END if step > 0 else _FRONT)
                 starts.append((first, last, axis, step))

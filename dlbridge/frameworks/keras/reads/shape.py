@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
 from dlbridge.frameworks.keras.site import Site, operation
+from dlbridge.passes.sizes import Size
 
 
 def _kind(site: Site) -> str:
@@ -19,25 +20,31 @@ def sizes_of(site: Site, sizes: Any) -> Any:
     """A shape that Keras code gives: ints and values, as a list of ints or an int64 vector."""
     sizes = [sizes] if isinstance(sizes, (int, ir.Value)) else list(sizes)
     if all(s is None or isinstance(s, (int, np.integer)) for s in sizes):
-        return [-1 if s is None else int(s) for s in sizes]
+        return [-1 if s is None else s for s in sizes]
     parts = [
-        site.op("Reshape", site.cast(s, ir.DataType.INT64), [1]) if isinstance(s, ir.Value) else [int(s)] for s in sizes
+        site.op("Reshape", site.cast(s, ir.DataType.INT64), [1]) if isinstance(s, ir.Value) else site.build.value([s])
+        for s in sizes
     ]
-    return site.op("Concat", *(site.build.value(p) for p in parts), axis=0)
+    return site.op("Concat", *parts, axis=0)
 
 
 @operation("Reshape")
 def reshape(site: Site, x: Any) -> ir.Value:
-    x, wanted = site.tensor(x), site.source.newshape
-    sizes = sizes_of(site, wanted)
-    if isinstance(sizes, list) and sizes.count(-1) > 1:
-        # Keras code that asks a tensor for its shape gets None where it is not known: such a size is the same in both
-        before, kept = site.shape(x), [s is None for s in wanted]
-        for place, unknown in enumerate(kept):
-            if unknown and place < len(before) and not isinstance(before[place], int):
-                sizes[place] = 0
-        if sizes.count(-1) > 1:
-            site.refuse("a reshape to several sizes that are not known")
+    x = site.tensor(x)
+    sizes = sizes_of(site, site.source.newshape)
+    if not isinstance(sizes, list):
+        return site.op("Reshape", x, sizes)
+    if sizes.count(-1) > 1:
+        site.refuse("a reshape to several sizes that are not known")
+    # a size that is not known is that of the input's axis at the same place, or else the one that is left over
+    before = [Size.of(s) for s in site.shape(x)]
+    for place, size in enumerate(sizes):
+        unknown = site.build.sizes.recover(size)
+        if unknown is not None and place < len(before) and before[place] == unknown:
+            sizes[place] = 0
+    open_sizes = [i for i, s in enumerate(sizes) if site.build.sizes.recover(s) is not None]
+    if open_sizes and -1 not in sizes:
+        sizes[open_sizes[0]] = -1
     return site.op("Reshape", x, sizes)
 
 

@@ -1,0 +1,226 @@
+"""Sizes that are not known before a model runs, while its code runs on tensors without numbers.
+
+Such a size stands as an int that knows what it is: a prime that no real size is likely to be a multiple of, and the
+polynomial in the graph's dims. Arithmetic keeps both. An int that comes back from code that drops the polynomial
+(numpy's product) is found again by its prime. The code is run with two sets of primes; where it does not do the same
+with both, it does with a size what cannot be followed, and is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.passes.sizes import Size
+
+#: The first prime of each set is the largest below.
+_SETS = (7920, 6998)
+
+
+class UnknownSizeError(ValueError):
+    """Code asks for the number of a size that is not known."""
+
+
+class SizeBook:
+    """The sizes that are not known in a graph.
+
+    Attributes:
+        places: Name of a size -> (value, axis) where it can be read.
+        recipes: Name of a quotient or rest -> (op, what is divided, by what).
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[ir.Value, int]] = {}
+        self.recipes: dict[str, tuple[str, Size, Size]] = {}
+        self._set = 0
+        self._primes: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        self._known: dict[int, Size] = {}
+
+    @contextmanager
+    def second_set(self) -> Iterator[None]:
+        """Use the other primes for as long as the context lasts."""
+        self._set, before = 1, self._known
+        self._known = {}
+        try:
+            yield
+        finally:
+            self._set, self._known = 0, before
+
+    def of_axis(self, value: ir.Value, axis: int) -> int:
+        """The size of an axis: an int, symbolic where it is not known."""
+        dim = value.shape[axis]  # type: ignore[index]
+        if isinstance(dim, int):
+            return dim
+        size = Size.of(dim)
+        if size is None or any(n not in self.places and n not in self.recipes for names in size.terms for n in names):
+            name = str(dim.value) if dim.value is not None else f"axis {axis} of {value.name}"
+            self.places.setdefault(name, (value, axis))
+            size = Size({(name,): 1})
+        return self.symbolic(size)
+
+    def symbolic(self, size: Size) -> int:
+        """A size as an int, symbolic unless it is a number."""
+        return size.number if size.number is not None else SymbolicSize(size, self)
+
+    def number(self, size: Size) -> int:
+        """The int that stands for a size."""
+        total = 0
+        for names, count in size.terms.items():
+            for name in names:
+                count *= self._name_number(name)
+            total += count
+        self._known[total] = size
+        return total
+
+    def _name_number(self, name: str) -> int:
+        if name in self.recipes:
+            op, a, b = self.recipes[name]
+            x, y = self.number(a), self.number(b)
+            return x // y if op == "Div" else x % y
+        primes = self._primes[self._set]
+        if name not in primes:
+            primes[name] = _prime_below(min(primes.values(), default=_SETS[self._set]))
+        return primes[name]
+
+    def recover(self, number: Any) -> Size | None:
+        """The size that an int stands for; None when it is a plain number."""
+        if isinstance(number, SymbolicSize):
+            return number.size
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or not self._primes[self._set]:
+            return None
+        number = int(number)
+        if number in self._known:
+            found = self._known[number]
+            return found if found.number is None else None
+        rest, size = number, Size.of(1)
+        for name, prime in self._primes[self._set].items():
+            while rest and rest % prime == 0:
+                rest //= prime
+                size = size * Size({(name,): 1})  # type: ignore[operator]
+        return size * Size.of(rest) if rest != number else None  # type: ignore[operator]
+
+    def of_shape(self, shape: Any) -> tuple[Any, ...]:
+        """A shape with the sizes that are not known found again."""
+        return tuple(d if d is None or self.recover(d) is None else self.symbolic(self.recover(d)) for d in shape)  # type: ignore[arg-type]
+
+    def derived(self, op: str, a: Size, b: Size) -> int:
+        """The quotient ("Div") or rest ("Mod") of two sizes."""
+        if op == "Div" and a.over(b) is not None:
+            return self.symbolic(a.over(b))  # type: ignore[arg-type]
+        name = f"({a}){'//' if op == 'Div' else '%'}({b})"
+        self.recipes.setdefault(name, (op, a, b))
+        return self.symbolic(Size({(name,): 1}))
+
+    def plain(self, item: Any) -> Any:
+        """What two runs with different primes must agree on: sizes by what they are, arrays by shape and sum."""
+        if isinstance(item, (list, tuple)):
+            return [self.plain(i) for i in item]
+        if isinstance(item, dict):
+            return {str(k): self.plain(v) for k, v in item.items()}
+        if isinstance(item, slice):
+            return [self.plain(i) for i in (item.start, item.stop, item.step)]
+        size = self.recover(item)
+        if size is not None:
+            return str(size)
+        if item is None or isinstance(item, (bool, int, float, str)):
+            return item
+        if isinstance(item, keras.KerasTensor):
+            return "tensor"
+        if keras.ops.is_tensor(item) or isinstance(item, np.ndarray):
+            array = np.asarray(keras.ops.convert_to_numpy(item))
+            return [array.shape, float(np.sum(np.abs(array.astype(np.float64)))) if array.dtype.kind in "biuf" else 0]
+        return type(item).__name__
+
+
+class SymbolicSize(int):
+    """A size that is not known, as an int."""
+
+    size: Size
+    book: SizeBook
+
+    def __new__(cls, size: Size, book: SizeBook) -> SymbolicSize:
+        made = super().__new__(cls, book.number(size))
+        made.size, made.book = size, book
+        return made
+
+    def _with(self, other: Any, how: str, turned: bool = False) -> Any:
+        if isinstance(other, bool) or not isinstance(other, (int, np.integer)):
+            if isinstance(other, float):
+                raise UnknownSizeError(f"it computes a number from the size '{self.size}', which is not known before")
+            return NotImplemented
+        theirs = other.size if isinstance(other, SymbolicSize) else Size.of(int(other))
+        a, b = (theirs, self.size) if turned else (self.size, theirs)
+        assert a is not None and b is not None
+        if how in ("Div", "Mod"):
+            return self.book.derived(how, a, b)
+        return self.book.symbolic(a + b if how == "Add" else a - b if how == "Sub" else a * b)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with(other, "Add")
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with(other, "Add")
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with(other, "Sub")
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with(other, "Sub", True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with(other, "Mul")
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with(other, "Mul")
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._with(other, "Div")
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._with(other, "Div", True)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._with(other, "Mod")
+
+    def __neg__(self) -> Any:
+        return self.book.symbolic(-self.size)
+
+    def __float__(self) -> float:
+        raise UnknownSizeError(f"it computes a number from the size '{self.size}', which is not known before")
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.__float__()
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self.__float__()
+
+    def _ordered(self, other: Any, result: bool) -> bool:
+        asks = not isinstance(other, SymbolicSize) and other > 1
+        if asks and not sys._getframe(2).f_globals.get("__name__", "").startswith("keras."):
+            raise UnknownSizeError(f"it asks whether the size '{self.size}', not known before, is beyond {other}")
+        return result
+
+    def __lt__(self, other: Any) -> bool:
+        return self._ordered(other, int.__lt__(self, other))
+
+    def __le__(self, other: Any) -> bool:
+        return self._ordered(other, int.__le__(self, other))
+
+    def __gt__(self, other: Any) -> bool:
+        return self._ordered(other, int.__gt__(self, other))
+
+    def __ge__(self, other: Any) -> bool:
+        return self._ordered(other, int.__ge__(self, other))
+
+
+def _prime_below(number: int) -> int:
+    candidate = number - 1
+    while any(candidate % d == 0 for d in range(2, int(candidate**0.5) + 1)):
+        candidate -= 1
+    return candidate
