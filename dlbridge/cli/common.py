@@ -40,6 +40,10 @@ input_option = click.option(
     help="An input of a PyTorch model, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic.",
 )
 
+trust_option = click.option(
+    "--trust-code", is_flag=True, help="Run the Python code that a Keras file holds (Lambda layers)."
+)
+
 
 def fail(error: Exception) -> int:
     """Print an error for a person and give the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
@@ -74,8 +78,8 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def read_options(inputs: tuple[str, ...]) -> dict[str, Any]:
-    """``x:float32[batch,3]`` of the command line as the reader's ``inputs``.
+def read_options(inputs: tuple[str, ...], trust_code: bool = False) -> dict[str, Any]:
+    """``x:float32[batch,3]`` of the command line as the reader's ``inputs``; ``trust_code`` where it is asked for.
 
     Raises:
         click.BadParameter: When one is not of that form.
@@ -86,7 +90,7 @@ def read_options(inputs: tuple[str, ...]) -> dict[str, Any]:
         if match is None:
             raise click.BadParameter(f"'{text}' is not of the form name:dtype[size,size,...]", param_hint="--input")
         found[match[1]] = f"{match[2]}[{match[3]}]"
-    return {"inputs": found} if found else {}
+    return ({"inputs": found} if found else {}) | ({"trust_code": True} if trust_code else {})
 
 
 def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:

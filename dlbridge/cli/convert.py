@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from dlbridge.cli.common import force_option, input_option, json_option, print_json, quiet_frameworks, read_options
+from dlbridge.cli.common import (
+    force_option,
+    input_option,
+    json_option,
+    print_json,
+    quiet_frameworks,
+    read_options,
+    trust_option,
+)
 
 TARGETS = ("pytorch", "keras", "onnx", "description")
 _OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
@@ -22,6 +30,7 @@ _OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with onnxruntime (the default).")
 @input_option
+@trust_option
 @force_option
 @json_option
 def command(
@@ -33,6 +42,7 @@ def command(
     print_source: bool,
     check: bool,
     inputs: tuple[str, ...],
+    trust_code: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -44,13 +54,13 @@ def command(
 
     options = _writer_options(to, opset=opset, io_layout=io_layout)
     if print_source:
-        result = api.convert(model, to, None, check=False, read=read_options(inputs), **options)
+        result = api.convert(model, to, None, check=False, read=read_options(inputs, trust_code), **options)
         click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
         return
     target = Path(output) if output else None
     if target is not None:
         check_free(target, force=force)
-    loaded = api.load(model, **read_options(inputs))
+    loaded = api.load(model, **read_options(inputs, trust_code))
     target = target or Path(f"{loaded.name}-{to}")
     api.convert(loaded, to, target, check=check, force=force, **options)
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]

@@ -11,6 +11,7 @@ from dlbridge.cli.common import (
     print_json,
     quiet_frameworks,
     read_options,
+    trust_option,
 )
 
 
@@ -18,15 +19,16 @@ from dlbridge.cli.common import (
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
 @input_option
+@trust_option
 @force_option
 @json_option
-def command(model: str, picture: str | None, inputs: tuple[str, ...], force: bool, as_json: bool) -> None:
+def command(model: str, picture: str | None, inputs: tuple[str, ...], trust_code: bool, force: bool, as_json: bool) -> None:
     """Show what is in MODEL, layer by layer. Multiply-accumulates are for one sample."""
     quiet_frameworks()
     from dlbridge import api
     from dlbridge.summary import summarize
 
-    loaded = api.load(model, **read_options(inputs))
+    loaded = api.load(model, **read_options(inputs, trust_code))
     summary = summarize(loaded)
     if picture:
         from dlbridge import picture as drawing

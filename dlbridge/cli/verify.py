@@ -12,6 +12,7 @@ from dlbridge.cli.common import (
     progress_bar,
     quiet_frameworks,
     read_options,
+    trust_option,
 )
 
 
@@ -22,6 +23,7 @@ from dlbridge.cli.common import (
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @input_option
+@trust_option
 @json_option
 @click.pass_context
 def command(
@@ -32,6 +34,7 @@ def command(
     sizes: tuple[str, ...],
     seed: int,
     inputs: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> None:
     """Run MODEL in PyTorch, Keras and onnxruntime (on the ONNX written directly, by torch.onnx and by tf2onnx) and
@@ -44,7 +47,7 @@ def command(
     with bar:
         report = api.verify(
             model,
-            read=read_options(inputs),
+            read=read_options(inputs, trust_code),
             routes=list(routes) or None,
             batch_sizes=batch_sizes or (1, 2, 7),
             sizes=dict(_size(s) for s in sizes),

@@ -137,7 +137,7 @@ def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> A
             f"its call takes {len(shapes_of)} arguments", where=model.name, hint="give them as inputs={...}"
         )
     label = re.sub(r"_?shape$", "", first[0]) or "inputs"
-    if not isinstance(first[1], (dict, list)) and all(d is None or isinstance(d, int) for d in first[1]):
+    if not isinstance(first[1], dict) and all(d is None or isinstance(d, int) for d in first[1]):
         return _input(build, label, [None, *first[1][1:]], dtype)
     items = first[1].items() if isinstance(first[1], dict) else enumerate(first[1])
     values = {k: _input(build, f"{label}_{k}" if isinstance(k, int) else k, [None, *s[1:]], dtype) for k, s in items}
