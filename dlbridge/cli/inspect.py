@@ -22,7 +22,9 @@ from dlbridge.cli.common import (
 @trust_option
 @force_option
 @json_option
-def command(model: str, picture: str | None, inputs: tuple[str, ...], trust_code: bool, force: bool, as_json: bool) -> None:
+def command(
+    model: str, picture: str | None, inputs: tuple[str, ...], trust_code: bool, force: bool, as_json: bool
+) -> None:
     """Show what is in MODEL, layer by layer. Multiply-accumulates are for one sample."""
     quiet_frameworks()
     from dlbridge import api
