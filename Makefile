@@ -4,7 +4,7 @@ BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 
-.PHONY: help setup demo test lint models conformance bench clean
+.PHONY: help setup demo test lint models conformance coverage bench clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,7 +33,13 @@ models: setup        ## the sweep over whole models (minutes; needs torchvision,
 	$(BIN)/python -m pytest -m slow tests/sweeps -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
+	mkdir -p out
 	$(BIN)/python -m dlbridge.conformance --json out/conformance.json --report docs/conformance.md
+
+coverage: setup      ## docs/coverage.md: every rule and the tests that use it
+	mkdir -p out
+	DLBRIDGE_RULES_USED=out/rules.json $(BIN)/python -m pytest -q
+	$(BIN)/python -m dlbridge.conformance.coverage --used out/rules.json --conformance out/conformance.json
 
 bench: setup         ## benchmarks, as ratios to peers
 	$(BIN)/python -m bench

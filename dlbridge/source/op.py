@@ -294,29 +294,30 @@ class Rules:
 
     def __init__(self, framework: str) -> None:
         self.framework = framework
-        self._rules: dict[tuple[str, str], Callable[[Op], Emit | Code]] = {}
+        #: (domain, op type) -> rule.
+        self.table: dict[tuple[str, str], Callable[[Op], Emit | Code]] = {}
 
     def __call__(self, *op_types: str, domain: str = "") -> Callable:
         """Decorator: this function writes these ops."""
 
         def register(rule: Callable[[Op], Emit | Code]) -> Callable[[Op], Emit | Code]:
             for op_type in op_types:
-                self._rules[domain, op_type] = rule
+                self.table[domain, op_type] = rule
             return rule
 
         return register
 
     def has(self, node: ir.Node) -> bool:
-        return (node.domain, node.op_type) in self._rules
+        return (node.domain, node.op_type) in self.table
 
     def emit(self, op: Op) -> Emit:
         """Apply the rule of a node."""
-        made = self._rules[op.node.domain, op.node.op_type](op)
+        made = self.table[op.node.domain, op.node.op_type](op)
         return made if isinstance(made, Emit) else Emit(made)
 
     @property
     def op_types(self) -> list[tuple[str, str]]:
-        return sorted(self._rules)
+        return sorted(self.table)
 
     def check(self, nodes: list[ir.Node]) -> None:
         """Raise one error that names every op without a rule, and where it stands."""
