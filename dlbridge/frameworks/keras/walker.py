@@ -19,12 +19,11 @@ from keras.src.ops.function import Function
 
 from dlbridge.frameworks.keras import tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
+from dlbridge.frameworks.keras.masks import MASK, makes_mask, mask_of, with_masks
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
 from dlbridge.ops import traits
 
-#: Key in a value's ``meta`` of the mask that Keras attaches to it (a bool value).
-MASK = "keras_mask"
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
 
@@ -215,7 +214,7 @@ class Walker:
         explicit = kwargs.pop("mask", None)
         if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional) and isinstance(explicit, list):
             explicit = explicit[0]
-        mask = explicit if explicit is not None else tree.map_structure(_mask, first)
+        mask = explicit if explicit is not None else tree.map_structure(mask_of, first)
         masked = any(m is not None for m in tree.flatten(mask))
         rule = _rule(layer)
         if type(layer).call in _GRAPH_CALLS and _graph(layer) is not None:
@@ -226,9 +225,7 @@ class Walker:
             site = Site(self, layer, args, kwargs, mask)
             result = self._named(lambda: rule.function(site), False)
         else:
-            if layer._call_has_mask_arg and masked:
-                kwargs["mask"] = mask
-            result = self._open(layer, args, kwargs)
+            result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         self._set_masks(layer, first, mask, result)
         return result
 
@@ -262,10 +259,7 @@ class Walker:
 
     def open(self, site: Site) -> Any:
         """Open a layer whose rule leaves this call to what the layer's own code says."""
-        kwargs = dict(site.kwargs)
-        if site.layer._call_has_mask_arg and any(m is not None for m in tree.flatten(site.mask)):
-            kwargs["mask"] = site.mask
-        return self._open(site.layer, site.args, kwargs)
+        return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -338,7 +332,7 @@ class Walker:
             return
         masked = any(m is not None for m in tree.flatten(mask))
         default = type(layer).compute_mask is keras.layers.Layer.compute_mask
-        if default or (not masked and not _makes_mask(layer)):
+        if default or (not masked and not makes_mask(layer)):
             found = mask if masked and default else None
         else:
             with self.build.at(f"{self.build.path}_mask"):
@@ -346,17 +340,6 @@ class Walker:
         for value, one in zip(values, tree.flatten(found), strict=False):
             if isinstance(one, ir.Value) and MASK not in value.meta:
                 value.meta[MASK] = one
-
-
-def _mask(value: Any) -> ir.Value | None:
-    return value.meta.get(MASK) if isinstance(value, ir.Value) else None
-
-
-def _makes_mask(layer: Any) -> bool:
-    """Whether a layer may attach a mask where there was none."""
-    return not tracing.is_own(type(layer)) or isinstance(
-        layer, keras.layers.Embedding | keras.layers.Masking | keras.layers.Lambda
-    )
 
 
 def _rule(layer: Any) -> LayerRule | None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.masks import MASK
 from dlbridge.frameworks.keras.site import Site, layer
-from dlbridge.frameworks.keras.walker import MASK
 from dlbridge.ops.extension import DOMAIN
 
 _ARGUMENTS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
