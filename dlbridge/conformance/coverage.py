@@ -66,7 +66,7 @@ def _onnx(rules: dict[str, dict[Any, Any]], conformance: dict[str, list[dict[str
     lines = [
         "## ONNX ops",
         "",
-        "Every op is read as it stands, from every opset. *body*: written as the function that the standard says it is;",
+        "Every op is read as it stands, from every opset. *body*: written as the function that it is in the standard;",
         "*no*: refused by name. The numbers are the standard's node tests of the op that pass, of those in scope.",
         "",
         "| op | to PyTorch | tests | to Keras | tests |",
@@ -122,7 +122,7 @@ def _aten(rules: dict[str, Any], used: dict[str, list[str]]) -> list[str]:
         "## ATen ops",
         "",
         "The ops that PyTorch's reader has a rule for, and the rest of PyTorch's core opset. What has no rule is",
-        "decomposed into ops that have one, or goes through torchlib's function for it; what is left is refused, all in",
+        "decomposed into ops that have one, or goes through torchlib's function for it; the rest is refused, all in",
         "one error.",
         "",
         "| op | read | tested by |",
