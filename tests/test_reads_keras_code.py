@@ -181,10 +181,17 @@ class AsksForNumbers(layers.Layer):
         return x * np.sum(np.arange(time))
 
 
-@pytest.mark.parametrize("how", ["branch", "root", "numpy"])
-def test_code_that_needs_the_number_of_a_size_is_refused(how):
+def test_code_that_needs_the_number_of_a_size_is_refused():
     with pytest.raises(UnsupportedOpError, match="mine: AsksForNumbers"):
-        read(around(AsksForNumbers(how, name="mine")))
+        read(around(AsksForNumbers("numpy", name="mine")))
+
+
+@pytest.mark.parametrize("how", ["branch", "root"])
+def test_code_that_asks_for_the_number_of_a_size_is_asked_by_tensorflow(how):
+    model = around(AsksForNumbers(how, name="mine"))
+    found = read(model)
+    for length in (50, 150):
+        assert errors(model, read=found, x_1=length)["onnx"] <= 1e-6
 
 
 def test_code_that_needs_the_number_of_a_size_is_read_where_it_is_known():
@@ -224,3 +231,37 @@ def test_a_custom_cell_is_walked_step_by_step():
     found = read(model)
     assert {"rnn.cell.dense.weight", "rnn.cell.dense.bias"} <= set(found.graph.initializers)
     assert max(errors(model, ALL, read=found).values()) <= 1e-5
+
+
+class CallsTensorFlow(layers.Layer):
+    def __init__(self, how, **kwargs):
+        super().__init__(**kwargs)
+        self.how, self.conv = how, layers.Conv1D(3, 2)
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.scale = self.add_weight(name="scale", shape=(3, 5), initializer="normal")
+
+    def call(self, x):
+        import tensorflow as tf
+
+        if self.how == "erfinv":
+            return tf.math.erfinv(tf.tanh(x))
+        return tf.nn.relu(tf.linalg.matmul(tf.reverse(self.conv(x), [1]), self.scale)) * tf.cast(
+            tf.shape(x)[1], x.dtype
+        )
+
+
+def test_code_that_calls_tensorflow_goes_through_tf2onnx():
+    model = around(CallsTensorFlow("mine", name="mine"))
+    found = read(model)
+    kinds = {v.name: traits.kind(v) for v in found.graph.initializers.values()}
+    trained = {n for n, k in kinds.items() if k == "parameter"}
+    assert trained == {"mine.scale", *(f"mine.{model.get_layer('mine').conv.name}.{w}" for w in ("kernel", "bias"))}
+    for length in (6, 9):
+        assert max(errors(model, ALL, read=found, x_1=length).values()) <= 1e-5
+
+
+def test_what_tf2onnx_does_not_convert_is_refused():
+    with pytest.raises(UnsupportedOpError, match="tf2onnx"):
+        read(around(CallsTensorFlow("erfinv", name="mine")))

@@ -71,6 +71,10 @@ class Builder:
         """The name, or with a number that makes it new; it is taken then."""
         return self._nodes.fresh(wanted)
 
+    def value_name(self) -> str:
+        """A name for a value; in the end values are named after their nodes."""
+        return self._values.fresh(f"value_{len(self.graph)}")
+
     def name_main(self, node: ir.Node) -> None:
         """Give a node the name of the path itself: it is what the layer there does."""
         node.name = self.node_name(self.path)
@@ -111,7 +115,7 @@ class Builder:
             node.name = self.node_name(f"{self.path}{joint}{word}")
             node.metadata_props[traits.ANONYMOUS] = "true"
         for value in node.outputs:
-            value.name = self._values.fresh(f"value_{len(self.graph)}")
+            value.name = self.value_name()
         self.graph.append(node)
         self.made.append(node)
         if domain == extension.DOMAIN:

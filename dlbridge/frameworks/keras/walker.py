@@ -223,7 +223,7 @@ class Walker:
             if masked and layer._call_has_mask_arg and not rule.masks:
                 raise RefusalError("it is given a mask, which its rule does not heed")
             site = Site(self, layer, args, kwargs, mask)
-            result = self._named(lambda: rule.function(site), False)
+            result = self._named(lambda: rule.function(site), False, type(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         self._set_masks(layer, first, mask, result)
@@ -246,7 +246,7 @@ class Walker:
         with self.build.at(path, inside=True):
             return self.run(function, given, path)
 
-    def _named(self, rule: Callable[[], Any], anonymous: bool) -> Any:
+    def _named(self, rule: Callable[[], Any], anonymous: bool, kind: type | None = None) -> Any:
         """Run a rule. Where it names no node the main one, its last node is it."""
         before, path = len(self.build.made), self.build.path
         result = rule()
@@ -255,6 +255,9 @@ class Walker:
             self.build.name_main(made[-1])
             if anonymous:
                 made[-1].metadata_props[traits.ANONYMOUS] = "true"
+        for node in made:
+            if kind is not None and node.name == path and not traits.is_anonymous(node):
+                node.metadata_props[traits.CLASS] = f"keras.layers.{kind.__name__}"
         return result
 
     def open(self, site: Site) -> Any:
@@ -280,16 +283,29 @@ class Walker:
             raise
         except Exception as error:  # the user's code may raise anything on tensors that have no numbers
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RefusalError(
-                f"no rule, and its call does not run on KerasTensors ({type(error).__name__}: {reason[:200]}); "
-                f"add @layer('{type(operation).__name__}'), or call keras.ops alone"
-            ) from error
+            result = self._through_tensorflow(operation, args, kwargs, f"{type(error).__name__}: {reason[:200]}")
         made = self.build.made[before:]
         if len(made) == 1 and path:
             del self.build.blocks[path]
             with self.build.at(path):
                 self.build.name_main(made[0])
         return result
+
+    def _through_tensorflow(self, operation: Any, args: tuple, kwargs: dict[str, Any], reason: str) -> Any:
+        """What a layer makes whose code does not run on ``KerasTensor``s, by way of TensorFlow and tf2onnx."""
+        from dlbridge.frameworks.keras import tensorflow_code
+
+        name = type(operation).__name__
+        if not isinstance(operation, keras.layers.Layer) or tracing.is_own(type(operation)):
+            raise RefusalError(f"no rule, and its call does not run on KerasTensors ({reason}); add @layer('{name}')")
+        try:
+            with self.build.at(self.build.path, inside=True):
+                return tensorflow_code.read_call(self.build, operation, args, kwargs)
+        except tensorflow_code.ConversionError as error:
+            raise RefusalError(
+                f"no rule, its call does not run on KerasTensors ({reason}), and tf2onnx does not convert it "
+                f"({error}); add @layer('{name}'), or call keras.ops alone"
+            ) from error
 
     def activation(self, site: Site, value: ir.Value, function: Any) -> ir.Value:
         """What a layer's ``activation`` makes of its result."""
