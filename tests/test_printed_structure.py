@@ -57,3 +57,10 @@ def test_a_repeated_block_is_one_class(read, framework):
 def test_the_original_state_dict_fits(read):
     _, module, model = read
     model.to_pytorch().load_state_dict(module.state_dict(), strict=True)
+
+
+def test_what_forward_makes_is_on_the_device_of_its_inputs(read):
+    name, _, model = read
+    live = model.to_pytorch().to("meta")
+    given = {k: torch.from_numpy(v).to("meta") for k, v in examples(2, 4)[name].items()}
+    assert live(*given.values()).device.type == "meta"

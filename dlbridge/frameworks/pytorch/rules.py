@@ -139,3 +139,11 @@ def ints(op: Op, index: int) -> Any:
 def first_output(op: Op) -> str | None:
     """Targets of a call that gives the first output alone, where the node has more that nobody reads."""
     return None if len(op.node.outputs) == 1 else "{0}"
+
+
+def placed(new: Code) -> Code:
+    """A call that makes a tensor, on the device of the first tensor that it reads (a size, a bound)."""
+    value, last = next(new.values(), None), new.parts[-1]
+    if value is None or not isinstance(last, str):
+        return new
+    return Code((*new.parts[:-1], last.removesuffix(")"), ", device=", value, ".device)"))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch import writes
 from dlbridge.frameworks.pytorch.printer import RESERVED, attribute, print_module, sequence
-from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, rules
+from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes.prepare import prepare
@@ -213,4 +213,5 @@ def _path(step: ir.Node | Block) -> str:
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
     items = elements.items[0] if elements.rank == 0 else list(elements.items)
     dtype = "" if value.dtype == ir.DataType.INT64 and items != [] else f", dtype={TORCH_DTYPES[value.dtype]}"  # type: ignore[index]
-    return code(f"torch.tensor({{}}{dtype})", items)
+    made = code(f"torch.tensor({{}}{dtype})", items)
+    return made if elements.rank == 0 else placed(made)  # a single number goes with tensors of any device

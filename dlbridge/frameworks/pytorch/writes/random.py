@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.frameworks.pytorch.rules import placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.shape import sizes
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Op
@@ -27,6 +27,7 @@ def random(op: Op) -> Code:
         shift = op.attr("low")
         scale = op.attr("high") - shift
         numbers = call("torch.rand", shape, **options)
+    numbers = numbers if "generator" in options else placed(numbers)  # a generator is the CPU's
     numbers = numbers if scale == 1 else code("{scale} * {}", numbers, scale=scale)
     return numbers if shift == 0 else code("{} + {shift}", numbers, shift=shift)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
+from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
@@ -283,8 +284,8 @@ def constant_of_shape(op: Op) -> Code:
     target = ints(op, 0) if known is None else tuple(known)
     keyword = None if str(dtype) == "torch.float32" else dtype
     if value in (0, 1):
-        return call("torch.zeros" if value == 0 else "torch.ones", target, dtype=keyword)
-    return call("torch.full", target, value, dtype=dtype)
+        return placed(call("torch.zeros" if value == 0 else "torch.ones", target, dtype=keyword))
+    return placed(call("torch.full", target, value, dtype=dtype))
 
 
 @rules("Constant")
@@ -297,16 +298,23 @@ def constant(op: Op) -> Code:
 @rules("Range")
 def range_(op: Op) -> Code:
     numbers = [op.operand(i) for i in range(3)]
-    numbers = [code("{}.item()", n) if is_tensor(n) else n for n in numbers]
-    return call("torch.arange", *numbers, dtype=torch_dtype(op, op.out_dtype()))
+    start, limit, step = (code("{}.item()", n) if is_tensor(n) else n for n in numbers)
+    whole = op.out_dtype() == ir.DataType.INT64  # what torch takes for whole numbers
+    given = [limit] if _is(start, 0) and _is(step, 1) else [start, limit] if _is(step, 1) else [start, limit, step]
+    return placed(call("torch.arange", *given, dtype=None if whole else torch_dtype(op, op.out_dtype())))
+
+
+def _is(number: Any, value: int) -> bool:
+    return not isinstance(number, Code) and bool(np.asarray(number) == value)
 
 
 @rules("EyeLike")
 def eye_like(op: Op) -> Code:
     dtype, diagonal = torch_dtype(op, op.out_dtype()), op.attr("k")
     if diagonal == 0:
-        return call("torch.eye", *sizes(op), dtype=dtype)
-    return code("torch.ones({}).triu({k}).tril({k}).to({})", tuple(sizes(op)), dtype, k=Literal(diagonal, "diagonal"))
+        return placed(call("torch.eye", *sizes(op), dtype=dtype))
+    ones = placed(call("torch.ones", tuple(sizes(op)), dtype=dtype))
+    return code("{}.triu({k}).tril({k})", ones, k=Literal(diagonal, "diagonal"))
 
 
 @rules("Trilu")
