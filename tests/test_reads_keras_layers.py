@@ -122,6 +122,10 @@ PLAIN = {
     "random rotation": (lambda: L.RandomRotation(0.2), (8, 7, 3)),
     "random zoom": (lambda: L.RandomZoom(0.2), (8, 7, 3)),
     "random contrast": (lambda: L.RandomContrast(0.2), (8, 7, 3)),
+    "random crop": (lambda: L.RandomCrop(4, 5), (8, 7, 3)),
+    "auto contrast": (lambda: L.AutoContrast(), (8, 7, 3)),
+    "solarization": (lambda: L.Solarization(), (8, 7, 3)),
+    "spectrogram": (lambda: L.STFTSpectrogram(frame_length=64, frame_step=32, fft_length=128), (500, 1)),
     "random brightness": (lambda: L.RandomBrightness(0.2), (8, 7, 3)),
     "random translation": (lambda: L.RandomTranslation(0.2, 0.2), (8, 7, 3)),
     "discretization": (lambda: L.Discretization([-0.5, 0.0, 0.5]), (6,)),
@@ -207,6 +211,18 @@ def test_a_model_of_mixed_precision_casts_where_keras_does():
     assert [str(n.outputs[0].dtype) for n in found.graph if n.name == "half"] == ["BFLOAT16"]
 
 
+@pytest.mark.parametrize("name", ["batch norm", "layer norm", "group norm", "rms norm", "dense", "conv2d groups"])
+def test_half_precision_is_normalised_in_float32(name):
+    make, shape = PLAIN[name]
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = model_of(make(), shape)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert errors(model)["onnx"] <= 2e-3
+
+
 def test_spatial_sizes_may_be_unknown():
     x = keras.Input((None, None, 3), name="x")
     y = L.Conv2D(4, 3, strides=2, padding="same")(x)
@@ -222,7 +238,7 @@ def test_every_layer_of_keras_is_read_opened_or_refused_by_name():
 
     opened = {
         *("Add", "AdditiveAttention", "Attention", "Masking", "SpectralNormalization", "UnitNormalization"),
-        *("Lambda", "Layer", "Wrapper", "InputLayer", "Pipeline", "StackedRNNCells"),
+        *("Lambda", "Layer", "Wrapper", "InputLayer", "Pipeline", "StackedRNNCells", "AutoContrast"),
         *("GRUCell", "LSTMCell", "SimpleRNNCell", "MelSpectrogram", "STFTSpectrogram"),
         *("ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "MaxNumBoundingBoxes", "RandomCrop"),
         *("Solarization",),

@@ -140,10 +140,7 @@ class Walker:
             with self.build.at(where):
                 result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
                 result = tree.map_structure(self.value, result)
-                if not isinstance(operation, keras.layers.Layer):
-                    result = [
-                        self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)
-                    ]
+                result = [self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
         except (RefusalError, UnknownSizeError) as refusal:
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
             result = [_placeholder(t) for t in node.outputs]
@@ -159,13 +156,18 @@ class Walker:
         return self.build.value(keras.ops.convert_to_numpy(item))
 
     def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
-        """An operation's result in the dtype that Keras gives it."""
+        """A result in the dtype that Keras gives it; of a layer, only where both are float."""
         wanted = IR_DTYPES.get(tensor.dtype)
         if wanted is None:
             raise RefusalError(f"a result of dtype {tensor.dtype}")
-        if type(operation).__name__ in MISTYPED:
+        both = wanted.is_floating_point() and value.dtype is not None and value.dtype.is_floating_point()
+        if type(operation).__name__ in MISTYPED or (isinstance(operation, keras.layers.Layer) and not both):
             return value
-        return value if value.dtype in (wanted, None) else self.build.op("Cast", value, to=wanted)
+        if value.dtype in (wanted, None):
+            return value
+        cast = self.build.op("Cast", value, to=wanted)
+        cast.meta.update(value.meta)
+        return cast
 
     def call(
         self,
@@ -296,7 +298,7 @@ class Walker:
         from dlbridge.frameworks.keras import tensorflow_code
 
         name = type(operation).__name__
-        if not isinstance(operation, keras.layers.Layer) or tracing.is_own(type(operation)):
+        if not isinstance(operation, keras.layers.Layer):
             raise RefusalError(f"no rule, and its call does not run on KerasTensors ({reason}); add @layer('{name}')")
         try:
             with self.build.at(self.build.path, inside=True):

@@ -11,11 +11,22 @@ from dlbridge.frameworks.keras.site import Site, layer
 from dlbridge.ops import traits
 
 
-def scale_or(site: Site, variable: Any, name: str, shape: list[int], fill: float) -> ir.Value:
+def wide(site: Site, x: ir.Value) -> ir.Value:
+    """Keras normalises half precision in float32, and rounds after."""
+    return site.cast(x, "float32") if x.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) else x
+
+
+def own(site: Site, variable: Any, name: str, x: ir.Value, buffer: bool = False) -> ir.Value:
+    """A weight in the dtype that is computed in."""
+    value = site.build.weight(variable, f"{site.build.path}.{name}", (), buffer)
+    return value if value.dtype == x.dtype else site.op("Cast", value, to=x.dtype)
+
+
+def scale_or(site: Site, variable: Any, name: str, shape: list[int], fill: float, x: ir.Value) -> ir.Value:
     """The layer's weight, or, where it has none, one that does nothing and does not train."""
     if variable is not None:
-        return site.weight(variable, name)
-    return site.computed(site.build.fixed(f"{site.build.path}.{name}", np.full(shape, fill, np.float32)))
+        return own(site, variable, name, x)
+    return site.build.fixed(f"{site.build.path}.{name}", np.full(shape, fill, x.dtype.numpy()))  # type: ignore[union-attr]
 
 
 def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None]:
@@ -33,15 +44,15 @@ def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[
 def batch_norm(site: Site) -> Any:
     kind = site.layer
     axis = kind.axis[0] if isinstance(kind.axis, (list, tuple)) else kind.axis
-    x, back = channels_second(site, site.x, axis)
+    x, back = channels_second(site, wide(site, site.x), axis)
     size = [int(kind.moving_mean.shape[0])]
     y = site.main(
         "BatchNormalization",
         x,
-        scale_or(site, kind.gamma, "weight", size, 1.0),
-        scale_or(site, kind.beta, "bias", size, 0.0),
-        site.weight(kind.moving_mean, "running_mean", buffer=True),
-        site.weight(kind.moving_variance, "running_var", buffer=True),
+        scale_or(site, kind.gamma, "weight", size, 1.0, x),
+        scale_or(site, kind.beta, "bias", size, 0.0, x),
+        own(site, kind.moving_mean, "running_mean", x, buffer=True),
+        own(site, kind.moving_variance, "running_var", x, buffer=True),
         epsilon=float(kind.epsilon),
         momentum=float(kind.momentum),
     )
@@ -67,16 +78,16 @@ def rms_norm(site: Site) -> Any:
 
 def over_last_axes(site: Site, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
     """A normalisation over some axes, which are moved to the end and back where they are not there."""
-    x, rank = site.x, site.rank()
+    x, rank = wide(site, site.x), site.rank()
     rest = [a for a in range(rank) if a not in axes]
     perm = [*rest, *axes]
     x = site.transpose(x, perm)
     shape = site.shape(x)[len(rest) :]
     if scale is None and not all(isinstance(s, int) for s in shape):
         site.refuse("an axis whose size is not known")
-    weights = [scale_or(site, scale, "weight", shape, 1.0)]
+    weights = [scale_or(site, scale, "weight", shape, 1.0, x)]
     if bias is not None:
-        weights.append(site.weight(bias, "bias"))
+        weights.append(own(site, bias, "bias", x))
     y = site.main(op_type, x, *weights, axis=len(rest) - rank, epsilon=epsilon)
     return site.transpose(y, [perm.index(a) for a in range(rank)])
 
@@ -84,15 +95,15 @@ def over_last_axes(site: Site, op_type: str, axes: list[int], scale: Any, bias: 
 @layer("GroupNormalization", masks=True)
 def group_norm(site: Site) -> Any:
     kind = site.layer
-    x, back = channels_second(site, site.x, kind.axis)
+    x, back = channels_second(site, wide(site, site.x), kind.axis)
     channels = site.shape(x)[1]
     flat = site.rank(x) == 2
     x = site.unsqueeze(x, 2) if flat else x
     y = site.main(
         "GroupNormalization",
         x,
-        scale_or(site, kind.gamma, "weight", [channels], 1.0),
-        scale_or(site, kind.beta, "bias", [channels], 0.0),
+        scale_or(site, kind.gamma, "weight", [channels], 1.0, x),
+        scale_or(site, kind.beta, "bias", [channels], 0.0, x),
         num_groups=channels if kind.groups == -1 else int(kind.groups),
         epsilon=float(kind.epsilon),
     )
