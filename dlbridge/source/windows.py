@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlbridge.ops.padding import same_padding
 from dlbridge.source.code import Default
 from dlbridge.source.op import Op
 
@@ -34,10 +35,9 @@ def pads_of(op: Op, kernel: list[int], first: int = 2) -> Pads | None:
         return list(zip(flat[: len(kernel)], flat[len(kernel) :], strict=True))
     found: Pads = []
     for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        size = (op.shape() or [])[first + axis]
-        if s != 1 and not isinstance(size, int):
+        total = same_padding((op.shape() or [])[first + axis], k, s, d)
+        if total is None:
             return None
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
         half = total // 2
         found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
     return found
@@ -52,11 +52,8 @@ def is_same_upper(op: Op, kernel: list[int], first: int = 2) -> bool:
     if pads is None:
         return False
     for axis, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
-        size = (op.shape() or [])[first + axis]
-        if s != 1 and not isinstance(size, int):
-            return False
-        total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0) if s != 1 else (k - 1) * d  # type: ignore[operator]
-        if pads[axis] != (total // 2, total - total // 2):
+        total = same_padding((op.shape() or [])[first + axis], k, s, d)
+        if total is None or pads[axis] != (total // 2, total - total // 2):
             return False
     return True
 

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.names import unique
+from dlbridge.ops.padding import same_padding
 
 
 def split_pads(graph: ir.Graph, domain: str) -> None:
@@ -53,11 +54,10 @@ def _is_same(node: ir.Node, pads: list[int]) -> bool:
         for name in ("strides", "dilations")
     )
     for axis in range(half):
-        k, s, size = kernel[axis], strides[axis], x.shape[1 + axis]  # type: ignore[union-attr, index]
-        if not isinstance(k, int) or (s != 1 and not isinstance(size, int)):
+        size = kernel[axis]
+        if not isinstance(size, int):
             return False
-        span = (k - 1) * dilations[axis]
-        total = span if s == 1 else max((-(-size // s) - 1) * s + span + 1 - size, 0)  # type: ignore[operator]
-        if (pads[axis], pads[half + axis]) != (total // 2, total - total // 2):
+        total = same_padding(x.shape[1 + axis], size, strides[axis], dilations[axis])  # type: ignore[union-attr, index]
+        if total is None or (pads[axis], pads[half + axis]) != (total // 2, total - total // 2):
             return False
     return True
