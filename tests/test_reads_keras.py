@@ -141,3 +141,23 @@ def test_a_layer_that_calls_another_in_training_mode_is_refused():
     x = keras.Input((4,), name="x")
     with pytest.raises(UnsupportedOpError, match="random.drop: Dropout: it is called with training=True"):
         read(keras.Model(x, AlwaysRandom(name="random")(x)))
+
+
+@pytest.mark.parametrize("options", [{"padding": "same"}, {"padding": "valid"}, {"padding": "same", "kernel": 2}])
+def test_a_transposed_convolution_comes_back_to_keras(options):
+    x = keras.Input((5, 4, 3), name="x")
+    layer = layers.Conv2DTranspose(4, options.pop("kernel", 3), strides=2, name="up", **options)
+    assert max(errors(randomise(keras.Model(x, layer(x))), ("pytorch", "keras")).values()) <= 1e-6
+
+
+def test_main_nodes_say_their_class():
+    found = {n.name: n.metadata_props.get(traits.CLASS) for n in read(small_cnn()).graph}
+    assert found["conv1"] == "keras.layers.Conv2D"
+    assert found["norm"] == "keras.layers.BatchNormalization"
+
+
+def test_weights_are_not_copied_before_they_are_asked_for():
+    model = small_cnn()
+    first, second = (read(model).graph.initializers["head.weight"].const_value.numpy() for _ in range(2))
+    if keras.backend.backend() == "tensorflow":
+        assert np.shares_memory(first, second)

@@ -27,7 +27,7 @@ from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
-from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
+from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
@@ -265,6 +265,8 @@ class KerasWriter:
             emit = self.emits[step]
             if (emit.layer or emit.module) is None or list(emit.code.values()) != [current] or len(step.outputs) != 1:
                 return None
+            if emit.layer is not None and emit.code.parts != call(LAYER, current).parts:
+                return None  # more is done than calling the layer: its result is cropped
             current = step.outputs[0]
         return self.root.steps if self.returned == [current] and self.root.steps else None  # type: ignore[return-value]
 

@@ -66,6 +66,8 @@ def reversible_embedding(site: Site) -> Any:
     reverse = site.args[1] if len(site.args) > 1 else site.kwargs.get("reverse", False)
     if not reverse:
         return embedding(site)
+    if kind.reverse_dtype not in (None, kind.compute_dtype):
+        site.refuse(f"its reverse_dtype '{kind.reverse_dtype}'")
     if kind.tie_weights:
         weight = site.weight(kind._embeddings, "weight")
     else:
