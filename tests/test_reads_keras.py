@@ -139,7 +139,7 @@ class AlwaysRandom(layers.Layer):
 
 def test_a_layer_that_calls_another_in_training_mode_is_refused():
     x = keras.Input((4,), name="x")
-    with pytest.raises(UnsupportedOpError, match="random.drop: Dropout: it is called with training=True"):
+    with pytest.raises(UnsupportedOpError, match=r"random\.drop: Dropout: it is called with training"):
         read(keras.Model(x, AlwaysRandom(name="random")(x)))
 
 

@@ -265,3 +265,13 @@ def test_code_that_calls_tensorflow_goes_through_tf2onnx():
 def test_what_tf2onnx_does_not_convert_is_refused():
     with pytest.raises(UnsupportedOpError, match="tf2onnx"):
         read(around(CallsTensorFlow("erfinv", name="mine")))
+
+
+class Sampling(layers.Layer):
+    def call(self, x):
+        return x + keras.random.normal((8,))
+
+
+def test_random_numbers_at_inference_are_refused():
+    with pytest.raises(UnsupportedOpError, match="random numbers"):
+        read(around(Sampling(name="mine")))

@@ -12,6 +12,7 @@ named as in Keras, outputs by the layer that makes them (by the key, where the m
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -69,8 +70,8 @@ def read(
         values = _graph_inputs(build, graph, inputs or {})
         result = _collect(walker, lambda: walker.run(graph, values, ""))
     else:
-        struct = _declared_inputs(build, live, inputs or {})
-        result = _collect(walker, lambda: walker.open_model(live, struct))
+        given, named = _declared_inputs(build, live, inputs or {})
+        result = _collect(walker, lambda: walker.open_model(live, given, named))
     if walker.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
@@ -118,30 +119,33 @@ def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list
     return values
 
 
-def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> Any:
-    """The first argument of a model whose graph is not known, nested as the model wants it."""
+def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """What a model whose graph is not known is called with: positional and keyword arguments."""
+    parameters = inspect.signature(model.call).parameters
     if wanted:
         values = {name: _input(build, name, *_spec(name, spec)) for name, spec in wanted.items()}
-        return next(iter(values.values())) if len(values) == 1 else values
+        if len(values) > 1 and set(values) <= set(parameters):
+            return (), values
+        return (next(iter(values.values())) if len(values) == 1 else values,), {}
     shapes_of = getattr(model, "_build_shapes_dict", None)
     if not shapes_of:
         raise SignatureError(
-            "a subclassed model says its inputs only once it was called",
+            "the model says its inputs only once it was called",
             where=model.name,
             hint="call it on an example first, or give inputs={'x': 'float32[batch,28,28,1]'} (--input)",
         )
-    dtype = model.input_dtype
-    first, *others = shapes_of.items()
-    if others:
-        raise SignatureError(
-            f"its call takes {len(shapes_of)} arguments", where=model.name, hint="give them as inputs={...}"
-        )
-    label = re.sub(r"_?shape$", "", first[0]) or "inputs"
-    if not isinstance(first[1], dict) and all(d is None or isinstance(d, int) for d in first[1]):
-        return _input(build, label, [None, *first[1][1:]], dtype)
-    items = first[1].items() if isinstance(first[1], dict) else enumerate(first[1])
-    values = {k: _input(build, f"{label}_{k}" if isinstance(k, int) else k, [None, *s[1:]], dtype) for k, s in items}
-    return values if isinstance(first[1], dict) else list(values.values())
+    found = {re.sub(r"_?shape$", "", name) or "inputs": shape for name, shape in shapes_of.items()}
+    arguments = {name: _argument(build, name, shape, model.input_dtype) for name, shape in found.items()}
+    return (tuple(arguments.values()), {}) if len(arguments) == 1 else ((), arguments)
+
+
+def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
+    """Inputs for an argument of that shape, or of that nest of shapes."""
+    if not isinstance(shape, dict) and all(d is None or isinstance(d, int) for d in shape):
+        return _input(build, name, [None, *shape[1:]], dtype)
+    if isinstance(shape, dict):
+        return {key: _argument(build, str(key), one, dtype) for key, one in shape.items()}
+    return [_argument(build, f"{name}_{i}", one, dtype) for i, one in enumerate(shape)]
 
 
 def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | None = None) -> tuple[list[Any], str]:

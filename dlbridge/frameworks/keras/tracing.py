@@ -36,6 +36,10 @@ _CLOSED = {
 }
 
 
+class RandomError(Exception):
+    """Code draws random numbers where they are part of the result."""
+
+
 class SymbolicVariable(keras.KerasTensor):
     """A variable as a tensor without numbers."""
 
@@ -121,6 +125,7 @@ def redirected(book: SizeBook) -> Iterator[None]:
     getter = (keras.KerasTensor, "__getitem__", keras.KerasTensor.__getitem__, _get_item)
     swaps = [*_redirections(), *_creators(), getter, (backend, "standardize_shape", backend.standardize_shape, None)]
     standardize = backend.standardize_shape
+    swaps += _randoms()
     for module, name, _, new in swaps:
         setattr(module, name, new or (lambda shape: book.of_shape(standardize(shape))))
     try:
@@ -140,6 +145,22 @@ def _creators() -> list[tuple[Any, str, Any, Any]]:
             if original is not None:
                 found.append((module, name, original, _recording(original, make)))
     return found
+
+
+@functools.cache
+def _randoms() -> list[tuple[Any, str, Any, Any]]:
+    """As :func:`_redirections`, of the functions of keras.random: what they draw now must not become a constant."""
+    modules = (keras.random, keras.src.random)
+    names = [n for n in vars(keras.random) if inspect.isfunction(getattr(keras.random, n)) and not n.startswith("_")]
+    found = [(m, n, getattr(m, n), _random(n)) for m in modules for n in names if hasattr(m, n)]
+    return [swap for swap in found if swap[1] != "dropout"]
+
+
+def _random(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RandomError(f"it draws random numbers at inference (keras.random.{name})")
+
+    return refuse
 
 
 def _recording(original: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:

@@ -283,6 +283,8 @@ class Walker:
                 result = self.trace(operation.call, args, kwargs, operation if is_layer else None)
         except RefusalError:
             raise
+        except tracing.RandomError as error:
+            raise RefusalError(str(error)) from None
         except Exception as error:  # the user's code may raise anything on tensors that have no numbers
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             result = self._through_tensorflow(operation, args, kwargs, f"{type(error).__name__}: {reason[:200]}")
@@ -325,9 +327,9 @@ class Walker:
             name = getattr(function, "__name__", repr(function))
             raise RefusalError(f"the activation '{name}' does not run on KerasTensors ({error})") from error
 
-    def open_model(self, model: Any, inputs: Any) -> Any:
+    def open_model(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The values that a model without a graph makes of its inputs, nested as its ``call`` gives them."""
-        return self._open(model, (inputs,), {})
+        return self._open(model, args, kwargs)
 
     def variable(self, variable: Any, holder: Any = None) -> ir.Value:
         """A variable in the shape that Keras has it in, as a value; in an opened layer by the layer's path."""
