@@ -28,10 +28,12 @@ class LayerRule:
     Attributes:
         function: The rule.
         masks: Whether it heeds the mask of its inputs, or its result does not depend on it at inference.
+        arguments: Whether it heeds arguments of the call beyond the first.
     """
 
     function: Callable[[Site], Any]
     masks: bool = False
+    arguments: bool = False
 
 
 #: Class of a layer in ``keras.layers`` -> its rule.
@@ -43,11 +45,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {}
 MISTYPED = {"MultiHot"}
 
 
-def layer(*names: str, masks: bool = False) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
-    """Make a function the rule of layers."""
+def layer(
+    *names: str, masks: bool = False, arguments: bool = False
+) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
+    """Make a function the rule of layers (see :class:`LayerRule`)."""
 
     def register(function: Callable[[Site], Any]) -> Callable[[Site], Any]:
-        LAYERS.update(dict.fromkeys(names, LayerRule(function, masks)))
+        LAYERS.update(dict.fromkeys(names, LayerRule(function, masks, arguments)))
         return function
 
     return register

@@ -13,8 +13,9 @@ import keras
 import onnx_ir as ir
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.utils.naming import to_snake_case
 
-from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.building import IR_DTYPES, path_part
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
 
 #: IR dtype -> Keras' name of it.
@@ -289,3 +290,19 @@ def attribute_of(holder: Any, layer: Any) -> str | None:
                 if one is layer:
                     return f"{name}.{key}"
     return None
+
+
+def name_of(operation: Any, holder: Any) -> tuple[str, bool]:
+    """(the name of a layer or operation where it is called, whether it was made up).
+
+    In a functional model that is its Keras name; in an opened layer, where Keras made up the name, the attribute that
+    holds the layer (``blocks.0`` in a list).
+    """
+    automatic = re.fullmatch(rf"{to_snake_case(type(operation).__name__)}(_\d+)?", operation.name) is not None
+    if not isinstance(operation, keras.layers.Layer):
+        return (to_snake_case(type(operation).__name__), True) if automatic else (path_part(operation.name), False)
+    if holder is not None and automatic:
+        attribute = attribute_of(holder, operation)
+        if attribute is not None:
+            return attribute, False
+    return path_part(operation.name), False

@@ -6,7 +6,6 @@ A layer or operation without a rule is opened: its ``call`` runs on ``KerasTenso
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -133,7 +132,7 @@ class Walker:
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
         self.functional = holder is None  # there Keras itself replaces what was said of training
-        name, anonymous = _name(operation, holder)
+        name, anonymous = tracing.name_of(operation, holder)
         flat = flat and anonymous
         where = path if flat else f"{path}.{name}" if path else name
         try:
@@ -224,6 +223,8 @@ class Walker:
         elif rule is not None:
             if masked and layer._call_has_mask_arg and not rule.masks:
                 raise RefusalError("it is given a mask, which its rule does not heed")
+            if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
+                raise RefusalError("it is called with further arguments, which its rule does not heed")
             site = Site(self, layer, args, kwargs, mask)
             result = self._named(lambda: rule.function(site), False, type(layer))
         else:
@@ -243,10 +244,17 @@ class Walker:
 
     def _nested(self, model: Any, args: tuple) -> Any:
         function, path = _graph(model), self.build.path
-        given = tree.flatten(args[0])
+        given = [self._as_declared(v, t) for v, t in zip(tree.flatten(args[0]), function._inputs, strict=True)]
         self.build.blocks[path] = type(model).__name__ if type(model) not in (Functional, Sequential) else model.name
         with self.build.at(path, inside=True):
             return self.run(function, given, path)
+
+    def _as_declared(self, value: ir.Value, tensor: Any) -> ir.Value:
+        """An argument of a nested model in the dtype that the model declares."""
+        if value.shape is not None and len(value.shape) != len(tensor.shape):
+            raise RefusalError(f"it is given a tensor of {len(value.shape)} axes where it declares {len(tensor.shape)}")
+        wanted = IR_DTYPES[tensor.dtype]
+        return value if value.dtype == wanted else self.build.op("Cast", value, to=wanted)
 
     def _named(self, rule: Callable[[], Any], anonymous: bool, kind: type | None = None) -> Any:
         """Run a rule. Where it names no node the main one, its last node is it."""
@@ -380,23 +388,3 @@ def _placeholder(tensor: Any) -> ir.Value:
     """A value in the place of what could not be read, so that reading goes on and finds the rest."""
     shape = ir.Shape([d if isinstance(d, int) else None for d in tensor.shape])
     return ir.Value(name=tensor.name, type=ir.TensorType(IR_DTYPES[tensor.dtype]), shape=shape)
-
-
-def _name(operation: Any, holder: Any) -> tuple[str, bool]:
-    """(the name of a layer or operation where it is called, whether it was made up).
-
-    In a functional model that is its Keras name; in an opened layer, where Keras made up the name, the attribute that
-    holds the layer (``blocks.0`` in a list).
-    """
-    automatic = re.fullmatch(rf"{_snake(type(operation).__name__)}(_\d+)?", operation.name) is not None
-    if not isinstance(operation, keras.layers.Layer):
-        return (_snake(type(operation).__name__), True) if automatic else (path_part(operation.name), False)
-    if holder is not None and automatic:
-        attribute = tracing.attribute_of(holder, operation)
-        if attribute is not None:
-            return attribute, False
-    return path_part(operation.name), False
-
-
-def _snake(text: str) -> str:
-    return keras.src.utils.naming.to_snake_case(text)

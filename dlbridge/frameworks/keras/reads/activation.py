@@ -218,7 +218,7 @@ def prelu(site: Site) -> ir.Value:
     return site.main("PRelu", site.x, site.weight(site.layer.alpha, "weight"))
 
 
-@layer("Softmax", masks=True)
+@layer("Softmax", masks=True, arguments=True)
 def softmax_layer(site: Site) -> ir.Value:
     x = site.x
     mask = site.args[1] if len(site.args) > 1 and site.args[1] is not None else site.mask

@@ -15,7 +15,7 @@ from dlbridge.ops.extension import DOMAIN
 _ARGUMENTS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
 
 
-@layer("MultiHeadAttention", masks=True)
+@layer("MultiHeadAttention", masks=True, arguments=True)
 def multi_head_attention(site: Site) -> Any:
     kind = site.layer
     given = _given(site)
@@ -29,7 +29,7 @@ def multi_head_attention(site: Site) -> Any:
     return _attend(site, given, heads, parts, kind._key_dim)
 
 
-@layer("GroupedQueryAttention", "GroupQueryAttention", masks=True)
+@layer("GroupedQueryAttention", "GroupQueryAttention", masks=True, arguments=True)
 def grouped_query_attention(site: Site) -> Any:
     kind = site.layer
     given = _given(site)

@@ -60,7 +60,7 @@ def embedding(site: Site) -> Any:
     return site.main("Embedding", indices, weight, domain=DOMAIN)
 
 
-@layer("ReversibleEmbedding")
+@layer("ReversibleEmbedding", arguments=True)
 def reversible_embedding(site: Site) -> Any:
     kind = site.layer
     reverse = site.args[1] if len(site.args) > 1 else site.kwargs.get("reverse", False)

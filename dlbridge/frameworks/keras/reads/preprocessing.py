@@ -72,7 +72,7 @@ def _smart_resize(site: Site, x: ir.Value, axes: list[int], sizes: list[int], wa
     return resize_to(site, x, wanted, "bilinear", site.layer.data_format)
 
 
-@layer("CategoryEncoding")
+@layer("CategoryEncoding", arguments=True)
 def category_encoding(site: Site) -> Any:
     kind = site.layer
     weights = site.args[1] if len(site.args) > 1 else site.kwargs.get("count_weights")

@@ -38,7 +38,7 @@ class Run:
     states: list[ir.Value]
 
 
-@layer("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks=True)
+@layer("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks=True, arguments=True)
 def recurrent(site: Site) -> Any:
     kind = site.layer
     initial = site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state")
@@ -231,7 +231,7 @@ def _initial(site: Site, given: list[ir.Value] | None, count: int, directions: i
 # --- wrappers ---------------------------------------------------------------------------------------------------------
 
 
-@layer("Bidirectional", masks=True)
+@layer("Bidirectional", masks=True, arguments=True)
 def bidirectional(site: Site) -> Any:
     kind, mask = site.layer, _one(site.mask)
     initial = _states(site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state"))
