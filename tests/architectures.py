@@ -116,3 +116,113 @@ def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
             elif tensor.is_floating_point() and (tensor.ndim < 2 or "running" in name):
                 tensor.add_(torch.empty_like(tensor).normal_(0, 0.1, generator=generator))
     return module.eval()
+
+
+class LSTMTagger(nn.Module):
+    """A bidirectional LSTM over embedded words, a class for each."""
+
+    def __init__(self, words=30, size=8, units=6, classes=5):
+        super().__init__()
+        self.embedding = nn.Embedding(words, size)
+        self.lstm = nn.LSTM(size, units, batch_first=True, bidirectional=True)
+        self.classifier = nn.Linear(2 * units, classes)
+
+    def forward(self, tokens):
+        return self.classifier(self.lstm(self.embedding(tokens))[0])
+
+
+class GRURegressor(nn.Module):
+    """The last state of a GRU through two linear layers."""
+
+    def __init__(self, size=5, units=7):
+        super().__init__()
+        self.gru = nn.GRU(size, units, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(units, 4), nn.Tanh(), nn.Linear(4, 1))
+
+    def forward(self, x):
+        return self.head(self.gru(x)[0][:, -1])
+
+
+class SqueezeExcite(nn.Module):
+    """An inverted residual with squeeze and excitation (Howard et al., MobileNetV3, 2019)."""
+
+    def __init__(self, channels=6, width=12):
+        super().__init__()
+        self.expand = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.depthwise = nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.squeeze = nn.Conv2d(width, 4, 1)
+        self.excite = nn.Conv2d(4, width, 1)
+        self.project = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = F.hardswish(self.bn1(self.expand(x)))
+        y = F.hardswish(self.bn2(self.depthwise(y)))
+        # not hardsigmoid, whose gradient PyTorch computes with 1 / 6 in float32 whatever the dtype
+        scale = self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(y, 1))))
+        return x + self.bn3(self.project(y * torch.sigmoid(scale)))
+
+
+class UNet(nn.Module):
+    """Ronneberger et al., U-Net, 2015, of one level, with group normalisation."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.GroupNorm(2, width), nn.SiLU())
+        self.bottom = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 3, padding=1), nn.InstanceNorm2d(2 * width, affine=True)
+        )
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.head = nn.Conv2d(2 * width, 1, 1)
+
+    def forward(self, x):
+        skip = self.down(x)
+        y = self.up(F.elu(self.bottom(F.avg_pool2d(skip, 2))))
+        return torch.sigmoid(self.head(torch.cat([skip, y], dim=1)))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Liu et al., A ConvNet for the 2020s, 2022."""
+
+    def __init__(self, channels=6):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.up = nn.Linear(channels, 4 * channels)
+        self.down = nn.Linear(4 * channels, channels)
+        self.gamma = nn.Parameter(torch.full((channels,), 0.5))
+
+    def forward(self, x):
+        y = self.norm(self.conv(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.down(F.gelu(self.up(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class WaveNet(nn.Module):
+    """Dilated 1-D convolutions with gates (van den Oord et al., WaveNet, 2016)."""
+
+    def __init__(self, channels=4):
+        super().__init__()
+        self.filters = nn.ModuleList(nn.Conv1d(channels, channels, 3, padding=d, dilation=d) for d in (1, 2))
+        self.gates = nn.ModuleList(nn.Conv1d(channels, channels, 3, padding=d, dilation=d) for d in (1, 2))
+        self.head = nn.Conv1d(channels, 2, 1)
+
+    def forward(self, x):
+        for kept, gate in zip(self.filters, self.gates, strict=True):
+            x = x + torch.tanh(kept(x)) * torch.sigmoid(gate(x))
+        return F.log_softmax(self.head(x), dim=1)
+
+
+class Recommender(nn.Module):
+    """Embeddings summed with a bag, and factors multiplied: two inputs, a shared table."""
+
+    def __init__(self, items=20, size=6):
+        super().__init__()
+        self.table = nn.Embedding(items, size)
+        self.mlp = nn.Sequential(nn.Linear(2 * size, 8), nn.PReLU(8), nn.Linear(8, size), nn.Softplus())
+
+    def forward(self, history, candidate):
+        seen, wanted = self.table(history).mean(1), self.table(candidate)
+        return (self.mlp(torch.cat([seen, wanted], dim=-1)) * wanted).sum(-1)

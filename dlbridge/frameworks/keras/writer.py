@@ -107,15 +107,18 @@ class KerasWriter:
     def _dynamic_blocks(self) -> tuple[set[Block], set[Block]]:
         """Blocks that are ``Layer`` subclasses, and those of them that run eagerly.
 
-        A block is a subclass when it computes with sizes known only at run time, draws random numbers or reads the
-        numbers in a tensor, and so are all blocks inside it. What reads numbers runs eagerly, and what holds it.
+        A block is a subclass when it computes with sizes known only at run time, draws random numbers, reads the
+        numbers in a tensor, or has layers with weights that see no input, and so are all blocks inside it. What reads
+        numbers runs eagerly, and what holds it.
         """
+        live = self._follow_inputs()
         wanted = {
-            b for b in self.root.blocks() if any(self._needs(s, *AT_RUN_TIME, *VALUES) for s in self._nodes_of(b))
+            b
+            for b in self.root.blocks()
+            if any(self._needs(s, *AT_RUN_TIME, *VALUES) or self._is_loose(s, live) for s in self._nodes_of(b))
         }
-        if (
-            any(self._mentions(r, *AT_RUN_TIME, *VALUES) for r in self.returned if isinstance(r, Code))
-            or self._is_cut_off()
+        if any(self._mentions(r, *AT_RUN_TIME, *VALUES) for r in self.returned if isinstance(r, Code)) or not all(
+            live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned
         ):
             wanted.add(self.root)
         while True:
@@ -128,6 +131,11 @@ class KerasWriter:
                 break
             wanted |= around
         return dynamic, eager
+
+    def _is_loose(self, node: ir.Node, live: set[ir.Value]) -> bool:
+        """Whether a node is a layer whose weights no functional model would find: nothing of the graph leads to it."""
+        layer = self.emits[node].layer
+        return layer is not None and bool(layer.weights) and not live & set(node.outputs)
 
     def _nodes_of(self, block: Block) -> list[ir.Node]:
         return [s for s in block.steps if isinstance(s, ir.Node)]
@@ -147,12 +155,12 @@ class KerasWriter:
         inner = [self._called(body.partition("):")[2]) for body in bodies]
         return "\n".join([*bodies, *inner, *functions_called(helpers, words)])
 
-    def _is_cut_off(self) -> bool:
-        """Whether an output follows from no input: where layers are joined it would be a constant, not an output."""
+    def _follow_inputs(self) -> set[ir.Value]:
+        """The values that follow from an input; where layers are joined, others are constants, outside of the graph."""
         live = set(self.model.inputs)
         for node, emit in self.emits.items():
             live |= set(node.outputs) if live & set(emit.code.values()) else set()
-        return not all(live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned)
+        return live
 
     def _joined(self, node: ir.Node) -> Code:
         """The code of a node where layers are joined."""
