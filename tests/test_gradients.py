@@ -18,7 +18,6 @@ IMAGE = RNG.normal(size=(3, 3, 32, 32))
 CASES = {
     "ResNet18": (IMAGE,),
     "Bert": (RNG.integers(0, 50, (2, 6)), np.ones((2, 6))),
-    "LSTMTagger": (RNG.integers(0, 30, (2, 5)),),
     "GRURegressor": (RNG.normal(size=(3, 4, 5)),),
     "SqueezeExcite": (RNG.normal(size=(2, 6, 7, 7)),),
     "UNet": (RNG.normal(size=(2, 3, 8, 8)),),
