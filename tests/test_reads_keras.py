@@ -161,3 +161,17 @@ def test_weights_are_not_copied_before_they_are_asked_for():
     first, second = (read(model).graph.initializers["head.weight"].const_value.numpy() for _ in range(2))
     if keras.backend.backend() == "tensorflow":
         assert np.shares_memory(first, second)
+
+
+def test_merging_layers_come_back_to_keras_by_name():
+    x = keras.Input((6, 6, 4), name="x")
+    y = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(x)
+    gate = layers.Dense(4, activation="sigmoid", name="gate")(
+        layers.GlobalAveragePooling2D(keepdims=True, name="gap")(y)
+    )
+    y = layers.Add(name="plus")([x, layers.Multiply(name="times")([y, gate])])
+    y = layers.Concatenate(name="join")([y, layers.Maximum(name="larger")([x, y])])
+    model = randomise(keras.Model(x, layers.Subtract(name="minus")([y, layers.Conv2D(8, 1, name="last")(y)])))
+    written = read(model).to_keras()
+    assert {layer.name for layer in model.layers} <= {layer.name for layer in written.layers}
+    assert max(errors(model, ("pytorch", "keras")).values()) <= 1e-6

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
+from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, member_name, print_module, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
@@ -75,6 +76,7 @@ class KerasWriter:
         self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
+        self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
         self.root = blocks.build(self.graph, self.emits, leaving(self.returned))
         self.homes = homes(self.graph, self.root, self.emits)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
