@@ -112,7 +112,7 @@ def _count(value: ir.Value) -> int:
 
 
 def _dtype(value: ir.Value) -> str:
-    return str(value.dtype).lower() if value.dtype is not None else "?"
+    return value.dtype.numpy().name if value.dtype is not None else "?"
 
 
 def _signature(value: ir.Value) -> str:

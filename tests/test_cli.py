@@ -102,6 +102,7 @@ def test_convert_replaces_by_force_alone(dlbridge, tmp_path):
 def test_inspect(dlbridge, tmp_path):
     out = succeed(dlbridge, "inspect", EXAMPLES / "cnn_digits.yaml", "--picture", "net.svg")
     assert "stem.conv" in out
+    assert "[batch,16,8,8]" in out
     assert "MACs" in out
     drawn = ET.parse(tmp_path / "net.svg").getroot()
     texts = " ".join(t for e in drawn.iter() for t in [e.text] if t)

@@ -64,3 +64,12 @@ def test_what_forward_makes_is_on_the_device_of_its_inputs(read):
     live = model.to_pytorch().to("meta")
     given = {k: torch.from_numpy(v).to("meta") for k, v in examples(2, 4)[name].items()}
     assert live(*given.values()).device.type == "meta"
+
+
+def test_the_structure_survives_an_onnx_file(read, tmp_path):
+    name, module, model = read
+    model.to_onnx(tmp_path / "model.onnx")
+    again = dlbridge.load(tmp_path / "model.onnx")
+    wanted = {"resnet18": "BasicBlock", "bert": "BertLayer"}[name]
+    assert len(re.findall(rf"^class {wanted}\w*\(", again.write("pytorch").text, re.MULTILINE)) == 1
+    again.to_pytorch().load_state_dict(module.state_dict(), strict=True)

@@ -39,16 +39,20 @@ def command(
     if as_json:
         print_json(summary.to_json())
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    rows = Table(title=summary.name, title_justify="left", caption_justify="left")
-    for column in ("layer", "op", "output", "dtype"):
-        rows.add_column(column, overflow="fold")
-    for column in ("parameters", "MACs"):
-        rows.add_column(column, justify="right")
+    rows = Table(title=summary.name, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    rows.add_column("layer", overflow="fold")
+    for column in ("op", "output"):
+        rows.add_column(column, no_wrap=True)
+    for column in ("params", "MACs"):
+        rows.add_column(column, justify="right", no_wrap=True)
     for row in summary.rows:
-        rows.add_row(row.name, row.op, row.shape, row.dtype, _number(row.parameters), _number(row.macs))
+        cells = (row.name, row.op, f"{row.dtype}{row.shape}", _number(row.parameters), _number(row.macs))
+        rows.add_row(*(escape(cell) for cell in cells))
     rows.caption = (
         f"{summary.parameters:,} parameters, {summary.buffers:,} buffer elements, {summary.bytes / 1e6:.1f} MB; "
         f"{summary.macs:,} MACs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from dlbridge.verification.compare import Report
@@ -18,8 +19,8 @@ def table(report: Report) -> Table:
     for route, check in report.worst().items():
         error = max(check.errors.values(), default=float("inf"))
         sizes = ", ".join(f"{k}={v}" for k, v in check.sizes.items())
-        verdict = "[green]agrees[/green]" if check.passed else f"[red]departs[/red] {check.message}"
+        verdict = "[green]agrees[/green]" if check.passed else f"[red]departs[/red] {escape(check.message)}"
         rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", sizes, verdict)
     for route, why in report.failures.items():
-        rows.add_row(route, "-", "-", "", f"[red]failed[/red] {why}")
+        rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
     return rows

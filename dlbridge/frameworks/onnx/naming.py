@@ -89,6 +89,8 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
             return dotted(scope), False
         return ".".join(filter(None, (dotted(scope), identifier(node.op_type.lower())))), True
     name = re.sub(r"__\d+$", "", (node.name or "").split(";")[0].removeprefix(top))  # tf2onnx numbers all it makes
+    if _STATE_DICT_NAME.fullmatch(name):  # a dotted path, as dlbridge writes it
+        return name, re.sub(r"_\d+$", "", name.rpartition(".")[2]) == node.op_type.lower()
     parts = [p for p in name.split("/") if p]
     parts = [p for p in parts[:-1] if p not in _TF_SCOPES] + parts[-1:]
     if len(parts) > 1:

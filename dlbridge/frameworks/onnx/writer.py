@@ -26,7 +26,8 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
     """Write a model in standard ops at ``opset``.
 
     Names stay: node names are dotted paths, initializers have their state-dict keys (a ``Linear`` that is not of rank 2
-    keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's.
+    keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's, and the graph's
+    metadata tells the classes of blocks.
 
     Args:
         model: Left as it is.
@@ -136,7 +137,7 @@ def _drop_unused_weights(graph: ir.Graph) -> None:
 
 def _strip_metadata(model: ir.Model) -> None:
     for holder in (model, *_holders(model.graph), *(h for g in model.graph.subgraphs() for h in _holders(g))):
-        for key in [k for k in holder.metadata_props if k.startswith(_METADATA_PREFIX)]:
+        for key in [k for k in holder.metadata_props if k.startswith(_METADATA_PREFIX) and k != traits.BLOCKS]:
             del holder.metadata_props[key]
 
 
