@@ -73,3 +73,17 @@ def test_the_structure_survives_an_onnx_file(read, tmp_path):
     wanted = {"resnet18": "BasicBlock", "bert": "BertLayer"}[name]
     assert len(re.findall(rf"^class {wanted}\w*\(", again.write("pytorch").text, re.MULTILINE)) == 1
     again.to_pytorch().load_state_dict(module.state_dict(), strict=True)
+
+
+def test_a_conversion_is_compared_with_the_module(read):
+    name, module, model = read
+    given = examples(2, 4)[name]
+    module.train()
+    (got,) = model.original(given).values()
+    assert module.training
+    module.eval()
+    with torch.no_grad():
+        np.testing.assert_array_equal(got, module(**{k: torch.from_numpy(v) for k, v in given.items()}).numpy())
+    report = dlbridge.verify(model, routes=["original", "pytorch", "onnx"], judge="original")
+    assert report.passed
+    assert report.judge == "the original"

@@ -19,7 +19,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import archive, exporting, reads, scopes, structure
+from dlbridge.frameworks.pytorch import archive, exporting, original, reads, scopes, structure
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
@@ -58,12 +58,15 @@ def read(
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))
-    if isinstance(source, torch.nn.Module):
+    module = source if isinstance(source, torch.nn.Module) else None
+    if module is not None:
         name = name or type(source).__name__.lower()
         source, named = exporting.export(source, inputs, dynamic)
     _load_rules()
-    model = _Reader(source, named, name).model()
+    reader = _Reader(source, named, name)
+    model = reader.model()
     _tidy(model, lift=lift)
+    model.original = original.runner(module, source, reader.leaves, [v.name or "" for v in model.outputs])
     return model
 
 
@@ -93,6 +96,7 @@ class _Reader:
         self.name = name
         self.translation = Program()
         self.inputs: list[ir.Value] = []
+        self.leaves: list[original.Leaf] = []
         self.initializers: list[ir.Value] = []
 
     def model(self) -> Model:
@@ -122,10 +126,12 @@ class _Reader:
         for node, spec in zip(placeholders, specs, strict=True):
             if spec.kind.name != "USER_INPUT":
                 arguments.append(self._weight(spec, weights))
-            elif isinstance(node.meta.get("val"), torch.Tensor):
-                arguments.append(self._input(names[id(spec)], node.meta["val"]))
-            else:
-                arguments.append(self._number(names[id(spec)], node.meta.get("val")))
+                continue
+            value = node.meta.get("val")
+            read = self._input if isinstance(value, torch.Tensor) else self._number
+            arguments.append(read(names[id(spec)], value))
+            named = isinstance(arguments[-1], ir.Value)
+            self.leaves.append(original.Leaf(arguments[-1].name if named else None, value))
         return arguments
 
     def _name_symbols(self, placeholders: Sequence[torch.fx.Node]) -> None:
