@@ -53,6 +53,10 @@ OTHERS = {
     "gru, reset before": lambda x: L.GRU(5, reset_after=False)(x),
     "lstm, hard sigmoid": lambda x: L.LSTM(5, recurrent_activation="hard_sigmoid")(x),
     "lstm, an activation that ONNX lacks": lambda x: L.LSTM(5, activation="silu")(x),
+    "lstm, elu and linear": lambda x: L.LSTM(5, activation="elu", recurrent_activation="hard_sigmoid")(x),
+    "lstm, elu alone": lambda x: L.LSTM(5, activation="elu")(x),
+    "gru, linear": lambda x: L.GRU(5, activation="linear", recurrent_activation="softsign")(x),
+    "rnn, leaky relu both ways": lambda x: L.Bidirectional(L.SimpleRNN(5, activation="leaky_relu"))(x),
     "cells on each other": lambda x: L.RNN([L.LSTMCell(5), L.GRUCell(4)], return_sequences=True, return_state=True)(x),
     "masking": lambda x: L.LSTM(5, return_sequences=True)(L.Masking(0.0)(L.ReLU()(x))),
 }
@@ -175,3 +179,17 @@ def test_gates_are_where_the_standard_has_them():
     np.testing.assert_array_equal(
         read(model).weights["lstm.weight_ih"][0], np.concatenate([parts[i] for i in (0, 3, 1, 2)])
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["lstm, elu and linear", "lstm, elu alone", "gru, linear", "rnn, leaky relu both ways"]
+)
+def test_other_activations_to_keras(name):
+    assert errors(sequences(OTHERS[name]), ("keras",))["keras"] <= 1e-6
+
+
+def test_states_of_masked_sequences_to_every_framework():
+    model = tokens(lambda e: L.LSTM(3, return_sequences=True, return_state=True)(e))
+    found = read(model)
+    data = {"x": np.array([[0, 0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 0, 0, 0], [0] * 7], np.int32)}
+    assert max(errors(model, ALL, data=data, read=found).values()) <= 1e-6

@@ -3,6 +3,17 @@
 from keras import ops
 
 
+def steps_before(x, lengths):
+    """Which steps of x (batch, time, ...) are before the end of their sequence: (batch, time)."""
+    return ops.expand_dims(ops.arange(ops.shape(x)[1]), 0) < ops.expand_dims(ops.cast(lengths, "int32"), 1)
+
+
+def zero_behind(outputs, lengths):
+    """A recurrent layer's outputs, zero behind the end of each sequence, and its states."""
+    sequence, *states = outputs
+    return [ops.where(ops.expand_dims(steps_before(sequence, lengths), -1), sequence, 0.0), *states]
+
+
 def recurrent_outputs(outputs, directions, time_first):
     """A recurrent layer's sequence and states, with a direction axis: (time, directions, batch, units)."""
     sequence, *states = outputs

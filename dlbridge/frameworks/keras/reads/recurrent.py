@@ -15,17 +15,17 @@ from dlbridge.frameworks.keras.site import Site, layer
 
 #: Class of a cell -> (op, the gates in the standard's order as places in Keras' order).
 _CELLS = {"SimpleRNNCell": ("RNN", (0,)), "LSTMCell": ("LSTM", (0, 3, 1, 2)), "GRUCell": ("GRU", (0, 1, 2))}
-#: Keras' activation -> the standard's, and its alpha and beta.
-_ACTIVATIONS: dict[str, tuple[str, float, float]] = {
-    "tanh": ("Tanh", 0.0, 0.0),
-    "sigmoid": ("Sigmoid", 0.0, 0.0),
-    "relu": ("Relu", 0.0, 0.0),
+#: Keras' activation -> the standard's, and the alpha and beta that it takes.
+_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
+    "tanh": ("Tanh", None, None),
+    "sigmoid": ("Sigmoid", None, None),
+    "relu": ("Relu", None, None),
     "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
-    "softsign": ("Softsign", 0.0, 0.0),
-    "softplus": ("Softplus", 0.0, 0.0),
-    "elu": ("Elu", 1.0, 0.0),
+    "softsign": ("Softsign", None, None),
+    "softplus": ("Softplus", None, None),
+    "elu": ("Elu", 1.0, None),
     "linear": ("Affine", 1.0, 0.0),
-    "leaky_relu": ("LeakyRelu", 0.2, 0.0),
+    "leaky_relu": ("LeakyRelu", 0.2, None),
 }
 
 
@@ -122,9 +122,10 @@ def _run_cell(
     if mask is not None:
         order, place, count = _compaction(site, mask)
         x = _along_time(site, x, order)
-    ys, finals = _node(
-        site, [cell], x, initial, lengths=count if wants_state and type(cell).__name__ == "LSTMCell" else None
-    )
+    lengths = None
+    if count is not None and wants_state and type(cell).__name__ == "LSTMCell":  # the cell's own state has no sequence
+        lengths = site.op("Max", count, site.build.value(1, count.dtype))
+    ys, finals = _node(site, [cell], x, initial, lengths=lengths)
     sequence = site.transpose(site.squeeze(ys, 1), [1, 0, 2])
     states = [site.squeeze(f, 0) for f in finals]
     if mask is None:
@@ -206,8 +207,9 @@ def _node(
         direction="bidirectional" if len(cells) == 2 else None,
         linear_before_reset=1 if reset_after else None,
         activations=None if usual else [c[0] for c in chosen],
-        activation_alpha=[c[1] for c in chosen] if any(c[1] for c in chosen) else None,
-        activation_beta=[c[2] for c in chosen] if any(c[1] or c[2] for c in chosen) else None,
+        # only the functions that take such a number have a place in these lists
+        activation_alpha=[c[1] for c in chosen if c[1] is not None] or None,
+        activation_beta=[c[2] for c in chosen if c[2] is not None] or None,
         outputs=1 + count,
     )
     return y, finals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.keras.rules import rules
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import View, Weight
@@ -16,6 +16,18 @@ _KINDS = {
     "LSTM": ("LSTM", "lstm", (0, 2, 3, 1)),
     "GRU": ("GRU", "gru", (0, 1, 2)),
 }
+#: The standard's activations as Keras calls them, with the alpha and beta that make them the same.
+_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
+    "Tanh": ("tanh", None, None),
+    "Sigmoid": ("sigmoid", None, None),
+    "Relu": ("relu", None, None),
+    "Softsign": ("softsign", None, None),
+    "Softplus": ("softplus", None, None),
+    "HardSigmoid": ("hard_sigmoid", 1 / 6, 0.5),
+    "Elu": ("elu", 1.0, None),
+    "LeakyRelu": ("leaky_relu", 0.2, None),
+    "Affine": ("linear", 1.0, 0.0),
+}
 _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 
@@ -23,24 +35,47 @@ _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigm
 def recurrent(op: Op) -> Emit:
     kind = op.node.op_type
     directions = 2 if op.attr("direction") == "bidirectional" else 1
-    activations = op.attr("activations") or _DEFAULTS[kind] * directions
-    if activations != _DEFAULTS[kind] * directions or op.attr("clip") is not None:
-        op.refuse("other activations than the standard's, or a clip")
-    if op.has(4):
-        op.refuse("sequence lengths")
+    if op.attr("clip") is not None:
+        op.refuse("a clip")
     if op.has(7) or op.attr("input_forget"):
         op.refuse("peepholes and coupled gates")
     weights = _weights(op, directions)
-    new = _new(op, directions, weights)
+    new = _new(op, directions, weights, _activations(op, directions))
     time_first = not op.attr("layout")
     x: Any = call("ops.transpose", op.x, (1, 0, 2)) if time_first else op.x
     states = _initial_states(op, directions, time_first)
     keywords = {"initial_state": states} if states else {}
+    lengths = op[4] if op.has(4) else None
+    if lengths is not None:
+        keywords["mask"] = call("steps_before", x, lengths)
     result = call(LAYER, x, **keywords)
+    if lengths is not None:
+        result = call("zero_behind", result, lengths)
     outputs = [f"{{{i}}}" for i in range(len(op.node.outputs))]
     outputs += ["_"] * ((3 if kind == "LSTM" else 2) - len(outputs))
     made = call("recurrent_outputs", result, directions=directions, time_first=time_first)
     return Emit(made, Layer(new, weights), targets=", ".join(outputs))
+
+
+def _activations(op: Op, directions: int) -> dict[str, str]:
+    """The keywords for activations other than the layer's own."""
+    kind = op.node.op_type
+    usual = _DEFAULTS[kind]
+    given = list(op.attr("activations") or usual * directions)[: len(usual) * directions]
+    alphas, betas = (iter(op.attr(f"activation_{n}") or ()) for n in ("alpha", "beta"))
+    for name in given:
+        keras, alpha, beta = _ACTIVATIONS.get(name, (None, None, None))
+        found = [None if wanted is None else next(left, None) for wanted, left in ((alpha, alphas), (beta, betas))]
+        if keras is None or any(
+            f is None or abs(f - w) > 1e-7 for f, w in zip(found, (alpha, beta), strict=True) if w is not None
+        ):
+            op.refuse(f"the activation {name} with these numbers")
+    each = [given[d * len(usual) : (d + 1) * len(usual)] for d in range(directions)]
+    if each[0] != each[-1] or (kind == "LSTM" and each[0][1] != each[0][2]):
+        op.refuse("activations that differ where Keras has one")
+    found_names = {"activation": each[0][-1]} | ({"recurrent_activation": each[0][0]} if kind != "RNN" else {})
+    plain = {"activation": "Tanh", "recurrent_activation": "Sigmoid"}
+    return {k: _ACTIVATIONS[v][0] for k, v in found_names.items() if v != plain[k]}
 
 
 def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
@@ -53,9 +88,10 @@ def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
     return [code(template, state, d) for d in range(directions) for state in given]
 
 
-def _new(op: Op, directions: int, weights: dict[str, Weight]) -> Code:
+def _new(op: Op, directions: int, weights: dict[str, Weight], activations: dict[str, str]) -> Code:
     layer, name, _ = _KINDS[op.node.op_type]
-    keywords: dict[str, Any] = {"return_sequences": True, "return_state": True}
+    keywords: dict[str, Any] = {k: Raw(f'"{v}"') for k, v in activations.items()}
+    keywords |= {"return_sequences": True, "return_state": True}
     if op.node.op_type == "GRU" and not op.attr("linear_before_reset"):
         keywords["reset_after"] = False
     if not any(k.endswith("bias") for k in weights):
