@@ -16,11 +16,12 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import onnx_ir as ir
 from keras import tree
 
@@ -68,6 +69,7 @@ def read(
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, inputs or {})
+        given, named = (tree.pack_sequence_as(graph._inputs_struct, values),), {}
         result = _collect(walker, lambda: walker.run(graph, values, ""))
     else:
         given, named = _declared_inputs(build, live, inputs or {})
@@ -76,7 +78,24 @@ def read(
         lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result))
-    return _finish(build)
+    model = _finish(build)
+    model.original = _runner(live, given, named, [v.name or "" for v in model.outputs])
+    return model
+
+
+def _runner(
+    live: Any, given: tuple[Any, ...], named: Mapping[str, Any], outputs: list[str]
+) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Runs the live model, called as it was read: with the nests of inputs ``given`` and ``named``."""
+    nests = tree.map_structure(lambda value: value.name, (given, dict(named)))
+    mode = {"training": False} if "training" in inspect.signature(live.call).parameters else {}
+
+    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        arguments, keywords = tree.map_structure(lambda name: keras.ops.convert_to_tensor(arrays[name]), nests)
+        result = tree.flatten(live(*arguments, **keywords, **mode))
+        return {name: keras.ops.convert_to_numpy(value) for name, value in zip(outputs, result, strict=True)}
+
+    return run
 
 
 def _collect(walker: Walker, run: Any) -> Any:
