@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.code import Code, call, code, join
-from dlbridge.source.op import Op
+from dlbridge.source.op import Emit, Layer, Op
 
 _OPERATORS = {
     "Add": "+",
@@ -171,7 +171,9 @@ def mean(op: Op) -> Code:
 
 
 @rules("Clip")
-def clip(op: Op) -> Code:
+def clip(op: Op) -> Emit | Code:
+    if op.dtype().is_floating_point() and [op.scalar(i) if op.has(i) else None for i in (1, 2)] == [0, 6]:
+        return Emit(call("F.relu6", op.x), module=Layer(call("nn.ReLU6")))
     limits = {"min": 1, "max": 2}
     given = {name: op.operand(i) for name, i in limits.items() if op.has(i)}
     if not given:
