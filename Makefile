@@ -29,7 +29,13 @@ lint: setup          ## format, lint, types, import rules
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-models: setup        ## the sweep over whole models (minutes; needs torchvision, transformers, timm)
+# torchvision's own operators do not load beside a CPU torch, its models do: without its dependencies
+.venv/sweeps: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision timm
+	@touch $@
+
+models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
 	$(BIN)/python -m pytest -m slow tests/sweeps -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
