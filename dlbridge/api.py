@@ -73,7 +73,9 @@ def load(source: Any, **options: Any) -> Model:
     if path.is_dir() or path.suffix.lower() in _DESCRIPTIONS:
         from dlbridge import description
 
-        return description.load(path, **options)
+        if set(options) - {"partial"}:
+            raise DlbridgeError(f"a description says all itself: it takes no '{min(options)}'", where=str(path))
+        return description.load(path)
     for name in frameworks.names():
         if path.suffix.lower() in frameworks.get(name).suffixes:
             return frameworks.get(name).read(path, **options)
@@ -105,6 +107,7 @@ def convert(
     *,
     check: bool = True,
     force: bool = False,
+    partial: bool = False,
     read: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
@@ -118,6 +121,8 @@ def convert(
             A description is compared with onnxruntime; an ONNX file made of it with PyTorch in float64, or with the
             ONNX reference evaluator where there is no torch.
         force: Replace what is at ``output``.
+        partial: For PyTorch and Keras: what is not supported becomes functions to be filled in, which raise when called
+            (``Source.stand_ins``); a model that has such is not compared.
         read: Options for the reader.
         options: Options for the writer, e.g. ``opset=21`` for ONNX.
 
@@ -130,14 +135,16 @@ def convert(
     """
     if output is not None:
         check_free(output, force=force)
-    model = load(source, **dict(read or {}))
+    mode = {"partial": True} if partial else {}
+    model = load(source, **dict(read or {}), **mode)
     if to == "description":
         if output is not None:
             model.save(output, force=force)
         return model
     with _no_collection():
-        written = frameworks.get(to).write(model, **options)
-    certificate = _certificate(model, to, written) if check and to in ("pytorch", "keras", "onnx") else None
+        written = frameworks.get(to).write(model, **options, **mode)
+    check = check and to in ("pytorch", "keras", "onnx") and not (partial and written.stand_ins)
+    certificate = _certificate(model, to, written) if check else None
     if output is not None:
         _write(written, to, Path(output), certificate, force)
     return written

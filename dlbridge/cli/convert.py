@@ -28,7 +28,8 @@ _OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
 @click.option("--opset", type=int, help="Opset of the ONNX file.")
 @click.option("--io-layout", type=click.Choice(["same", "native"]), help="Layout of Keras' inputs and outputs.")
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
-@click.option("--verify/--no-verify", "check", default=True, help="Compare the result with onnxruntime (the default).")
+@click.option("--partial", is_flag=True, help="Write what is not supported as functions to fill in, which raise.")
+@click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @input_option
 @trust_option
 @force_option
@@ -40,6 +41,7 @@ def command(
     opset: int | None,
     io_layout: str | None,
     print_source: bool,
+    partial: bool,
     check: bool,
     inputs: tuple[str, ...],
     trust_code: bool,
@@ -53,23 +55,29 @@ def command(
     from dlbridge.files import check_free
 
     options = _writer_options(to, opset=opset, io_layout=io_layout)
+    if partial and to in ("onnx", "description"):
+        raise click.UsageError("--partial is an option of --to pytorch and --to keras")
+    read = read_options(inputs, trust_code)
     if print_source:
-        result = api.convert(model, to, None, check=False, read=read_options(inputs, trust_code), **options)
+        result = api.convert(model, to, None, check=False, partial=partial, read=read, **options)
         click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
         return
     target = Path(output) if output else None
     if target is not None:
         check_free(target, force=force)
-    loaded = api.load(model, **read_options(inputs, trust_code))
+    loaded = api.load(model, **read, **({"partial": True} if partial else {}))
     target = target or Path(f"{loaded.name}-{to}")
-    api.convert(loaded, to, target, check=check, force=force, **options)
+    source = api.convert(loaded, to, target, check=check, force=force, partial=partial, **options)
+    stand_ins = source.stand_ins if partial else {}
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
     if as_json:
-        print_json({"model": loaded.name, "to": to, "output": str(target), "files": written})
+        print_json({"model": loaded.name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins})
         return
     click.echo(f"{loaded.name} -> {to}: {target}")
     for name in written:
         click.echo(f"  {name}")
+    for name, what in stand_ins.items():
+        click.echo(f"to be filled in: {name}: {what}")
 
 
 def _writer_options(to: str, **given: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ LAYOUT = "dlbridge.layout"
 ANONYMOUS = "dlbridge.anonymous"
 #: Class of the layer that the node came from, e.g. "torch.nn.modules.conv.Conv2d" or "keras.layers.Conv2D".
 CLASS = "dlbridge.class"
-#: "true" on a node whose weights live where their names say, not in a layer of the node's own (``F.linear(x, self.w)``).
+#: "true" on a node whose weights live where their names say, not in a layer of its own (``F.linear(x, self.w)``).
 FREE_WEIGHTS = "dlbridge.free_weights"
 #: On BatchNormalization: which variance the running one is, "biased" (ONNX, Keras) or "unbiased" (PyTorch).
 RUNNING_VARIANCE = "dlbridge.running_variance"

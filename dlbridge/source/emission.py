@@ -22,7 +22,7 @@ def emit_all(
     rules: Rules,
     arithmetic: Arithmetic,
     to_tensor: ToTensor,
-    functions: Any = None,
+    functions: Any,
     functional: bool = False,
 ) -> tuple[dict[ir.Node, Emit], list[ir.Value | Code]]:
     """What the rules make of each node that the outputs need; and what the model returns.
@@ -41,13 +41,17 @@ def emit_all(
         UnsupportedOpError: When nodes have no rule; all of them are named.
     """
     nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
-    rules.check(nodes)
+    rules.check([node for node in nodes if not functions.takes(node)])
     emits, refused = {}, []
     for node in nodes:
+        op = Op(node, arithmetic, to_tensor, functions, functional)
         try:
-            emits[node] = rules.emit(Op(node, arithmetic, to_tensor, functions, functional))
+            emits[node] = functions.stand_in(op) if functions.takes(node) else rules.emit(op)
         except UnsupportedOpError as error:
-            refused.append(error)
+            if functions.partial:
+                emits[node] = functions.stand_in(op, error.message)
+            else:
+                refused.append(error)
     if refused:
         raise refused[0] if len(refused) == 1 else _all_of(refused)
     aliases = _resolve_aliases(emits, set(graph.outputs))

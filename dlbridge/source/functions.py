@@ -1,4 +1,4 @@
-"""Functions: the bodies of If, Loop and Scan, written as functions of the file that are given all that they read."""
+"""Functions of the file: the bodies of If, Loop and Scan, and stand-ins for what has no rule (``--partial``)."""
 
 from __future__ import annotations
 
@@ -6,30 +6,45 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from dlbridge.ops import missing
 from dlbridge.source import printing
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code
+from dlbridge.source.code import Code, call
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, leaving
 from dlbridge.source.names import Names, identifier
-from dlbridge.source.op import Function, Rules
+from dlbridge.source.op import Emit, Function, Op, Rules
 from dlbridge.source.variables import hint, name_values
 
 INDENT = "    "
+#: (name, node, what to say of it) -> (what is called, the source of a function that raises).
+StandIn = Callable[[str, ir.Node, list[str]], tuple[str, str]]
 
 
 class Functions:
-    """Writes subgraphs.
+    """Writes subgraphs, and stand-ins.
 
     Attributes:
         texts: The source of the functions written so far, each after those that it calls.
+        partial: Whether what has no rule gets a stand-in, not an error.
+        stand_ins: The name of each stand-in, and what it stands for.
     """
 
     def __init__(
-        self, rules: Rules, arithmetic: Arithmetic, to_tensor: Callable[[Elements, ir.Value], Code], names: Names
+        self,
+        rules: Rules,
+        arithmetic: Arithmetic,
+        to_tensor: Callable[[Elements, ir.Value], Code],
+        names: Names,
+        stand_in: StandIn,
+        partial: bool = False,
     ) -> None:
         self.texts: list[str] = []
+        self.partial = partial
+        self._stand_in = stand_in
+        self._called: dict[tuple, str] = {}
+        self.stand_ins: dict[str, str] = {}
         self._emit = (rules, arithmetic, to_tensor)
         self._names = names
 
@@ -52,6 +67,23 @@ class Functions:
         self.texts.append(self._text(name, Written(block, [], lines), returned, as_tuple))
         return Function(name, captured)
 
+    def takes(self, node: ir.Node) -> bool:
+        """Whether a node is written as a stand-in, for want of a rule."""
+        return node.domain == missing.DOMAIN or (self.partial and not self._emit[0].has(node))
+
+    def stand_in(self, op: Op, why: str = "") -> Emit:
+        """A call of a function to be filled in, which raises; equal ones share it."""
+        inputs = [value for value in op.node.inputs if value is not None]
+        key = (op.node.op_type, missing.note(op.node), why, tuple(_type(v) for v in (*inputs, *op.node.outputs)))
+        if key not in self._called:
+            name = self._names.fresh(identifier(op.node.op_type.lower()))
+            about = [f"To be filled in: {missing.note(op.node)}.", *([why] if why else [])]
+            takes, gives = (", ".join(map(_type, values)) for values in (inputs, op.node.outputs))
+            self._called[key], text = self._stand_in(name, op.node, [*about, f"Takes {takes}.", f"Gives {gives}."])
+            self.stand_ins[self._called[key].removesuffix("()")] = missing.note(op.node)
+            self.texts.append(text)
+        return Emit(call(self._called[key], *(op[i] for i, v in enumerate(op.node.inputs) if v is not None)))
+
     def _text(self, name: str, written: Written, returned: list[ir.Value | Code], as_tuple: bool) -> str:
         taken = Names(*self._names.taken)
         inputs = {v: taken.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in written.block.inputs}
@@ -65,3 +97,8 @@ class Functions:
         lines.append(f"return {', '.join(results)}{',' if as_tuple and len(results) == 1 else ''}")
         head = printing.fit(f"def {name}({', '.join(inputs.values())}):")
         return "\n".join([*head, *(part for line in lines for part in printing.fit(INDENT + line))])
+
+
+def _type(value: ir.Value) -> str:
+    dtype = value.dtype.numpy().name if value.dtype is not None else "?"
+    return f"{dtype}{value.shape}" if value.shape is not None else dtype

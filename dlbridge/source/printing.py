@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import textwrap
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -71,6 +72,14 @@ def _split(text: str) -> list[str]:
             begin = i + 1
     rest = text[begin:].strip()
     return [*items, rest] if rest else items
+
+
+def docstring(lines: list[str], indent: str) -> list[str]:
+    """A docstring of these lines, wrapped."""
+    wrapped = [part for line in lines for part in textwrap.wrap(line.replace('"', "'"), WIDTH - len(indent))]
+    if len(wrapped) == 1:
+        return [f'{indent}"""{wrapped[0]}"""']
+    return [f'{indent}"""{wrapped[0]}', "", *(f"{indent}{line}" for line in wrapped[1:]), f'{indent}"""']
 
 
 @functools.cache

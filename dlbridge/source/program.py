@@ -28,6 +28,7 @@ class Source:
         inputs: Names of the inputs, in the order in which the live model takes them.
         outputs: Names of the outputs, in the order in which it returns them.
         ties: (key, key) of weights that are one and the same.
+        stand_ins: What is to be filled in by hand (``partial``): the name in the file, and what it stands for.
     """
 
     framework: str
@@ -38,6 +39,7 @@ class Source:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     ties: list[tuple[str, str]] = field(default_factory=list)
+    stand_ins: dict[str, str] = field(default_factory=dict)
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(framework key, array) of every weight, one at a time, from the model's initializers."""

@@ -82,6 +82,23 @@ class Builder:
 
     # --- nodes -------------------------------------------------------------------------------------------------------
 
+    def stand_in(self, node: ir.Node) -> list[ir.Value]:
+        """Add a node of ``ops.missing``, whose types are known; its outputs."""
+        self._add(node, main=False)
+        return list(node.outputs)
+
+    def _add(self, node: ir.Node, main: bool) -> None:
+        if main:
+            self.name_main(node)
+        else:
+            joint = "." if self.inside and self.path else "_" if self.path else ""
+            node.name = self.node_name(f"{self.path}{joint}{node.op_type.lower()}")
+            node.metadata_props[traits.ANONYMOUS] = "true"
+        for value in node.outputs:
+            value.name = self.value_name()
+        self.graph.append(node)
+        self.made.append(node)
+
     def op(
         self, op_type: str, *inputs: Operand, main: bool = False, outputs: int = 1, domain: str = "", **attributes: Any
     ) -> Any:
@@ -107,17 +124,7 @@ class Builder:
             domain=domain,
             num_outputs=outputs,
         )
-        word = op_type.lower()
-        if main:
-            self.name_main(node)
-        else:
-            joint = "." if self.inside and self.path else "_" if self.path else ""
-            node.name = self.node_name(f"{self.path}{joint}{word}")
-            node.metadata_props[traits.ANONYMOUS] = "true"
-        for value in node.outputs:
-            value.name = self.value_name()
-        self.graph.append(node)
-        self.made.append(node)
+        self._add(node, main)
         if domain == extension.DOMAIN:
             _infer_extension(node)
         else:

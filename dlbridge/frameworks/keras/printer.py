@@ -15,7 +15,7 @@ from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
-from dlbridge.source.names import identifier
+from dlbridge.source.names import class_name, identifier
 from dlbridge.source.variables import input_names, name_values, names_read
 
 if TYPE_CHECKING:
@@ -54,6 +54,22 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
     if used:
         imports.append(f"from keras import {', '.join(used)}")
     return "\n".join(imports) + "\n\n\n" + everything + "\n"
+
+
+def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
+    """A layer to be filled in: models that hold it are built, and raise when called."""
+    name = class_name(name)
+    arguments = ", ".join(["self", *(f"x{i}" for i, v in enumerate(node.inputs) if v is not None)])
+    specs = [f'keras.KerasTensor({_sizes(v)}, "{KERAS_DTYPES[v.dtype]}")' for v in node.outputs]  # type: ignore[index]
+    text = ["@keras.saving.register_keras_serializable()", f"class {name}(layers.Layer):"]
+    text += [*printing.docstring(about, INDENT), "", f"{INDENT}def call({arguments}):"]
+    text += [f'{2 * INDENT}raise NotImplementedError("{name} is to be filled in")', ""]
+    text += [f"{INDENT}def compute_output_spec({arguments}):", f"{2 * INDENT}return {', '.join(specs)}"]
+    return f"{name}()", "\n".join(text)
+
+
+def _sizes(value: ir.Value) -> str:
+    return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
 
 
 def member_name(name: str) -> str:

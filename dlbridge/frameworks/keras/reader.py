@@ -44,6 +44,7 @@ def read(
     inputs: Mapping[str, Any] | None = None,
     name: str | None = None,
     trust_code: bool = False,
+    partial: bool = False,
 ) -> Model:
     """Read a Keras model.
 
@@ -53,6 +54,7 @@ def read(
             model that was never called; elsewhere it narrows what the model says.
         name: Name of the model; Keras' own when None.
         trust_code: Run Python code that a file or a ``Lambda`` layer holds.
+        partial: Keep what cannot be read as stand-ins (``ops.missing``), to be filled in by hand.
 
     Raises:
         FileError: When a file is missing, broken or hostile.
@@ -65,7 +67,7 @@ def read(
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
     build = Builder(identifier(name or live.name, "model"))
-    walker = Walker(build, live, trust_code=trust_code)
+    walker = Walker(build, live, trust_code=trust_code, partial=partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, inputs or {})

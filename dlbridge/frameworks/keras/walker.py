@@ -21,7 +21,7 @@ from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
 from dlbridge.frameworks.keras.masks import MASK, makes_mask, mask_of, with_masks
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
-from dlbridge.ops import traits
+from dlbridge.ops import missing, traits
 
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
@@ -34,10 +34,11 @@ class Walker:
         build: The graph in the making.
         troubles: (path, what cannot be read) of everything that has no rule.
         trust_code: Whether ``Lambda`` layers may run.
+        partial: Whether what cannot be read becomes a stand-in, to be filled in by hand.
     """
 
-    def __init__(self, build: Builder, model: Any, *, trust_code: bool = False) -> None:
-        self.build = build
+    def __init__(self, build: Builder, model: Any, *, trust_code: bool = False, partial: bool = False) -> None:
+        self.build, self.partial = build, partial
         self.troubles: list[tuple[str, str]] = []
         self.trust_code = trust_code
         self.functional = True
@@ -141,10 +142,23 @@ class Walker:
                 result = tree.map_structure(self.value, result)
                 result = [self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
         except (RefusalError, UnknownSizeError) as refusal:
+            if self.partial:
+                result = self._stand_in(operation, [*args, *kwargs.values()], node.outputs, f"{where}: {refusal}")
+                frame.update({id(t): v for t, v in zip(node.outputs, result, strict=True)})
+                return
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
             result = [_placeholder(t) for t in node.outputs]
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
             frame[id(tensor)] = value
+
+    def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
+        """A node in the place of what cannot be read, for a person to fill in."""
+        tensors = [v for v in tree.flatten(arguments) if isinstance(v, ir.Value)]
+        likes = [_placeholder(t) for t in outputs]
+        kind = type(operation).__name__
+        types = [(v.dtype, v.shape) for v in likes]
+        node = missing.stand_in(kind, tensors, types, f"keras {kind} at {note}")  # type: ignore[arg-type]
+        return self.build.stand_in(node)
 
     def value(self, item: Any) -> ir.Value:
         """What a rule or an opened layer gave, as a value: variables and arrays become ones."""

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.merges import merging_layers
-from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, member_name, print_module, variable_path
+from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, member_name, print_module, stand_in, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -46,12 +46,13 @@ AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(", "ops.whi
 VALUES = ("ops.convert_to_numpy(", "ops.nonzero(", "ops.unique(")
 
 
-def write(model: Model, *, io_layout: str = "same") -> Source:
+def write(model: Model, *, io_layout: str = "same", partial: bool = False) -> Source:
     """The model as Keras source.
 
     Args:
         model: The model.
         io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes them channels-last.
+        partial: Write what has no rule as layers to be filled in, which raise when called.
 
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named.
@@ -62,19 +63,19 @@ def write(model: Model, *, io_layout: str = "same") -> Source:
         raise UnsupportedOpError("a Keras model has inputs, and this one has none", where=model.name)
     model = layout.channels_last(prepare(model), io_layout=io_layout)
     split_pads(model.graph, layout.DOMAIN)
-    return KerasWriter(model).source()
+    return KerasWriter(model, partial).source()
 
 
 class KerasWriter:
     """Holds what is known while one model is written."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, partial: bool = False) -> None:
         self.model = model
         self.graph = model.graph
         _fuse_activations(self.graph)
         arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
         self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
-        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names)
+        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
         self.root = blocks.build(self.graph, self.emits, leaving(self.returned))
@@ -104,6 +105,7 @@ class KerasWriter:
             weights=self.weights,
             inputs=[v.name or "" for v in self.model.inputs],
             outputs=[v.name or "" for v in self.model.outputs],
+            stand_ins=self.functions.stand_ins,
         )
 
     def _dynamic_blocks(self) -> tuple[set[Block], set[Block]]:

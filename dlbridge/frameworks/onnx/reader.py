@@ -15,7 +15,7 @@ from dlbridge.errors import FileError, UnsupportedOpError
 from dlbridge.frameworks.onnx import naming
 from dlbridge.frameworks.onnx.runner import load, run
 from dlbridge.model import Model
-from dlbridge.ops import extension, traits
+from dlbridge.ops import extension, missing, traits
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
@@ -26,7 +26,11 @@ _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-ex
 
 
 def read(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, lift: bool = True, name: str | None = None
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    *,
+    lift: bool = True,
+    name: str | None = None,
+    partial: bool = False,
 ) -> Model:
     """Read an ONNX model.
 
@@ -37,6 +41,7 @@ def read(
         source: A ``.onnx`` file or a model in memory. An ``onnx_ir.Model`` is not changed.
         lift: Raise patterns to layers (``passes.lift``).
         name: Name of the model; the graph's when None.
+        partial: Keep ops of other domains as stand-ins (``ops.missing``), to be filled in by hand.
 
     Raises:
         FileError: When the file is missing, truncated, not ONNX, or points outside its folder.
@@ -49,6 +54,8 @@ def read(
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
     graph.name = identifier(name or graph.name)
+    if partial:
+        _set_aside(ir_model)
     _refuse_unsupported(ir_model, where)
     _inline_functions(ir_model, where)
     for value in list(graph.inputs):
@@ -180,10 +187,22 @@ def _refuse_unsupported(model: ir.Model, where: str) -> None:
         raise UnsupportedOpError("the file has what cannot be read:\n" + "\n".join(lines), where=where)
 
 
+def _set_aside(model: ir.Model) -> None:
+    """Let ops of domains that mean nothing here stand for themselves, to be filled in by hand."""
+    known = {"", extension.DOMAIN, *(f.domain for f in model.functions.values())}
+    for node in model.graph.all_nodes():
+        if node.domain not in known:
+            node.metadata_props[missing.NOTE] = f"{node.domain}.{node.op_type} at {node.name}"
+            node.domain = missing.DOMAIN
+            model.graph.opset_imports[missing.DOMAIN] = 1
+
+
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
     site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
-    if (node.domain, node.op_type) in own or (
-        node.domain == extension.DOMAIN and node.op_type in extension.EXTENSION_OPS
+    if (
+        (node.domain, node.op_type) in own
+        or (node.domain == extension.DOMAIN and node.op_type in extension.EXTENSION_OPS)
+        or node.domain == missing.DOMAIN
     ):
         return
     if node.domain != "":

@@ -45,6 +45,13 @@ def print_module(writer: _Writer, definitions: list[Definition], root: Definitio
     return "\n".join(imports) + "\n\n\n" + everything + "\n"
 
 
+def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
+    """A function to be filled in."""
+    arguments = ", ".join(f"x{i}" for i, v in enumerate(node.inputs) if v is not None)
+    text = [f"def {name}({arguments}):", *printing.docstring(about, INDENT)]
+    return name, "\n".join([*text, f'{INDENT}raise NotImplementedError("{name} is to be filled in")'])
+
+
 def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     written = definition.written
     if is_root and written.block in writer.sequences:

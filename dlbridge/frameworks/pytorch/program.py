@@ -17,7 +17,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import decompose, symbols
 from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.views import scatter
-from dlbridge.ops import traits
+from dlbridge.ops import missing, traits
 
 #: Arguments that say where and how a tensor lies in memory.
 _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
@@ -67,9 +67,11 @@ class Program:
         constants: The constants that the nodes read.
         weights: The weights that are made of others, by name.
         missing: Ops that nothing reads.
+        partial: Whether these become stand-ins, to be filled in by hand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partial: bool = False) -> None:
+        self.partial = partial
         self.nodes: list[ir.Node] = []
         self.frames: dict[ir.Node, Frame] = {}
         self.constants: list[ir.Value] = []
@@ -217,6 +219,8 @@ class Program:
         try:
             made = rule(op, *args, **kwargs)
         except UnsupportedOpError as error:
+            if self.partial:
+                return self._stand_in(target, tensors, val, error.message)
             self.refused.append(error)
             return _nothing(val)
         return self._typed(made, val)
@@ -243,10 +247,12 @@ class Program:
     def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
         """Read an op without a rule as the ops that torch takes it apart into."""
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
+        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        if graph_module is None and self.partial:
+            return self._stand_in(target, tensors, node.meta["val"])
         if graph_module is None:
             self._report(str(target))
             return _nothing(node.meta["val"])
-        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         self._depth += 1
         try:
             made = self.run(graph_module, tensors)
@@ -265,6 +271,16 @@ class Program:
         result = self.run(inner, [self._read(a, env) for a in node.args[position + 1 :]])
         self._frame, self._site = frame, site
         return result
+
+    def _stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
+        """A node in the place of an op that cannot be read, for a person to fill in."""
+        fakes = val if isinstance(val, (list, tuple)) else [val]
+        types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
+        note = f"{target} at {self._site}{f': {why}' if why else ''}"
+        node = missing.stand_in(_plain_name(target), tensors, types, note)
+        self.nodes.append(node)
+        self.frames[node] = self._frame
+        return self._typed(list(node.outputs) if isinstance(val, (list, tuple)) else node.outputs[0], val)
 
     def _report(self, op: str) -> None:
         module, _, line = self._site.partition(" (")

@@ -37,6 +37,7 @@ def read(
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     name: str | None = None,
     lift: bool = True,
+    partial: bool = False,
 ) -> Model:
     """Read a PyTorch model.
 
@@ -48,6 +49,7 @@ def read(
             the model's code allows it.
         name: Name of the model; that of the class when None.
         lift: Raise patterns to layers (``passes.lift``).
+        partial: Keep what cannot be read as stand-ins (``ops.missing``), to be filled in by hand.
 
     Raises:
         FileError: When the file is missing, broken, or a pickle.
@@ -63,7 +65,7 @@ def read(
         name = name or type(source).__name__.lower()
         source, named = exporting.export(source, inputs, dynamic)
     _load_rules()
-    reader = _Reader(source, named, name)
+    reader = _Reader(source, named, name, partial)
     model = reader.model()
     _tidy(model, lift=lift)
     model.original = original.runner(module, source, reader.leaves, [v.name or "" for v in model.outputs])
@@ -90,11 +92,17 @@ def _tidy(model: Model, *, lift: bool) -> None:
 
 
 class _Reader:
-    def __init__(self, program: ExportedProgram, named: Mapping[str, Mapping[int, str]], name: str | None) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        named: Mapping[str, Mapping[int, str]],
+        name: str | None,
+        partial: bool,
+    ) -> None:
         self.exported = program
         self.named = named
         self.name = name
-        self.translation = Program()
+        self.translation = Program(partial)
         self.inputs: list[ir.Value] = []
         self.leaves: list[original.Leaf] = []
         self.initializers: list[ir.Value] = []

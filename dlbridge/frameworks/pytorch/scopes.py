@@ -45,7 +45,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
     for node in nodes:
         modules = frames[node].modules
         for path, kind in modules:
-            if is_layer(kind):
+            if path and is_layer(kind):  # a model that is one layer itself is a block of that class
                 inside.setdefault(path, []).append(node)
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
@@ -57,7 +57,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
             node.name = dotted(layers[node])
             node.meta[_LAYER] = True
             continue
-        place = next((p for p, kind in frames[node].modules if is_layer(kind)), None)
+        place = next((p for p, kind in frames[node].modules if p and is_layer(kind)), None)
         head = f"{dotted(place)}_" if place is not None else f"{dotted(frames[node].path)}."
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
         node.metadata_props[traits.ANONYMOUS] = "true"

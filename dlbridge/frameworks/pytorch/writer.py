@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch import writes
-from dlbridge.frameworks.pytorch.printer import RESERVED, attribute, print_module, sequence
+from dlbridge.frameworks.pytorch.printer import RESERVED, attribute, print_module, sequence, stand_in
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -31,15 +31,19 @@ from dlbridge.source.weights import Weight
 MAX_PRINTED = 64
 
 
-def write(model: Model) -> Source:
+def write(model: Model, *, partial: bool = False) -> Source:
     """The model as PyTorch source.
+
+    Args:
+        model: The model.
+        partial: Write what has no rule as functions to be filled in, which raise when called.
 
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named.
     """
     _load_rules()
     model = prepare(model)
-    writer = _Writer(model)
+    writer = _Writer(model, partial)
     return writer.source()
 
 
@@ -49,12 +53,12 @@ def _load_rules() -> None:
 
 
 class _Writer:
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, partial: bool = False) -> None:
         self.model = model
         self.graph = model.graph
         arithmetic = Arithmetic(lambda value, axis: code(f"{{}}.shape[{axis}]", value))
         self.names = Names(*RESERVED)
-        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names)
+        self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
         self.homes = homes(self.graph, self.root, self.emits)
@@ -86,6 +90,7 @@ class _Writer:
             inputs=[v.name or "" for v in self.model.inputs],
             outputs=[v.name or "" for v in self.model.outputs],
             ties=self.ties(),
+            stand_ins=self.functions.stand_ins,
         )
 
     # --- one block -------------------------------------------------------------------------------------------------
