@@ -71,7 +71,8 @@ def read(
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, inputs or {})
-        given, named = (tree.pack_sequence_as(graph._inputs_struct, values),), {}
+        given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)
+        named: dict[str, Any] = {}
         result = _collect(walker, lambda: walker.run(graph, values, ""))
     else:
         given, named = _declared_inputs(build, live, inputs or {})

@@ -144,7 +144,8 @@ class _Reader:
 
     def _name_symbols(self, placeholders: Sequence[torch.fx.Node]) -> None:
         """Names of the symbolic sizes: the user's, else ``batch`` for what stands first, else after the input."""
-        symbols, taken = self.translation.symbols.names, set()
+        symbols = self.translation.symbols.names
+        taken: set[str] = set()
         for own in (True, False):
             for node in placeholders:
                 val = node.meta.get("val")

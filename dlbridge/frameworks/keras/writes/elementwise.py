@@ -60,7 +60,8 @@ _FUNCTIONS = {
 
 @rules("Add")
 def add(op: Op) -> Code:
-    return _sum(*operands(op), op.shape(0), op.shape(1))
+    first, second = operands(op)
+    return _sum(first, second, op.shape(0), op.shape(1))
 
 
 def _sum(first: Any, second: Any, shape: list[Dim] | None, other: list[Dim] | None) -> Code:
