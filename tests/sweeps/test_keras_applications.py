@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 keras = pytest.importorskip("keras")
 
-from keras_reading import error, inputs_of, outputs_of, randomise  # noqa: E402
+from keras_reading import error, inputs_of, outputs_of, randomise
 
-from dlbridge import frameworks  # noqa: E402
-from dlbridge.model import Model  # noqa: E402
-from dlbridge.verification.compare import relative_error  # noqa: E402
+from dlbridge import frameworks
+from dlbridge.model import Model
+from dlbridge.verification.compare import relative_error
 
 TARGETS = ("pytorch", "onnx", "keras")
 #: Smallest image that an architecture takes, where 64 is too small.

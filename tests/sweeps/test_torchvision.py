@@ -14,18 +14,48 @@ import torchvision_cpu  # noqa: F401  (before torchvision)
 
 torchvision = pytest.importorskip("torchvision")
 
-from measure import measure, randomised  # noqa: E402
+from measure import measure, randomised
 
 #: Smallest image that an architecture takes, where 64 is too small.
 SIZES = {"inception_v3": 96, "alexnet": 96, "googlenet": 96, "vit_b_16": 224, "vit_b_32": 224, "vit_l_16": 224}
-CLASSIFICATION = (
-    "alexnet convnext_tiny densenet121 densenet161 efficientnet_b0 efficientnet_b4 efficientnet_v2_s googlenet "
-    "inception_v3 maxvit_t mnasnet0_5 mnasnet1_3 mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_400mf "
-    "regnet_y_400mf regnet_y_1_6gf resnet18 resnet34 resnet50 resnext50_32x4d wide_resnet50_2 shufflenet_v2_x0_5 "
-    "shufflenet_v2_x1_0 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vgg16 vit_b_16 vit_b_32"
-).split()
-SEGMENTATION = ("deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large").split()
-VIDEO = "r3d_18 mc3_18 r2plus1d_18 s3d mvit_v1_b mvit_v2_s swin3d_t".split()
+CLASSIFICATION = [
+    "alexnet",
+    "convnext_tiny",
+    "densenet121",
+    "densenet161",
+    "efficientnet_b0",
+    "efficientnet_b4",
+    "efficientnet_v2_s",
+    "googlenet",
+    "inception_v3",
+    "maxvit_t",
+    "mnasnet0_5",
+    "mnasnet1_3",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "regnet_y_400mf",
+    "regnet_y_1_6gf",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "swin_t",
+    "swin_v2_t",
+    "vgg11",
+    "vgg11_bn",
+    "vgg16",
+    "vit_b_16",
+    "vit_b_32",
+]
+SEGMENTATION = ["deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large"]
+VIDEO = ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t"]
 FLOW = ["raft_small"]
 ALL = [*CLASSIFICATION, *SEGMENTATION, *VIDEO, *FLOW]
 

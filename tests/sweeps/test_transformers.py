@@ -14,7 +14,7 @@ import torchvision_cpu  # noqa: F401  (before torchvision, which transformers im
 
 transformers = pytest.importorskip("transformers")
 
-from measure import measure, randomised  # noqa: E402
+from measure import measure, randomised
 
 VOCABULARY = 99
 #: Names of the same size in the configurations, and the tiny value.
@@ -72,24 +72,139 @@ TINY = {
 
 TEXT = ["input_ids", "attention_mask"]
 BOTH = ["input_ids", "attention_mask", "decoder_input_ids"]
-ENCODERS = (
-    "Bert Roberta Albert DistilBert Electra MPNet MobileBert Deberta DebertaV2 SqueezeBert ConvBert Nystromformer "
-    "RoFormer XLMRoberta Camembert Ernie FNet Longformer BigBird XLM Flaubert MegatronBert RemBert LayoutLM Splinter "
-    "ModernBert NomicBert Esm Yoso Funnel IBert MarkupLM Bros"
-).split()
-DECODERS = (
-    "GPT2 GPTNeo GPTNeoX GPTJ Llama Mistral Mixtral Qwen2 Qwen3 Qwen2Moe Qwen3Moe Gemma Gemma2 Phi Phi3 OPT Bloom Falcon "
-    "MPT CodeGen StableLm Olmo Olmo2 Cohere Granite StarCoder2 BioGpt CTRL OpenAIGPT XGLM Persimmon Nemotron "
-    "Mamba Mamba2 RecurrentGemma Rwkv GPTBigCode Helium Glm SmolLM3 Ernie4_5 JetMoe Dbrx"
-).split()
-SEQ2SEQ = "T5 MT5 Bart MBart Pegasus Marian Blenderbot BlenderbotSmall PLBart M2M100 LED ProphetNet LongT5 UMT5".split()
-VISION = (
-    "ViT DeiT Beit Swin Swinv2 ConvNext ConvNextV2 Dinov2 ResNet RegNet MobileNetV1 MobileNetV2 MobileViT PoolFormer Segformer "
-    "Levit CvT PvtV2 Pvt EfficientNet BiT FocalNet ViTMAE ViTMSN Hiera Data2VecVision DPT GLPN Dinov2WithRegisters "
-    "SwiftFormer VitDet TimmWrapper YOLOS"
-).split()
-AUDIO = "Whisper Wav2Vec2 Hubert WavLM UniSpeech SEW Speech2Text ASTModel".split()
-MULTI = "CLIP SigLIP Blip ChineseCLIP AltCLIP GroupViT".split()
+ENCODERS = [
+    "Bert",
+    "Roberta",
+    "Albert",
+    "DistilBert",
+    "Electra",
+    "MPNet",
+    "MobileBert",
+    "Deberta",
+    "DebertaV2",
+    "SqueezeBert",
+    "ConvBert",
+    "Nystromformer",
+    "RoFormer",
+    "XLMRoberta",
+    "Camembert",
+    "Ernie",
+    "FNet",
+    "Longformer",
+    "BigBird",
+    "XLM",
+    "Flaubert",
+    "MegatronBert",
+    "RemBert",
+    "LayoutLM",
+    "Splinter",
+    "ModernBert",
+    "NomicBert",
+    "Esm",
+    "Yoso",
+    "Funnel",
+    "IBert",
+    "MarkupLM",
+    "Bros",
+]
+DECODERS = [
+    "GPT2",
+    "GPTNeo",
+    "GPTNeoX",
+    "GPTJ",
+    "Llama",
+    "Mistral",
+    "Mixtral",
+    "Qwen2",
+    "Qwen3",
+    "Qwen2Moe",
+    "Qwen3Moe",
+    "Gemma",
+    "Gemma2",
+    "Phi",
+    "Phi3",
+    "OPT",
+    "Bloom",
+    "Falcon",
+    "MPT",
+    "CodeGen",
+    "StableLm",
+    "Olmo",
+    "Olmo2",
+    "Cohere",
+    "Granite",
+    "StarCoder2",
+    "BioGpt",
+    "CTRL",
+    "OpenAIGPT",
+    "XGLM",
+    "Persimmon",
+    "Nemotron",
+    "Mamba",
+    "Mamba2",
+    "RecurrentGemma",
+    "Rwkv",
+    "GPTBigCode",
+    "Helium",
+    "Glm",
+    "SmolLM3",
+    "Ernie4_5",
+    "JetMoe",
+    "Dbrx",
+]
+SEQ2SEQ = [
+    "T5",
+    "MT5",
+    "Bart",
+    "MBart",
+    "Pegasus",
+    "Marian",
+    "Blenderbot",
+    "BlenderbotSmall",
+    "PLBart",
+    "M2M100",
+    "LED",
+    "ProphetNet",
+    "LongT5",
+    "UMT5",
+]
+VISION = [
+    "ViT",
+    "DeiT",
+    "Beit",
+    "Swin",
+    "Swinv2",
+    "ConvNext",
+    "ConvNextV2",
+    "Dinov2",
+    "ResNet",
+    "RegNet",
+    "MobileNetV1",
+    "MobileNetV2",
+    "MobileViT",
+    "PoolFormer",
+    "Segformer",
+    "Levit",
+    "CvT",
+    "PvtV2",
+    "Pvt",
+    "EfficientNet",
+    "BiT",
+    "FocalNet",
+    "ViTMAE",
+    "ViTMSN",
+    "Hiera",
+    "Data2VecVision",
+    "DPT",
+    "GLPN",
+    "Dinov2WithRegisters",
+    "SwiftFormer",
+    "VitDet",
+    "TimmWrapper",
+    "YOLOS",
+]
+AUDIO = ["Whisper", "Wav2Vec2", "Hubert", "WavLM", "UniSpeech", "SEW", "Speech2Text", "ASTModel"]
+MULTI = ["CLIP", "SigLIP", "Blip", "ChineseCLIP", "AltCLIP", "GroupViT"]
 
 
 def _configuration(name: str):
