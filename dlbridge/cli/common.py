@@ -68,7 +68,6 @@ def fail(error: Exception) -> int:
 def quiet_frameworks() -> None:
     """Keep the frameworks' start-up chatter off the terminal; only their errors stay."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 

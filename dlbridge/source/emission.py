@@ -22,7 +22,7 @@ def emit_all(
     rules: Rules,
     arithmetic: Arithmetic,
     to_tensor: ToTensor,
-    functions: Any,
+    functions: Any = None,
     functional: bool = False,
 ) -> tuple[dict[ir.Node, Emit], list[ir.Value | Code]]:
     """What the rules make of each node that the outputs need; and what the model returns.
@@ -34,21 +34,22 @@ def emit_all(
         rules: The writer's rules.
         arithmetic: Finds shape arithmetic.
         to_tensor: Makes a tensor of the elements of shape arithmetic.
-        functions: Writes subgraphs (``source.functions.Functions``).
+        functions: Writes subgraphs and stand-ins (``source.functions.Functions``); None for a writer that does not.
         functional: Whether the graph is a subgraph, whose code has no layers.
 
     Raises:
         UnsupportedOpError: When nodes have no rule; all of them are named.
     """
     nodes = [n for n in graph if not all(arithmetic.is_computed(v) for v in n.outputs)]
-    rules.check([node for node in nodes if not functions.takes(node)])
+    set_aside = {node for node in nodes if functions is not None and functions.takes(node)}
+    rules.check([node for node in nodes if node not in set_aside])
     emits, refused = {}, []
     for node in nodes:
         op = Op(node, arithmetic, to_tensor, functions, functional)
         try:
-            emits[node] = functions.stand_in(op) if functions.takes(node) else rules.emit(op)
+            emits[node] = functions.stand_in(op) if node in set_aside else rules.emit(op)
         except UnsupportedOpError as error:
-            if functions.partial:
+            if functions is not None and functions.partial:
                 emits[node] = functions.stand_in(op, error.message)
             else:
                 refused.append(error)
