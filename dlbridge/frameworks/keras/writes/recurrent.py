@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import keras_dtype, rules
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -100,6 +102,8 @@ def _new(op: Op, directions: int, weights: dict[str, Weight], activations: dict[
         op.refuse("a layer in reverse alone")
     if directions == 2:
         keywords["name"] = name  # its variables are forward_lstm/..., however many there are
+        if op.out_dtype() != ir.DataType.FLOAT:
+            keywords["dtype"] = keras_dtype(op, op.out_dtype())  # Bidirectional does not hand its own on
     new = call(f"layers.{layer}", op.attr("hidden_size"), **keywords)
     return new if directions == 1 else code("layers.Bidirectional({})", new)
 
