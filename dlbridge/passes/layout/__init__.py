@@ -96,7 +96,8 @@ def to_standard(model: Model) -> Model:
 
 def _is_spatial(node: ir.Node) -> bool:
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    return shape is not None and len(shape) >= 3 and not any(o.name and o.uses() for o in node.outputs[1:])
+    read = any(o.name and (o.uses() or o.is_graph_output()) for o in node.outputs[1:])
+    return shape is not None and len(shape) >= 3 and not read
 
 
 def _wrap(node: ir.Node) -> None:

@@ -5,15 +5,77 @@ import math
 from keras import ops
 
 
-def average_pool(x, size, strides, counted, uncounted):
+def window_stack(x, size, strides, dilations):
+    """The elements of every window of x (batch, ..., channels), on a new first axis."""
+    places = [()]
+    for k in size:
+        places = [(*place, at) for place in places for at in range(k)]
+    parts = []
+    for place in places:
+        cut = [slice(None)]
+        for at, k, stride, dilation in zip(place, size, strides, dilations, strict=True):
+            cut.append(slice(at * dilation, (at - k + 1) * dilation or None, stride))
+        parts.append(x[tuple(cut)])
+    return ops.stack(parts)
+
+
+def average_pool(x, size, strides, counted, uncounted, dilations=None):
     """The mean over windows; ``uncounted`` pads do not count."""
+
+    def mean(y):
+        return (
+            ops.mean(window_stack(y, size, strides, dilations), 0) if dilations else ops.average_pool(y, size, strides)
+        )
+
     x = ops.pad(x, counted)
     ones = ops.pad(ops.ones_like(x), uncounted)
-    x = ops.pad(x, uncounted)
-    return ops.average_pool(x, size, strides) / ops.average_pool(ones, size, strides)
+    return mean(ops.pad(x, uncounted)) / mean(ones)
 
 
-def lp_pool(x, p, size, strides, pads):
+def lp_pool(x, p, size, strides, pads, dilations=None):
     """The p-norm over windows."""
     powers = ops.power(ops.abs(ops.pad(x, pads)), p)
+    if dilations:
+        return ops.power(ops.sum(window_stack(powers, size, strides, dilations), 0), 1 / p)
     return ops.power(ops.average_pool(powers, size, strides) * math.prod(size), 1 / p)
+
+
+def max_pool_with_indices(x, size, strides, dilations, pads, column_major=False):
+    """Max pooling of x (batch, channels, ...), and where in the whole of x each maximum is."""
+    order = (0, *range(2, len(x.shape)), 1)
+    back = (0, len(x.shape) - 1, *range(1, len(x.shape) - 1))
+    sizes = x.shape[2:]
+    places = ops.reshape(ops.arange(math.prod(sizes), dtype="int64"), sizes[::-1] if column_major else sizes)
+    places = ops.reshape(ops.transpose(places) if column_major else places, (1, *sizes, 1))
+    lowest = ops.pad(ops.transpose(x, order), pads, constant_values=float("-inf"))
+    stack = window_stack(lowest, size, strides, dilations)
+    at = ops.expand_dims(ops.argmax(stack, axis=0), 0)
+    inner = window_stack(ops.pad(places, pads), size, strides, dilations)
+    index = ops.take_along_axis(ops.broadcast_to(inner, ops.shape(stack)), at, axis=0)[0]
+    index = ops.transpose(index, back)
+    planes = ops.arange(ops.shape(x)[0] * x.shape[1], dtype="int64") * math.prod(sizes)
+    return ops.transpose(ops.max(stack, axis=0), back), index + ops.reshape(planes, (-1, x.shape[1], *[1] * len(sizes)))
+
+
+def pad_same_lower(x, size, strides, dilations, value=0.0):
+    """Pads x (batch, ..., channels) so that there are ceil(length / stride) windows, the odd one at the beginning."""
+    cut, most = [slice(None)], [(k - 1) * d for k, d in zip(size, dilations, strict=True)]
+    for axis, (stride, span) in enumerate(zip(strides, most, strict=True), 1):
+        length = ops.shape(x)[axis]
+        total = (-(-length // stride) - 1) * stride + span + 1 - length
+        total = max(total, 0) if isinstance(total, int) else ops.maximum(total, 0)
+        cut.append(slice(span - (total - total // 2), span + length + total // 2))
+    return ops.pad(x, [(0, 0), *((m, m) for m in most), (0, 0)], constant_values=value)[tuple(cut)]
+
+
+def max_unpool(x, indices, size, strides, pads, output_shape=None):
+    """Puts each element where it was the maximum; zeros elsewhere. Indices count through the whole unpooled tensor."""
+    count = len(size)
+    sizes = [(x.shape[2 + i] - 1) * strides[i] - pads[i] - pads[count + i] + size[i] for i in range(count)]
+    shape = [*ops.shape(x)[:2], *sizes]
+    flat = ops.reshape(ops.zeros(shape, dtype=x.dtype), (-1,))
+    y = ops.scatter_update(flat, ops.reshape(indices, (-1, 1)), ops.reshape(x, (-1,)))
+    y = ops.reshape(y, shape)
+    if output_shape is None:
+        return y
+    return ops.pad(y, [(0, new - old) for old, new in zip(shape, output_shape, strict=True)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+from dlbridge.frameworks.keras.rules import ints, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
@@ -14,19 +14,21 @@ from dlbridge.source.windows import Pads, is_same_upper, one_or_all, pads_of, wi
 
 def _check(op: Op) -> tuple[list[int], list[int], int]:
     kernel = op.attr("kernel_shape")
-    strides, dilations = window(op, kernel)
-    if len(kernel) > 3:
-        op.refuse("Keras pools along 1 to 3 axes")
-    if any(d != 1 for d in dilations):
-        op.refuse("Keras has no pooling with dilation")
-    return kernel, strides, len(kernel)
+    return kernel, window(op, kernel)[0], len(kernel)
 
 
-def _overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> list[int] | None:
+def _dilated(op: Op, kernel: list[int]) -> tuple[int, ...] | None:
+    """The dilations, where the pooling has some or is of more axes than Keras' own."""
+    dilations = window(op, kernel)[1]
+    return tuple(dilations) if any(d != 1 for d in dilations) or len(kernel) > 3 else None
+
+
+def _overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: int) -> list[int] | None:
     """How far the last window of ``ceil_mode`` stands out behind the padded input, along each axis."""
     found = []
-    for axis, (k, s, (before, after)) in enumerate(zip(kernel, strides, pads, strict=True)):
-        size = (op.shape() or [])[1 + axis]
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, window(op, kernel)[1], strict=True)]
+    for axis, (k, s, (before, after)) in enumerate(zip(spans, strides, pads, strict=True)):
+        size = (op.shape() or [])[first + axis]
         if not isinstance(size, int):
             return None
         padded = size + before + after
@@ -50,17 +52,42 @@ def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], pad
 @rules("MaxPool", domain=DOMAIN)
 def max_pool(op: Op) -> Emit:
     kernel, strides, _ = _check(op)
-    pads = pads_of(op, kernel, first=1)
-    if is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
+    pads, dilated = pads_of(op, kernel, first=1), _dilated(op, kernel)
+    if dilated is None and is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
         return _layer(op, "MaxPooling", op.x, kernel, strides, "same")  # Keras pads with the lowest number there is
-    if pads is None:
-        op.refuse("'SAME_LOWER' padding with strides needs a size that is known")
-    pads = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
     x: Any = op.x
-    if any(p != (0, 0) for p in pads):
-        lowest = Raw('float("-inf")') if op.dtype().is_floating_point() else _lowest(op)
-        x = call("ops.pad", x, [(0, 0), *pads, (0, 0)], constant_values=lowest)
+    lowest = Raw('float("-inf")') if op.dtype().is_floating_point() else _lowest(op)
+    if pads is None:
+        x = call("pad_same_lower", x, tuple(kernel), tuple(strides), tuple(window(op, kernel)[1]), value=lowest)
+    else:
+        pads = _with_overhang(op, kernel, strides, pads)
+        if any(p != (0, 0) for p in pads):
+            x = call("ops.pad", x, [(0, 0), *pads, (0, 0)], constant_values=lowest)
+    if dilated:
+        return Emit(call("ops.max", call("window_stack", x, tuple(kernel), tuple(strides), dilated), axis=0))
     return _layer(op, "MaxPooling", x, kernel, strides, None)
+
+
+@rules("MaxPool")
+def max_pool_with_indices(op: Op) -> Code:
+    """Of (batch, channels, ...): where the maxima are is asked for, and counted in that order."""
+    kernel, strides, _ = _check(op)
+    sizes = (op.shape() or [])[2:]
+    if op.dtype().is_integer() or not all(isinstance(d, int) for d in sizes):
+        op.refuse("where the maxima are needs sizes that are known, and floats")
+    pads = _with_overhang(op, kernel, strides, pads_of(op, kernel) or [], first=2)
+    around = [(0, 0), *pads, (0, 0)]
+    column_major = True if op.attr("storage_order") else None
+    given = tuple(kernel), tuple(strides), tuple(window(op, kernel)[1])
+    return call("max_pool_with_indices", op.x, *given, around, column_major=column_major)
+
+
+@rules("MaxUnpool")
+def max_unpool(op: Op) -> Code:
+    kernel, strides, count = _check(op)
+    pads = op.attr("pads") or [0] * 2 * count
+    shape = ints(op, 2) if op.has(2) else None
+    return call("max_unpool", op.x, op[1], tuple(kernel), tuple(strides), pads, output_shape=shape)
 
 
 def _lowest(op: Op) -> int:
@@ -69,10 +96,10 @@ def _lowest(op: Op) -> int:
     return int(np.iinfo(op.dtype().numpy()).min)
 
 
-def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> Pads:
+def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: int = 1) -> Pads:
     if not op.attr("ceil_mode"):
         return pads
-    more = _overhang(op, kernel, strides, pads)
+    more = _overhang(op, kernel, strides, pads, first)
     if more is None:
         op.refuse("'ceil_mode' needs a size that is known")
     return [(before, after + m) for (before, after), m in zip(pads, more, strict=True)]  # type: ignore[arg-type]
@@ -82,18 +109,24 @@ def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads) ->
 def average_pool(op: Op) -> Emit | Code:
     kernel, strides, count = _check(op)
     pads, counted = pads_of(op, kernel, first=1), bool(op.attr("count_include_pad"))
-    if not counted and is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
+    dilated = _dilated(op, kernel)
+    if (
+        dilated is None
+        and not counted
+        and is_same_upper(op, kernel, first=1)
+        and (pads is None or any(p != (0, 0) for p in pads))
+    ):
         return _layer(op, "AveragePooling", op.x, kernel, strides, "same")  # Keras does not count pads
     if pads is None:
         op.refuse("this padding with strides needs a size that is known")
     whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
-    if all(p == (0, 0) for p in whole):
+    if dilated is None and all(p == (0, 0) for p in whole):
         return _layer(op, "AveragePooling", op.x, kernel, strides, None)
     inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]  # type: ignore[misc]
     outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
-    if counted and all(p == (0, 0) for p in outer):
+    if dilated is None and counted and all(p == (0, 0) for p in outer):
         return _layer(op, "AveragePooling", call("ops.pad", op.x, inner), kernel, strides, None)
-    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer)
+    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer, dilations=dilated)
 
 
 @rules("GlobalAveragePool", "GlobalMaxPool", domain=DOMAIN)
@@ -114,7 +147,8 @@ def lp_pool(op: Op) -> Code:
     if pads is None:
         op.refuse("this padding with strides needs a size that is known")
     whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
-    return call("lp_pool", op.x, op.attr("p"), tuple(kernel), tuple(strides), [(0, 0), *whole, (0, 0)])
+    around = [(0, 0), *whole, (0, 0)]
+    return call("lp_pool", op.x, op.attr("p"), tuple(kernel), tuple(strides), around, dilations=_dilated(op, kernel))
 
 
 @rules("GlobalLpPool", domain=DOMAIN)
