@@ -55,13 +55,13 @@ def conv(op: Op) -> Emit | Code:
         if is_same_upper(op, kernel, first=1):
             padding = "same"
         elif pads is None:
-            op.refuse("'SAME_LOWER' padding with strides needs a size that is known")
+            x = call("pad_same_lower", x, tuple(kernel), tuple(strides), tuple(dilations))
         else:
             x = zero_padding(x, pads)
     keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))
     keywords["padding"] = Default(padding, "valid")
     if strides != [1] * count and dilations != [1] * count:
-        op.refuse("Keras has no convolution with both strides and dilation")
+        return _strided_and_dilated(op, x, strides, keywords)
     weights = _weights(op, kernel_to_last(count))
     if weights is None:
         return _functional(op, x, count, keywords)
@@ -77,6 +77,21 @@ def conv(op: Op) -> Emit | Code:
     return Emit(call(LAYER, x), Layer(layer(f"Conv{count}D", sizes, keywords, op.activation), weights))
 
 
+def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str, Any]) -> Code:
+    """Keras has no convolution with both; the one without strides has all results, and more."""
+    count = len(strides)
+    if keywords["padding"].value == "same":
+        pads = pads_of(op, op.attr("kernel_shape") or (op.shape(1) or [])[2:], first=1)
+        if pads is None:
+            op.refuse("this padding with strides and dilation needs a size that is known")
+        x = zero_padding(x, pads)  # type: ignore[arg-type]
+    kernel = call("ops.transpose", op[1], kernel_to_last(count))
+    result = call("ops.conv", x, kernel, padding="valid", dilation_rate=keywords["dilation_rate"])
+    cut = ", ".join([":", *(f"::{stride}" if stride != 1 else ":" for stride in strides)])
+    result = code(f"{{}}[{cut}]", result)
+    return code("{} + {}", op[2], result) if op.has(2) else result
+
+
 def _weights(op: Op, perm: tuple[int, ...]) -> dict[str, Weight] | None:
     kernel, bias = op.weight(1, ("transpose", perm)), op.weight(2)
     if kernel is None or (op.has(2) and bias is None):
@@ -86,8 +101,6 @@ def _weights(op: Op, perm: tuple[int, ...]) -> dict[str, Weight] | None:
 
 def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
     """A convolution whose kernel is computed."""
-    if op.attr("group") != 1:
-        op.refuse("a computed kernel in groups")
     kernel = call("ops.transpose", op[1], kernel_to_last(count))
     result = call("ops.conv", x, kernel, **keywords)
     return code("{} + {}", op[2], result) if op.has(2) else result
@@ -98,13 +111,11 @@ def conv_transpose(op: Op) -> Emit | Code:
     weight, count = _sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
-    if op.attr("group") != 1:
-        op.refuse("Keras has no transposed convolution in groups")
     extra = op.attr("output_padding") or [0] * count
     pads = _transposed_pads(op, kernel, strides, dilations, extra)
     weights = _weights(op, (*range(2, 2 + count), 1, 0))
-    if weights is None:
-        op.refuse("Keras has no transposed convolution with a computed kernel")
+    if weights is None or op.attr("group") != 1:
+        return _transposed_by_hand(op, strides, dilations, pads, extra)
     # 'valid' gives the whole result, (in - 1) * stride + dilated kernel, and no less than in * stride.
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))
@@ -116,8 +127,8 @@ def conv_transpose(op: Op) -> Emit | Code:
         tail = after - more - max(stride - span, 0)
         crops.append((max(before, 0), max(tail, 0) if span >= stride else max(after - more + stride - span, 0)))
         fills.append((max(-before, 0), max(more - after - max(stride - span, 0), 0)))
-    if any(f != (0, 0) for f in fills):
-        op.refuse("Keras has no transposed convolution whose output is padded beyond its kernel")
+    if any(f != (0, 0) for f in fills) or (strides != [1] * count and dilations != [1] * count):
+        return _transposed_by_hand(op, strides, dilations, pads, extra)
     plain = all(c == (0, 0) for c in crops)
     new = layer(
         f"Conv{count}DTranspose", {"filters": weight[1], "kernel_size": one_or_all(kernel)}, keywords, op.activation
@@ -127,6 +138,14 @@ def conv_transpose(op: Op) -> Emit | Code:
     amount: Any = tuple(crops) if count > 1 else crops[0]
     cropping = call(f"layers.Cropping{count}D", Literal(amount, "cropping"))
     return Emit(code("{}({})", cropping, call(LAYER, op.x)), Layer(new, weights))  # type: ignore[arg-type]
+
+
+def _transposed_by_hand(op: Op, strides: list[int], dilations: list[int], pads: Pads, extra: list[int]) -> Code:
+    """For what ``Conv2DTranspose`` lacks: groups, computed kernels, strides with dilation, pads beyond the kernel."""
+    groups = op.attr("group")
+    keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
+    result = call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
+    return code("{} + {}", op[2], result) if op.has(2) else result
 
 
 def _transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]) -> Pads:
