@@ -70,6 +70,8 @@ class _Signed(Op):
         return Emit(call("as_uint64", made.code, big, flip=True if self.flips else None), targets=made.targets)
 
 
+#: In ``node.meta``: the code of the node before has done what this one does.
+DONE = "keras.done"
 #: In ``node.meta``: whether the node follows from an input of the model.
 LIVE = "keras.live"
 
@@ -87,6 +89,8 @@ class _Rules(Rules):
         return made
 
     def _emit(self, op: Op) -> Emit:
+        if op.node.meta.get(DONE):
+            return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         for value in values:
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:

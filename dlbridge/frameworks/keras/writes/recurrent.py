@@ -6,10 +6,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import keras_dtype, rules
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.frameworks.keras.rules import DONE, keras_dtype, rules
+from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.recurrent import activations, constant, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
@@ -18,107 +19,228 @@ _KINDS = {
     "LSTM": ("LSTM", "lstm", (0, 2, 3, 1)),
     "GRU": ("GRU", "gru", (0, 1, 2)),
 }
-#: The standard's activations as Keras calls them, with the alpha and beta that make them the same.
-_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
-    "Tanh": ("tanh", None, None),
-    "Sigmoid": ("sigmoid", None, None),
-    "Relu": ("relu", None, None),
-    "Softsign": ("softsign", None, None),
-    "Softplus": ("softplus", None, None),
-    "HardSigmoid": ("hard_sigmoid", 1 / 6, 0.5),
-    "Elu": ("elu", 1.0, None),
-    "LeakyRelu": ("leaky_relu", 0.2, None),
-    "Affine": ("linear", 1.0, 0.0),
+#: The standard's activations as Keras calls them, with the numbers that make them the same.
+_ACTIVATIONS: dict[str, tuple[Any, ...]] = {
+    "tanh": ("tanh",),
+    "sigmoid": ("sigmoid",),
+    "relu": ("relu",),
+    "softsign": ("softsign",),
+    "softplus": ("softplus",),
+    "hardsigmoid": ("hard_sigmoid", single(1 / 6), 0.5),
+    "elu": ("elu", 1.0),
+    "leakyrelu": ("leaky_relu", 0.2),
+    "affine": ("linear", 1.0, 0.0),
 }
 _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 
+#: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
+_LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
+
+
 @rules("RNN", "LSTM", "GRU")
 def recurrent(op: Op) -> Emit:
-    kind = op.node.op_type
-    directions = 2 if op.attr("direction") == "bidirectional" else 1
-    if op.attr("clip") is not None:
-        op.refuse("a clip")
-    if op.has(7) or op.attr("input_forget"):
-        op.refuse("peepholes and coupled gates")
-    weights = _weights(op, directions)
-    new = _new(op, directions, weights, _activations(op, directions))
-    time_first = not op.attr("layout")
-    x: Any = call("ops.transpose", op.x, (1, 0, 2)) if time_first else op.x
-    states = _initial_states(op, directions, time_first)
-    keywords = {"initial_state": states} if states else {}
-    lengths = op[4] if op.has(4) else None
-    if lengths is not None:
-        keywords["mask"] = call("steps_before", x, lengths)
-    result = call(LAYER, x, **keywords)
-    if lengths is not None:
-        result = call("zero_behind", result, lengths)
-    outputs = [f"{{{i}}}" for i in range(len(op.node.outputs))]
-    outputs += ["_"] * ((3 if kind == "LSTM" else 2) - len(outputs))
-    made = call("recurrent_outputs", result, directions=directions, time_first=time_first)
-    return Emit(made, Layer(new, weights), targets=", ".join(outputs))
+    weights, names = _weights(op), _activations(op)
+    fits = weights is not None and names is not None and not op.has(_PEEPHOLES)
+    fits = fits and not op.attr("clip") and not op.attr("input_forget", 0)
+    return _layer(op, weights or {}, names or {}) if fits else _formula(op)
 
 
-def _activations(op: Op, directions: int) -> dict[str, str]:
-    """The keywords for activations other than the layer's own."""
-    kind = op.node.op_type
+def _activations(op: Op) -> dict[str, str] | None:
+    """The keywords for activations other than the layer's own; None when Keras has no such layer."""
+    kind, count = op.node.op_type, directions(op)
     usual = _DEFAULTS[kind]
-    given = list(op.attr("activations") or usual * directions)[: len(usual) * directions]
-    alphas, betas = (iter(op.attr(f"activation_{n}") or ()) for n in ("alpha", "beta"))
-    for name in given:
-        keras, alpha, beta = _ACTIVATIONS.get(name, (None, None, None))
-        found = [None if wanted is None else next(left, None) for wanted, left in ((alpha, alphas), (beta, betas))]
-        if keras is None or any(
-            f is None or abs(f - w) > 1e-7 for f, w in zip(found, (alpha, beta), strict=True) if w is not None
-        ):
-            op.refuse(f"the activation {name} with these numbers")
-    each = [given[d * len(usual) : (d + 1) * len(usual)] for d in range(directions)]
+    given = activations(op, len(usual) * count) or [(name.lower(),) for name in usual * count]
+    if any(_ACTIVATIONS.get(name, ("", -1))[1:] != tuple(numbers) for name, *numbers in given):
+        return None
+    each = [[_ACTIVATIONS[name][0] for name, *_ in given[d * len(usual) : (d + 1) * len(usual)]] for d in range(count)]
     if each[0] != each[-1] or (kind == "LSTM" and each[0][1] != each[0][2]):
-        op.refuse("activations that differ where Keras has one")
-    found_names = {"activation": each[0][-1]} | ({"recurrent_activation": each[0][0]} if kind != "RNN" else {})
-    plain = {"activation": "Tanh", "recurrent_activation": "Sigmoid"}
-    return {k: _ACTIVATIONS[v][0] for k, v in found_names.items() if v != plain[k]}
+        return None
+    found = {"activation": each[0][-1]} | ({"recurrent_activation": each[0][0]} if kind != "RNN" else {})
+    plain = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    return {k: v for k, v in found.items() if v != plain[k]}
 
 
-def _initial_states(op: Op, directions: int, time_first: bool) -> list[Code]:
-    if not (op.has(5) or op.has(6)):
+def _layer(op: Op, weights: dict[str, Weight], names: dict[str, str]) -> Emit:
+    batch_first, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    x: Any = op.x
+    if not batch_first:
+        turn = op.value(0).producer()  # type: ignore[union-attr]
+        known = turn is not None and turn.domain == "" and turns(turn, [1, 0, 2])
+        x = turn.inputs[0] if known else call("ops.transpose", x, (1, 0, 2))  # type: ignore[union-attr]
+    keywords: dict[str, Any] = {}
+    if op.has(_LENGTHS):
+        keywords["mask"] = call("steps_before", x, op[_LENGTHS])
+    states = _initial_states(op, batch_first)
+    keywords |= {"initial_state": states} if states else {}
+    made = call(LAYER, x, **keywords)
+    read = [i for i in range(3) if op.used(i)]
+    native = {i: _native(op, i, batch_first) for i in read}
+    if all(nodes is not None for nodes in native.values()):
+        for node in [n for nodes in native.values() for n in nodes or ()]:
+            node.meta[DONE] = True
+        if read == [0]:
+            made = code("ops.flip({}, axis=1)", made) if backwards else made
+            if not batch_first:
+                made = _time_first(op, native[0] or [], made)
+            return Emit(made, Layer(_new(op, weights, names, {"return_sequences": True}), weights), targets="{0}")
+        if read == [1]:
+            return Emit(made, Layer(_new(op, weights, names, {}), weights), targets="{1}")
+        if directions(op) == 1 and 0 not in read:
+            targets = ", ".join(["_", *(f"{{{i}}}" if i in read else "_" for i in _states(op))])
+            return Emit(made, Layer(_new(op, weights, names, {"return_state": True}), weights), targets=targets)
+    for node in [n for nodes in native.values() for n in nodes or ()]:
+        node.meta.pop(DONE, None)
+    options = {"directions": 2 if directions(op) == 2 else None}
+    options |= {"batch_first": True if batch_first else None, "backwards": True if backwards else None}
+    both = {"return_sequences": True, "return_state": True}
+    return Emit(_cut(op, call("onnx_outputs", made, **options)), Layer(_new(op, weights, names, both), weights))
+
+
+def _states(op: Op) -> range:
+    return range(1, 3 if op.node.op_type == "LSTM" else 2)
+
+
+def _cut(op: Op, whole: Code) -> Code:
+    """As many results as the node has outputs."""
+    count = len(op.node.outputs)
+    if count == 1:
+        return code("{}[0]", whole)
+    return whole if count == len(_states(op)) + 1 else code(f"{{}}[:{count}]", whole)
+
+
+def _native(op: Op, index: int, batch_first: bool) -> list[ir.Node] | None:
+    """The nodes that bring an output into the form that layers give, when nothing else reads it."""
+    if index == 0:
+        return native_readers(op, batch_first)
+    found: list[ir.Node] = []
+    for node in readers(op.output(index)):
+        nodes = None if node is None else _native_state(op, node, batch_first)
+        if nodes is None or (directions(op) == 2 and index == 2):
+            return None
+        found += nodes
+    return found
+
+
+def _native_state(op: Op, node: ir.Node, batch_first: bool) -> list[ir.Node] | None:
+    """The nodes by which one reader brings a state from (directions, batch, units) to (batch, directions * units)."""
+    axis = 1 if batch_first else 0
+    if directions(op) == 1 and node.op_type == "Squeeze" and constant(node, 1) == [axis]:
+        return [node]
+    if directions(op) == 1 and _takes(node, axis) is not None:
+        return [node]
+    if _takes(node, axis) == 0 and directions(op) == 2:
+        pair = [n for n in readers(op.output(1)) if n is not None]
+        ends = [readers(n.outputs[0]) for n in pair]
+        joined = ends[0][0] if ends and ends[0] else None
+        fits = joined is not None and joined.op_type == "Concat" and joined.attributes["axis"].as_int() in (1, -1)
+        fits = fits and [_takes(n, axis) for n in pair] == [0, 1] and all(e == [joined] for e in ends)
+        return [*pair, joined] if fits and list(joined.inputs) == [n.outputs[0] for n in pair] else None  # type: ignore[union-attr, list-item]
+    if _takes(node, axis) == 1:
+        return []  # its fellow, which takes the first, sees to it
+    if batch_first and _flattens(node):
+        return [node]
+    after = readers(node.outputs[0])
+    if not batch_first and turns(node, [1, 0, 2]) and after and all(n is not None and _flattens(n) for n in after):
+        return [node, *(n for n in after if n is not None)]
+    return None
+
+
+def _takes(node: ir.Node, axis: int) -> int | None:
+    """Which direction a node takes of the states, counted from the front; None when it does not take one."""
+    value = node.inputs[1] if node.op_type == "Gather" else None
+    if value is None or value.const_value is None or value.const_value.numpy().ndim != 0:
+        return None
+    states, at = node.inputs[0], node.attributes.get("axis")
+    count = states.shape[axis] if states is not None and states.shape is not None else None
+    if not isinstance(count, int) or (at.as_int() if at is not None else 0) != axis:
+        return None
+    return int(value.const_value.numpy()) % count
+
+
+def _flattens(node: ir.Node) -> bool:
+    """Whether a node reshapes (batch, directions, units) to (batch, directions * units)."""
+    if node.op_type == "Flatten":
+        return "axis" not in node.attributes or node.attributes["axis"].as_int() == 1
+    target = constant(node, 1) if node.op_type == "Reshape" else None
+    size = [] if node.inputs[0] is None or node.inputs[0].shape is None else list(node.inputs[0].shape)
+    if target is None or len(target) != 2 or len(size) != 3:
+        return False
+    known = [d for d in size[1:] if isinstance(d, int)]
+    return target[0] == 0 and len(known) == 2 and target[1] in (-1, known[0] * known[1])
+
+
+def _time_first(op: Op, native: list[ir.Node], made: Code) -> Code:
+    """A sequence with the time first, as the graph reads it; as it is when the graph turns it itself."""
+    ends = [n for n in native if n.op_type != "Transpose"]
+    after = [n for end in ends for n in readers(end.outputs[0])]
+    if not after or any(n is None or not turns(n, [1, 0, 2]) for n in after):
+        return call("ops.transpose", made, (1, 0, 2))
+    for node in after:
+        node.meta[DONE] = True  # type: ignore[union-attr]
+    return made
+
+
+def _initial_states(op: Op, batch_first: bool) -> list[Code]:
+    indices = [i + _STATE - 1 for i in _states(op)]
+    given = [i for i in indices if op.has(i)]
+    if not given:
         return []
-    if op.node.op_type == "LSTM" and not (op.has(5) and op.has(6)):
-        op.refuse("one initial state without the other")
-    given = [op[i] for i in (5, 6) if op.has(i)]
-    template = "{}[{}]" if time_first else "{}[:, {}]"
-    return [code(template, state, d) for d in range(directions) for state in given]
+    template = "{}[:, {}]" if batch_first else "{}[{}]"
+    if directions(op) == 1:
+        states = [call("ops.squeeze", op[i if op.has(i) else given[0]], axis=1 if batch_first else 0) for i in indices]
+        states = [s if op.has(i) else call("ops.zeros_like", s) for s, i in zip(states, indices, strict=True)]
+        return states
+    parts = [(i, code(template, op[i if op.has(i) else given[0]], d)) for d in range(2) for i in indices]
+    return [part if op.has(i) else call("ops.zeros_like", part) for i, part in parts]
 
 
-def _new(op: Op, directions: int, weights: dict[str, Weight], activations: dict[str, str]) -> Code:
+def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: dict[str, bool]) -> Code:
     layer, name, _ = _KINDS[op.node.op_type]
-    keywords: dict[str, Any] = {k: Raw(f'"{v}"') for k, v in activations.items()}
-    keywords |= {"return_sequences": True, "return_state": True}
+    keywords: dict[str, Any] = {k: Raw(f'"{v}"') for k, v in names.items()} | returned
     if op.node.op_type == "GRU" and not op.attr("linear_before_reset"):
         keywords["reset_after"] = False
     if not any(k.endswith("bias") for k in weights):
         keywords["use_bias"] = False
     if op.attr("direction") == "reverse":
-        op.refuse("a layer in reverse alone")
-    if directions == 2:
+        keywords["go_backwards"] = True
+    if op.has(_LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
+        keywords["zero_output_for_mask"] = True
+    if directions(op) == 2:
         keywords["name"] = name  # its variables are forward_lstm/..., however many there are
         if op.out_dtype() != ir.DataType.FLOAT:
             keywords["dtype"] = keras_dtype(op, op.out_dtype())  # Bidirectional does not hand its own on
     new = call(f"layers.{layer}", op.attr("hidden_size"), **keywords)
-    return new if directions == 1 else code("layers.Bidirectional({})", new)
+    return new if directions(op) == 1 else code("layers.Bidirectional({})", new)
 
 
-def _weights(op: Op, directions: int) -> dict[str, Weight]:
+def _formula(op: Op) -> Emit:
+    """The helper that computes ONNX's formula on tensors."""
+    kind = op.node.op_type
+    slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
+    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
+    if _activations(op) != {}:
+        keywords["activations"] = activations(op, len(_DEFAULTS[kind]) * directions(op))
+    direction, clip = op.attr("direction"), op.attr("clip")
+    keywords |= {"direction": direction} if direction != "forward" else {}
+    keywords |= {"clip": clip} if clip else {}
+    keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
+    keywords |= {"batch_first": True} if op.attr("layout") else {}
+    return Emit(_cut(op, call(f"onnx_{kind.lower()}", op.x, op[1], op[2], **keywords)))
+
+
+def _weights(op: Op) -> dict[str, Weight] | None:
+    """The layer's weights, cut from ONNX's, which hold all directions and both biases; None when they are computed."""
     kind = op.node.op_type
     _, layer, order = _KINDS[kind]
     cell = f"{layer}_cell"
     names = [op.initializer(i) for i in (1, 2, 3)]
     if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
-        op.refuse("computed weights")
+        return None
     hidden, gates = op.attr("hidden_size"), len(order)
     found = {}
-    for d in range(directions):
-        prefix = cell if directions == 1 else f"{('forward', 'backward')[d]}_{layer}/{cell}"
+    for d in range(directions(op)):
+        prefix = cell if directions(op) == 1 else f"{('forward', 'backward')[d]}_{layer}/{cell}"
         turn = (("index", d), ("blocks", 0, order), ("transpose", (1, 0)))
         found[f"{prefix}/kernel"] = Weight.of(names[0], *turn)  # type: ignore[arg-type]
         found[f"{prefix}/recurrent_kernel"] = Weight.of(names[1], *turn)  # type: ignore[arg-type]

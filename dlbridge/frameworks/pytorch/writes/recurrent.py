@@ -14,6 +14,7 @@ from dlbridge.frameworks.pytorch.rules import DONE, rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.recurrent import activations, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
 
 
@@ -49,15 +50,11 @@ def recurrent(op: Op) -> Emit:
 
 def _usual_activations(op: Op, kind: _Kind) -> str | None:
     """PyTorch's name for the activations; None when it has no such layer."""
-    directions = _directions(op)
-    given = [a.lower() for a in op.attr("activations") or ()][: len(kind.activations) * directions]
-    if not given or given == [a.lower() for a in kind.activations] * directions:
+    count = directions(op)
+    given = [a.lower() for a in op.attr("activations") or ()][: len(kind.activations) * count]
+    if not given or given == [a.lower() for a in kind.activations] * count:
         return "tanh"
-    return "relu" if op.node.op_type == "RNN" and given == ["relu"] * directions else None
-
-
-def _directions(op: Op) -> int:
-    return 2 if op.attr("direction") == "bidirectional" else 1
+    return "relu" if op.node.op_type == "RNN" and given == ["relu"] * count else None
 
 
 def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
@@ -69,7 +66,7 @@ def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
     assert isinstance(rows, int)
     reorder = (("blocks", 0, kind.gates),) if len(kind.gates) > 1 else ()
     weights: dict[str, Weight] = {}
-    for d in range(_directions(op)):
+    for d in range(directions(op)):
         end = "l0_reverse" if d else "l0"
         weights[f"weight_ih_{end}"] = Weight((View(names[0], (("index", d), *reorder)),))
         weights[f"weight_hh_{end}"] = Weight((View(names[1], (("index", d), *reorder)),))
@@ -81,7 +78,7 @@ def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
 
 def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
-    native = _native_readers(op, layout) if op.used(0) and not backwards else None
+    native = native_readers(op, layout) if op.used(0) and not backwards else None
     turned = None if layout or backwards else _batch_first(op, native)
     batch_first = layout or turned is not None
     input_size, hidden = (op.shape(1) or [])[2], (op.shape(2) or [])[2]
@@ -89,7 +86,7 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
     text += "" if op.has(3) else ", bias=False"
     text += ", batch_first=True" if batch_first else ""
-    text += ", bidirectional=True" if _directions(op) == 2 else ""
+    text += ", bidirectional=True" if directions(op) == 2 else ""
     layer = Layer(code(text + ")", input_size=input_size, hidden_size=hidden), weights)
     x = op.x if turned is None else turned.inputs[0]
     x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
@@ -106,7 +103,7 @@ def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
     indices = range(_STATE, _STATE + kind.states)
     if not any(op.has(i) for i in indices):
         return None
-    shape = (_directions(op), op.dim(0, 0 if layout else 1), (op.shape(2) or [])[2])
+    shape = (directions(op), op.dim(0, 0 if layout else 1), (op.shape(2) or [])[2])
     given = [op[i] if op.has(i) else code("{}.new_zeros({})", op.x, shape) for i in indices]
     if layout:
         given = [code("{}.transpose(0, 1)", s) if op.has(i) else s for s, i in zip(given, indices, strict=True)]
@@ -124,7 +121,7 @@ def _results(op: Op, kind: _Kind, made: Code, layer: Layer, native: list[ir.Node
         states = "_" if not reads_states else places[0] if kind.states == 1 else f"({', '.join(places)})"
         return Emit(made, layer, targets=f"{{0}}, {states}")
     options = {"batch_first": True if layout else None, "backwards": True if backwards else None}
-    return Emit(_cut(op, kind, call("onnx_outputs", made, _directions(op), **options)), layer)
+    return Emit(_cut(op, kind, call("onnx_outputs", made, directions(op), **options)), layer)
 
 
 def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
@@ -135,65 +132,22 @@ def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
     return whole if count == kind.states + 1 else code(f"{{}}[:{count}]", whole)
 
 
-def _native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
-    """The nodes that bring Y into PyTorch's form (..., directions * hidden), when nothing else reads it."""
-    found: list[ir.Node] = []
-    for node in _readers(op.output(0)):
-        if node is None:
-            return None
-        inner = _readers(node.outputs[0])
-        squeezes = node.op_type == "Squeeze" and _constant(node, 1) == [2 if layout else 1]
-        if (squeezes and _directions(op) == 1) or (layout and _joins(node)):
-            found.append(node)
-        elif not layout and _turns(node, [0, 2, 1, 3]) and all(n is not None and _joins(n) for n in inner):
-            found += [node, *(n for n in inner if n is not None)]
-        else:
-            return None
-    return found
-
-
 def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
     """The node that brings x from (batch, time, size) to (time, batch, size), when y goes the way back.
 
     The nodes that turn y back are then among the native ones.
     """
     turn = op.value(0).producer()  # type: ignore[union-attr]
-    if turn is None or not _turns(turn, [1, 0, 2]):
+    if turn is None or not turns(turn, [1, 0, 2]):
         return None
     if not op.used(0):
         return turn
     ends = [n for n in native or () if n.op_type != "Transpose"]
-    readers = [reader for end in ends for reader in _readers(end.outputs[0])]
-    if native is None or any(n is None or not _turns(n, [1, 0, 2]) for n in readers):
+    after = [reader for end in ends for reader in readers(end.outputs[0])]
+    if native is None or any(n is None or not turns(n, [1, 0, 2]) for n in after):
         return None
-    native += [n for n in readers if n is not None]
+    native += [n for n in after if n is not None]
     return turn
-
-
-def _readers(value: ir.Value) -> list[ir.Node | None]:
-    """The nodes that read a value; None stands for the graph that returns it."""
-    return [*(node for node, _ in value.uses()), *([None] if value.is_graph_output() else [])]
-
-
-def _turns(node: ir.Node, order: list[int]) -> bool:
-    perm = node.attributes.get("perm")
-    return node.op_type == "Transpose" and perm is not None and list(perm.as_ints()) == order
-
-
-def _joins(node: ir.Node) -> bool:
-    """Whether a node reshapes (a, b, directions, hidden) to (a, b, directions * hidden)."""
-    before = node.inputs[0].shape if node.inputs[0] is not None else None
-    if node.op_type != "Reshape" or before is None or len(before) != 4:
-        return False
-    target, joined = _constant(node, 1), [d for d in before[2:] if isinstance(d, int)]
-    if target is None or len(target) != 3 or len(joined) != 2:
-        return False
-    return target[:2] == [0, 0] and target[2] in (-1, joined[0] * joined[1])
-
-
-def _constant(node: ir.Node, index: int) -> list[int] | None:
-    value = node.inputs[index] if index < len(node.inputs) else None
-    return None if value is None or value.const_value is None else value.const_value.numpy().reshape(-1).tolist()
 
 
 def _formula(op: Op, kind: _Kind) -> Emit:
@@ -201,35 +155,11 @@ def _formula(op: Op, kind: _Kind) -> Emit:
     name = {"RNN": "onnx_rnn", "GRU": "onnx_gru", "LSTM": "onnx_lstm"}[op.node.op_type]
     slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
-    given = (op.attr("activations") or [])[: len(kind.activations) * _directions(op)]
     if _usual_activations(op, kind) != "tanh":
-        alphas, betas = list(op.attr("activation_alpha") or ()), list(op.attr("activation_beta") or ())
-        keywords["activations"] = [_activation(a, alphas, betas) for a in given]
+        keywords["activations"] = activations(op, len(kind.activations) * directions(op))
     direction, clip = op.attr("direction"), op.attr("clip")
     keywords |= {"direction": direction} if direction != "forward" else {}
     keywords |= {"clip": clip} if clip else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
     return Emit(_cut(op, kind, call(name, op.x, op[1], op[2], **keywords)))
-
-
-#: Activations that take numbers, and the standard's defaults of these.
-_PARAMETERS: dict[str, tuple[float | None, float | None]] = {
-    "affine": (1.0, 0.0),
-    "leakyrelu": (0.01, None),
-    "thresholdedrelu": (1.0, None),
-    "scaledtanh": (1.0, 1.0),
-    "hardsigmoid": (0.2, 0.5),
-    "elu": (1.0, None),
-}
-
-
-def _activation(name: str, alphas: list[float], betas: list[float]) -> tuple[Any, ...]:
-    """(name, alpha, beta), with the numbers taken from the node's lists in the order of the activations."""
-    defaults = _PARAMETERS.get(name.lower(), (None, None))
-    numbers = [
-        (given.pop(0) if given else default)
-        for default, given in zip(defaults, (alphas, betas), strict=True)
-        if default is not None
-    ]
-    return (name.lower(), *numbers)

@@ -1,0 +1,86 @@
+"""RNN, LSTM and GRU: what the writers share. ONNX has the time first (or ``layout=1``) and an axis of directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.source.op import Op
+
+
+def directions(op: Op) -> int:
+    return 2 if op.attr("direction") == "bidirectional" else 1
+
+
+def native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
+    """The nodes that bring Y into the form (..., directions * hidden) that layers give, when nothing else reads it."""
+    found: list[ir.Node] = []
+    for node in readers(op.output(0)):
+        if node is None:
+            return None
+        inner = readers(node.outputs[0])
+        squeezes = node.op_type == "Squeeze" and constant(node, 1) == [2 if layout else 1]
+        if (squeezes and directions(op) == 1) or (layout and joins(node)):
+            found.append(node)
+        elif not layout and turns(node, [0, 2, 1, 3]) and all(n is not None and joins(n) for n in inner):
+            found += [node, *(n for n in inner if n is not None)]
+        else:
+            return None
+    return found
+
+
+def readers(value: ir.Value) -> list[ir.Node | None]:
+    """The nodes that read a value; None stands for the graph that returns it."""
+    return [*(node for node, _ in value.uses()), *([None] if value.is_graph_output() else [])]
+
+
+def turns(node: ir.Node, order: list[int]) -> bool:
+    perm = node.attributes.get("perm")
+    return node.op_type == "Transpose" and perm is not None and list(perm.as_ints()) == order
+
+
+def joins(node: ir.Node) -> bool:
+    """Whether a node reshapes (a, b, directions, hidden) to (a, b, directions * hidden)."""
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    if node.op_type != "Reshape" or before is None or len(before) != 4:
+        return False
+    target, joined = constant(node, 1), [d for d in before[2:] if isinstance(d, int)]
+    if target is None or len(target) != 3 or len(joined) != 2:
+        return False
+    return target[:2] == [0, 0] and target[2] in (-1, joined[0] * joined[1])
+
+
+def constant(node: ir.Node, index: int) -> list[int] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return None if value is None or value.const_value is None else value.const_value.numpy().reshape(-1).tolist()
+
+
+def activations(op: Op, count: int) -> list[tuple[Any, ...]] | None:
+    """(name, alpha, beta) of the first ``count`` activations of a node, with the standard's defaults; None when the
+    node names none. The numbers are in the order of the activations that take them."""
+    given = (op.attr("activations") or [])[:count]
+    alphas, betas = list(op.attr("activation_alpha") or ()), list(op.attr("activation_beta") or ())
+    return [_activation(a, alphas, betas) for a in given] or None
+
+
+#: Activations that take numbers, and the standard's defaults of these.
+_PARAMETERS: dict[str, tuple[float | None, float | None]] = {
+    "affine": (1.0, 0.0),
+    "leakyrelu": (0.01, None),
+    "thresholdedrelu": (1.0, None),
+    "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5),
+    "elu": (1.0, None),
+}
+
+
+def _activation(name: str, alphas: list[float], betas: list[float]) -> tuple[Any, ...]:
+    """(name, alpha, beta), with the numbers taken from the node's lists in the order of the activations."""
+    defaults = _PARAMETERS.get(name.lower(), (None, None))
+    numbers = [
+        (given.pop(0) if given else default)
+        for default, given in zip(defaults, (alphas, betas), strict=True)
+        if default is not None
+    ]
+    return (name.lower(), *numbers)
