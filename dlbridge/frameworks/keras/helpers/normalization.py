@@ -37,3 +37,17 @@ def rms_norm(x, scale, axes, epsilon):
 def lp_norm(x, p, axes):
     """The p-norm over axes, which stay."""
     return ops.power(ops.sum(ops.power(ops.abs(x), p), axis=axes, keepdims=True), 1 / p)
+
+
+def standardize(x, axes):
+    """x with mean 0 and variance 1 over the axes."""
+    mean, variance = ops.moments(x, axes=axes, keepdims=True)
+    return (x - mean) / (ops.sqrt(variance) + 1e-9)
+
+
+def local_response_norm(x, size, alpha=1e-4, beta=0.75, bias=1.0):
+    """Divides by the squares of ``size`` neighbouring channels, the last axis; of an even number, one more behind."""
+    channels = x.shape[-1]
+    squares = ops.pad(ops.square(x), [(0, 0)] * (len(x.shape) - 1) + [((size - 1) // 2, size // 2)])
+    total = sum(squares[..., i : i + channels] for i in range(size))
+    return x / ops.power(bias + alpha / size * total, beta)

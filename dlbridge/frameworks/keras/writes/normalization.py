@@ -90,3 +90,21 @@ def dropout(op: Op) -> Emit | Code:
     if ratio is None:
         op.refuse("its ratio is computed")
     return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))
+
+
+@rules("LpNormalization")
+def lp_normalization(op: Op) -> Code:
+    p, axis = op.attr("p"), op.attr("axis")
+    return call("ops.normalize", op.x, axis=axis if axis != -1 else None, order=p if p != 2 else None)
+
+
+@rules("MeanVarianceNormalization")
+def mean_variance_normalization(op: Op) -> Code:
+    return call("standardize", op.x, tuple(op.attr("axes")))
+
+
+@rules("LRN", domain=DOMAIN)
+def local_response_norm(op: Op) -> Code:
+    usual = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    keywords = {name: op.attr(name) for name, value in usual.items() if op.attr(name) != value}
+    return call("local_response_norm", op.x, op.attr("size"), **keywords)
