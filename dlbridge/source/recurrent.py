@@ -45,10 +45,17 @@ def joins(node: ir.Node) -> bool:
     before = node.inputs[0].shape if node.inputs[0] is not None else None
     if node.op_type != "Reshape" or before is None or len(before) != 4:
         return False
-    target, joined = constant(node, 1), [d for d in before[2:] if isinstance(d, int)]
-    if target is None or len(target) != 3 or len(joined) != 2:
+    joined = [d for d in before[2:] if isinstance(d, int)]
+    target = constant(node, 1)
+    return target is not None and len(joined) == 2 and becomes(target, [*before[:2], joined[0] * joined[1]])
+
+
+def becomes(target: list[int], shape: list[Any]) -> bool:
+    """Whether a Reshape to ``target`` gives ``shape``, known that the number of elements fits."""
+    if len(target) != len(shape) or target.count(-1) > 1:
         return False
-    return target[:2] == [0, 0] and target[2] in (-1, joined[0] * joined[1])
+    last = len(shape) - 1
+    return all(t == -1 or t == d or (t == 0 and i < last) for i, (t, d) in enumerate(zip(target, shape, strict=True)))
 
 
 def constant(node: ir.Node, index: int) -> list[int] | None:

@@ -10,7 +10,7 @@ from dlbridge.frameworks.keras.rules import DONE, keras_dtype, rules
 from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import activations, constant, directions, native_readers, readers, turns
+from dlbridge.source.recurrent import activations, becomes, constant, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
@@ -36,6 +36,8 @@ _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigm
 
 #: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
 _LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
+#: In ``node.meta``: its input comes with the batch first, from a layer below, though the node has the time first.
+_GIVEN = "keras.batch_first"
 
 
 @rules("RNN", "LSTM", "GRU")
@@ -62,9 +64,9 @@ def _activations(op: Op) -> dict[str, str] | None:
 
 
 def _layer(op: Op, weights: dict[str, Weight], names: dict[str, str]) -> Emit:
-    batch_first, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
+    batch_first = bool(op.attr("layout"))
     x: Any = op.x
-    if not batch_first:
+    if not batch_first and not op.node.meta.get(_GIVEN):
         turn = op.value(0).producer()  # type: ignore[union-attr]
         known = turn is not None and turn.domain == "" and turns(turn, [1, 0, 2])
         x = turn.inputs[0] if known else call("ops.transpose", x, (1, 0, 2))  # type: ignore[union-attr]
@@ -73,28 +75,47 @@ def _layer(op: Op, weights: dict[str, Weight], names: dict[str, str]) -> Emit:
         keywords["mask"] = call("steps_before", x, op[_LENGTHS])
     states = _initial_states(op, batch_first)
     keywords |= {"initial_state": states} if states else {}
-    made = call(LAYER, x, **keywords)
+    return _results(op, weights, names, call(LAYER, x, **keywords))
+
+
+def _results(op: Op, weights: dict[str, Weight], names: dict[str, str], made: Code) -> Emit:
+    """The call: with the layer's own outputs where the graph brings its own into their form, else in ONNX's layout."""
+    batch_first, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
     read = [i for i in range(3) if op.used(i)]
-    native = {i: _native(op, i, batch_first) for i in read}
-    if all(nodes is not None for nodes in native.values()):
-        for node in [n for nodes in native.values() for n in nodes or ()]:
-            node.meta[DONE] = True
-        if read == [0]:
-            made = code("ops.flip({}, axis=1)", made) if backwards else made
-            if not batch_first:
-                made = _time_first(op, native[0] or [], made)
-            return Emit(made, Layer(_new(op, weights, names, {"return_sequences": True}), weights), targets="{0}")
-        if read == [1]:
-            return Emit(made, Layer(_new(op, weights, names, {}), weights), targets="{1}")
-        if directions(op) == 1 and 0 not in read:
-            targets = ", ".join(["_", *(f"{{{i}}}" if i in read else "_" for i in _states(op))])
-            return Emit(made, Layer(_new(op, weights, names, {"return_state": True}), weights), targets=targets)
-    for node in [n for nodes in native.values() for n in nodes or ()]:
-        node.meta.pop(DONE, None)
-    options = {"directions": 2 if directions(op) == 2 else None}
-    options |= {"batch_first": True if batch_first else None, "backwards": True if backwards else None}
-    both = {"return_sequences": True, "return_state": True}
-    return Emit(_cut(op, call("onnx_outputs", made, **options)), Layer(_new(op, weights, names, both), weights))
+    turned, sequence = (native_readers(op, batch_first), _sequence(op)) if 0 in read else (None, [])
+    states = [_native_states(op, i, batch_first) for i in read if i > 0]
+    returned = ({"return_sequences": True} if 0 in read else {}) | ({"return_state": True} if read[-1:] > [0] else {})
+    done, targets = None, ", ".join(f"{{{i}}}" if i in read else "_" for i in range(len(_states(op)) + 1))
+    if read == [0] and turned is not None:
+        done, targets = sequence or turned, "{0}"
+        made = code("ops.flip({}, axis=1)", made) if backwards else made
+        made = made if sequence or batch_first else call("ops.transpose", made, (1, 0, 2))
+    elif read == [1] and states != [None]:
+        done, targets, returned = states[0], "{1}", {}
+    elif directions(op) == 1 and sequence is not None and None not in states:
+        done = [*sequence, *(n for nodes in states for n in nodes or ())]
+    if done is None:
+        done, targets = sequence or [], ""
+        options = {"directions": 2 if directions(op) == 2 else None, "batch_first": True if batch_first else None}
+        options |= {} if sequence is not None else {"backwards": True if backwards else None}
+        made = _cut(op, call("onnx_outputs" if sequence is None else "onnx_states", made, **options))
+        returned |= {"return_state": True}
+    for node in done:
+        node.meta[_GIVEN if node.op_type in _KINDS else DONE] = True
+    return Emit(made, Layer(_new(op, weights, names, returned), weights), targets=targets or None)
+
+
+def _sequence(op: Op) -> list[ir.Node] | None:
+    """The nodes that bring Y into (batch, time, directions * units), when nothing else reads it."""
+    nodes = native_readers(op, bool(op.attr("layout")))
+    if nodes is None or op.attr("direction") == "reverse":
+        return None
+    if op.attr("layout"):
+        return nodes
+    ends = [n for n in nodes if n.op_type != "Transpose"]
+    after = [n for end in ends for n in readers(end.outputs[0])]
+    turning = [n for n in after if n is not None and (turns(n, [1, 0, 2]) or _follows(n, ends))]
+    return [*nodes, *turning] if turning and len(turning) == len(after) else None
 
 
 def _states(op: Op) -> range:
@@ -109,10 +130,14 @@ def _cut(op: Op, whole: Code) -> Code:
     return whole if count == len(_states(op)) + 1 else code(f"{{}}[:{count}]", whole)
 
 
-def _native(op: Op, index: int, batch_first: bool) -> list[ir.Node] | None:
-    """The nodes that bring an output into the form that layers give, when nothing else reads it."""
-    if index == 0:
-        return native_readers(op, batch_first)
+def _follows(node: ir.Node, ends: list[ir.Node]) -> bool:
+    """Whether a node is the next of stacked layers, which takes the batch first, too."""
+    stacked = node.domain == "" and node.op_type in _KINDS and "layout" not in node.attributes
+    return stacked and [i for i, v in enumerate(node.inputs) if v is not None and v.producer() in ends] == [0]
+
+
+def _native_states(op: Op, index: int, batch_first: bool) -> list[ir.Node] | None:
+    """The nodes that bring last states into (batch, directions * units), when nothing else reads them."""
     found: list[ir.Node] = []
     for node in readers(op.output(index)):
         nodes = None if node is None else _native_state(op, node, batch_first)
@@ -164,21 +189,8 @@ def _flattens(node: ir.Node) -> bool:
         return "axis" not in node.attributes or node.attributes["axis"].as_int() == 1
     target = constant(node, 1) if node.op_type == "Reshape" else None
     size = [] if node.inputs[0] is None or node.inputs[0].shape is None else list(node.inputs[0].shape)
-    if target is None or len(target) != 2 or len(size) != 3:
-        return False
     known = [d for d in size[1:] if isinstance(d, int)]
-    return target[0] == 0 and len(known) == 2 and target[1] in (-1, known[0] * known[1])
-
-
-def _time_first(op: Op, native: list[ir.Node], made: Code) -> Code:
-    """A sequence with the time first, as the graph reads it; as it is when the graph turns it itself."""
-    ends = [n for n in native if n.op_type != "Transpose"]
-    after = [n for end in ends for n in readers(end.outputs[0])]
-    if not after or any(n is None or not turns(n, [1, 0, 2]) for n in after):
-        return call("ops.transpose", made, (1, 0, 2))
-    for node in after:
-        node.meta[DONE] = True  # type: ignore[union-attr]
-    return made
+    return target is not None and len(size) == 3 and len(known) == 2 and becomes(target, [size[0], known[0] * known[1]])
 
 
 def _initial_states(op: Op, batch_first: bool) -> list[Code]:
@@ -226,7 +238,8 @@ def _formula(op: Op) -> Emit:
     keywords |= {"clip": clip} if clip else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
-    return Emit(_cut(op, call(f"onnx_{kind.lower()}", op.x, op[1], op[2], **keywords)))
+    x = call("ops.transpose", op.x, (1, 0, 2)) if op.node.meta.get(_GIVEN) else op.x
+    return Emit(_cut(op, call(f"onnx_{kind.lower()}", x, op[1], op[2], **keywords)))
 
 
 def _weights(op: Op) -> dict[str, Weight] | None:
