@@ -35,3 +35,35 @@ def spread(x, axis, stride):
     shape[axis] = shape[axis] * stride
     cut = [slice(None)] * axis + [slice(None, 1 - stride)]
     return ops.reshape(parts, shape)[tuple(cut)]
+
+
+def grouped_conv(x, kernel, groups, **options):
+    """A convolution of x (batch, ..., channels) in groups by a kernel (..., in / groups, out)."""
+    parts = zip(ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True)
+    return ops.concatenate([ops.conv(part, own, **options) for part, own in parts], axis=-1)
+
+
+def causal_conv(x, weight, bias=None, past=None, activation="none"):
+    """Depthwise convolution (1-D) over the past and the present; also gives the state that the next call takes."""
+    keep = weight.shape[-1] - 1
+    past = ops.repeat(ops.zeros_like(x[..., :1]), keep, axis=-1) if past is None else past
+    joined = ops.concatenate([past, x], axis=-1)
+    kernel = ops.transpose(weight, (2, 0, 1))
+    y = ops.depthwise_conv(ops.transpose(joined, (0, 2, 1)), kernel, padding="valid", data_format="channels_last")
+    y = ops.transpose(y if bias is None else bias + y, (0, 2, 1))
+    y = ops.silu(y) if activation in ("silu", "swish") else y
+    return y, joined[..., joined.shape[-1] - keep :]
+
+
+def conv_integer(x, w, x_zero=None, w_zero=None, strides=1, pads=None, dilation_rate=1, groups=1):
+    """Convolution of integers (batch, channels, ...), which float64 computes exactly; padding is the zero point."""
+    rank = len(w.shape)
+    x = ops.cast(x, "float64") if x_zero is None else ops.cast(x, "float64") - ops.cast(x_zero, "float64")
+    w = ops.cast(w, "float64")
+    if w_zero is not None:
+        w = w - ops.reshape(ops.cast(w_zero, "float64"), (-1, *[1] * (rank - 1)))
+    x = ops.transpose(x if pads is None else ops.pad(x, pads), (0, *range(2, rank), 1))
+    kernel = ops.transpose(w, (*range(2, rank), 1, 0))
+    options = {"strides": strides, "padding": "valid", "dilation_rate": dilation_rate, "data_format": "channels_last"}
+    y = ops.conv(x, kernel, **options) if groups == 1 else grouped_conv(x, kernel, groups, **options)
+    return ops.cast(ops.transpose(y, (0, rank - 1, *range(1, rank - 1))), "int32")

@@ -101,8 +101,10 @@ def _weights(op: Op, perm: tuple[int, ...]) -> dict[str, Weight] | None:
 
 def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
     """A convolution whose kernel is computed."""
-    kernel = call("ops.transpose", op[1], kernel_to_last(count))
+    kernel, group = call("ops.transpose", op[1], kernel_to_last(count)), op.attr("group")
     result = call("ops.conv", x, kernel, **keywords)
+    if group != 1:
+        result = call("grouped_conv", x, kernel, group, **keywords)
     return code("{} + {}", op[2], result) if op.has(2) else result
 
 
@@ -167,3 +169,30 @@ def _transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: l
         half = total // 2
         pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
     return pads
+
+
+@rules("CausalConvWithState")
+def causal_conv(op: Op) -> Code:
+    _sizes(op)
+    how = op.attr("activation")
+    given = {name: op[i] for name, i in (("bias", 2), ("past", 3)) if op.has(i)}
+    return call("causal_conv", op.x, op[1], **given, activation=how if how != "none" else None)
+
+
+@rules("ConvInteger")
+def conv_integer(op: Op) -> Code:
+    weight, _ = _sizes(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    pads, group = pads_of(op, kernel), op.attr("group")
+    if pads is None:
+        op.refuse("this padding with strides needs a size that is known")
+    return call(
+        "conv_integer",
+        op[0],
+        op[1],
+        **{name: op[i] for name, i in (("x_zero", 2), ("w_zero", 3)) if op.has(i)},
+        **options(strides=(strides, 1), dilation_rate=(dilations, 1)),
+        pads=[(0, 0), (0, 0), *pads] if any(p != (0, 0) for p in pads) else None,
+        groups=group if group != 1 else None,
+    )
