@@ -346,7 +346,10 @@ class KerasWriter:
             if value.dtype == ir.DataType.UINT64 and numbers.size and numbers.max() >= 2**63:
                 # TensorFlow's backend makes tensors of Python ints by way of int64.
                 return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64")).text(str)
-            return code("ops.array({}, dtype={})", numbers, Raw(f'"{KERAS_DTYPES[value.dtype]}"')).text(str)
+            dtype = Raw(f'"{KERAS_DTYPES[value.dtype]}"')
+            if not numbers.size:  # a list of nothing does not tell the shape
+                return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype).text(str)
+            return code("ops.array({}, dtype={})", numbers, dtype).text(str)
         if block in self.dynamic:
             return f"self.{member_name(block.relative(self.homes[value]).replace('.', '_'))}"
         return None

@@ -186,7 +186,7 @@ class _Writer:
         assert tensor is not None
         kind = traits.kind(value)
         shape, dtype = tuple(tensor.shape.numpy()), TORCH_DTYPES[tensor.dtype]
-        if kind == "constant" and tensor.size <= MAX_PRINTED:
+        if kind == "constant" and 0 < tensor.size <= MAX_PRINTED:
             return code("<buffer>torch.tensor({}, dtype={})", Literal(tensor.numpy(), "values"), Raw(dtype))
         self.weights[self.homes[value]] = Weight.of(value.name or "")
         empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
