@@ -11,7 +11,7 @@ from dlbridge import frameworks
 
 keras = pytest.importorskip("keras")
 KERAS = frameworks.get("keras")
-OPS = {"RNN", "GRU", "LSTM"}
+OPS = {"RNN", "GRU", "LSTM", "Attention", "RotaryEmbedding"}
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.op.rpartition(":")[2] in OPS], ids=str)
