@@ -31,16 +31,14 @@ def masked_softmax(scores):
 
 def split_heads(x, heads):
     """(batch, time, heads * size) -> (batch, heads, time, size)."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=dtype)(x)
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
     return ops.transpose(x, (0, 2, 1, 3))
 
 
 def merge_heads(x):
     """(batch, heads, time, size) -> (batch, time, heads * size)."""
     x = ops.transpose(x, (0, 2, 1, 3))
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=dtype)(x)
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
 
 
 @keras.saving.register_keras_serializable()
