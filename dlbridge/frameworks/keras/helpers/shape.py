@@ -17,7 +17,11 @@ def reshape(x, shape, allow_zero=False):
 
 def split_sizes(x, sizes, axis=0):
     """x in parts of these sizes."""
-    return ops.split(x, [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)], axis=axis)
+    parts, start = [], 0
+    for size in sizes:  # ops.split wants to know the size of the axis
+        parts.append(x[(slice(None),) * (axis % len(x.shape)) + (slice(start, start + size),)])
+        start = start + size
+    return parts
 
 
 def split_evenly(x, count, axis=0):
