@@ -11,10 +11,25 @@ from dlbridge import frameworks
 
 keras = pytest.importorskip("keras")
 KERAS = frameworks.get("keras")
-OPS = {"RNN", "GRU", "LSTM", "Attention", "RotaryEmbedding"}
+OPS = {
+    "RNN",
+    "GRU",
+    "LSTM",
+    "Attention",
+    "RotaryEmbedding",
+    "Linear",
+    "Embedding",
+    "MatMul",
+    "Gemm",
+    "Einsum",
+    "LRN",
+    "Dropout",
+}
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op.rpartition(":")[2] in OPS], ids=str)
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op.rpartition(":")[2] in OPS or "Normalization" in c.op], ids=str
+)
 def test_case(case: Case) -> None:
     live = KERAS.load(KERAS.write(case.model()))
     for given, expected in case.runs():

@@ -13,7 +13,7 @@ def linear(op: Op) -> Emit | Code:
     weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
     if weight is None or (op.has(2) and bias is None):
         product = code("ops.matmul({}, ops.transpose({}))", op[0], op[1])
-        return code("{} + {}", product, op[2]) if op.has(2) else product
+        return code("{} + {}", op[2], product) if op.has(2) else product
     units = op.shape(1)[0]  # type: ignore[index]
     weights = {"kernel": weight} | ({"bias": bias} if bias else {})
     extra = (f', activation="{op.activation}"' if op.activation else "") + ("" if bias else ", use_bias=False")

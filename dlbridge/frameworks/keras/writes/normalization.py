@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
+
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
@@ -24,11 +26,10 @@ def batch_norm(op: Op) -> Emit | Code:
     weights = {name: op.weight(i) for i, name in enumerate(names, start=1)}
     last = op.node.domain == DOMAIN or op.rank() <= 2
     if any(w is None for w in weights.values()) or len({w.plain for w in weights.values() if w}) < 4:
-        scale = code("{} * ops.rsqrt({} + {})", op[1], op[4], op.attr("epsilon"))
-        if not last:
-            op.refuse("computed statistics, channels-first")
-        return code("({} - {}) * ({}) + {}", op.x, op[3], scale, op[2])
-    keywords: dict[str, Any] = _epsilon(op, 1e-3)
+        axis, statistics = -1 if last else 1, (op[3], op[4])
+        keywords = {"offset": op[2], "scale": op[1], **_epsilon(op, 1e-3)}
+        return call("ops.batch_normalization", op.x, *statistics, axis=axis, **keywords)
+    keywords = _epsilon(op, 1e-3)
     keywords |= {} if last else {"axis": 1}
     keywords |= {} if op.attr("momentum") == 0.99 else {"momentum": op.attr("momentum")}
     unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
@@ -65,37 +66,44 @@ def rms_norm(op: Op) -> Emit | Code:
 
 
 @rules("GroupNormalization", domain=DOMAIN)
+@rules("GroupNormalization")
 def group_norm(op: Op) -> Emit:
-    weights = {"gamma": op.weight(1), "beta": op.weight(2)}
-    if None in weights.values():
-        op.refuse("Keras has no group normalisation with computed scales")
-    new = call("layers.GroupNormalization", op.attr("num_groups"), **_epsilon(op, 1e-3))
-    return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
+    return _by_groups(op, op.attr("num_groups"))
 
 
 @rules("InstanceNormalization", domain=DOMAIN)
+@rules("InstanceNormalization")
 def instance_norm(op: Op) -> Emit:
+    return _by_groups(op, -1)
+
+
+def _by_groups(op: Op, groups: int) -> Emit:
+    """Keras' layer; -1 groups are as many as channels."""
     weights = {"gamma": op.weight(1), "beta": op.weight(2)}
-    if None in weights.values():
-        op.refuse("Keras has no instance normalisation with computed scales")
-    new = call("layers.GroupNormalization", -1, **_epsilon(op, 1e-3))
-    return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
+    keywords = _epsilon(op, 1e-3)
+    if None not in weights.values():
+        new = call("layers.GroupNormalization", groups, **keywords)
+        return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
+    if op.functional:
+        op.refuse("a group normalisation within a function")
+    new = call("layers.GroupNormalization", groups, **keywords, center=False, scale=False)
+    return Emit(code("{} + {} * {}", op[2], op[1], call(LAYER, op.x)), Layer(new))
 
 
-@rules("Dropout")
-def dropout(op: Op) -> Emit | Code:
-    if op.used(1):
-        op.refuse("Keras' dropout does not give its mask")
-    ratio = op.scalar(1) if op.has(1) else 0.5
-    if ratio is None:
-        op.refuse("its ratio is computed")
-    return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))
+@rules("LRN", domain=DOMAIN)
+@rules("LRN")
+def local_response_norm(op: Op) -> Code:
+    usual = {"alpha": 1e-4, "beta": 0.75, "bias": 1}
+    keywords = {name: op.attr(name) for name, value in usual.items() if op.attr(name) != value}
+    return call("local_response_norm", op.x, op.attr("size"), **keywords)
 
 
 @rules("LpNormalization")
 def lp_normalization(op: Op) -> Code:
     p, axis = op.attr("p"), op.attr("axis")
-    return call("ops.normalize", op.x, axis=axis if axis != -1 else None, order=p if p != 2 else None)
+    if op.dtype() in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+        return call("ops.normalize", op.x, **({} if axis == -1 else {"axis": axis}), **({} if p == 2 else {"order": p}))
+    return call("ops.divide_no_nan", op.x, call("lp_norm", op.x, p, axis))  # ops.normalize rounds short norms up
 
 
 @rules("MeanVarianceNormalization")
@@ -103,8 +111,13 @@ def mean_variance_normalization(op: Op) -> Code:
     return call("standardize", op.x, tuple(op.attr("axes")))
 
 
-@rules("LRN", domain=DOMAIN)
-def local_response_norm(op: Op) -> Code:
-    usual = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
-    keywords = {name: op.attr(name) for name, value in usual.items() if op.attr(name) != value}
-    return call("local_response_norm", op.x, op.attr("size"), **keywords)
+@rules("Dropout")
+def dropout(op: Op) -> Emit | Code:
+    if op.used(1):
+        if op.has(2) and op.scalar(2) is not False and op.scalar(2) != 0:
+            op.refuse("Keras' dropout does not give its mask")
+        return code("{}, {}", op.x, call("ops.ones_like", op.x, dtype="bool"))
+    ratio = op.scalar(1) if op.has(1) else 0.5
+    if ratio is None:
+        op.refuse("its ratio is computed")
+    return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))
