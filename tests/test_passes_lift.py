@@ -55,6 +55,18 @@ CASES = {
     "gelu torch": (X, "d = Div(x, sqrt2) e = Erf(d) p = Add(e, one) m = Mul(x, p) y = Mul(m, half)", {}, "Gelu"),
     "gelu tf2onnx": (X, "d = Mul(x, rsqrt2) e = Erf(d) p = Add(one, e) h = Mul(half, x) y = Mul(h, p)", {}, "Gelu"),
     "gelu half behind": (X, "d = Div(x, sqrt2) e = Erf(d) p = Add(e, one) h = Mul(p, half) y = Mul(x, h)", {}, "Gelu"),
+    "gelu keras": (
+        X,
+        "n = Neg(x) d = Mul(n, rsqrt2) e = Erf(d) p = Sub(one, e) h = Mul(half, x) y = Mul(h, p)",
+        {},
+        "Gelu",
+    ),
+    "gelu of the other sign stays": (
+        X,
+        "d = Mul(x, rsqrt2) e = Erf(d) p = Sub(one, e) h = Mul(half, x) y = Mul(h, p)",
+        {},
+        "Mul Erf Sub Mul Mul",
+    ),
     "gelu of a product": (
         X,
         "z = Mul(x, three) d = Div(z, sqrt2) e = Erf(d) p = Add(e, one) m = Mul(z, p) y = Mul(m, half)",
@@ -188,6 +200,37 @@ CASES = {
         {},
         "Split Attention",
     ),
+    "attention guarded by torch.onnx": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
+        p = Softmax(s) n = IsNaN(p) g = Where(n, zero, p) y = MatMul(g, v)""",
+        {},
+        "Split Attention",
+    ),
+    "attention guarded by ones stays": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
+        p = Softmax(s) n = IsNaN(p) g = Where(n, one, p) y = MatMul(g, v)""",
+        {},
+        "Split Transpose MatMul Softmax IsNaN Where MatMul",
+    ),
+    "attention with groups of heads": (
+        "double[batch, 8, 5, 2] x",
+        """q, k, v = Split<axis = 1>(x, parts) k1 = Unsqueeze(k, two_i) v1 = Unsqueeze(v, two_i) e = Expand(k1, twice)
+        f = Expand(v1, twice) r = Reshape(e, four) w = Reshape(f, four) t = Transpose<perm = [0, 1, 3, 2]>(r)
+        s = MatMul(q, t) p = Softmax(s) y = MatMul(p, w)""",
+        {},
+        "Split Attention",
+    ),
+    "attention with heads repeated in turn stays": (
+        "double[batch, 8, 5, 2] x",
+        """q, k, v = Split<axis = 1>(x, parts) k1 = Unsqueeze(k, one_i) v1 = Unsqueeze(v, one_i)
+        e = Expand(k1, twice_before) f = Expand(v1, twice_before) r = Reshape(e, four) w = Reshape(f, four)
+        t = Transpose<perm = [0, 1, 3, 2]>(r)
+        s = MatMul(q, t) p = Softmax(s) y = MatMul(p, w)""",
+        {},
+        "Split Unsqueeze Unsqueeze Expand Expand Reshape Reshape Attention",
+    ),
     "attention with a bias of scores stays when it is read twice": (
         HEADS,
         """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
@@ -231,6 +274,9 @@ def _model(inputs: str, body: str, weights: dict[str, tuple[int, ...]]) -> Model
     model = Model(ir.from_onnx_text(text))
     arrays = {name: np.asarray(number) for name, number in CONSTANTS.items()}
     arrays |= {n: np.asarray(v) for n, v in {"last": [-1], "both": [1, 2], "middle": [1], "space": [2, 3]}.items()}
+    lists = {"parts": [4, 2, 2], "one_i": [1], "two_i": [2], "four": [0, 4, 5, 2]}
+    lists |= {"twice": [1, 1, 2, 1, 1], "twice_before": [1, 2, 1, 1, 1]}
+    arrays |= {name: np.asarray(numbers) for name, numbers in lists.items()}
     arrays |= {"one_two": np.asarray([1, 2]), "ones2": np.ones(2), "zeros2": np.zeros(2)}
     arrays |= {name: RNG.normal(size=shape) for name, shape in weights.items()}
     by_name = {v.name: v for node in model.graph for v in node.inputs if v is not None}

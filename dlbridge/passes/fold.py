@@ -34,8 +34,11 @@ def fold(model: Model) -> None:
     known = shapes.follow(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "" and not _fold_sizes(model.graph, node, known):
+            _name_dtype(node)
             _fold_node(model.graph, node)
             _simplify_reshape(model.graph, node, known)
+            _drop_zero_bias(node)
+            _simplify_resize(model.graph, node, known)
     _share_sizes(model.graph, known)
     _merge_constants(model.graph)
     for node in list(model.graph.all_nodes()):
@@ -168,6 +171,22 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
             return
 
 
+def _simplify_resize(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
+    """Resize to computed sizes, some of them the input's own: to constant ones on the other axes."""
+    if node.op_type != "Resize" or len(node.inputs) != 4 or node.inputs[3] is None or "axes" in node.attributes:
+        return
+    wanted, given = known.get(node.inputs[3]), shape_of(node.inputs[0])
+    if constant(node.inputs[3]) is not None or wanted is None or given is None or len(wanted) != len(given):
+        return
+    axes = [axis for axis, size in enumerate(wanted) if size is None or size != given[axis]]
+    numbers = [None if wanted[axis] is None else wanted[axis].number for axis in axes]
+    policy = node.attributes.get("keep_aspect_ratio_policy")
+    if not axes or None in numbers or (policy is not None and policy.as_string() != "stretch"):
+        return
+    node.attributes["axes"] = ir.AttrInt64s("axes", axes)
+    node.replace_input_with(3, _new_constant(graph, f"{node.outputs[0].name}.sizes", numbers))
+
+
 #: Ops that give the same numbers in another shape.
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -193,6 +212,27 @@ def _new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     value.const_value = ir.tensor(np.asarray(numbers, np.int64), name=name)
     graph.register_initializer(value)
     return value
+
+
+def _name_dtype(node: ir.Node) -> None:
+    """CastLike is a Cast where the dtype is known."""
+    dtype = node.inputs[1].dtype if node.op_type == "CastLike" else None
+    if dtype is not None:
+        node.op_type = "Cast"
+        node.resize_inputs(1)
+        node.attributes["to"] = ir.AttrInt64("to", int(dtype))
+
+
+#: op type -> the slot of a bias that may be left out.
+_BIASES = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+
+
+def _drop_zero_bias(node: ir.Node) -> None:
+    """A constant bias of zeros does nothing; torch.onnx writes one where a layer has none."""
+    slot = _BIASES.get(node.op_type)
+    bias = constant(node.inputs[slot]) if slot is not None and len(node.inputs) > slot else None
+    if bias is not None and bias.size <= _MAX_ELEMENTS and not bias.numpy().any():
+        node.resize_inputs(slot)
 
 
 def _fold_node(graph: ir.Graph, node: ir.Node) -> None:

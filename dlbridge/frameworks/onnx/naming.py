@@ -53,6 +53,8 @@ _HOLDER_CLASSES = re.compile(r"torch\.nn\.modules\.(container|transformer)|.*Mul
 _TF_SCOPES = frozenset(
     {"Tensordot", "batchnorm", "moments", "einsum", "convolution", "separable_conv2d", "embedding_lookup"}
 )
+#: Ops that give the same numbers in another shape: of a layer, the smaller part.
+_SHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast"})
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
@@ -248,7 +250,8 @@ def _rename_weights(node: ir.Node, old: str, own: set[str]) -> None:
 def join_layers(graph: ir.Graph, own: set[str]) -> None:
     """Make siblings of the ops of each layer that tf2onnx gave a scope: ``dense`` and ``dense_softmax``; in place.
 
-    The op with the weights (else the last) is the layer; a scope with several of those is a block and stays one.
+    The op with the weights (else the last that computes) is the layer; a scope with several of those is a block and
+    stays one.
     """
     nodes = list(graph.all_nodes())
     taken = {node.name for node in nodes}
@@ -261,8 +264,10 @@ def join_layers(graph: ir.Graph, own: set[str]) -> None:
         weighted = named + [node for node in inside if _weights(node)]
         if not scope or scope in holders or len(weighted) > 1:
             continue
+        computing = [node for node in inside if node.op_type not in _SHAPING]
+        layer = (weighted or computing or inside)[-1]
         for node in inside:
-            main = node is (weighted or inside)[-1]
+            main = node is layer
             old, leaf = node.name, node.name.rpartition(".")[2]
             node.name = unique(scope if main else f"{scope}_{leaf}", taken)
             if main:
@@ -270,8 +275,97 @@ def join_layers(graph: ir.Graph, own: set[str]) -> None:
             _rename_weights(node, old, own)
 
 
+def adopt_strays(graph: ir.Graph) -> None:
+    """Give a node that the exporter's optimizer made, without a module, to its neighbours' block; in place."""
+    if not any(_SCOPES in node.metadata_props for node in graph):
+        return
+    taken = {node.name for node in graph}
+    for node in graph:
+        if _SCOPES in node.metadata_props or traits.scope(node) or not traits.is_anonymous(node) or _weights(node):
+            continue
+        inputs = [v for v in node.inputs if v is not None and not v.is_initializer()]
+        outside = any(v.is_graph_input() for v in inputs) or any(v.is_graph_output() for v in node.outputs)
+        near = [v.producer() for v in inputs] + [use.node for v in node.outputs for use in v.uses()]
+        common = None if outside or not near else _common([traits.scope(each) for each in near if each is not None])
+        if common:
+            taken.discard(node.name)
+            wanted = f"{common}.{node.op_type.lower()}"
+            node.name, node.meta[WANTED_PATH] = unique(wanted, taken), wanted
+
+
+def _common(scopes: list[str]) -> str:
+    """The path that scopes all stand in."""
+    shared: list[str] = []
+    for parts in zip(*(scope.split(".") for scope in scopes), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
+def hoist_shared(graph: ir.Graph) -> None:
+    """Move what one instance of a repeated block computes for all of them in front of the first; in place.
+
+    Exporters merge equal computations: the mask that each layer of a decoder makes of the model's inputs is made in
+    layer 0, and read in layer 1. Only what no weight has a part in is moved.
+    """
+    taken = {node.name for node in graph}
+    for node in list(graph):
+        block = _shared_block(node)
+        moved = _made_inside(node, block) if block is not None else None
+        if not moved:
+            continue
+        order = {each: place for place, each in enumerate(graph)}
+        first = next(each for each in graph if each not in moved and block in _prefixes(traits.scope(each)))
+        makers = [v.producer() for each in moved for v in each.inputs if v is not None and v.producer() is not None]
+        if any(order[maker] > order[first] for maker in makers if maker not in moved):
+            continue
+        outer, _, last = block.rpartition(".")
+        outer = outer.rpartition(".")[0] if last.isdigit() else outer  # a list of blocks holds blocks alone
+        for each in moved:
+            graph.remove(each)
+            graph.insert_before(first, each)
+            taken.discard(each.name)
+            each.name = unique(".".join(filter(None, (outer, each.name.rpartition(".")[2]))), taken)
+            each.meta[WANTED_PATH] = each.name
+
+
+def _shared_block(node: ir.Node) -> str | None:
+    """The outermost block of a made-up node that reads its result itself, as another instance of the block does."""
+    scope = traits.scope(node)
+    if not traits.is_anonymous(node) or not scope:
+        return None
+    readers = [traits.scope(use.node) for value in node.outputs for use in value.uses()]
+    for block in _prefixes(scope):
+        level = block.count(".") + 1
+        others = {".".join(reader.split(".")[:level]) for reader in readers}
+        alike = any(other != block and _numberless(other) == _numberless(block) for other in others)
+        if block in others and alike:
+            return block
+    return None
+
+
+def _numberless(path: str) -> str:
+    return re.sub(r"\d+", "#", path)
+
+
+def _made_inside(node: ir.Node, block: str) -> list[ir.Node] | None:
+    """What a node is made of inside a block, and itself; None where a weight or a named layer has a part in it."""
+    if not traits.is_anonymous(node) or _weights(node):
+        return None
+    found: list[ir.Node] = []
+    for value in node.inputs:
+        maker = value.producer() if value is not None else None
+        if maker is not None and block in _prefixes(traits.scope(maker)):
+            more = _made_inside(maker, block)
+            if more is None:
+                return None
+            found += [each for each in more if each not in found]
+    return [*found, node]
+
+
 def _prefixes(path: str) -> list[str]:
-    """A path and all that it stands in: a.b.c, a.b, a."""
+    """All that a path stands in, and itself: a, a.b, a.b.c."""
     parts = path.split(".") if path else []
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 

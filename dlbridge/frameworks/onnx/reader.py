@@ -81,6 +81,8 @@ def read(
         fold.fold(model)
     if ir_model.producer_name == "tf2onnx":
         naming.join_layers(graph, own)
+    naming.adopt_strays(graph)
+    naming.hoist_shared(graph)
     naming.collapse(graph, own)
     naming.name_values(graph)
     extension.attach_functions(ir_model)
@@ -244,7 +246,8 @@ def _inline_functions(model: ir.Model, where: str) -> None:
 def _part_equal_vectors(graph: ir.Graph) -> None:
     """Give back the vectors of their own to layers that torch.onnx let share one because the numbers are equal.
 
-    It writes such a one as ``Identity`` of the other's initializer. Matrices stay shared: those are meant to be.
+    It writes such a one as ``Identity`` of the other's initializer. Matrices stay shared: those are meant to be. A
+    vector may have sizes of 1 beside its own: (96, 1, 1).
     """
     for node in list(graph):
         source = node.inputs[0] if node.op_type == "Identity" else None
@@ -256,7 +259,7 @@ def _part_equal_vectors(graph: ir.Graph) -> None:
         ):
             continue
         tensor = source.const_value
-        if len(tensor.shape) != 1 or tensor.size == 1 or not tensor.dtype.is_floating_point():
+        if tensor.size not in tuple(tensor.shape) or tensor.size == 1 or not tensor.dtype.is_floating_point():
             continue
         old = node.outputs[0]
         own = ir.Value(name=old.name, type=source.type, shape=source.shape, const_value=_view(tensor))

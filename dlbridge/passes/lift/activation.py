@@ -54,26 +54,35 @@ def _factor(value: ir.Value, *op_types: str, depth: int = 3) -> ir.Node | None:
 
 @rule("Mul", "Div")
 def gelu(node: ir.Node, to: Lifter) -> bool:
-    """0.5 x (1 + erf(x / sqrt 2)), and with tanh(sqrt(2 / pi) (x + 0.044715 x^3)); factors in any order."""
+    """0.5 x (1 + erf(x / sqrt 2)), and with tanh(sqrt(2 / pi) (x + 0.044715 x^3)); factors in any order.
+
+    Also as 0.5 x (1 - erf(-x / sqrt 2)), which is Keras' 0.5 x erfc(-x / sqrt 2).
+    """
     for value in node.inputs:
-        bell = _factor(value, "Add")
-        one = with_scalar(bell, 1.0) if bell is not None else None
-        curve = made_by(one[0], "Erf", "Tanh") if one is not None else None
-        if curve is None:
+        bell = _factor(value, "Add", "Sub")
+        if bell is None:
             continue
-        x = _erf_argument(curve.inputs[0]) if curve.op_type == "Erf" else _tanh_argument(curve.inputs[0])
+        minus = bell.op_type == "Sub"
+        one = with_scalar(bell, 1.0) if not minus else (bell.inputs[1], scalar(bell.inputs[0]))
+        curve = made_by(one[0], *(("Erf",) if minus else ("Erf", "Tanh"))) if one is not None else None
+        if curve is None or (minus and one[1] != 1):
+            continue
+        turned = curve.inputs[0]
+        x = _erf_argument(turned, -1 if minus else 1) if curve.op_type == "Erf" else _tanh_argument(turned)
         if x is not None and is_monomial(node.outputs[0], 0.5, {x: 1, bell.outputs[0]: 1}):
             approximate = "none" if curve.op_type == "Erf" else "tanh"
             return to.replace(node, "Gelu", [x], {"approximate": approximate})
     return False
 
 
-def _erf_argument(value: ir.Value) -> ir.Value | None:
-    """x of x / sqrt 2."""
+def _erf_argument(value: ir.Value, sign: int) -> ir.Value | None:
+    """x of sign x / sqrt 2."""
     node = made_by(value, "Mul", "Div")
     if node is None:
         return None
-    return next((v for v in node.inputs if scalar(v) is None and is_monomial(value, math.sqrt(0.5), {v: 1})), None)
+    candidates = [v for v in node.inputs if scalar(v) is None]
+    candidates += [negated.inputs[0] for v in candidates if (negated := made_by(v, "Neg")) is not None]
+    return next((v for v in candidates if is_monomial(value, sign * math.sqrt(0.5), {v: 1})), None)
 
 
 def _tanh_argument(value: ir.Value) -> ir.Value | None:

@@ -1,4 +1,4 @@
-"""softmax(scale Q K^T + mask) V is ``Attention``."""
+"""softmax(scale Q K^T + mask) V is ``Attention``, with keys and values of fewer heads where they are repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlbridge.passes.sizes import shape_of
 @rule("MatMul")
 def attention(node: ir.Node, to: Lifter) -> bool:
     """Queries, keys and values of shape (batch, heads, length, size); scales anywhere, a mask that is added."""
-    softmax, v = inner(node.inputs[0], "Softmax"), node.inputs[1]
+    softmax, v = _weights(node.inputs[0]), node.inputs[1]
     if softmax is None or rank(v) != 4 or attribute(softmax, "axis", -1) not in (-1, 3):
         return False
     scores, mask = softmax.inputs[0], None
@@ -40,6 +40,50 @@ def attention(node: ir.Node, to: Lifter) -> bool:
     scale, size = factor * by_q * by_k * inside, q.shape[3]
     usual = isinstance(size, int) and math.isclose(scale, size**-0.5, rel_tol=1e-6)
     return to.replace(node, "Attention", inputs, {} if usual else {"scale": scale})
+
+
+def _weights(value: ir.Value) -> ir.Node | None:
+    """The softmax that makes the weights, also as torch.onnx guards it: 0 where a row is masked whole, which the
+    softmax makes NaN, as PyTorch's own attention has it."""
+    guard = inner(value, "Where")
+    if guard is None:
+        return inner(value, "Softmax")
+    asked, softmax = made_by(guard.inputs[0], "IsNaN"), made_by(guard.inputs[2], "Softmax")
+    if asked is None or softmax is None or scalar(guard.inputs[1]) != 0 or asked.inputs[0] is not guard.inputs[2]:
+        return None
+    readers = {use.node for use in guard.inputs[2].uses()}
+    alone = readers == {asked, guard} and not guard.inputs[2].is_graph_output()
+    return softmax if alone and inner(guard.inputs[0], "IsNaN") is asked else None
+
+
+@rule("Attention")
+def grouped_heads(node: ir.Node, to: Lifter) -> bool:
+    """Keys and values whose heads are repeated for the queries of a group: Attention does that itself."""
+    if len(node.inputs) > 4 or len(node.outputs) > 1 or rank(node.inputs[0]) != 4:
+        return False
+    k, v = (_repeated(value) for value in node.inputs[1:3])
+    if k is None or v is None or shape_of(k)[1] != shape_of(v)[1]:
+        return False
+    return to.replace(node, "Attention", [node.inputs[0], k, v, *node.inputs[3:]], node.attributes, path=node.name)
+
+
+def _repeated(value: ir.Value) -> ir.Value | None:
+    """x of (batch, heads, length, size), when a value is x with each head repeated: Unsqueeze, Expand, Reshape."""
+    reshape = made_by(value, "Reshape")
+    while reshape is not None and made_by(reshape.inputs[0], "Reshape") is not None:
+        reshape = reshape.inputs[0].producer()
+    wide = made_by(reshape.inputs[0], "Expand") if reshape is not None else None
+    apart = made_by(wide.inputs[0], "Unsqueeze", "Reshape") if wide is not None else None
+    if apart is None:
+        return None
+    x, one, many, flat = (shape_of(v) for v in (apart.inputs[0], apart.outputs[0], wide.outputs[0], value))
+    if any(shape is None or None in shape for shape in (x, one, many, flat)) or [len(x), len(many)] != [4, 5]:
+        return None
+    heads, groups, all_heads = (size.number for size in (x[1], many[2], flat[1]))
+    if None in (heads, groups, all_heads) or heads * groups != all_heads or len(one) != 5 or one[2].number != 1:
+        return None
+    kept = [shape[:2] + shape[3:] for shape in (one, many)] + [flat[:1] + x[1:2] + flat[2:]]
+    return apart.inputs[0] if all(sizes == x for sizes in kept) else None
 
 
 def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
