@@ -66,13 +66,19 @@ def name_nodes(graph: ir.Graph) -> None:
     top = _common_root([n.name or "" for n in graph.all_nodes()])
     classes: dict[str, str] = {}
     taken: set[str] = set()
-    for node in graph.all_nodes():
-        path, made_up = _path(node, top, classes)
+    paths = [(node, *_path(node, top, classes)) for node in graph.all_nodes()]
+    for node, path, made_up in sorted(paths, key=lambda entry: not _reads_weight(entry[0])):  # a layer before its parts
         node.name = unique(path, taken)
         node.meta[WANTED_PATH] = path
         if made_up:
             node.metadata_props[traits.ANONYMOUS] = "true"
     traits.set_blocks(graph, {**traits.blocks(graph), **classes})
+
+
+def _reads_weight(node: ir.Node) -> bool:
+    """Whether a node is the product with a weight that a layer is."""
+    w = node.inputs[1] if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else None
+    return w is not None and w.is_initializer() and w.const_value is not None
 
 
 def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
