@@ -109,7 +109,8 @@ def _members(written: Written, parameters: dict[int, str], steps: OptionalSteps)
         items = {int(n[len(container) + 1 :]): t for n, t in texts.items() if _is_item(n, container)}
         done |= {n for n in texts if _is_item(n, container)}
         lines += _parents(container, texts, done)
-        lines.append(f"self{attribute(container)} = {_list(items)}")
+        if container not in done:  # it may be an item of a list itself
+            lines.append(f"self{attribute(container)} = {_list(items)}")
     return lines
 
 
@@ -151,18 +152,20 @@ def _parents(name: str, texts: dict[str, str], done: set[str]) -> list[str]:
         if path in texts or path in done:
             continue
         done.add(path)
-        items = {
-            int(n[len(path) + 1 :].partition(".")[0])
-            for n in texts
-            if n.startswith(path + ".") and n[len(path) + 1 :].partition(".")[0].isdigit()
-        }
-        if items:
-            made = {i: texts.get(f"{path}.{i}", "nn.Module()") for i in range(max(items) + 1)}
-            done |= {f"{path}.{i}" for i in made}
-            lines.append(f"self{attribute(path)} = {_list(made)}")
-        else:
-            lines.append(f"self{attribute(path)} = nn.Module()")
+        lines.append(f"self{attribute(path)} = {_nested(path, texts, done)}")
     return lines
+
+
+def _nested(path: str, texts: dict[str, str], done: set[str]) -> str:
+    """A module that stands at a path: what is made there, a list of numbered ones, or an empty one."""
+    done.add(path)
+    if path in texts:
+        return texts[path]
+    heads = {n[len(path) + 1 :].partition(".")[0] for n in texts if n.startswith(path + ".")}
+    items = [int(head) for head in heads if head.isdigit()]
+    if not items:
+        return "nn.Module()"
+    return _list({i: _nested(f"{path}.{i}", texts, done) for i in range(max(items) + 1)})
 
 
 def attribute(path: str) -> str:
