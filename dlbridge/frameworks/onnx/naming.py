@@ -345,14 +345,14 @@ def _shared_block(node: ir.Node) -> str | None:
     for block in _prefixes(scope):
         level = block.count(".") + 1
         others = {".".join(reader.split(".")[:level]) for reader in readers}
-        alike = any(other != block and _numberless(other) == _numberless(block) for other in others)
-        if block in others and alike:
+        if block in others and any(other != block and alike(other, block) for other in others):
             return block
     return None
 
 
-def _numberless(path: str) -> str:
-    return re.sub(r"\d+", "#", path)
+def alike(path: str, other: str) -> bool:
+    """Whether two paths are the same but for their numbers."""
+    return re.sub(r"\d+", "#", path) == re.sub(r"\d+", "#", other)
 
 
 def _made_inside(node: ir.Node, block: str) -> list[ir.Node] | None:

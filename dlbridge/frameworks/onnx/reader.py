@@ -71,6 +71,8 @@ def read(
     fold.lift_constants(graph)
     _part_equal_vectors(graph)
     torch = ir_model.producer_name == "pytorch"
+    if torch:
+        _part_merged_vectors(graph)
     naming.name_weights(graph, torch=torch)
     shapes.infer(model)
     fold.fold(model)
@@ -266,6 +268,25 @@ def _part_equal_vectors(graph: ir.Graph) -> None:
         ir.convenience.replace_all_uses_with(old, own)
         graph.remove(node, safe=True)
         graph.register_initializer(own)
+
+
+def _part_merged_vectors(graph: ir.Graph) -> None:
+    """Give back the vectors of their own to instances of a block whose equal initializers torch.onnx has merged."""
+    for value in list(graph.initializers.values()):
+        owner, _, last = value.name.rpartition(".")
+        tensor = value.const_value
+        if not owner or tensor is None or tensor.size not in tuple(tensor.shape) or tensor.size == 1:
+            continue
+        for use in list(value.uses()):
+            scope = traits.scope(use.node)
+            name = f"{scope}.{last}"
+            if scope == owner or not naming.alike(scope, owner) or not tensor.dtype.is_floating_point():
+                continue
+            own = graph.initializers.get(name)
+            if own is None:
+                own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=_view(tensor))
+                graph.register_initializer(own)
+            use.node.replace_input_with(use.idx, own)
 
 
 def _name_dims(graph: ir.Graph) -> None:
