@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.passes.layout.axes import inverse, without
+from dlbridge.passes.layout.axes import inverse, to_first, without
 from dlbridge.passes.layout.reshapes import flatten_rule, reshape_rule
 from dlbridge.passes.layout.transposes import Move, Rule, is_transpose, move_after, permutation, transpose
 
@@ -35,7 +35,7 @@ REDUCTIONS = {
 }
 
 #: Ops with an ``axis`` whose output has the shape of the input, or differs along that axis alone.
-AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "CumSum", "Concat", "Split"}
+AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
 
 
 def _inner(value: ir.Value | None) -> ir.Value:
@@ -71,13 +71,18 @@ def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
     y = node.outputs[0]
     if y.shape is None or len(y.shape) != len(perm):
         return None
-    if not all(_same_transpose(v, perm) or _is_number(v) or _permutable(v, len(perm)) for v in node.inputs):
+    if not all(
+        _same_transpose(v, perm) or _is_number(v) or _permutable(v, len(perm)) or _permuted_already(v, perm)
+        for v in node.inputs
+    ):
         return None
 
     def move() -> None:
         for index, value in enumerate(node.inputs):
             if _same_transpose(value, perm):
                 node.replace_input_with(index, _inner(value))
+            elif (there := _permuted_already(value, perm)) is not None:
+                node.replace_input_with(index, there)
             elif not _is_number(value):
                 node.replace_input_with(index, _permute_weight(node, value, inverse(perm)))  # type: ignore[arg-type]
         move_after(node, y, perm, f"{node.name}_transposed")
@@ -88,6 +93,20 @@ def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
 def _same_transpose(value: ir.Value | None, perm: Sequence[int]) -> bool:
     producer = value.producer() if value is not None else None
     return producer is not None and is_transpose(producer) and permutation(producer) == list(perm)
+
+
+def _permuted_already(value: ir.Value | None, perm: Sequence[int]) -> ir.Value | None:
+    """The value in channels-last form, which is there already as with an input that a convolution and an addition read.
+
+    Only from channels-first to channels-last, and not where these are one permutation: else it could go back and forth.
+    """
+    if value is None or value.is_initializer() or len(perm) < 4 or list(perm) != to_first(len(perm)):
+        return None
+    wanted = inverse(perm)
+    for node in value.consumers():
+        if is_transpose(node) and permutation(node) == wanted and node.outputs[0].uses():
+            return node.outputs[0]
+    return None
 
 
 def _is_number(value: ir.Value | None) -> bool:
@@ -157,8 +176,6 @@ def _constant(graph: ir.Graph, array: np.ndarray, name: str, dtype: ir.DataType)
 
 def _axis(node: ir.Node, perm: list[int]) -> Move | None:
     default = -1
-    if node.op_type == "CumSum":
-        return None  # its axis is an input
     inputs = node.inputs if node.op_type == "Concat" else node.inputs[:1]
     if not all(_same_transpose(v, perm) for v in inputs):
         return None
@@ -267,6 +284,84 @@ def _squeeze(node: ir.Node, perm: list[int]) -> Move | None:
     return move
 
 
+def _unsqueeze(node: ir.Node, perm: list[int]) -> Move | None:
+    """Each new axis keeps its place; the axes that were there take the other places in the inner order."""
+    axes = _numbers(node.inputs[1])
+    if not axes or not _only_input(node, 0):
+        return None
+    rank = len(perm) + len(axes)
+    axes = sorted(a % rank for a in axes)
+    old = [a for a in range(rank) if a not in axes]
+    moved = list(range(rank))
+    for place, source in zip(old, perm, strict=True):
+        moved[place] = old[source]
+
+    def move() -> None:
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        move_after(node, node.outputs[0], moved, f"{node.name}_transposed")
+
+    return move
+
+
+def _resize(node: ir.Node, perm: list[int]) -> Move | None:
+    """``roi``, ``scales`` and ``sizes`` go by ``axes``, which alone change; kept in order where the sizes are known."""
+    if not _only_input(node, 0):
+        return None
+    attribute = node.attributes.get("axes")
+    axes = [a % len(perm) for a in attribute.as_ints()] if attribute is not None else list(range(len(perm)))
+    moved = [perm[a] for a in axes]
+    given = [(i, v) for i, v in enumerate(node.inputs[1:], 1) if v is not None and v.shape != (0,)]
+
+    def move() -> None:
+        graph, places = node.graph, moved
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        if all(v.const_value is not None for _, v in given):
+            order, places = sorted(range(len(moved)), key=moved.__getitem__), sorted(moved)
+            for index, value in given:
+                assert value.const_value is not None and value.dtype is not None
+                array = value.const_value.numpy()
+                if array.size:
+                    array = array.reshape(-1, len(moved))[:, order].reshape(-1)  # roi: starts, then ends
+                    name = f"{node.name}_{node.op_type}_{index}_permuted"
+                    node.replace_input_with(index, _constant(graph, array, name, value.dtype))
+        node.attributes["axes"] = ir.AttrInt64s("axes", places)
+        move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
+
+    return move
+
+
+def _cumulation(node: ir.Node, perm: list[int]) -> Move | None:
+    axes = _numbers(node.inputs[1])
+    if not axes or not _only_input(node, 0):
+        return None
+
+    def move() -> None:
+        graph = node.graph
+        assert graph is not None
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        moved = np.array(perm[axes[0] % len(perm)], np.int64)
+        node.replace_input_with(1, _constant(graph, moved, f"{node.name}_axis_permuted", ir.DataType.INT64))
+        move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
+
+    return move
+
+
+def _extreme(node: ir.Node, perm: list[int]) -> Move | None:
+    """ArgMax and ArgMin: the place along an axis is the same wherever the axis stands."""
+    axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(perm)
+    keepdims = node.attributes["keepdims"].as_int() if "keepdims" in node.attributes else 1
+
+    def move() -> None:
+        node.replace_input_with(0, _inner(node.inputs[0]))
+        node.attributes["axis"] = ir.AttrInt64("axis", perm[axis])
+        rest = perm if keepdims else without(perm, [axis])
+        if rest != list(range(len(rest))):
+            move_after(node, node.outputs[0], rest, f"{node.name}_transposed")
+
+    return move
+
+
 SINKS: dict[tuple[str, str], Rule] = {
     **{("", op): _unary for op in UNARY_OPS},
     **{("", op): _broadcasting for op in BROADCASTING_OPS},
@@ -275,6 +370,12 @@ SINKS: dict[tuple[str, str], Rule] = {
     ("", "Pad"): _pad,
     ("", "Slice"): _slice,
     ("", "Squeeze"): _squeeze,
+    ("", "Unsqueeze"): _unsqueeze,
+    ("", "Resize"): _resize,
+    ("", "CumSum"): _cumulation,
+    ("", "CumProd"): _cumulation,
+    ("", "ArgMax"): _extreme,
+    ("", "ArgMin"): _extreme,
     ("", "Reshape"): reshape_rule,
     ("", "Flatten"): flatten_rule,
 }

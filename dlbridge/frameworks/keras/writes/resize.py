@@ -85,7 +85,10 @@ def _layer(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> E
         by_axis = dict(zip(axes, sizes, strict=True))
         kept = all(a not in by_axis or by_axis[a] == shape[a] for a in (0, 3))
         sizes = [by_axis.get(a, shape[a]) for a in (1, 2)] if kept else [None]
-    linear = mode == "linear" and coordinates == "half_pixel" and not op.attr("exclude_outside")
+    half_pixel = coordinates == "half_pixel" or (  # PyTorch's differs for one pixel
+        coordinates == "pytorch_half_pixel" and all(isinstance(s, int) and s > 1 for s in sizes)
+    )
+    linear = mode == "linear" and half_pixel and not op.attr("exclude_outside")
     if not linear or not all(isinstance(s, int) for s in sizes) or not op.dtype().is_floating_point():
         return None
     if op.dtype() != op.dtype().FLOAT:
