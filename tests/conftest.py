@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-# As the command line does: TensorFlow turns oneDNN, and with it channels-first convolution, on by itself on some CPUs only.
+# As the command line does: TensorFlow turns oneDNN, and with it channels-first convolution, on by itself on some
+# CPUs only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 TARGET = os.environ.get("DLBRIDGE_RULES_USED")

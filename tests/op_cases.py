@@ -63,7 +63,7 @@ class Case:
         attributes: Its attributes.
         outputs: How many outputs it has.
         layer: What the PyTorch source must contain, where a layer is expected.
-        judge: "reference" or "onnxruntime".
+        judge: "reference" or "onnxruntime", with an older opset behind a colon where it has no kernel for this one.
         tolerance: Largest difference, relative and absolute.
     """
 
@@ -132,6 +132,7 @@ def _judge(judge: str, proto: onnx.ModelProto, given: dict[str, np.ndarray]) -> 
             return [np.asarray(o) for o in ReferenceEvaluator(proto).run(None, given)]
     import onnxruntime
 
+    proto.opset_import[0].version = int(judge.partition(":")[2] or traits.IR_OPSET)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     inferred = onnx.shape_inference.infer_shapes(proto)
@@ -171,9 +172,12 @@ def _linear() -> list[Case]:
         _case("Gemm", X((5, 2), free=(1,)), W((5, 3)), transA=1),
         _case("Gemm", vectors, W((5, 3)), W((3,)), alpha=0.5, beta=2.0),
         _case("Gemm", vectors, W((5, 3)), W((1, 3)), beta=0.0),
+        _case("Gemm", X((5, 2), free=(1,)), X((4, 5), free=()), X((2, 1)), transA=1, transB=1, alpha=0.5),
+        _case("Gemm", vectors, W((5, 3))),
         _case("Einsum", X((2, 3, 4)), X((2, 4, 5)), equation="bij,bjk->bik"),
         _case("Einsum", X((2, 3, 3)), equation="...ii->...i"),
         _case("Einsum", X((2, 3)), X((3, 4), free=()), equation="ij,jk"),
+        _case("Einsum", X((2, 3)), X((3, 4), free=()), X((4, 5), free=()), equation="ij,jk,kl->il"),
     ]
 
 
@@ -225,12 +229,14 @@ def _convolution() -> list[Case]:
 def _normalization() -> list[Case]:
     running = (W((3,)), W((3,)), W((3,)), W((3,), _positive))
     square = (W((4,)), W((4,)))
+    half, halves = X((2, 4, 3, 4), "float16"), (X((4,), "float16", free=()), X((4,), "float16", free=()))
     return [
         _case("BatchNormalization", IMAGE, *running, layer="nn.BatchNorm2d(3)"),
         _case("BatchNormalization", X((2, 3)), *running, epsilon=1e-3, layer="nn.BatchNorm1d(3, eps=0.001)"),
         _case("BatchNormalization", X((2, 3, 5)), *running, momentum=0.99, layer="momentum=0.01"),
         _case("BatchNormalization", X((2, 3, 2, 2, 3)), *running, layer="nn.BatchNorm3d(3)"),
         _case("BatchNormalization", IMAGE, *(X((3,), free=(), make=_positive) for _ in range(4))),
+        _case("BatchNormalization", IMAGE, *running, training_mode=1, momentum=0.7, outputs=3),
         _case("LayerNormalization", SQUARE, *square, layer="nn.LayerNorm(4)"),
         _case(
             "LayerNormalization",
@@ -244,19 +250,27 @@ def _normalization() -> list[Case]:
         _case("LayerNormalization", SQUARE, W((4, 1)), W((4,)), axis=2),
         _case("LayerNormalization", X((2, 5, 4), free=(0, 1)), W((4,)), axis=1),
         _case("LayerNormalization", SQUARE, *square, outputs=3),
+        _case("LayerNormalization", half, *halves, tolerance=1e-3),
         _case("RMSNormalization", SQUARE, W((4,)), layer="nn.RMSNorm(4, eps=1e-05)"),
         _case("RMSNormalization", SQUARE, W((4, 4)), axis=2, epsilon=1e-3),
         _case("RMSNormalization", X((2, 5, 4), free=(0, 1)), W((4,)), axis=1),
+        _case("RMSNormalization", half, halves[0], tolerance=1e-2),
         _case("GroupNormalization", SQUARE, *square, num_groups=2, layer="nn.GroupNorm(2, 4)"),
         _case("GroupNormalization", SQUARE, *square, num_groups=4, epsilon=1e-2),
+        _case("GroupNormalization", X((2, 4, 3), free=(0, 2)), *square, num_groups=2),
+        _case("GroupNormalization", X((2, 4, 2, 2, 3)), *square, num_groups=1),
+        _case("GroupNormalization", half, *halves, num_groups=2, stash_type=10, tolerance=1e-2),
         _case("InstanceNormalization", SQUARE, *square, layer="nn.InstanceNorm2d(4, affine=True)"),
         _case("InstanceNormalization", X((2, 4, 5)), *square, epsilon=1e-2),
+        _case("InstanceNormalization", X((2, 4, 2, 3, 2)), *square),
         _case("LpNormalization", IMAGE, p=1, axis=1, judge="onnxruntime"),
         _case("LpNormalization", IMAGE),
         _case("MeanVarianceNormalization", IMAGE, axes=[0, 2, 3], judge="onnxruntime"),
         _case("LRN", SQUARE, size=3, alpha=0.01, beta=0.5, bias=2.0, judge="onnxruntime"),
         _case("Dropout", IMAGE, C(0.3, "float32"), layer="nn.Dropout(0.3)"),
         _case("Dropout", IMAGE, C(0.5, "float32"), layer="nn.Dropout()"),
+        _case("Dropout", IMAGE, C(0.5, "float32"), C(False, "bool"), outputs=2),
+        _case("Dropout", IMAGE, C(0.0, "float32"), C(True, "bool"), seed=7, outputs=2),
     ]
 
 
@@ -269,13 +283,15 @@ def _recurrent() -> list[Case]:
         weights = (W((directions, gates * hidden, 3)), W((directions, gates * hidden, hidden)))
         third = W((directions, 2 * gates * hidden)) if bias else None
         outputs = attributes.pop("outputs", 3 if op == "LSTM" else 2)
+        judge = attributes.pop("judge", "onnxruntime")
         given: list[Any] = [x, *weights, third, *more]
-        return _case(op, *given, hidden_size=hidden, outputs=outputs, judge="onnxruntime", **attributes)
+        return _case(op, *given, hidden_size=hidden, outputs=outputs, judge=judge, **attributes)
 
     def state(directions: int) -> X:
         return X((directions, 2, 4), free=(1,))
 
     both = {"direction": "bidirectional"}
+    first, batched = X((2, 5, 3), free=(0, 1)), X((2, 1, 4))
     return [
         case("LSTM", 4, 1, layer="nn.LSTM(3, 4)"),
         case("LSTM", 4, 2, **both, layer="bidirectional=True"),
@@ -296,6 +312,20 @@ def _recurrent() -> list[Case]:
         case("RNN", 1, 1, activations=["Relu"], layer='nonlinearity="relu"'),
         case("RNN", 1, 2, lengths, **both, activations=["Tanh", "Tanh"], layer="packed("),
         case("RNN", 1, 1, activations=["Affine"], activation_alpha=[0.5], activation_beta=[0.1], layer="onnx_rnn("),
+        case("RNN", 1, 1, None, state(1), clip=0.4),
+        case("LSTM", 4, 1, clip=0.3, input_forget=1),
+        case(
+            "GRU",
+            3,
+            2,
+            **both,
+            activations=["HardSigmoid", "LeakyRelu", "Sigmoid", "ScaledTanh"],
+            activation_alpha=[0.3, 0.1, 0.7],
+            activation_beta=[0.4, 0.5],
+        ),
+        case("RNN", 1, 1, None, batched, layout=1, x=first, judge="reference"),
+        case("LSTM", 4, 1, None, batched, batched, layout=1, x=first, judge="reference"),
+        case("GRU", 3, 1, None, batched, layout=1, x=first, judge="reference"),
     ]
 
 
@@ -318,6 +348,24 @@ def _attention() -> list[Case]:
         _case("Attention", q, k, v, softcap=2.0, layer="attention("),
         _case("Attention", q, k, v, left_window_size=1, right_window_size=0, layer="attention("),
         _case("Attention", q, k, v, None, X((2, 4, 2, 8)), X((2, 4, 2, 6)), is_causal=1, outputs=3, layer="attention("),
+        *(
+            _case(
+                "Attention",
+                q,
+                k,
+                v,
+                X((3, 5), free=()),
+                None,
+                None,
+                softcap=2.0,
+                qk_matmul_output_mode=m,
+                outputs=4,
+                judge="onnxruntime",
+            )
+            for m in range(4)
+        ),
+        _case("Attention", *(X(x.shape, "float16") for x in (q, k, v)), softmax_precision=1, tolerance=2e-3),
+        _case("Attention", q, k, v, None, None, None, X((2,), "int64", make=lambda n: 3 + np.arange(len(n)) % 3)),
     ]
 
 
@@ -345,9 +393,23 @@ def _pooling() -> list[Case]:
         _case("AveragePool", big, kernel_shape=[2, 2], dilations=[2, 2]),
         _case("AveragePool", free, **kernel, strides=[2, 2], auto_pad="SAME_UPPER", judge="onnxruntime"),
         _case("AveragePool", X((2, 3, 8)), kernel_shape=[3], strides=[3], ceil_mode=1),
+        _case("MaxPool", free, **kernel, strides=[2, 1], dilations=[2, 3], auto_pad="SAME_UPPER"),
+        _case("AveragePool", free, **kernel, strides=[2, 3], auto_pad="SAME_LOWER", judge="onnxruntime"),
+        _case("AveragePool", free, kernel_shape=[2, 4], auto_pad="SAME_LOWER", count_include_pad=1),
         _case("LpPool", big, **kernel, p=2),
         _case("LpPool", big, **kernel, p=1, pads=[1, 0, 1, 0], strides=[2, 2]),
         _case("LpPool", big, **kernel, p=3, dilations=[2, 2]),
+    ]
+    found += [
+        _case("LpPool", big, **kernel, strides=[2, 2], ceil_mode=1, judge="onnxruntime"),
+        _case("LpPool", free, **kernel, strides=[2, 2], auto_pad="SAME_LOWER", judge="onnxruntime"),
+        _case("LpPool", X((2, 3, 8)), kernel_shape=[2]),
+        _case("LpPool", X((2, 3, 4, 4, 4)), kernel_shape=[2, 2, 2], strides=[2, 2, 2]),
+        _case("AveragePool", X((2, 3, 4, 5, 6)), kernel_shape=[2, 2, 3], layer="F.avg_pool3d("),
+        *(
+            _case("GlobalLpPool", x, p=p, judge="onnxruntime:21")
+            for x, p in ((free, 3), (X((2, 3, 5)), 2), (SQUARE, 1))
+        ),
     ]
     for op in ("GlobalAveragePool", "GlobalMaxPool"):
         found += [_case(op, x, judge="onnxruntime") for x in (free, X((2, 3, 5)), X((2, 3, 2, 3, 2)))]
@@ -365,6 +427,8 @@ def _shape() -> list[Case]:
         _case("Reshape", IMAGE, C([0, 3, 42])),
         _case("Reshape", IMAGE, C([-1, 6])),
         _case("Reshape", X((2, 0, 3)), C([0, 0, 3]), allowzero=0),
+        _case("Reshape", X((2, 0, 3)), C([3, 0, 5]), allowzero=1),
+        _case("Reshape", X((2, 0, 3)), X((3,), "int64", free=(), make=lambda _: [3, 0, 5]), allowzero=1),
         _case("Reshape", IMAGE, X((2,), "int64", free=(), make=lambda _: [-1, 7])),
         _case("Transpose", IMAGE),
         _case("Transpose", IMAGE, perm=[0, 2, 3, 1]),
@@ -401,6 +465,7 @@ def _shape() -> list[Case]:
         _case("Pad", IMAGE, C([0, 0, 1, 2, 0, 0, 1, 0]), mode="edge", layer='mode="replicate"'),
         _case("Pad", IMAGE, C([0, 1, 1, 2, 0, 2, 1, 0]), mode="edge"),
         _case("Pad", IMAGE, C([0, 0, 1, 2, 0, 0, 1, 0]), mode="wrap"),
+        _case("Pad", IMAGE, C([1, 2]), None, C([-1]), mode="wrap"),
         _case("Pad", X((2, 3), "int64"), C([0, 1, 0, 1]), mode="edge"),
         _case("DepthToSpace", X((2, 8, 2, 3)), blocksize=2),
         _case("DepthToSpace", X((2, 8, 2, 3)), blocksize=2, mode="CRD", layer="F.pixel_shuffle"),
@@ -506,6 +571,9 @@ def _elementwise() -> list[Case]:
         _case("Cast", X((2, 3), "int64"), to=1),
         _case("Cast", X((2, 3)), to=9),
         _case("Cast", X((2, 3)), to=10),
+        _case("Cast", X((2, 3), make=lambda x: 1000 * x), to=17),
+        _case("Cast", X((2, 3), make=lambda x: 1000 * x), to=17, saturate=0),
+        _case("Cast", X((2, 3), make=lambda x: 1000 * x), to=19, saturate=0),
         _case("Clip", IMAGE, C(-0.5, "float32"), C(0.5, "float32")),
         _case("Clip", IMAGE, None, C(0.5, "float32")),
         _case("Clip", IMAGE, C(0.0, "float32")),
@@ -522,6 +590,9 @@ def _elementwise() -> list[Case]:
         _case("LeakyRelu", IMAGE),
         _case("LeakyRelu", IMAGE, alpha=0.3),
         _case("PRelu", IMAGE, W((3, 1, 1))),
+        _case("PRelu", IMAGE, W((1,))),
+        _case("PRelu", IMAGE, W((3, 7, 6))),
+        _case("PRelu", X((2, 4, 4, 4)), W((4,))),
         _case("HardSigmoid", IMAGE),
         _case("HardSigmoid", IMAGE, alpha=0.3, beta=-0.1),
         _case("HardSigmoid", IMAGE, alpha=1 / 6, beta=0.5, layer="F.hardsigmoid"),
@@ -529,6 +600,7 @@ def _elementwise() -> list[Case]:
         _case("Shrink", IMAGE, lambd=0.5),
         _case("Shrink", IMAGE, lambd=0.5, bias=0.5),
         _case("Shrink", IMAGE, lambd=0.5, bias=0.1),
+        _case("Shrink", IMAGE, lambd=0.8, bias=-0.3),
         _case("SwiGLU", IMAGE, IMAGE, judge="reference"),
         _case("SwiGLU", IMAGE, IMAGE, alpha=0.7),
         _case("Swish", IMAGE),
@@ -536,6 +608,7 @@ def _elementwise() -> list[Case]:
         _case("Softmax", IMAGE),
         _case("Softmax", IMAGE, axis=1),
         _case("LogSoftmax", IMAGE, axis=-2),
+        _case("Softmax", IMAGE, axis=0),
         _case("Hardmax", X((2, 3, 3), make=np.round), axis=1),
         _case("Softplus", X((2, 3), "float64", make=lambda x: 20 * x), tolerance=1e-12),
     ]
@@ -550,6 +623,7 @@ def _reduction() -> list[Case]:
             _case(f"Reduce{op}", image, C([1]), keepdims=0),
             _case(f"Reduce{op}", image, C([-1, 1])),
             _case(f"Reduce{op}", image, keepdims=0),
+            _case(f"Reduce{op}", image, noop_with_empty_axes=1),
         ]
     noop = {"noop_with_empty_axes": 1}
     return [
@@ -564,9 +638,11 @@ def _reduction() -> list[Case]:
         _case("ArgMax", X((2, 3, 4), make=np.round), axis=1),
         _case("ArgMax", X((2, 3, 4), make=np.round), axis=-1, keepdims=0, select_last_index=1),
         _case("ArgMin", X((2, 3, 4), make=np.round), axis=2, keepdims=0),
+        _case("ArgMin", X((2, 3, 4), make=np.round), select_last_index=1),
         _case("TopK", X((2, 6)), C([3]), outputs=2),
         _case("TopK", X((2, 6), make=np.round), C([4]), largest=0, outputs=2),
         _case("TopK", X((2, 6, 2)), C([2]), axis=1, outputs=2),
+        _case("TopK", X((2, 6)), C([1]), sorted=0, outputs=2),
         _case("CumSum", IMAGE, C(1)),
         _case("CumSum", IMAGE, C(-1), exclusive=1),
         _case("CumSum", IMAGE, C(2), reverse=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from op_cases import CASES, Case
+from op_cases import CASES, Case, X
 
 from dlbridge import frameworks
 
@@ -12,7 +12,11 @@ torch = pytest.importorskip("torch")
 PYTORCH = frameworks.get("pytorch")
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+# Keras has no such type.
+POWERS = [Case("Cast", (X((2, 3), make=np.exp),), {"to": 24, "round_mode": how}) for how in ("up", "down", "nearest")]
+
+
+@pytest.mark.parametrize("case", [*CASES, *POWERS], ids=str)
 def test_case(case: Case) -> None:
     source = PYTORCH.write(case.model())
     live = PYTORCH.load(source)

@@ -68,7 +68,8 @@ def fail(error: Exception) -> int:
 def quiet_frameworks() -> None:
     """Keep the frameworks' start-up chatter off the terminal; only their errors stay.
 
-    TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs on a CPU.
+    TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs on
+    a CPU.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

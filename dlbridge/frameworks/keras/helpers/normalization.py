@@ -21,6 +21,15 @@ class UnbiasedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
+def batch_norm_on_batch(x, scale, offset, mean, variance, axis, epsilon, momentum):
+    """Normalises with the batch's own mean and variance; also gives the new running ones."""
+    axes = [a for a in range(len(x.shape)) if a != axis % len(x.shape)]
+    batch_mean, batch_variance = ops.moments(x, axes)
+    y = ops.batch_normalization(x, batch_mean, batch_variance, axis, offset=offset, scale=scale, epsilon=epsilon)
+    new_mean = mean * momentum + batch_mean * (1 - momentum)
+    return y, new_mean, variance * momentum + batch_variance * (1 - momentum)
+
+
 def layer_norm(x, scale, bias, axes, epsilon):
     """Layer norm over any axes; also the mean and the inverse standard deviation."""
     mean, variance = ops.moments(x, axes=axes, keepdims=True)

@@ -32,6 +32,15 @@ def average_pool(x, size, strides, counted, uncounted, dilations=None):
     return mean(ops.pad(x, uncounted)) / mean(ones)
 
 
+def average_pool_same(x, size, strides, dilations, upper=False, counted=False):
+    """The mean over ceil(length / stride) windows; whether the pads count."""
+
+    def mean(y):
+        return ops.mean(window_stack(pad_same(y, size, strides, dilations, upper), size, strides, dilations), 0)
+
+    return mean(x) if counted else mean(x) / mean(ops.ones_like(x))
+
+
 def lp_pool(x, p, size, strides, pads, dilations=None):
     """The p-norm over windows."""
     powers = ops.power(ops.abs(ops.pad(x, pads)), p)
@@ -57,14 +66,15 @@ def max_pool_with_indices(x, size, strides, dilations, pads, column_major=False)
     return ops.transpose(ops.max(stack, axis=0), back), index + ops.reshape(planes, (-1, x.shape[1], *[1] * len(sizes)))
 
 
-def pad_same_lower(x, size, strides, dilations, value=0.0):
-    """Pads x (batch, ..., channels) so that there are ceil(length / stride) windows, the odd one at the beginning."""
+def pad_same(x, size, strides, dilations, upper=False, value=0.0):
+    """Pads x (batch, ..., channels) to ceil(length / stride) windows; an odd pad is at the beginning, or the end."""
     cut, most = [slice(None)], [(k - 1) * d for k, d in zip(size, dilations, strict=True)]
     for axis, (stride, span) in enumerate(zip(strides, most, strict=True), 1):
         length = ops.shape(x)[axis]
         total = (-(-length // stride) - 1) * stride + span + 1 - length
         total = max(total, 0) if isinstance(total, int) else ops.maximum(total, 0)
-        cut.append(slice(span - (total - total // 2), span + length + total // 2))
+        before = total // 2 if upper else total - total // 2
+        cut.append(slice(span - before, span + length + total - before))
     return ops.pad(x, [(0, 0), *((m, m) for m in most), (0, 0)], constant_values=value)[tuple(cut)]
 
 

@@ -55,7 +55,7 @@ def conv(op: Op) -> Emit | Code:
         if is_same_upper(op, kernel, first=1):
             padding = "same"
         elif pads is None:
-            x = call("pad_same_lower", x, tuple(kernel), tuple(strides), tuple(dilations))
+            x = call("pad_same", x, tuple(kernel), tuple(strides), tuple(dilations))
         else:
             x = zero_padding(x, pads)
     keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))

@@ -25,6 +25,8 @@ def batch_norm(op: Op) -> Emit | Code:
     names = ("gamma", "beta", "moving_mean", "moving_variance")
     weights = {name: op.weight(i) for i, name in enumerate(names, start=1)}
     last = op.node.domain == DOMAIN or op.rank() <= 2
+    if op.attr("training_mode"):
+        return _batch_norm_on_batch(op, -1 if last else 1)
     if any(w is None for w in weights.values()) or len({w.plain for w in weights.values() if w}) < 4:
         axis, statistics = -1 if last else 1, (op[3], op[4])
         keywords = {"offset": op[2], "scale": op[1], **_epsilon(op, 1e-3)}
@@ -35,6 +37,12 @@ def batch_norm(op: Op) -> Emit | Code:
     unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
     name = "UnbiasedBatchNormalization" if unbiased else "layers.BatchNormalization"
     return Emit(call(LAYER, op.x), Layer(call(name, **keywords), weights))  # type: ignore[arg-type]
+
+
+def _batch_norm_on_batch(op: Op, axis: int) -> Code:
+    values = op.x, op[1], op[2], op[3], op[4]
+    made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
+    return made if len(op.node.outputs) == 3 else code("{}[0]", made)
 
 
 @rules("LayerNormalization")
@@ -114,7 +122,8 @@ def mean_variance_normalization(op: Op) -> Code:
 @rules("Dropout")
 def dropout(op: Op) -> Emit | Code:
     if op.used(1):
-        if op.has(2) and op.scalar(2) is not False and op.scalar(2) != 0:
+        ratio = op.scalar(1) if op.has(1) else 0.5
+        if ratio != 0 and op.has(2) and op.scalar(2) is not False and op.scalar(2) != 0:
             op.refuse("Keras' dropout does not give its mask")
         return code("{}, {}", op.x, call("ops.ones_like", op.x, dtype="bool"))
     ratio = op.scalar(1) if op.has(1) else 0.5

@@ -39,6 +39,18 @@ def _overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: 
     return found
 
 
+def _same(op: Op, kernel: list[int]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments of the helpers that pad at run time."""
+    strides, dilations = window(op, kernel)
+    upper = {"upper": True} if op.attr("auto_pad") == "SAME_UPPER" else {}
+    return [op.x, tuple(kernel), tuple(strides), tuple(dilations)], upper
+
+
+def _pad_same(op: Op, kernel: list[int], **value: Any) -> Code:
+    given, upper = _same(op, kernel)
+    return call("pad_same", *given, **upper, **value)
+
+
 def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], padding: str | None) -> Emit:
     head = code("{pool_size}", pool_size=one_or_all(kernel))
     keywords: dict[str, Any] = {} if strides == kernel else {"strides": one_or_all(strides)}
@@ -58,7 +70,7 @@ def max_pool(op: Op) -> Emit:
     x: Any = op.x
     lowest = Raw('float("-inf")') if op.dtype().is_floating_point() else _lowest(op)
     if pads is None:
-        x = call("pad_same_lower", x, tuple(kernel), tuple(strides), tuple(window(op, kernel)[1]), value=lowest)
+        x = _pad_same(op, kernel, value=lowest)
     else:
         pads = _with_overhang(op, kernel, strides, pads)
         if any(p != (0, 0) for p in pads):
@@ -118,11 +130,12 @@ def average_pool(op: Op) -> Emit | Code:
     ):
         return _layer(op, "AveragePooling", op.x, kernel, strides, "same")  # Keras does not count pads
     if pads is None:
-        op.refuse("this padding with strides needs a size that is known")
-    whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
+        given, upper = _same(op, kernel)
+        return call("average_pool_same", *given, **upper, **({"counted": True} if counted else {}))
+    whole = _with_overhang(op, kernel, strides, pads)
     if dilated is None and all(p == (0, 0) for p in whole):
         return _layer(op, "AveragePooling", op.x, kernel, strides, None)
-    inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]  # type: ignore[misc]
+    inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]
     outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
     if dilated is None and counted and all(p == (0, 0) for p in outer):
         return _layer(op, "AveragePooling", call("ops.pad", op.x, inner), kernel, strides, None)
@@ -144,11 +157,9 @@ def global_pool(op: Op) -> Emit | Code:
 def lp_pool(op: Op) -> Code:
     kernel, strides, _ = _check(op)
     pads = pads_of(op, kernel, first=1)
-    if pads is None:
-        op.refuse("this padding with strides needs a size that is known")
-    whole = _with_overhang(op, kernel, strides, pads)  # type: ignore[arg-type]
-    around = [(0, 0), *whole, (0, 0)]
-    return call("lp_pool", op.x, op.attr("p"), tuple(kernel), tuple(strides), around, dilations=_dilated(op, kernel))
+    x: Any = op.x if pads is not None else _pad_same(op, kernel)
+    around = [(0, 0), *_with_overhang(op, kernel, strides, pads or [(0, 0)] * len(kernel)), (0, 0)]
+    return call("lp_pool", x, op.attr("p"), tuple(kernel), tuple(strides), around, dilations=_dilated(op, kernel))
 
 
 @rules("GlobalLpPool", domain=DOMAIN)
