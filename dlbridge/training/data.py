@@ -19,6 +19,8 @@ Arrays = dict[str, np.ndarray]
 
 #: Losses whose target holds class numbers.
 CLASS_NUMBERS = ("SoftmaxCrossEntropyLoss", "SparseCategoricalCrossentropy")
+#: The axis of the classes where it is not the last.
+CLASS_AXIS = {"SoftmaxCrossEntropyLoss": 1}
 #: Largest size that a compressed array file may unfold to, in bytes.
 MAX_UNPACKED = 64 << 30
 
@@ -128,8 +130,7 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         used |= names
         assert value.dtype is not None and value.shape is not None
         inputs[name] = _fit(array, name, value)
-    target = _target(arrays, spec, used)
-    _check_labels(target, model, spec)
+    target = _labels(_target(arrays, spec, used), model, spec)
     lengths = {name: len(array) for name, array in (*inputs.items(), ("target", target))}
     if len(set(lengths.values())) > 1:
         raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
@@ -184,17 +185,30 @@ def _check_numbers(array: np.ndarray, name: str) -> None:
         raise TrainingError(f"'{name}' holds no numbers, it has dtype {array.dtype}")
 
 
-def _check_labels(target: np.ndarray, model: Model, spec: TrainingSpec) -> None:
-    """Class numbers must be those of classes that the output (batch, classes) has."""
+def _labels(target: np.ndarray, model: Model, spec: TrainingSpec) -> np.ndarray:
+    """The target; class numbers must be those of classes that the output has, one for each place."""
     output = next((v for v in model.outputs if spec.loss.of in (None, v.name)), None)
-    if spec.loss.op not in CLASS_NUMBERS or output is None or output.shape is None or len(output.shape) != 2:
-        return
-    classes = output.shape[1]
+    if spec.loss.op not in CLASS_NUMBERS or output is None or output.shape is None or len(output.shape) < 2:
+        return target
+    shape, axis = list(output.shape), CLASS_AXIS.get(spec.loss.op, -1)
+    classes = shape.pop(axis)
+    if target.ndim == len(shape) + 1 and target.shape[axis] == 1 != classes:
+        target = target.squeeze(axis)
+    elif target.ndim == len(shape) + 1 and spec.loss.op == "SoftmaxCrossEntropyLoss":
+        return target  # probabilities
+    if target.ndim != len(shape) or any(
+        isinstance(d, int) and d != n for d, n in zip(shape[1:], target.shape[1:], strict=True)
+    ):
+        raise TrainingError(
+            f"the labels have shape {target.shape}, the classes of '{output.name}' {output.shape} are its axis {axis}",
+            hint="SparseCategoricalCrossentropy has the classes on the last axis, SoftmaxCrossEntropyLoss on axis 1",
+        )
     if not isinstance(classes, int):
-        return
+        return target
     right = (target >= 0) & (target < classes) & (target == np.floor(target))
     if not right.all():
         raise TrainingError(
             f"the label {target[~right].flat[0]} is none of the {classes} classes of '{output.name}'",
             hint=f"class numbers go from 0 to {classes - 1}",
         )
+    return target

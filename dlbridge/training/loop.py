@@ -115,6 +115,7 @@ def _with_logits(model: Model, spec: TrainingSpec) -> tuple[Model, bool]:
     Cross-entropy of logits is exact where that of probabilities overflows; it is the same number elsewhere.
     """
     copy = model.clone()
+    copy.training = None  # its outputs are no longer those that the specification names
     graph = copy.graph
     output = next(v for v in graph.outputs if spec.loss.of in (None, v.name))
     graph.outputs[:] = [output]

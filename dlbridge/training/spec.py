@@ -15,7 +15,8 @@ class _Part(BaseModel):
 
 
 class _Loss(_Part):
-    """All losses are the mean over the batch and, where the output has more axes, over these too."""
+    """All losses are the mean over the batch and, where the output has more axes, over these too. The classes of an
+    output are its last axis, but for the standard's own loss."""
 
     of: str | None = Field(None, description="The output that the loss reads; needed where there are several.")
     target: str | None = Field(
@@ -24,7 +25,8 @@ class _Loss(_Part):
 
 
 class SoftmaxCrossEntropyLoss(_Loss):
-    """Cross-entropy of logits: ``-log softmax(x)[label]``; labels are class numbers, or one row of probabilities each.
+    """Cross-entropy of logits (batch, classes, ...): ``-log softmax(x)[label]``; labels are class numbers (batch, ...),
+    or probabilities of the logits' shape.
 
     Source: the ONNX operator SoftmaxCrossEntropyLoss, reduction mean.
     """
@@ -33,22 +35,24 @@ class SoftmaxCrossEntropyLoss(_Loss):
 
 
 class SparseCategoricalCrossentropy(_Loss):
-    """Cross-entropy of probabilities with class numbers: ``-log p[label]``.
+    """Cross-entropy of probabilities (batch, ..., classes) with class numbers: ``-log p[label]``; or of logits.
 
     Computed from the logits where the model ends in a Softmax; else p is kept within [1e-7, 1 - 1e-7], as Keras does.
     Source: ``keras.losses.SparseCategoricalCrossentropy``.
     """
 
     op: Literal["SparseCategoricalCrossentropy"]
+    from_logits: bool = False
 
 
 class CategoricalCrossentropy(_Loss):
-    """Cross-entropy of probabilities with rows of probabilities: ``-sum t log p``.
+    """Cross-entropy of probabilities (batch, ..., classes) with others: ``-sum t log p``; or of logits.
 
     Computed as SparseCategoricalCrossentropy is. Source: ``keras.losses.CategoricalCrossentropy``.
     """
 
     op: Literal["CategoricalCrossentropy"]
+    from_logits: bool = False
 
 
 class BinaryCrossentropy(_Loss):
@@ -149,6 +153,7 @@ Optimizer = Annotated[SGD | Adam | AdamW, Field(discriminator="kind")]
 
 # --- all of it -----------------------------------------------------------------------------------------------------
 
+#: Accuracy is the share of classes that are the largest; of a binary cross-entropy, of numbers on the right side.
 Metric = Literal["accuracy", "mean_absolute_error", "mean_squared_error"]
 
 
@@ -165,3 +170,9 @@ class TrainingSpec(_Part):
     )
     shuffle: bool = True
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _accuracy_needs_classes(self) -> TrainingSpec:
+        if "accuracy" in self.metrics and not self.loss.op.lower().endswith(("crossentropy", "crossentropyloss")):
+            raise ValueError(f"accuracy is of classes, {self.loss.op} has none")
+        return self

@@ -23,7 +23,7 @@ def train(model, image, label, epochs=5, batch_size=32):
         for rows in torch.randperm(len(label)).split(batch_size):
             optimizer.zero_grad()
             output = model(image[rows])
-            loss = F.nll_loss(output.log(), label[rows])
+            loss = F.nll_loss(output.clamp(min=1e-07).log(), label[rows])
             loss.backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.4f}")

@@ -21,5 +21,5 @@ def build_model():
 
 
 def train(model, photo, facts, label):
-    model.compile(optimizer=keras.optimizers.SGD(momentum=0.9), loss="mean_squared_error")
+    model.compile(optimizer=keras.optimizers.SGD(momentum=0.9), loss=["mean_squared_error", None])
     model.fit([photo, facts], label, epochs=5)

@@ -37,8 +37,8 @@ def train(model, photo, facts, label, epochs=5, batch_size=32):
     for epoch in range(epochs):
         for rows in torch.randperm(len(label)).split(batch_size):
             optimizer.zero_grad()
-            output = model(photo[rows], facts[rows])
-            loss = F.mse_loss(output[0], label[rows])
+            price, _ = model(photo[rows], facts[rows])
+            loss = F.mse_loss(price, label[rows].view_as(price))
             loss.backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.4f}")

@@ -43,7 +43,7 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
     parts.append(_build_model(writer, root))
     if writer.model.training is not None:
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
-        calls = training_calls(writer.model.training, inputs, eagerly=bool(writer.eager))
+        calls = training_calls(writer.model.training, inputs, writer.model.outputs, eagerly=bool(writer.eager))
         parts.append([part for line in calls for part in printing.fit(line)])
     parts = [text.splitlines() for text in writer.functions.texts] + parts
     body = "\n\n\n".join("\n".join(lines) for lines in parts)

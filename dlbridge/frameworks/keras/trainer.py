@@ -33,7 +33,7 @@ class Trainer:
         self._restore(checkpoint.slots)
         keras.utils.set_random_seed(spec.seed)
         dtype = self.model.outputs[0].dtype
-        metrics = [_Metric(name, dtype, from_logits) for name in spec.metrics]
+        metrics = [_Metric(name, dtype, spec.loss.op, from_logits) for name in spec.metrics]
         self.model.compile(optimizer=self.optimizer, loss=_Loss(spec.loss, from_logits, dtype), metrics=metrics)
 
     def epoch(self, data: Any) -> dict[str, float]:
@@ -91,7 +91,10 @@ class _Loss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         match self.spec.op:
-            case "SoftmaxCrossEntropyLoss" | "SparseCategoricalCrossentropy" | "CategoricalCrossentropy":
+            case "SoftmaxCrossEntropyLoss":
+                y_true = ops.moveaxis(y_true, 1, -1) if len(y_true.shape) == len(y_pred.shape) else y_true
+                return _cross_entropy(self._logarithm(ops.moveaxis(y_pred, 1, -1)), y_true, self.spec.op)
+            case "SparseCategoricalCrossentropy" | "CategoricalCrossentropy":
                 return _cross_entropy(self._logarithm(y_pred), y_true, self.spec.op)
             case "BinaryCrossentropy":
                 return _binary(y_pred, ops.reshape(y_true, ops.shape(y_pred)), self.from_logits)
@@ -137,8 +140,9 @@ def _binary(y_pred: Any, y_true: Any, from_logits: bool) -> Any:
 class _Metric(keras.metrics.Metric):
     """The mean of a metric over rows."""
 
-    def __init__(self, name: str, dtype: str, from_logits: bool) -> None:
+    def __init__(self, name: str, dtype: str, loss: str, from_logits: bool) -> None:
         super().__init__(name=name, dtype=dtype)
+        self.binary, self.axis = loss == "BinaryCrossentropy", 1 if loss == "SoftmaxCrossEntropyLoss" else -1
         self.formula: Callable[..., Any] = getattr(self, f"_{name}")
         self.threshold = 0.0 if from_logits else 0.5
         self.total = self.add_weight(name="total", initializer="zeros", dtype=dtype)
@@ -153,11 +157,11 @@ class _Metric(keras.metrics.Metric):
         return self.total / self.rows
 
     def _accuracy(self, y_true: Any, y_pred: Any) -> Any:
-        if len(y_pred.shape) == 1 or (len(y_pred.shape) == len(y_true.shape) and y_pred.shape[-1] == 1):
+        if self.binary:
             right = (y_pred > self.threshold) == (ops.reshape(y_true, ops.shape(y_pred)) > 0.5)
         else:
-            classes = ops.argmax(y_true, axis=-1) if len(y_true.shape) == len(y_pred.shape) else y_true
-            right = ops.argmax(y_pred, axis=-1) == ops.cast(classes, "int32")
+            classes = ops.argmax(y_true, axis=self.axis) if len(y_true.shape) == len(y_pred.shape) else y_true
+            right = ops.argmax(y_pred, axis=self.axis) == ops.cast(classes, "int32")
         return ops.mean(ops.cast(right, self.dtype))
 
     def _mean_absolute_error(self, y_true: Any, y_pred: Any) -> Any:

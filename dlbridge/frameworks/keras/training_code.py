@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import onnx_ir as ir
+
+from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
     "CategoricalCrossentropy": '"categorical_crossentropy"',
+    "BinaryCrossentropy": '"binary_crossentropy"',
     "MeanSquaredError": '"mean_squared_error"',
     "MeanAbsoluteError": '"mean_absolute_error"',
-    "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
 }
 #: What Keras' own class takes when it is given no number.
 _DEFAULTS = {
@@ -22,12 +26,18 @@ _DEFAULTS = {
 _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
-def training_calls(spec: Any, inputs: list[str], *, eagerly: bool = False) -> list[str]:
+def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *, eagerly: bool = False) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
     target = spec.loss.target or "label"
     names = [n if n != "model" else "model_input" for n in inputs]
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    metrics = f", metrics=[{', '.join(text(m) for m in spec.metrics)}]" if spec.metrics else ""
+    read = next(v for v in outputs if spec.loss.of in (None, v.name))
+    loss, metrics = _loss(spec.loss, read), [_metric(name, spec.loss, read) for name in spec.metrics]
+    shown = f"[{', '.join(metrics)}]"
+    if len(outputs) > 1:
+        loss = f"[{', '.join(loss if v is read else 'None' for v in outputs)}]"
+        shown = f"[{', '.join(shown if v is read else 'None' for v in outputs)}]"
+    shown = f", metrics={shown}" if metrics else ""
     how = ", run_eagerly=True" if eagerly else ""
     fit = [given, target, f"epochs={spec.epochs}"]
     fit += [f"batch_size={spec.batch_size}"] if spec.batch_size != 32 else []
@@ -35,17 +45,35 @@ def training_calls(spec: Any, inputs: list[str], *, eagerly: bool = False) -> li
     fit += ["shuffle=False"] if not spec.shuffle else []
     return [
         f"def train(model, {', '.join(names)}, {target}):",
-        f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={_loss(spec.loss)}{metrics}{how})",
+        f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={loss}{shown}{how})",
         f"    model.fit({', '.join(fit)})",
     ]
 
 
-def _loss(spec: Any) -> str:
-    if spec.op == "BinaryCrossentropy":
-        return "keras.losses.BinaryCrossentropy(from_logits=True)" if spec.from_logits else '"binary_crossentropy"'
+def _channels_first(spec: Any, output: ir.Value) -> bool:
+    """Whether the loss has the classes on axis 1, and there are more axes behind it."""
+    moved = output.metadata_props.get(traits.LAYOUT) == "channels_last"
+    return spec.op == "SoftmaxCrossEntropyLoss" and len(output.shape or ()) > 2 and not moved
+
+
+def _loss(spec: Any, output: ir.Value) -> str:
+    if _channels_first(spec, output):
+        return "channels_first_cross_entropy"
+    if spec.op == "SoftmaxCrossEntropyLoss":
+        return "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+    if getattr(spec, "from_logits", False):
+        return f"keras.losses.{spec.op}(from_logits=True)"
     if spec.op == "Huber":
         return f"keras.losses.Huber({text(spec.delta)})"
     return _LOSSES[spec.op]
+
+
+def _metric(name: str, spec: Any, output: ir.Value) -> str:
+    if name == "accuracy" and _channels_first(spec, output):
+        return "channels_first_accuracy"
+    if name == "accuracy" and spec.op == "BinaryCrossentropy":
+        return "keras.metrics.BinaryAccuracy(threshold=0.0)" if spec.from_logits else '"binary_accuracy"'
+    return text(name)
 
 
 def _optimizer(spec: Any) -> str:

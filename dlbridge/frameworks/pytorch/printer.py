@@ -32,7 +32,7 @@ def print_module(writer: _Writer, definitions: list[Definition], root: Definitio
     spec = writer.model.training
     if spec is not None:
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
-        loop = training_loop(spec, inputs, [v.name or "" for v in writer.model.outputs])
+        loop = training_loop(spec, inputs, writer.model.outputs)
         classes.append([part for line in loop for part in printing.fit(line)])
     body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in classes)])
     used = printing.helpers(helpers, body)

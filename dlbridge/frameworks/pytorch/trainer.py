@@ -37,7 +37,7 @@ class Trainer:
 
     def epoch(self, data: Any) -> dict[str, float]:
         self.module.train()
-        totals = _Totals(self.spec.metrics, self.from_logits)
+        totals = _Totals(self.spec, self.from_logits)
         for inputs, target in data.batches():
             self.optimizer.zero_grad()
             output = self._forward(inputs)
@@ -50,7 +50,7 @@ class Trainer:
         return totals.means()
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        totals = _Totals(self.spec.metrics, self.from_logits)
+        totals = _Totals(self.spec, self.from_logits)
         with torch.inference_mode():
             for inputs, target in data.batches():
                 output = self._forward(inputs)
@@ -104,8 +104,13 @@ def is_class_numbers(op: str, target: np.ndarray, output: Any) -> bool:
 class _Totals:
     """Means of the loss and the metrics over batches, each batch weighing as many as it has rows."""
 
-    def __init__(self, metrics: tuple[str, ...], from_logits: bool) -> None:
-        self.metrics, self.threshold = metrics, 0.0 if from_logits else 0.5
+    def __init__(self, spec: Any, from_logits: bool) -> None:
+        threshold = 0.0 if from_logits else 0.5
+        self.metrics = {name: METRICS[name] for name in spec.metrics}
+        if "accuracy" in self.metrics and spec.loss.op == "BinaryCrossentropy":
+            self.metrics["accuracy"] = lambda output, target: binary_accuracy(output, target, threshold)
+        elif "accuracy" in self.metrics and spec.loss.op == "SoftmaxCrossEntropyLoss":
+            self.metrics["accuracy"] = lambda output, target: accuracy(output, target, 1)
         self.sums: dict[str, float] = {}
         self.rows = 0
 
@@ -113,8 +118,8 @@ class _Totals:
         rows = len(target)
         numbers = {"loss": float(value)}
         wanted = torch.from_numpy(np.ascontiguousarray(target))
-        for metric in self.metrics:
-            numbers[metric] = float(METRICS[metric](output, wanted, self.threshold))
+        for name, metric in self.metrics.items():
+            numbers[name] = float(metric(output, wanted))
         for name, number in numbers.items():
             self.sums[name] = self.sums.get(name, 0.0) + number * rows
         self.rows += rows
@@ -123,25 +128,30 @@ class _Totals:
         return {name: total / self.rows for name, total in self.sums.items()}
 
 
-def accuracy(output: torch.Tensor, target: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Share of rows whose largest output is that of the class (for one output: is on the right side)."""
-    if (output.ndim == target.ndim and output.shape[-1] == 1) or output.ndim == 1:
-        return ((output > threshold) == (target.reshape(output.shape) > 0.5)).double().mean()
-    classes = target.argmax(-1) if target.ndim == output.ndim else target
-    return (output.argmax(-1) == classes).double().mean()
+def accuracy(output: torch.Tensor, target: torch.Tensor, axis: int = -1) -> torch.Tensor:
+    """Share of places whose largest output is that of the class."""
+    classes = target.argmax(axis) if target.ndim == output.ndim else target
+    return (output.argmax(axis) == classes).double().mean()
 
 
-METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]] = {
+def binary_accuracy(output: torch.Tensor, target: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Share of numbers that are on the right side."""
+    return ((output > threshold) == (target.reshape(output.shape) > 0.5)).double().mean()
+
+
+METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "accuracy": accuracy,
-    "mean_absolute_error": lambda output, target, _: (output - target.reshape(output.shape)).abs().mean(),
-    "mean_squared_error": lambda output, target, _: (output - target.reshape(output.shape)).square().mean(),
+    "mean_absolute_error": lambda output, target: (output - target.reshape(output.shape)).abs().mean(),
+    "mean_squared_error": lambda output, target: (output - target.reshape(output.shape)).square().mean(),
 }
 
 
 def loss(spec: Any, from_logits: bool) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss of a specification: (output, target) -> its mean."""
     match spec.op:
-        case "SoftmaxCrossEntropyLoss" | "SparseCategoricalCrossentropy" | "CategoricalCrossentropy":
+        case "SoftmaxCrossEntropyLoss":
+            return F.cross_entropy
+        case "SparseCategoricalCrossentropy" | "CategoricalCrossentropy":
             return _cross_entropy if from_logits else _cross_entropy_of_probabilities
         case "BinaryCrossentropy":
             return _binary_from_logits if from_logits else _binary

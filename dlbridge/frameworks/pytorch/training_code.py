@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from dlbridge.source.code import literal_text as text
+import onnx_ir as ir
 
+from dlbridge.source.code import literal_text as text
+from dlbridge.source.names import identifier
+
+#: As in the trainer: probabilities have a logarithm.
+_LOGARITHM = "{output}.clamp(min=1e-07).log()"
 _LOSSES = {
     "SoftmaxCrossEntropyLoss": "F.cross_entropy({output}, {target})",
-    "SparseCategoricalCrossentropy": "F.nll_loss({output}.log(), {target})",
-    "CategoricalCrossentropy": "-({target} * {output}.log()).sum(-1).mean()",
+    "SparseCategoricalCrossentropy": f"F.nll_loss({_LOGARITHM}, {{target}})",
+    "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
+    "BinaryCrossentropy": "F.binary_cross_entropy({output}, {target})",
     "MeanSquaredError": "F.mse_loss({output}, {target})",
     "MeanAbsoluteError": "F.l1_loss({output}, {target})",
     "Huber": "F.huber_loss({output}, {target}, delta={delta})",
 }
+_FROM_LOGITS = {
+    "SparseCategoricalCrossentropy": "F.cross_entropy({output}, {target})",
+    "CategoricalCrossentropy": "-({target} * {output}.log_softmax(-1)).sum(-1).mean()",
+    "BinaryCrossentropy": "F.binary_cross_entropy_with_logits({output}, {target})",
+}
 
 
-def training_loop(spec: Any, inputs: list[str], outputs: list[str]) -> list[str]:
+def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
     """A ``train`` function in PyTorch's own classes, with the numbers of a specification."""
     target = spec.loss.target or "label"
     names = [n if n != "model" else "model_input" for n in inputs]
     batch = ", ".join(f"{n}[rows]" for n in names)
-    place = outputs.index(spec.loss.of) if spec.loss.of in outputs and len(outputs) > 1 else None
-    output = "output" if place is None else f"output[{place}]"
+    read = next(v for v in outputs if spec.loss.of in (None, v.name))
+    output = identifier(read.name or "output") if len(outputs) > 1 else "output"
+    targets = ", ".join(output if v is read else "_" for v in outputs)
     return [
         f"def train(model, {', '.join(names)}, {target}, epochs={spec.epochs}, batch_size={spec.batch_size}):",
         f"    optimizer = {_optimizer(spec.optimizer)}",
@@ -30,8 +43,8 @@ def training_loop(spec: Any, inputs: list[str], outputs: list[str]) -> list[str]
         "    for epoch in range(epochs):",
         f"        for rows in {_order(spec)}:",
         "            optimizer.zero_grad()",
-        f"            output = model({batch})",
-        f"            loss = {_loss(spec.loss, output, f'{target}[rows]')}",
+        f"            {targets} = model({batch})",
+        f"            loss = {_loss(spec.loss, output, f'{target}[rows]', list(read.shape or ()))}",
         "            loss.backward()",
         "            optimizer.step()",
         '        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")',
@@ -45,11 +58,13 @@ def _order(spec: Any) -> str:
     return f"torch.{order}(len({target})).split(batch_size)"
 
 
-def _loss(spec: Any, output: str, target: str) -> str:
-    if spec.op == "BinaryCrossentropy":
-        name = "binary_cross_entropy_with_logits" if spec.from_logits else "binary_cross_entropy"
-        return f"F.{name}({output}, {target})"
-    return _LOSSES[spec.op].format(output=output, target=target, delta=text(getattr(spec, "delta", 1.0)))
+def _loss(spec: Any, output: str, target: str, shape: list[Any]) -> str:
+    template = _FROM_LOGITS[spec.op] if getattr(spec, "from_logits", False) else _LOSSES[spec.op]
+    if spec.op == "SparseCategoricalCrossentropy" and len(shape) > 2:  # PyTorch has the classes on axis 1
+        output, target = f"{output}.flatten(0, -2)", f"{target}.flatten()"
+    elif "Categorical" not in spec.op and spec.op != "SoftmaxCrossEntropyLoss" and shape[-1:] == [1]:
+        target = f"{target}.view_as({output})"  # a column of data has one axis
+    return template.format(output=output, target=target, delta=text(getattr(spec, "delta", 1.0)))
 
 
 def _optimizer(spec: Any) -> str:
