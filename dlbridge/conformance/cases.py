@@ -117,6 +117,26 @@ def model_cases() -> tuple[Case, ...]:
     return tuple(found)
 
 
+@functools.cache
+def light_cases() -> tuple[Case, ...]:
+    """The well-known networks that the installed ONNX brings without weights (constants take their place).
+
+    The input is made as ONNX's own runner makes it: a ramp from 0 to 1.
+    """
+    import onnx.backend.test
+
+    root = Path(onnx.backend.test.__file__).parent / "data" / "light"
+    found = []
+    for file in sorted(root.glob("*.onnx")):
+        proto = onnx.load(file)
+        weights = {i.name for i in proto.graph.initializer}
+        (shape,) = (i.type.tensor_type.shape for i in proto.graph.input if i.name not in weights)
+        ramp = np.linspace(0, 1, math.prod(d.dim_value for d in shape.dim), endpoint=False, dtype=np.float32)
+        expected = onnx.load_tensor(file.with_name(f"{file.stem}_output_0.pb"))
+        found.append(Case(file.stem, proto, [([ramp.reshape([d.dim_value for d in shape.dim])], [expected])], 1e-3, 1e-7))
+    return tuple(found)
+
+
 def _tensors(folder: Path, kind: str) -> list[onnx.TensorProto]:
     count = len(list(folder.glob(f"{kind}_*.pb")))
     return [onnx.load_tensor(folder / f"{kind}_{i}.pb") for i in range(count)]
@@ -132,6 +152,7 @@ def _types(proto: onnx.ModelProto) -> set[ir.DataType]:
 
 def run_case(case: Case, framework: str) -> Result:
     """Write a test's model, run it, and compare values, dtypes and shapes."""
+    _start(framework)
     start = time.perf_counter()
     wrong = False
     try:
@@ -147,6 +168,15 @@ def run_case(case: Case, framework: str) -> Result:
     except Exception as error:  # a test that breaks in any way is a failed test, told with its reason
         reason = f"{type(error).__name__}: {error}"
     return Result(case.name, _short(reason), time.perf_counter() - start, case.narrow, wrong and reason is not None)
+
+
+@functools.cache
+def _start(framework: str) -> None:
+    """Run one node in a framework: its import takes longer than a test may, and half an import breaks all that follow."""
+    x = onnx.helper.make_tensor_value_info("x", 1, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "start", [x], [x])
+    graph.output[0].name = "y"
+    list(run(read(onnx.helper.make_model(graph)), framework, [[np.zeros(1, np.float32)]]))
 
 
 def read(proto: onnx.ModelProto) -> Model:

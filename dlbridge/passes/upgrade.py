@@ -2,7 +2,7 @@
 
 onnx's own version converter refuses or miscasts many graphs (subgraphs, several Softmax and Resize forms, opsets past
 its last adapter), so each change of meaning has a rule here: what the op's changelog says, a few lines each. An op
-without a rule means today what it always meant; the rules below opset 7 are in ``upgrade_early``. A rule changes one
+without a rule means today what it always meant; the rules of the first opsets are in ``upgrade_early``. A rule changes one
 node from before ``below`` to ``below``; a node goes through all rules of its op in ascending order.
 """
 
@@ -326,9 +326,10 @@ def _upsample_scales(site: Site) -> None:
 
 @rule("Upsample", below=10)
 def _upsample(site: Site) -> None:
+    """It only enlarges, so that nearest takes the position below whatever the scales are."""
     mode = site.get("mode", "nearest")
     site.node.op_type = "Resize"
-    site.set(mode="linear" if mode == "bilinear" else mode)
+    site.set(mode="linear" if mode == "bilinear" else mode, nearest_mode="floor")
 
 
 @rule("Resize", below=11)
@@ -337,7 +338,7 @@ def _resize_10(site: Site) -> None:
     scales = site.known(1)
     site.set_inputs(site.input(0), None, site.input(1))
     site.set(coordinate_transformation_mode="asymmetric")
-    if site.get("mode", "nearest") != "nearest":
+    if site.get("mode", "nearest") != "nearest" or "nearest_mode" in site.node.attributes:
         return
     if scales is None or ((scales < 1).any() and (scales > 1).any()):
         raise CannotUpgradeError("nearest resizing by scales that are not known or of both kinds rounds either way")
@@ -361,11 +362,6 @@ def _resize_11(site: Site) -> None:
 @rule("Scatter", below=11)
 def _scatter(site: Site) -> None:
     site.node.op_type = "ScatterElements"
-
-
-@rule("Scan", below=9)
-def _scan(site: Site) -> None:
-    raise CannotUpgradeError("Scan of opset 8 has a batch axis")
 
 
 @rule("RoiAlign", below=16)

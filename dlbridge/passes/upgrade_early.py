@@ -1,4 +1,4 @@
-"""Upgrade rules of the opsets before 7: named broadcasting, attributes that became inputs, notes on memory."""
+"""Upgrade rules of the first opsets: named broadcasting, attributes that became inputs, notes on memory, batched Scan."""
 
 from __future__ import annotations
 
@@ -103,3 +103,21 @@ def _tile(site: Site) -> None:
 @rule("Upsample", below=7)
 def _upsample(site: Site) -> None:
     site.set(scales=[1.0, 1.0, site.take("height_scale"), site.take("width_scale")])
+
+
+@rule("Scan", below=9)
+def _scan_in_batches(site: Site) -> None:
+    """States and sequences had a batch axis in front: a scan over the batch, whose body is the scan over time."""
+    node, sequences = site.node, site.get("num_scan_inputs")
+    if site.input(0) is not None:
+        raise CannotUpgradeError("the sequences of its batch have lengths of their own")
+    given = node.inputs[1:]
+    parts = [ir.Value(name=f"{node.name}_{i}", type=None if v is None else v.type) for i, v in enumerate(given)]
+    over_time = {"body": site.take("body"), "num_scan_inputs": sequences}
+    if directions := site.take("directions"):
+        over_time["scan_input_directions"] = list(directions)
+    inner = ir.node("Scan", parts, over_time, num_outputs=len(node.outputs), name=f"{node.name}_over_time")
+    for i, output in enumerate(inner.outputs):
+        output.name = f"{inner.name}_{i}"
+    site.set_inputs(*given)
+    site.set(body=ir.Graph(parts, inner.outputs, nodes=[inner], name=f"{node.name}_batch"), num_scan_inputs=len(given))
