@@ -133,7 +133,9 @@ def light_cases() -> tuple[Case, ...]:
         (shape,) = (i.type.tensor_type.shape for i in proto.graph.input if i.name not in weights)
         ramp = np.linspace(0, 1, math.prod(d.dim_value for d in shape.dim), endpoint=False, dtype=np.float32)
         expected = onnx.load_tensor(file.with_name(f"{file.stem}_output_0.pb"))
-        found.append(Case(file.stem, proto, [([ramp.reshape([d.dim_value for d in shape.dim])], [expected])], 1e-3, 1e-7))
+        found.append(
+            Case(file.stem, proto, [([ramp.reshape([d.dim_value for d in shape.dim])], [expected])], 1e-3, 1e-7)
+        )
     return tuple(found)
 
 
@@ -172,7 +174,7 @@ def run_case(case: Case, framework: str) -> Result:
 
 @functools.cache
 def _start(framework: str) -> None:
-    """Run one node in a framework: its import takes longer than a test may, and half an import breaks all that follow."""
+    """Import a framework and run one node in it: it may take longer than a test, and half an import breaks the rest."""
     x = onnx.helper.make_tensor_value_info("x", 1, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "start", [x], [x])
     graph.output[0].name = "y"

@@ -2,8 +2,8 @@
 
 onnx's own version converter refuses or miscasts many graphs (subgraphs, several Softmax and Resize forms, opsets past
 its last adapter), so each change of meaning has a rule here: what the op's changelog says, a few lines each. An op
-without a rule means today what it always meant; the rules of the first opsets are in ``upgrade_early``. A rule changes one
-node from before ``below`` to ``below``; a node goes through all rules of its op in ascending order.
+without a rule means today what it always meant; the rules of the first opsets are in ``upgrade_early``. A rule changes
+one node from before ``below`` to ``below``; a node goes through all rules of its op in ascending order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Upgrade rules of the first opsets: named broadcasting, attributes that became inputs, notes on memory, batched Scan."""
+"""Upgrade rules of the first opsets: named broadcasting, attributes that became inputs, notes on memory, batches."""
 
 from __future__ import annotations
 

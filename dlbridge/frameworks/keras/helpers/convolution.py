@@ -1,5 +1,7 @@
 """Convolutions that Keras has no layer for."""
 
+import math
+
 from keras import ops
 
 
@@ -67,3 +69,68 @@ def conv_integer(x, w, x_zero=None, w_zero=None, strides=1, pads=None, dilation_
     options = {"strides": strides, "padding": "valid", "dilation_rate": dilation_rate, "data_format": "channels_last"}
     y = ops.conv(x, kernel, **options) if groups == 1 else grouped_conv(x, kernel, groups, **options)
     return ops.cast(ops.transpose(y, (0, rank - 1, *range(1, rank - 1))), "int32")
+
+
+def deform_conv(
+    x,
+    weight,
+    offset,
+    bias=None,
+    mask=None,
+    stride=(1, 1),
+    pads=(0, 0, 0, 0),
+    dilation=(1, 1),
+    groups=1,
+    offset_groups=1,
+):
+    """Convolution (2-D) whose taps are moved by offsets, read bilinearly, and weighed by a mask; outside is 0."""
+    channels, (h, w) = x.shape[1], ops.shape(x)[2:]
+    (oh, ow), width = ops.shape(offset)[2:], weight.shape[3]
+    taps = weight.shape[2] * width
+    offset = ops.reshape(offset, (-1, taps, 2, oh, ow))
+    tap = ops.reshape(ops.arange(taps, dtype="int32"), (-1, 1, 1))
+    rows = ops.reshape(ops.arange(oh, dtype="int32"), (-1, 1)) * stride[0] - pads[0] + tap // width * dilation[0]
+    columns = ops.arange(ow, dtype="int32") * stride[1] - pads[1] + tap % width * dilation[1]
+    rows, columns = ops.cast(rows, x.dtype) + offset[:, :, 0], ops.cast(columns, x.dtype) + offset[:, :, 1]
+    values = bilinear(ops.reshape(x, (-1, channels // offset_groups, h, w)), rows, columns)
+    if mask is not None:
+        values = values * ops.reshape(mask, (-1, 1, taps, oh, ow))
+    values = ops.reshape(values, (-1, groups, channels // groups * taps, oh * ow))
+    kernel = ops.reshape(weight, (groups, -1, channels // groups * taps))
+    y = ops.reshape(ops.matmul(kernel, values), (-1, weight.shape[0], oh, ow))
+    return y if bias is None else ops.reshape(bias, (-1, 1, 1)) + y
+
+
+def bilinear(x, rows, columns):
+    """x (n, c, h, w) read between its pixels at points (n, ...); beyond the border it is 0."""
+    channels, h, w = ops.shape(x)[1:]
+    pixels, total = ops.reshape(x, (-1, channels, h * w)), 0
+    top, left = ops.floor(rows), ops.floor(columns)
+    for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+        weight = (1 - ops.abs(rows - row)) * (1 - ops.abs(columns - column))
+        r, c = ops.cast(row, "int32"), ops.cast(column, "int32")
+        inside = (r >= 0) & (r < h) & (c >= 0) & (c < w)
+        at = ops.clip(r, 0, h - 1) * w + ops.clip(c, 0, w - 1)
+        values = ops.take_along_axis(pixels, ops.reshape(at, (-1, 1, math.prod(ops.shape(at)[1:]))), axis=2)
+        values = ops.reshape(values, (-1, channels, *ops.shape(rows)[1:]))
+        total = total + values * ops.expand_dims(weight * ops.cast(inside, x.dtype), 1)
+    return total
+
+
+def col2im(x, size, kernel, strides=None, pads=None, dilations=None):
+    """Adds up blocks (batch, channels * block, blocks) into an image: the inverse of taking windows."""
+    count = len(size)
+    strides, dilations, pads = strides or [1] * count, dilations or [1] * count, pads or [0] * 2 * count
+    full = [size[i] + pads[i] + pads[count + i] for i in range(count)]
+    steps = [(full[i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(count)]
+    at = ops.zeros(1, dtype="int32")
+    for i in range(count):
+        taps = ops.reshape(ops.arange(kernel[i], dtype="int32") * dilations[i], (-1, 1))
+        shape = [1] * (2 * count)
+        shape[i], shape[count + i] = kernel[i], steps[i]
+        at = at * full[i] + ops.reshape(taps + ops.arange(steps[i], dtype="int32") * strides[i], shape)
+    at, channels = ops.reshape(at, (-1,)), x.shape[1] // math.prod(kernel)
+    planes = ops.transpose(ops.reshape(x, (-1, math.prod(kernel) * math.prod(steps))))
+    total = ops.segment_sum(planes, at, num_segments=math.prod(full))
+    image = ops.reshape(ops.transpose(total), (-1, channels, *full))
+    return image[(..., *(slice(pads[i], full[i] - pads[count + i]) for i in range(count)))]

@@ -1,4 +1,4 @@
-"""Sampling of images at points."""
+"""Sampling of images at points, and pooling of their regions."""
 
 import math
 
@@ -90,3 +90,63 @@ def affine_grid(theta, size, align_corners=False):
     points = ops.stack([*mesh[::-1], ops.ones_like(mesh[0])], axis=-1)
     points = ops.reshape(points, (1, -1, len(sizes) + 1))
     return ops.reshape(ops.matmul(points, ops.transpose(theta, (0, 2, 1))), (-1, *sizes, len(sizes)))
+
+
+def roi_align(x, rois, batch, size, counts, spatial_scale=1.0, mode="avg", half_pixel=True):
+    """Pools regions (x1, y1, x2, y2) of images into one size, from counts[0] x counts[1] points in each part of it."""
+    channels, *sizes = ops.shape(x)[1:]
+    pixels = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (-1, channels))
+    corners = rois * spatial_scale - (0.5 if half_pixel else 0)
+    taps = []
+    for axis in (0, 1):
+        start, end = corners[:, 1 - axis], corners[:, 3 - axis]
+        span = end - start if half_pixel else ops.maximum(end - start, 1.0)
+        middles = (ops.arange(size[axis] * counts[axis], dtype=x.dtype) + 0.5) / (size[axis] * counts[axis])
+        at = ops.expand_dims(start, 1) + ops.expand_dims(span, 1) * middles
+        taps.append(region_taps(at, sizes[axis]))
+    values = []
+    for row, tall in taps[0]:
+        for column, wide in taps[1]:
+            at = (ops.reshape(ops.cast(batch, "int32"), (-1, 1, 1)) * sizes[0] + row[:, :, None]) * sizes[1]
+            weight = tall[:, :, None] * wide[:, None, :]
+            values.append(ops.take(pixels, at + column[:, None, :], axis=0) * weight[..., None])
+    values = ops.stack(values) if mode == "max" else ops.expand_dims(sum(values), 0)
+    values = ops.reshape(values, (values.shape[0], -1, size[0], counts[0], size[1], counts[1], channels))
+    y = ops.max(values, axis=(0, 3, 5)) if mode == "max" else ops.mean(values, axis=(0, 3, 5))
+    return ops.transpose(y, (0, 3, 1, 2))
+
+
+def region_taps(at, size):
+    """(index, weight) of the two elements along one axis around points; the weight is 0 more than one outside."""
+    inside = ops.cast(ops.logical_and(at >= -1, at <= size), at.dtype)
+    at = ops.clip(at, 0, size - 1)
+    low = ops.floor(at)
+    high = ops.minimum(low + 1, ops.cast(size - 1, at.dtype))
+    return [(ops.cast(low, "int32"), (1 - (at - low)) * inside), (ops.cast(high, "int32"), (at - low) * inside)]
+
+
+def roi_align_by_size(x, rois, batch, size, spatial_scale=1.0, **options):
+    """As roi_align, with as many points in a part of a region as it has pixels."""
+    regions, pooled = ops.convert_to_numpy(rois) * spatial_scale, []
+    for i, (left, top, right, bottom) in enumerate(regions.tolist()):
+        spans = (bottom - top, right - left)
+        spans = spans if options.get("half_pixel", True) else [max(span, 1.0) for span in spans]
+        counts = [math.ceil(span / parts) for span, parts in zip(spans, size, strict=True)]
+        pooled.append(roi_align(x, rois[i : i + 1], batch[i : i + 1], size, counts, spatial_scale, **options))
+    return ops.concatenate(pooled) if pooled else ops.zeros((0, x.shape[1], *size), dtype=x.dtype)
+
+
+def max_roi_pool(x, rois, size, spatial_scale=1.0):
+    """The largest elements in each part of regions (image, x1, y1, x2, y2), whose corners are rounded to pixels."""
+    pooled, limits = [], x.shape[2:]
+    for image, left, top, right, bottom in ops.convert_to_numpy(rois).tolist():
+        parts = []
+        for start, end, count, limit in zip((top, left), (bottom, right), size, limits, strict=True):
+            start, end = int(start * spatial_scale + 0.5), int(end * spatial_scale + 0.5)
+            span = max(end - start + 1, 1)
+            edges = [(start + i * span // count, start - (-(i + 1) * span // count)) for i in range(count)]
+            parts.append([(min(max(a, 0), limit), min(max(b, 0), limit)) for a, b in edges])
+        cells = [x[int(image), :, a:b, c:d] for a, b in parts[0] for c, d in parts[1]]
+        cells = [ops.max(c, axis=(1, 2)) if 0 not in c.shape else ops.zeros_like(x[0, :, 0, 0]) for c in cells]
+        pooled.append(ops.reshape(ops.stack(cells, axis=1), (x.shape[1], *size)))
+    return ops.stack(pooled) if pooled else ops.zeros((0, x.shape[1], *size), dtype=x.dtype)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from dlbridge.frameworks.keras.helpers.convolution import conv_integer
 from dlbridge.frameworks.keras.helpers.elementwise import float8_cast
 
 
@@ -66,3 +67,12 @@ def quantized_matmul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero, dt
     rows = ops.expand_dims(a_scale, -1) if len(a_scale.shape) == 1 else a_scale
     scale = ops.cast(rows, "float32") * ops.cast(b_scale, "float32") / ops.cast(y_scale, "float32")
     return in_range(ops.round(y * scale), y_zero, dtype)
+
+
+def quantized_conv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, dtype, bias=None, **options):
+    """Convolution of quantised numbers (batch, channels, ...), quantised; the bias is in int32."""
+    y = conv_integer(x, w, x_zero, w_zero, **options)
+    channel = (-1, *[1] * (len(w.shape) - 2))
+    y = y if bias is None else ops.reshape(bias, channel) + y
+    scale = ops.reshape(x_scale * w_scale / y_scale, channel)
+    return in_range(ops.round(ops.cast(y, "float32") * scale), y_zero, dtype)

@@ -1,4 +1,4 @@
-"""Ops that sample images at points."""
+"""Ops that sample images at points, and pool their regions."""
 
 from __future__ import annotations
 
@@ -22,3 +22,21 @@ def grid_sample(op: Op) -> Code:
 @rules("AffineGrid")
 def affine_grid(op: Op) -> Code:
     return call("affine_grid", op.x, ints(op, 1), align_corners=True if op.attr("align_corners") else None)
+
+
+@rules("RoiAlign")
+def roi_align(op: Op) -> Code:
+    size, count = (op.attr("output_height"), op.attr("output_width")), op.attr("sampling_ratio")
+    keywords = {k: op.attr(k) for k, usual in (("spatial_scale", 1.0), ("mode", "avg")) if op.attr(k) != usual}
+    keywords |= {"half_pixel": False} if op.attr("coordinate_transformation_mode") == "output_half_pixel" else {}
+    if count == 0:
+        return call("roi_align_by_size", op.x, op[1], op[2], size, **keywords)
+    return call("roi_align", op.x, op[1], op[2], size, (count, count), **keywords)
+
+
+@rules("MaxRoiPool")
+def max_roi_pool(op: Op) -> Code:
+    scale = op.attr("spatial_scale")
+    return call(
+        "max_roi_pool", op.x, op[1], tuple(op.attr("pooled_shape")), spatial_scale=scale if scale != 1 else None
+    )

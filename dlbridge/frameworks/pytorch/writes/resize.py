@@ -141,3 +141,11 @@ def roi_align(op: Op) -> Code:
     keywords |= {"mode": "max"} if op.attr("mode") == "max" else {}
     keywords |= {"half_pixel": False} if op.attr("coordinate_transformation_mode") == "output_half_pixel" else {}
     return call("roi_align", op.x, op[1], op[2], **keywords)
+
+
+@rules("MaxRoiPool")
+def max_roi_pool(op: Op) -> Code:
+    scale = op.attr("spatial_scale")
+    return call(
+        "max_roi_pool", op.x, op[1], tuple(op.attr("pooled_shape")), spatial_scale=scale if scale != 1 else None
+    )
