@@ -57,6 +57,100 @@ CASES = {
         "'op' or 'block'",
         "",
     ),
+    "a word that the op does not have": (
+        HEAD + IMAGE + "nodes: [{name: y, op: Conv, channels: 4, kernel_shape: 3, auto_pad: SAME}]\n" + OUT,
+        DescriptionError,
+        4,
+        "'auto_pad' of Conv is one of NOTSET",
+        "",
+    ),
+    "a dtype that the op does not take": (
+        HEAD + INPUTS.replace("float32", "bool") + "nodes: [{name: y, op: Linear, features: 4}]\n" + OUT,
+        ShapeError,
+        4,
+        "'x' is bool",
+        "float32",
+    ),
+    "text as an input": (
+        HEAD + INPUTS.replace("float32", "string") + "nodes: [{name: y, op: Relu}]\n" + OUT,
+        ShapeError,
+        4,
+        "'x' is string",
+        "",
+    ),
+    "unknown dtype to cast to": (
+        HEAD + INPUTS + "nodes: [{name: y, op: Cast, to: flaot16}]\n" + OUT,
+        DescriptionError,
+        4,
+        "unsupported dtype 'flaot16'",
+        "float16",
+    ),
+    "a window larger than the image": (
+        HEAD + IMAGE + "nodes: [{name: y, op: Conv, channels: 4, kernel_shape: 9}]\n" + OUT,
+        ShapeError,
+        4,
+        "the window is larger",
+        "",
+    ),
+    "another number of elements": (
+        HEAD + "inputs: {x: {dtype: float32, shape: [2, 3]}}\nnodes: [{name: y, op: Reshape, shape: [4, 2]}]\n" + OUT,
+        ShapeError,
+        4,
+        "6 elements do not fit the shape [4, 2]",
+        "",
+    ),
+    "heads that do not divide": (
+        HEAD
+        + "inputs: {x: {dtype: float32, shape: [b, t, 10]}}\n"
+        + "nodes: [{name: y, op: Attention, from: [x, x, x], q_num_heads: 3, kv_num_heads: 3}]\n"
+        + OUT,
+        ShapeError,
+        4,
+        "10 is not divisible by q_num_heads = 3",
+        "",
+    ),
+    "weights of another kind of layer": (
+        HEAD
+        + INPUTS
+        + "nodes: [{name: fc, op: Linear, features: 3}, {name: y, op: LayerNormalization, weights: fc}]\n"
+        + OUT,
+        ShapeError,
+        4,
+        "weight would have the shape [3]",
+        "",
+    ),
+    "a weight beyond all memory": (
+        HEAD + INPUTS + "nodes: [{name: y, op: Linear, features: 99999999999999}]\n" + OUT,
+        DescriptionError,
+        4,
+        "of shape [99999999999999, 8] would have",
+        "",
+    ),
+    "a block repeated without end": (
+        HEAD + INPUTS + "blocks: {b: {nodes: [{op: Relu}]}}\nnodes: [{name: y, block: b, repeat: 100000000}]\n" + OUT,
+        DescriptionError,
+        5,
+        "more than 500,000 nodes",
+        "repeat",
+    ),
+    "weights outside the folder": (
+        HEAD + INPUTS + "weights: ../w.safetensors\nnodes: [{name: y, op: Relu}]\n" + OUT,
+        WeightsError,
+        4,
+        "outside the description's folder",
+        "beside",
+    ),
+    "an unknown metric": (
+        HEAD
+        + INPUTS
+        + "nodes: [{name: y, op: Relu}]\n"
+        + OUT
+        + "training: {loss: {op: BinaryCrossentropy}, metrics: [acc]}\n",
+        DescriptionError,
+        6,
+        "item 0 of 'metrics' is 'acc'",
+        "",
+    ),
     "unsupported dtype": (
         HEAD + "inputs: {x: {dtype: float, shape: [2]}}\nnodes: []\noutputs: [x]\n",
         DescriptionError,

@@ -344,6 +344,13 @@ def test_json_of_any_text():
 # --- the JSON Schema --------------------------------------------------------------------------------------------------
 
 
+def test_a_dtype_is_called_by_its_name():
+    text = "dlbridge: 1\nname: m\ninputs: {x: {dtype: float32, shape: [4]}}\nnodes: [{name: y, op: Cast, to: TO}]\n"
+    named, numbered = (description.load(text.replace("TO", to) + "outputs: [y]\n") for to in ("float16", "10"))
+    assert named.outputs[0].dtype == numbered.outputs[0].dtype == ir.DataType.FLOAT16
+    assert "to: float16" in description.dump(named)
+
+
 def test_the_json_schema_is_not_stale():
     kept = json.loads((ROOT / schema.SCHEMA_FILE).read_text())
     assert kept == schema.json_schema(), f"run: python -m dlbridge schema > {schema.SCHEMA_FILE}"

@@ -43,6 +43,10 @@ def expand(document: Document, weights: Mapping[str, ir.TensorProtocol] | None =
 MAX_NODES = 500_000
 
 
+def _too_many() -> DescriptionError:
+    return DescriptionError(f"expands to more than {MAX_NODES:,} nodes", hint="look at the blocks' 'repeat'")
+
+
 class _Expander:
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -96,9 +100,11 @@ class _Expander:
         """The weights that the description names."""
         if self.description.weights is None:
             return {}
-        folder = Path(self.document.name).parent
         with self.at(("weights",)):
-            return weights_files.read(folder / self.description.weights)
+            path = Path(self.description.weights)
+            if path.is_absolute() or ".." in path.parts:
+                raise WeightsError(f"'{path}' is outside the description's folder", hint="put the file beside it")
+            return weights_files.read(Path(self.document.name).parent / path)
 
     @contextmanager
     def at(self, path: Path_) -> Iterator[None]:
@@ -215,7 +221,7 @@ class _Expander:
             return scope.parts.add_initializer(initial.started(name, of, shape, init, kind, self.seed or 0))
 
         if len(scope.parts.nodes) >= MAX_NODES:
-            raise DescriptionError(f"expands to more than {MAX_NODES:,} nodes", hint="look at the blocks' 'repeat'")
+            raise _too_many()
         maker = NodeMaker(scope, make_graph, make_weight, lambda *below: self.at((*place, *below)))
         node = maker.make(spec)
         self.places[node.name or ""] = place
@@ -236,6 +242,8 @@ class _Expander:
         inputs = self.block_inputs(scope, spec, block, local)
         parameters = self.parameters(spec, name, block)
         outputs: dict[str, ir.Value] = {}
+        if int(spec.repeat or 1) > MAX_NODES:
+            raise _too_many()
         for index in range(int(spec.repeat or 1)):
             path = scope.path(local) + (f".{index}" if spec.repeat is not None else "")
             inner = Scope(scope.parts, prefix=f"{path}.", shared=self.shared(scope, spec, path))

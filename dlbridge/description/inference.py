@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from dlbridge.description import signature, values
+from dlbridge.description import checks, signature, values
 from dlbridge.description.schema import ValueType
 from dlbridge.errors import ShapeError
 from dlbridge.ops import extension
@@ -22,12 +22,14 @@ def infer_node(node: ir.Node) -> None:
         ShapeError: When the inputs do not fit the op; it names their dtypes and shapes.
     """
     if node.domain == extension.DOMAIN:
+        checks.check_dtypes(node, _signature(node))
         _infer_extension(node)
         return
     schema = signature.schema(node.domain, node.op_type)
     present = [v for v in node.inputs if v is not None]
     if schema is None or any(v.type is None for v in present) or _has_graph(node):
         return
+    checks.check_dtypes(node, _signature(node))
     types = {v.name: ir.serde.serialize_value(v).type for v in present}
     data = {v.name: _shown(v) for v in present if v.const_value is not None}
     try:
@@ -44,6 +46,7 @@ def infer_node(node: ir.Node) -> None:
     for value in node.outputs:
         if value.name in inferred:
             _set(value, inferred[value.name])
+    checks.check_sizes(node, _signature(node))
 
 
 def _set(value: ir.Value, proto: onnx.TypeProto) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.description import initial, layers, signature, values
+from dlbridge.description import checks, initial, layers, signature, values
 from dlbridge.description.inference import infer_node, text
 from dlbridge.description.schema import Node, keys_of_a_node
 from dlbridge.description.scope import Scope, conventional_name
@@ -98,7 +98,10 @@ class NodeMaker:
 
     def _check_shape(self, op: str, first: ir.Value | None, value: ir.Value, weight: layers.Weight) -> None:
         assert first is not None and value.shape is not None
-        if tuple(value.shape.numpy()) != weight.shape and op not in _BROADCAST:
+        given = tuple(value.shape.numpy())
+        wide = first.shape if first.shape is not None else weight.shape
+        fits = _broadcasts(given, list(wide)) if op in _BROADCAST else given == weight.shape
+        if not fits:
             raise ShapeError(
                 f"{op} cannot take ({first.name}: {text(first)}, {value.name}: {text(value)}): "
                 f"{weight.name} would have the shape {list(weight.shape)}"
@@ -268,6 +271,7 @@ class NodeMaker:
             with self.at(*(("attributes",) if name in spec.attributes else ()), name):
                 if schema is not None and name not in schema.attributes:
                     raise signature.unknown_key(str(spec.op), schema, name, keys_of_a_node())
+                checks.check_word(str(spec.op), name, value)
                 if name in _SPATIAL and isinstance(value, int) and first is not None and first.shape is not None:
                     value = [value] * (_SPATIAL[name] * max(len(first.shape) - 2, 1))
                 attributes[name] = values.attribute_from(
@@ -372,6 +376,12 @@ def _size(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DescriptionError(f"'{key}' is a positive number, not {value!r}")
     return value
+
+
+def _broadcasts(small: tuple[int, ...], wide: list[Any]) -> bool:
+    """Whether a shape can be stretched to another one, as the standard's unidirectional broadcasting does."""
+    pairs = zip(reversed(small), reversed(wide), strict=False)
+    return len(small) <= len(wide) and all(a in (1, b) or not isinstance(b, int) for a, b in pairs)
 
 
 def _stacking(weight: layers.Weight) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 import onnx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dlbridge.description import layers, signature, values
+from dlbridge.description import checks, layers, signature, values
 from dlbridge.description.document import Document, Path_
 from dlbridge.errors import suggest
 from dlbridge.ops import extension, initializers
@@ -184,7 +184,7 @@ def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], er
             missing = str(problem["loc"][-1]) if problem["type"] == "missing" else context["discriminator"].strip("'")
             message, hint = f"the key '{missing}' is missing", _EXAMPLES.get(missing)
         case "literal_error":
-            message = f"'{key}' is {problem['input']!r}, not {context['expected']}"
+            message = f"{_place(loc)} is {problem['input']!r}, not {context['expected']}"
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             message = f"unknown {key} '{context['tag']}'"
@@ -193,9 +193,12 @@ def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], er
             pass
         case _ if key is not None:
             here = [_lower(p["msg"]) for p in problems if _real(data, p["loc"]) == loc]
-            name = f"item {key} of '{loc[-2]}'" if isinstance(key, int) and len(loc) > 1 else f"'{key}'"
-            message = f"{name} is {_wording(problem['input'])}: {' or '.join(dict.fromkeys(here))}"
+            message = f"{_place(loc)} is {_wording(problem['input'])}: {' or '.join(dict.fromkeys(here))}"
     document.fail((*path, *loc), message, hint)
+
+
+def _place(loc: Path_) -> str:
+    return f"item {loc[-1]} of '{loc[-2]}'" if isinstance(loc[-1], int) and len(loc) > 1 else f"'{loc[-1]}'"
 
 
 _EXAMPLES = {
@@ -295,6 +298,7 @@ def _setting_types() -> dict[str, Any]:
         types[f"Setting.{name}s"] = {
             "anyOf": [item, parameter, {"type": "array", "items": {"anyOf": [item, parameter]}}]
         }
+    types["Setting.dtype"] = {"anyOf": [{"enum": list(values.DTYPES)}, {"type": "integer"}, parameter]}
     types["Setting.any"] = {}
     types["Setting.input"] = {"type": ["string", "number", "boolean", "array"]}
     return types
@@ -308,12 +312,17 @@ def _op_schema(op: str) -> dict[str, Any]:
     inputs = [p.name for p in schema.inputs if not signature.is_variadic(p)]
     settings.update(dict.fromkeys([*inputs, *(n.lower() for n in inputs)], "Setting.input"))
     settings.update(layers.settings(op))
-    properties = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}
+    properties: dict[str, Any] = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}
+    for (owner, name), words in checks.WORDS.items():
+        if owner == op:
+            properties[name] = {"anyOf": [{"enum": list(words)}, {"type": "string", "pattern": r"^\$"}]}
     return {"if": {"required": ["op"], "properties": {"op": {"const": op}}}, "then": {"properties": properties}}
 
 
 def _setting_name(attribute: onnx.defs.OpSchema.Attribute) -> str:
     name = attribute.type.name.lower()
+    if name == "int" and attribute.name in values.DTYPE_ATTRIBUTES:
+        return "dtype"
     return name if name in ("int", "ints", "float", "floats", "string", "strings") else "any"
 
 

@@ -108,6 +108,11 @@ def attribute_type(of: Schema | None, name: str) -> ir.AttributeType | None:
     return ir.AttributeType(of.attributes[name].type.value)
 
 
+def type_text(of: ir.DataType) -> str:
+    """The standard's word for a tensor of that dtype: ``tensor(float)``."""
+    return f"tensor({of.name.lower()})"
+
+
 def is_variadic(parameter: Parameter) -> bool:
     return parameter.option == Schema.FormalParameterOption.Variadic
 

@@ -167,6 +167,8 @@ def _clip(value: Any) -> str:
 # --- attributes -----------------------------------------------------------------------------------------------------
 
 
+#: Attributes that hold a dtype's number; descriptions say its name.
+DTYPE_ATTRIBUTES = frozenset(("to", "dtype", "output_dtype", "output_datatype", "softmax_precision", "stash_type"))
 _SCALARS: dict[ir.AttributeType, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     Attribute.INT: ("an integer", lambda v: isinstance(v, int), int),
     Attribute.FLOAT: ("a number", lambda v: _is_number(v), float),
@@ -210,6 +212,8 @@ def attribute_from(
         wanted, value, path = ir.AttributeType[kind], value["value"], ("value",)
     if wanted is None:
         wanted = _guess(value)
+    if wanted == Attribute.INT and name in DTYPE_ATTRIBUTES and isinstance(value, str):
+        return ir.AttrInt64(name, int(dtype(value)))
     if wanted in _SCALARS or wanted in _LISTS:
         return ir.Attr(name, wanted, _plain(name, value, wanted))
     if wanted == Attribute.TENSOR:
@@ -266,6 +270,8 @@ def attribute_to(attribute: ir.Attr, wanted: ir.AttributeType | None, graph: Cal
     """
     kind, value = attribute.type, attribute.value
     plain: Any
+    if kind == wanted == Attribute.INT and attribute.name in DTYPE_ATTRIBUTES and value in _DTYPE_NAMES:
+        return dtype_name(ir.DataType(value))
     if kind in _SCALARS:
         plain = _finite(value)
     elif kind in _LISTS:

@@ -1,0 +1,108 @@
+"""What the standard says of a node in words, and its shape inference does not look at."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from dlbridge.description import signature, values
+from dlbridge.errors import DescriptionError, ShapeError, suggest
+
+_PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+_DIRECTIONS = ("forward", "reverse", "bidirectional")
+_REDUCTIONS = ("none", "add", "mul", "max", "min")
+_LOSSES = ("none", "mean", "sum")
+#: (op, attribute) -> the words that it may be.
+WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    **{(op, "auto_pad"): _PADDING for op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")},
+    **{(op, "direction"): _DIRECTIONS for op in ("RNN", "GRU", "LSTM")},
+    **{(op, "reduction"): _REDUCTIONS for op in ("ScatterElements", "ScatterND")},
+    **{(op, "reduction"): _LOSSES for op in ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")},
+    ("Pad", "mode"): ("constant", "reflect", "edge", "wrap"),
+    ("Gelu", "approximate"): ("none", "tanh"),
+    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+    ("Resize", "mode"): ("nearest", "linear", "cubic"),
+    ("Resize", "nearest_mode"): ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+    ("Resize", "keep_aspect_ratio_policy"): ("stretch", "not_larger", "not_smaller"),
+    ("Resize", "coordinate_transformation_mode"): (
+        "half_pixel",
+        "half_pixel_symmetric",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+        "tf_crop_and_resize",
+    ),
+}
+_WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
+
+
+def check_word(op: str, attribute: str, value: object) -> None:
+    """
+    Raises:
+        DescriptionError: When the attribute is a word that the standard does not have there.
+    """
+    known = WORDS.get((op, attribute))
+    if known is not None and isinstance(value, str) and value not in known:
+        raise DescriptionError(
+            f"'{attribute}' of {op} is one of {', '.join(known)}, not '{value}'", hint=suggest(value, known)
+        )
+
+
+def check_dtypes(node: ir.Node, shown: str) -> None:
+    """
+    Args:
+        node: A node whose inputs have their dtypes.
+        shown: Its inputs, with their dtypes and shapes, for the error.
+
+    Raises:
+        ShapeError: When an input has a dtype that the op does not take.
+    """
+    schema = signature.schema(node.domain, node.op_type)
+    if schema is None:
+        return
+    constraints = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    for slot, value in enumerate(node.inputs):
+        if value is None or not isinstance(value.type, ir.TensorType) or not schema.inputs:
+            continue
+        parameter = schema.inputs[min(slot, len(schema.inputs) - 1)]
+        allowed = constraints.get(parameter.type_str, {parameter.type_str})
+        if signature.type_text(value.type.dtype) not in allowed:
+            names = [values.dtype_name(d) for d in values.DTYPES.values() if signature.type_text(d) in allowed]
+            raise ShapeError(
+                f"{node.op_type} cannot take ({shown}): '{value.name}' is {values.dtype_name(value.type.dtype)}",
+                hint=f"it may be {', '.join(names)}",
+            )
+
+
+def check_sizes(node: ir.Node, shown: str) -> None:
+    """
+    Args:
+        node: A node whose outputs have their shapes.
+        shown: Its inputs, with their dtypes and shapes, for the error.
+
+    Raises:
+        ShapeError: When sizes do not fit.
+    """
+
+    def fail(why: str) -> None:
+        raise ShapeError(f"{node.op_type} cannot take ({shown}): {why}")
+
+    out = node.outputs[0].shape if node.outputs else None
+    first = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
+    if out is None or first is None:
+        return
+    sizes = zip(list(first)[2:], list(out)[2:], strict=False)
+    if node.op_type in _WINDOWS and any(isinstance(n, int) and n < 1 and m != 0 for m, n in sizes):
+        fail("the window is larger than what it slides over")
+    if node.op_type == "Reshape" and first.is_static() and out.is_static():
+        before, after = math.prod(first.numpy()), math.prod(out.numpy())
+        if before != after:
+            fail(f"{before} elements do not fit the shape {list(out)}")
+    if node.op_type == "Attention" and len(first) == 3:
+        for slot, attribute in enumerate(("q_num_heads", "kv_num_heads", "kv_num_heads")):
+            value, heads = node.inputs[slot], node.attributes.get(attribute)
+            size = value.shape[-1] if value is not None and value.shape is not None else None
+            if heads is not None and isinstance(size, int) and size % heads.as_int():
+                fail(f"{size} is not divisible by {attribute} = {heads.as_int()}")
