@@ -59,6 +59,15 @@ def test_the_original_state_dict_fits(read):
     model.to_pytorch().load_state_dict(module.state_dict(), strict=True)
 
 
+def test_names_come_back_from_keras(read):
+    _, module, model = read
+    live = model.to_keras()
+    assert not any("." in variable.path for variable in live.variables)  # Keras' PyTorch backend takes none
+    given = {v.name: f"{v.dtype.numpy()}[{','.join(map(str, v.shape))}]" for v in model.inputs}
+    again = dlbridge.load(live, inputs=given)
+    again.to_pytorch().load_state_dict(module.state_dict(), strict=True)
+
+
 def test_what_forward_makes_is_on_the_device_of_its_inputs(read):
     name, _, model = read
     live = model.to_pytorch().to("meta")

@@ -70,6 +70,31 @@ def test_weights_are_views_of_the_models_own():
     np.testing.assert_array_equal(found.weights["conv1.weight"], kernel.transpose(3, 2, 0, 1))
 
 
+def test_a_dash_in_a_name_is_a_dot_of_the_path():
+    x = inputs = keras.Input((4,), name="my-input")
+    for name in ("block-0", "block-1-fc", "head", "head-2"):
+        x = layers.Dense(4, name=name)(x)
+    model = keras.Model(inputs, x)
+    found = read(model)
+    assert [v.name for v in found.inputs] == ["my_input"]
+    assert {"block.0.weight", "block.1.fc.weight", "head_2.weight"} <= set(found.weights)
+    assert "head.weight" in found.weights  # a layer holds no other: behind its name a dash is no dot
+    again = found.to_keras()
+    assert [layer.name for layer in again.layers][1:-1] == [layer.name for layer in model.layers][1:-1]
+    assert errors(model, ("onnx", "pytorch", "keras"))["pytorch"] <= 1e-5
+
+
+def test_a_printed_class_that_was_edited_is_opened():
+    class UnbiasedBatchNormalization(layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training, mask=mask)
+
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, UnbiasedBatchNormalization(name="norm")(inputs))
+    for name, error in errors(randomise(model), ("onnx", "pytorch", "keras")).items():
+        assert error <= 1e-5, name
+
+
 def test_keras_to_keras_keeps_the_names_of_layers():
     model = randomise(small_cnn())
     written = read(model).to_keras()

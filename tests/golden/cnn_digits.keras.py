@@ -3,14 +3,14 @@ from keras import layers
 
 
 def conv_block(x, filters, name):
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}.conv")(x)
-    x = layers.BatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}.bn")(x)
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}-conv")(x)
+    x = layers.BatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}-bn")(x)
     return layers.ReLU()(x)
 
 
 def body(x, name):
-    x = conv_block(x, 16, name=f"{name}.0")
-    return conv_block(x, 16, name=f"{name}.1")
+    x = conv_block(x, 16, name=f"{name}-0")
+    return conv_block(x, 16, name=f"{name}-1")
 
 
 def build_model():

@@ -3,14 +3,14 @@ from keras import layers, ops
 
 
 def double_conv(x, filters, name):
-    x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}.conv1")(x)
-    return layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}.conv2")(x)
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}-conv1")(x)
+    return layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}-conv2")(x)
 
 
 def up(x, relu, filters, name):
-    x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}.grow")(x)
+    x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}-grow")(x)
     x = ops.concatenate([relu, x], axis=3)
-    return double_conv(x, filters, name=f"{name}.convs")
+    return double_conv(x, filters, name=f"{name}-convs")
 
 
 def build_model():

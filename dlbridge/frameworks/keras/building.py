@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,11 +22,6 @@ IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES
 
 #: What a rule may give as an input: a value, a number, an array, or nothing.
 Operand = ir.Value | bool | int | float | np.ndarray | Sequence[int] | None
-
-
-def path_part(name: str) -> str:
-    """A Keras name as a part of a dotted path: what is neither a letter, a digit, ``_`` nor ``.`` becomes ``_``."""
-    return re.sub(r"[^\w.]+", "_", name, flags=re.ASCII).strip(".") or "layer"
 
 
 class Builder:

@@ -9,6 +9,7 @@ import keras
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
+from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
@@ -25,8 +26,6 @@ INDENT = "    "
 _OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
-#: Name of the layer that a model becomes whose own code needs sizes known only at run time.
-NETWORK = "network"
 #: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
 BUILD, SPEC = "<build>", "<spec>"
 
@@ -84,9 +83,9 @@ def variable_path(blocks: list[str], name: str, root: str | None) -> str:
     parts = [root] if root else []
     before = ""
     for path in blocks:
-        parts.append(path[len(before) :].lstrip("."))
+        parts.append(layer_name(path[len(before) :].lstrip(".")))
         before = path
-    parts.append(name[len(before) :].lstrip("."))
+    parts.append(layer_name(name[len(before) :].lstrip(".")))
     return "/".join(parts)
 
 

@@ -1,12 +1,12 @@
 """The Keras reader: a live model or a ``.keras`` or ``.h5`` file, in the neutral form.
 
-Names. A node's path is the name of its Keras layer; a layer of a nested model has the model's name and a dot before
-it. A layer inside a subclassed model or a custom layer goes by its own name when somebody gave it one, else by the
-attribute that holds it (``blocks.0.proj``). What is neither a letter, a digit, ``_`` nor ``.`` becomes ``_``. A layer
-that is called again is ``dense_1`` the second time, with the weights of ``dense``; what a layer needs beside its main
-node (an activation, a transpose) is ``dense_relu``. Weights go by PyTorch's words: ``kernel`` and ``gamma`` are
-``weight``, ``beta`` is ``bias``, ``moving_mean`` is ``running_mean``; other variables keep Keras' name. Inputs are
-named as in Keras, outputs by the layer that makes them (by the key, where the model gives a dict).
+Names. A node's path is the name of its Keras layer with a dot for a dash (``names.py``); a layer of a nested model has
+the model's name and a dot before it. A layer inside a subclassed model or a custom layer goes by its own name when
+somebody gave it one, else by the attribute that holds it (``blocks.0.proj``). A layer that is called again is
+``dense_1`` the second time, with the weights of ``dense``; what a layer needs beside its main node (an activation, a
+transpose) is ``dense_relu``. Weights go by PyTorch's words: ``kernel`` and ``gamma`` are ``weight``, ``beta`` is
+``bias``, ``moving_mean`` is ``running_mean``; other variables keep Keras' name. Inputs are named as in Keras, outputs
+by the layer that makes them (by the key, where the model gives a dict).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from keras import tree
 
 from dlbridge.errors import DlbridgeError, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.keras import archive, reads
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
+from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.site import RefusalError
 from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
 from dlbridge.model import Model
@@ -129,7 +130,7 @@ def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list
     values = []
     for tensor in graph._inputs:
         history = getattr(tensor, "_keras_history", None)
-        name = path_part(history.operation.name if history and history.operation is not None else tensor.name)
+        name = tensor_name(history.operation.name if history and history.operation is not None else tensor.name)
         shape, dtype = list(tensor.shape), tensor.dtype
         if name in wanted:
             shape, dtype = _spec(name, wanted[name], shape, dtype)

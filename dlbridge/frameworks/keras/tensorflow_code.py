@@ -11,7 +11,8 @@ import onnx
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras.building import Builder, path_part
+from dlbridge.frameworks.keras.building import Builder
+from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
 from dlbridge.model import Model
 from dlbridge.ops import traits

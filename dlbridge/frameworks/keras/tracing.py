@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,19 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.utils.naming import to_snake_case
 
-from dlbridge.frameworks.keras.building import IR_DTYPES, path_part
+from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.helpers.normalization import UnbiasedBatchNormalization
+from dlbridge.frameworks.keras.helpers.weight import Weight
+from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
 
 #: IR dtype -> Keras' name of it.
 _NAMES = {dtype: name for name, dtype in IR_DTYPES.items()}
 #: What Keras and TensorFlow keep about a layer in its ``__dict__``, which is no attribute of the user's.
 _BOOKKEEPING = re.compile(r"_(non_)?trainable_variables|_layers|_metrics|_seed_generators|_tracker|_self_.*|_obj_.*")
+
+#: Layers that the writer prints into a file where a model needs them.
+_PRINTED = (UnbiasedBatchNormalization, Weight)
 
 #: Layers that are not opened, and why.
 _CLOSED = {
@@ -83,6 +89,16 @@ def is_own(kind: type) -> bool:
     return kind.__module__.startswith("keras.src.")
 
 
+def is_printed(kind: type) -> bool:
+    """Whether a class is one that the writer prints into a file, and computes what it did there."""
+    return any(kind.__name__ == printed.__name__ and _computed(kind) == _computed(printed) for printed in _PRINTED)
+
+
+def _computed(kind: type) -> dict[str, Any]:
+    functions = {name: f.__code__ for name, f in vars(kind).items() if inspect.isfunction(f)}
+    return {name: (code.co_code, code.co_consts, code.co_names) for name, code in functions.items()}
+
+
 def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None when it may."""
     kind = next((k for k in type(operation).__mro__ if is_own(k) and k.__name__ in _CLOSED), None)
@@ -128,6 +144,8 @@ def redirected(book: SizeBook) -> Iterator[None]:
     swaps = [*_redirections(), *_creators(), getter, (backend, "standardize_shape", backend.standardize_shape, None)]
     standardize = backend.standardize_shape
     swaps += _randoms()
+    # Keras takes what is multiplied by a number for sparse, and then calls layers on sparse tensors.
+    swaps.append((keras.KerasTensor, "sparse", keras.KerasTensor.sparse, property(lambda tensor: False)))
     for module, name, _, new in swaps:
         setattr(module, name, new or (lambda shape: book.of_shape(standardize(shape))))
     try:
@@ -295,7 +313,7 @@ def attribute_of(holder: Any, layer: Any) -> str | None:
     return None
 
 
-def name_of(operation: Any, holder: Any) -> tuple[str, bool]:
+def name_of(operation: Any, holder: Any, leaves: Collection[str]) -> tuple[str, bool]:
     """(the name of a layer or operation where it is called, whether it was made up).
 
     In a functional model that is its Keras name; in an opened layer, where Keras made up the name, the attribute that
@@ -308,4 +326,4 @@ def name_of(operation: Any, holder: Any) -> tuple[str, bool]:
         attribute = attribute_of(holder, operation)
         if attribute is not None:
             return attribute, False
-    return path_part(operation.name), False
+    return path_part(operation.name, leaves), False

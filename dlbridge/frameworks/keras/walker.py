@@ -17,8 +17,9 @@ from keras.src.models.sequential import Sequential
 from keras.src.ops.function import Function
 
 from dlbridge.frameworks.keras import tracing
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, path_part
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.masks import MASK, makes_mask, mask_of, with_masks
+from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
 from dlbridge.ops import missing, traits
@@ -43,6 +44,7 @@ class Walker:
         self.trust_code = trust_code
         self.functional = True
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
+        self.leaves = {layer.name for layer in getattr(model, "_layers", ()) if _rule(layer) is not None}
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
 
     # --- graphs ------------------------------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ class Walker:
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
         self.functional = holder is None  # there Keras itself replaces what was said of training
-        name, anonymous = tracing.name_of(operation, holder)
+        name, anonymous = tracing.name_of(operation, holder, self.leaves)
         flat = flat and anonymous
         where = path if flat else f"{path}.{name}" if path else name
         try:
@@ -296,7 +298,7 @@ class Walker:
         why = tracing.never_opened(operation, self.trust_code)
         if why is not None:
             raise RefusalError(why)
-        path, before = self.build.path, len(self.build.made)
+        path, before = self.build.path if self.build.path != NETWORK else "", len(self.build.made)
         if is_layer and getattr(operation, "_call_has_training_arg", False):
             kwargs = {**kwargs, "training": False}
         self.build.blocks[path] = type(operation).__name__
@@ -385,9 +387,10 @@ class Walker:
 
 
 def _rule(layer: Any) -> LayerRule | None:
-    """The rule of a layer: that of its class, or of the class of ``keras.layers`` whose ``call`` it inherits."""
+    """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) whose
+    ``call`` it inherits."""
     for base in type(layer).__mro__:
-        rule = LAYERS.get(base.__name__) if tracing.is_own(base) else None
+        rule = LAYERS.get(base.__name__) if tracing.is_own(base) or tracing.is_printed(base) else None
         if rule is not None:
             return rule if base.call is type(layer).call else None
     return None

@@ -17,7 +17,8 @@ import onnx_ir as ir
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.merges import merging_layers
-from dlbridge.frameworks.keras.printer import BUILD, NETWORK, SPEC, member_name, print_module, stand_in, variable_path
+from dlbridge.frameworks.keras.names import NETWORK, layer_name
+from dlbridge.frameworks.keras.printer import BUILD, SPEC, member_name, print_module, stand_in, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -231,10 +232,8 @@ class KerasWriter:
             keywords = {"name": self._name_text(name, written.block)}
             fragment = instance.call(*inputs, **keywords)
         else:
-            is_class = written.block in self.dynamic
-            label = Raw(f'"{name}"') if is_class else self._name_text(name, written.block)
-            new = instance.call(name=label)
-            if is_class:
+            new = instance.call(name=self._name_text(name, written.block))
+            if written.block in self.dynamic:
                 attribute = name.replace(".", "_")
                 written.members.append((attribute, new))
                 self._build(written, attribute, inner.inputs[0])
@@ -251,9 +250,7 @@ class KerasWriter:
         if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
             extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
         if not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights)):
-            relative = block.relative(node.name or "")
-            label = Raw(f'"{relative}"') if block in self.dynamic else self._name_text(relative, block)
-            extra.append(code("name={}", label))
+            extra.append(code("name={}", self._name_text(block.relative(node.name or ""), block)))
         *before, last = layer.new.parts
         assert isinstance(last, str) and last.endswith(")")
         head = Code((*before, last[:-1]))
@@ -261,7 +258,9 @@ class KerasWriter:
         return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
 
     def _name_text(self, relative: str, block: Block) -> Raw:
-        return Raw(f'f"{{name}}.{relative}"' if block.path else f'"{relative}"')
+        """The name of what is called ``relative`` in a block: a function gets its own name as an argument."""
+        inner = layer_name(relative)
+        return Raw(f'f"{{name}}-{inner}"' if block.path and block not in self.dynamic else f'"{inner}"')
 
     def _is_sequential(self) -> bool:
         return self.sequence() is not None
@@ -332,7 +331,7 @@ class KerasWriter:
         label = self._name_text(name, block)
         new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
         written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, name.replace(".", "_")))
-        self.weights[f"{home}/value"] = Weight.of(value.name or "")
+        self.weights[f"{layer_name(home)}/value"] = Weight.of(value.name or "")
 
     def _weight_key(self, block: Block, value: ir.Value) -> str:
         return self.weight_text(block, value) or block.relative(self.homes[value])

@@ -20,6 +20,12 @@ def dense(site: Site) -> Any:
     return site.activation(site.main("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
 
 
+@layer("Weight")
+def weight(site: Site) -> Any:
+    variable = site.layer.value
+    return site.computed(site.build.weight(variable, site.build.path, (), not variable.trainable))
+
+
 @layer("EinsumDense")
 def einsum_dense(site: Site) -> Any:
     kind = site.layer

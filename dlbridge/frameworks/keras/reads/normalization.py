@@ -40,7 +40,7 @@ def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[
     return site.transpose(x, perm), [perm.index(a) for a in range(rank)]
 
 
-@layer("BatchNormalization", masks=True)
+@layer("BatchNormalization", "UnbiasedBatchNormalization", masks=True)
 def batch_norm(site: Site) -> Any:
     kind = site.layer
     axis = kind.axis[0] if isinstance(kind.axis, (list, tuple)) else kind.axis
@@ -56,7 +56,8 @@ def batch_norm(site: Site) -> Any:
         epsilon=float(kind.epsilon),
         momentum=float(kind.momentum),
     )
-    y.producer().metadata_props[traits.RUNNING_VARIANCE] = "biased"
+    unbiased = type(kind).__name__ == "UnbiasedBatchNormalization"
+    y.producer().metadata_props[traits.RUNNING_VARIANCE] = "unbiased" if unbiased else "biased"
     return y if back is None else site.transpose(y, back)
 
 
