@@ -137,6 +137,28 @@ def test_train_run_and_go_on(dlbridge, tmp_path):
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
 
 
+def test_a_training_that_is_stopped_says_so_and_goes_on(dlbridge, tmp_path, monkeypatch):
+    from dlbridge.frameworks.pytorch.trainer import Trainer
+
+    np.savez(tmp_path / "data.npz", image=np.ones((8, 784), np.float32), label=np.arange(8))
+    epoch, seen = Trainer.epoch, []
+
+    def stopping(self, data):
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return epoch(self, data)
+
+    monkeypatch.setattr(Trainer, "epoch", stopping)
+    order = ("train", MLP, "--data", "data.npz", "-o", "trained", "--epochs", 4)
+    code, out, _ = dlbridge(*order)
+    assert code == 130
+    assert "go on with --resume" in out
+    code, out, err = dlbridge(*order, "--resume")
+    assert code == 0, err
+    assert len(json.loads((tmp_path / "trained" / "history.json").read_text())["loss"]) == 4
+
+
 def test_schema(dlbridge):
     schema = json.loads(succeed(dlbridge, "schema"))
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -32,7 +32,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command. A known error ends in one message on standard error and a non-zero exit code."""
     try:
-        cli.main(standalone_mode=False)
+        if code := cli.main(standalone_mode=False):
+            sys.exit(code)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)

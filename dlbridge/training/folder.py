@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dlbridge.errors import TrainingError
+from dlbridge.errors import TrainingError, require
 from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.training import history as histories
@@ -39,7 +39,10 @@ def train_to_folder(
 
     Raises:
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, or there is nothing to resume.
+        MissingExtraError: When there is to be a plot and matplotlib is not installed.
     """
+    if plot:
+        require("matplotlib", "plot")  # before the work is done, not after it
     target = Path(folder)
     before = load_checkpoint(target / "checkpoint") if resume else None
     spec = spec or model.training

@@ -31,6 +31,7 @@ def plot(histories: Mapping[str, History], path: str | os.PathLike[str], *, forc
     """
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     metrics = list(dict.fromkeys(m.removeprefix("val_") for h in histories.values() for m in h))
     figure = Figure(figsize=(5 * len(metrics), 3.6), layout="constrained")
@@ -43,6 +44,7 @@ def plot(histories: Mapping[str, History], path: str | os.PathLike[str], *, forc
                     # Equal curves lie on top of each other: the later ones are thinner, so that all are seen.
                     axes.plot(epochs, history[key], style, label=label, linewidth=5 / (number + 1), alpha=0.8)
         axes.set(xlabel="epoch", title=metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     with writing(path, force=force) as fresh:
         figure.savefig(fresh, dpi=120)

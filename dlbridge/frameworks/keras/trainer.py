@@ -41,14 +41,14 @@ class Trainer:
             history = self.model.fit(
                 self._inputs(data), data.target, batch_size=self.spec.batch_size, shuffle=False, verbose=0
             )
-        return {name: float(values[-1]) for name, values in history.history.items()}
+        return {name: float(history.history[name][-1]) for name in ("loss", *self.spec.metrics)}
 
     def evaluate(self, data: Any) -> dict[str, float]:
         with float_type(self.source):
             numbers = self.model.evaluate(
                 self._inputs(data), data.target, batch_size=self.spec.batch_size, verbose=0, return_dict=True
             )
-        return {name: float(value) for name, value in numbers.items()}
+        return {name: float(numbers[name]) for name in ("loss", *self.spec.metrics)}
 
     def _inputs(self, data: Any) -> Any:
         arrays = [data.inputs[name] for name in self.source.inputs]
