@@ -8,7 +8,6 @@ import onnx_ir as ir
 import pytest
 
 from dlbridge import frameworks
-from dlbridge.conformance.cases import compare, model_cases, node_cases, run_case
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -140,32 +139,3 @@ def test_batch_first_is_printed_where_the_graph_turns() -> None:
     slow.load_state_dict({k.removeprefix("node1."): torch.tensor(a) for k, a in source.arrays()})
     expected = slow(torch.tensor(x).transpose(0, 1))[0].transpose(0, 1).detach().numpy()
     np.testing.assert_allclose(got, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["test_add", "test_conv_with_strides_padding", "test_lstm_defaults", "test_loop11"])
-def test_node_cases_run(name: str) -> None:
-    (case,) = [c for c in node_cases() if c.name == name]
-    assert run_case(case, "pytorch").reason is None
-
-
-def test_comparison_sees_numbers_dtypes_and_shapes() -> None:
-    right = [np.ones((2, 1), np.float32)]
-    for wrong in (np.ones((2, 1)), np.ones((1, 2), np.float32), np.full((2, 1), 1.01, np.float32)):
-        with pytest.raises(AssertionError):
-            compare([wrong], right, 1e-3, 1e-7)
-    compare(right, right, 1e-3, 1e-7)
-
-
-def test_whole_models_of_the_standard() -> None:
-    results = [run_case(case, "pytorch") for case in model_cases()]
-    assert [f"{r.name}: {r.reason}" for r in results if r.reason is not None] == []
-    assert len(results) >= 120
-
-
-@pytest.mark.slow
-def test_conformance() -> None:
-    results = [run_case(case, "pytorch") for case in node_cases()]
-    usual = [r for r in results if not r.narrow]
-    assert sum(r.reason is None for r in usual) >= 0.98 * len(usual)
-    assert sum(r.reason is None for r in results) > 0.93 * len(results)
-    assert sum(r.wrong for r in results) <= 5  # rounding of float16 and of float32 about 0

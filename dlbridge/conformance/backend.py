@@ -14,6 +14,8 @@ from onnx.backend.base import Backend, BackendRep
 
 from dlbridge import frameworks
 from dlbridge.conformance import cases
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.ops import traits
 
 
 class PreparedModel(BackendRep):
@@ -41,9 +43,39 @@ class WriterBackend(Backend):
         """Write and load a model.
 
         Raises:
-            UnsupportedOpError: When the framework has no rule for an op.
+            UnsupportedOpError: When the framework has no rule for an op, or the device is no CPU.
         """
+        if not cls.supports_device(device):
+            raise UnsupportedOpError(f"no device {device!r}", hint="the backend runs on the CPU")
         return PreparedModel(cls.framework, model)
+
+    @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Any = None,
+        **options: Any,
+    ) -> tuple[np.ndarray, ...]:
+        """Outputs of one node; its dtypes and shapes are inferred.
+
+        Args:
+            node: A node.
+            inputs: Its inputs in order, without those that it leaves out.
+            device: "CPU".
+            outputs_info: Not needed.
+            options: ``opset_version``, else the newest that dlbridge reads.
+        """
+        names = dict.fromkeys(name for name in node.input if name)
+        given = [
+            onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in zip(names, map(cases.array, inputs), strict=True)
+        ]
+        results = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        opset = onnx.helper.make_opsetid("", options.get("opset_version", traits.IR_OPSET))
+        graph = onnx.helper.make_graph([node], node.op_type or "node", given, results)
+        return cls.run_model(onnx.helper.make_model(graph, opset_imports=[opset]), inputs, device)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
