@@ -158,6 +158,7 @@ def test_bad_descriptions(tmp_path, monkeypatch, capsys, case):
         ("tensorflow", ["convert", MLP, "--to", "keras"], "keras"),
         ("torch", ["verify", MLP], "torch"),
         ("torch", ["train", MLP, "--data", "good.npz"], "torch"),
+        ("matplotlib", ["train", MLP, "--data", "good.npz"], "plot"),
         ("pyarrow", ["run", "mlp.onnx", "good.parquet", "-o", "out.npz"], "data"),
     ],
 )

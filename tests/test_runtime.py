@@ -101,6 +101,9 @@ def test_a_provider_that_is_not_there(adder):
         runtime.load(adder, providers=("cuda", "cpu"))
     with pytest.raises(ProviderError, match="did you mean 'cpu'"):
         runtime.load(adder, providers="cpuu")
+    with pytest.raises(ProviderError) as caught:
+        runtime.load(adder, providers="tensorrt")
+    assert caught.value.hint is None
     with pytest.raises(ProviderError, match="no execution provider"):
         runtime.load(adder, providers=())
 

@@ -72,8 +72,11 @@ def _read(path, name, width):
 
 def test_csv_columns_by_name(two, tmp_path):
     (tmp_path / "in.csv").write_text("label,x.1,id,x.0\ncat,2,9007199254740993,1\n\ndog,4,-8,3\n")
-    run_file(two, tmp_path / "in.csv", tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_text().split() == ["y.0,y.1,same", "-1.0,-2.0,9007199254740993", "-3.0,-4.0,-8"]
+    (tmp_path / "trained.csv").write_text("x_0,x_1,id,label\n1,2,9007199254740993,cat\n3,4,-8,dog\n")
+    for name in ("in.csv", "trained.csv"):
+        run_file(two, tmp_path / name, tmp_path / "out.csv", force=True)
+        told = (tmp_path / "out.csv").read_text().split()
+        assert told == ["y.0,y.1,same", "-1.0,-2.0,9007199254740993", "-3.0,-4.0,-8"]
 
 
 def test_parquet_columns_of_numbers(two, tmp_path):

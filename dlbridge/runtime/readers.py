@@ -6,8 +6,8 @@ Which numbers go where:
 * ``.npz``: the array of an input's name; the only array of the file when the model has one input. Others are ignored.
 * ``.npy``: the one input of the model.
 * CSV: one row per line. A first line that is not all numbers is the header. An input takes the column of its name, or
-  ``name.0``, ``name.1``, ... in the order of its flattened axes; the one input of a model takes all columns, when they
-  are as many as it needs.
+  ``name.0``, ``name.1``, ... (or ``name_0``, ...) in the order of its flattened axes; the one input of a model takes
+  all columns, when they are as many as it needs.
 * Parquet: the column of an input's name, of numbers or lists; else as CSV.
 * Images: the one input, of shape (batch, C, H, W), (batch, H, W, C) or (batch, H, W), C 1, 3 or 4: grey, RGB or RGBA.
   They are turned as their EXIF data says and never resized. A float input gets 0..1 (value / 255), a uint8 one 0..255.
@@ -195,9 +195,10 @@ def _columns(port: Port, header: Sequence[str] | None, width: int, alone: bool, 
     names = {n: i for i, n in enumerate(header or [])}
     if count == 1 and port.name in names:
         return [names[port.name]]
-    numbered = [f"{port.name}.{i}" for i in range(count)]
-    if count and all(n in names for n in numbered):
-        return [names[n] for n in numbered]
+    for mark in "._":
+        numbered = [f"{port.name}{mark}{i}" for i in range(count)]
+        if count and all(n in names for n in numbered):
+            return [names[n] for n in numbered]
     if alone and width == count:
         return list(range(width))
     wanted = f"'{port.name}'" if count == 1 else f"'{port.name}.0' to '{port.name}.{count - 1}'"

@@ -211,7 +211,7 @@ def _provider(name: str) -> tuple[str, dict[str, str]]:
         cuda = "pip install onnxruntime-gpu in the place of onnxruntime" if "cuda" in short.lower() else None
         raise ProviderError(
             f"execution provider '{name}' is not in this onnxruntime; there is {there}",
-            hint=cuda or suggest(short, PROVIDERS),
+            hint=cuda or (None if short.lower() in PROVIDERS else suggest(short, PROVIDERS)),
         )
     if device and not device.isdigit():
         raise ProviderError(f"'{device}' is no device number", where=name, hint="for instance cuda:0")
