@@ -69,3 +69,26 @@ def test_names_and_training_facts_survive():
     assert [(v.name, str(v.shape)) for v in model.inputs] == [("image", "[n,3,9,9]")]
     kinds = {v.name: traits.kind(v) for v in model.graph.initializers.values()}
     assert kinds["stem.weight"] == "parameter" and kinds["blocks.0.bn.running_mean"] == "buffer"
+
+
+class OfConstants(torch.nn.Module):
+    """Adds buffers that are no part of its state dict, as attention without a bias of its keys does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(100.0))
+        self.register_buffer("zeros", torch.zeros(100), persistent=False)
+        self.register_buffer("halves", torch.full((100,), 0.5), persistent=False)
+
+    def forward(self, x):
+        return x * torch.cat([self.weight, self.zeros]) + torch.cat([self.weight, self.halves])
+
+
+def test_a_repeated_number_is_printed_and_no_part_of_the_state_dict():
+    module = OfConstants()
+    model = dlbridge.load(module, inputs={"x": "float32[batch,200]"})
+    assert 'self.register_buffer("zeros", torch.zeros((100,)), persistent=False)' in model.write("pytorch").text
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    x = torch.randn(3, 200)
+    assert torch.equal(live(x), module(x))

@@ -19,7 +19,8 @@ from dlbridge.source.variables import input_names, name_values, names_read
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.writer import _Writer
 
-BUFFER = "<buffer>"
+#: Before the text of a member: a buffer, and one that is no part of the state dict.
+BUFFER, CONSTANT = "<buffer>", "<constant>"
 INDENT = "    "
 #: Names that a written file gives to nothing of its own.
 MODULES = frozenset({"self", "math", "torch", "F", "nn"})
@@ -135,9 +136,9 @@ def _assign(name: str, text: str, texts: dict[str, str], done: set[str]) -> list
     parent, _, last = name.rpartition(".")
     lines = _parents(name, texts, done)
     owner = f"self{attribute(parent)}"
-    if text.startswith(BUFFER):
-        persistent = ", persistent=False" if text.startswith(f"{BUFFER}torch.tensor(") else ""
-        return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(BUFFER)}{persistent})']
+    for mark, persistent in ((BUFFER, ""), (CONSTANT, ", persistent=False")):
+        if text.startswith(mark):
+            return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(mark)}{persistent})']
     if last.isdigit():
         return [*lines, f'{owner}.add_module("{last}", {text})']
     return [*lines, f"{owner}.{last} = {text}"]
@@ -280,4 +281,4 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     return "".join(pieces)
 
 
-__all__ = ["BUFFER", "RESERVED", "Raw", "attribute", "print_module", "sequence"]
+__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "print_module", "sequence"]

@@ -6,10 +6,11 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch import writes
-from dlbridge.frameworks.pytorch.printer import RESERVED, attribute, print_module, sequence, stand_in
+from dlbridge.frameworks.pytorch.printer import BUFFER, CONSTANT, RESERVED, attribute, print_module, sequence, stand_in
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -29,6 +30,8 @@ from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
+#: Of constants with more elements than this, a number that all of them are is printed once.
+MAX_REPEATED = 8
 
 
 def write(model: Model, *, partial: bool = False) -> Source:
@@ -186,13 +189,14 @@ class _Writer:
         assert tensor is not None
         kind = traits.kind(value)
         shape, dtype = tuple(tensor.shape.numpy()), TORCH_DTYPES[tensor.dtype]
-        if kind == "constant" and 0 < tensor.size <= MAX_PRINTED:
-            return code("<buffer>torch.tensor({}, dtype={})", Literal(tensor.numpy(), "values"), Raw(dtype))
+        made = _constant(tensor.numpy(), dtype) if kind == "constant" else None
+        if made is not None:
+            return code(f"{CONSTANT}{{}}", made)
         self.weights[self.homes[value]] = Weight.of(value.name or "")
         empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
         if kind in ("parameter", "frozen"):
             return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
-        return code("<buffer>{}", empty)
+        return code(f"{BUFFER}{{}}", empty)
 
     def _weight_name(self, block: Block, value: ir.Value) -> str:
         return f"self{attribute(block.relative(self.homes[value]))}"
@@ -205,6 +209,18 @@ class _Writer:
             if weight.plain is not None and first.setdefault(weight.plain, key) != key:
                 pairs.append((key, first[weight.plain]))
         return pairs
+
+
+def _constant(array: np.ndarray, dtype: str) -> Code | None:
+    """What makes a constant in the source: its one number, or its few elements. None where there are too many."""
+    if array.size > MAX_REPEATED and array.tobytes() == np.full_like(array, array.flat[0]).tobytes():
+        kept = Raw(dtype) if dtype != "torch.float32" else None
+        if not any(array.tobytes()):
+            return call("torch.zeros", array.shape, dtype=kept)
+        return call("torch.full", array.shape, Literal(array.flat[0], "value"), dtype=Raw(dtype))
+    if 0 < array.size <= MAX_PRINTED:
+        return code("torch.tensor({}, dtype={})", Literal(array, "values"), Raw(dtype))
+    return None
 
 
 def _is_numbered(block: Block) -> bool:
