@@ -106,3 +106,18 @@ def test_arithmetic_of_sizes():
     assert (b + s - b) == s
     assert b.over(s) is None and (b // Size.of(2)) != b
     assert (Size.of(7) // Size.of(2)).number == 3
+
+
+def test_a_table_made_of_vectors():
+    """onnx itself takes the two axes, of sizes 4 and 3, for shapes to be broadcast."""
+    model = _model(
+        "(float[n, 12] x) => (y)",
+        """[zero] zero = Constant<value_int = 0>() [one] one = Constant<value_int = 1>()
+        [four] four = Constant<value_int = 4>() [three] three = Constant<value_int = 3>()
+        [first] first = Constant<value_ints = [0]>() [second] second = Constant<value_ints = [1]>()
+        [columns] columns = Range(zero, four, one) [across] across = Unsqueeze(columns, first)
+        [rows] rows = Range(zero, three, one) [down] down = Unsqueeze(rows, second)
+        [add] index = Add(across, down) [take] y = Gather<axis = 1>(x, index)""",
+    )
+    shapes.infer(model)
+    assert _shape(model, "y") == "FLOAT[n,3,4]"

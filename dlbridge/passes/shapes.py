@@ -29,11 +29,22 @@ def infer(model: Model) -> None:
     """
     proto = _skeleton(model.ir)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        inferred = _inferred(proto)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
         raise _explain(model, proto, error) from None
     _take_types(model.graph, inferred.graph)
     follow(model.graph)
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types that onnx infers.
+
+    Following the numbers in small tensors, onnx takes every one for a vector, and stumbles over a table: then without.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=False)
 
 
 def follow(graph: ir.Graph) -> Integers:

@@ -171,5 +171,15 @@ def im2col(op: Op, x: ir.Value, kernel_size: Any, dilation: Any, padding: Any, s
     return op.reshape(op.transpose(picked, [0, 1, 2, 4, 3, 5]), op.sizes)
 
 
+@reads("aten.col2im")
+def col2im(
+    op: Op, x: ir.Value, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> ir.Value:
+    """``nn.Fold``: (N, C * kh * kw, L) to (N, C, H, W), summed where windows overlap."""
+    kernel, dilation, padding, stride = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
+    pads = [*padding, *padding]
+    return op("Col2Im", x, list(output_size), kernel, dilations=dilation, pads=pads, strides=stride)
+
+
 def _starts(size: int, kernel: int, dilation: int, stride: int) -> np.ndarray:
     return np.arange(0, size - dilation * (kernel - 1), stride)
