@@ -92,3 +92,55 @@ def test_a_repeated_number_is_printed_and_no_part_of_the_state_dict():
     live.load_state_dict(module.state_dict(), strict=True)
     x = torch.randn(3, 200)
     assert torch.equal(live(x), module(x))
+
+
+class NormAct(nn.BatchNorm2d):
+    """Batch norm and an activation in one module, as timm has it."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.SiLU()
+
+    def forward(self, x):
+        mean, var, training = self.running_mean, self.running_var, self.training
+        x = nn.functional.batch_norm(x, mean, var, self.weight, self.bias, training, self.momentum, self.eps)
+        return self.act(x)
+
+
+def test_a_batch_norm_that_does_more_is_torchs_own_layer():
+    module = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4), nn.Conv2d(4, 4, 1), NormAct(4)))
+    live = dlbridge.load(module, inputs={"input": "float32[batch,3,8,8]"}).to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    x = torch.randn(5, 3, 8, 8)
+    torch.testing.assert_close(live(x), module(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(live.train()(x), module.train()(x), rtol=0, atol=1e-6)
+    for key in ("1.running_mean", "1.running_var", "3.running_mean", "3.running_var"):
+        torch.testing.assert_close(live.state_dict()[key], module.state_dict()[key], rtol=0, atol=1e-6)
+
+
+class Encoding(nn.Module):
+    def __init__(self, shared):
+        super().__init__()
+        self.position = shared
+        self.own = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.own(torch.relu(self.position(x))) + x
+
+
+def test_a_layer_that_blocks_share_is_in_each_of_them():
+    shared = nn.Linear(4, 4)
+    module = nn.Sequential(Encoding(shared), Encoding(shared))
+    live = dlbridge.load(module, inputs={"input": "float32[batch,4]"}).to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(live(x), module(x), rtol=0, atol=1e-6)
+    assert len(list(live.parameters())) == len(list(module.parameters()))
+
+
+def test_fold_is_one_op():
+    module = nn.Sequential(nn.Unfold(3, padding=1, stride=2), nn.Fold((7, 8), 3, padding=1, stride=2))
+    model = dlbridge.load(module, inputs={"input": "float32[batch,2,7,8]"})
+    assert "F.fold(" in model.write("pytorch").text or "nn.Fold(" in model.write("pytorch").text
+    x = torch.randn(3, 2, 7, 8)
+    torch.testing.assert_close(model.to_pytorch()(x), module(x), rtol=0, atol=1e-6)

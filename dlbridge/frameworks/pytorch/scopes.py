@@ -98,6 +98,7 @@ def collapse(graph: ir.Graph) -> None:
     nodes = list(graph)
     classes = traits.blocks(graph)
     taken = {node.name for node in nodes}
+    _part_norms(nodes, classes, taken)
     inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
     for node in nodes:
         scope = traits.scope(node)
@@ -110,6 +111,28 @@ def collapse(graph: ir.Graph) -> None:
         if not node.meta.get(_LAYER) and not _is_layer_of(node, node.name or ""):
             node.metadata_props[traits.FREE_WEIGHTS] = "true"
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
+
+
+def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str | None]) -> None:
+    """Put what a module of batch norm does besides (an activation) next to it: it is torch's own layer then. In place.
+
+    Only that layer has the running statistics in training, and all of the keys.
+    """
+    members: dict[str, list[ir.Node]] = {}
+    for node in nodes:
+        for prefix in prefixes(traits.scope(node)):
+            members.setdefault(prefix, []).append(node)
+    for node in nodes:
+        scope = traits.scope(node)
+        others = [n for n in members.get(scope, ()) if n is not node]
+        if node.op_type != "BatchNormalization" or scope not in classes or not _is_layer_of(node, scope):
+            continue
+        if any(v is not None and is_weight(v) for other in others for v in other.inputs):
+            continue
+        for other in others:
+            leaf = (other.name or "")[len(scope) + 1 :].replace(".", "_")
+            other.name = unique(f"{scope}_{leaf}", taken)
+            other.metadata_props[traits.ANONYMOUS] = "true"
 
 
 def _is_layer_of(node: ir.Node, path: str) -> bool:

@@ -118,7 +118,7 @@ class _Writer:
         emit, block = self.emits[node], written.block
         fragment, member = emit.code, None
         if emit.layer is not None:
-            path = self._layer_path(node, emit.layer)
+            path = self._layer_path(node, emit.layer, block)
             member = block.relative(path)
             if path == node.name:
                 written.members.append((block.relative(path), emit.layer.new))
@@ -168,13 +168,14 @@ class _Writer:
 
     # --- weights ---------------------------------------------------------------------------------------------------
 
-    def _layer_path(self, node: ir.Node, layer: Layer) -> str:
-        """Where the layer of a node lives: two calls of one layer share it."""
+    def _layer_path(self, node: ir.Node, layer: Layer, block: Block) -> str:
+        """Where the layer of a node lives: two calls of one layer share it, where the block has it."""
         plain = tuple(sorted((slot, w.plain) for slot, w in layer.weights.items()))
         if not plain or any(name is None for _, name in plain):
             return node.name or ""
         key = (tuple(str(p) for p in layer.new.parts), plain)
-        return self.layers.setdefault(key, node.name or "")
+        path = self.layers.setdefault(key, node.name or "")
+        return path if block.holds(path) else node.name or ""
 
     def _remember(self, path: str, layer: Layer) -> None:
         for slot, weight in layer.weights.items():
