@@ -1,13 +1,14 @@
 """Whole models through the ONNX file that torch.onnx (both exporters) or tf2onnx makes: ONNX -> PyTorch, ONNX -> Keras.
 
-``python tests/sweeps/test_through_onnx.py [torchvision|script|transformers|keras] [name ...] [--keep=FOLDER]`` prints
-the table: the error of each target against the original on fresh inputs of another batch size, and the lines that are
-printed. ``script`` is torchvision by the TorchScript exporter. With ``--keep`` the exported files are made once.
+``python tests/sweeps/test_through_onnx.py [torchvision|script|timm|transformers|keras] [name ...] [--keep=FOLDER]``
+prints the table: the error of each target against the original on fresh inputs of another batch size, and the lines
+that are printed. ``script`` is torchvision by the TorchScript exporter. With ``--keep`` the exported files are made once.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 import tempfile
 import time
@@ -32,8 +33,6 @@ from dlbridge import frameworks
 from dlbridge.verification.compare import relative_error
 
 TARGETS = ("pytorch", "keras")
-#: As torch.onnx exports them at all; text at dynamic lengths.
-TRANSFORMERS = ["Bert", "GPT2", "Llama", "T5", "ViT", "Whisper", "CLIP", "DistilBert", "Roberta", "OPT", "Bart"]
 #: What the TorchScript exporter is tried on.
 SCRIPT = [
     "resnet18",
@@ -60,7 +59,16 @@ class Source:
 def of_torchvision(name: str, *, script: bool = False) -> Source:
     from test_torchvision import build
 
-    module, example, fresh = build(name)
+    return _of_images(*build(name), script=script)
+
+
+def of_timm(name: str) -> Source:
+    from test_timm import build
+
+    return _of_images(*build(name))
+
+
+def _of_images(module, example, fresh, *, script: bool = False) -> Source:
     dynamic = tuple({0: torch.export.Dim("batch")} for _ in example)
     return _of_torch(module, example, fresh, dynamic, script)
 
@@ -114,23 +122,16 @@ def of_keras(name: str) -> Source:
     )
 
 
-def _keras_names() -> list[str]:
-    from test_keras_applications import ALL
-
-    return list(ALL)
-
-
-def _torchvision_names() -> list[str]:
-    from test_torchvision import ALL
-
-    return list(ALL)
+def _names(sweep: str) -> list[str]:
+    return list(importlib.import_module(sweep).ALL)
 
 
 KINDS: dict[str, tuple[Callable[[str], Source], Callable[[], list[str]]]] = {
-    "torchvision": (of_torchvision, _torchvision_names),
+    "torchvision": (of_torchvision, lambda: _names("test_torchvision")),
     "script": (lambda name: of_torchvision(name, script=True), lambda: SCRIPT),
-    "transformers": (of_transformers, lambda: TRANSFORMERS),
-    "keras": (of_keras, _keras_names),
+    "timm": (of_timm, lambda: _names("test_timm")),
+    "transformers": (of_transformers, lambda: _names("test_transformers")),
+    "keras": (of_keras, lambda: _names("test_keras_applications")),
 }
 
 
