@@ -6,6 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
 
@@ -83,6 +84,16 @@ def test_by_tf2onnx_exact_gelu(tmp_path):
     live = keras.Model(x, keras.activations.softmax(keras.layers.Dense(8, activation="gelu")(x)))
     live.layers[1].set_weights([model.weights["w"].T, model.weights["b"]])
     _check(live, model, "keras", tmp_path / "m.onnx")
+
+
+def test_by_tf2onnx_more_than_it_can(tmp_path, monkeypatch):
+    from dlbridge.frameworks.keras import onnx_export
+
+    monkeypatch.setattr(onnx_export, "LARGEST", 100)
+    model, keras = _mlp(), frameworks.get("keras")
+    with pytest.raises(DlbridgeError, match="TensorFlow's graphs hold 2 GB"):
+        keras.export(keras.load(keras.write(model)), model, tmp_path / "m.onnx", opset=18)
+    assert not list(tmp_path.iterdir())
 
 
 def test_by_tf2onnx_several_inputs_and_outputs(tmp_path):

@@ -17,6 +17,8 @@ from dlbridge.passes import signature
 
 #: The newest opset that tf2onnx writes.
 NEWEST_OPSET = 18
+#: What TensorFlow's frozen graphs, which tf2onnx starts from, hold at most, in bytes.
+LARGEST = 2**31 - 2**20
 
 
 def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
@@ -25,15 +27,23 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
     Args:
         live: The Keras model, of the model's signature and layout.
         model: Says the signature.
-        path: The file to write; weights beyond 2 GB go beside it.
+        path: The file to write.
         opset: The opset to write; 18, the newest that tf2onnx has, when it is newer.
 
     Raises:
-        DlbridgeError: When tf2onnx fails, or Keras runs on another backend than TensorFlow.
+        DlbridgeError: When tf2onnx fails, the weights have more than 2 GB, or Keras runs on another backend than
+            TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise DlbridgeError(
             f"tf2onnx exports Keras on TensorFlow, this is Keras on {keras.backend.backend()}", where=model.name
+        )
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
+    if size > LARGEST:
+        raise DlbridgeError(
+            f"tf2onnx cannot export {size / 1e9:.1f} GB of weights, TensorFlow's graphs hold 2 GB",
+            where=model.name,
+            hint="written directly (--to onnx), or by torch.onnx, it has external data",
         )
     import tensorflow as tf
     import tf2onnx
@@ -56,8 +66,7 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
     written = ir.from_proto(proto)
     _order_inputs(written.graph, len(specs))
     signature.rename(written.graph, model)
-    large = sum(v.const_value.nbytes for v in written.graph.initializers.values() if v.const_value) > 2**31 - 2**20
-    ir.save(written, path, external_data=f"{path.name}.data" if large else None)
+    ir.save(written, path)
     return path
 
 
