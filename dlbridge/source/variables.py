@@ -7,17 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Written
 from dlbridge.source.names import Names, identifier
 
 
-def input_names(values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bool) -> dict[ir.Value, str]:
-    """What a body calls its inputs: the model's by their names, a block's first one ``x``, others by what they are."""
+def input_names(
+    values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bool, path: str = ""
+) -> dict[ir.Value, str]:
+    """What a body calls its inputs: the model's by their names, a block's first one ``x``, others by what they are.
+
+    What another block makes is called as that is. ``path`` is the block's own.
+    """
     names = Names(*taken)
     found = {}
     for index, value in enumerate(values):
-        last = (value.name or "x").rpartition(".")[2]
+        last = _neighbour(value, path) or (value.name or "x").rpartition(".")[2]
         if not is_root and not value.is_graph_input():
             last = last.rstrip("0123456789").rstrip("_")
         in_block = not is_root and index == 0 and (len(values) == 1 or not value.is_graph_input())
@@ -25,18 +31,35 @@ def input_names(values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bo
     return found
 
 
+def _neighbour(value: ir.Value, path: str) -> str | None:
+    """The name of the block beside ``path`` that makes a value."""
+    node, parent = value.producer(), path.rpartition(".")[0]
+    scope = traits.scope(node) if node is not None else ""
+    inside = f"{parent}." if parent else ""
+    if not path or not scope.startswith(inside) or not scope[len(inside) :]:
+        return None
+    return given_name(scope[len(inside) :].partition(".")[0])
+
+
+def output_names(values: Sequence[ir.Value]) -> dict[ir.Value, str]:
+    """What the body of a model with several outputs calls these, where a person gave them names."""
+    found = {v: identifier(v.name or "") for v in values if not re.fullmatch(r"(output_?)?\d*", v.name or "")}
+    return found if len(values) > 1 else {}
+
+
 def name_values(
     written: Written,
     inputs: Mapping[ir.Value, str],
     kept: frozenset[str] = frozenset(),
     reserved: Iterable[str] = (),
+    leaving: Mapping[ir.Value, str] | None = None,
 ) -> dict[ir.Value, str]:
     """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
 
     One that is read again much later, as a skip connection is, gets the name that a person gave to what makes it.
 
     ``kept`` names are read again after the block and stay as they are. No variable hides a function that the block
-    calls, or has a name that is ``reserved``.
+    calls, or has a name that is ``reserved``. ``leaving`` are names that values are to have.
     """
     reserved = {*reserved, *names_read(written)}
     readings: dict[ir.Value, list[int]] = {}
@@ -66,6 +89,8 @@ def name_values(
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
             if line.label and len(line.targets) == 1 and _is_kept(readings[target], index):
                 reusable, fresh = [], line.label
+            if target in (leaving or {}):
+                reusable, fresh = [], (leaving or {})[target]
             reusable.sort(key=lambda name: name != "x")
             names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])

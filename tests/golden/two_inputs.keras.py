@@ -15,9 +15,9 @@ def build_model():
     fc = layers.Dense(32, activation="relu", name="fc1")(facts)
     x = ops.concatenate([x, fc], axis=1)
     x = layers.Dense(32, activation="relu", name="fc2")(x)
-    fc = layers.Dense(1, name="fc3")(x)
-    x = layers.Dense(1, activation="sigmoid", name="sold")(x)
-    return keras.Model([photo, facts], [fc, x], name="two_inputs")
+    price = layers.Dense(1, name="fc3")(x)
+    sold_soon = layers.Dense(1, activation="sigmoid", name="sold")(x)
+    return keras.Model([photo, facts], [price, sold_soon], name="two_inputs")
 
 
 def train(model, photo, facts, label):

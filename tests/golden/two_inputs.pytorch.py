@@ -25,10 +25,10 @@ class TwoInputs(nn.Module):
         x = torch.cat([x, fc], dim=1)
         x = self.fc2(x)
         x = F.relu(x)
-        fc = self.fc3(x)
+        price = self.fc3(x)
         x = self.sold(x)
-        x = torch.sigmoid(x)
-        return fc, x
+        sold_soon = torch.sigmoid(x)
+        return price, sold_soon
 
 
 def train(model, photo, facts, label, epochs=5, batch_size=32):

@@ -7,9 +7,9 @@ def double_conv(x, filters, name):
     return layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}-conv2")(x)
 
 
-def up(x, relu, filters, name):
+def up(x, down, filters, name):
     x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}-grow")(x)
-    x = ops.concatenate([relu, x], axis=3)
+    x = ops.concatenate([down, x], axis=3)
     return double_conv(x, filters, name=f"{name}-convs")
 
 

@@ -22,9 +22,9 @@ class Up(nn.Module):
         self.grow = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
         self.convs = DoubleConv(in_channels, out_channels)
 
-    def forward(self, x, relu):
+    def forward(self, x, down):
         x = self.grow(x)
-        x = torch.cat([relu, x], dim=1)
+        x = torch.cat([down, x], dim=1)
         return self.convs(x)
 
 

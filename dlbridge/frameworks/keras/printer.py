@@ -17,7 +17,7 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.names import class_name, identifier
-from dlbridge.source.variables import input_names, name_values, names_read
+from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
@@ -94,7 +94,8 @@ def variable_path(blocks: list[str], name: str, root: str | None) -> str:
 
 def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     written = definition.written
-    names = input_names(written.block.inputs, {*RESERVED, *names_read(written), *definition.parameters}, is_root=False)
+    taken = {*RESERVED, *names_read(written), *definition.parameters}
+    names = input_names(written.block.inputs, taken, is_root=False, path=written.block.path)
     arguments = ", ".join([*names.values(), *definition.signature("name")])
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
@@ -161,7 +162,8 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
             continue
         init.append(f"self.{member_name(name)} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
     in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
-    names = input_names(written.block.inputs, RESERVED | names_read(written), is_root=is_root)
+    taken = RESERVED | names_read(written)
+    names = input_names(written.block.inputs, taken, is_root=is_root, path=written.block.path)
     inputs = list(names.values())
     lines = _statements(writer, definition, names, in_call, frozenset(inputs) if is_root else frozenset())
     returned = writer.returned if is_root else list(written.block.outputs)
@@ -211,7 +213,8 @@ def _statements(
 ) -> list[str]:
     """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
     written = definition.written
-    names.update(name_values(written, names, kept, RESERVED))
+    leaving = output_names(writer.model.outputs) if written.block is writer.root else None
+    names.update(name_values(written, names, kept, RESERVED, leaving))
     lines: list[str] = []
     if written.block not in writer.dynamic:
         lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once

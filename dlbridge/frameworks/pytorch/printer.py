@@ -14,7 +14,7 @@ from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call
 from dlbridge.source.definitions import Definition, OptionalSteps, Written
 from dlbridge.source.names import identifier
-from dlbridge.source.variables import input_names, name_values, names_read
+from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.writer import _Writer
@@ -194,9 +194,10 @@ def sequence(items: list[Code]) -> Code:
 
 def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list[int]], is_root: bool) -> list[str]:
     written = definition.written
-    inputs = input_names(written.block.inputs, MODULES | names_read(written), is_root=is_root)
+    taken = MODULES | names_read(written)
+    inputs = input_names(written.block.inputs, taken, is_root=is_root, path=written.block.path)
     kept = frozenset(inputs.values()) - {"x"} if is_root else frozenset()
-    names = name_values(written, inputs, kept, MODULES)
+    names = name_values(written, inputs, kept, MODULES, output_names(writer.model.outputs) if is_root else None)
 
     def name(value: ir.Value) -> str:
         return writer._weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
