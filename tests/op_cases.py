@@ -663,6 +663,7 @@ def _indexing() -> list[Case]:
             "GatherElements", x, X((2, 3, 2), "int64", make=lambda n: np.zeros(n.shape)), axis=-1, judge="onnxruntime"
         ),
         _case("GatherElements", x, C([[[0, 1]]]), axis=0, judge="onnxruntime"),
+        _case("GatherElements", X((2, 3)), C([[1, -1]]), axis=1, judge="onnxruntime"),  # of the first row alone
         _case("GatherND", x, C([[0, 1], [-1, 2]])),
         _case("GatherND", x, rows, batch_dims=1),
         _case("GatherND", x, pairs, batch_dims=2),

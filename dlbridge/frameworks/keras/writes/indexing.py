@@ -29,10 +29,10 @@ def gather_elements(op: Op) -> Code:
 
 
 def _fits(have: list[Dim], asked: list[Dim], axis: int) -> bool:
-    """Whether all sizes but that of the axis are the same (or not known)."""
+    """Whether all sizes but that of the axis are known to be the same."""
     pairs = list(zip(have, asked, strict=True))
     del pairs[axis]
-    return all(a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in pairs)
+    return all(a == b is not None for a, b in pairs)
 
 
 @rules("GatherND")
