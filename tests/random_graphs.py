@@ -38,8 +38,11 @@ class Graph:
             self._input()
         for _ in range(self.random.integers(3, 12)):
             self._step()
-        last = list(self.shapes)[-int(self.random.integers(1, 3)) :]
-        outputs = [helper.make_tensor_value_info(n, 1, list(self.shapes[n])) for n in last if n not in self.inputs]
+        while len(self.shapes) == len(self.inputs):
+            self._step()
+        made = [name for name in self.shapes if name not in self.inputs]
+        last = made[-int(self.random.integers(1, 3)) :]
+        outputs = [helper.make_tensor_value_info(n, 1, list(self.shapes[n])) for n in last]
         inputs = [helper.make_tensor_value_info(n, 1, list(self.shapes[n])) for n in self.inputs]
         graph = helper.make_graph(self.nodes, "random", inputs, outputs, self.constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)

@@ -87,6 +87,9 @@ def _is_unknown(size: int | ir.SymbolicDim) -> bool:
 
 
 def _close(node: ir.Node, known: Integers) -> None:
+    if node.op_type == "Loop" and node.domain == "":
+        _settle(node, known)
+        return
     rule = shape_rules.RULES.get((node.domain, node.op_type))
     found = [rule(node, known)] * (len(node.outputs) if node.op_type == "Split" else 1) if rule is not None else None
     if found is None or found[0] is None:
@@ -101,6 +104,33 @@ def _close(node: ir.Node, known: Integers) -> None:
                 for size, before in zip(sizes, old, strict=True)
             ]
         )
+
+
+def _settle(loop: ir.Node, known: Integers) -> None:
+    """Find which states of a loop keep their shape: those that do so in one round, of states of their first shapes.
+
+    onnx's inference takes it that a state may have another shape in each round.
+    """
+    body = loop.attributes["body"].as_graph()
+    states = list(zip(loop.inputs[2:], body.inputs[2:], body.outputs[1:], loop.outputs, strict=False))
+    kept = [state for state in states if state[0] is not None and state[0].shape is not None]
+    before = {v: v.shape for v in (*body.inputs, *(o for node in body for o in node.outputs))}
+    while kept:
+        for first, taken, _, _ in kept:
+            taken.shape = first.shape
+        for node in body:
+            infer_node(node, known)
+        lasting = [state for state in kept if state[2].shape == state[0].shape]
+        if len(lasting) == len(kept):
+            break
+        kept = lasting
+        for value, shape in before.items():
+            value.shape = shape
+    for first, _, _, last in kept:
+        last.shape = first.shape
+    for one, all_rounds in zip(body.outputs[1 + len(states) :], loop.outputs[len(states) :], strict=True):
+        if one.shape is not None and all_rounds.shape is None:
+            all_rounds.shape = ir.Shape([None, *one.shape])
 
 
 def _one_node(node: ir.Node, known: Integers) -> list[list[Size | None] | None]:

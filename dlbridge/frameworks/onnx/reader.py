@@ -62,6 +62,7 @@ def read(
         if value.is_initializer():
             graph.inputs.remove(value)
     own = set(graph.initializers)
+    _part_bodies(graph)
     naming.name_nodes(graph)
     upgrade(ir_model)
     _name_dims(graph)
@@ -243,6 +244,15 @@ def _inline_functions(model: ir.Model, where: str) -> None:
         InlinePass(criteria=lambda function: function.domain != extension.DOMAIN)(model)
     for key in [key for key, f in model.functions.items() if f.domain != extension.DOMAIN]:
         del model.functions[key]
+
+
+def _part_bodies(graph: ir.Graph) -> None:
+    """Give the values of each subgraph names that no other has: onnx's inference knows values by name alone."""
+    taken = {v.name for v in (*graph.inputs, *graph.initializers.values(), *(o for n in graph for o in n.outputs))}
+    for body in graph.subgraphs():
+        for value in (*body.inputs, *body.initializers.values(), *(o for node in body for o in node.outputs)):
+            if value.name:
+                value.name = unique(value.name, taken)
 
 
 def _part_equal_vectors(graph: ir.Graph) -> None:

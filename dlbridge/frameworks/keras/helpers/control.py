@@ -53,8 +53,8 @@ def scan(body, states, inputs, axes=None, backwards=None, output_axes=None, outp
     rooms = [ops.zeros((length, *ops.shape(y)), dtype=y.dtype) for y in first[count:]]
 
     def put(i, rooms, outputs):
-        places = [[i] + [0] * len(y.shape) for y in outputs]
-        return [ops.slice_update(r, at, ops.expand_dims(y, 0)) for r, at, y in zip(rooms, places, outputs, strict=True)]
+        at = ops.reshape(i, (1, 1))
+        return [ops.scatter_update(r, at, ops.expand_dims(y, 0)) for r, y in zip(rooms, outputs, strict=True)]
 
     def step(i, *values):
         results = body(*values[:count], *(ops.take(x, i, axis=0) for x in inputs))
