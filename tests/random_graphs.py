@@ -224,7 +224,7 @@ class Graph:
             self.shapes[name[:-1] + "1"] = (*shape[:axis], size - first, *shape[axis + 1 :])
 
     def _norm(self, x: str, shape: Shape) -> None:
-        if isinstance(shape[-1], int) and shape[-1] > 1 and len(shape) > 1:
+        if isinstance(shape[-1], int) and shape[-1] > 2 and len(shape) > 1:  # two would be -1 and 1: ties
             self.node("LayerNormalization", [x, self.numbers([shape[-1]]), self.numbers([shape[-1]])], shape, axis=-1)
 
     def _conv(self, x: str, shape: Shape) -> None:

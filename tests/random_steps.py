@@ -181,7 +181,7 @@ def spaces(g: Graph, x: str, shape: Shape) -> None:
 
 
 def normalized(g: Graph, x: str, shape: Shape) -> None:
-    if len(shape) >= 3 and shape[0] == BATCH and _known(shape[1:]) and np.prod(shape[2:]) > 1:  # type: ignore[arg-type]
+    if len(shape) >= 3 and shape[0] == BATCH and _known(shape[1:]) and np.prod(shape[2:]) > 2:  # type: ignore[arg-type]
         vectors = [g.numbers([shape[1]]) for _ in range(3)]
         if g.random.random() < 0.5:
             variance = g.hold(np.abs(g.random.normal(size=shape[1])).astype(np.float32) + 0.3)  # type: ignore[call-overload]

@@ -61,9 +61,10 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
         return None
     shape = op.shape() or []
     target: dict[int, Any] = dict(zip(axes, scales if scales is not None else sizes, strict=True))
+    grown = op.out_shape() or [None] * op.rank()
     for axis in (0, 1):
-        kept = 1 if scales is not None else shape[axis]
-        if axis in target and target.pop(axis) != kept:
+        same = scales is None and shape[axis] is not None and grown[axis] == shape[axis]
+        if axis in target and target.pop(axis) != (1 if scales is not None else shape[axis]) and not same:
             return None
     full = [target.get(a, 1.0 if scales is not None else op.dim(0, a)) for a in range(2, op.rank())]
     mode = _mode(op, full if scales is not None else None, full if scales is None else None)

@@ -111,7 +111,7 @@ def transpose(op: Op) -> Code:
 
 @rules("Expand")
 def expand(op: Op) -> Code:
-    target, have = op.ints(1), op.shape()
+    target, have, want = op.ints(1), op.shape(), op.out_shape()
     if target is None or have is None:
         return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", ints(op, 1), x=op.x)
     missing = len(target) - len(have)
@@ -124,7 +124,7 @@ def expand(op: Op) -> Code:
             result.append(1 if axis < missing else -1)
         elif old == 1 or (isinstance(size, int) and isinstance(old, int)) or isinstance(size, int):
             result.append(size)
-        elif isinstance(old, int):
+        elif isinstance(old, int) or (want is not None and want[axis] == old):
             result.append(-1)
         else:
             return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", tuple(target), x=op.x)
