@@ -1,64 +1,12 @@
 """The laws of the layout pass: whatever it does to a graph, the graph computes the same."""
 
 import numpy as np
-import onnx_ir as ir
-import onnx_ir.passes.common as common
-import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layout_graphs import FLOAT, Build, run
 
-from dlbridge.model import Model
-from dlbridge.ops import traits
 from dlbridge.passes import layout, shapes
-
-FLOAT = ir.DataType.FLOAT
-
-
-class Build:
-    """Makes a graph node by node; weights from one seed."""
-
-    def __init__(self, *shape):
-        self.x = ir.val("x", dtype=FLOAT, shape=ir.Shape(shape))
-        self.nodes, self.weights, self.rng = [], [], np.random.default_rng(0)
-
-    def weight(self, array, kind="constant"):
-        name = f"w{len(self.weights)}"
-        tensor = ir.tensor(np.asarray(array), name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        traits.set_kind(value, kind)
-        self.weights.append(value)
-        return value
-
-    def random(self, *shape, kind="parameter"):
-        return self.weight(self.rng.normal(size=shape).astype(np.float32), kind)
-
-    def ints(self, *numbers):
-        return self.weight(np.array(numbers, np.int64))
-
-    def __call__(self, op_type, *inputs, domain="", outputs=1, **attributes):
-        name = f"n{len(self.nodes)}"
-        node = ir.node(op_type, list(inputs), attributes, domain=domain, num_outputs=outputs, name=name)
-        for index, value in enumerate(node.outputs):
-            value.name = f"{name}.{index}"
-        self.nodes.append(node)
-        return node.outputs[0] if outputs == 1 else list(node.outputs)
-
-    def model(self, *outputs):
-        model = Model.build("g", [self.x], outputs, self.nodes, self.weights)
-        shapes.infer(model)
-        return model
-
-
-def run(model, x):
-    inlined = common.InlinePass()(model.clone().ir).model
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # As it stands: onnxruntime's own moving of transposes breaks a Resize that has sizes and axes.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    proto = ir.to_proto(inlined).SerializeToString()
-    session = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})
 
 
 def check(model, *sizes):
@@ -108,6 +56,14 @@ def test_patches_become_a_sequence_without_transposes():
     patches = b("Conv", b.x, b.random(6, 3, 4, 4), strides=[4, 4])
     y = b("Transpose", b("Reshape", patches, b.ints(0, 6, 4)), perm=[0, 2, 1])
     assert check(b.model(y), 1, 3) == 1
+
+
+@pytest.mark.parametrize("cut", ["Unsqueeze", "Reshape"])
+def test_a_vector_that_is_added_to_every_place_needs_no_transpose(cut):
+    b = Build("batch", 4, 4, 4)
+    vector = b("Linear", b("ReduceMax", b.x, b.ints(2, 3), keepdims=0), b.random(4, 4), domain="dlbridge")
+    wide = b(cut, vector, b.ints(2, 3) if cut == "Unsqueeze" else b.ints(0, 4, 1, 1))
+    assert check(b.model(conv(b, b("Add", conv(b, b.x, 4, 4), wide), 4, 4)), 1, 3) == 2
 
 
 @pytest.mark.parametrize("inputs", [[None, (1, 1, 2, 3)], [None, None, (0, 3, 6, 7)]])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.passes.layout.axes import inverse, to_first, without
+from dlbridge.passes.layout.axes import inverse, permuted, to_first, without
 from dlbridge.passes.layout.reshapes import flatten_rule, reshape_rule
 from dlbridge.passes.layout.transposes import Move, Rule, is_transpose, move_after, permutation, transpose
 
@@ -36,6 +36,8 @@ REDUCTIONS = {
 
 #: Ops with an ``axis`` whose output has the shape of the input, or differs along that axis alone.
 AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
+
+_RESHAPES = {("", op) for op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")}
 
 
 def _inner(value: ir.Value | None) -> ir.Value:
@@ -72,7 +74,11 @@ def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
     if y.shape is None or len(y.shape) != len(perm):
         return None
     if not all(
-        _same_transpose(v, perm) or _is_number(v) or _permutable(v, len(perm)) or _permuted_already(v, perm)
+        _same_transpose(v, perm)
+        or _is_number(v)
+        or _permutable(v, len(perm))
+        or _permuted_already(v, perm)
+        or _thin(v, inverse(perm))
         for v in node.inputs
     ):
         return None
@@ -83,6 +89,8 @@ def _broadcasting(node: ir.Node, perm: list[int]) -> Move | None:
                 node.replace_input_with(index, _inner(value))
             elif (there := _permuted_already(value, perm)) is not None:
                 node.replace_input_with(index, there)
+            elif (shape := _thin(value, inverse(perm))) is not None:
+                node.replace_input_with(index, _reshaped(node, value, shape))  # type: ignore[arg-type]
             elif not _is_number(value):
                 node.replace_input_with(index, _permute_weight(node, value, inverse(perm)))  # type: ignore[arg-type]
         move_after(node, y, perm, f"{node.name}_transposed")
@@ -107,6 +115,29 @@ def _permuted_already(value: ir.Value | None, perm: Sequence[int]) -> ir.Value |
         if is_transpose(node) and permutation(node) == wanted and node.outputs[0].uses():
             return node.outputs[0]
     return None
+
+
+def _thin(value: ir.Value | None, perm: Sequence[int]) -> ir.Shape | None:
+    """The shape of the transposed value, where only axes of size 1 move among the others: its numbers stay in order.
+
+    An embedding that is added to all places of an image is such a value.
+    """
+    if value is None or value.is_initializer() or value.shape is None or len(value.shape) != len(perm):
+        return None
+    order = [axis for axis in perm if value.shape[axis] != 1]
+    known = [d for d in value.shape if isinstance(d, int) and d > 0]
+    if order != sorted(order) or len(order) == len(perm) or len(known) < len(perm) - 1:
+        return None
+    return permuted(value.shape, perm)
+
+
+def _reshaped(node: ir.Node, value: ir.Value, shape: ir.Shape) -> ir.Value:
+    """The value's numbers in another shape, from where they last stood in any."""
+    while (maker := value.producer()) is not None and (maker.domain, maker.op_type) in _RESHAPES and maker.inputs[0]:
+        value = maker.inputs[0]
+    made = _reshape(node, value, [d if isinstance(d, int) else -1 for d in shape], "reshaped")
+    made.shape = shape
+    return made
 
 
 def _is_number(value: ir.Value | None) -> bool:
@@ -146,11 +177,11 @@ def _permute_weight(node: ir.Node, value: ir.Value, perm: Sequence[int]) -> ir.V
     return moved.outputs[0]
 
 
-def _reshape(node: ir.Node, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+def _reshape(node: ir.Node, value: ir.Value, shape: Sequence[int], what: str = "weight_reshaped") -> ir.Value:
     graph = node.graph
     assert graph is not None
     target = _constant(graph, np.array(shape, np.int64), f"{value.name}_shape", ir.DataType.INT64)
-    made = ir.node("Reshape", [value, target], name=f"{node.name}_weight_reshaped")
+    made = ir.node("Reshape", [value, target], name=f"{node.name}_{what}")
     out = made.outputs[0]
     out.dtype, out.shape = value.dtype, ir.Shape(list(shape))
     graph.insert_before(node, made)
