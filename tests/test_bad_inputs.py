@@ -66,6 +66,11 @@ CASES = {
     "opset too new": (f"convert {MLP} --to onnx --opset 99 -o out", "opset"),
     "opset for a framework": (f"convert {MLP} --to pytorch --opset 17 -o out", "--opset is an option of --to onnx"),
     "layout for a framework": (f"convert {MLP} --to pytorch --io-layout native -o out", "option of --to keras"),
+    "memory format for a framework": (f"convert {MLP} --to onnx --memory-format channels_last -o out", "--to pytorch"),
+    "memory format of volumes": (
+        f"convert {ROOT / 'examples' / 'unet.yaml'} --to pytorch --memory-format channels_last_3d -o out",
+        "try channels_last",
+    ),
     "truncated safetensors": ("convert truncated --to pytorch -o out", "truncated"),
     "safetensors missing": ("convert no_weights --to pytorch -o out", "weights.safetensors"),
     "truncated ONNX": ("convert truncated.onnx --to pytorch -o out", "truncated.onnx"),

@@ -88,6 +88,14 @@ def test_native_layout_of_keras(dlbridge, tmp_path):
     assert json.loads((tmp_path / "out" / "certificate.json").read_text())["passed"]
 
 
+def test_memory_format_of_pytorch(dlbridge, tmp_path):
+    example = EXAMPLES / "unet.yaml"
+    succeed(dlbridge, "convert", example, "--to", "pytorch", "--memory-format", "channels_last", "-o", "out")
+    text = (tmp_path / "out" / "model.py").read_text()
+    assert "def build_model():\n    return Unet().to(memory_format=torch.channels_last)\n" in text
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["passed"]
+
+
 def test_convert_replaces_by_force_alone(dlbridge, tmp_path):
     succeed(dlbridge, "convert", MLP, "--to", "pytorch", "-o", "out", "--no-verify")
     (tmp_path / "out" / "mine.txt").write_text("mine")

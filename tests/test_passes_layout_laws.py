@@ -43,6 +43,8 @@ class Law:
         sizes = draw(st.lists(st.sampled_from([1, 2, 3, 3]), min_size=2, max_size=4))
         self.b = Build(*sizes)
         self.perm = draw(st.permutations(range(len(sizes))))
+        if op == "Flatten":  # of a batch of anything
+            self.perm.sort(key=bool)
         self.shape = [sizes[axis] for axis in self.perm]
         self.rank = len(sizes)
         self.x = self.transposed("Identity")

@@ -144,3 +144,21 @@ def test_fold_is_one_op():
     assert "F.fold(" in model.write("pytorch").text or "nn.Fold(" in model.write("pytorch").text
     x = torch.randn(3, 2, 7, 8)
     torch.testing.assert_close(model.to_pytorch()(x), module(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rank", "wanted"), [(4, "channels_last"), (5, "channels_last_3d")])
+def test_weights_are_in_the_memory_format_that_is_asked_for(rank, wanted):
+    conv, norm = (nn.Conv2d, nn.BatchNorm2d) if rank == 4 else (nn.Conv3d, nn.BatchNorm3d)
+    module = nn.Sequential(conv(3, 4, 3), norm(4), nn.ReLU(), conv(4, 5, 2)).eval()
+    x = torch.randn(2, 3, *[6, 5, 7][: rank - 2])
+    model = dlbridge.load(module, inputs={"input": f"float32[batch,{','.join(map(str, x.shape[1:]))}]"})
+    live = model.to_pytorch(memory_format=wanted)
+    form = getattr(torch, wanted)
+    convs = [p for p in live.parameters() if p.dim() == rank]
+    assert len(convs) == 2
+    assert all(p.is_contiguous(memory_format=form) and not p.is_contiguous() for p in convs)
+    with torch.no_grad():
+        torch.testing.assert_close(live(x), module(x))
+        assert live(x).is_contiguous(memory_format=form)
+    live.load_state_dict(module.state_dict(), strict=True)
+    assert all(p.is_contiguous(memory_format=form) for p in convs)

@@ -18,7 +18,7 @@ from dlbridge.cli.common import (
 )
 
 TARGETS = ("pytorch", "keras", "onnx", "description")
-_OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
+_OPTION_OF = {"opset": "onnx", "io_layout": "keras", "memory_format": "pytorch"}
 
 
 @click.command(short_help="Convert a model to PyTorch, Keras, ONNX or a description.")
@@ -27,6 +27,11 @@ _OPTION_OF = {"opset": "onnx", "io_layout": "keras"}
 @click.option("-o", "--output", help="Folder to write (for ONNX also a .onnx file). Default: NAME-FRAMEWORK.")
 @click.option("--opset", type=int, help="Opset of the ONNX file.")
 @click.option("--io-layout", type=click.Choice(["same", "native"]), help="Layout of Keras' inputs and outputs.")
+@click.option(
+    "--memory-format",
+    type=click.Choice(["channels_last", "channels_last_3d"]),
+    help="Memory format of PyTorch's weights of images or volumes.",
+)
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--partial", is_flag=True, help="Write what is not supported as functions to fill in, which raise.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
@@ -40,6 +45,7 @@ def command(
     output: str | None,
     opset: int | None,
     io_layout: str | None,
+    memory_format: str | None,
     print_source: bool,
     partial: bool,
     check: bool,
@@ -54,7 +60,7 @@ def command(
     from dlbridge import api
     from dlbridge.files import check_free
 
-    options = _writer_options(to, opset=opset, io_layout=io_layout)
+    options = _writer_options(to, opset=opset, io_layout=io_layout, memory_format=memory_format)
     if partial and to in ("onnx", "description"):
         raise click.UsageError("--partial is an option of --to pytorch and --to keras")
     read = read_options(inputs, trust_code)

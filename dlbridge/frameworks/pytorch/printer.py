@@ -24,12 +24,17 @@ BUFFER, CONSTANT = "<buffer>", "<constant>"
 INDENT = "    "
 #: Names that a written file gives to nothing of its own.
 MODULES = frozenset({"self", "math", "torch", "F", "nn"})
-RESERVED = MODULES | frozenset(printing.helper_names(helpers))
+#: The function that makes a module in a memory format.
+BUILD = "build_model"
+RESERVED = MODULES | {BUILD} | frozenset(printing.helper_names(helpers))
 
 
 def print_module(writer: _Writer, definitions: list[Definition], root: Definition) -> str:
     """The whole file."""
     classes = [_class(writer, d, d is root) for d in definitions]
+    if writer.memory_format is not None:
+        made = f"{root.name}().to(memory_format=torch.{writer.memory_format})"
+        classes.append([f"def {BUILD}():", f"{INDENT}return {made}"])
     spec = writer.model.training
     if spec is not None:
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]

@@ -28,11 +28,17 @@ def load(source: Source) -> torch.nn.Module:
     names = source.execute()
     with _SkipInitialisation():
         module = names[source.entry]()
-    module.load_state_dict({k: to_tensor(a) for k, a in source.arrays()}, assign=True)
+    made = module.state_dict()
+    module.load_state_dict({k: _like(made.get(k), to_tensor(a)) for k, a in source.arrays()}, assign=True)
     for pair in source.ties:
         _tie(module, *pair)
     module.dlbridge_source = source
     return module.eval()
+
+
+def _like(made: torch.Tensor | None, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the memory format of the one that the module has made."""
+    return tensor if made is None or made.is_contiguous() else torch.empty_like(made, dtype=tensor.dtype).copy_(tensor)
 
 
 def _tie(module: torch.nn.Module, key: str, first: str) -> None:

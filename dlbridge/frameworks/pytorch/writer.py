@@ -9,8 +9,18 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import writes
-from dlbridge.frameworks.pytorch.printer import BUFFER, CONSTANT, RESERVED, attribute, print_module, sequence, stand_in
+from dlbridge.frameworks.pytorch.printer import (
+    BUFFER,
+    BUILD,
+    CONSTANT,
+    RESERVED,
+    attribute,
+    print_module,
+    sequence,
+    stand_in,
+)
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -28,26 +38,43 @@ from dlbridge.source.program import Source
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 
+#: Memory formats, and how many axes the tensors have that are in them.
+MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
 #: Of constants with more elements than this, a number that all of them are is printed once.
 MAX_REPEATED = 8
 
 
-def write(model: Model, *, partial: bool = False) -> Source:
+def write(model: Model, *, memory_format: str | None = None, partial: bool = False) -> Source:
     """The model as PyTorch source.
 
     Args:
         model: The model.
+        memory_format: ``"channels_last"`` (images) or ``"channels_last_3d"`` (volumes): a function ``build_model``
+            makes the module in that format. What it takes and gives stays (batch, channels, ...).
         partial: Write what has no rule as functions to be filled in, which raise when called.
 
     Raises:
-        UnsupportedOpError: When ops have no rule; all of them are named.
+        UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
     _load_rules()
     model = prepare(model)
-    writer = _Writer(model, partial)
+    if memory_format is not None:
+        _check_memory_format(model, memory_format)
+    writer = _Writer(model, memory_format, partial)
     return writer.source()
+
+
+def _check_memory_format(model: Model, wanted: str) -> None:
+    if wanted not in MEMORY_FORMATS:
+        hint = f"memory formats: {', '.join(MEMORY_FORMATS)}"
+        raise UnsupportedOpError(f"PyTorch has no memory format '{wanted}'", where=model.name, hint=hint)
+    for name, value in model.graph.initializers.items():
+        rank = len(value.shape or ())
+        if traits.kind(value) != "constant" and rank in MEMORY_FORMATS.values() and rank != MEMORY_FORMATS[wanted]:
+            other = next(name for name, axes in MEMORY_FORMATS.items() if axes == rank)
+            raise UnsupportedOpError(f"a weight of {rank} axes is not in {wanted}", where=name, hint=f"try {other}")
 
 
 def _load_rules() -> None:
@@ -56,8 +83,8 @@ def _load_rules() -> None:
 
 
 class _Writer:
-    def __init__(self, model: Model, partial: bool = False) -> None:
-        self.model = model
+    def __init__(self, model: Model, memory_format: str | None = None, partial: bool = False) -> None:
+        self.model, self.memory_format = model, memory_format
         self.graph = model.graph
         arithmetic = Arithmetic(lambda value, axis: code(f"{{}}.shape[{axis}]", value))
         self.names = Names(*RESERVED)
@@ -88,7 +115,7 @@ class _Writer:
             framework="pytorch",
             model=self.model,
             text=text,
-            entry=instance.definition.name,
+            entry=BUILD if self.memory_format else instance.definition.name,
             weights=self.weights,
             inputs=[v.name or "" for v in self.model.inputs],
             outputs=[v.name or "" for v in self.model.outputs],

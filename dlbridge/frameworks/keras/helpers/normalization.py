@@ -11,13 +11,14 @@ class UnbiasedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation whose moving variance is n / (n - 1) of the batch's, as PyTorch keeps it."""
 
     def call(self, inputs, training=None, mask=None):
+        if not training or not self.trainable:
+            return super().call(inputs, training=training, mask=mask)
         kept = self.moving_variance * self.momentum
         outputs = super().call(inputs, training=training, mask=mask)
-        if training and self.trainable:
-            shape = ops.shape(inputs)
-            axis = self.axis % len(shape)
-            count = ops.cast(math.prod(shape[:axis] + shape[axis + 1 :]), kept.dtype)
-            self.moving_variance.assign(kept + (self.moving_variance - kept) * count / (count - 1))
+        shape = ops.shape(inputs)
+        axis = self.axis % len(shape)
+        count = ops.cast(math.prod(shape[:axis] + shape[axis + 1 :]), kept.dtype)
+        self.moving_variance.assign(kept + (self.moving_variance - kept) * count / (count - 1))
         return outputs
 
 
