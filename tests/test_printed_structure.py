@@ -96,3 +96,43 @@ def test_a_conversion_is_compared_with_the_module(read):
     report = dlbridge.verify(model, routes=["original", "pytorch", "onnx"], judge="original")
     assert report.passed
     assert report.judge == "the original"
+
+
+class Encoding(torch.nn.Module):
+    """A layer that is another block's too, a reshape whose size differs, and a part with a name like any literal's."""
+
+    def __init__(self, shared, size):
+        super().__init__()
+        self.position, self.size = shared, size
+        self.value = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
+
+    def forward(self, x):
+        y = self.value(torch.relu(self.position(x)))
+        return torch.flatten(torch.tanh(y.reshape(-1, self.size, 4 // self.size)), 1) + x
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+def test_a_layer_that_blocks_share_stays_shared(framework):
+    shared = torch.nn.Linear(4, 4)
+    module = torch.nn.Sequential(Encoding(shared, 2), Encoding(shared, 4))
+    source = dlbridge.load(module, inputs={"input": "float32[batch,4]"}).write(framework)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    live = frameworks.get(framework).load(source)
+    (got,) = frameworks.get(framework).run(live, {"input": x}).values()
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-6)
+    if framework == "pytorch":
+        assert len(list(source.execute()[source.entry]().parameters())) == len(list(module.parameters()))
+    else:
+        assert live.count_params() == sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+def test_a_norm_that_blocks_share_stays_one_layer(framework):
+    shared = torch.nn.GroupNorm(2, 4)
+    shared.weight.data.normal_()
+    module = torch.nn.Sequential(Encoding(shared, 2), Encoding(shared, 4))
+    source = dlbridge.load(module, inputs={"input": "float32[batch,4]"}).write(framework)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    live = frameworks.get(framework).load(source)
+    (got,) = frameworks.get(framework).run(live, {"input": x}).values()
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-5)

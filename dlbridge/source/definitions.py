@@ -207,8 +207,9 @@ def define(
 
 
 def _definition(name: str, group: Group) -> Definition:
-    definition = Definition(name, group.full[0], _parameters(group.rows()))
-    names = Names(*definition.slots.values())
+    members = {path.partition(".")[0] for path, _ in group.full[0].members}
+    definition = Definition(name, group.full[0], _parameters(group.rows(), members))
+    names = Names(*definition.slots.values(), *members)
     lines = group.full[0].lines
     shared: dict[frozenset[int], str] = {}  # steps that the same blocks lack have one flag
     for option in sorted(group.options, key=lambda o: lines[o.line].label is None):
@@ -250,13 +251,13 @@ def _levels(root: Block, name_of: Callable[[Block], str]) -> list[list[Block]]:
     return [[b for b in blocks if height[b] == h] for h in sorted(set(height.values()))]
 
 
-def _parameters(rows: list[list[Literal | None]]) -> dict[int, str]:
-    """Which literals differ between the blocks, and a name for each; equal columns share one.
+def _parameters(rows: list[list[Literal | None]], members: set[str]) -> dict[int, str]:
+    """Which literals differ between the blocks, and a name for each, that no member has; equal columns share one.
 
     A column of an optional step has no literal in the blocks without it: any parameter that is equal in the others
     will do.
     """
-    names = Names("self", "x", "name", "dtype", "trainable", "input", "output")
+    names = Names("self", "x", "name", "dtype", "trainable", "input", "output", *members)
     by_column: dict[tuple[str | None, ...], str] = {}
     slots: dict[int, str] = {}
     columns = list(enumerate(zip(*rows, strict=True)))

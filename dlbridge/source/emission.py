@@ -12,6 +12,7 @@ from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
 from dlbridge.source.code import Code
+from dlbridge.source.names import identifier
 from dlbridge.source.op import Emit, Op, Rules
 
 ToTensor = Callable[[Elements, ir.Value], Code]
@@ -100,10 +101,13 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
     return {node: emit for node, emit in emits.items() if node in live}
 
 
-def homes(graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit]) -> dict[ir.Value, str]:
+def homes(
+    graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit], *, reachable: bool = False
+) -> dict[ir.Value, str]:
     """Where each weight that code reads by name lives: its dotted path.
 
-    A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users.
+    A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users,
+    and so does, if ``reachable``, every weight that some of its users could not reach where its name says.
     """
     users: dict[ir.Value, list[ir.Node]] = {}
     for node, emit in emits.items():
@@ -121,6 +125,11 @@ def homes(graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit]) -> dict[i
             name = f"{block.path}.{leaf}" if block.path else leaf
             while name in found.values() or (name in taken and name != value.name):
                 name += "_"
+        elif reachable:
+            block = _innermost(root, nodes)
+            if any(b.holds(name) and not b.holds(f"{block.path}.") for b in root.blocks()):
+                leaf = identifier(block.relative(name))
+                name = f"{block.path}.{leaf}" if block.path else leaf
         found[value] = name
     return found
 

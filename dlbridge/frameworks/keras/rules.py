@@ -72,6 +72,8 @@ class _Signed(Op):
 
 #: In ``node.meta``: the code of the node before has done what this one does.
 DONE = "keras.done"
+#: In ``node.meta``: the weights are those of other layers too, so the node is none.
+SHARED = "keras.shared"
 #: In ``node.meta``: whether the node follows from an input of the model.
 LIVE = "keras.live"
 
@@ -91,6 +93,7 @@ class _Rules(Rules):
     def _emit(self, op: Op) -> Emit:
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
+        op.functional = op.functional or op.node.meta.get(SHARED, False)
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         for value in values:
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:

@@ -19,7 +19,8 @@ from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.printer import BUILD, SPEC, member_name, print_module, stand_in, variable_path
-from dlbridge.frameworks.keras.rules import KERAS_DTYPES, TAKES_ACTIVATION, fused_activation, rules
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES, SHARED, TAKES_ACTIVATION, fused_activation, rules
+from dlbridge.frameworks.keras.sharing import mark_shared
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import layout
@@ -73,14 +74,15 @@ class KerasWriter:
     def __init__(self, model: Model, partial: bool = False) -> None:
         self.model = model
         self.graph = model.graph
+        dissolved = mark_shared(self.graph)
         _fuse_activations(self.graph)
         arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
         self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
-        self.root = blocks.build(self.graph, self.emits, leaving(self.returned))
-        self.homes = homes(self.graph, self.root, self.emits)
+        self.root = blocks.build(self.graph, self.emits, leaving(self.returned), dissolved)
+        self.homes = homes(self.graph, self.root, self.emits, reachable=True)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
         #: Whether the model is a ``keras.Model`` subclass: how many axes an output has is known only at run time.
@@ -372,7 +374,11 @@ def _shape_text(value: ir.Value) -> str:
 def _fuse_activations(graph: ir.Graph) -> None:
     """Let layers apply the activation right after them, where nothing else reads what is between."""
     for node in list(graph):
-        if node.op_type not in TAKES_ACTIVATION or not all(weight_of(v) for v in node.inputs[1:] if v is not None):
+        if (
+            node.op_type not in TAKES_ACTIVATION
+            or node.meta.get(SHARED)
+            or not all(weight_of(v) for v in node.inputs[1:] if v is not None)
+        ):
             continue
         out = node.outputs[0]
         consumers = out.consumers()

@@ -63,7 +63,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     if is_root and written.block in writer.sequences:
         lines = [f"class {definition.name}(nn.Sequential):", f"{INDENT}def __init__(self):"]
         items = call("super().__init__", *writer.sequences[written.block])
-        return lines + printing.fit(2 * INDENT + _plain(items))
+        return lines + [part for line in (_plain(items), *_ties(writer)) for part in printing.fit(2 * INDENT + line)]
     in_init, in_forward = _parameter_uses(definition)
     arguments = ", ".join(["self", *definition.signature()])
     lines = [f"class {definition.name}(nn.Module):"]
@@ -71,12 +71,16 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
     init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, steps)
     if is_root:
-        init += [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
+        init += _ties(writer)
     if init:
         lines += [f"{INDENT}def __init__({arguments}):", f"{2 * INDENT}super().__init__()"]
         lines += [part for line in init for part in printing.fit(2 * INDENT + line)]
         lines.append("")
     return lines + _forward(writer, definition, in_forward, is_root)
+
+
+def _ties(writer: _Writer) -> list[str]:
+    return [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
 
 
 def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, list[int]]]:
