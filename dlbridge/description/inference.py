@@ -10,6 +10,8 @@ from dlbridge.description.schema import ValueType
 from dlbridge.errors import ShapeError
 from dlbridge.ops import extension
 from dlbridge.ops.traits import IR_OPSET, IR_VERSION
+from dlbridge.passes import shapes
+from dlbridge.passes.sizes import Integers
 
 #: Constants up to this many elements are shown to inference with their numbers.
 _SHOWN_ELEMENTS = 256
@@ -46,6 +48,8 @@ def infer_node(node: ir.Node) -> None:
     for value in node.outputs:
         if value.name in inferred:
             _set(value, inferred[value.name])
+    if any(value.shape is None for value in node.outputs):
+        shapes.infer_node(node, Integers())  # the standard gives some ops a function body alone
     checks.check_sizes(node, _signature(node))
 
 

@@ -37,7 +37,8 @@ def _input(node: ir.Node, slot: int) -> ir.Value | None:
 @rule("Relu", "Sigmoid", "Tanh", "Gelu", "Swish", "Mish", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Selu", "Erf")
 @rule("Celu", "Softplus", "Softsign", "Softmax", "LogSoftmax", "Clip", "Dropout", "Cast", "Exp", "Log", "Sqrt", "Neg")
 @rule("Identity", "Reciprocal", "LayerNormalization", "RMSNormalization", "GroupNormalization", "LRN", "CumSum")
-@rule("InstanceNormalization", "BatchNormalization", "LpNormalization", "Abs", "Floor", "Ceil", "Round", "Not")
+@rule("MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization")
+@rule("Abs", "Floor", "Ceil", "Round", "Not")
 def _same(node: ir.Node, known: Integers) -> Sizes | None:
     return shape_of(node.inputs[0])
 

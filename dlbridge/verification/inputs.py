@@ -13,6 +13,8 @@ from dlbridge.model import Model
 
 #: Size of a symbolic dimension, other than the batch, that the caller gives no size.
 DEFAULT_SIZE = 6
+#: The slot of a recurrent layer's sequence lengths.
+_LENGTHS = 4
 #: Ops that hand an index through to whatever looks it up.
 _INDEX_PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip"}
 
@@ -29,7 +31,8 @@ def random_inputs(model: Model, sizes: Mapping[str, int], *, seed: int = 0) -> d
     """Arrays for all inputs of a model.
 
     Floats are standard normal; integers that look something up stay below the size of what they look up in, others
-    are 0 or 1; booleans are coin tosses. Each input has its own stream from (seed, name).
+    are 0 or 1, lengths of sequences at least 1; booleans are coin tosses. Each input has its own stream from
+    (seed, name).
 
     Args:
         model: The model.
@@ -46,18 +49,31 @@ def random_inputs(model: Model, sizes: Mapping[str, int], *, seed: int = 0) -> d
         shape = [d if isinstance(d, int) else sizes.get(d.value or "", DEFAULT_SIZE) for d in value.shape]
         digest = hashlib.sha256(f"{seed}/{value.name}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-        arrays[value.name or ""] = _random(value, shape, generator)
+        arrays[value.name or ""] = _random(value, shape, generator, sizes)
     return arrays
 
 
-def _random(value: ir.Value, shape: list[int], generator: np.random.Generator) -> np.ndarray:
+def _random(value: ir.Value, shape: list[int], generator: np.random.Generator, sizes: Mapping[str, int]) -> np.ndarray:
     dtype = value.dtype
     assert dtype is not None
     if dtype == ir.DataType.BOOL:
         return generator.random(shape) < 0.5
+    if dtype.is_integer() and (steps := _steps(value, sizes)):
+        return generator.integers(1, steps + 1, shape).astype(dtype.numpy())
     if dtype.is_integer():
         return generator.integers(0, _limit(value), shape).astype(dtype.numpy())
     return generator.standard_normal(shape).astype(dtype.numpy())
+
+
+def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
+    """How long the sequences are whose lengths the value holds; None when it holds something else."""
+    for node, slot in value.uses():
+        if node.op_type in ("RNN", "GRU", "LSTM") and slot == _LENGTHS:
+            x = node.inputs[0]
+            axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
+            steps = x.shape[axis] if x is not None and x.shape is not None else 1
+            return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
+    return None
 
 
 def _limit(value: ir.Value) -> int:

@@ -61,8 +61,9 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
         with _Quiet():
             proto, _ = tf2onnx.convert.from_function(call, specs, opset=min(opset, NEWEST_OPSET))
     except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
-        reason = str(error).strip() or type(error).__name__
-        raise DlbridgeError(f"tf2onnx cannot export it: {reason.splitlines()[0]}", where=model.name) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
+        raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
     written = ir.from_proto(proto)
     _order_inputs(written.graph, len(specs))
     signature.rename(written.graph, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def member_name(name: str) -> str:
     """What a layer's class calls a member: not a number, nor what Keras' own class has under that name."""
     if name[:1].isdigit():
         return f"layer_{name}"
-    return f"{name}_" if hasattr(keras.layers.Layer, name) or name in _OWN else name
+    return f"{name}_" if hasattr(keras.layers.Layer, name) or name in _OWN or keyword.iskeyword(name) else name
 
 
 def variable_path(blocks: list[str], name: str, root: str | None) -> str:
@@ -129,8 +130,13 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
         outputs = f"[{outputs}]" if len(writer.returned) > 1 else outputs
     inputs = ", ".join(names[v] for v in writer.model.inputs)
     inputs = inputs if len(writer.model.inputs) == 1 else f"[{inputs}]"
-    lines.append(f'return keras.Model({inputs}, {outputs}, name="{identifier(writer.model.name, "model")}")')
+    lines.append(f'return keras.Model({inputs}, {outputs}, name="{_model_name(writer.model.name)}")')
     return ["def build_model():", *_indent(lines)]
+
+
+def _model_name(name: str) -> str:
+    """A name that TensorFlow takes for a scope, which does not begin with an underscore."""
+    return identifier(name, "model").lstrip("_") or "model"
 
 
 def _input(value: ir.Value, named: bool = True) -> str:

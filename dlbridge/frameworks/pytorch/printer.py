@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,9 @@ def _assign(name: str, text: str, texts: dict[str, str], done: set[str]) -> list
     for mark, persistent in ((BUFFER, ""), (CONSTANT, ", persistent=False")):
         if text.startswith(mark):
             return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(mark)}{persistent})']
-    if last.isdigit():
-        return [*lines, f'{owner}.add_module("{last}", {text})']
+    if last.isdigit() or keyword.iskeyword(last):
+        add = "register_parameter" if text.startswith("nn.Parameter(") else "add_module"
+        return [*lines, f'{owner}.{add}("{last}", {text})']
     return [*lines, f"{owner}.{last} = {text}"]
 
 
@@ -184,6 +186,8 @@ def attribute(path: str) -> str:
     for part in path.split(".") if path else ():
         if part.isdigit():
             text += f"[{part}]" if text else f'.get_submodule("{part}")'
+        elif keyword.iskeyword(part):
+            text += f'.get_submodule("{part}")'
         else:
             text += f".{part}"
     return text
