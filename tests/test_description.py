@@ -344,6 +344,15 @@ def test_json_of_any_text():
 # --- the JSON Schema --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "op", ["GroupNormalization, num_groups: 2", "MeanVarianceNormalization, axes: [0, 2, 3]", "Swish"]
+)
+def test_ops_that_the_standard_gives_a_body_alone_have_shapes(op):
+    nodes = f"- {{op: {op}}}\n- {{name: y, op: Conv, channels: 4, kernel_shape: 3}}"
+    model = load(nodes, inputs="{x: {shape: [batch, 4, 8, 8]}}")
+    assert list(model.outputs[0].shape)[1:] == [4, 6, 6]
+
+
 def test_a_dtype_is_called_by_its_name():
     text = "dlbridge: 1\nname: m\ninputs: {x: {dtype: float32, shape: [4]}}\nnodes: [{name: y, op: Cast, to: TO}]\n"
     named, numbered = (description.load(text.replace("TO", to) + "outputs: [y]\n") for to in ("float16", "10"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dlbridge import frameworks
+from dlbridge import description, frameworks
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.source import printing
@@ -212,3 +212,29 @@ def test_weights_tied_across_layers_stay_tied():
     same(model)
     module = model.to_pytorch()
     assert module.first.weight is module.second.weight
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+def test_names_that_are_words_of_python(framework):
+    """A person may call a layer ``in`` and a model ``3d``; both are in the frameworks' own names as they are."""
+    text = """
+dlbridge: 1
+name: 3d
+inputs: {x: {dtype: float32, shape: [batch, 4]}}
+blocks: {lambda: {nodes: [{name: in, op: Linear, features: 3}, {op: Softmax}, {name: class, op: LayerNormalization}]}}
+nodes: [{name: if, block: lambda}, {name: def, block: lambda}]
+outputs: {for: def}
+"""
+    model = description.load(text)
+    written = frameworks.get(framework)
+    source = written.write(model)
+    live = written.load(source)
+    assert source.execute()[source.entry]
+    x = np.ones((2, 4), np.float32)
+    direct = frameworks.get("onnx")
+    expected = direct.run(direct.load(direct.write(model)), {"x": x})["for"]
+    np.testing.assert_allclose(written.run(live, {"x": x})["for"], expected, rtol=1e-5, atol=1e-6)
+    if framework == "pytorch":
+        assert "if.in.weight" in live.state_dict()
+    else:
+        assert live.name == "3d"

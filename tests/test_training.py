@@ -212,6 +212,37 @@ def test_files_say_the_same_as_arrays(blobs, tmp_path):
         assert dlbridge.train(dense(), tmp_path / name, spec=SPEC).history == want
 
 
+TWINS = """
+dlbridge: 1
+name: twins
+inputs: {left: {dtype: float64, shape: [batch, 5, 4]}, right: {dtype: float64, shape: [batch, 5, 4]}}
+blocks:
+  encode:
+    nodes:
+      - {op: Transpose, perm: [1, 0, 2]}
+      - {name: gru, op: GRU, hidden_size: 6, linear_before_reset: 1}
+      - {op: Squeeze, from: gru.Y_h, axes: 0}
+      - {name: fc, op: Linear, features: 3}
+nodes:
+  - {name: a, block: encode, from: left}
+  - {name: b, block: encode, from: right, weights: a}
+  - {name: score, op: Sub, from: [a, b]}
+outputs: [score]
+"""
+
+
+def test_what_blocks_share_is_trained_as_one():
+    model = description.load(TWINS)
+    rng = np.random.default_rng(3)
+    data = {name: rng.normal(size=(64, 5, 4)) for name in ("left", "right")} | {"label": rng.normal(size=(64, 3))}
+    spec = spec_of({"kind": "adam"}, {"op": "MeanSquaredError"})
+    trained = [dlbridge.train(model, data, framework=f, spec=spec).model for f in FRAMEWORKS]
+    assert largest_difference(trained[0].weights, trained[1].weights) <= 1e-9
+    assert largest_difference(trained[0].weights, model.weights) > 1e-3
+    assert len(list(trained[0].to_pytorch().parameters())) == 6
+    assert len(trained[0].to_keras().trainable_variables) == 5
+
+
 MISTAKES = {
     "no input": (lambda d: {"label": d["label"]}, TrainingError, "nothing for the input 'x'"),
     "no target": (lambda d: {"x": d["x"]}, TrainingError, "is the target"),

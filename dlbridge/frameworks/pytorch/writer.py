@@ -234,8 +234,9 @@ class _Writer:
         first: dict[str, str] = {}
         pairs = []
         for key, weight in self.weights.items():
-            if weight.plain is not None and first.setdefault(weight.plain, key) != key:
-                pairs.append((key, first[weight.plain]))
+            views = repr(weight.views)
+            if weight.views and first.setdefault(views, key) != key:
+                pairs.append((key, first[views]))
         return pairs
 
 
