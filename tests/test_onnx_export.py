@@ -126,3 +126,19 @@ def _signature(proto: onnx.ModelProto) -> list[tuple[str, list[str]]]:
         (v.name, [d.dim_param or str(d.dim_value) for d in v.type.tensor_type.shape.dim])
         for v in (*proto.graph.input, *proto.graph.output)
     ]
+
+
+def test_torch_attention_whose_heads_are_joined(tmp_path):
+    """The fused kernel's result can be joined without a copy, what torch.onnx makes of it cannot."""
+    import torch
+
+    import dlbridge
+
+    class Attention(torch.nn.Module):
+        def forward(self, x):
+            heads = x.reshape(x.shape[0], 25, 2, 32).transpose(1, 2)
+            heads = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+            return heads.transpose(1, 2).reshape(x.shape[0], 5, 5, 64)
+
+    model = dlbridge.load(Attention(), inputs={"x": "float32[batch,25,64]"})
+    _check(model.to_pytorch(), model, "pytorch", tmp_path / "model.onnx")

@@ -136,3 +136,33 @@ def test_a_norm_that_blocks_share_stays_one_layer(framework):
     live = frameworks.get(framework).load(source)
     (got,) = frameworks.get(framework).run(live, {"input": x}).values()
     np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-5)
+
+
+class Table(torch.nn.Module):
+    """Position bias: layers over a table, which see nothing of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+        self.register_buffer("table", torch.arange(10.0).reshape(5, 2), persistent=False)
+
+    def forward(self):
+        return self.mlp(self.table)
+
+
+class Biased(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = Table()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.layer(x) + self.bias()
+
+
+def test_a_block_without_inputs():
+    module = torch.nn.Sequential(Biased(), Biased())
+    live = dlbridge.load(module, inputs={"input": "float32[batch,5,4]"}).to_keras()
+    x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    (got,) = frameworks.get("keras").run(live, {"input": x}).values()
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-5)

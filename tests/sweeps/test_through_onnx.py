@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import torchvision_cpu  # noqa: F401  (before torchvision)
 
@@ -87,19 +88,28 @@ def _of_torch(module, example, fresh, dynamic, script: bool) -> Source:
         wanted = [v.numpy() for v in flat(call(module, fresh))]
 
     def export(path: Path) -> None:
-        named = {"kwargs": example, "args": ()} if isinstance(example, dict) else {"args": example}
-        if script:
-            names = [f"input_{number}" for number in range(len(example))]
-            axes = {name: {0: "batch"} for name in names}
-            options = {"opset_version": 17, "input_names": names, "dynamic_axes": axes}
-        else:
-            options = {"dynamic_shapes": dynamic, "optimize": True}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(module, f=path, dynamo=not script, verbose=False, **named, **options)
+        """With dynamic sizes; where torch.onnx cannot, with those of the fresh inputs."""
+        try:
+            _export(path, module, example, dynamic, script)
+        except torch.onnx.OnnxExporterError:
+            _export(path, module, fresh, None, script)
 
     leaves = [v.numpy() for v in (fresh.values() if isinstance(fresh, dict) else fresh)]
     return Source(leaves, wanted, lambda: _own_error(module, fresh, call, wanted), export)
+
+
+def _export(path: Path, module, inputs, dynamic, script: bool) -> None:
+    named = {"kwargs": inputs, "args": ()} if isinstance(inputs, dict) else {"args": inputs}
+    if script:
+        names = [f"input_{number}" for number in range(len(inputs))]
+        axes = {name: {0: "batch"} for name in names} if dynamic else {}
+        options = {"opset_version": 17, "input_names": names, "dynamic_axes": axes}
+    else:
+        options = {"dynamic_shapes": dynamic, "optimize": True}
+    # The strides that the fused kernel leaves are not those of what torch.onnx puts in its place.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, f=path, dynamo=not script, verbose=False, **named, **options)
 
 
 def of_keras(name: str) -> Source:

@@ -16,17 +16,16 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
+from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.printer import BUILD, SPEC, member_name, print_module, stand_in, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, SHARED, TAKES_ACTIVATION, fused_activation, rules
-from dlbridge.frameworks.keras.sharing import mark_shared
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import layout
 from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.prepare import prepare
-from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
@@ -81,7 +80,7 @@ class KerasWriter:
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
-        self.root = blocks.build(self.graph, self.emits, leaving(self.returned), dissolved)
+        self.root = block_tree(self.graph, self.emits, leaving(self.returned), dissolved)
         self.homes = homes(self.graph, self.root, self.emits, reachable=True)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()

@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch.runner import to_tensor
@@ -37,7 +38,8 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
     arguments = _examples(model)
     free = tuple(_free_axes(v) for v in model.inputs)
     try:
-        with _silence():
+        # The strides that the fused kernel leaves are not those of what the exporter puts in its place.
+        with _silence(), sdpa_kernel(SDPBackend.MATH):
             program = torch.onnx.export(
                 live, arguments, dynamo=True, dynamic_shapes=_shapes(live, free), opset_version=opset, verbose=False
             )

@@ -1,14 +1,17 @@
-"""Weights that several blocks read: a layer lives in one block, so elsewhere nothing could call it."""
+"""The blocks of a Keras model: each calls layers of its own, and sees something of the input."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import SHARED
 from dlbridge.ops import traits
+from dlbridge.source import blocks
 from dlbridge.source.blocks import is_weight
+from dlbridge.source.op import Emit
 
 #: Ops that Keras computes without a layer too, on a weight that is handed to the block.
 _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormalization", "Linear", "RMSNormalization"})
@@ -16,6 +19,8 @@ _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormaliz
 
 def mark_shared(graph: ir.Graph) -> set[str]:
     """Mark the nodes that are to be written without a layer, as their weights are those of other layers; in place.
+
+    A layer lives in one block; elsewhere nothing could call it.
 
     Returns:
         The blocks to be dissolved, so that layers that must be layers are called in the block that has them.
@@ -35,6 +40,21 @@ def mark_shared(graph: ir.Graph) -> set[str]:
         elif len({node.op_type for node in nodes}) == 1:
             dissolved |= _below_common([traits.scope(node) for node in nodes])
     return dissolved
+
+
+def block_tree(
+    graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value], dissolved: set[str]
+) -> blocks.Block:
+    """The blocks but the dissolved ones (``source.blocks.build``).
+
+    One that sees no input stands in the block around it: Keras calls no layer without an argument.
+    """
+    while True:
+        root = blocks.build(graph, emits, leaving, dissolved)
+        blind = {block.path for block in root.blocks() if block.path and not block.inputs}
+        if not blind:
+            return root
+        dissolved = dissolved | blind
 
 
 def _below_common(scopes: list[str]) -> set[str]:
