@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from layout_graphs import FLOAT, Build, run
 
 from dlbridge.passes import layout, shapes
+from dlbridge.passes.layout.pads import join_pads
 
 
 def check(model, *sizes):
@@ -173,3 +174,34 @@ def test_native_interface_is_channels_last():
     standard = layout.to_standard(native)
     (got,) = run(standard, x.transpose(0, 2, 3, 1))
     np.testing.assert_allclose(got.transpose(0, 3, 1, 2), run(model, x)[0], rtol=1e-5, atol=1e-5)
+
+
+PADS = {
+    "after a transpose": 1,
+    "of some axes": 1,
+    "of another number": 2,
+    "that cuts": 2,
+    "at one end": 2,
+    "read twice": 2,
+}
+
+
+@pytest.mark.parametrize("case", PADS)
+def test_zeros_before_a_convolution_are_its_padding(case):
+    b = Build("batch", 5, 6, 4)
+    amounts = [0, 1, 3, 0, 0, 1, 3, 0] if case != "at one end" else [0, 0, 3, 0, 0, 1, 3, 0]
+    value = b.weight(np.array(2 if case == "of another number" else 0, np.float32))
+    if case == "that cuts":
+        amounts = [0, -1, 0, 0, 0, -1, 0, 0]
+    if case == "of some axes":
+        padded = b("Pad", b.x, b.ints(1, 3, 1, 3), None, b.ints(1, 2))
+    else:
+        padded = b("Pad", b.x, b.ints(*amounts), value)
+    turned = b("Transpose", padded, perm=[0, 3, 1, 2])
+    y = b("Conv", turned, b.random(3, 4, 3, 3), pads=[1, 0, 1, 0])
+    model = b.model(y, b("Identity", padded)) if case == "read twice" else b.model(y)
+    after = model.clone()
+    join_pads(after.graph)
+    assert sum(n.op_type in ("Pad", "Conv") for n in after.graph) == PADS[case]
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 4)).astype(np.float32)
+    np.testing.assert_allclose(run(after, x)[0], run(model, x)[0], rtol=1e-5, atol=1e-5)

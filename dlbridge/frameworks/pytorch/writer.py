@@ -24,6 +24,7 @@ from dlbridge.frameworks.pytorch.printer import (
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import prepare
 from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
@@ -60,6 +61,7 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
     """
     _load_rules()
     model = prepare(model)
+    join_pads(model.graph)
     if memory_format is not None:
         _check_memory_format(model, memory_format)
     writer = _Writer(model, memory_format, partial)

@@ -1,4 +1,4 @@
-"""Pads of convolutions as nodes of their own, where a framework's layer has no word for them."""
+"""Pads of convolutions as nodes of their own, where a framework's layer has no word for them, and back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.names import unique
 from dlbridge.ops.padding import same_padding
+from dlbridge.passes.layout.axes import permuted
+from dlbridge.passes.layout.transposes import is_transpose, permutation
 
 
 def split_pads(graph: ir.Graph, domain: str) -> None:
@@ -37,6 +39,63 @@ def split_pads(graph: ir.Graph, domain: str) -> None:
         graph.insert_before(node, pad)
         node.replace_input_with(0, out)
         del node.attributes["pads"]
+
+
+def join_pads(graph: ir.Graph) -> None:
+    """Let a Conv pad for itself where zeros are put around what it alone reads, in place. A Transpose may be between.
+
+    Only where the Conv then pads alike at both ends.
+
+    Args:
+        graph: Its shapes are inferred.
+    """
+    for node in list(graph):
+        if node.op_type != "Conv" or node.domain != "" or "auto_pad" in node.attributes:
+            continue
+        pad = _alone(node)
+        turned = pad if pad is not None and is_transpose(pad) else None
+        pad = _alone(turned) if turned is not None else pad
+        zeros = _zeros(pad) if pad is not None and pad.op_type == "Pad" and pad.domain == "" else None
+        if pad is None or zeros is None or pad.inputs[0] is None:
+            continue
+        perm = permutation(turned) if turned is not None else list(range(len(zeros)))
+        half = len(perm) - 2
+        own = list(node.attributes["pads"].as_ints()) if "pads" in node.attributes else [0] * 2 * half
+        around = [zeros[axis] for axis in perm]
+        ends = [(own[i] + a, own[half + i] + b) for i, (a, b) in enumerate(around[2:])]
+        if any(around[0] + around[1]) or any(a != b for a, b in ends):
+            continue
+        node.attributes["pads"] = ir.AttrInt64s("pads", [a for a, _ in ends] + [b for _, b in ends])
+        x = pad.inputs[0]
+        (turned or node).replace_input_with(0, x)
+        if turned is not None:
+            turned.outputs[0].shape = permuted(x.shape, perm)
+        graph.remove(pad, safe=True)
+
+
+def _alone(node: ir.Node) -> ir.Node | None:
+    """The node that makes a node's first input, where nothing else reads it."""
+    x = node.inputs[0]
+    return x.producer() if x is not None and len(x.uses()) == 1 and not x.is_graph_output() else None
+
+
+def _zeros(pad: ir.Node) -> list[tuple[int, int]] | None:
+    """(how many zeros before, how many after) of each axis; None where it is another padding, cuts, or is not known."""
+    x, amounts, value, axes = [*pad.inputs, None, None][:4]
+    mode = pad.attributes["mode"].as_string() if "mode" in pad.attributes else "constant"
+    given = [v for v in (amounts, value, axes) if v is not None]
+    if mode != "constant" or x is None or x.shape is None or any(v.const_value is None for v in given):
+        return None
+    assert amounts is not None
+    numbers = amounts.const_value.numpy()  # type: ignore[union-attr]
+    if (numbers < 0).any() or (value is not None and value.const_value.numpy().any()):  # type: ignore[union-attr]
+        return None
+    rank = len(x.shape)
+    places = range(rank) if axes is None else [int(a) % rank for a in axes.const_value.numpy()]  # type: ignore[union-attr]
+    found = [(0, 0)] * rank
+    for place, axis in enumerate(places):
+        found[axis] = int(numbers[place]), int(numbers[len(places) + place])
+    return found
 
 
 def _grown(shape: ir.Shape, pads: list[int]) -> ir.Shape:
