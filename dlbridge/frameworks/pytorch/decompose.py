@@ -28,8 +28,8 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         function = target.decompose
     else:
         return None
-    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
-    leaves, spec = torch.utils._pytree.tree_flatten((args, kwargs))
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), _value)
+    leaves, spec = torch.utils._pytree.tree_flatten((_plain(args), _plain(kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     mode = next((leaves[i].fake_mode for i in places if hasattr(leaves[i], "fake_mode")), None)
 
@@ -38,9 +38,33 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
         again, keywords = torch.utils._pytree.tree_unflatten(filled, spec)
-        return function(*again, **keywords)
+        made = function(*again, **keywords)
+        return tuple(made) if isinstance(made, tuple) else made  # a named tuple would be a node of the graph
 
+    if mode is not None:
+        leaves = [mode.from_tensor(v) if _is_real(v) else v for v in leaves]
     with torch.no_grad(), mode or torch.utils._python_dispatch._disable_current_modes():
         graph_module = make_fx(call)(*(leaves[i] for i in places))
     only = [n for n in graph_module.graph.nodes if n.op == "call_function"]
     return None if any(n.target is target for n in only) else graph_module
+
+
+def _value(node: torch.fx.Node) -> Any:
+    """What stands for a node: the fake tensor, or the constant of the graph that it names."""
+    if "val" in node.meta or node.op != "get_attr":
+        return node.meta["val"]
+    owner: Any = node.graph.owning_module
+    for part in str(node.target).split("."):
+        owner = getattr(owner, part)
+    return owner
+
+
+def _plain(arguments: Any) -> Any:
+    """The arguments in lists that may be written to, which the graph's own may not."""
+    if isinstance(arguments, dict):
+        return {k: _plain(v) for k, v in arguments.items()}
+    return [_plain(a) for a in arguments] if isinstance(arguments, (list, tuple)) else arguments
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not hasattr(value, "fake_mode")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,19 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import decompose, symbols
-from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.calls import (
+    base_of,
+    is_number_along_axis,
+    is_size,
+    modules_around,
+    mutates,
+    nothing,
+    plain_name,
+    reads_tensor,
+    sizes_in,
+    source_line,
+)
+from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.views import scatter
 from dlbridge.ops import missing, traits
 
@@ -124,7 +135,7 @@ class Program:
         env: dict[torch.fx.Node, _Binding] = {}
         given = iter(arguments)
         nodes = list(graph_module.graph.nodes)
-        tracked = any(_mutates(n) for n in nodes)
+        tracked = any(mutates(n) for n in nodes)
         result: Any = None
         for node in nodes:
             match node.op:
@@ -145,7 +156,7 @@ class Program:
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
-        self._frame = Frame(_modules(stack))
+        self._frame = Frame(modules_around(stack))
         line = source_line(node.meta.get("stack_trace"))
         self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
 
@@ -163,7 +174,7 @@ class Program:
             self._bind_item(node, env, tracked)
         elif isinstance(target, torch._ops.HigherOrderOperator):
             env[node] = _Binding(self._higher_order(node, env))
-        elif _is_size(val) and not _reads_tensor(node):
+        elif is_size(val) and not reads_tensor(node):
             return  # arithmetic on sizes: read from meta where it is used
         elif val is None:
             return  # an assertion
@@ -176,19 +187,19 @@ class Program:
     def _call_aten(self, node: torch.fx.Node, target: Any, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
         value = self._apply(node, env)
         val = node.meta["val"]
-        if _is_size(val):  # item(): a size that is computed
+        if is_size(val):  # item(): a size that is computed
             if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
                 self.symbols.define(size_of(val), value)
             return
         if not tracked:
             env[node] = _Binding(value)
             return
-        if _mutates(node):
+        if mutates(node):
             written = env[node.args[0]]  # type: ignore[index]
             self._write(written, value, env)
             env[node] = _Binding(value, written, node)
             return
-        base = _base(node)
+        base = base_of(node)
         env[node] = _Binding(value, env[base] if base is not None else None, node)
 
     def _bind_item(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
@@ -204,28 +215,40 @@ class Program:
         target: Any = node.target
         args = torch.fx.map_arg(node.args, lambda n: self._read(n, env))
         kwargs = {k: torch.fx.map_arg(v, lambda n: self._read(n, env)) for k, v in node.kwargs.items()}
-        args, kwargs = _sizes_in(args), {k: _sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
+        args, kwargs = sizes_in(args), {k: sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
         names = [a.name for a in target._schema.arguments]
         while len(args) and names[len(args) - 1] in _PLACE:
             args = args[:-1]
         val = node.meta["val"]
+        if any(v is None for v in self._tensors(node, env)):
+            self.lost(f"{self._site}: {target}")
+            return nothing(val)
         rule = rule_of(target)
         if rule is None:
             return self._take_apart(node, target, args, kwargs)
         tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
-        if any(v is None for v in self._lost(node, env)):
-            return _nothing(val)
-        op = Op(self, val, tensors, f"{self._site}: {target}", _plain_name(target).rpartition(".")[2])
+        op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
+        number = is_number_along_axis(target, args)
+        if number:  # torch takes a number for a vector of one where an op goes along an axis
+            args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
         try:
             made = rule(op, *args, **kwargs)
+            if number:
+                made = _shaped(op, made, val)
         except UnsupportedOpError as error:
             if self.partial:
                 return self._stand_in(target, tensors, val, error.message)
             self.refused.append(error)
-            return _nothing(val)
+            return nothing(val)
         return self._typed(made, val)
 
-    def _lost(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> list[Any]:
+    def lost(self, site: str) -> None:
+        """Refuse what reads a result that is not there: unless that has been told, a rule does not give it."""
+        if not self.missing and not self.refused:
+            why = "reads a further result of an op, which is not computed"
+            self.refused.append(UnsupportedOpError(why, where=site))
+
+    def _tensors(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> list[Any]:
         """The tensors among the arguments; None for one that could not be computed."""
         return [self._read(n, env) for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
 
@@ -252,7 +275,7 @@ class Program:
             return self._stand_in(target, tensors, node.meta["val"])
         if graph_module is None:
             self._report(str(target))
-            return _nothing(node.meta["val"])
+            return nothing(node.meta["val"])
         self._depth += 1
         try:
             made = self.run(graph_module, tensors)
@@ -264,7 +287,7 @@ class Program:
         name = str(node.target)
         if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
             self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
-            return _nothing(node.meta.get("val"))
+            return nothing(node.meta.get("val"))
         position = _INLINED[name]
         inner = self._read(node.args[position], env)
         frame, site = self._frame, self._site
@@ -277,7 +300,7 @@ class Program:
         fakes = val if isinstance(val, (list, tuple)) else [val]
         types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
         note = f"{target} at {self._site}{f': {why}' if why else ''}"
-        node = missing.stand_in(_plain_name(target), tensors, types, note)
+        node = missing.stand_in(plain_name(target), tensors, types, note)
         self.nodes.append(node)
         self.frames[node] = self._frame
         return self._typed(list(node.outputs) if isinstance(val, (list, tuple)) else node.outputs[0], val)
@@ -307,7 +330,7 @@ class Program:
             if node.target is operator.getitem:
                 binding.value = self._read(node.args[0], env)[node.args[1]]  # type: ignore[index]
             else:
-                binding.value = now if _mutates(node) else self._apply(node, env)
+                binding.value = now if mutates(node) else self._apply(node, env)
             binding.version += 1
             binding.seen = base.version
         return binding.value
@@ -324,7 +347,7 @@ class Program:
         viewed = node.args[0] if node.target is operator.getitem else node
         op = Op(self, viewed.meta["val"], [], self._site)  # type: ignore[union-attr]
         try:
-            whole = value if _mutates(node) else scatter(op, node, old, value)
+            whole = value if mutates(node) else scatter(op, node, old, value)
         except UnsupportedOpError as error:
             self.refused.append(error)
             whole = old
@@ -333,72 +356,14 @@ class Program:
 
 
 def rule_of(target: Any) -> Rule | None:
-    """The rule of an ATen op: of the overload, else of all; that of ``add`` for ``add_``."""
-    name = _plain_name(target)
-    return RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
+    """The rule of an ATen op: of the overload, else of all; that of ``add`` for ``add_``, ``view`` of ``view_copy``."""
+    name = plain_name(target)
+    found = RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
+    return found or RULES.get(name.removesuffix("_copy"))
 
 
-def _plain_name(target: Any) -> str:
-    """``aten.add`` of ``aten.add_.Tensor``."""
-    name = target._schema.name.replace("::", ".")
-    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
-
-
-def source_line(trace: str | None) -> str:
-    """``model.py:12`` of the user's innermost line in a stack trace."""
-    places = re.findall(r'File "([^"]+)", line (\d+)', trace or "")
-    own = [p for p in places if "/torch/" not in p[0].replace("\\", "/")]
-    if not (own or places):
-        return ""
-    path, line = (own or places)[-1]
-    return f"{path}:{line}"
-
-
-def _modules(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """(path, class) of the modules around a call; all calls of a module are in the same place."""
-    return tuple(
-        (path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
-        for path, kind in stack.values()
-    )
-
-
-def _mutates(node: torch.fx.Node) -> bool:
-    """Whether a call writes into its first argument."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.arguments or not node.args:
-        return False
-    alias = schema.arguments[0].alias_info
-    return alias is not None and alias.is_write and isinstance(node.args[0], torch.fx.Node)
-
-
-def _base(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The argument that a result is a view of."""
-    val = node.meta["val"]
-    first = val[0] if isinstance(val, (list, tuple)) and val else val
-    if not isinstance(first, torch.Tensor):
-        return None
-    for source in node.all_input_nodes:
-        given = source.meta.get("val")
-        if isinstance(given, torch.Tensor) and given.untyped_storage()._cdata == first.untyped_storage()._cdata:
-            return source
-    return None
-
-
-def _is_size(val: Any) -> bool:
-    return isinstance(val, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
-
-
-def _reads_tensor(node: torch.fx.Node) -> bool:
-    """Whether a number comes from a tensor's elements, not from sizes."""
-    return "item" in str(node.target) or "_local_scalar_dense" in str(node.target)
-
-
-def _sizes_in(arguments: Any) -> Any:
-    """Arguments with torch's symbolic numbers as sympy expressions."""
-    if isinstance(arguments, (list, tuple)):
-        return [_sizes_in(a) for a in arguments]
-    return size_of(arguments) if isinstance(arguments, (torch.SymInt, torch.SymFloat)) else arguments
-
-
-def _nothing(val: Any) -> Any:
-    return [None] * len(val) if isinstance(val, (list, tuple)) else None
+def _shaped(op: Op, made: Any, val: Any) -> Any:
+    """What a rule made, in the sizes that torch says."""
+    if isinstance(val, (list, tuple)):
+        return [op.reshape(m, sizes_of(v)) for m, v in zip(made, val, strict=True)]
+    return op.reshape(made, sizes_of(val))

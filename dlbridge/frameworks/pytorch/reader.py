@@ -110,8 +110,8 @@ class _Reader:
     def model(self) -> Model:
         arguments = self._arguments()
         results = self.translation.run(self.exported.graph_module, arguments)
-        self._refuse()
         outputs = self._outputs(results)
+        self._refuse()
         nodes = _live(self.translation.nodes, outputs)
         blocks = scopes.name_nodes(nodes, self.translation.frames)
         self._type_values(nodes)
@@ -228,6 +228,8 @@ class _Reader:
         outputs: list[ir.Value] = []
         for (value, node), name in zip(users, names, strict=True):
             if value is None:
+                if isinstance(getattr(node, "meta", {}).get("val"), torch.Tensor):
+                    self.translation.lost(f"output {name}")
                 continue  # None among the outputs
             op = Op(self.translation, getattr(node, "meta", {}).get("val"), [], name)
             if not isinstance(value, ir.Value):

@@ -13,6 +13,8 @@ gives back one value, or a list where the op has several results. In-place ops h
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +166,11 @@ class Op:
         parts = [self.ints([s]) if isinstance(s, int) else self._program.vector(s, self) for s in sizes]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=0)
 
+    def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
+        """A value of these sizes, from which a symbol among them can be computed from now on."""
+        self._program.symbols.learn(x, list(of))
+        return with_sizes(x, of)
+
     # --- what is known ---------------------------------------------------------------------------------------------
 
     @property
@@ -291,6 +298,21 @@ def known_sizes(x: ir.Value) -> list[Size] | None:
 def sizes(x: ir.Value) -> list[Size]:
     """Sizes of a tensor that a rule is given."""
     return x.meta["sizes"]
+
+
+def numel(of: Sequence[Size]) -> Size:
+    """How many elements a tensor of these sizes has."""
+    return functools.reduce(operator.mul, of, 1)
+
+
+def common_sizes(shapes: Sequence[Sequence[Size]]) -> list[Size]:
+    """What shapes broadcast to."""
+    depth = max(map(len, shapes))
+    common: list[Size] = [1] * depth
+    for shape in shapes:
+        for i, size in enumerate([*[1] * (depth - len(shape)), *shape]):
+            common[i] = size if common[i] == 1 else common[i]
+    return common
 
 
 def rank(x: ir.Value) -> int:

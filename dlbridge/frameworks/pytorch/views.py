@@ -28,13 +28,13 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         part: What the view shows now.
     """
     called = node.args[0] if node.target is operator.getitem else node
-    name = called.target._schema.name.partition("::")[2]  # type: ignore[union-attr]
+    name = called.target._schema.name.partition("::")[2].removesuffix("_")  # type: ignore[union-attr]
     args = [size_of(a.meta["val"]) if isinstance(a, torch.fx.Node) else size_of(a) for a in called.args[1:]]  # type: ignore[union-attr]
     if name in _SAME and (name != "expand" or sizes(whole) == sizes(part)):
         return op.cast(part, whole.dtype)
     if name in _RESHAPES:
         return op.reshape(part, sizes(whole))
-    if name in ("transpose", "swapaxes", "t"):
+    if name in ("transpose", "swapaxes", "swapdims", "t"):
         return op.swap(part, *(args or (0, 1)))
     if name == "permute":
         return op.transpose(part, [int(i) for i in np.argsort([a % rank(whole) for a in args[0]])])

@@ -51,6 +51,8 @@ def leaky_relu(op: Op, x: ir.Value, negative_slope: float = 0.01) -> ir.Value:
 
 @reads("aten.rrelu")
 def rrelu(op: Op, x: ir.Value, lower: float = 0.125, upper: float = 1 / 3, training: bool = False) -> ir.Value:
+    if training:
+        op.refuse("rrelu that is random at inference")
     return op("LeakyRelu", x, alpha=(lower + upper) / 2)
 
 
@@ -80,9 +82,17 @@ def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
     return op("PRelu", x, weight)
 
 
-@reads("aten.softmax", "aten.special_softmax", "aten._softmax", "aten._safe_softmax")
+@reads("aten.softmax", "aten.special_softmax", "aten._softmax")
 def softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
     return op("Softmax", op.cast(x, op.dtype), axis=dim)
+
+
+@reads("aten._safe_softmax")
+def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
+    """0 where all of the axis is minus infinity."""
+    x = op.cast(x, op.dtype)
+    nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
+    return op("Where", nothing, op.number(0, x.dtype), op("Softmax", x, axis=dim))
 
 
 @reads("aten.log_softmax", "aten.special_log_softmax", "aten._log_softmax")
@@ -97,10 +107,11 @@ def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
 
 @reads("aten.softplus")
 def softplus(op: Op, x: ir.Value, beta: float = 1, threshold: float = 20) -> ir.Value:
-    """Beyond the threshold torch gives x, which the formula gives there too, to rounding."""
-    if beta == 1:
-        return op("Softplus", x)
-    return op("Div", op("Softplus", op("Mul", x, beta)), beta)
+    """Beyond the threshold torch gives x; from 20 on the formula gives that too, to rounding."""
+    scaled = x if beta == 1 else op("Mul", x, beta)
+    result = op("Softplus", scaled)
+    result = result if beta == 1 else op("Div", result, beta)
+    return result if threshold >= 20 else op("Where", op("Greater", scaled, threshold), x, result)
 
 
 @reads("aten.softsign")
@@ -139,5 +150,6 @@ def glu(op: Op, x: ir.Value, dim: int = -1) -> ir.Value:
 
 @reads("aten.logit", "aten.special_logit")
 def logit(op: Op, x: ir.Value, eps: float | None = None) -> ir.Value:
+    x = op.cast(x, op.dtype)
     x = x if eps is None else op("Clip", x, eps, 1 - eps)
     return op("Log", op("Div", x, op("Sub", op.constant(np.ones(()), x.dtype), x)))

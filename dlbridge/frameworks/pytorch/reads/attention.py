@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, sizes
 
 
 @reads("aten.scaled_dot_product_attention")
@@ -36,7 +36,7 @@ def attention(
     elif depth < 4:
         tensors = [op.unsqueeze(t, list(range(4 - rank(t)))) for t in tensors]
     else:
-        lead = _product(sizes(query)[: depth - 3])
+        lead = numel(sizes(query)[: depth - 3])
         tensors = [op.reshape(t, [lead, *sizes(t)[-3:]]) for t in tensors]
         attn_mask = _flat_mask(op, attn_mask, depth, lead)
     result = op("Attention", *tensors, attn_mask, is_causal=int(is_causal) or None, scale=scale)
@@ -55,11 +55,4 @@ def _flat_mask(op: Op, mask: ir.Value | None, depth: int, lead: Any) -> ir.Value
     if mask is None or rank(mask) <= 3 or all(s == 1 for s in sizes(mask)[: depth - 3]):
         return mask if mask is None or rank(mask) <= 4 else op.reshape(mask, [1, *sizes(mask)[-3:]])
     wide = sizes(mask)[: depth - 3]
-    return op.reshape(mask, [_product(wide), *sizes(mask)[-3:]])
-
-
-def _product(items: list[Any]) -> Any:
-    total: Any = 1
-    for item in items:
-        total = total * item
-    return total
+    return op.reshape(mask, [numel(wide), *sizes(mask)[-3:]])

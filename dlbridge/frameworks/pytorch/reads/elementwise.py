@@ -225,12 +225,25 @@ def clamp_max(op: Op, x: ir.Value, max: Any) -> ir.Value:
 @reads("aten.atan2", "aten.arctan2")
 def atan2(op: Op, y: ir.Value, x: ir.Value) -> ir.Value:
     """atan(y / x), turned by pi on the left half, and +-pi/2 where x is 0."""
+    y, x = op.cast(y, op.dtype), op.cast(x, op.dtype)
     zero = op.number(0, op.dtype)
     turn = op("Where", op("Less", y, zero), op.number(-math.pi, op.dtype), op.number(math.pi, op.dtype))
     base = op("Atan", op("Div", y, op("Where", op("Equal", x, zero), op.number(1, op.dtype), x)))
     result = op("Where", op("Less", x, zero), op("Add", base, turn), base)
     upright = op("Mul", op("Sign", y), math.pi / 2)
     return op("Where", op("Equal", x, zero), upright, result)
+
+
+@reads("aten.angle")
+def angle(op: Op, x: ir.Value) -> ir.Value:
+    """Of a real number: pi below zero, else 0."""
+    x = op.cast(x, op.dtype)
+    return op("Where", op("Less", x, 0), op.number(math.pi, op.dtype), op("Mul", x, 0))
+
+
+@reads("aten.ldexp")
+def ldexp(op: Op, x: ir.Value, exponent: ir.Value) -> ir.Value:
+    return op("Mul", op.cast(x, op.dtype), op("Pow", op.number(2, op.dtype), op.cast(exponent, op.dtype)))
 
 
 @reads("aten.lerp")
@@ -251,8 +264,9 @@ def hypot(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @reads("aten.logaddexp")
 def logaddexp(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """max + log(1 + exp(-|x - y|)), which does not overflow."""
-    return op("Add", op("Max", x, y), op("Softplus", op("Neg", op("Abs", op("Sub", x, y)))))
+    """max + log(1 + exp(-|x - y|)), which does not overflow; equal infinities are no distance apart."""
+    distance = op("Where", op("Equal", x, y), op.number(0, op.dtype), op("Abs", op("Sub", x, y)))
+    return op("Add", op("Max", x, y), op("Softplus", op("Neg", distance)))
 
 
 @reads("aten.xlogy", "aten.special_xlogy")

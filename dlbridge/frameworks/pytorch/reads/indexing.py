@@ -6,8 +6,20 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import sympy
 
-from dlbridge.frameworks.pytorch.reading import Op, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import (
+    Op,
+    common_sizes,
+    is_float,
+    like,
+    rank,
+    reads,
+    sizes,
+    sizes_of,
+    with_sizes,
+)
+from dlbridge.frameworks.pytorch.reads.logic import common_dtype
 from dlbridge.frameworks.pytorch.views import slice_scatter
 
 
@@ -51,15 +63,17 @@ def _positions(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> list[ir.V
             found.append(None if index is None else _int64(op, index))
             continue
         marked = op("NonZero", op.cast(index, ir.DataType.BOOL))
+        count = _marked(op)
         for axis in range(rank(index)):
             row = op("Gather", marked, op.number(axis, ir.DataType.INT64), axis=0)
-            found.append(with_sizes(row, [_marked(op)]))
+            found.append(op.sized(row, [count]))
     return found + [None] * (rank(x) - len(found))
 
 
 def _marked(op: Op) -> Any:
-    """How many positions a mask marks: the size that torch gave a symbol to."""
-    return next((s for s in op.sizes if not isinstance(s, int) and str(s).startswith("u")), -1)
+    """How many positions a mask marks: the size that torch gave a symbol to, or a new one where that is not seen."""
+    seen = (s for s in op.sizes if not isinstance(s, int) and str(s).startswith("u"))
+    return next(seen, None) or sympy.Dummy("marked", integer=True, positive=True)
 
 
 def _front(indices: list[ir.Value | None]) -> tuple[list[int], bool]:
@@ -94,10 +108,7 @@ def _joined(op: Op, positions: list[Any]) -> tuple[ir.Value, int]:
     if all(sizes(p) == sizes(positions[0]) for p in positions):
         wide = positions
     else:
-        shape: list[Any] = [1] * depth
-        for p in positions:
-            for i, s in enumerate([1] * (depth - rank(p)) + sizes(p)):
-                shape[i] = s if shape[i] == 1 else shape[i]
+        shape = common_sizes([sizes(p) for p in positions])
         wide = [p if sizes(p) == shape else with_sizes(op("Expand", p, shape), shape) for p in positions]
     return op("Concat", *(op.unsqueeze(p, [depth]) for p in wide), axis=-1), depth
 
@@ -143,18 +154,29 @@ def _updates(
 
 @reads("aten.masked_select")
 def masked_select(op: Op, x: ir.Value, mask: ir.Value) -> ir.Value:
-    wide = mask if sizes(mask) == sizes(x) else op("Expand", mask, sizes(x))
-    return op("Compress", op("Reshape", x, [-1]), op("Reshape", wide, [-1]), axis=0)
+    shape = common_sizes([sizes(x), sizes(mask)])
+    x, mask = (v if sizes(v) == shape else op("Expand", v, shape) for v in (x, mask))
+    return op("Compress", op("Reshape", x, [-1]), op("Reshape", mask, [-1]), axis=0)
 
 
 @reads("aten.masked_scatter")
 def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.Value:
     """The n-th element that is marked becomes the n-th of the source."""
-    wide = mask if sizes(mask) == sizes(x) else op("Expand", mask, sizes(x))
+    x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
     flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
     nth = op("Sub", op("CumSum", flat, op.number(0, ir.DataType.INT64)), op.ints([1]))
     picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, op.ints([0])), axis=0)
-    return op("Where", wide, op.reshape(picked, sizes(x)), x)
+    return op("Where", wide, op.reshape(picked, op.sizes), x)
+
+
+@reads("aten._unique2", "aten.unique_dim")
+def unique(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
+    """(values, where each element went, how many went there); sorted, as torch's are on a CPU."""
+    flat = op.name == "_unique2"
+    axis = None if flat else args[0] % rank(x)
+    values, _, inverse, counts = op("Unique", x, outputs=4, axis=axis, sorted=1)
+    inverse.dtype = counts.dtype = ir.DataType.INT64
+    return [values, op.reshape(inverse, sizes_of(op.val[1])), counts]
 
 
 @reads("aten.nonzero")
@@ -169,24 +191,47 @@ def nonzero_numpy(op: Op, x: ir.Value) -> list[ir.Value]:
 
 # --- writing -------------------------------------------------------------------------------------------------------
 
-_REDUCTIONS = {"add": "add", "sum": "add", "multiply": "mul", "prod": "mul", "amax": "max", "amin": "min"}
+_REDUCTIONS = {"add": "add", "sum": "add", "mean": "add", "multiply": "mul", "prod": "mul"}
+_REDUCTIONS |= {"amax": "max", "amin": "min"}
 
 
 @reads("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(
     op: Op, x: ir.Value, dim: int, index: ir.Value, src: Any, reduce: str | None = None, *, include_self: bool = True
 ) -> ir.Value:
-    if not include_self or reduce == "mean":
-        op.refuse(f"{op.name} with {'a mean' if reduce == 'mean' else 'include_self=False'}")
     kind = "add" if op.name == "scatter_add" else _REDUCTIONS[reduce] if reduce else None
     if not isinstance(src, ir.Value) or rank(src) == 0:
         src = op("Expand", op.cast(src, x.dtype), sizes(index))
     elif sizes(src) != sizes(index):
         starts = [0] * rank(src)
         src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
-    if rank(x) == 0:
-        return op.cast(src, x.dtype)
-    return op("ScatterElements", x, _int64(op, index), src, axis=dim % rank(x), reduction=kind)
+    axis, index = dim % rank(x), _int64(op, index)
+    if not include_self:  # what is replaced starts from the number that changes nothing
+        neutral = like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
+        x = like(op("ScatterElements", x, index, neutral, axis=axis), x)
+    made = like(op("ScatterElements", x, index, src, axis=axis, reduction=kind), x)
+    return made if reduce != "mean" else _mean(op, made, index, axis, include_self)
+
+
+def _neutral(kind: str | None, dtype: Any) -> Any:
+    """The number that a reduction leaves as it is."""
+    if kind in ("add", "mul"):
+        return 0 if kind == "add" else 1
+    numbers = dtype.numpy()
+    if dtype.is_floating_point():
+        return -np.inf if kind == "max" else np.inf
+    return np.iinfo(numbers).min if kind == "max" else np.iinfo(numbers).max
+
+
+def _mean(op: Op, total: ir.Value, index: ir.Value, axis: int, include_self: bool) -> ir.Value:
+    """A sum by how many numbers were added; integers are rounded down."""
+    start = op("Expand", op.number(int(include_self), total.dtype), sizes(total))
+    ones = op("Expand", op.number(1, total.dtype), sizes(index))
+    count = op("ScatterElements", start, index, ones, axis=axis, reduction="add")
+    count = op("Max", count, op.number(1, total.dtype))
+    if is_float(total):
+        return op("Div", total, count)
+    return op("Div", op("Sub", total, op("Mod", total, count)), count)
 
 
 @reads("aten.index_add", "aten.index_copy")
@@ -243,12 +288,15 @@ def one_hot(op: Op, x: ir.Value, num_classes: int = -1) -> ir.Value:
 
 
 @reads("aten.bucketize", "aten.searchsorted")
-def bucketize(op: Op, a: Any, b: Any, *, out_int32: bool = False, right: bool = False, **options: Any) -> ir.Value:
+def bucketize(
+    op: Op, a: Any, b: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Any = None
+) -> ir.Value:
     """How many boundaries are below (or at, when ``right``) each element."""
+    right = right or side == "right"  # in whatever order they stand: a sorter changes nothing
     x, edges = (a, b) if op.name == "bucketize" else (b, a)
     if rank(edges) != 1:
         op.refuse("searchsorted in more than one row of boundaries")
     x = x if isinstance(x, ir.Value) else op.number(x, edges.dtype)
-    wide = op("Unsqueeze", op.cast(x, edges.dtype), [-1])
-    below = op("LessOrEqual" if right else "Less", edges, wide)
+    dtype = common_dtype(op, x, edges)
+    below = op("LessOrEqual" if right else "Less", op.cast(edges, dtype), op("Unsqueeze", op.cast(x, dtype), [-1]))
     return op.cast(op("ReduceSum", op.cast(below, ir.DataType.INT64), [-1], keepdims=0), op.dtype)

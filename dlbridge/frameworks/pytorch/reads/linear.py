@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, sizes
 
 
 @reads("aten.linear")
@@ -17,9 +17,18 @@ def linear(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) 
     return op.extension("Linear", x, weight, bias)
 
 
-@reads("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot", "aten.inner")
+@reads("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot")
 def matmul(op: Op, x: ir.Value, y: ir.Value, out_dtype: Any = None) -> ir.Value:
     return op("MatMul", x, y)
+
+
+@reads("aten.inner")
+def inner(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The sum of products along the last axis of both, for each row of the one with each of the other."""
+    if not rank(x) or not rank(y):
+        return op("Mul", x, y)
+    rows = op.reshape(y, [numel(sizes(y)[:-1]), sizes(y)[-1]])
+    return op.reshape(op("MatMul", x, op.swap(rows, 0, 1)), op.sizes)
 
 
 @reads("aten.addmm", "aten.addmv", "aten.baddbmm")
@@ -28,6 +37,13 @@ def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha
     product = product if alpha == 1 else op("Mul", product, alpha)
     if beta == 0:
         return product
+    return op("Add", product, x if beta == 1 else op("Mul", x, beta))
+
+
+@reads("aten.addbmm")
+def addbmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
+    product = op("ReduceSum", op("MatMul", a, b), [0], keepdims=0)
+    product = product if alpha == 1 else op("Mul", product, alpha)
     return op("Add", product, x if beta == 1 else op("Mul", x, beta))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -104,6 +105,19 @@ def is_special(op: Op, x: ir.Value) -> ir.Value:
     return op("IsNaN" if op.name == "isnan" else "IsInf", x)
 
 
+@reads("aten.signbit")
+def signbit(op: Op, x: ir.Value) -> ir.Value:
+    """Below zero, or the zero that is: 1 / -0.0 is minus infinity."""
+    below = op("Less", x, 0)
+    return op("Or", below, op("Equal", op("Reciprocal", x), -np.inf)) if is_float(x) else below
+
+
+@reads("aten.copysign")
+def copysign(op: Op, x: ir.Value, y: Any) -> ir.Value:
+    size = op("Abs", op.cast(x, op.dtype))
+    return op("Where", signbit(op, op.cast(y, op.dtype)), op("Neg", size), size)
+
+
 @reads("aten.isfinite")
 def isfinite(op: Op, x: ir.Value) -> ir.Value:
     if not is_float(x):
@@ -114,6 +128,8 @@ def isfinite(op: Op, x: ir.Value) -> ir.Value:
 @reads("aten.isposinf", "aten.isneginf")
 def is_signed_inf(op: Op, x: ir.Value) -> ir.Value:
     positive = int(op.name == "isposinf")
+    if not is_float(x):
+        return op("Not", op("Equal", x, x))
     return op("IsInf", x, detect_positive=positive, detect_negative=1 - positive)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, like, rank, reads, sizes
+from dlbridge.frameworks.pytorch.reading import Op, common_sizes, is_float, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads.reduction import axes_of
 from dlbridge.ops import traits
 
 
@@ -131,9 +132,15 @@ def native_group_norm(
     return [group_norm(op, x, group, weight, bias, eps), None, None]
 
 
+#: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
+ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
+
+
 @reads("aten.dropout")
 def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
     """Kept as a node, in inference form, for the training to come."""
+    if train and p:
+        op.refuse(ALWAYS_ON)
     if not is_float(x):
         return x
     return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
@@ -142,20 +149,37 @@ def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
 @reads("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
 def no_dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
     """Dropouts that ONNX has no word for: what they do at inference, nothing."""
-    return op.refuse("dropout that is on at inference") if train and p else x
+    return op.refuse(ALWAYS_ON) if train and p else x
 
 
 @reads("aten.native_dropout")
 def native_dropout(op: Op, x: ir.Value, p: float, train: bool | None) -> list[ir.Value | None]:
-    return [op.refuse("dropout that is on at inference") if train and p else x, None]
+    return [op.refuse(ALWAYS_ON) if train and p else x, None]
+
+
+@reads("aten.dist")
+def dist(op: Op, x: ir.Value, y: ir.Value, p: float = 2) -> ir.Value:
+    return vector_norm(op, _difference(op, x, y), p)
+
+
+@reads("aten._cdist_forward")
+def cdist(op: Op, x: ir.Value, y: ir.Value, p: float, mode: int | None) -> ir.Value:
+    """The distance of each row of the one to each of the other."""
+    return vector_norm(op, _difference(op, op.unsqueeze(x, [-2]), op.unsqueeze(y, [-3])), p, -1)
+
+
+def _difference(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    return with_sizes(op("Sub", x, y), common_sizes([sizes(x), sizes(y)]))
 
 
 @reads("aten.linalg_vector_norm", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar", "aten.frobenius_norm")
 def vector_norm(
     op: Op, x: ir.Value, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> ir.Value:
-    axes = list(range(rank(x))) if dim is None or dim == [] else dim if isinstance(dim, list) else [dim]
+    axes = axes_of(x, dim) if rank(x) else []
     x = op.cast(x, op.dtype)
+    if not axes:  # a number: its norm is its size, or whether it is there
+        return op.cast(op("Not", op("Equal", x, 0)), x.dtype) if ord == 0 else op("Abs", x)
     if ord is None or ord == 2:
         return op("ReduceL2", x, axes, keepdims=int(keepdim))
     if ord == 1:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
 
 
@@ -87,13 +87,16 @@ def avg_pool(
     count = _count(op)
     kernel = each(kernel_size, count)
     pads = each(padding, count)
+    strides = each(stride, count) if stride else kernel
+    if divisor_override is not None and ceil_mode:  # what is beyond the input counts as zeros too
+        x, pads, ceil_mode = _filled_up(op, x, kernel, strides, pads), [0] * count, False
 
     def pool(value: ir.Value) -> ir.Value:
         return op(
             "AveragePool",
             value,
             kernel_shape=kernel,
-            strides=each(stride, count) if stride else kernel,
+            strides=strides,
             pads=pads * 2,
             ceil_mode=int(ceil_mode),
             count_include_pad=int(count_include_pad or divisor_override is not None) if any(pads) else 0,
@@ -101,6 +104,19 @@ def avg_pool(
 
     result = batched(op, x, count, pool)
     return result if divisor_override is None else op("Mul", result, float(np.prod(kernel)) / divisor_override)
+
+
+def _filled_up(op: Op, x: ir.Value, kernel: list[int], strides: list[int], pads: list[int]) -> ir.Value:
+    """``x`` with its padding, and with as many zeros at the end as the last window asks for."""
+    count = len(kernel)
+    given, made = sizes(x)[-count:], op.sizes[-count:]
+    if not all(isinstance(s, int) for s in given):
+        op.refuse("average pooling with divisor_override and ceil_mode over a size that is not fixed")
+    last = [(o - 1) * s + k for o, s, k in zip(made, strides, kernel, strict=True)]
+    after = [max(needed - size - pad, 0) for needed, size, pad in zip(last, given, pads, strict=True)]
+    lead = [0] * (rank(x) - count)
+    widths = [(*sides, size) for *sides, size in zip(pads, after, given, strict=True)]
+    return with_sizes(op("Pad", x, [*lead, *pads, *lead, *after]), [*sizes(x)[:-count], *map(sum, widths)])
 
 
 @reads("aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool2d")
@@ -189,15 +205,8 @@ def max_unpool(op: Op, x: ir.Value, indices: ir.Value, output_size: Any, *rest: 
     if rank(x) != count + 2:
         op.refuse("max_unpool without a batch")
     batch, channels = sizes(x)[:2]
-    flat = op.reshape(x, [batch, channels, _product(sizes(x)[2:])])
-    where = op.reshape(indices, [batch, channels, _product(sizes(x)[2:])])
-    zero = op("Expand", op.number(0, x.dtype), [batch, channels, _product(output_size)])
+    flat = op.reshape(x, [batch, channels, numel(sizes(x)[2:])])
+    where = op.reshape(indices, [batch, channels, numel(sizes(x)[2:])])
+    zero = op("Expand", op.number(0, x.dtype), [batch, channels, numel(output_size)])
     made = op("ScatterElements", zero, where, flat, axis=2)
-    return op.reshape(with_sizes(made, [batch, channels, _product(output_size)]), op.sizes)
-
-
-def _product(items: list[Any]) -> Any:
-    total: Any = 1
-    for item in items:
-        total = total * item
-    return total
+    return op.reshape(with_sizes(made, [batch, channels, numel(output_size)]), op.sizes)

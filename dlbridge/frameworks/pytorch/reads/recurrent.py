@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads.normalization import ALWAYS_ON
 from dlbridge.ops import traits
 
 #: Place in torch's weights of each of ONNX's gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
@@ -61,7 +62,7 @@ def _recurrent(
     """
     has_biases, layers, dropout, train, bidirectional, batch_first = options
     if train and dropout:
-        op.refuse("dropout that is on at inference")
+        op.refuse(ALWAYS_ON)
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
     if len(parameters) != layers * directions * each:
         op.refuse("recurrent layers with projections")

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, is_float, like, numel, rank, reads, sizes, with_sizes
 
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:
@@ -29,7 +29,7 @@ def reduce(op: Op, op_type: str, x: ir.Value, dim: Any, keepdim: bool) -> ir.Val
 @reads("aten.sum", "aten.nansum")
 def total(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
     if op.name == "nansum":
-        x = op("Where", op("IsNaN", x), op.number(0, x.dtype), x)
+        x = like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x) if is_float(x) else x
     return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
 
 
@@ -165,6 +165,25 @@ def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
     values, where = op("TopK", numbers, [sizes(x)[dim]], outputs=2, axis=dim, largest=int(descending), sorted=1)
     where.dtype = ir.DataType.INT64
     return [op.cast(values, x.dtype), where]
+
+
+@reads("aten.median", "aten.median.dim", "aten.kthvalue")
+def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
+    """The k-th smallest; of the median the lower of the two in the middle, and NaN where one of the numbers is."""
+    whole = op.name == "median" and not isinstance(op.val, (list, tuple))
+    x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))]) if whole else x
+    k, *rest = args if op.name == "kthvalue" else (None, *args)
+    dim, keepdim = (*rest, *(-1, False)[len(rest) :])
+    axis, keepdim = options.get("dim", dim) % rank(x), options.get("keepdim", keepdim)
+    k = (sizes(x)[axis] + 1) // 2 if k is None else k
+    values, where = op("TopK", x, [k], outputs=2, axis=axis, largest=0, sorted=1)
+    where.dtype = ir.DataType.INT64
+    value, place = (op.slice(v, axis, k - 1, k) for v in (values, where))
+    if op.name == "median" and is_float(x):
+        spoilt = op("ReduceSum", x, [axis], keepdims=1)
+        value = op("Where", op("IsNaN", spoilt), spoilt, value)
+    found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
+    return found[0] if whole else found
 
 
 @reads("aten.argsort", "aten.argsort.stable")

@@ -15,10 +15,12 @@ def _resize(
 ) -> ir.Value:
     """By factors where the user gave factors, else to sizes."""
     extra: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": transform}
-    extra |= {"nearest_mode": "floor"} if mode == "nearest" and transform == "asymmetric" else {}
+    if mode == "nearest":  # torch rounds halves up in the one, always down in the other
+        extra["nearest_mode"] = "floor" if transform == "asymmetric" else "round_prefer_ceil"
     extra |= {"cubic_coeff_a": -0.5 if antialias else -0.75} if mode == "cubic" else {}
-    extra |= {"antialias": 1} if antialias else {}
-    whole = scales and all(isinstance(s, (int, float)) and s is not None for s in scales)
+    extra |= {"antialias": 1, "exclude_outside": 1} if antialias else {}
+    by_scales = transform != "align_corners"  # which goes by the sizes that come out, torch too
+    whole = by_scales and scales and all(isinstance(s, (int, float)) and s is not None for s in scales)
     if whole:
         return op("Resize", x, None, op.constant([1.0, 1.0, *map(float, scales)], ir.DataType.FLOAT), **extra)
     target = size or op.sizes[2:]
@@ -44,8 +46,12 @@ def _given(op: Op, args: tuple[Any, ...]) -> tuple[Any, Any]:
 def _linear(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) -> ir.Value:
     mode = "cubic" if "cubic" in op.name else "linear"
     found = _given(op, (size, *factors))
-    transform = "align_corners" if align_corners else "half_pixel" if mode == "cubic" else "pytorch_half_pixel"
-    return _resize(op, x, *found, mode=mode, transform=transform, antialias=op.name.endswith("_aa"))
+    antialias = op.name.endswith("_aa")
+    if antialias and align_corners:
+        op.refuse("antialias with align_corners")
+    centres = "half_pixel" if antialias or mode == "cubic" else "pytorch_half_pixel"
+    transform = "align_corners" if align_corners else centres
+    return _resize(op, x, *found, mode=mode, transform=transform, antialias=antialias)
 
 
 for _name in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d", "_bilinear2d_aa", "_bicubic2d_aa"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, size_of, sizes, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, size_of, sizes, sizes_of, with_sizes
 
 #: An end of a slice at or beyond this means 'to the end'.
 _FAR = 2**62
@@ -99,20 +99,13 @@ def repeat_interleave(
 ) -> ir.Value:
     """Each element several times: one more axis, expanded, joined again."""
     if dim is None:
-        x, dim = op.reshape(x, [_product(sizes(x))]), 0
+        x, dim = op.reshape(x, [numel(sizes(x))]), 0
     axis = dim % rank(x)
     wide = [*sizes(x)[: axis + 1], repeats, *sizes(x)[axis + 1 :]]
     shown = [1] * len(wide)
     shown[axis + 1] = repeats
     expanded = with_sizes(op("Expand", op.unsqueeze(x, [axis + 1]), shown), wide)
     return op.reshape(expanded, op.sizes)
-
-
-def _product(items: list[Any]) -> Any:
-    total: Any = 1
-    for item in items:
-        total = total * item
-    return total
 
 
 # --- joining and cutting -------------------------------------------------------------------------------------------
@@ -137,7 +130,7 @@ def stack_sides(op: Op, tensors: list[ir.Value]) -> ir.Value:
         tensors = [op.unsqueeze(t, [0]) if rank(t) == 1 else t for t in tensors]
         return op("Concat", *tensors, axis=0)
     if op.name == "column_stack":
-        tensors = [op.unsqueeze(t, [1]) if rank(t) == 1 else t for t in tensors]
+        tensors = [op.reshape(t, [*sizes(t), *[1] * (2 - rank(t))]) for t in tensors]
     return op("Concat", *tensors, axis=0 if rank(tensors[0]) == 1 else 1)
 
 
@@ -200,7 +193,7 @@ def flip(op: Op, x: ir.Value, dims: list[int]) -> ir.Value:
 def roll(op: Op, x: ir.Value, shifts: Any, dims: Any = ()) -> ir.Value:
     shifts, dims = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (shifts, dims))
     if not dims:
-        return op.reshape(_rolled(op, op.reshape(x, [_product(sizes(x))]), shifts[0], 0), sizes(x))
+        return op.reshape(_rolled(op, op.reshape(x, [numel(sizes(x))]), shifts[0], 0), sizes(x))
     result = x
     for shift, dim in zip(shifts, dims, strict=True):
         result = _rolled(op, result, shift, dim % rank(x))

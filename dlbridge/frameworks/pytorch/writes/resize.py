@@ -57,7 +57,11 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     count = op.rank() - 2
     if count not in (1, 2, 3) or not op.dtype().is_floating_point() or (scales is None and not isinstance(sizes, list)):
         return None
-    if op.attr("antialias") or op.attr("exclude_outside") or op.attr("keep_aspect_ratio_policy") != "stretch":
+    smooth = bool(op.attr("antialias"))  # PyTorch's leaves out what is outside, its cubic has a = -0.5
+    if smooth != bool(op.attr("exclude_outside")) or op.attr("keep_aspect_ratio_policy") != "stretch":
+        return None
+    centred = op.attr("mode") != "nearest" and op.attr("coordinate_transformation_mode") == "half_pixel"
+    if smooth and not (count == 2 and centred):
         return None
     shape = op.shape() or []
     target: dict[int, Any] = dict(zip(axes, scales if scales is not None else sizes, strict=True))
@@ -70,6 +74,7 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     mode = _mode(op, full if scales is not None else None, full if scales is None else None)
     if mode is None:
         return None
+    mode |= {"antialias": True} if smooth else {}
     if scales is None:
         return {"size": one_or_all(full) if all(isinstance(s, int) for s in full) else tuple(full), **mode}
     whole = [int(s) if float(s).is_integer() else s for s in full]
@@ -94,7 +99,8 @@ def _mode(op: Op, scales: list[float] | None, sizes: list[Any] | None) -> dict[s
                 return {"mode": "nearest-exact"}
         return None
     name = {"linear": ("linear", "bilinear", "trilinear")[len(shape) - 1], "cubic": "bicubic"}[mode]
-    if mode == "cubic" and (len(shape) != 2 or op.attr("cubic_coeff_a") != -0.75):
+    usual = -0.5 if op.attr("antialias") else -0.75
+    if mode == "cubic" and (len(shape) != 2 or op.attr("cubic_coeff_a") != usual):
         return None
     if coordinates == "align_corners":
         return {"mode": name, "align_corners": True} if exact or whole else None

@@ -55,7 +55,7 @@ def reshape(op: Op) -> Emit | Code:
             target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, made, strict=True)]
         if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
             return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
-    return method("reshape", op.x, *target)
+    return method("reshape", op.x, *(target or [()]))
 
 
 def _own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:

@@ -1,0 +1,89 @@
+"""What a call in an exported graph says of itself: its name, what it writes to and views, where it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dlbridge.frameworks.pytorch.reading import size_of
+
+#: In-place ops that change how a tensor is seen, not its elements.
+_VIEWS_IN_PLACE = frozenset(f"aten::{n}_" for n in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"))
+
+
+def is_number_along_axis(target: Any, args: Sequence[Any]) -> bool:
+    """Whether an op that goes along an axis is given a tensor of rank 0."""
+    has_axis = any(a.name in ("dim", "dimension") and str(a.type) == "int" for a in target._schema.arguments)
+    first = args[0] if args else None
+    along = has_axis and plain_name(target) not in ("aten.unsqueeze", "aten.squeeze")
+    return along and isinstance(first, ir.Value) and first.meta.get("sizes") == []
+
+
+def plain_name(target: Any) -> str:
+    """``aten.add`` of ``aten.add_.Tensor``."""
+    name = target._schema.name.replace("::", ".")
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def source_line(trace: str | None) -> str:
+    """``model.py:12`` of the user's innermost line in a stack trace."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', trace or "")
+    own = [p for p in places if "/torch/" not in p[0].replace("\\", "/")]
+    if not (own or places):
+        return ""
+    path, line = (own or places)[-1]
+    return f"{path}:{line}"
+
+
+def modules_around(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """(path, class) of the modules around a call; all calls of a module are in the same place."""
+    return tuple(
+        (path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
+        for path, kind in stack.values()
+    )
+
+
+def mutates(node: torch.fx.Node) -> bool:
+    """Whether a call writes into its first argument; one that only shows it in another shape makes a view."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.arguments or not node.args or schema.name in _VIEWS_IN_PLACE:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and alias.is_write and isinstance(node.args[0], torch.fx.Node)
+
+
+def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The argument that a result is a view of."""
+    val = node.meta["val"]
+    first = val[0] if isinstance(val, (list, tuple)) and val else val
+    if not isinstance(first, torch.Tensor):
+        return None
+    for source in node.all_input_nodes:
+        given = source.meta.get("val")
+        if isinstance(given, torch.Tensor) and given.untyped_storage()._cdata == first.untyped_storage()._cdata:
+            return source
+    return None
+
+
+def is_size(val: Any) -> bool:
+    return isinstance(val, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def reads_tensor(node: torch.fx.Node) -> bool:
+    """Whether a number comes from a tensor's elements, not from sizes."""
+    return "item" in str(node.target) or "_local_scalar_dense" in str(node.target)
+
+
+def sizes_in(arguments: Any) -> Any:
+    """Arguments with torch's symbolic numbers as sympy expressions."""
+    if isinstance(arguments, (list, tuple)):
+        return [sizes_in(a) for a in arguments]
+    return size_of(arguments) if isinstance(arguments, (torch.SymInt, torch.SymFloat)) else arguments
+
+
+def nothing(val: Any) -> Any:
+    return [None] * len(val) if isinstance(val, (list, tuple)) else None
