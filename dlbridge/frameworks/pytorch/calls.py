@@ -69,6 +69,11 @@ def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
     return None
 
 
+def is_complex(val: Any) -> bool:
+    """Whether a call gives complex tensors."""
+    return any(isinstance(v, torch.Tensor) and v.is_complex() for v in torch.utils._pytree.tree_leaves(val))
+
+
 def is_size(val: Any) -> bool:
     return isinstance(val, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
 

@@ -16,6 +16,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import decompose, symbols
 from dlbridge.frameworks.pytorch.calls import (
     base_of,
+    is_complex,
     is_number_along_axis,
     is_size,
     modules_around,
@@ -26,7 +27,19 @@ from dlbridge.frameworks.pytorch.calls import (
     sizes_in,
     source_line,
 )
-from dlbridge.frameworks.pytorch.reading import DTYPES, RULES, Op, Rule, like, rank, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.reading import (
+    COMPLEX_RULES,
+    DTYPES,
+    RULES,
+    Op,
+    Rule,
+    like,
+    rank,
+    size_of,
+    sizes_of,
+    with_sizes,
+)
+from dlbridge.frameworks.pytorch.runner import to_array
 from dlbridge.frameworks.pytorch.views import scatter
 from dlbridge.ops import missing, traits
 
@@ -164,9 +177,11 @@ class Program:
         found: Any = graph_module
         for part in str(node.target).split("."):
             found = getattr(found, part)
-        if isinstance(found, torch.Tensor):
-            return self.constant(found.detach().cpu().numpy())
-        return found
+        if not isinstance(found, torch.Tensor):
+            return found
+        value = self.constant(to_array(torch.view_as_real(found) if found.is_complex() else found))
+        value.meta["complex"] = found.is_complex()
+        return with_sizes(value, [int(s) for s in found.shape])
 
     def _call(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
         target, val = node.target, node.meta.get("val")
@@ -194,7 +209,7 @@ class Program:
         if not tracked:
             env[node] = _Binding(value)
             return
-        if mutates(node):
+        if mutates(node) and value is not None:
             written = env[node.args[0]]  # type: ignore[index]
             self._write(written, value, env)
             env[node] = _Binding(value, written, node)
@@ -223,10 +238,11 @@ class Program:
         if any(v is None for v in self._tensors(node, env)):
             self.lost(f"{self._site}: {target}")
             return nothing(val)
-        rule = rule_of(target)
+        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
+        rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         if rule is None:
             return self._take_apart(node, target, args, kwargs)
-        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
         number = is_number_along_axis(target, args)
         if number:  # torch takes a number for a vector of one where an op goes along an axis

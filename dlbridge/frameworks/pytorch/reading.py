@@ -60,6 +60,8 @@ LAYER_NAME = "pytorch.layer_name"
 
 #: Name of an ATen op (``aten.add`` or, for one overload, ``aten.add.Tensor``) -> its rule.
 RULES: dict[str, Rule] = {}
+#: The same where complex tensors go in or come out.
+COMPLEX_RULES: dict[str, Rule] = {}
 
 
 def reads(*names: str) -> Callable[[Rule], Rule]:
@@ -68,6 +70,16 @@ def reads(*names: str) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
         for name in names:
             RULES[name] = rule
+        return rule
+
+    return register
+
+
+def reads_complex(*names: str) -> Callable[[Rule], Rule]:
+    """Decorator: this function reads these ATen ops where complex tensors go in or come out."""
+
+    def register(rule: Rule) -> Rule:
+        COMPLEX_RULES.update(dict.fromkeys(names, rule))
         return rule
 
     return register

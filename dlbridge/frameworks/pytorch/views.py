@@ -27,6 +27,8 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         whole: What the view is of.
         part: What the view shows now.
     """
+    if whole.meta.get("complex") or part.meta.get("complex"):
+        return op.refuse("writing into what a view shows of complex numbers")
     called = node.args[0] if node.target is operator.getitem else node
     name = called.target._schema.name.partition("::")[2].removesuffix("_")  # type: ignore[union-attr]
     args = [size_of(a.meta["val"]) if isinstance(a, torch.fx.Node) else size_of(a) for a in called.args[1:]]  # type: ignore[union-attr]

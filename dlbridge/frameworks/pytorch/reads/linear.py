@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import onnx_ir as ir
@@ -76,6 +77,41 @@ def embedding(
     if rank(weight) != 2:
         return op("Gather", weight, indices, axis=0)
     return op.extension("Embedding", indices, weight, padding_idx=padding)
+
+
+@reads("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(
+    op: Op,
+    weight: ir.Value,
+    indices: ir.Value,
+    offsets: ir.Value,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: ir.Value | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = -1,
+) -> list[ir.Value | None]:
+    """The rows of each bag summed (0), averaged (1), or the largest of each column (2); of an empty bag 0."""
+    rows = op.extension("Embedding", indices, weight)
+    size, offsets = op.number(sizes(indices)[0], ir.DataType.INT64), op.cast(offsets, ir.DataType.INT64)
+    if not include_last_offset:
+        offsets = op("Concat", offsets, op("Reshape", size, [1]), axis=0)
+    places = op("Range", op.number(0, ir.DataType.INT64), size, op.number(1, ir.DataType.INT64))
+    starts, ends = (op("Unsqueeze", op("Slice", offsets, [a], [b], [0]), [1]) for a, b in ((0, -1), (1, 2**62)))
+    inside = op("And", op("LessOrEqual", starts, places), op("Less", places, ends))
+    if padding_idx is not None and padding_idx >= 0:
+        inside = op("And", inside, op("Not", op("Equal", indices, padding_idx)))
+    if mode == 2:
+        kept = op("Where", op("Unsqueeze", inside, [2]), rows, op.number(-math.inf, rows.dtype))
+        largest = op("ReduceMax", kept, [1], keepdims=0)
+        return [op("Where", op("IsInf", largest), op.number(0, rows.dtype), largest), None, None, None]
+    share = op.cast(inside, weight.dtype)
+    share = share if per_sample_weights is None else op("Mul", share, per_sample_weights)
+    total = op("MatMul", share, rows)
+    if mode == 1:
+        total = op("Div", total, op("Max", op("ReduceSum", share, [1], keepdims=1), 1))
+    return [total, None, None, None]
 
 
 @reads("aten.cross", "aten.linalg_cross")

@@ -252,6 +252,12 @@ def constant_pad(op: Op, x: ir.Value, pad: list[Any], value: Any = 0) -> ir.Valu
 def pad(op: Op, x: ir.Value, pad: list[Any], mode: str = "constant", value: Any = None) -> ir.Value:
     if mode == "constant":
         return constant_pad(op, x, pad, value or 0)
+    if mode == "circular":  # what is cut off is gone before the rest goes round
+        for i, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+            axis = rank(x) - 1 - i
+            if before < 0 or after < 0:
+                x = op.slice(x, axis, max(-before, 0), sizes(x)[axis] - max(-after, 0))
+        pad = [max(p, 0) for p in pad]
     modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     return op("Pad", x, _pads(x, pad), mode=modes[mode])
 
