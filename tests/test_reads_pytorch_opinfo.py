@@ -5,6 +5,7 @@ What is refused is listed by name, so that a rule that is lost, or one more than
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Call(torch.nn.Module):
 def samples(operation, dtype):
     """Calls that PyTorch runs and exports, with what they give: real tensors that are not empty."""
     torch.manual_seed(0)
-    found = list(operation.sample_inputs("cpu", dtype))
+    found = list(itertools.islice(operation.sample_inputs("cpu", dtype), 100))  # of pools there are thousands
     chosen = sorted({round(i * (len(found) - 1) / max(SAMPLES - 1, 1)) for i in range(SAMPLES)}) if found else []
     for sample in (found[place] for place in chosen):
         module = Call(operation.op, sample).eval()

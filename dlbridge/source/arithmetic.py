@@ -37,10 +37,12 @@ class Arithmetic:
 
     Args:
         dim: Gives the code of a dimension of a value that is known only when the model runs.
+        largest, smallest: Functions of two such dimensions in the printed code.
     """
 
-    def __init__(self, dim: Callable[[ir.Value, int], Code]) -> None:
+    def __init__(self, dim: Callable[[ir.Value, int], Code], *, largest: str = "max", smallest: str = "min") -> None:
         self._dim = dim
+        self._rules = _RULES | {"Max": _variadic(_call(largest, max)), "Min": _variadic(_call(smallest, min))}
         self._known: dict[ir.Value, Elements | None] = {}
 
     def elements(self, value: ir.Value | None) -> Elements | None:
@@ -62,7 +64,7 @@ class Arithmetic:
         node = value.producer()
         if node is None or node.domain != "" or (len(node.outputs) != 1 and node.op_type != "Split"):
             return None
-        rule = _RULES.get(node.op_type)
+        rule = self._rules.get(node.op_type)
         if rule is None:
             return None
         if node.op_type in ("Shape", "Size"):
@@ -256,8 +258,6 @@ _RULES: dict[str, Callable[..., Elements | None]] = {
     "Mul": _elementwise(_multiply),
     "Div": _elementwise(_divide),
     "Mod": _elementwise(_modulo),
-    "Max": _variadic(_call("max", max)),
-    "Min": _variadic(_call("min", min)),
     "ReduceProd": _reduce_product,
     "Range": _range,
     "ConstantOfShape": _constant_of_shape,

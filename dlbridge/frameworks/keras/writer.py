@@ -75,7 +75,9 @@ class KerasWriter:
         self.graph = model.graph
         dissolved = mark_shared(self.graph)
         _fuse_activations(self.graph)
-        arithmetic = Arithmetic(lambda value, axis: code(f"ops.shape({{}})[{axis}]", value))
+        arithmetic = Arithmetic(
+            lambda value, axis: code(f"ops.shape({{}})[{axis}]", value), largest="larger_size", smallest="smaller_size"
+        )
         self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)

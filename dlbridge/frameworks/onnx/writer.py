@@ -47,6 +47,8 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
         del copy.ir.functions[key]
     copy.graph.opset_imports.pop(extension.DOMAIN, None)
     InlinePass()(copy.ir)
+    for node in [n for n in copy.graph.all_nodes() if n.op_type == "Attention"]:
+        _stretch_mask(node)
     _drop_unused_weights(copy.graph)
     written = downgrade(copy, opset)
     written.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
@@ -121,6 +123,21 @@ def _become(node: ir.Node, new: ir.Node) -> None:
     old.replace_all_uses_with(value, replace_graph_outputs=True)
     old.name, value.name = f"{name}.replaced", name
     node.graph.remove(node, safe=True)  # type: ignore[union-attr]
+
+
+def _stretch_mask(node: ir.Node) -> None:
+    """A mask of one row for all queries becomes one of as many rows, without which onnxruntime 1.32 does not run it."""
+    query, mask = node.inputs[0], node.inputs[3] if len(node.inputs) > 3 else None
+    if mask is None or mask.shape is None or len(mask.shape) < 2 or mask.shape[-2] != 1 or query.shape[-2] == 1:
+        return
+    rows = ir.node("Shape", [query], {"start": -2, "end": -1}, name=f"{node.name}_rows")
+    one = ir.node("Constant", [], {"value_ints": [1]}, name=f"{node.name}_one")
+    shape = ir.node("Concat", [rows.outputs[0], one.outputs[0]], {"axis": 0}, name=f"{node.name}_mask_shape")
+    wide = ir.node("Expand", [mask, shape.outputs[0]], name=f"{node.name}_mask")
+    for made in (rows, one, shape, wide):
+        made.outputs[0].name = made.name
+        node.graph.insert_before(node, made)
+    node.replace_input_with(3, wide.outputs[0])
 
 
 _LOWER = {"Linear": _linear, "Embedding": _embedding}

@@ -178,6 +178,13 @@ class Op:
         parts = [self.ints([s]) if isinstance(s, int) else self._program.vector(s, self) for s in sizes]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=0)
 
+    def arange(self, size: Size) -> ir.Value:
+        """0, 1, 2, ... up to a size, as int64."""
+        if isinstance(size, int):
+            return self.constant(np.arange(size))
+        made = self("Range", *(self.number(n, ir.DataType.INT64) for n in (0, size, 1)))
+        return with_sizes(made, [size])
+
     def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
         """A value of these sizes, from which a symbol among them can be computed from now on."""
         self._program.symbols.learn(x, list(of))

@@ -8,6 +8,16 @@ def to_list(x):
     return ops.convert_to_numpy(x).tolist()
 
 
+def larger_size(a, b):
+    """The larger of two sizes: numbers, or tensors where a backend does not know them before it runs."""
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else ops.maximum(a, b)
+
+
+def smaller_size(a, b):
+    """The smaller of two sizes: numbers, or tensors where a backend does not know them before it runs."""
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else ops.minimum(a, b)
+
+
 def reshape(x, shape, allow_zero=False):
     """x in a new shape, in which 0 stands for the size that x has there."""
     if not allow_zero:

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import keras_dtype, rules
-from dlbridge.frameworks.keras.writes.elementwise import is_tensor, term
+from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand, term
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -156,7 +156,7 @@ def _padded(slope: list[Any], rank: int) -> tuple[Any, ...]:
 
 @rules("Clip")
 def clip(op: Op) -> Emit | Code:
-    low, high = (op.operand(i) if op.has(i) else None for i in (1, 2))
+    low, high = (operand(op, i) if op.has(i) else None for i in (1, 2))
     if low is None and high is None:
         return code("{}", op.x)
     if low is None:

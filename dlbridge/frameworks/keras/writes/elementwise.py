@@ -113,9 +113,15 @@ def binary(symbol: str, function: str, first: Any, second: Any) -> Code:
     return code(f"{{}} {symbol} {{}}", first, second)
 
 
+def operand(op: Op, index: int) -> Any:
+    """An input as a term; a size as a tensor of its dtype, as TensorFlow's sizes are int32 and meet no other type."""
+    found = op.operand(index)
+    return op[index] if isinstance(found, Code) else found
+
+
 def operands(op: Op) -> list[Any]:
     """The inputs as terms: rank-0 constants as numbers, but for the first when all are constants."""
-    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+    terms = [operand(op, i) for i in range(len(op.node.inputs))]
     if not any(is_tensor(t) for t in terms):
         terms[0] = op[0]
     return [term(t) for t in terms]
@@ -206,7 +212,7 @@ def function(op: Op) -> Code:
 
 @rules("Where")
 def where(op: Op) -> Code:
-    yes, no = op.operand(1), op.operand(2)
+    yes, no = operand(op, 1), operand(op, 2)
     if not (is_tensor(yes) or is_tensor(no)) or op.dtype(1) == ir.DataType.BOOL:
         yes, no = op[1], op[2]
     return call("ops.where", op[0], yes, no)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,31 @@ def moved(op: Op, *args: Any, **options: Any) -> Any:
 
 
 # --- Fourier transforms (torch.fft; normalization 0: none, 1: by the root of the count, 2: by the count) -----------
+
+
+#: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
+_NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}
+_FFT = re.compile(r"fft_(i?)(r?)fft([2n]?)")
+
+
+@reads_complex(*(f"aten.fft_{i}{r}fft{n}" for i in ("", "i") for r in ("", "r") for n in ("", "2", "n")))
+def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | None = None) -> ir.Value:
+    """``torch.fft``: read whole, since what torch makes of them fixes sizes that are not known."""
+    inverse, real, many = _FFT.fullmatch(op.name).groups()  # type: ignore[union-attr]
+    dim = ({"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]) if dim is None else dim
+    dim = dim if isinstance(dim, list) else [dim]
+    normalization = _NORMS[norm] if not inverse else 2 - _NORMS[norm]
+    given = s if isinstance(s, list) else [s]
+    kept = given[:-1] if inverse and real else given
+    if any(length not in (None, sizes(x)[d]) for length, d in zip(kept, dim, strict=False)):
+        op.refuse(f"{op.name} of a part of its input")
+    if real and not inverse:
+        return real_fft(op, x, dim, normalization, onesided=True)
+    if real:
+        return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
+    if not is_complex(x):
+        x = with_sizes(joined(op, op.cast(x, op.dtype), op("Expand", op.number(0, op.dtype), sizes(x))), sizes(x))
+    return fft(op, x, dim, normalization, forward=not inverse)
 
 
 @reads_complex("aten._fft_c2c")

@@ -160,15 +160,38 @@ def im2col(op: Op, x: ir.Value, kernel_size: Any, dilation: Any, padding: Any, s
     """``nn.Unfold``: (N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
     (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
     height, width = sizes(x)[2:]
-    if not (isinstance(height, int) and isinstance(width, int)):
-        op.refuse("unfold of an image whose size is not fixed")
     padded = op("Pad", x, [0, 0, ph, pw, 0, 0, ph, pw]) if ph or pw else x
+    if not (isinstance(height, int) and isinstance(width, int)):
+        return _windows(op, padded, (kh, kw), (dh, dw), (ph, pw), (sh, sw), sizes(x))
     rows = _starts(height + 2 * ph, kh, dh, sh)[None, :] + dh * np.arange(kh)[:, None]
     columns = _starts(width + 2 * pw, kw, dw, sw)[None, :] + dw * np.arange(kw)[:, None]
     picked = op("Gather", op("Gather", padded, op.constant(rows), axis=2), op.constant(columns), axis=4)
     # (N, C, kh, rows, kw, columns)
     with_sizes(picked, [*sizes(x)[:2], *rows.shape, *columns.shape])
     return op.reshape(op.transpose(picked, [0, 1, 2, 4, 3, 5]), op.sizes)
+
+
+def _windows(
+    op: Op, padded: ir.Value, kernel: Any, dilation: Any, padding: Any, stride: Any, given: list[Any]
+) -> ir.Value:
+    """For an image of any size: for each place in the kernel a slice of the image."""
+    if tuple(stride) != (1, 1):
+        op.refuse("unfold with strides of an image whose size is not fixed")
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    made = [size + 2 * p - r for size, p, r in zip(given[2:], padding, reach, strict=True)]
+    slices = [
+        op(
+            "Slice",
+            padded,
+            [i * dilation[0], j * dilation[1]],
+            [i * dilation[0] + made[0], j * dilation[1] + made[1]],
+            [2, 3],
+        )
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
+    stacked = op("Concat", *(op("Unsqueeze", s, [2]) for s in slices), axis=2)
+    return op.reshape(with_sizes(stacked, [*given[:2], len(slices), *made]), op.sizes)
 
 
 @reads("aten.col2im")

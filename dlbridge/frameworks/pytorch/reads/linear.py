@@ -41,6 +41,19 @@ def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha
     return op("Add", product, x if beta == 1 else op("Mul", x, beta))
 
 
+@reads("aten._grouped_mm", "transformers.grouped_mm_fallback")
+def grouped_mm(op: Op, x: ir.Value, weight: ir.Value, offs: ir.Value, *rest: Any) -> ir.Value:
+    """Rows up to ``offs[0]`` by the first matrix, from there to ``offs[1]`` by the second, ...: mixtures of experts."""
+    if rank(x) != 2 or rank(weight) != 3 or any(v is not None for v in rest):
+        op.refuse("grouped_mm of other than a matrix by a stack of matrices")
+    places = op("Unsqueeze", op.arange(sizes(x)[0]), [1])
+    ends = op.cast(offs, ir.DataType.INT64)
+    group = op("ReduceSum", op.cast(op("LessOrEqual", ends, places), ir.DataType.INT64), [1], keepdims=0)
+    mine = op("Equal", op("Unsqueeze", op.arange(sizes(weight)[0]), [1]), op("Unsqueeze", group, [0]))
+    rows = op("Mul", op("Unsqueeze", x, [0]), op("Unsqueeze", op.cast(mine, x.dtype), [2]))
+    return op("ReduceSum", op("MatMul", rows, weight), [0], keepdims=0)
+
+
 @reads("aten.addbmm")
 def addbmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
     product = op("ReduceSum", op("MatMul", a, b), [0], keepdims=0)
@@ -94,10 +107,9 @@ def embedding_bag(
 ) -> list[ir.Value | None]:
     """The rows of each bag summed (0), averaged (1), or the largest of each column (2); of an empty bag 0."""
     rows = op.extension("Embedding", indices, weight)
-    size, offsets = op.number(sizes(indices)[0], ir.DataType.INT64), op.cast(offsets, ir.DataType.INT64)
+    offsets, places = op.cast(offsets, ir.DataType.INT64), op.arange(sizes(indices)[0])
     if not include_last_offset:
-        offsets = op("Concat", offsets, op("Reshape", size, [1]), axis=0)
-    places = op("Range", op.number(0, ir.DataType.INT64), size, op.number(1, ir.DataType.INT64))
+        offsets = op("Concat", offsets, op.ints([sizes(indices)[0]]), axis=0)
     starts, ends = (op("Unsqueeze", op("Slice", offsets, [a], [b], [0]), [1]) for a, b in ((0, -1), (1, 2**62)))
     inside = op("And", op("LessOrEqual", starts, places), op("Less", places, ends))
     if padding_idx is not None and padding_idx >= 0:

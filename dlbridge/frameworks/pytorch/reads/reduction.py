@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, is_float, like, numel, rank, reads, sizes, with_sizes
@@ -184,6 +185,19 @@ def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
         value = op("Where", op("IsNaN", spoilt), spoilt, value)
     found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
     return found[0] if whole else found
+
+
+@reads("aten.histc")
+def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) -> ir.Value:
+    """How many numbers fall into each of so many equal parts of [min, max]."""
+    if min == max:
+        op.refuse("histc of a range that follows from the numbers")
+    x = with_sizes(op("Reshape", op.cast(x, op.dtype), [-1, 1]), [numel(sizes(x)), 1])
+    place = op("Floor", op("Div", op("Mul", op("Sub", x, min), bins), max - min))
+    place = op("Where", op("Equal", x, max), op.number(bins - 1, op.dtype), place)
+    return op(
+        "ReduceSum", op.cast(op("Equal", place, op.constant(np.arange(bins), op.dtype)), op.dtype), [0], keepdims=0
+    )
 
 
 @reads("aten.argsort", "aten.argsort.stable")
