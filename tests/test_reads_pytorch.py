@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -162,3 +164,11 @@ def test_weights_are_in_the_memory_format_that_is_asked_for(rank, wanted):
         assert live(x).is_contiguous(memory_format=form)
     live.load_state_dict(module.state_dict(), strict=True)
     assert all(p.is_contiguous(memory_format=form) for p in convs)
+
+
+def test_a_written_module_can_be_copied():
+    live = dlbridge.load(nn.Sequential(nn.Linear(3, 2)), inputs={"input": "float32[batch,3]"}).to_pytorch()
+    again = copy.deepcopy(live)
+    x = torch.randn(2, 3)
+    assert torch.equal(live(x), again(x))
+    assert all(a is not b for a, b in zip(live.parameters(), again.parameters(), strict=True))

@@ -41,6 +41,10 @@ class Source:
     ties: list[tuple[str, str]] = field(default_factory=list)
     stand_ins: dict[str, str] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Source:
+        """Itself: a copy of a live model (an average of its weights, say) was written by the same source."""
+        return self
+
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(framework key, array) of every weight, one at a time, from the model's initializers."""
         initializers = self.model.weights
