@@ -30,7 +30,7 @@ lint: setup          ## format, lint, types, import rules
 
 # torchvision's own operators do not load beside a CPU torch, its models do: without its dependencies
 .venv/sweeps: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers jax
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision timm
 	@touch $@
 
