@@ -66,8 +66,8 @@ def pad(x, pads, mode="constant", value=0, axes=None):
         before, after, size = pads[i], pads[i + len(pads) // 2], ops.shape(x)[axis]
         x = ops.moveaxis(x, axis, 0)
         if mode == "constant":
-            x = x[max(-before, 0) : size + min(after, 0)]
-            pairs = [(max(before, 0), max(after, 0))] + [(0, 0)] * (len(x.shape) - 1)
+            x = x[larger_size(-before, 0) : size + smaller_size(after, 0)]
+            pairs = [(larger_size(before, 0), larger_size(after, 0))] + [(0, 0)] * (len(x.shape) - 1)
             x = ops.pad(x, pairs, constant_values=value)
         else:
             at = ops.arange(-before, size + after, dtype="int32")
