@@ -134,6 +134,18 @@ def homes(
     return found
 
 
+def held(root: Block, found: Mapping[ir.Value, str]) -> dict[Block, list[ir.Value]]:
+    """The weights that code reads by name, by the innermost block on the way to where they live."""
+    by_path = {block.path: block for block in root.blocks()}
+    weights: dict[Block, list[ir.Value]] = {}
+    for value, home in found.items():
+        path = home.rpartition(".")[0]
+        while path not in by_path:
+            path = path.rpartition(".")[0]
+        weights.setdefault(by_path[path], []).append(value)
+    return weights
+
+
 def pass_weights(root: Block, emits: Mapping[ir.Node, Emit], found: Mapping[ir.Value, str]) -> None:
     """A weight that a block reads and that lives outside it comes in as one more input."""
     for block in root.blocks():

@@ -105,8 +105,12 @@ def helpers(module: ModuleType, text: str) -> list[str]:
 
 def functions_called(module: ModuleType, words: Iterable[str]) -> list[str]:
     """As ``helpers``, of the functions (not the classes) among these words."""
-    known = {name: found for name, found in _functions(module).items() if "class " + name not in found[0]}
-    return _sources(known, words)
+    return _sources(_functions_alone(module), words)
+
+
+@functools.cache
+def _functions_alone(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
+    return {name: found for name, found in _functions(module).items() if "class " + name not in found[0]}
 
 
 def _sources(known: dict[str, tuple[str, frozenset[str]]], words: Iterable[str]) -> list[str]:

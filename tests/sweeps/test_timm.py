@@ -52,6 +52,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "twins_pcpvt_small": {"img_size": 64},
     "twins_svt_small": {"img_size": 64},
     "visformer_tiny": {"img_size": 64},
+    "vitamin_small_224": {"img_size": 64},
     "vit_relpos_small_patch16_224": {"img_size": 64, "depth": 3},
     "vit_srelpos_small_patch16_224": {"img_size": 64, "depth": 3},
     "vit_tiny_patch16_224": {"img_size": 64, "depth": 3},

@@ -30,7 +30,7 @@ from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_class, define, substitute_layer
-from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
+from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer, weight_of
@@ -84,6 +84,7 @@ class KerasWriter:
         self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
         self.root = block_tree(self.graph, self.emits, leaving(self.returned), dissolved)
         self.homes = homes(self.graph, self.root, self.emits, reachable=True)
+        self.held = held(self.root, self.homes)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
         #: Whether the model is a ``keras.Model`` subclass: how many axes an output has is known only at run time.
@@ -179,9 +180,9 @@ class KerasWriter:
 
     def _write_block(self, block: Block, instances: Mapping[Block, Instance]) -> Written:
         written = Written(block)
-        free = [v for v, home in self.homes.items() if self._holder(home) is block and not self._is_printed(v)]
-        for value in free:
-            self._write_free_weight(written, value)
+        for value in self.held.get(block, ()):
+            if not self._is_printed(value):
+                self._write_free_weight(written, value)
         for step in block.steps:
             if isinstance(step, Block):
                 self._write_inner(written, step, instances)
@@ -306,10 +307,6 @@ class KerasWriter:
         chain = [b for b in self.root.blocks() if b in self.dynamic and b.path and name.startswith(b.path + ".")]
         chain.sort(key=lambda b: len(b.path))
         return variable_path([b.path for b in chain], name, root=NETWORK if self.wrapped else None)
-
-    def _holder(self, home: str) -> Block:
-        holders = [b for b in self.root.blocks() if b.holds(home)]
-        return max(holders, key=lambda b: len(b.path))
 
     def _is_printed(self, value: ir.Value) -> bool:
         tensor = value.const_value

@@ -31,7 +31,7 @@ from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
-from dlbridge.source.emission import emit_all, homes, leaving, pass_weights
+from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names
 from dlbridge.source.op import Layer
@@ -94,6 +94,7 @@ class _Writer:
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
         self.homes = homes(self.graph, self.root, self.emits)
+        self.held = held(self.root, self.homes)
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
@@ -138,9 +139,8 @@ class _Writer:
                 self._write_inner(written, step, instances)
             else:
                 self._write_node(written, step)
-        for value, home in self.homes.items():
-            if self._holder(home) is block:
-                written.members.append((block.relative(home), self._free_weight(value)))
+        for value in self.held.get(block, ()):
+            written.members.append((block.relative(self.homes[value]), self._free_weight(value)))
         return written
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
@@ -209,10 +209,6 @@ class _Writer:
     def _remember(self, path: str, layer: Layer) -> None:
         for slot, weight in layer.weights.items():
             self.weights[f"{path}.{slot}"] = weight
-
-    def _holder(self, home: str) -> Block:
-        holders = [b for b in self.root.blocks() if b.holds(home)]
-        return max(holders, key=lambda b: len(b.path))
 
     def _free_weight(self, value: ir.Value) -> Code:
         tensor = value.const_value
