@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-database = pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
 
+from torch.testing._internal.common_methods_invocations import op_db as database  # noqa: E402
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten  # noqa: E402
 
 import dlbridge  # noqa: E402

@@ -30,7 +30,8 @@ def registries() -> dict[str, dict[Any, Any]]:
                 importlib.import_module(f"{package.__name__}.{module.name}")
         rules[f"{name} writes"] = importlib.import_module(f"dlbridge.frameworks.{name}.rules").rules.table
     site = importlib.import_module("dlbridge.frameworks.keras.site")
-    rules["aten"] = importlib.import_module("dlbridge.frameworks.pytorch.reading").RULES
+    reading = importlib.import_module("dlbridge.frameworks.pytorch.reading")
+    rules["aten"], rules["aten of complex numbers"] = reading.RULES, reading.COMPLEX_RULES
     rules["keras layers"], rules["keras ops"] = site.LAYERS, site.OPERATIONS
     return rules
 
@@ -53,7 +54,7 @@ def page(used: Used, conformance: dict[str, list[dict[str, Any]]]) -> str:
         "What dlbridge reads and writes, and the tests that use each rule (made by `make coverage`).",
         "",
         *_onnx(rules, conformance),
-        *_aten(rules["aten"], used.get("aten", {})),
+        *_aten(*((rules[kind], used.get(kind, {})) for kind in ("aten", "aten of complex numbers"))),
         *_keras("layers", rules["keras layers"], used.get("keras layers", {})),
         *_keras("ops", rules["keras ops"], used.get("keras ops", {})),
     ]
@@ -109,7 +110,8 @@ def _scores(results: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     return {op: (passed[op], count) for op, count in total.items()}
 
 
-def _aten(rules: dict[str, Any], used: dict[str, list[str]]) -> list[str]:
+def _aten(*kinds: tuple[dict[str, Any], dict[str, list[str]]]) -> list[str]:
+    """Of real tensors and of complex ones: (rules, which tests used them)."""
     import torch
 
     core = {
@@ -117,22 +119,31 @@ def _aten(rules: dict[str, Any], used: dict[str, list[str]]) -> list[str]:
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith("aten::") and _is_core(torch, name)
     }
-    names = sorted({".".join(n.split(".")[:2]) for n in rules} | core)
+    known = {(place, key) for place, (rules, _) in enumerate(kinds) for key in rules}
+    names = sorted({".".join(key.split(".")[:2]) for _, key in known} | core)
     lines = [
         "## ATen ops",
         "",
-        "The ops that PyTorch's reader has a rule for, and the rest of PyTorch's core opset. What has no rule is",
-        "decomposed into ops that have one, or goes through torchlib's function for it; the rest is refused, all in",
-        "one error.",
+        "The ops that PyTorch's reader has a rule for, and the rest of PyTorch's core opset. *decomposed*: read as the",
+        "ops that PyTorch itself takes it apart into; *no*: refused, all in one error. The many ops beyond the core",
+        "are decomposed too where PyTorch can, and refused by name where it cannot.",
         "",
         "| op | read | tested by |",
         "|---|---|---|",
     ]
     for name in names:
-        keys = [k for k in rules if k == name or k.startswith(f"{name}.")]
-        tests = sorted({t for k in keys for t in used.get(k, [])})
-        lines.append(f"| {name} | {'yes' if keys else 'decomposed'} | {_tests(tests)} |")
+        keys = [(place, k) for place, k in known if k == name or k.startswith(f"{name}.")]
+        tests = sorted({t for place, k in keys for t in kinds[place][1].get(k, [])})
+        read = "yes" if keys else "decomposed" if _is_decomposed(torch, name) else "no"
+        lines.append(f"| {name} | {read} | {_tests(tests)} |")
     return [*lines, ""]
+
+
+def _is_decomposed(torch: Any, name: str) -> bool:
+    packet, table = getattr(torch.ops.aten, name.removeprefix("aten.")), torch._decomp.core_aten_decompositions()
+    composite = "CompositeImplicitAutograd"
+    overloads = [getattr(packet, overload) for overload in packet.overloads()]
+    return any(o in table or torch._C._dispatch_has_kernel_for_dispatch_key(o.name(), composite) for o in overloads)
 
 
 def _is_core(torch: Any, name: str) -> bool:
