@@ -128,7 +128,9 @@ class Law:
                 axes = self.axes()
                 return b(op, b("ReduceMax", x, b.ints(*axes), keepdims=1), b.ints(*axes))
             case "Unsqueeze":
-                return b(op, x, b.ints(*subset(draw, range(self.rank + 2), 1)[:2]))
+                more = draw(st.integers(1, 2))
+                places = st.integers(0, self.rank + more - 1)
+                return b(op, x, b.ints(*draw(st.lists(places, min_size=more, max_size=more, unique=True))))
             case "Resize":
                 axes = [a % self.rank for a in self.axes()]
                 return b(op, x, None, b.weight(np.full(len(axes), 2, np.float32)), axes=axes)
