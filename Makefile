@@ -43,8 +43,9 @@ conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
 
 coverage: setup      ## docs/coverage.md: every rule and the tests that use it
 	mkdir -p out
-	DLBRIDGE_RULES_USED=out/rules.json $(BIN)/python -m pytest -q
-	$(BIN)/python -m dlbridge.conformance.coverage --used out/rules.json --conformance out/conformance.json
+	rm -f out/rules.*.json
+	DLBRIDGE_RULES_USED=out/rules.json $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m dlbridge.conformance.coverage --conformance out/conformance.json out/rules.*.json
 
 bench: setup         ## benchmarks, as ratios to peers
 	$(BIN)/python -m bench

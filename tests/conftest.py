@@ -1,4 +1,7 @@
-"""With ``DLBRIDGE_RULES_USED=FILE``, which tests used which rule is written there, for ``docs/coverage.md``."""
+"""With ``DLBRIDGE_RULES_USED=rules.json``, which tests used which rule is written, for ``docs/coverage.md``.
+
+Each worker writes a file of its own (``rules.gw0.json``).
+"""
 
 from __future__ import annotations
 
@@ -51,4 +54,5 @@ def pytest_runtest_protocol(item, nextitem):
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if TARGET:
         found = {registry: {k: sorted(v) for k, v in rules.items()} for registry, rules in _used.items()}
-        Path(TARGET).write_text(json.dumps(found, indent=1))
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        Path(TARGET).with_suffix(f".{worker}.json").write_text(json.dumps(found, indent=1))

@@ -37,12 +37,22 @@ def registries() -> dict[str, dict[Any, Any]]:
 
 
 @click.command()
-@click.option("--used", type=click.Path(exists=True, path_type=Path), required=True, help="Which tests used what.")
+@click.argument("used", nargs=-1, type=click.Path(exists=True, path_type=Path), required=True)
 @click.option("--conformance", type=click.Path(exists=True, path_type=Path), required=True, help="Node tests' results.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("docs/coverage.md"), show_default=True)
-def main(used: Path, conformance: Path, output: Path) -> None:
-    """Write the page of coverage."""
-    output.write_text(page(json.loads(used.read_text()), json.loads(conformance.read_text())), encoding="utf-8")
+def main(used: tuple[Path, ...], conformance: Path, output: Path) -> None:
+    """Write the page of coverage from the files that say which tests USED which rules."""
+    output.write_text(page(_merged(used), json.loads(conformance.read_text())), encoding="utf-8")
+
+
+def _merged(files: Iterable[Path]) -> Used:
+    """Registry -> rule -> the tests that used it, from every worker."""
+    found: Used = {}
+    for file in files:
+        for registry, rules in json.loads(file.read_text()).items():
+            for rule, tests in rules.items():
+                found.setdefault(registry, {}).setdefault(rule, []).extend(tests)
+    return found
 
 
 def page(used: Used, conformance: dict[str, list[dict[str, Any]]]) -> str:
