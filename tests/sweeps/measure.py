@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +91,25 @@ def measure(name, module, example, fresh, targets=TARGETS, **options) -> Row:
             row.failures[target] = f"{type(error).__name__}: {error}"[:1500]
         gc.collect()
     return row
+
+
+def table(names: Sequence[str], build: Callable[[str], Sequence]) -> None:
+    """Print the rows of the models that the command line names (all when none), to ``--targets=pytorch,onnx,keras``.
+
+    Args:
+        names: All models.
+        build: Name -> (module, example inputs, fresh inputs) and, where sizes have names, those.
+    """
+    wanted = [a for a in sys.argv[1:] if not a.startswith("--")]
+    targets = next((a[10:].split(",") for a in sys.argv if a.startswith("--targets=")), TARGETS)
+    for name in wanted or names:
+        try:
+            module, example, fresh, *dynamic = build(name)
+            options = {"dynamic": dynamic[0]} if dynamic else {}
+            row = measure(name, module, example, fresh, targets=targets, **options)
+            print(row, row.mismatch if "--mismatch" in sys.argv else "", flush=True)
+        except Exception as error:  # of the source: it is told, and the next model has its turn
+            print(f"{name:36}  SOURCE  {type(error).__name__}: {str(error)[:300]}", flush=True)
 
 
 def _own_error(module, fresh, call, reference) -> float:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ import torchvision_cpu  # noqa: F401  (before torchvision, which timm imports)
 
 timm = pytest.importorskip("timm")
 
-from measure import measure, randomised
+from measure import measure, randomised, table
 
 #: Smallest image of the architectures that take any size; 64 where none is named.
 SIZES = {"inception_resnet_v2": 96, "inception_v3": 96, "inception_v4": 96, "botnet26t_256": 256, "halonet26t": 256}
@@ -216,11 +214,4 @@ def test_architecture(name):
 
 
 if __name__ == "__main__":
-    wanted = [a for a in sys.argv[1:] if not a.startswith("--")]
-    targets = next((a[10:].split(",") for a in sys.argv if a.startswith("--targets=")), ["pytorch", "onnx", "keras"])
-    for each in wanted or ALL:
-        try:
-            found = measure(each, *build(each), targets=targets)
-            print(found, found.mismatch if "--mismatch" in sys.argv else "", flush=True)
-        except Exception as error:
-            print(f"{each:36}  SOURCE  {type(error).__name__}: {str(error)[:300]}", flush=True)
+    table(ALL, build)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ import torchvision_cpu  # noqa: F401  (before torchvision)
 
 torchvision = pytest.importorskip("torchvision")
 
-from measure import measure, randomised
+from measure import measure, randomised, table
 
 #: Smallest image that an architecture takes, where 64 is too small.
 SIZES = {"inception_v3": 96, "alexnet": 96, "googlenet": 96, "vit_b_16": 224, "vit_b_32": 224, "vit_l_16": 224}
@@ -90,8 +88,4 @@ def test_architecture(name):
 
 
 if __name__ == "__main__":
-    wanted = [a for a in sys.argv[1:] if not a.startswith("--")]
-    targets = next((a[10:].split(",") for a in sys.argv if a.startswith("--targets=")), ["pytorch", "onnx", "keras"])
-    for each in wanted or ALL:
-        found = measure(each, *build(each), targets=targets)
-        print(found, found.mismatch if "--mismatch" in sys.argv else "", flush=True)
+    table(ALL, build)

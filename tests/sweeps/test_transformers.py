@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 import torch
 
@@ -14,7 +12,7 @@ import torchvision_cpu  # noqa: F401  (before torchvision, which transformers im
 
 transformers = pytest.importorskip("transformers")
 
-from measure import measure, randomised
+from measure import measure, randomised, table
 
 VOCABULARY = 99
 #: Names of the same size in the configurations, and the tiny value.
@@ -374,12 +372,4 @@ def test_architecture(name):
 
 
 if __name__ == "__main__":
-    wanted = [a for a in sys.argv[1:] if not a.startswith("--")]
-    targets = next((a[10:].split(",") for a in sys.argv if a.startswith("--targets=")), ["pytorch", "onnx", "keras"])
-    for each in wanted or ALL:
-        try:
-            module, example, fresh, dynamic = build(each)
-            found = measure(each, module, example, fresh, targets=targets, dynamic=dynamic)
-            print(found, found.mismatch if "--mismatch" in sys.argv else "", flush=True)
-        except Exception as error:
-            print(f"{each:36}  SOURCE  {type(error).__name__}: {str(error)[:300]}", flush=True)
+    table(ALL, build)
