@@ -56,7 +56,7 @@ def joined(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
     return made
 
 
-@reads_complex("aten.view_as_complex", "aten.view_as_real")
+@reads_complex("aten.view_as_complex", "aten.view_as_real", "aten.resolve_conj", "aten.resolve_neg")
 def as_it_is(op: Op, x: ir.Value) -> ir.Value:
     return op("Identity", x)
 
@@ -89,11 +89,6 @@ def one_part(op: Op, x: ir.Value) -> ir.Value:
 def conjugate(op: Op, x: ir.Value) -> ir.Value:
     real, imaginary = parts(op, x)
     return joined(op, real, op("Neg", imaginary))
-
-
-@reads_complex("aten.resolve_conj", "aten.resolve_neg")
-def resolved(op: Op, x: ir.Value) -> ir.Value:
-    return op("Identity", x)
 
 
 @reads_complex("aten.abs")
@@ -193,14 +188,14 @@ def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | N
 @reads_complex("aten._fft_c2c")
 def fft(op: Op, x: ir.Value, dim: list[int], normalization: int, forward: bool) -> ir.Value:
     made = _transformed(op, x, dim, inverse=not forward)
-    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse_of=0 if forward else len(dim))
+    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=not forward)
 
 
 @reads_complex("aten._fft_r2c")
 def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: bool) -> ir.Value:
     made = op("DFT", op("Unsqueeze", x, [-1]), None, _axis(op, x, dim[-1]), onesided=int(onesided))
     made = _transformed(op, with_sizes(made, op.sizes), dim[:-1], inverse=False)
-    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse_of=0)
+    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=False)
 
 
 @reads_complex("aten._fft_c2r")
@@ -216,7 +211,7 @@ def inverse_real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, la
     whole = op("Concat", made, op("Mul", mirror, signs), axis=axis) if last_dim_size > half else made
     made = op("DFT", whole, None, _axis(op, x, axis), inverse=1)
     real = with_sizes(op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1), op.sizes)
-    return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse_of=len(dim))
+    return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse=True)
 
 
 def _axis(op: Op, x: ir.Value, dim: int) -> ir.Value:
@@ -230,14 +225,14 @@ def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Va
     return made
 
 
-def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse_of: int) -> ir.Value:
+def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse: bool) -> ir.Value:
     """The standard divides an inverse transform by the count, and a forward one by nothing."""
     count = numel(lengths)
-    if normalization == (2 if inverse_of else 0):
+    if normalization == (2 if inverse else 0):
         return x
     if not isinstance(count, int):
         op.refuse("a Fourier transform of this normalization along an axis whose size is not fixed")
-    scale = (1.0, count**-0.5, 1 / count)[normalization] * (count if inverse_of else 1)
+    scale = (1.0, count**-0.5, 1 / count)[normalization] * (count if inverse else 1)
     return op("Mul", x, op.constant(scale, op.dtype))
 
 
