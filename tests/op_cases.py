@@ -271,6 +271,17 @@ def _normalization() -> list[Case]:
         _case("Dropout", IMAGE, C(0.5, "float32"), layer="nn.Dropout()"),
         _case("Dropout", IMAGE, C(0.5, "float32"), C(False, "bool"), outputs=2),
         _case("Dropout", IMAGE, C(0.0, "float32"), C(True, "bool"), seed=7, outputs=2),
+        _case("dlbridge:BroadcastDropout", IMAGE, axes=[2, 3], layer="nn.Dropout2d()"),
+        _case("dlbridge:BroadcastDropout", X((2, 3, 7), free=(0, 2)), ratio=0.2, axes=[-1], layer="nn.Dropout1d(0.2)"),
+        _case("dlbridge:BroadcastDropout", X((2, 3, 4, 2, 3)), axes=[3, 4, 2], layer="nn.Dropout3d()"),
+        _case("dlbridge:BroadcastDropout", IMAGE, ratio=0.1, axes=[1, 2, 3], layer="DropPath(0.1)"),
+        _case("dlbridge:BroadcastDropout", IMAGE, ratio=0.1, axes=[1, 2], layer="BroadcastDropout(0.1, (1, 2))"),
+        _case("dlbridge:BroadcastDropout", IMAGE, layer="nn.Dropout()"),
+        _case("dlbridge:AlphaDropout", IMAGE, ratio=0.2, layer="nn.AlphaDropout(0.2)"),
+        _case("dlbridge:AlphaDropout", IMAGE, axes=[2, 3], layer="nn.FeatureAlphaDropout()"),
+        _case("dlbridge:AlphaDropout", IMAGE, axes=[0], layer="BroadcastAlphaDropout(0.5, (0,))"),
+        _case("dlbridge:GaussianDropout", IMAGE, ratio=0.3, layer="GaussianDropout(0.3)"),
+        _case("dlbridge:GaussianNoise", IMAGE, stddev=0.1, layer="GaussianNoise(0.1)"),
     ]
 
 

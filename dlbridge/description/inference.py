@@ -59,19 +59,15 @@ def _set(value: ir.Value, proto: onnx.TypeProto) -> None:
 
 
 def _infer_extension(node: ir.Node) -> None:
-    """``Linear`` and ``Embedding``; the bodies of their functions are checked when the whole graph is inferred."""
-    first, weight = node.inputs[0], node.inputs[1]
-    assert first is not None and weight is not None
-    if first.shape is None or weight.shape is None:
-        return
+    """A node of our own domain; the bodies of the functions are checked when the whole graph is inferred."""
+    x = node.inputs[0].shape  # type: ignore[union-attr]
     if node.op_type == "Linear":
-        if isinstance(first.shape[-1], int) and first.shape[-1] != weight.shape[1]:
-            raise ShapeError(f"Linear cannot take ({_signature(node)}): {first.shape[-1]} is not {weight.shape[1]}")
-        shape = [*list(first.shape)[:-1], weight.shape[0]]
-    else:
-        shape = [*first.shape, weight.shape[1]]
-    node.outputs[0].type = ir.TensorType(weight.dtype)  # type: ignore[arg-type]
-    node.outputs[0].shape = ir.Shape(shape)
+        w = node.inputs[1].shape  # type: ignore[union-attr]
+        if x is not None and w is not None and isinstance(x[-1], int) and x[-1] != w[1]:
+            raise ShapeError(f"Linear cannot take ({_signature(node)}): {x[-1]} is not {w[1]}")
+    elif x is not None:
+        extension.shared_axes(node)
+    shapes.infer_node(node, Integers())
 
 
 def _has_graph(node: ir.Node) -> bool:

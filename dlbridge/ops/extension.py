@@ -7,6 +7,22 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
 ``Embedding(indices, W)``
     ``Y = W[indices]``. W ``(count, size)``. ``padding_idx`` (int, optional): the row that gets no gradient.
 
+Layers that act in training alone have the body ``Y = X``. What they do in training (elements are independent, but for
+those that differ along ``axes`` alone, which share one decision; negative axes count from the end):
+
+``BroadcastDropout(X)``, ``ratio``, ``axes``
+    ``Y = X * M / (1 - ratio)``, where the mask M is 0 with probability ``ratio``, else 1, and has the size 1 along
+    ``axes``: Keras' ``noise_shape``, Flax' ``broadcast_dims``, whence the name. Along the axes of an image it is
+    SpatialDropout (Tompson et al., 2015; torch's ``Dropout2d``), along all but the batch it is drop path, or
+    stochastic depth (Huang et al., 2016). Without axes it is the standard's Dropout.
+``AlphaDropout(X)``, ``ratio``, ``axes``
+    ``Y = a * (X * M + s * (1 - M)) - a * s * ratio`` with ``s = -1.7580993408473766``, the limit of Selu, and
+    ``a = ((1 - ratio) * (1 + ratio * s**2)) ** -0.5``: the mean stays 0, the variance 1 (Klambauer et al., 2017).
+``GaussianDropout(X)``, ``ratio``
+    ``Y = X * N``, N normal with the mean 1 and the variance ``ratio / (1 - ratio)`` (Srivastava et al., 2014).
+``GaussianNoise(X)``, ``stddev``
+    ``Y = X + N``, N normal with the mean 0 and that standard deviation.
+
 A function has a fixed number of inputs, so each op that has an optional input has an *overload* for each count:
 ``""`` for all inputs, ``"no_bias"`` without the last.
 """
@@ -17,11 +33,21 @@ import functools
 
 import onnx_ir as ir
 
+from dlbridge.errors import ShapeError
 from dlbridge.ops.traits import IR_OPSET
 
 DOMAIN = "dlbridge"
 #: Version of the domain that models import.
 DOMAIN_VERSION = 1
+
+#: Op type -> attributes of the layers that act in training alone.
+_TRAINING_ONLY = {
+    "AlphaDropout": "ratio: float = 0.5, axes: ints = []",
+    "BroadcastDropout": "ratio: float = 0.5, axes: ints = []",
+    "GaussianDropout": "ratio: float = 0.5",
+    "GaussianNoise": "stddev: float = 1.0",
+}
+TRAINING_ONLY_OPS = tuple(_TRAINING_ONLY)
 
 _BODIES = {
     ("Linear", ""): """Linear (X, W, B) => (Y) {
@@ -36,6 +62,7 @@ _BODIES = {
     ("Embedding", ""): """Embedding <padding_idx: int = -1> (indices, W) => (Y) {
         Y = Gather <axis = 0> (W, indices)
     }""",
+    **{(op, ""): f"{op} <{attributes}> (X) => (Y) {{ Y = Identity (X) }}" for op, attributes in _TRAINING_ONLY.items()},
 }
 
 #: Op types of the domain.
@@ -64,6 +91,20 @@ def function(op_type: str, overload: str = "") -> ir.Function:
 def overload(op_type: str, inputs: int) -> str:
     """The overload of an extension op that takes this many inputs."""
     return "no_bias" if op_type == "Linear" and inputs == 2 else ""
+
+
+def shared_axes(node: ir.Node) -> list[int]:
+    """The axes along which a dropout decides once, in order and counted from the front.
+
+    Raises:
+        ShapeError: When its input has no such axes, or their number is not known.
+    """
+    shape, axes = node.inputs[0].shape, node.attributes.get("axes")  # type: ignore[union-attr]
+    given = axes.as_ints() if axes is not None else ()
+    rank = len(shape) if shape is not None else 0
+    if any(not -rank <= axis < rank for axis in given):
+        raise ShapeError(f"{node.op_type} has the axes {list(given)} of an input of the shape {shape}", where=node.name)
+    return sorted({axis % rank for axis in given})
 
 
 def attach_functions(model: ir.Model) -> None:

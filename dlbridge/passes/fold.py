@@ -43,7 +43,7 @@ def fold(model: Model) -> None:
     _merge_constants(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "":
-            _remove_no_op(node)
+            remove_no_op(node)
     remove_unused(model.graph)
 
 
@@ -306,7 +306,7 @@ def _merge_constants(graph: ir.Graph) -> None:
             del graph.initializers[value.name]
 
 
-def _remove_no_op(node: ir.Node) -> None:
+def remove_no_op(node: ir.Node) -> None:
     """Let the readers of a node that hands its input on read that input."""
     if not _is_no_op(node):
         return

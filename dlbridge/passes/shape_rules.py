@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from dlbridge.ops import extension
 from dlbridge.passes.sizes import Integers, Size, product, shape_of
 
 Sizes = list[Size | None]
@@ -39,6 +40,7 @@ def _input(node: ir.Node, slot: int) -> ir.Value | None:
 @rule("Identity", "Reciprocal", "LayerNormalization", "RMSNormalization", "GroupNormalization", "LRN", "CumSum")
 @rule("MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization")
 @rule("Abs", "Floor", "Ceil", "Round", "Not")
+@rule(*extension.TRAINING_ONLY_OPS, domain=extension.DOMAIN)
 def _same(node: ir.Node, known: Integers) -> Sizes | None:
     return shape_of(node.inputs[0])
 
@@ -67,13 +69,13 @@ def broadcast(shapes: list[Sizes | None]) -> Sizes | None:
     return result
 
 
-@rule("Linear", domain="dlbridge")
+@rule("Linear", domain=extension.DOMAIN)
 def _linear(node: ir.Node, known: Integers) -> Sizes | None:
     x, w = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     return None if x is None or w is None else [*x[:-1], w[0]]
 
 
-@rule("Embedding", domain="dlbridge")
+@rule("Embedding", domain=extension.DOMAIN)
 def _embedding(node: ir.Node, known: Integers) -> Sizes | None:
     indices, w = shape_of(node.inputs[0]), shape_of(node.inputs[1])
     return None if indices is None or w is None else [*indices, w[1]]

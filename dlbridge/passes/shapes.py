@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
-from dlbridge.ops import traits
+from dlbridge.ops import extension, traits
 from dlbridge.passes import shape_rules
 from dlbridge.passes.sizes import Integers, Size
 
@@ -65,12 +65,14 @@ def infer_node(node: ir.Node, known: Integers) -> None:
     """Set dtype and shape of the outputs of a node that was just made, as far as they follow; in place.
 
     Args:
-        node: A node of a standard op, whose inputs have their types.
+        node: A node of a standard op, or one of the ``dlbridge`` domain, whose inputs have their types.
         known: What the small integer tensors hold; the node's results are added.
     """
     for value, found in zip(node.outputs, _one_node_types(node, known), strict=False):
         if found is not None:
             _set_type(value, found)
+    if node.domain == extension.DOMAIN:
+        node.outputs[0].dtype = node.inputs[min(1, len(node.inputs) - 1)].dtype  # the weight's, where there is one
     if any(_is_open(value) for value in node.outputs):
         _close(node, known)
     known.visit(node)

@@ -268,7 +268,9 @@ def dims(value: ir.Value | None) -> list[Dim] | None:
 
 @functools.cache
 def attribute_defaults(domain: str, op_type: str) -> dict[str, Any]:
-    """The defaults that the standard gives to the attributes of an op."""
+    """The defaults that the standard (or the extension domain) gives to the attributes of an op."""
+    if domain == extension.DOMAIN:
+        return {name: a.value for name, a in extension.function(op_type).attributes.items()}
     try:
         # A domain below ours (channels_last) holds the standard's ops in another form, with the same attributes.
         standard = "" if domain.startswith(f"{extension.DOMAIN}.") else domain

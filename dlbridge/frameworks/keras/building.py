@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
-from dlbridge.ops import extension, traits
+from dlbridge.ops import traits
 from dlbridge.passes import shapes
 from dlbridge.passes.sizes import Integers, Size
 from dlbridge.source.names import Names
@@ -119,10 +119,7 @@ class Builder:
             num_outputs=outputs,
         )
         self._add(node, main)
-        if domain == extension.DOMAIN:
-            _infer_extension(node)
-        else:
-            shapes.infer_node(node, self._integers)
+        shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
     def value(self, operand: Operand, dtype: ir.DataType | None = None) -> ir.Value:
@@ -319,13 +316,3 @@ def snapshot(variable: Any) -> Callable[[], np.ndarray]:
 def _hollow(variable: Any) -> np.ndarray:
     """An array of the variable's shape that takes no memory."""
     return np.broadcast_to(np.zeros((), np.float32), tuple(variable.shape))
-
-
-def _infer_extension(node: ir.Node) -> None:
-    """Types of the outputs of Linear and Embedding."""
-    x, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
-    assert x is not None and weight is not None
-    out.dtype = weight.dtype
-    if x.shape is not None and weight.shape is not None:
-        kept = list(x.shape)[:-1] if node.op_type == "Linear" else list(x.shape)
-        out.shape = ir.Shape([*kept, weight.shape[0 if node.op_type == "Linear" else 1]])

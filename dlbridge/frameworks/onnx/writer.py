@@ -13,7 +13,7 @@ import dlbridge
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
-from dlbridge.passes import shapes
+from dlbridge.passes import fold, shapes
 from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
 
@@ -140,7 +140,12 @@ def _stretch_mask(node: ir.Node) -> None:
     node.replace_input_with(3, wide.outputs[0])
 
 
-_LOWER = {"Linear": _linear, "Embedding": _embedding}
+def _nothing(node: ir.Node) -> None:
+    (identity,) = expand(node, extension.function(node.op_type))
+    fold.remove_no_op(identity)
+
+
+_LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.TRAINING_ONLY_OPS, _nothing)}
 
 
 # --- what the file does not hold --------------------------------------------------------------------------------------

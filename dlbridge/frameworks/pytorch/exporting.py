@@ -14,7 +14,7 @@ import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import recurrence
+from dlbridge.frameworks.pytorch import recurrence, training_only
 from dlbridge.frameworks.pytorch.reading import size_of
 
 _SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
@@ -155,7 +155,7 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with recurrence.whole():
+            with recurrence.whole(), training_only.kept(module):
                 yield
     finally:
         for part, mode in modes.items():

@@ -9,22 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops import extension
 from dlbridge.passes.layout.axes import inverse
 from dlbridge.passes.layout.transposes import Move, is_transpose, move_after, transpose
 
-#: Ops between a Flatten and a Linear that do not care which feature is which.
+#: Ops (with their domains) between a Flatten and a Linear that do not care which feature is which.
 _FEATURE_WISE = {
-    "Relu",
-    "Dropout",
-    "Identity",
-    "Sigmoid",
-    "Tanh",
-    "LeakyRelu",
-    "Gelu",
-    "HardSwish",
-    "Swish",
-    "Elu",
-    "Clip",
+    *(("", op) for op in ("Relu", "Dropout", "Identity", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "HardSwish", "Swish")),
+    *(("", op) for op in ("Elu", "Clip")),
+    *((extension.DOMAIN, op) for op in extension.TRAINING_ONLY_OPS),
 }
 
 Dim = int | str | None
@@ -197,6 +190,6 @@ def _next_linear(value: ir.Value) -> ir.Node | None:
         node = readers[0]
         if node.op_type == "Linear":
             return node
-        if node.domain != "" or node.op_type not in _FEATURE_WISE:
+        if (node.domain, node.op_type) not in _FEATURE_WISE:
             return None
         value = node.outputs[0]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops import extension
 from dlbridge.passes.layout.axes import inverse, permuted, to_first, without
 from dlbridge.passes.layout.reshapes import flatten_rule, reshape_rule
 from dlbridge.passes.layout.transposes import Move, Rule, is_transpose, move_after, permutation, transpose
@@ -60,6 +61,19 @@ def _unary(node: ir.Node, perm: list[int]) -> Move | None:
         move_after(node, node.outputs[0], perm, f"{node.name}_transposed")
 
     return move
+
+
+def _dropout(node: ir.Node, perm: list[int]) -> Move | None:
+    """Elements that share a decision still do where their axes are moved."""
+    after = _unary(node, perm)
+    moved = sorted(perm[axis] for axis in extension.shared_axes(node))
+
+    def move() -> None:
+        if moved:
+            node.attributes["axes"] = ir.AttrInt64s("axes", moved)
+        after()  # type: ignore[misc]
+
+    return move if after is not None else None
 
 
 def _only_input(node: ir.Node, index: int) -> bool:
@@ -394,6 +408,7 @@ def _extreme(node: ir.Node, perm: list[int]) -> Move | None:
 
 
 SINKS: dict[tuple[str, str], Rule] = {
+    **{(extension.DOMAIN, op): _dropout for op in extension.TRAINING_ONLY_OPS},
     **{("", op): _unary for op in UNARY_OPS},
     **{("", op): _broadcasting for op in BROADCASTING_OPS},
     **{("", op): _reduction for op in REDUCTIONS},

@@ -85,23 +85,55 @@ def reversible_embedding(site: Site) -> Any:
     return site.op("Mul", site.op("Tanh", site.op("Div", logits, cap)), cap)
 
 
-@layer("Identity", masks=True)
+@layer("Identity", "ActivityRegularization", masks=True)
 def identity(site: Site) -> Any:
     return site.main("Identity", site.x)
 
 
 @layer("Dropout", masks=True)
 def dropout(site: Site) -> Any:
-    if getattr(site.layer, "noise_shape", None) is not None and site.layer.rate:
-        return identity(site)  # at inference it is nothing; the standard's Dropout has no noise shape
+    axes = _shared_axes(site)
+    if axes:
+        return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
     return site.main("Dropout", site.x, np.float32(site.layer.rate))
 
 
-@layer("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout", masks=True)
-@layer("AlphaDropout", "ActivityRegularization", masks=True)
-def training_only(site: Site) -> Any:
-    """A layer that acts in training alone."""
-    return site.main("Identity", site.x)
+def _shared_axes(site: Site) -> list[int]:
+    """The axes along which the layer's noise has the size 1."""
+    noise = site.layer.noise_shape or ()
+    if noise and len(noise) != site.rank():
+        site.refuse(f"its noise_shape {noise} is not of the rank of its input")
+    return [axis for axis, size in enumerate(noise) if size == 1]
+
+
+@layer("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", masks=True)
+def spatial_dropout(site: Site) -> Any:
+    first = 2 if getattr(site.layer, "data_format", None) == "channels_first" else 1
+    axes = range(first, first + site.rank() - 2)
+    return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=list(axes))
+
+
+@layer("StochasticDepth", masks=True)
+def stochastic_depth(site: Site) -> Any:
+    """That of ``keras.applications.convnext``."""
+    axes = list(range(1, site.rank()))
+    return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.drop_path_rate, axes=axes)
+
+
+@layer("AlphaDropout", masks=True)
+def alpha_dropout(site: Site) -> Any:
+    axes = _shared_axes(site) or None
+    return site.main("AlphaDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
+
+
+@layer("GaussianDropout", masks=True)
+def gaussian_dropout(site: Site) -> Any:
+    return site.main("GaussianDropout", site.x, domain=DOMAIN, ratio=site.layer.rate)
+
+
+@layer("GaussianNoise", masks=True)
+def gaussian_noise(site: Site) -> Any:
+    return site.main("GaussianNoise", site.x, domain=DOMAIN, stddev=site.layer.stddev)
 
 
 @layer("Activation", masks=True)

@@ -296,7 +296,8 @@ def time_distributed(site: Site) -> Any:
     inner, x = site.layer.layer, site.x
     if site.mask is not None and inner._call_has_mask_arg:
         site.refuse("a mask for a layer that heeds it at each step")
-    if type(inner) in [getattr(keras.layers, n) for n in _BLIND] and site.rank(x) > 2:
+    blind = type(inner) in [getattr(keras.layers, n) for n in _BLIND] and not getattr(inner, "noise_shape", None)
+    if blind and site.rank(x) > 2:
         return site.walker.call(inner, (x,), {})
     shape = site.op("Shape", x)
     static = site.shape(x)

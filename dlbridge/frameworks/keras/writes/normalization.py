@@ -1,4 +1,4 @@
-"""Normalisations, and dropout."""
+"""Normalisations."""
 
 from __future__ import annotations
 
@@ -117,16 +117,3 @@ def lp_normalization(op: Op) -> Code:
 @rules("MeanVarianceNormalization")
 def mean_variance_normalization(op: Op) -> Code:
     return call("standardize", op.x, tuple(op.attr("axes")))
-
-
-@rules("Dropout")
-def dropout(op: Op) -> Emit | Code:
-    if op.used(1):
-        ratio = op.scalar(1) if op.has(1) else 0.5
-        if ratio != 0 and op.has(2) and op.scalar(2) is not False and op.scalar(2) != 0:
-            op.refuse("Keras' dropout does not give its mask")
-        return code("{}, {}", op.x, call("ops.ones_like", op.x, dtype="bool"))
-    ratio = op.scalar(1) if op.has(1) else 0.5
-    if ratio is None:
-        op.refuse("its ratio is computed")
-    return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))

@@ -61,11 +61,3 @@ def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
     squares = F.pad(x.square(), [0, 0] * (x.dim() - 2) + [(size - 1) // 2, size // 2])
     total = sum(squares.narrow(1, i, x.shape[1]) for i in range(size))
     return x / (k + alpha / size * total) ** beta
-
-
-def dropout(x, ratio, training):
-    """Dropout, and which elements were kept."""
-    if not training or ratio == 0:
-        return x, torch.ones_like(x, dtype=torch.bool)
-    kept = torch.rand_like(x) >= ratio
-    return x * kept / (1 - ratio), kept

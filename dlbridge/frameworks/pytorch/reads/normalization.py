@@ -1,4 +1,4 @@
-"""Normalisations and dropout."""
+"""Normalisations and distances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, common_sizes, is_float, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, common_sizes, like, rank, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.reduction import axes_of
 from dlbridge.ops import traits
 
@@ -130,31 +130,6 @@ def native_group_norm(
     op: Op, x: ir.Value, weight: Any, bias: Any, n: Any, c: Any, hxw: Any, group: int, eps: float
 ) -> list[ir.Value | None]:
     return [group_norm(op, x, group, weight, bias, eps), None, None]
-
-
-#: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
-ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
-
-
-@reads("aten.dropout")
-def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
-    """Kept as a node, in inference form, for the training to come."""
-    if train and p:
-        op.refuse(ALWAYS_ON)
-    if not is_float(x):
-        return x
-    return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
-
-
-@reads("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
-def no_dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
-    """Dropouts that ONNX has no word for: what they do at inference, nothing."""
-    return op.refuse(ALWAYS_ON) if train and p else x
-
-
-@reads("aten.native_dropout")
-def native_dropout(op: Op, x: ir.Value, p: float, train: bool | None) -> list[ir.Value | None]:
-    return [op.refuse(ALWAYS_ON) if train and p else x, None]
 
 
 @reads("aten.dist")

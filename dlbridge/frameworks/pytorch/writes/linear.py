@@ -25,7 +25,7 @@ def linear(op: Op) -> Emit | Code:
 
 @rules("Embedding", domain="dlbridge")
 def embedding(op: Op) -> Emit | Code:
-    weight, padding = op.initializer(1), op.attr("padding_idx", -1)
+    weight, padding = op.initializer(1), op.attr("padding_idx")
     keywords = {} if padding < 0 else {"padding_idx": padding}
     if weight is None:
         return call("F.embedding", op.x, op[1], **keywords)

@@ -1,4 +1,4 @@
-"""Normalisations and dropout."""
+"""Normalisations."""
 
 from __future__ import annotations
 
@@ -165,19 +165,3 @@ def local_response_norm(op: Op) -> Emit | Code:
         module = Layer(call("nn.LocalResponseNorm", size, **keywords))
         return Emit(call("F.local_response_norm", op.x, size, **keywords), module=module)
     return call("local_response_norm", op.x, size, **keywords)
-
-
-@rules("Dropout")
-def dropout(op: Op) -> Emit | Code:
-    """Dropout does nothing at inference, but for a node that says it is training."""
-    ratio = op.scalar(1) if op.has(1) else 0.5
-    ratio = code("{}.item()", op[1]) if ratio is None else ratio
-    training = op.scalar(2) if op.has(2) else False
-    if training is None or op.used(1):
-        both = call("dropout", op.x, ratio, code("{}.item()", op[2]) if training is None else bool(training))
-        return Emit(both if len(op.node.outputs) == 2 else code("{}[0]", both))
-    if training or isinstance(ratio, Code) or op.functional:
-        return Emit(call("F.dropout", op.x, ratio, training=bool(training)), targets=first_output(op))
-    return Emit(
-        call(LAYER, op.x), Layer(call("nn.Dropout", *([] if ratio == 0.5 else [ratio]))), targets=first_output(op)
-    )

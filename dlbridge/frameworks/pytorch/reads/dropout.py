@@ -1,0 +1,45 @@
+"""Layers that act in training alone: dropout and noise. Each is kept as a node, in inference form."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, is_float, rank, reads
+
+#: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
+ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
+
+
+@reads("aten.dropout")
+def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
+    """Kept as a node, in inference form, for the training to come."""
+    if train and p:
+        op.refuse(ALWAYS_ON)
+    if not is_float(x):
+        return x
+    return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
+
+
+@reads("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
+def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
+    """A feature is what stands at one place of the first two axes."""
+    axes = list(range(2, rank(x))) if op.name.startswith("feature") else []
+    if op.name == "feature_dropout" and not axes:
+        return dropout(op, x, p, train)
+    if train and p:
+        op.refuse(ALWAYS_ON)
+    return training_only(op, x, "AlphaDropout" if "alpha" in op.name else "BroadcastDropout", p, axes)
+
+
+@reads("dlbridge.training_only")
+def training_only(op: Op, x: ir.Value, kind: str, amount: float, axes: list[int]) -> ir.Value:
+    """An op of the ``dlbridge`` domain that acts in training alone."""
+    if not is_float(x):
+        return x
+    amounts = {"stddev" if kind == "GaussianNoise" else "ratio": float(amount)}
+    return op.extension(kind, x, axes=list(axes) or None, **amounts)
+
+
+@reads("aten.native_dropout")
+def native_dropout(op: Op, x: ir.Value, p: float, train: bool | None) -> list[ir.Value | None]:
+    return [dropout(op, x, p, bool(train)), None]

@@ -1,0 +1,76 @@
+"""Keeps layers that act in training alone while ``torch.export`` traces a module in eval mode.
+
+Drop path and noise are modules whose forward then hands its input on, of which the tracer sees nothing. So they call an
+op of our own meanwhile, which says what they do in training. Dropouts of torch itself are traced as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+from unittest import mock
+
+import torch
+
+from dlbridge.frameworks.pytorch.helpers import dropout
+
+_library = torch.library.Library("dlbridge", "FRAGMENT")
+_library.define("training_only(Tensor input, str kind, float amount, int[] axes) -> Tensor")
+_library.impl("training_only", lambda x, kind, amount, axes: x.clone(), "CompositeExplicitAutograd")
+torch.library.register_fake("dlbridge::training_only", lambda x, kind, amount, axes: x.new_empty(x.shape), lib=_library)
+
+#: Classes that the writer prints -> their op.
+_PRINTED = {
+    dropout.BroadcastDropout: "BroadcastDropout",
+    dropout.BroadcastAlphaDropout: "AlphaDropout",
+    dropout.GaussianDropout: "GaussianDropout",
+    dropout.GaussianNoise: "GaussianNoise",
+}
+
+
+@contextlib.contextmanager
+def kept(module: torch.nn.Module) -> Iterator[None]:
+    """While this is on, parts of the module that act in training alone are traced as one op each."""
+    with contextlib.ExitStack() as stack:
+        for part in module.modules():
+            if _law(part, 0) is not None:
+                stack.enter_context(mock.patch.object(part, "forward", _forward(part)))
+        yield
+
+
+def _law(part: torch.nn.Module, rank: int) -> tuple[str, float, list[int]] | None:
+    """What a module does in training to an input of that rank; None for one that is no drop path and no noise.
+
+    Drop path has many authors, who agree on the names: ``DropPath`` (timm), ``SwinDropPath`` and the like
+    (transformers), ``StochasticDepth`` (torchvision).
+    """
+    if any(True for _ in (*part.parameters(), *part.buffers(), *part.children())):
+        return None
+    name = type(part).__name__
+    if name.endswith("DropPath") or name == "StochasticDepth":
+        ratio = getattr(part, "drop_prob", getattr(part, "p", None))
+        if not isinstance(ratio, (int, float)) or not ratio or not getattr(part, "scale_by_keep", True):
+            return None  # without the scale it is another law, which no op here has
+        first = 0 if getattr(part, "mode", "row") == "batch" else 1
+        return "BroadcastDropout", float(ratio), list(range(first, rank))
+    for printed, kind in _PRINTED.items():
+        if printed.__name__ == name and _code(printed) == _code(type(part)):
+            amount: Any = part.stddev if kind == "GaussianNoise" else part.p
+            return kind, float(amount), list(getattr(part, "axes", ()))
+    return None
+
+
+def _code(kind: type) -> tuple[Any, ...]:
+    """What a class computes, wherever it is defined: others have other noise under the same names."""
+    found = kind.forward.__code__  # type: ignore[attr-defined]
+    return found.co_code, found.co_names, [c for c in found.co_consts if not isinstance(c, CodeType)]
+
+
+def _forward(part: torch.nn.Module) -> Callable[..., torch.Tensor]:
+    def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
+        (x,) = (*args, *kwargs.values())
+        return torch.ops.dlbridge.training_only(x, *_law(part, x.dim()))
+
+    return forward
