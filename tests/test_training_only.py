@@ -203,6 +203,20 @@ def test_a_residual_network_keeps_its_layers_its_numbers_and_its_keys():
     np.testing.assert_allclose(across.to_pytorch()(x).detach(), module(x).detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_drop_path_that_is_called_twice_is_two_layers():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.drop_path = nn.Linear(4, 4), nn.Linear(4, 4), DropPath(0.1)
+
+        def forward(self, x):
+            x = x + self.drop_path(self.first(x))
+            return x + self.drop_path(self.second(x))
+
+    live = dlbridge.load(Twice(), inputs=(torch.zeros(2, 4),)).to_pytorch()
+    assert sum(type(part).__name__ == "DropPath" for part in live.children()) == 2
+
+
 # --- Keras -----------------------------------------------------------------------------------------------------------
 
 LAYERS = {

@@ -57,6 +57,8 @@ DTYPES: dict[torch.dtype, ir.DataType] = {
 
 #: Key of ``node.meta``: the path that a rule gives a node, where one module becomes several layers.
 LAYER_NAME = "pytorch.layer_name"
+#: Key of ``node.meta``: the node is all that its module does, as with torch's own layers.
+WHOLE_MODULE = "pytorch.whole_module"
 
 #: Name of an ATen op (``aten.add`` or, for one overload, ``aten.add.Tensor``) -> its rule.
 RULES: dict[str, Rule] = {}

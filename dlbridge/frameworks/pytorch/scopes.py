@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.program import Frame
-from dlbridge.frameworks.pytorch.reading import LAYER_NAME
+from dlbridge.frameworks.pytorch.reading import LAYER_NAME, WHOLE_MODULE
 from dlbridge.ops import traits
 from dlbridge.ops.names import unique
 
@@ -43,9 +43,9 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
     blocks: dict[str, str] = {}
     inside: dict[str, list[ir.Node]] = {}
     for node in nodes:
-        modules = frames[node].modules
-        for path, kind in modules:
-            if path and is_layer(kind):  # a model that is one layer itself is a block of that class
+        layer = _layer_around(node, frames)
+        for path, kind in frames[node].modules:
+            if path == layer:
                 inside.setdefault(path, []).append(node)
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
@@ -57,11 +57,17 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
             node.name = dotted(layers[node])
             node.meta[_LAYER] = True
             continue
-        place = next((p for p, kind in frames[node].modules if p and is_layer(kind)), None)
+        place = _layer_around(node, frames)
         head = f"{dotted(place)}_" if place is not None else f"{dotted(frames[node].path)}."
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
         node.metadata_props[traits.ANONYMOUS] = "true"
     return blocks
+
+
+def _layer_around(node: ir.Node, frames: Mapping[ir.Node, Frame]) -> str | None:
+    """The path of the layer that a node stands in; a model that is one layer itself is a block of that class."""
+    own = frames[node].path if node.meta.get(WHOLE_MODULE) else None
+    return next((p for p, kind in frames[node].modules if p and (is_layer(kind) or p == own)), None)
 
 
 def _main(nodes: list[ir.Node]) -> ir.Node:

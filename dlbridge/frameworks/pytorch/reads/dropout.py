@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, rank, reads
+from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, is_float, rank, reads
 
 #: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
 ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
@@ -28,16 +28,21 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
         return dropout(op, x, p, train)
     if train and p:
         op.refuse(ALWAYS_ON)
-    return training_only(op, x, "AlphaDropout" if "alpha" in op.name else "BroadcastDropout", p, axes)
+    if not is_float(x):
+        return x
+    kind = "AlphaDropout" if "alpha" in op.name else "BroadcastDropout"
+    return op.extension(kind, x, ratio=float(p), axes=axes or None)
 
 
 @reads("dlbridge.training_only")
 def training_only(op: Op, x: ir.Value, kind: str, amount: float, axes: list[int]) -> ir.Value:
-    """An op of the ``dlbridge`` domain that acts in training alone."""
+    """A module that is an op of the ``dlbridge`` domain (see ``frameworks/pytorch/training_only.py``)."""
     if not is_float(x):
         return x
     amounts = {"stddev" if kind == "GaussianNoise" else "ratio": float(amount)}
-    return op.extension(kind, x, axes=list(axes) or None, **amounts)
+    made = op.extension(kind, x, axes=list(axes) or None, **amounts)
+    made.producer().meta[WHOLE_MODULE] = True  # type: ignore[union-attr]
+    return made
 
 
 @reads("aten.native_dropout")
