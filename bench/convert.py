@@ -1,7 +1,8 @@
 """Converting ResNet-50 from PyTorch to Keras, beside torch.export alone and beside other converters.
 
-Each case runs in a process of its own, which has imported its frameworks, and started TensorFlow, before the clock
-starts. Needs torchvision
+Each case runs in a process of its own, which has imported its frameworks, and started TensorFlow and torch.export (each
+imports more when it is first used), before the clock starts. "keras alone" makes the same architecture with random
+weights: what Keras itself costs, on top of torch.export, where a live model is made. Needs torchvision
 (``pip install --no-deps torchvision==0.28.0``); other converters are measured where they are installed.
 """
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 #: Case -> (what is imported before the clock starts, what is timed).
 CASES = {
     "torch.export": ("import keras", "torch.export.export(module, (x,), dynamic_shapes=({0: Dim('batch')},))"),
+    "keras alone": ("import keras", "keras.applications.ResNet50(weights=None)"),
     "dlbridge: source": ("import keras", "dlbridge.load(module, inputs=inputs).write('keras')"),
     "dlbridge: source and live model": ("import keras", "dlbridge.load(module, inputs=inputs).to_keras()"),
     "dlbridge: files": ("import keras", "dlbridge.convert(module, 'keras', out, check=False, read={'inputs': inputs})"),
@@ -41,6 +43,7 @@ from torch.export import Dim
 import dlbridge.frameworks.pytorch.reader, dlbridge.frameworks.keras.writer
 {imports}
 keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),), dynamic_shapes=({{0: Dim('batch')}},))
 module = torchvision.models.resnet50().eval()
 weights = sum(t.nbytes for t in module.state_dict().values())
 x, inputs = torch.zeros(2, 3, 224, 224), {{"x": "float32[batch,3,224,224]"}}
@@ -63,7 +66,7 @@ def run() -> list[dict[str, object]]:
     """Seconds, how many times torch.export's, and the added peak memory in sizes of the weights."""
     rows: list[dict[str, object]] = []
     for case, (imports, timed) in CASES.items():
-        measured = [_measure(imports, timed) for _ in range(5 if not rows or case.startswith("dlbridge") else 1)]
+        measured = [_measure(imports, timed) for _ in range(5 if not rows or case.startswith(("dlbridge", "keras")) else 1)]
         fine = [m for m in measured if not isinstance(m, str)]
         if not fine:
             rows.append({"case": case, "seconds": "-", "ratio": "-", "memory / weights": measured[0]})

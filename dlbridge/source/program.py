@@ -47,9 +47,12 @@ class Source:
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(framework key, array) of every weight, one at a time, from the model's initializers."""
-        initializers = self.model.weights
-        for key, weight in self.weights.items():
-            yield key, weight.read(initializers)
+        for key in self.weights:
+            yield key, self.array(key)
+
+    def array(self, key: str) -> np.ndarray:
+        """The array of one weight, by framework key."""
+        return self.weights[key].read(self.model.weights)
 
     def initializers(self, trained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Initializer name -> array, from the arrays that the live model holds by framework key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -69,6 +70,7 @@ def name_values(
     for value in written.block.outputs:
         readings.setdefault(value, []).append(len(written.lines))
     last_read = {value: found[-1] for value, found in readings.items()}
+    labels = _labels(written, readings)
     names = dict(inputs)
     alive = set(inputs.values())
     for index, line in enumerate(written.lines):
@@ -87,8 +89,8 @@ def name_values(
             reusable = [n for n in ending if n not in alive]
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
-            if line.label and len(line.targets) == 1 and _is_kept(readings[target], index):
-                reusable, fresh = [], line.label
+            if target in labels:
+                reusable, fresh = [], labels[target]
             if target in (leaving or {}):
                 reusable, fresh = [], (leaving or {})[target]
             reusable.sort(key=lambda name: name != "x")
@@ -112,6 +114,27 @@ def _flows_on(written: Written, readings: list[int]) -> bool:
     )
 
 
+def _labels(written: Written, readings: Mapping[ir.Value, list[int]]) -> dict[ir.Value, str]:
+    """The names that people gave to what is kept.
+
+    Where the names of several differ by numbers alone, and each ends before the next begins, they are one variable:
+    what has ended frees its memory.
+    """
+    found: dict[ir.Value, str] = {}
+    lives: dict[str, list[tuple[ir.Value, range]]] = {}
+    for index, line in enumerate(written.lines):
+        target = line.targets[0]
+        if line.label and len(line.targets) == 1 and target in readings and _is_kept(readings[target], index):
+            found[target] = line.label
+            life = range(index, readings[target][-1])
+            lives.setdefault(re.sub(r"\d+", "", line.label), []).append((target, life))
+    for name, group in lives.items():
+        apart = all(a.stop <= b.start for (_, a), (_, b) in pairwise(group))
+        if len(group) > 1 and apart:
+            found |= dict.fromkeys((value for value, _ in group), identifier(name, "out"))
+    return found
+
+
 def _is_kept(readings: list[int], made: int) -> bool:
     """Whether a value that line ``made`` makes is read more than once, and not by the lines that follow alone."""
     return len(readings) > 1 and readings[-1] > made + len(readings)
@@ -131,7 +154,7 @@ def hint(node: ir.Node) -> str:
 def hint_of_path(path: str) -> str:
     """A variable's name from a block's path: ``layer1.0`` -> ``layer``."""
     words = [p for p in path.split(".") if not p.isdigit()]
-    return (words[-1].rstrip("0123456789").rstrip("_") or "x").lower() if words else "x"
+    return identifier(words[-1].rstrip("0123456789").rstrip("_").lower(), "x") if words else "x"
 
 
 def given_name(name: str) -> str | None:

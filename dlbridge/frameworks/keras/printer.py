@@ -72,11 +72,17 @@ def _sizes(value: ir.Value) -> str:
     return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
 
 
-def member_name(name: str) -> str:
-    """What a layer's class calls a member: not a number, nor what Keras' own class has under that name."""
+def member_name(path: str) -> str:
+    """What a layer's class calls the member at a path: not a number, nor what Keras' own class has under that name."""
+    name = flat(path)
     if name[:1].isdigit():
         return f"layer_{name}"
     return f"{name}_" if hasattr(keras.layers.Layer, name) or name in _OWN or keyword.iskeyword(name) else name
+
+
+def flat(path: str) -> str:
+    """A path as one word of an identifier."""
+    return re.sub(r"\W", "_", path)
 
 
 def variable_path(blocks: list[str], name: str, root: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,18 +18,29 @@ from dlbridge.source.program import Source
 
 
 def load(source: Source) -> keras.Model:
-    """The written model with its weights."""
-    with float_type(source):
+    """The written model with its weights.
+
+    Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
+    """
+    with float_type(source), keras.StatelessScope():
         model = source.execute()[source.entry]()
         if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
             model.build(None)  # a subclass, which cannot be traced
-    variables = _variables(model)
-    for key, array in source.arrays():
-        if key not in variables:
-            raise WeightsError("the written model has no such variable", where=key, hint="please report this")
-        variables[key].assign(array)
+        variables = _variables(model)
+        for key in source.weights:
+            if key not in variables:
+                raise WeightsError("the written model has no such variable", where=key, hint="please report this")
+            variables[key]._initializer = functools.partial(_numbers, source, key)
     model.dlbridge_source = source
     return model
+
+
+def _numbers(source: Source, key: str, shape: tuple[int, ...], dtype: str) -> Any:
+    """A weight as the initializer of its variable."""
+    array = source.array(key)
+    if array.shape != tuple(shape):
+        raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {array.shape}", where=key)
+    return keras.ops.convert_to_tensor(array, dtype=dtype)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
-from dlbridge.frameworks.keras.printer import BUILD, SPEC, member_name, print_module, stand_in, variable_path
+from dlbridge.frameworks.keras.printer import BUILD, SPEC, flat, member_name, print_module, stand_in, variable_path
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, SHARED, TAKES_ACTIVATION, fused_activation, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -32,7 +33,7 @@ from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
-from dlbridge.source.names import Names, class_name, snake_case
+from dlbridge.source.names import Names, class_name, identifier, snake_case
 from dlbridge.source.op import Layer, weight_of
 from dlbridge.source.printing import functions_called, helper_names
 from dlbridge.source.program import Source
@@ -94,6 +95,7 @@ class KerasWriter:
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
+        self.calls = Counter(_identity(e.layer) for e in self.emits.values() if e.layer is not None)
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -213,7 +215,7 @@ class KerasWriter:
             if path == node.name:
                 self._remember(block, node, layer)
             if is_class:
-                attribute = block.relative(path).replace(".", "_")
+                attribute = flat(block.relative(path))
                 if path == node.name:
                     written.members.append((attribute, new))
                     if layer.weights:
@@ -221,7 +223,7 @@ class KerasWriter:
                 new = Code((f"self.{member_name(attribute)}",))
             elif path != node.name or self._is_shared(node, layer):
                 # A layer that is called more than once is made once, before its first call.
-                variable = snake_case(block.relative(path).replace(".", "_")) + "_layer"
+                variable = snake_case(flat(block.relative(path))) + "_layer"
                 if path == node.name:
                     written.members.append((variable, new))
                 new = Code((variable,))
@@ -238,7 +240,7 @@ class KerasWriter:
         else:
             new = instance.call(name=self._name_text(name, written.block))
             if written.block in self.dynamic:
-                attribute = name.replace(".", "_")
+                attribute = flat(name)
                 written.members.append((attribute, new))
                 self._build(written, attribute, inner.inputs[0])
                 new = Code((f"self.{member_name(attribute)}",))
@@ -292,9 +294,7 @@ class KerasWriter:
 
     def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
         key = _identity(layer)
-        return (
-            key is not None and sum(_identity(e.layer) == key for e in self.emits.values() if e.layer is not None) > 1
-        )
+        return key is not None and self.calls[key] > 1
 
     def _remember(self, block: Block, node: ir.Node, layer: Layer) -> None:
         sequence = self.sequence()
@@ -320,7 +320,7 @@ class KerasWriter:
         dtype = None if tensor.dtype == ir.DataType.FLOAT else Raw(f'"{KERAS_DTYPES[tensor.dtype]}"')
         frozen = None if trainable else False
         if block in self.dynamic:
-            attribute = name.replace(".", "_")
+            attribute = flat(name)
             label = Raw(f'"{attribute}"')
             new = call("self.add_weight", name=label, shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen)
             written.members.append((attribute, new))
@@ -330,7 +330,7 @@ class KerasWriter:
             return
         label = self._name_text(name, block)
         new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
-        written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, name.replace(".", "_")))
+        written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, identifier(name)))
         self.weights[f"{layer_name(home)}/value"] = Weight.of(value.name or "")
 
     def _weight_key(self, block: Block, value: ir.Value) -> str:
@@ -350,7 +350,7 @@ class KerasWriter:
                 return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype).text(str)
             return code("ops.array({}, dtype={})", numbers, dtype).text(str)
         if block in self.dynamic:
-            return f"self.{member_name(block.relative(self.homes[value]).replace('.', '_'))}"
+            return f"self.{member_name(block.relative(self.homes[value]))}"
         return None
 
 

@@ -34,12 +34,14 @@ def runner(
         leaves: The leaves of its inputs, in order.
         outputs: Names of the leaves of its outputs that are not None, in order.
     """
-    program_module = functools.cache(program.module)
+    in_spec = program.call_spec.in_spec
+    # A program is held, with all of its graph, where there is no module alone.
+    live = functools.cache(program.module if module is None else lambda: module)
 
     def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         flat = [leaf.value if leaf.name is None else _given(arrays[leaf.name], leaf.value) for leaf in leaves]
-        arguments, keywords = pytree.tree_unflatten(flat, program.call_spec.in_spec)  # type: ignore[arg-type]
-        called = program_module() if module is None else module
+        arguments, keywords = pytree.tree_unflatten(flat, in_spec)  # type: ignore[arg-type]
+        called = live()
         was_training = module is not None and module.training
         if was_training:
             called.eval()

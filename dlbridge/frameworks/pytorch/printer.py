@@ -149,7 +149,7 @@ def _assign(name: str, text: str, texts: dict[str, str], done: set[str]) -> list
     for mark, persistent in ((BUFFER, ""), (CONSTANT, ", persistent=False")):
         if text.startswith(mark):
             return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(mark)}{persistent})']
-    if last.isdigit() or keyword.iskeyword(last):
+    if not is_attribute(last):
         add = "register_parameter" if text.startswith("nn.Parameter(") else "add_module"
         return [*lines, f'{owner}.{add}("{last}", {text})']
     return [*lines, f"{owner}.{last} = {text}"]
@@ -186,11 +186,24 @@ def attribute(path: str) -> str:
     for part in path.split(".") if path else ():
         if part.isdigit():
             text += f"[{part}]" if text else f'.get_submodule("{part}")'
-        elif keyword.iskeyword(part):
+        elif not is_attribute(part):
             text += f'.get_submodule("{part}")'
         else:
             text += f".{part}"
     return text
+
+
+def is_attribute(part: str) -> bool:
+    """Whether a part of a path can stand behind a dot."""
+    return part.isidentifier() and not keyword.iskeyword(part)
+
+
+def weight_attribute(path: str, kind: str) -> str:
+    """A dotted path to a ``parameter`` or ``buffer`` as Python reaches it from ``self``."""
+    owner, _, last = path.rpartition(".")
+    if is_attribute(last) or last.isdigit():
+        return attribute(path)
+    return f'{attribute(owner)}.get_{kind}("{last}")'
 
 
 def sequence(items: list[Code]) -> Code:
@@ -295,4 +308,4 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     return "".join(pieces)
 
 
-__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "print_module", "sequence"]
+__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "print_module", "sequence", "weight_attribute"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,9 +25,8 @@ def is_layer(kind: str) -> bool:
 
 
 def dotted(path: str) -> str:
-    """A module path with each part fit for a dotted name; numbers (of ``Sequential``) stay."""
-    parts = (re.sub(r"\W+", "_", part) for part in path.split(".") if part)
-    return ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
+    """A module path as the name of a node: it has no spaces, else it is the path in the state dict."""
+    return ".".join(re.sub(r"[\s$]+", "_", part) for part in path.split(".") if part)
 
 
 def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from dlbridge.frameworks.pytorch.printer import (
     print_module,
     sequence,
     stand_in,
+    weight_attribute,
 )
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.model import Model
@@ -225,7 +226,8 @@ class _Writer:
         return code(f"{BUFFER}{{}}", empty)
 
     def _weight_name(self, block: Block, value: ir.Value) -> str:
-        return f"self{attribute(block.relative(self.homes[value]))}"
+        kind = "parameter" if traits.kind(value) in ("parameter", "frozen") else "buffer"
+        return f"self{weight_attribute(block.relative(self.homes[value]), kind)}"
 
     def ties(self) -> list[tuple[str, str]]:
         """(key, key) of weights of different layers that are the same initializer."""
