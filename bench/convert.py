@@ -66,7 +66,9 @@ def run() -> list[dict[str, object]]:
     """Seconds, how many times torch.export's, and the added peak memory in sizes of the weights."""
     rows: list[dict[str, object]] = []
     for case, (imports, timed) in CASES.items():
-        measured = [_measure(imports, timed) for _ in range(5 if not rows or case.startswith(("dlbridge", "keras")) else 1)]
+        measured = [
+            _measure(imports, timed) for _ in range(5 if not rows or case.startswith(("dlbridge", "keras")) else 1)
+        ]
         fine = [m for m in measured if not isinstance(m, str)]
         if not fine:
             rows.append({"case": case, "seconds": "-", "ratio": "-", "memory / weights": measured[0]})

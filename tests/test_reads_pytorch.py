@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import dlbridge  # noqa: E402
+from dlbridge.frameworks.pytorch import decompose  # noqa: E402
 
 
 class Block(nn.Module):
@@ -172,3 +173,20 @@ def test_a_written_module_can_be_copied():
     x = torch.randn(2, 3)
     assert torch.equal(live(x), again(x))
     assert all(a is not b for a, b in zip(live.parameters(), again.parameters(), strict=True))
+
+
+class _Digamma(nn.Module):
+    def forward(self, x):
+        return torch.digamma(x)
+
+
+def test_what_is_taken_apart_for_one_size_alone_is_refused(monkeypatch):
+    def for_four_rows(x):
+        return x * 2 if x.shape[0] == 4 else x * 3
+
+    table = {**decompose._table(), torch.ops.aten.digamma.default: for_four_rows}
+    monkeypatch.setattr(decompose, "_table", lambda: table)
+    with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"digamma.*for one size of its input alone"):
+        dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),))
+    model = dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),), dynamic={})
+    assert [node.op_type for node in model.graph] == ["Mul"]

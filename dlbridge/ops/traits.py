@@ -22,6 +22,10 @@ IR_VERSION = 11
 KIND = "dlbridge.kind"
 #: JSON of the initialiser that made it, e.g. {"kind": "glorot_uniform"}.
 INIT = "dlbridge.init"
+#: "true" on the matrix of a Linear that the model which it was read from holds as (in, out), for ``x @ w``.
+TRANSPOSED = "dlbridge.transposed"
+#: JSON of the further names that a tensor has in the state dict of the model that it was read from.
+ALIASES = "dlbridge.aliases"
 
 # --- on an input or output of the graph (ir.Value) ------------------------------------------------------------------
 #: "channels_last" when a writer was asked to move it out of the model's own layout.
@@ -54,6 +58,24 @@ def kind(value: ir.Value) -> Kind:
 
 def set_kind(value: ir.Value, what: Kind) -> None:
     value.metadata_props[KIND] = what
+
+
+def aliases(value: ir.Value) -> list[str]:
+    """Further names of an initializer in the state dict that it was read from."""
+    return json.loads(value.metadata_props.get(ALIASES, "[]"))
+
+
+def add_alias(value: ir.Value, name: str) -> None:
+    value.metadata_props[ALIASES] = json.dumps([*aliases(value), name])
+
+
+def is_transposed(value: ir.Value | None) -> bool:
+    """Whether a matrix is held as (in, out) where it was read from, and nothing but Linear reads it."""
+    return (
+        value is not None
+        and value.metadata_props.get(TRANSPOSED) == "true"
+        and all(use.node.op_type == "Linear" and use.idx == 1 for use in value.uses())
+    )
 
 
 def scope(node: ir.Node) -> str:

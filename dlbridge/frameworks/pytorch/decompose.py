@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from dlbridge.errors import UnsupportedOpError
+
 
 @functools.cache
 def _table() -> dict[Any, Any]:
@@ -19,6 +21,9 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
 
     Args:
         node: A call of an ATen op, with fake tensors in ``meta["val"]``.
+
+    Raises:
+        UnsupportedOpError: When these ops are right for the sizes of the example alone.
     """
     target: Any = node.target
     table = _table()
@@ -43,10 +48,20 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
 
     if mode is not None:
         leaves = [mode.from_tensor(v) if _is_real(v) else v for v in leaves]
+    known = _fixed(mode)
     with torch.no_grad(), mode or torch.utils._python_dispatch._disable_current_modes():
         graph_module = make_fx(call)(*(leaves[i] for i in places))
+    if _fixed(mode) != known:
+        raise UnsupportedOpError(
+            f"torch takes {target} apart for one size of its input alone: give the model's sizes as numbers"
+        )
     only = [n for n in graph_module.graph.nodes if n.op == "call_function"]
     return None if any(n.target is target for n in only) else graph_module
+
+
+def _fixed(mode: Any) -> dict[Any, Any]:
+    """The symbolic sizes that are known to be a number, or another size."""
+    return dict(mode.shape_env.replacements) if mode is not None and mode.shape_env is not None else {}
 
 
 def _value(node: torch.fx.Node) -> Any:

@@ -81,7 +81,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
 
 
 def _ties(writer: _Writer) -> list[str]:
-    return [f"self{attribute(key)} = self{attribute(first)}" for key, first in writer.ties()]
+    return [f"self{attribute(path)} = self{attribute(first)}" for path, first in writer.joined]
 
 
 def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, list[int]]]:

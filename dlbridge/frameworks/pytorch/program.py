@@ -241,19 +241,20 @@ class Program:
         tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
-        if rule is None:
-            return self._take_apart(node, target, args, kwargs)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
-        number = is_number_along_axis(target, args)
+        number = rule is not None and is_number_along_axis(target, args)
         if number:  # torch takes a number for a vector of one where an op goes along an axis
             args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
         try:
+            if rule is None:
+                return self._take_apart(node, target, args, kwargs)
             made = rule(op, *args, **kwargs)
             if number:
                 made = _shaped(op, made, val)
         except UnsupportedOpError as error:
             if self.partial:
                 return self._stand_in(target, tensors, val, error.message)
+            error.where = error.where or op.site
             self.refused.append(error)
             return nothing(val)
         return self._typed(made, val)

@@ -189,6 +189,7 @@ class _Reader:
         if not isinstance(tensor, torch.Tensor):
             return None
         if id(tensor) in known:
+            traits.add_alias(known[id(tensor)], target)
             return known[id(tensor)]
         kind: traits.Kind = "constant"
         if spec.kind.name == "PARAMETER":

@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch.printer import (
     weight_attribute,
 )
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
+from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes.layout.pads import join_pads
@@ -114,6 +115,9 @@ class _Writer:
     def source(self) -> Source:
         classes = block_class(self.graph)
         definitions, instance = define(self.root, self._write_block, self._weight_name, classes, self.names)
+        ties = self._ties()
+        #: What is one and the same under two paths.
+        self.joined = [*self._aliases(), *ties]
         text = print_module(self, definitions, instance.definition)
         return Source(
             framework="pytorch",
@@ -123,7 +127,7 @@ class _Writer:
             weights=self.weights,
             inputs=[v.name or "" for v in self.model.inputs],
             outputs=[v.name or "" for v in self.model.outputs],
-            ties=self.ties(),
+            ties=self._ties(),
             stand_ins=self.functions.stand_ins,
         )
 
@@ -219,7 +223,9 @@ class _Writer:
         made = _constant(tensor.numpy(), dtype) if kind == "constant" else None
         if made is not None:
             return code(f"{CONSTANT}{{}}", made)
-        self.weights[self.homes[value]] = Weight.of(value.name or "")
+        transposed = traits.is_transposed(value)
+        self.weights[self.homes[value]] = Weight.of(value.name or "", *TRANSPOSE[transposed])
+        shape = shape[::-1] if transposed else shape
         empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
         if kind in ("parameter", "frozen"):
             return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
@@ -229,7 +235,32 @@ class _Writer:
         kind = "parameter" if traits.kind(value) in ("parameter", "frozen") else "buffer"
         return f"self{weight_attribute(block.relative(self.homes[value]), kind)}"
 
-    def ties(self) -> list[tuple[str, str]]:
+    def _aliases(self) -> list[tuple[str, str]]:
+        """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
+
+        They are added to the weights. Only a module that the code has, and that is no chain, can hold one more.
+        """
+        places = {b.path for b in self.root.blocks() if b not in self.sequences}
+        held: dict[str, list[str]] = {}
+        for key in self.weights:
+            held.setdefault(_owner(key), []).append(key)
+        found: dict[str, str] = {}
+        for key, weight in list(self.weights.items()):
+            value = self.graph.initializers.get(weight.plain or "")
+            for name in () if value is None else (value.name or "", *traits.aliases(value)):
+                owner = _owner(name)
+                if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
+                    continue
+                if owner in places:
+                    found[name] = key
+                elif _owner(owner) in places and owner not in held and held[_owner(key)] == [key]:
+                    found.setdefault(owner, _owner(key))
+                else:
+                    continue
+                self.weights[name] = weight
+        return list(found.items())
+
+    def _ties(self) -> list[tuple[str, str]]:
         """(key, key) of weights of different layers that are the same initializer."""
         first: dict[str, str] = {}
         pairs = []
@@ -250,6 +281,10 @@ def _constant(array: np.ndarray, dtype: str) -> Code | None:
     if 0 < array.size <= MAX_PRINTED:
         return code("torch.tensor({}, dtype={})", Literal(array, "values"), Raw(dtype))
     return None
+
+
+def _owner(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
 def _is_numbered(block: Block) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.ops import extension
+from dlbridge.ops import extension, traits
 from dlbridge.passes.lift.pattern import (
+    KINDS_KNOWN,
     Lifter,
     attribute,
     inner,
@@ -113,8 +114,11 @@ def _plain_gemm(node: ir.Node) -> bool:
 
 
 def _turned(w: ir.Value, node: ir.Node, to: Lifter) -> ir.Value:
-    """The weight as (out, in), for all who read it."""
-    return to.weight(w, f"{layer_path(node)}.weight", _swap, shape=sizes(w)[::-1])
+    """The weight as (out, in), for all who read it; that a module holds it as (in, out) is kept in mind."""
+    turned = to.weight(w, f"{layer_path(node)}.weight", _swap, shape=sizes(w)[::-1])
+    if node.graph is not None and node.graph.meta.get(KINDS_KNOWN):
+        turned.metadata_props[traits.TRANSPOSED] = "true"
+    return turned
 
 
 def _is_bias(b: ir.Value, out: int, rank: int) -> bool:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.ops import traits
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
 
+#: Whether a matrix is held transposed -> how it is made of the initializer.
+TRANSPOSE: dict[bool, tuple[tuple, ...]] = {False: (), True: (("transpose", (1, 0)),)}
+
 
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
     weight, bias = op.initializer(1), op.initializer(2)
+    transposed = traits.is_transposed(op.value(1))
     if weight is None or (op.has(2) and bias is None):
+        if transposed:
+            return code("{} @ {} + {}", *op.tensors) if op.has(2) else code("{} @ {}", *op.tensors)
         return call("F.linear", *op.tensors)
     out_features, in_features = op.shape(1) or []
-    extra = "" if bias else ", bias=False"
-    new = code(
-        f"nn.Linear({{in_features}}, {{out_features}}{extra})", in_features=in_features, out_features=out_features
-    )
-    weights = {"weight": Weight.of(weight)} | ({"bias": Weight.of(bias)} if bias else {})
+    kind, extra = "TransposedLinear" if transposed else "nn.Linear", "" if bias else ", bias=False"
+    new = code(f"{kind}({{in_features}}, {{out_features}}{extra})", in_features=in_features, out_features=out_features)
+    weights = {"weight": Weight.of(weight, *TRANSPOSE[transposed])} | ({"bias": Weight.of(bias)} if bias else {})
     return Emit(call(LAYER, op.x), Layer(new, weights))
 
 

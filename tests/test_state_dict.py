@@ -1,0 +1,125 @@
+"""PyTorch -> dlbridge -> PyTorch: the original's state dict loads into the written model, whatever its names are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import dlbridge
+from dlbridge.verification.compare import relative_error
+
+
+class Scaled(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.register_parameter("lambda", nn.Parameter(torch.randn(channels, 1, 1)))
+        self.register_buffer("a-b", torch.randn(channels, 1, 1))
+        self.shifts = nn.ParameterDict({"x-y": nn.Parameter(torch.randn(channels, 1, 1))})
+
+    def forward(self, x):
+        return F.relu(self.conv(x)) * getattr(self, "lambda") + getattr(self, "a-b") * self.shifts["x-y"]
+
+
+class OddNames(nn.Module):
+    """Names of modules and weights that are no names in Python."""
+
+    shape = (2, 3, 9, 9)
+
+    def __init__(self):
+        super().__init__()
+        self.stage = nn.Sequential(nn.Conv2d(3, 8, 3))
+        for number in range(3):
+            self.stage.add_module(f"block1-{number}", Scaled(8))
+        self.heads = nn.ModuleDict({"class": nn.Linear(8, 4), "import": Scaled(8)})
+
+    def forward(self, x):
+        return self.heads["class"](self.heads["import"](self.stage(x)).mean((2, 3)))
+
+
+class Conv1D(nn.Module):
+    """A linear layer with its weight as (in, out), as GPT-2 has it."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], -1)
+
+
+class Products(nn.Module):
+    shape = (2, 5, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.expand, self.project = Conv1D(8, 6), Conv1D(6, 8)
+        self.w, self.offset = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x):
+        x = x + self.project(torch.tanh(self.expand(x)))
+        return x @ self.w + self.offset
+
+
+class Encoder(nn.Module):
+    def __init__(self, embedding: nn.Embedding):
+        super().__init__()
+        self.embed_tokens, self.fc = embedding, nn.Linear(8, 8)
+
+    def forward(self, ids):
+        return self.fc(self.embed_tokens(ids))
+
+
+class Tied(nn.Module):
+    """One matrix under four names, two of which nothing calls."""
+
+    shape = (2, 5)
+
+    def __init__(self):
+        super().__init__()
+        self.shared = nn.Embedding(11, 8)
+        self.encoder, self.decoder = Encoder(self.shared), Encoder(self.shared)
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.shared.weight
+
+    def forward(self, ids):
+        return self.head(self.encoder(ids) + self.decoder(ids))
+
+
+@pytest.mark.parametrize("kind", [OddNames, Products, Tied])
+def test_the_originals_state_dict_loads(kind, tmp_path):
+    torch.manual_seed(0)
+    module = kind().eval()
+    x = torch.arange(10).reshape(kind.shape) if kind is Tied else torch.randn(kind.shape)
+    model = dlbridge.load(module, inputs=(x,))
+    model.save(tmp_path / "saved")
+    for each in (model, dlbridge.load(tmp_path / "saved")):
+        written = each.to_pytorch()
+        with torch.no_grad():
+            for weight in written.parameters():
+                weight.zero_()
+            written.load_state_dict(module.state_dict(), strict=True)
+            assert torch.allclose(written(x), module(x), atol=1e-6)
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    assert relative_error(np.asarray(model.to_keras()(x.numpy())), wanted) <= 1e-6
+
+
+def test_what_was_tied_is_trained_once():
+    written = dlbridge.load(Tied(), inputs=(torch.arange(10).reshape(2, 5),)).to_pytorch()
+    assert written.encoder.embed_tokens.weight is written.head.weight is written.shared.weight
+    assert len(list(written.parameters())) == 5
+
+
+def test_a_transposed_linear_trains_like_the_original():
+    torch.manual_seed(0)
+    module, x = Products(), torch.randn(Products.shape)
+    written = dlbridge.load(module, inputs=(x,)).to_pytorch()
+    module(x).square().sum().backward()
+    written(x).square().sum().backward()
+    gradients = {name: weight.grad for name, weight in written.named_parameters()}
+    for name, weight in module.named_parameters():
+        assert relative_error(gradients[name].numpy(), weight.grad.numpy()) <= 1e-5, name
