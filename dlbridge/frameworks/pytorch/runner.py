@@ -15,10 +15,10 @@ from dlbridge.source.program import Source
 
 
 class _SkipInitialisation(TorchFunctionMode):
-    """Leaves new parameters as they are allocated: their numbers come from the model."""
+    """Leaves new parameters as they are allocated, so that they take no memory: their numbers come from the model."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if getattr(func, "__name__", "") in {"uniform_", "normal_", "trunc_normal_", "orthogonal_"}:
+        if getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]  # type: ignore[index]
         return func(*args, **(kwargs or {}))
 

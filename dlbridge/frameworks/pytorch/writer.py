@@ -245,9 +245,10 @@ class _Writer:
         for key in self.weights:
             held.setdefault(_owner(key), []).append(key)
         found: dict[str, str] = {}
-        for key, weight in list(self.weights.items()):
-            value = self.graph.initializers.get(weight.plain or "")
-            for name in () if value is None else (value.name or "", *traits.aliases(value)):
+        for value in self.graph.initializers.values():
+            names = [value.name or "", *traits.aliases(value)]
+            key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if names[1:] else None
+            for name in names if key is not None else ():
                 owner = _owner(name)
                 if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
                     continue
@@ -257,7 +258,7 @@ class _Writer:
                     found.setdefault(owner, _owner(key))
                 else:
                     continue
-                self.weights[name] = weight
+                self.weights[name] = self.weights[key]
         return list(found.items())
 
     def _ties(self) -> list[tuple[str, str]]:
