@@ -183,6 +183,28 @@ class UNet(nn.Module):
         return torch.sigmoid(self.head(torch.cat([skip, y], dim=1)))
 
 
+class FPN(nn.Module):
+    """Lin et al., Feature Pyramid Networks for Object Detection, 2017: each level is resized to the one before."""
+
+    def __init__(self, channels=(4, 6, 8), size=5, **resize):
+        super().__init__()
+        before = (3, *channels[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in zip(before, channels, strict=True))
+        self.lateral = nn.ModuleList(nn.Conv2d(o, size, 1) for o in channels)
+        self.head = nn.Conv2d(size, 2, 3, padding=1)
+        self.resize = resize
+
+    def forward(self, image):
+        levels, x = [], image
+        for down, lateral in zip(self.down, self.lateral, strict=True):
+            x = F.relu(down(x))
+            levels.append(lateral(x))
+        x = levels[-1]
+        for level in levels[-2::-1]:
+            x = level + F.interpolate(x, size=level.shape[-2:], **self.resize)
+        return F.interpolate(self.head(x), size=image.shape[-2:], **self.resize)
+
+
 class ConvNeXtBlock(nn.Module):
     """Liu et al., A ConvNet for the 2020s, 2022."""
 

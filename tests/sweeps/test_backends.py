@@ -1,4 +1,4 @@
-"""Written Keras models on Keras' other backends: ten architectures give on JAX and PyTorch what they give on TensorFlow.
+"""Written Keras models on Keras' other backends: eleven architectures give on JAX and PyTorch what they give on TensorFlow.
 
 Each backend runs in a process of its own; one that is not installed is left out.
 """
@@ -61,11 +61,16 @@ def _architectures() -> dict:
         "gru_regressor": (a.GRURegressor(), {"x": floats(2, 4, 5)}),
         "squeeze_excite": (a.SqueezeExcite(), {"x": floats(2, 6, 8, 8)}),
         "unet": (a.UNet(), {"x": floats(2, 3, 8, 8)}),
+        "fpn": (a.FPN(mode="bilinear", align_corners=True), {"image": floats(2, 3, 27, 18)}),
         "convnext": (a.ConvNeXtBlock(), {"x": floats(2, 6, 8, 8)}),
         "wavenet": (a.WaveNet(), {"x": floats(2, 4, 12)}),
         "recommender": (a.Recommender(), {"history": tokens(), "candidate": tokens(1)[:, 0]}),
         "attention": (a.SelfAttention(8, 2), {"x": floats(2, 6, 8), "mask": floats(2, 1, 1, 6)}),
     }
+
+
+#: The sizes that are not known when a model is written, where it is not the batch alone.
+_DYNAMIC = {"fpn": {"image": "float32[batch,3,height,width]"}}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,7 @@ def written(tmp_path_factory):
 
     for name, (module, inputs) in modules.items():
         given = {k: f"{v.dtype}[{','.join(map(str, ['batch', *v.shape[1:]]))}]" for k, v in inputs.items()}
+        given = _DYNAMIC.get(name, given)
         dlbridge.load(randomized(module), inputs=given).write("keras").save(base / name)
         np.savez(base / name / "inputs.npz", **inputs)
     _run(base, "tensorflow")

@@ -5,24 +5,24 @@ import math
 from keras import ops
 
 
-def grid_sample(x, grid, mode="linear", padding="zeros", align_corners=False):
+def grid_sample(x, grid, mode="linear", padding="zeros", align_corners=False, shapes=None):
     """x (batch, channels, ...) read at points (batch, ..., axes): coordinates from -1 to 1, the last axis first."""
-    sizes, dtype = x.shape[2:], x.dtype
-    count = len(sizes)
-    pixels = ops.transpose(ops.reshape(x, (-1, x.shape[1], math.prod(sizes))), (0, 2, 1))
+    (batch, channels, *sizes), points = shapes or (x.shape, grid.shape)
+    batch, dtype, count, total = -1 if batch is None else batch, x.dtype, len(sizes), 0
+    pixels = ops.transpose(ops.reshape(x, (batch, channels, math.prod(sizes))), (0, 2, 1))
     taps = []
     for axis, size in enumerate(sizes):
         at = ops.cast(grid[..., count - 1 - axis], dtype)
+        size = ops.cast(size, dtype)
         at = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
         taps.append(sample_taps(at, size, mode, padding, align_corners))
-    total = 0
     for place in combinations(taps):
         index, weight = 0, 1
         for (near, part), size in zip(place, sizes, strict=True):
             index, weight = index * size + near, weight * part
-        values = ops.take_along_axis(pixels, ops.reshape(index, (-1, math.prod(grid.shape[1:-1]), 1)), axis=1)
-        total = total + values * ops.reshape(weight, (-1, math.prod(grid.shape[1:-1]), 1))
-    return ops.reshape(ops.transpose(total, (0, 2, 1)), (-1, x.shape[1], *grid.shape[1:-1]))
+        values = ops.take_along_axis(pixels, ops.reshape(index, (batch, math.prod(points[1:-1]), 1)), axis=1)
+        total = total + values * ops.reshape(weight, (batch, math.prod(points[1:-1]), 1))
+    return ops.reshape(ops.transpose(total, (0, 2, 1)), (batch, channels, *points[1:-1]))
 
 
 def combinations(taps):
@@ -60,9 +60,7 @@ def bring_inside(at, size, padding, low, high):
     if padding == "border":
         return ops.clip(at, 0, size - 1)
     if padding == "reflection":
-        span = high - low
-        if span == 0:
-            return ops.zeros_like(at)
+        span = ops.maximum(high - low, 1)  # of one element there is no other to reflect to
         at = ops.abs(at - low)
         flips, rest = ops.floor(at / span), at - ops.floor(at / span) * span
         odd = flips - 2 * ops.floor(flips / 2)

@@ -12,10 +12,10 @@ from dlbridge.source.op import Op
 @rules("GridSample")
 def grid_sample(op: Op) -> Code:
     shape, grid = op.shape() or [None], op.shape(1) or [None]
-    if not all(isinstance(d, int) for d in (*shape[1:], *grid[1:])):
-        op.refuse("sampling an image needs sizes that are known")
     usual: dict[str, Any] = {"mode": "linear", "padding_mode": "zeros"}
     keywords = {k.removesuffix("_mode"): op.attr(k) for k, v in usual.items() if op.attr(k) != v}
+    if not all(isinstance(d, int) for d in (*shape[1:], *grid[1:])):
+        keywords["shapes"] = (call("ops.shape", op.x), call("ops.shape", op[1]))
     return call("grid_sample", op.x, op[1], **keywords, align_corners=True if op.attr("align_corners") else None)
 
 

@@ -16,18 +16,25 @@ from dlbridge.source.windows import one_or_all
 def resize(op: Op) -> Emit | Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
     scales: Any = _scales(op)
-    sizes = ints(op, 3) if op.has(3) else None
+    sizes: Any = ints(op, 3) if op.has(3) else None
+    crops = op.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
+    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
+    if stretches and not crops:
+        axes, scales, sizes = _changing(op, axes, scales, sizes)
+        if not axes:
+            return code("{}", op.x)
     plain = _layer(op, axes, scales, sizes)
     if plain is not None:
         return plain
-    if scales is not None and op.attr("coordinate_transformation_mode") != "tf_crop_and_resize":
-        changing = [i for i, scale in enumerate(scales) if scale != 1]
-        axes, scales = [axes[i] for i in changing], [scales[i] for i in changing]
-    _check_sizes(op, axes, scales)
+    shape = op.shape() or []
+    known = all(isinstance(shape[a], int) for a in axes) and all(isinstance(s, int) for s in _listed(sizes))
+    if not known and (crops or not stretches):
+        op.refuse("cropping, or keeping the aspect ratio, needs sizes that are known")
     if scales is None and sizes is None:
         scales = code("ops.convert_to_numpy({}).tolist()", op[2])
     keywords: dict[str, Any] = {"scales": scales} if sizes is None else {"sizes": sizes}
     keywords |= {} if axes == list(range(op.rank())) else {"axes": axes}
+    keywords |= {} if known else {"shape": call("ops.shape", op.x)}
     mode, coordinates = op.attr("mode"), op.attr("coordinate_transformation_mode")
     defaults: dict[str, tuple[Any, Any]] = {"mode": (mode, "nearest"), "coordinates": (coordinates, "half_pixel")}
     if mode == "nearest":
@@ -52,45 +59,54 @@ def _scales(op: Op) -> list[float] | None:
     return [float(str(s)) for s in array.astype(np.float32)]
 
 
-def _check_sizes(op: Op, axes: list[int], scales: list[float] | None) -> None:
-    """The helper computes with the sizes of the axes that change."""
-    shape = op.shape() or []
-    for place, axis in enumerate(axes):
-        if not isinstance(shape[axis], int) and (scales is None or scales[place] != 1):
-            op.refuse("this resizing needs sizes that are known")
+def _listed(sizes: Any) -> list[Any]:
+    """Sizes that are known one by one; none where code reads them from a tensor."""
+    return sizes if isinstance(sizes, list) else []
+
+
+def _changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> tuple[list[int], Any, Any]:
+    """The axes whose sizes change, with their scales or sizes."""
+    shape, grown = op.shape() or [], op.out_shape() or [None] * op.rank()
+    if scales is not None:
+        found = [(a, s) for a, s in zip(axes, scales, strict=True) if s != 1]
+        return [a for a, _ in found], [s for _, s in found], None
+    if not isinstance(sizes, list):
+        return axes, None, sizes
+    pairs = zip(axes, sizes, strict=True)
+    found = [(a, s) for a, s in pairs if s != shape[a] and (shape[a] is None or grown[a] != shape[a])]
+    return [a for a, _ in found], None, [s for _, s in found]
 
 
 def _layer(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Emit | None:
-    """``UpSampling2D`` for whole scales, ``ops.image.resize`` for other sizes; channels stand last."""
-    if op.rank() != 4 or op.attr("antialias") or op.attr("keep_aspect_ratio_policy") != "stretch":
+    """``UpSampling2D`` for whole scales, ``ops.image.resize`` for sizes; channels stand last."""
+    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
+    if op.rank() != 4 or not set(axes) <= {1, 2} or op.attr("antialias") or not stretches:
         return None
-    shape, mode = op.shape() or [], op.attr("mode")
-    coordinates, rounding = op.attr("coordinate_transformation_mode"), op.attr("nearest_mode")
-    if scales is not None:
-        by_axis = dict(zip(axes, scales, strict=True))
-        if any(by_axis.get(a, 1) != 1 for a in (0, 3)) or any(not float(s).is_integer() for s in scales):
-            return None
-        whole = [int(by_axis.get(a, 1)) for a in (1, 2)]
+    given = scales if scales is not None else _listed(sizes)
+    if not given or (scales is not None and not all(s.is_integer() for s in scales)):
+        return None
+    by_axis: dict[int, Any] = dict(zip(axes, given, strict=True))
+    mode, coordinates = op.attr("mode"), op.attr("coordinate_transformation_mode")
+    factors = [int(by_axis.get(a, 1)) for a in (1, 2)] if scales is not None else []
+    if mode == "nearest":
+        rounding = op.attr("nearest_mode")
         floors = coordinates == "asymmetric" and rounding == "floor"
         nearest = coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
-        if mode == "nearest" and (floors or nearest):
-            repeated: Any = op.x
-            for axis, times in zip((1, 2), whole, strict=True):
-                repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
-            return Emit(code("{}", repeated), module=Layer(call("layers.UpSampling2D", one_or_all(whole))))
-        sizes = [d * s if isinstance(d, int) else None for d, s in zip(shape[1:3], whole, strict=True)]
-    else:
-        if not isinstance(sizes, list):
+        if scales is None or not (floors or nearest):
             return None
-        by_axis = dict(zip(axes, sizes, strict=True))
-        kept = all(a not in by_axis or by_axis[a] == shape[a] for a in (0, 3))
-        sizes = [by_axis.get(a, shape[a]) for a in (1, 2)] if kept else [None]
-    half_pixel = coordinates == "half_pixel" or (  # PyTorch's differs for one pixel
-        coordinates == "pytorch_half_pixel" and all(isinstance(s, int) and s > 1 for s in sizes)
-    )
-    linear = mode == "linear" and half_pixel and not op.attr("exclude_outside")
-    if not linear or not all(isinstance(s, int) for s in sizes) or not op.dtype().is_floating_point():
-        return None
-    if op.dtype() != op.dtype().FLOAT:
+        repeated: Any = op.x
+        for axis, times in zip((1, 2), factors, strict=True):
+            repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
+        return Emit(code("{}", repeated), module=Layer(call("layers.UpSampling2D", one_or_all(factors))))
+    shape = [(op.shape() or [])[a] for a in (1, 2)]
+    if scales is None:
+        target = [by_axis.get(a, d) for a, d in zip((1, 2), shape, strict=True)]
+    else:
+        target = [d * f if isinstance(d, int) else d for d, f in zip(shape, factors, strict=True)]
+    known = [s for s in target if isinstance(s, int)]
+    if len(known) < len(target):
+        return None  # Keras compares the sizes with 0, which TensorFlow's graphs cannot
+    half_pixel = coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and min(known) > 1)
+    if mode != "linear" or not half_pixel or op.attr("exclude_outside") or op.dtype() != op.dtype().FLOAT:
         return None  # TensorFlow resizes in float32
-    return Emit(call("ops.image.resize", op.x, tuple(sizes), data_format="channels_last"))
+    return Emit(call("ops.image.resize", op.x, tuple(known), data_format="channels_last"))

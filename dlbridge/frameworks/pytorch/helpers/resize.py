@@ -59,7 +59,7 @@ def source_coordinates(width, scale, size, coordinates, region):
         step = (end - start) * (width - 1)
         return start * (width - 1) + (y * 0 + step / 2 if length == 1 else y * step / (length - 1))
     if coordinates == "pytorch_half_pixel" and length == 1:
-        return y * 0 - 0.5
+        return y * 0
     shift = width / 2 * (1 - size / length) if coordinates == "half_pixel_symmetric" else 0
     return shift + (y + 0.5) / scale - 0.5
 

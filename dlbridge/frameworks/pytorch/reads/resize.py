@@ -49,8 +49,7 @@ def _linear(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) 
     antialias = op.name.endswith("_aa")
     if antialias and align_corners:
         op.refuse("antialias with align_corners")
-    centres = "half_pixel" if antialias or mode == "cubic" else "pytorch_half_pixel"
-    transform = "align_corners" if align_corners else centres
+    transform = "align_corners" if align_corners else "half_pixel"  # pytorch_half_pixel is PyTorch's of old
     return _resize(op, x, *found, mode=mode, transform=transform, antialias=antialias)
 
 
