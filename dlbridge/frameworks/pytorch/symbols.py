@@ -19,7 +19,8 @@ class Symbols:
     def __init__(self) -> None:
         #: Dimensions that the user named: symbol -> name.
         self.names: dict[sympy.Symbol, str] = {}
-        self._axes: dict[sympy.Symbol, tuple[ir.Value, int]] = {}
+        #: What is the size of an axis -> the first that has it, for a symbol; for arithmetic on symbols the last.
+        self._axes: dict[sympy.Expr, tuple[ir.Value, int]] = {}
         self._scaled: dict[sympy.Symbol, tuple[ir.Value, int, sympy.Expr]] = {}
         self._numbers: dict[sympy.Symbol, ir.Value] = {}
 
@@ -28,8 +29,10 @@ class Symbols:
         for axis, size in enumerate(sizes):
             if isinstance(size, sympy.Symbol):
                 self._axes.setdefault(size, (value, axis))
-            elif isinstance(size, sympy.Expr) and len(size.free_symbols) == 1:
-                self._scaled.setdefault(next(iter(size.free_symbols)), (value, axis, size))
+            elif isinstance(size, sympy.Expr) and size.free_symbols:
+                self._axes[size] = (value, axis)
+                if len(size.free_symbols) == 1:
+                    self._scaled.setdefault(next(iter(size.free_symbols)), (value, axis, size))
 
     def define(self, symbol: sympy.Symbol, value: ir.Value) -> None:
         """Note that a symbol is the number that a tensor of one element holds."""
