@@ -42,6 +42,18 @@ def test_onnx_runs_its_tests_on_the_backend(backend, tmp_path, monkeypatch) -> N
     assert found.testsRun - len(found.skipped) == len(SOME)
 
 
+@FRAMEWORKS
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("training_dropout_zero_ratio", "training_dropout_zero_ratio_mask", "dropout_default_mask_ratio"),
+        *("optional_get_element_tensor", "optional_has_element_empty_no_input_tensor_input", "constant"),
+    ],
+)
+def test_what_may_be_given(name, framework) -> None:
+    assert run_case(case(f"test_{name}"), framework).reason is None
+
+
 @BACKENDS
 def test_backend_runs_a_node(backend) -> None:
     node = onnx.helper.make_node("Clip", ["x", "", "high"], ["y"])

@@ -169,6 +169,12 @@ def test_the_numbers_stay(name):
         (99, "float[2] x", "y = Relu(x)", "opset 99"),
         (7, "float[2,3,4] x, float[3,4] s", "y = BatchNormalization<spatial = 0>(x, s, s, s, s)", "spatial=0"),
         (10, "float[1,1,4,4] x, float[4] s", "y = Resize(x, s)", "nearest resizing"),
+        (
+            13,
+            "float[9] x",
+            "t = Constant<value = bool {1}>() z, m = Dropout(x, , t) y = Cast<to = 1>(m)",
+            "mask is read",
+        ),
         (18, "float[2,c,3] x, float[2] s", "y = GroupNormalization<num_groups = 2>(x, s, s)", "channels"),
     ],
 )

@@ -204,9 +204,9 @@ def test_outputs_that_follow_from_no_input() -> None:
     check(built, {"x": normal(2, 3)})
 
 
-def test_model_without_inputs_is_refused() -> None:
-    with pytest.raises(UnsupportedOpError, match="no"):
-        KERAS.write(model("m () => (float[2] y) { y = RandomNormal <shape = [2], seed = 1.0> () }"))
+def test_model_without_inputs_is_called_with_none() -> None:
+    text = "m () => (float[1, 3, 1, 1] y) { c = Constant <value = float[1, 1, 2, 2] {1, 2, 3, 4}> ()  y = Conv (c, w) }"
+    check(model(text, w=normal(3, 1, 2, 2)), {}, text="inputs=None")
 
 
 # --- types ---------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Case:
         if any(node.domain not in ("", "ai.onnx") for node in self.proto.graph.node):
             return "of another domain"
         values = [*self.proto.graph.input, *self.proto.graph.output]
-        lists = any("Optional" in t or "Sequence" in t for t in self.op_types - {"ReverseSequence"})
+        lists = any(t == "Optional" or "Sequence" in t for t in self.op_types - {"ReverseSequence"})
         if lists or any(not v.type.HasField("tensor_type") for v in values):
             return "of sequences and optionals"
         if ir.DataType.STRING in _types(self.proto) or "StringNormalizer" in self.op_types:

@@ -302,7 +302,7 @@ def _batch_norm_on_batch(site: Site) -> None:
 @rule("Dropout", below=_ALWAYS)
 def _dropout_inference(site: Site) -> None:
     training, ratio = site.known(2), site.known(1)
-    idle = site.input(2) is None or (training is not None and not training) or (ratio is not None and not ratio)
+    idle = training is None or not training or (ratio is not None and not ratio)
     if idle and site.is_read(1) and site.node.outputs[1].dtype in (None, ir.DataType.BOOL):
         sizes = site.op("Shape", "shape", [site.input(0)])
         site.replace_output(1, site.op("ConstantOfShape", "kept", [sizes], value=ir.tensor(np.array([True]))))
@@ -310,6 +310,19 @@ def _dropout_inference(site: Site) -> None:
     ratio = site.input(1) or site.constant("ratio", 0.5, ir.DataType.FLOAT)
     site.take("seed")
     site.set_inputs(site.input(0), ratio)
+
+
+@rule("OptionalGetElement", below=_ALWAYS)
+def _element_of_tensor(site: Site) -> None:
+    """Optionals are refused where a model is read, so what may be one is a tensor."""
+    site.node.op_type = "Identity"
+
+
+@rule("OptionalHasElement", below=_ALWAYS)
+def _is_given(site: Site) -> None:
+    site.node.op_type = "Constant"
+    site.set(value=ir.tensor(np.array(site.input(0) is not None)))
+    site.set_inputs()
 
 
 @rule("MeanVarianceNormalization", below=_ALWAYS)

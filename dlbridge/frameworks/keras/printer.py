@@ -191,7 +191,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
         text += [f"{INDENT}def build(self, input_shape):", *_indent([*built, "self.built = True"], 2), ""]
     if subclassed and len(inputs) > 1:
         lines.insert(0, f"{', '.join(inputs)} = inputs")
-    given = ["inputs"] if subclassed and len(inputs) > 1 else inputs
+    given = ["inputs"] if subclassed and len(inputs) > 1 else inputs or ["inputs=None"]
     text += [f"{INDENT}def call({', '.join(['self', *given])}):", *_indent(_merge_return(lines), 2)]
     if written.block in writer.eager:
         text.insert(

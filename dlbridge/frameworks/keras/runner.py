@@ -98,7 +98,7 @@ def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
         raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
     arrays = [keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs]
     with float_type(source):
-        out = live(arrays if len(arrays) > 1 else arrays[0], training=False)
+        out = live(arrays if len(arrays) > 1 else arrays[0] if arrays else None, training=False)
     values = out if isinstance(out, (list, tuple)) else [out]
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
 

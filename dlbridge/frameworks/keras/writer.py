@@ -15,7 +15,6 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.merges import merging_layers
@@ -61,8 +60,6 @@ def write(model: Model, *, io_layout: str = "same", partial: bool = False) -> So
     """
     for module in pkgutil.iter_modules(writes.__path__):
         importlib.import_module(f"{writes.__name__}.{module.name}")
-    if not model.inputs:
-        raise UnsupportedOpError("a Keras model has inputs, and this one has none", where=model.name)
     model = layout.channels_last(prepare(model), io_layout=io_layout)
     split_pads(model.graph, layout.DOMAIN)
     return KerasWriter(model, partial).source()
@@ -88,9 +85,11 @@ class KerasWriter:
         self.held = held(self.root, self.homes)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
-        #: Whether the model is a ``keras.Model`` subclass: how many axes an output has is known only at run time.
-        self.subclassed = self.root in self.eager and any(v.shape is None for v in self.graph.outputs)
-        self.building = {inner for block in self.eager for inner in block.blocks()}
+        #: Whether the model is a ``keras.Model`` subclass: it has no inputs, or how many axes an output has is known
+        #: only at run time.
+        shapeless = self.root in self.eager and any(v.shape is None for v in self.graph.outputs)
+        self.subclassed = shapeless or not model.inputs
+        self.building = {i for b in self.eager | ({self.root} if self.subclassed else set()) for i in b.blocks()}
         self.wrapped = self.root in self.dynamic
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}

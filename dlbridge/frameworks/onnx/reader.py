@@ -216,7 +216,8 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
     if not onnx.defs.has(node.op_type, max_inclusive_version=min(opset, traits.IR_OPSET)):
         troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
         return
-    if "Sequence" in node.op_type.replace("ReverseSequence", "") or node.op_type.startswith(("Optional", "String")):
+    kind = node.op_type.replace("ReverseSequence", "")
+    if "Sequence" in kind or kind == "Optional" or kind.startswith("String"):
         troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
     known = onnx.defs.get_schema(node.op_type, min(opset, traits.IR_OPSET), "").attributes
     for name in set(node.attributes) - set(known):

@@ -18,7 +18,7 @@ def dropout(op: Op) -> Emit | Code:
         return code("{}, {}", op.x, call("ops.ones_like", op.x, dtype="bool"))
     ratio = op.scalar(1) if op.has(1) else 0.5
     if ratio is None:
-        op.refuse("its ratio is computed")
+        return code("{}", op.x)  # a layer's rate is a number: what computes its own is left in inference form
     return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))
 
 
