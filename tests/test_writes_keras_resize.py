@@ -128,3 +128,18 @@ def test_points_are_read_from_images_of_any_size(mode, padding, align):
     sizes = [(2, 5, 8, 4, 3), (3, 9, 1, 2, 6), (2, 12, 10, 7, 9)]
     shapes = [[(b, 3, h, w), (b, i, j, 2)] for b, h, w, i, j in sizes]
     check(Sampled(mode=mode, padding_mode=padding, align_corners=align), [(2, 3, 12, 10), (2, 7, 9, 2)], *shapes)
+
+
+@pytest.mark.parametrize("align", [0, 1])
+def test_points_are_made_for_images_of_any_size(align):
+    """A spatial transformer, as ONNX has it: torch.export fixes the sizes that affine_grid is given."""
+    graph = onnx.parser.parse_model(f"""<ir_version: 10, opset_import: ["": 20]>
+        m (float[B, 3, H, W] x, float[B, 2, 3] theta) => (float[B, 3, H, W] y) {{
+            s = Shape (x)  points = AffineGrid <align_corners = {align}> (theta, s)
+            y = GridSample <align_corners = {align}> (x, points)
+        }}""")
+    shapes = [[(b, 3, h, w), (b, 2, 3)] for b, h, w in [(2, 7, 9), (3, 5, 1), (1, 12, 10)]]
+    for (x, theta), got in runs(Model(ir.from_proto(graph)), *shapes):
+        points = F.affine_grid(torch.from_numpy(theta), x.shape, align_corners=bool(align))
+        right = F.grid_sample(torch.from_numpy(x), points, align_corners=bool(align))
+        np.testing.assert_allclose(got, right, 1e-4, 1e-5)

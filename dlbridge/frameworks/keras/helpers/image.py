@@ -77,13 +77,10 @@ def cubic_weight(distance, a=-0.75):
 
 def affine_grid(theta, size, align_corners=False):
     """The points (batch, ..., axes) that a matrix (batch, axes, axes + 1) takes the pixels of an image to."""
-    sizes = size[2:]
-    axes = []
+    sizes, axes = size[2:], []
     for length in sizes:
-        steps = [(2 * i + 1) / length - 1 for i in range(length)]
-        if align_corners:
-            steps = [2 * i / (length - 1) - 1 if length > 1 else -1.0 for i in range(length)]
-        axes.append(ops.array(steps, dtype=theta.dtype))
+        i, count = (ops.cast(n, theta.dtype) for n in (ops.arange(length, dtype="int32"), length))
+        axes.append((2 * i - count + 1) / (ops.maximum(count - 1, 1) if align_corners else count))
     mesh = ops.meshgrid(*axes, indexing="ij")
     points = ops.stack([*mesh[::-1], ops.ones_like(mesh[0])], axis=-1)
     points = ops.reshape(points, (1, -1, len(sizes) + 1))
