@@ -177,6 +177,8 @@ def _linear() -> list[Case]:
         _case("Einsum", X((2, 3, 4)), X((2, 4, 5)), equation="bij,bjk->bik"),
         _case("Einsum", X((2, 3, 3)), equation="...ii->...i"),
         _case("Einsum", X((2, 3)), X((3, 4), free=()), equation="ij,jk"),
+        _case("Einsum", X((2, 3, 4)), X((2, 4, 5)), equation="bIJ,bJk->bIk"),
+        _case("Einsum", X((2, 3)), X((3, 4), free=()), equation="bA,AB"),
         _case("Einsum", X((2, 3)), X((3, 4), free=()), X((4, 5), free=()), equation="ij,jk,kl->il"),
     ]
 

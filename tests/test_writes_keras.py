@@ -7,7 +7,9 @@ import op_cases_regions
 import pytest
 from op_cases import CASES, Case
 
+import dlbridge
 from dlbridge import frameworks
+from dlbridge.verification.compare import relative_error
 
 keras = pytest.importorskip("keras")
 KERAS = frameworks.get("keras")
@@ -22,3 +24,12 @@ def test_case(case: Case) -> None:
             assert got.dtype == right.dtype
             assert got.shape == right.shape
             np.testing.assert_allclose(got, right, case.tolerance, case.tolerance)
+
+
+def test_a_second_sequential_model_whose_layers_have_numbers_for_names():
+    """Keras calls it sequential_1, and its second layer 1."""
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(3)]).eval()
+    model, x = dlbridge.load(module, inputs={"input": "float32[batch,4]"}), torch.randn(3, 4)
+    for _ in range(2):
+        assert relative_error(np.asarray(model.to_keras()(x.numpy())), module(x).detach().numpy()) <= 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
+from dlbridge.ops.names import unique
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
 from dlbridge.source.code import Code
@@ -115,16 +117,14 @@ def homes(
             if is_weight(value):
                 users.setdefault(value, []).append(node)
     found: dict[ir.Value, str] = {}
-    taken = set(graph.initializers)
+    taken = {name for name, value in graph.initializers.items() if traits.kind(value) != "constant"}
     for value, nodes in users.items():
         name = value.name or "constant"
         if traits.kind(value) == "constant":
             block = _innermost(root, nodes)
-            leaf = "".join(c if c.isalnum() or c == "_" else "_" for c in name.rpartition(".")[2]) or "constant"
-            leaf = leaf if not leaf[0].isdigit() else f"constant_{leaf}"
-            name = f"{block.path}.{leaf}" if block.path else leaf
-            while name in found.values() or (name in taken and name != value.name):
-                name += "_"
+            # Without its number: blocks that are the same but for their constants have these under one name.
+            leaf = re.sub(r"(_?\d+)+$|\W", "", name.rpartition(".")[2], flags=re.ASCII).strip("_") or "constant"
+            name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
         elif reachable:
             block = _innermost(root, nodes)
             if any(b.holds(name) and not b.holds(f"{block.path}.") for b in root.blocks()):

@@ -63,7 +63,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     """Weight key -> variable: by path; in a Sequential model, by the place of the layer (``#1/kernel``)."""
     if isinstance(model, keras.Sequential):
         return {
-            f"#{index}/{variable.path.partition(layer.name + '/')[2]}": variable
+            f"#{index}/{f'/{variable.path}'.partition(f'/{layer.name}/')[2]}": variable
             for index, layer in enumerate(model.layers)
             for variable in layer.variables
         }

@@ -59,6 +59,12 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
 _MADE_UP = re.compile(r"(\d+|.*::.*|val_\d+|.*__\d+|_?v_?\d+|.*_output_\d+|.*:\d+|node_.*|\w*[Cc]onst\w*|.*_\d+)")
+#: What torch.onnx calls the constants that come out of torch's ops: after the op, the first without a number.
+_OF_OPS = frozenset(
+    {"add", "alias", "arange", "cat", "clone", "cumsum", "detach", "div", "expand", "full", "index", "lift_fresh_copy"}
+    | {"mul", "permute", "repeat", "reshape", "select", "slice", "squeeze", "stack", "sub", "to", "transpose"}
+    | {"unsqueeze", "view", "where"}
+)
 
 
 def name_nodes(graph: ir.Graph) -> None:
@@ -147,7 +153,7 @@ def _common_root(names: list[str]) -> str:
 def is_state_dict_name(name: str) -> bool:
     """Whether an initializer's name is one that a person's module gave it."""
     return bool(_STATE_DICT_NAME.fullmatch(name)) or (
-        bool(_IDENTIFIER.fullmatch(name)) and not _MADE_UP.fullmatch(name)
+        bool(_IDENTIFIER.fullmatch(name)) and not _MADE_UP.fullmatch(name) and name not in _OF_OPS
     )
 
 

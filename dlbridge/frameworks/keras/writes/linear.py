@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
@@ -50,4 +52,11 @@ def gemm(op: Op) -> Code:
 
 @rules("Einsum")
 def einsum(op: Op) -> Code:
-    return call("ops.einsum", op.attr("equation").replace(" ", ""), *op.tensors)
+    equation = op.attr("equation").replace(" ", "")
+    letters = sorted(set(filter(str.isalpha, equation)))
+    if not equation.islower():  # Keras infers shapes for small letters alone
+        if "->" not in equation:
+            dots = "..." if "..." in equation else ""
+            equation += f"->{dots}{''.join(a for a in letters if equation.count(a) == 1)}"
+        equation = equation.translate({ord(a): b for a, b in zip(letters, string.ascii_lowercase, strict=False)})
+    return call("ops.einsum", equation, *op.tensors)
