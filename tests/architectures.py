@@ -53,6 +53,55 @@ class ResNet18(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
+class DenseLayer(nn.Module):
+    def __init__(self, channels, growth):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * growth, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(2 * growth)
+        self.conv2 = nn.Conv2d(2 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, features):
+        x = self.conv1(F.relu(self.norm1(torch.cat(features, 1))))
+        return self.conv2(F.relu(self.norm2(x)))
+
+
+class DenseBlock(nn.ModuleDict):
+    def __init__(self, depth, channels, growth):
+        super().__init__()
+        for index in range(depth):
+            self.add_module(f"denselayer{index + 1}", DenseLayer(channels + index * growth, growth))
+
+    def forward(self, x):
+        features = [x]
+        for layer in self.values():
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class DenseNet(nn.Module):
+    """Huang et al., Densely Connected Convolutional Networks, 2016; the paper's has four blocks and a growth of 32."""
+
+    def __init__(self, depths=(5, 7), growth=4, classes=10):
+        super().__init__()
+        channels = 2 * growth
+        self.conv0 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
+        self.blocks = nn.ModuleList()
+        self.transitions = nn.ModuleList()
+        for depth in depths:
+            self.blocks.append(DenseBlock(depth, channels, growth))
+            channels += depth * growth
+            self.transitions.append(nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 8, 1)))
+            channels = 8
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        x = self.conv0(x)
+        for block, transition in zip(self.blocks, self.transitions, strict=True):
+            x = F.avg_pool2d(transition(block(x)), 2)
+        return self.classifier(x.mean((2, 3)))
+
+
 class SelfAttention(nn.Module):
     def __init__(self, size, heads):
         super().__init__()

@@ -7,15 +7,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from architectures import Bert, ResNet18, randomized  # noqa: E402
+from architectures import Bert, DenseNet, ResNet18, randomized  # noqa: E402
 
 import dlbridge  # noqa: E402
 from dlbridge import frameworks  # noqa: E402
+from dlbridge.source.names import snake_case  # noqa: E402
 
 CASES = {
     "resnet18": (ResNet18, {"x": "float32[batch,3,32,32]"}),
     "bert": (Bert, {"tokens": "int64[batch,time]", "mask": "float32[batch,time]"}),
+    "densenet": (DenseNet, {"x": "float32[batch,3,32,32]"}),
 }
+#: The class of the block that each repeats.
+REPEATED = {"resnet18": "BasicBlock", "bert": "BertLayer", "densenet": "DenseLayer"}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -28,8 +32,10 @@ def read(request):
 
 def examples(batch, time):
     rng = np.random.default_rng(1)
+    image = rng.normal(size=(batch, 3, 32, 32)).astype(np.float32)
     return {
-        "resnet18": {"x": rng.normal(size=(batch, 3, 32, 32)).astype(np.float32)},
+        "resnet18": {"x": image},
+        "densenet": {"x": image},
         "bert": {
             "tokens": rng.integers(0, 50, (batch, time)),
             "mask": (rng.random((batch, time)) < 0.8).astype(np.float32),
@@ -41,9 +47,8 @@ def examples(batch, time):
 def test_a_repeated_block_is_one_class(read, framework):
     name, module, model = read
     source = model.write(framework)
-    wanted = {"resnet18": "BasicBlock", "bert": "BertLayer"}[name]
-    snake = {"resnet18": "basic_block", "bert": "bert_layer"}[name]
-    assert len(re.findall(rf"^(?:class {wanted}|def {snake})\w*\(", source.text, re.MULTILINE)) == 1
+    wanted = REPEATED[name]
+    assert len(re.findall(rf"^(?:class {wanted}|def {snake_case(wanted)})\w*\(", source.text, re.MULTILINE)) == 1
     assert len(source.text.splitlines()) <= 120
     live = frameworks.get(framework).load(source)
     for batch, time in ((3, 7), (1, 5)):
@@ -52,6 +57,17 @@ def test_a_repeated_block_is_one_class(read, framework):
             right = module(**{k: torch.from_numpy(v) for k, v in given.items()}).numpy()
         (got,) = frameworks.get(framework).run(live, given).values()
         assert np.abs(got - right).max() <= 1e-5 * np.abs(right).max()
+
+
+def test_what_is_computed_again_and_again_is_a_loop(read):
+    name, _, model = read
+    looped = {
+        "resnet18": ([], []),
+        "bert": (["for layer in self.layers:"], []),
+        "densenet": (["for layer in self.children():"] * 2, ["for i in range(1, 8):", "for i in range(1, 6):"]),
+    }
+    for framework, heads in zip(("pytorch", "keras"), looped[name], strict=True):
+        assert re.findall(r"^ +(for (?:layer|i) .*)$", model.write(framework).text, re.MULTILINE) == heads
 
 
 def test_the_original_state_dict_fits(read):
@@ -79,7 +95,7 @@ def test_the_structure_survives_an_onnx_file(read, tmp_path):
     name, module, model = read
     model.to_onnx(tmp_path / "model.onnx")
     again = dlbridge.load(tmp_path / "model.onnx")
-    wanted = {"resnet18": "BasicBlock", "bert": "BertLayer"}[name]
+    wanted = REPEATED[name]
     assert len(re.findall(rf"^class {wanted}\w*\(", again.write("pytorch").text, re.MULTILINE)) == 1
     again.to_pytorch().load_state_dict(module.state_dict(), strict=True)
 

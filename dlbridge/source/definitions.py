@@ -277,17 +277,17 @@ def _fits(column: tuple[str | None, ...], known: tuple[str | None, ...]) -> bool
     return all(a is None or a == b for a, b in zip(column, known, strict=True))
 
 
-def block_class(graph: ir.Graph) -> Callable[[Block], str]:
-    """The class name of a block: the one that the model has for it, else made from its path."""
+def block_class(graph: ir.Graph) -> Callable[[str], str]:
+    """The class name of the block at a path: the one that the model has for it, else made from the path."""
     classes = traits.blocks(graph)
 
-    def name(block: Block) -> str:
-        known = classes.get(block.path)
-        if known and (known not in CONTAINERS or not block.path):
+    def name(path: str) -> str:
+        known = classes.get(path)
+        if known and (known not in CONTAINERS or not path):
             return class_name(known)
-        if not block.path:
+        if not path:
             return class_name(graph.name or "Model")
-        words = [p for p in block.path.split(".") if not p.isdigit()]
+        words = [p for p in path.split(".") if not p.isdigit()]
         return class_name(words[-1].rstrip("0123456789_") or words[-1]) if words else "Block"
 
     return name

@@ -16,7 +16,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 
 
 def fit(line: str, width: int = WIDTH) -> list[str]:
-    """Break a line that is too long at its brackets, as code formatters do."""
+    """Break a line that is too long at its brackets as code formatters do: what they hold on one line, else on many."""
     if len(line) <= width:
         return [line]
     group = _group(line)
@@ -26,11 +26,10 @@ def fit(line: str, width: int = WIDTH) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 4)
     head, inner, tail = line[: start + 1], line[start + 1 : end], line[end:]
     body = indent + inner
-    items = _split(inner)
     closing = indent[4:] + tail
-    if len(body) <= width and len(items) == 1:
+    if len(body) <= width:
         return [head, body, *fit(closing, width)]
-    lines = [head]
+    lines, items = [head], _split(inner)
     comma = "," if len(items) > 1 else ""  # (a) and (a,) are not the same
     for item in items:
         lines += fit(f"{indent}{item}{comma}", width)

@@ -17,7 +17,8 @@ from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
-from dlbridge.source.names import class_name, identifier
+from dlbridge.source.loops import Loop, roll
+from dlbridge.source.names import Names, class_name, identifier
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ INDENT = "    "
 _OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
+#: A layer's name that ends in a number; how many layers of such names are made in a loop.
+NUMBERED, MIN_ROUNDS = re.compile(r'(?<=name=)f?"(?:\{name\}-)?[^"{}]*\d"'), 3
 #: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
 BUILD, SPEC = "<build>", "<spec>"
 
@@ -106,7 +109,7 @@ def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     arguments = ", ".join([*names.values(), *definition.signature("name")])
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
-    return [f"def {definition.name}({arguments}):", *_indent(_merge_return(lines))]
+    return [*printing.fit(f"def {definition.name}({arguments}):"), *_indent(_merge_return(_loops(lines)))]
 
 
 def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
@@ -131,7 +134,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
         lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
         outputs = "outputs"
     else:
-        lines += _statements(writer, root, names, {}, frozenset(names.values()))
+        lines = _loops(lines + _statements(writer, root, names, {}, frozenset(names.values())))
         outputs = _returned(writer.returned, writer, root, names)
         outputs = f"[{outputs}]" if len(writer.returned) > 1 else outputs
     inputs = ", ".join(names[v] for v in writer.model.inputs)
@@ -270,6 +273,26 @@ def _text(fragment: Code, shown: list[str | None], name) -> str:  # type: ignore
         else:
             pieces.append(part if isinstance(part, str) else name(part))
     return "".join(pieces)
+
+
+def _loops(lines: list[str]) -> list[str]:
+    """Statements that make the same layers under numbered names become a loop over the numbers."""
+    index = Names(*re.findall(r"\w+", "\n".join(lines))).fresh("i")
+
+    def loop(parts: list[str]) -> Loop | None:
+        names = [re.fullmatch(r'(.*?)(\d+)"', part) for part in parts]
+        first = names[0]
+        assert first is not None
+        numbers = range(int(first[2]), int(first[2]) + len(parts))
+        wanted = [f'{first[1]}{number}"' for number in numbers]
+        count = next((i for i, (a, b) in enumerate(zip(parts, wanted, strict=True)) if a != b), len(parts))
+        if count < MIN_ROUNDS:
+            return None
+        bounds = f"{numbers[0]}, {numbers[0] + count}" if numbers[0] else f"{count}"
+        text = first[1] if first[1].startswith("f") else f"f{first[1]}"
+        return Loop(f"for {index} in range({bounds}):", f'{text}{{{index}}}"', count)
+
+    return roll(lines, NUMBERED, loop)
 
 
 def _merge_return(lines: list[str]) -> list[str]:

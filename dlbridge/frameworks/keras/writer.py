@@ -29,6 +29,7 @@ from dlbridge.passes.prepare import prepare
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
@@ -62,6 +63,7 @@ def write(model: Model, *, io_layout: str = "same", partial: bool = False) -> So
         importlib.import_module(f"{writes.__name__}.{module.name}")
     model = layout.channels_last(prepare(model), io_layout=io_layout)
     split_pads(model.graph, layout.DOMAIN)
+    grow_concats(model.graph)
     return KerasWriter(model, partial).source()
 
 
@@ -100,7 +102,8 @@ class KerasWriter:
         name_class = block_class(self.graph)
 
         def name_of(block: Block) -> str:
-            return class_name(name_class(block)) if block in self.dynamic else snake_case(name_class(block))
+            name = name_class(block.path)
+            return class_name(name) if block in self.dynamic else snake_case(name)
 
         definitions, instance = define(self.root, self._write_block, self._weight_key, name_of, self.names)
         return Source(

@@ -14,7 +14,8 @@ from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import Code, Literal, Raw, call
 from dlbridge.source.definitions import Definition, OptionalSteps, Written
-from dlbridge.source.names import identifier
+from dlbridge.source.loops import Loop, roll
+from dlbridge.source.names import Names, identifier
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 #: Before the text of a member: a buffer, and one that is no part of the state dict.
 BUFFER, CONSTANT = "<buffer>", "<constant>"
 INDENT = "    "
+#: The call of a module that one of a loop may be.
+CALLED = re.compile(r"(?<== )self\.[\w.]+(?:\[\d+\]|(?<=\d))(?=\()")
+#: Of fewer modules that are all that a class has, each is called by its name.
+MIN_CHILDREN = 4
 #: Names that a written file gives to nothing of its own.
 MODULES = frozenset({"self", "math", "torch", "F", "nn"})
 #: The function that makes a module in a memory format.
@@ -259,36 +264,27 @@ def _merge_return(lines: list[str]) -> list[str]:
 
 
 def _loops(lines: list[str], members: list[str]) -> list[str]:
-    """Calls of all modules of a list, one after the other, become a ``for`` loop."""
-    out: list[str] = []
-    index = 0
-    while index < len(lines):
-        run = _run(lines, index)
-        match = re.search(r"self\.([\w.]+)\[0\]\(", lines[index])
-        if run > 1 and match is not None and run == sum(_is_item(name, match[1]) for name in members):
-            word = match[1].rpartition(".")[2].rstrip("s_0123456789") or "layer"
-            word = identifier(word if word != match[1].rpartition(".")[2] else "layer")
-            out.append(f"for {word} in self.{match[1]}:")
-            out.append(INDENT + lines[index].replace(match[0], f"{word}(", 1))
-            index += run
+    """Calls of all modules of a list, or of all modules that there are, one after the other, become a loop."""
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+
+    def loop(parts: list[str]) -> Loop | None:
+        name, _, index = parts[0].removeprefix("self.").partition("[")
+        if index:
+            over, called = f"self.{name}", [m for m in members if _is_item(m, name)]
+            singular = name.rpartition(".")[2].rstrip("s_0123456789")
+            word = singular if singular and singular != name.rpartition(".")[2] else "layer"
+            wanted = [f"{over}[{i}]" for i in range(len(called))]
         else:
-            out.append(lines[index])
-            index += 1
-    return out
+            over, called, word = "self.children()", members, re.sub(r"\d+$", "", name)
+            wanted = [f"self.{m}" for m in members if re.sub(r"\d+$", "", m) == word]
+            if len(wanted) < MIN_CHILDREN:
+                return None
+        if len(wanted) != len(called) or parts[: len(wanted)] != wanted:
+            return None
+        word = identifier(word) if identifier(word) not in words else Names(*words).fresh("layer")
+        return Loop(f"for {word} in {over}:", word, len(wanted))
 
-
-def _run(lines: list[str], start: int) -> int:
-    """How many lines from ``start`` are the same but for the number of the module that they call: 0, 1, 2, ..."""
-    count = 0
-    pattern = re.compile(r"(= self\.[\w.]+)\[(\d+)\](\()")
-    first = pattern.sub(r"\1[]\3", lines[start], count=1)
-    while start + count < len(lines):
-        line = lines[start + count]
-        match = pattern.search(line)
-        if match is None or int(match[2]) != count or pattern.sub(r"\1[]\3", line, count=1) != first:
-            break
-        count += 1
-    return count
+    return roll(lines, CALLED, loop)
 
 
 def _plain(fragment: Code) -> str:

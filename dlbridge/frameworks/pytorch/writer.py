@@ -32,6 +32,7 @@ from dlbridge.source import blocks
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
@@ -64,6 +65,7 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
     _load_rules()
     model = prepare(model)
     join_pads(model.graph)
+    grow_concats(model.graph)
     if memory_format is not None:
         _check_memory_format(model, memory_format)
     writer = _Writer(model, memory_format, partial)
@@ -113,8 +115,10 @@ class _Writer:
             dissolved |= lists
 
     def source(self) -> Source:
-        classes = block_class(self.graph)
-        definitions, instance = define(self.root, self._write_block, self._weight_name, classes, self.names)
+        name_class = block_class(self.graph)
+        definitions, instance = define(
+            self.root, self._write_block, self._weight_name, lambda block: name_class(block.path), self.names
+        )
         ties = self._ties()
         #: What is one and the same under two paths.
         self.joined = [*self._aliases(), *ties]
