@@ -89,7 +89,30 @@ class Tied(nn.Module):
         return self.head(self.encoder(ids) + self.decoder(ids))
 
 
-@pytest.mark.parametrize("kind", [OddNames, Products, Tied])
+class Scale(nn.Module):
+    def __init__(self, scale: nn.Parameter):
+        super().__init__()
+        self.fc, self.scale = nn.Linear(8, 8), scale
+
+    def forward(self, x):
+        return torch.tanh(self.fc(x)) * self.scale
+
+
+class TiedInSequence(nn.Module):
+    """The parts of a sequence hold the same parameter, so that it is no chain of modules."""
+
+    shape = (2, 5, 8)
+
+    def __init__(self):
+        super().__init__()
+        scale = nn.Parameter(torch.randn(8))
+        self.stage = nn.Sequential(*(Scale(scale) for _ in range(3)))
+
+    def forward(self, x):
+        return self.stage(x)
+
+
+@pytest.mark.parametrize("kind", [OddNames, Products, Tied, TiedInSequence])
 def test_the_originals_state_dict_loads(kind, tmp_path):
     torch.manual_seed(0)
     module = kind().eval()

@@ -86,7 +86,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
 
 
 def _ties(writer: _Writer) -> list[str]:
-    return [f"self{attribute(path)} = self{attribute(first)}" for path, first in writer.joined]
+    return [f"{writer.reach(path)} = {writer.reach(first)}" for path, first in writer.joined]
 
 
 def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, list[int]]]:
@@ -203,14 +203,6 @@ def is_attribute(part: str) -> bool:
     return part.isidentifier() and not keyword.iskeyword(part)
 
 
-def weight_attribute(path: str, kind: str) -> str:
-    """A dotted path to a ``parameter`` or ``buffer`` as Python reaches it from ``self``."""
-    owner, _, last = path.rpartition(".")
-    if is_attribute(last) or last.isdigit():
-        return attribute(path)
-    return f'{attribute(owner)}.get_{kind}("{last}")'
-
-
 def sequence(items: list[Code]) -> Code:
     """``nn.Sequential`` of modules."""
     texts = {_plain(i) for i in items}
@@ -304,4 +296,4 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     return "".join(pieces)
 
 
-__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "print_module", "sequence", "weight_attribute"]
+__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "is_attribute", "print_module", "sequence"]

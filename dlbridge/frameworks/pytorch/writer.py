@@ -17,10 +17,10 @@ from dlbridge.frameworks.pytorch.printer import (
     CONSTANT,
     RESERVED,
     attribute,
+    is_attribute,
     print_module,
     sequence,
     stand_in,
-    weight_attribute,
 )
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
@@ -236,8 +236,27 @@ class _Writer:
         return code(f"{BUFFER}{{}}", empty)
 
     def _weight_name(self, block: Block, value: ir.Value) -> str:
-        kind = "parameter" if traits.kind(value) in ("parameter", "frozen") else "buffer"
-        return f"self{weight_attribute(block.relative(self.homes[value]), kind)}"
+        return self.reach(self.homes[value], block)
+
+    def reach(self, path: str, block: Block | None = None) -> str:
+        """How the code of a block (the model's, when None) names the weight, or the module, at a path.
+
+        What is called by a number is an item of a list, but where the module around it is a class of its own.
+        """
+        relative = (block or self.root).relative(path)
+        around = path.removesuffix(relative)
+        owner, _, last = relative.rpartition(".")
+        classes = {b.path for b in self.root.blocks() if b.path and b not in self.sequences}
+        steps = relative.split(".")
+        in_class = any(s.isdigit() and around + ".".join(steps[:i]) in classes for i, s in enumerate(steps) if i)
+        start = f'self.get_submodule("{owner}")' if in_class else f"self{attribute(owner)}"
+        if is_attribute(last):
+            return f"{start}.{last}"
+        if last.isdigit() and owner and around + owner not in classes:
+            return f"{start}[{last}]"
+        value = self.graph.initializers.get(path)
+        kind = "submodule" if value is None else "buffer" if traits.kind(value) == "buffer" else "parameter"
+        return f'{start}.get_{kind}("{last}")'
 
     def _aliases(self) -> list[tuple[str, str]]:
         """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
