@@ -182,3 +182,26 @@ def test_a_block_without_inputs():
     x = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
     (got,) = frameworks.get("keras").run(live, {"input": x}).values()
     np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_block_reads_sizes_of_its_own_tensors_and_prints_no_helper_for_a_variable_of_its_name():
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qk = torch.nn.Linear(8, 16)
+            self.register_buffer("mask", torch.ones(12, 12).tril())
+
+        def forward(self, x):
+            time = x.shape[1]
+            q, k = self.qk(x).chunk(2, dim=-1)
+            scores = (q @ k.transpose(1, 2)).masked_fill(self.mask[:time, :time] == 0, float("-inf"))
+            return scores.softmax(-1) @ x
+
+    module = torch.nn.Sequential(Attention(), Attention(), Attention()).eval()
+    x = torch.randn(2, 5, 8)
+    model = dlbridge.load(module, inputs={"input": "float32[batch,time,8]"})
+    text = model.write("pytorch").text
+    assert "nn.Sequential" in text and "def slice_" not in text and text.count("forward(self, x)") == 1, text
+    assert re.search(r"self\.mask\[:\w+\.shape\[1\], :\w+\.shape\[1\]\]", text), text
+    assert "constant" not in model.write("keras").text
+    assert torch.allclose(model.to_pytorch()(x), module(x), atol=1e-6)

@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
+from dlbridge.passes.slices import join_slices
 from dlbridge.passes.sizes import Integers, Size, shape_of
 
 #: A folded result may have this many elements, or as many as the constants that it is made of.
@@ -40,6 +41,7 @@ def fold(model: Model) -> None:
             _drop_zero_bias(node)
             _simplify_resize(model.graph, node, known)
     _share_sizes(model.graph, known)
+    join_slices(model.graph)
     _merge_constants(model.graph)
     for node in list(model.graph.all_nodes()):
         if node.domain == "":
@@ -135,14 +137,14 @@ def _fold_sizes(graph: ir.Graph, node: ir.Node, known: Integers) -> bool:
 
 
 def _share_sizes(graph: ir.Graph, known: Integers) -> None:
-    """Let results that hold the same sizes be one: the first in the graph."""
+    """Let results that hold the same sizes be one, the first of each block: a block reads its own rather than another's."""
     first: dict[tuple[object, ...], ir.Value] = {}
     for node in list(graph):
         output = node.outputs[0] if len(node.outputs) == 1 else None
         entries = known.get(output) if output is not None else None
         if entries is None or output.dtype is None or any(entry is None for entry in entries.flat):
             continue
-        key = (output.dtype, entries.shape, *map(str, entries.flat))
+        key = (traits.scope(node), output.dtype, entries.shape, *map(str, entries.flat))
         earlier = first.setdefault(key, output)
         if earlier is not output and not output.is_graph_output():
             ir.convenience.replace_all_uses_with(output, earlier)
@@ -167,7 +169,7 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
         if sizes is not None:
             node.attributes.pop("allowzero", None)  # no size of the target is zero
             node.replace_input_with(0, start)
-            node.replace_input_with(1, _new_constant(graph, f"{node.outputs[0].name}.sizes", sizes))
+            node.replace_input_with(1, new_constant(graph, f"{node.outputs[0].name}.sizes", sizes))
             return
 
 
@@ -184,7 +186,7 @@ def _simplify_resize(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
     if not axes or None in numbers or (policy is not None and policy.as_string() != "stretch"):
         return
     node.attributes["axes"] = ir.AttrInt64s("axes", axes)
-    node.replace_input_with(3, _new_constant(graph, f"{node.outputs[0].name}.sizes", numbers))
+    node.replace_input_with(3, new_constant(graph, f"{node.outputs[0].name}.sizes", numbers))
 
 
 #: Ops that give the same numbers in another shape.
@@ -205,7 +207,7 @@ def reshape_target(wanted: list[Size | None] | None, given: list[Size | None] | 
     return None if empty or sizes.count(-1) > 1 else sizes
 
 
-def _new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+def new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     while name in graph.initializers:
         name += "_"
     value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([len(numbers)]))

@@ -184,6 +184,8 @@ def _sliced(size: Size | None, start: Size | None, end: Size | None, step: int |
         return None  # the end may lie beyond
     first = start if start.number >= 0 else size + start
     length = end - first
+    if length.number is not None and length.number < 0:
+        return Size.of(0)  # it ends before it starts
     return length if step == 1 else (length - _ONE) // Size.of(step) + _ONE
 
 

@@ -146,11 +146,16 @@ def held(root: Block, found: Mapping[ir.Value, str]) -> dict[Block, list[ir.Valu
     return weights
 
 
-def pass_weights(root: Block, emits: Mapping[ir.Node, Emit], found: Mapping[ir.Value, str]) -> None:
-    """A weight that a block reads and that lives outside it comes in as one more input."""
+def pass_weights(
+    root: Block,
+    emits: Mapping[ir.Node, Emit],
+    found: Mapping[ir.Value, str],
+    is_printed: Callable[[ir.Value], bool] = lambda value: False,
+) -> None:
+    """A weight that a block reads and that lives outside it comes in as one more input, but one that is printed."""
     for block in root.blocks():
         read = {v: None for n in block.nodes() for v in emits[n].code.values() if is_weight(v)}
-        block.inputs += [v for v in read if not block.holds(found[v])]
+        block.inputs += [v for v in read if not block.holds(found[v]) and not is_printed(v)]
 
 
 def _innermost(root: Block, nodes: list[ir.Node]) -> Block:

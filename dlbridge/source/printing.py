@@ -99,7 +99,22 @@ def _functions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
 
 def helpers(module: ModuleType, text: str) -> list[str]:
     """Source of the functions and classes of ``module`` that ``text`` calls, and of what these call in turn."""
-    return _sources(_functions(module), {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)})
+    return _sources(_functions(module), _names_read(ast.parse(text)))
+
+
+def _names_read(tree: ast.Module) -> set[str]:
+    """The names that code reads, but for the variables of its functions."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            around = [n for part in (*node.bases, *node.decorator_list) for n in ast.walk(part)]
+            found |= {n.id for n in around if isinstance(n, ast.Name)}
+        elif isinstance(node, ast.FunctionDef):
+            names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            local = {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
+            local |= {n.id for n in names if isinstance(n.ctx, ast.Store)}
+            found |= {n.id for n in names if isinstance(n.ctx, ast.Load)} - local
+    return found
 
 
 def functions_called(module: ModuleType, words: Iterable[str]) -> list[str]:

@@ -93,7 +93,7 @@ class KerasWriter:
         self.subclassed = shapeless or not model.inputs
         self.building = {i for b in self.eager | ({self.root} if self.subclassed else set()) for i in b.blocks()}
         self.wrapped = self.root in self.dynamic
-        pass_weights(self.root, self.emits, self.homes)
+        pass_weights(self.root, self.emits, self.homes, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
         self.calls = Counter(_identity(e.layer) for e in self.emits.values() if e.layer is not None)

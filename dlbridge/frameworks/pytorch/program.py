@@ -61,6 +61,11 @@ class Frame:
     def path(self) -> str:
         return self.modules[-1][0] if self.modules else ""
 
+    @property
+    def code(self) -> str:
+        """Path of the module whose code makes the call: one of torch's layers is a call in the module around it."""
+        return next((path for path, kind in reversed(self.modules) if not kind.startswith("torch.nn.modules.")), "")
+
 
 @dataclass
 class Missing:
@@ -239,6 +244,8 @@ class Program:
             self.lost(f"{self._site}: {target}")
             return nothing(val)
         tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        for value in tensors:
+            self.symbols.meet(self._frame.code, value)
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
@@ -282,6 +289,7 @@ class Program:
             if val.dtype.is_complex:
                 made.meta["complex"] = True
             self.symbols.learn(made, sizes_of(val))
+            self.symbols.meet(self._frame.code, made)
         return made
 
     def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:

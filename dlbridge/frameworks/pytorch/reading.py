@@ -108,6 +108,11 @@ class Op:
         self.tensors = list(tensors)
         self.site, self.name = site, name
 
+    @property
+    def path(self) -> str:
+        """Path of the module whose code makes the call."""
+        return self._program._frame.code
+
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def __call__(self, op_type: str, *inputs: Any, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:

@@ -23,6 +23,14 @@ class Symbols:
         self._axes: dict[sympy.Expr, tuple[ir.Value, int]] = {}
         self._scaled: dict[sympy.Symbol, tuple[ir.Value, int, sympy.Expr]] = {}
         self._numbers: dict[sympy.Symbol, ir.Value] = {}
+        #: (module, size) -> the axis of that size that was last read or made in the module's own code.
+        self._near: dict[tuple[str, sympy.Expr], tuple[ir.Value, int]] = {}
+
+    def meet(self, path: str, value: ir.Value) -> None:
+        """Note that the code of the module at a path has this tensor."""
+        for axis, size in reversed(list(enumerate(known_sizes(value) or ()))):
+            if isinstance(size, sympy.Expr):
+                self._near[path, size] = (value, axis)
 
     def learn(self, value: ir.Value, sizes: list[Any]) -> None:
         """Note which symbols are sizes of this tensor."""
@@ -52,13 +60,14 @@ class Symbols:
         return found if vector else with_sizes(op("Squeeze", found, [0]), [])
 
     def _look_up(self, size: sympy.Expr, op: Op) -> ir.Value | None:
-        """The size as it stands on an axis of what the op reads, else of a tensor before."""
+        """The size as it stands on an axis of what the op reads, else of what the code around has, else of a tensor before."""
         for value in op.tensors:
             axes = [axis for axis, s in enumerate(known_sizes(value) or ()) if s == size]
             if axes:
                 return _shape(value, axes[0], op)
-        if size in self._axes:
-            return _shape(*self._axes[size], op)
+        found = self._near.get((op.path, size)) or self._axes.get(size)
+        if found is not None:
+            return _shape(*found, op)
         if size in self._numbers:
             return op("Reshape", op.cast(self._numbers[size], ir.DataType.INT64), [1])
         return None

@@ -38,7 +38,6 @@ _FUNCTIONS = {
     "Cos": "ops.cos",
     "Cosh": "ops.cosh",
     "Det": "ops.det",
-    "Equal": "ops.equal",
     "Erf": "ops.erf",
     "Exp": "ops.exp",
     "Floor": "ops.floor",
@@ -203,6 +202,11 @@ def shift(op: Op) -> Code:
     if count is not None and np.all((count >= 0) & (count < width)):
         return call("ops.left_shift" if left else "ops.right_shift", op[0], op[1])
     return call("shift_left" if left else "shift_right", op[0], op[1], width)
+
+
+@rules("Equal")
+def equal(op: Op) -> Code:
+    return call("ops.equal", *(op.tensors if op.dtype() == ir.DataType.BOOL else operands(op)))
 
 
 @rules(*_FUNCTIONS)
