@@ -10,8 +10,8 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
-from dlbridge.passes.slices import join_slices
 from dlbridge.passes.sizes import Integers, Size, shape_of
+from dlbridge.passes.slices import join_slices
 
 #: A folded result may have this many elements, or as many as the constants that it is made of.
 _MAX_ELEMENTS = 1 << 20
@@ -137,7 +137,7 @@ def _fold_sizes(graph: ir.Graph, node: ir.Node, known: Integers) -> bool:
 
 
 def _share_sizes(graph: ir.Graph, known: Integers) -> None:
-    """Let results that hold the same sizes be one, the first of each block: a block reads its own rather than another's."""
+    """Let results that hold the same sizes be one, the first of each block, which reads its own tensors."""
     first: dict[tuple[object, ...], ir.Value] = {}
     for node in list(graph):
         output = node.outputs[0] if len(node.outputs) == 1 else None

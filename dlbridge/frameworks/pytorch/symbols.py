@@ -60,7 +60,7 @@ class Symbols:
         return found if vector else with_sizes(op("Squeeze", found, [0]), [])
 
     def _look_up(self, size: sympy.Expr, op: Op) -> ir.Value | None:
-        """The size as it stands on an axis of what the op reads, else of what the code around has, else of a tensor before."""
+        """The size as it stands on an axis of what the op reads, of what the code around has, or of a tensor before."""
         for value in op.tensors:
             axes = [axis for axis, s in enumerate(known_sizes(value) or ()) if s == size]
             if axes:
