@@ -94,6 +94,19 @@ def test_equal_constants_are_one_and_constants_of_subgraphs_move_up():
     np.testing.assert_array_equal(_run(model, x=x, flag=np.array(False))[0], 2 * x + 2)
 
 
+def test_equal_tables_are_one_in_a_block_and_stay_apart_in_two():
+    model = _model(
+        "(float[2, 2] x) => (d)",
+        """[a_t1] t = Constant<value_ints = [1, 0]>() [a_t2] u = Constant<value_ints = [1, 0]>()
+        [b_t] v = Constant<value_ints = [1, 0]>()
+        [a_take1] a = Gather(x, t) [a_take2] b = Gather<axis = 1>(a, u) [b_take] c = Gather(b, v) [b_neg] d = Neg(c)""",
+    )
+    for node in model.graph:
+        node.name = (node.name or "").replace("_", ".")
+    fold.fold(model)
+    assert sorted(model.weights) == ["t", "v"]
+
+
 def test_random_ops_and_huge_results_stay():
     model = _model(
         "(float[2] x) => (y, r)",

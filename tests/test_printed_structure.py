@@ -205,3 +205,26 @@ def test_a_block_reads_sizes_of_its_own_tensors_and_prints_no_helper_for_a_varia
     assert re.search(r"self\.mask\[:\w+\.shape\[1\], :\w+\.shape\[1\]\]", text), text
     assert "constant" not in model.write("keras").text
     assert torch.allclose(model.to_pytorch()(x), module(x), atol=1e-6)
+
+
+class Windowed(torch.nn.Module):
+    """A bias that is looked up by a table of places, each block's own, as Swin and LeViT have it."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.randn(9))
+        self.register_buffer("places", torch.arange(81).reshape(9, 9) % 9, persistent=False)
+        self.conv = torch.nn.Conv2d(1, 1, 3, stride, 1)
+
+    def forward(self, x):
+        return self.conv(x + self.bias[self.places])
+
+
+def test_blocks_with_equal_constants_and_strides_of_other_types_are_one_class():
+    module = torch.nn.Sequential(Windowed(1), Windowed((1, 3)))
+    source = dlbridge.load(module, inputs={"input": "float32[batch,1,9,9]"}).write("pytorch")
+    assert len(re.findall(r"^class Windowed\w*\(", source.text, re.MULTILINE)) == 1
+    x = np.random.default_rng(0).normal(size=(3, 1, 9, 9)).astype(np.float32)
+    pytorch = frameworks.get("pytorch")
+    (got,) = pytorch.run(pytorch.load(source), {"input": x}).values()
+    np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-6)

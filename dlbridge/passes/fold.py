@@ -291,7 +291,7 @@ def evaluate(node: ir.Node, tensors: list[ir.TensorProtocol | None]) -> ir.Tenso
 
 
 def _merge_constants(graph: ir.Graph) -> None:
-    """Let equal constants be one; the first name stays."""
+    """Let equal constants be one; the first name stays. Each block keeps its own, as blocks alike are one class."""
     seen: dict[tuple[object, ...], ir.Value] = {}
     for value in list(graph.initializers.values()):
         tensor = constant(value)
@@ -301,7 +301,8 @@ def _merge_constants(graph: ir.Graph) -> None:
             continue  # may be the weights of two layers that only start as equals
         if value.is_graph_output():
             continue
-        key = (tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes())
+        scopes = frozenset(traits.scope(use.node) for use in value.uses()) if tensor.size > 1 else None
+        key = (tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes(), scopes)
         first = seen.setdefault(key, value)
         if first is not value:
             ir.convenience.replace_all_uses_with(value, first)

@@ -58,7 +58,7 @@ class Written:
             return tuple(
                 p
                 if isinstance(p, str)
-                else (type(p.value).__name__, p.keyword)
+                else (p.keyword or type(p.value).__name__, bool(p.keyword))
                 if isinstance(p, Literal)
                 else weight_name(p)
                 if is_weight(p)

@@ -188,7 +188,7 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
     header = ", ".join(["self", *definition.signature(), "**kwargs"])
     cast = "" if _is_single(written.block) else "autocast=False, "
-    text += [f"{INDENT}def __init__({header}):", f"{2 * INDENT}super().__init__({cast}**kwargs)", *_indent(init, 2), ""]
+    text += [*_indent([f"def __init__({header}):"]), *_indent([f"super().__init__({cast}**kwargs)", *init], 2), ""]
     built = [new.text(str) for name, new in written.members if name == BUILD]
     if built:
         text += [f"{INDENT}def build(self, input_shape):", *_indent([*built, "self.built = True"], 2), ""]

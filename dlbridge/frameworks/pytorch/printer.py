@@ -79,7 +79,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     if is_root:
         init += _ties(writer)
     if init:
-        lines += [f"{INDENT}def __init__({arguments}):", f"{2 * INDENT}super().__init__()"]
+        lines += [*printing.fit(f"{INDENT}def __init__({arguments}):"), f"{2 * INDENT}super().__init__()"]
         lines += [part for line in init for part in printing.fit(2 * INDENT + line)]
         lines.append("")
     return lines + _forward(writer, definition, in_forward, is_root)
