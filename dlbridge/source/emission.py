@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -124,6 +125,7 @@ def homes(
             block = _innermost(root, nodes)
             # Without its number: blocks that are the same but for their constants have these under one name.
             leaf = re.sub(r"(_?\d+)+$|\W", "", name.rpartition(".")[2], flags=re.ASCII).strip("_") or "constant"
+            leaf = f"{leaf}_" if keyword.iskeyword(leaf) else leaf
             name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
         elif reachable:
             block = _innermost(root, nodes)

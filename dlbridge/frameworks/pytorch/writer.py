@@ -236,10 +236,10 @@ class _Writer:
         return code(f"{BUFFER}{{}}", empty)
 
     def _weight_name(self, block: Block, value: ir.Value) -> str:
-        return self.reach(self.homes[value], block)
+        return self.reach(self.homes[value], block, traits.kind(value))
 
-    def reach(self, path: str, block: Block | None = None) -> str:
-        """How the code of a block (the model's, when None) names the weight, or the module, at a path.
+    def reach(self, path: str, block: Block | None = None, kind: str = "module") -> str:
+        """How the code of a block (the model's, when None) names the weight of that kind, or the module, at a path.
 
         What is called by a number is an item of a list, but where the module around it is a class of its own.
         """
@@ -254,9 +254,8 @@ class _Writer:
             return f"{start}.{last}"
         if last.isdigit() and owner and around + owner not in classes:
             return f"{start}[{last}]"
-        value = self.graph.initializers.get(path)
-        kind = "submodule" if value is None else "buffer" if traits.kind(value) == "buffer" else "parameter"
-        return f'{start}.get_{kind}("{last}")'
+        getter = {"module": "get_submodule", "parameter": "get_parameter", "frozen": "get_parameter"}
+        return f'{start}.{getter.get(kind, "get_buffer")}("{last}")'
 
     def _aliases(self) -> list[tuple[str, str]]:
         """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
