@@ -242,8 +242,10 @@ def _forward(writer: _Writer, definition: Definition, parameters: dict[str, list
         returned = list(written.block.outputs)
     texts = [r.text(name) if isinstance(r, Code) else name(r) for r in returned]
     lines.append(f"return {', '.join(texts)}" if len(texts) > 0 else "return None")
+    # Layers that get a second place may get it here, as children that no line calls.
+    attached = [path for path, _ in writer.joined if path not in writer.weights]
     header = f"{INDENT}def forward({', '.join(['self', *inputs.values()])}):"
-    body = _merge_return(_loops(lines, [name for name, _ in written.members]))
+    body = _merge_return(_loops(lines, [name for name, _ in written.members] + attached))
     return [*printing.fit(header), *(part for text in body for part in printing.fit(2 * INDENT + text))]
 
 
