@@ -137,3 +137,23 @@ def test_a_keras_file_comes_back_as_layers(tmp_path):
         assert all(layer in text for layer in layers), text
         assert all(name in text for name in ("words", "norm_1", "up_0", "down_1"))
         assert "erf" not in text and "sqrt" not in text.replace("sqrt(scale", "")
+
+
+class Mix(torch.nn.Module):
+    def __init__(self, a, b):
+        super().__init__()
+        self.a, self.b = torch.nn.Parameter(a), torch.nn.Parameter(b)
+
+    def forward(self, x):
+        return x * self.a + torch.tanh(x) * self.b
+
+
+def test_a_vector_that_torch_merged_with_another_blocks_does_not_take_the_numbers_of_its_namesake(tmp_path):
+    """``1.b`` is ``0.a`` in the file, where ``1.a`` has other numbers."""
+    torch.manual_seed(0)
+    vectors = [torch.randn(8) for _ in range(3)]
+    module = torch.nn.Sequential(Mix(*vectors[:2]), Mix(vectors[2], vectors[0].clone())).eval()
+    x = torch.randn(3, 8)
+    torch.onnx.export(module, (x,), tmp_path / "mix.onnx", dynamo=True, verbose=False)
+    model = dlbridge.load(tmp_path / "mix.onnx")
+    assert torch.allclose(model.to_pytorch()(x), module(x), atol=1e-6)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
@@ -297,6 +298,8 @@ def _part_merged_vectors(graph: ir.Graph) -> None:
             if own is None:
                 own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=_view(tensor))
                 graph.register_initializer(own)
+            elif own.const_value is None or not np.array_equal(own.const_value.numpy(), tensor.numpy()):
+                continue  # a weight that has the name, and other numbers
             use.node.replace_input_with(use.idx, own)
 
 
