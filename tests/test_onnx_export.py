@@ -96,6 +96,18 @@ def test_by_tf2onnx_more_than_it_can(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_by_tf2onnx_what_it_leaves_of_tensorflow(tmp_path):
+    """Keras compiles a convolution of groups by XLA, which tf2onnx writes as a call of that."""
+    keras = pytest.importorskip("keras")
+    live = keras.Sequential([keras.Input((6, 6, 4)), keras.layers.Conv2D(8, 3, groups=2)])
+    model = frameworks.get("keras").read(live)
+    from dlbridge.frameworks.keras.onnx_export import export
+
+    with pytest.raises(DlbridgeError, match="tf2onnx cannot export it: it has no word for TensorFlow's"):
+        export(live, model, tmp_path / "grouped.onnx", opset=18)
+    assert not list(tmp_path.iterdir())
+
+
 def test_by_tf2onnx_several_inputs_and_outputs(tmp_path):
     import keras
     from keras import layers

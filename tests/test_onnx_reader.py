@@ -315,3 +315,21 @@ def test_a_value_that_nothing_makes(tmp_path):
 def test_no_such_file(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         read(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub"])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_batch_norm_behind_a_convolution_is_in_it_where_the_exporter_folds_weights(op, has_bias):
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(4, 3, 3, 3)), "b": rng.normal(size=4)}
+    weights |= {"f": rng.normal(size=(1, 4, 1, 1)), "s": rng.normal(size=(4, 1, 1))}
+    text = f"c = Conv(x, w{', b' if has_bias else ''}) m = Mul(c, f) y = {op}(m, s)"
+    x = rng.normal(size=(2, 3, 5, 5)).astype(np.float32)
+    found = {}
+    for producer in ("tf2onnx", "pytorch"):
+        proto = _proto(text, "float[batch, 3, 5, 5] x", "float[batch, 4, 3, 3] y", **weights)
+        proto.producer_name = producer
+        model = read(proto)
+        found[producer] = [node.op_type for node in model.graph]
+        _same(proto, x=x)
+    assert found == {"tf2onnx": ["Conv"], "pytorch": ["Conv", "Mul", op]}

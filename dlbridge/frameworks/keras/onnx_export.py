@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError
@@ -65,6 +66,11 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
         reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
         raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
     written = ir.from_proto(proto)
+    left = {n.op_type for n in written.graph.all_nodes() if not n.domain and not onnx.defs.has(n.op_type)}
+    if left:
+        raise DlbridgeError(
+            f"tf2onnx cannot export it: it has no word for TensorFlow's {', '.join(sorted(left))}", where=model.name
+        )
     _order_inputs(written.graph, len(specs))
     signature.rename(written.graph, model)
     ir.save(written, path)

@@ -20,6 +20,7 @@ from dlbridge.ops import extension, missing, traits
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
+from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.upgrade import upgrade
 
 #: Names of graphs that exporters give to all.
@@ -81,6 +82,7 @@ def read(
     naming.name_weights(graph, torch=torch)  # of what was folded: a transposed weight
     shapes.infer(model)
     if lift:
+        graph.meta[WEIGHTS_FOLDED] = ir_model.producer_name == "tf2onnx"
         lift_layers(model)
         fold.fold(model)
     if ir_model.producer_name == "tf2onnx":

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dlbridge.model import Model
 from dlbridge.ops import extension
 from dlbridge.passes.fold import remove_unused
-from dlbridge.passes.lift import activation, attention, linear, normalization, pooling, recurrent  # noqa: F401  (rules)
+from dlbridge.passes.lift import (  # noqa: F401  (rules)
+    activation,
+    attention,
+    convolution,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+)
 from dlbridge.passes.lift.pattern import RULES, Lifter
 
 #: A pattern may be made of lifted ones; deeper than this none of ours is.

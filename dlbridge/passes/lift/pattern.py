@@ -15,6 +15,8 @@ from dlbridge.ops import traits
 WANTED_PATH = "dlbridge.wanted_path"
 #: Key of ``graph.meta``: the kinds of the initializers are known, so that a constant is no weight of a layer.
 KINDS_KNOWN = "dlbridge.kinds_known"
+#: Key of ``graph.meta``: the exporter has folded some layers into others, so that no weight need stay as it is.
+WEIGHTS_FOLDED = "dlbridge.weights_folded"
 
 Change = Callable[[np.ndarray], np.ndarray]
 
