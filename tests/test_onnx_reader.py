@@ -333,3 +333,15 @@ def test_a_batch_norm_behind_a_convolution_is_in_it_where_the_exporter_folds_wei
         found[producer] = [node.op_type for node in model.graph]
         _same(proto, x=x)
     assert found == {"tf2onnx": ["Conv"], "pytorch": ["Conv", "Mul", op]}
+
+
+def test_layers_of_equal_constants_are_no_shared_layer():
+    """torch.onnx gives normalisations without weights the same ones and zeros, in whatever block they stand."""
+    pytest.importorskip("keras")
+    text = "h = InstanceNormalization(x, one, zero) r = Relu(h) k = InstanceNormalization(r, one, zero) y = Tanh(k)"
+    proto = _proto(text, "float[batch, 3, 4, 4] x", "float[batch, 3, 4, 4] y", one=np.ones(3), zero=np.zeros(3))
+    for node, name in zip(proto.graph.node, ("a.norm", "a.relu", "b.norm", "b.tanh"), strict=True):
+        node.name = name
+    x = RNG.normal(size=(2, 3, 4, 4)).astype(np.float32)
+    (wanted,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    np.testing.assert_allclose(np.asarray(read(proto).to_keras()(x)), wanted, rtol=1e-5, atol=1e-5)

@@ -96,7 +96,7 @@ class KerasWriter:
         pass_weights(self.root, self.emits, self.homes, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
-        self.calls = Counter(_identity(e.layer) for e in self.emits.values() if e.layer is not None)
+        self.calls = Counter(self._identity(e.layer) for e in self.emits.values() if e.layer is not None)
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -291,11 +291,19 @@ class KerasWriter:
 
     def _layer_path(self, node: ir.Node, layer: Layer) -> str:
         """The name of the layer that a node calls: two calls of one layer share it."""
-        key = _identity(layer)
+        key = self._identity(layer)
         return node.name or "" if key is None else self.layers.setdefault(key, node.name or "")
 
+    def _identity(self, layer: Layer) -> tuple | None:
+        """What makes two layers the same: their code and weights; None for layers that hold nothing but constants."""
+        views = [view for weight in layer.weights.values() for view in weight.views]
+        if all(traits.kind(self.graph.initializers[view.initializer]) == "constant" for view in views):
+            return None
+        plain = tuple(sorted((slot, repr(w.views)) for slot, w in layer.weights.items()))
+        return (tuple(str(p) for p in layer.new.parts), plain)
+
     def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
-        key = _identity(layer)
+        key = self._identity(layer)
         return key is not None and self.calls[key] > 1
 
     def _remember(self, block: Block, node: ir.Node, layer: Layer) -> None:
@@ -354,12 +362,6 @@ class KerasWriter:
         if block in self.dynamic:
             return f"self.{member_name(block.relative(self.homes[value]))}"
         return None
-
-
-def _identity(layer: Layer) -> tuple | None:
-    """What makes two layers the same: their code and weights; None for layers without weights."""
-    plain = tuple(sorted((slot, repr(w.views)) for slot, w in layer.weights.items()))
-    return (tuple(str(p) for p in layer.new.parts), plain) if plain else None
 
 
 def _spec(value: ir.Value) -> str:
