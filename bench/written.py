@@ -6,8 +6,8 @@ Like is compared with like, where the two differ in what is no matter of writing
 - ``keras.applications.ResNet50`` has its strides in the first convolution of a block, torchvision's in the second
   (6 % more work): here torchvision's has them in the first too. Keras' convolutions have biases beside their
   normalisation; beside PyTorch written from Keras, torchvision's get some as well. Keras pads before its pooling.
-- torchvision's ReLUs write into what they read, which hooks on the layer before would see. No written model does so, nor
-  does the original beside PyTorch written from Keras: 3 to 5 % on this CPU.
+- torchvision's ReLUs write into what they read, which hooks on the layer before would see. No written model does so,
+  nor does the original beside PyTorch written from Keras: 3 to 5 % on this CPU.
 - glibc gives large tensors back to the system, or not, by the order in which they end: the page faults are up to 20 %
   either way. Here it keeps them.
 - ``MobileNetV3``, ``ConvNeXt`` and ``EfficientNet`` scale their images in Keras, which is left out.
