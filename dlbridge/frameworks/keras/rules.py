@@ -87,6 +87,8 @@ def is_live(value: ir.Value) -> bool:
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         made = self._emit(op)
+        if op.activation and made.layer is None:  # what it was to be part of is written without a layer
+            made = Emit(call(f"keras.activations.{op.activation}", made.code), targets=made.targets)
         op.node.meta[LIVE] = any(is_live(v) for v in made.code.values())
         return made
 

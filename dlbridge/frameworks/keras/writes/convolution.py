@@ -86,7 +86,8 @@ def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str,
             op.refuse("this padding with strides and dilation needs a size that is known")
         x = zero_padding(x, pads)  # type: ignore[arg-type]
     kernel = call("ops.transpose", op[1], kernel_to_last(count))
-    result = call("ops.conv", x, kernel, padding="valid", dilation_rate=keywords["dilation_rate"])
+    name, group = ("ops.conv", []) if op.attr("group") == 1 else ("grouped_conv", [op.attr("group")])
+    result = call(name, x, kernel, *group, padding="valid", dilation_rate=keywords["dilation_rate"])
     cut = ", ".join([":", *(f"::{stride}" if stride != 1 else ":" for stride in strides)])
     result = code(f"{{}}[{cut}]", result)
     return code("{} + {}", op[2], result) if op.has(2) else result
