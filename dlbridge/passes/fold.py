@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
+from dlbridge.passes.constants import constant, new_constant
 from dlbridge.passes.sizes import Integers, Size, shape_of
 from dlbridge.passes.slices import join_slices
 
@@ -62,13 +63,6 @@ def remove_unused(graph: ir.Graph) -> None:
         used = value.uses() or value.is_graph_output() or value.is_graph_input()
         if not used and traits.kind(value) == "constant":
             del graph.initializers[value.name]
-
-
-def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The tensor of a value that is a constant (never that of a parameter or buffer), else None."""
-    if value is None or value.const_value is None or value.is_graph_input() or traits.kind(value) != "constant":
-        return None
-    return value.const_value if value.is_initializer() else None
 
 
 def lift_constants(graph: ir.Graph) -> None:
@@ -205,15 +199,6 @@ def reshape_target(wanted: list[Size | None] | None, given: list[Size | None] | 
             sizes.append(0 if size is not None and axis < len(given) and given[axis] == size else -1)
     empty = any(size is not None and size.number == 0 for size in wanted)
     return None if empty or sizes.count(-1) > 1 else sizes
-
-
-def new_constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
-    while name in graph.initializers:
-        name += "_"
-    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([len(numbers)]))
-    value.const_value = ir.tensor(np.asarray(numbers, np.int64), name=name)
-    graph.register_initializer(value)
-    return value
 
 
 def _name_dtype(node: ir.Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.passes.constants import constant, new_constant
 
 
 def join_slices(graph: ir.Graph) -> None:
@@ -17,10 +18,10 @@ def join_slices(graph: ir.Graph) -> None:
         if first is None or second is None or set(first[0]) & set(second[0]):
             continue
         axes, steps = ([*a, *b] for a, b in zip(first, second, strict=True))
-        starts, ends = (_joined(node, slot, before) for slot in (1, 2))
+        bounds = [_joined(graph, node, before, slot) for slot in (1, 2)]
+        along = [new_constant(graph, f"{node.name}_{what}", of) for what, of in (("axes", axes), ("steps", steps))]
         node.resize_inputs(5)
-        given = (before.inputs[0], starts, ends, _constant(graph, node, "axes", axes))
-        for slot, value in enumerate((*given, _constant(graph, node, "steps", steps))):
+        for slot, value in enumerate([before.inputs[0], *bounds, *along]):
             node.replace_input_with(slot, value)
         graph.remove(before, safe=True)
 
@@ -41,32 +42,19 @@ def _parts(node: ir.Node) -> tuple[list[int], list[int]] | None:
 
 
 def _numbers(value: ir.Value | None) -> list[int] | None:
-    if value is None or value.const_value is None or value.is_graph_input() or value.producer() is not None:
-        return None
-    return [int(i) for i in value.const_value.numpy().reshape(-1)]
+    tensor = constant(value)
+    return None if tensor is None else [int(i) for i in tensor.numpy().reshape(-1)]
 
 
-def _joined(node: ir.Node, slot: int, before: ir.Node) -> ir.Value:
+def _joined(graph: ir.Graph, node: ir.Node, before: ir.Node, slot: int) -> ir.Value:
     """The starts, or ends, of both as one vector."""
     values = [before.inputs[slot], node.inputs[slot]]
-    name, graph = f"{node.name}_{'starts' if slot == 1 else 'ends'}", node.graph
+    name = f"{node.name}_{'starts' if slot == 1 else 'ends'}"
     known = [_numbers(v) for v in values]
     if None not in known:
-        return _constant(graph, node, name.rpartition("_")[2], [i for part in known for i in part or ()])
+        return new_constant(graph, name, [i for part in known for i in part or ()])
     made = ir.node("Concat", values, {"axis": 0}, name=name)
     made.metadata_props[traits.ANONYMOUS] = "true"
     made.outputs[0].name, made.outputs[0].dtype = name, ir.DataType.INT64
-    graph.insert_before(node, made)  # type: ignore[union-attr]
+    graph.insert_before(node, made)
     return made.outputs[0]
-
-
-def _constant(graph: ir.Graph | ir.Function | None, node: ir.Node, what: str, numbers: list[int]) -> ir.Value:
-    assert isinstance(graph, ir.Graph)
-    tensor = ir.tensor(numbers, dtype=ir.DataType.INT64)
-    name = f"{node.name}_{what}"
-    while name in graph.initializers:
-        name += "_"
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
-    traits.set_kind(value, "constant")
-    graph.register_initializer(value)
-    return value
