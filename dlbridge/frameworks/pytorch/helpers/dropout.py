@@ -20,11 +20,11 @@ class BroadcastDropout(nn.Module):
         super().__init__()
         self.p, self.axes = p, axes
 
+    def mask_shape(self, x):
+        return [1 if axis in self.axes else size for axis, size in enumerate(x.shape)]
+
     def forward(self, x):
-        if not self.training:
-            return x
-        sizes = [1 if axis in self.axes else size for axis, size in enumerate(x.shape)]
-        return x * F.dropout(x.new_ones(sizes), self.p)
+        return x * F.dropout(x.new_ones(self.mask_shape(x)), self.p) if self.training else x
 
 
 class DropPath(nn.Module):
@@ -40,18 +40,13 @@ class DropPath(nn.Module):
         return x * F.dropout(x.new_ones(x.shape[0], *[1] * (x.dim() - 1)), self.p)
 
 
-class BroadcastAlphaDropout(nn.Module):
+class BroadcastAlphaDropout(BroadcastDropout):
     """nn.AlphaDropout that decides once for all elements along some axes."""
-
-    def __init__(self, p, axes):
-        super().__init__()
-        self.p, self.axes = p, axes
 
     def forward(self, x):
         if not self.training:
             return x
-        sizes = [1 if axis in self.axes else size for axis, size in enumerate(x.shape)]
-        kept = torch.rand(sizes, device=x.device) >= self.p
+        kept = torch.rand(self.mask_shape(x), device=x.device) >= self.p
         low = -1.7580993408473766
         scale = ((1 - self.p) * (1 + self.p * low**2)) ** -0.5
         return scale * (torch.where(kept, x, low) - self.p * low)
