@@ -97,6 +97,7 @@ class _Writer:
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
+        self.blocks = {block.path: block for block in self.root.blocks()}
         self.homes = homes(self.graph, self.root, self.emits)
         self.held = held(self.root, self.homes)
         pass_weights(self.root, self.emits, self.homes)
@@ -120,7 +121,7 @@ class _Writer:
             self.root, self._write_block, self._weight_name, lambda block: name_class(block.path), self.names
         )
         ties = self._ties()
-        #: What is one and the same under two paths.
+        #: What is one and the same under two paths, as the code says it.
         self.joined = [*self._aliases(), *ties]
         text = print_module(self, definitions, instance.definition)
         return Source(
@@ -246,23 +247,26 @@ class _Writer:
         relative = (block or self.root).relative(path)
         around = path.removesuffix(relative)
         owner, _, last = relative.rpartition(".")
-        classes = {b.path for b in self.root.blocks() if b.path and b not in self.sequences}
         steps = relative.split(".")
-        in_class = any(s.isdigit() and around + ".".join(steps[:i]) in classes for i, s in enumerate(steps) if i)
+        in_class = any(s.isdigit() and self._is_class(around + ".".join(steps[:i])) for i, s in enumerate(steps) if i)
         start = f'self.get_submodule("{owner}")' if in_class else f"self{attribute(owner)}"
         if is_attribute(last):
             return f"{start}.{last}"
-        if last.isdigit() and owner and around + owner not in classes:
+        if last.isdigit() and owner and not self._is_class(around + owner):
             return f"{start}[{last}]"
         getter = {"module": "get_submodule", "parameter": "get_parameter", "frozen": "get_parameter"}
         return f'{start}.{getter.get(kind, "get_buffer")}("{last}")'
+
+    def _is_class(self, path: str) -> bool:
+        """Whether a class is written for the module at a path: it is a block, and no chain."""
+        block = self.blocks.get(path)
+        return block is not None and block not in self.sequences
 
     def _aliases(self) -> list[tuple[str, str]]:
         """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
 
         They are added to the weights. Only a module that the code has, and that is no chain, can hold one more.
         """
-        places = {b.path for b in self.root.blocks() if b not in self.sequences}
         held: dict[str, list[str]] = {}
         for key in self.weights:
             held.setdefault(_owner(key), []).append(key)
@@ -274,9 +278,9 @@ class _Writer:
                 owner = _owner(name)
                 if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
                     continue
-                if owner in places:
+                if self._is_class(owner):
                     found[name] = key
-                elif _owner(owner) in places and owner not in held and held[_owner(key)] == [key]:
+                elif self._is_class(_owner(owner)) and owner not in held and held[_owner(key)] == [key]:
                     found.setdefault(owner, _owner(key))
                 else:
                     continue
