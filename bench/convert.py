@@ -47,7 +47,8 @@ torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),), dynamic_shapes=
 module = torchvision.models.resnet50().eval()
 weights = sum(t.nbytes for t in module.state_dict().values())
 x, inputs = torch.zeros(2, 3, 224, 224), {{"x": "float32[batch,3,224,224]"}}
-out = tempfile.mkdtemp() + "/out"
+folder = tempfile.TemporaryDirectory()  # goes at the end: pages to be written back would slow the next case down
+out = folder.name + "/out"
 
 def memory(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))
@@ -84,6 +85,7 @@ def _measure(imports: str, timed: str) -> tuple[float, float] | str:
         root=str(ROOT), sweeps=str(ROOT / "tests" / "sweeps"), imports=imports, timed=textwrap.dedent(timed)
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["failed"])[-1][:60]

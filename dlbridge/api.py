@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import check_free, writing
-from dlbridge.model import Model
+from dlbridge.model import Model, no_collection
 
 if TYPE_CHECKING:
     from dlbridge.training import Result
@@ -25,22 +23,7 @@ _DESCRIPTIONS = (".yaml", ".yml", ".json")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would look through all that the frameworks hold, again and again.
-
-    Reading and writing make many small objects that stay; on ResNet-50 the collector takes a third of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@_no_collection()
+@no_collection()
 def load(source: Any, **options: Any) -> Model:
     """Any model in the neutral form.
 
@@ -141,8 +124,7 @@ def convert(
         if output is not None:
             model.save(output, force=force)
         return model
-    with _no_collection():
-        written = frameworks.get(to).write(model, **options, **mode)
+    written = model.write(to, **options, **mode)
     check = check and to in ("pytorch", "keras", "onnx") and not (partial and written.stand_ins)
     certificate = _certificate(model, to, written) if check else None
     if output is not None:

@@ -7,12 +7,14 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterable
 from types import ModuleType
 
 WIDTH = 100
 _OPEN, _CLOSE = "([{", ")]}"
+_DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 def fit(line: str, width: int = WIDTH) -> list[str]:
@@ -82,24 +84,24 @@ def docstring(lines: list[str], indent: str) -> list[str]:
 
 
 @functools.cache
-def _functions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
-    """Name -> (source, names of the module that it uses) of what a helpers module, or a package of such, defines."""
+def _definitions(module: ModuleType) -> dict[str, str]:
+    """Name -> source of the functions and classes that a helpers module, or a package of such, defines."""
     names = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))]
     parts = [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
-    text = "\n".join(inspect.getsource(part) for part in parts)
-    lines = text.splitlines()
-    defined = {n.name: n for n in ast.parse(text).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
-    found = {}
-    for name, node in defined.items():
-        first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-        used = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in defined and n.id != name)
-        found[name] = ("\n".join(lines[first - 1 : node.end_lineno]), used)
-    return found
+    blocks = [block.strip("\n") for part in parts for block in inspect.getsource(part).split("\n\n\n")]
+    return {found[1]: block for block in blocks if (found := _DEFINED.search(block))}
+
+
+@functools.cache
+def _used(module: ModuleType, name: str) -> frozenset[str]:
+    """The definitions of a helpers module that one of them uses."""
+    known = _definitions(module)
+    return frozenset(n.id for n in ast.walk(ast.parse(known[name])) if isinstance(n, ast.Name)) & known.keys()
 
 
 def helpers(module: ModuleType, text: str) -> list[str]:
     """Source of the functions and classes of ``module`` that ``text`` calls, and of what these call in turn."""
-    return _sources(_functions(module), _names_read(ast.parse(text)))
+    return _sources(module, _definitions(module), _names_read(ast.parse(text)))
 
 
 def _names_read(tree: ast.Module) -> set[str]:
@@ -119,25 +121,25 @@ def _names_read(tree: ast.Module) -> set[str]:
 
 def functions_called(module: ModuleType, words: Iterable[str]) -> list[str]:
     """As ``helpers``, of the functions (not the classes) among these words."""
-    return _sources(_functions_alone(module), words)
+    return _sources(module, _functions(module), words)
 
 
 @functools.cache
-def _functions_alone(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
-    return {name: found for name, found in _functions(module).items() if "class " + name not in found[0]}
+def _functions(module: ModuleType) -> dict[str, str]:
+    return {name: source for name, source in _definitions(module).items() if f"class {name}" not in source}
 
 
-def _sources(known: dict[str, tuple[str, frozenset[str]]], words: Iterable[str]) -> list[str]:
-    words = set(words)
+def _sources(module: ModuleType, known: dict[str, str], words: Iterable[str]) -> list[str]:
+    """Those of the known definitions that these words name, and what they use."""
     needed: set[str] = set()
-    pending = [name for name in known if name in words]
+    pending = [word for word in words if word in known]
     while pending:
         name = pending.pop()
         if name not in needed:
             needed.add(name)
-            pending += known[name][1] & known.keys()
-    return [source for name, (source, _) in known.items() if name in needed]
+            pending += _used(module, name) & known.keys()
+    return [known[name] for name in known if name in needed] if needed else []
 
 
 def helper_names(module: ModuleType) -> Iterable[str]:
-    return _functions(module)
+    return _definitions(module)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.files import writing
-from dlbridge.model import Model
+from dlbridge.model import Model, no_collection
 from dlbridge.source.weights import Weight, to_initializers
 
 
@@ -81,6 +81,7 @@ class Source:
             self.write_files(fresh, frameworks.get(self.framework))
         return Path(folder)
 
+    @no_collection()
     def write_files(self, folder: Path, framework: Any) -> None:
         """Write into a folder that is there (``save`` does it in one move)."""
         (folder / "model.py").write_text(self.text, encoding="utf-8")

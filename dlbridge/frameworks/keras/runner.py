@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import onnx_ir as ir
+from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
 
 from dlbridge.errors import SignatureError, WeightsError
 from dlbridge.source.program import Source
+from dlbridge.source.weights import contiguous
 
 
 def load(source: Source) -> keras.Model:
@@ -23,24 +26,52 @@ def load(source: Source) -> keras.Model:
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
     with float_type(source), keras.StatelessScope():
-        model = source.execute()[source.entry]()
-        if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
-            model.build(None)  # a subclass, which cannot be traced
-        variables = _variables(model)
-        for key in source.weights:
-            if key not in variables:
-                raise WeightsError("the written model has no such variable", where=key, hint="please report this")
-            variables[key]._initializer = functools.partial(_numbers, source, key)
+        model = _unfilled(source, keras.ops.convert_to_tensor)
     model.dlbridge_source = source
     return model
 
 
-def _numbers(source: Source, key: str, shape: tuple[int, ...], dtype: str) -> Any:
+def save_weights(source: Source, folder: Path) -> None:
+    """Write ``model.weights.h5``, which ``load_weights`` of the written model reads.
+
+    In the scope, a variable that is not made yet has the value of its initializer: Keras writes the arrays themselves.
+    """
+    for kind in ("Layer", "Functional"):  # Keras 3.15 puts these away by another name, and makes one for each layer
+        global_state.set_global_attribute(f"saving_attr_skiplist_{kind}", saving_lib.get_attr_skipset(kind))
+    with float_type(source), keras.StatelessScope(initialize_variables=False), _not_made():
+        _unfilled(source, np.asarray).save_weights(folder / "model.weights.h5")
+
+
+def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
+    """The written model, in a stateless scope: the initializers of its variables give these weights."""
+    model = source.execute()[source.entry]()
+    if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
+        model.build(None)  # a subclass, which cannot be traced
+    variables = _variables(model)
+    for key in source.weights:
+        if key not in variables:
+            raise WeightsError("the written model has no such variable", where=key, hint="please report this")
+        variables[key]._initializer = functools.partial(_numbers, source, key, convert)
+    return model
+
+
+@contextmanager
+def _not_made() -> Iterator[None]:
+    """Forget the variables that are registered inside: the end of the next scope would make them."""
+    pending = "uninitialized_variables"
+    before = list(global_state.get_global_attribute(pending, []))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(pending, before)
+
+
+def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:
     """A weight as the initializer of its variable."""
     array = source.array(key)
     if array.shape != tuple(shape):
         raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {array.shape}", where=key)
-    return keras.ops.convert_to_tensor(array, dtype=dtype)
+    return convert(contiguous(array), dtype=dtype)
 
 
 @contextmanager
@@ -107,11 +138,6 @@ def weights(live: keras.Model) -> dict[str, np.ndarray]:
     """Framework key -> array of a live model's weights, as they are now."""
     variables = _variables(live)
     return {key: keras.ops.convert_to_numpy(variables[key]) for key in live.dlbridge_source.weights}
-
-
-def save_weights(source: Source, folder: Path) -> None:
-    """Write ``model.weights.h5``, which ``load_weights`` of the written model reads."""
-    load(source).save_weights(folder / "model.weights.h5")
 
 
 def trainable_variables(live: keras.Model) -> dict[str, Any]:

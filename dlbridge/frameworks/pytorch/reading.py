@@ -130,7 +130,7 @@ class Op:
         values = [self._input(v, like) for v in inputs]
         while values and values[-1] is None:
             values.pop()
-        given = [ir.convenience.convert_attribute(name, v) for name, v in attributes.items() if v is not None]
+        given = [_attribute(name, v) for name, v in attributes.items() if v is not None]
         node = ir.Node(domain, op_type, values, given, num_outputs=outputs)
         dtype = _result_dtype(node)
         for value in node.outputs:
@@ -358,6 +358,13 @@ def like(x: ir.Value, other: ir.Value) -> ir.Value:
 
 def is_float(x: ir.Value) -> bool:
     return x.dtype is not None and x.dtype.is_floating_point()
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """An attribute by the type of its value; what a list is, onnx_ir would ask of all its protocols first."""
+    if isinstance(value, (list, tuple)) and all(type(v) is int for v in value):
+        return ir.AttrInt64s(name, value)
+    return ir.convenience.convert_attribute(name, value)
 
 
 def _result_dtype(node: ir.Node) -> ir.DataType | None:

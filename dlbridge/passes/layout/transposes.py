@@ -29,7 +29,7 @@ def permutation(node: ir.Node) -> list[int]:
 
 def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
     """A Transpose node of a value, with its output's dtype and shape."""
-    node = ir.node("Transpose", [value], {"perm": list(perm)}, name=name)
+    node = ir.node("Transpose", [value], {"perm": ir.AttrInt64s("perm", perm)}, name=name)  # untyped, it is guessed
     out = node.outputs[0]
     out.dtype, out.shape = value.dtype, permuted(value.shape, perm)
     return node
@@ -37,12 +37,11 @@ def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
 
 def move_after(node: ir.Node, y: ir.Value, perm: Sequence[int], name: str) -> None:
     """Let a node compute ``y`` in another order of axes, with a Transpose after it that gives ``y`` as it was."""
-    shape, wanted, graph = y.shape, y.name, node.graph
+    wanted, graph = y.name, node.graph
     assert graph is not None
-    y.shape = permuted(shape, inverse(perm))
-    after = ir.node("Transpose", [y], {"perm": list(perm)}, name=name)
+    y.shape = permuted(y.shape, inverse(perm))
+    after = transpose(y, perm, name)
     out = after.outputs[0]
-    out.dtype, out.shape = y.dtype, shape
     graph.insert_after(node, after)
     ir.convenience.replace_all_uses_with(y, out, replace_graph_outputs=True)
     after.replace_input_with(0, y)
