@@ -78,6 +78,10 @@ CASES = {
     "text as ONNX": ("convert text.onnx --to pytorch -o out", "text.onnx"),
     "function that is not there": ("convert dlbridge:nothing --to pytorch -o out", "dlbridge:nothing"),
     "module that is not there": ("convert no_such_module:model --to pytorch -o out", "no_such_module"),
+    "input that the module lacks": (
+        "convert torch.nn:Identity --to keras --input x:float32[batch,3] -o out",
+        "its parameters are: input",
+    ),
     "input of no known form": (f"convert {MLP} --to pytorch --input x=3 -o out", "name:dtype"),
     "unknown route": (f"verify {MLP} --route tensorrt", "unknown route 'tensorrt'"),
     "size of no known form": (f"verify {MLP} --size batch", "name=size"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -187,9 +188,22 @@ def export(
             "(on the command line: --input 'x:float32[batch,3,224,224]')",
         )
     example = _Example(inputs, dynamic)
+    _check_call(module, example)
     with _inference(module):
         program = _export(module, example)
     return program, _placed(program, example)
+
+
+def _check_call(module: torch.nn.Module, example: _Example) -> None:
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(*example.args, **example.kwargs)
+    except TypeError as error:
+        raise SignatureError(
+            f"forward cannot take these inputs: {error}",
+            where=type(module).__name__,
+            hint=f"its parameters are: {', '.join(signature.parameters)}",
+        ) from None
 
 
 def _export(module: torch.nn.Module, example: _Example) -> ExportedProgram:
