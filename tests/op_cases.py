@@ -284,6 +284,7 @@ def _normalization() -> list[Case]:
         _case("dlbridge:AlphaDropout", IMAGE, axes=[0], layer="BroadcastAlphaDropout(0.5, (0,))"),
         _case("dlbridge:GaussianDropout", IMAGE, ratio=0.3, layer="GaussianDropout(0.3)"),
         _case("dlbridge:GaussianNoise", IMAGE, stddev=0.1, layer="GaussianNoise(0.1)"),
+        _case("dlbridge:Augmentation", IMAGE, kind="RandomFlip", config='{"mode": "vertical"}', layer="nn.Identity()"),
     ]
 
 

@@ -248,6 +248,47 @@ def test_a_layer_of_keras_comes_back(case):
     assert [described(n) for n in across.graph] == [described(n) for n in model.graph]
 
 
+#: Layer -> arguments without which it does nothing.
+AUGMENTATIONS = {
+    **{kind: {} for kind in extension.AUGMENTATIONS},
+    "AugMix": {"num_chains": 2},
+    **{f"Random{kind}": {"factor": 0.2} for kind in ("Brightness", "ColorDegeneration", "Contrast", "Hue")},
+    **{f"Random{kind}": {"factor": 0.4} for kind in ("Rotation", "Saturation", "Sharpness", "Invert")},
+    "RandomFlip": {"mode": "horizontal", "seed": 3},
+    "RandomGrayscale": {"factor": 0.3},
+    "RandomPosterization": {"factor": 4},
+    "RandomShear": {"x_factor": 0.3},
+    "RandomTranslation": {"height_factor": 0.1, "width_factor": (-0.1, 0.2), "fill_mode": "nearest"},
+    "RandomZoom": {"height_factor": 0.1, "fill_value": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_an_augmentation_of_keras_comes_back(kind):
+    layer, x = getattr(L, kind)(**AUGMENTATIONS[kind]), keras.Input((8, 8, 3))
+    model = dlbridge.load(keras.Model(x, L.Conv2D(2, 3)(layer(x))))
+    (back,) = [part for part in model.to_keras().layers if isinstance(part, type(layer))]
+    own = {"name", "seed"}
+    found, wanted = ({k: plain(v) for k, v in p.get_config().items() if k not in own} for p in (back, layer))
+    assert found == wanted
+    assert "Identity()" in model.write("pytorch").text
+
+
+def plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("spoilt", [{"kind": "Lambda"}, {"config": "no JSON"}, {"config": '{"a) + b(": 1}'}], ids=str)
+def test_an_augmentation_that_is_none_is_refused(spoilt):
+    x = keras.Input((8, 8, 3))
+    model = dlbridge.load(keras.Model(x, L.RandomFlip()(x)))
+    (node,) = model.graph
+    for name, text in spoilt.items():
+        node.attributes[name] = ir.AttrString(name, text)
+    with pytest.raises(DlbridgeError, match="no augmentation of Keras"):
+        model.write("keras")
+
+
 def test_a_noise_shape_of_another_rank_is_refused():
     x = keras.Input((4, 5))
     with pytest.raises(DlbridgeError, match="noise_shape"):

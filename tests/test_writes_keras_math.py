@@ -58,6 +58,32 @@ def check(built: Model, *runs: dict[str, np.ndarray], text: str = "", tolerance:
     return live
 
 
+# --- what a layer does along ---------------------------------------------------------------------------------------
+
+POOLED = """m (float[B, 3, 6, 5] x) => (float[B, C] y{more}) {{
+    c = Conv (x, w)
+    p = Global{kind}Pool (c)
+    y = {drop}
+    {rest}
+}}"""
+
+
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+@pytest.mark.parametrize("drop", ["Flatten (p)", "Squeeze (p, axes)", "Squeeze (p, negative)"])
+def test_a_pooling_layer_drops_the_axes_that_it_pools_over(kind: str, drop: str) -> None:
+    text = POOLED.format(kind=kind, drop=drop, more="", rest="")
+    axes = {"axes": np.array([2, 3]), "negative": np.array([-1, -2])}
+    built = model(text, w=normal(4, 3, 2, 2), **{name: a for name, a in axes.items() if f" {name})" in drop})
+    live = check(built, {"x": normal(2, 3, 6, 5)}, text=f"layers.Global{kind}Pooling2D(name=")
+    assert [type(part).__name__ for part in live.layers][-1] == f"Global{kind}Pooling2D"
+
+
+def test_a_pooling_layer_keeps_axes_that_something_else_reads() -> None:
+    text = POOLED.format(kind="Average", drop="Flatten (p)", more=", float[B, C, 1, 1] z", rest="z = Neg (p)")
+    built = model(text, w=normal(4, 3, 2, 2))
+    check(built, {"x": normal(2, 3, 6, 5)}, text="layers.GlobalAveragePooling2D(keepdims=True")
+
+
 # --- control flow --------------------------------------------------------------------------------------------------
 
 

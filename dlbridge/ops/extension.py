@@ -23,6 +23,10 @@ those that differ along ``axes`` alone, which share one decision; negative axes 
 ``GaussianNoise(X)``, ``stddev``
     ``Y = X + N``, N normal with the mean 0 and that standard deviation.
 
+``Augmentation(X)``, ``kind``, ``config``
+    Changes images as the layer of Keras of that name and of that configuration, in JSON, does (``RandomFlip``,
+    ``{"mode": "horizontal"}``). Its input is in the layout that the layer has in Keras.
+
 A function has a fixed number of inputs, so each op that has an optional input has an *overload* for each count:
 ``""`` for all inputs, ``"no_bias"`` without the last.
 """
@@ -40,14 +44,25 @@ DOMAIN = "dlbridge"
 #: Version of the domain that models import.
 DOMAIN_VERSION = 1
 
-#: Op type -> attributes of the layers that act in training alone.
-_TRAINING_ONLY = {
+#: Op type -> attributes of the layers that act in training alone, by themselves on each element or slice.
+_NOISE = {
     "AlphaDropout": "ratio: float = 0.5, axes: ints = []",
     "BroadcastDropout": "ratio: float = 0.5, axes: ints = []",
     "GaussianDropout": "ratio: float = 0.5",
     "GaussianNoise": "stddev: float = 1.0",
 }
+NOISE_OPS = tuple(_NOISE)
+_TRAINING_ONLY = {**_NOISE, "Augmentation": 'kind: string = "", config: string = "{}"'}
 TRAINING_ONLY_OPS = tuple(_TRAINING_ONLY)
+
+#: What an ``Augmentation`` may be: layers of https://keras.io/api/layers/preprocessing_layers/image_augmentation/
+AUGMENTATIONS = (
+    *("AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration"),
+    *("RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip"),
+    *("RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective"),
+    *("RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear"),
+    *("RandomTranslation", "RandomZoom"),
+)
 
 _BODIES = {
     ("Linear", ""): """Linear (X, W, B) => (Y) {

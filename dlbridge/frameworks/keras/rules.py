@@ -74,6 +74,8 @@ class _Signed(Op):
 DONE = "keras.done"
 #: In ``node.meta``: the weights are those of other layers too, so the node is none.
 SHARED = "keras.shared"
+#: In ``node.meta`` of a global pooling: the axes that it pools over are gone.
+FLAT = "keras.flat"
 #: In ``node.meta``: whether the node follows from an input of the model.
 LIVE = "keras.live"
 

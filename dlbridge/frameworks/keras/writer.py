@@ -17,10 +17,11 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers, writes
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
+from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.printer import BUILD, SPEC, flat, member_name, print_module, stand_in, variable_path
-from dlbridge.frameworks.keras.rules import KERAS_DTYPES, SHARED, TAKES_ACTIVATION, fused_activation, rules
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import layout
@@ -34,7 +35,7 @@ from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_cl
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, identifier, snake_case
-from dlbridge.source.op import Layer, weight_of
+from dlbridge.source.op import Layer
 from dlbridge.source.printing import functions_called, helper_names
 from dlbridge.source.program import Source
 from dlbridge.source.variables import given_name, hint, hint_of_path
@@ -74,7 +75,7 @@ class KerasWriter:
         self.model = model
         self.graph = model.graph
         dissolved = mark_shared(self.graph)
-        _fuse_activations(self.graph)
+        fuse(self.graph)
         arithmetic = Arithmetic(
             lambda value, axis: code(f"ops.shape({{}})[{axis}]", value), largest="larger_size", smallest="smaller_size"
         )
@@ -371,29 +372,6 @@ def _spec(value: ir.Value) -> str:
 
 def _shape_text(value: ir.Value) -> str:
     return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
-
-
-def _fuse_activations(graph: ir.Graph) -> None:
-    """Let layers apply the activation right after them, where nothing else reads what is between."""
-    for node in list(graph):
-        if (
-            node.op_type not in TAKES_ACTIVATION
-            or node.meta.get(SHARED)
-            or not all(weight_of(v) for v in node.inputs[1:] if v is not None)
-        ):
-            continue
-        out = node.outputs[0]
-        consumers = out.consumers()
-        if len(consumers) != 1 or len(out.uses()) != 1 or out.is_graph_output():
-            continue
-        name = fused_activation(consumers[0])
-        if name is not None and consumers[0].inputs[0] is out:
-            node.meta["activation"] = name
-            follower = consumers[0].outputs[0]
-            wanted = follower.name
-            ir.convenience.replace_all_uses_with(follower, out, replace_graph_outputs=True)
-            graph.remove(consumers[0], safe=True)
-            out.name = wanted
 
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:

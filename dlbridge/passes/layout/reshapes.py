@@ -17,7 +17,7 @@ from dlbridge.passes.layout.transposes import Move, is_transpose, move_after, tr
 _FEATURE_WISE = {
     *(("", op) for op in ("Relu", "Dropout", "Identity", "Sigmoid", "Tanh", "LeakyRelu", "Gelu", "HardSwish", "Swish")),
     *(("", op) for op in ("Elu", "Clip")),
-    *((extension.DOMAIN, op) for op in extension.TRAINING_ONLY_OPS),
+    *((extension.DOMAIN, op) for op in extension.NOISE_OPS),
 }
 
 Dim = int | str | None

@@ -408,7 +408,7 @@ def _extreme(node: ir.Node, perm: list[int]) -> Move | None:
 
 
 SINKS: dict[tuple[str, str], Rule] = {
-    **{(extension.DOMAIN, op): _dropout for op in extension.TRAINING_ONLY_OPS},
+    **{(extension.DOMAIN, op): _dropout for op in extension.NOISE_OPS},
     **{("", op): _unary for op in UNARY_OPS},
     **{("", op): _broadcasting for op in BROADCASTING_OPS},
     **{("", op): _reduction for op in REDUCTIONS},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from typing import Any
 
 import keras
@@ -12,6 +14,7 @@ from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.reads.image import resize_to
 from dlbridge.frameworks.keras.reads.indexing import one_hot_of
 from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN
 
 
 @layer("Rescaling")
@@ -135,17 +138,23 @@ def integer_lookup(site: Site) -> Any:
     return index
 
 
-_AUGMENTATIONS = (
-    *("AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration"),
-    *("RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip"),
-    *("RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective"),
-    *("RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear"),
-    *("RandomTranslation", "RandomZoom"),
-)
-
-
-@layer(*_AUGMENTATIONS)
+@layer(*AUGMENTATIONS)
 def augmentation(site: Site) -> Any:
     """What changes images in training alone; at inference it casts them."""
     x = site.cast(site.x, site.layer.compute_dtype)
-    return site.main("Identity", x)
+    kind = type(site.layer)
+    return site.main(
+        "Augmentation", x, domain=DOMAIN, kind=kind.__name__, config=json.dumps(_configuration(site.layer))
+    )
+
+
+def _configuration(made: Any) -> dict[str, Any]:
+    """What was asked of a layer beside its defaults; not its seed, which Keras makes up where none was given."""
+    usual = {name: p.default for name, p in inspect.signature(type(made).__init__).parameters.items()}
+    usual["data_format"] = "channels_last"
+    for name in ("self", "name", "trainable", "dtype", "seed"):
+        usual.pop(name, None)
+    given = made.get_config()
+    if isinstance(made, keras.layers.RandomShear):  # it gives (-x, x) for x, and does not take it
+        given |= {k: v[1] for k, v in given.items() if isinstance(v, tuple) and v[0] == -v[1]}
+    return {name: given[name] for name in usual if name in given and given[name] != usual[name]}

@@ -1,9 +1,13 @@
-"""Layers that act in training alone: dropout and noise."""
+"""Layers that act in training alone: dropout, noise, augmentation."""
 
 from __future__ import annotations
 
-from dlbridge.frameworks.keras.rules import rules
-from dlbridge.ops.extension import DOMAIN, shared_axes
+import json
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import keras_dtype, rules
+from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN, shared_axes
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -56,3 +60,17 @@ def gaussian_dropout(op: Op) -> Emit | Code:
 @rules("GaussianNoise", domain=DOMAIN)
 def gaussian_noise(op: Op) -> Emit | Code:
     return _layer(op, code("layers.GaussianNoise({stddev})", stddev=op.attr("stddev")))
+
+
+@rules("Augmentation", domain=DOMAIN)
+def augmentation(op: Op) -> Emit | Code:
+    kind, text = op.attr("kind", ""), op.attr("config", "{}")
+    try:
+        config = json.loads(text)
+    except ValueError:
+        config = None
+    if kind not in AUGMENTATIONS or not isinstance(config, dict) or not all(map(str.isidentifier, config)):
+        op.refuse(f"no augmentation of Keras: {kind} {text}")
+    if op.dtype() != ir.DataType.FLOAT:
+        config["dtype"] = keras_dtype(op, op.dtype())
+    return _layer(op, call(f"layers.{kind}", **config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import ints, rules
+from dlbridge.frameworks.keras.rules import FLAT, ints, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
@@ -147,10 +147,11 @@ def global_pool(op: Op) -> Emit | Code:
     count = op.rank() - 2
     kind = op.node.op_type.removeprefix("Global").removesuffix("Pool")
     function = {"Average": "ops.mean", "Max": "ops.max"}[kind]
-    by_axes = call(function, op.x, axis=tuple(range(1, count + 1)), keepdims=True)
+    keepdims = None if op.node.meta.get(FLAT) else True
+    by_axes = call(function, op.x, axis=tuple(range(1, count + 1)), keepdims=keepdims)
     if count > 3:
         return by_axes
-    return Emit(by_axes, module=Layer(call(f"layers.Global{kind}Pooling{count}D", keepdims=True)))
+    return Emit(by_axes, module=Layer(call(f"layers.Global{kind}Pooling{count}D", keepdims=keepdims)))
 
 
 @rules("LpPool", domain=DOMAIN)

@@ -65,3 +65,9 @@ def gaussian_dropout(op: Op) -> Emit | Code:
 @rules("GaussianNoise", domain=DOMAIN)
 def gaussian_noise(op: Op) -> Emit | Code:
     return _layer(op, code("GaussianNoise({stddev})", stddev=op.attr("stddev")))
+
+
+@rules("Augmentation", domain=DOMAIN)
+def augmentation(op: Op) -> Emit | Code:
+    """In PyTorch images are augmented where data are loaded, not in the model, where its name alone stays."""
+    return _layer(op, code("nn.Identity()"))
