@@ -124,6 +124,15 @@ def test_long_lines_break_at_brackets_and_mean_the_same():
     assert ast.dump(ast.parse("if 1:\n" + "\n".join(broken))) == ast.dump(ast.parse("if 1:\n    " + line))
 
 
+@given(st.lists(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)), min_size=40, max_size=90))
+def test_long_lists_of_numbers_fill_their_lines(numbers):
+    line = f'x = f({numbers}, dtype="float32")'
+    broken = printing.fit(line)
+    assert max(map(len, broken)) <= printing.WIDTH
+    assert len(broken) < len(numbers)
+    assert ast.dump(ast.parse("\n".join(broken))) == ast.dump(ast.parse(line))
+
+
 # --- blocks and definitions ----------------------------------------------------------------------------------------
 
 

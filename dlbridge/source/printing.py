@@ -14,11 +14,15 @@ from types import ModuleType
 
 WIDTH = 100
 _OPEN, _CLOSE = "([{", ")]}"
+_NUMBER = re.compile(r"[-+\d.e]+|True|False")
+#: More numbers than these are not written one below the other.
+_IN_A_COLUMN = 8
 _DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
 
 
 def fit(line: str, width: int = WIDTH) -> list[str]:
-    """Break a line that is too long at its brackets as code formatters do: what they hold on one line, else on many."""
+    """Break a line that is too long at its brackets as code formatters do: what they hold on one line, else on many;
+    but long lists of numbers fill their lines."""
     if len(line) <= width:
         return [line]
     group = _group(line)
@@ -33,6 +37,9 @@ def fit(line: str, width: int = WIDTH) -> list[str]:
         return [head, body, *fit(closing, width)]
     lines, items = [head], _split(inner)
     comma = "," if len(items) > 1 else ""  # (a) and (a,) are not the same
+    if len(items) > _IN_A_COLUMN and all(map(_NUMBER.fullmatch, items)):
+        filled = textwrap.wrap(", ".join(items) + comma, width - len(indent), break_on_hyphens=False)
+        return [head, *(indent + part for part in filled), *fit(closing, width)]
     for item in items:
         lines += fit(f"{indent}{item}{comma}", width)
     return [*lines, *fit(closing, width)]
