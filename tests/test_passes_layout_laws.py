@@ -155,6 +155,8 @@ class Law:
                 return b(op, x, b.weight(np.array(axis)), exclusive=draw(st.integers(0, 1)))
             case "ArgMax" | "ArgMin":
                 return b(op, x, axis=axis, keepdims=draw(st.integers(0, 1)))
+            case "Gather":
+                return b(op, x, b.weight(np.array(draw(st.integers(-shape[axis], shape[axis] - 1)))), axis=axis)
             case "Reshape":
                 at = draw(st.integers(0, self.rank - 1))
                 merged = [*shape[:at], int(np.prod(shape[at : at + 2])), *shape[at + 2 :]]

@@ -41,6 +41,7 @@ class Builder:
         self.path = ""
         self.inside = True
         self.made: list[ir.Node] = []
+        self._into = self.graph
         self._nodes = Names()
         self._values = Names()
         self._integers = Integers()
@@ -90,7 +91,7 @@ class Builder:
             node.metadata_props[traits.ANONYMOUS] = "true"
         for value in node.outputs:
             value.name = self.value_name()
-        self.graph.append(node)
+        self._into.append(node)
         self.made.append(node)
 
     def op(
@@ -121,6 +122,51 @@ class Builder:
         self._add(node, main)
         shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    # --- bodies of control flow --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def body(self, name: str, like: Sequence[tuple[ir.DataType, Sequence[Any]]]) -> Iterator[ir.Graph]:
+        """Make nodes in a subgraph, for as long as the context lasts. Constants and weights stay with the graph.
+
+        Args:
+            name: Name of the subgraph.
+            like: (dtype, sizes) of each of its inputs.
+        """
+        graph = ir.Graph([], [], nodes=[], name=name)
+        for dtype, sizes in like:
+            value = ir.Value(name=self._values.fresh("given"), type=ir.TensorType(dtype), shape=ir.Shape(sizes))
+            graph.inputs.append(value)
+        around, sizes_around, places = self._into, dict(self._sizes), dict(self.sizes.places)
+        self._into = graph
+        try:
+            yield graph
+        finally:  # a size that is read inside is read again where it is asked for outside
+            self._into, self._sizes, self.sizes.places = around, sizes_around, places
+
+    def give(self, graph: ir.Graph, results: Sequence[tuple[ir.Value, ir.DataType]]) -> None:
+        """Make values, in those dtypes, the outputs of the body in the making."""
+        for value, dtype in results:
+            value = value if value.dtype == dtype else self.op("Cast", value, to=dtype)
+            if value.graph is not graph or value.is_graph_input() or value in graph.outputs:
+                value = self.op("Identity", value)
+            graph.outputs.append(value)
+
+    def control(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        types: Sequence[tuple[Any, Sequence[Any]]],
+        **attributes: Any,
+    ) -> list[ir.Value]:
+        """Make a node with bodies among its attributes, whose outputs have these dtypes and sizes."""
+        node = ir.node(op_type, list(inputs), attributes, num_outputs=len(types))
+        self._add(node, main=False)
+        for value, (dtype, sizes) in zip(node.outputs, types, strict=True):
+            value.dtype, value.shape = dtype, ir.Shape(sizes)
+        return list(node.outputs)
+
+    # --- operands ----------------------------------------------------------------------------------------------------
 
     def value(self, operand: Operand, dtype: ir.DataType | None = None) -> ir.Value:
         """An operand as a value; a number gets ``dtype``.
@@ -295,7 +341,7 @@ class Builder:
         """Name every value after its node; inputs, outputs and weights keep their names."""
         taken = Names(*self.graph.initializers, *(v.name or "" for v in (*self.graph.inputs, *self.graph.outputs)))
         kept = set(self.graph.outputs)
-        for node in self.graph:
+        for node in self.graph.all_nodes():
             for number, value in enumerate(node.outputs):
                 if value not in kept:
                     value.name = taken.fresh(f"{node.name}.{number}" if number else f"{node.name}")

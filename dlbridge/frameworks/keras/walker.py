@@ -6,7 +6,9 @@ A layer or operation without a rule is opened: its ``call`` runs on ``KerasTenso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections import ChainMap
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import keras
@@ -43,6 +45,7 @@ class Walker:
         self.troubles: list[tuple[str, str]] = []
         self.trust_code = trust_code
         self.functional = True
+        self._around: tuple[MutableMapping[int, ir.Value], Any] = {}, None
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
         self.leaves = {layer.name for layer in getattr(model, "_layers", ()) if _rule(layer) is not None}
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
@@ -59,7 +62,13 @@ class Walker:
         return tree.map_structure(lambda t: frame[id(t)], function._outputs_struct)
 
     def trace(
-        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], holder: Any = None, flat: bool = False
+        self,
+        function: Callable[..., Any],
+        args: tuple,
+        kwargs: dict[str, Any],
+        holder: Any = None,
+        flat: bool = False,
+        around: MutableMapping[int, ir.Value] | None = None,
     ) -> Any:
         """What a Python function makes of values, found by calling it on ``KerasTensor``s.
 
@@ -69,6 +78,7 @@ class Walker:
             kwargs: Its keyword arguments, likewise.
             holder: The layer that the code belongs to, if any: its variables are tensors meanwhile.
             flat: Name what is made after the path where this is, as parts of the layer there.
+            around: The tensors of the code that the function was written in, which it may use.
         """
         book = self.build.sizes
         result, frame = self._record(function, args, kwargs, holder)
@@ -80,7 +90,7 @@ class Walker:
                     raise RefusalError(
                         "what it does depends on sizes that are not known, in ways that cannot be followed"
                     )
-        values = {key: value for key, (_, value) in frame.items()}
+        values = ChainMap({key: value for key, (_, value) in frame.items()}, around or {})
         for tensor in tree.flatten(result):
             if isinstance(tensor, keras.KerasTensor):
                 self._evaluate(tensor, values, holder, flat)
@@ -109,7 +119,7 @@ class Walker:
             given, named = tree.map_structure(symbol, (args, kwargs))
             return function(*given, **named), frame
 
-    def _evaluate(self, tensor: Any, frame: dict[int, ir.Value], holder: Any, flat: bool) -> None:
+    def _evaluate(self, tensor: Any, frame: MutableMapping[int, ir.Value], holder: Any, flat: bool) -> None:
         """Walk all calls that a tensor is made by."""
         path = self.build.path
         pending = [tensor]
@@ -130,7 +140,9 @@ class Walker:
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def _apply(self, node: Any, frame: dict[int, ir.Value], path: str, holder: Any, flat: bool = False) -> None:
+    def _apply(
+        self, node: Any, frame: MutableMapping[int, ir.Value], path: str, holder: Any, flat: bool = False
+    ) -> None:
         """Make the nodes of one call, and enter its outputs into the frame."""
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
@@ -138,6 +150,7 @@ class Walker:
         name, anonymous = tracing.name_of(operation, holder, self.leaves)
         flat = flat and anonymous
         where = path if flat else f"{path}.{name}" if path else name
+        before, self._around = self._around, (frame, holder)
         try:
             with self.build.at(where):
                 result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
@@ -150,8 +163,25 @@ class Walker:
                 return
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
             result = [_placeholder(t) for t in node.outputs]
+        finally:
+            self._around = before
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
             frame[id(tensor)] = value
+
+    def inner(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What a function that is an argument of the operation here makes of values, in the body in the making."""
+        frame, holder = self._around
+        return self.trace(function, args, {}, holder, flat=True, around=frame)
+
+    def settle(self, function: Callable[..., Any]) -> None:
+        """Walk what such a function takes from the code around it, so that it is made before its body is."""
+        frame, holder = self._around
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        for item in tree.flatten([*cells, *(getattr(function, "__defaults__", None) or ())]):
+            if isinstance(item, keras.KerasTensor):
+                self._evaluate(item, frame, holder, True)
+            elif inspect.isfunction(item) and item is not function:
+                self.settle(item)
 
     def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
         """A node in the place of what cannot be read, for a person to fill in."""

@@ -392,15 +392,18 @@ def _cumulation(node: ir.Node, perm: list[int]) -> Move | None:
     return move
 
 
-def _extreme(node: ir.Node, perm: list[int]) -> Move | None:
-    """ArgMax and ArgMin: the place along an axis is the same wherever the axis stands."""
+def _one_along(node: ir.Node, perm: list[int]) -> Move | None:
+    """ArgMax and ArgMin, and Gather of one place: the place along an axis is the same wherever the axis stands."""
+    index = node.inputs[1] if node.op_type == "Gather" else None
+    if index is not None and (index.shape is None or len(index.shape) or not _only_input(node, 0)):
+        return None
     axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(perm)
     keepdims = node.attributes["keepdims"].as_int() if "keepdims" in node.attributes else 1
 
     def move() -> None:
         node.replace_input_with(0, _inner(node.inputs[0]))
         node.attributes["axis"] = ir.AttrInt64("axis", perm[axis])
-        rest = perm if keepdims else without(perm, [axis])
+        rest = perm if keepdims and index is None else without(perm, [axis])
         if rest != list(range(len(rest))):
             move_after(node, node.outputs[0], rest, f"{node.name}_transposed")
 
@@ -420,8 +423,9 @@ SINKS: dict[tuple[str, str], Rule] = {
     ("", "Resize"): _resize,
     ("", "CumSum"): _cumulation,
     ("", "CumProd"): _cumulation,
-    ("", "ArgMax"): _extreme,
-    ("", "ArgMin"): _extreme,
+    ("", "ArgMax"): _one_along,
+    ("", "ArgMin"): _one_along,
+    ("", "Gather"): _one_along,
     ("", "Reshape"): reshape_rule,
     ("", "Flatten"): flatten_rule,
 }

@@ -39,8 +39,7 @@ def get_item(site: Site, x: Any, key: Any) -> ir.Value:
                 last = one.stop if one.stop is not None else (_END if step > 0 else _FRONT)
                 starts.append((first, last, axis, step))
         elif isinstance(one, (int, np.integer)):
-            starts.append((int(one), int(one) + 1 if int(one) != -1 else _END, axis, 1))
-            dropped.append(axis)
+            dropped.append((axis, int(one)))
         else:
             gathered.append((axis, site.tensor(one)))
         axis += 1
@@ -49,8 +48,8 @@ def get_item(site: Site, x: Any, key: Any) -> ir.Value:
     x = _sliced(site, x, starts)
     for where, indices in gathered:
         x = site.op("Gather", x, indices, axis=where)
-    if dropped:
-        x = site.squeeze(x, *dropped)
+    for where, place in reversed(dropped):
+        x = site.op("Gather", x, np.asarray(place, np.int64), axis=where)
     if added:  # places in the result: ints before them leave none
         lost = [p for p, one in enumerate(keys) if isinstance(one, (int, np.integer)) and not isinstance(one, bool)]
         x = site.unsqueeze(x, *(p - sum(q < p for q in lost) for p in added))

@@ -1,16 +1,19 @@
-"""Cells that the standard has no op for: their steps one after the other, the cell opened at each."""
+"""Cells that the standard has no op for: their steps one after the other, or as a loop, with the cell opened."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.bodies import scan
 from dlbridge.frameworks.keras.site import Site
 
-#: Longer sequences are not written step by step.
-_MOST_STEPS = 64
+#: Longer sequences, and those of unknown length, are loops, but where the layer was asked to unroll them.
+_MOST_STEPS = 4
 
 
 def step_through(
@@ -20,30 +23,65 @@ def step_through(
 
     A masked step keeps the states, and repeats the output before it (zeros, when ``zero``).
     """
-    count = site.shape(x)[1]
-    if not isinstance(count, int) or count > _MOST_STEPS:
-        site.refuse(f"a {type(kind.cell).__name__} over more than {_MOST_STEPS} steps, or over a number not known")
     path = site.build.path
     site.build.blocks[path] = type(kind).__name__
-    states = initial or _zero_states(site, kind, x)
-    outputs: list[ir.Value] = []
-    for step in range(count):
+    nest = kind.get_initial_state(1)
+    states = initial or [_zeros(site, x, list(v.shape)[1:]) for v in keras.tree.flatten(nest)]
+
+    def step(now: ir.Value, counts: ir.Value | None, before: ir.Value | None, states: list[ir.Value]) -> list[ir.Value]:
+        """[output, *new states]; ``before`` is the output before, None for zeros."""
         with site.build.at(f"{path}.cell"):
-            now = site.squeeze(site.slice(x, 1, step, step + 1), 1)
-            y, new = site.walker.call(kind.cell, (now, states), {})
-            new = keras.tree.flatten(new)
-            if mask is not None:
-                counts = site.cast(site.slice(mask, 1, step, step + 1), ir.DataType.BOOL)
-                before = outputs[-1] if outputs and not zero else site.op("Sub", y, y)
-                y, *new = (
-                    site.op("Where", _wide(site, counts, value), value, old)
-                    for value, old in zip((y, *new), (before, *states), strict=True)
-                )
-            outputs.append(y)
-            states = list(new)
-    stacked = [site.unsqueeze(y, 1) for y in outputs]
-    sequence = site.op("Concat", *stacked, axis=1)
+            y, new = site.walker.call(kind.cell, (now, keras.tree.pack_sequence_as(nest, states)), {})
+            made = [y, *keras.tree.flatten(new)]
+            if counts is None:
+                return made
+            old = [site.op("Sub", y, y) if before is None else before, *states]
+            counts = site.cast(counts, ir.DataType.BOOL)
+            return [site.op("Where", _wide(site, counts, n), n, o) for n, o in zip(made, old, strict=True)]
+
+    count = site.shape(x)[1]
+    if isinstance(count, int) and (count <= _MOST_STEPS or kind.unroll):
+        return _unrolled(site, step, x, mask, states, zero, count)
+    return _looped(site, kind, step, x, mask, states, zero)
+
+
+_Step = Callable[[ir.Value, ir.Value | None, ir.Value | None, list[ir.Value]], list[ir.Value]]
+
+
+def _unrolled(
+    site: Site, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool, count: int
+) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
+    outputs: list[ir.Value] = []
+    for place in range(count):
+        now = site.squeeze(site.slice(x, 1, place, place + 1), 1)
+        counts = None if mask is None else site.slice(mask, 1, place, place + 1)
+        y, *states = step(now, counts, outputs[-1] if outputs and not zero else None, states)
+        outputs.append(y)
+    sequence = site.op("Concat", *(site.unsqueeze(y, 1) for y in outputs), axis=1)
     return sequence, outputs[-1], states
+
+
+def _looped(
+    site: Site, kind: Any, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool
+) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
+    """The output before a step is a further state, where steps can be masked."""
+    sequences = [_time_first(site, x), *([] if mask is None else [_time_first(site, site.unsqueeze(mask, 2))])]
+    repeats = mask is not None and not zero
+    first = [_zeros(site, x, _output_shape(site, kind, x))] if repeats else []
+
+    def run(now: list[ir.Value], parts: list[ir.Value]) -> tuple[list[ir.Value], list[ir.Value]]:
+        counts = parts[1] if mask is not None else None
+        y, *new = step(parts[0], counts, now[0] if repeats else None, now[1:] if repeats else now)
+        return [*([y] if repeats else []), *new], [y]
+
+    last, (stacked,) = scan(site, run, [*first, *states], sequences)
+    final = site.op("Gather", stacked, np.asarray(-1), axis=0)
+    return _time_first(site, stacked), final, last[len(first) :]
+
+
+def _time_first(site: Site, value: ir.Value) -> ir.Value:
+    """With the first two axes exchanged."""
+    return site.transpose(value, [1, 0, *range(2, site.rank(value))])
 
 
 def _wide(site: Site, mask: ir.Value, like: ir.Value) -> ir.Value:
@@ -51,10 +89,16 @@ def _wide(site: Site, mask: ir.Value, like: ir.Value) -> ir.Value:
     return site.unsqueeze(mask, *range(2, 2 + extra)) if extra else mask
 
 
-def _zero_states(site: Site, kind: Any, x: ir.Value) -> list[ir.Value]:
-    """Zeros of the shapes of the initial states of one sequence, for as many sequences as there are."""
-    shapes = [list(v.shape)[1:] for v in keras.tree.flatten(kind.get_initial_state(1))]
-    return [
-        site.op("Expand", site.build.value(0.0, x.dtype), site.op("Concat", site.size(x, 0), shape, axis=0))
-        for shape in shapes
-    ]
+def _output_shape(site: Site, kind: Any, x: ir.Value) -> list[int]:
+    """The shape of an output of one sequence at one step."""
+    sizes = site.shape(x)[2:]
+    if not all(isinstance(s, int) for s in sizes):
+        site.refuse("it is given a mask, and sequences of things of unknown size")
+    shape = kind.compute_output_shape((1, 2, *sizes))
+    shape = list(shape[0] if isinstance(shape[0], (tuple, list)) else shape)
+    return shape[2:] if kind.return_sequences else shape[1:]
+
+
+def _zeros(site: Site, x: ir.Value, shape: list[int]) -> ir.Value:
+    """Zeros of a shape, for as many sequences as there are."""
+    return site.op("Expand", site.build.value(0.0, x.dtype), site.op("Concat", site.size(x, 0), shape, axis=0))
