@@ -146,3 +146,42 @@ def test_a_transposed_linear_trains_like_the_original():
     gradients = {name: weight.grad for name, weight in written.named_parameters()}
     for name, weight in module.named_parameters():
         assert relative_error(gradients[name].numpy(), weight.grad.numpy()) <= 1e-5, name
+
+
+class Masked(nn.Module):
+    """Adds up what a mask lets through, which is no part of the state dict."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.linear = nn.Linear(mask.shape[-1], 2)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x * self.mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "code"),
+    [
+        (torch.ones(20, 20).tril(), "torch.ones(20, 20).tril()"),
+        (torch.ones(1, 12, 20).tril(3), "torch.ones(1, 12, 20).tril(3)"),
+        (torch.ones(20, 20, dtype=torch.float64).triu(1), "torch.ones(20, 20, dtype=torch.float64).triu(1)"),
+        (torch.full((20, 20), 0.5), "torch.full((20, 20), 0.5"),
+    ],
+    ids=str,
+)
+def test_masks_are_code_and_not_of_the_state_dict(mask, code):
+    module, x = Masked(mask), torch.randn(3, *mask.shape[-2:])
+    module, x = module.to(mask.dtype), x.to(mask.dtype)
+    model = dlbridge.load(module.eval(), inputs=(x,))
+    assert code in model.write("pytorch").text
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    torch.testing.assert_close(live(x), module(x))
+
+
+def test_what_is_almost_a_triangle_stays_a_table():
+    mask = torch.ones(20, 20).tril()
+    mask[7, 3] = 0
+    model = dlbridge.load(Masked(mask).eval(), inputs=(torch.randn(3, 20, 20),))
+    assert ".tril(" not in model.write("pytorch").text
