@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import decompose, symbols
+from dlbridge.frameworks.pytorch import control, decompose, symbols
 from dlbridge.frameworks.pytorch.calls import (
     base_of,
     is_complex,
@@ -108,6 +110,7 @@ class Program:
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
+        self.inner = itertools.count()  # values of bodies, for their names
         self._frame = Frame(())
         self._site = ""
         self._depth = 0
@@ -140,6 +143,26 @@ class Program:
     def vector(self, size: sympy.Expr, op: Op) -> ir.Value:
         """A symbolic size as a vector of one int64."""
         return self.symbols.value(size, op, vector=True)
+
+    # --- inner graphs ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def body(self) -> Iterator[list[ir.Node]]:
+        """Make nodes of a body, for as long as the context lasts; sizes that are read in it are not known after it."""
+        around, known = self.nodes, self.symbols
+        self.nodes, self.symbols = [], known.copy()
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self.symbols = around, known
+
+    def run_inner(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
+        """As ``run``, of a graph whose nodes stand where the op stands that it belongs to."""
+        self._depth += 1
+        try:
+            return self.run(graph_module, arguments)
+        finally:
+            self._depth -= 1
 
     # --- the walk --------------------------------------------------------------------------------------------------
 
@@ -301,15 +324,12 @@ class Program:
         if graph_module is None:
             self._report(str(target))
             return nothing(node.meta["val"])
-        self._depth += 1
-        try:
-            made = self.run(graph_module, tensors)
-        finally:
-            self._depth -= 1
-        return self._typed(made, node.meta["val"])
+        return self._typed(self.run_inner(graph_module, tensors), node.meta["val"])
 
     def _higher_order(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
         name = str(node.target)
+        if name in control.RULES:
+            return self._control(node, name, env)
         if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
             self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
             return nothing(node.meta.get("val"))
@@ -319,6 +339,17 @@ class Program:
         result = self.run(inner, [self._read(a, env) for a in node.args[position + 1 :]])
         self._frame, self._site = frame, site
         return result
+
+    def _control(self, node: torch.fx.Node, name: str, env: dict[torch.fx.Node, _Binding]) -> Any:
+        args = [torch.fx.map_arg(a, lambda n: self._read(n, env)) for a in node.args]
+        val = node.meta["val"]
+        op = Op(self, val, [v for v in torch.utils._pytree.tree_leaves(args) if isinstance(v, ir.Value)], self._site)
+        try:
+            return self._typed(control.RULES[name](self, op, *args), val)
+        except UnsupportedOpError as error:
+            error.where = error.where or op.site
+            self.refused.append(error)
+            return nothing(val)
 
     def _stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
         """A node in the place of an op that cannot be read, for a person to fill in."""

@@ -19,7 +19,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import archive, exporting, original, reads, scopes, structure
+from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
@@ -112,9 +112,10 @@ class _Reader:
         results = self.translation.run(self.exported.graph_module, arguments)
         outputs = self._outputs(results)
         self._refuse()
-        nodes = _live(self.translation.nodes, outputs)
-        blocks = scopes.name_nodes(nodes, self.translation.frames)
-        self._type_values(nodes)
+        nodes = control.live(self.translation.nodes, outputs)
+        everything = [n for node in nodes for n in (node, *control.inside(node))]
+        blocks = scopes.name_nodes(everything, self.translation.frames)
+        self._type_values(everything)
         made = [*self.translation.constants, *self.translation.weights.values()]
         initializers = [*self._kept(nodes), *_used(made, nodes, outputs)]
         name = identifier(self.name or blocks.get("", "model").lower())
@@ -214,7 +215,7 @@ class _Reader:
     def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
         """The program's own initializers, but those of which others are made."""
         replaced = {v.name.rpartition(".")[0] for v in self.translation.weights.values()}  # type: ignore[union-attr]
-        read = {v for node in nodes for v in node.inputs if v is not None}
+        read = {v for node in nodes for v in control.reads(node)}
         return [v for v in self.initializers if v in read or v.name.rpartition(".")[0] not in replaced]  # type: ignore[union-attr]
 
     # --- what comes out ----------------------------------------------------------------------------------------------
@@ -276,15 +277,6 @@ def _rule_name(op: str) -> str:
     return ".".join(parts[:2]).removesuffix("_") if len(parts) > 1 else op
 
 
-def _live(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
-    """The nodes that the outputs need, in order."""
-    needed = {v.producer() for v in outputs}
-    for node in reversed(nodes):
-        if node in needed:
-            needed |= {v.producer() for v in node.inputs if v is not None}
-    return [node for node in nodes if node in needed]
-
-
 def _used(constants: Sequence[ir.Value], nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Value]:
-    read = {v for node in nodes for v in node.inputs if v is not None}
+    read = {v for node in nodes for v in control.reads(node)}
     return [v for v in constants if v in read or v in outputs]

@@ -26,6 +26,14 @@ class Symbols:
         #: (module, size) -> the axis of that size that was last read or made in the module's own code.
         self._near: dict[tuple[str, sympy.Expr], tuple[ir.Value, int]] = {}
 
+    def copy(self) -> Symbols:
+        """One that learns by itself from here on."""
+        new = Symbols()
+        new.names = self.names
+        new._axes, new._scaled = dict(self._axes), dict(self._scaled)
+        new._numbers, new._near = dict(self._numbers), dict(self._near)
+        return new
+
     def meet(self, path: str, value: ir.Value) -> None:
         """Note that the code of the module at a path has this tensor."""
         for axis, size in reversed(list(enumerate(known_sizes(value) or ()))):
