@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 F, INT = "float32", "int32"
@@ -12,6 +13,14 @@ FIRST = ((3, 6, 8), F)
 FIRST_COLOUR = ((3, 6, 8), "positive")
 LOGITS = ((4, 5), F)
 LABELS = ((4,), INT)
+
+NUMBERS = ((8,), F)
+POINTS = ((4, 2), F)
+UNMOVED = np.array([1, 0, 0, 0, 1, 0, 0, 0], F)
+TURN = np.array([0.8, -0.4, 1.3, 0.5, 0.9, -1.7, 0.01, -0.02], F)
+CORNERS = np.array([[0, 0], [7, 0], [0, 5], [7, 5]], F)
+MOVED = np.array([[0.4, -0.3], [6.2, 0.7], [-0.6, 4.1], [7.9, 5.3]], F)
+PLACES = np.array([[0, 1, 0, 1, 1], [0.3, 4.2, -3.7, 7.4, 10.2], [6.1, -2.5, 9.3, 14.6, 3.9]], F)
 
 
 def share(x):
@@ -141,5 +150,106 @@ CASES: dict[str, tuple] = {
         lambda x, y: ops.sparse_categorical_crossentropy(x, ops.cast(y, "float16"), from_logits=True),
         LABELS,
         LOGITS,
+    ),
+    "affine_transform": (lambda x: ops.image.affine_transform(x, TURN), IMAGE),
+    "affine_transform of each": (
+        lambda x, t: ops.image.affine_transform(x, 0.1 * t + UNMOVED, fill_value=0.5),
+        IMAGE,
+        NUMBERS,
+    ),
+    "affine_transform channels first": (
+        lambda x: ops.image.affine_transform(
+            x, TURN[None], interpolation="nearest", fill_value=-1.5, data_format="channels_first"
+        ),
+        FIRST,
+    ),
+    "affine_transform of one": (one(lambda x: ops.image.affine_transform(x, TURN, fill_mode="nearest")), IMAGE),
+    "affine_transform of integers": (
+        lambda x: ops.image.affine_transform(50 * x, TURN, fill_value=7.5),
+        ((6, 8, 3), INT),
+    ),
+    "affine_transform of nearest integers": (
+        lambda x: ops.image.affine_transform(x, TURN, "nearest", fill_value=9),
+        ((6, 8, 3), INT),
+    ),
+    "affine_transform through infinity": (
+        lambda x: ops.image.affine_transform(x, np.array([1, 0, 0, 0, 1, 0, -0.25, 0], F), fill_value=2.0),
+        IMAGE,
+    ),
+    "perspective_transform": (lambda x: ops.image.perspective_transform(x, CORNERS, MOVED), IMAGE),
+    "perspective_transform channels first": (
+        lambda x: ops.image.perspective_transform(
+            x, MOVED, CORNERS, interpolation="nearest", fill_value=0.3, data_format="channels_first"
+        ),
+        FIRST,
+    ),
+    "perspective_transform of one": (one(lambda x: ops.image.perspective_transform(x, CORNERS, MOVED)), IMAGE),
+    "perspective_transform of each": (
+        lambda x, p: ops.image.perspective_transform(x, 0.2 * p + CORNERS, -0.2 * p + CORNERS),
+        IMAGE,
+        POINTS,
+    ),
+    "scale_and_translate": (
+        lambda x: ops.image.scale_and_translate(
+            x, (None, 9, 5, 3), np.array([1.5, 0.6], F), np.array([0.3, -0.2], F), (1, 2), "linear"
+        ),
+        IMAGE,
+    ),
+    "scale_and_translate without antialias": (
+        lambda x: ops.image.scale_and_translate(
+            x, (None, 4, 8, 3), np.array([0.5], F), np.array([0.1], F), (-3,), "cubic", antialias=False
+        ),
+        IMAGE,
+    ),
+    "scale_and_translate lanczos": (
+        lambda x: ops.image.scale_and_translate(
+            x, (None, 4, 12, 3), np.array([1.5, 0.7]), np.array([0.0, 0.2]), (2, 1), "lanczos5"
+        ),
+        IMAGE,
+    ),
+    "scale_and_translate by tensors": (
+        lambda x, s: ops.image.scale_and_translate(
+            x, (None, 9, 5, 3), 1 + ops.max(ops.abs(s), axis=0), ops.min(s, axis=0), (1, 2), "lanczos3"
+        ),
+        IMAGE,
+        ((2,), F),
+    ),
+}
+for _mode in ("nearest", "wrap", "reflect"):
+    for _how in ("nearest", "bilinear"):
+        CASES[f"affine_transform {_mode} {_how}"] = (
+            lambda x, t, how=_how, mode=_mode: ops.image.affine_transform(
+                x, t * np.array([1, 1, 9, 1, 1, 9, 0.01, 0.01], F) + UNMOVED, how, mode
+            ),
+            IMAGE,
+            NUMBERS,
+        )
+for _mode in ("constant", "nearest", "wrap", "mirror", "reflect"):
+    for _order in (0, 1):
+        CASES[f"map_coordinates {_mode} {_order}"] = (
+            lambda x, order=_order, mode=_mode: ops.image.map_coordinates(x, PLACES, order, mode, fill_value=0.5),
+            ((6, 8), F),
+        )
+        if _mode != "mirror":  # Keras' reads beyond the end at some places
+            CASES[f"map_coordinates {_mode} {_order} by tensors"] = (
+                lambda x, c, order=_order, mode=_mode: ops.image.map_coordinates(
+                    x, ops.stack([ops.max(c, axis=0), 6 * ops.min(c, axis=0), 9 * ops.max(c, axis=0)]), order, mode
+                ),
+                ((6, 8), F),
+                ((5, 7), F),
+            )
+CASES |= {
+    "map_coordinates": (
+        lambda x: ops.image.map_coordinates(x, np.array([[0.0, 1.0], [0.5, 2.5], [1.5, 6.9]], F), 1),
+        ((6, 8), F),
+    ),
+    "map_coordinates of integers": (
+        lambda x: ops.image.map_coordinates(20 * x, np.array([[[0.0, 1.0]], [[0.3, 2.6]], [[1.5, 6.9]]], F), 1),
+        ((6, 8), INT),
+    ),
+    "map_coordinates at integers": (
+        lambda x, i: ops.image.map_coordinates(x, ops.stack([i // 3, i - 1, 2 * i]), 0, "reflect"),
+        ((6, 8), F),
+        ((4,), INT),
     ),
 }

@@ -228,8 +228,8 @@ REFUSED = words(
     hanning histogram i0 ifft2 imag in1d inv irfft is_tensor istft jvp kaiser kron lcm ldexp logdet logspace lstsq
     lu_factor map matrix_rank nanargmax nanargmin nancumprod nanmedian nanpercentile nanquantile nextafter nonzero pinv
     polar qr rearrange rfft scan slogdet solve solve_triangular stft svd switch trapezoid tri unique unravel_index
-    vander vectorize vectorized_map view view_as_complex view_as_real while_loop affine_transform empty
-    compute_homography_matrix draw_bounding_boxes map_coordinates perspective_transform scale_and_translate
+    vander vectorize vectorized_map view view_as_complex view_as_real while_loop empty compute_homography_matrix
+    draw_bounding_boxes
     """
 )
 
