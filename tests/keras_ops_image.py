@@ -131,6 +131,16 @@ CASES: dict[str, tuple] = {
         LABELS,
         LOGITS,
     ),
+    "categorical_crossentropy of a softmax in keras.losses": (
+        lambda x, y: keras.losses.categorical_crossentropy(ops.one_hot(x, 5), ops.softmax(30 * y)),
+        LABELS,
+        LOGITS,
+    ),
+    "categorical_crossentropy of a softmax without gradient": (
+        lambda x, y: ops.categorical_crossentropy(ops.one_hot(x, 5), ops.stop_gradient(ops.softmax(30 * y))),
+        LABELS,
+        LOGITS,
+    ),
     "sparse_categorical_crossentropy": (
         lambda x, y: ops.sparse_categorical_crossentropy(x, share(y)),
         LABELS,

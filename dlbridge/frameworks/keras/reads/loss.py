@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import keras
@@ -12,6 +13,8 @@ from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.site import Site, operation
 
+#: The name of what ``keras.ops.convert_to_tensor`` is read as.
+_CONVERSION = re.compile(r"(^|[._])convert_to_tensor(_\d+)?$")
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -19,9 +22,12 @@ def _logits(site: Site, output: ir.Value) -> ir.Value | None:
     """The logits that a loss is computed from.
 
     Keras remembers what went into a softmax or sigmoid. Whatever ``from_logits`` says, and whichever loss it is, it
-    takes that, and so does not clip the probabilities.
+    takes that, and so does not clip the probabilities. ``convert_to_tensor``, which the functions of ``keras.losses``
+    call first, gives back the very tensor; other identities (``stop_gradient``) do not.
     """
     node = output.producer()
+    while node is not None and node.op_type == "Identity" and _CONVERSION.search(node.name or ""):
+        node = node.inputs[0].producer()  # type: ignore[union-attr]
     if node is not None and node.op_type in ("Softmax", "Sigmoid"):
         return node.inputs[0]
     return output if site.source.from_logits else None
