@@ -217,6 +217,12 @@ CASES: dict[str, tuple] = {
         ),
         IMAGE,
     ),
+    "scale_and_translate beyond the edges": (
+        lambda x: ops.image.scale_and_translate(
+            x, (None, 9, 11, 3), np.array([0.4, 0.8], F), np.array([2.0, 1.5], F), (1, 2), "cubic"
+        ),
+        IMAGE,
+    ),
     "scale_and_translate by tensors": (
         lambda x, s: ops.image.scale_and_translate(
             x, (None, 9, 5, 3), 1 + ops.max(ops.abs(s), axis=0), ops.min(s, axis=0), (1, 2), "lanczos3"

@@ -90,6 +90,8 @@ def psnr(site: Site, x1: Any, x2: Any) -> ir.Value:
     a, b = site.common(x1, x2)
     if not a.dtype.is_floating_point():
         site.refuse("the mean of squares of whole numbers, which TensorFlow rounds down")
+    if not site.source.max_val > 0:
+        site.refuse("a largest value that is not above zero")
     gap = site.op("Sub", a, b)
     error = reduce(site, "ReduceMean", site.op("Mul", gap, gap), None)
     noise = site.op("Mul", site.op("Log", error), 10 / math.log(10))

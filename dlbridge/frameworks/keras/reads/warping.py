@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -73,12 +72,13 @@ def _projected(site: Site, images: Any, transform: ir.Value, fill_mode: str = "c
     x = site.unsqueeze(x, 0) if single else x
     first = kind.data_format == "channels_first"
     x = site.transpose(x, [0, 2, 3, 1]) if first else x
-    transform = site.unsqueeze(transform, 0) if site.rank(transform) == 1 else transform
+    shared = site.rank(transform) == 1 or site.shape(transform)[0] == 1
+    numbers = site.op("Reshape", transform, [8] if shared else [-1, 8, 1])
     height, width = (site.build.sizes.of_axis(x, axis) for axis in (1, 2))
-    rows, columns = _count(site, height, [-1, 1]), _count(site, width, [1, -1])
-    a, b, c, d, e, f, g, h = site.op("Split", site.unsqueeze(transform, 2), axis=1, num_outputs=8, outputs=8)
+    ys, xs = _count(site, height, [-1, 1]), _count(site, width, [1, -1])
+    a, b, c, d, e, f, g, h = site.op("Split", numbers, axis=0 if shared else 1, num_outputs=8, outputs=8)
     k, across, down = (
-        site.op("Add", site.op("Add", site.op("Mul", p, columns), site.op("Mul", q, rows)), r)
+        site.op("Add", site.op("Add", site.op("Mul", p, xs), site.op("Mul", q, ys)), r)
         for p, q, r in ((g, h, 1.0), (a, b, c), (d, e, f))
     )
     nowhere = site.op("Equal", k, 0.0)
@@ -86,14 +86,19 @@ def _projected(site: Site, images: Any, transform: ir.Value, fill_mode: str = "c
     places = [
         _inside(site, site.op("Div", place, k), size, fill_mode) for place, size in ((down, height), (across, width))
     ]
-    fill = np.float32(kind.fill_value).astype(x.dtype.numpy())
-    dtype = x.dtype
+    fill, dtype = float(np.float32(kind.fill_value).astype(x.dtype.numpy())), x.dtype
     nearest = kind.interpolation == "nearest"
     x = x if nearest else site.cast(x, _FLOAT)
-    pick = _picker(site, x, transform, (height, width), x.dtype, fill, fill_mode)
-    y = pick(*(_rounded(site, p) for p in places)) if nearest else _between(site, places, pick)
-    outside = site.build.value(float(fill), y.dtype)
-    y = site.cast(site.op("Where", site.unsqueeze(nowhere, 3), outside, y), dtype)
+    pick = partial(_pixels, site, site.op("Reshape", x, [0, -1, site.build.sizes.of_axis(x, 3)]), shared, fill)
+    wholes = [[_rounded(site, p)] if nearest else _neighbours(site, p) for p in places]
+    rows, columns = (
+        [_line(site, whole, size, step, fill_mode == "constant") for whole in on_axis]
+        for on_axis, size, step in zip(wholes, (height, width), (width, 1), strict=True)
+    )
+    found = [[pick(row, column) for column in columns] for row in rows]
+    y = found[0][0] if nearest else _blend(site, found, wholes, places)
+    y = site.op("Where", site.unsqueeze(nowhere, -1), site.build.value(fill, y.dtype), y)
+    y = site.cast(y, dtype)
     y = site.transpose(y, [0, 3, 1, 2]) if first else y
     return site.squeeze(y, 0) if single else y
 
@@ -137,47 +142,53 @@ def _inside(site: Site, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
     return site.op("Clip", x, 0.0, size - 1)
 
 
-def _picker(
-    site: Site, x: ir.Value, transform: ir.Value, size: tuple[int, int], dtype: ir.DataType, fill: Any, fill_mode: str
-) -> Callable[[ir.Value, ir.Value], ir.Value]:
-    """Gives the pixels in rows and columns that whole numbers of shape (transforms, height, width) name."""
-    height, width = size
-    flat = site.op("Reshape", x, [0, -1, site.build.sizes.of_axis(x, 3)])
-    shared = site.shape(transform)[0] == 1
+def _line(site: Site, whole: ir.Value, size: int, step: int, beyond: bool) -> tuple[ir.Value, ir.Value | None]:
+    """(where the row or column nearest to a number starts, whether it is that number, only if that is asked).
 
-    def pick(row: ir.Value, column: ir.Value) -> ir.Value:
-        near = [site.op("Clip", p, 0.0, n - 1) for p, n in ((row, height), (column, width))]
-        y, x = (site.cast(p, _LONG) for p in near)
-        place = site.op("Add", site.op("Mul", y, width), x)
-        if shared:
-            found = site.op("Gather", flat, site.squeeze(place, 0), axis=1)
-        else:
-            batch = site.op("Concat", site.size(flat, 0), [1, 1], axis=0)
-            places = site.unsqueeze(site.op("Expand", place, batch), 3)
-            found = site.op("GatherND", flat, places, batch_dims=1)
-        if fill_mode != "constant":  # it reads beyond the edge only what then has no weight
-            return found
-        there = site.op("And", *(site.op("Equal", p, n) for p, n in zip((row, column), near, strict=True)))
-        return site.op("Where", site.unsqueeze(there, 3), found, site.build.value(fill.item(), dtype))
-
-    return pick
+    In the fill modes but "constant", what is read beyond the edge has no weight.
+    """
+    near = site.op("Clip", whole, 0.0, size - 1)
+    start = site.cast(near, _LONG)
+    return site.op("Mul", start, step) if step != 1 else start, site.op("Equal", whole, near) if beyond else None
 
 
-def _between(site: Site, places: list[ir.Value], pick: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
-    (top, above, below), (left, before, after) = (_neighbours(site, p) for p in places)
-    bottom, right = site.op("Add", top, 1.0), site.op("Add", left, 1.0)
-    rows = [
-        site.op("Add", site.op("Mul", above_, pick(row, left)), site.op("Mul", below_, pick(row, right)))
-        for row, above_, below_ in ((top, before, after), (bottom, before, after))
-    ]
-    return site.op("Add", site.op("Mul", above, rows[0]), site.op("Mul", below, rows[1]))
+def _pixels(
+    site: Site,
+    flat: ir.Value,
+    shared: bool,
+    fill: float,
+    row: tuple[ir.Value, ir.Value | None],
+    column: tuple[ir.Value, ir.Value | None],
+) -> ir.Value:
+    """The pixels where a row and a column for each place meet, of images as (batch, pixels, channels)."""
+    place = site.op("Add", row[0], column[0])
+    if shared:
+        found = site.op("Gather", flat, place, axis=1)
+    else:
+        batch = site.op("Concat", site.size(flat, 0), [1, 1], axis=0)
+        found = site.op("GatherND", flat, site.unsqueeze(site.op("Expand", place, batch), -1), batch_dims=1)
+    if row[1] is None:
+        return found
+    there = site.op("And", row[1], column[1])
+    return site.op("Where", site.unsqueeze(there, -1), found, site.build.value(fill, flat.dtype))
 
 
-def _neighbours(site: Site, place: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """(the whole number below, its weight, the weight of the one above); the weights are for all channels."""
+def _neighbours(site: Site, place: ir.Value) -> list[ir.Value]:
     low = site.op("Floor", place)
-    weights = site.op("Sub", site.op("Add", low, 1.0), place), site.op("Sub", place, low)
-    return low, *(site.unsqueeze(w, 3) for w in weights)  # type: ignore[return-value]
+    return [low, site.op("Add", low, 1.0)]
+
+
+def _blend(site: Site, found: list[list[ir.Value]], wholes: list[list[ir.Value]], places: list[ir.Value]) -> ir.Value:
+    """The pixels around each place, each by how near it is."""
+    across, down = (
+        [site.unsqueeze(site.op("Sub", *pair), -1) for pair in ((high, place), (place, low))]
+        for (low, high), place in zip(reversed(wholes), reversed(places), strict=True)
+    )
+    return _sum(site, [_sum(site, row, across) for row in found], down)
+
+
+def _sum(site: Site, values: list[ir.Value], weights: list[ir.Value]) -> ir.Value:
+    return site.op("Add", *(site.op("Mul", w, v) for w, v in zip(weights, values, strict=True)))
 
 
 # --- coordinates -----------------------------------------------------------------------------------------------------
@@ -254,37 +265,39 @@ def scale_and_translate(site: Site, images: Any, output_shape: Any, scale: Any, 
     rank = site.rank(x)
     for number, dim in enumerate(kind.spatial_dims):
         axis = site.axis(int(dim), rank)
-        sizes = site.shape(x)[axis], output_shape[axis]
-        if not all(isinstance(s, int) for s in sizes):
-            site.refuse("an axis whose size is not known")
-        weights = partial(_weights, number, *sizes, kind.method, kind.antialias)
-        if isinstance(scale, ir.Value) or isinstance(translation, ir.Value):
-            matrix = site.walker.trace(weights, (scale, translation), {}, flat=True)
+        before, after = site.build.sizes.of_axis(x, axis), output_shape[axis]
+        if not isinstance(after, int) or site.build.sizes.recover(after) is not None:
+            site.refuse("a result whose size is not known")
+        given = [v if isinstance(v, ir.Value) else keras.ops.convert_to_tensor(v) for v in (scale, translation)]
+        if site.build.sizes.recover(before) is None:
+            given += [keras.ops.arange(before, dtype="float32"), float(before)]
         else:
-            matrix = site.tensor(weights(*(keras.ops.convert_to_tensor(v) for v in (scale, translation))))
+            given += [_count(site, before, [-1]), site.build.value(before, _FLOAT)]
+        weights = partial(_weights, number, after, kind.method, kind.antialias)
+        computed = any(isinstance(v, ir.Value) for v in given)
+        matrix = site.walker.trace(weights, tuple(given), {}, flat=True) if computed else site.tensor(weights(*given))
         perm = [i for i in range(rank) if i != axis] + [axis]
         y = site.op("MatMul", site.transpose(x, perm), site.cast(matrix, x.dtype))
         x = site.transpose(y, [int(i) for i in np.argsort(perm)])
     return x
 
 
-def _weights(number: int, before: int, after: int, method: str, antialias: bool, scale: Any, translation: Any) -> Any:
-    """(before, after): a kernel of the distance between two elements, each column divided by its sum."""
+def _weights(
+    number: int, after: int, method: str, antialias: bool, scale: Any, translation: Any, elements: Any, size: Any
+) -> Any:
+    """(elements, elements after): a kernel of the distance between two, each column divided by its sum."""
     ops = keras.ops
     dtype = keras.backend.result_type(scale.dtype, translation.dtype)
     step = 1.0 / ops.cast(scale[number], dtype)
     place = (ops.arange(after, dtype=dtype) + 0.5) * step - ops.cast(translation[number], dtype) * step - 0.5
-    gap = ops.abs(ops.expand_dims(place, 0) - ops.expand_dims(ops.arange(before, dtype=dtype), 1))
+    gap = ops.abs(ops.expand_dims(place, 0) - ops.expand_dims(ops.cast(elements, dtype), 1))
     if antialias:
         gap = gap / ops.maximum(step, 1.0)
     kernel = _kernel(gap, method)
     total = ops.sum(kernel, axis=0, keepdims=True)
-    kept = ops.logical_and(ops.abs(total) > 1000 * float(np.finfo(np.float32).eps), _within(place, before))
+    inside = ops.logical_and(place >= -0.5, place <= size - 0.5)
+    kept = ops.logical_and(ops.abs(total) > 1000 * float(np.finfo(np.float32).eps), ops.expand_dims(inside, 0))
     return ops.where(kept, kernel / ops.where(total != 0, total, 1.0), 0.0)
-
-
-def _within(place: Any, size: int) -> Any:
-    return keras.ops.expand_dims(keras.ops.logical_and(place >= -0.5, place <= size - 0.5), 0)
 
 
 def _kernel(x: Any, method: str) -> Any:
