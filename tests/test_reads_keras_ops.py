@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import keras_ops_image
 import numpy as np
 import pytest
 from keras import ops
@@ -217,19 +218,18 @@ CASES |= {
     "sum of integers": (lambda x: ops.sum(x, axis=1), N),
     "argmax along an axis": (lambda x: ops.argmax(x, axis=1), X),
 }
+CASES |= keras_ops_image.CASES
 #: What ONNX has no words for, or nobody has asked for yet: a model with one of these is refused by its name.
 REFUSED = words(
     """
-    allclose angle argpartition associative_scan bartlett binary_crossentropy bincount blackman cartesian_to_polar
-    categorical_crossentropy cholesky cholesky_inverse cond convert_to_numpy corrcoef correlate ctc_decode ctc_loss
-    custom_gradient cross_entropy deg2grad diff dtype eig eigh elastic_transform erfinv extract_sequences fft fft2
-    fold fori_loop gcd geomspace hamming hanning histogram i0 ifft2 imag in1d inv irfft is_tensor istft jvp kaiser
-    kron lcm ldexp logdet logspace lstsq lu_factor map matrix_rank nanargmax nanargmin nancumprod nanmedian
-    nanpercentile nanquantile nextafter nonzero pinv polar psnr qr rearrange rfft scan slogdet solve
-    solve_triangular sparse_categorical_crossentropy stft svd switch trapezoid tri unfold unique unravel_index
-    vander vectorize vectorized_map view view_as_complex view_as_real while_loop affine_transform empty
-    extract_patches_3d compute_homography_matrix draw_bounding_boxes gaussian_blur hsv_to_rgb map_coordinates
-    perspective_transform rgb_to_hsv scale_and_translate sobel_edges ssim
+    allclose angle argpartition associative_scan bartlett bincount blackman cartesian_to_polar cholesky
+    cholesky_inverse cond convert_to_numpy corrcoef correlate ctc_decode ctc_loss custom_gradient cross_entropy
+    deg2grad diff dtype eig eigh elastic_transform erfinv extract_sequences fft fft2 fori_loop gcd geomspace hamming
+    hanning histogram i0 ifft2 imag in1d inv irfft is_tensor istft jvp kaiser kron lcm ldexp logdet logspace lstsq
+    lu_factor map matrix_rank nanargmax nanargmin nancumprod nanmedian nanpercentile nanquantile nextafter nonzero pinv
+    polar qr rearrange rfft scan slogdet solve solve_triangular stft svd switch trapezoid tri unique unravel_index
+    vander vectorize vectorized_map view view_as_complex view_as_real while_loop empty compute_homography_matrix
+    draw_bounding_boxes
     """
 )
 

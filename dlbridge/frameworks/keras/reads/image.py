@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.reads.activation import as_float
+from dlbridge.frameworks.keras.reads.activation import as_float, clip
+from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.site import Site, operation
 
@@ -105,7 +107,7 @@ def pad_or_crop(site: Site, images: Any) -> ir.Value:
 @operation("RGBToGrayscale")
 def grayscale(site: Site, images: Any) -> ir.Value:
     x = site.tensor(images)
-    axis = site.rank(x) - (1 if _format(site.source) == "channels_last" else 3)
+    axis = _channel_axis(site, x)
     if site.shape(x)[axis] == 1:
         return x
     shape = [1] * site.rank(x)
@@ -115,23 +117,60 @@ def grayscale(site: Site, images: Any) -> ir.Value:
     return site.op("ReduceSum", site.op("Mul", x, weights.astype(x.dtype.numpy())), [axis])
 
 
+@operation("RGBToHSV")
+def rgb_to_hsv(site: Site, images: Any) -> ir.Value:
+    """As TensorFlow has it: value is the largest channel, and the hue a sixth of a turn for each way to the next."""
+    x = site.tensor(images)
+    axis = _channel_axis(site, x)
+    r, g, b = site.op("Split", x, axis=axis, num_outputs=3, outputs=3)
+    zero = site.build.value(0.0, x.dtype)
+    value = site.op("Max", r, g, b)
+    spread = site.op("Sub", value, site.op("Min", r, g, b))
+    saturation = site.op("Where", site.op("Greater", value, zero), site.op("Div", spread, value), zero)
+    sixth = site.op("Mul", site.op("Reciprocal", spread), 1 / 6)
+    from_red, from_green, from_blue = (
+        site.op("Mul", sixth, site.op("Sub", one, other)) for one, other in ((g, b), (b, r), (r, g))
+    )
+    from_green, from_blue = site.op("Add", from_green, 2 / 6), site.op("Add", from_blue, 4 / 6)
+    hue = site.op("Where", site.op("Equal", g, value), from_green, from_blue)
+    hue = site.op("Where", site.op("Equal", r, value), from_red, hue)
+    hue = site.op("Where", site.op("Greater", spread, zero), hue, zero)
+    hue = site.op("Where", site.op("Less", hue, zero), site.op("Add", hue, 1.0), hue)
+    return site.op("Concat", hue, saturation, value, axis=axis)
+
+
+@operation("HSVToRGB")
+def hsv_to_rgb(site: Site, images: Any) -> ir.Value:
+    """((1 - saturation) + saturation * how near the hue is to that of the channel) * value."""
+    x = site.tensor(images)
+    axis = _channel_axis(site, x)
+    hue, saturation, value = site.op("Split", x, axis=axis, num_outputs=3, outputs=3)
+    turn, grey = site.op("Mul", hue, 6.0), site.op("Sub", 1.0, saturation)
+    away = [site.op("Abs", site.op("Sub", turn, place)) for place in (3.0, 2.0, 4.0)]
+    near = [site.op("Sub", away[0], 1.0), *(site.op("Sub", 2.0, gap) for gap in away[1:])]
+    channels = [site.op("Mul", saturation, clip(site, n, 0.0, 1.0)) for n in near]
+    return site.op("Concat", *(site.op("Mul", site.op("Add", grey, c), value) for c in channels), axis=axis)
+
+
+def _channel_axis(site: Site, x: ir.Value) -> int:
+    return site.rank(x) - (1 if _format(site.source) == "channels_last" else 3)
+
+
 @operation("ExtractPatches")
 def extract_patches(site: Site, images: Any) -> ir.Value:
     """A convolution with a kernel that picks each element of the window: channels run fastest."""
-    from dlbridge.frameworks.keras.reads.convolution import window
-
     kind, x = site.source, site.tensor(images)
-    data_format = _format(kind)
-    single = site.rank(x) == 3
+    data_format, size = _format(kind), list(kind.size)
+    count = len(size)
+    single = site.rank(x) == count + 1
     x = site.first(site.unsqueeze(x, 0) if single else x, data_format)
-    size = [kind.size, kind.size] if isinstance(kind.size, int) else list(kind.size)
-    if len(size) != 2:
-        site.refuse("patches of volumes")
-    strides = kind.strides or size
-    strides = [strides] * 2 if isinstance(strides, int) else list(strides)
-    dilations = [kind.dilation_rate] * 2 if isinstance(kind.dilation_rate, int) else list(kind.dilation_rate)
+    if not x.dtype.is_floating_point():
+        site.refuse("patches of whole numbers")
+    strides, dilations = (
+        [n] * count if isinstance(n, int) else list(n) for n in (kind.strides or size, kind.dilation_rate)
+    )
     channels = site.shape(x)[1]
-    count = size[0] * size[1] * channels
-    kernel = np.eye(count, dtype=x.dtype.numpy()).reshape(count, *size, channels).transpose(0, 3, 1, 2)
-    y = site.op("Conv", x, np.ascontiguousarray(kernel), **window(size, strides, dilations, kind.padding))
+    number = math.prod(size) * channels
+    kernel = np.eye(number, dtype=x.dtype.numpy()).reshape(number, *size, channels)
+    y = site.op("Conv", x, np.moveaxis(kernel, -1, 1), **window(size, strides, dilations, kind.padding))
     return _out(site, y, data_format, single)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.reads.convolution import transposed_window, window
 from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
+from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.site import Site, operation
 
 
@@ -147,3 +148,39 @@ def depth_and_space(site: Site, x: Any) -> ir.Value:
     kind = site.source
     y = site.op(type(kind).__name__, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
     return site.last(y, _format(kind))
+
+
+@operation("Unfold")
+def unfold(site: Site, x: Any) -> ir.Value:
+    """(N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
+    kind, x = site.source, site.tensor(x)
+    kernel, dilations, padding, strides = (
+        _many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
+    )
+    sizes = [size if isinstance(size, int) else site.refuse("the size of an image") for size in site.shape(x)[2:]]
+    if any(padding):
+        x = pad(site, x, [2, 3], [(p, p) for p in padding])
+    for axis, *numbers in zip((2, 4), sizes, kernel, dilations, padding, strides, strict=True):
+        x = site.op("Gather", x, _windows(*numbers), axis=axis)
+    moved = site.transpose(x, [0, 1, 2, 4, 3, 5])  # of (N, C, kh, rows, kw, columns)
+    _, channels, *rest = site.shape(moved)
+    return site.op("Reshape", moved, [0, channels * math.prod(kernel), math.prod(rest[2:])])
+
+
+def _windows(size: int, kernel: int, dilation: int, padding: int, stride: int) -> np.ndarray:
+    """(place in the window, window) -> place along the padded axis."""
+    starts = np.arange(0, size + 2 * padding - dilation * (kernel - 1), stride)
+    return starts + dilation * np.arange(kernel)[:, None]
+
+
+@operation("Fold")
+def fold(site: Site, x: Any) -> ir.Value:
+    """(N, C * kh * kw, L) to (N, C, H, W), summed where windows overlap."""
+    kind, x = site.source, site.tensor(x)
+    if not x.dtype.is_floating_point():
+        site.refuse("folding whole numbers")
+    kernel, dilations, padding, strides = (
+        _many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
+    )
+    size = _many(kind.output_size, 2)
+    return site.op("Col2Im", x, size, kernel, dilations=dilations, pads=[*padding, *padding], strides=strides)

@@ -1,0 +1,78 @@
+"""``keras.ops.image`` that slide a fixed kernel over each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.activation import as_float
+from dlbridge.frameworks.keras.reads.convolution import window
+from dlbridge.frameworks.keras.reads.reshaping import pad
+from dlbridge.frameworks.keras.site import Site, operation
+
+#: The gradient downwards; that to the right is its transpose.
+_SOBEL = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
+
+
+def _slide(site: Site, x: ir.Value, kernel: np.ndarray, padding: str = "valid") -> ir.Value:
+    """Each channel of a batch that is channels-first, under the same kernel."""
+    channels = site.shape(x)[1]
+    if not isinstance(channels, int):
+        site.refuse("an image whose number of channels is not known")
+    weight = np.tile(kernel.astype(x.dtype.numpy()), (channels, 1, 1, 1))
+    where = window(list(kernel.shape), [1, 1], [1, 1], padding)
+    return site.op("Conv", x, weight, group=channels if channels > 1 else None, **where)
+
+
+def _gaussian(size: int, sigma: float) -> np.ndarray:
+    bell = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
+    return bell / bell.sum()
+
+
+@operation("GaussianBlur")
+def gaussian_blur(site: Site, images: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(images)
+    single = site.rank(x) == 3
+    x = site.first(site.unsqueeze(x, 0) if single else x, kind.data_format)
+    size = [int(n) for n in kind.kernel_size]
+    rows, columns = (_gaussian(n, float(s)) for n, s in zip(size, kind.sigma, strict=True))
+    # Keras makes the kernel (width, height), and gives it its shape by a reshape
+    y = site.last(_slide(site, x, np.outer(columns, rows).reshape(size), "same"), kind.data_format)
+    return site.squeeze(y, 0) if single else y
+
+
+@operation("SobelEdges")
+def sobel_edges(site: Site, images: Any) -> ir.Value:
+    data_format = site.source.data_format
+    x = pad(site, site.first(site.tensor(images), data_format), [2, 3], [(1, 1), (1, 1)], mode="reflect")
+    edges = [site.last(_slide(site, x, kernel), data_format) for kernel in (_SOBEL, _SOBEL.T)]
+    return site.op("Concat", *(site.unsqueeze(e, 4) for e in edges), axis=4)
+
+
+@operation("SSIM")
+def ssim(site: Site, image1: Any, image2: Any) -> ir.Value:
+    """Means, variances and the covariance under a Gaussian window, as Wang et al. (2004) put them together."""
+    kind, given = site.source, site.tensor(image1)
+    a = as_float(site, given)
+    b = site.cast(site.tensor(image2), a.dtype)
+    single = site.rank(a) == 3
+    a, b = (site.first(site.unsqueeze(x, 0) if single else x, kind.data_format) for x in (a, b))
+    bell = _gaussian(int(kind.filter_size), float(kind.filter_sigma))
+    kernel = np.outer(bell, bell)
+    c1, c2 = (float(k * kind.max_val) ** 2 for k in (kind.k1, kind.k2))
+    mean_a, mean_b = _slide(site, a, kernel), _slide(site, b, kernel)
+    squares = [site.op("Mul", m, n) for m, n in ((mean_a, mean_a), (mean_b, mean_b), (mean_a, mean_b))]
+    spreads = [
+        site.op("Sub", _slide(site, site.op("Mul", x, y), kernel), square)
+        for (x, y), square in zip(((a, a), (b, b), (a, b)), squares, strict=True)
+    ]
+    ratio = [
+        [site.op("Add", site.op("Mul", both, 2.0), c), site.op("Add", site.op("Add", one, other), c)]
+        for (one, other, both), c in ((squares, c1), (spreads, c2))
+    ]
+    (light, light_all), (contrast, contrast_all) = ratio
+    y = site.op("Div", site.op("Mul", light, contrast), site.op("Mul", light_all, contrast_all))
+    y = site.op("ReduceMean", y, [1, 2, 3], keepdims=0)
+    return site.cast(site.squeeze(y, 0) if single else y, given.dtype)
