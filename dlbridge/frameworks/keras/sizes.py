@@ -111,8 +111,9 @@ class SizeBook:
 
     def derived(self, op: str, a: Size, b: Size) -> int:
         """The quotient ("Div") or rest ("Mod") of two sizes."""
-        if op == "Div" and a.over(b) is not None:
-            return self.symbolic(a.over(b))  # type: ignore[arg-type]
+        whole = a.over(b)
+        if whole is not None:
+            return self.symbolic(whole) if op == "Div" else 0
         name = f"({a}){'//' if op == 'Div' else '%'}({b})"
         self.recipes.setdefault(name, (op, a, b))
         return self.symbolic(Size({(name,): 1}))
