@@ -86,10 +86,10 @@ def _inverse_real(site: Site, x: ir.Value, length: int) -> ir.Value:
 
 @operation("ExtractSequences")
 def extract_sequences(site: Site, x: Any) -> ir.Value:
-    return _frames(site, site.tensor(x), int(site.source.sequence_length), int(site.source.sequence_stride))
+    return frames(site, site.tensor(x), int(site.source.sequence_length), int(site.source.sequence_stride))
 
 
-def _frames(site: Site, x: ir.Value, length: int, stride: int) -> ir.Value:
+def frames(site: Site, x: ir.Value, length: int, stride: int) -> ir.Value:
     """Windows of the last axis, each begun ``stride`` after the one before."""
     size = site.shape(x)[-1]
     if isinstance(size, int):
@@ -130,9 +130,8 @@ def stft(site: Site, x: Any) -> Pair:
     length = int(kind.fft_length)
     if kind.center and length // 2:
         x = pad(site, x, [site.rank(x) - 1], [(length // 2, length // 2)], mode="reflect")
-    frames = _frames(site, x, length, int(kind.sequence_stride))
-    window = _window(site, frames.dtype)
-    return _real_transform(site, frames if window is None else site.op("Mul", frames, window))
+    window, pieces = _window(site, x.dtype), frames(site, x, length, int(kind.sequence_stride))
+    return _real_transform(site, pieces if window is None else site.op("Mul", pieces, window))
 
 
 @operation("ISTFT")
@@ -140,34 +139,34 @@ def istft(site: Site, x: Any) -> ir.Value:
     """The frames added where they overlap, by a window that makes up for that of ``stft`` (Griffin and Lim, 1984)."""
     kind = site.source
     whole, stride = int(kind.fft_length), int(kind.sequence_stride)
-    frames = _inverse_real(site, _joined(site, x), whole)
-    window = _window(site, frames.dtype)
+    pieces = _inverse_real(site, _joined(site, x), whole)
+    window = _window(site, pieces.dtype)
     if window is not None:
         overlaps = -(-whole // stride)
         total = np.pad(np.square(window), (0, overlaps * stride - whole)).reshape(overlaps, stride).sum(0)
         total = np.tile(total, overlaps)[:whole]
-        frames = site.op("Mul", frames, np.where(total == 0, 0, window / np.where(total == 0, 1, total)))
-    y = _overlapped(site, frames, whole, stride)
+        pieces = site.op("Mul", pieces, np.where(total == 0, 0, window / np.where(total == 0, 1, total)))
+    y = _overlapped(site, pieces, whole, stride)
     start = whole // 2 if kind.center else 0
     end = start + int(kind.length) if kind.length is not None else -(whole // 2) if kind.center else None
     return site.slice(y, site.rank(y) - 1, start, end) if start or end is not None else y
 
 
-def _overlapped(site: Site, frames: ir.Value, length: int, stride: int) -> ir.Value:
-    """The sum of frames (..., count, length) that begin ``stride`` after one another."""
-    rank, count = site.rank(frames), site.shape(frames)[-2]
+def _overlapped(site: Site, pieces: ir.Value, length: int, stride: int) -> ir.Value:
+    """The sum of pieces (..., count, length) that begin ``stride`` after one another."""
+    rank, count = site.rank(pieces), site.shape(pieces)[-2]
     inside = np.arange(length, dtype=np.int64)
-    moved = site.transpose(frames, [rank - 2, rank - 1, *range(rank - 2)])
+    moved = site.transpose(pieces, [rank - 2, rank - 1, *range(rank - 2)])
     if isinstance(count, int):
         places: Any = (np.arange(count, dtype=np.int64)[:, None] * stride + inside)[..., None]
         total: Any = [(count - 1) * stride + length]
     else:
-        number = site.size(frames, rank - 2)
+        number = site.size(pieces, rank - 2)
         starts = site.op("Range", np.int64(0), site.squeeze(site.op("Mul", number, stride), 0), np.int64(stride))
         places = site.unsqueeze(site.op("Add", site.unsqueeze(starts, 1), inside), 2)
         total = site.op("Add", site.op("Mul", number, stride), length - stride)
     if rank > 2:
-        total = site.op("Concat", total, site.op("Shape", frames, start=0, end=rank - 2), axis=0)
-    base = site.op("Expand", site.build.value(0.0, frames.dtype), total)
+        total = site.op("Concat", total, site.op("Shape", pieces, start=0, end=rank - 2), axis=0)
+    base = site.op("Expand", site.build.value(0.0, pieces.dtype), total)
     y = site.op("ScatterND", base, places, moved, reduction="add")
     return site.transpose(y, [*range(1, rank - 1), 0])

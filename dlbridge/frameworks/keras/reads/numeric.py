@@ -1,0 +1,226 @@
+"""``keras.ops`` that make rows of numbers, compare neighbours, and count."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.site import Site, operation
+
+# --- rows between two numbers ----------------------------------------------------------------------------------------
+
+
+@operation("Linspace")
+def linspace(site: Site, start: Any, stop: Any) -> ir.Value:
+    if site.source.retstep:
+        site.refuse("a row and its step: Keras gives the step no tensor")
+    return _row(site, start, stop)
+
+
+@operation("Logspace")
+def logspace(site: Site, start: Any, stop: Any) -> ir.Value:
+    row = _row(site, start, stop)
+    return site.op("Pow", site.build.value(float(site.source.base), row.dtype), row)
+
+
+@operation("Geomspace")
+def geomspace(site: Site, start: Any, stop: Any) -> ir.Value:
+    """Ten to a row between the logarithms, with the sign of the start."""
+    if site.dtype != IR_DTYPES[site.source.dtype or keras.config.floatx()]:
+        site.refuse("a row of another dtype than Keras says")
+    ends = site.promoted(start, stop)
+    if site.rank(ends[0]) and site.axis(int(site.source.axis), max(map(site.rank, ends)) + 1):
+        site.refuse("geomspace along other than the first axis, where Keras on TensorFlow misplaces the signs")
+    logs = [site.op("Div", site.op("Log", site.op("Abs", v)), math.log(10)) for v in ends]
+    row = _row(site, *logs)
+    return site.op("Mul", site.op("Pow", site.build.value(10.0, row.dtype), row), site.op("Sign", ends[0]))
+
+
+def _row(site: Site, start: Any, stop: Any) -> ir.Value:
+    """Numbers of equal distance from ``start`` to ``stop``, along a new axis."""
+    kind = site.source
+    given = [kind.dtype] if kind.dtype else [_dtype(site, v) for v in (start, stop)]
+    if not site.dtype.is_floating_point() or IR_DTYPES[keras.backend.result_type(*given, float)] != site.dtype:
+        site.refuse("a row of another dtype than Keras says")
+    if kind.num < 1:
+        site.refuse("a row of no numbers")
+    start, stop = _broadcast(site, *site.promoted(start, stop))
+    rank, num = site.rank(start) + 1, int(kind.num)
+    axis = site.axis(int(kind.axis), rank)
+    if not kind.endpoint and num > 1:
+        stop = site.op("Sub", stop, site.op("Div", site.op("Sub", stop, start), float(num)))
+    first, last = site.unsqueeze(start, axis), site.unsqueeze(stop, axis)
+    if num == 1:
+        return first
+    step = site.op("Div", site.op("Sub", last, first), float(num - 1))
+    places = np.arange(num - 1, dtype=first.dtype.numpy()).reshape([-1 if i == axis else 1 for i in range(rank)])
+    return site.op("Concat", site.op("Add", first, site.op("Mul", step, places)), last, axis=axis)
+
+
+def _dtype(site: Site, operand: Any) -> Any:
+    """What Keras calls the dtype of an operand: a name, or the class of a number."""
+    if isinstance(operand, (bool, int, float)):
+        return type(operand)
+    return next(name for name, dtype in IR_DTYPES.items() if dtype == site.tensor(operand).dtype)
+
+
+def _broadcast(site: Site, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
+    if site.shape(a) == site.shape(b):
+        return a, b
+    return site.op("Expand", a, site.op("Shape", b)), site.op("Expand", b, site.op("Shape", a))
+
+
+@operation("Vander")
+def vander(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.tensor(x)
+    count = kind.N if kind.N is not None else site.shape(x)[0]
+    if not isinstance(count, int):
+        site.refuse("as many powers as an axis whose size is not known")
+    powers = np.arange(count) if kind.increasing else np.arange(count)[::-1]
+    base = x if x.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else site.cast(x, "float32")
+    y = site.op("Pow", site.unsqueeze(base, -1), powers.astype(base.dtype.numpy()))
+    return site.cast(y, site.dtype)
+
+
+# --- neighbours ------------------------------------------------------------------------------------------------------
+
+
+@operation("Diff")
+def diff(site: Site, a: Any) -> ir.Value:
+    x = site.tensor(a)
+    axis = site.axis(int(site.source.axis), site.rank(x))
+    op_type = "Xor" if x.dtype == ir.DataType.BOOL else "Sub"
+    for _ in range(site.source.n):
+        x = site.op(op_type, site.slice(x, axis, 1, None), site.slice(x, axis, 0, -1))
+    return x
+
+
+@operation("Trapezoid")
+def trapezoid(site: Site, y: Any) -> ir.Value:
+    kind, (y,) = site.source, site.promoted(y)
+    rank = site.rank(y)
+    axis = site.axis(int(kind.axis), rank)
+    if any(isinstance(v, keras.KerasTensor) for v in (kind.x, kind.dx)):
+        site.refuse("distances that are computed")
+    both = site.op("Add", site.slice(y, axis, 1, None), site.slice(y, axis, 0, -1))
+    if kind.x is None:
+        gaps = np.asarray(keras.ops.convert_to_numpy(kind.dx))
+    else:
+        places = keras.ops.convert_to_numpy(kind.x).astype(y.dtype.numpy())
+        gaps = np.moveaxis(np.diff(places, axis=int(kind.axis)), int(kind.axis), -1)
+    heights = site.op("Mul", both, 0.5)
+    moved = site.transpose(heights, [*(i for i in range(rank) if i != axis), axis])
+    return site.op("ReduceSum", site.op("Mul", moved, gaps.astype(y.dtype.numpy())), [-1], keepdims=0)
+
+
+# --- places and counts -----------------------------------------------------------------------------------------------
+
+
+@operation("UnravelIndex")
+def unravel_index(site: Site, indices: Any) -> Any:
+    indices, shape = site.tensor(indices), [int(s) for s in site.source.shape]
+    if site.rank(indices) != 1 and len(shape) > 1 and keras.backend.backend() == "tensorflow":
+        site.refuse("unravel_index of other than one axis, which Keras on TensorFlow takes apart in the wrong order")
+    rest, places = site.cast(indices, ir.DataType.INT64), []
+    for size in reversed(shape):
+        place = site.op("Mod", rest, size)
+        places.append(site.cast(place, site.dtype))
+        rest = site.op("Div", site.op("Sub", rest, place), size)
+    return places[::-1]
+
+
+@operation("Nonzero")
+def nonzero(site: Site, x: Any) -> Any:
+    x = site.tensor(x)
+    found = site.op("NonZero", x)
+    return [site.op("Gather", found, np.int64(axis), axis=0) for axis in range(site.rank(x))]
+
+
+@operation("Unique")
+def unique(site: Site, x: Any) -> Any:
+    kind, x = site.source, site.tensor(x)
+    dtype, shape, axis = x.dtype, site.op("Shape", x), kind.axis
+    if kind.size is not None and kind.return_index:
+        site.refuse("the places of a fixed number of values")
+    if dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
+        x = site.cast(x, "float32" if dtype.is_floating_point() else "int64")
+    # Keras orders slices by their elements after the axis changed places with the first
+    perm = list(range(site.rank(x)))
+    if axis is not None:
+        axis = site.axis(int(axis), len(perm))
+        perm[0], perm[axis] = perm[axis], perm[0]
+        x = site.transpose(x, perm)
+    made = site.op("Unique", x, axis=None if axis is None else 0, sorted=int(bool(kind.sorted)), outputs=4)
+    values, places, inverse, counts = made
+    if kind.size is not None:
+        values = _sized(site, values, int(kind.size), 0 if kind.fill_value is None else kind.fill_value)
+        counts = _sized(site, counts, int(kind.size), 0) if kind.return_counts else counts
+    results = [site.cast(values if axis is None else site.transpose(values, perm), dtype)]
+    results += [places] if kind.return_index else []
+    if kind.return_inverse:
+        results.append(site.op("Reshape", inverse, shape) if axis is None else inverse)
+    results += [counts] if kind.return_counts else []
+    return results
+
+
+def _sized(site: Site, x: ir.Value, size: int, fill: Any) -> ir.Value:
+    """The first rows, filled up to a number of them."""
+    pads = [0] * site.rank(x) + [size] + [0] * (site.rank(x) - 1)
+    return site.slice(site.op("Pad", x, pads, site.build.value(fill, x.dtype)), 0, 0, size)
+
+
+@operation("Bincount")
+def bincount(site: Site, x: Any) -> ir.Value:
+    kind, x = site.source, site.cast(site.tensor(x), ir.DataType.INT64)
+    rank = site.rank(x)
+    if kind.sparse or rank not in (1, 2) or isinstance(kind.weights, keras.KerasTensor):
+        site.refuse("counts that are sparse, of more than two axes, or of computed weights")
+    if kind.weights is None:
+        each = site.op("Expand", site.build.value(1, site.dtype), site.op("Shape", x))
+    else:
+        each = site.cast(site.tensor(kind.weights), site.dtype)
+    most = site.op("Add", site.op("ReduceMax", x, keepdims=0), 1)
+    count = site.unsqueeze(site.op("Max", most, int(kind.minlength)), 0)
+    shape = count if rank == 1 else site.op("Concat", site.size(x, 0), count, axis=0)
+    base = site.op("Expand", site.build.value(0, each.dtype), shape)
+    return site.op("ScatterElements", base, x, each, axis=rank - 1, reduction="add")
+
+
+@operation("Histogram")
+def histogram(site: Site, x: Any) -> Any:
+    kind, x = site.source, site.tensor(x)
+    if site.rank(x) != 1 or kind.bins < 1:
+        site.refuse("a histogram of other than one axis, or of no bins")
+    edges = _edges(site, x, int(kind.bins))
+    low, high = (site.op("Gather", edges, np.int64(i)) for i in (0, kind.bins))
+    inner = site.slice(edges, 0, 1, -1)
+    above = site.op("GreaterOrEqual", site.unsqueeze(x, 1), inner)
+    bins = site.op("ReduceSum", site.cast(above, ir.DataType.INT64), [1])
+    inside = site.op("And", site.op("GreaterOrEqual", x, low), site.op("LessOrEqual", x, high))
+    base = site.build.constant(np.zeros(kind.bins, x.dtype.numpy()))
+    return site.op("ScatterND", base, bins, site.cast(inside, x.dtype), reduction="add"), edges
+
+
+def _edges(site: Site, x: ir.Value, bins: int) -> ir.Value:
+    """The ends of bins between two numbers, or between the least and the greatest element."""
+    kind = x.dtype.numpy()
+    floating = x.dtype.is_floating_point()
+    if site.source.range:
+        low, high = site.source.range
+        exact = isinstance(low, int) and isinstance(high, int)
+        if not exact and not floating:
+            site.refuse("a histogram of integers between fractions")
+        number = np.float64 if exact else np.float32
+        steps = number(low) + (number(high) - number(low)) / number(bins) * np.arange(bins, dtype=number)
+        return site.build.constant(np.append(steps, number(high)).astype(kind))
+    ends = [site.op(o, x, [0]) for o in ("ReduceMin", "ReduceMax")]
+    ends = ends if floating else [site.cast(v, "float64") for v in ends]
+    number = ends[0].dtype.numpy()
+    step = site.op("Div", site.op("Sub", ends[1], ends[0]), float(bins))
+    inner = site.op("Add", ends[0], site.op("Mul", step, np.arange(bins, dtype=number)))
+    return site.cast(site.op("Concat", inner, ends[1], axis=0), x.dtype)
