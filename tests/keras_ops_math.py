@@ -174,4 +174,17 @@ CASES |= {
     "hamming": (lambda x: x * ops.hamming(4), X),
     "hanning": (lambda x: x * ops.hanning(4), X),
     "kaiser": (lambda x: x * ops.kaiser(4, 8.6), X),
+    "i0": (lambda x: ops.i0(x * 4), X),
+    "i0 of large numbers": (lambda x: ops.log(ops.i0(x * 20)), X),
+    "i0 of integers": (ops.i0, N),
+    "gcd": (lambda x: ops.gcd(x * 14 - 28, 84), N),
+    "gcd of small numbers": (lambda x, y: ops.gcd(ops.cast(x * 31, "int8"), ops.cast(y * 21, "int8")), N, N),
+    "lcm": (lambda x: ops.lcm(np.array([4, 6, 0, 9], INT), x - 2), N),
+    "lcm with a number": (lambda x: ops.lcm(x * 3, 10), N),
+    "rearrange": (lambda x: Own(lambda v: ops.rearrange(v, "b i j -> b j i"))(x), X),
+    "rearrange apart": (
+        lambda x: Own(lambda v: ops.rearrange(v, "b (h p) (w q) c -> b (h w) (p q c)", h=3, p=2, w=2, q=4))(x),
+        ((6, 8, 3), F),
+    ),
+    "rearrange together": (lambda x: Own(lambda v: ops.rearrange(v, "b i j -> (b j) i"))(x), X),
 }

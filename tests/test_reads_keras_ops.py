@@ -224,12 +224,11 @@ REFUSED = words(
     """
     argpartition associative_scan binary_crossentropy cartesian_to_polar categorical_crossentropy cholesky
     cholesky_inverse cond convert_to_numpy ctc_decode ctc_loss custom_gradient cross_entropy deg2grad dtype eig
-    eigh elastic_transform erfinv fold fori_loop gcd i0 in1d inv is_tensor jvp lcm lstsq lu_factor map
-    matrix_rank nextafter pinv polar psnr qr rearrange scan solve solve_triangular
-    sparse_categorical_crossentropy svd switch unfold vectorize vectorized_map view view_as_complex view_as_real
-    while_loop affine_transform empty extract_patches_3d compute_homography_matrix draw_bounding_boxes
-    gaussian_blur hsv_to_rgb map_coordinates perspective_transform rgb_to_hsv scale_and_translate sobel_edges
-    ssim
+    eigh elastic_transform erfinv fold fori_loop in1d inv is_tensor jvp lstsq lu_factor map matrix_rank
+    nextafter pinv polar psnr qr scan solve solve_triangular sparse_categorical_crossentropy svd switch unfold
+    vectorize vectorized_map view view_as_complex view_as_real while_loop affine_transform empty
+    extract_patches_3d compute_homography_matrix draw_bounding_boxes gaussian_blur hsv_to_rgb map_coordinates
+    perspective_transform rgb_to_hsv scale_and_translate sobel_edges ssim
     """
 )
 

@@ -12,6 +12,70 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.site import Site, operation
 
+# --- functions of numbers --------------------------------------------------------------------------------------------
+
+#: Where the modified Bessel function's power series ends and its asymptotic one begins.
+_FAR = 12
+
+
+@operation("I0")
+def i0(site: Site, x: Any) -> ir.Value:
+    """Sum of (x²/4)^k / k!², or e^x / sqrt(2 pi x) times the sum of ((1 3 ... (2k-1))² / (k! (8x)^k)."""
+    if site.dtype == ir.DataType.DOUBLE:
+        site.refuse("the Bessel function in doubles")
+    size = site.op("Abs", site.cast(site.tensor(x), "float32"))
+    near = site.op("Div", site.op("Min", size, float(_FAR)), float(_FAR))
+    power = _polynomial(
+        site, site.op("Mul", near, near), [(_FAR**2 / 4) ** k / math.factorial(k) ** 2 for k in range(24)]
+    )
+    far = site.op("Max", size, float(_FAR))
+    terms = [math.prod(range(1, 2 * k, 2)) ** 2 / (math.factorial(k) * (8.0 * _FAR) ** k) for k in range(12)]
+    tail = _polynomial(site, site.op("Div", site.build.value(float(_FAR), far.dtype), far), terms)
+    root = site.op("Exp", site.op("Mul", far, 0.5))  # twice: its square is beyond all floats before the quotient is
+    tail = site.op("Mul", root, site.op("Div", tail, site.op("Sqrt", site.op("Mul", far, 2 * math.pi))))
+    return site.op("Where", site.op("LessOrEqual", size, float(_FAR)), power, site.op("Mul", root, tail))
+
+
+def _polynomial(site: Site, x: ir.Value, coefficients: list[float]) -> ir.Value:
+    y = site.op("Add", site.op("Mul", x, coefficients[-1]), coefficients[-2])
+    for c in coefficients[-3::-1]:
+        y = site.op("Add", site.op("Mul", y, x), c)
+    return y
+
+
+@operation("Gcd", "Lcm")
+def divisor(site: Site, x1: Any, x2: Any) -> ir.Value:
+    """Euclid's steps, as many as the largest number that the second one can be may need."""
+    if isinstance(x2, ir.Value):
+        x1, x2 = x2, x1
+    given = [v if isinstance(v, ir.Value) else keras.ops.convert_to_tensor(v) for v in (x1, x2)]
+    dtype = IR_DTYPES[keras.backend.result_type(*(_dtype(site, v) for v in given))]
+    numbers = [site.op("Abs", site.cast(site.tensor(v), ir.DataType.INT64)) for v in given]
+    if isinstance(x2, ir.Value):
+        most = int(np.iinfo(dtype.numpy()).max) + 1
+    else:
+        most = int(np.max(np.abs(np.asarray(keras.ops.convert_to_numpy(x2), np.int64))))
+    a, b = numbers
+    for _ in range(_steps(site, most)):
+        done = site.op("Equal", b, 0)
+        rest = site.op("Mod", a, site.op("Where", done, site.build.value(1, b.dtype), b))
+        a, b = site.op("Where", done, a, b), rest
+    if type(site.source).__name__ == "Gcd":
+        return site.cast(a, dtype)
+    whole = site.op("Div", numbers[1], site.op("Max", a, 1))
+    return site.cast(site.op("Mul", numbers[0], whole), dtype)
+
+
+def _steps(site: Site, most: int) -> int:
+    """The numbers of Fibonacci need the most steps (Lamé)."""
+    if most > 1024:
+        site.refuse("divisors of numbers beyond 1024: ONNX has no such op, and the steps to them are many")
+    steps, a, b = 2, 1, 1
+    while b <= most:
+        steps, a, b = steps + 1, b, a + b
+    return steps
+
+
 # --- rows between two numbers ----------------------------------------------------------------------------------------
 
 
