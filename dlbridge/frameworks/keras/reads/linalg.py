@@ -156,6 +156,8 @@ def kron(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 @operation("Corrcoef")
 def corrcoef(site: Site, x: Any) -> ir.Value:
+    if site.tensor(x).dtype == ir.DataType.INT64:
+        site.refuse("the correlation of int64, whose mean Keras on TensorFlow rounds")
     (x,) = site.promoted(x)
     if site.rank(x) != 2:
         site.refuse("the correlation of other than rows")

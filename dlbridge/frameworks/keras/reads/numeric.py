@@ -109,6 +109,8 @@ def _row(site: Site, start: Any, stop: Any) -> ir.Value:
     """Numbers of equal distance from ``start`` to ``stop``, along a new axis."""
     kind = site.source
     given = [kind.dtype] if kind.dtype else [_dtype(site, v) for v in (start, stop)]
+    if kind.dtype and not IR_DTYPES[kind.dtype].is_floating_point():
+        site.refuse("a row of whole numbers, which Keras says are floats")
     if not site.dtype.is_floating_point() or IR_DTYPES[keras.backend.result_type(*given, float)] != site.dtype:
         site.refuse("a row of another dtype than Keras says")
     if kind.num < 1:
@@ -244,10 +246,12 @@ def bincount(site: Site, x: Any) -> ir.Value:
     rank = site.rank(x)
     if kind.sparse or rank not in (1, 2) or isinstance(kind.weights, keras.KerasTensor):
         site.refuse("counts that are sparse, of more than two axes, or of computed weights")
+    weighed = kind.weights is not None and site.dtype.is_floating_point()
+    dtype = ir.DataType.FLOAT if weighed and site.dtype != ir.DataType.DOUBLE else site.dtype
     if kind.weights is None:
-        each = site.op("Expand", site.build.value(1, site.dtype), site.op("Shape", x))
+        each = site.op("Expand", site.build.value(1, dtype), site.op("Shape", x))
     else:
-        each = site.cast(site.tensor(kind.weights), site.dtype)
+        each = site.cast(site.tensor(kind.weights), dtype)
     most = site.op("Add", site.op("ReduceMax", x, keepdims=0), 1)
     count = site.unsqueeze(site.op("Max", most, int(kind.minlength)), 0)
     shape = count if rank == 1 else site.op("Concat", site.size(x, 0), count, axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -196,16 +198,30 @@ def in_top_k(site: Site, targets: Any, predictions: Any) -> ir.Value:
     return site.op("And", site.op("Less", above, int(site.source.k)), site.squeeze(finite, 1))
 
 
+#: Method -> where among the sorted elements the quantile is, from where it would be among the numbers between them.
+_PLACES: dict[str, Callable[[float], float]] = {
+    "linear": lambda place: round(place, 6),
+    "lower": math.floor,
+    "higher": math.ceil,
+    "nearest": round,
+    "midpoint": lambda place: (math.floor(place) + math.ceil(place)) / 2,
+}
+
+
+def _fractions(q: Any, name: str) -> np.ndarray:
+    """Quantiles as Keras rounds them to its float type; it goes on from there in doubles."""
+    return np.asarray(q, np.float32) / np.float32(100 if "percentile" in name.lower() else 1)
+
+
 @operation("Median", "Quantile", "Percentile")
 def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     kind = site.source
-    name = type(kind).__name__
-    if getattr(kind, "method", "linear") != "linear":
-        site.refuse(f"the method '{kind.method}'")
-    wanted = np.asarray(q, np.float64)
-    if wanted.ndim:
-        site.refuse("several quantiles at once")
-    fraction = float(wanted) / (100 if name == "Percentile" else 1)
+    method = getattr(kind, "method", "linear")
+    if isinstance(q, ir.Value):
+        site.refuse("a quantile that is computed")
+    if method not in _PLACES or (method != "linear" and type(kind).__name__ == "Quantile"):
+        site.refuse(f"the method '{method}'")  # a recorded Quantile of Keras 3.15 forgets its method
+    wanted = _fractions(q, type(kind).__name__)
     x, rank = as_float(site, x), site.rank(site.tensor(x))
     axes = axes_of(site, x, kind.axis)
     sizes = [site.shape(x)[a] for a in axes]
@@ -216,13 +232,17 @@ def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     moved = site.transpose(x, [*rest, *axes])
     flat = site.op("Reshape", moved, [*([0] * len(rest)), count])
     ordered, _ = site.op("TopK", flat, [count], axis=-1, largest=0, outputs=2)
-    place = fraction * (count - 1)
-    low, part = int(np.floor(place)), place - np.floor(place)
-    y = site.op("Gather", ordered, np.int64(low), axis=-1)
-    if part:
-        upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
-        y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
-    return site.unsqueeze(y, *axes) if kind.keepdims else y
+
+    def at(place: float) -> ir.Value:
+        low, part = int(np.floor(place)), place - np.floor(place)
+        y = site.op("Gather", ordered, np.int64(low), axis=-1)
+        if part:
+            upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
+            y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
+        return site.unsqueeze(y, *axes) if kind.keepdims else y
+
+    found = [at(float(_PLACES[method](f * (count - 1)))) for f in wanted.reshape(-1).astype(np.float64)]
+    return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0) if wanted.ndim else found[0]
 
 
 @operation("Nanmedian", "Nanquantile", "Nanpercentile")
@@ -235,8 +255,7 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     axes, rank = axes_of(site, x, kind.axis), site.rank(x)
     if not axes:
         site.refuse("a quantile along no axis")
-    # Keras rounds the fraction to its float type, and goes on from there in doubles
-    wanted = np.asarray(q, np.float32) / np.float32(100 if type(kind).__name__ == "Nanpercentile" else 1)
+    wanted = _fractions(q, type(kind).__name__)
     rest = [a for a in range(rank) if a not in axes]
     flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
     none = site.op("IsNaN", flat)
