@@ -66,6 +66,17 @@ class Halves(layers.Layer):
         return ops.concatenate([x[:, half:], x[:, :half]], axis=1)
 
 
+class Even(layers.Layer):
+    """Padded to an even size: the rest is a number that stands for itself elsewhere in the code, too."""
+
+    def call(self, x):
+        padded = ops.pad(x, [[0, 0], [0, ops.shape(x)[1] % 2], [0, 0]])
+        return padded[:, 1:] + 1.0
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((x.shape[0], None, x.shape[2]), x.dtype)
+
+
 class Start(layers.Layer):
     """A row that is learnt, once for each of the batch, in front of all others."""
 
@@ -90,6 +101,7 @@ CUSTOM = {
     "last positions": lambda: Positions("last", name="mine"),
     "positions by ops.slice": lambda: Positions("ops", name="mine"),
     "halves": lambda: Halves(name="mine"),
+    "even": lambda: Even(name="mine"),
     "start": lambda: Start(name="mine"),
 }
 

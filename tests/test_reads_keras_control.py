@@ -106,7 +106,7 @@ def test_code_with_branches_and_loops(case: str) -> None:
     _agree(keras.Model(x, Code(code)(x)), 3, *(5 if size is None else size for size in shape))
 
 
-@keras.saving.register_keras_serializable()
+@keras.saving.register_keras_serializable("test_reads_keras_control")
 class Cell(L.Layer):
     """A cell of the user's own."""
 

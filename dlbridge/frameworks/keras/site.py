@@ -42,7 +42,7 @@ LAYERS: dict[str, LayerRule] = {}
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 #: Operations whose symbolic result has another dtype in Keras than the computed one; their rules know the right one.
-MISTYPED = {"MultiHot", "PSNR"}
+MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm"}
 
 
 def layer(

@@ -21,6 +21,8 @@ from dlbridge.passes.sizes import Size
 
 #: The first prime of each set is the largest below.
 _SETS = (7920, 6998)
+#: A rest or quotient up to here has a prime of its own too: code is full of such numbers that are no sizes.
+_COMMON = 512
 
 
 class UnknownSizeError(ValueError):
@@ -82,7 +84,9 @@ class SizeBook:
         if name in self.recipes:
             op, a, b = self.recipes[name]
             x, y = self.number(a), self.number(b)
-            return x // y if op == "Div" else x % y
+            number = x // y if op == "Div" else x % y
+            if number > _COMMON:
+                return number
         primes = self._primes[self._set]
         if name not in primes:
             primes[name] = _prime_below(min(primes.values(), default=_SETS[self._set]))
@@ -111,8 +115,9 @@ class SizeBook:
 
     def derived(self, op: str, a: Size, b: Size) -> int:
         """The quotient ("Div") or rest ("Mod") of two sizes."""
-        if op == "Div" and a.over(b) is not None:
-            return self.symbolic(a.over(b))  # type: ignore[arg-type]
+        whole = a.over(b)
+        if whole is not None:
+            return self.symbolic(whole) if op == "Div" else 0
         name = f"({a}){'//' if op == 'Div' else '%'}({b})"
         self.recipes.setdefault(name, (op, a, b))
         return self.symbolic(Size({(name,): 1}))

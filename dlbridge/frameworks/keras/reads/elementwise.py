@@ -223,6 +223,22 @@ def arctan2(site: Site, x1: Any, x2: Any) -> ir.Value:
     return site.op("Where", none, upright, angle)
 
 
+@operation("Angle")
+def angle(site: Site, x: Any) -> ir.Value:
+    """Of real numbers: pi of those below zero."""
+    (x,) = site.promoted(x)
+    below = site.op("Less", x, 0.0)
+    return site.op("Where", below, site.build.value(math.pi, x.dtype), site.build.value(0.0, x.dtype))
+
+
+@operation("Ldexp")
+def ldexp(site: Site, x1: Any, x2: Any) -> ir.Value:
+    """x1 * 2 ** x2; the power may be beyond all numbers where x1 is zero or infinite."""
+    a, b = site.promoted(x1, x2)
+    y = site.op("Mul", a, site.op("Pow", site.build.value(2.0, a.dtype), b))
+    return site.op("Where", site.op("Or", site.op("IsInf", a), site.op("Equal", a, 0.0)), a, y)
+
+
 @operation("Heaviside")
 def heaviside(site: Site, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
@@ -288,13 +304,21 @@ def isinf(site: Site, x: Any) -> ir.Value:
 
 @operation("Isclose")
 def isclose(site: Site, x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> ir.Value:
-    """|a - b| <= atol + rtol * |b|."""
+    return close(site, x1, x2, float(rtol), float(atol), site.source.equal_nan)
+
+
+def close(site: Site, x1: Any, x2: Any, rtol: float, atol: float, equal_nan: bool, finite: bool = False) -> ir.Value:
+    """|a - b| <= atol + rtol * |b|, and ``finite`` if that is asked; integers must be equal."""
     a, b = site.common(x1, x2)
+    equal = site.op("Equal", a, b)
     if not a.dtype.is_floating_point():
-        a, b = site.cast(a, "float32"), site.cast(b, "float32")
-    bound = site.op("Add", site.op("Mul", site.op("Abs", b), float(rtol)), float(atol))
-    near = site.op("Or", site.op("LessOrEqual", site.op("Abs", site.op("Sub", a, b)), bound), site.op("Equal", a, b))
-    if not site.source.equal_nan:
+        return equal
+    gap = site.op("Abs", site.op("Sub", a, b))
+    near = site.op("LessOrEqual", gap, site.op("Add", site.op("Mul", site.op("Abs", b), rtol), atol))
+    if finite:
+        near = site.op("And", near, site.op("Less", gap, np.inf))
+    near = site.op("Or", near, equal)
+    if not equal_nan:
         return near
     return site.op("Or", near, site.op("And", site.op("IsNaN", a), site.op("IsNaN", b)))
 
@@ -329,7 +353,7 @@ def select(site: Site, condlist: Any, choicelist: Any, default: Any = 0) -> ir.V
     return y
 
 
-@operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike")
+@operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike", "Imag")
 def like(site: Site, x: Any, fill_value: Any = None) -> ir.Value:
     number = {"OnesLike": 1}.get(_kind(site), 0) if fill_value is None else fill_value
     return site.op("Expand", site.promoted(number)[0], site.op("Shape", site.tensor(x)))

@@ -227,11 +227,6 @@ def digitize(site: Site, first: Any, second: Any) -> ir.Value:
     return site.op("ReduceSum", site.cast(below, "int32"), [-1], keepdims=0)
 
 
-@operation("Bincount")
-def bincount(site: Site, x: Any) -> ir.Value:
-    site.refuse("bincount: the number of results is not known before")
-
-
 @operation("IsIn")
 def isin(site: Site, x1: Any, x2: Any) -> ir.Value:
     a, b = site.common(site.tensor(x1), site.tensor(x2))

@@ -8,6 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.reads.reduction import reduce
+from dlbridge.frameworks.keras.reads.reshaping import pad
+from dlbridge.frameworks.keras.reads.signal import frames
 from dlbridge.frameworks.keras.site import Site, operation
 
 
@@ -121,6 +123,66 @@ def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> i
 @operation("Det")
 def det(site: Site, x: Any) -> ir.Value:
     return site.op("Det", site.promoted(x)[0])
+
+
+@operation("Slogdet", "Logdet")
+def log_of_determinant(site: Site, x: Any) -> Any:
+    """Each row is first divided by its largest element: the determinant of a large matrix is beyond all floats."""
+    (x,) = site.promoted(x)
+    size = site.shape(x)[-1]
+    if not isinstance(size, int) or size > 64:
+        site.refuse("the determinant of a matrix of more than 64 rows, or of a size that is not known")
+    most = site.op("ReduceMax", site.op("Abs", x), [-1], keepdims=1)
+    most = site.op("Where", site.op("Equal", most, 0.0), site.build.value(1.0, x.dtype), most)
+    det = site.op("Det", site.op("Div", x, most))
+    sign, size = site.op("Sign", det), site.op("Abs", det)
+    logarithm = site.op("Add", site.op("Log", size), site.op("ReduceSum", site.op("Log", most), [-2, -1], keepdims=0))
+    return logarithm if type(site.source).__name__ == "Logdet" else (sign, logarithm)
+
+
+@operation("Kron")
+def kron(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    if site.dtype == ir.DataType.BOOL:
+        site.refuse("arithmetic of truth values")
+    rank = max(site.rank(a), site.rank(b))
+    a, b = (site.unsqueeze(v, *range(rank - site.rank(v))) if site.rank(v) < rank else v for v in (a, b))
+    if not rank:
+        return site.op("Mul", a, b)
+    shape = site.op("Mul", site.op("Shape", a), site.op("Shape", b))
+    wide = [site.unsqueeze(v, *(2 * i + after for i in range(rank))) for v, after in ((a, 1), (b, 0))]
+    return site.op("Reshape", site.op("Mul", *wide), shape)
+
+
+@operation("Corrcoef")
+def corrcoef(site: Site, x: Any) -> ir.Value:
+    if site.tensor(x).dtype == ir.DataType.INT64:
+        site.refuse("the correlation of int64, whose mean Keras on TensorFlow rounds")
+    (x,) = site.promoted(x)
+    if site.rank(x) != 2:
+        site.refuse("the correlation of other than rows")
+    gap = site.op("Sub", x, site.op("ReduceMean", x, [-1]))
+    product = site.op("MatMul", gap, site.transpose(gap, [1, 0]))
+    squares = site.op("ReduceSum", site.op("Mul", gap, gap), [-1])
+    scale = site.op("Sqrt", squares)
+    y = site.op("Div", product, site.op("Mul", scale, site.transpose(scale, [1, 0])))
+    return site.op("Clip", y, site.build.value(-1.0, y.dtype), site.build.value(1.0, y.dtype))
+
+
+@operation("Correlate")
+def correlate(site: Site, x1: Any, x2: Any) -> ir.Value:
+    a, b = site.promoted(x1, x2)
+    (n,), (m,) = site.shape(a), site.shape(b)
+    if not (isinstance(n, int) and isinstance(m, int)):
+        site.refuse("the correlation of signals whose sizes are not known")
+    mode = site.source.mode
+    if mode == "valid":
+        if n < m:
+            site.refuse("the correlation with a longer signal, which Keras on TensorFlow does not compute")
+        return site.op("MatMul", frames(site, a, m, 1), b)
+    y = site.op("MatMul", frames(site, pad(site, a, [0], [(m - 1, m - 1)]), m, 1), b)
+    start = (n + m - 1 - max(n, m)) // 2
+    return y if mode == "full" else site.slice(y, 0, start, start + max(n, m))
 
 
 @operation("CDist")

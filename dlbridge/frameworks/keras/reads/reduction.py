@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.reads.activation import as_float
+from dlbridge.frameworks.keras.reads.elementwise import close
 from dlbridge.frameworks.keras.site import Site, operation
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
@@ -47,6 +51,13 @@ def truth(site: Site, x: Any) -> ir.Value:
     numbers = site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32")
     op_type = "ReduceMin" if type(kind).__name__ == "All" else "ReduceMax"
     return site.cast(reduce(site, op_type, numbers, kind.axis, kind.keepdims), ir.DataType.BOOL)
+
+
+@operation("AllClose")
+def allclose(site: Site, x1: Any, x2: Any) -> ir.Value:
+    kind = site.source
+    near = close(site, x1, x2, float(kind.rtol), float(kind.atol), kind.equal_nan, finite=True)
+    return site.cast(reduce(site, "ReduceMin", site.cast(near, "int32"), None), ir.DataType.BOOL)
 
 
 @operation("CountNonzero")
@@ -121,12 +132,26 @@ def without_nan(site: Site, x: Any) -> ir.Value:
 @operation("Argmax", "Argmin")
 def arg(site: Site, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
-    op_type = "ArgMax" if type(kind).__name__ == "Argmax" else "ArgMin"
+    op_type = "ArgMax" if type(kind).__name__.endswith("max") else "ArgMin"
     x = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
     if kind.axis is None:
         flat = site.op(op_type, site.op("Reshape", x, [-1]), axis=0, keepdims=0)
         return site.op("Reshape", flat, [1] * site.rank(x)) if kind.keepdims else flat
     return site.op(op_type, x, axis=int(kind.axis), keepdims=int(bool(kind.keepdims)))
+
+
+@operation("Nanargmax", "Nanargmin")
+def arg_without_nan(site: Site, x: Any) -> ir.Value:
+    """-1 where there is no number at all."""
+    kind, x = site.source, site.tensor(x)
+    if not x.dtype.is_floating_point():
+        return arg(site, x)
+    none = site.op("IsNaN", x)
+    worst = site.build.value(-np.inf if type(kind).__name__ == "Nanargmax" else np.inf, x.dtype)
+    found = site.cast(arg(site, site.op("Where", none, worst, x)), "int32")
+    axis = kind.axis if kind.axis is None else int(kind.axis)
+    all_nan = site.cast(reduce(site, "ReduceMin", site.cast(none, "int32"), axis, kind.keepdims), ir.DataType.BOOL)
+    return site.op("Where", all_nan, site.build.value(-1, found.dtype), found)
 
 
 @operation("Cumsum", "Nancumsum")
@@ -139,10 +164,12 @@ def cumsum(site: Site, x: Any) -> ir.Value:
     return site.op("CumSum", x, np.int64(axis))
 
 
-@operation("Cumprod")
+@operation("Cumprod", "Nancumprod")
 def cumprod(site: Site, x: Any) -> ir.Value:
     kind = site.source
     (x,) = site.promoted(x)
+    if type(kind).__name__ == "Nancumprod" and x.dtype.is_floating_point():
+        x = site.op("Where", site.op("IsNaN", x), site.build.value(1.0, x.dtype), x)
     x, axis = (site.op("Reshape", x, [-1]), 0) if kind.axis is None else (x, int(kind.axis))
     return site.op("CumProd", x, np.int64(axis))
 
@@ -171,16 +198,30 @@ def in_top_k(site: Site, targets: Any, predictions: Any) -> ir.Value:
     return site.op("And", site.op("Less", above, int(site.source.k)), site.squeeze(finite, 1))
 
 
+#: Method -> where among the sorted elements the quantile is, from where it would be among the numbers between them.
+_PLACES: dict[str, Callable[[float], float]] = {
+    "linear": lambda place: round(place, 6),
+    "lower": math.floor,
+    "higher": math.ceil,
+    "nearest": round,
+    "midpoint": lambda place: (math.floor(place) + math.ceil(place)) / 2,
+}
+
+
+def _fractions(q: Any, name: str) -> np.ndarray:
+    """Quantiles as Keras rounds them to its float type; it goes on from there in doubles."""
+    return np.asarray(q, np.float32) / np.float32(100 if "percentile" in name.lower() else 1)
+
+
 @operation("Median", "Quantile", "Percentile")
 def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     kind = site.source
-    name = type(kind).__name__
-    if getattr(kind, "method", "linear") != "linear":
-        site.refuse(f"the method '{kind.method}'")
-    wanted = np.asarray(q, np.float64)
-    if wanted.ndim:
-        site.refuse("several quantiles at once")
-    fraction = float(wanted) / (100 if name == "Percentile" else 1)
+    method = getattr(kind, "method", "linear")
+    if isinstance(q, ir.Value):
+        site.refuse("a quantile that is computed")
+    if method not in _PLACES or (method != "linear" and type(kind).__name__ == "Quantile"):
+        site.refuse(f"the method '{method}'")  # a recorded Quantile of Keras 3.15 forgets its method
+    wanted = _fractions(q, type(kind).__name__)
     x, rank = as_float(site, x), site.rank(site.tensor(x))
     axes = axes_of(site, x, kind.axis)
     sizes = [site.shape(x)[a] for a in axes]
@@ -191,30 +232,94 @@ def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     moved = site.transpose(x, [*rest, *axes])
     flat = site.op("Reshape", moved, [*([0] * len(rest)), count])
     ordered, _ = site.op("TopK", flat, [count], axis=-1, largest=0, outputs=2)
-    place = fraction * (count - 1)
-    low, part = int(np.floor(place)), place - np.floor(place)
-    y = site.op("Gather", ordered, np.int64(low), axis=-1)
-    if part:
-        upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
-        y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
-    return site.unsqueeze(y, *axes) if kind.keepdims else y
+
+    def at(place: float) -> ir.Value:
+        low, part = int(np.floor(place)), place - np.floor(place)
+        y = site.op("Gather", ordered, np.int64(low), axis=-1)
+        if part:
+            upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
+            y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
+        return site.unsqueeze(y, *axes) if kind.keepdims else y
+
+    found = [at(float(_PLACES[method](f * (count - 1)))) for f in wanted.reshape(-1).astype(np.float64)]
+    return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0) if wanted.ndim else found[0]
+
+
+@operation("Nanmedian", "Nanquantile", "Nanpercentile")
+def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
+    """The numbers are sorted before what is none, and each row has its own count of them."""
+    kind = site.source
+    if isinstance(q, ir.Value):
+        site.refuse("a quantile that is computed")
+    x = as_float(site, x)
+    axes, rank = axes_of(site, x, kind.axis), site.rank(x)
+    if not axes:
+        site.refuse("a quantile along no axis")
+    wanted = _fractions(q, type(kind).__name__)
+    rest = [a for a in range(rank) if a not in axes]
+    flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
+    none = site.op("IsNaN", flat)
+    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
+    ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
+    count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
+    found = [_between(site, ordered, count, float(f), getattr(kind, "method", "linear")) for f in wanted.reshape(-1)]
+    nan, empty = site.build.value(np.nan, x.dtype), site.op("Equal", count, 0)
+    found = [site.squeeze(site.op("Where", empty, nan, y), -1) for y in found]
+    found = [site.unsqueeze(y, *axes) if kind.keepdims else y for y in found]
+    if not wanted.ndim:
+        return found[0]
+    return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0)
+
+
+def _between(site: Site, ordered: ir.Value, count: ir.Value, fraction: float, method: str) -> ir.Value:
+    """The element at a fraction of the way through the first ``count`` of each sorted row."""
+    last = site.op("Sub", count, 1)
+    place = site.op("Mul", site.cast(last, "float64"), fraction)
+
+    def element(index: ir.Value) -> ir.Value:
+        return site.op("GatherElements", ordered, site.op("Max", site.cast(index, ir.DataType.INT64), 0), axis=-1)
+
+    if method in ("lower", "higher", "nearest"):
+        return element(site.op({"lower": "Floor", "higher": "Ceil", "nearest": "Round"}[method], place))
+    high = site.op("Ceil", place)
+    if method == "midpoint":
+        return site.op("Mul", site.op("Add", element(site.op("Floor", place)), element(high)), 0.5)
+    if method != "linear":
+        site.refuse(f"the method '{method}'")
+    low = site.op("Max", site.op("Sub", high, 1.0), 0.0)
+    high = site.op("Min", site.op("Add", low, 1.0), site.cast(last, "float64"))
+    part = site.cast(site.op("Sub", high, place), ordered.dtype)
+    rest = site.op("Sub", site.build.value(1.0, part.dtype), part)
+    return site.op("Add", site.op("Mul", element(high), rest), site.op("Mul", element(low), part))
 
 
 @operation("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
 def segment(site: Site, data: Any, segment_ids: Any) -> ir.Value:
     kind = site.source
     name = type(kind).__name__.removeprefix("Segment").lower()
+    data, ids = site.tensor(data), site.cast(site.tensor(segment_ids), ir.DataType.INT64)
+    if kind.sorted and (kind.num_segments is not None or name in ("max", "min")):
+        site.refuse("segments that are said to be sorted, whose empty ones differ")
+    if not isinstance(segment_ids, ir.Value) and np.any(keras.ops.convert_to_numpy(segment_ids) < 0):
+        site.refuse("negative segments")
     if kind.num_segments is None:
-        site.refuse("segments whose number is not said")
-    data = site.tensor(data)
+        count = site.op("Add", site.op("ReduceMax", ids, [0]), 1)
+    else:
+        count = site.build.value([int(kind.num_segments)])
     if not data.dtype.is_floating_point() and name in ("max", "min"):
         ends = np.iinfo(data.dtype.numpy())
         fill: Any = {"max": ends.min, "min": ends.max}[name]
     else:
         ends = np.finfo(data.dtype.numpy()) if data.dtype.is_floating_point() else None
         fill = {"sum": 0, "prod": 1, "max": ends and float(ends.min), "min": ends and float(ends.max)}[name]
-    shape = site.op("Concat", [int(kind.num_segments)], site.op("Shape", data, start=1), axis=0)
-    base = site.op("Expand", site.build.value(fill, data.dtype), shape)
-    indices = site.unsqueeze(site.cast(site.tensor(segment_ids), ir.DataType.INT64), 1)
     how = {"sum": "add", "prod": "mul"}.get(name, name)
-    return site.op("ScatterND", base, indices, data, reduction=how)
+    computed = isinstance(segment_ids, ir.Value)
+    # what stands at a negative id is left out: it goes to one more row, which is cut off
+    shape = site.op("Add", count, 1) if computed else count
+    if site.rank(data) > 1:
+        shape = site.op("Concat", shape, site.op("Shape", data, start=1), axis=0)
+    base = site.op("Expand", site.build.value(fill, data.dtype), shape)
+    if not computed:
+        return site.op("ScatterND", base, site.unsqueeze(ids, 1), data, reduction=how)
+    ids = site.op("Where", site.op("Less", ids, 0), count, ids)
+    return site.op("Slice", site.op("ScatterND", base, site.unsqueeze(ids, 1), data, reduction=how), [0], count, [0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,11 @@ def sizes_of(site: Site, sizes: Any) -> Any:
 
 @operation("Reshape")
 def reshape(site: Site, x: Any) -> ir.Value:
-    x = site.tensor(x)
-    sizes = sizes_of(site, site.source.newshape)
+    return reshaped(site, site.tensor(x), site.source.newshape)
+
+
+def reshaped(site: Site, x: ir.Value, shape: Any) -> ir.Value:
+    sizes = sizes_of(site, shape)
     if not isinstance(sizes, list):
         return site.op("Reshape", x, sizes)
     if sizes.count(-1) > 1:
@@ -46,6 +51,26 @@ def reshape(site: Site, x: Any) -> ir.Value:
     if open_sizes and -1 not in sizes:
         sizes[open_sizes[0]] = -1
     return site.op("Reshape", x, sizes)
+
+
+@operation("Rearrange")
+def rearrange(site: Site, tensor: Any, pattern: str, **lengths: Any) -> ir.Value:
+    """``b (h p) c -> b p (h c)``: the axes in brackets are taken apart, put in order, and joined."""
+    x = site.tensor(tensor)
+    before, after = (re.findall(r"\w+|\(.*?\)", side) for side in pattern.split("->"))
+    apart, joined = ([re.findall(r"\w+", group) for group in side] for side in (before, after))
+    lengths = {name: int(size) for name, size in lengths.items()}
+    for axis, names in enumerate(apart):
+        known = math.prod(lengths[n] for n in names if n in lengths)
+        whole = site.build.sizes.of_axis(x, axis)
+        lengths |= {n: whole // known if known != 1 else whole for n in names if n not in lengths}
+    order = [name for names in apart for name in names]
+    if len(order) > len(apart):
+        x = reshaped(site, x, [lengths[n] for n in order])
+    x = site.transpose(x, [order.index(n) for names in joined for n in names])
+    if len(order) == len(joined):
+        return x
+    return reshaped(site, x, [math.prod(lengths[n] for n in names) for names in joined])
 
 
 @operation("Ravel")

@@ -1,0 +1,172 @@
+"""``keras.ops`` of signals: Fourier transforms, whose complex numbers Keras holds as (real, imaginary)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.reads.reshaping import pad
+from dlbridge.frameworks.keras.site import Site, operation
+
+Pair = tuple[ir.Value, ir.Value]
+
+#: Name of a window -> a, b of a - b cos(t).
+_WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
+
+
+def _joined(site: Site, x: Any) -> ir.Value:
+    """(real, imaginary) as the standard has them: along one more axis at the end."""
+    real, imaginary = x
+    return site.op("Concat", *(site.unsqueeze(v, -1) for v in site.promoted(real, imaginary)), axis=-1)
+
+
+def _parts(site: Site, x: ir.Value) -> Pair:
+    return site.op("Gather", x, np.int64(0), axis=-1), site.op("Gather", x, np.int64(1), axis=-1)
+
+
+def _transform(site: Site, x: ir.Value, axis: int, **options: Any) -> ir.Value:
+    """The transform along an axis counted from the end, beside which stands that of (real, imaginary)."""
+    return site.op("DFT", x, None, np.int64(site.rank(x) - 1 + axis), **options)
+
+
+@operation("FFT")
+def fft(site: Site, x: Any) -> Pair:
+    return _parts(site, _transform(site, _joined(site, x), -1))
+
+
+@operation("FFT2", "IFFT2")
+def fft2(site: Site, x: Any) -> Pair:
+    inverse = 1 if type(site.source).__name__ == "IFFT2" else None
+    y = _transform(site, _joined(site, x), -1, inverse=inverse)
+    return _parts(site, _transform(site, y, -2, inverse=inverse))
+
+
+@operation("RFFT")
+def rfft(site: Site, x: Any) -> Pair:
+    x, length = site.tensor(x), site.source.fft_length
+    return _real_transform(site, x if length is None else _fitted(site, x, -1, int(length)))
+
+
+def _real_transform(site: Site, x: ir.Value) -> Pair:
+    return _parts(site, _transform(site, site.unsqueeze(x, -1), -1, onesided=1))
+
+
+def _fitted(site: Site, x: ir.Value, axis: int, length: int) -> ir.Value:
+    """x cut, or filled with zeros, to a length of an axis."""
+    axis = site.axis(axis, site.rank(x))
+    size = site.shape(x)[axis]
+    if size == length:
+        return x
+    if not isinstance(size, int) or size < length:
+        missing = length if not isinstance(size, int) else length - size
+        x = pad(site, x, [axis], [(0, missing)])
+    return x if isinstance(size, int) and size < length else site.slice(x, axis, 0, length)
+
+
+@operation("IRFFT")
+def irfft(site: Site, x: Any) -> ir.Value:
+    length, bins = site.source.fft_length, site.shape(x[0])[-1]
+    if length is None and not isinstance(bins, int):
+        site.refuse("an inverse transform of a size that is not known")
+    return _inverse_real(site, _joined(site, x), 2 * (bins - 1) if length is None else int(length))
+
+
+def _inverse_real(site: Site, x: ir.Value, length: int) -> ir.Value:
+    """The other half of the spectrum is the conjugate of the first, backwards."""
+    half, axis = length // 2 + 1, site.rank(x) - 2
+    x = _fitted(site, x, axis, half)
+    if length > half:
+        mirror = site.op("Slice", x, [length - half], [0], [axis], [-1])
+        x = site.op("Concat", x, site.op("Mul", mirror, np.array([1, -1], x.dtype.numpy())), axis=axis)
+    return site.op("Gather", _transform(site, x, -1, inverse=1), np.int64(0), axis=-1)
+
+
+@operation("ExtractSequences")
+def extract_sequences(site: Site, x: Any) -> ir.Value:
+    return frames(site, site.tensor(x), int(site.source.sequence_length), int(site.source.sequence_stride))
+
+
+def frames(site: Site, x: ir.Value, length: int, stride: int) -> ir.Value:
+    """Windows of the last axis, each begun ``stride`` after the one before."""
+    size = site.shape(x)[-1]
+    if isinstance(size, int):
+        count = max(0, 1 + (size - length) // stride)
+        starts: Any = np.arange(count, dtype=np.int64)[:, None] * stride
+        return site.op("Gather", x, starts + np.arange(length, dtype=np.int64), axis=-1)
+    room = site.op("Sub", site.squeeze(site.size(x, site.rank(x) - 1), 0), length)
+    starts = site.op("Range", np.int64(0), site.op("Add", room, 1), np.int64(stride))
+    places = site.op("Add", site.unsqueeze(starts, 1), np.arange(length, dtype=np.int64))
+    return site.op("Gather", x, places, axis=-1)
+
+
+def _window(site: Site, dtype: ir.DataType) -> np.ndarray | None:
+    """The window of a short transform, with zeros around it up to the length of the transform."""
+    kind = site.source
+    length, whole = int(kind.sequence_length), int(kind.fft_length)
+    if length > whole:
+        site.refuse("sequences longer than the transform")
+    if kind.window is None:
+        return None
+    if isinstance(kind.window, keras.KerasTensor):
+        site.refuse("a window that is computed")
+    if isinstance(kind.window, str):
+        a, b = _WINDOWS[kind.window]
+        # TensorFlow's windows of an odd length end where they begin, whether they are asked to be periodic or not
+        closed = length % 2 and keras.backend.backend() == "tensorflow"
+        steps = max(1, length - 1 if closed else length)
+        values = a - b * np.cos(2 * np.pi * np.arange(length) / steps) if length > 1 else np.ones(1)
+    else:
+        values = np.asarray(keras.ops.convert_to_numpy(kind.window), np.float64)
+    left = (whole - length) // 2
+    return np.pad(values, (left, whole - length - left)).astype(dtype.numpy())
+
+
+@operation("STFT")
+def stft(site: Site, x: Any) -> Pair:
+    kind, x = site.source, site.tensor(x)
+    length = int(kind.fft_length)
+    if kind.center and length // 2:
+        x = pad(site, x, [site.rank(x) - 1], [(length // 2, length // 2)], mode="reflect")
+    window, pieces = _window(site, x.dtype), frames(site, x, length, int(kind.sequence_stride))
+    return _real_transform(site, pieces if window is None else site.op("Mul", pieces, window))
+
+
+@operation("ISTFT")
+def istft(site: Site, x: Any) -> ir.Value:
+    """The frames added where they overlap, by a window that makes up for that of ``stft`` (Griffin and Lim, 1984)."""
+    kind = site.source
+    whole, stride = int(kind.fft_length), int(kind.sequence_stride)
+    pieces = _inverse_real(site, _joined(site, x), whole)
+    window = _window(site, pieces.dtype)
+    if window is not None:
+        overlaps = -(-whole // stride)
+        total = np.pad(np.square(window), (0, overlaps * stride - whole)).reshape(overlaps, stride).sum(0)
+        total = np.tile(total, overlaps)[:whole]
+        pieces = site.op("Mul", pieces, np.where(total == 0, 0, window / np.where(total == 0, 1, total)))
+    y = _overlapped(site, pieces, whole, stride)
+    start = whole // 2 if kind.center else 0
+    end = start + int(kind.length) if kind.length is not None else -(whole // 2) if kind.center else None
+    return site.slice(y, site.rank(y) - 1, start, end) if start or end is not None else y
+
+
+def _overlapped(site: Site, pieces: ir.Value, length: int, stride: int) -> ir.Value:
+    """The sum of pieces (..., count, length) that begin ``stride`` after one another."""
+    rank, count = site.rank(pieces), site.shape(pieces)[-2]
+    inside = np.arange(length, dtype=np.int64)
+    moved = site.transpose(pieces, [rank - 2, rank - 1, *range(rank - 2)])
+    if isinstance(count, int):
+        places: Any = (np.arange(count, dtype=np.int64)[:, None] * stride + inside)[..., None]
+        total: Any = [(count - 1) * stride + length]
+    else:
+        number = site.size(pieces, rank - 2)
+        starts = site.op("Range", np.int64(0), site.squeeze(site.op("Mul", number, stride), 0), np.int64(stride))
+        places = site.unsqueeze(site.op("Add", site.unsqueeze(starts, 1), inside), 2)
+        total = site.op("Add", site.op("Mul", number, stride), length - stride)
+    if rank > 2:
+        total = site.op("Concat", total, site.op("Shape", pieces, start=0, end=rank - 2), axis=0)
+    base = site.op("Expand", site.build.value(0.0, pieces.dtype), total)
+    y = site.op("ScatterND", base, places, moved, reduction="add")
+    return site.transpose(y, [*range(1, rank - 1), 0])
