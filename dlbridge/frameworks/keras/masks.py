@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import onnx_ir as ir
 from keras import tree
 
 from dlbridge.frameworks.keras import tracing
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.keras.walker import Walker
 
 #: Key in a value's ``meta`` of the mask that Keras attaches to it (a bool value).
 MASK = "keras_mask"
@@ -40,3 +43,20 @@ def makes_mask(layer: Any) -> bool:
     return not tracing.is_own(type(layer)) or isinstance(
         layer, keras.layers.Embedding | keras.layers.Masking | keras.layers.Lambda
     )
+
+
+def set_masks(walker: Walker, layer: Any, first: Any, mask: Any, result: Any) -> None:
+    """Attach the masks that Keras would attach to the outputs of a layer."""
+    values = tree.flatten(result)
+    if not layer.supports_masking or all(MASK in v.meta for v in values if isinstance(v, ir.Value)):
+        return
+    masked = any(m is not None for m in tree.flatten(mask))
+    default = type(layer).compute_mask is keras.layers.Layer.compute_mask
+    if default or (not masked and not makes_mask(layer)):
+        found = mask if masked and default else None
+    else:
+        with walker.build.at(f"{walker.build.path}_mask"):
+            found = walker.trace(lambda x, m: layer.compute_mask(x, m), (first, mask), {}, flat=True)
+    for value, one in zip(values, tree.flatten(found), strict=False):
+        if isinstance(one, ir.Value) and MASK not in value.meta:
+            value.meta[MASK] = one

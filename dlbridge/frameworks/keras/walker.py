@@ -20,7 +20,7 @@ from keras.src.ops.function import Function
 
 from dlbridge.frameworks.keras import tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
-from dlbridge.frameworks.keras.masks import MASK, makes_mask, mask_of, with_masks
+from dlbridge.frameworks.keras.masks import MASK, mask_of, set_masks, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
@@ -275,7 +275,7 @@ class Walker:
             result = self._named(lambda: rule.function(site), False, type(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
-        self._set_masks(layer, first, mask, result)
+        set_masks(self, layer, first, mask, result)
         return result
 
     def _autocast(self, layer: Any, value: Any) -> Any:
@@ -396,24 +396,6 @@ class Walker:
         if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
             return value
         return self.build.op("Cast", value, to=wanted)
-
-    # --- masks -------------------------------------------------------------------------------------------------------
-
-    def _set_masks(self, layer: Any, first: Any, mask: Any, result: Any) -> None:
-        """Attach the masks that Keras would attach to the outputs of a layer."""
-        values = tree.flatten(result)
-        if not layer.supports_masking or all(MASK in v.meta for v in values if isinstance(v, ir.Value)):
-            return
-        masked = any(m is not None for m in tree.flatten(mask))
-        default = type(layer).compute_mask is keras.layers.Layer.compute_mask
-        if default or (not masked and not makes_mask(layer)):
-            found = mask if masked and default else None
-        else:
-            with self.build.at(f"{self.build.path}_mask"):
-                found = self.trace(lambda x, m: layer.compute_mask(x, m), (first, mask), {}, flat=True)
-        for value, one in zip(values, tree.flatten(found), strict=False):
-            if isinstance(one, ir.Value) and MASK not in value.meta:
-                value.meta[MASK] = one
 
 
 def _rule(layer: Any) -> LayerRule | None:

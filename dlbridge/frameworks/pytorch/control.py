@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import torch
 
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch.calls import nothing
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, rank, sizes_of, with_sizes
 
 if TYPE_CHECKING:
@@ -77,6 +79,17 @@ RULES: dict[str, Callable[..., list[ir.Value]]] = {
     "scan": scan,
     "map_impl": map_over,
 }
+
+
+def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.Tensor]) -> list[Any]:
+    """What a higher-order op makes of its arguments; ``val`` are fake tensors of that."""
+    op = Op(program, val, [v for v in torch.utils._pytree.tree_leaves(args) if isinstance(v, ir.Value)], program.site)
+    try:
+        return RULES[name](program, op, *args)
+    except UnsupportedOpError as error:
+        error.where = error.where or op.site
+        program.refused.append(error)
+        return nothing(val)
 
 
 def _scan(program: Program, op: Op, run: Run, states: list[ir.Value], sequences: list[ir.Value]) -> list[ir.Value]:

@@ -289,6 +289,11 @@ class Program:
             return nothing(val)
         return self._typed(made, val)
 
+    @property
+    def site(self) -> str:
+        """Where the call stands that is read: module and source line."""
+        return self._site
+
     def lost(self, site: str) -> None:
         """Refuse what reads a result that is not there: unless that has been told, a rule does not give it."""
         if not self.missing and not self.refused:
@@ -329,7 +334,8 @@ class Program:
     def _higher_order(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
         name = str(node.target)
         if name in control.RULES:
-            return self._control(node, name, env)
+            args = [torch.fx.map_arg(a, lambda n: self._read(n, env)) for a in node.args]
+            return self._typed(control.read(self, name, args, node.meta["val"]), node.meta["val"])
         if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
             self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
             return nothing(node.meta.get("val"))
@@ -339,17 +345,6 @@ class Program:
         result = self.run(inner, [self._read(a, env) for a in node.args[position + 1 :]])
         self._frame, self._site = frame, site
         return result
-
-    def _control(self, node: torch.fx.Node, name: str, env: dict[torch.fx.Node, _Binding]) -> Any:
-        args = [torch.fx.map_arg(a, lambda n: self._read(n, env)) for a in node.args]
-        val = node.meta["val"]
-        op = Op(self, val, [v for v in torch.utils._pytree.tree_leaves(args) if isinstance(v, ir.Value)], self._site)
-        try:
-            return self._typed(control.RULES[name](self, op, *args), val)
-        except UnsupportedOpError as error:
-            error.where = error.where or op.site
-            self.refused.append(error)
-            return nothing(val)
 
     def _stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
         """A node in the place of an op that cannot be read, for a person to fill in."""
