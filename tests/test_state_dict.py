@@ -185,3 +185,93 @@ def test_what_is_almost_a_triangle_stays_a_table():
     mask[7, 3] = 0
     model = dlbridge.load(Masked(mask).eval(), inputs=(torch.randn(3, 20, 20),))
     assert ".tril(" not in model.write("pytorch").text
+
+
+class Recurrent(nn.Module):
+    """A layer of several, and what of it is read."""
+
+    def __init__(self, kind: type[nn.RNNBase], what: str, **options) -> None:
+        super().__init__()
+        self.rnn = kind(8, 12, **options)
+        self.what = what
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor):
+        given = (state, state * 2) if self.rnn.mode == "LSTM" else state
+        y, final = self.rnn(x, given) if "given" in self.what else self.rnn(x)
+        final = final[0] if self.rnn.mode == "LSTM" else final
+        if "first" in self.what:
+            return final[0], y  # so that the states are no single tensor any more
+        return (y, final) if "states" in self.what else final[-1] if "last" in self.what else y
+
+
+STACKS = {
+    "outputs": (nn.LSTM, "y", {"num_layers": 2, "batch_first": True}),
+    "dropout, both ways": (nn.LSTM, "y", {"num_layers": 3, "dropout": 0.2, "bidirectional": True}),
+    "states": (nn.GRU, "states", {"num_layers": 2, "batch_first": True}),
+    "the last state": (nn.LSTM, "last", {"num_layers": 2, "bidirectional": True}),
+    "given states": (nn.LSTM, "given states", {"num_layers": 2}),
+    "given states, both ways": (nn.GRU, "given states", {"num_layers": 2, "bidirectional": True, "bias": False}),
+    "the first state": (nn.RNN, "first", {"num_layers": 2, "nonlinearity": "relu"}),
+}
+
+
+@pytest.mark.parametrize("case", STACKS)
+def test_recurrent_layers_of_several_stay_one(case):
+    kind, what, options = STACKS[case]
+    torch.manual_seed(0)
+    module = Recurrent(kind, what, **options).eval()
+    directions = 2 if options.get("bidirectional") else 1
+    x, state = torch.randn(3, 3, 8), torch.randn(options["num_layers"] * directions, 3, 12)
+    model = dlbridge.load(module, inputs={"x": x, "state": state}, dynamic={})
+    assert f"num_layers={options['num_layers']}" in model.write("pytorch").text
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    for got, wanted in zip(as_list(live(x, state)), as_list(module(x, state)), strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert live.rnn.dropout == options.get("dropout", 0.0)
+
+
+def as_list(result):
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def test_layers_that_were_a_list_of_layers_stay_that():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.LSTM(8, 12), nn.LSTM(12, 12)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers:
+                x = layer(x)[0]
+            return x
+
+    module = Own().eval()
+    live = dlbridge.load(module, inputs=(torch.randn(3, 2, 8),)).to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+
+
+class Voice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.weight_norm
+        self.first = norm(nn.Conv1d(2, 6, 5, padding=2))
+        self.blocks = nn.ModuleList([norm(nn.Conv1d(6, 6, 3, padding=d, dilation=d)) for d in (1, 3)])
+        self.critic = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(F.leaky_relu(x, 0.1))
+        return self.critic(x.mean(-1))
+
+
+def test_parametrized_layers_are_one_class_of_a_kind():
+    module, x = Voice().eval(), torch.randn(3, 2, 20)
+    model = dlbridge.load(module, inputs=(x,))
+    text = model.write("pytorch").text
+    assert text.count("class WeightNorm") == text.count("class ParametrizedConv1d") == 1
+    assert text.count("nn.ModuleList([WeightNorm()])") == 1
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    torch.testing.assert_close(live(x), module(x))

@@ -40,6 +40,8 @@ CLASS = "dlbridge.class"
 FREE_WEIGHTS = "dlbridge.free_weights"
 #: On BatchNormalization: which variance the running one is, "biased" (ONNX, Keras) or "unbiased" (PyTorch).
 RUNNING_VARIANCE = "dlbridge.running_variance"
+#: "true" on a recurrent node that is one layer of a PyTorch layer of several (``num_layers``), whose name is above its.
+STACK = "dlbridge.stack"
 
 # --- on the graph -------------------------------------------------------------------------------------------------
 #: JSON {module path: class name} of the blocks ("layer1.0": "BasicBlock"); the root's path is "".

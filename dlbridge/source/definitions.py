@@ -61,7 +61,7 @@ class Written:
                 else (p.keyword or type(p.value).__name__, bool(p.keyword))
                 if isinstance(p, Literal)
                 else weight_name(p)
-                if is_weight(p)
+                if is_weight(p) and p not in numbers
                 else numbers.setdefault(p, len(numbers))
                 for p in fragment.parts
             )

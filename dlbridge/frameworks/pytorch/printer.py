@@ -127,6 +127,7 @@ def _members(written: Written, parameters: dict[int, str], steps: OptionalSteps)
         lines += _parents(container, texts, done)
         if container not in done:  # it may be an item of a list itself
             lines.append(f"self{attribute(container)} = {_list(items)}")
+            done.add(container)
     return lines
 
 

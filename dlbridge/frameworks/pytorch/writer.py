@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch.printer import (
     stand_in,
 )
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
+from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -65,6 +66,7 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
     _load_rules()
     model = prepare(model)
     join_pads(model.graph)
+    join_stacks(model.graph)
     grow_concats(model.graph)
     if memory_format is not None:
         _check_memory_format(model, memory_format)

@@ -11,6 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import DONE, rules
+from dlbridge.frameworks.pytorch.stacks import DOMAIN as STACK
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -57,17 +58,20 @@ def _usual_activations(op: Op, kind: _Kind) -> str | None:
     return "relu" if op.node.op_type == "RNN" and given == ["relu"] * count else None
 
 
-def _weights(op: Op, kind: _Kind) -> dict[str, Weight] | None:
-    """The layer's weights, cut from ONNX's, which hold all directions and both biases."""
-    names = [op.initializer(i) for i in (1, 2, 3)]
-    if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
+def _weights(op: Op, kind: _Kind, first: int = 1, layer: int = 0) -> dict[str, Weight] | None:
+    """The weights of a layer of the stack, cut from ONNX's, which hold all directions and both biases.
+
+    ONNX's are the inputs ``first`` and the two behind it.
+    """
+    names = [op.initializer(first + i) for i in range(3)]
+    if names[0] is None or names[1] is None or (op.has(first + 2) and names[2] is None):
         return None
-    rows = (op.shape(1) or [0, 0])[1]
+    rows = (op.shape(first) or [0, 0])[1]
     assert isinstance(rows, int)
     reorder = (("blocks", 0, kind.gates),) if len(kind.gates) > 1 else ()
     weights: dict[str, Weight] = {}
     for d in range(directions(op)):
-        end = "l0_reverse" if d else "l0"
+        end = f"l{layer}_reverse" if d else f"l{layer}"
         weights[f"weight_ih_{end}"] = Weight((View(names[0], (("index", d), *reorder)),))
         weights[f"weight_hh_{end}"] = Weight((View(names[1], (("index", d), *reorder)),))
         if names[2] is not None:
@@ -81,13 +85,7 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     native = native_readers(op, layout) if op.used(0) and not backwards else None
     turned = None if layout or backwards else _batch_first(op, native)
     batch_first = layout or turned is not None
-    input_size, hidden = (op.shape(1) or [])[2], (op.shape(2) or [])[2]
-    text = f"{kind.layer}({{input_size}}, {{hidden_size}}"
-    text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
-    text += "" if op.has(3) else ", bias=False"
-    text += ", batch_first=True" if batch_first else ""
-    text += ", bidirectional=True" if directions(op) == 2 else ""
-    layer = Layer(code(text + ")", input_size=input_size, hidden_size=hidden), weights)
+    layer = Layer(_new(op, kind, batch_first), weights)
     x = op.x if turned is None else turned.inputs[0]
     x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
     states = _initial_states(op, kind, layout)
@@ -97,6 +95,38 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     else:
         made = call(LAYER, x, *([states] if states is not None else []))
     return _results(op, kind, made, layer, native)
+
+
+def _new(op: Op, kind: _Kind, batch_first: bool, first: int = 1) -> Code:
+    """The code that makes the layer; its weights are the inputs from ``first`` on."""
+    layers, dropout = op.attr("num_layers", 1), op.attr("dropout", 0.0)
+    text = f"{kind.layer}({{input_size}}, {{hidden_size}}"
+    text += ", num_layers={num_layers}" if layers > 1 else ""
+    text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
+    text += "" if op.has(first + 2) else ", bias=False"
+    text += ", batch_first=True" if batch_first else ""
+    text += ", dropout={dropout}" if dropout else ""
+    text += ", bidirectional=True" if directions(op) == 2 else ""
+    sizes = {"input_size": (op.shape(first) or [])[2], "hidden_size": (op.shape(first + 1) or [])[2]}
+    return code(text + ")", num_layers=layers, dropout=dropout, **sizes)
+
+
+@rules("RNN", "GRU", "LSTM", domain=STACK)
+def stack(op: Op) -> Emit:
+    kind, turn, after = _KINDS[op.node.op_type], op.value(0).producer(), readers(op.output(0))  # type: ignore[union-attr]
+    first = 1 + kind.states
+    weights: dict[str, Weight] = {}
+    for layer in range(op.attr("num_layers")):
+        weights |= _weights(op, kind, first + 3 * layer, layer) or {}
+    batch_first = turn is not None and all(n is not None and turns(n, [1, 0, 2]) for n in (turn, *after))
+    for node in after if batch_first else ():
+        node.meta[DONE] = True  # type: ignore[union-attr]
+    states = [op[i] for i in range(1, first) if op.has(i)]
+    given = [] if not states else [states[0] if kind.states == 1 else tuple(states)]
+    made = call(LAYER, turn.inputs[0] if batch_first and turn is not None else op.x, *given)
+    places = [f"{{{i + 1}}}" for i in range(kind.states)]
+    finals = "_" if not (op.used(1) or op.used(2)) else places[0] if kind.states == 1 else f"({', '.join(places)})"
+    return Emit(made, Layer(_new(op, kind, batch_first, first), weights), targets=f"{{0}}, {finals}")
 
 
 def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
