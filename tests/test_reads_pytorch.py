@@ -190,3 +190,19 @@ def test_what_is_taken_apart_for_one_size_alone_is_refused(monkeypatch):
         dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),))
     model = dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),), dynamic={})
     assert [node.op_type for node in model.graph] == ["Mul"]
+
+
+def test_an_attribute_that_depends_on_an_unknown_size_is_refused_until_the_size_is_given():
+    class Modulated(nn.Module):
+        """A convolution of its own for each sample, as one in groups (StyleGAN)."""
+
+        def forward(self, x, kernels):
+            groups = x.shape[0]
+            joined = torch.nn.functional.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), groups=groups)
+            return joined.reshape(groups, -1, *joined.shape[2:])
+
+    inputs = (torch.randn(2, 3, 9, 9), torch.randn(2, 4, 3, 3, 3))
+    with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"'group' depends on a size.*dynamic=\{\}"):
+        dlbridge.load(Modulated(), inputs=inputs)
+    live = dlbridge.load(Modulated(), inputs=inputs, dynamic={}).to_pytorch()
+    torch.testing.assert_close(live(*inputs), Modulated()(*inputs))

@@ -362,6 +362,11 @@ def is_float(x: ir.Value) -> bool:
 
 def _attribute(name: str, value: Any) -> ir.Attr:
     """An attribute by the type of its value; what a list is, onnx_ir would ask of all its protocols first."""
+    if any(isinstance(v, sympy.Expr) for v in (value if isinstance(value, (list, tuple)) else [value])):
+        raise UnsupportedOpError(
+            f"its '{name}' depends on a size that is not known before the model runs; give that size a number "
+            "(float32[2,...]; for example tensors dynamic={})"
+        )
     if isinstance(value, (list, tuple)) and all(type(v) is int for v in value):
         return ir.AttrInt64s(name, value)
     return ir.convenience.convert_attribute(name, value)
