@@ -69,3 +69,23 @@ def test_a_transposed_array_is_copied_whole(shape: tuple[int, ...]) -> None:
         copy = contiguous(view)
         assert copy.flags.c_contiguous
         np.testing.assert_array_equal(copy, view)
+
+
+class Namesakes(nn.Module):
+    """Layers, a block and a parameter that are called as the inputs are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.z = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.y = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 4))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return self.y(self.x(x) + y) + self.z(z)
+
+
+def test_layers_may_be_called_as_the_inputs_are() -> None:
+    module, given = Namesakes().eval(), [torch.randn(3, 4) for _ in range(3)]
+    live = dlbridge.load(module, inputs=tuple(given)).to_keras()
+    assert [v.name for v in live.inputs] == ["x", "y", "z"]
+    found = np.asarray(live([v.numpy() for v in given], training=False))
+    np.testing.assert_allclose(found, module(*given).detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import keras
@@ -88,14 +89,13 @@ def flat(path: str) -> str:
     return re.sub(r"\W", "_", path)
 
 
-def variable_path(blocks: list[str], name: str, root: str | None) -> str:
-    """Keras' path of a layer: each class on the way adds one part, by its name there."""
+def variable_path(blocks: list[str], name: str, root: str | None, outermost: Callable[[str], str]) -> str:
+    """Keras' path of a layer: each class on the way adds one part, by its name there (``outermost`` in the model)."""
     parts = [root] if root else []
     before = ""
-    for path in blocks:
-        parts.append(layer_name(path[len(before) :].lstrip(".")))
+    for path in [*blocks, name]:
+        parts.append((layer_name if parts else outermost)(path[len(before) :].lstrip(".")))
         before = path
-    parts.append(layer_name(name[len(before) :].lstrip(".")))
     return "/".join(parts)
 
 

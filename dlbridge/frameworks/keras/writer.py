@@ -238,7 +238,7 @@ class KerasWriter:
         instance, name = instances[inner], written.block.relative(inner.path)
         inputs: list[Any] = list(inner.inputs)
         if inner not in self.dynamic:
-            keywords = {"name": self._name_text(name, written.block)}
+            keywords = {"name": self._name_text(name, written.block, is_layer=False)}
             fragment = instance.call(*inputs, **keywords)
         else:
             new = instance.call(name=self._name_text(name, written.block))
@@ -266,10 +266,15 @@ class KerasWriter:
         empty = last[:-1].endswith("(")
         return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
 
-    def _name_text(self, relative: str, block: Block) -> Raw:
+    def _name_text(self, relative: str, block: Block, *, is_layer: bool = True) -> Raw:
         """The name of what is called ``relative`` in a block: a function gets its own name as an argument."""
-        inner = layer_name(relative)
+        inner = layer_name(relative) if block.path or self.wrapped or not is_layer else self._outermost(relative)
         return Raw(f'f"{{name}}-{inner}"' if block.path and block not in self.dynamic else f'"{inner}"')
+
+    def _outermost(self, path: str) -> str:
+        """The name of a layer of the model itself, where the inputs are layers too."""
+        name = layer_name(path)
+        return f"{name}_1" if name in {v.name for v in self.model.inputs} else name
 
     def _is_sequential(self) -> bool:
         return self.sequence() is not None
@@ -317,7 +322,7 @@ class KerasWriter:
         """Keras' path of what is called ``name`` in a block: classes add one part each, functions none."""
         chain = [b for b in self.root.blocks() if b in self.dynamic and b.path and name.startswith(b.path + ".")]
         chain.sort(key=lambda b: len(b.path))
-        return variable_path([b.path for b in chain], name, root=NETWORK if self.wrapped else None)
+        return variable_path([b.path for b in chain], name, NETWORK if self.wrapped else None, self._outermost)
 
     def _is_printed(self, value: ir.Value) -> bool:
         tensor = value.const_value
@@ -342,7 +347,7 @@ class KerasWriter:
         label = self._name_text(name, block)
         new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
         written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, identifier(name)))
-        self.weights[f"{layer_name(home)}/value"] = Weight.of(value.name or "")
+        self.weights[f"{self._outermost(home)}/value"] = Weight.of(value.name or "")
 
     def _weight_key(self, block: Block, value: ir.Value) -> str:
         return self.weight_text(block, value) or block.relative(self.homes[value])

@@ -14,7 +14,7 @@ from dlbridge.ops import traits
 from dlbridge.ops.names import unique
 
 #: Modules of torch that hold others: a call in one is not the module itself.
-_HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.)|.*\.MultiheadAttention$")
+_HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.|rnn\.\w+Cell$)|.*\.MultiheadAttention$")
 #: Key of ``node.meta``: the node is one of torch's layers, whatever its weights are called (they may be shared).
 _LAYER = "pytorch.layer"
 
