@@ -197,7 +197,10 @@ def holds(op, monkeypatch, examples):
         for before, moved in zip(*results, strict=True):
             np.testing.assert_allclose(before, moved, rtol=1e-5, atol=1e-6)
 
-    law()
+    for _ in range(10):  # few examples may all be ones in which the transpose stays
+        law()
+        if fired[op]:
+            break
     return fired[op]
 
 

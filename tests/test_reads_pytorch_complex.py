@@ -52,7 +52,30 @@ class Arithmetic(nn.Module):
         return torch.cat([w.abs(), w.angle(), torch.stack([w.real, w.imag]).sum(0)], dim=1)
 
 
+class Spectrogram(nn.Module):
+    """A front end of speech models, and what brings its spectrum back (Griffin & Lim, 1984)."""
+
+    def __init__(self, back=False, **options):
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(options.get("win_length") or options["n_fft"]))
+        self.back, self.options = back, options
+
+    def forward(self, x):
+        spectrum = torch.stft(x, window=self.window, return_complex=True, **self.options)
+        if not self.back:
+            return spectrum.abs(), spectrum.real
+        return torch.istft(spectrum * torch.sigmoid(spectrum.abs()), window=self.window, **self.options)
+
+
+SAMPLES = {"x": "float32[batch,samples]"}
 CASES = {
+    "stft": (lambda: Spectrogram(n_fft=64, hop_length=16), SAMPLES),
+    "stft of a short window": (lambda: Spectrogram(n_fft=64, win_length=40, normalized=True), SAMPLES),
+    "stft of both halves": (lambda: Spectrogram(n_fft=32, hop_length=10, center=False, onesided=False), SAMPLES),
+    "stft of one signal": (lambda: Spectrogram(n_fft=32), {"x": "float32[300]"}),
+    "istft": (lambda: Spectrogram(True, n_fft=64, hop_length=16), SAMPLES),
+    "istft of a short window": (lambda: Spectrogram(True, n_fft=64, win_length=48, normalized=True), SAMPLES),
+    "istft of one signal": (lambda: Spectrogram(True, n_fft=32), {"x": "float32[320]"}),
     "rotary": (Rotary, {"x": "float32[batch,time,2,8]"}),
     "fourier": (Fourier, {"x": "float32[2,6,8]"}),  # torch 2.13 exports no transform of an unknown batch
     "arithmetic": (Arithmetic, {"x": "float32[3,5]", "y": "float32[3,5]"}),
@@ -64,7 +87,7 @@ def test_complex_numbers(name):
     make, inputs = CASES[name]
     torch.manual_seed(0)
     model = dlbridge.load(make(), inputs=inputs)
-    verify(model, routes=["pytorch", "keras", "onnx"], judge="original", sizes={"time": 7}).require()
+    verify(model, routes=["pytorch", "keras", "onnx"], judge="original", sizes={"time": 7, "samples": 500}).require()
 
 
 def test_what_complex_numbers_have_no_rule_for_is_refused():
@@ -74,3 +97,8 @@ def test_what_complex_numbers_have_no_rule_for_is_refused():
 
     with pytest.raises(UnsupportedOpError, match=r"aten\.sqrt"):
         dlbridge.load(Root(), inputs={"x": "float32[3]"})
+
+
+def test_frames_that_overlap_by_no_whole_hops_are_refused():
+    with pytest.raises(UnsupportedOpError, match="no whole number of hops"):
+        dlbridge.load(Spectrogram(True, n_fft=64, hop_length=20), inputs={"x": "float32[2,640]"})

@@ -317,3 +317,17 @@ def _attention(node: ir.Node, known: Integers) -> Sizes | None:
     if q is None or v is None or len(q) != 4 or len(v) != 4:
         return None
     return [*q[:3], v[3]]
+
+
+@rule("STFT")
+def _stft(node: ir.Node, known: Integers) -> Sizes | None:
+    """(batch, (length - frame) // step + 1, frame // 2 + 1 or frame, 2)."""
+    signal, step = shape_of(node.inputs[0]), known.numbers(node.inputs[1])
+    length, window = known.numbers(_input(node, 3)), shape_of(_input(node, 2))
+    frame = length[0] if length else window[0].number if window and window[0] is not None else None
+    if signal is None or frame is None:
+        return None
+    count = None
+    if step and signal[1] is not None:
+        count = (signal[1] - Size.of(frame)) // Size.of(step[0]) + _ONE
+    return [signal[0], count, Size.of(frame // 2 + 1 if _get(node, "onesided", 1) else frame), Size.of(2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ from dlbridge.frameworks.pytorch import recurrence, training_only
 from dlbridge.frameworks.pytorch.reading import size_of
 
 _SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
-#: Sizes that named dimensions have while the model is traced; images need larger ones than sequences.
-_BATCH, _IMAGE, _SEQUENCE = 2, 64, 8
+_BATCH = 2
+#: Sizes that named dimensions of sequences and of images have while the model is traced: the first that it takes.
+_SIZES = ((8, 64), (512, 256), (16384, 512))
 
 
 class _Example:
@@ -30,9 +32,11 @@ class _Example:
         args, kwargs: What ``forward`` is called with.
         dims: (tensor, {axis: name}) of each tensor whose sizes are not all fixed.
         asked: Whether the user named the sizes, so that they must come out dynamic.
+        made: Whether sizes were made up for names.
     """
 
-    def __init__(self, inputs: Any, dynamic: Mapping[str, Mapping[int, str]] | None) -> None:
+    def __init__(self, inputs: Any, dynamic: Mapping[str, Mapping[int, str]] | None, sequence: int, image: int) -> None:
+        self._sequence, self._image = sequence, image
         self.dims: list[tuple[torch.Tensor, dict[int, str]]] = []
         self.asked = False
         self._sizes: dict[str, int] = {}
@@ -86,9 +90,13 @@ class _Example:
     def _size(self, text: str, axis: int, rank: int) -> int:
         """The size that a name, or arithmetic on names, has in the example."""
         for name in re.findall(r"[A-Za-z_]\w*", text):
-            usual = _BATCH if axis == 0 else _IMAGE if rank >= 4 and axis >= 2 else _SEQUENCE
-            self._sizes.setdefault(name, usual + (len(self._sizes) if usual == _SEQUENCE else 0))
+            usual = _BATCH if axis == 0 else self._image if rank >= 4 and axis >= 2 else self._sequence
+            self._sizes.setdefault(name, usual + (len(self._sizes) if usual == self._sequence else 0))
         return int(_arithmetic(text, self._sizes))
+
+    @property
+    def made(self) -> bool:
+        return bool(self._sizes)
 
     def _widen_batch(self) -> None:
         """Repeat examples of a batch of one, which torch.export would take for a fixed size."""
@@ -150,8 +158,11 @@ def _arithmetic(text: str, names: Any) -> Any:
 
 @contextlib.contextmanager
 def _inference(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode; afterwards each part is in the mode it was in."""
+    """The module in eval mode, and torch's log of what went wrong, which is told here, off; afterwards as before."""
     modes = {part: part.training for part in module.modules()}
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     module.eval()
     try:
         with warnings.catch_warnings():
@@ -159,6 +170,7 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
             with recurrence.whole(), training_only.kept(module):
                 yield
     finally:
+        logger.setLevel(level)
         for part, mode in modes.items():
             part.training = mode
 
@@ -187,11 +199,20 @@ def export(
             hint="inputs=(tensor, ...) or inputs={'x': 'float32[batch,3,224,224]'} "
             "(on the command line: --input 'x:float32[batch,3,224,224]')",
         )
-    example = _Example(inputs, dynamic)
-    _check_call(module, example)
-    with _inference(module):
-        program = _export(module, example)
-    return program, _placed(program, example)
+    first: DlbridgeError | None = None
+    for sizes in _SIZES:
+        example = _Example(inputs, dynamic, *sizes)
+        _check_call(module, example)
+        try:
+            with _inference(module):
+                program = _export(module, example)
+            return program, _placed(program, example)
+        except DlbridgeError as error:
+            first = first or error
+            if not example.made:
+                break
+    assert first is not None
+    raise first
 
 
 def _check_call(module: torch.nn.Module, example: _Example) -> None:

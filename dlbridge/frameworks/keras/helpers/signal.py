@@ -37,12 +37,11 @@ def fit_length(x, length):
     return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, length - x.shape[-1])])
 
 
-def stft(x, step, window=None, length=None, onesided=True):
+def stft(x, time, step, window=None, length=None, onesided=True):
     """Fourier transforms of frames of signals (batch, time, 1 or 2)."""
     length = window.shape[0] if length is None else length
-    count = (x.shape[1] - length) // step + 1
-    places = [[frame * step + i for i in range(length)] for frame in range(count)]
-    frames = ops.take(x, ops.array(places, dtype="int32"), axis=1)
+    starts = ops.arange(0, time - length + 1, step, dtype="int32")
+    frames = ops.take(x, ops.expand_dims(starts, 1) + ops.arange(length, dtype="int32"), axis=1)
     if window is not None:
         left = (length - window.shape[0]) // 2
         window = ops.pad(window, [(left, length - window.shape[0] - left)])

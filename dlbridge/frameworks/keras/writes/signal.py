@@ -35,4 +35,4 @@ def stft(op: Op) -> Code:
     keywords: dict[str, Any] = {"window": op[2]} if op.has(2) else {}
     keywords |= {"length": number(op, 3)} if op.has(3) else {}
     keywords |= {} if op.attr("onesided") else {"onesided": False}
-    return call("stft", op.x, number(op, 1), **keywords)
+    return call("stft", op.x, op.dim(0, 1), number(op, 1), **keywords)

@@ -200,18 +200,23 @@ def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: 
 
 @reads_complex("aten._fft_c2r")
 def inverse_real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, last_dim_size: Any) -> ir.Value:
-    """The other half of the spectrum is the conjugate of the first, backwards."""
     if not isinstance(last_dim_size, int):
         op.refuse("irfft of a size that is not fixed")
-    axis, half = dim[-1] % rank(x), last_dim_size // 2 + 1
+    axis = dim[-1] % rank(x)
     made = with_sizes(_transformed(op, x, dim[:-1], inverse=True), sizes(x))
-    made = op.slice(made, axis, 0, half)
-    mirror = op("Slice", made, [last_dim_size - half], [0], [axis], [-1])
-    signs = op.constant(np.array([1.0, -1.0]), op.dtype)
-    whole = op("Concat", made, op("Mul", mirror, signs), axis=axis) if last_dim_size > half else made
-    made = op("DFT", whole, None, _axis(op, x, axis), inverse=1)
-    real = with_sizes(op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1), op.sizes)
+    made = op.slice(made, axis, 0, last_dim_size // 2 + 1)
+    real = with_sizes(of_half(op, made, axis, last_dim_size), op.sizes)
     return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse=True)
+
+
+def of_half(op: Op, spectrum: ir.Value, axis: int, count: int) -> ir.Value:
+    """``count`` real numbers of the first half of their spectrum; the other is its conjugate, backwards."""
+    half = count // 2 + 1
+    mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
+    signs = op.constant(np.array([1.0, -1.0]), op.dtype)
+    whole = op("Concat", spectrum, op("Mul", mirror, signs), axis=axis) if count > half else spectrum
+    made = op("DFT", whole, None, op.number(axis, ir.DataType.INT64), inverse=1)
+    return op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1)
 
 
 def _axis(op: Op, x: ir.Value, dim: int) -> ir.Value:
