@@ -42,6 +42,8 @@ FREE_WEIGHTS = "dlbridge.free_weights"
 RUNNING_VARIANCE = "dlbridge.running_variance"
 #: "true" on a recurrent node that is one layer of a PyTorch layer of several (``num_layers``), whose name is above its.
 STACK = "dlbridge.stack"
+#: JSON {module path: number of the call} on a node of modules that the model calls more than once.
+CALLS = "dlbridge.calls"
 
 # --- on the graph -------------------------------------------------------------------------------------------------
 #: JSON {module path: class name} of the blocks ("layer1.0": "BasicBlock"); the root's path is "".
@@ -83,6 +85,11 @@ def is_transposed(value: ir.Value | None) -> bool:
 def scope(node: ir.Node) -> str:
     """Path of the block that a node stands in: all of its dotted name but the last part."""
     return (node.name or "").rpartition(".")[0]
+
+
+def calls(node: ir.Node) -> dict[str, int]:
+    """{module path: number of the call, from 0}, of the modules around a node that are called more than once."""
+    return json.loads(node.metadata_props.get(CALLS, "{}"))
 
 
 def is_anonymous(node: ir.Node) -> bool:

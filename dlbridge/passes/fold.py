@@ -138,7 +138,13 @@ def _share_sizes(graph: ir.Graph, known: Integers) -> None:
         entries = known.get(output) if output is not None else None
         if entries is None or output.dtype is None or any(entry is None for entry in entries.flat):
             continue
-        key = (traits.scope(node), output.dtype, entries.shape, *map(str, entries.flat))
+        key = (
+            traits.scope(node),
+            node.metadata_props.get(traits.CALLS),
+            output.dtype,
+            entries.shape,
+            *map(str, entries.flat),
+        )
         earlier = first.setdefault(key, output)
         if earlier is not output and not output.is_graph_output():
             ir.convenience.replace_all_uses_with(output, earlier)

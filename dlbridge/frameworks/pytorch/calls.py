@@ -47,6 +47,11 @@ def modules_around(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], 
     )
 
 
+def repeats_around(stack: dict[str, tuple[str, Any]]) -> dict[str, int]:
+    """Path of each module around a call -> how often it was called before, as torch counts (``L__self___base@1``)."""
+    return {path: int(key.rpartition("@")[2]) if "@" in key else 0 for key, (path, _) in stack.items()}
+
+
 def mutates(node: torch.fx.Node) -> bool:
     """Whether a call writes into its first argument; one that only shows it in another shape makes a view."""
     schema = getattr(node.target, "_schema", None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from dlbridge.frameworks.pytorch.calls import (
     nothing,
     plain_name,
     reads_tensor,
+    repeats_around,
     sizes_in,
     source_line,
 )
@@ -55,9 +56,11 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a call stands: the modules around it, from the outside in, as (path, class)."""
+    """Where a call stands: the modules around it, from the outside in, as (path, class), and how often each was called
+    before."""
 
     modules: tuple[tuple[str, str], ...]
+    repeats: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def path(self) -> str:
@@ -197,7 +200,7 @@ class Program:
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
-        self._frame = Frame(modules_around(stack))
+        self._frame = Frame(modules_around(stack), repeats_around(stack))
         line = source_line(node.meta.get("stack_trace"))
         self._site = f"{self._frame.path or 'the model'}{f' ({line})' if line else ''}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,12 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
     layers = {node: path for node in nodes if (path := node.meta.get(LAYER_NAME))}
-    layers |= {_main(members): path for path, members in inside.items() if not layers.keys() & set(members)}
+    layers |= {
+        _main([n for n in members if frames[n].repeats.get(path, 0) == frames[members[0]].repeats.get(path, 0)]): path
+        for path, members in inside.items()
+        if not layers.keys() & set(members)
+    }
+    _note_repeats(nodes, frames)
     taken = {dotted(path) for path in (*inside, *layers.values())} | set(blocks)
     for node in nodes:
         if node in layers:
@@ -60,6 +66,15 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
         node.metadata_props[traits.ANONYMOUS] = "true"
     return blocks
+
+
+def _note_repeats(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
+    """Let the nodes of modules that are called more than once know which call they are of."""
+    several = {path for frame in frames.values() for path, number in frame.repeats.items() if number}
+    for node in nodes if several else ():
+        calls = {dotted(path): number for path, number in frames[node].repeats.items() if path in several}
+        if calls:
+            node.metadata_props[traits.CALLS] = json.dumps(calls)
 
 
 def _layer_around(node: ir.Node, frames: Mapping[ir.Node, Frame]) -> str | None:

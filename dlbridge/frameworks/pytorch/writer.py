@@ -22,6 +22,8 @@ from dlbridge.frameworks.pytorch.printer import (
     sequence,
     stand_in,
 )
+from dlbridge.frameworks.pytorch.repeats import DOMAIN as REPEATS
+from dlbridge.frameworks.pytorch.repeats import join_repeats
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
@@ -64,14 +66,24 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
         UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
     _load_rules()
-    model = prepare(model)
-    join_pads(model.graph)
-    join_stacks(model.graph)
-    grow_concats(model.graph)
-    if memory_format is not None:
-        _check_memory_format(model, memory_format)
-    writer = _Writer(model, memory_format, partial)
-    return writer.source()
+    for joined in (True, False):
+        prepared = prepare(model)
+        join_pads(prepared.graph)
+        join_stacks(prepared.graph)
+        joined = joined and join_repeats(prepared.graph)
+        grow_concats(prepared.graph)
+        if memory_format is not None:
+            _check_memory_format(prepared, memory_format)
+        try:
+            return _Writer(prepared, memory_format, partial).source()
+        except _NotCallableError:
+            if not joined:
+                raise
+    raise AssertionError("unreachable")
+
+
+class _NotCallableError(Exception):
+    """A further call of a module does not fit the code that was written for the first."""
 
 
 def _check_memory_format(model: Model, wanted: str) -> None:
@@ -149,6 +161,8 @@ class _Writer:
         for step in block.steps:
             if isinstance(step, Block):
                 self._write_inner(written, step, instances)
+            elif step.domain == REPEATS:
+                self._write_call(written, step)
             else:
                 self._write_node(written, step)
         for value in self.held.get(block, ()):
@@ -173,6 +187,34 @@ class _Writer:
         written.members.append((name, self._new(inner, instances)))
         fragment = code(f"self{attribute(name)}({{}})", join(", ", list(inner.inputs)))
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name, given_name(name)))
+
+    def _write_call(self, written: Written, call: ir.Node) -> None:
+        """A further call of a module (``repeats``)."""
+        path, count = call.attributes["path"].as_string(), call.attributes["count"].as_int()
+        if not written.block.holds(path):
+            raise _NotCallableError
+        values = list(self.emits[call].code.values())
+        given, first, results = values[:count], values[count : 2 * count], values[2 * count :]
+        same = dict(zip(first, given, strict=True))
+        reach = f"self{attribute(written.block.relative(path))}"
+        inner = self.blocks.get(path)
+        if inner is not None:
+            if any(v not in same and not blocks.is_weight(v) for v in inner.inputs) or set(inner.outputs) - set(
+                results
+            ):
+                raise _NotCallableError
+            fragment = code(f"{reach}({{}})", join(", ", [same.get(v, v) for v in inner.inputs]))
+            targets, pattern = [call.outputs[results.index(v)] for v in inner.outputs], None
+        else:
+            node = next((n for n in self.emits if n.name == path), None)
+            emit = self.emits[node] if node is not None else None
+            if node is None or emit is None or emit.layer is None or len(node.outputs) != len(call.outputs):
+                raise _NotCallableError
+            parts = tuple(same.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
+            fragment = substitute_layer(Code(parts), Code((reach,)))
+            targets, pattern = list(call.outputs), emit.targets
+        name = written.block.relative(path)
+        written.lines.append(Line(targets, fragment, pattern, hint_of_path(name), name, given_name(name)))
 
     def _new(self, block: Block, instances: Mapping[Block, Instance]) -> Code:
         return sequence(self.sequences[block]) if block in self.sequences else instances[block].call()

@@ -75,6 +75,8 @@ class Lifter:
         name = self._name(f"{before.name}_{what}", None)
         new = ir.node(op_type, inputs, attributes, name=name)
         new.metadata_props[traits.ANONYMOUS] = "true"
+        if traits.CALLS in before.metadata_props:
+            new.metadata_props[traits.CALLS] = before.metadata_props[traits.CALLS]
         new.outputs[0].name = self._fresh(name)
         new.outputs[0].type = inputs[0].type
         before.graph.insert_before(before, new)

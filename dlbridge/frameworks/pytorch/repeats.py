@@ -1,0 +1,122 @@
+"""Modules that are called more than once: the code of the first call stays, the others become calls of the module.
+
+A node of the domain ``dlbridge.call`` stands for such a call. Its inputs are what the call reads, then what the first
+call reads in the same places, then what the first call gives; its outputs are what the call gives in these places.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import onnx_ir as ir
+
+from dlbridge.ops import traits
+from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
+from dlbridge.source.blocks import is_weight
+
+DOMAIN = "dlbridge.call"
+#: Attributes of the node: the module's path, and how many values the call reads.
+PATH, COUNT = "path", "count"
+#: Ops whose code has no sizes in it: calls of these alone may be of tensors of other sizes (heads on a pyramid).
+_SIZELESS = frozenset(
+    {"Conv", "BatchNormalization", "GroupNormalization", "InstanceNormalization", "Linear", "Dropout", "Concat"}
+    | {"GlobalAveragePool", "GlobalMaxPool", *UNARY_OPS, *BROADCASTING_OPS}
+)
+
+
+def join_repeats(graph: ir.Graph) -> bool:
+    """Replace every further call that does what the first one does, in place; whether there were any."""
+    found = False
+    for path in sorted(_paths(graph), key=lambda p: p.count(".")):
+        calls = _calls(graph, path)
+        first = calls.pop(min(calls)) if calls else []
+        if not first or not _is_whole(graph, path, first):
+            continue
+        for nodes in calls.values():
+            same = _same(first, nodes)
+            if same is not None:
+                _replace(graph, path, first, nodes, same)
+                found = True
+    if found:
+        graph.sort()
+    return found
+
+
+def _paths(graph: ir.Graph) -> set[str]:
+    return {path for node in graph for path in traits.calls(node)}
+
+
+def _calls(graph: ir.Graph, path: str) -> dict[int, list[ir.Node]]:
+    calls: dict[int, list[ir.Node]] = defaultdict(list)
+    for node in graph:
+        number = traits.calls(node).get(path)
+        if number is not None:
+            calls[number].append(node)
+    return calls
+
+
+def _is_whole(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> bool:
+    """Whether a call is all of a block, or the one layer at that path."""
+    if len(nodes) == 1 and nodes[0].name == path:
+        return True
+    return path in traits.blocks(graph) and all(f"{traits.scope(n)}.".startswith(f"{path}.") for n in nodes)
+
+
+def _same(first: list[ir.Node], nodes: list[ir.Node]) -> dict[ir.Value, ir.Value] | None:
+    """Value of the first call -> value of the other, if both do the same with the same weights and sizes."""
+    if len(first) != len(nodes):
+        return None
+    found: dict[ir.Value, ir.Value] = {}
+    for a, b in zip(first, nodes, strict=True):
+        alike = a.op_identifier() == b.op_identifier() and dict(a.attributes) == dict(b.attributes)
+        if not alike or len(a.inputs) != len(b.inputs) or len(a.outputs) != len(b.outputs) or _has_body(a):
+            return None
+        for x, y in zip(a.inputs, b.inputs, strict=True):
+            if x is None or y is None or is_weight(x) or is_weight(y):
+                if x is not y:
+                    return None
+            elif found.setdefault(x, y) is not y:
+                return None
+        for x, y in zip(a.outputs, b.outputs, strict=True):
+            if found.setdefault(x, y) is not y:
+                return None
+    return found if all(_fits(first, *pair) for pair in found.items()) else None
+
+
+def _fits(nodes: list[ir.Node], x: ir.Value, y: ir.Value) -> bool:
+    """Whether the code that was written for one value is right for the other."""
+    if x.dtype != y.dtype or x.shape is None or y.shape is None or len(x.shape) != len(y.shape):
+        return x is y
+    return x.shape == y.shape or all(n.domain in ("", "dlbridge") and n.op_type in _SIZELESS for n in nodes)
+
+
+def _has_body(node: ir.Node) -> bool:
+    return any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+
+
+def _replace(
+    graph: ir.Graph, path: str, first: list[ir.Node], nodes: list[ir.Node], same: dict[ir.Value, ir.Value]
+) -> None:
+    inside, own = set(first), set(nodes)
+    given = [v for v in same if v.producer() not in inside]
+    results = [v for v in same if v.producer() in inside and (_leaves(v, inside) or _leaves(same[v], own))]
+    call = ir.Node(
+        DOMAIN,
+        "Call",
+        [*(same[v] for v in given), *given, *results],
+        [ir.AttrString(PATH, path), ir.AttrInt64(COUNT, len(given))],
+        num_outputs=len(results),
+        name=f"{path}_call_{len(graph)}",
+    )
+    call.metadata_props[traits.ANONYMOUS] = "true"
+    graph.insert_after(nodes[-1], call)
+    for value, made in zip(results, call.outputs, strict=True):
+        old = same[value]
+        made.dtype, made.shape, made.name = old.dtype, old.shape, old.name
+        ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
+    for node in reversed(nodes):
+        graph.remove(node, safe=True)
+
+
+def _leaves(value: ir.Value, nodes: set[ir.Node]) -> bool:
+    return value.is_graph_output() or any(use.node not in nodes for use in value.uses())
