@@ -203,7 +203,7 @@ def test_a_residual_network_keeps_its_layers_its_numbers_and_its_keys():
     np.testing.assert_allclose(across.to_pytorch()(x).detach(), module(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_drop_path_that_is_called_twice_is_two_layers():
+def test_a_drop_path_that_is_called_twice_is_one_layer_with_a_mask_for_each_call():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -213,8 +213,10 @@ def test_a_drop_path_that_is_called_twice_is_two_layers():
             x = x + self.drop_path(self.first(x))
             return x + self.drop_path(self.second(x))
 
-    live = dlbridge.load(Twice(), inputs=(torch.zeros(2, 4),)).to_pytorch()
-    assert sum(type(part).__name__ == "DropPath" for part in live.children()) == 2
+    model = dlbridge.load(Twice(), inputs=(torch.zeros(2, 4),))
+    assert model.write("pytorch").text.count("self.drop_path(") == 2
+    assert sum(type(part).__name__ == "DropPath" for part in model.to_pytorch().children()) == 1
+    assert sum(isinstance(part, L.Dropout) for part in model.to_keras().layers) == 2
 
 
 # --- Keras -----------------------------------------------------------------------------------------------------------
