@@ -11,12 +11,15 @@ from collections import defaultdict
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.names import unique
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.source.blocks import is_weight
 
 DOMAIN = "dlbridge.call"
 #: Attributes of the node: the module's path, and how many values the call reads.
 PATH, COUNT = "path", "count"
+#: Ops that make a tensor of nothing but sizes and numbers.
+_NEW = ("ConstantOfShape", "Expand")
 #: Ops whose code has no sizes in it: calls of these alone may be of tensors of other sizes (heads on a pyramid).
 _SIZELESS = frozenset(
     {"Conv", "BatchNormalization", "GroupNormalization", "InstanceNormalization", "Linear", "Dropout", "Concat"}
@@ -33,6 +36,7 @@ def join_repeats(graph: ir.Graph) -> bool:
         if not first or not _is_whole(graph, path, first):
             continue
         for nodes in calls.values():
+            _part_states(graph, first, nodes)
             same = _same(first, nodes)
             if same is not None:
                 _replace(graph, path, first, nodes, same)
@@ -60,6 +64,35 @@ def _is_whole(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> bool:
     if len(nodes) == 1 and nodes[0].name == path:
         return True
     return path in traits.blocks(graph) and all(f"{traits.scope(n)}.".startswith(f"{path}.") for n in nodes)
+
+
+def _part_states(graph: ir.Graph, first: list[ir.Node], nodes: list[ir.Node]) -> None:
+    """Where the first call reads one new tensor in the place of two that a later call reads (``h = c = zeros``), make
+    it two."""
+    if len(first) != len(nodes):
+        return
+    others: dict[ir.Value, dict[ir.Value, ir.Value]] = {}
+    for a, b in zip(first, nodes, strict=True):
+        for slot, (x, y) in enumerate(zip(a.inputs, b.inputs, strict=False)):
+            maker = x.producer() if x is not None else None
+            if x is None or y is None or maker is None or maker in first or maker.op_type not in _NEW:
+                continue
+            known = others.setdefault(x, {y: x})
+            if y not in known:
+                copy = ir.Node(
+                    "",
+                    maker.op_type,
+                    maker.inputs,
+                    maker.attributes.values(),
+                    name=unique(maker.name or "", {n.name or "" for n in graph}),
+                )
+                copy.metadata_props.update(maker.metadata_props)
+                made = copy.outputs[0]
+                made.dtype, made.shape = x.dtype, x.shape
+                made.name = unique(x.name or "", {v.name or "" for n in graph for v in n.outputs})
+                graph.insert_after(maker, copy)
+                known[y] = made
+            a.replace_input_with(slot, known[y])
 
 
 def _same(first: list[ir.Node], nodes: list[ir.Node]) -> dict[ir.Value, ir.Value] | None:
