@@ -55,7 +55,23 @@ def reshape(op: Op) -> Emit | Code:
             target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, made, strict=True)]
         if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
             return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
+        start = _first_merged(op, target, len(have))
+        if start is not None:
+            end = start + len(have) - len(target)
+            return method("flatten", op.x, start, *([] if end == len(have) - 1 else [end]))
     return method("reshape", op.x, *(target or [()]))
+
+
+def _first_merged(op: Op, target: list[Element], rank: int) -> int | None:
+    """The first of the axes that a reshape makes one of, where it does nothing else."""
+    gone = rank - len(target)
+    if gone < 1:
+        return None
+    for start in range(len(target)):
+        kept = [a for a in range(len(target)) if a != start]
+        if all(same(target[a], op.dim(0, a if a < start else a + gone)) for a in kept):
+            return start
+    return None
 
 
 def _own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:
