@@ -7,10 +7,12 @@ call reads in the same places, then what the first call gives; its outputs are w
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.extension import TRAINING_ONLY_OPS
 from dlbridge.ops.names import unique
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.source.blocks import is_weight
@@ -27,10 +29,10 @@ _SIZELESS = frozenset(
 )
 
 
-def join_repeats(graph: ir.Graph) -> bool:
-    """Replace every further call that does what the first one does, in place; whether there were any."""
+def join_repeats(graph: ir.Graph, apart: Collection[str] = ()) -> None:
+    """Replace every further call that does what the first one does, in place; not those of the modules ``apart``."""
     found = False
-    for path in sorted(_paths(graph), key=lambda p: p.count(".")):
+    for path in sorted(_paths(graph) - set(apart), key=lambda p: (p.count("."), p)):
         calls = _calls(graph, path)
         first = calls.pop(min(calls)) if calls else []
         if not first or not _is_whole(graph, path, first):
@@ -43,7 +45,6 @@ def join_repeats(graph: ir.Graph) -> bool:
                 found = True
     if found:
         graph.sort()
-    return found
 
 
 def _paths(graph: ir.Graph) -> set[str]:
@@ -60,9 +61,10 @@ def _calls(graph: ir.Graph, path: str) -> dict[int, list[ir.Node]]:
 
 
 def _is_whole(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> bool:
-    """Whether a call is all of a block, or the one layer at that path."""
+    """Whether a call is all of a block, or the one layer at that path; what has no state needs no module."""
     if len(nodes) == 1 and nodes[0].name == path:
-        return True
+        held = any(v is not None and is_weight(v) and traits.kind(v) != "constant" for v in nodes[0].inputs)
+        return held or nodes[0].op_type in ("Dropout", *TRAINING_ONLY_OPS)
     return path in traits.blocks(graph) and all(f"{traits.scope(n)}.".startswith(f"{path}.") for n in nodes)
 
 

@@ -66,24 +66,23 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
         UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
     _load_rules()
-    for joined in (True, False):
+    apart: set[str] = set()
+    while True:
         prepared = prepare(model)
         join_pads(prepared.graph)
         join_stacks(prepared.graph)
-        joined = joined and join_repeats(prepared.graph)
+        join_repeats(prepared.graph, apart)
         grow_concats(prepared.graph)
         if memory_format is not None:
             _check_memory_format(prepared, memory_format)
         try:
             return _Writer(prepared, memory_format, partial).source()
-        except _NotCallableError:
-            if not joined:
-                raise
-    raise AssertionError("unreachable")
+        except _NotCallableError as error:
+            apart.add(str(error))  # it no longer is among the modules that are called
 
 
 class _NotCallableError(Exception):
-    """A further call of a module does not fit the code that was written for the first."""
+    """A further call of a module, whose path is the message, does not fit the code that was written for the first."""
 
 
 def _check_memory_format(model: Model, wanted: str) -> None:
@@ -192,7 +191,7 @@ class _Writer:
         """A further call of a module (``repeats``)."""
         path, count = call.attributes["path"].as_string(), call.attributes["count"].as_int()
         if not written.block.holds(path):
-            raise _NotCallableError
+            raise _NotCallableError(path)
         values = list(self.emits[call].code.values())
         given, first, results = values[:count], values[count : 2 * count], values[2 * count :]
         same = dict(zip(first, given, strict=True))
@@ -202,14 +201,14 @@ class _Writer:
             if any(v not in same and not blocks.is_weight(v) for v in inner.inputs) or set(inner.outputs) - set(
                 results
             ):
-                raise _NotCallableError
+                raise _NotCallableError(path)
             fragment = code(f"{reach}({{}})", join(", ", [same.get(v, v) for v in inner.inputs]))
             targets, pattern = [call.outputs[results.index(v)] for v in inner.outputs], None
         else:
             node = next((n for n in self.emits if n.name == path), None)
             emit = self.emits[node] if node is not None else None
             if node is None or emit is None or emit.layer is None or len(node.outputs) != len(call.outputs):
-                raise _NotCallableError
+                raise _NotCallableError(path)
             parts = tuple(same.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
             fragment = substitute_layer(Code(parts), Code((reach,)))
             targets, pattern = list(call.outputs), emit.targets
