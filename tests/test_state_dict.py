@@ -256,6 +256,27 @@ def test_a_recurrent_layer_of_several_that_is_called_again_is_one(tmp_path):
     torch.testing.assert_close(dlbridge.load(tmp_path / "again.onnx").to_pytorch()(x), module(x))
 
 
+class Residual(nn.Module):
+    """The first call of the layer stands between two transposes, the second between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.LSTM(8, 8, 2, batch_first=True), nn.LSTM(8, 8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.rnn(x)[0]
+        return self.last(self.rnn(x)[0])[0]
+
+
+@pytest.mark.parametrize("make", [Residual, lambda: nn.LSTM(8, 4, batch_first=True), lambda: nn.GRU(8, 4, 2)])
+def test_recurrent_layers_by_layout_and_alone(make):
+    torch.manual_seed(0)
+    module, x = make().eval(), torch.randn(3, 4, 8)
+    live = dlbridge.load(module, inputs=(x,)).to_pytorch()
+    for got, wanted in zip(as_list(live(x))[:1], as_list(module(x))[:1], strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_one_initial_state_of_two():
     class OneState(nn.Module):
         def __init__(self) -> None:
