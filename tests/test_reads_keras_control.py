@@ -13,6 +13,7 @@ from keras import ops
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.errors import UnsupportedOpError
 from dlbridge.verification.compare import relative_error
 
 
@@ -149,3 +150,23 @@ def test_cells_over_sequences_of_any_length(case: str, masked: bool) -> None:
     x = keras.Input(shape)
     model = keras.Model(x, make()(L.Masking()(x) if masked else x))
     _agree(model, 2, *(7 if size is None else size for size in shape), masked=masked)
+
+
+def _by_size(_: Code, x: Any) -> Any:
+    return ops.cond(ops.sum(x) > 0, lambda: x * ops.cast(ops.shape(x)[0], "float32"), lambda: x)
+
+
+def _by_size_in_two(s: Code, x: Any) -> Any:
+    return ops.cond(ops.sum(x) > 0, lambda: ops.cond(ops.max(x) > 1, lambda: _by_size(s, x), lambda: x), lambda: x)
+
+
+def _by_number(_: Code, x: Any) -> Any:
+    count = ops.cast(ops.shape(x)[0], "float32")
+    return ops.cond(ops.sum(x) > 0, lambda: x * count, lambda: x)
+
+
+@pytest.mark.parametrize("code", [_by_size, _by_size_in_two, _by_number])
+def test_a_size_that_becomes_a_number_in_a_body_is_refused(code: Callable[..., Any]) -> None:
+    x = keras.Input((4,))
+    with pytest.raises(UnsupportedOpError, match="sizes that are not known"):
+        dlbridge.load(keras.Model(x, Code(code)(x)))

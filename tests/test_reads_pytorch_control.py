@@ -29,6 +29,23 @@ class Branches(nn.Module):
         return torch.cond(x.sum() > 0, lambda h: self.a(h), lambda h: self.b(h).relu() + h.shape[0], (h,))
 
 
+class Dropped(nn.Module):
+    """A dropout in a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda h: self.drop(h * 2), lambda h: -h, (x,))
+
+
+class Pooled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pool = nn.functional.max_pool1d, nn.functional.avg_pool1d
+        return torch.cond(x.sum() > 0, lambda h: pool[0](h, 2), lambda h: pool[1](h, 3, 2, 1), (x,))
+
+
 class InPlace(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         def cleared(v: torch.Tensor) -> torch.Tensor:
@@ -73,6 +90,8 @@ class Nested(nn.Module):
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int | str, ...]]] = {
     "cond": (Branches, ("batch", 4)),
+    "cond with a dropout": (Dropped, ("batch", 4)),
+    "cond with poolings": (Pooled, ("batch", 3, 8)),
     "cond that writes in place": (InPlace, ("batch", 4)),
     "while_loop": (Until, ("batch", 4)),
     "scan": (Recurrent, ("batch", "time", 4)),

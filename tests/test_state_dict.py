@@ -231,6 +231,67 @@ def test_recurrent_layers_of_several_stay_one(case):
     assert live.rnn.dropout == options.get("dropout", 0.0)
 
 
+class Again(nn.Module):
+    """A recurrent layer of several that is called twice, then one that takes its states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.GRU(8, 8, num_layers=2), nn.GRU(8, 8, num_layers=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x, state = self.rnn(self.rnn(x)[0])
+        return self.last(x, state)[0]
+
+
+def test_a_recurrent_layer_of_several_that_is_called_again_is_one(tmp_path):
+    torch.manual_seed(0)
+    module, x = Again().eval(), torch.randn(3, 2, 8)
+    model = dlbridge.load(module, inputs=(x,))
+    model.save(tmp_path / "again")
+    for read in (model, dlbridge.load(tmp_path / "again")):
+        live = read.to_pytorch()
+        live.load_state_dict(module.state_dict(), strict=True)
+        torch.testing.assert_close(live(x), module(x))
+    model.to_onnx(tmp_path / "again.onnx")  # there the second call has weights of names that it shares
+    torch.testing.assert_close(dlbridge.load(tmp_path / "again.onnx").to_pytorch()(x), module(x))
+
+
+class Residual(nn.Module):
+    """The first call of the layer stands between two transposes, the second between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.last = nn.LSTM(8, 8, 2, batch_first=True), nn.LSTM(8, 8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.rnn(x)[0]
+        return self.last(self.rnn(x)[0])[0]
+
+
+@pytest.mark.parametrize("make", [Residual, lambda: nn.LSTM(8, 4, batch_first=True), lambda: nn.GRU(8, 4, 2)])
+def test_recurrent_layers_by_layout_and_alone(make):
+    torch.manual_seed(0)
+    module, x = make().eval(), torch.randn(3, 4, 8)
+    live = dlbridge.load(module, inputs=(x,)).to_pytorch()
+    for got, wanted in zip(as_list(live(x))[:1], as_list(module(x))[:1], strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_one_initial_state_of_two():
+    class OneState(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(8, 4, num_layers=2)
+
+        def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            return self.rnn(x, (torch.zeros_like(c), c))[0]
+
+    torch.manual_seed(0)
+    module, given = OneState().eval(), (torch.randn(3, 2, 8), torch.randn(2, 2, 4))
+    live = dlbridge.load(module, inputs=given, dynamic={}).to_pytorch()
+    torch.testing.assert_close(live(*given), module(*given))
+
+
 def as_list(result):
     return list(result) if isinstance(result, tuple) else [result]
 

@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -68,6 +69,7 @@ def test_a_transposed_array_is_copied_whole(shape: tuple[int, ...]) -> None:
     for view in (array, array.T, np.flip(array), array[..., ::2] if array.ndim else array):
         copy = contiguous(view)
         assert copy.flags.c_contiguous
+        assert copy.shape == view.shape
         np.testing.assert_array_equal(copy, view)
 
 
@@ -89,3 +91,11 @@ def test_layers_may_be_called_as_the_inputs_are() -> None:
     assert [v.name for v in live.inputs] == ["x", "y", "z"]
     found = np.asarray(live([v.numpy() for v in given], training=False))
     np.testing.assert_allclose(found, module(*given).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_called_twice_in_a_row_is_one() -> None:
+    inputs, layer = keras.Input((8,)), keras.layers.Dense(8)
+    model, x = keras.Model(inputs, layer(layer(inputs))), np.random.default_rng(0).standard_normal((3, 8), np.float32)
+    live = dlbridge.load(model).to_keras()
+    assert len(live.weights) == 2
+    np.testing.assert_allclose(live(x), model(x), rtol=1e-5, atol=1e-6)

@@ -40,7 +40,8 @@ CLASS = "dlbridge.class"
 FREE_WEIGHTS = "dlbridge.free_weights"
 #: On BatchNormalization: which variance the running one is, "biased" (ONNX, Keras) or "unbiased" (PyTorch).
 RUNNING_VARIANCE = "dlbridge.running_variance"
-#: "true" on a recurrent node that is one layer of a PyTorch layer of several (``num_layers``), whose name is above its.
+#: On a recurrent node that is one layer of a PyTorch layer of several (``num_layers``): "true" where that layer's name
+#: is above the node's, else its name, where it is called again.
 STACK = "dlbridge.stack"
 #: JSON {module path: number of the call} on a node of modules that the model calls more than once.
 CALLS = "dlbridge.calls"

@@ -138,7 +138,7 @@ def contiguous(array: np.ndarray, strip: int = 16) -> np.ndarray:
     misses the cache at every number where the strides are powers of two, and takes two to five times as long.
     """
     if array.flags.c_contiguous or array.strides[-1] == array.itemsize:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")  # ascontiguousarray makes a scalar a vector
     out = np.empty(array.shape, array.dtype)
     for start in range(0, array.shape[-1], strip):
         out[..., start : start + strip] = array[..., start : start + strip]

@@ -8,9 +8,10 @@ with both, it does with a size what cannot be followed, and is refused.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -43,6 +44,7 @@ class SizeBook:
         self._set = 0
         self._primes: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._known: dict[int, Size] = {}
+        self._inside: list[Any] = []  # functions whose closures are compared
 
     @contextmanager
     def second_set(self) -> Iterator[None]:
@@ -137,10 +139,25 @@ class SizeBook:
             return item
         if isinstance(item, keras.KerasTensor):
             return "tensor"
+        if inspect.isfunction(item) and item not in self._inside:
+            self._inside.append(item)
+            try:
+                return [item.__name__, self.plain(closure(item))]
+            finally:
+                self._inside.pop()
         if keras.ops.is_tensor(item) or isinstance(item, np.ndarray):
             array = np.asarray(keras.ops.convert_to_numpy(item))
             return [array.shape, float(np.sum(np.abs(array.astype(np.float64)))) if array.dtype.kind in "biuf" else 0]
         return type(item).__name__
+
+
+def closure(function: Any) -> list[Any]:
+    """What a function takes from the code around it."""
+    found = []
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # nothing in it yet
+            found.append(cell.cell_contents)
+    return [*found, *(getattr(function, "__defaults__", None) or ())]
 
 
 class SymbolicSize(int):

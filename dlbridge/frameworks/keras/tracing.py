@@ -7,7 +7,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import keras
@@ -20,7 +20,7 @@ from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.helpers.normalization import UnbiasedBatchNormalization
 from dlbridge.frameworks.keras.helpers.weight import Weight
 from dlbridge.frameworks.keras.names import path_part
-from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError
+from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError, closure
 
 #: IR dtype -> Keras' name of it.
 _NAMES = {dtype: name for name, dtype in IR_DTYPES.items()}
@@ -63,12 +63,16 @@ def symbolic(value: ir.Value, book: SizeBook) -> keras.KerasTensor:
     return kind([book.of_axis(value, axis) for axis in range(len(value.shape))], dtype=_NAMES[value.dtype])
 
 
-def recorded(result: Any, book: SizeBook) -> list[Any]:
-    """What was recorded on the way to a result: operations with their arguments, in the order of a walk."""
-    found, seen = [], set()
+def recorded(result: Any, book: SizeBook, outer: Collection[Any] = ()) -> list[Any]:
+    """What was recorded on the way to a result: operations with their arguments, in the order of a walk.
+
+    The walk ends at the tensors ``outer``.
+    """
+    found, seen, ends = [], set(), {id(t) for t in outer}
     pending = [t for t in keras.tree.flatten(result) if isinstance(t, keras.KerasTensor)]
     while pending:
-        history = getattr(pending.pop(), "_keras_history", None)
+        tensor = pending.pop()
+        history = getattr(tensor, "_keras_history", None) if id(tensor) not in ends else None
         if history is None or history.operation is None or (id(history.operation), history.node_index) in seen:
             continue
         seen.add((id(history.operation), history.node_index))
@@ -77,6 +81,52 @@ def recorded(result: Any, book: SizeBook) -> list[Any]:
         found.append([type(history.operation).__name__, book.plain([node.arguments.args, node.arguments.kwargs, own])])
         pending.extend(node.input_tensors)
     return found
+
+
+def taken(function: Any, _seen: tuple[Any, ...] = ()) -> list[Any]:
+    """The tensors that a function, and the functions that it uses, take from the code around them."""
+    found: list[Any] = []
+    for item in keras.tree.flatten(closure(function)):
+        if isinstance(item, keras.KerasTensor):
+            found.append(item)
+        elif inspect.isfunction(item) and item not in _seen:
+            found += taken(item, (*_seen, function))
+    return found
+
+
+@contextmanager
+def in_this_set(function: Any, book: SizeBook) -> Iterator[None]:
+    """Let the sizes that a function takes from the code around it stand as the book's primes of now."""
+    undo: list[Callable[[], None]] = []
+    try:
+        _move(function, book, undo, [])
+        yield
+    finally:
+        for step in reversed(undo):
+            step()
+
+
+def _move(function: Any, book: SizeBook, undo: list[Callable[[], None]], seen: list[Any]) -> None:
+    def now(item: Any) -> Any:
+        if isinstance(item, SymbolicSize):
+            return book.symbolic(item.size)
+        if isinstance(item, keras.KerasTensor):
+            undo.append(functools.partial(setattr, item, "_shape", item._shape))
+            item._shape = tuple(now(d) for d in item._shape)
+        elif inspect.isfunction(item) and item not in seen:
+            _move(item, book, undo, seen)
+        return item
+
+    seen.append(function)
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # nothing in it yet
+            before = cell.cell_contents
+            undo.append(functools.partial(setattr, cell, "cell_contents", before))
+            nest = isinstance(before, (tuple, list, dict))
+            cell.cell_contents = keras.tree.map_structure(now, before) if nest else now(before)
+    if inspect.isfunction(function) and function.__defaults__:
+        undo.append(functools.partial(setattr, function, "__defaults__", function.__defaults__))
+        function.__defaults__ = tuple(now(item) for item in function.__defaults__)
 
 
 def _settings(operation: Any) -> dict[str, Any]:

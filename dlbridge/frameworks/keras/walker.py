@@ -23,7 +23,7 @@ from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.masks import MASK, mask_of, set_masks, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
-from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError
+from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError, closure
 from dlbridge.ops import missing, traits
 
 #: Layers whose ``call`` is the model's own graph.
@@ -82,11 +82,13 @@ class Walker:
         """
         book = self.build.sizes
         result, frame = self._record(function, args, kwargs, holder)
-        if any(isinstance(d, SymbolicSize) for tensor, _ in frame.values() for d in tensor.shape):
-            first = tracing.recorded(result, book)
-            with book.second_set():
+        outer = tracing.taken(function)
+        tensors = [*outer, *(tensor for tensor, _ in frame.values())]
+        if any(isinstance(d, SymbolicSize) for tensor in tensors for d in tensor.shape):
+            first = tracing.recorded(result, book, outer)
+            with book.second_set(), tracing.in_this_set(function, book):
                 again, _ = self._record(function, args, kwargs, holder)
-                if first != tracing.recorded(again, book):
+                if first != tracing.recorded(again, book, outer):
                     raise RefusalError(
                         "what it does depends on sizes that are not known, in ways that cannot be followed"
                     )
@@ -176,8 +178,7 @@ class Walker:
     def settle(self, function: Callable[..., Any]) -> None:
         """Walk what such a function takes from the code around it, so that it is made before its body is."""
         frame, holder = self._around
-        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-        for item in tree.flatten([*cells, *(getattr(function, "__defaults__", None) or ())]):
+        for item in tree.flatten(closure(function)):
             if isinstance(item, keras.KerasTensor):
                 self._evaluate(item, frame, holder, True)
             elif inspect.isfunction(item) and item is not function:

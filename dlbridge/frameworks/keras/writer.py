@@ -292,6 +292,8 @@ class KerasWriter:
                 return None
             if emit.layer is not None and emit.code.parts != call(LAYER, current).parts:
                 return None  # more is done than calling the layer: its result is cropped
+            if emit.layer is not None and self._is_shared(step, emit.layer):
+                return None  # Sequential holds a layer once
             current = step.outputs[0]
         return self.root.steps if self.returned == [current] and self.root.steps else None  # type: ignore[return-value]
 

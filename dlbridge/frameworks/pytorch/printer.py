@@ -266,6 +266,8 @@ def _loops(lines: list[str], members: list[str]) -> list[str]:
         name, _, index = parts[0].removeprefix("self.").partition("[")
         if index:
             over, called = f"self.{name}", [m for m in members if _is_item(m, name)]
+            if any(m.startswith(f"{name}.") and not m[len(name) + 1 :].partition(".")[0].isdigit() for m in members):
+                return None  # the list would go through what has a name too
             singular = name.rpartition(".")[2].rstrip("s_0123456789")
             word = singular if singular and singular != name.rpartition(".")[2] else "layer"
             wanted = [f"{over}[{i}]" for i in range(len(called))]

@@ -56,9 +56,10 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
     }
     _note_repeats(nodes, frames)
     taken = {dotted(path) for path in (*inside, *layers.values())} | set(blocks)
+    again = _Calls(taken)
     for node in nodes:
         if node in layers:
-            node.name = dotted(layers[node])
+            node.name = again(node, dotted(layers[node]))
             node.meta[_LAYER] = True
             continue
         place = _layer_around(node, frames)
@@ -75,6 +76,28 @@ def _note_repeats(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> 
         calls = {dotted(path): number for path, number in frames[node].repeats.items() if path in several}
         if calls:
             node.metadata_props[traits.CALLS] = json.dumps(calls)
+
+
+class _Calls:
+    """Names of the layers of a stack: of those that are called again, beside the stack, which they keep in mind."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+        self.count: Counter[str] = Counter()
+        self.paths: dict[tuple[str, int], str] = {}
+
+    def __call__(self, node: ir.Node, name: str) -> str:
+        self.count[name] += 1
+        if self.count[name] == 1:
+            return name
+        path, _, leaf = name.rpartition(".")
+        key = path, self.count[name]
+        if key not in self.paths:
+            self.paths[key] = unique(path, {*self.taken, *(p for n in self.taken for p in prefixes(n))})
+        node.metadata_props[traits.STACK] = path
+        fresh = f"{self.paths[key]}.{leaf}"
+        self.taken.add(fresh)
+        return fresh
 
 
 def _layer_around(node: ir.Node, frames: Mapping[ir.Node, Frame]) -> str | None:

@@ -29,7 +29,8 @@ def join_stacks(graph: ir.Graph) -> None:
             stacks.setdefault((node.name or "").rpartition(".")[0], []).append(node)
     for path, nodes in stacks.items():
         if len(nodes) > 1:
-            _join(graph, path, nodes)
+            kept = nodes[0].metadata_props[traits.STACK]
+            _join(graph, path if kept == "true" else kept, nodes)
     remove_unused(graph)
 
 
@@ -45,6 +46,7 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
         or len(set(links)) > 1
         or ends is None
         or None in initial
+        or len({bool(values) for values in initial}) > 1  # one of LSTM's two alone: PyTorch takes both
         or None in finals
         or not (alike and plain)
     ):

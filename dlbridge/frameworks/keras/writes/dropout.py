@@ -23,7 +23,7 @@ def dropout(op: Op) -> Emit | Code:
     ratio = op.scalar(1) if op.has(1) else 0.5
     if ratio is None:
         return code("{}", op.x)  # a layer's rate is a number: what computes its own is left in inference form
-    return Emit(call(LAYER, op.x), Layer(call("layers.Dropout", ratio)))
+    return _layer(op, call("layers.Dropout", ratio))
 
 
 def _layer(op: Op, new: Code) -> Emit | Code:

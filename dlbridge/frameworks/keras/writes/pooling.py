@@ -51,7 +51,10 @@ def _pad_same(op: Op, kernel: list[int], **value: Any) -> Code:
     return call("pad_same", *given, **upper, **value)
 
 
-def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], padding: str | None) -> Emit:
+def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], padding: str | None) -> Emit | Code:
+    if op.functional:  # in a function no layer can live
+        name = f"ops.{kind.removesuffix('Pooling').lower()}_pool"
+        return call(name, x, one_or_all(kernel), one_or_all(strides), padding=padding or "valid")
     head = code("{pool_size}", pool_size=one_or_all(kernel))
     keywords: dict[str, Any] = {} if strides == kernel else {"strides": one_or_all(strides)}
     keywords |= {"padding": padding} if padding else {}

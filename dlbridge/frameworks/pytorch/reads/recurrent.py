@@ -68,6 +68,7 @@ def _recurrent(
         op.refuse("recurrent layers with projections")
     hidden = sizes(parameters[1])[1]
     path = (parameters[0].name or "").rpartition(".")[0]
+    is_root, path = not path, path or kind.lower()  # a model that is this layer alone holds it, by a name
     current = op.transpose(x, [1, 0, 2]) if batch_first else x
     finals: list[list[ir.Value]] = [[] for _ in states]
     for layer in range(layers):
@@ -89,8 +90,9 @@ def _recurrent(
             hidden_size=hidden,
             **extra,
         )
-        if layers > 1:
+        if layers > 1 or is_root:
             y.producer().meta[LAYER_NAME] = own
+        if layers > 1:
             y.producer().metadata_props[traits.STACK] = "true"
         for found, value in zip(finals, final, strict=True):
             found.append(value)

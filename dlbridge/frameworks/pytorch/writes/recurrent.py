@@ -118,7 +118,9 @@ def stack(op: Op) -> Emit:
     weights: dict[str, Weight] = {}
     for layer in range(op.attr("num_layers")):
         weights |= _weights(op, kind, first + 3 * layer, layer) or {}
-    batch_first = turn is not None and all(n is not None and turns(n, [1, 0, 2]) for n in (turn, *after))
+    assert op.node.graph is not None
+    calls = [n for n in op.node.graph if n.domain == STACK and n.name == op.node.name]
+    batch_first = all(_is_batch_first(n) for n in calls)  # one layer, one layout
     for node in after if batch_first else ():
         node.meta[DONE] = True  # type: ignore[union-attr]
     states = [op[i] for i in range(1, first) if op.has(i)]
@@ -127,6 +129,11 @@ def stack(op: Op) -> Emit:
     places = [f"{{{i + 1}}}" for i in range(kind.states)]
     finals = "_" if not (op.used(1) or op.used(2)) else places[0] if kind.states == 1 else f"({', '.join(places)})"
     return Emit(made, Layer(_new(op, kind, batch_first, first), weights), targets=f"{{0}}, {finals}")
+
+
+def _is_batch_first(node: ir.Node) -> bool:
+    around = (node.inputs[0].producer(), *readers(node.outputs[0]))  # type: ignore[union-attr]
+    return all(n is not None and turns(n, [1, 0, 2]) for n in around)
 
 
 def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
