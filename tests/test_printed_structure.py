@@ -228,3 +228,36 @@ def test_blocks_with_equal_constants_and_strides_of_other_types_are_one_class():
     pytorch = frameworks.get("pytorch")
     (got,) = pytorch.run(pytorch.load(source), {"input": x}).values()
     np.testing.assert_allclose(got, module(torch.from_numpy(x)).detach().numpy(), rtol=0, atol=1e-6)
+
+
+class Branching(torch.nn.Module):
+    """A list of which one item has parts that are not one after the other (torchvision's ASPP)."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 3, padding=1), Pooled(3, 4)])
+
+    def forward(self, x):
+        return torch.cat([conv(x) for conv in self.convs], 1)
+
+
+class Pooled(torch.nn.Sequential):
+    def __init__(self, inside, outside):
+        super().__init__(
+            torch.nn.AdaptiveAvgPool2d(1), torch.nn.Conv2d(inside, outside, 1), torch.nn.BatchNorm2d(outside)
+        )
+
+    def forward(self, x):
+        size = x.shape[-2:]
+        for part in self:
+            x = part(x)
+        return torch.nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def test_lists_in_lists_are_made_in_one_piece():
+    module, x = Branching().eval(), torch.randn(2, 3, 8, 8)
+    model = dlbridge.load(module, inputs=(x,))
+    assert model.write("pytorch").text.count("self.convs = ") == 1
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    torch.testing.assert_close(live(x), module(x))

@@ -122,12 +122,9 @@ def _members(written: Written, parameters: dict[int, str], steps: OptionalSteps)
         if container is None:
             lines += _assign(name, text, texts, done)
             continue
-        items = {int(n[len(container) + 1 :]): t for n, t in texts.items() if _is_item(n, container)}
-        done |= {n for n in texts if _is_item(n, container)}
         lines += _parents(container, texts, done)
         if container not in done:  # it may be an item of a list itself
-            lines.append(f"self{attribute(container)} = {_list(items)}")
-            done.add(container)
+            lines.append(f"self{attribute(container)} = {_nested(container, texts, done)}")
     return lines
 
 
@@ -183,7 +180,7 @@ def _nested(path: str, texts: dict[str, str], done: set[str]) -> str:
     items = [int(head) for head in heads if head.isdigit()]
     if not items:
         return "nn.Module()"
-    return _list({i: _nested(f"{path}.{i}", texts, done) for i in range(max(items) + 1)})
+    return _list({i: _nested(f"{path}.{i}", texts, done) for i in items})
 
 
 def attribute(path: str) -> str:
