@@ -15,6 +15,7 @@ import torch
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch.calls import nothing
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, rank, sizes_of, with_sizes
+from dlbridge.passes.inline import subgraphs
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
@@ -161,7 +162,7 @@ def _node(
 
 
 def _graphs(node: ir.Node) -> list[ir.Graph]:
-    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    return [graph for attribute in node.attributes.values() for graph in subgraphs(attribute)]
 
 
 def inside(node: ir.Node) -> list[ir.Node]:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.extension import TRAINING_ONLY_OPS
 from dlbridge.ops.names import unique
+from dlbridge.passes.inline import subgraphs
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.source.blocks import is_weight
 
@@ -126,7 +127,7 @@ def _fits(nodes: list[ir.Node], x: ir.Value, y: ir.Value) -> bool:
 
 
 def _has_body(node: ir.Node) -> bool:
-    return any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+    return any(subgraphs(attribute) for attribute in node.attributes.values())
 
 
 def _replace(

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.passes.constants import constant
 from dlbridge.passes.fold import remove_unused
+from dlbridge.passes.lift.pattern import input_at
 from dlbridge.source.recurrent import joins, turns
 
 DOMAIN = "dlbridge.stack"
@@ -37,10 +38,10 @@ def join_stacks(graph: ir.Graph) -> None:
 def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
     links = [_link(node, after) for node, after in itertools.pairwise(nodes)]
     ends, states = _native(nodes[-1].outputs[0]), range(STATES[nodes[0].op_type])
-    initial = [_source([_input(n, _STATE + s) for n in nodes]) for s in states]
+    initial = [_source([input_at(n, _STATE + s) for n in nodes]) for s in states]
     finals = [_gathered([n.outputs[1 + s] if len(n.outputs) > 1 + s else None for n in nodes]) for s in states]
     alike = all(n.attributes == nodes[0].attributes for n in nodes)
-    plain = all(_input(n, slot) is None for n in nodes for slot in (_LENGTHS, _PEEPHOLES))
+    plain = all(input_at(n, slot) is None for n in nodes for slot in (_LENGTHS, _PEEPHOLES))
     if (
         None in links
         or len(set(links)) > 1
@@ -51,7 +52,7 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
         or not (alike and plain)
     ):
         return
-    weights = [_input(n, slot) for n in nodes for slot in (1, 2, 3)]
+    weights = [input_at(n, slot) for n in nodes for slot in (1, 2, 3)]
     given = [nodes[0].inputs[0], *(values[0] if values else None for values in initial), *weights]  # type: ignore[index]
     more = [ir.AttrInt64("num_layers", len(nodes)), ir.AttrFloat32("dropout", links[0] or 0.0)]
     joined = ir.Node(
@@ -62,10 +63,6 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
         for value in old:  # type: ignore[union-attr]
             new.dtype, new.shape, new.name = value.dtype, value.shape, value.name
             ir.convenience.replace_all_uses_with(value, new, replace_graph_outputs=True)
-
-
-def _input(node: ir.Node, slot: int) -> ir.Value | None:
-    return node.inputs[slot] if slot < len(node.inputs) else None
 
 
 def _native(value: ir.Value) -> list[ir.Value] | None:
@@ -92,7 +89,7 @@ def _link(node: ir.Node, after: ir.Node) -> float | None:
         return None
     reader = value.consumers()[0]
     if reader.op_type == "Dropout" and len(reader.outputs[0].uses()) == 1 and not reader.outputs[0].is_graph_output():
-        given = constant(_input(reader, 1))
+        given = constant(input_at(reader, 1))
         ratio = float(given.numpy()) if given is not None else 0.5
         value, reader = reader.outputs[0], reader.outputs[0].consumers()[0]
     return ratio if reader is after and after.inputs[0] is value else None

@@ -22,8 +22,8 @@ from dlbridge.frameworks.pytorch.printer import (
     sequence,
     stand_in,
 )
+from dlbridge.frameworks.pytorch.repeats import COUNT, PATH, join_repeats
 from dlbridge.frameworks.pytorch.repeats import DOMAIN as REPEATS
-from dlbridge.frameworks.pytorch.repeats import join_repeats
 from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
@@ -189,7 +189,7 @@ class _Writer:
 
     def _write_call(self, written: Written, call: ir.Node) -> None:
         """A further call of a module (``repeats``)."""
-        path, count = call.attributes["path"].as_string(), call.attributes["count"].as_int()
+        path, count = call.attributes[PATH].as_string(), call.attributes[COUNT].as_int()
         if not written.block.holds(path):
             raise _NotCallableError(path)
         values = list(self.emits[call].code.values())

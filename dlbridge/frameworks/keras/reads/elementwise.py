@@ -19,7 +19,6 @@ _FLOAT |= {"Isnan": "IsNaN"}
 #: Functions of any number.
 _ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
 _ANY |= {"Copy": "Identity", "Real": "Identity", "Conj": "Identity", "Conjugate": "Identity", "Array": "Identity"}
-_ANY |= {"ConvertToTensor": "Identity"}
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
 _ARITHMETIC |= {"Maximum": "Max", "Minimum": "Min"}
 _COMPARISONS = {"Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less"}
@@ -221,6 +220,12 @@ def arctan2(site: Site, x1: Any, x2: Any) -> ir.Value:
     angle = site.op("Where", site.op("Less", x, zero), site.op("Add", angle, turn), angle)
     upright = site.op("Mul", site.op("Sign", y), math.pi / 2)
     return site.op("Where", none, upright, angle)
+
+
+@operation("ConvertToTensor")
+def convert_to_tensor(site: Site, x: Any, **_: Any) -> ir.Value:
+    """The very tensor, as in Keras, whose losses look for the softmax that made it."""
+    return site.tensor(x)
 
 
 @operation("Angle")

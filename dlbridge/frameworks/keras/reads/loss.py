@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import keras
@@ -13,8 +12,6 @@ from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.site import Site, operation
 
-#: The name of what ``keras.ops.convert_to_tensor`` is read as.
-_CONVERSION = re.compile(r"(^|[._])convert_to_tensor(_\d+)?$")
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -26,8 +23,6 @@ def _logits(site: Site, output: ir.Value) -> ir.Value | None:
     call first, gives back the very tensor; other identities (``stop_gradient``) do not.
     """
     node = output.producer()
-    while node is not None and node.op_type == "Identity" and _CONVERSION.search(node.name or ""):
-        node = node.inputs[0].producer()  # type: ignore[union-attr]
     if node is not None and node.op_type in ("Softmax", "Sigmoid"):
         return node.inputs[0]
     return output if site.source.from_logits else None
