@@ -1,4 +1,7 @@
-"""Measures conversions of whole models: the largest error of each target against the source, on fresh inputs.
+"""Measures conversions of whole models through the door that a user takes, on fresh inputs.
+
+Each model is read with its sizes named (``input_ids: int64[batch,length]``), and converted with ``dlbridge.convert``, whose
+own check is on. What was written is then compared with the source once more, at other sizes.
 
 Error = max |y - y_ref| / max |y_ref| over the outputs. The bound is 1e-5; where the source's own float32 error against
 float64 is above 1e-6, four times that.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -68,7 +72,25 @@ def flat(result) -> list[torch.Tensor]:
     return [v for v in leaves if isinstance(v, torch.Tensor)]
 
 
-def measure(name, module, example, fresh, targets=TARGETS, **options) -> Row:
+def named_inputs(module, example, dynamic) -> dict[str, str]:
+    """Input -> its dtype and sizes, as on the command line: ``"int64[batch,length]"``.
+
+    Args:
+        module: The module.
+        example: Tensors in the order of its parameters, or by name.
+        dynamic: Input -> {axis: name} of the sizes that are free; the first of each input, ``batch``, when None.
+    """
+    if not isinstance(example, dict):
+        example = dict(zip(inspect.signature(module.forward).parameters, example, strict=False))
+    specs = {}
+    for name, tensor in example.items():
+        names = {0: "batch"} if dynamic is None else dynamic.get(name, {})
+        sizes = ",".join(names.get(axis, str(size)) for axis, size in enumerate(tensor.shape))
+        specs[name] = f"{str(tensor.dtype).removeprefix('torch.')}[{sizes}]"
+    return specs
+
+
+def measure(name, module, example, fresh, targets=TARGETS, dynamic=None) -> Row:
     """Convert a module and compare on fresh inputs (tuples, or dicts of keywords)."""
     row = Row(name)
     call = (lambda m, x: m(**x)) if isinstance(fresh, dict) else (lambda m, x: m(*x))
@@ -76,7 +98,7 @@ def measure(name, module, example, fresh, targets=TARGETS, **options) -> Row:
         reference = [v.numpy() for v in flat(call(module, copy.deepcopy(fresh)))]
     start = time.time()
     try:
-        model = dlbridge.load(module, inputs=example, **options)
+        model = dlbridge.load(module, inputs=named_inputs(module, example, dynamic))
     except Exception as error:
         row.failures["read"] = f"{type(error).__name__}: {error}"[:1500]
         return row
@@ -129,7 +151,7 @@ def _own_error(module, fresh, call, reference) -> float:
 def _measure_target(row, target, model, module, arrays, reference) -> None:
     framework = frameworks.get(target)
     start = time.time()
-    live = framework.load(framework.write(model))
+    live = framework.load(dlbridge.convert(model, target))
     row.seconds[target] = time.time() - start
     made = list(framework.run(live, arrays).values())
     row.errors[target] = max((relative_error(m, r) for m, r in zip(made, reference, strict=True)), default=0.0)

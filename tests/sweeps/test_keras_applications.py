@@ -20,6 +20,7 @@ keras = pytest.importorskip("keras")
 
 from keras_reading import error, inputs_of, outputs_of, randomise
 
+import dlbridge
 from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.verification.compare import relative_error
@@ -68,7 +69,7 @@ def measure(name: str, targets: tuple[str, ...] = TARGETS) -> tuple[bool, str]:
     keras.utils.set_random_seed(0)
     model = build(name)
     start = time.time()
-    read = frameworks.get("keras").read(model)
+    read = dlbridge.load(model)
     cells = [f"{name:20} read {time.time() - start:.2f}s"]
     data = inputs_of(read)
     wanted = outputs_of(model, list(data.values()), list(data))
@@ -76,7 +77,7 @@ def measure(name: str, targets: tuple[str, ...] = TARGETS) -> tuple[bool, str]:
     for target in targets:
         start = time.time()
         framework = frameworks.get(target)
-        live = framework.load(framework.write(read))
+        live = framework.load(dlbridge.convert(read, target))
         seconds = time.time() - start
         got = framework.run(live, data)
         found = max(error(got[v.name], w) for v, w in zip(read.outputs, wanted, strict=True))

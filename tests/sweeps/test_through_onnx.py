@@ -168,7 +168,7 @@ def measure(kind: str, name: str, folder: Path, targets: tuple[str, ...] = TARGE
         start = time.time()
         try:
             framework = frameworks.get(target)
-            written = framework.write(model)
+            written = dlbridge.convert(model, target)
             row.mismatch += f" {target}: {len(written.text.splitlines())} lines"
             live = framework.load(written)
             row.seconds[target] = time.time() - start
