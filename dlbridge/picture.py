@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.files import writing
 from dlbridge.model import Model
+from dlbridge.ops.keys import op_key
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 170, 36, 24, 30, 20
 _COLOURS = {
@@ -90,7 +91,7 @@ def _place(model: Model) -> dict[object, Box]:
 
 def _label(item: object) -> tuple[str, str]:
     if isinstance(item, ir.Node):
-        return f"{item.op_type}\n{item.name}", _kind(item.op_type)
+        return f"{item.op_type}\n{item.name}", _kind(op_key(item))
     value: Any = item[1] if isinstance(item, tuple) else item
     return f"{value.name}\n{value.shape}", "interface"
 

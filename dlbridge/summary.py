@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 
 #: Size that a symbolic dimension counts as when operations are counted.
@@ -61,7 +62,7 @@ def summarize(model: Model) -> Summary:
         counted.update(weights)
         own = sum(_count(v) for v in weights if traits.kind(v) in ("parameter", "frozen"))
         out = node.outputs[0]
-        rows.append(Row(node.name or "", node.op_type, str(out.shape), _dtype(out), own, macs(node)))
+        rows.append(Row(node.name or "", op_key(node), str(out.shape), _dtype(out), own, macs(node)))
     initializers = list(model.graph.initializers.values())
     return Summary(
         name=model.name,
@@ -79,7 +80,7 @@ def macs(node: ir.Node) -> int:
     out = _sizes(node.outputs[0])
     second = _sizes(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else []
     first = _sizes(node.inputs[0]) if node.inputs and node.inputs[0] is not None else []
-    match node.op_type:
+    match op_key(node):
         case "Conv":
             return math.prod(out) * math.prod(second[1:])
         case "ConvTranspose":

@@ -16,6 +16,7 @@ from dlbridge import frameworks
 from dlbridge.conformance import cases
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 
 
 class PreparedModel(BackendRep):
@@ -74,7 +75,7 @@ class WriterBackend(Backend):
         ]
         results = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
         opset = onnx.helper.make_opsetid("", options.get("opset_version", traits.IR_OPSET))
-        graph = onnx.helper.make_graph([node], node.op_type or "node", given, results)
+        graph = onnx.helper.make_graph([node], op_key(node) or "node", given, results)
         return cls.run_model(onnx.helper.make_model(graph, opset_imports=[opset]), inputs, device)
 
     @classmethod

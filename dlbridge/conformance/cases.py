@@ -22,6 +22,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.conformance import rounding
 from dlbridge.model import Model
+from dlbridge.ops.keys import is_op, op_key
 
 #: Seconds that one test may take.
 TIME_LIMIT = 20
@@ -43,13 +44,13 @@ class Case:
 
     @property
     def op_types(self) -> set[str]:
-        return {node.op_type for node in self.proto.graph.node}
+        return {op_key(node) for node in self.proto.graph.node}
 
     @property
     def family(self) -> str:
         """The op that is tested; "composed" for a graph of several."""
         nodes = self.proto.graph.node
-        return nodes[0].op_type if len(nodes) == 1 else "composed"
+        return op_key(nodes[0]) if len(nodes) == 1 else "composed"
 
     @property
     def narrow(self) -> bool:
@@ -153,7 +154,7 @@ def _types(proto: onnx.ModelProto) -> set[ir.DataType]:
     values = [*proto.graph.input, *proto.graph.output]
     types = {v.type.tensor_type.elem_type for v in values if v.type.HasField("tensor_type")}
     for node in proto.graph.node:
-        types |= {a.i for a in node.attribute if node.op_type in ("Cast", "BitCast") and a.name == "to"}
+        types |= {a.i for a in node.attribute if is_op(node, "Cast", "BitCast") and a.name == "to"}
     return {ir.DataType(t) for t in types}
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.description import signature, values
 from dlbridge.errors import DescriptionError, ShapeError, suggest
+from dlbridge.ops.keys import is_op, op_key
 
 _PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 _DIRECTIONS = ("forward", "reverse", "bidirectional")
@@ -94,13 +95,13 @@ def check_sizes(node: ir.Node, shown: str) -> None:
     if out is None or first is None:
         return
     sizes = zip(list(first)[2:], list(out)[2:], strict=False)
-    if node.op_type in _WINDOWS and any(isinstance(n, int) and n < 1 and m != 0 for m, n in sizes):
+    if op_key(node) in _WINDOWS and any(isinstance(n, int) and n < 1 and m != 0 for m, n in sizes):
         fail("the window is larger than what it slides over")
-    if node.op_type == "Reshape" and first.is_static() and out.is_static():
+    if is_op(node, "Reshape") and first.is_static() and out.is_static():
         before, after = math.prod(first.numpy()), math.prod(out.numpy())
         if before != after:
             fail(f"{before} elements do not fit the shape {list(out)}")
-    if node.op_type == "Attention" and len(first) == 3:
+    if is_op(node, "Attention") and len(first) == 3:
         for slot, attribute in enumerate(("q_num_heads", "kv_num_heads", "kv_num_heads")):
             value, heads = node.inputs[slot], node.attributes.get(attribute)
             size = value.shape[-1] if value is not None and value.shape is not None else None

@@ -10,6 +10,7 @@ from dlbridge.description import signature, values
 from dlbridge.errors import DescriptionError
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import op_key
 
 #: Constants up to this many elements stand in the description; larger ones, and weights, in the weights file.
 INLINE_ELEMENTS = 64
@@ -89,7 +90,7 @@ def _type(value: ir.Value) -> dict[str, Any]:
 
 def _node(node: ir.Node) -> dict[str, Any]:
     of = signature.schema(node.domain, node.op_type)
-    implied_domain = extension.DOMAIN if node.op_type in extension.EXTENSION_OPS else ""
+    implied_domain = extension.DOMAIN if op_key(node) in extension.EXTENSION_OPS else ""
     attributes = {
         name: values.attribute_to(attribute, signature.attribute_type(of, name), _graph)
         for name, attribute in node.attributes.items()

@@ -9,6 +9,7 @@ from dlbridge.description import checks, signature, values
 from dlbridge.description.schema import ValueType
 from dlbridge.errors import ShapeError
 from dlbridge.ops import extension
+from dlbridge.ops.keys import is_op
 from dlbridge.ops.traits import IR_OPSET, IR_VERSION
 from dlbridge.passes import shapes
 from dlbridge.passes.sizes import Integers
@@ -61,7 +62,7 @@ def _set(value: ir.Value, proto: onnx.TypeProto) -> None:
 def _infer_extension(node: ir.Node) -> None:
     """A node of our own domain; the bodies of the functions are checked when the whole graph is inferred."""
     x = node.inputs[0].shape  # type: ignore[union-attr]
-    if node.op_type == "Linear":
+    if is_op(node, "Linear"):
         w = node.inputs[1].shape  # type: ignore[union-attr]
         if x is not None and w is not None and isinstance(x[-1], int) and x[-1] != w[1]:
             raise ShapeError(f"Linear cannot take ({_signature(node)}): {x[-1]} is not {w[1]}")

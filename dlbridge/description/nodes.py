@@ -14,6 +14,7 @@ from dlbridge.description.schema import Node, keys_of_a_node
 from dlbridge.description.scope import Scope, conventional_name
 from dlbridge.errors import DescriptionError, ShapeError, suggest
 from dlbridge.ops import extension, initializers, traits
+from dlbridge.ops.keys import op_key
 
 #: Attributes that take one number for every spatial axis: ``strides: 2`` is ``strides: [2, 2]``.
 _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1, "pads": 2}
@@ -83,18 +84,18 @@ class NodeMaker:
 
     def _check_weights(self, node: ir.Node) -> None:
         """Compare the weights of a layer with what its input asks for, as far as both are known."""
-        rule = layers.RULES.get(node.op_type)
+        rule = layers.RULES.get(op_key(node))
         if rule is None or node.domain not in ("", extension.DOMAIN):
             return
         plain = {a.name: a.value for a in node.attributes.values()}
         try:
-            wanted = list(rule(layers.Facts(node.op_type, list(node.inputs), plain)))
+            wanted = list(rule(layers.Facts(op_key(node), list(node.inputs), plain)))
         except (ShapeError, DescriptionError):
             return  # not enough is known; inference looks at the whole graph later
         for weight in wanted:
             value = node.inputs[weight.slot] if weight.slot < len(node.inputs) else None
             if value is not None and value.shape is not None and value.shape.is_static():
-                self._check_shape(node.op_type, node.inputs[0], value, weight)
+                self._check_shape(op_key(node), node.inputs[0], value, weight)
 
     def _check_shape(self, op: str, first: ir.Value | None, value: ir.Value, weight: layers.Weight) -> None:
         assert first is not None and value.shape is not None

@@ -79,7 +79,7 @@ def is_transposed(value: ir.Value | None) -> bool:
     return (
         value is not None
         and value.metadata_props.get(TRANSPOSED) == "true"
-        and all(use.node.op_type == "Linear" and use.idx == 1 for use in value.uses())
+        and all((use.node.domain, use.node.op_type, use.idx) == ("dlbridge", "Linear", 1) for use in value.uses())
     )
 
 

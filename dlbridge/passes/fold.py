@@ -9,6 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.constants import constant, new_constant
 from dlbridge.passes.sizes import Integers, Size, shape_of
@@ -77,7 +78,7 @@ def lift_constants(graph: ir.Graph) -> None:
             value.name = _fresh(name, taken)
             graph.register_initializer(value)
     for node in list(graph.all_nodes()):
-        if node.op_type != "Constant" or node.domain != "" or node.outputs[0].is_graph_output():
+        if not is_op(node, "Constant") or node.outputs[0].is_graph_output():
             continue
         tensor = _constant_tensor(node)
         if tensor is not None:
@@ -117,13 +118,7 @@ def _fold_sizes(graph: ir.Graph, node: ir.Node, known: Integers) -> bool:
     output = node.outputs[0]
     numbers = known.numbers(output)
     integer = output.dtype is not None and output.dtype.is_integer()
-    if (
-        numbers is None
-        or not integer
-        or len(node.outputs) != 1
-        or output.is_graph_output()
-        or node.op_type == "Constant"
-    ):
+    if numbers is None or not integer or len(node.outputs) != 1 or output.is_graph_output() or is_op(node, "Constant"):
         return False
     array = np.asarray(numbers, output.dtype.numpy()).reshape(known.get(output).shape)
     _replace_by_constant(graph, node, ir.tensor(array, dtype=output.dtype))
@@ -155,10 +150,10 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
 
     The constant has 0 where the size of the input stays and one -1.
     """
-    if node.op_type != "Reshape" or node.graph is None:
+    if not is_op(node, "Reshape") or node.graph is None:
         return
     source, target = node.inputs[0], known.get(node.inputs[1])
-    while source.producer() is not None and source.producer().op_type in _RESHAPES and not source.is_graph_output():
+    while source.producer() is not None and op_key(source.producer()) in _RESHAPES and not source.is_graph_output():
         source = source.producer().inputs[0]
     for start in dict.fromkeys((source, node.inputs[0])):
         if start is node.inputs[0] and constant(node.inputs[1]) is not None:
@@ -175,7 +170,7 @@ def _simplify_reshape(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
 
 def _simplify_resize(graph: ir.Graph, node: ir.Node, known: Integers) -> None:
     """Resize to computed sizes, some of them the input's own: to constant ones on the other axes."""
-    if node.op_type != "Resize" or len(node.inputs) != 4 or node.inputs[3] is None or "axes" in node.attributes:
+    if not is_op(node, "Resize") or len(node.inputs) != 4 or node.inputs[3] is None or "axes" in node.attributes:
         return
     wanted, given = known.get(node.inputs[3]), shape_of(node.inputs[0])
     if constant(node.inputs[3]) is not None or wanted is None or given is None or len(wanted) != len(given):
@@ -209,7 +204,7 @@ def reshape_target(wanted: list[Size | None] | None, given: list[Size | None] | 
 
 def _name_dtype(node: ir.Node) -> None:
     """CastLike is a Cast where the dtype is known."""
-    dtype = node.inputs[1].dtype if node.op_type == "CastLike" else None
+    dtype = node.inputs[1].dtype if is_op(node, "CastLike") else None
     if dtype is not None:
         node.op_type = "Cast"
         node.resize_inputs(1)
@@ -222,7 +217,7 @@ _BIASES = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
 def _drop_zero_bias(node: ir.Node) -> None:
     """A constant bias of zeros does nothing; torch.onnx writes one where a layer has none."""
-    slot = _BIASES.get(node.op_type)
+    slot = _BIASES.get(op_key(node))
     bias = constant(node.inputs[slot]) if slot is not None and len(node.inputs) > slot else None
     if bias is not None and bias.size <= _MAX_ELEMENTS and not bias.numpy().any():
         node.resize_inputs(slot)
@@ -230,7 +225,7 @@ def _drop_zero_bias(node: ir.Node) -> None:
 
 def _fold_node(graph: ir.Graph, node: ir.Node) -> None:
     """Replace a node whose inputs are all constants by its result."""
-    if node.op_type in _KEPT or node.op_type == "Constant" or not node.inputs or len(node.outputs) != 1:
+    if op_key(node) in _KEPT or is_op(node, "Constant") or not node.inputs or len(node.outputs) != 1:
         return
     if node.outputs[0].is_graph_output():
         return
@@ -250,7 +245,7 @@ def _fold_node(graph: ir.Graph, node: ir.Node) -> None:
 
 def _result_elements(node: ir.Node, given: list[ir.TensorProtocol]) -> int:
     """Elements of the result where that can be said before it is computed; 0 where not."""
-    if node.op_type == "ConstantOfShape":
+    if is_op(node, "ConstantOfShape"):
         return int(given[0].numpy().prod())
     shape = node.outputs[0].shape
     return shape_elements(shape) or 0 if shape is not None else 0
@@ -268,7 +263,7 @@ def shape_elements(shape: ir.Shape) -> int | None:
 
 def evaluate(node: ir.Node, tensors: list[ir.TensorProtocol | None]) -> ir.TensorProtocol | None:
     """The result of one standard op on constants, by the reference evaluator; None when it does not know the op."""
-    proto = onnx.NodeProto(op_type=node.op_type)
+    proto = onnx.NodeProto(domain=node.domain, op_type=node.op_type)
     proto.input.extend("" if t is None else f"x{i}" for i, t in enumerate(tensors))
     proto.output.append("y")
     proto.attribute.extend(ir.serde.serialize_attribute(a) for a in node.attributes.values())
@@ -321,7 +316,7 @@ def _is_no_op(node: ir.Node) -> bool:
     source, output = node.inputs[0] if node.inputs else None, node.outputs[0]
     if source is None or len(node.outputs) != 1:
         return False
-    match node.op_type:
+    match op_key(node):
         case "Identity":
             return True
         case "Cast":

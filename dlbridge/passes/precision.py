@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, op_key
 
 Precision = Literal["float64", "float32", "float16", "bfloat16"]
 
@@ -75,7 +76,7 @@ def _only_float32(value: ir.Value) -> bool:
     return (
         value.is_initializer()
         and bool(uses)
-        and all(use.idx in _FLOAT32_SLOTS.get(use.node.op_type, ()) for use in uses)
+        and all(use.idx in _FLOAT32_SLOTS.get(op_key(use.node), ()) for use in uses)
     )
 
 
@@ -83,17 +84,17 @@ def _convert_node(node: ir.Node, target: ir.DataType) -> None:
     for name, attribute in list(node.attributes.items()):
         node.attributes[name] = _convert_attribute(attribute, target)
     for table in (_DEFAULT_FLOAT, _INNER_DTYPE if target == ir.DataType.DOUBLE else {}):
-        name = table.get(node.op_type)
+        name = table.get(op_key(node))
         if name is not None and (name not in node.attributes or name == "stash_type"):
             node.attributes[name] = ir.AttrInt64(name, int(target))
-    if node.op_type == "ConstantOfShape" and "value" not in node.attributes:
+    if is_op(node, "ConstantOfShape") and "value" not in node.attributes:
         zero = ir.tensor([0.0], dtype=ir.DataType.FLOAT)
         node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(zero, target))
-    if node.op_type == "Constant" and not {"value_float", "value_floats"}.isdisjoint(node.attributes):
+    if is_op(node, "Constant") and not {"value_float", "value_floats"}.isdisjoint(node.attributes):
         (name,) = node.attributes
         numbers = ir.tensor(node.attributes.pop(name).value, dtype=ir.DataType.FLOAT)
         node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(numbers, target))
-    for slot in _FLOAT32_SLOTS.get(node.op_type, ()):
+    for slot in _FLOAT32_SLOTS.get(op_key(node), ()):
         _restore_float32(node, slot)
     for value in node.outputs:
         _convert_value(value, target)

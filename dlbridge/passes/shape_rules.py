@@ -11,6 +11,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from dlbridge.ops import extension
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.sizes import Integers, Size, product, shape_of
 
 Sizes = list[Size | None]
@@ -267,7 +268,7 @@ def _scaled(size: Size | None, factor: float) -> Size | None:
 @rule("Conv", "MaxPool", "AveragePool", "LpPool")
 def _windows(node: ir.Node, known: Integers) -> Sizes | None:
     """floor((size + pads - (dilation * (kernel - 1) + 1)) / stride) + 1; ceil with ceil_mode."""
-    shape, w = shape_of(node.inputs[0]), shape_of(_input(node, 1)) if node.op_type == "Conv" else None
+    shape, w = shape_of(node.inputs[0]), shape_of(_input(node, 1)) if is_op(node, "Conv") else None
     kernel = _get(node, "kernel_shape") or ([size.number for size in w[2:]] if w is not None else None)
     if shape is None or kernel is None or None in kernel:
         return None

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import shape_rules
 from dlbridge.passes.sizes import Integers, Size
 
@@ -89,11 +90,11 @@ def _is_unknown(size: int | ir.SymbolicDim) -> bool:
 
 
 def _close(node: ir.Node, known: Integers) -> None:
-    if node.op_type == "Loop" and node.domain == "":
+    if is_op(node, "Loop"):
         _settle(node, known)
         return
     rule = shape_rules.RULES.get((node.domain, node.op_type))
-    found = [rule(node, known)] * (len(node.outputs) if node.op_type == "Split" else 1) if rule is not None else None
+    found = [rule(node, known)] * (len(node.outputs) if is_op(node, "Split") else 1) if rule is not None else None
     if found is None or found[0] is None:
         found = _one_node(node, known)
     for value, sizes in zip(node.outputs, found, strict=False):
@@ -154,7 +155,7 @@ def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | Non
         if entries is not None:
             array = np.asarray(entries, value.dtype.numpy()).reshape(known.get(value).shape)
             numbers[value.name] = onnx.numpy_helper.from_array(array)
-    schema = onnx.defs.get_schema(node.op_type, traits.IR_OPSET, "")
+    schema = onnx.defs.get_schema(op_key(node), traits.IR_OPSET, "")
     try:
         result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None)
     except onnx.shape_inference.InferenceError:

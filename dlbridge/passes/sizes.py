@@ -13,6 +13,8 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import op_key
+
 #: Integer tensors up to this many elements are followed.
 _FOLLOWED = 64
 
@@ -178,7 +180,7 @@ class Integers:
 
     def visit(self, node: ir.Node) -> None:
         """Follow one node; its inputs must have been visited."""
-        rule = _VALUES.get(node.op_type) if node.domain == "" else None
+        rule = _VALUES.get(op_key(node))
         if rule is None or len(node.outputs) != 1:
             return
         result = rule(self, node)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.constants import constant, new_constant
 
 
 def join_slices(graph: ir.Graph) -> None:
     """Join a slice with the one that it reads, where nothing else reads that one; in place."""
     for node in list(graph):
-        before = node.inputs[0].producer() if node.op_type == "Slice" and node.inputs[0] is not None else None
-        if before is None or before.op_type != "Slice" or before.graph is not graph or not _is_read_once(before):
+        before = node.inputs[0].producer() if is_op(node, "Slice") and node.inputs[0] is not None else None
+        if before is None or not is_op(before, "Slice") or before.graph is not graph or not _is_read_once(before):
             continue
         first, second = _parts(before), _parts(node)
         if first is None or second is None or set(first[0]) & set(second[0]):

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 
 OLDEST_OPSET = 1
@@ -180,7 +181,7 @@ def upgrade(model: ir.Model) -> None:
 def _upgrade_node(node: ir.Node, opset: int, troubles: list[str]) -> None:
     try:
         done = -1
-        while pending := [(b, r) for b, r in _RULES.get(node.op_type, ()) if b > max(opset, done)]:
+        while pending := [(b, r) for b, r in _RULES.get(op_key(node), ()) if b > max(opset, done)]:
             done, change = pending[0]
             change(Site(node, node.graph))
     except CannotUpgradeError as error:

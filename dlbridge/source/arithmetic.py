@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, code
 
 #: Values with more elements are data, not shapes.
@@ -62,12 +63,12 @@ class Arithmetic:
         if value.const_value is not None and value.producer() is None:
             return _constant(value)
         node = value.producer()
-        if node is None or node.domain != "" or (len(node.outputs) != 1 and node.op_type != "Split"):
+        if node is None or node.domain != "" or (len(node.outputs) != 1 and not is_op(node, "Split")):
             return None
-        rule = self._rules.get(node.op_type)
+        rule = self._rules.get(op_key(node))
         if rule is None:
             return None
-        if node.op_type in ("Shape", "Size"):
+        if is_op(node, "Shape", "Size"):
             return self._shape(node)
         inputs = [self.elements(v) for v in node.inputs]
         if not inputs or any(i is None for i, v in zip(inputs, node.inputs, strict=True) if v is not None):
@@ -81,7 +82,7 @@ class Arithmetic:
             return None
         rank = len(source.shape)
         items = tuple(self.dim(source, axis) for axis in range(rank))
-        if node.op_type == "Size":
+        if is_op(node, "Size"):
             return Elements((_product(items),), 0)
         start, end = _int(node, "start", 0), _int(node, "end", rank)
         return Elements(items[slice(start, end)], 1)

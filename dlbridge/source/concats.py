@@ -12,6 +12,7 @@ from itertools import accumulate
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op
 from dlbridge.ops.names import unique
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import block_class
@@ -73,7 +74,7 @@ def _chain(graph: ir.Graph) -> None:
 def _concats(graph: ir.Graph) -> Iterator[ir.Node]:
     """The concats of tensors; those of sizes are arithmetic."""
     for node in graph:
-        if node.op_type == "Concat" and node.domain == "" and len(node.outputs[0].shape or ()) > 1:
+        if is_op(node, "Concat") and len(node.outputs[0].shape or ()) > 1:
             yield node
 
 

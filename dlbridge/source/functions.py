@@ -7,6 +7,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from dlbridge.ops import missing
+from dlbridge.ops.keys import op_key
 from dlbridge.source import printing
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -74,7 +75,7 @@ class Functions:
     def stand_in(self, op: Op, why: str = "") -> Emit:
         """A call of a function to be filled in, which raises; equal ones share it."""
         inputs = [value for value in op.node.inputs if value is not None]
-        key = (op.node.op_type, missing.note(op.node), why, tuple(_type(v) for v in (*inputs, *op.node.outputs)))
+        key = (op_key(op.node), missing.note(op.node), why, tuple(_type(v) for v in (*inputs, *op.node.outputs)))
         if key not in self._called:
             name = self._names.fresh(identifier(op.node.op_type.lower()))
             about = [f"To be filled in: {missing.note(op.node)}.", *([why] if why else [])]

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
 from dlbridge.source.code import Code, Raw, code, single
 from dlbridge.source.weights import Weight
@@ -211,6 +212,11 @@ class Op:
         return axis + self.rank() if axis < 0 else axis
 
     @property
+    def key(self) -> str:
+        """What op the node is, in whichever form (``ops.keys``), for a rule that writes several."""
+        return layer_key(self.node)
+
+    @property
     def activation(self) -> str | None:
         """The activation that the layer applies itself, where the writer has given it one."""
         return self.node.meta.get("activation")
@@ -249,9 +255,9 @@ def weight_of(value: ir.Value | None, *steps: tuple) -> Weight | None:
         node = value.producer()
         if node is None or node.domain != "" or value.shape is None or not all(isinstance(d, int) for d in value.shape):
             return None
-        if node.op_type == "Reshape":
+        if is_op(node, "Reshape"):
             before.insert(0, ("reshape", tuple(value.shape)))
-        elif node.op_type == "Transpose" and "perm" in node.attributes:
+        elif is_op(node, "Transpose") and "perm" in node.attributes:
             before.insert(0, ("transpose", tuple(node.attributes["perm"].as_ints())))
         else:
             return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.source.op import Op
 
 
@@ -20,7 +21,7 @@ def native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
         if node is None:
             return None
         inner = readers(node.outputs[0])
-        squeezes = node.op_type == "Squeeze" and constant(node, 1) == [2 if layout else 1]
+        squeezes = is_op(node, "Squeeze") and constant(node, 1) == [2 if layout else 1]
         if (squeezes and directions(op) == 1) or (layout and joins(node)):
             found.append(node)
         elif not layout and turns(node, [0, 2, 1, 3]) and all(n is not None and joins(n) for n in inner):
@@ -37,13 +38,13 @@ def readers(value: ir.Value) -> list[ir.Node | None]:
 
 def turns(node: ir.Node, order: list[int]) -> bool:
     perm = node.attributes.get("perm")
-    return node.op_type == "Transpose" and perm is not None and list(perm.as_ints()) == order
+    return is_op(node, "Transpose") and perm is not None and list(perm.as_ints()) == order
 
 
 def joins(node: ir.Node) -> bool:
     """Whether a node reshapes (a, b, directions, hidden) to (a, b, directions * hidden)."""
     before = node.inputs[0].shape if node.inputs[0] is not None else None
-    if node.op_type != "Reshape" or before is None or len(before) != 4:
+    if not is_op(node, "Reshape") or before is None or len(before) != 4:
         return False
     joined = [d for d in before[2:] if isinstance(d, int)]
     target = constant(node, 1)

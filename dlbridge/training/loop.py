@@ -13,6 +13,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
+from dlbridge.ops.keys import op_key
 from dlbridge.training.data import Dataset, bind
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.spec import TrainingSpec
@@ -122,7 +123,7 @@ def _with_logits(model: Model, spec: TrainingSpec) -> tuple[Model, bool]:
     node = output.producer()
     ending = _ENDINGS.get(spec.loss.op)
     from_logits = ending is None or bool(getattr(spec.loss, "from_logits", False))
-    if from_logits or node is None or node.op_type != ending or not _is_last_axis(node):
+    if from_logits or node is None or op_key(node) != ending or not _is_last_axis(node):
         return copy, from_logits
     logits = node.inputs[0]
     assert logits is not None

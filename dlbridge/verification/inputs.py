@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
+from dlbridge.ops.keys import is_op, op_key
 
 #: Size of a symbolic dimension, other than the batch, that the caller gives no size.
 DEFAULT_SIZE = 6
@@ -68,7 +69,7 @@ def _random(value: ir.Value, shape: list[int], generator: np.random.Generator, s
 def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     """How long the sequences are whose lengths the value holds; None when it holds something else."""
     for node, slot in value.uses():
-        if node.op_type in ("RNN", "GRU", "LSTM") and slot == _LENGTHS:
+        if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
             x = node.inputs[0]
             axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
             steps = x.shape[axis] if x is not None and x.shape is not None else 1
@@ -88,9 +89,9 @@ def _limit(value: ir.Value) -> int:
         seen.add(current)
         for use in current.uses():
             node = use.node
-            if node.op_type in _INDEX_PRESERVING and use.idx == 0:
+            if op_key(node) in _INDEX_PRESERVING and use.idx == 0:
                 pending.extend(node.outputs)
-            table = {("Embedding", 0): 1, ("Gather", 1): 0}.get((node.op_type, use.idx))
+            table = {("Embedding", 0): 1, ("Gather", 1): 0}.get((op_key(node), use.idx))
             if table is not None and node.inputs[table] is not None:
                 axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
                 size = (node.inputs[table].shape or [2])[axis]  # type: ignore[union-attr]

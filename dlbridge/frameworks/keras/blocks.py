@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import SHARED
 from dlbridge.ops import traits
+from dlbridge.ops.keys import layer_key
 from dlbridge.source import blocks
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.op import Emit
@@ -32,12 +33,12 @@ def mark_shared(graph: ir.Graph) -> set[str]:
                 readers.setdefault(value, []).append(node)
     dissolved: set[str] = set()
     for nodes in readers.values():
-        if len({(traits.scope(node), node.op_type) for node in nodes}) == 1:
+        if len({(traits.scope(node), layer_key(node)) for node in nodes}) == 1:
             continue
-        if all(node.op_type in _WITHOUT_LAYER for node in nodes):
+        if all(layer_key(node) in _WITHOUT_LAYER for node in nodes):
             for node in nodes:
                 node.meta[SHARED] = True
-        elif len({node.op_type for node in nodes}) == 1:
+        elif len({layer_key(node) for node in nodes}) == 1:
             dissolved |= _below_common([traits.scope(node) for node in nodes])
     return dissolved
 

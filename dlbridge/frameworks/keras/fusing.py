@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import FLAT, SHARED, TAKES_ACTIVATION, fused_activation
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.passes.constants import constant
 from dlbridge.source.op import weight_of
 
@@ -18,10 +19,10 @@ def fuse(graph: ir.Graph) -> None:
             continue
         activation = fused_activation(follower)
         weights = (weight_of(v) for v in node.inputs[1:] if v is not None)
-        if node.op_type in TAKES_ACTIVATION and activation is not None and all(weights):
+        if layer_key(node) in TAKES_ACTIVATION and activation is not None and all(weights):
             node.meta["activation"] = activation
             _take_in(node, follower)
-        elif node.op_type in ("GlobalAveragePool", "GlobalMaxPool") and _drops_pooled(follower):
+        elif layer_key(node) in ("GlobalAveragePool", "GlobalMaxPool") and _drops_pooled(follower):
             node.meta[FLAT] = True
             if traits.is_anonymous(node) and not traits.is_anonymous(follower):
                 node.name = follower.name
@@ -40,11 +41,11 @@ def _drops_pooled(node: ir.Node) -> bool:
     shape, made = node.inputs[0].shape, node.outputs[0].shape  # type: ignore[union-attr]
     if shape is None or made is None or len(made) != 2:
         return False
-    if node.op_type == "Squeeze":
+    if is_op(node, "Squeeze"):
         axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
         return axes is not None and sorted(a % len(shape) for a in axes.numpy()) == list(range(1, len(shape) - 1))
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    return node.op_type == "Flatten" and axis == 1
+    return is_op(node, "Flatten") and axis == 1
 
 
 def _take_in(node: ir.Node, follower: ir.Node) -> None:

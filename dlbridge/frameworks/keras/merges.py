@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import call
 from dlbridge.source.definitions import LAYER
@@ -25,7 +26,7 @@ _LAYERS = {
 def merging_layers(graph: ir.Graph) -> Iterator[tuple[ir.Node, Emit]]:
     """The nodes that were merging layers in Keras, with the code that calls the layer."""
     for node in graph:
-        name = _LAYERS.get(node.op_type) if node.domain == "" else None
+        name = _LAYERS.get(op_key(node))
         if name is None or node.metadata_props.get(traits.CLASS) != f"keras.layers.{name}":
             continue
         values = list(node.inputs)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
+from dlbridge.ops.keys import op_key
 from dlbridge.passes import signature
 
 #: The newest opset that tf2onnx writes.
@@ -66,7 +67,7 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
         reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
         raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
     written = ir.from_proto(proto)
-    left = {n.op_type for n in written.graph.all_nodes() if not n.domain and not onnx.defs.has(n.op_type)}
+    left = {op_key(n) for n in written.graph.all_nodes() if not n.domain and not onnx.defs.has(op_key(n))}
     if left:
         raise DlbridgeError(
             f"tf2onnx cannot export it: it has no word for TensorFlow's {', '.join(sorted(left))}", where=model.name

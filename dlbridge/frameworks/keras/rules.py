@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import op_key
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op, Rules
 
@@ -34,7 +35,7 @@ class _Signed(Op):
 
     def __init__(self, op: Op) -> None:
         self.__dict__.update(op.__dict__)
-        self.flips = self.node.op_type in _ORDERING
+        self.flips = self.key in _ORDERING
 
     def _signed(self, index: int, given: Any) -> Any:
         if super().dtype(index) != ir.DataType.UINT64 or not isinstance(given, (ir.Value, Code)):
@@ -102,10 +103,10 @@ class _Rules(Rules):
         for value in values:
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:
                 op.refuse(f"Keras has no dtype {value.dtype.name}")
-        if op.node.op_type in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
+        if op.key in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
             return super().emit(op)
-        is_exponent = op.node.op_type == "Pow" and op.dtype() != ir.DataType.UINT64
-        if op.node.op_type not in _ORDERING | _MODULAR and not is_exponent:
+        is_exponent = op.key == "Pow" and op.dtype() != ir.DataType.UINT64
+        if op.key not in _ORDERING | _MODULAR and not is_exponent:
             op.refuse("Keras computes uint64 as uint32")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
@@ -187,9 +188,9 @@ def in_dtype(op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:
 
 def fused_activation(node: ir.Node) -> str | None:
     """The name under which a layer can apply this activation node itself, or None."""
-    name = FUSED_ACTIVATIONS.get(node.op_type) if node.domain == "" else None
+    name = FUSED_ACTIVATIONS.get(op_key(node))
     attributes = {k: a.value for k, a in node.attributes.items()}
-    match node.op_type:
+    match op_key(node):
         case "Softmax":
             shape = node.inputs[0].shape if node.inputs[0] is not None else None
             last = shape is not None and attributes.get("axis", -1) in (-1, len(shape) - 1)

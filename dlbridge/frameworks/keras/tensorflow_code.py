@@ -16,6 +16,7 @@ from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift
 from dlbridge.passes.upgrade import upgrade
@@ -64,7 +65,7 @@ def read_call(build: Builder, layer: Any, args: tuple, kwargs: dict[str, Any]) -
     except Exception as error:  # the user's code, TensorFlow and tf2onnx raise many kinds of errors
         raise ConversionError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
     ir_model = ir.from_proto(proto)
-    foreign = sorted({n.op_type for n in ir_model.graph.all_nodes() if n.domain or not onnx.defs.has(n.op_type)})
+    foreign = sorted({op_key(n) for n in ir_model.graph.all_nodes() if n.domain or not onnx.defs.has(op_key(n))})
     if foreign:
         raise ConversionError(f"tf2onnx left ops that the standard does not have: {', '.join(foreign)}")
     model = _standard(ir_model, given)

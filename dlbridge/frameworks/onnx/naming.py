@@ -20,6 +20,7 @@ from collections import Counter
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes.lift.pattern import WANTED_PATH
 
@@ -83,7 +84,7 @@ def name_nodes(graph: ir.Graph) -> None:
 
 def _reads_weight(node: ir.Node) -> bool:
     """Whether a node is the product with a weight that a layer is."""
-    w = node.inputs[1] if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else None
+    w = node.inputs[1] if is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") else None
     return w is not None and w.is_initializer() and w.const_value is not None
 
 
@@ -104,7 +105,7 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
         return ".".join(filter(None, (dotted(scope), identifier(node.op_type.lower())))), True
     name = re.sub(r"__\d+$", "", (node.name or "").split(";")[0].removeprefix(top))  # tf2onnx numbers all it makes
     if _STATE_DICT_NAME.fullmatch(name):  # a dotted path, as dlbridge writes it
-        return name, re.sub(r"_\d+$", "", name.rpartition(".")[2]) == node.op_type.lower()
+        return name, re.sub(r"_\d+$", "", name.rpartition(".")[2]) == op_key(node).lower()
     parts = [p for p in name.split("/") if p]
     parts = [p for p in parts[:-1] if p not in _TF_SCOPES] + parts[-1:]
     if len(parts) > 1:
@@ -159,7 +160,7 @@ def is_state_dict_name(name: str) -> bool:
 
 def _weight_path(node: ir.Node) -> str | None:
     """``layer1.0.conv1`` of a node that reads ``layer1.0.conv1.weight`` (or its bias) in a weight slot."""
-    for slot, what in SLOT_NAMES.get(node.op_type, {}).items():
+    for slot, what in SLOT_NAMES.get(op_key(node), {}).items():
         value = node.inputs[slot] if slot < len(node.inputs) else None
         if value is not None and value.is_initializer() and _STATE_DICT_NAME.fullmatch(value.name or ""):
             path, _, last = value.name.rpartition(".")
@@ -183,7 +184,7 @@ def name_weights(graph: ir.Graph, *, torch: bool = False) -> None:
         uses = list(value.uses())
         if not uses or value.is_graph_input():
             continue
-        slots = [SLOT_NAMES.get(use.node.op_type, {}).get(use.idx) for use in uses]
+        slots = [SLOT_NAMES.get(op_key(use.node), {}).get(use.idx) for use in uses]
         what = next((slot for slot in slots if slot), None)
         kept = is_state_dict_name(value.name)
         if traits.KIND not in value.metadata_props:
@@ -197,7 +198,7 @@ def name_weights(graph: ir.Graph, *, torch: bool = False) -> None:
 def _layer_path(node: ir.Node) -> str:
     """Path of the layer whose weights a node reads: its module, when it is one op of that (``fc.matmul``: ``fc``)."""
     scope, _, last = (node.name or "").rpartition(".")
-    plain = re.sub(r"_\d+$", "", last) in (node.op_type.lower(), "convolution", "biasadd")
+    plain = re.sub(r"_\d+$", "", last) in (op_key(node).lower(), "convolution", "biasadd")
     return scope if scope and plain else node.name
 
 
@@ -205,7 +206,7 @@ def _kind(value: ir.Value, what: str | None, kept: bool) -> traits.Kind:
     tensor = value.const_value
     if tensor is None or not tensor.dtype.is_floating_point():
         return "constant"
-    if not kept and all(use.node.op_type == "InstanceNormalization" for use in value.uses()):
+    if not kept and all(is_op(use.node, "InstanceNormalization") for use in value.uses()):
         return "constant"  # what torch.onnx writes where a layer has no weights, or as a part of GroupNorm
     if what is not None:
         return "buffer" if what in _BUFFERS else "parameter"
@@ -276,7 +277,7 @@ def join_layers(graph: ir.Graph, own: set[str]) -> None:
         weighted = named + [node for node in inside if _weights(node)]
         if not scope or scope in holders or len(weighted) > 1:
             continue
-        computing = [node for node in inside if node.op_type not in _SHAPING]
+        computing = [node for node in inside if op_key(node) not in _SHAPING]
         layer = (weighted or computing or inside)[-1]
         for node in inside:
             main = node is layer

@@ -17,6 +17,7 @@ from dlbridge.frameworks.onnx import naming
 from dlbridge.frameworks.onnx.runner import load, run
 from dlbridge.model import Model
 from dlbridge.ops import extension, missing, traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
@@ -209,20 +210,20 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
     site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
     if (
         (node.domain, node.op_type) in own
-        or (node.domain == extension.DOMAIN and node.op_type in extension.EXTENSION_OPS)
+        or (node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS)
         or node.domain == missing.DOMAIN
     ):
         return
     if node.domain != "":
         troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)
         return
-    if not onnx.defs.has(node.op_type, max_inclusive_version=min(opset, traits.IR_OPSET)):
+    if not onnx.defs.has(op_key(node), max_inclusive_version=min(opset, traits.IR_OPSET)):
         troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
         return
-    kind = node.op_type.replace("ReverseSequence", "")
+    kind = op_key(node).replace("ReverseSequence", "")
     if "Sequence" in kind or kind == "Optional" or kind.startswith("String"):
         troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
-    known = onnx.defs.get_schema(node.op_type, min(opset, traits.IR_OPSET), "").attributes
+    known = onnx.defs.get_schema(op_key(node), min(opset, traits.IR_OPSET), "").attributes
     for name in set(node.attributes) - set(known):
         troubles.setdefault(f"attribute '{name}' of {node.op_type}, which opset {opset} does not have", []).append(site)
     for name, attribute in known.items():
@@ -238,16 +239,31 @@ def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> N
 
 
 def _inline_functions(model: ir.Model, where: str) -> None:
-    """Put the bodies of the file's own functions where they are called; those of the dlbridge domain stay."""
-    if any(f.domain != extension.DOMAIN for f in model.functions.values()):
+    """Put the bodies of the file's own functions where they are called; those of our layers stay."""
+    own = {key: function for key, function in model.functions.items() if not _is_ours(function)}
+    if own:
         main = model.graph.opset_imports.get("")
         for function in model.functions.values():
             if main is not None and function.opset_imports.get("", main) != main:
                 upgrade(model)
                 break
-        InlinePass(criteria=lambda function: function.domain != extension.DOMAIN)(model)
-    for key in [key for key, f in model.functions.items() if f.domain != extension.DOMAIN]:
-        del model.functions[key]
+        InlinePass(criteria=lambda function: function.identifier() in own)(model)
+    for key in own:
+        model.functions.pop(key, None)
+
+
+def _is_ours(function: ir.Function) -> bool:
+    """Whether a function is the meaning of a layer of ours; one that has only its name is the file's own."""
+    if function.domain != extension.DOMAIN or function.name not in extension.EXTENSION_OPS:
+        return False
+    ours = extension.function(function.name, function.overload)
+    return [_parts(node) for node in function] == [_parts(node) for node in ours]
+
+
+def _parts(node: ir.Node) -> tuple[object, ...]:
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    names = [value.name if value is not None else None for value in (*node.inputs, *node.outputs)]
+    return node.op_identifier(), names, attributes
 
 
 def _part_bodies(graph: ir.Graph) -> None:
@@ -266,7 +282,7 @@ def _part_equal_vectors(graph: ir.Graph) -> None:
     vector may have sizes of 1 beside its own: (96, 1, 1).
     """
     for node in list(graph):
-        source = node.inputs[0] if node.op_type == "Identity" else None
+        source = node.inputs[0] if is_op(node, "Identity") else None
         if (
             source is None
             or not source.is_initializer()

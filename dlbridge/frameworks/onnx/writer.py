@@ -13,6 +13,7 @@ import dlbridge
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
@@ -42,12 +43,12 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
     copy = model.clone()
     shapes.infer(copy)
     for node in [n for n in copy.graph.all_nodes() if n.domain == extension.DOMAIN]:
-        _LOWER.get(node.op_type, _lower_by_function)(node)
+        _LOWER.get(op_key(node), _lower_by_function)(node)
     for key in [k for k in copy.ir.functions if k[0] == extension.DOMAIN]:
         del copy.ir.functions[key]
     copy.graph.opset_imports.pop(extension.DOMAIN, None)
     InlinePass()(copy.ir)
-    for node in [n for n in copy.graph.all_nodes() if n.op_type == "Attention"]:
+    for node in [n for n in copy.graph.all_nodes() if is_op(n, "Attention")]:
         _stretch_mask(node)
     _drop_unused_weights(copy.graph)
     written = downgrade(copy, opset)
@@ -83,7 +84,7 @@ def _linear(node: ir.Node) -> None:
 def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
     """A weight, transposed: once at export, but for one that others read as it is (it would be there twice)."""
     graph, tensor = weight.graph, weight.const_value
-    only_here = all(use.node.op_type == "Linear" and use.idx == 1 for use in weight.uses())
+    only_here = all(is_op(use.node, "Linear") and use.idx == 1 for use in weight.uses())
     made = graph.initializers.get(f"{weight.name}{TRANSPOSED}") if graph is not None else None
     if made is not None:
         return made
@@ -110,7 +111,7 @@ def _embedding(node: ir.Node) -> None:
 
 
 def _lower_by_function(node: ir.Node) -> None:
-    expand(node, extension.function(node.op_type, node.overload))
+    expand(node, extension.function(op_key(node), node.overload))
 
 
 def _become(node: ir.Node, new: ir.Node) -> None:
@@ -141,7 +142,7 @@ def _stretch_mask(node: ir.Node) -> None:
 
 
 def _nothing(node: ir.Node) -> None:
-    (identity,) = expand(node, extension.function(node.op_type))
+    (identity,) = expand(node, extension.function(op_key(node)))
     fold.remove_no_op(identity)
 
 

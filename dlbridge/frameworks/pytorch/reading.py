@@ -25,6 +25,7 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import extension
+from dlbridge.ops.keys import is_op, op_key
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
@@ -374,15 +375,15 @@ def _attribute(name: str, value: Any) -> ir.Attr:
 
 def _result_dtype(node: ir.Node) -> ir.DataType | None:
     """The dtype of what a node makes, as far as rules need it before shapes are inferred."""
-    if node.op_type in _BOOLEAN:
+    if op_key(node) in _BOOLEAN:
         return ir.DataType.BOOL
-    if node.op_type in _INT64:
+    if op_key(node) in _INT64:
         return ir.DataType.INT64
-    if node.op_type == "Cast":
+    if is_op(node, "Cast"):
         return ir.DataType(node.attributes["to"].as_int())
-    if node.op_type == "ConstantOfShape":
+    if is_op(node, "ConstantOfShape"):
         return node.attributes["value"].as_tensor().dtype if "value" in node.attributes else ir.DataType.FLOAT
-    position = 1 if node.op_type in ("Where", "Embedding") else 2 if node.op_type == "OneHot" else 0
+    position = 1 if is_op(node, "Where", "Embedding") else 2 if is_op(node, "OneHot") else 0
     if len(node.inputs) <= position or node.inputs[position] is None:
         return None
     return node.inputs[position].dtype

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.extension import TRAINING_ONLY_OPS
+from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
 from dlbridge.passes.inline import subgraphs
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
@@ -65,7 +66,7 @@ def _is_whole(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> bool:
     """Whether a call is all of a block, or the one layer at that path; what has no state needs no module."""
     if len(nodes) == 1 and nodes[0].name == path:
         held = any(v is not None and is_weight(v) and traits.kind(v) != "constant" for v in nodes[0].inputs)
-        return held or nodes[0].op_type in ("Dropout", *TRAINING_ONLY_OPS)
+        return held or op_key(nodes[0]) in ("Dropout", *TRAINING_ONLY_OPS)
     return path in traits.blocks(graph) and all(f"{traits.scope(n)}.".startswith(f"{path}.") for n in nodes)
 
 
@@ -78,13 +79,13 @@ def _part_states(graph: ir.Graph, first: list[ir.Node], nodes: list[ir.Node]) ->
     for a, b in zip(first, nodes, strict=True):
         for slot, (x, y) in enumerate(zip(a.inputs, b.inputs, strict=False)):
             maker = x.producer() if x is not None else None
-            if x is None or y is None or maker is None or maker in first or maker.op_type not in _NEW:
+            if x is None or y is None or maker is None or maker in first or op_key(maker) not in _NEW:
                 continue
             known = others.setdefault(x, {y: x})
             if y not in known:
                 copy = ir.Node(
                     "",
-                    maker.op_type,
+                    op_key(maker),
                     maker.inputs,
                     maker.attributes.values(),
                     name=unique(maker.name or "", {n.name or "" for n in graph}),
@@ -123,7 +124,7 @@ def _fits(nodes: list[ir.Node], x: ir.Value, y: ir.Value) -> bool:
     """Whether the code that was written for one value is right for the other."""
     if x.dtype != y.dtype or x.shape is None or y.shape is None or len(x.shape) != len(y.shape):
         return x is y
-    return x.shape == y.shape or all(n.domain in ("", "dlbridge") and n.op_type in _SIZELESS for n in nodes)
+    return x.shape == y.shape or all(n.domain in ("", "dlbridge") and op_key(n) in _SIZELESS for n in nodes)
 
 
 def _has_body(node: ir.Node) -> bool:

@@ -45,7 +45,7 @@ class _Signed(Op):
 
     def __init__(self, op: Op) -> None:
         self.__dict__.update(op.__dict__)
-        flips = self.node.op_type in _ORDERING and any(v and v.dtype == ir.DataType.UINT64 for v in self.node.inputs)
+        flips = self.key in _ORDERING and any(v and v.dtype == ir.DataType.UINT64 for v in self.node.inputs)
         self.convert, self.restore = ("flip_top_bit", True) if flips else ("", False)
 
     def _signed(self, index: int, given: Any) -> Any:
@@ -87,10 +87,10 @@ class _Rules(Rules):
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
-        if op.node.op_type in _MOVING or not any(v.dtype in UNSIGNED for v in values):
+        if op.key in _MOVING or not any(v.dtype in UNSIGNED for v in values):
             return super().emit(op)
         big = any(v.dtype == ir.DataType.UINT64 for v in values[:1])
-        if big and op.node.op_type not in _ORDERING | _MODULAR:
+        if big and op.key not in _ORDERING | _MODULAR:
             op.refuse("PyTorch does not compute it on uint64")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))

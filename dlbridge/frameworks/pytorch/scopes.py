@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.program import Frame
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, WHOLE_MODULE
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import unique
 
 #: Modules of torch that hold others: a call in one is not the module itself.
@@ -167,7 +168,7 @@ def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set
     for node in nodes:
         scope = traits.scope(node)
         others = [n for n in members.get(scope, ()) if n is not node]
-        if node.op_type != "BatchNormalization" or scope not in classes or not _is_layer_of(node, scope):
+        if not is_op(node, "BatchNormalization") or scope not in classes or not _is_layer_of(node, scope):
             continue
         if any(v is not None and is_weight(v) for other in others for v in other.inputs):
             continue
@@ -179,7 +180,7 @@ def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set
 
 def _is_layer_of(node: ir.Node, path: str) -> bool:
     """Whether a node's weights are named as those of torch's layer at that path are."""
-    slots = {slot: name for name, slot in _SLOTS.get(node.op_type, {}).items()}
+    slots = {slot: name for name, slot in _SLOTS.get(op_key(node), {}).items()}
     weights = {i: v.name for i, v in enumerate(node.inputs) if v is not None and v.is_initializer() and is_weight(v)}
     return all(slot in slots and name == f"{path}.{slots[slot]}" for slot, name in weights.items())
 

@@ -11,6 +11,7 @@ import itertools
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.constants import constant
 from dlbridge.passes.fold import remove_unused
 from dlbridge.passes.lift.pattern import input_at
@@ -26,7 +27,7 @@ def join_stacks(graph: ir.Graph) -> None:
     """Join every stack whose parts are connected as they are in PyTorch; in place."""
     stacks: dict[str, list[ir.Node]] = {}
     for node in graph:
-        if traits.STACK in node.metadata_props and node.op_type in STATES:
+        if traits.STACK in node.metadata_props and op_key(node) in STATES:
             stacks.setdefault((node.name or "").rpartition(".")[0], []).append(node)
     for path, nodes in stacks.items():
         if len(nodes) > 1:
@@ -37,7 +38,7 @@ def join_stacks(graph: ir.Graph) -> None:
 
 def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
     links = [_link(node, after) for node, after in itertools.pairwise(nodes)]
-    ends, states = _native(nodes[-1].outputs[0]), range(STATES[nodes[0].op_type])
+    ends, states = _native(nodes[-1].outputs[0]), range(STATES[op_key(nodes[0])])
     initial = [_source([input_at(n, _STATE + s) for n in nodes]) for s in states]
     finals = [_gathered([n.outputs[1 + s] if len(n.outputs) > 1 + s else None for n in nodes]) for s in states]
     alike = all(n.attributes == nodes[0].attributes for n in nodes)
@@ -56,7 +57,12 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
     given = [nodes[0].inputs[0], *(values[0] if values else None for values in initial), *weights]  # type: ignore[index]
     more = [ir.AttrInt64("num_layers", len(nodes)), ir.AttrFloat32("dropout", links[0] or 0.0)]
     joined = ir.Node(
-        DOMAIN, nodes[0].op_type, given, [*nodes[0].attributes.values(), *more], num_outputs=1 + len(states), name=path
+        DOMAIN,
+        op_key(nodes[0]),
+        given,
+        [*nodes[0].attributes.values(), *more],
+        num_outputs=1 + len(states),
+        name=path,
     )
     graph.insert_after(nodes[-1], joined)
     for old, new in zip([ends, *finals], joined.outputs, strict=True):
@@ -69,7 +75,7 @@ def _native(value: ir.Value) -> list[ir.Value] | None:
     """Y where it is brought into the form (time, batch, directions * hidden); None where it is read as it is."""
     found = []
     for node in value.consumers():
-        if node.op_type == "Squeeze":
+        if is_op(node, "Squeeze"):
             found.append(node.outputs[0])
             continue
         inner = list(node.outputs[0].consumers())
@@ -88,7 +94,7 @@ def _link(node: ir.Node, after: ir.Node) -> float | None:
     if len(value.uses()) != 1 or value.is_graph_output():
         return None
     reader = value.consumers()[0]
-    if reader.op_type == "Dropout" and len(reader.outputs[0].uses()) == 1 and not reader.outputs[0].is_graph_output():
+    if is_op(reader, "Dropout") and len(reader.outputs[0].uses()) == 1 and not reader.outputs[0].is_graph_output():
         given = constant(input_at(reader, 1))
         ratio = float(given.numpy()) if given is not None else 0.5
         value, reader = reader.outputs[0], reader.outputs[0].consumers()[0]
@@ -100,7 +106,7 @@ def _source(parts: list[ir.Value | None]) -> list[ir.Value] | None:
     if all(part is None for part in parts):
         return []
     cuts = [part.producer() if part is not None else None for part in parts]
-    if any(cut is None or cut.op_type != "Slice" for cut in cuts):
+    if any(cut is None or not is_op(cut, "Slice") for cut in cuts):
         return None
     source, rows, place = cuts[0].inputs[0], cuts[0].outputs[0].shape, 0  # type: ignore[union-attr]
     for cut in cuts:
@@ -120,7 +126,7 @@ def _gathered(parts: list[ir.Value | None]) -> list[ir.Value] | None:
         return []
     readers = {node for part in parts if part is not None for node in part.consumers()}
     node = next(iter(readers), None)
-    joined = node is not None and node.op_type == "Concat" and node.attributes["axis"].as_int() == 0
+    joined = node is not None and is_op(node, "Concat") and node.attributes["axis"].as_int() == 0
     if len(readers) != 1 or not joined or list(node.inputs) != parts or any(p.is_graph_output() for p in parts):  # type: ignore[union-attr]
         return None
     return [node.outputs[0]]  # type: ignore[union-attr]

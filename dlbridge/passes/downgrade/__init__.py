@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, UnsupportedOpError
 from dlbridge.model import Model
+from dlbridge.ops.keys import op_key
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
 from dlbridge.passes.downgrade import forms, layers  # noqa: F401  (they register their rules)
@@ -95,18 +96,18 @@ def _replace_all(model: Model, opset: int, done: set[ir.Node], problems: list[st
 
 def _replace(node: ir.Node, opset: int) -> bool:
     """Replace a node where a rule or the standard says by what; whether it was."""
-    for name, lowest in VALUES.get(node.op_type, {}).items():
+    for name, lowest in VALUES.get(op_key(node), {}).items():
         attribute = node.attributes.get(name)
         needed = lowest.get(attribute.value, 0) if attribute is not None else 0
         if attribute is not None and needed > opset:
             raise CannotDowngradeError(f"{name}={attribute.value!r} is not known", needed)
-    for below, rule in REPLACE.get(node.op_type, ()):
+    for below, rule in REPLACE.get(op_key(node), ()):
         new = rule(Old(node, opset)) if opset < below else None
         if new is not None:
             _put_in_place(node, new if isinstance(new, tuple) else (new,))
             return True
-    old = schema(node.op_type, opset)
-    if old is not None and any(opset < below for below, _ in ADAPT.get(node.op_type, ())):
+    old = schema(op_key(node), opset)
+    if old is not None and any(opset < below for below, _ in ADAPT.get(op_key(node), ())):
         return False
     trouble = _trouble(node, old)
     if trouble is None:
@@ -132,10 +133,10 @@ def _put_in_place(node: ir.Node, new: tuple[ir.Value | None, ...]) -> None:
 
 def _adapt(node: ir.Node, opset: int) -> None:
     """Bring a node that stays into its older form, in place."""
-    for below, rule in ADAPT.get(node.op_type, ()):
+    for below, rule in ADAPT.get(op_key(node), ()):
         if opset < below:
             rule(Old(node, opset))
-    old = schema(node.op_type, opset)
+    old = schema(op_key(node), opset)
     trouble = _trouble(node, old)
     if trouble is not None:
         raise CannotDowngradeError(trouble)
@@ -153,7 +154,7 @@ def schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
 
 
 def _lowest(node: ir.Node, opset: int) -> int:
-    candidates = ((v, schema(node.op_type, v)) for v in range(opset + 1, IR_OPSET))
+    candidates = ((v, schema(op_key(node), v)) for v in range(opset + 1, IR_OPSET))
     return next((v for v, s in candidates if _trouble(node, s) is None), IR_OPSET)
 
 
@@ -177,7 +178,7 @@ def _trouble(node: ir.Node, old: onnx.defs.OpSchema | None) -> str | None:
     """Why ``old`` cannot say a node; None when it can."""
     if old is None:
         return "there is no such op"
-    new = schema(node.op_type, IR_OPSET)
+    new = schema(op_key(node), IR_OPSET)
     assert new is not None
     for attribute in node.attributes.values():
         if attribute.name not in old.attributes and not _is_default(attribute, new):
@@ -205,7 +206,7 @@ def _type_trouble(node: ir.Node, old: onnx.defs.OpSchema) -> str | None:
 
 def _fit(node: ir.Node, old: onnx.defs.OpSchema) -> None:
     """Drop what the older schema has no place for (it says nothing), and state defaults that have changed."""
-    new = schema(node.op_type, IR_OPSET)
+    new = schema(op_key(node), IR_OPSET)
     assert new is not None
     for name in list(node.attributes):
         if name not in old.attributes:
@@ -224,7 +225,7 @@ def _fit(node: ir.Node, old: onnx.defs.OpSchema) -> None:
 
 def _body(node: ir.Node) -> ir.Function | None:
     """What an op means in older ops, by the standard; None when the standard does not say."""
-    new = schema(node.op_type, IR_OPSET)
+    new = schema(op_key(node), IR_OPSET)
     if new is None:
         return None
     if new.has_context_dependent_function:
@@ -241,7 +242,7 @@ def _body(node: ir.Node) -> ir.Function | None:
     else:
         return None
     # a body that needs types which are not known is empty
-    return None if len(body) == 0 or any(n.op_type == node.op_type for n in body) else body
+    return None if len(body) == 0 or any(op_key(n) == op_key(node) for n in body) else body
 
 
 def _function(proto: onnx.FunctionProto) -> ir.Function:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import op_key
 from dlbridge.passes.downgrade.site import CannotDowngradeError, Old, adapt, replace
 
 # --- elementwise and shapes -----------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def _reduce_nothing(site: Old) -> ir.Value | None:
     axes = site.known(1)
     if not site.get("noop_with_empty_axes", 0) or (site.input(1) is not None and (axes is None or axes.size)):
         return None
-    match site.node.op_type:
+    match op_key(site.node):
         case "ReduceL1" | "ReduceL2":
             return site.op("Abs", "abs", [site.x])
         case "ReduceSumSquare":
@@ -143,7 +144,7 @@ def _reduce_bool(site: Old) -> ir.Value | None:
         return None
     number = site.op("Cast", "number", [site.x], to=int(ir.DataType.UINT8))
     attributes = {name: a.value for name, a in site.node.attributes.items()}
-    reduced = site.op(site.node.op_type, "reduced", [number, site.input(1)], **attributes)
+    reduced = site.op(op_key(site.node), "reduced", [number, site.input(1)], **attributes)
     return site.op("Cast", "bool", [reduced], to=int(ir.DataType.BOOL))
 
 

@@ -11,6 +11,7 @@ import math
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import op_key
 from dlbridge.passes.downgrade.site import ALWAYS, CannotDowngradeError, Old, replace
 
 # --- activations ----------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def _batch_first(site: Old) -> tuple[ir.Value | None, ...] | None:
         if slot < len(inputs) and inputs[slot] is not None:
             inputs[slot] = site.op("Transpose", what, [inputs[slot]], perm=[1, 0, 2])
     attributes = {name: a.value for name, a in site.node.attributes.items() if name != "layout"}
-    made = site.many(site.node.op_type, "cell", inputs, len(site.node.outputs), **attributes)
+    made = site.many(op_key(site.node), "cell", inputs, len(site.node.outputs), **attributes)
     perms = ([2, 0, 1, 3], [1, 0, 2], [1, 0, 2])
     return tuple(
         site.op("Transpose", f"batch_first_{i}", [value], perm=perms[i]) if site.is_read(i) else None

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
 from dlbridge.passes.layout.axes import permuted, to_first, to_last
 from dlbridge.passes.layout.rules import SINKS
@@ -50,7 +51,7 @@ def channels_last(model: Model, *, io_layout: str = "same") -> Model:
     """
     graph = model.graph
     for node in list(graph.all_nodes()):  # those of subgraphs too, whose transposes stay where they are
-        if node.domain == "" and node.op_type in SPATIAL_OPS and _is_spatial(node):
+        if op_key(node) in SPATIAL_OPS and _is_spatial(node):
             _wrap(node)
     simplify(graph)
     if io_layout == "native":

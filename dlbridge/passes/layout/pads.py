@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.ops.names import unique
 from dlbridge.ops.padding import same_padding
 from dlbridge.passes.layout.axes import permuted
@@ -24,7 +25,7 @@ def split_pads(graph: ir.Graph, domain: str) -> None:
     names = {node.name or "" for node in graph}
     for node in list(graph):
         pads = list(node.attributes["pads"].as_ints()) if "pads" in node.attributes else []
-        if node.op_type != "Conv" or node.domain != domain or not any(pads) or _is_same(node, pads):
+        if layer_key(node) != "Conv" or node.domain != domain or not any(pads) or _is_same(node, pads):
             continue
         x, half = node.inputs[0], len(pads) // 2
         assert x is not None and x.shape is not None
@@ -50,12 +51,12 @@ def join_pads(graph: ir.Graph) -> None:
         graph: Its shapes are inferred.
     """
     for node in list(graph):
-        if node.op_type != "Conv" or node.domain != "" or "auto_pad" in node.attributes:
+        if not is_op(node, "Conv") or "auto_pad" in node.attributes:
             continue
         pad = _alone(node)
         turned = pad if pad is not None and is_transpose(pad) else None
         pad = _alone(turned) if turned is not None else pad
-        zeros = _zeros(pad) if pad is not None and pad.op_type == "Pad" and pad.domain == "" else None
+        zeros = _zeros(pad) if pad is not None and is_op(pad, "Pad") else None
         if pad is None or zeros is None or pad.inputs[0] is None:
             continue
         perm = permutation(turned) if turned is not None else list(range(len(zeros)))

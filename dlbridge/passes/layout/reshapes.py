@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import extension
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse
 from dlbridge.passes.layout.transposes import Move, is_transpose, move_after, transpose
 
@@ -57,9 +58,9 @@ def _ones(node: ir.Node, perm: list[int]) -> Move | None:
         return None
     inner, before, _, after = found
     order = [axis for axis in perm if before[axis] != 1]
-    if order != sorted(order) or (node.op_type == "Flatten" and not _keeps_flatten(node, before, after)):
+    if order != sorted(order) or (is_op(node, "Flatten") and not _keeps_flatten(node, before, after)):
         return None
-    if node.op_type == "Reshape" and _copies_dims(node):
+    if is_op(node, "Reshape") and _copies_dims(node):
         return None
 
     def move() -> None:
@@ -188,7 +189,7 @@ def _next_linear(value: ir.Value) -> ir.Node | None:
         if len(readers) != 1 or value.is_graph_output() or readers[0].inputs[0] is not value:
             return None
         node = readers[0]
-        if node.op_type == "Linear":
+        if is_op(node, "Linear"):
             return node
         if (node.domain, node.op_type) not in _FEATURE_WISE:
             return None

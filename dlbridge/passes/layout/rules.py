@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import extension
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse, permuted, to_first, without
 from dlbridge.passes.layout.reshapes import flatten_rule, reshape_rule
 from dlbridge.passes.layout.transposes import Move, Rule, is_transpose, move_after, permutation, transpose
@@ -221,11 +222,11 @@ def _constant(graph: ir.Graph, array: np.ndarray, name: str, dtype: ir.DataType)
 
 def _axis(node: ir.Node, perm: list[int]) -> Move | None:
     default = -1
-    inputs = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    inputs = node.inputs if is_op(node, "Concat") else node.inputs[:1]
     if not all(_same_transpose(v, perm) for v in inputs):
         return None
     attribute = node.attributes.get("axis")
-    axis = (attribute.as_int() if attribute is not None else (0 if node.op_type == "Split" else default)) % len(perm)
+    axis = (attribute.as_int() if attribute is not None else (0 if is_op(node, "Split") else default)) % len(perm)
 
     def move() -> None:
         for index in range(len(inputs)):
@@ -394,7 +395,7 @@ def _cumulation(node: ir.Node, perm: list[int]) -> Move | None:
 
 def _one_along(node: ir.Node, perm: list[int]) -> Move | None:
     """ArgMax and ArgMin, and Gather of one place: the place along an axis is the same wherever the axis stands."""
-    index = node.inputs[1] if node.op_type == "Gather" else None
+    index = node.inputs[1] if is_op(node, "Gather") else None
     if index is not None and (index.shape is None or len(index.shape) or not _only_input(node, 0)):
         return None
     axis = (node.attributes["axis"].as_int() if "axis" in node.attributes else 0) % len(perm)

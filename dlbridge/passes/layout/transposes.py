@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse, permuted
 
 #: Does the rewriting that a rule has found to be right.
@@ -15,7 +16,7 @@ Rule = Callable[[ir.Node, list[int]], Move | None]
 
 
 def is_transpose(node: ir.Node | None) -> bool:
-    return node is not None and node.op_type == "Transpose" and node.domain == ""
+    return is_op(node, "Transpose")
 
 
 def permutation(node: ir.Node) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dlbridge.model import Model
 from dlbridge.ops import extension
+from dlbridge.ops.keys import op_key
 from dlbridge.passes.fold import remove_unused
 from dlbridge.passes.lift import (  # noqa: F401  (rules)
     activation,
@@ -30,7 +31,7 @@ def lift(model: Model) -> None:
     for _ in range(_ROUNDS):
         changed = False
         for node in list(model.graph.all_nodes()):
-            for rule in RULES.get(node.op_type, ()):
+            for rule in RULES.get(op_key(node), ()):
                 if node.graph is not None and rule(node, lifter):
                     changed = True
                     break

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.lift.pattern import Lifter, attribute, input_at, made_by, operands, rule, scalar, with_scalar
 
 
@@ -17,17 +18,17 @@ def monomial(value: ir.Value, stops: set[ir.Value]) -> tuple[float, Counter[ir.V
     if node is None:
         number = scalar(value)
         return (number, Counter()) if number is not None else (1.0, Counter({value: 1}))
-    if node.op_type == "Neg":
+    if is_op(node, "Neg"):
         coefficient, powers = monomial(node.inputs[0], stops)
         return -coefficient, powers
-    if node.op_type == "Pow":
+    if is_op(node, "Pow"):
         exponent = scalar(node.inputs[1])
         if exponent not in (2.0, 3.0):
             return 1.0, Counter({value: 1})
         coefficient, powers = monomial(node.inputs[0], stops)
         return coefficient**exponent, Counter({v: int(p * exponent) for v, p in powers.items()})
     (a, left), (b, right) = (monomial(v, stops) for v in node.inputs)
-    if node.op_type == "Mul":
+    if is_op(node, "Mul"):
         return a * b, left + right
     if right or b == 0:  # a quotient of values: as it is
         return 1.0, Counter({value: 1})
@@ -48,7 +49,7 @@ def _factor(value: ir.Value, *op_types: str, depth: int = 3) -> ir.Node | None:
     product = made_by(value, "Mul", "Div")
     if product is None:
         return None
-    found = (_factor(v, *op_types, depth=depth - 1) for v in product.inputs[: 2 if product.op_type == "Mul" else 1])
+    found = (_factor(v, *op_types, depth=depth - 1) for v in product.inputs[: 2 if is_op(product, "Mul") else 1])
     return next((node for node in found if node is not None), None)
 
 
@@ -62,15 +63,15 @@ def gelu(node: ir.Node, to: Lifter) -> bool:
         bell = _factor(value, "Add", "Sub")
         if bell is None:
             continue
-        minus = bell.op_type == "Sub"
+        minus = is_op(bell, "Sub")
         one = with_scalar(bell, 1.0) if not minus else (bell.inputs[1], scalar(bell.inputs[0]))
         curve = made_by(one[0], *(("Erf",) if minus else ("Erf", "Tanh"))) if one is not None else None
         if curve is None or (minus and one[1] != 1):
             continue
         turned = curve.inputs[0]
-        x = _erf_argument(turned, -1 if minus else 1) if curve.op_type == "Erf" else _tanh_argument(turned)
+        x = _erf_argument(turned, -1 if minus else 1) if is_op(curve, "Erf") else _tanh_argument(turned)
         if x is not None and is_monomial(node.outputs[0], 0.5, {x: 1, bell.outputs[0]: 1}):
-            approximate = "none" if curve.op_type == "Erf" else "tanh"
+            approximate = "none" if is_op(curve, "Erf") else "tanh"
             return to.replace(node, "Gelu", [x], {"approximate": approximate})
     return False
 
@@ -155,7 +156,7 @@ def hard_swish(node: ir.Node, to: Lifter) -> bool:
             return to.replace(node, "HardSwish", [x])
         if is_monomial(node.outputs[0], 1 / 6, {clip.outputs[0]: 1}):
             return to.replace(node, "HardSigmoid", [x], {"alpha": 1 / 6, "beta": 0.5})
-    found = operands(node, "HardSigmoid") if node.op_type == "Mul" else None
+    found = operands(node, "HardSigmoid") if is_op(node, "Mul") else None
     if found is None or found[0].inputs[0] is not found[1]:
         return False
     slope = (attribute(found[0], "alpha", 0.2), attribute(found[0], "beta", 0.5))

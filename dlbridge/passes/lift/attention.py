@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.fold import reshape_target
 from dlbridge.passes.lift.pattern import Lifter, attribute, inner, made_by, rank, rule, scalar
 from dlbridge.passes.sizes import shape_of
@@ -94,8 +95,8 @@ def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
     right, left = scalar(node.inputs[1]), scalar(node.inputs[0])
     if right is not None and right != 0:
         x, c = _unscaled(node.inputs[0])
-        return x, c * right if node.op_type == "Mul" else c / right
-    if left is not None and node.op_type == "Mul":
+        return x, c * right if is_op(node, "Mul") else c / right
+    if left is not None and is_op(node, "Mul"):
         x, c = _unscaled(node.inputs[1])
         return x, c * left
     return value, 1.0

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.lift.pattern import (
     WEIGHTS_FOLDED,
     Lifter,
@@ -41,12 +42,12 @@ def scaled(node: ir.Node, to: Lifter) -> bool:
 @rule("Add", "Sub")
 def shifted(node: ir.Node, to: Lifter) -> bool:
     """Conv, then plus (or minus) a constant of each channel: in the bias."""
-    found = _with_channels(node, (0, 1), *([(1, 0)] if node.op_type == "Add" else []))
+    found = _with_channels(node, (0, 1), *([(1, 0)] if is_op(node, "Add") else []))
     if found is None:
         return False
     conv, shift = found
     weight, bias = conv.inputs[1], input_at(conv, 2)
-    shift = shift if node.op_type == "Add" else -shift
+    shift = shift if is_op(node, "Add") else -shift
     if bias is None:
         name = to.constant(f"{conv.name}.shift", shift)
         bias = to.weight(name, f"{conv.name}.bias")

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import extension, traits
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.lift.pattern import (
     KINDS_KNOWN,
     Lifter,
@@ -104,13 +105,13 @@ def embedding(node: ir.Node, to: Lifter) -> bool:
 def _read_as_it_is(w: ir.Value) -> bool:
     """Whether something other than X @ W reads a weight, so that it cannot be turned for all."""
     return (
-        any(not (use.idx == 1 and (use.node.op_type == "MatMul" or _plain_gemm(use.node))) for use in w.uses())
+        any(not (use.idx == 1 and (is_op(use.node, "MatMul") or _plain_gemm(use.node))) for use in w.uses())
         or w.is_graph_output()
     )
 
 
 def _plain_gemm(node: ir.Node) -> bool:
-    return node.op_type == "Gemm" and not attribute(node, "transB", 0)
+    return is_op(node, "Gemm") and not attribute(node, "transB", 0)
 
 
 def _turned(w: ir.Value, node: ir.Node, to: Lifter) -> ir.Value:

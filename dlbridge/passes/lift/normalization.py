@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.lift.activation import is_monomial
 from dlbridge.passes.lift.pattern import (
     Lifter,
@@ -35,7 +36,7 @@ _CHANNEL = ("GroupNormalization", "InstanceNormalization")
 def _mean(value: ir.Value | None) -> tuple[ir.Value, list[int]] | None:
     """(x, axes) of ReduceMean over known axes, kept."""
     node = made_by(value, "ReduceMean", "GlobalAveragePool")
-    if node is not None and node.op_type == "GlobalAveragePool":  # as tf2onnx writes a mean over the last axes
+    if node is not None and is_op(node, "GlobalAveragePool"):  # as tf2onnx writes a mean over the last axes
         size = rank(node.inputs[0])
         return (node.inputs[0], list(range(2, size))) if size is not None else None
     axes = ints(input_at(node, 1)) if node is not None else None
@@ -75,13 +76,13 @@ def _root(value: ir.Value | None) -> tuple[ir.Value, float] | None:
 
 def _over_root(node: ir.Node) -> tuple[ir.Value, ir.Value, float] | None:
     """(d, v, epsilon) of d / sqrt(v + epsilon), also as d * (1 / sqrt(v + epsilon))."""
-    if node.op_type == "Div":
+    if is_op(node, "Div"):
         root = _root(node.inputs[1])
         return (node.inputs[0], *root) if root is not None else None
     for this, other in ((0, 1), (1, 0)):
         inverse = made_by(node.inputs[this], "Reciprocal", "Div")
         if inverse is None or (
-            inverse.op_type == "Div" and (array(inverse.inputs[0]) is None or (array(inverse.inputs[0]) != 1).any())
+            is_op(inverse, "Div") and (array(inverse.inputs[0]) is None or (array(inverse.inputs[0]) != 1).any())
         ):
             continue
         root = _root(inverse.inputs[-1])
@@ -137,7 +138,7 @@ def keras_layer(node: ir.Node, to: Lifter) -> bool:
 def _is_shift(shifted: ir.Node, x: ir.Value, s: ir.Value) -> bool:
     """Whether a value is -mean(x) s."""
     for this, other in ((0, 1), (1, 0)):
-        minus = made_by(shifted.inputs[this], "Neg") if shifted.op_type == "Mul" else None
+        minus = made_by(shifted.inputs[this], "Neg") if is_op(shifted, "Mul") else None
         mean = _mean(minus.inputs[0]) if minus is not None else None
         if mean is not None and mean[0] is x and shifted.inputs[other] is s:
             return True
@@ -198,7 +199,7 @@ def scale(node: ir.Node, to: Lifter) -> bool:
     if found is None:
         return False
     norm, gamma = found
-    if inner(norm.outputs[0], norm.op_type) is None or not _all(norm.inputs[1], 1) or not _all(input_at(norm, 2), 0):
+    if inner(norm.outputs[0], op_key(norm)) is None or not _all(norm.inputs[1], 1) or not _all(input_at(norm, 2), 0):
         return False
     shape = _fits(norm, gamma)
     if shape is None:
@@ -206,7 +207,7 @@ def scale(node: ir.Node, to: Lifter) -> bool:
     path = layer_path(node, gamma)
     weight = to.weight(gamma, f"{path}.weight", *_reshaped(gamma, shape))
     inputs = [norm.inputs[0], weight, *list(norm.inputs)[2:]]
-    return to.replace(node, norm.op_type, inputs, norm.attributes, path=path, absorbs=[norm])
+    return to.replace(node, op_key(norm), inputs, norm.attributes, path=path, absorbs=[norm])
 
 
 @rule("Add")
@@ -216,7 +217,7 @@ def bias(node: ir.Node, to: Lifter) -> bool:
     if found is None:
         return False
     norm, beta = found
-    if inner(norm.outputs[0], norm.op_type) is None or not _all(input_at(norm, 2), 0):
+    if inner(norm.outputs[0], op_key(norm)) is None or not _all(input_at(norm, 2), 0):
         return False
     shape = _fits(norm, beta)
     if shape is None:
@@ -224,7 +225,7 @@ def bias(node: ir.Node, to: Lifter) -> bool:
     path = layer_path(node, norm.inputs[1])
     weight = to.weight(beta, f"{path}.bias", *_reshaped(beta, shape))
     inputs = [norm.inputs[0], norm.inputs[1], weight]
-    return to.replace(node, norm.op_type, inputs, norm.attributes, path=path, absorbs=[norm])
+    return to.replace(node, op_key(norm), inputs, norm.attributes, path=path, absorbs=[norm])
 
 
 def _all(value: ir.Value | None, number: float) -> bool:
@@ -237,7 +238,7 @@ def _fits(norm: ir.Node, weight: ir.Value) -> list[int] | None:
     if not is_weight(weight) or rank(norm.inputs[0]) is None:
         return None
     own, given = sizes(norm.inputs[1]), sizes(weight)
-    if norm.op_type in _CHANNEL:
+    if op_key(norm) in _CHANNEL:
         wide = [1, own[0]] + [1] * (rank(norm.inputs[0]) - 2)
     else:
         wide = [1] * (rank(norm.inputs[0]) - len(own)) + own

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 
 #: Key of ``node.meta``: the path that a node would have, were no other in its way.
 WANTED_PATH = "dlbridge.wanted_path"
@@ -175,7 +176,7 @@ def rule(*op_types: str) -> Callable[[Rule], Rule]:
 def made_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
     """The node that makes a value, if it is of one of these ops."""
     node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type in op_types else None
+    return node if node is not None and op_key(node) in op_types else None
 
 
 def inner(value: ir.Value | None, *op_types: str) -> ir.Node | None:

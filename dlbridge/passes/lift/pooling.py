@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.keys import op_key
 from dlbridge.passes.lift.pattern import Lifter, attribute, input_at, ints, made_by, rank, rule
 
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
@@ -19,8 +20,8 @@ def global_pool(node: ir.Node, to: Lifter) -> bool:
     if sorted(axis % rank(x) for axis in axes) != list(range(2, rank(x))):
         return False
     if attribute(node, "keepdims", 1):
-        return to.replace(node, _POOLS[node.op_type], [x])
-    pooled = to.op(node, _POOLS[node.op_type], "pool", [x])
+        return to.replace(node, _POOLS[op_key(node)], [x])
+    pooled = to.op(node, _POOLS[op_key(node)], "pool", [x])
     pooled.shape = ir.Shape([x.shape[0], x.shape[1], *[1] * (rank(x) - 2)])
     return to.replace(node, "Flatten", [pooled], {"axis": 1})
 
@@ -37,7 +38,7 @@ def reduce_of_transpose(node: ir.Node, to: Lifter) -> bool:
     if not perm or stay != sorted(stay):
         return False
     moved = to.constant(f"{node.name}.axes", np.asarray(gone, np.int64))
-    return to.replace(node, node.op_type, [turn.inputs[0], moved], {"keepdims": 0})
+    return to.replace(node, op_key(node), [turn.inputs[0], moved], {"keepdims": 0})
 
 
 @rule("Transpose")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.lift.pattern import Lifter, array, attribute, input_at, is_constant, rule
 
 #: Ops that make zeros of zeros.
@@ -27,9 +28,9 @@ def _is_zeros(value: ir.Value | None) -> bool:
     node = value.producer()
     if node is None or node.domain != "":
         return False
-    if node.op_type == "ConstantOfShape":
+    if is_op(node, "ConstantOfShape"):
         filling = attribute(node, "value")
         return filling is None or not filling.numpy().any()
-    if node.op_type == "Concat":
+    if is_op(node, "Concat"):
         return all(_is_zeros(v) for v in node.inputs)
-    return node.op_type in _KEEP_ZEROS and _is_zeros(node.inputs[0])
+    return op_key(node) in _KEEP_ZEROS and _is_zeros(node.inputs[0])

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.site import Site, operation
+from dlbridge.ops.keys import is_op
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -23,7 +24,7 @@ def _logits(site: Site, output: ir.Value) -> ir.Value | None:
     call first, gives back the very tensor; other identities (``stop_gradient``) do not.
     """
     node = output.producer()
-    if node is not None and node.op_type in ("Softmax", "Sigmoid"):
+    if node is not None and is_op(node, "Softmax", "Sigmoid"):
         return node.inputs[0]
     return output if site.source.from_logits else None
 

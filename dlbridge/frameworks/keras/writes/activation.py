@@ -28,7 +28,7 @@ _SELU = (1.6732631921768188, 1.0507010221481323)
 
 @rules(*_PLAIN)
 def plain(op: Op) -> Emit:
-    function, name = _PLAIN[op.node.op_type]
+    function, name = _PLAIN[op.key]
     return Emit(call(function, op.x), module=Layer(code(f'layers.Activation("{name}")')))
 
 

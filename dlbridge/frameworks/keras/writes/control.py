@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import number, rules
+from dlbridge.ops.keys import is_op
 from dlbridge.source.code import Code, Raw, call, code, join
 from dlbridge.source.op import Function, Op, dims
 
@@ -61,7 +62,7 @@ def loop(op: Op) -> Code:
 def _always(body: ir.Graph) -> bool:
     """Whether the condition that the body gives is the one that it was given, or true."""
     value: ir.Value | None = body.outputs[0]
-    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
+    while value is not None and (node := value.producer()) is not None and is_op(node, "Identity"):
         value = node.inputs[0]
     if value is body.inputs[1]:
         return True

@@ -102,7 +102,7 @@ def _may_be(a: Dim, b: Dim) -> bool:
 
 @rules(*_OPERATORS)
 def operator(op: Op) -> Code:
-    return binary(*_OPERATORS[op.node.op_type], *operands(op))
+    return binary(*_OPERATORS[op.key], *operands(op))
 
 
 def binary(symbol: str, function: str, first: Any, second: Any) -> Code:
@@ -211,7 +211,7 @@ def equal(op: Op) -> Code:
 
 @rules(*_FUNCTIONS)
 def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.node.op_type], *op.tensors)
+    return call(_FUNCTIONS[op.key], *op.tensors)
 
 
 @rules("Where")
@@ -224,7 +224,7 @@ def where(op: Op) -> Code:
 
 @rules("Max", "Min")
 def extreme(op: Op) -> Code:
-    name = {"Max": "ops.maximum", "Min": "ops.minimum"}[op.node.op_type]
+    name = {"Max": "ops.maximum", "Min": "ops.minimum"}[op.key]
     terms = operands(op)
     result: Any = terms[0]
     for other in terms[1:]:
@@ -237,7 +237,7 @@ def total(op: Op) -> Code:
     result, shape, count = op[0], op.shape(0), len(op.node.inputs)
     for index in range(1, count):
         result, shape = _sum(result, op[index], shape, op.shape(index)), _broadcast(shape, op.shape(index))
-    if op.node.op_type == "Sum" or count == 1:
+    if op.key == "Sum" or count == 1:
         return code("{}", result)
     return code("({}) / {}", result, count)
 

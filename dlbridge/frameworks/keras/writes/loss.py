@@ -13,7 +13,7 @@ _REDUCED = {"mean": "ops.mean({})", "sum": "ops.sum({})", "none": "{}"}
 
 @rules("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 def loss(op: Op) -> Emit | Code:
-    from_logits = op.node.op_type == "SoftmaxCrossEntropyLoss"
+    from_logits = op.key == "SoftmaxCrossEntropyLoss"
     ignored, reduction = op.attr("ignore_index"), op.attr("reduction")
     probabilities: Any = call("ops.log_softmax", op.x, axis=1) if from_logits else op.x
     if from_logits and op.rank() == 2 and not op.has(2) and ignored is None:

@@ -148,7 +148,7 @@ def average_pool(op: Op) -> Emit | Code:
 @rules("GlobalAveragePool", "GlobalMaxPool", domain=DOMAIN)
 def global_pool(op: Op) -> Emit | Code:
     count = op.rank() - 2
-    kind = op.node.op_type.removeprefix("Global").removesuffix("Pool")
+    kind = op.key.removeprefix("Global").removesuffix("Pool")
     function = {"Average": "ops.mean", "Max": "ops.max"}[kind]
     keepdims = None if op.node.meta.get(FLAT) else True
     by_axes = call(function, op.x, axis=tuple(range(1, count + 1)), keepdims=keepdims)

@@ -20,9 +20,9 @@ def _options(op: Op) -> dict[str, Any]:
 
 @rules("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 def random(op: Op) -> Code:
-    like = op.node.op_type.endswith("Like")
+    like = op.key.endswith("Like")
     shape = tuple(op.dim(0, axis) for axis in range(op.rank())) if like else tuple(op.attr("shape"))
-    if "Normal" in op.node.op_type:
+    if "Normal" in op.key:
         given = {"mean": (op.attr("mean"), 0.0), "stddev": (op.attr("scale"), 1.0)}
         function = "keras.random.normal"
     else:

@@ -7,6 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import DONE, keras_dtype, rules
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -50,7 +51,7 @@ def recurrent(op: Op) -> Emit:
 
 def _activations(op: Op) -> dict[str, str] | None:
     """The keywords for activations other than the layer's own; None when Keras has no such layer."""
-    kind, count = op.node.op_type, directions(op)
+    kind, count = op.key, directions(op)
     usual = _DEFAULTS[kind]
     given = activations(op, len(usual) * count) or [(name.lower(),) for name in usual * count]
     if any(_ACTIVATIONS.get(name, ("", -1))[1:] != tuple(numbers) for name, *numbers in given):
@@ -68,7 +69,7 @@ def _layer(op: Op, weights: dict[str, Weight], names: dict[str, str]) -> Emit:
     x: Any = op.x
     if not batch_first and not op.node.meta.get(_GIVEN):
         turn = op.value(0).producer()  # type: ignore[union-attr]
-        known = turn is not None and turn.domain == "" and turns(turn, [1, 0, 2])
+        known = turn is not None and turns(turn, [1, 0, 2])
         x = turn.inputs[0] if known else call("ops.transpose", x, (1, 0, 2))  # type: ignore[union-attr]
     keywords: dict[str, Any] = {}
     if op.has(_LENGTHS):
@@ -101,7 +102,7 @@ def _results(op: Op, weights: dict[str, Weight], names: dict[str, str], made: Co
         made = _cut(op, call("onnx_outputs" if sequence is None else "onnx_states", made, **options))
         returned |= {"return_state": True}
     for node in done:
-        node.meta[_GIVEN if node.op_type in _KINDS else DONE] = True
+        node.meta[_GIVEN if op_key(node) in _KINDS else DONE] = True
     return Emit(made, Layer(_new(op, weights, names, returned), weights), targets=targets or None)
 
 
@@ -112,14 +113,14 @@ def _sequence(op: Op) -> list[ir.Node] | None:
         return None
     if op.attr("layout"):
         return nodes
-    ends = [n for n in nodes if n.op_type != "Transpose"]
+    ends = [n for n in nodes if not is_op(n, "Transpose")]
     after = [n for end in ends for n in readers(end.outputs[0])]
     turning = [n for n in after if n is not None and (turns(n, [1, 0, 2]) or _follows(n, ends))]
     return [*nodes, *turning] if turning and len(turning) == len(after) else None
 
 
 def _states(op: Op) -> range:
-    return range(1, 3 if op.node.op_type == "LSTM" else 2)
+    return range(1, 3 if op.key == "LSTM" else 2)
 
 
 def _cut(op: Op, whole: Code) -> Code:
@@ -132,7 +133,7 @@ def _cut(op: Op, whole: Code) -> Code:
 
 def _follows(node: ir.Node, ends: list[ir.Node]) -> bool:
     """Whether a node is the next of stacked layers, which takes the batch first, too."""
-    stacked = node.domain == "" and node.op_type in _KINDS and "layout" not in node.attributes
+    stacked = op_key(node) in _KINDS and "layout" not in node.attributes
     return stacked and [i for i, v in enumerate(node.inputs) if v is not None and v.producer() in ends] == [0]
 
 
@@ -150,7 +151,7 @@ def _native_states(op: Op, index: int, batch_first: bool) -> list[ir.Node] | Non
 def _native_state(op: Op, node: ir.Node, batch_first: bool) -> list[ir.Node] | None:
     """The nodes by which one reader brings a state from (directions, batch, units) to (batch, directions * units)."""
     axis = 1 if batch_first else 0
-    if directions(op) == 1 and node.op_type == "Squeeze" and constant(node, 1) == [axis]:
+    if directions(op) == 1 and is_op(node, "Squeeze") and constant(node, 1) == [axis]:
         return [node]
     if directions(op) == 1 and _takes(node, axis) is not None:
         return [node]
@@ -158,7 +159,7 @@ def _native_state(op: Op, node: ir.Node, batch_first: bool) -> list[ir.Node] | N
         pair = [n for n in readers(op.output(1)) if n is not None]
         ends = [readers(n.outputs[0]) for n in pair]
         joined = ends[0][0] if ends and ends[0] else None
-        fits = joined is not None and joined.op_type == "Concat" and joined.attributes["axis"].as_int() in (1, -1)
+        fits = joined is not None and is_op(joined, "Concat") and joined.attributes["axis"].as_int() in (1, -1)
         fits = fits and [_takes(n, axis) for n in pair] == [0, 1] and all(e == [joined] for e in ends)
         return [*pair, joined] if fits and list(joined.inputs) == [n.outputs[0] for n in pair] else None  # type: ignore[union-attr, list-item]
     if _takes(node, axis) == 1:
@@ -173,7 +174,7 @@ def _native_state(op: Op, node: ir.Node, batch_first: bool) -> list[ir.Node] | N
 
 def _takes(node: ir.Node, axis: int) -> int | None:
     """Which direction a node takes of the states, counted from the front; None when it does not take one."""
-    value = node.inputs[1] if node.op_type == "Gather" else None
+    value = node.inputs[1] if is_op(node, "Gather") else None
     if value is None or value.const_value is None or value.const_value.numpy().ndim != 0:
         return None
     states, at = node.inputs[0], node.attributes.get("axis")
@@ -185,9 +186,9 @@ def _takes(node: ir.Node, axis: int) -> int | None:
 
 def _flattens(node: ir.Node) -> bool:
     """Whether a node reshapes (batch, directions, units) to (batch, directions * units)."""
-    if node.op_type == "Flatten":
+    if is_op(node, "Flatten"):
         return "axis" not in node.attributes or node.attributes["axis"].as_int() == 1
-    target = constant(node, 1) if node.op_type == "Reshape" else None
+    target = constant(node, 1) if is_op(node, "Reshape") else None
     size = [] if node.inputs[0] is None or node.inputs[0].shape is None else list(node.inputs[0].shape)
     known = [d for d in size[1:] if isinstance(d, int)]
     return target is not None and len(size) == 3 and len(known) == 2 and becomes(target, [size[0], known[0] * known[1]])
@@ -208,9 +209,9 @@ def _initial_states(op: Op, batch_first: bool) -> list[Code]:
 
 
 def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: dict[str, bool]) -> Code:
-    layer, name, _ = _KINDS[op.node.op_type]
+    layer, name, _ = _KINDS[op.key]
     keywords: dict[str, Any] = {k: Raw(f'"{v}"') for k, v in names.items()} | returned
-    if op.node.op_type == "GRU" and not op.attr("linear_before_reset"):
+    if op.key == "GRU" and not op.attr("linear_before_reset"):
         keywords["reset_after"] = False
     if not any(k.endswith("bias") for k in weights):
         keywords["use_bias"] = False
@@ -228,7 +229,7 @@ def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: di
 
 def _formula(op: Op) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    kind = op.node.op_type
+    kind = op.key
     slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
     if _activations(op) != {}:
@@ -244,7 +245,7 @@ def _formula(op: Op) -> Emit:
 
 def _weights(op: Op) -> dict[str, Weight] | None:
     """The layer's weights, cut from ONNX's, which hold all directions and both biases; None when they are computed."""
-    kind = op.node.op_type
+    kind = op.key
     _, layer, order = _KINDS[kind]
     cell = f"{layer}_cell"
     names = [op.initializer(i) for i in (1, 2, 3)]
@@ -263,7 +264,7 @@ def _weights(op: Op) -> dict[str, Weight] | None:
 
 
 def _bias(op: Op, name: str, direction: int, size: int, order: tuple[int, ...]) -> Weight:
-    if op.node.op_type == "GRU" and op.attr("linear_before_reset"):
+    if op.key == "GRU" and op.attr("linear_before_reset"):
         return Weight.of(name, ("index", direction), ("reshape", (2, size)))  # the orders of the gates are the same
     parts = (slice(0, size), slice(size, 2 * size))
     return Weight(tuple(View(name, (("index", (direction, p)), ("blocks", 0, order))) for p in parts))

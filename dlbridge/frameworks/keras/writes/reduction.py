@@ -61,13 +61,13 @@ def _in_own_dtype(op: Op, result: Code, *, always: bool = False) -> Code:
 
 @rules(*_FUNCTIONS)
 def reduce(op: Op) -> Code:
-    return _in_own_dtype(op, _reduce(op, _FUNCTIONS[op.node.op_type], op.x))
+    return _in_own_dtype(op, _reduce(op, _FUNCTIONS[op.key], op.x))
 
 
 @rules("ReduceMax", "ReduceMin")
 def reduce_extreme(op: Op) -> Code:
     """Of nothing, the least (or greatest) number of the type."""
-    function, sign = _EXTREMES[op.node.op_type]
+    function, sign = _EXTREMES[op.key]
     axes, shape = _axes(op), op.shape() or []
     chosen = range(len(shape)) if axes is None else [axes] if isinstance(axes, int) else axes
     if 0 in shape if isinstance(axes, Code) else any(shape[a] == 0 for a in chosen):
@@ -101,7 +101,7 @@ def reduce_log_sum_exp(op: Op) -> Code:
 
 @rules(*_SUMS)
 def reduce_sum_of(op: Op) -> Code:
-    inner, outer = _SUMS[op.node.op_type]
+    inner, outer = _SUMS[op.key]
     result = code(outer, _reduce(op, "ops.sum", code(inner, op.x)))
     if outer != "{}" and op.dtype().is_integer():
         return in_dtype(op, result)
@@ -110,7 +110,7 @@ def reduce_sum_of(op: Op) -> Code:
 
 @rules("ArgMax", "ArgMin")
 def arg_extreme(op: Op) -> Code:
-    function, axis = f"ops.{op.node.op_type.lower()}", op.axis()
+    function, axis = f"ops.{op.key.lower()}", op.axis()
     keywords = {"axis": axis} | ({"keepdims": True} if op.attr("keepdims") else {})
     # TensorFlow's backend takes -0.0 for less than 0.0.
     x = code("{} + 0.0", op.x) if op.dtype().is_floating_point() else op.x
@@ -130,7 +130,7 @@ def top_k(op: Op) -> Emit:
 
 @rules("CumSum", "CumProd")
 def cumulative(op: Op) -> Code:
-    function, axis = f"ops.{op.node.op_type.lower()}", number(op, 1)
+    function, axis = f"ops.{op.key.lower()}", number(op, 1)
     if not op.attr("exclusive") and not op.attr("reverse"):
         return call(function, op.x, axis=axis)
     options = {k: True for k in ("exclusive", "reverse") if op.attr(k)}

@@ -264,7 +264,7 @@ def center_crop_pad(op: Op) -> Code:
 
 @rules("DepthToSpace", "SpaceToDepth", domain=layout.DOMAIN)
 def depth_space(op: Op) -> Code:
-    name = "depth_to_space" if op.node.op_type == "DepthToSpace" else "space_to_depth"
+    name = "depth_to_space" if op.key == "DepthToSpace" else "space_to_depth"
     side_by_side = {"blocks_first": False} if op.attr("mode", "DCR") == "CRD" else {}
     return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **side_by_side)
 

@@ -13,7 +13,7 @@ _WINDOWS = {"Hann": (0.5, 0.5), "Hamming": (25 / 46, 21 / 46), "Blackman": (0.42
 
 @rules("HannWindow", "HammingWindow", "BlackmanWindow")
 def window(op: Op) -> Code:
-    weights = _WINDOWS[op.node.op_type.removesuffix("Window")]
+    weights = _WINDOWS[op.key.removesuffix("Window")]
     return call("cosine_window", number(op, 0), weights, bool(op.attr("periodic")), keras_dtype(op, op.out_dtype()))
 
 

@@ -28,13 +28,13 @@ def activation(name: str, module: str, x: Any, *args: Any, **keywords: Any) -> E
 
 @rules(*_PLAIN)
 def plain(op: Op) -> Emit:
-    name, module = _PLAIN[op.node.op_type]
+    name, module = _PLAIN[op.key]
     return activation(_FUNCTION_NAMES.get(name, name), module, op.x)
 
 
 @rules("Softmax", "LogSoftmax")
 def softmax(op: Op) -> Emit:
-    if op.node.op_type == "Softmax":
+    if op.key == "Softmax":
         return activation("F.softmax", "nn.Softmax", op.x, dim=op.attr("axis"))
     return activation("F.log_softmax", "nn.LogSoftmax", op.x, dim=op.attr("axis"))
 
@@ -55,7 +55,7 @@ def leaky_relu(op: Op) -> Emit:
 
 @rules("Elu", "Celu")
 def elu(op: Op) -> Emit:
-    name, module = ("F.elu", "nn.ELU") if op.node.op_type == "Elu" else ("F.celu", "nn.CELU")
+    name, module = ("F.elu", "nn.ELU") if op.key == "Elu" else ("F.celu", "nn.CELU")
     alpha = op.attr("alpha")
     return activation(name, module, op.x, **({} if alpha == 1 else {"alpha": alpha}))
 

@@ -84,12 +84,12 @@ def term(operand: Any) -> Any:
 
 @rules(*_OPERATORS)
 def operator(op: Op) -> Code:
-    return code(f"{{}} {_OPERATORS[op.node.op_type]} {{}}", *operands(op))
+    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
 
 
 @rules(*_FUNCTIONS)
 def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.node.op_type], op.x)
+    return call(_FUNCTIONS[op.key], op.x)
 
 
 @rules("Neg")
@@ -149,7 +149,7 @@ def shift(op: Op) -> Code:
 
 @rules("Max", "Min")
 def extreme(op: Op) -> Code:
-    name = "maximum" if op.node.op_type == "Max" else "minimum"
+    name = "maximum" if op.key == "Max" else "minimum"
     result = op.x
     for index in range(1, len(op.node.inputs)):
         limit = op.operand(index)

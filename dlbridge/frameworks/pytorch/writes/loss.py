@@ -13,7 +13,7 @@ from dlbridge.source.op import Emit, Op
 
 @rules("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 def loss(op: Op) -> Emit | Code:
-    from_logits = op.node.op_type == "SoftmaxCrossEntropyLoss"
+    from_logits = op.key == "SoftmaxCrossEntropyLoss"
     name = "F.cross_entropy" if from_logits else "F.nll_loss"
     target = op[1] if op.dtype(1) == ir.DataType.INT64 else code("{}.long()", op[1])
     keywords: dict[str, Any] = {"weight": op[2]} if op.has(2) else {}

@@ -95,7 +95,7 @@ def lp_pool(op: Op) -> Code:
 
 @rules("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(op: Op) -> Emit | Code:
-    kind, count = op.node.op_type, op.rank() - 2
+    kind, count = op.key, op.rank() - 2
     axes = tuple(range(2, op.rank()))
     if kind == "GlobalLpPool":
         return code("torch.linalg.vector_norm({}, {p}, dim={dim}, keepdim=True)", op.x, p=op.attr("p"), dim=axes)

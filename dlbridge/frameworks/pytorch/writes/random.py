@@ -17,10 +17,10 @@ def _generator(op: Op) -> dict[str, Any]:
 
 @rules("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 def random(op: Op) -> Code:
-    like = op.node.op_type.endswith("Like")
+    like = op.key.endswith("Like")
     shape: Any = tuple(sizes(op)) if like else tuple(op.attr("shape"))
     options = {"dtype": torch_dtype(op, op.out_dtype()), **_generator(op)}
-    if "Normal" in op.node.op_type:
+    if "Normal" in op.key:
         scale, shift = op.attr("scale"), op.attr("mean")
         numbers = call("torch.randn", shape, **options)
     else:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import DONE, rules
 from dlbridge.frameworks.pytorch.stacks import DOMAIN as STACK
+from dlbridge.ops.keys import is_op
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -40,11 +41,11 @@ _LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
 
 @rules("RNN", "GRU", "LSTM")
 def recurrent(op: Op) -> Emit:
-    kind = _KINDS[op.node.op_type]
+    kind = _KINDS[op.key]
     weights = _weights(op, kind)
     fits = weights is not None and _usual_activations(op, kind) is not None and not op.has(_PEEPHOLES)
     fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
-    fits = fits and (op.node.op_type != "GRU" or op.attr("linear_before_reset") == 1)
+    fits = fits and (op.key != "GRU" or op.attr("linear_before_reset") == 1)
     fits = fits and not (op.has(_LENGTHS) and op.attr("direction") == "reverse")
     return _layer(op, kind, weights or {}) if fits else _formula(op, kind)
 
@@ -55,7 +56,7 @@ def _usual_activations(op: Op, kind: _Kind) -> str | None:
     given = [a.lower() for a in op.attr("activations") or ()][: len(kind.activations) * count]
     if not given or given == [a.lower() for a in kind.activations] * count:
         return "tanh"
-    return "relu" if op.node.op_type == "RNN" and given == ["relu"] * count else None
+    return "relu" if op.key == "RNN" and given == ["relu"] * count else None
 
 
 def _weights(op: Op, kind: _Kind, first: int = 1, layer: int = 0) -> dict[str, Weight] | None:
@@ -113,7 +114,7 @@ def _new(op: Op, kind: _Kind, batch_first: bool, first: int = 1) -> Code:
 
 @rules("RNN", "GRU", "LSTM", domain=STACK)
 def stack(op: Op) -> Emit:
-    kind, turn, after = _KINDS[op.node.op_type], op.value(0).producer(), readers(op.output(0))  # type: ignore[union-attr]
+    kind, turn, after = _KINDS[op.key], op.value(0).producer(), readers(op.output(0))  # type: ignore[union-attr]
     first = 1 + kind.states
     weights: dict[str, Weight] = {}
     for layer in range(op.attr("num_layers")):
@@ -179,7 +180,7 @@ def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
         return None
     if not op.used(0):
         return turn
-    ends = [n for n in native or () if n.op_type != "Transpose"]
+    ends = [n for n in native or () if not is_op(n, "Transpose")]
     after = [reader for end in ends for reader in readers(end.outputs[0])]
     if native is None or any(n is None or not turns(n, [1, 0, 2]) for n in after):
         return None
@@ -189,7 +190,7 @@ def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
 
 def _formula(op: Op, kind: _Kind) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    name = {"RNN": "onnx_rnn", "GRU": "onnx_gru", "LSTM": "onnx_lstm"}[op.node.op_type]
+    name = {"RNN": "onnx_rnn", "GRU": "onnx_gru", "LSTM": "onnx_lstm"}[op.key]
     slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
     if _usual_activations(op, kind) != "tanh":

@@ -75,7 +75,7 @@ def reduce_mean(op: Op) -> Code:
 
 @rules("ReduceMax", "ReduceMin")
 def reduce_extreme(op: Op) -> Code:
-    is_max = op.node.op_type == "ReduceMax"
+    is_max = op.key == "ReduceMax"
     if _is_empty(op) or (op.ints(1) is None and op.has(1) and not op.attr("noop_with_empty_axes")):
         return call("extreme", op.x, _axes(op), bool(op.attr("keepdims")), largest=is_max)
     return _reduce(op, "amax" if is_max else "amin", op.x)
@@ -131,7 +131,7 @@ def reduce_log_sum_exp(op: Op) -> Code:
 
 @rules("ArgMax", "ArgMin")
 def arg_extreme(op: Op) -> Code:
-    name = op.node.op_type.lower()
+    name = op.key.lower()
     axis, keep = op.axis(), {"keepdim": True} if op.attr("keepdims") else {}
     x = method("to", op.x, Raw("torch.uint8")) if op.dtype().name == "BOOL" else op.x
     if op.attr("select_last_index"):
@@ -149,7 +149,7 @@ def top_k(op: Op) -> Emit:
 
 @rules("CumSum", "CumProd")
 def cumulative(op: Op) -> Code:
-    name = op.node.op_type.lower()
+    name = op.key.lower()
     known = op.ints(1)
     axis = code("{}.item()", op[1]) if known is None else known[0]
     if not op.attr("exclusive") and not op.attr("reverse"):

@@ -268,7 +268,7 @@ def center_crop_pad(op: Op) -> Code:
 
 @rules("DepthToSpace", "SpaceToDepth")
 def depth_space(op: Op) -> Emit | Code:
-    size, to_space = op.attr("blocksize"), op.node.op_type == "DepthToSpace"
+    size, to_space = op.attr("blocksize"), op.key == "DepthToSpace"
     if op.attr("mode", "DCR") == "CRD":
         if to_space:
             return Emit(call("F.pixel_shuffle", op.x, size), module=Layer(call("nn.PixelShuffle", size)))

@@ -20,7 +20,7 @@ def _number(op: Op, index: int) -> Any:
 
 @rules("HannWindow", "HammingWindow", "BlackmanWindow")
 def window(op: Op) -> Code:
-    kind = op.node.op_type.removesuffix("Window").lower()
+    kind = op.key.removesuffix("Window").lower()
     dtype = torch_dtype(op, op.out_dtype())
     keywords: dict[str, Any] = {} if op.attr("periodic") else {"periodic": False}
     if kind == "hamming":
