@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 from onnx.reference import ReferenceEvaluator
 
 from dlbridge.model import Model
@@ -146,3 +147,59 @@ def test_a_computed_reshape_of_two_open_sizes():
     assert _ops(model) == ["Reshape"]
     assert next(iter(model.weights.values())).tolist() == [0, 0, 3, 4]
     assert _run(model, x=np.zeros((2, 5, 12), np.float32))[0].shape == (2, 5, 3, 4)
+
+
+_BRANCHES = """[choose] o = If(c) <
+    then_branch = yes () => (float[1, b, 4] hh) {[add_axis] hh = Unsqueeze(h, zero)},
+    else_branch = no () => (float[b, 4] hi) {[same] hi = Identity(h)}
+>"""
+
+
+def _chosen(condition: str, end: str = "[add] y = Add(o, one)") -> Model:
+    text = f"""<ir_version: 10, opset_import: ["": 28]> g (float[b, 4] h) => (y)
+        <int64[1] zero = {{0}}, int64 two = {{2}}, float one = {{1.0}}>
+        {{ {condition} {_BRANCHES} {end} }}"""
+    model = Model(ir.from_onnx_text(text))
+    shapes.infer(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("condition", "rank"),
+    [
+        ("[ask] c = Constant<value = bool {1}>()", 3),
+        ("[ask] c = Constant<value = bool {0}>()", 2),
+        ("[shape] s = Shape(h) [size] r = Size(s) [ask] c = Equal(r, two)", 3),
+        ("[shape] s = Shape(h) [size] r = Size(s) [ask] c = Less(r, two)", 2),
+    ],
+)
+@pytest.mark.parametrize("end", ["[add] y = Add(o, one)", "[end] y = Identity(o)"])
+def test_an_if_whose_condition_is_known_is_the_branch_that_is_taken(condition, rank, end):
+    model = _chosen(condition, end)
+    h = np.arange(8, dtype=np.float32).reshape(2, 4)
+    before = _run(model, h=h)[0]
+    fold.fold(model)
+    shapes.infer(model)
+    assert "If" not in _ops(model)
+    assert len(model.outputs[0].shape) == rank == before.ndim
+    assert len({n.name for n in model.graph}) == len(model.graph)
+    np.testing.assert_array_equal(_run(model, h=h)[0], before)
+
+
+def test_an_if_inside_the_branch_that_is_taken_is_taken_too():
+    text = """<ir_version: 10, opset_import: ["": 28]> g (float[b, 4] h) => (float[b, 4] y) {
+        c = Constant<value = bool {1}>()
+        y = If(c) <
+            then_branch = yes () => (float[b, 4] o) {
+                d = Constant<value = bool {0}>()
+                o = If(d) <
+                    then_branch = inner_yes () => (float[b, 4] p) {p = Neg(h)},
+                    else_branch = inner_no () => (float[b, 4] q) {q = Exp(h)}
+                >
+            },
+            else_branch = no () => (float[b, 4] r) {r = Abs(h)}
+        > }"""
+    model = Model(ir.from_onnx_text(text))
+    shapes.infer(model)
+    fold.fold(model)
+    assert _ops(model) == ["Exp"]

@@ -11,6 +11,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import shapes
+from dlbridge.passes.branches import take_known_branch
 from dlbridge.passes.constants import constant, new_constant
 from dlbridge.passes.sizes import Integers, Size, shape_of
 from dlbridge.passes.slices import join_slices
@@ -42,6 +43,7 @@ def fold(model: Model) -> None:
             _simplify_reshape(model.graph, node, known)
             _drop_zero_bias(node)
             _simplify_resize(model.graph, node, known)
+            take_known_branch(model.graph, node)
     _share_sizes(model.graph, known)
     join_slices(model.graph)
     _merge_constants(model.graph)
