@@ -417,6 +417,18 @@ def _pooling() -> list[Case]:
     found += [
         _case("LpPool", big, **kernel, strides=[2, 2], ceil_mode=1, judge="onnxruntime"),
         _case("LpPool", free, **kernel, strides=[2, 2], auto_pad="SAME_LOWER", judge="onnxruntime"),
+        _case("LpPool", free, **kernel, strides=[2, 2], pads=[0, 1, 1, 0], ceil_mode=1, judge="onnxruntime"),
+        *(
+            _case(op, free, kernel_shape=size, strides=strides, pads=pads, ceil_mode=1, judge="onnxruntime", **more)
+            for op, more in (("MaxPool", {}), ("AveragePool", {}), ("AveragePool", {"count_include_pad": 1}))
+            for size, strides, pads in (
+                ([2, 2], [2, 2], [0, 0, 0, 0]),
+                ([3, 3], [2, 2], [1, 1, 1, 1]),
+                ([2, 3], [3, 2], [1, 0, 0, 1]),
+                ([3, 2], [4, 1], [0, 0, 1, 1]),
+            )
+        ),
+        _case("MaxPool", free, kernel_shape=[2, 2], strides=[2, 3], dilations=[2, 3], ceil_mode=1, judge="onnxruntime"),
         _case("LpPool", X((2, 3, 8)), kernel_shape=[2]),
         _case("LpPool", X((2, 3, 4, 4, 4)), kernel_shape=[2, 2, 2], strides=[2, 2, 2]),
         _case("AveragePool", X((2, 3, 4, 5, 6)), kernel_shape=[2, 2, 3], layer="F.avg_pool3d("),

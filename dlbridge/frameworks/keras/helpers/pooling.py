@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from dlbridge.frameworks.keras.helpers.shape import smaller_size
+
 
 def window_stack(x, size, strides, dilations):
     """The elements of every window of x (batch, ..., channels), on a new first axis."""
@@ -41,9 +43,36 @@ def average_pool_same(x, size, strides, dilations, upper=False, counted=False):
     return mean(x) if counted else mean(x) / mean(ops.ones_like(x))
 
 
-def lp_pool(x, p, size, strides, pads, dilations=None):
+def fill_windows(x, size, strides, dilations, after, value=0.0):
+    """x (batch, ..., channels) with more behind, so that every window which begins before its last pads is whole.
+
+    ``after`` counts the pads that stand at the end of each axis already.
+    """
+    more, cut = [(0, 0)], [slice(None)]
+    for axis, (k, stride, dilation, pad) in enumerate(zip(size, strides, dilations, after, strict=True), 1):
+        length, span = ops.shape(x)[axis], (k - 1) * dilation + 1
+        count = smaller_size(-(-(length - span) // stride) + 1, -(-(length - pad) // stride))
+        more.append((0, stride - 1))
+        cut.append(slice((count - 1) * stride + span))
+    return ops.pad(x, [*more, (0, 0)], constant_values=value)[tuple(cut)]
+
+
+def average_pool_ceil(x, size, strides, dilations, after, pads=None, counted=False):
+    """The mean over windows, the last of which may reach over the end; whether the pads count."""
+
+    def mean(y):
+        y = fill_windows(y, size, strides, dilations, after)
+        return ops.mean(window_stack(y, size, strides, dilations), 0)
+
+    ones = ops.ones_like(x)
+    if pads:
+        x, ones = ops.pad(x, pads), ops.pad(ones, pads, constant_values=1.0 if counted else 0.0)
+    return mean(x) / mean(ones)
+
+
+def lp_pool(x, p, size, strides, dilations=None):
     """The p-norm over windows."""
-    powers = ops.power(ops.abs(ops.pad(x, pads)), p)
+    powers = ops.power(ops.abs(x), p)
     if dilations:
         return ops.power(ops.sum(window_stack(powers, size, strides, dilations), 0), 1 / p)
     return ops.power(ops.average_pool(powers, size, strides) * math.prod(size), 1 / p)

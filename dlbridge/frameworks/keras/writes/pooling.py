@@ -70,17 +70,28 @@ def max_pool(op: Op) -> Emit:
     pads, dilated = pads_of(op, kernel, first=1), _dilated(op, kernel)
     if dilated is None and is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
         return _layer(op, "MaxPooling", op.x, kernel, strides, "same")  # Keras pads with the lowest number there is
-    x: Any = op.x
     lowest = Raw('float("-inf")') if op.dtype().is_floating_point() else _lowest(op)
-    if pads is None:
-        x = _pad_same(op, kernel, value=lowest)
-    else:
-        pads = _with_overhang(op, kernel, strides, pads)
-        if any(p != (0, 0) for p in pads):
-            x = call("ops.pad", x, [(0, 0), *pads, (0, 0)], constant_values=lowest)
+    x = _padded(op, kernel, strides, pads, lowest)
     if dilated:
         return Emit(call("ops.max", call("window_stack", x, tuple(kernel), tuple(strides), dilated), axis=0))
     return _layer(op, "MaxPooling", x, kernel, strides, None)
+
+
+def _padded(op: Op, kernel: list[int], strides: list[int], pads: Pads | None, value: Any) -> Any:
+    """The input with its pads, and what the windows of ``ceil_mode`` reach over behind them, of this value."""
+    if pads is None:
+        return _pad_same(op, kernel, value=value)
+    whole = _with_overhang(op, kernel, strides, pads)
+    around = pads if whole is None else whole
+    x: Any = op.x
+    if any(p != (0, 0) for p in around):
+        x = call("ops.pad", x, [(0, 0), *around, (0, 0)], constant_values=value or None)
+    return x if whole is not None else call("fill_windows", x, *_windows(op, kernel, strides, pads), value=value or None)
+
+
+def _windows(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> list[Any]:
+    """Arguments of the helpers that count the windows of ``ceil_mode`` at run time."""
+    return [tuple(kernel), tuple(strides), tuple(window(op, kernel)[1]), tuple(after for _, after in pads)]
 
 
 @rules("MaxPool")
@@ -90,7 +101,7 @@ def max_pool_with_indices(op: Op) -> Code:
     sizes = (op.shape() or [])[2:]
     if op.dtype().is_integer() or not all(isinstance(d, int) for d in sizes):
         op.refuse("where the maxima are needs sizes that are known, and floats")
-    pads = _with_overhang(op, kernel, strides, pads_of(op, kernel) or [], first=2)
+    pads = _with_overhang(op, kernel, strides, pads_of(op, kernel) or [], first=2) or []
     around = [(0, 0), *pads, (0, 0)]
     column_major = True if op.attr("storage_order") else None
     given = tuple(kernel), tuple(strides), tuple(window(op, kernel)[1])
@@ -111,13 +122,14 @@ def _lowest(op: Op) -> int:
     return int(np.iinfo(op.dtype().numpy()).min)
 
 
-def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: int = 1) -> Pads:
+def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: int = 1) -> Pads | None:
+    """The pads, more behind where windows of ``ceil_mode`` reach over them; None when that is known only at run time."""
     if not op.attr("ceil_mode"):
         return pads
     more = _overhang(op, kernel, strides, pads, first)
     if more is None:
-        op.refuse("'ceil_mode' needs a size that is known")
-    return [(before, after + m) for (before, after), m in zip(pads, more, strict=True)]  # type: ignore[arg-type]
+        return None
+    return [(before, after + m) for (before, after), m in zip(pads, more, strict=True)]
 
 
 @rules("AveragePool", domain=DOMAIN)
@@ -136,6 +148,10 @@ def average_pool(op: Op) -> Emit | Code:
         given, upper = _same(op, kernel)
         return call("average_pool_same", *given, **upper, **({"counted": True} if counted else {}))
     whole = _with_overhang(op, kernel, strides, pads)
+    if whole is None:
+        around = [(0, 0), *pads, (0, 0)] if any(p != (0, 0) for p in pads) else None
+        arguments = _windows(op, kernel, strides, pads)
+        return call("average_pool_ceil", op.x, *arguments, around, **({"counted": True} if counted else {}))
     if dilated is None and all(p == (0, 0) for p in whole):
         return _layer(op, "AveragePooling", op.x, kernel, strides, None)
     inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]
@@ -160,10 +176,8 @@ def global_pool(op: Op) -> Emit | Code:
 @rules("LpPool", domain=DOMAIN)
 def lp_pool(op: Op) -> Code:
     kernel, strides, _ = _check(op)
-    pads = pads_of(op, kernel, first=1)
-    x: Any = op.x if pads is not None else _pad_same(op, kernel)
-    around = [(0, 0), *_with_overhang(op, kernel, strides, pads or [(0, 0)] * len(kernel)), (0, 0)]
-    return call("lp_pool", x, op.attr("p"), tuple(kernel), tuple(strides), around, dilations=_dilated(op, kernel))
+    x = _padded(op, kernel, strides, pads_of(op, kernel, first=1), 0)
+    return call("lp_pool", x, op.attr("p"), tuple(kernel), tuple(strides), dilations=_dilated(op, kernel))
 
 
 @rules("GlobalLpPool", domain=DOMAIN)
