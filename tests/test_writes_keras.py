@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import op_cases_ranks
 import op_cases_regions
 import pytest
 from op_cases import CASES, Case
@@ -15,7 +16,7 @@ keras = pytest.importorskip("keras")
 KERAS = frameworks.get("keras")
 
 
-@pytest.mark.parametrize("case", [*CASES, *op_cases_regions.CASES], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *op_cases_ranks.CASES, *op_cases_regions.CASES], ids=str)
 def test_case(case: Case) -> None:
     live = KERAS.load(KERAS.write(case.model()))
     for given, expected in case.runs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import op_cases_ranks
 import op_cases_regions
 import pytest
 from op_cases import CASES, Case, X
@@ -17,7 +18,7 @@ PYTORCH = frameworks.get("pytorch")
 POWERS = [Case("Cast", (X((2, 3), make=np.exp),), {"to": 24, "round_mode": how}) for how in ("up", "down", "nearest")]
 
 
-@pytest.mark.parametrize("case", [*CASES, *op_cases_regions.CASES, *POWERS], ids=str)
+@pytest.mark.parametrize("case", [*CASES, *op_cases_ranks.CASES, *op_cases_regions.CASES, *POWERS], ids=str)
 def test_case(case: Case) -> None:
     source = PYTORCH.write(case.model())
     live = PYTORCH.load(source)

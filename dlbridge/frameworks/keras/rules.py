@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.ops.keys import op_key
 from dlbridge.source.code import Code, Raw, call, code
-from dlbridge.source.op import Emit, Op, Rules
+from dlbridge.source.op import Dim, Emit, Op, Rules
 
 #: Ops that only move elements, which Keras does for uint64 too; it computes uint64 as uint32.
 _MOVING = frozenset(
@@ -71,6 +71,58 @@ class _Signed(Op):
         return Emit(call("as_uint64", made.code, big, flip=True if self.flips else None), targets=made.targets)
 
 
+class _Wide(Op):
+    """A node of two inputs that broadcast along more axes than TensorFlow's operators do: both in the common shape."""
+
+    def __init__(self, op: Op) -> None:
+        self.__dict__.update(op.__dict__)
+
+    def _common(self, index: int, given: Any) -> Any:
+        if index > 1:
+            return given
+        return call("broadcast_with", given, super().__getitem__(1 - index))
+
+    def __getitem__(self, index: int) -> Any:
+        return self._common(index, super().__getitem__(index))
+
+    def operand(self, index: int) -> Any:
+        return self[index]
+
+    @property
+    def tensors(self) -> list[Any]:
+        return [self[i] for i, v in enumerate(self.node.inputs) if v is not None]
+
+    def shape(self, index: int = 0) -> list[Dim] | None:
+        return self.out_shape()
+
+
+#: How many parts, each of axes that broadcast alike, TensorFlow's operators take on a CPU (Eigen's broadcasts).
+_MOST_PARTS = 5
+#: Ops of two tensors that broadcast against each other.
+_BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Mod", "Pow", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "And", "Or", "Xor"}
+    | {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Sum", "Mean"}
+)
+
+
+def broadcasts_far(shape: list[Dim] | None, other: list[Dim] | None) -> bool:
+    """Whether shapes broadcast along more parts than TensorFlow's operators take; axes side by side are one part
+    when they broadcast alike, and axes that are 1 in both count for nothing."""
+    if shape is None or other is None:
+        return False
+    rank = max(len(shape), len(other))
+    if rank <= _MOST_PARTS:
+        return False
+    ways: list[tuple[bool, bool]] = []
+    for a, b in zip([1] * (rank - len(shape)) + shape, [1] * (rank - len(other)) + other, strict=True):
+        if a == 1 and b == 1:
+            continue
+        way = (a == 1, b == 1)
+        if not ways or ways[-1] != way or (way == (False, False) and a != b):
+            ways.append(way)
+    return len(ways) > _MOST_PARTS
+
+
 #: In ``node.meta``: the code of the node before has done what this one does.
 DONE = "keras.done"
 #: In ``node.meta``: the weights are those of other layers too, so the node is none.
@@ -87,6 +139,11 @@ def is_live(value: ir.Value) -> bool:
     return value.const_value is None if node is None else node.meta.get(LIVE, True)
 
 
+def _is_wide(op: Op) -> bool:
+    broadcasting = op.node.domain == "" and op.node.op_type in _BROADCASTING and len(op.node.inputs) == 2
+    return broadcasting and broadcasts_far(op.shape(0), op.shape(1))
+
+
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         made = self._emit(op)
@@ -99,6 +156,8 @@ class _Rules(Rules):
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
         op.functional = op.functional or op.node.meta.get(SHARED, False)
+        if _is_wide(op):
+            op = _Wide(op)
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         for value in values:
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:

@@ -11,6 +11,11 @@ def broadcast_add(a, b):
     return a - (ops.zeros_like(b) - b)
 
 
+def broadcast_with(a, b):
+    """a in the shape that a and b have together; ``where`` broadcasts along more axes than TensorFlow's operators."""
+    return ops.where(ops.ones_like(b, dtype="bool"), a, a)
+
+
 def truncated_divide(a, b):
     """Integer division towards zero."""
     quotient = ops.floor_divide(a, b)

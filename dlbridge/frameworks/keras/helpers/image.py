@@ -13,7 +13,7 @@ def grid_sample(x, grid, mode="linear", padding="zeros", align_corners=False, sh
     taps = []
     for axis, size in enumerate(sizes):
         at = ops.cast(grid[..., count - 1 - axis], dtype)
-        size = ops.cast(size, dtype)
+        size = size if isinstance(size, int) else ops.cast(size, dtype)
         at = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
         taps.append(sample_taps(at, size, mode, padding, align_corners))
     for place in combinations(taps):

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import keras_dtype, rules
+from dlbridge.frameworks.keras.rules import broadcasts_far, keras_dtype, rules
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand, term
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
@@ -22,6 +22,8 @@ _PLAIN = {
     "HardSwish": ("ops.hard_swish", "hard_swish"),
 }
 
+#: The most axes that TensorFlow's softmax takes.
+MOST_AXES = 5
 #: Numbers of the standard's Selu, which are also Keras'.
 _SELU = (1.6732631921768188, 1.0507010221481323)
 
@@ -38,8 +40,10 @@ def relu(op: Op) -> Emit:
 
 
 @rules("Softmax")
-def softmax(op: Op) -> Emit:
+def softmax(op: Op) -> Emit | Code:
     axis = op.attr("axis")
+    if op.rank() > MOST_AXES:
+        return code("ops.exp({})", call("ops.log_softmax", op.x, axis=axis))
     keywords = {} if axis == -1 else {"axis": axis}
     return Emit(call("ops.softmax", op.x, **keywords), module=Layer(call("layers.Softmax", **keywords)))
 
@@ -139,6 +143,8 @@ def swiglu(op: Op) -> Code:
 def prelu(op: Op) -> Emit | Code:
     """The layer keeps a slope of the input's rank without its batch; axes of one slope are shared."""
     slope, shape = op.shape(1), op.shape()
+    if broadcasts_far(shape, slope):
+        return code("ops.where({x} < 0, {x} * {}, {x})", call("broadcast_with", op[1], op.x), x=op.x)
     weight = None if slope is None or shape is None else op.weight(1, ("reshape", _padded(slope, len(shape) - 1)))
     if weight is None or len(slope) >= len(shape) or len(shape) < 2:  # type: ignore[arg-type]
         return code("ops.where({x} < 0, {x} * {}, {x})", op[1], x=op.x)

@@ -57,6 +57,10 @@ _FUNCTIONS = {
 }
 
 
+#: How an operand's code begins that is a tensor.
+_TENSORS = ("ops.cast(", "ops.convert_to_tensor(", "flip_top_bit(", "broadcast_with(")
+
+
 @rules("Add")
 def add(op: Op) -> Code:
     first, second = operands(op)
@@ -130,7 +134,7 @@ def is_tensor(operand: Any) -> bool:
     """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
     if isinstance(operand, Code):
         first = operand.parts[0]
-        return isinstance(first, str) and first.startswith(("ops.cast(", "ops.convert_to_tensor(", "flip_top_bit("))
+        return isinstance(first, str) and first.startswith(_TENSORS)
     return isinstance(operand, ir.Value)
 
 

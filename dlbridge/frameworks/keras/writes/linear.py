@@ -13,6 +13,10 @@ from dlbridge.source.op import Emit, Layer, Op
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
     weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
+    if op.rank() == 1:  # a Dense layer takes batches alone
+        product = call("ops.matmul", call("ops.expand_dims", op[0], 0), call("ops.transpose", op[1]))
+        product = code("{}[0]", product)
+        return code("{} + {}", op[2], product) if op.has(2) else product
     if weight is None or (op.has(2) and bias is None):
         product = code("ops.matmul({}, ops.transpose({}))", op[0], op[1])
         return code("{} + {}", op[2], product) if op.has(2) else product

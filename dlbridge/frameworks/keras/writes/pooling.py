@@ -86,7 +86,9 @@ def _padded(op: Op, kernel: list[int], strides: list[int], pads: Pads | None, va
     x: Any = op.x
     if any(p != (0, 0) for p in around):
         x = call("ops.pad", x, [(0, 0), *around, (0, 0)], constant_values=value or None)
-    return x if whole is not None else call("fill_windows", x, *_windows(op, kernel, strides, pads), value=value or None)
+    return (
+        x if whole is not None else call("fill_windows", x, *_windows(op, kernel, strides, pads), value=value or None)
+    )
 
 
 def _windows(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> list[Any]:
@@ -123,7 +125,7 @@ def _lowest(op: Op) -> int:
 
 
 def _with_overhang(op: Op, kernel: list[int], strides: list[int], pads: Pads, first: int = 1) -> Pads | None:
-    """The pads, more behind where windows of ``ceil_mode`` reach over them; None when that is known only at run time."""
+    """The pads, with more behind where windows of ``ceil_mode`` reach over them; None when only run time can tell."""
     if not op.attr("ceil_mode"):
         return pads
     more = _overhang(op, kernel, strides, pads, first)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import in_dtype, ints, keras_dtype, number, rules
+from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, keras_dtype, number, rules
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor
 from dlbridge.passes import layout
 from dlbridge.source.arithmetic import Element
@@ -195,6 +195,8 @@ def expand(op: Op) -> Code:
             result.append(size if isinstance(size, int) else op.dim(0, axis - rank + len(have)))
         else:
             return call("expand", op.x, tuple(target))
+    if broadcasts_far(have, want):
+        return call("expand", op.x, tuple(target))
     return call("ops.broadcast_to", op.x, tuple(result))
 
 
@@ -203,6 +205,10 @@ def tile(op: Op) -> Code:
     if op.dtype() == ir.DataType.UINT16:  # TensorFlow's backend lacks it
         return in_dtype(op, call("ops.tile", call("ops.cast", op.x, "int32"), ints(op, 1)))
     return call("ops.tile", op.x, ints(op, 1))
+
+
+#: The most axes of a tensor that TensorFlow pads with a constant, and with the tensor's own elements.
+_MOST_PADDED, _MOST_MIRRORED = 6, 5
 
 
 @rules("Pad")
@@ -225,6 +231,10 @@ def pad(op: Op) -> Emit | Code:
     if all(isinstance(a, int) and a == 0 for a in amounts):
         return code("{}", op.x)
     known = _pad_mode(mode, pairs, op.shape() or [])
+    if mode == "constant" and rank > _MOST_PADDED:
+        op.refuse(f"TensorFlow pads tensors of at most {_MOST_PADDED} axes")
+    if rank > _MOST_MIRRORED and mode != "constant":
+        known = None
     if known is None or not all(isinstance(a, int) and a >= 0 for a in amounts):
         chosen = [axis for axis, pair in enumerate(pairs) if pair != (0, 0)]
         flat = [pairs[a][0] for a in chosen] + [pairs[a][1] for a in chosen]
