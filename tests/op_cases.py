@@ -305,6 +305,7 @@ def _recurrent() -> list[Case]:
         return X((directions, 2, 4), free=(1,))
 
     both = {"direction": "bidirectional"}
+    loud = X((5, 2, 3), free=(0, 1), make=lambda n: 4 * n)
     first, batched = X((2, 5, 3), free=(0, 1)), X((2, 1, 4))
     return [
         case("LSTM", 4, 1, layer="nn.LSTM(3, 4)"),
@@ -328,6 +329,12 @@ def _recurrent() -> list[Case]:
         case("RNN", 1, 1, activations=["Affine"], activation_alpha=[0.5], activation_beta=[0.1], layer="onnx_rnn("),
         case("RNN", 1, 1, None, state(1), clip=0.4),
         case("LSTM", 4, 1, clip=0.3, input_forget=1),
+        # The cell is above the threshold: it is not clipped.
+        case("LSTM", 4, 1, clip=0.4, x=loud, layer="clip=0.4"),
+        case("LSTM", 4, 2, lengths, state(2), state(2), W((2, 12)), clip=0.5, x=loud, **both),
+        case("LSTM", 4, 1, None, state(1), state(1), W((1, 12)), clip=0.7, input_forget=1, x=loud),
+        case("LSTM", 4, 1, clip=0.6, x=loud, direction="reverse", activations=["Softplus", "Softsign", "Relu"]),
+        case("GRU", 3, 2, lengths, state(2), clip=0.3, x=loud, **both),
         case(
             "GRU",
             3,

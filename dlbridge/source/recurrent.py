@@ -14,6 +14,14 @@ def directions(op: Op) -> int:
     return 2 if op.attr("direction") == "bidirectional" else 1
 
 
+def clip(op: Op) -> float | None:
+    """The largest size of what the gates' activations are given; None where they are given all."""
+    threshold = op.attr("clip")
+    if threshold is not None and threshold <= 0:
+        op.refuse(f"clip={threshold:g}, which is not above zero")
+    return threshold
+
+
 def native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
     """The nodes that bring Y into the form (..., directions * hidden) that layers give, when nothing else reads it."""
     found: list[ir.Node] = []

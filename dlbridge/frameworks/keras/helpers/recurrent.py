@@ -72,13 +72,14 @@ def recurrence(step, x, states, lengths, direction, batch_first):
 def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
     """What the three recurrences share: zeros for a state, biases by direction, activations by direction."""
     directions, rows, hidden = r.shape
+    size = len(default)
     batch = ops.shape(x)[0 if batch_first else 1]
     zeros = ops.zeros((batch, directions, hidden) if batch_first else (directions, batch, hidden), x.dtype)
     biases = ops.zeros((directions, 2 * rows), x.dtype) if bias is None else bias
     chosen = [activation_by_name(*a) for a in activations or [(name,) for name in default] * directions]
     if clip is not None:
-        chosen = [lambda x, f=f: f(ops.clip(x, -clip, clip)) for f in chosen]
-    size = len(default)
+        # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
+        chosen = [f if i % size == 2 else lambda x, f=f: f(ops.clip(x, -clip, clip)) for i, f in enumerate(chosen)]
     gates = [chosen[size * d : size * (d + 1)] for d in range(directions)]
     return zeros, ops.split(biases, 2, axis=1), gates
 

@@ -11,7 +11,7 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import activations, becomes, constant, directions, native_readers, readers, turns
+from dlbridge.source.recurrent import activations, becomes, clip, constant, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
@@ -45,7 +45,7 @@ _GIVEN = "keras.batch_first"
 def recurrent(op: Op) -> Emit:
     weights, names = _weights(op), _activations(op)
     fits = weights is not None and names is not None and not op.has(_PEEPHOLES)
-    fits = fits and not op.attr("clip") and not op.attr("input_forget", 0)
+    fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
     return _layer(op, weights or {}, names or {}) if fits else _formula(op)
 
 
@@ -234,9 +234,9 @@ def _formula(op: Op) -> Emit:
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
     if _activations(op) != {}:
         keywords["activations"] = activations(op, len(_DEFAULTS[kind]) * directions(op))
-    direction, clip = op.attr("direction"), op.attr("clip")
+    direction, limit = op.attr("direction"), clip(op)
     keywords |= {"direction": direction} if direction != "forward" else {}
-    keywords |= {"clip": clip} if clip else {}
+    keywords |= {"clip": limit} if limit is not None else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
     x = call("ops.transpose", op.x, (1, 0, 2)) if op.node.meta.get(_GIVEN) else op.x

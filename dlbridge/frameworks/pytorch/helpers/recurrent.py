@@ -70,13 +70,14 @@ def recurrence(step, x, states, lengths, direction, batch_first):
 def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
     """What the three recurrences share: zeros for a state, biases by direction, activations by direction."""
     directions, rows, hidden = r.shape
+    size = len(default)
     batch = x.shape[0 if batch_first else 1]
     zeros = x.new_zeros((batch, directions, hidden) if batch_first else (directions, batch, hidden))
     biases = x.new_zeros(directions, 2 * rows) if bias is None else bias
     chosen = [activation_by_name(*a) for a in activations or [(name,) for name in default] * directions]
     if clip is not None:
-        chosen = [lambda x, f=f: f(x.clamp(-clip, clip)) for f in chosen]
-    size = len(default)
+        # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
+        chosen = [f if i % size == 2 else lambda x, f=f: f(x.clamp(-clip, clip)) for i, f in enumerate(chosen)]
     return zeros, biases.split(rows, 1), [chosen[size * d : size * (d + 1)] for d in range(directions)]
 
 

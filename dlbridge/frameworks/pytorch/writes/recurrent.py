@@ -16,7 +16,7 @@ from dlbridge.ops.keys import is_op
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import activations, directions, native_readers, readers, turns
+from dlbridge.source.recurrent import activations, clip, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
 
 
@@ -195,9 +195,9 @@ def _formula(op: Op, kind: _Kind) -> Emit:
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
     if _usual_activations(op, kind) != "tanh":
         keywords["activations"] = activations(op, len(kind.activations) * directions(op))
-    direction, clip = op.attr("direction"), op.attr("clip")
+    direction, limit = op.attr("direction"), clip(op)
     keywords |= {"direction": direction} if direction != "forward" else {}
-    keywords |= {"clip": clip} if clip else {}
+    keywords |= {"clip": limit} if limit is not None else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
     return Emit(_cut(op, kind, call(name, op.x, op[1], op[2], **keywords)))
