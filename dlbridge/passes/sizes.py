@@ -17,6 +17,8 @@ from dlbridge.ops.keys import op_key
 
 #: Integer tensors up to this many elements are followed.
 _FOLLOWED = 64
+#: Integer types that hold sizes; arithmetic in narrower ones wraps round.
+_SIZES = (ir.DataType.INT32, ir.DataType.INT64)
 
 
 class Size:
@@ -168,7 +170,7 @@ class Integers:
             return None
         if value not in self.known and value.is_initializer() and value.const_value is not None:
             tensor = value.const_value
-            if not value.is_graph_input() and tensor.dtype.is_integer() and tensor.size <= _FOLLOWED:
+            if not value.is_graph_input() and tensor.dtype in _SIZES and tensor.size <= _FOLLOWED:
                 self.known[value] = _objects(tensor.numpy())
         return self.known.get(value)
 
@@ -184,8 +186,17 @@ class Integers:
         if rule is None or len(node.outputs) != 1:
             return
         result = rule(self, node)
-        if result is not None and result.size <= _FOLLOWED:
+        if result is not None and result.size <= _FOLLOWED and _fits(result, node.outputs[0].dtype):
             self.known[node.outputs[0]] = result
+
+
+def _fits(entries: np.ndarray, dtype: ir.DataType | None) -> bool:
+    """Whether no number among the entries is beyond the type, where it would wrap round."""
+    if dtype not in _SIZES:
+        return True
+    limits = np.iinfo(dtype.numpy())
+    numbers = [e.number for e in entries.flat if e is not None and e.number is not None]
+    return all(limits.min <= n <= limits.max for n in numbers)
 
 
 def _objects(array: np.ndarray) -> np.ndarray:
@@ -210,7 +221,7 @@ def _attribute(node: ir.Node, name: str, default=None):
 
 
 def _is_integer(node: ir.Node) -> bool:
-    return node.outputs[0].dtype is not None and node.outputs[0].dtype.is_integer()
+    return node.outputs[0].dtype in _SIZES
 
 
 def _shape(known: Integers, node: ir.Node) -> np.ndarray | None:
@@ -235,7 +246,7 @@ def _constant(known: Integers, node: ir.Node) -> np.ndarray | None:
         if name in node.attributes:
             return _objects(np.asarray(node.attributes[name].value))
     tensor = node.attributes["value"].value if "value" in node.attributes else None
-    if tensor is None or not tensor.dtype.is_integer() or tensor.size > _FOLLOWED:
+    if tensor is None or tensor.dtype not in _SIZES or tensor.size > _FOLLOWED:
         return None
     return _objects(tensor.numpy())
 
@@ -367,7 +378,7 @@ def _product(known: Integers, node: ir.Node) -> np.ndarray | None:
 
 def _fill(known: Integers, node: ir.Node) -> np.ndarray | None:
     shape, tensor = known.numbers(node.inputs[0]), _attribute(node, "value")
-    if shape is None or prod(shape) > _FOLLOWED or tensor is None or not tensor.dtype.is_integer():
+    if shape is None or prod(shape) > _FOLLOWED or tensor is None or tensor.dtype not in _SIZES:
         return None
     return _objects(np.full(shape, tensor.numpy().reshape(-1)[0]))
 

@@ -17,6 +17,8 @@ from dlbridge.source.code import Code, code
 
 #: Values with more elements are data, not shapes.
 MAX_ELEMENTS = 64
+#: Integer types that hold sizes; arithmetic in narrower ones wraps round.
+_SIZES = (ir.DataType.INT32, ir.DataType.INT64)
 
 Element = int | Code
 
@@ -96,7 +98,7 @@ class Arithmetic:
 
 def _constant(value: ir.Value) -> Elements | None:
     tensor = value.const_value
-    if tensor is None or not tensor.dtype.is_integer() or len(tensor.shape) > 1 or tensor.size > MAX_ELEMENTS:
+    if tensor is None or tensor.dtype not in _SIZES or len(tensor.shape) > 1 or tensor.size > MAX_ELEMENTS:
         return None
     return Elements(tuple(int(i) for i in np.atleast_1d(tensor.numpy())), len(tensor.shape))
 
@@ -134,12 +136,22 @@ def _call(function: str, number: Callable[[int, int], int]) -> Callable[..., Ele
     return apply
 
 
+def _truncated(a: int, b: int) -> int:
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
+
+
 _add = _binary("+", lambda a, b: a + b, 0)
 _subtract = _binary("-", lambda a, b: a - b, 0)
 _multiply = _binary("*", lambda a, b: a * b, 1)
 # Sizes are not negative, where floor and truncated division are the same; static negative numbers truncate as ONNX.
-_divide = _binary("//", lambda a, b: int(a / b) if b else 0, 1)
+_divide = _binary("//", lambda a, b: _truncated(a, b) if b else 0, 1)
 _modulo = _binary("%", lambda a, b: a % b if b else 0)
+
+
+def _remainder(node: ir.Node, a: Elements, b: Elements) -> Elements | None:
+    """Of the divisor's sign; the other remainder differs for negative numbers alone, which sizes are not."""
+    return None if _int(node, "fmod", 0) else _elementwise(_modulo)(node, a, b)
 
 
 def _product(items: tuple[Element, ...]) -> Element:
@@ -237,7 +249,7 @@ def _constant_of_shape(node: ir.Node, shape: Elements) -> Elements | None:
     if attribute is None or not shape.is_static or len(shape.items) > 1:
         return None
     tensor = attribute.as_tensor()
-    if not tensor.dtype.is_integer() or not shape.items or shape.items[0] > MAX_ELEMENTS:  # type: ignore[operator]
+    if tensor.dtype not in _SIZES or not shape.items or shape.items[0] > MAX_ELEMENTS:  # type: ignore[operator]
         return None
     return Elements((int(tensor.numpy().reshape(-1)[0]),) * shape.items[0], 1)  # type: ignore[operator]
 
@@ -258,7 +270,7 @@ _RULES: dict[str, Callable[..., Elements | None]] = {
     "Sub": _elementwise(_subtract),
     "Mul": _elementwise(_multiply),
     "Div": _elementwise(_divide),
-    "Mod": _elementwise(_modulo),
+    "Mod": _remainder,
     "ReduceProd": _reduce_product,
     "Range": _range,
     "ConstantOfShape": _constant_of_shape,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import sympy
 import torch
@@ -26,6 +27,7 @@ import torch
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import extension
 from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops.traits import IR_OPSET
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
@@ -129,6 +131,8 @@ class Op:
         """
         like = next((v for v in inputs if isinstance(v, ir.Value)), None)
         values = [self._input(v, like) for v in inputs]
+        if like is not None and not domain and (wide := _wider(op_type, values.index(like), like.dtype)):
+            return self._widened(op_type, values, like.dtype, wide, outputs, attributes)
         while values and values[-1] is None:
             values.pop()
         given = [_attribute(name, v) for name, v in attributes.items() if v is not None]
@@ -138,6 +142,16 @@ class Op:
             value.dtype = dtype
         self._program.add(node, self)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    def _widened(
+        self, op_type: str, inputs: list[Any], narrow: Any, wide: ir.DataType, outputs: int, attributes: dict[str, Any]
+    ) -> Any:
+        """A node on integers of a type that the standard's op does not take: computed in a wider one, and cut to it."""
+        given = [self.cast(v, wide) if v is not None and v.dtype == narrow else v for v in inputs]
+        made = self(op_type, *given, outputs=outputs, **attributes)
+        if outputs > 1:
+            return [self.cast(made[0], narrow), *made[1:]]
+        return self.cast(made, narrow) if made.dtype == wide else made
 
     def extension(self, op_type: str, *inputs: Any, **attributes: Any) -> ir.Value:
         """Make a node of the domain ``dlbridge``."""
@@ -359,6 +373,33 @@ def like(x: ir.Value, other: ir.Value) -> ir.Value:
 
 def is_float(x: ir.Value) -> bool:
     return x.dtype is not None and x.dtype.is_floating_point()
+
+
+#: Integer types, and what computes the same modulo their range.
+_WIDER = {
+    **dict.fromkeys((ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16), ir.DataType.INT32),
+    ir.DataType.UINT32: ir.DataType.INT64,
+}
+
+
+def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataType | None:
+    """The type that an op has to compute in, of which the standard does not take integers as narrow as these."""
+    wide = _WIDER.get(dtype) if dtype is not None else None
+    if (
+        wide is None
+        or dtype.name.lower() in _taken(op_type, position)
+        or wide.name.lower() not in _taken(op_type, position)
+    ):  # type: ignore[union-attr]
+        return None
+    return wide
+
+
+@functools.cache
+def _taken(op_type: str, position: int) -> frozenset[str]:
+    """The names of the types that the standard's op takes as one of its inputs."""
+    schema = onnx.defs.get_schema(op_type, IR_OPSET, "")
+    given = schema.inputs[min(position, len(schema.inputs) - 1)]
+    return frozenset(t.removeprefix("tensor(").removesuffix(")") for t in given.types)
 
 
 def _attribute(name: str, value: Any) -> ir.Attr:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
+from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+from dlbridge.frameworks.keras.rules import keras_dtype, rules
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -38,14 +39,19 @@ def embedding(op: Op) -> Emit | Code:
 
 @rules("MatMul")
 def matmul(op: Op) -> Code:
-    return call("ops.matmul", op[0], op[1])
+    return product(op, op[0], op[1])
+
+
+def product(op: Op, left: Any, right: Any) -> Code:
+    """Keras multiplies matrices of integers in floats, which are not exact."""
+    return call("ops.matmul" if op.dtype().is_floating_point() else "integer_matmul", left, right)
 
 
 @rules("Gemm")
 def gemm(op: Op) -> Code:
     left = call("ops.transpose", op[0]) if op.attr("transA") else op[0]
     right = call("ops.transpose", op[1]) if op.attr("transB") else op[1]
-    result = call("ops.matmul", left, right)
+    result = product(op, left, right)
     if op.attr("alpha") != 1.0:
         result = code("{} * {}", op.attr("alpha"), result)
     if not op.has(2):
@@ -63,4 +69,7 @@ def einsum(op: Op) -> Code:
             dots = "..." if "..." in equation else ""
             equation += f"->{dots}{''.join(a for a in letters if equation.count(a) == 1)}"
         equation = equation.translate({ord(a): b for a, b in zip(letters, string.ascii_lowercase, strict=False)})
-    return call("ops.einsum", equation, *op.tensors)
+    if op.dtype().is_floating_point():
+        return call("ops.einsum", equation, *op.tensors)
+    factors = [call("ops.cast", x, "float64") for x in op.tensors]  # Keras would take the default float type
+    return call("ops.cast", call("ops.einsum", equation, *factors), keras_dtype(op, op.out_dtype()))

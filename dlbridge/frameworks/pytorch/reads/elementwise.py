@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, is_float, reads
+from dlbridge.frameworks.pytorch.reads import integers
 
 #: ATen op -> the standard's op on one tensor; integers are computed in the result's dtype.
 _UNARY = {
@@ -77,6 +78,7 @@ def rsqrt(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.square")
 def square(op: Op, x: ir.Value) -> ir.Value:
+    x = op.cast(x, op.dtype)
     return op("Mul", x, x)
 
 
@@ -155,16 +157,12 @@ def mul(op: Op, x: Any, y: Any) -> ir.Value:
 def div(op: Op, x: Any, y: Any, *, rounding_mode: str | None = None) -> ir.Value:
     if op.name == "floor_divide":
         rounding_mode = "floor"
+    if rounding_mode == "floor" and not op.dtype.is_floating_point():
+        return integers.floor_divide(op, x, y)
     quotient = op.binary("Div", x, y)
-    if rounding_mode is None:
+    if rounding_mode is None or not op.dtype.is_floating_point():
         return quotient
-    if op.dtype.is_floating_point():
-        return op("Floor", quotient) if rounding_mode == "floor" else _truncated(op, quotient)
-    if rounding_mode == "trunc":
-        return quotient
-    # ONNX truncates: one less where there is a rest and the signs differ. Mod has the divisor's sign.
-    rest = op.binary("Mod", x, y)
-    return op("Div", op("Sub", op.cast(x, op.dtype), rest), op.cast(y, op.dtype))
+    return op("Floor", quotient) if rounding_mode == "floor" else _truncated(op, quotient)
 
 
 @reads("aten.remainder")
@@ -182,7 +180,9 @@ def fmod(op: Op, x: Any, y: Any) -> ir.Value:
 
 @reads("aten.pow", "aten.float_power")
 def power(op: Op, x: Any, exponent: Any) -> ir.Value:
-    if isinstance(exponent, (int, float)) and op.dtype.is_floating_point():
+    if not op.dtype.is_floating_point():
+        return integers.power(op, x, exponent)
+    if isinstance(exponent, (int, float)):
         base = op.cast(x, op.dtype)
         if exponent in (1, 2):
             return base if exponent == 1 else op("Mul", base, base)

@@ -89,15 +89,6 @@ def bitwise_not(op: Op, x: ir.Value) -> ir.Value:
     return op("Not" if x.dtype == ir.DataType.BOOL else "BitwiseNot", x)
 
 
-@reads("aten.bitwise_left_shift", "aten.__lshift__", "aten.bitwise_right_shift", "aten.__rshift__")
-def shift(op: Op, x: Any, y: Any) -> ir.Value:
-    """By arithmetic: ONNX shifts only unsigned integers."""
-    x, factor = op.cast(x, op.dtype), op("Pow", op.number(2, op.dtype), op.cast(y, op.dtype))
-    if op.name in ("bitwise_left_shift", "__lshift__"):
-        return op("Mul", x, factor)
-    return op("Div", op("Sub", x, op("Mod", x, factor)), factor)
-
-
 @reads("aten.isnan", "aten.isinf")
 def is_special(op: Op, x: ir.Value) -> ir.Value:
     if not is_float(x):

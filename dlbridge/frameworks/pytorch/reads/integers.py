@@ -1,0 +1,130 @@
+"""Integers: powers, shifts and division as torch computes them, which wraps round where a type ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, like, reads
+
+#: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
+_NARROW = 16
+
+
+def _limits(dtype: ir.DataType) -> np.iinfo:
+    return np.iinfo(dtype.numpy())
+
+
+def _wrapped(number: int, dtype: ir.DataType) -> int:
+    """A number in a type that it may be too large for."""
+    limits = _limits(dtype)
+    return (number - limits.min) % (1 << limits.bits) + limits.min
+
+
+def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
+    """The standard's Div truncates, so it is one too large where there is a rest and the signs differ."""
+    x = op.cast(x, op.dtype)
+    divisor = op.cast(y, op.dtype)
+    if not op.dtype.is_signed():
+        return op("Div", x, divisor)
+    rest = op("Mod", x, divisor)  # it has the divisor's sign
+    if isinstance(y, int) and y > 0 and y & (y - 1) == 0:
+        return op("Div", op("Sub", x, rest), divisor)
+    truncated = op("Mod", x, divisor, fmod=1)
+    more = op.cast(op("Not", op("Equal", rest, truncated)), op.dtype)
+    return op("Sub", op("Div", x, divisor), more)
+
+
+# --- powers --------------------------------------------------------------------------------------------------------
+
+
+def power(op: Op, x: Any, exponent: Any) -> ir.Value:
+    """A power of integers: a fixed exponent as products."""
+    base = op.cast(x, op.dtype)
+    if isinstance(exponent, int) and exponent >= 0:
+        return _fixed_power(op, base, exponent)
+    if op.dtype.bitwidth > _NARROW or not isinstance(exponent, ir.Value):
+        return op.binary("Pow", base, exponent)
+    return _power_by_bits(op, base, like(op.cast(exponent, op.dtype), exponent))
+
+
+def _fixed_power(op: Op, base: ir.Value, exponent: int) -> ir.Value:
+    """Squares of squares, of which those are multiplied that are bits of the exponent."""
+    if exponent == 0:
+        return op("Expand", op.number(1, base.dtype), op.sizes)
+    result = None
+    while True:
+        if exponent & 1:
+            result = base if result is None else op("Mul", result, base)
+        exponent >>= 1
+        if not exponent:
+            return result  # type: ignore[return-value]
+        base = op("Mul", base, base)
+
+
+def _power_by_bits(op: Op, base: ir.Value, exponent: ir.Value) -> ir.Value:
+    """As of a fixed exponent; of one below zero 1 and -1 alone have a power that is not 0."""
+    dtype = op.dtype
+    one, two = op.number(1, dtype), op.number(2, dtype)
+    negative = op("Less", exponent, 0) if dtype.is_signed() else None
+    signless = negative is not None and op("Or", op("Equal", base, 1), op("Equal", base, -1))
+    bits, square, result = exponent, base, one
+    for _ in range(dtype.bitwidth - int(dtype.is_signed())):
+        is_set = op("Equal", op("Mod", bits, two), one)
+        result = op("Mul", result, op("Where", is_set, square, one))
+        bits, square = op("Div", bits, two), op("Mul", square, square)
+    if negative is None:
+        return result
+    odd = op("Equal", op("Mod", exponent, two), one)
+    inverse = op("Where", signless, op("Where", odd, base, one), op.number(0, dtype))
+    return op("Where", negative, inverse, result)
+
+
+# --- shifts --------------------------------------------------------------------------------------------------------
+
+
+@reads("aten.bitwise_left_shift", "aten.__lshift__")
+def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
+    """By products, as ONNX shifts unsigned integers alone; by as many places as there are bits, nothing is left."""
+    bits = op.dtype.bitwidth
+    x = op.cast(x, op.dtype)
+    if isinstance(count, int):
+        factor = 1 << count if 0 <= count < bits else 0
+        return op("Mul", x, op.number(_wrapped(factor, op.dtype), op.dtype))
+    factors = [_wrapped(1 << i, op.dtype) for i in range(bits)]
+    return op("Mul", x, op("Gather", op.constant([*factors, 0], op.dtype), _within(op, count, bits)))
+
+
+@reads("aten.bitwise_right_shift", "aten.__rshift__")
+def shift_right(op: Op, x: Any, count: Any) -> ir.Value:
+    """By division, rounded down; by as many places as there are bits, the sign is left."""
+    bits = op.dtype.bitwidth
+    x = op.cast(x, op.dtype)
+    if not op.dtype.is_signed():
+        return _unsigned_right(op, x, count, bits)
+    sign = op("Neg", op.cast(op("Less", x, op.number(0, op.dtype)), op.dtype))
+    if isinstance(count, int):
+        return floor_divide(op, x, 1 << count) if 0 <= count < bits - 1 else sign
+    count = _within(op, count, bits - 1)
+    divisor = op("Gather", op.constant([1 << i for i in range(bits - 1)] + [1], op.dtype), count)
+    shifted = op("Div", op("Sub", x, op("Mod", x, divisor)), divisor)
+    return op("Where", op("Equal", count, bits - 1), sign, shifted)
+
+
+def _unsigned_right(op: Op, x: ir.Value, count: Any, bits: int) -> ir.Value:
+    zero = op.number(0, op.dtype)
+    if isinstance(count, int):
+        inside = 0 <= count < bits
+        return op("BitShift", x, count, direction="RIGHT") if inside else op("Mul", x, zero)
+    divisors = op.constant([1 << i for i in range(bits)] + [1], op.dtype)
+    count = _within(op, count, bits)
+    return op("Where", op("Equal", count, bits), zero, op("Div", x, op("Gather", divisors, count)))
+
+
+def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
+    """The places to shift by as int64; those below zero or too many are ``bits``."""
+    places = like(op.cast(count, ir.DataType.INT64), count)
+    outside = op("Or", op("Less", places, 0), op("GreaterOrEqual", places, bits))
+    return op("Where", outside, op.number(bits, ir.DataType.INT64), places)
