@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dlbridge.ops.keys import is_op
 from dlbridge.ops.names import unique
 from dlbridge.passes.constants import constant
 
@@ -15,7 +16,7 @@ def take_known_branch(graph: ir.Graph, node: ir.Node) -> None:
         graph: The main graph, in which names are unique.
         node: Any node of it or of its subgraphs; what is no ``If`` on a constant stays as it is.
     """
-    if (node.domain, node.op_type) != ("", "If") or node.graph is None:
+    if not is_op(node, "If") or node.graph is None:
         return
     condition = constant(node.inputs[0])
     if condition is None or condition.size != 1:
