@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge import frameworks
+from dlbridge import factories, frameworks
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import check_free, writing
 from dlbridge.model import Model, no_collection
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from dlbridge.verification import Report
 
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
 
 
 @no_collection()
@@ -30,7 +27,8 @@ def load(source: Any, **options: Any) -> Model:
     Args:
         source: A description (``.yaml``, ``.json``), a saved model's folder, a file of a framework (``.pt2``,
             ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``, ``ExportedProgram`` or ``keras.Model``, or the name
-            of a function that makes one (``"torchvision.models:resnet18"``).
+            of a function that makes one: of an installed package (``"torchvision.models:resnet18"``), or of a file
+            in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``).
         options: Given to the framework's reader, e.g. ``inputs={"x": "float32[batch,3,224,224]"}``.
 
     Raises:
@@ -39,13 +37,13 @@ def load(source: Any, **options: Any) -> Model:
     """
     if isinstance(source, Model):
         return source
-    if isinstance(source, str) and _FACTORY.match(source) and not Path(source).exists():
+    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
         options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
-        source = _call_factory(source)
+        source = _made(factories.find(source))
     if not isinstance(source, (str, os.PathLike)):
         for name in frameworks.names():
             if frameworks.get(name).accepts(source):
-                return frameworks.get(name).read(source, **options)
+                return _read(frameworks.get(name), source, options)
         raise DlbridgeError(
             f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
             hint=f"models of these frameworks can be read: {', '.join(frameworks.names())}",
@@ -61,21 +59,20 @@ def load(source: Any, **options: Any) -> Model:
         return description.load(path)
     for name in frameworks.names():
         if path.suffix.lower() in frameworks.get(name).suffixes:
-            return frameworks.get(name).read(path, **options)
+            return _read(frameworks.get(name), path, options)
     known = [*_DESCRIPTIONS, *(s for n in frameworks.names() for s in frameworks.get(n).suffixes)]
     raise FileError(
         f"'{path.suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}"
     )
 
 
-def _call_factory(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise DlbridgeError(f"cannot import it: {error}", where=name) from None
+def _read(framework: frameworks.Framework, source: Any, options: dict[str, Any]) -> Model:
+    frameworks.check_options(framework, "read", options)
+    return framework.read(source, **options)
+
+
+def _made(found: Any) -> Any:
+    """The model itself, where what was found makes one."""
     return found() if callable(found) and not _is_model(found) else found
 
 
@@ -118,6 +115,8 @@ def convert(
     """
     if output is not None:
         check_free(output, force=force)
+    if to != "description":
+        frameworks.check_options(frameworks.get(to), "write", options)
     mode = {"partial": True} if partial else {}
     model = load(source, **dict(read or {}), **mode)
     if to == "description":

@@ -174,10 +174,13 @@ class Model:
 
         Raises:
             UnsupportedOpError: When an op has no rule there; all such ops are named.
+            DlbridgeError: When the framework takes no such option.
         """
         from dlbridge import frameworks
 
-        return frameworks.get(framework).write(self, **options)
+        writer = frameworks.get(framework)
+        frameworks.check_options(writer, "write", options)
+        return writer.write(self, **options)
 
     def to_pytorch(self, **options: Any) -> Any:
         """The model as a ``torch.nn.Module`` in eval mode: the written source, executed, with the weights loaded."""

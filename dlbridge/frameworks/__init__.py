@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,9 @@ class Framework(Protocol):
     extra: str
     #: File endings that ``read`` understands.
     suffixes: tuple[str, ...]
+
+    # A framework may list the names of its options in the tuples ``read_options`` and ``write_options``: one that is
+    # mistyped is then told before any work is done.
 
     def accepts(self, source: object) -> bool:
         """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
@@ -93,6 +96,32 @@ class Trainer(Protocol):
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
         """Copies of the weights by initializer, of the optimizer's slots by slot and initializer, and its steps."""
         ...
+
+
+def check_options(framework: Framework, purpose: Literal["read", "write"], given: Iterable[str]) -> None:
+    """Check the names of options before any work is done.
+
+    Args:
+        framework: Whose options they are; a plug-in that does not list its options checks them itself.
+        purpose: What they are for.
+        given: The names of the options that were given.
+
+    Raises:
+        DlbridgeError: When the framework takes no option of that name for this purpose.
+    """
+    taken = _options(framework, purpose)
+    unknown = [] if taken is None else [name for name in given if name not in taken]
+    if not unknown or taken is None:
+        return
+    name = unknown[0]
+    hint = suggest(name, taken) or f"it takes: {', '.join(taken) or 'none'}"
+    if purpose == "write" and any(name in (_options(get(n), "read") or ()) for n in names()):
+        hint = f"what the reader is to know goes into read: read={{'{name}': ...}}"
+    raise DlbridgeError(f"{framework.name} takes no option '{name}' to {purpose} a model", hint=hint)
+
+
+def _options(framework: Framework, purpose: str) -> tuple[str, ...] | None:
+    return getattr(framework, f"{purpose}_options", None)
 
 
 _BUILT_IN = {

@@ -36,6 +36,8 @@ class Keras:
     name = "keras"
     extra = "keras"
     suffixes = (".keras", ".h5")
+    read_options = ("inputs", "name", "trust_code", "partial")
+    write_options = ("io_layout", "partial")
 
     def _part(self, name: str) -> Any:
         if "tensorflow" not in sys.modules and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":

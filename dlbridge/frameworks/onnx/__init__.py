@@ -21,6 +21,8 @@ class Onnx:
     name = "onnx"
     extra = "onnx"
     suffixes = (".onnx",)
+    read_options = ("lift", "name", "partial")
+    write_options = ("opset", "metadata")
 
     def accepts(self, source: object) -> bool:
         onnx, onnx_ir = sys.modules.get("onnx"), sys.modules.get("onnx_ir")

@@ -21,6 +21,8 @@ class PyTorch:
     extra = "torch"
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
+    read_options = ("inputs", "dynamic", "name", "lift", "partial")
+    write_options = ("memory_format", "partial")
 
     def _part(self, name: str) -> Any:
         return require(f"dlbridge.frameworks.pytorch.{name}", self.extra)

@@ -18,7 +18,7 @@ import torch
 from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
-from dlbridge.errors import UnsupportedOpError
+from dlbridge.errors import SignatureError, UnsupportedOpError
 from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
@@ -60,6 +60,12 @@ def read(
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))
+    if not isinstance(source, torch.nn.Module) and (inputs is not None or dynamic is not None):
+        raise SignatureError(
+            "an exported program has the inputs and sizes that it was exported with",
+            where=name,
+            hint="read it without inputs; for other sizes export the module again, or read the module itself",
+        )
     module = source if isinstance(source, torch.nn.Module) else None
     if module is not None:
         name = name or type(source).__name__.lower()
