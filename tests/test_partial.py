@@ -97,3 +97,10 @@ def test_all_is_written_where_all_is_known():
         torch.nn.Linear(2, 3), "pytorch", partial=True, read={"inputs": {"input": "float32[n,2]"}}
     )
     assert source.stand_ins == {}
+
+
+def test_a_stand_in_in_a_file_is_no_op_of_its_own():
+    text = """<ir_version: 10, opset_import: ["": 20, "dlbridge.missing": 1]>
+        g (float[b, 4] x) => (float[b, 4] y) { y = dlbridge.missing.Sigmoid(x) }"""
+    with pytest.raises(UnsupportedOpError, match=r"op Sigmoid of the domain dlbridge\.missing"):
+        dlbridge.load(onnx.parser.parse_model(text))

@@ -59,7 +59,7 @@ def read(
     graph.name = identifier(name or graph.name)
     if partial:
         _set_aside(ir_model)
-    _refuse_unsupported(ir_model, where)
+    _refuse_unsupported(ir_model, where, partial)
     _inline_functions(ir_model, where)
     for value in list(graph.inputs):
         if value.is_initializer():
@@ -177,8 +177,8 @@ def _check_external(tensor: onnx.TensorProto, size: int, folder: Path, where: st
 # --- what can be read ---------------------------------------------------------------------------------------------
 
 
-def _refuse_unsupported(model: ir.Model, where: str) -> None:
-    """Refuse ops and types that have no meaning here, all at once."""
+def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
+    """Refuse ops and types that have no meaning here, all at once; stand-ins are for a model that is read in part."""
     opset = model.graph.opset_imports.get("", traits.IR_OPSET)
     own = {(f.domain, f.name) for f in model.functions.values()}
     troubles: dict[str, list[str]] = {}
@@ -186,7 +186,8 @@ def _refuse_unsupported(model: ir.Model, where: str) -> None:
         for value in graph.inputs:
             _check_type(value, value.name or "input", troubles)
         for node in graph.all_nodes():
-            _check_op(node, opset, own, troubles)
+            if not (partial and node.domain == missing.DOMAIN):
+                _check_op(node, opset, own, troubles)
             for value in node.outputs:
                 _check_type(value, node.name or value.name or node.op_type, troubles)
     if troubles:
@@ -208,11 +209,8 @@ def _set_aside(model: ir.Model) -> None:
 
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
     site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
-    if (
-        (node.domain, node.op_type) in own
-        or (node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS)
-        or node.domain == missing.DOMAIN
-    ):
+    is_ours = node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS
+    if (node.domain, node.op_type) in own or is_ours:
         return
     if node.domain != "":
         troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)
