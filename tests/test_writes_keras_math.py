@@ -354,3 +354,19 @@ def test_double_precision_is_kept() -> None:
     }
     for name, array in right.items():
         np.testing.assert_allclose(out[name], array, rtol=1e-13, atol=1e-14, err_msg=name)
+
+
+SHAPELESS = """m (bool c, float[B, 3] x) => (y) {
+    y = If (c) <
+        then_branch = yes () => (float[1, B, 3] a) { o = Constant <value = int64[1] {0}> ()  a = Unsqueeze (x, o) },
+        else_branch = no () => (float[B, 3] b) { b = Neg (x) }
+    >
+}"""
+
+
+def test_a_model_of_results_of_several_ranks_predicts_and_is_written(tmp_path: Path) -> None:
+    built, x = model(SHAPELESS), normal(4, 3)
+    live = KERAS.load(KERAS.write(built))
+    assert np.shape(live.predict([np.array([True] * 4), x], verbose=0)) == (1, 4, 3)
+    assert np.shape(live.predict([np.array([False] * 4), x], verbose=0)) == (4, 3)
+    assert KERAS.write(built).save(tmp_path / "out").exists()

@@ -184,6 +184,10 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     returned = writer.returned if is_root else list(written.block.outputs)
     lines.append(f"return {_returned(returned, writer, definition, names)}")
     subclassed = is_root and writer.subclassed
+    if subclassed and written.block in writer.eager:
+        init.append("self.run_eagerly = True")  # so that predict and evaluate do; compile sets it anew
+    if subclassed and not written.members:
+        init.append("self.built = True")  # there is nothing to build
     base = "keras.Model" if subclassed else "layers.Layer"
     text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
     header = ", ".join(["self", *definition.signature(), "**kwargs"])
