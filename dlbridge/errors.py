@@ -64,6 +64,14 @@ class VerificationError(DlbridgeError):
     """A route departs from the judge by more than rounding explains."""
 
 
+class WrittenModelError(VerificationError):
+    """A written model cannot be built, loaded or run."""
+
+
+class IllConditionedError(VerificationError):
+    """Rounding alone moves a model's outputs so far that agreement can neither be shown nor refuted."""
+
+
 class TrainingError(DlbridgeError):
     """A training specification or its data cannot be used."""
 

@@ -51,7 +51,8 @@ class Model:
 
     Attributes:
         original: Runs what the model was read from, in its own framework: arrays by input name -> arrays by output
-            name. Verification compares with it. None when there is nothing to run, and for copies, which may change.
+            name. Verification compares with it; where it has ``exact()``, that runs it in float64
+            (``frameworks.Exact``). None when there is nothing to run, and for copies, which may change.
     """
 
     def __init__(self, ir_model: ir.Model, *, training: Any = None) -> None:

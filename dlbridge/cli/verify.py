@@ -1,4 +1,4 @@
-"""``dlbridge verify``: every route on the same inputs, judged against PyTorch in float64."""
+"""``dlbridge verify``: every route on the same inputs, judged against the original in float64."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Run MODEL in PyTorch, Keras and onnxruntime (on the ONNX written directly, by torch.onnx and by tf2onnx) and
-    judge each against PyTorch in float64. Exits with 1 when a route departs by more than rounding explains."""
+    judge each against the original in float64. Exits with 1 when a route departs by more than rounding explains."""
     quiet_frameworks()
     from dlbridge import api
-    from dlbridge.verification.compare import ROUTES
+    from dlbridge.verification.routes import known
 
-    bar, advance = progress_bar("verify", total=len(routes or ROUTES) + 1)
+    loaded = api.load(model, **read_options(inputs, trust_code))
+    bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 1)
     with bar:
         report = api.verify(
-            model,
-            read=read_options(inputs, trust_code),
+            loaded,
             routes=list(routes) or None,
             batch_sizes=batch_sizes or (1, 2, 7),
             sizes=dict(_size(s) for s in sizes),

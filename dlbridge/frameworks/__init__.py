@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from dlbridge.source.program import Source
 
 ENTRY_POINT_GROUP = "dlbridge.frameworks"
+#: The framework whose runtime, which is not dlbridge's, executes the standard's ops as they are.
+STANDARD = "onnx"
 
 
 @runtime_checkable
 class Framework(Protocol):
-    """What a framework must be able to do. Importing the object must not import the framework itself."""
+    """What a framework must be able to do. Importing the object must not import the framework itself.
+
+    What it may have besides: ``exact(live)`` (see :class:`Exact`), ``exporter`` (the name of the program that its users
+    take to write ONNX files, when ``export`` uses one), and ``save(source, target, certificate=, force=)`` where it
+    writes something else than a folder of source and weights.
+    """
 
     #: The word that users say: ``--to pytorch``.
     name: str
@@ -78,6 +85,30 @@ class Framework(Protocol):
             spec: A ``dlbridge.training.TrainingSpec``.
             from_logits: Whether the output is logits, where the loss is a cross-entropy.
             checkpoint: A ``dlbridge.training.result.Checkpoint`` whose optimizer slots are gone on with.
+        """
+        ...
+
+
+class Exact(Protocol):
+    """Runs a model with every float in float64. A framework that has it for its live models (a method ``exact(live)``
+    beside the protocol), and an original that has it (``model.original.exact()``), are compared more closely: what
+    rounding is owed is measured, and a failure names the node where numbers first depart.
+
+    Attributes:
+        eps: That of the coarsest float type in which the model computes by itself.
+    """
+
+    eps: float
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Arrays by output name.
+
+        Args:
+            arrays: Arrays by input name, in the model's own types.
+            noise: Move each result on the way by a random part of at most this.
+            seen: Gets each float array that is computed on the way, in order.
         """
         ...
 

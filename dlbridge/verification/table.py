@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from dlbridge.verification.compare import Report
+from dlbridge.verification.report import Report
 
 
 def table(report: Report) -> Table:

@@ -35,6 +35,7 @@ def _silent_stderr() -> Iterator[None]:
 class Keras:
     name = "keras"
     extra = "keras"
+    exporter = "tf2onnx"
     suffixes = (".keras", ".h5")
     read_options = ("inputs", "name", "trust_code", "partial")
     write_options = ("io_layout", "partial")
@@ -60,6 +61,9 @@ class Keras:
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return self._part("runner").run(live, inputs)
+
+    def exact(self, live: Any) -> Any:
+        return self._part("runner").exact(live)
 
     def weights(self, live: Any) -> dict[str, np.ndarray]:
         return self._part("runner").weights(live)

@@ -16,12 +16,11 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import onnx_ir as ir
 from keras import tree
 
@@ -29,6 +28,7 @@ from dlbridge.errors import DlbridgeError, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.keras import archive, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.names import path_part, tensor_name
+from dlbridge.frameworks.keras.original import Original
 from dlbridge.frameworks.keras.site import RefusalError
 from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
 from dlbridge.model import Model
@@ -83,23 +83,8 @@ def read(
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result))
     model = _finish(build)
-    model.original = _runner(live, given, named, [v.name or "" for v in model.outputs])
+    model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     return model
-
-
-def _runner(
-    live: Any, given: tuple[Any, ...], named: Mapping[str, Any], outputs: list[str]
-) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Runs the live model, called as it was read: with the nests of inputs ``given`` and ``named``."""
-    nests = tree.map_structure(lambda value: value.name, (given, dict(named)))
-    mode = {"training": False} if "training" in inspect.signature(live.call).parameters else {}
-
-    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        arguments, keywords = tree.map_structure(lambda name: keras.ops.convert_to_tensor(arrays[name]), nests)
-        result = tree.flatten(live(*arguments, **keywords, **mode))
-        return {name: keras.ops.convert_to_numpy(value) for name, value in zip(outputs, result, strict=True)}
-
-    return run
 
 
 def _collect(walker: Walker, run: Any) -> Any:

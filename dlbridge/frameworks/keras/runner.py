@@ -16,6 +16,7 @@ from keras.src.backend.common import global_state
 from keras.src.saving import saving_lib
 
 from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
 
@@ -127,11 +128,21 @@ def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     missing = [n for n in source.inputs if n not in inputs]
     if missing:
         raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
-    arrays = [keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs]
-    with float_type(source):
-        out = live(arrays if len(arrays) > 1 else arrays[0] if arrays else None, training=False)
-    values = out if isinstance(out, (list, tuple)) else [out]
+    values = _call(live, {n: keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs})
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
+
+
+def exact(live: keras.Model) -> Exact:
+    """Runs the live model in float64; it stays as it is."""
+    return Exact(lambda tensors: _call(live, tensors), live.dlbridge_source.outputs)
+
+
+def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
+    source: Source = live.dlbridge_source
+    given = [tensors[n] for n in source.inputs]
+    with float_type(source):
+        out = live(given if len(given) > 1 else given[0] if given else None, training=False)
+    return list(out) if isinstance(out, (list, tuple)) else [out]
 
 
 def weights(live: keras.Model) -> dict[str, np.ndarray]:

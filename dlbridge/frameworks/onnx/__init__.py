@@ -50,6 +50,11 @@ class Onnx:
 
         return run(live, inputs)
 
+    def exact(self, live: Live) -> Any:
+        from dlbridge.frameworks.onnx.runner import exact
+
+        return exact(live)
+
     def weights(self, live: Any) -> dict[str, np.ndarray]:
         from dlbridge.frameworks.onnx.runner import weights
 

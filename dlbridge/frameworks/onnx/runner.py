@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 
 from dlbridge.errors import FileError, SignatureError
 from dlbridge.frameworks.onnx import serialize
 from dlbridge.frameworks.onnx.source import OnnxSource
+from dlbridge.ops.evaluator import Evaluator
 from dlbridge.runtime import values
 
 
@@ -24,6 +26,7 @@ class Live:
 
     session: onnxruntime.InferenceSession
     source: OnnxSource | None = None
+    path: str | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -41,7 +44,7 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
         FileError: When onnxruntime cannot load it.
     """
     if not isinstance(source, OnnxSource):
-        return Live(_session(str(source), str(source)))
+        return Live(_session(str(source), str(source)), path=str(source))
     if serialize.weights_size(source.ir) < serialize.LARGEST_FILE // 2:
         buffer = io.BytesIO()
         serialize.write(source.ir, buffer)
@@ -71,6 +74,11 @@ def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     outputs = live.outputs
     found = values.run(live.session, outputs, {n: np.asarray(inputs[n]) for n in live.inputs})
     return dict(zip(outputs, found, strict=True))
+
+
+def exact(live: Live) -> Evaluator:
+    """Runs the graph of a session in float64, by the reference evaluator."""
+    return Evaluator(live.source.ir if live.source is not None else ir.load(live.path or ""))
 
 
 def weights(live: Live) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class PyTorch:
     name = "pytorch"
     extra = "torch"
+    exporter = "torch.onnx"
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
     read_options = ("inputs", "dynamic", "name", "lift", "partial")
@@ -42,6 +43,9 @@ class PyTorch:
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return self._part("runner").run(live, inputs)
+
+    def exact(self, live: Any) -> Any:
+        return self._part("runner").exact(live)
 
     def weights(self, live: Any) -> dict[str, np.ndarray]:
         return self._part("runner").weights(live)

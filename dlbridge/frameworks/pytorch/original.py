@@ -1,9 +1,10 @@
-"""Runs what a model was read from, by the names of the neutral form."""
+"""Runs what a model was read from, by the names of the neutral form: in its own types, and in float64."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.frameworks.pytorch.runner import to_array, to_tensor
 
 
@@ -23,10 +25,8 @@ class Leaf:
     value: Any = None
 
 
-def runner(
-    module: torch.nn.Module | None, program: ExportedProgram, leaves: Sequence[Leaf], outputs: Sequence[str]
-) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """What runs a module (in eval mode), or the program where there is none.
+class Original:
+    """A module (in eval mode), or the program where there is none: arrays by input name -> arrays by output name.
 
     Args:
         module: The live module that was exported.
@@ -34,27 +34,57 @@ def runner(
         leaves: The leaves of its inputs, in order.
         outputs: Names of the leaves of its outputs that are not None, in order.
     """
-    in_spec = program.call_spec.in_spec
-    # A program is held, with all of its graph, where there is no module alone.
-    live = functools.cache(program.module if module is None else lambda: module)
 
-    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        flat = [leaf.value if leaf.name is None else _given(arrays[leaf.name], leaf.value) for leaf in leaves]
-        arguments, keywords = pytree.tree_unflatten(flat, in_spec)  # type: ignore[arg-type]
-        called = live()
-        was_training = module is not None and module.training
-        if was_training:
-            called.eval()
-        try:
-            with torch.no_grad():
-                result = called(*arguments, **keywords)
-        finally:
-            if was_training:
-                called.train()
-        found = [leaf for leaf in pytree.tree_leaves(result) if leaf is not None]
-        return {name: _array(value) for name, value in zip(outputs, found, strict=True)}
+    def __init__(
+        self,
+        module: torch.nn.Module | None,
+        program: ExportedProgram,
+        leaves: Sequence[Leaf],
+        outputs: Sequence[str],
+    ) -> None:
+        self._leaves, self._outputs = leaves, outputs
+        self._in_spec = program.call_spec.in_spec
+        # A program is held, with all of its graph, where there is no module alone.
+        self._live = functools.cache(program.module if module is None else lambda: module)
+        self._is_program = module is None
 
-    return run
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run it in its own types."""
+        module = self._live()
+        with torch.no_grad(), self._inference(module):
+            return self._run(module, arrays)
+
+    def exact(self) -> Exact:
+        """Runs it in float64, as a copy."""
+        module = self._live()
+        with self._inference(module):
+            return Exact(module, self._run)
+
+    def _inference(self, module: torch.nn.Module) -> Any:
+        return _unchanged() if self._is_program else in_eval_mode(module)
+
+    def _run(self, module: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        flat = [_given(arrays[n.name], n.value) if n.name is not None else n.value for n in self._leaves]
+        arguments, keywords = pytree.tree_unflatten(flat, self._in_spec)  # type: ignore[arg-type]
+        found = [leaf for leaf in pytree.tree_leaves(module(*arguments, **keywords)) if leaf is not None]
+        return {name: _array(value) for name, value in zip(self._outputs, found, strict=True)}
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """With the module in eval mode; afterwards each module within it is in the mode in which it was."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _given(array: np.ndarray, like: Any) -> Any:

@@ -74,7 +74,7 @@ def read(
     reader = _Reader(source, named, name, partial)
     model = reader.model()
     _tidy(model, lift=lift)
-    model.original = original.runner(module, source, reader.leaves, [v.name or "" for v in model.outputs])
+    model.original = original.Original(module, source, reader.leaves, [v.name or "" for v in model.outputs])
     return model
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import SignatureError
+from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.source.program import Source
 
 
@@ -62,9 +63,19 @@ def run(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np
     missing = [n for n in source.inputs if n not in inputs]
     if missing:
         raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
-    device = next((p.device for p in live.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        out = live(*(to_tensor(inputs[n]).to(device) for n in source.inputs))
+        return _call(live, inputs)
+
+
+def exact(live: torch.nn.Module) -> Exact:
+    """Runs a copy of the live module in float64."""
+    return Exact(live, _call)
+
+
+def _call(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    source: Source = live.dlbridge_source  # type: ignore[assignment]
+    device = next((p.device for p in live.parameters()), torch.device("cpu"))
+    out = live(*(to_tensor(inputs[n]).to(device) for n in source.inputs))
     values = out if isinstance(out, tuple) else (out,)
     return {n: to_array(v) for n, v in zip(source.outputs, values, strict=True)}
 

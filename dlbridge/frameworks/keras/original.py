@@ -1,0 +1,41 @@
+"""Runs what a model was read from, by the names of the neutral form: in its own types, and in float64."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from dlbridge.frameworks.keras.exact import Exact
+
+
+class Original:
+    """The live model, called as it was read: arrays by input name -> arrays by output name.
+
+    Args:
+        live: The model.
+        given, named: Nests of the inputs that are its positional and keyword arguments.
+        outputs: Names of its outputs, in order.
+    """
+
+    def __init__(self, live: Any, given: tuple[Any, ...], named: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        self._live, self._outputs = live, list(outputs)
+        self._nests = tree.map_structure(lambda value: value.name, (given, dict(named)))
+        self._mode = {"training": False} if "training" in inspect.signature(live.call).parameters else {}
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run it in its own types."""
+        result = self._run({name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()})
+        return {name: keras.ops.convert_to_numpy(v) for name, v in zip(self._outputs, result, strict=True)}
+
+    def exact(self) -> Exact:
+        """Runs it in float64; the model stays as it is."""
+        return Exact(self._run, self._outputs)
+
+    def _run(self, tensors: Mapping[str, Any]) -> list[Any]:
+        arguments, keywords = tree.map_structure(lambda name: tensors[name], self._nests)
+        return tree.flatten(self._live(*arguments, **keywords, **self._mode))

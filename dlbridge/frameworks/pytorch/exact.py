@@ -1,0 +1,153 @@
+"""Runs a module with every float in float64, on a copy: the judge of verification, and what shows where numbers depart.
+
+A cast of the weights alone does not do: modules say ``torch.float32`` and ``.half()`` in their code. So each call of an
+op is intercepted, and float types narrower than float64 are replaced in what goes in, in the dtypes that it is
+given, and in what comes out.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dlbridge.ops.evaluator import NARROW, eps, perturb, widen
+
+_WIDE = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+    torch.complex32: torch.complex128,
+}
+#: (module, arrays by input name) -> arrays by output name.
+Call = Callable[[torch.nn.Module, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+#: Ops that compute nothing, and refuse the types that are not the program's own.
+_CHECKS = {torch.ops.aten._assert_tensor_metadata.default}
+
+
+class Float64(TorchDispatchMode):
+    """Computes in float64 whatever the code asks for.
+
+    Args:
+        noise: Move each result by a random part of at most this.
+        seen: Gets every float array that is computed, in order.
+
+    Attributes:
+        eps: That of the coarsest float type that was replaced; 0 when none was.
+    """
+
+    def __init__(self, noise: float = 0.0, seen: list[np.ndarray] | None = None) -> None:
+        super().__init__()
+        self.noise, self.seen = noise, seen
+        self.eps = 0.0
+        self._generator = np.random.default_rng(0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func in _CHECKS:
+            return None
+        if func is torch.ops.aten.view.dtype:
+            return self._bits(*args)
+        arguments, named = pytree.tree_map(self._widen, (args, kwargs or {}))
+        try:
+            result = func(*arguments, **named)
+        except (RuntimeError, NotImplementedError) as error:
+            if "not implemented for" not in str(error) and "not support" not in str(error):
+                raise
+            result = func(*args, **(kwargs or {}))  # there is no such kernel for float64
+        if func._schema.is_mutable:
+            return self._written_back(func, args, kwargs or {}, arguments, named, result)
+        fresh = not any(r.alias_info for r in func._schema.returns)
+        return pytree.tree_map_only(torch.Tensor, functools.partial(self._settle, fresh=fresh), result)
+
+    def _widen(self, value: Any) -> Any:
+        if isinstance(value, torch.dtype) and value in _WIDE:
+            self._note(value)
+            return _WIDE[value]
+        if isinstance(value, torch.Tensor) and value.dtype in _WIDE:
+            self._note(value.dtype)
+            return value.to(_WIDE[value.dtype])
+        return value
+
+    def _bits(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The bits of a number are those of the type that the module computes in: float32, where it is not said."""
+        if tensor.dtype == torch.float64 and dtype.itemsize == 4:
+            tensor = tensor.to(torch.float32)
+        return self._settle(tensor.view(dtype), fresh=False)
+
+    def _note(self, dtype: torch.dtype) -> None:
+        self.eps = max(self.eps, torch.finfo(dtype).eps)
+
+    def _settle(self, tensor: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """A result as those that read it get it."""
+        tensor = tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
+        if self.noise and fresh and tensor.dtype == torch.float64:
+            tensor = torch.from_numpy(np.asarray(perturb(tensor.detach().numpy(), self.noise, self._generator)))
+        self._show(tensor)
+        return tensor
+
+    def _show(self, tensor: torch.Tensor) -> None:
+        if self.seen is not None and tensor.dtype == torch.float64 and tensor.layout == torch.strided:
+            self.seen.append(tensor.detach().numpy().copy())
+
+    def _written_back(self, func, args, named_args, arguments, named, result):  # type: ignore[no-untyped-def]
+        """What an op that writes into its operands returns: those very tensors, with the numbers."""
+        given, wide = (*args, *named_args.values()), (*arguments, *named.values())
+        owner = {}
+        for before, after in zip(pytree.tree_leaves(given), pytree.tree_leaves(wide), strict=True):
+            if isinstance(before, torch.Tensor) and before is not after and before.shape == after.shape:
+                before.copy_(after)
+                owner[id(after)] = before
+        for tensor in pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._show(tensor)
+        return pytree.tree_map_only(torch.Tensor, lambda t: owner.get(id(t), t), result)
+
+
+class Exact:
+    """A module in float64: its own copy, which goes when this does.
+
+    Args:
+        module: Left as it is.
+        call: Runs a module.
+
+    Attributes:
+        eps: That of the coarsest float type that the module has computed in.
+    """
+
+    def __init__(self, module: torch.nn.Module, call: Call) -> None:
+        self._module, self.eps = _widened_copy(module)
+        self._call = call
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run it; see ``dlbridge.ops.evaluator.Evaluator``."""
+        self.eps = max([self.eps, *(eps(a.dtype) for a in arrays.values() if a.dtype in NARROW)])
+        mode = Float64(noise, seen)
+        with torch.no_grad(), mode:
+            found = self._call(self._module, {name: widen(a) for name, a in arrays.items()})
+        self.eps = max(self.eps, mode.eps)
+        return found
+
+
+def _widened_copy(module: torch.nn.Module) -> tuple[torch.nn.Module, float]:
+    """A copy whose parameters and buffers are made in float64 at once, and the eps of the coarsest of them."""
+    memo: dict[int, Any] = {}
+    coarsest = 0.0
+    for tensor in (*module.parameters(), *module.buffers()):
+        wide = _WIDE.get(tensor.dtype)
+        if wide is None:
+            continue
+        coarsest = max(coarsest, torch.finfo(tensor.dtype).eps)
+        made = tensor.detach().to(wide)
+        if isinstance(tensor, torch.nn.Parameter):
+            made = torch.nn.Parameter(made, requires_grad=False)
+        memo[id(tensor)] = made
+    return copy.deepcopy(module, memo), coarsest

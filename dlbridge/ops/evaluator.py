@@ -1,0 +1,186 @@
+"""Runs an ONNX graph by the standard's reference evaluator, with every float in float64.
+
+This is the meaning of a graph without a framework and without code that dlbridge writes: verification judges with it
+where there is no original, an ONNX file is judged by it, and it tells what each value of a graph ought to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_cast import cast_to
+
+#: Float types that are widened to float64.
+NARROW = tuple(np.dtype(t) for t in ("float32", "float16", ml_dtypes.bfloat16))
+#: Element types that ``Cast`` makes float64 of.
+_WIDENED_CASTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+def eps(dtype: Any) -> float:
+    """The distance from 1 to the next number of a float type."""
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def widen(array: Any) -> Any:
+    """Floats narrower than float64 as float64; all else as it is."""
+    return array.astype(np.float64) if isinstance(array, np.ndarray) and array.dtype in NARROW else array
+
+
+def perturb(array: np.ndarray, size: float, generator: np.random.Generator) -> np.ndarray:
+    """Float64 numbers, each moved by a random part of at most ``size``, as rounding would.
+
+    Integers (positions, masks, counts) are exact in every float type, so they stay; so does what is not finite.
+    """
+    if array.dtype != np.float64:
+        return array
+    moves = np.isfinite(array) & (array != np.rint(array))
+    return np.where(moves, array * (1.0 + size * generator.uniform(-1.0, 1.0, array.shape)), array)
+
+
+@dataclass
+class _State:
+    """What one run of a graph and of the graphs within it share."""
+
+    noise: float = 0.0
+    seen: list[np.ndarray] | None = None
+    generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def settle(self, result: Any) -> Any:
+        """A result as those that read it get it."""
+        result = widen(result)
+        if not isinstance(result, np.ndarray):
+            return result
+        if self.noise:
+            result = perturb(result, self.noise, self.generator)
+        if self.seen is not None:
+            self.seen.append(result)
+        return result
+
+
+class Cast(OpRun):
+    """``Cast`` to a narrower float gives float64."""
+
+    op_domain = ""
+
+    def _run(self, x, to=None, saturate=None, round_mode=None):  # type: ignore[no-untyped-def]
+        if to in _WIDENED_CASTS:
+            return (np.asarray(x).astype(np.float64),)
+        return (cast_to(x, to, saturate != 0, round_mode or "up"),)
+
+
+class _Float64(ReferenceEvaluator):
+    """The reference evaluator in which each result is widened before it is read."""
+
+    state: _State
+
+    def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
+        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast], **options)
+        for node in self.rt_nodes_:
+            node.run = self._settled(node.run)
+
+    def _settled(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def settled(*arguments: Any, **options: Any) -> Any:
+            return tuple(self.state.settle(r) for r in run(*arguments, **options))
+
+        return settled
+
+
+class Evaluator:
+    """A graph in float64: arrays by input name -> arrays by output name.
+
+    Args:
+        model: The graph, of any opset. It is not changed; its weights are read once and held as float64.
+
+    Attributes:
+        eps: That of the coarsest float type in the graph.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        proto, self._weights = _without_weights(model)
+        _name_overloads(proto)
+        self._state = _State()
+        # the graphs within are run by the class of the graph around them
+        bound = type("_Bound", (_Float64,), {"state": self._state})
+        self._evaluator = bound(proto)
+        self.outputs = [v.name for v in proto.graph.output]
+        self.eps = max((eps(d) for d in _float_types(model)), default=eps(np.float32))
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run the graph.
+
+        Args:
+            arrays: Input name -> array.
+            noise: Move each result by a random part of at most this.
+            seen: Gets every array that is computed on the way, in order.
+        """
+        results = self._run(arrays, noise, seen)
+        return {name: results[name] for name in self.outputs}
+
+    def values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All values of the main graph by name, for these inputs."""
+        return self._run(arrays, 0.0, None)
+
+    def _run(
+        self, arrays: Mapping[str, np.ndarray], noise: float, seen: list[np.ndarray] | None
+    ) -> dict[str, np.ndarray]:
+        self._state.noise, self._state.seen = noise, seen
+        self._state.generator = np.random.default_rng(0)
+        feeds = {**self._weights, **{name: widen(np.asarray(a)) for name, a in arrays.items()}}
+        try:
+            with np.errstate(all="ignore"):
+                return self._evaluator.run(None, feeds, intermediate=True)
+        finally:
+            self._state.seen = None
+
+
+def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The graph as a proto whose initializers are inputs, and their arrays in float64."""
+    copy = model.clone()
+    graph, weights = copy.graph, {}
+    for name, value in list(graph.initializers.items()):
+        if value.const_value is None:
+            continue
+        weights[name] = widen(value.const_value.numpy())
+        del graph.initializers[name]
+        if value not in graph.inputs:
+            graph.inputs.append(value)
+        value.const_value = None
+    return ir.to_proto(copy), weights
+
+
+def _name_overloads(proto: onnx.ModelProto) -> None:
+    """Give each overload of a function a name of its own: the evaluator knows functions by domain and name alone."""
+    for function in proto.functions:
+        function.name = _overload(function.name, function.overload)
+    for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
+        for node in _all_nodes(nodes):
+            node.op_type = _overload(node.op_type, node.overload)
+
+
+def _overload(name: str, overload: str) -> str:
+    return f"{name}:{overload}" if overload else name
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _all_nodes(graph.node)
+
+
+def _float_types(model: ir.Model) -> set[np.dtype]:
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    values += [v for node in model.graph.all_nodes() for v in node.outputs]
+    found = {v.dtype.numpy() for v in values if v.dtype is not None and v.dtype.is_floating_point()}
+    return {d for d in found if d in NARROW or d == np.float64}

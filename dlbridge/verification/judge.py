@@ -1,0 +1,186 @@
+"""Judges: what a model ought to give, by something that is not under test.
+
+A judge is the original in float64, or, for a model that was not read from anything that runs, the standard's reference
+evaluator on the neutral form. What it owes to rounding is told by its own run in the types in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError, VerificationError
+from dlbridge.model import Model
+from dlbridge.ops.evaluator import Evaluator, eps
+from dlbridge.verification.measure import Allowance, Arrays, is_float
+
+#: Loops and recurrent layers count as so many operations behind one another.
+_STEPS = 64
+_LOOPS = ("Loop", "Scan", "LSTM", "GRU", "RNN")
+
+ORIGINAL, REFERENCE = "original", "reference"
+
+
+class Judge:
+    """What a model gives for some inputs.
+
+    Args:
+        model: The model.
+        cases: Arrays by input name, one for each input.
+        runs: Runs it in its own types; None where nothing but the model in float64 is known.
+        opens: Makes what runs it in float64; None where nothing does.
+        name: What it is, for people.
+
+    Attributes:
+        name: What it is, for people.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cases: Sequence[Arrays],
+        runs: Callable[[Arrays], Arrays] | None,
+        opens: Callable[[], Any] | None,
+        name: str,
+    ) -> None:
+        self.name = name
+        self._model, self._cases = model, list(cases)
+        self._runs, self._opens = runs, opens
+        self._exact_run: Any = None
+        self._first: Arrays = {}
+        self._own: list[Arrays] | None = None
+        self._exact: list[Arrays] | None = None
+        self._noisy: list[Arrays] | None = None
+
+    @property
+    def own(self) -> list[Arrays]:
+        """What it gives in its own types: those of the outputs, and the numbers with its own rounding."""
+        if self._own is None:
+            self._own = self._run_own()
+        return self._own
+
+    @property
+    def exact(self) -> list[Arrays] | None:
+        """What it gives in float64; None where it cannot be had."""
+        if self._opened() is None:
+            return self._exact
+        if self._exact is None:
+            self._exact = [self._first, *(self._exact_run(arrays) for arrays in self._cases[1:])]
+        return self._exact
+
+    @property
+    def noisy(self) -> list[Arrays] | None:
+        """What it gives in float64 when each of its results is moved by as much as its type rounds."""
+        if self._noisy is None and self._opened() is not None:
+            size = self._exact_run.eps or eps(np.float32)
+            self._noisy = [self._exact_run(arrays, noise=size) for arrays in self._cases]
+        return self._noisy
+
+    @property
+    def allowance(self) -> Allowance:
+        """What rounding is allowed where the judge's own is measured."""
+        coarsest = self._exact_run.eps if self._exact_run is not None else 0.0
+        return Allowance(coarsest or eps(np.float32), depth(self._model))
+
+    def shown(self, index: int) -> list[np.ndarray] | None:
+        """Every float array that the judge computes for one input, in order; None where it cannot be had."""
+        if self._opened() is None:
+            return None
+        seen: list[np.ndarray] = []
+        self._exact_run(self._cases[index], seen=seen)
+        return seen
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it gives other numbers for the same input when it is run again."""
+        if self._runs is None:
+            return False
+        first, again = self.own[0], self._runs(self._cases[0])
+        return any(not np.array_equal(first[n], again[n], equal_nan=is_float(first[n].dtype)) for n in first)
+
+    def close(self) -> None:
+        """Let go of what was made to run it."""
+        self._exact_run, self._opens = None, None
+
+    def _run_own(self) -> list[Arrays]:
+        trouble: Exception | None = None
+        if self._runs is not None:
+            try:
+                return [self._runs(arrays) for arrays in self._cases]
+            except Exception as error:  # a type that has no kernels on a CPU; float64 has them
+                trouble = error
+        found = self.noisy
+        if found is None:
+            reason = f": {_first_line(trouble)}" if trouble is not None else ""
+            raise VerificationError(
+                f"{self.name} cannot be run, so nothing can be compared with it{reason}",
+                where=self._model.name,
+                hint="convert without the check (--no-verify, check=False) if you can compare the result yourself",
+            ) from trouble
+        types = {v.name or "": v.dtype for v in self._model.outputs}
+        return [{n: a.astype(types[n].numpy()) if types.get(n) else a for n, a in one.items()} for one in found]
+
+    def _opened(self) -> Any:
+        if self._exact_run is None and self._opens is not None:
+            try:
+                self._exact_run = self._opens()
+                self._first = self._exact_run(self._cases[0])
+            except Exception:  # no kernels, no copy: what it gives in its own types has to do
+                self._exact_run, self._opens = None, None
+        return self._exact_run
+
+
+def _first_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequence[str]) -> Judge:
+    """The judge of a model.
+
+    Args:
+        model: The model.
+        cases: Arrays by input name, one for each input.
+        kind: ``"original"`` or ``"reference"``; the original where there is one when None.
+        routes: What is under test, which may not judge.
+
+    Raises:
+        DlbridgeError: When there is no such judge.
+    """
+    original = model.original
+    if kind not in (None, ORIGINAL, REFERENCE):
+        raise DlbridgeError(f"no judge '{kind}'", hint=f"known: {ORIGINAL}, {REFERENCE}")
+    if kind == ORIGINAL and original is None:
+        raise DlbridgeError("there is no original to judge by", where=model.name, hint=f"judge='{REFERENCE}' needs none")
+    if original is not None and kind != REFERENCE:
+        opens = getattr(original, "exact", None)
+        return Judge(model, cases, original, opens, "the original")
+    runs = None if frameworks.STANDARD in routes else _standard(model)
+    return Judge(model, cases, runs, lambda: Evaluator(model.ir), "the ONNX reference evaluator")
+
+
+def _standard(model: Model) -> Callable[[Arrays], Arrays]:
+    """Runs a model by the runtime of the standard, which is not dlbridge's."""
+    live: list[Any] = []
+    framework = frameworks.get(frameworks.STANDARD)
+
+    def run(arrays: Arrays) -> Arrays:
+        if not live:
+            live.append(framework.load(framework.write(model)))
+        return framework.run(live[0], arrays)
+
+    return run
+
+
+def depth(model: Model) -> int:
+    """How many operations stand behind one another in a model, at most."""
+    depths: dict[Any, int] = {}
+    deepest = 0
+    for node in model.graph:
+        before = max((depths.get(v, 0) for v in node.inputs if v is not None), default=0)
+        here = before + (_STEPS if node.op_type in _LOOPS else 1)
+        depths.update(dict.fromkeys(node.outputs, here))
+        deepest = max(deepest, here)
+    return deepest

@@ -1,0 +1,164 @@
+"""Finds the first node whose inputs agree and whose outputs do not.
+
+The values of the neutral form are known by name. A written model's values have no names that are to be relied on, but
+in float64 equal values are equal to many digits: a value of the neutral form is right in the written model where an
+array with its numbers is computed on the way, in whatever layout.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge import frameworks
+from dlbridge.model import Model
+from dlbridge.ops.evaluator import Evaluator
+from dlbridge.verification.judge import Judge
+from dlbridge.verification.measure import Arrays
+from dlbridge.verification.routes import Route
+
+#: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
+_EQUAL = 1e-6
+#: Arrays of more axes are compared in the order in which they are.
+_PERMUTED = 5
+
+
+def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays: Arrays, outputs: set[str]) -> str:
+    """A sentence that names the node where a route first departs from the judge on one input.
+
+    Args:
+        model: What was read.
+        route: What departs.
+        judge: From what.
+        index: Of the input.
+        arrays: That input.
+        outputs: Names of the outputs that depart.
+    """
+    try:
+        values = Evaluator(model.ir).values(arrays)
+    except Exception as error:  # an op that the reference evaluator has not
+        return f"the node cannot be named: the reference evaluator does not run the model ({type(error).__name__}: {error})"
+    exact = judge.exact
+    read_wrong = exact is not None and any(
+        not _equal(values[name], array) for name, array in exact[index].items() if name in values
+    )
+    if read_wrong:
+        shown = judge.shown(index) or []
+        node = _first(model, values, _Shown(shown), outputs)
+        return f"it was read wrong: the neutral form first departs from the original at {_named(node)}"
+    seen: list[np.ndarray] = []
+    if route.exact([arrays], seen) is None:
+        seen = _rewritten(model, route, arrays)
+    node = _first(model, values, _Shown(seen), outputs)
+    if node is None:
+        return "every value on the way agrees in float64: the types or the rounding of the written form depart"
+    return f"the first node whose inputs agree and whose outputs do not is {_named(node)}"
+
+
+def _named(node: ir.Node | None) -> str:
+    if node is None:
+        return "the outputs: every node agrees"
+    return f"node '{node.name or node.outputs[0].name}' ({node.op_type})"
+
+
+def _rewritten(model: Model, route: Route, arrays: Arrays) -> list[np.ndarray]:
+    """The values of a model that is written again with each of them as an output, in a framework that shows none."""
+    copy = model.clone()
+    values = [v for node in copy.graph for v in node.outputs if v.name and v.dtype is not None]
+    floats = [v for v in values if v.dtype is not None and v.dtype.is_floating_point()]
+    copy.graph.outputs.extend(v for v in floats if not v.is_graph_output())
+    framework = frameworks.get(route.name)
+    found = framework.run(framework.load(framework.write(copy)), arrays)
+    return [np.asarray(a, np.float64) for a in found.values()]
+
+
+def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir.Node | None:
+    """The first node with an output that is not shown, and of which nothing is made that is shown."""
+    depends: set[ir.Value] = set(model.inputs)
+    nodes = list(model.graph)
+    for node in nodes:
+        if any(v in depends for v in _reads(node)):
+            depends.update(node.outputs)
+    matched: set[ir.Value] = set()
+    compared: set[ir.Value] = set()
+    for node in reversed(nodes):
+        for value in node.outputs:
+            array = values.get(value.name or "")
+            floats = array is not None and array.dtype == np.float64 and array.size > 1
+            if value in depends and floats:
+                compared.add(value)
+                if any(o in matched for use in value.uses() for o in use.node.outputs) or shown.has(array):
+                    matched.add(value)
+            elif value.is_graph_output() and value.name in outputs:
+                compared.add(value)
+    return next((n for n in nodes if any(v in compared and v not in matched for v in n.outputs)), None)
+
+
+def _reads(node: ir.Node) -> Iterable[ir.Value | None]:
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        for graph in _graphs(attribute):
+            for inner in graph:
+                yield from _reads(inner)
+
+
+def _graphs(attribute: Any) -> Iterable[ir.Graph]:
+    if attribute.type == ir.AttributeType.GRAPH:
+        yield attribute.as_graph()
+    elif attribute.type == ir.AttributeType.GRAPHS:
+        yield from attribute.as_graphs()
+
+
+class _Shown:
+    """The arrays that a form of the model has computed.
+
+    Args:
+        arrays: Floats and others; only floats are looked for.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self._by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for array in arrays:
+            array = np.asarray(array, np.float64)
+            self._by_size.setdefault(array.size, []).append((array, _marks(array)))
+
+    def has(self, wanted: np.ndarray) -> bool:
+        """Whether an array with these numbers is among them, in any order of the axes and cut into any shape."""
+        wanted = np.asarray(wanted, np.float64)
+        marks = _marks(wanted)
+        for array, own in self._by_size.get(wanted.size, []):
+            if np.allclose(marks, own, rtol=_EQUAL, atol=_EQUAL * marks[0]) and _same_numbers(array, wanted):
+                return True
+        return False
+
+
+def _marks(array: np.ndarray) -> np.ndarray:
+    """Numbers about an array that do not depend on the order of its axes; the first is the largest."""
+    finite = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    largest = np.abs(finite).max(initial=0.0)
+    return np.array([largest, finite.max(initial=-largest), finite.min(initial=largest), finite.mean()])
+
+
+def _same_numbers(array: np.ndarray, wanted: np.ndarray) -> bool:
+    if _equal(array.reshape(-1), wanted.reshape(-1)):
+        return True
+    for one, other in ((array, wanted), (wanted, array)):
+        if 2 <= one.ndim <= _PERMUTED:
+            for order in itertools.permutations(range(one.ndim)):
+                if _equal(one.transpose(order).reshape(-1), other.reshape(-1)):
+                    return True
+    return False
+
+
+def _equal(array: np.ndarray, wanted: np.ndarray) -> bool:
+    if array.shape != wanted.shape:
+        return False
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(array, wanted))
+    finite = wanted[np.isfinite(wanted)]
+    scale = np.abs(finite).max(initial=0.0)
+    return bool(np.allclose(array, wanted, rtol=0.0, atol=_EQUAL * scale, equal_nan=True))

@@ -1,0 +1,220 @@
+"""Measures how far numbers are from the judge's, and how far rounding allows them to be.
+
+Errors are measured in groups of elements that belong together: the whole array, each row (one index on the first axis),
+each channel (one on the second), and each index on the last axis. A group's error counts against the group's own largest
+number, so that a wrong score shows beside a large coordinate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from dlbridge.ops.evaluator import eps
+
+#: Rounding, in eps of the type, that any form of a model may have in any case. Sums of many float32 numbers in another
+#: order take most of it; kernels of the half types add up in float32. Frameworks keep constants in float32 also in a
+#: model of float64.
+_FREE = {"float64": 2.0**32, "float32": 64.0, "float16": 4.0, "bfloat16": 4.0}
+#: How much more than the judge's own rounding another form of the model may have.
+FACTOR = 4.0
+#: Where more than this part of a number is rounding, nothing can be shown.
+_LARGEST = 0.1
+#: A group of fewer elements has no scale of its own.
+_SMALLEST_GROUP = 4
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class Finding:
+    """How far one output is from the judge's on one input.
+
+    Attributes:
+        error: The error of the group of elements that is furthest beyond its bound (or nearest to it), relative to the
+            largest number in that group.
+        bound: What is allowed there.
+        message: Why it cannot be right, where that is no matter of an error.
+        group: Which elements: ``"index 3 of axis 1"``; empty for the whole output.
+        strained: Whether the bound was cut, because the judge's own rounding is more than its type and the depth of the
+            model explain.
+        excused: Why it passes though it is beyond its bound.
+    """
+
+    error: float = 0.0
+    bound: float = 0.0
+    message: str = ""
+    group: str = ""
+    strained: bool = False
+    excused: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return not self.message and self.error <= self.bound
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What rounding is allowed.
+
+    Attributes:
+        eps: That of the coarsest float type that the judge computes in.
+        depth: How many operations stand behind one another in the model.
+    """
+
+    eps: float
+    depth: int
+
+    @property
+    def most(self) -> float:
+        """The rounding, relative to an output's largest number, that the type and the depth can explain."""
+        return min(_LARGEST, _free(self.eps) * self.eps * (1 + self.depth / 8))
+
+
+def free(dtype: Any) -> float:
+    """The relative rounding that a float type is allowed in any case."""
+    return _FREE.get(np.dtype(dtype).name, 1.0) * eps(dtype)
+
+
+def _free(size: float) -> float:
+    return _FREE["float32"] if size <= eps(np.float32) else _FREE["float16"]
+
+
+def is_float(dtype: Any) -> bool:
+    return ml_dtypes.finfo(dtype) is not None if np.dtype(dtype).kind in "fV" else False
+
+
+def mismatch(output: Arrays, judged: Arrays) -> dict[str, str]:
+    """Output -> what is wrong with its name, dtype or shape; empty where they agree with the judge's."""
+    found = {name: "there is no such output" for name in judged if name not in output}
+    found |= {name: "the judge has no such output" for name in output if name not in judged}
+    for name in judged.keys() & output.keys():
+        got, want = output[name], judged[name]
+        if got.shape != want.shape:
+            found[name] = f"has shape {got.shape}, not {want.shape}"
+        elif got.dtype != want.dtype:
+            found[name] = f"has dtype {got.dtype}, not {want.dtype}"
+    return found
+
+
+def measure(
+    outputs: Sequence[np.ndarray],
+    judged: Sequence[np.ndarray],
+    own: Sequence[np.ndarray] | None,
+    allowance: Allowance,
+) -> list[Finding]:
+    """One output on several inputs against the judge's.
+
+    Args:
+        outputs: What a form of the model gives, one array for each input.
+        judged: What the judge gives in float64, or in its own types where ``own`` is None.
+        own: What the judge gives in its own types.
+        allowance: What rounding is allowed beyond what the type has free.
+    """
+    if not is_float(outputs[0].dtype):
+        owns = judged if own is None else own
+        return [_integers(y, j, o) for y, j, o in zip(outputs, judged, owns, strict=True)]
+    dtype = outputs[0].dtype
+    parts = [_distances(y, j, o) for y, j, o in zip(outputs, judged, own or judged, strict=True)]
+    findings = [Finding() for _ in parts]
+    for name, groups in _families(parts):
+        for finding, (error, scale, owed, largest) in zip(findings, groups, strict=True):
+            _worst(finding, name, error, scale, owed, dtype, allowance.most * largest)
+    return findings
+
+
+def _worst(
+    finding: Finding, name: str, error: np.ndarray, scale: np.ndarray, owed: np.ndarray, dtype: Any, most: float
+) -> None:
+    """Make a finding that of the worst group in a family, where that is worse than what it has found."""
+    if not error.size:
+        return
+    allowed = free(dtype) * scale + np.minimum(FACTOR * owed, most) + _smallest(dtype)
+    place = int(np.argmax(error / allowed))
+    unit = float(scale[place]) or 1.0
+    relative, bound = float(error[place]) / unit, float(allowed[place]) / unit
+    finding.strained |= bool((FACTOR * owed > most).any())
+    if finding.bound == 0.0 or relative * finding.bound > finding.error * bound:
+        finding.error, finding.bound = relative, bound
+        finding.group = f"index {place} of {name}" if name else ""
+
+
+def _smallest(dtype: Any) -> float:
+    """A difference that is none: numbers below the smallest normal one may be flushed to zero."""
+    info = ml_dtypes.finfo(dtype)
+    return float(info.smallest_subnormal) * 4 if np.dtype(dtype) == np.float16 else float(info.smallest_normal)
+
+
+Distances = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _distances(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Distances:
+    """|y - judged|, |judged| and |own - judged|; infinities and NaN must be where the judge has them in either type."""
+    y, judged, own = (a.astype(np.float64) for a in (y, judged, own))
+    with np.errstate(all="ignore"):
+        error, owed = np.abs(y - judged), np.abs(own - judged)
+    same = (y == judged) | (np.isnan(y) & np.isnan(judged))
+    as_own = ~np.isfinite(own) & ((y == own) | (np.isnan(y) & np.isnan(own)))
+    error = np.where(same | as_own, 0.0, np.where(np.isfinite(error), error, np.inf))
+    return error, np.where(np.isfinite(judged), np.abs(judged), 0.0), np.where(np.isfinite(owed), owed, 0.0)
+
+
+def _families(parts: Sequence[Distances]) -> Iterator[tuple[str, list[tuple[Any, Any, Any, float]]]]:
+    """Families of groups: their name, and for each input the error, scale and own rounding of each group, and the
+    largest number around them.
+
+    Groups with the same index on an axis count together over all inputs; rows are of one input.
+    """
+    largest = [float(scale.max(initial=0.0)) for _, scale, _ in parts]
+    whole = [tuple(np.asarray([a.max(initial=0.0)]) for a in part) for part in parts]
+    yield "", [(*group, size) for group, size in zip(whole, largest, strict=True)]  # type: ignore[misc]
+    rank = parts[0][0].ndim
+    if rank < 2:
+        return
+    for axis in sorted({0, 1, rank - 1}):
+        groups = [tuple(_largest(a, axis) for a in part) for part in parts]
+        members = [part[0].size // max(1, part[0].shape[axis]) for part in parts]
+        around = largest
+        if axis > 0 and len({len(error) for error, _, _ in groups}) == 1:
+            scale = np.max([g[1] for g in groups], axis=0)
+            owed = np.max([g[2] for g in groups], axis=0)
+            groups = [(error, scale, owed) for error, _, _ in groups]
+            members = [sum(members)] * len(members)
+            around = [max(largest)] * len(largest)
+        none = (np.empty(0),) * 3
+        kept = [g if m >= _SMALLEST_GROUP else none for g, m in zip(groups, members, strict=True)]
+        yield f"axis {axis}", [(*group, size) for group, size in zip(kept, around, strict=True)]  # type: ignore[misc]
+
+
+def _largest(array: np.ndarray, axis: int) -> np.ndarray:
+    others = tuple(a for a in range(array.ndim) if a != axis)
+    return array.max(axis=others, initial=0.0)
+
+
+def _integers(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:
+    """Integers and booleans must be the judge's, in its own types or in float64."""
+    wrong = (y != judged) & (y != own)
+    count = int(wrong.sum())
+    if not count:
+        return Finding()
+    return Finding(float("inf"), 0.0, f"{count} of {y.size} {y.dtype} values differ")
+
+
+def relative_error(y: np.ndarray, reference: np.ndarray) -> float:
+    """``max |y - ref| / max |ref|``; infinite where shapes, NaN or infinities differ, or integers are not equal."""
+    if y.shape != reference.shape:
+        return float("inf")
+    if reference.dtype.kind in "biu":
+        return 0.0 if np.array_equal(y, reference) else float("inf")
+    y, reference = y.astype(np.float64), reference.astype(np.float64)
+    finite = np.isfinite(reference)
+    if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(y[~finite], reference[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = np.abs(reference[finite]).max()
+    return float(np.abs(y[finite] - reference[finite]).max() / (scale if scale > 0 else 1.0))

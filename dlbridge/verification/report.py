@@ -1,0 +1,131 @@
+"""What verification finds: a ``Check`` for each route and input, and a ``Report`` of all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
+
+
+@dataclass
+class Check:
+    """One route on one input: its error against the judge, per output.
+
+    Attributes:
+        route: What was run.
+        sizes: The sizes of the input.
+        errors: Output -> its error relative to the largest number of its row, channel or whole, whichever is worst.
+        bound: What is allowed for the output that is furthest beyond (or nearest to) its bound.
+        passed: Whether every output is within its bound.
+        message: What is wrong, or what is to be known about a check that has passed.
+        bounds: Output -> what is allowed.
+        ill_conditioned: Whether the judge's own rounding is more than its type and the depth of the model explain.
+    """
+
+    route: str
+    sizes: dict[str, int]
+    errors: dict[str, float]
+    bound: float
+    passed: bool
+    message: str = ""
+    bounds: dict[str, float] = field(default_factory=dict)
+    ill_conditioned: bool = False
+
+    @property
+    def excess(self) -> float:
+        """The largest error in bounds: more than 1 departs."""
+        return max((e / (self.bounds.get(k, self.bound) or 1e-300) for k, e in self.errors.items()), default=0.0)
+
+    @property
+    def reason(self) -> str:
+        """Why it has not passed; never empty."""
+        if self.message:
+            return self.message
+        at = ", ".join(f"{name}={size}" for name, size in self.sizes.items())
+        error = max(self.errors.values(), default=float("inf"))
+        return f"error {error:.1e}{f' at {at}' if at else ''}, bound {self.bound:.0e}"
+
+
+@dataclass
+class Report:
+    """What verification found.
+
+    Attributes:
+        model: The model's name.
+        judge: What the routes are compared with.
+        checks: One for each route and input.
+        pairs: (route, route) -> the largest relative difference between them over all inputs and outputs.
+        failures: Route -> why it could not be built or run at all.
+        departures: Route -> where its numbers first depart.
+    """
+
+    model: str
+    judge: str = "the original"
+    checks: list[Check] = field(default_factory=list)
+    pairs: dict[tuple[str, str], float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    departures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and not self.failures and all(c.passed for c in self.checks)
+
+    def require(self) -> None:
+        """Do nothing when all routes agree.
+
+        Raises:
+            WrittenModelError: When one could not be built or run.
+            IllConditionedError: When rounding alone moves the outputs too far for a comparison.
+            VerificationError: When one departs, or nothing was compared.
+        """
+        if self.passed:
+            return
+        unfit = [f"{route}: {why}" for route, why in self.failures.items()]
+        failed = {route: check for route, check in self.worst().items() if not check.passed}
+        lines = []
+        for route, check in failed.items():
+            lines.append(f"{route}: {check.reason}")
+            if route in self.departures:
+                lines.append(f"  {self.departures[route]}")
+        if unfit:
+            also = [f"does not agree with {self.judge}:", *lines] if lines else []
+            text = "cannot be built or run as written:\n    " + "\n    ".join([*unfit, *also])
+            raise WrittenModelError(text, where=self.model, hint="please report this; nothing was compared")
+        if not lines:
+            raise VerificationError("nothing was compared: no route, or no input", where=self.model)
+        if all(check.ill_conditioned for check in failed.values()):
+            text = f"rounding alone moves it too far to be compared with {self.judge}:\n    " + "\n    ".join(lines)
+            hint = "give inputs of the kind that the model is made for, or convert without the check and compare yourself"
+            raise IllConditionedError(text, where=self.model, hint=hint)
+        raise VerificationError(f"does not agree with {self.judge}:\n    " + "\n    ".join(lines), where=self.model)
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest relative difference between any two routes."""
+        return max(self.pairs.values(), default=0.0)
+
+    def worst(self) -> dict[str, Check]:
+        """Route -> its worst check: one that failed where any did, and of these the one furthest beyond its bound."""
+        found: dict[str, Check] = {}
+        for check in self.checks:
+            best = found.get(check.route)
+            if best is None or _badness(check) > _badness(best):
+                found[check.route] = check
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON types."""
+        return {
+            "model": self.model,
+            "judge": self.judge,
+            "passed": self.passed,
+            "checks": [asdict(c) for c in self.checks],
+            "pairs": [{"routes": list(pair), "difference": value} for pair, value in self.pairs.items()],
+            "failures": self.failures,
+            "departures": self.departures,
+        }
+
+
+def _badness(check: Check) -> tuple[bool, bool, float]:
+    return not check.passed, not check.ill_conditioned, check.excess

@@ -1,0 +1,124 @@
+"""Routes: the ways in which a model can be run, as the registry of frameworks has them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError, WrittenModelError, suggest
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.verification.judge import ORIGINAL
+from dlbridge.verification.measure import Arrays
+
+_VIA = f"{frameworks.STANDARD} via "
+
+
+def known(model: Model) -> list[str]:
+    """The routes of a model: each framework's form of it, each framework's own ONNX export, and the original."""
+    names = frameworks.names()
+    exported = [f"{_VIA}{_exporter(n)}" for n in names if _exporter(n)]
+    return [*names, *exported, *([ORIGINAL] if model.original is not None else [])]
+
+
+def _exporter(framework: str) -> str | None:
+    return getattr(frameworks.get(framework), "exporter", None)
+
+
+class Route:
+    """One way to run a model, made live.
+
+    Args:
+        model: The model.
+        name: One of ``known``, or the name of a framework.
+        written: Framework -> its ``Source`` of this model, where that very one is to be run.
+
+    Raises:
+        DlbridgeError: When there is no such route.
+        WrittenModelError: When the model cannot be built or loaded there; the message has the reason.
+    """
+
+    def __init__(self, model: Model, name: str, written: Mapping[str, Any]) -> None:
+        self.name = name
+        self._model = model
+        self._framework: Any = None
+        self._live: Any = None
+        if name == ORIGINAL:
+            self._inputs: set[str] = set()
+            self._outputs: set[str] = set()
+            return
+        exporter = name.removeprefix(_VIA) if name.startswith(_VIA) else None
+        owner = name if exporter is None else _framework_of(exporter, model)
+        framework = frameworks.get(owner)
+        source = written[owner] if owner in written else framework.write(model)
+        try:
+            live = framework.load(source)
+        except DlbridgeError:
+            raise
+        except Exception as error:  # what running somebody's code raises can be anything
+            raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
+        if exporter is not None:
+            framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
+        self._framework, self._live = framework, live
+        written_model = getattr(source, "model", model)
+        self._inputs, self._outputs = _moved(written_model.graph.inputs), _moved(written_model.graph.outputs)
+
+    def _exported(self, framework: Any, live: Any) -> Any:
+        with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
+            path = framework.export(live, self._model, Path(folder) / "exported.onnx", opset=traits.EXPORT_OPSET)
+            return frameworks.get(frameworks.STANDARD).load(path)
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """Arrays by input name -> arrays by output name, in the layout of the model.
+
+        Raises:
+            WrittenModelError: When it cannot be run; the message has the reason.
+        """
+        if self.name == ORIGINAL:
+            assert self._model.original is not None
+            return self._model.original(arrays)
+        try:
+            found = self._framework.run(self._live, _move(arrays, self._inputs, last=True))
+        except DlbridgeError:
+            raise
+        except Exception as error:
+            raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
+        return _move(found, self._outputs, last=False)
+
+    def exact(self, cases: Sequence[Arrays], seen: list[np.ndarray] | None = None) -> list[Arrays] | None:
+        """The same in float64; None where that cannot be had."""
+        opens = getattr(self._framework, "exact", None)
+        if opens is None:
+            return None
+        run = opens(self._live)
+        return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
+
+
+def _framework_of(exporter: str, model: Model) -> str:
+    for name in frameworks.names():
+        if _exporter(name) == exporter:
+            return name
+    route = f"{_VIA}{exporter}"
+    names = known(model)
+    raise DlbridgeError(f"unknown route '{route}'", hint=suggest(route, names) or f"routes: {', '.join(names)}")
+
+
+def _said(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _moved(values: Iterable[ir.Value]) -> set[str]:
+    """Names of the inputs or outputs that a writer made channels-last."""
+    return {v.name or "" for v in values if v.metadata_props.get(traits.LAYOUT) == "channels_last"}
+
+
+def _move(arrays: Mapping[str, np.ndarray], moved: set[str], *, last: bool) -> Arrays:
+    source, target = (1, -1) if last else (-1, 1)
+    return {k: np.moveaxis(v, source, target) if k in moved else v for k, v in arrays.items()}
