@@ -177,7 +177,7 @@ def train(source: Any, data: Any, *, framework: str = "pytorch", spec: Any = Non
 
 
 def verify(source: Any, *, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
-    """Run a model by every route and judge each against the original in float64. See ``dlbridge.verification.verify``."""
+    """Run a model by every route and judge each by the original in float64. See ``dlbridge.verification.verify``."""
     from dlbridge.verification import verify as run_checks
 
     return run_checks(load(source, **dict(read or {})), **options)

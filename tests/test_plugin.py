@@ -19,7 +19,7 @@ def run(*arguments):
 def test_a_plugged_in_framework_is_known_and_converts(tmp_path):
     done = run("-m", "dlbridge", "convert", "examples/mlp_784.yaml", "--to", "numpy", "-o", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.py", "weights.npz"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.py", "weights.npz", "certificate.json"}
     code = f"""
 import numpy as np, runpy
 written = runpy.run_path(r"{tmp_path}/out/model.py")["model"]

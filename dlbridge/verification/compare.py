@@ -50,7 +50,7 @@ def verify(
         sizes: Sizes of other symbolic dimensions.
         inputs: Arrays to use besides the random ones.
         seed: Seed of the random inputs.
-        judge: ``"original"``, or ``"reference"`` for the reference evaluator; the original where there is one when None.
+        judge: ``"original"``, or ``"reference"`` for the reference evaluator; when None, the original if there is one.
         written: Framework -> its ``Source`` of this model, where that very one is to be verified.
         thorough: Judge in float64 in any case. Without it only what departs from the judge's own run by more than the
             type has free is judged so, and the rest of a big model costs no run in float64.
@@ -67,7 +67,7 @@ def verify(
     tell = progress or (lambda text: None)
     cases = _cases(model, batch_sizes, dict(sizes or {}), inputs, seed)
     judged = judges.find(model, [arrays for _, arrays in cases], judge, wanted)
-    report = Report(model.name, f"{judged.name} in float64" if thorough else judged.name)
+    report = Report(model.name, judged.name)
     tell(judged.name)
     _ = judged.own  # a judge that cannot run is an error of its own
     results: dict[str, list[Arrays]] = {}
@@ -129,6 +129,7 @@ class _Comparison:
         findings = None if self._thorough else self._measured(outputs, exact=False)
         if findings is None or not _all_fit(findings):
             findings = self._measured(outputs, exact=self._judge.exact is not None)
+            report.precision = "float64" if self._judge.exact is not None else report.precision
         if not _all_fit(findings):
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
@@ -159,8 +160,8 @@ class _Comparison:
     def _excuse(self, route: Route, outputs: list[Arrays], findings: list[dict[str, Finding]]) -> None:
         """Where rounding alone moves the judge as far as an output departs, compare the written form in float64.
 
-        Such an output is ill-conditioned. It passes where the written form computes the judge's numbers in float64; that
-        is told by the check. Where the written form cannot be run in float64, or departs there too, it does not pass.
+        Such an output is ill-conditioned. It passes where the written form computes the judge's numbers in float64, and
+        the check says so. Where the written form cannot be run in float64, or departs there too, it does not pass.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
         strained = [(i, n) for i, n in failed if self._is_moved(outputs[i][n], i, n)]
@@ -202,6 +203,9 @@ class _Comparison:
         bounds = {output: f.bound for output, f in found.items()}
         failed = {output: f for output, f in found.items() if not f.fits and not f.excused}
         worst = max(found.values(), key=lambda f: f.error / (f.bound or 1e-300), default=Finding())
+        for finding in found.values():
+            if finding.fits and finding.strained:
+                finding.excused = "ill-conditioned: the judge in its own types is further from itself in float64"
         told = failed or {output: f for output, f in found.items() if f.excused}
         return Check(
             name,

@@ -120,8 +120,8 @@ class Judge:
                 where=self._model.name,
                 hint="convert without the check (--no-verify, check=False) if you can compare the result yourself",
             ) from trouble
-        types = {v.name or "": v.dtype for v in self._model.outputs}
-        return [{n: a.astype(types[n].numpy()) if types.get(n) else a for n, a in one.items()} for one in found]
+        types = {v.name or "": v.dtype.numpy() for v in self._model.outputs if v.dtype is not None}
+        return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
 
     def _opened(self) -> Any:
         if self._exact_run is None and self._opens is not None:
@@ -153,7 +153,9 @@ def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequen
     if kind not in (None, ORIGINAL, REFERENCE):
         raise DlbridgeError(f"no judge '{kind}'", hint=f"known: {ORIGINAL}, {REFERENCE}")
     if kind == ORIGINAL and original is None:
-        raise DlbridgeError("there is no original to judge by", where=model.name, hint=f"judge='{REFERENCE}' needs none")
+        raise DlbridgeError(
+            "there is no original to judge by", where=model.name, hint=f"judge='{REFERENCE}' needs none"
+        )
     if original is not None and kind != REFERENCE:
         opens = getattr(original, "exact", None)
         return Judge(model, cases, original, opens, "the original")

@@ -41,7 +41,7 @@ def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays
     try:
         values = Evaluator(model.ir).values(arrays)
     except Exception as error:  # an op that the reference evaluator has not
-        return f"the node cannot be named: the reference evaluator does not run the model ({type(error).__name__}: {error})"
+        return f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})"
     exact = judge.exact
     read_wrong = exact is not None and any(
         not _equal(values[name], array) for name, array in exact[index].items() if name in values
@@ -88,8 +88,7 @@ def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir
     for node in reversed(nodes):
         for value in node.outputs:
             array = values.get(value.name or "")
-            floats = array is not None and array.dtype == np.float64 and array.size > 1
-            if value in depends and floats:
+            if value in depends and array is not None and array.dtype == np.float64 and array.size > 1:
                 compared.add(value)
                 if any(o in matched for use in value.uses() for o in use.node.outputs) or shown.has(array):
                     matched.add(value)

@@ -1,8 +1,8 @@
 """Measures how far numbers are from the judge's, and how far rounding allows them to be.
 
-Errors are measured in groups of elements that belong together: the whole array, each row (one index on the first axis),
-each channel (one on the second), and each index on the last axis. A group's error counts against the group's own largest
-number, so that a wrong score shows beside a large coordinate.
+Errors are measured in groups of elements that belong together: the whole array, each row (one index on the first
+axis), each channel (one on the second), and each index on the last axis. A group's error counts against the group's own
+largest number, so that a wrong score shows beside a large coordinate.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ class Finding:
         bound: What is allowed there.
         message: Why it cannot be right, where that is no matter of an error.
         group: Which elements: ``"index 3 of axis 1"``; empty for the whole output.
-        strained: Whether the bound was cut, because the judge's own rounding is more than its type and the depth of the
-            model explain.
+        strained: Whether the judge's own rounding is more than its type and the depth of the model explain.
         excused: Why it passes though it is beyond its bound.
     """
 
@@ -137,7 +136,7 @@ def _worst(
     place = int(np.argmax(error / allowed))
     unit = float(scale[place]) or 1.0
     relative, bound = float(error[place]) / unit, float(allowed[place]) / unit
-    finding.strained |= bool((FACTOR * owed > most).any())
+    finding.strained |= bool((owed > most).any())
     if finding.bound == 0.0 or relative * finding.bound > finding.error * bound:
         finding.error, finding.bound = relative, bound
         finding.group = f"index {place} of {name}" if name else ""

@@ -54,6 +54,7 @@ class Report:
     Attributes:
         model: The model's name.
         judge: What the routes are compared with.
+        precision: In which types it ran: its own, or (also) float64.
         checks: One for each route and input.
         pairs: (route, route) -> the largest relative difference between them over all inputs and outputs.
         failures: Route -> why it could not be built or run at all.
@@ -62,6 +63,7 @@ class Report:
 
     model: str
     judge: str = "the original"
+    precision: str = "its own types"
     checks: list[Check] = field(default_factory=list)
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -96,7 +98,9 @@ class Report:
             raise VerificationError("nothing was compared: no route, or no input", where=self.model)
         if all(check.ill_conditioned for check in failed.values()):
             text = f"rounding alone moves it too far to be compared with {self.judge}:\n    " + "\n    ".join(lines)
-            hint = "give inputs of the kind that the model is made for, or convert without the check and compare yourself"
+            hint = (
+                "give inputs of the kind that the model is made for, or convert without the check and compare yourself"
+            )
             raise IllConditionedError(text, where=self.model, hint=hint)
         raise VerificationError(f"does not agree with {self.judge}:\n    " + "\n    ".join(lines), where=self.model)
 
@@ -119,6 +123,7 @@ class Report:
         return {
             "model": self.model,
             "judge": self.judge,
+            "precision": self.precision,
             "passed": self.passed,
             "checks": [asdict(c) for c in self.checks],
             "pairs": [{"routes": list(pair), "difference": value} for pair, value in self.pairs.items()],

@@ -14,7 +14,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge.errors import FileError, UnsupportedOpError
 from dlbridge.frameworks.onnx import naming
-from dlbridge.frameworks.onnx.runner import load, run
+from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import extension, missing, traits
 from dlbridge.ops.keys import is_op, op_key
@@ -94,8 +94,7 @@ def read(
     naming.name_values(graph)
     extension.attach_functions(ir_model)
     shapes.infer(model)
-    if isinstance(source, (str, os.PathLike)):
-        model.original = lambda arrays: run(load(source), arrays)
+    model.original = Original(source, lambda: _load(source, where))
     return model
 
 

@@ -53,6 +53,15 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
         return Live(_session(str(source.save(Path(folder) / "model.onnx")), source.name), source)
 
 
+def in_memory(model: ir.Model) -> Live:
+    """A session of a graph in memory, as it is.
+
+    Raises:
+        FileError: When onnxruntime cannot load it.
+    """
+    return Live(_session(ir.to_proto(model).SerializeToString(), model.graph.name or "model"))
+
+
 def _session(model: bytes | str, where: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

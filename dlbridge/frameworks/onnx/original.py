@@ -1,0 +1,37 @@
+"""Runs what a model was read from: by onnxruntime in its own types, and by the reference evaluator in float64."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from dlbridge.frameworks.onnx import runner
+from dlbridge.ops.evaluator import Evaluator
+
+
+class Original:
+    """An ONNX file or a model in memory: arrays by input name -> arrays by output name.
+
+    Args:
+        source: The file, or the model.
+        load: Gives its graph anew, as it is in the file.
+    """
+
+    def __init__(
+        self, source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, load: Callable[[], ir.Model]
+    ) -> None:
+        self._source, self._load = source, load
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run it in its own types."""
+        if isinstance(self._source, (str, os.PathLike)):
+            return runner.run(runner.load(self._source), arrays)
+        return runner.run(runner.in_memory(self._load()), arrays)
+
+    def exact(self) -> Evaluator:
+        """Runs it in float64."""
+        return Evaluator(self._load())
