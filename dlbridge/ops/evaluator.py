@@ -161,14 +161,10 @@ def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.nda
 def _name_overloads(proto: onnx.ModelProto) -> None:
     """Give each overload of a function a name of its own: the evaluator knows functions by domain and name alone."""
     for function in proto.functions:
-        function.name = _overload(function.name, function.overload)
+        function.name += f":{function.overload}" if function.overload else ""
     for nodes in (proto.graph.node, *(f.node for f in proto.functions)):
         for node in _all_nodes(nodes):
-            node.op_type = _overload(node.op_type, node.overload)
-
-
-def _overload(name: str, overload: str) -> str:
-    return f"{name}:{overload}" if overload else name
+            node.op_type += f":{node.overload}" if node.overload else ""
 
 
 def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:

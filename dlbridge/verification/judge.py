@@ -15,6 +15,7 @@ from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
+from dlbridge.ops.keys import is_op
 from dlbridge.verification.measure import Allowance, Arrays, is_float
 
 #: Loops and recurrent layers count as so many operations behind one another.
@@ -182,7 +183,7 @@ def depth(model: Model) -> int:
     deepest = 0
     for node in model.graph:
         before = max((depths.get(v, 0) for v in node.inputs if v is not None), default=0)
-        here = before + (_STEPS if node.op_type in _LOOPS else 1)
+        here = before + (_STEPS if is_op(node, *_LOOPS) else 1)
         depths.update(dict.fromkeys(node.outputs, here))
         deepest = max(deepest, here)
     return deepest

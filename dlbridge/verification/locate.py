@@ -17,6 +17,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator
+from dlbridge.ops.keys import op_key
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
 from dlbridge.verification.routes import Route
@@ -62,7 +63,7 @@ def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays
 def _named(node: ir.Node | None) -> str:
     if node is None:
         return "the outputs: every node agrees"
-    return f"node '{node.name or node.outputs[0].name}' ({node.op_type})"
+    return f"node '{node.name or node.outputs[0].name}' ({op_key(node)})"
 
 
 def _rewritten(model: Model, route: Route, arrays: Arrays) -> list[np.ndarray]:
