@@ -27,6 +27,12 @@ those that differ along ``axes`` alone, which share one decision; negative axes 
     Changes images as the layer of Keras of that name and of that configuration, in JSON, does (``RandomFlip``,
     ``{"mode": "horizontal"}``). Its input is in the layout that the layer has in Keras.
 
+Functions of numbers, element by element, which ONNX lacks; their formulas are in ``dlbridge.ops.special``:
+
+``Erfc``, ``Erfcx``, ``Erfinv``, ``Ndtri``, ``Lgamma``, ``Digamma``, ``Polygamma(n, x)``, ``Zeta(s, q)``, and Bessel's
+``BesselJ0``, ``J1``, ``Y0``, ``Y1``, ``I0``, ``I1``, ``K0``, ``K1``, and with an ``e`` behind ``I`` or ``K`` scaled by
+an exponential, so that they stay in range.
+
 A function has a fixed number of inputs, so each op that has an optional input has an *overload* for each count:
 ``""`` for all inputs, ``"no_bias"`` without the last.
 """
@@ -38,6 +44,7 @@ import functools
 import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
+from dlbridge.ops import special
 from dlbridge.ops.traits import IR_OPSET
 
 DOMAIN = "dlbridge"
@@ -81,13 +88,17 @@ _BODIES = {
 }
 
 #: Op types of the domain.
-EXTENSION_OPS = tuple(sorted({op for op, _ in _BODIES}))
+EXTENSION_OPS = tuple(sorted({op for op, _ in _BODIES} | set(special.FUNCTIONS)))
 
 
 @functools.cache
 def _function_proto(op_type: str, overload: str):
     import onnx.parser
 
+    from dlbridge.ops import arrays
+
+    if op_type in special.FUNCTIONS:
+        return arrays.body(special.FUNCTIONS[op_type], op_type, DOMAIN, IR_OPSET)
     body = _BODIES[op_type, overload]
     proto = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["": {IR_OPSET}]> {body}')
     proto.overload = overload

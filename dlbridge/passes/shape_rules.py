@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from dlbridge.ops import extension
+from dlbridge.ops import extension, special
 from dlbridge.ops.keys import is_op
 from dlbridge.passes.sizes import Integers, Size, product, shape_of
 
@@ -50,6 +50,7 @@ def _same(node: ir.Node, known: Integers) -> Sizes | None:
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum", "Mod", "Where", "Equal", "Less", "Greater", "PRelu"
 )
 @rule("LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
+@rule(*special.FUNCTIONS, domain=extension.DOMAIN)
 def _broadcast(node: ir.Node, known: Integers) -> Sizes | None:
     return broadcast([shape_of(v) for v in node.inputs])
 

@@ -92,9 +92,10 @@ def docstring(lines: list[str], indent: str) -> list[str]:
 
 @functools.cache
 def _definitions(module: ModuleType) -> dict[str, str]:
-    """Name -> source of the functions and classes that a helpers module, or a package of such, defines."""
+    """Name -> source of the functions and classes that a helpers module defines, or a package of such and ``ALSO``."""
     names = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))]
     parts = [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
+    parts += getattr(module, "ALSO", ())
     blocks = [block.strip("\n") for part in parts for block in inspect.getsource(part).split("\n\n\n")]
     return {found[1]: block for block in blocks if (found := _DEFINED.search(block))}
 

@@ -2,3 +2,8 @@
 
 A module here imports only what a written file does: math, keras, layers and ops.
 """
+
+from dlbridge.ops import special
+
+#: Modules elsewhere that are copied from too: formulas of arrays, which Keras' ``ops`` are.
+ALSO = (special,)

@@ -107,11 +107,6 @@ def log10(op: Op, x: ir.Value) -> ir.Value:
     return op("Div", op("Log", op.cast(x, op.dtype)), math.log(10))
 
 
-@reads("aten.erfc", "aten.special_erfc")
-def erfc(op: Op, x: ir.Value) -> ir.Value:
-    return op("Sub", op.number(1, op.dtype), op("Erf", op.cast(x, op.dtype)))
-
-
 @reads("aten.sinc", "aten.special_sinc")
 def sinc(op: Op, x: ir.Value) -> ir.Value:
     scaled = op("Mul", op.cast(x, op.dtype), math.pi)

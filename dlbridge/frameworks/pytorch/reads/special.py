@@ -1,0 +1,141 @@
+"""Special functions: ops of the ``dlbridge`` domain, and what is said by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, with_sizes
+from dlbridge.frameworks.pytorch.reads.loops import repeat
+
+#: ATen op -> op of the ``dlbridge`` domain.
+_FUNCTIONS = {
+    "digamma": "Digamma",
+    "special_digamma": "Digamma",
+    "special_psi": "Digamma",
+    "erfc": "Erfc",
+    "special_erfc": "Erfc",
+    "special_erfcx": "Erfcx",
+    "erfinv": "Erfinv",
+    "special_erfinv": "Erfinv",
+    "i0": "BesselI0",
+    "special_i0": "BesselI0",
+    "special_i0e": "BesselI0e",
+    "special_i1": "BesselI1",
+    "special_i1e": "BesselI1e",
+    "lgamma": "Lgamma",
+    "special_gammaln": "Lgamma",
+    "special_bessel_j0": "BesselJ0",
+    "special_bessel_j1": "BesselJ1",
+    "special_bessel_y0": "BesselY0",
+    "special_bessel_y1": "BesselY1",
+    "special_modified_bessel_i0": "BesselI0",
+    "special_modified_bessel_i1": "BesselI1",
+    "special_modified_bessel_k0": "BesselK0",
+    "special_modified_bessel_k1": "BesselK1",
+    "special_ndtri": "Ndtri",
+    "special_scaled_modified_bessel_k0": "BesselK0e",
+    "special_scaled_modified_bessel_k1": "BesselK1e",
+}
+
+
+def _function(op_type: str) -> Any:
+    return lambda op, x: op.extension(op_type, op.cast(x, op.dtype))
+
+
+for _name, _op_type in _FUNCTIONS.items():
+    reads(f"aten.{_name}")(_function(_op_type))
+
+
+@reads("aten.special_zeta")
+def zeta(op: Op, s: Any, q: Any) -> ir.Value:
+    return op.extension("Zeta", op.cast(s, op.dtype), op.cast(q, op.dtype))
+
+
+@reads("aten.polygamma")
+def polygamma(op: Op, n: Any, x: Any) -> ir.Value:
+    order, x = (n, x) if isinstance(n, int) else (x, n)  # the method has the tensor first
+    x = op.cast(x, op.dtype)
+    if order == 0:
+        return op.extension("Digamma", x)
+    return op.extension("Polygamma", op.number(order, op.dtype), x)
+
+
+@reads("aten.special_spherical_bessel_j0")
+def spherical_bessel_j0(op: Op, x: ir.Value) -> ir.Value:
+    """sin(x) / x."""
+    x = op.cast(x, op.dtype)
+    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
+    none = op("Equal", x, 0)
+    quotient = op("Div", op("Sin", x), op("Where", none, one, x))
+    return op("Where", op("IsInf", x), zero, op("Where", none, one, quotient))
+
+
+# --- orthogonal polynomials ----------------------------------------------------------------------------------------
+
+
+def _linear(op: Op, x: ir.Value, constant: float, slope: float) -> ir.Value:
+    """constant + slope * x."""
+    scaled = x if slope == 1 else op("Mul", x, slope)
+    return scaled if constant == 0 else op("Add", scaled, constant)
+
+
+def _chebyshev(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+    return op("Sub", op("Mul", op("Mul", x, 2), now), before)
+
+
+def _hermite(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+    return op("Mul", op("Sub", op("Mul", x, now), op("Mul", k, before)), 2)
+
+
+def _hermite_of_probability(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+    return op("Sub", op("Mul", x, now), op("Mul", k, before))
+
+
+def _laguerre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+    factor = op("Sub", op("Add", op("Mul", k, 2), 1), x)
+    return op("Div", op("Sub", op("Mul", factor, now), op("Mul", k, before)), op("Add", k, 1))
+
+
+def _legendre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
+    factor = op("Mul", op("Add", op("Mul", k, 2), 1), x)
+    return op("Div", op("Sub", op("Mul", factor, now), op("Mul", k, before)), op("Add", k, 1))
+
+
+#: Kind -> (constant and slope of the polynomial of degree 1, that of degree k + 1 of those of k and k - 1).
+_POLYNOMIALS: dict[str, tuple[tuple[float, float], Any]] = {
+    "chebyshev_polynomial_t": ((0, 1), _chebyshev),
+    "chebyshev_polynomial_u": ((0, 2), _chebyshev),
+    "chebyshev_polynomial_v": ((-1, 2), _chebyshev),
+    "chebyshev_polynomial_w": ((1, 2), _chebyshev),
+    "hermite_polynomial_h": ((0, 2), _hermite),
+    "hermite_polynomial_he": ((0, 1), _hermite_of_probability),
+    "laguerre_polynomial_l": ((1, -1), _laguerre),
+    "legendre_polynomial_p": ((0, 1), _legendre),
+}
+
+
+@reads(
+    *(f"aten.special_{name}" for name in _POLYNOMIALS),
+    *(f"aten.special_shifted_chebyshev_polynomial_{k}" for k in "tuvw"),
+)
+def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
+    """By the recurrence of three terms up to the largest degree; a degree below zero gives 0."""
+    x = op("Expand", op.cast(x, op.dtype), op.sizes)
+    if "shifted" in op.name:
+        x = _linear(op, x, -1, 2)
+    (constant, slope), following = _POLYNOMIALS[op.name.removeprefix("special_").removeprefix("shifted_")]
+    degree = with_sizes(op("Expand", op.cast(n, ir.DataType.INT64), op.sizes), op.sizes)
+    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
+    ones = with_sizes(op("Expand", one, op.sizes), op.sizes)
+    first = with_sizes(_linear(op, x, constant, slope), op.sizes)
+    made = op("Where", op("Less", degree, 0), zero, op("Where", op("Equal", degree, 0), one, first))
+    rounds = op("Sub", op("ReduceMax", degree, keepdims=0) if rank(degree) else degree, 1)
+
+    def step(k: ir.Value, now: ir.Value, before: ir.Value, made: ir.Value) -> list[ir.Value]:
+        order = op("Add", k, 1)
+        after = following(op, x, op.cast(order, op.dtype), now, before)
+        return [after, now, op("Where", op("Equal", degree, op("Add", order, 1)), after, made)]
+
+    return repeat(op, op("Max", rounds, 0), [first, ones, with_sizes(made, op.sizes)], step)[2]
