@@ -21,3 +21,9 @@ def unique(name: str, taken: set[str]) -> str:
         fresh = f"{name}_{number}"
     taken.add(fresh)
     return fresh
+
+
+def prefixes(path: str) -> list[str]:
+    """A dotted path and what it stands in, from the outside in: a, a.b, a.b.c."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]

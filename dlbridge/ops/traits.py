@@ -40,6 +40,18 @@ CLASS = "dlbridge.class"
 FREE_WEIGHTS = "dlbridge.free_weights"
 #: On BatchNormalization: which variance the running one is, "biased" (ONNX, Keras) or "unbiased" (PyTorch).
 RUNNING_VARIANCE = "dlbridge.running_variance"
+#: On BatchNormalization: the statistics that it normalises with in training. "batch" (the default): those of the batch,
+#: which the running ones follow; "instance": those of each sample, the mean of which the running ones follow;
+#: "running": the running ones, which stay as they are.
+STATISTICS = "dlbridge.statistics"
+#: On BatchNormalization: "cumulative" where the running statistics are the plain mean over all batches so far, whose
+#: number is the buffer ``num_batches_tracked`` beside them; then the momentum is that of the next batch.
+AVERAGE = "dlbridge.average"
+#: On a recurrent node: "two" where the biases of the input and of the state both train, as in PyTorch. They are added
+#: up, so the sum moves twice as far as the one bias of Keras. Without it, that of the input (the first half) trains.
+BIASES = "dlbridge.biases"
+#: "true" on the node of a model that is one layer: the layer's weights are named as the model's own (``weight``).
+ROOT_LAYER = "dlbridge.root_layer"
 #: On a recurrent node that is one layer of a PyTorch layer of several (``num_layers``): "true" where that layer's name
 #: is above the node's, else its name, where it is called again.
 STACK = "dlbridge.stack"
@@ -63,6 +75,20 @@ def kind(value: ir.Value) -> Kind:
 
 def set_kind(value: ir.Value, what: Kind) -> None:
     value.metadata_props[KIND] = what
+
+
+def is_trained(value: ir.Value) -> bool:
+    return kind(value) == "parameter"
+
+
+def trains_both_biases(node: ir.Node) -> bool:
+    """Whether the bias of a recurrent node's state trains beside that of its input.
+
+    In a GRU whose state is reset behind the product, that bias is one of its own in every framework.
+    """
+    reset = node.attributes.get("linear_before_reset")  # which GRU alone has
+    apart = reset is not None and reset.as_int() == 1
+    return apart or node.metadata_props.get(BIASES) == "two"
 
 
 def aliases(value: ir.Value) -> list[str]:

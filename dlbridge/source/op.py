@@ -28,10 +28,19 @@ class Layer:
     Attributes:
         new: The code that makes it.
         weights: Slot (``weight``, ``bias``) -> how it is made of initializers.
+        frozen: Slots that do not train, though their initializer does.
     """
 
     new: Code
     weights: dict[str, Weight] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+
+    def kinds(self, graph: ir.Graph) -> dict[str, set[traits.Kind]]:
+        """Slot -> the kinds of the initializers that it is made of (none, for one that is filled with a number)."""
+        return {
+            slot: {traits.kind(graph.initializers[view.initializer]) for view in weight.views}
+            for slot, weight in self.weights.items()
+        }
 
 
 @dataclass
@@ -77,6 +86,8 @@ class Op:
         self.node = node
         #: Whether the node stands in a function, where no layer can live.
         self.functional = functional
+        #: Whether the node reads its weights by their names: no layer holds them.
+        self.free = functional
         self._arithmetic = arithmetic
         self._to_tensor = to_tensor
         self._functions = functions
@@ -147,12 +158,12 @@ class Op:
 
     def initializer(self, index: int) -> str | None:
         """The name of the initializer that the input is and that a layer could hold, or None."""
-        value = None if self.functional else self.value(index)
+        value = None if self.free else self.value(index)
         return value.name if value is not None and value.is_initializer() else None
 
     def weight(self, index: int, *steps: tuple) -> Weight | None:
         """The input as a layer's weight, or None; ``steps`` are what the framework's layout asks for on top."""
-        return None if self.functional else weight_of(self.value(index), *steps)
+        return None if self.free else weight_of(self.value(index), *steps)
 
     def ints(self, index: int) -> list[Element] | None:
         """The elements of an integer input (axes, shapes, ...): numbers or Python expressions; None when not known."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
-from dlbridge.source.code import Code, Raw, call, code
-from dlbridge.source.op import Dim, Emit, Op, Rules
+from dlbridge.source.code import Code, Literal, Raw, call, code
+from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
+from dlbridge.source.weights import Weight
 
 #: Ops that only move elements, which Keras does for uint64 too; it computes uint64 as uint32.
 _MOVING = frozenset(
@@ -123,6 +126,10 @@ def broadcasts_far(shape: list[Dim] | None, other: list[Dim] | None) -> bool:
     return len(ways) > _MOST_PARTS
 
 
+#: Weights of layers that hold state, which no optimizer changes.
+STATE = frozenset({"moving_mean", "moving_variance", "batches"})
+#: Ops whose rule says itself what trains.
+RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
 #: In ``node.meta``: the code of the node before has done what this one does.
 DONE = "keras.done"
 #: In ``node.meta``: the weights are those of other layers too, so the node is none.
@@ -155,7 +162,7 @@ class _Rules(Rules):
     def _emit(self, op: Op) -> Emit:
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
-        op.functional = op.functional or op.node.meta.get(SHARED, False)
+        op.free = op.free or op.node.meta.get(SHARED, False)
         if _is_wide(op):
             op = _Wide(op)
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
@@ -163,12 +170,45 @@ class _Rules(Rules):
             if value.dtype is not None and value.dtype not in KERAS_DTYPES:
                 op.refuse(f"Keras has no dtype {value.dtype.name}")
         if op.key in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
-            return super().emit(op)
+            return self._as_trained(op)
         is_exponent = op.key == "Pow" and op.dtype() != ir.DataType.UINT64
         if op.key not in _ORDERING | _MODULAR and not is_exponent:
             op.refuse("Keras computes uint64 as uint32")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
+
+    def _as_trained(self, op: Op) -> Emit:
+        """What a rule makes of a node, with what does not train kept from it.
+
+        A Keras layer trains all of its weights or none. Where a node has both, or a filter that is a constant, it
+        reads its weights by their names.
+        """
+        made = super().emit(op)
+        if made.layer is None or op.key in RECURRENT:
+            return made
+        kinds = kinds_of(made.layer.weights, op.node)
+        if kinds and kinds not in ({"parameter"}, {"frozen"}) and not op.free:
+            op.free = True
+            made = super().emit(op)
+        elif kinds:
+            made.layer.new = with_trainable(made.layer.new, kinds == {"parameter"})
+        return made
+
+
+def kinds_of(weights: Mapping[str, Weight], node: ir.Node) -> set[traits.Kind]:
+    """The kinds of the initializers of a layer's weights, but of its state."""
+    assert node.graph is not None
+    found = Layer(Code(()), dict(weights)).kinds(node.graph)  # type: ignore[arg-type]
+    return {kind for slot, kinds in found.items() if slot not in STATE for kind in kinds}
+
+
+def with_trainable(new: Code, trains: bool) -> Code:
+    """The code that makes a layer, with ``trainable=False`` where it does not train."""
+    *before, last = new.parts
+    assert isinstance(last, str) and last.endswith(")")
+    if last.endswith("()"):  # nothing stands before it
+        return new if trains else Code((*before, f"{last[:-1]}trainable=False)"))
+    return Code((*before, last[:-1], Literal(trains, "trainable", "trainable", True), ")"))
 
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.

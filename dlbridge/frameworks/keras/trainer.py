@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -13,6 +13,8 @@ from dlbridge.frameworks.keras.optimizers import optimizer
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
 from dlbridge.frameworks.keras.writer import write
 from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.source.program import Source
 from dlbridge.source.weights import to_initializers
 
 #: Probabilities are kept this far from 0 and 1 before their logarithm is taken (as Keras' losses do).
@@ -29,6 +31,8 @@ class Trainer:
         self.optimizer = optimizer(spec.optimizer)
         self.trained = trainable_variables(self.model)
         self.optimizer.build(self.model.trainable_variables)
+        self.doubled = _of_two_biases(self.source, self.trained)
+        self.optimizer.twice = {self._index(self.trained[key]) for key in self.doubled}
         self.optimizer.iterations.assign(checkpoint.step)
         self._restore(checkpoint.slots)
         keras.utils.set_random_seed(spec.seed)
@@ -67,6 +71,9 @@ class Trainer:
                 chosen = {k: self.source.weights[k] for k in held}
                 zeros = {v.initializer: np.zeros_like(known[v.initializer]) for w in chosen.values() for v in w.views}
                 slots[name] = to_initializers(chosen, held, zeros)
+                for key in self.doubled & held.keys():
+                    for view in self.source.weights[key].views[1:]:
+                        view.write(slots[name][view.initializer], held[key])
         arrays = {key: np.array(array) for key, array in weights(self.model).items()}
         return self.source.initializers(arrays), slots, int(self.optimizer.iterations)
 
@@ -79,7 +86,16 @@ class Trainer:
             for key, variable in self.trained.items():
                 weight = self.source.weights[key]
                 if name in slots and all(v.initializer in slots[name] for v in weight.views):
-                    getattr(self.optimizer, attribute)[self._index(variable)].assign(weight.read(slots[name]))
+                    getattr(self.optimizer, attribute)[self._index(variable)].assign(
+                        weight.views[0].read(slots[name][weight.views[0].initializer])
+                    )
+
+
+def _of_two_biases(source: Source, trained: Mapping[str, Any]) -> set[str]:
+    """The keys of Keras' one bias of a recurrent layer, where the model has two that both train (``traits.BIASES``)."""
+    nodes = [node for node in source.model.graph if node.metadata_props.get(traits.BIASES) == "two"]
+    both = {value.name for node in nodes for value in node.inputs if value is not None}
+    return {k for k in trained if len(source.weights[k].views) > 1 and source.weights[k].views[0].initializer in both}
 
 
 class _Loss(keras.losses.Loss):

@@ -48,6 +48,8 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
         del copy.ir.functions[key]
     copy.graph.opset_imports.pop(extension.DOMAIN, None)
     InlinePass()(copy.ir)
+    for node in [n for n in copy.graph.all_nodes() if is_op(n, "BatchNormalization")]:
+        _expand_batch_statistics(node)
     for node in [n for n in copy.graph.all_nodes() if is_op(n, "Attention")]:
         _stretch_mask(node)
     _drop_unused_weights(copy.graph)
@@ -139,6 +141,37 @@ def _stretch_mask(node: ir.Node) -> None:
         made.outputs[0].name = made.name
         node.graph.insert_before(node, made)
     node.replace_input_with(3, wide.outputs[0])
+
+
+def _expand_batch_statistics(node: ir.Node) -> None:
+    """A batch norm by the statistics of the batch becomes arithmetic: onnxruntime has no kernel for it."""
+    mode, x = node.attributes.get("training_mode"), node.inputs[0]
+    if mode is None or not mode.as_int() or x is None or x.shape is None:
+        return
+    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
+        return
+    axes = [0, *range(2, len(x.shape))]
+    shape = [-1, *[1] * (len(x.shape) - 2)]
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    text = f"""BatchStatistics (X, scale, B, mean, var) => (Y) {{
+        axes = Constant <value_ints = {axes}> ()
+        shape = Constant <value_ints = {shape}> ()
+        single = Constant <value_float = {epsilon!r}> ()
+        epsilon = Cast <to = {int(x.dtype or 1)}> (single)
+        centre = ReduceMean <keepdims = 1> (X, axes)
+        centred = Sub (X, centre)
+        squares = Mul (centred, centred)
+        variance = ReduceMean <keepdims = 1> (squares, axes)
+        above = Add (variance, epsilon)
+        deviation = Sqrt (above)
+        standard = Div (centred, deviation)
+        factor = Reshape (scale, shape)
+        term = Reshape (B, shape)
+        scaled = Mul (standard, factor)
+        Y = Add (scaled, term)
+    }}"""
+    proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
+    expand(node, ir.from_proto(proto))
 
 
 def _nothing(node: ir.Node) -> None:

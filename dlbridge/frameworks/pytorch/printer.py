@@ -28,6 +28,8 @@ INDENT = "    "
 CALLED = re.compile(r"(?<== )self\.[\w.]+(?:\[\d+\]|(?<=\d))(?=\()")
 #: Of fewer modules that are all that a class has, each is called by its name.
 MIN_CHILDREN = 4
+#: More frozen modules than this are frozen in a loop over their paths.
+MAX_FROZEN_LINES = 6
 #: Names that a written file gives to nothing of its own.
 MODULES = frozenset({"self", "math", "torch", "F", "nn"})
 #: The function that makes a module in a memory format.
@@ -69,17 +71,23 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     if is_root and written.block in writer.sequences:
         lines = [f"class {definition.name}(nn.Sequential):", f"{INDENT}def __init__(self):"]
         items = call("super().__init__", *writer.sequences[written.block])
-        return lines + [part for line in (_plain(items), *_ties(writer)) for part in printing.fit(2 * INDENT + line)]
+        init = [_plain(items), *_ties(writer), *_frozen(writer)]
+        return lines + [part for line in init for part in printing.fit(2 * INDENT + line)]
     in_init, in_forward = _parameter_uses(definition)
     arguments = ", ".join(["self", *definition.signature()])
-    lines = [f"class {definition.name}(nn.Module):"]
+    base, made = "nn.Module", "super().__init__()"
+    if is_root and writer.base is not None:
+        base, _, given = _plain(writer.base).partition("(")
+        made = f"super().__init__({given}"
+    lines = [f"class {definition.name}({base}):"]
     steps = OptionalSteps(definition)
     kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
     init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, steps)
     if is_root:
-        init += _ties(writer)
-    if init:
-        lines += [*printing.fit(f"{INDENT}def __init__({arguments}):"), f"{2 * INDENT}super().__init__()"]
+        init += [*_ties(writer), *_frozen(writer)]
+    if init or base != "nn.Module":
+        lines += printing.fit(f"{INDENT}def __init__({arguments}):")
+        init = [made, *init]
         lines += [part for line in init for part in printing.fit(2 * INDENT + line)]
         lines.append("")
     return lines + _forward(writer, definition, in_forward, is_root)
@@ -87,6 +95,20 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
 
 def _ties(writer: _Writer) -> list[str]:
     return [f"{writer.reach(path)} = {writer.reach(first)}" for path, first in writer.joined]
+
+
+def _frozen(writer: _Writer) -> list[str]:
+    """What keeps from training: ``self.backbone.requires_grad_(False)``."""
+    frozen = writer.frozen()
+    modules = [path for path in frozen if path not in writer.trains]
+    lines = []
+    if len(modules) > MAX_FROZEN_LINES:
+        lines += [f"for path in {tuple(modules)!r}:", f"{INDENT}self.get_submodule(path).requires_grad_(False)"]
+        frozen = [path for path in frozen if path in writer.trains]
+    reach = [
+        writer.reach(path, kind="module" if path in modules else "parameter") if path else "self" for path in frozen
+    ]
+    return lines + [f"{text}.requires_grad_(False)" for text in reach]
 
 
 def _parameter_uses(definition: Definition) -> tuple[dict[int, str], dict[str, list[int]]]:
@@ -167,7 +189,13 @@ def _parents(name: str, texts: dict[str, str], done: set[str]) -> list[str]:
         if path in texts or path in done:
             continue
         done.add(path)
-        lines.append(f"self{attribute(path)} = {_nested(path, texts, done)}")
+        owner, _, last = path.rpartition(".")
+        made = _nested(path, texts, done)
+        is_item = last.isdigit() and owner
+        if is_item or is_attribute(last):
+            lines.append(f"self{attribute(path)} = {made}")
+        else:
+            lines.append(f'self{attribute(owner)}.add_module("{last}", {made})')
     return lines
 
 

@@ -43,6 +43,7 @@ from dlbridge.frameworks.pytorch.reading import (
     with_sizes,
 )
 from dlbridge.frameworks.pytorch.runner import to_array
+from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.frameworks.pytorch.views import scatter
 from dlbridge.ops import missing, traits
 
@@ -100,16 +101,20 @@ class Program:
         frames: Node -> where it stands.
         constants: The constants that the nodes read.
         weights: The weights that are made of others, by name.
+        replaced: The weights that these are made of.
         missing: Ops that nothing reads.
         partial: Whether these become stand-ins, to be filled in by hand.
+        training: What is known of the module in training mode.
     """
 
-    def __init__(self, partial: bool = False) -> None:
+    def __init__(self, partial: bool = False, training: TrainingMode | None = None) -> None:
         self.partial = partial
+        self.training = training or TrainingMode()
         self.nodes: list[ir.Node] = []
         self.frames: dict[ir.Node, Frame] = {}
         self.constants: list[ir.Value] = []
         self.weights: dict[str, ir.Value] = {}
+        self.replaced: set[ir.Value] = set()
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
@@ -131,7 +136,11 @@ class Program:
         self.constants.append(value)
         return with_sizes(value, list(array.shape))
 
-    def weight(self, name: str, read: Any, dtype: ir.DataType, shape: Sequence[int], kind: traits.Kind) -> ir.Value:
+    def weight(
+        self, name: str, parts: Sequence[ir.Value], read: Any, shape: Sequence[int], kind: traits.Kind
+    ) -> ir.Value:
+        self.replaced |= set(parts)
+        dtype = parts[0].const_value.dtype  # type: ignore[union-attr]
         if name not in self.weights:
             tensor = ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(shape), name=name)
             value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape), const_value=tensor)
@@ -291,6 +300,11 @@ class Program:
             self.refused.append(error)
             return nothing(val)
         return self._typed(made, val)
+
+    @property
+    def frame(self) -> Frame:
+        """The modules around the call that is read."""
+        return self._frame
 
     @property
     def site(self) -> str:

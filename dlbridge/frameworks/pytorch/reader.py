@@ -19,7 +19,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
 from dlbridge.errors import SignatureError, UnsupportedOpError
-from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure
+from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure, training_mode
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
@@ -71,7 +71,7 @@ def read(
         name = name or type(source).__name__.lower()
         source, named = exporting.export(source, inputs, dynamic)
     _load_rules()
-    reader = _Reader(source, named, name, partial)
+    reader = _Reader(source, named, name, partial, training_mode.of(module, source))
     model = reader.model()
     _tidy(model, lift=lift)
     model.original = original.Original(module, source, reader.leaves, [v.name or "" for v in model.outputs])
@@ -104,11 +104,12 @@ class _Reader:
         named: Mapping[str, Mapping[int, str]],
         name: str | None,
         partial: bool,
+        training: training_mode.TrainingMode,
     ) -> None:
         self.exported = program
         self.named = named
         self.name = name
-        self.translation = Program(partial)
+        self.translation = Program(partial, training)
         self.inputs: list[ir.Value] = []
         self.leaves: list[original.Leaf] = []
         self.initializers: list[ir.Value] = []
@@ -220,9 +221,8 @@ class _Reader:
 
     def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
         """The program's own initializers, but those of which others are made."""
-        replaced = {v.name.rpartition(".")[0] for v in self.translation.weights.values()}  # type: ignore[union-attr]
         read = {v for node in nodes for v in control.reads(node)}
-        return [v for v in self.initializers if v in read or v.name.rpartition(".")[0] not in replaced]  # type: ignore[union-attr]
+        return [v for v in self.initializers if v in read or v not in self.translation.replaced]
 
     # --- what comes out ----------------------------------------------------------------------------------------------
 

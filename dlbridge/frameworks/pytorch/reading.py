@@ -25,12 +25,12 @@ import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.ops import extension
+from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.ops.traits import IR_OPSET
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
+    from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 
 Size = Any  # int | sympy.Expr
 Rule = Callable[..., Any]
@@ -175,17 +175,23 @@ class Op:
         return self._program.constant(array)
 
     def weight(
-        self, name: str, read: Callable[[], ir.TensorProtocol], dtype: ir.DataType, shape: Sequence[int], kind: Any
+        self,
+        name: str,
+        parts: Sequence[ir.Value],
+        read: Callable[[], ir.TensorProtocol],
+        shape: Sequence[int],
+        kind: traits.Kind,
     ) -> ir.Value:
         """An initializer that is made of other weights; calls with the same name share it.
 
         Args:
             name: Its name.
+            parts: The weights that it is made of.
             read: Gives its numbers, when they are asked for.
-            dtype, shape: Of these.
-            kind: What it is to training (``traits.Kind``).
+            shape: Its sizes.
+            kind: What it is to training.
         """
-        return self._program.weight(name, read, dtype, shape, kind)
+        return self._program.weight(name, parts, read, shape, kind)
 
     def number(self, number: Any, dtype: Any) -> ir.Value:
         """A number, or a symbolic size, as a tensor of rank 0."""
@@ -227,6 +233,23 @@ class Op:
     @property
     def _first(self) -> Any:
         return self.val[0] if isinstance(self.val, (list, tuple)) else self.val
+
+    @property
+    def layer_class(self) -> str:
+        """Name of torch's own class whose call this is, or nothing."""
+        modules = self._program.frame.modules
+        kind = modules[-1][1] if modules else ""
+        return kind.rpartition(".")[2] if kind.startswith("torch.nn.modules.") else ""
+
+    @property
+    def layer_path(self) -> str:
+        """Path of the module whose call this is."""
+        return self._program.frame.path
+
+    @property
+    def training(self) -> TrainingMode:
+        """What is known of the model in training mode."""
+        return self._program.training
 
     def refuse(self, why: str) -> Any:
         """Say that this call cannot be read, and why."""
@@ -397,7 +420,7 @@ def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataTyp
 @functools.cache
 def _taken(op_type: str, position: int) -> frozenset[str]:
     """The names of the types that the standard's op takes as one of its inputs."""
-    schema = onnx.defs.get_schema(op_type, IR_OPSET, "")
+    schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, "")
     given = schema.inputs[min(position, len(schema.inputs) - 1)]
     return frozenset(t.removeprefix("tensor(").removesuffix(")") for t in given.types)
 

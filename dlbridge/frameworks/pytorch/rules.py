@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.code import Code, Raw, call, code
-from dlbridge.source.op import Emit, Op, Rules
+from dlbridge.source.op import Emit, Layer, Op, Rules
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
 UNSIGNED = {ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
@@ -32,6 +32,8 @@ _MODULAR = frozenset(
 )
 
 
+#: Slots of PyTorch's layers that hold state, which no optimizer changes.
+STATE = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 #: In ``node.meta``: the rule of the node before it has done what the node does.
 DONE = "pytorch.done"
 
@@ -83,7 +85,14 @@ class _Signed(Op):
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         if op.node.metadata_props.get(traits.FREE_WEIGHTS) == "true":
-            op.functional = True
+            op.free = True
+        made = self._emit(op)
+        if made.layer is not None and _makes_fixed_trainable(made.layer, op.node):
+            op.free = True
+            made = self._emit(op)
+        return made
+
+    def _emit(self, op: Op) -> Emit:
         if op.node.meta.get(DONE):
             return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
@@ -94,6 +103,13 @@ class _Rules(Rules):
             op.refuse("PyTorch does not compute it on uint64")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
+
+
+def _makes_fixed_trainable(layer: Layer, node: ir.Node) -> bool:
+    """Whether a layer would make parameters of what is none in the model: a filter that is a constant or a buffer."""
+    assert node.graph is not None
+    kinds = layer.kinds(node.graph)  # type: ignore[arg-type]
+    return any(found & {"constant", "buffer"} for slot, found in kinds.items() if slot not in STATE)
 
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.

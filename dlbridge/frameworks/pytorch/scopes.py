@@ -13,7 +13,7 @@ from dlbridge.frameworks.pytorch.program import Frame
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, WHOLE_MODULE
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.ops.names import unique
+from dlbridge.ops.names import prefixes, unique
 
 #: Modules of torch that hold others: a call in one is not the module itself.
 _HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.|rnn\.\w+Cell$)|.*\.MultiheadAttention$")
@@ -56,6 +56,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
         if not layers.keys() & set(members)
     }
     _note_repeats(nodes, frames)
+    _note_root_layer(nodes, frames)
     taken = {dotted(path) for path in (*inside, *layers.values())} | set(blocks)
     again = _Calls(taken)
     for node in nodes:
@@ -68,6 +69,14 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
         node.metadata_props[traits.ANONYMOUS] = "true"
     return blocks
+
+
+def _note_root_layer(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
+    """Mark the nodes that a model consists of which is one of torch's layers: its weights have no module's name."""
+    for node in nodes:
+        modules = frames[node].modules
+        if len(modules) == 1 and modules[0][0] == "" and is_layer(modules[0][1]) and _weights(node):
+            node.metadata_props[traits.ROOT_LAYER] = "true"
 
 
 def _note_repeats(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
@@ -108,8 +117,14 @@ def _layer_around(node: ir.Node, frames: Mapping[ir.Node, Frame]) -> str | None:
 
 
 def _main(nodes: list[ir.Node]) -> ir.Node:
-    weighted = [n for n in nodes if any(v is not None and is_weight(v) for v in n.inputs)]
+    weighted = [n for n in nodes if _weights(n)]
     return (weighted or nodes)[-1]
+
+
+def _weights(node: ir.Node) -> dict[int, str]:
+    """Place among the inputs -> name of the weights that a node reads."""
+    read = {place: value for place, value in enumerate(node.inputs) if value is not None and is_weight(value)}
+    return {place: value.name or "" for place, value in read.items()}
 
 
 def is_weight(value: ir.Value) -> bool:
@@ -151,6 +166,10 @@ def collapse(graph: ir.Graph) -> None:
             node.name = scope
             node.metadata_props.pop(traits.ANONYMOUS, None)
             scope = traits.scope(node)
+        if traits.ROOT_LAYER in node.metadata_props and (node.meta.get(_LAYER) or _is_layer_of(node, "")):
+            continue
+        node.metadata_props.pop(traits.ROOT_LAYER, None)
+        _enter_block(node, inside, taken)
         if not node.meta.get(_LAYER) and not _is_layer_of(node, node.name or ""):
             node.metadata_props[traits.FREE_WEIGHTS] = "true"
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
@@ -178,17 +197,30 @@ def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set
             other.metadata_props[traits.ANONYMOUS] = "true"
 
 
+def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str | None]) -> None:
+    """A layer that has the path of a module with other nodes in it becomes one of those. In place.
+
+    That is so where a module holds a matrix of its own beside its children.
+    """
+    path = node.name or ""
+    if node.meta.get(_LAYER) or not inside[path]:
+        return
+    taken.discard(path)
+    node.name = unique(f"{path}.{node.op_type.lower()}", taken)
+    node.metadata_props[traits.ANONYMOUS] = "true"
+
+
 def _is_layer_of(node: ir.Node, path: str) -> bool:
-    """Whether a node's weights are named as those of torch's layer at that path are."""
+    """Whether a node's weights are named as those of torch's layer at that path are, and of the same kind."""
     slots = {slot: name for name, slot in _SLOTS.get(op_key(node), {}).items()}
-    weights = {i: v.name for i, v in enumerate(node.inputs) if v is not None and v.is_initializer() and is_weight(v)}
-    return all(slot in slots and name == f"{path}.{slots[slot]}" for slot, name in weights.items())
-
-
-def prefixes(path: str) -> list[str]:
-    """A path and all that it stands in: a.b.c, a.b, a."""
-    parts = path.split(".") if path else []
-    return [".".join(parts[: end + 1]) for end in range(len(parts))]
+    prefix = f"{path}." if path else ""
+    for slot, name in _weights(node).items():
+        if slot not in slots or name != f"{prefix}{slots[slot]}":
+            return False
+        is_buffer = traits.kind(node.inputs[slot]) == "buffer"  # type: ignore[arg-type]
+        if is_buffer != slots[slot].startswith("running_"):
+            return False
+    return True
 
 
 def name_values(graph: ir.Graph) -> None:

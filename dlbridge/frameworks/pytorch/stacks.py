@@ -43,6 +43,9 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
     finals = [_gathered([n.outputs[1 + s] if len(n.outputs) > 1 + s else None for n in nodes]) for s in states]
     alike = all(n.attributes == nodes[0].attributes for n in nodes)
     plain = all(input_at(n, slot) is None for n in nodes for slot in (_LENGTHS, _PEEPHOLES))
+    weights = [input_at(n, slot) for n in nodes for slot in (1, 2, 3)]
+    plain = plain and all(v is None or traits.kind(v) in ("parameter", "frozen") for v in weights)
+    alike = alike and len({n.metadata_props.get(traits.BIASES) for n in nodes}) == 1
     if (
         None in links
         or len(set(links)) > 1
@@ -53,7 +56,6 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
         or not (alike and plain)
     ):
         return
-    weights = [input_at(n, slot) for n in nodes for slot in (1, 2, 3)]
     given = [nodes[0].inputs[0], *(values[0] if values else None for values in initial), *weights]  # type: ignore[index]
     more = [ir.AttrInt64("num_layers", len(nodes)), ir.AttrFloat32("dropout", links[0] or 0.0)]
     joined = ir.Node(
@@ -64,6 +66,8 @@ def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
         num_outputs=1 + len(states),
         name=path,
     )
+    kept = (traits.BIASES, traits.ROOT_LAYER)
+    joined.metadata_props.update({k: v for k, v in nodes[0].metadata_props.items() if k in kept})
     graph.insert_after(nodes[-1], joined)
     for old, new in zip([ends, *finals], joined.outputs, strict=True):
         for value in old:  # type: ignore[union-attr]

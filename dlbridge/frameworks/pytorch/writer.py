@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,11 +25,12 @@ from dlbridge.frameworks.pytorch.printer import (
 )
 from dlbridge.frameworks.pytorch.repeats import COUNT, PATH, join_repeats
 from dlbridge.frameworks.pytorch.repeats import DOMAIN as REPEATS
-from dlbridge.frameworks.pytorch.rules import TORCH_DTYPES, placed, rules
+from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.names import prefixes
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import prepare
 from dlbridge.source import blocks
@@ -47,6 +49,8 @@ from dlbridge.source.weights import Weight
 
 #: Memory formats, and how many axes the tensors have that are in them.
 MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
+#: Kinds of the weights that are parameters in PyTorch.
+PARAMETERS = ("parameter", "frozen")
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
 #: Of constants with more elements than this, a number that all of them are is printed once.
@@ -111,12 +115,18 @@ class _Writer:
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
         self.blocks = {block.path: block for block in self.root.blocks()}
-        self.homes = homes(self.graph, self.root, self.emits)
+        self.homes = homes(self.graph, self.root, self.emits) | self._unread()
         self.held = held(self.root, self.homes)
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
+        #: Keys of the parameters of layers -> whether they train.
+        self.trains: dict[str, bool] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
         self.sequences: dict[Block, list[Code]] = {}
+        #: The layer that the model itself is: its class is a subclass of that layer's.
+        self.base: Code | None = None
+        roots = [node for node, emit in self.emits.items() if emit.layer and traits.ROOT_LAYER in node.metadata_props]
+        self.root_layer = roots[0] if len(roots) == 1 else None
 
     def _tree(self) -> Block:
         """The blocks. One whose parts are numbered but are no chain is a list of modules in the block around it."""
@@ -127,6 +137,17 @@ class _Writer:
             if not lists:
                 return root
             dissolved |= lists
+
+    def _unread(self) -> dict[ir.Value, str]:
+        """The weights that no code reads and no layer holds: the state dict has them all the same."""
+        layers = [layer for emit in self.emits.values() for layer in (emit.layer, emit.module) if layer is not None]
+        held = {view.initializer for layer in layers for w in layer.weights.values() for view in w.views}
+        read = {value.name for emit in self.emits.values() for value in emit.code.values()}
+        return {
+            value: name
+            for name, value in self.graph.initializers.items()
+            if traits.kind(value) != "constant" and name not in held | read and not value.is_graph_output()
+        }
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -171,7 +192,11 @@ class _Writer:
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
         fragment, member = emit.code, None
-        if emit.layer is not None:
+        if emit.layer is not None and node is self.root_layer:
+            self._remember("", emit.layer)
+            self.base = emit.layer.new
+            fragment = substitute_layer(fragment, Code(("super().forward",)))
+        elif emit.layer is not None:
             path = self._layer_path(node, emit.layer, block)
             member = block.relative(path)
             if path == node.name:
@@ -232,9 +257,9 @@ class _Writer:
                 reads, makes = step.inputs, step.outputs
             else:
                 emit = self.emits[step]
-                if emit.layer is None and emit.module is None:
+                if (emit.layer is None and emit.module is None) or emit.targets not in (None, "{0}"):
                     return False
-                reads, makes = list(emit.code.values()), list(step.outputs)
+                reads, makes = list(emit.code.values()), step.outputs[: 1 if emit.targets else None]
             if reads != [current] or len(makes) != 1:
                 return False
             current = makes[0]
@@ -260,8 +285,25 @@ class _Writer:
         return path if block.holds(path) else node.name or ""
 
     def _remember(self, path: str, layer: Layer) -> None:
-        for slot, weight in layer.weights.items():
-            self.weights[f"{path}.{slot}"] = weight
+        for (slot, weight), kinds in zip(layer.weights.items(), layer.kinds(self.graph).values(), strict=True):
+            key = f"{path}.{slot}" if path else slot
+            self.weights[key] = weight
+            if slot not in STATE:
+                self.trains[key] = slot not in layer.frozen and kinds != {"frozen"}
+
+    def frozen(self) -> list[str]:
+        """The paths of what does not train: modules of which nothing trains, and single weights of others.
+
+        Weights that no layer holds say so where they are made.
+        """
+        free = {self.homes[v]: traits.kind(v) == "parameter" for v in self.homes if traits.kind(v) in PARAMETERS}
+        trained = {path for key, trains in (self.trains | free).items() if trains for path in ("", *prefixes(key))}
+        found = [
+            next(path for path in ("", *prefixes(key)) if path not in trained)
+            for key in self.trains
+            if key not in trained
+        ]
+        return list(dict.fromkeys(found))
 
     def _free_weight(self, value: ir.Value) -> Code:
         tensor = value.const_value
@@ -275,7 +317,7 @@ class _Writer:
         self.weights[self.homes[value]] = Weight.of(value.name or "", *TRANSPOSE[transposed])
         shape = shape[::-1] if transposed else shape
         empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
-        if kind in ("parameter", "frozen"):
+        if kind in PARAMETERS:
             return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
         return code(f"{BUFFER}{{}}", empty)
 
@@ -293,6 +335,10 @@ class _Writer:
         steps = relative.split(".")
         in_class = any(s.isdigit() and self._is_class(around + ".".join(steps[:i])) for i, s in enumerate(steps) if i)
         start = f'self.get_submodule("{owner}")' if in_class else f"self{attribute(owner)}"
+        if self.root in self.sequences and block in (None, self.root):
+            start = re.sub(r'^self\.get_submodule\("(\d+)"\)', r"self[\1]", start)
+            if last.isdigit() and not owner:
+                return f"self[{last}]"
         if is_attribute(last):
             return f"{start}.{last}"
         if last.isdigit() and owner and not self._is_class(around + owner):

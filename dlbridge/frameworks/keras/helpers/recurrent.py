@@ -69,8 +69,11 @@ def recurrence(step, x, states, lengths, direction, batch_first):
     return y, *last
 
 
-def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
-    """What the three recurrences share: zeros for a state, biases by direction, activations by direction."""
+def recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias):
+    """What the three recurrences share: zeros for a state, biases by direction, activations by direction.
+
+    The biases of the input and of the state are added up; where they are to train as one, that of the input does.
+    """
     directions, rows, hidden = r.shape
     size = len(default)
     batch = ops.shape(x)[0 if batch_first else 1]
@@ -81,14 +84,25 @@ def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
         # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
         chosen = [f if i % size == 2 else lambda x, f=f: f(ops.clip(x, -clip, clip)) for i, f in enumerate(chosen)]
     gates = [chosen[size * d : size * (d + 1)] for d in range(directions)]
-    return zeros, ops.split(biases, 2, axis=1), gates
+    of_input, of_state = ops.split(biases, 2, axis=1)
+    return zeros, (of_input, ops.stop_gradient(of_state) if one_bias else of_state), gates
 
 
 def onnx_rnn(
-    x, w, r, bias=None, lengths=None, h=None, activations=None, direction="forward", clip=None, batch_first=False
+    x,
+    w,
+    r,
+    bias=None,
+    lengths=None,
+    h=None,
+    activations=None,
+    direction="forward",
+    clip=None,
+    batch_first=False,
+    one_bias=False,
 ):
     """ONNX's RNN: h = f(x W' + h R' + b)."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip, one_bias)
 
     def step(d, x, h):
         return [gates[d][0](x @ ops.transpose(w[d]) + h @ ops.transpose(r[d]) + (wb[d] + rb[d]))]
@@ -108,9 +122,10 @@ def onnx_gru(
     clip=None,
     linear_before_reset=False,
     batch_first=False,
+    one_bias=False,
 ):
     """ONNX's GRU: gates z, r, h; h = (1 - z) * new + z * h."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip, one_bias)
 
     def step(d, x, h):
         f, g = gates[d]
@@ -138,10 +153,11 @@ def onnx_lstm(
     clip=None,
     input_forget=False,
     batch_first=False,
+    one_bias=False,
 ):
     """ONNX's LSTM: gates i, o, f, c; peepholes i, o, f."""
     default = ["sigmoid", "tanh", "tanh"]
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias)
 
     def step(d, x, h, c):
         f, g, last = gates[d]

@@ -40,7 +40,11 @@ def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[
     return site.transpose(x, perm), [perm.index(a) for a in range(rank)]
 
 
-@layer("BatchNormalization", "UnbiasedBatchNormalization", masks=True)
+#: Class that the writer prints -> what its statistics do in training (``traits.STATISTICS``).
+_STATISTICS = {"InstanceStatisticsNormalization": "instance", "FrozenStatisticsNormalization": "running"}
+
+
+@layer("BatchNormalization", "UnbiasedBatchNormalization", "CumulativeBatchNormalization", *_STATISTICS, masks=True)
 def batch_norm(site: Site) -> Any:
     kind = site.layer
     axis = kind.axis[0] if isinstance(kind.axis, (list, tuple)) else kind.axis
@@ -56,8 +60,14 @@ def batch_norm(site: Site) -> Any:
         epsilon=float(kind.epsilon),
         momentum=float(kind.momentum),
     )
-    unbiased = type(kind).__name__ == "UnbiasedBatchNormalization"
-    y.producer().metadata_props[traits.RUNNING_VARIANCE] = "unbiased" if unbiased else "biased"
+    notes, name = y.producer().metadata_props, type(kind).__name__
+    notes[traits.RUNNING_VARIANCE] = "biased" if name == "BatchNormalization" else "unbiased"
+    statistics = _STATISTICS.get(name) if kind.trainable else "running"
+    if statistics is not None:
+        notes[traits.STATISTICS] = statistics
+    elif name == "CumulativeBatchNormalization":
+        notes[traits.AVERAGE] = "cumulative"
+        site.build.weight(kind.batches, f"{site.build.path}.num_batches_tracked", (), buffer=True)
     return y if back is None else site.transpose(y, back)
 
 

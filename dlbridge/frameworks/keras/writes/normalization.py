@@ -6,12 +6,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import rules
+from dlbridge.frameworks.keras.rules import kinds_of, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import Weight
 
 
 def _epsilon(op: Op, default: float) -> dict[str, Any]:
@@ -19,48 +20,124 @@ def _epsilon(op: Op, default: float) -> dict[str, Any]:
     return {} if value == default else {"epsilon": value}
 
 
+def _does_nothing(op: Op, index: int, number: float) -> bool:
+    """Whether a scale of ones, or a shift of zeros, stays that."""
+    value = op.value(index)
+    if value is None:
+        return True
+    if value.const_value is None or traits.kind(value) not in ("constant", "frozen"):
+        return False
+    return bool((value.const_value.numpy() == number).all())
+
+
+def _affine(op: Op, trains: bool = True) -> tuple[dict[str, Weight], dict[str, Any], list[int]]:
+    """Scale and shift, inputs 1 and 2, of a Keras layer, which has each or not, and trains all that it has or nothing.
+
+    Args:
+        op: The node.
+        trains: Whether the layer trains.
+
+    Returns:
+        What the layer has of them; its keywords for what it has not; and the inputs that come after the layer.
+    """
+    weights: dict[str, Weight] = {}
+    keywords: dict[str, Any] = {}
+    after: list[int] = []
+    for index, slot, keyword, number in ((1, "gamma", "scale", 1.0), (2, "beta", "center", 0.0)):
+        weight, value = op.weight(index), op.value(index)
+        fits = (
+            weight is not None
+            and not after
+            and kinds_of({slot: weight}, op.node) == {"parameter" if trains else "frozen"}
+        )
+        if not fits:
+            keywords[keyword] = False
+        if fits:
+            weights[slot] = weight  # type: ignore[assignment]
+        elif value is not None and not _does_nothing(op, index, number):
+            after.append(index)
+    return weights, keywords, after
+
+
+def _scaled(op: Op, made: Code, after: list[int], last: bool) -> Code:
+    """A normalised tensor, scaled and shifted by the inputs that no layer holds."""
+    shape = (-1, *[1] * (op.rank() - 2))
+    for index in after:
+        value = op[index] if last else call("ops.reshape", op[index], shape)
+        made = code("{} * {}", value, made) if index == 1 else code("{} + {}", value, made)
+    return made
+
+
+#: Statistics in training -> the layer that has them (``traits.STATISTICS``).
+_BATCH_NORMS = {"instance": "InstanceStatisticsNormalization", "running": "FrozenStatisticsNormalization"}
+
+
 @rules("BatchNormalization", domain=DOMAIN)
 @rules("BatchNormalization")
 def batch_norm(op: Op) -> Emit | Code:
-    names = ("gamma", "beta", "moving_mean", "moving_variance")
-    weights = {name: op.weight(i) for i, name in enumerate(names, start=1)}
     last = op.node.domain == DOMAIN or op.rank() <= 2
     if op.attr("training_mode"):
         return _batch_norm_on_batch(op, -1 if last else 1)
-    if any(w is None for w in weights.values()) or len({w.plain for w in weights.values() if w}) < 4:
-        axis, statistics = -1 if last else 1, (op[3], op[4])
+    state = {"moving_mean": op.weight(3), "moving_variance": op.weight(4)}
+    if None in state.values() or state["moving_mean"] == state["moving_variance"]:
         keywords = {"offset": op[2], "scale": op[1], **_epsilon(op, 1e-3)}
-        return call("ops.batch_normalization", op.x, *statistics, axis=axis, **keywords)
-    keywords = _epsilon(op, 1e-3)
-    keywords |= {} if last else {"axis": 1}
-    keywords |= {} if op.attr("momentum") == 0.99 else {"momentum": op.attr("momentum")}
-    unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
-    name = "UnbiasedBatchNormalization" if unbiased else "layers.BatchNormalization"
-    return Emit(call(LAYER, op.x), Layer(call(name, **keywords), weights))  # type: ignore[arg-type]
+        return call("ops.batch_normalization", op.x, op[3], op[4], axis=-1 if last else 1, **keywords)
+    statistics = op.node.metadata_props.get(traits.STATISTICS, "batch")
+    weights, without, after = _affine(op)
+    if statistics == "running" and not weights:
+        weights, without, after = _affine(op, trains=False)
+    keywords = _epsilon(op, 1e-3) | ({} if last else {"axis": 1})
+    keywords |= {} if op.attr("momentum") == 0.99 or statistics == "running" else {"momentum": op.attr("momentum")}
+    keywords |= without
+    name, state = _batch_norm_layer(op, statistics, state)  # type: ignore[arg-type]
+    if statistics == "running" and (not weights or kinds_of(weights, op.node) == {"frozen"}):
+        name = "layers.BatchNormalization"
+        keywords |= {} if weights else {"trainable": False}
+    layer = Layer(call(name, **keywords), weights | state)
+    return Emit(_scaled(op, call(LAYER, op.x), after, last), layer)
 
 
-def _batch_norm_on_batch(op: Op, axis: int) -> Code:
+def _batch_norm_layer(op: Op, statistics: str, state: dict[str, Weight]) -> tuple[str, dict[str, Weight]]:
+    """The class of the layer by how its statistics move, and its state."""
+    if statistics in _BATCH_NORMS:
+        return _BATCH_NORMS[statistics], state
+    if op.node.metadata_props.get(traits.AVERAGE) == "cumulative":
+        counter = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
+        is_there = op.node.graph is not None and counter in op.node.graph.initializers  # type: ignore[union-attr]
+        batches = Weight.of(counter) if is_there else Weight(fill=0, shape=())
+        return "CumulativeBatchNormalization", state | {"batches": batches}
+    is_unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
+    return "UnbiasedBatchNormalization" if is_unbiased else "layers.BatchNormalization", state
+
+
+def _batch_norm_on_batch(op: Op, axis: int) -> Emit | Code:
+    if not (op.used(1) or op.used(2)):
+        made = call("normalize_on_batch", op.x, op[1], op[2], axis, epsilon=op.attr("epsilon"))
+        return Emit(made, targets="{0}" if len(op.node.outputs) > 1 else None)
     values = op.x, op[1], op[2], op[3], op[4]
     made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
-    return made if len(op.node.outputs) == 3 else code("{}[0]", made)
+    return made if len(op.node.outputs) == 3 else code(f"{{}}[:{len(op.node.outputs)}]", made)
 
 
 @rules("LayerNormalization")
 def layer_norm(op: Op) -> Emit | Code:
     rank, axis = op.rank(), op.axis(default=-1)
-    scale, bias = op.weight(1), op.weight(2)
     axes = list(range(axis, rank))
     full = op.shape(1) == (op.shape() or [])[axis:]
-    if op.used(1) or op.used(2) or scale is None or (op.has(2) and bias is None) or not full:
+    weights, without, after = _affine(op, trains=_trains(op))
+    if op.used(1) or op.used(2) or after or op.functional or not full:
         arguments = [op.x, op[1], op[2] if op.has(2) else None, axes, op.attr("epsilon")]
         outputs = len(op.node.outputs)
         result = call("layer_norm", *arguments)
         return result if outputs > 1 else code("{}[0]", result)
-    keywords = _epsilon(op, 1e-3) | ({} if axis == rank - 1 else {"axis": [a - rank for a in axes]})
-    weights = {"gamma": scale} | ({"beta": bias} if bias is not None else {})
-    if bias is None:
-        keywords["center"] = False
+    keywords = _epsilon(op, 1e-3) | ({} if axis == rank - 1 else {"axis": [a - rank for a in axes]}) | without
     return Emit(call(LAYER, op.x), Layer(call("layers.LayerNormalization", **keywords), weights))
+
+
+def _trains(op: Op) -> bool:
+    """Whether a scale or a shift trains."""
+    given = [op.value(index) for index in (1, 2)]
+    return any(v is not None and v.is_initializer() and traits.is_trained(v) for v in given)
 
 
 @rules("RMSNormalization")
@@ -87,15 +164,11 @@ def instance_norm(op: Op) -> Emit:
 
 def _by_groups(op: Op, groups: int) -> Emit:
     """Keras' layer; -1 groups are as many as channels."""
-    weights = {"gamma": op.weight(1), "beta": op.weight(2)}
-    keywords = _epsilon(op, 1e-3)
-    if None not in weights.values():
-        new = call("layers.GroupNormalization", groups, **keywords)
-        return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
     if op.functional:
         op.refuse("a group normalisation within a function")
-    new = call("layers.GroupNormalization", groups, **keywords, center=False, scale=False)
-    return Emit(code("{} + {} * {}", op[2], op[1], call(LAYER, op.x)), Layer(new))
+    weights, without, after = _affine(op, trains=_trains(op))
+    new = call("layers.GroupNormalization", groups, **_epsilon(op, 1e-3), **without)
+    return Emit(_scaled(op, call(LAYER, op.x), after, True), Layer(new, weights))
 
 
 @rules("LRN", domain=DOMAIN)

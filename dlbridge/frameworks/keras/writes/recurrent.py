@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import DONE, keras_dtype, rules
+from dlbridge.frameworks.keras.rules import DONE, keras_dtype, kinds_of, rules
+from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
@@ -215,6 +216,8 @@ def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: di
         keywords["reset_after"] = False
     if not any(k.endswith("bias") for k in weights):
         keywords["use_bias"] = False
+    if kinds_of(weights, op.node) == {"frozen"}:
+        keywords["trainable"] = False  # Bidirectional does not hand its own on
     if op.attr("direction") == "reverse":
         keywords["go_backwards"] = True
     if op.has(_LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
@@ -239,6 +242,9 @@ def _formula(op: Op) -> Emit:
     keywords |= {"clip": limit} if limit is not None else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
+    bias = op.value(3)
+    is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
+    keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
     x = call("ops.transpose", op.x, (1, 0, 2)) if op.node.meta.get(_GIVEN) else op.x
     return Emit(_cut(op, call(f"onnx_{kind.lower()}", x, op[1], op[2], **keywords)))
 
@@ -249,6 +255,9 @@ def _weights(op: Op) -> dict[str, Weight] | None:
     _, layer, order = _KINDS[kind]
     cell = f"{layer}_cell"
     names = [op.initializer(i) for i in (1, 2, 3)]
+    kinds = {traits.kind(v) for v in op.node.inputs[1:4] if v is not None and v.is_initializer()}
+    if kinds not in ({"parameter"}, {"frozen"}):
+        return None  # a Keras layer trains all of its weights or none
     if names[0] is None or names[1] is None or (op.has(3) and names[2] is None):
         return None
     hidden, gates = op.attr("hidden_size"), len(order)

@@ -32,6 +32,25 @@ class BiasedBatchNorm3d(BiasedVariance, nn.BatchNorm3d):
     """nn.BatchNorm3d with a biased running variance."""
 
 
+class FrozenStatistics:
+    """A batch norm that normalises with its running statistics in training too, and leaves them as they are."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class FrozenBatchNorm1d(FrozenStatistics, nn.BatchNorm1d):
+    """nn.BatchNorm1d with frozen statistics."""
+
+
+class FrozenBatchNorm2d(FrozenStatistics, nn.BatchNorm2d):
+    """nn.BatchNorm2d with frozen statistics."""
+
+
+class FrozenBatchNorm3d(FrozenStatistics, nn.BatchNorm3d):
+    """nn.BatchNorm3d with frozen statistics."""
+
+
 def batch_norm_on_batch(x, scale, bias, mean, var, eps, momentum):
     """Normalises with the batch's own mean and variance; also gives the new running ones."""
     axes = [0, *range(2, x.dim())]

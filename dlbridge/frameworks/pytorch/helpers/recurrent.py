@@ -67,8 +67,11 @@ def recurrence(step, x, states, lengths, direction, batch_first):
     return (y.permute(2, 0, 1, 3), *(s.transpose(0, 1) for s in last)) if batch_first else (y, *last)
 
 
-def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
-    """What the three recurrences share: zeros for a state, biases by direction, activations by direction."""
+def recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias):
+    """What the three recurrences share: zeros for a state, biases by direction, activations by direction.
+
+    The biases of the input and of the state are added up; where they are to train as one, that of the input does.
+    """
     directions, rows, hidden = r.shape
     size = len(default)
     batch = x.shape[0 if batch_first else 1]
@@ -78,14 +81,26 @@ def recurrent_parts(x, r, bias, batch_first, activations, default, clip):
     if clip is not None:
         # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
         chosen = [f if i % size == 2 else lambda x, f=f: f(x.clamp(-clip, clip)) for i, f in enumerate(chosen)]
-    return zeros, biases.split(rows, 1), [chosen[size * d : size * (d + 1)] for d in range(directions)]
+    of_input, of_state = biases.split(rows, 1)
+    of_state = of_state.detach() if one_bias else of_state
+    return zeros, (of_input, of_state), [chosen[size * d : size * (d + 1)] for d in range(directions)]
 
 
 def onnx_rnn(
-    x, w, r, bias=None, lengths=None, h=None, activations=None, direction="forward", clip=None, batch_first=False
+    x,
+    w,
+    r,
+    bias=None,
+    lengths=None,
+    h=None,
+    activations=None,
+    direction="forward",
+    clip=None,
+    batch_first=False,
+    one_bias=False,
 ):
     """ONNX's RNN: h = f(x W' + h R' + b)."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip, one_bias)
 
     def step(d, x, h):
         return [gates[d][0](x @ w[d].T + wb[d] + h @ r[d].T + rb[d])]
@@ -105,9 +120,10 @@ def onnx_gru(
     clip=None,
     linear_before_reset=False,
     batch_first=False,
+    one_bias=False,
 ):
     """ONNX's GRU: gates z, r, h; h = (1 - z) * new + z * h."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip, one_bias)
 
     def step(d, x, h):
         f, g = gates[d]
@@ -135,10 +151,11 @@ def onnx_lstm(
     clip=None,
     input_forget=False,
     batch_first=False,
+    one_bias=False,
 ):
     """ONNX's LSTM: gates i, o, f, c; peepholes i, o, f."""
     default = ["sigmoid", "tanh", "tanh"]
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip)
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias)
     peepholes = x.new_zeros(len(r), 3 * r.shape[2]) if peepholes is None else peepholes
 
     def step(d, x, h, c):

@@ -10,12 +10,17 @@ from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, is_float, rank
 ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
 
 
+def _does_nothing(op: Op, x: ir.Value) -> bool:
+    """Whether it is of integers, or in a module that stays in eval mode while the model trains."""
+    return not is_float(x) or op.layer_path in op.training.in_eval
+
+
 @reads("aten.dropout")
 def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
     """Kept as a node, in inference form, for the training to come."""
     if train and p:
         op.refuse(ALWAYS_ON)
-    if not is_float(x):
+    if _does_nothing(op, x):
         return x
     return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
 
@@ -28,7 +33,7 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
         return dropout(op, x, p, train)
     if train and p:
         op.refuse(ALWAYS_ON)
-    if not is_float(x):
+    if _does_nothing(op, x):
         return x
     kind = "AlphaDropout" if "alpha" in op.name else "BroadcastDropout"
     return op.extension(kind, x, ratio=float(p), axes=axes or None)
@@ -37,7 +42,7 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
 @reads("dlbridge.training_only")
 def training_only(op: Op, x: ir.Value, kind: str, amount: float, axes: list[int]) -> ir.Value:
     """A module that is an op of the ``dlbridge`` domain (see ``frameworks/pytorch/training_only.py``)."""
-    if not is_float(x):
+    if _does_nothing(op, x):
         return x
     amounts = {"stddev" if kind == "GaussianNoise" else "ratio": float(amount)}
     made = op.extension(kind, x, axes=list(axes) or None, **amounts)

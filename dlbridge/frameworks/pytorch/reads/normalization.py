@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, common_sizes, like, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, common_sizes, rank, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.reduction import axes_of
 from dlbridge.ops import traits
 
@@ -35,10 +35,38 @@ def batch_norm(
     dtype = weight.dtype if weight is not None else x.dtype
     scale, shift = _filled(op, weight, channels, 1, dtype), _filled(op, bias, channels, 0, dtype)
     if training or mean is None or var is None:
-        axes = [0, *range(2, rank(x))]
-        return _affine(op, _standardized(op, x, axes, eps), scale, shift)
-    made = op("BatchNormalization", x, scale, shift, mean, var, epsilon=eps, momentum=1 - momentum)
-    made.producer().metadata_props[traits.RUNNING_VARIANCE] = "unbiased"
+        mean, var = op.constant(np.zeros(channels), dtype), op.constant(np.ones(channels), dtype)
+        y, *_ = op("BatchNormalization", x, scale, shift, mean, var, outputs=3, epsilon=eps, training_mode=1)
+        return y
+    return _by_running_statistics(op, x, [scale, shift, mean, var], momentum, eps, "batch")
+
+
+def _by_running_statistics(
+    op: Op, x: ir.Value, weights: list[ir.Value], momentum: float, eps: float, own: str
+) -> ir.Value:
+    """A normalisation that has other statistics in training.
+
+    Args:
+        op: The call.
+        x: What is normalised.
+        weights: Scale, shift, running mean and running variance.
+        momentum: As torch has it: how much of the new statistics goes into the running ones.
+        eps: Is added to the variance.
+        own: Whose statistics it takes in training (``traits.STATISTICS``).
+    """
+    statistics = own
+    if op.layer_path in op.training.in_eval:
+        statistics = "running"
+    elif weights[2].name in op.training.calls:
+        moves, momentum = op.training.calls[weights[2].name]
+        statistics = own if moves else "running"
+    made = op("BatchNormalization", x, *weights, epsilon=eps, momentum=1 - momentum)
+    notes = made.producer().metadata_props
+    notes[traits.RUNNING_VARIANCE] = "unbiased"
+    if statistics != "batch":
+        notes[traits.STATISTICS] = statistics
+    if op.layer_path in op.training.cumulative and statistics != "running":
+        notes[traits.AVERAGE] = "cumulative"
     return made
 
 
@@ -47,19 +75,6 @@ def batch_norm_no_training(
     op: Op, x: ir.Value, weight: Any, bias: Any, mean: ir.Value, var: ir.Value, momentum: float, eps: float
 ) -> list[ir.Value | None]:
     return [batch_norm(op, x, weight, bias, mean, var, False, momentum, eps), None, None]
-
-
-def _standardized(op: Op, x: ir.Value, axes: list[int], eps: float) -> ir.Value:
-    """(x - mean) / sqrt(biased variance + eps)."""
-    centred = op("Sub", x, op("ReduceMean", x, axes, keepdims=1))
-    variance = op("ReduceMean", op("Mul", centred, centred), axes, keepdims=1)
-    return like(op("Div", centred, op("Sqrt", op("Add", variance, eps))), x)
-
-
-def _affine(op: Op, x: ir.Value, scale: ir.Value, shift: ir.Value) -> ir.Value:
-    shape = [-1, *[1] * (rank(x) - 2)]
-    scale, shift = (op("Reshape", v, shape) for v in (scale, shift))
-    return op("Add", op("Mul", x, scale), shift)
 
 
 @reads("aten.instance_norm")
@@ -75,10 +90,10 @@ def instance_norm(
     eps: float,
     cudnn_enabled: bool = False,
 ) -> ir.Value:
-    if not use_input_stats:
-        return batch_norm(op, x, weight, bias, mean, var, False, momentum, eps)
     channels = [sizes(x)[1]]
     scale, shift = _filled(op, weight, channels, 1, x.dtype), _filled(op, bias, channels, 0, x.dtype)
+    if not use_input_stats and mean is not None and var is not None:
+        return _by_running_statistics(op, x, [scale, shift, mean, var], momentum, eps, "instance")
     return op("InstanceNormalization", x, scale, shift, epsilon=eps)
 
 

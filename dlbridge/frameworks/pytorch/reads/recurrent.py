@@ -38,7 +38,24 @@ def _stacked(op: Op, kind: str, path: str, values: list[list[ir.Value]]) -> ir.V
         rows = [np.concatenate([_reordered(v.const_value.numpy(), gates) for v in row]) for row in values]
         return ir.tensor(np.stack(rows))
 
-    return op.weight(path, read, first.dtype, shape, traits.kind(values[0][0]))
+    return op.weight(path, [v for row in values for v in row], read, shape, _kind(op, values))
+
+
+def _kind(op: Op, values: list[list[ir.Value]]) -> traits.Kind:
+    """What stacked weights are to training; of two biases, the first says it (``traits.BIASES``)."""
+    kinds = {traits.kind(row[0]) for row in values}
+    alike = len(kinds) == 1 and all(traits.kind(v) in ("frozen", kind) for kind in kinds for row in values for v in row)
+    if not alike:
+        op.refuse(
+            "a recurrent layer of which one direction is frozen and the other trains, or the bias of the state trains "
+            "and that of the input does not"
+        )
+    return kinds.pop()
+
+
+def _trains_both(rows: list[list[ir.Value]]) -> bool:
+    """Whether both biases of each direction train."""
+    return all(traits.is_trained(bias) for row in rows for bias in row[2:4])
 
 
 def _recurrent(
@@ -75,7 +92,7 @@ def _recurrent(
         rows = [parameters[(layer * directions + d) * each :][:each] for d in range(directions)]
         own = f"{path}.{layer}" if layers > 1 else path
         given = [_part(op, s, layer, directions, layers) for s in states]
-        if layer and dropout:
+        if layer and dropout and op.layer_path not in op.training.in_eval:
             current = op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT))
         y, *final = op(
             kind,
@@ -90,6 +107,8 @@ def _recurrent(
             hidden_size=hidden,
             **extra,
         )
+        if has_biases and _trains_both(rows):
+            y.producer().metadata_props[traits.BIASES] = "two"
         if layers > 1 or is_root:
             y.producer().meta[LAYER_NAME] = own
         if layers > 1:

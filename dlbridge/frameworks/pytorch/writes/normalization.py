@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, call, code, single
+from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
@@ -27,33 +27,95 @@ def _weights(op: Op, **slots: int) -> dict[str, Weight] | None:
 
 @rules("BatchNormalization")
 def batch_norm(op: Op) -> Emit | Code:
-    rank, channels = op.rank(), (op.shape(1) or [None])[0]
     if op.attr("training_mode"):
         return _batch_norm_on_batch(op)
-    weights = _weights(op, weight=1, bias=2, running_mean=3, running_var=4)
-    kind = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(rank)
-    distinct = len({w.plain for w in (weights or {}).values()}) == 4
-    if weights is None or kind is None or not isinstance(channels, int) or not distinct:
-        return call("F.batch_norm", op.x, op[3], op[4], op[1], op[2], **_eps(op))
-    momentum = single(1 - op.attr("momentum"))
-    keywords = _eps(op) | ({} if momentum == 0.1 else {"momentum": momentum})
-    biased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "biased"
-    name = f"BiasedBatchNorm{kind}" if biased else f"nn.BatchNorm{kind}"
-    new = code(f"{name}({{}})", _arguments(code("{num_features}", num_features=channels), keywords))
-    return Emit(call(LAYER, op.x), Layer(new, weights))
+    statistics = op.node.metadata_props.get(traits.STATISTICS, "batch")
+    kind = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(op.rank())
+    weights = _norm_weights(op, running_mean=3, running_var=4)
+    if weights is None or kind is None:
+        return _norm_function(op, statistics)
+    is_cumulative = op.node.metadata_props.get(traits.AVERAGE) == "cumulative"
+    momentum = None if is_cumulative else single(1 - op.attr("momentum"))
+    is_usual = momentum == 0.1 or statistics == "running"
+    keywords = _eps(op) | ({} if is_usual else {"momentum": Raw("None") if is_cumulative else momentum})
+    if statistics == "instance":
+        keywords |= {**_affine_keywords(weights), "affine": True if "weight" in weights else None}
+        return _norm_layer(op, f"nn.InstanceNorm{kind}", keywords | {"track_running_stats": True}, weights)
+    keywords |= _affine_keywords(weights)
+    if statistics == "running":
+        return _norm_layer(op, f"FrozenBatchNorm{kind}", keywords, weights)
+    is_biased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "biased"
+    return _norm_layer(op, f"BiasedBatchNorm{kind}" if is_biased else f"nn.BatchNorm{kind}", keywords, weights)
 
 
-def _batch_norm_on_batch(op: Op) -> Emit:
-    result = call(
-        "batch_norm_on_batch", op.x, op[1], op[2], op[3], op[4], eps=op.attr("epsilon"), momentum=op.attr("momentum")
+def _norm_weights(op: Op, **state: int) -> dict[str, Weight] | None:
+    """The weights of a layer of one number a channel; None where no layer holds them.
+
+    A scale of ones and a shift of zeros that do not train are left out, or a shift of zeros alone.
+    """
+    shift = op.const(2)
+    affine = (
+        {} if _is_plain(op) else {"weight": 1} if shift is not None and not shift.any() else {"weight": 1, "bias": 2}
     )
-    return Emit(result if len(op.node.outputs) == 3 else code("{}[0]", result))
+    weights = _weights(op, **affine, **state)
+    channels = (op.shape(1) or [None])[0]
+    if (
+        op.free
+        or weights is None
+        or not isinstance(channels, int)
+        or len({w.plain for w in weights.values()}) < len(weights)
+    ):
+        return None
+    counter = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
+    if state and op.node.graph is not None and counter in op.node.graph.initializers:  # type: ignore[union-attr]
+        weights["num_batches_tracked"] = Weight.of(counter)
+    return weights
+
+
+def _affine_keywords(weights: dict[str, Weight]) -> dict[str, Any]:
+    return {"affine": False} if "weight" not in weights else {} if "bias" in weights else {"bias": False}
+
+
+def _norm_layer(op: Op, name: str, keywords: dict[str, Any], weights: dict[str, Weight]) -> Emit:
+    sizes = code("{num_features}", num_features=(op.shape(1) or [None])[0])
+    return Emit(call(LAYER, op.x), Layer(code(f"{name}({{}})", _arguments(sizes, keywords)), weights))
+
+
+def _norm_function(op: Op, statistics: str) -> Code:
+    """``F.batch_norm`` or ``F.instance_norm``: by its own statistics in training, where the running ones are state."""
+    mean, var = op.value(3), op.value(4)
+    is_state = all(v is not None and v.is_initializer() and traits.kind(v) == "buffer" for v in (mean, var))
+    momentum = single(1 - op.attr("momentum"))
+    function, mode = (
+        ("F.instance_norm", "use_input_stats") if statistics == "instance" else ("F.batch_norm", "training")
+    )
+    keywords: dict[str, Any] = {}
+    if not op.functional and is_state and statistics != "running":
+        keywords = {mode: Raw("self.training")} | ({} if momentum == 0.1 else {"momentum": momentum})
+    elif statistics == "instance":
+        function = "F.batch_norm"  # F.instance_norm is without training only when it is told so
+    return call(function, op.x, op[3], op[4], op[1], op[2], **keywords, **_eps(op))
+
+
+def _batch_norm_on_batch(op: Op) -> Emit | Code:
+    if op.used(1) or op.used(2):
+        values = op.x, op[1], op[2], op[3], op[4]
+        made = call("batch_norm_on_batch", *values, eps=op.attr("epsilon"), momentum=op.attr("momentum"))
+        return Emit(code(f"{{}}[:{len(op.node.outputs)}]", made))
+    kind = {2: "1d", 3: "1d", 4: "2d", 5: "3d"}.get(op.rank())
+    weights = _norm_weights(op)
+    if weights is None or kind is None:
+        return Emit(call("F.batch_norm", op.x, None, None, op[1], op[2], training=True, **_eps(op)), targets="{0}")
+    keywords = _eps(op) | _affine_keywords(weights) | {"track_running_stats": False}
+    made = _norm_layer(op, f"nn.BatchNorm{kind}", keywords, weights)
+    made.targets = "{0}" if len(op.node.outputs) > 1 else None
+    return made
 
 
 def _is_plain(op: Op) -> bool:
     """Whether the scale (input 1) is a constant of ones, and the shift (input 2), if given, one of zeros."""
     scale, shift = op.const(1), op.const(2) if op.has(2) else None
-    if op.functional or scale is None or not bool((scale == 1).all()):
+    if op.free or scale is None or not bool((scale == 1).all()):
         return False
     return not op.has(2) or (shift is not None and not shift.any())
 
@@ -123,27 +185,21 @@ def rms_norm(op: Op) -> Emit | Code:
 @rules("GroupNormalization")
 def group_norm(op: Op) -> Emit | Code:
     groups, channels = op.attr("num_groups"), (op.shape() or [None, None])[1]
-    weights = _weights(op, weight=1, bias=2)
+    weights = _norm_weights(op)
     if weights is None or not isinstance(channels, int):
         return call("F.group_norm", op.x, groups, op[1], op[2], **_eps(op))
     sizes = code("{num_groups}, {num_channels}", num_groups=groups, num_channels=channels)
-    if _is_plain(op):
-        new = code("nn.GroupNorm({})", _arguments(sizes, _eps(op) | {"affine": False}))
-        return Emit(call(LAYER, op.x), Layer(new))
-    return Emit(call(LAYER, op.x), Layer(code("nn.GroupNorm({})", _arguments(sizes, _eps(op))), weights))
+    new = code("nn.GroupNorm({})", _arguments(sizes, _eps(op) | _affine_keywords(weights)))
+    return Emit(call(LAYER, op.x), Layer(new, weights))
 
 
 @rules("InstanceNormalization")
 def instance_norm(op: Op) -> Emit | Code:
-    count, channels = op.rank() - 2, (op.shape(1) or [None])[0]
-    weights = _weights(op, weight=1, bias=2)
-    if weights is None or count not in (1, 2, 3) or not isinstance(channels, int):
+    count, weights = op.rank() - 2, _norm_weights(op)
+    if weights is None or count not in (1, 2, 3):
         return call("F.instance_norm", op.x, weight=op[1], bias=op[2], **_eps(op))
-    sizes = code("{num_features}", num_features=channels)
-    if _is_plain(op):
-        return Emit(call(LAYER, op.x), Layer(code(f"nn.InstanceNorm{count}d({{}})", _arguments(sizes, _eps(op)))))
-    keywords = _eps(op) | {"affine": True}
-    return Emit(call(LAYER, op.x), Layer(code(f"nn.InstanceNorm{count}d({{}})", _arguments(sizes, keywords)), weights))
+    keywords = _eps(op) | {**_affine_keywords(weights), "affine": True if "weight" in weights else None}
+    return _norm_layer(op, f"nn.InstanceNorm{count}d", keywords, weights)
 
 
 @rules("LpNormalization")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import DONE, rules
 from dlbridge.frameworks.pytorch.stacks import DOMAIN as STACK
+from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
@@ -65,6 +66,9 @@ def _weights(op: Op, kind: _Kind, first: int = 1, layer: int = 0) -> dict[str, W
     ONNX's are the inputs ``first`` and the two behind it.
     """
     names = [op.initializer(first + i) for i in range(3)]
+    given = [op.value(first + i) for i in range(3)]
+    if any(v is not None and v.is_initializer() and traits.kind(v) not in ("parameter", "frozen") for v in given):
+        return None
     if names[0] is None or names[1] is None or (op.has(first + 2) and names[2] is None):
         return None
     rows = (op.shape(first) or [0, 0])[1]
@@ -81,12 +85,18 @@ def _weights(op: Op, kind: _Kind, first: int = 1, layer: int = 0) -> dict[str, W
     return weights
 
 
+def _frozen(op: Op, weights: dict[str, Weight]) -> frozenset[str]:
+    """The slots of biases that do not train: PyTorch has two where the model has one, and their sum is what counts."""
+    both = traits.trains_both_biases(op.node)
+    return frozenset() if both else frozenset(slot for slot in weights if slot.startswith("bias_hh"))
+
+
 def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
     native = native_readers(op, layout) if op.used(0) and not backwards else None
     turned = None if layout or backwards else _batch_first(op, native)
     batch_first = layout or turned is not None
-    layer = Layer(_new(op, kind, batch_first), weights)
+    layer = Layer(_new(op, kind, batch_first), weights, _frozen(op, weights))
     x = op.x if turned is None else turned.inputs[0]
     x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
     states = _initial_states(op, kind, layout)
@@ -129,7 +139,8 @@ def stack(op: Op) -> Emit:
     made = call(LAYER, turn.inputs[0] if batch_first and turn is not None else op.x, *given)
     places = [f"{{{i + 1}}}" for i in range(kind.states)]
     finals = "_" if not (op.used(1) or op.used(2)) else places[0] if kind.states == 1 else f"({', '.join(places)})"
-    return Emit(made, Layer(_new(op, kind, batch_first, first), weights), targets=f"{{0}}, {finals}")
+    layer = Layer(_new(op, kind, batch_first, first), weights, _frozen(op, weights))
+    return Emit(made, layer, targets=f"{{0}}, {finals}")
 
 
 def _is_batch_first(node: ir.Node) -> bool:
@@ -200,4 +211,7 @@ def _formula(op: Op, kind: _Kind) -> Emit:
     keywords |= {"clip": limit} if limit is not None else {}
     keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
     keywords |= {"batch_first": True} if op.attr("layout") else {}
+    bias = op.value(3)
+    is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
+    keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
     return Emit(_cut(op, kind, call(name, op.x, op[1], op[2], **keywords)))

@@ -1,0 +1,123 @@
+"""What a module that is read in eval mode would do in training: which parts stay in eval mode, which statistics move.
+
+A graph that is traced in eval mode says ``training=False`` of every normalisation. torch's own layers are known by
+their class; of ``F.batch_norm`` in a user's code it is asked by running that code in training mode, on a copy whose
+tensors have shapes and no numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+#: A function that normalises -> its argument that says whether by the statistics of its input.
+_NORMS: dict[Callable[..., Any], str] = {F.batch_norm: "training", F.instance_norm: "use_input_stats"}
+
+
+@dataclass(frozen=True)
+class TrainingMode:
+    """Facts of a module in training mode.
+
+    Attributes:
+        in_eval: Paths of the modules that stay in eval mode.
+        cumulative: Paths of the normalisations whose running statistics are the mean over all batches.
+        calls: Name of a buffer of running means -> whether the function that is given it normalises by the statistics
+            of its input, and its momentum.
+    """
+
+    in_eval: frozenset[str] = frozenset()
+    cumulative: frozenset[str] = frozenset()
+    calls: dict[str, tuple[bool, float]] = field(default_factory=dict)
+
+    def stays_in_eval(self, path: str) -> bool:
+        return path in self.in_eval
+
+
+def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
+    """The facts of a module that was exported; none are known of a program alone."""
+    if module is None:
+        return TrainingMode()
+    parts = dict(module.named_modules())
+    cumulative = {p for p, part in parts.items() if isinstance(part, _BatchNorm) and part.momentum is None}
+    in_eval = frozenset(_in_eval(module))
+    calls = _calls(module, program, in_eval) if _has_calls(program, parts) else {}
+    return TrainingMode(in_eval, frozenset(cumulative), calls)
+
+
+def _in_eval(module: torch.nn.Module) -> set[str]:
+    """Paths of the modules that are in eval mode while the model is in training mode.
+
+    A model that is in training mode says so itself; one that is not is asked where it has a ``train`` of its own.
+    """
+    before = {part: part.training for part in module.modules()}
+    if module.training:
+        return {path for path, part in module.named_modules() if not part.training}
+    if all(type(part).train is torch.nn.Module.train for part in before):
+        return set()
+    try:
+        module.train()
+        return {path for path, part in module.named_modules() if not part.training}
+    finally:
+        module.eval()
+        for part, mode in before.items():
+            part.training = mode
+
+
+def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> bool:
+    """Whether code other than torch's own layers normalises by running statistics."""
+    for node in program.graph.nodes:
+        if str(node.target) not in ("aten.batch_norm.default", "aten.instance_norm.default") or node.args[3] is None:
+            continue
+        path = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()][-1:]
+        if not path or not isinstance(parts.get(path[0]), _NormBase):
+            return True
+    return False
+
+
+class _Record(TorchFunctionMode):
+    """Keeps what the calls of normalising functions are given."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__()
+        self.names = names
+        self.found: dict[str, tuple[bool, float]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _NORMS:
+            given = inspect.signature(func).bind(*args, **(kwargs or {}))
+            given.apply_defaults()
+            name = self.names.get(id(given.arguments["running_mean"]))
+            if name is not None:
+                self.found[name] = (bool(given.arguments[_NORMS[func]]), float(given.arguments["momentum"]))
+        return func(*args, **(kwargs or {}))
+
+
+def _calls(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> dict[str, tuple[bool, float]]:
+    """Runs a copy of the module in training mode, without numbers, and gives what its normalising calls are given.
+
+    Code that cannot be run so cannot be asked: nothing is known of its calls then.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        fakes = {id(v): mode.from_tensor(v) for v in (*module.parameters(), *module.buffers())}
+        fake = copy.deepcopy(module, fakes)
+        for path, part in fake.named_modules():
+            part.training = path not in in_eval
+        record = _Record({id(buffer): name for name, buffer in fake.named_buffers()})
+        args, keywords = pytree.tree_map_only(torch.Tensor, mode.from_tensor, program.example_inputs)
+        with mode, torch.no_grad(), record:
+            fake(*args, **keywords)
+    except Exception:  # torch raises of its own, and whatever the module's code raises
+        return {}
+    return record.found
