@@ -185,12 +185,12 @@ class Fixed(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.edges = Filter(how)
-        self.conv = nn.Conv2d(1, 4, 3)
+        self.body = nn.Conv2d(1, 4, 3)
         self.register_buffer("table", torch.randn(6, 6))
         self.register_buffer("matrix", torch.randn(5, 6))
 
     def forward(self, x):
-        return F.linear(self.conv(self.edges(x)) * self.table, self.matrix)
+        return F.linear(self.body(self.edges(x)) * self.table, self.matrix)
 
 
 @pytest.mark.parametrize("how", ["in forward", "buffer", "no part of the state dict"])
@@ -199,10 +199,10 @@ def test_fixed_filters_are_no_parameters(how, tmp_path):
     module, x = Fixed(how).eval(), torch.randn(2, 1, 8, 8)
     for model in forms(dlbridge.load(module, inputs={"x": "float32[batch,1,8,8]"}), tmp_path):
         live = model.to_pytorch()
-        assert trained(live) == {"conv.weight", "conv.bias"}
+        assert trained(live) == {"body.weight", "body.bias"}
         live.load_state_dict(module.state_dict(), strict=True)
         torch.testing.assert_close(live(x), module(x))
-        assert trained_in_keras(model) == {"conv.weight", "conv.bias"}
+        assert trained_in_keras(model) == {"body.weight", "body.bias"}
         np.testing.assert_allclose(np.asarray(model.to_keras()(x.numpy())), module(x).detach().numpy(), atol=1e-5)
 
 

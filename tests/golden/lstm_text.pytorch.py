@@ -10,6 +10,8 @@ class LstmText(nn.Module):
         self.lstm = nn.LSTM(32, 48, batch_first=True, bidirectional=True)
         self.dropout1 = nn.Dropout(0.3)
         self.classifier = nn.Linear(96, 4)
+        self.lstm.bias_hh_l0.requires_grad_(False)
+        self.lstm.bias_hh_l0_reverse.requires_grad_(False)
 
     def forward(self, tokens):
         x = self.embedding1(tokens)

@@ -51,7 +51,7 @@ class FrozenStatisticsNormalization(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("dlbridge")
 class InstanceStatisticsNormalization(layers.BatchNormalization):
-    """Normalises by the moving statistics, in training each sample by its own, whose mean over the batch they follow."""
+    """Normalises by the moving statistics, in training each sample by its own; they follow the mean of these."""
 
     def call(self, inputs, training=None, mask=None):
         if not training or not self.trainable:
