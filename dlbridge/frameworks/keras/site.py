@@ -29,11 +29,13 @@ class LayerRule:
         function: The rule.
         masks: Whether it heeds the mask of its inputs, or its result does not depend on it at inference.
         arguments: Whether it heeds arguments of the call beyond the first.
+        lora: Whether it heeds what LoRA adds to the layer's weights; else such a layer is opened.
     """
 
     function: Callable[[Site], Any]
     masks: bool = False
     arguments: bool = False
+    lora: bool = False
 
 
 #: Class of a layer in ``keras.layers`` -> its rule.
@@ -46,12 +48,12 @@ MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm"}
 
 
 def layer(
-    *names: str, masks: bool = False, arguments: bool = False
+    *names: str, masks: bool = False, arguments: bool = False, lora: bool = False
 ) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
     """Make a function the rule of layers (see :class:`LayerRule`)."""
 
     def register(function: Callable[[Site], Any]) -> Callable[[Site], Any]:
-        LAYERS.update(dict.fromkeys(names, LayerRule(function, masks, arguments)))
+        LAYERS.update(dict.fromkeys(names, LayerRule(function, masks, arguments, lora)))
         return function
 
     return register

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 from keras import tree
 
+from dlbridge.frameworks.keras import tracing
 from dlbridge.frameworks.keras.building import Builder
 from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
@@ -55,7 +56,7 @@ def read_call(build: Builder, layer: Any, args: tuple, kwargs: dict[str, Any]) -
     def call(*arrays: Any) -> list[Any]:
         left = iter(arrays)
         packed, named = tree.map_structure(lambda v: next(left) if isinstance(v, ir.Value) else v, (args, kwargs))
-        result = layer.call(*packed, **named)
+        result = tracing.function_of(layer)(*packed, **named)
         struct.append(tree.map_structure(lambda _: 0, result))
         return [tf.identity(v) for v in tree.flatten(result)]
 

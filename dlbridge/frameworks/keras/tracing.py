@@ -149,6 +149,12 @@ def _computed(kind: type) -> dict[str, Any]:
     return {name: (code.co_code, code.co_consts, code.co_names) for name, code in functions.items()}
 
 
+def function_of(operation: Any) -> Callable[..., Any]:
+    """What a layer or operation computes its result by."""
+    quantised = isinstance(operation, keras.layers.Layer) and operation.quantization_mode is not None
+    return operation.quantized_call if quantised else operation.call
+
+
 def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None when it may."""
     kind = next((k for k in type(operation).__mro__ if is_own(k) and k.__name__ in _CLOSED), None)
@@ -193,7 +199,9 @@ def redirected(book: SizeBook) -> Iterator[None]:
     getter = (keras.KerasTensor, "__getitem__", keras.KerasTensor.__getitem__, _get_item)
     swaps = [*_redirections(), *_creators(), getter, (backend, "standardize_shape", backend.standardize_shape, None)]
     standardize = backend.standardize_shape
-    swaps += _randoms()
+    swaps += [*_randoms(), *_gradients()]
+    einsum = keras.src.ops.numpy.Einsum
+    swaps.append((einsum, "compute_output_spec", einsum.compute_output_spec, _einsum_spec))
     # Keras takes what is multiplied by a number for sparse, and then calls layers on sparse tensors.
     swaps.append((keras.KerasTensor, "sparse", keras.KerasTensor.sparse, property(lambda tensor: False)))
     for module, name, _, new in swaps:
@@ -235,6 +243,17 @@ def _random(name: str) -> Callable[..., Any]:
     return refuse
 
 
+@functools.cache
+def _gradients() -> list[tuple[Any, str, Any, Any]]:
+    """As :func:`_redirections`, of what gives a function another gradient: of tensors without numbers, its result."""
+
+    def forward(function: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs)[0])
+
+    modules = (keras.ops, keras.src.ops, keras.src.ops.core, keras.src.backend.core)
+    return [(m, "custom_gradient", m.custom_gradient, forward) for m in modules]
+
+
 def _recording(original: Callable[..., Any], make: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -274,6 +293,28 @@ def _get_item(tensor: Any, key: Any) -> Any:
             place += not isinstance(one, int)
         operation.compute_output_spec = lambda *_: keras.KerasTensor(shape, dtype=tensor.dtype)
     return operation.symbolic_call(tensor, tuple(keys))
+
+
+def _einsum_spec(operation: Any, *operands: Any, **_: Any) -> keras.KerasTensor:
+    """What comes out of an Einsum. Keras' own takes no capital letters, and an ellipsis only at the front."""
+    inputs, arrow, output = operation.subscripts.replace(" ", "").partition("->")
+    sizes: dict[str, Any] = {}
+    for spec, operand in zip(inputs.split(","), operands, strict=True):
+        before, dots, after = spec.partition("...")
+        free = len(operand.shape) - len(before) - len(after) if dots else 0
+        labels = [*before, *(f".{i}" for i in range(-free, 0)), *after]
+        for label, size in zip(labels, operand.shape, strict=True):
+            if sizes.get(label, 1) == 1:
+                sizes[label] = size
+    free_labels = sorted((s for s in sizes if s.startswith(".")), key=lambda s: int(s[1:]))
+    if not arrow:
+        once = [label for label in sorted(set(inputs)) if label.isalpha() and inputs.count(label) == 1]
+        output = "..." + "".join(once)
+    before, dots, after = output.partition("...")
+    kept = [*before, *(free_labels if dots else ()), *after]
+    kinds = {keras.backend.standardize_dtype(operand.dtype) for operand in operands}
+    dtype = "int32" if kinds == {"int8"} else keras.backend.result_type(*kinds)
+    return keras.KerasTensor([sizes[label] for label in kept], dtype=dtype)
 
 
 def _length(one: slice, size: int) -> int:

@@ -254,8 +254,6 @@ class Walker:
         kwargs = dict(kwargs)
         if kwargs.pop("training", None) and not self.functional:
             raise RefusalError("it is called with training=True, so it is random or changes with each batch")
-        if layer.quantization_mode is not None:
-            raise RefusalError(f"it is quantized ({layer.quantization_mode})")
         if layer._convert_input_args:
             args, kwargs = tree.map_structure(lambda v: self._autocast(layer, v), (args, kwargs))
         first = args[0] if args else next(iter(kwargs.values()), None)
@@ -267,6 +265,8 @@ class Walker:
         rule = _rule(layer)
         if type(layer).call in _GRAPH_CALLS and _graph(layer) is not None:
             result = self._nested(layer, args)
+        elif _is_adapted(layer) and not (rule is not None and rule.lora):
+            result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         elif rule is not None:
             if masked and layer._call_has_mask_arg and not rule.masks:
                 raise RefusalError("it is given a mask, which its rule does not heed")
@@ -335,7 +335,8 @@ class Walker:
         self.build.blocks[path] = type(operation).__name__
         try:
             with self.build.at(path, inside=True), tracing.inference(operation):
-                result = self.trace(operation.call, args, kwargs, operation if is_layer else None)
+                function = tracing.function_of(operation)
+                result = self.trace(function, args, kwargs, operation if is_layer else None)
         except RefusalError:
             raise
         except tracing.RandomError as error:
@@ -397,6 +398,11 @@ class Walker:
         if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
             return value
         return self.build.op("Cast", value, to=wanted)
+
+
+def _is_adapted(layer: Any) -> bool:
+    """Whether a layer, or one that it is made of, has quantised weights or weights that LoRA adds to."""
+    return any(one.quantization_mode or getattr(one, "lora_enabled", False) for one in layer._flatten_layers())
 
 
 def _rule(layer: Any) -> LayerRule | None:

@@ -78,8 +78,6 @@ def _attend(site: Site, given: dict[str, Any], heads: list[int], parts: list[Any
 
 def _project(site: Site, path: str, x: ir.Value, dense: Any, inner: int) -> ir.Value:
     """A projection as Linear: its kernel's first ``inner`` axes are those that are summed over."""
-    if dense.lora_enabled or dense.quantization_mode:
-        site.refuse("LoRA or quantization of a projection")
     shape = [int(s) for s in dense._kernel.shape]
     rows = int(np.prod(shape[:inner]))
     columns = int(np.prod(shape[inner:]))

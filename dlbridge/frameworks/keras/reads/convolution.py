@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
+
 from dlbridge.frameworks.keras.site import Site, layer
 
 
@@ -38,18 +40,25 @@ def kernel_first(count: int) -> tuple:
     return ("transpose", (count + 1, count, *range(count)))
 
 
-@layer("Conv1D", "Conv2D", "Conv3D")
+@layer("Conv1D", "Conv2D", "Conv3D", lora=True)
 def conv(site: Site) -> Any:
     kind = site.layer
-    if kind.lora_enabled:
-        site.refuse("LoRA is enabled on it; merge that into the kernel first")
-    count = kind.rank
-    weight = site.weight(kind._kernel, "weight", kernel_first(count))
+    weight = _kernel(site, kernel_first(kind.rank))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
     x = site.first(site.x, kind.data_format)
     y = site.main("Conv", x, weight, *bias, group=kind.groups if kind.groups != 1 else None, **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)
+
+
+def _kernel(site: Site, step: tuple[str, Any]) -> ir.Value:
+    """The kernel, with what LoRA adds to it, its axes turned by a step of ``source.weights.View``."""
+    kind = site.layer
+    if not kind.lora_enabled:
+        return site.weight(kind._kernel, "weight", step)
+    low, high = (site.weight(getattr(kind, name), name) for name in ("lora_kernel_a", "lora_kernel_b"))
+    change = site.op("Mul", site.op("MatMul", low, high), float(kind.lora_alpha / kind.lora_rank))
+    return site.transpose(site.op("Add", site.weight(kind._kernel, "kernel"), change), step[1])
 
 
 @layer("DepthwiseConv1D", "DepthwiseConv2D")

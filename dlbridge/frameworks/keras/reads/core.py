@@ -13,8 +13,6 @@ from dlbridge.ops.extension import DOMAIN
 @layer("Dense")
 def dense(site: Site) -> Any:
     kind = site.layer
-    if kind.lora_enabled:
-        site.refuse("LoRA is enabled on it; merge that into the kernel first")
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     return site.activation(site.main("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
@@ -29,8 +27,6 @@ def weight(site: Site) -> Any:
 @layer("EinsumDense")
 def einsum_dense(site: Site) -> Any:
     kind = site.layer
-    if kind.lora_enabled:
-        site.refuse("LoRA is enabled on it; merge that into the kernel first")
     linear = _as_linear(site)
     if linear is not None:
         return site.activation(linear, kind.activation)
@@ -57,8 +53,6 @@ def _as_linear(site: Site) -> Any:
 
 @layer("Embedding")
 def embedding(site: Site) -> Any:
-    if site.layer.lora_enabled:
-        site.refuse("LoRA is enabled on it; merge that into the embeddings first")
     indices = site.x if site.x.dtype.is_integer() else site.cast(site.x, "int32")
     weight = site.weight(site.layer._embeddings, "weight")
     if not site.build.is_computed(indices):

@@ -126,14 +126,21 @@ def bitwise_not(site: Site, x: Any) -> ir.Value:
 
 @operation("BitwiseLeftShift", "LeftShift", "BitwiseRightShift", "RightShift")
 def shift(site: Site, x: Any, y: Any) -> ir.Value:
-    direction = "LEFT" if "Left" in _kind(site) else "RIGHT"
+    """Unsigned numbers are shifted; of signed ones it is the product with, or the floored quotient by, a power of two.
+
+    That is done in int64, where the powers fit. Those of int64 itself may not: there it takes two steps of half the way.
+    """
+    left = "Left" in _kind(site)
     a, b = site.promoted(x, y)
-    if a.dtype.is_signed():
-        if direction == "RIGHT":  # floor division by a power of two
-            power = site.op("Pow", site.build.value(2, a.dtype), b)
-            return site.op("Div", site.op("Sub", a, site.op("Mod", a, power)), power)
-        return site.op("Mul", a, site.op("Pow", site.build.value(2, a.dtype), b))
-    return site.op("BitShift", a, b, direction=direction)
+    if not a.dtype.is_signed():
+        return site.op("BitShift", a, b, direction="LEFT" if left else "RIGHT")
+    dtype, a, b = a.dtype, site.cast(a, ir.DataType.INT64), site.cast(b, ir.DataType.INT64)
+    half = site.op("Div", b, 2)
+    steps = [half, site.op("Sub", b, half)] if dtype == ir.DataType.INT64 else [b]
+    for step in steps:
+        power = site.op("Pow", site.build.value(2, a.dtype), step)
+        a = site.op("Mul", a, power) if left else site.op("Div", site.op("Sub", a, site.op("Mod", a, power)), power)
+    return site.cast(a, dtype)
 
 
 @operation("Square")

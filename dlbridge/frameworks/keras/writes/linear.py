@@ -62,7 +62,7 @@ def gemm(op: Op) -> Code:
 
 @rules("Einsum")
 def einsum(op: Op) -> Code:
-    equation = op.attr("equation").replace(" ", "")
+    equation = _without_dots(op, op.attr("equation").replace(" ", ""))
     letters = sorted(set(filter(str.isalpha, equation)))
     if not equation.islower():  # Keras infers shapes for small letters alone
         if "->" not in equation:
@@ -73,3 +73,18 @@ def einsum(op: Op) -> Code:
         return call("ops.einsum", equation, *op.tensors)
     factors = [call("ops.cast", x, "float64") for x in op.tensors]  # Keras would take the default float type
     return call("ops.cast", call("ops.einsum", equation, *factors), keras_dtype(op, op.out_dtype()))
+
+
+def _without_dots(op: Op, equation: str) -> str:
+    """The equation with letters for an ellipsis, where one operand alone has axes there.
+
+    Keras infers a right shape only of an ellipsis at the front.
+    """
+    inputs, arrow, output = equation.partition("->")
+    ranks = [op.rank(i) for i in range(len(op.node.inputs))]
+    free = [rank - len(spec.replace("...", "")) for rank, spec in zip(ranks, inputs.split(","), strict=True)]
+    if output.startswith("...") or "..." not in inputs or not arrow or sum(n > 0 for n in free) > 1:
+        return equation
+    fresh = [c for c in string.ascii_letters if c not in equation][: max(free)]
+    specs = [spec.replace("...", "".join(fresh) if n else "") for spec, n in zip(inputs.split(","), free, strict=True)]
+    return f"{','.join(specs)}->{output.replace('...', ''.join(fresh))}"
