@@ -1,20 +1,18 @@
-"""Whether what Keras' own tests use is converted right: each case as a model, read, written, run, compared with Keras."""
+"""Whether what Keras' own tests use is converted right: each case as a model, read, written, run and compared."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
-from keras_own_tests import LayerConfig, OpCall
+from keras_own_tests import OpCall
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError

@@ -128,7 +128,7 @@ def bitwise_not(site: Site, x: Any) -> ir.Value:
 def shift(site: Site, x: Any, y: Any) -> ir.Value:
     """Unsigned numbers are shifted; of signed ones it is the product with, or the floored quotient by, a power of two.
 
-    That is done in int64, where the powers fit. Those of int64 itself may not: there it takes two steps of half the way.
+    That is done in int64, where the powers fit. Those of int64 itself may not, so it takes two steps of half the way.
     """
     left = "Left" in _kind(site)
     a, b = site.promoted(x, y)
