@@ -92,3 +92,23 @@ def test_polynomial_of_one_degree_for_all(kind):
         live = framework.load(framework.write(model))
         for answer, right in zip(framework.run(live, {"x": x.numpy()}).values(), Net()(x), strict=True):
             np.testing.assert_allclose(answer, right, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 10, 13, 32])
+def test_no_axis_is_taken_for_another(size):
+    """Keras' sum takes a vector for a bias along another axis where the sizes are equal."""
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return (
+                torch.lgamma(x),
+                torch.digamma(x),
+                torch.polygamma(2, x),
+                torch.special.erfcx(x),
+                torch.special.i0e(x),
+            )
+
+    x = torch.rand(3, size, generator=torch.Generator().manual_seed(0)) * 3
+    live = dlbridge.load(Net(), inputs={"x": f"float32[batch,{size}]"}).to_keras()
+    for answer, right in zip(live(x.numpy()), Net()(x), strict=True):
+        np.testing.assert_allclose(np.asarray(answer), right, 1e-5, 1e-6)

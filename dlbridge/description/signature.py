@@ -70,7 +70,7 @@ def _extension_schema(op_type: str) -> Schema | None:
     inputs = [
         Parameter(
             v.name,
-            "TI" if v.name == "indices" else "T",
+            "TI" if v.name in ("indices", "zero_point") else "T",
             param_option=option.Optional if optional and i == len(function.inputs) - 1 else option.Single,
         )
         for i, v in enumerate(function.inputs)

@@ -27,6 +27,11 @@ those that differ along ``axes`` alone, which share one decision; negative axes 
     Changes images as the layer of Keras of that name and of that configuration, in JSON, does (``RandomFlip``,
     ``{"mode": "horizontal"}``). Its input is in the layout that the layer has in Keras.
 
+``FakeQuantize(X, scale, zero_point)``, ``quant_min``, ``quant_max``
+    ``Y = (q - zero_point) * scale`` with ``q = clip(round(X * (1 / scale)) + zero_point, quant_min, quant_max)``, as
+    training for quantised numbers computes it: its gradient is 1 where q is not cut, else 0. scale and zero_point
+    (integers) broadcast to X.
+
 Functions of numbers, element by element, which ONNX lacks; their formulas are in ``dlbridge.ops.special``:
 
 ``Erfc``, ``Erfcx``, ``Erfinv``, ``Ndtri``, ``Lgamma``, ``Digamma``, ``Polygamma(n, x)``, ``Zeta(s, q)``, and Bessel's
@@ -83,6 +88,21 @@ _BODIES = {
     }""",
     ("Embedding", ""): """Embedding <padding_idx: int = -1> (indices, W) => (Y) {
         Y = Gather <axis = 0> (W, indices)
+    }""",
+    ("FakeQuantize", ""): """FakeQuantize <quant_min: int, quant_max: int> (X, scale, zero_point) => (Y) {
+        low_int = Constant <value_int: int = @quant_min> ()
+        high_int = Constant <value_int: int = @quant_max> ()
+        low = CastLike (low_int, X)
+        high = CastLike (high_int, X)
+        zero = CastLike (zero_point, X)
+        inverse = Reciprocal (scale)
+        steps = Mul (X, inverse)
+        rounded = Round (steps)
+        moved = Add (rounded, zero)
+        above = Max (moved, low)
+        q = Min (above, high)
+        back = Sub (q, zero)
+        Y = Mul (back, scale)
     }""",
     **{(op, ""): f"{op} <{attributes}> (X) => (Y) {{ Y = Identity (X) }}" for op, attributes in _TRAINING_ONLY.items()},
 }

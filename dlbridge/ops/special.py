@@ -5,7 +5,8 @@ of Mathematical Functions, 1964 (A&S); integrals are summed by the trapezoidal r
 the integrand is periodic or falls off fast (Trefethen & Weideman, The exponentially convergent trapezoidal rule, 2014).
 
 A function here uses ``ops``, ``math`` and its neighbours alone: Keras' writer copies it into the printed file, where
-``ops`` is ``keras.ops``.
+``ops`` is ``keras.ops``. A vector is not added but its negative subtracted: ``keras.ops.add`` could take it for a bias
+along another axis.
 """
 
 import math
@@ -27,7 +28,7 @@ def lgamma(x):
     left = x < 0.5
     z = ops.where(left, 1 - x, x)
     near = z < 8
-    steps = ops.where(near, z, 1.0)[..., None] + ops.array(range(8), "float64")
+    steps = ops.where(near, z, 1.0)[..., None] - ops.array(range(0, -8, -1), "float64")
     value = stirling(ops.where(near, z + 8, z)) - ops.where(near, ops.sum(ops.log(steps), axis=-1), 0.0)
     reflected = math.log(math.pi) - ops.log(ops.abs(ops.sin(math.pi * (x - ops.round(x))))) - value
     value = ops.where(left, reflected, value)
@@ -40,7 +41,7 @@ def digamma(x):
     left = x < 0.5
     z = ops.where(left, 1 - x, x)
     near = z < 8
-    steps = ops.where(near, z, 1.0)[..., None] + ops.array(range(8), "float64")
+    steps = ops.where(near, z, 1.0)[..., None] - ops.array(range(0, -8, -1), "float64")
     total = ops.sum(1 / steps, axis=-1)
     far = ops.where(near, z + 8, z)
     series, inverse = 0.0, 1 / (far * far)
@@ -56,7 +57,7 @@ def digamma(x):
 
 def hurwitz(s, q):
     """sum (q + k)**-s over k >= 0, of s > 1 and q > 0: ten terms, and Euler's and Maclaurin's formula for the rest."""
-    total = ops.sum(ops.power(q[..., None] + ops.array(range(10), "float64"), -s[..., None]), axis=-1)
+    total = ops.sum(ops.power(q[..., None] - ops.array(range(0, -10, -1), "float64"), -s[..., None]), axis=-1)
     w = q + 10
     # The Bernoulli numbers by (2 j)!, which are -(-1)**j 2 zeta(2 j) / (2 pi)**(2 j), from j = 1 on.
     terms = [1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600]

@@ -50,7 +50,7 @@ def _same(node: ir.Node, known: Integers) -> Sizes | None:
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum", "Mod", "Where", "Equal", "Less", "Greater", "PRelu"
 )
 @rule("LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
-@rule(*special.FUNCTIONS, domain=extension.DOMAIN)
+@rule("FakeQuantize", *special.FUNCTIONS, domain=extension.DOMAIN)
 def _broadcast(node: ir.Node, known: Integers) -> Sizes | None:
     return broadcast([shape_of(v) for v in node.inputs])
 

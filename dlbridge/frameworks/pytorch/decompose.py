@@ -9,6 +9,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch import shape_kernels  # noqa: F401
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from dlbridge.frameworks.keras.helpers.convolution import conv_integer
-from dlbridge.frameworks.keras.helpers.elementwise import float8_cast
+from dlbridge.frameworks.keras.helpers.elementwise import broadcast_add, float8_cast
 
 
 def along_axis(values, x, axis=None, block_size=None):
@@ -34,6 +34,16 @@ def in_range(y, zero_point, dtype):
     y = ops.cast(y, "float64")
     y = y if zero_point is None else y + ops.cast(zero_point, "float64")
     return ops.cast(ops.clip(y, low, low + 2**bits - 1), dtype)
+
+
+def fake_quantize(x, scale, zero_point, low, high):
+    """x as its quantised numbers have it; the gradient is that of x where they are in their range, else 0."""
+    zero_point = ops.cast(zero_point, x.dtype)
+    steps = broadcast_add(ops.round(ops.multiply(x, 1 / scale)), zero_point)
+    y = (ops.clip(steps, low, high) - zero_point) * scale
+    inside = ops.logical_and(steps >= low, steps <= high)
+    x = ops.where(inside, x, ops.zeros_like(x))
+    return ops.stop_gradient(y) + (x - ops.stop_gradient(x))
 
 
 def dequantize(x, scale, dtype, zero_point=None, axis=None, block_size=None):

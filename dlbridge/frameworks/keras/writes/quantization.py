@@ -7,6 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import keras_dtype, rules
+from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
 
@@ -50,3 +51,8 @@ def matmul_integer(op: Op) -> Code:
 @rules("QLinearMatMul")
 def qlinear_matmul(op: Op) -> Code:
     return call("quantized_matmul", *(op[i] for i in range(8)), keras_dtype(op, op.out_dtype()))
+
+
+@rules("FakeQuantize", domain=DOMAIN)
+def fake_quantize(op: Op) -> Code:
+    return call("fake_quantize", op[0], op[1], op[2], op.attr("quant_min"), op.attr("quant_max"))

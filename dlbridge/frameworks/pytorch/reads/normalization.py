@@ -182,3 +182,15 @@ def vector_norm(
         return op("ReduceSum", count, axes, keepdims=int(keepdim))
     total = op("ReduceSum", op("Pow", size, float(ord)), axes, keepdims=int(keepdim))
     return op("Pow", total, 1 / float(ord))
+
+
+@reads("aten._weight_norm", "aten._weight_norm_interface")
+def weight_norm(op: Op, v: ir.Value, g: ir.Value, dim: int = 0) -> Any:
+    """v by its norms, times g: one norm for each slice along ``dim`` (of numbers their size), or of all where it is -1.
+
+    torch's own decomposition takes the norm of all for a vector (torch 2.13).
+    """
+    axes = [axis for axis in range(rank(v)) if dim == -1 or axis != dim % rank(v)]
+    norm = op("ReduceL2", v, axes, keepdims=int(dim != -1)) if axes else op("Abs", v)
+    made = op("Mul", v, op("Div", g, norm))
+    return [made, norm] if op.name.endswith("interface") else made

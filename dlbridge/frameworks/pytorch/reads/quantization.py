@@ -1,0 +1,142 @@
+"""Training for quantised numbers, and the ops of graphs that were quantised (torch.export's PT2E)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+
+
+def _tensors(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> list[ir.Value]:
+    """Scale and zero point as tensors that broadcast to x: of rank 0, but for those that lie along an axis."""
+    scale = op.cast(scale, x.dtype)
+    if zero_point is None:
+        zero_point = with_sizes(op("Expand", op.number(0, ir.DataType.INT32), sizes(scale)), sizes(scale))
+    zero_point = op.cast(zero_point, ir.DataType.INT32)
+    if axis is None:
+        return [op.reshape(v, []) if rank(v) else v for v in (scale, zero_point)]
+    axis %= rank(x)
+    after = list(range(1, rank(x) - axis))
+    return [op.unsqueeze(v, after) if after else v for v in (scale, zero_point)]
+
+
+def _fake(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None, low: int, high: int) -> ir.Value:
+    return op.extension("FakeQuantize", x, *_tensors(op, x, scale, zero_point, axis), quant_min=low, quant_max=high)
+
+
+@reads("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask")
+def per_tensor(op: Op, x: ir.Value, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
+    made = _fake(op, x, scale, zero_point, None, quant_min, quant_max)
+    return [made, None] if op.name.endswith("mask") else made
+
+
+@reads("aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
+def per_tensor_if_on(
+    op: Op, x: ir.Value, scale: Any, zero_point: Any, fake_quant_enabled: ir.Value, quant_min: int, quant_max: int
+) -> list[ir.Value | None]:
+    made = _fake(op, x, scale, zero_point, None, quant_min, quant_max)
+    return [made if _is_on(op, fake_quant_enabled, "quantisation") else x, None]
+
+
+@reads("aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask")
+def per_channel(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int, quant_min: int, quant_max: int) -> Any:
+    made = _fake(op, x, scale, zero_point, axis, quant_min, quant_max)
+    return [made, None] if op.name.endswith("mask") else made
+
+
+@reads("aten.fused_moving_avg_obs_fake_quant")
+def observed(
+    op: Op,
+    x: ir.Value,
+    observer_on: ir.Value,
+    fake_quant_on: ir.Value,
+    running_min: Any,
+    running_max: Any,
+    scale: ir.Value,
+    zero_point: ir.Value,
+    averaging_const: float,
+    quant_min: int,
+    quant_max: int,
+    ch_axis: int,
+    per_row_fake_quant: bool = False,
+    symmetric_quant: bool = False,
+) -> ir.Value:
+    """What ``prepare_qat`` puts into a model."""
+    if _is_on(op, observer_on, "observation"):
+        op.refuse(
+            "quantisation whose scale follows the data at inference too: "
+            "call module.apply(torch.ao.quantization.disable_observer) before it is read"
+        )
+    if not _is_on(op, fake_quant_on, "quantisation"):
+        return op("Identity", x)
+    return _fake(op, x, scale, zero_point, ch_axis if per_row_fake_quant else None, quant_min, quant_max)
+
+
+def _is_on(op: Op, flag: ir.Value, what: str) -> bool:
+    """What a buffer of the module says."""
+    if flag.const_value is None:
+        op.refuse(f"{what} that the model turns on and off by itself")
+    return bool(np.asarray(flag.const_value.numpy()).all())
+
+
+# --- quantised graphs ----------------------------------------------------------------------------------------------
+
+
+@reads("quantized_decomposed.quantize_per_tensor")
+def quantize_per_tensor(
+    op: Op, x: ir.Value, scale: Any, zero_point: Any, quant_min: int, quant_max: int, dtype: Any
+) -> ir.Value:
+    return _quantized(op, x, scale, zero_point, None, quant_min, quant_max)
+
+
+@reads("quantized_decomposed.quantize_per_channel")
+def quantize_per_channel(
+    op: Op, x: ir.Value, scales: Any, zero_points: Any, axis: int, quant_min: int, quant_max: int, dtype: Any
+) -> ir.Value:
+    return _quantized(op, x, scales, zero_points, axis, quant_min, quant_max)
+
+
+def _quantized(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None, low: int, high: int) -> ir.Value:
+    scale, zero_point = _tensors(op, x, scale, zero_point, axis)
+    steps = op("Add", op("Round", op("Mul", x, op("Reciprocal", scale))), op.cast(zero_point, x.dtype))
+    return op.cast(op("Clip", steps, float(low), float(high)), op.dtype)
+
+
+@reads("quantized_decomposed.dequantize_per_tensor")
+def dequantize_per_tensor(
+    op: Op,
+    x: ir.Value,
+    scale: Any,
+    zero_point: Any,
+    quant_min: int,
+    quant_max: int,
+    dtype: Any,
+    *,
+    out_dtype: Any = None,
+) -> ir.Value:
+    return _dequantized(op, x, scale, zero_point, None)
+
+
+@reads("quantized_decomposed.dequantize_per_channel")
+def dequantize_per_channel(
+    op: Op,
+    x: ir.Value,
+    scales: Any,
+    zero_points: Any,
+    axis: int,
+    quant_min: int,
+    quant_max: int,
+    dtype: Any,
+    *,
+    out_dtype: Any = None,
+) -> ir.Value:
+    return _dequantized(op, x, scales, zero_points, axis)
+
+
+def _dequantized(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> ir.Value:
+    x = op.cast(x, op.dtype)
+    scale, zero_point = _tensors(op, x, scale, zero_point, axis)
+    return op("Mul", op("Sub", x, op.cast(zero_point, op.dtype)), scale)
