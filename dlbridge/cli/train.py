@@ -32,27 +32,27 @@ def command(
 ) -> None:
     """Train MODEL, a description or saved model with a training section, on --data.
 
-    The output folder holds the trained model, its best weights, history.json and history.png. Ctrl-C keeps what was
-    reached; --resume goes on from there, in either framework."""
+    The output folder holds the trained model, its best weights, history.json and history.png. A checkpoint is
+    written after every epoch: whatever stops the training, --resume goes on from there, in either framework. What
+    --force replaces stays until the new training is done."""
     quiet_frameworks()
     from dlbridge import api, training
     from dlbridge.errors import TrainingError
-    from dlbridge.files import check_free
 
     loaded = api.load(model)
     if loaded.training is None:
         raise TrainingError("the model has no training section", where=model, hint="see examples/mlp_784.yaml")
     target = Path(output or f"{loaded.name}-trained")
-    if not resume:
-        check_free(target, force=force)
     spec = loaded.training if epochs is None else loaded.training.model_copy(update={"epochs": epochs})
     result = training.train_to_folder(
         loaded, data, target, framework=framework, spec=spec, resume=resume, plot=plot, force=force, quiet=as_json
     )
     if as_json:
         print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})
+    elif result.interrupted and not result.checkpoint.epoch:
+        click.echo("stopped before the first epoch was done; nothing is written")
     elif result.interrupted:
-        click.echo(f"stopped; what was reached is in {target}: go on with --resume")
+        click.echo(f"stopped after {result.checkpoint.epoch} epochs, which are in {target}: go on with --resume")
     else:
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:

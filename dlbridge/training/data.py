@@ -14,13 +14,10 @@ import numpy as np
 from dlbridge.errors import FileError, SignatureError, TrainingError, require, suggest
 from dlbridge.model import Model
 from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.targets import fit_target
 
 Arrays = dict[str, np.ndarray]
 
-#: Losses whose target holds class numbers.
-CLASS_NUMBERS = ("SoftmaxCrossEntropyLoss", "SparseCategoricalCrossentropy")
-#: The axis of the classes where it is not the last.
-CLASS_AXIS = {"SoftmaxCrossEntropyLoss": 1}
 #: Largest size that a compressed array file may unfold to, in bytes.
 MAX_UNPACKED = 64 << 30
 
@@ -89,10 +86,21 @@ class Dataset:
         return len(self.target)
 
     def split(self) -> tuple[Dataset, Dataset | None]:
-        """The rows to train on, and those to validate on: the last share of them, as ``validation_split`` says."""
-        kept = self.rows - int(self.rows * self.spec.validation_split)
-        if kept == self.rows:
+        """The rows to train on, and those to validate on: the last share of them, as ``validation_split`` says.
+
+        Raises:
+            TrainingError: When one of them would have no rows.
+        """
+        share = self.spec.validation_split
+        if share == 0:
             return self, None
+        kept = math.floor(self.rows * (1 - share))  # as Keras counts
+        if kept in (0, self.rows):
+            raise TrainingError(
+                f"a validation_split of {share} leaves no rows to train on"
+                if kept == 0
+                else f"a validation_split of {share} holds back none of {self.rows} rows"
+            )
         return self._rows(slice(0, kept)), self._rows(slice(kept, None))
 
     def _rows(self, rows: Any) -> Dataset:
@@ -118,25 +126,27 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
     ``image.0, image.1, ...`` are put together in the order of their numbers.
 
     Raises:
-        TrainingError: When an input or the target is missing, holds no numbers or no class numbers, or lengths differ.
-        SignatureError: When an array does not have the shape of its input.
+        TrainingError: When an input or the target is missing, holds no numbers or none that can be right, or lengths
+            differ.
+        SignatureError: When an array does not have the shape of its input, or has numbers that its dtype cannot hold.
     """
     arrays = read_arrays(source)
     inputs: Arrays = {}
     used: set[str] = set()
+    dims: dict[str, int] = {}
     for value in model.inputs:
         name = value.name or ""
         array, names = _find(arrays, name)
         used |= names
         assert value.dtype is not None and value.shape is not None
-        inputs[name] = _fit(array, name, value)
-    target = _labels(_target(arrays, spec, used), model, spec)
-    lengths = {name: len(array) for name, array in (*inputs.items(), ("target", target))}
+        inputs[name] = _fit(array, name, value, dims)
+    target = _target(arrays, spec, used)
+    lengths = {name: len(array) if array.ndim else 0 for name, array in (*inputs.items(), ("target", target))}
     if len(set(lengths.values())) > 1:
         raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
     if len(target) == 0:
         raise TrainingError("the data has no rows")
-    return Dataset(inputs, target, spec)
+    return Dataset(inputs, fit_target(target, model, spec, dims), spec)
 
 
 def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
@@ -152,9 +162,10 @@ def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
     raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)
 
 
-def _fit(array: np.ndarray, name: str, value: Any) -> np.ndarray:
+def _fit(array: np.ndarray, name: str, value: Any, dims: dict[str, int]) -> np.ndarray:
+    """The array of an input in its shape and dtype; ``dims`` learns what the named sizes are."""
     _check_numbers(array, name)
-    wanted = [d if isinstance(d, int) else None for d in value.shape]
+    wanted = [d if isinstance(d, int) else dims.get(d.value) for d in value.shape]
     if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
         array = (
             array.reshape(len(array), *wanted[1:]) if array.shape[1] == math.prod(d or 0 for d in wanted[1:]) else array
@@ -163,7 +174,27 @@ def _fit(array: np.ndarray, name: str, value: Any) -> np.ndarray:
         w is not None and w != s for w, s in zip(wanted[1:], array.shape[1:], strict=True)
     ):
         raise SignatureError(f"the data has shape {array.shape}, the input {value.shape}", where=name)
-    return np.ascontiguousarray(array, value.dtype.numpy())
+    for dim, size in zip(list(value.shape)[1:], array.shape[1:], strict=True):
+        if not isinstance(dim, int) and dim.value is not None:
+            dims[dim.value] = size
+    return _in_dtype(array, name, value.dtype.numpy())
+
+
+def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
+    """The array in an input's dtype, which must hold its numbers: no NaN, no fractions or overflow of integers."""
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise TrainingError(f"the data is NaN in row {np.argwhere(np.isnan(array))[0][0]}", where=name)
+    if dtype == array.dtype:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = np.ascontiguousarray(array, dtype)
+    wrong = fitted != array if dtype.kind in "biu" else np.isfinite(fitted) != np.isfinite(array)
+    if wrong.any():
+        index = tuple(np.argwhere(wrong)[0])
+        raise SignatureError(
+            f"the input is {dtype}, which cannot hold the {array[index]} in row {index[0]}", where=name
+        )
+    return fitted
 
 
 def _target(arrays: Arrays, spec: TrainingSpec, used: set[str]) -> np.ndarray:
@@ -183,32 +214,3 @@ def _target(arrays: Arrays, spec: TrainingSpec, used: set[str]) -> np.ndarray:
 def _check_numbers(array: np.ndarray, name: str) -> None:
     if array.dtype.kind not in "biuf":
         raise TrainingError(f"'{name}' holds no numbers, it has dtype {array.dtype}")
-
-
-def _labels(target: np.ndarray, model: Model, spec: TrainingSpec) -> np.ndarray:
-    """The target; class numbers must be those of classes that the output has, one for each place."""
-    output = next((v for v in model.outputs if spec.loss.of in (None, v.name)), None)
-    if spec.loss.op not in CLASS_NUMBERS or output is None or output.shape is None or len(output.shape) < 2:
-        return target
-    shape, axis = list(output.shape), CLASS_AXIS.get(spec.loss.op, -1)
-    classes = shape.pop(axis)
-    if target.ndim == len(shape) + 1 and target.shape[axis] == 1 != classes:
-        target = target.squeeze(axis)
-    elif target.ndim == len(shape) + 1 and spec.loss.op == "SoftmaxCrossEntropyLoss":
-        return target  # probabilities
-    if target.ndim != len(shape) or any(
-        isinstance(d, int) and d != n for d, n in zip(shape[1:], target.shape[1:], strict=True)
-    ):
-        raise TrainingError(
-            f"the labels have shape {target.shape}, the classes of '{output.name}' {output.shape} are its axis {axis}",
-            hint="SparseCategoricalCrossentropy has the classes on the last axis, SoftmaxCrossEntropyLoss on axis 1",
-        )
-    if not isinstance(classes, int):
-        return target
-    right = (target >= 0) & (target < classes) & (target == np.floor(target))
-    if not right.all():
-        raise TrainingError(
-            f"the label {target[~right].flat[0]} is none of the {classes} classes of '{output.name}'",
-            hint=f"class numbers go from 0 to {classes - 1}",
-        )
-    return target

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dlbridge.errors import TrainingError, require
-from dlbridge.files import writing
+from dlbridge.errors import FileError, TrainingError, require
+from dlbridge.files import check_free, writing
 from dlbridge.model import Model
 from dlbridge.training import history as histories
-from dlbridge.training.checkpoint import load_checkpoint, save_arrays, save_checkpoint
-from dlbridge.training.loop import Source, train
+from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_arrays, save_checkpoint
+from dlbridge.training.loop import DIVERGED_HINT, Source, fit
 from dlbridge.training.result import Result
 from dlbridge.training.spec import TrainingSpec
+
+CHECKPOINT = "checkpoint"
+#: The checkpoint of a training that is to replace what is in the folder, and has not yet.
+NEW_CHECKPOINT = "checkpoint.new"
 
 
 def train_to_folder(
@@ -35,29 +44,85 @@ def train_to_folder(
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
     The folder holds the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
-    ``history.json``, ``history.png``, and ``checkpoint/`` to go on from.
+    ``history.json``, ``history.png``, and ``checkpoint/`` to go on from. That is written after every epoch; the rest
+    when training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed has its checkpoint
+    alone, and ``resume`` goes on from it. What ``force`` replaces stays until the new training has come to its end:
+    till then its checkpoint is in ``checkpoint.new/``.
 
     Raises:
-        FileError: When the folder exists and neither ``force`` nor ``resume`` is set, or there is nothing to resume.
+        FileError: When the folder exists and neither ``force`` nor ``resume`` is set, there is nothing to resume, or
+            the disk is full; the checkpoint of the last epoch before is whole then.
+        TrainingError: When training diverges, after what was reached before has been written.
         MissingExtraError: When there is to be a plot and matplotlib is not installed.
     """
     if plot:
         require("matplotlib", "plot")  # before the work is done, not after it
-    target = Path(folder)
-    before = load_checkpoint(target / "checkpoint") if resume else None
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
-    with _bar(spec.epochs, framework, quiet) as advance:
-        result = train(model, data, framework=framework, spec=spec, checkpoint=before, progress=advance)
-    with writing(target, force=force or resume) as fresh:
+    target = Path(folder)
+    place = _place(target, resume, force)
+    before = load_checkpoint(place) if resume else None
+    save = partial(save_checkpoint, folder=place)
+    with _stopping_when_terminated():
+        with _bar(spec.epochs, framework, quiet) as advance:
+            result = fit(model, data, framework=framework, spec=spec, checkpoint=before, save=save, progress=advance)
+        is_finished = not result.interrupted and result.diverged is None
+        has_more = result.checkpoint.epoch > (before.epoch if before is not None else 0)
+        if is_finished or (has_more and place.name == CHECKPOINT):
+            _write(result, target, framework, plot)
+    if result.diverged is not None:
+        raise TrainingError(
+            f"{result.diverged}; the {result.checkpoint.epoch} epochs before are kept",
+            where=str(target),
+            hint=DIVERGED_HINT,
+        )
+    return result
+
+
+def _write(result: Result, target: Path, framework: str, plot: bool) -> None:
+    with writing(target, force=True) as fresh:
         result.model.save(fresh)
         save_arrays(result.best.weights, fresh / "best.safetensors")
         histories.save(result.history, fresh / "history.json")
-        save_checkpoint(result.checkpoint, fresh / "checkpoint")
+        save_checkpoint(result.checkpoint, fresh / CHECKPOINT)
         if plot and result.history.get("loss"):
             histories.plot({framework: result.history}, fresh / "history.png")
-    return result
+
+
+def _place(target: Path, resume: bool, force: bool) -> Path:
+    """The folder of the checkpoint while training runs."""
+    new = target / NEW_CHECKPOINT
+    if resume:
+        return new if (new / STATE_FILE).exists() else target / CHECKPOINT
+    if (target / CHECKPOINT / STATE_FILE).exists() and not force:
+        raise FileError("there is a training already", where=str(target), hint="go on with --resume, or pass --force")
+    check_free(target, force=force)
+    if target.is_symlink() or target.is_file():
+        raise FileError("is no folder, so that no training can be kept in it", where=str(target))
+    if not target.exists():
+        return target / CHECKPOINT
+    if new.exists():
+        shutil.rmtree(new)
+    return new
+
+
+@contextmanager
+def _stopping_when_terminated() -> Iterator[None]:
+    """Let SIGTERM, by which schedulers end a process, stop a training as Ctrl-C does."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,10 +16,13 @@ from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
+from dlbridge.training import resume
 from dlbridge.training.data import Dataset, bind
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.spec import TrainingSpec
 
+#: What to do about a training that diverges.
+DIVERGED_HINT = "a smaller learning rate often helps; look for extreme numbers in the data"
 Source = Mapping[str, Any] | str | os.PathLike[str]
 
 
@@ -28,9 +33,13 @@ def train(
     framework: str = "pytorch",
     spec: TrainingSpec | None = None,
     checkpoint: Checkpoint | None = None,
+    save: Callable[[Checkpoint], None] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Result:
     """Train a model. The weights, the batches and the formulas are the same in every framework.
+
+    Where the loss or a weight becomes infinite or NaN, training ends: the result is that of the epochs before, it says
+    so (``Result.diverged``), and there is a warning.
 
     Args:
         model: It is not changed.
@@ -38,11 +47,30 @@ def train(
         framework: ``"pytorch"`` or ``"keras"``.
         spec: The model's own when None.
         checkpoint: Where to go on from, of either framework.
+        save: Called after each epoch with where training stands.
         progress: Called after each epoch with its number (from 1) and its metrics.
 
     Raises:
-        TrainingError: When there is no specification, or data and model do not fit it.
+        TrainingError: When there is no specification, data, model or checkpoint do not fit it, or not even the first
+            epoch has a finite loss.
     """
+    result = fit(model, data, framework=framework, spec=spec, checkpoint=checkpoint, save=save, progress=progress)
+    if result.diverged is not None:
+        warnings.warn(f"{result.diverged}; the result is that of the epochs before", RuntimeWarning, stacklevel=2)
+    return result
+
+
+def fit(
+    model: Model,
+    data: Source,
+    *,
+    framework: str,
+    spec: TrainingSpec | None,
+    checkpoint: Checkpoint | None,
+    save: Callable[[Checkpoint], None] | None,
+    progress: Callable[[int, dict[str, float]], None] | None,
+) -> Result:
+    """As :func:`train`; whoever calls it says that training has diverged."""
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
@@ -51,49 +79,89 @@ def train(
     dataset = bind(model, spec, data)
     trained, from_logits = _with_logits(model, spec)
     checkpoint = checkpoint or Checkpoint(0, {})
+    resume.check(checkpoint, model, spec)
     if checkpoint.weights:
         trained.set_weights(checkpoint.weights)
     trainer = frameworks.get(framework).trainer(trained, spec, from_logits=from_logits, checkpoint=checkpoint)
-    reached, interrupted = _run(trainer, dataset, spec, checkpoint, progress)
+    finite = {name for name, array in trained.weights.items() if _is_finite(array)}
+    course = _Course(trainer, spec, checkpoint, finite, save, progress)
+    interrupted = course.run(dataset)
+    reached = course.reached
     result = Result(
         model=_filled(model, reached.weights),
         best=_filled(model, reached.best[1] if reached.best else reached.weights),
         history=reached.history,
         checkpoint=reached,
         interrupted=interrupted,
+        diverged=course.diverged,
     )
     result.seconds = time.perf_counter() - start
     return result
 
 
-def _run(
-    trainer: frameworks.Trainer,
-    data: Dataset,
-    spec: TrainingSpec,
-    reached: Checkpoint,
-    progress: Callable[[int, dict[str, float]], None] | None,
-) -> tuple[Checkpoint, bool]:
-    """Train epoch by epoch; the last whole epoch, and whether it was stopped there by Ctrl-C."""
-    seen, held_out = data.split()
-    try:
-        for epoch in range(reached.epoch, spec.epochs):
-            metrics = trainer.epoch(seen.epoch(epoch))
-            if held_out is not None:
-                metrics |= {f"val_{name}": value for name, value in trainer.evaluate(held_out).items()}
-            reached = _next(reached, trainer, metrics)
-            if progress is not None:
-                progress(reached.epoch, metrics)
-    except KeyboardInterrupt:
-        return reached, True
-    return reached, False
+class _Course:
+    """The epochs of a training, one after the other, and how far it has come."""
+
+    def __init__(
+        self,
+        trainer: frameworks.Trainer,
+        spec: TrainingSpec,
+        reached: Checkpoint,
+        finite: set[str],
+        save: Callable[[Checkpoint], None] | None,
+        progress: Callable[[int, dict[str, float]], None] | None,
+    ) -> None:
+        self.trainer, self.spec = trainer, spec
+        #: The last whole epoch whose numbers are all finite.
+        self.reached = reached
+        #: What became infinite or NaN, and in which epoch.
+        self.diverged: str | None = None
+        self._finite, self._save, self._progress = finite, save, progress
+
+    def run(self, data: Dataset) -> bool:
+        """Train to the last epoch, or until it is stopped by Ctrl-C or diverges; whether it was stopped."""
+        seen, held_out = data.split()
+        try:
+            while self.reached.epoch < self.spec.epochs and self.diverged is None:
+                metrics = self.trainer.epoch(seen.epoch(self.reached.epoch))
+                if held_out is not None:
+                    metrics |= {f"val_{name}": value for name, value in self.trainer.evaluate(held_out).items()}
+                self._end_epoch(metrics)
+        except KeyboardInterrupt:
+            return True
+        if self.diverged is not None and self.reached.epoch == 0:
+            raise TrainingError(self.diverged, hint=DIVERGED_HINT)
+        return False
+
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
+        reached = self._next(metrics)
+        self.diverged = self._divergence(reached.epoch, metrics, reached.weights)
+        if self.diverged is not None:
+            return
+        self.reached = reached
+        if self._save is not None:
+            self._save(reached)
+        if self._progress is not None:
+            self._progress(reached.epoch, metrics)
+
+    def _next(self, metrics: dict[str, float]) -> Checkpoint:
+        weights, slots, step = self.trainer.state()
+        history = {name: [*self.reached.history.get(name, ()), value] for name, value in metrics.items()}
+        value, best = metrics.get("val_loss", metrics["loss"]), self.reached.best
+        best = best if best is not None and best[0] <= value else (value, weights)
+        return Checkpoint(self.reached.epoch + 1, weights, slots, step, history, best, self.spec)
+
+    def _divergence(self, epoch: int, metrics: dict[str, float], weights: Mapping[str, np.ndarray]) -> str | None:
+        """What is infinite or NaN after an epoch, and was not before."""
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(metrics.get(name, 0.0)):
+                return f"the {name} of epoch {epoch} is {metrics[name]}"
+        broken = [name for name in self._finite & weights.keys() if not _is_finite(weights[name])]
+        return f"'{min(broken)}' is infinite or NaN after epoch {epoch}" if broken else None
 
 
-def _next(reached: Checkpoint, trainer: frameworks.Trainer, metrics: dict[str, float]) -> Checkpoint:
-    weights, slots, step = trainer.state()
-    history = {name: [*reached.history.get(name, ()), value] for name, value in metrics.items()}
-    value = metrics.get("val_loss", metrics["loss"])
-    best = reached.best if reached.best is not None and reached.best[0] <= value else (value, weights)
-    return Checkpoint(reached.epoch + 1, weights, slots, step, history, best)
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biu" or bool(np.isfinite(array).all())
 
 
 def _filled(model: Model, weights: Mapping[str, np.ndarray]) -> Model:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlbridge.model import Model
+from dlbridge.training.spec import TrainingSpec
 
 History = dict[str, list[float]]
 
@@ -22,6 +23,7 @@ class Checkpoint:
         step: How many steps the optimizer has made.
         history: As far as it goes.
         best: (value that is minimised, weights) of the best epoch so far.
+        spec: The specification that was trained by, which tells what may go on from here.
     """
 
     epoch: int
@@ -30,6 +32,7 @@ class Checkpoint:
     step: int = 0
     history: History = field(default_factory=dict)
     best: tuple[float, dict[str, np.ndarray]] | None = None
+    spec: TrainingSpec | None = None
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Result:
         history: "loss", "val_loss", "accuracy", "val_accuracy", ... -> a number for each epoch.
         checkpoint: Where training stands, to go on from.
         interrupted: Whether it was stopped (Ctrl-C) before the last epoch.
+        diverged: Where a number became infinite or NaN, so that training ended after the epoch before; else None.
         seconds: How long it took.
     """
 
@@ -50,4 +54,5 @@ class Result:
     history: History
     checkpoint: Checkpoint
     interrupted: bool = False
+    diverged: str | None = None
     seconds: float = 0.0

@@ -104,6 +104,11 @@ Loss = Annotated[
 class _Optimizer(_Part):
     learning_rate: float = Field(0.001, gt=0)
 
+    @property
+    def slots(self) -> set[str]:
+        """What it remembers of each trained weight from one step to the next; checkpoints hold it by these names."""
+        return {"m", "v"}
+
 
 class SGD(_Optimizer):
     """``v = momentum v + g``; ``w -= lr v``, with Nesterov ``w -= lr (g + momentum v)``.
@@ -115,6 +120,10 @@ class SGD(_Optimizer):
     learning_rate: float = Field(0.01, gt=0)
     momentum: float = Field(0.0, ge=0, lt=1)
     nesterov: bool = False
+
+    @property
+    def slots(self) -> set[str]:
+        return {"momentum"} if self.momentum else set()
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SGD:

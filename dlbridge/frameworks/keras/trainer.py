@@ -105,6 +105,12 @@ class _Loss(keras.losses.Loss):
         super().__init__(name="loss", dtype=dtype)
         self.spec, self.from_logits = spec, from_logits
 
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        # Keras' own gives class numbers the output's dtype, and bfloat16 has whole numbers to 256 alone.
+        is_numbers = "float" in keras.backend.standardize_dtype(y_true.dtype)
+        y_true = ops.cast(y_true, y_pred.dtype) if is_numbers else y_true
+        return ops.mean(self.call(y_true, y_pred))
+
     def call(self, y_true: Any, y_pred: Any) -> Any:
         match self.spec.op:
             case "SoftmaxCrossEntropyLoss":
@@ -174,7 +180,8 @@ class _Metric(keras.metrics.Metric):
 
     def _accuracy(self, y_true: Any, y_pred: Any) -> Any:
         if self.binary:
-            right = (y_pred > self.threshold) == (ops.reshape(y_true, ops.shape(y_pred)) > 0.5)
+            y_true = ops.cast(ops.reshape(y_true, ops.shape(y_pred)), y_pred.dtype)
+            right = (y_pred > self.threshold) == (y_true > 0.5)
         else:
             classes = ops.argmax(y_true, axis=self.axis) if len(y_true.shape) == len(y_pred.shape) else y_true
             right = ops.argmax(y_pred, axis=self.axis) == ops.cast(classes, "int32")

@@ -1,0 +1,67 @@
+"""What a training may go on from: a checkpoint of the same model, trained in the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dlbridge.errors import TrainingError
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.training.result import Checkpoint
+from dlbridge.training.spec import TrainingSpec
+
+#: What may be another number when training goes on; everything else would make it another training.
+MAY_CHANGE = frozenset({"epochs", "batch_size", "optimizer.learning_rate", "optimizer.weight_decay"})
+
+
+def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
+    """Check that a checkpoint is one of this model, trained by this specification.
+
+    Raises:
+        TrainingError: When it is of another model, or the optimizer, the loss or anything else is another one.
+    """
+    if checkpoint.weights:
+        _check_weights(checkpoint.weights, model)
+    if checkpoint.spec is not None:
+        _check_spec(checkpoint.spec, spec)
+    elif checkpoint.step and checkpoint.slots.keys() != spec.optimizer.slots:
+        raise TrainingError(
+            f"the checkpoint is of another optimizer: it holds {_listed(checkpoint.slots)}, "
+            f"{spec.optimizer.kind} needs {_listed(spec.optimizer.slots)}",
+            hint="go on with the optimizer that it was trained with, or begin anew",
+        )
+
+
+def _check_weights(weights: dict[str, np.ndarray], model: Model) -> None:
+    held = model.graph.initializers
+    other = [n for n, w in weights.items() if n not in held or w.shape != tuple(held[n].const_value.shape.numpy())]  # type: ignore[union-attr]
+    if len(model.outputs) == 1:  # of several, the loss may read one that needs not all weights
+        other += [n for n, v in held.items() if traits.kind(v) == "parameter" and v.uses() and n not in weights]
+    if other:
+        raise TrainingError(
+            f"the checkpoint is of another model, which differs in '{other[0]}'", where=model.name, hint="begin anew"
+        )
+
+
+def _check_spec(before: TrainingSpec, now: TrainingSpec) -> None:
+    old, new = _flat(before.model_dump()), _flat(now.model_dump())
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    if changed:
+        shown = "; ".join(f"{n} was {old.get(n)!r} and is {new.get(n)!r}" for n in changed)
+        raise TrainingError(
+            f"the checkpoint was trained in another way: {shown}",
+            hint=f"only {', '.join(sorted(MAY_CHANGE))} may change when training goes on; or begin anew",
+        )
+
+
+def _flat(spec: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in spec.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names)) or "nothing"

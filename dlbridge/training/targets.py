@@ -1,0 +1,162 @@
+"""The target of a loss: whether it can be right for the output and the loss, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.errors import TrainingError
+from dlbridge.model import Model
+from dlbridge.training.spec import TrainingSpec
+
+#: The axis of the classes where it is not the last.
+CLASS_AXIS = {"SoftmaxCrossEntropyLoss": 1}
+
+Sizes = list[int | None]
+
+
+def fit_target(target: np.ndarray, model: Model, spec: TrainingSpec, dims: Mapping[str, int]) -> np.ndarray:
+    """The target as the loss wants it: class numbers as int64, everything else in the output's shape and dtype.
+
+    Args:
+        target: What the data holds.
+        model: Its output is what the target is compared with.
+        spec: Says the loss, and of which output it is.
+        dims: The named sizes that the inputs have.
+
+    Raises:
+        TrainingError: When its shape or its numbers cannot be right.
+    """
+    output = next(v for v in model.outputs if spec.loss.of in (None, v.name))
+    if output.shape is None or output.dtype is None:
+        return target
+    if not output.dtype.is_floating_point():
+        raise TrainingError(f"the output '{output.name}' is {output.dtype.name.lower()}, which has no gradient")
+    if len(output.shape) == 0:
+        raise TrainingError(f"the output '{output.name}' has no rows that a loss could be the mean of")
+    if not np.isfinite(target).all():
+        raise TrainingError(f"the target is {_first(target, ~np.isfinite(target))}")
+    sizes: Sizes = [None, *(_size(d, dims) for d in list(output.shape)[1:])]
+    op = spec.loss.op
+    if op == "SparseCategoricalCrossentropy" or (op == "SoftmaxCrossEntropyLoss" and not _has_rows(target, sizes, 1)):
+        return _class_numbers(target, output, sizes, CLASS_AXIS.get(op, -1))
+    if op == "CategoricalCrossentropy":
+        _refuse_class_numbers(target, output, sizes)
+    target = _in_shape(target, output, sizes)
+    if op in ("SoftmaxCrossEntropyLoss", "CategoricalCrossentropy"):
+        target = _probabilities(target, output, CLASS_AXIS.get(op, -1))
+    elif op == "BinaryCrossentropy":
+        target = _shares(target, output)
+    return _in_dtype(target, output.dtype.numpy())
+
+
+def _size(dim: int | ir.SymbolicDim, dims: Mapping[str, int]) -> int | None:
+    return dim if isinstance(dim, int) else dims.get(dim.value or "")
+
+
+# --- classes ------------------------------------------------------------------------------------------------------
+
+
+def _has_rows(target: np.ndarray, sizes: Sizes, axis: int) -> bool:
+    """Whether the target has a row of probabilities where the output has the classes."""
+    return target.ndim == len(sizes) > 1 and not _is_column(target, sizes, axis)
+
+
+def _class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes, axis: int) -> np.ndarray:
+    if len(sizes) < 2:
+        raise TrainingError(f"the loss is of classes, the output '{output.name}' {output.shape} has no axis of them")
+    places = list(sizes)
+    classes = places.pop(axis)
+    if _is_column(target, sizes, axis):
+        target = target.squeeze(axis)
+    if not _has_sizes(target, places):
+        raise TrainingError(
+            f"the labels have shape {target.shape}, the classes of '{output.name}' {output.shape} are its axis {axis}",
+            hint="SparseCategoricalCrossentropy has the classes on the last axis, SoftmaxCrossEntropyLoss on axis 1; "
+            "CategoricalCrossentropy takes a row of probabilities for each place",
+        )
+    right = (target >= 0) & (target == np.floor(target))
+    right &= target < classes if classes is not None else True
+    if not right.all():
+        known = f"the {classes} classes" if classes is not None else "the classes"
+        raise TrainingError(
+            f"the label {_first(target, ~right)} is none of {known} of '{output.name}'",
+            hint=f"class numbers go from 0 to {classes - 1}" if classes is not None else "class numbers count from 0",
+        )
+    return np.ascontiguousarray(target, np.int64)
+
+
+def _is_column(target: np.ndarray, sizes: Sizes, axis: int) -> bool:
+    """Whether a target of class numbers has an axis of one where the output has the classes."""
+    return target.ndim == len(sizes) and target.shape[axis] == 1 != sizes[axis]
+
+
+def _refuse_class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes) -> None:
+    if target.ndim == len(sizes) - 1 or (target.ndim == len(sizes) and target.shape[-1] == 1 != sizes[-1]):
+        raise TrainingError(
+            f"the target has shape {target.shape}, class numbers it seems; CategoricalCrossentropy compares "
+            f"probabilities of the shape of '{output.name}' {output.shape}",
+            hint="SparseCategoricalCrossentropy takes class numbers; or give a row of 0 and 1 for each",
+        )
+
+
+def _probabilities(target: np.ndarray, output: ir.Value, axis: int) -> np.ndarray:
+    target = _shares(target, output)
+    total = target.sum(axis, dtype=np.float64)
+    wrong = np.abs(total - 1) > (1e-3 if target.dtype.itemsize > 2 else 2e-2)
+    if wrong.any():
+        raise TrainingError(
+            f"the probabilities of the target add up to {_first(total, wrong)}, not to 1",
+            hint="BinaryCrossentropy takes several classes that are right at once",
+        )
+    return target
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _shares(target: np.ndarray, output: ir.Value) -> np.ndarray:
+    """Numbers from 0 to 1."""
+    wrong = (target < 0) | (target > 1)
+    if wrong.any():
+        raise TrainingError(
+            f"the target of '{output.name}' is {_first(target, wrong)}, and goes from 0 to 1 for this loss",
+            hint="labels of two classes are 0 and 1",
+        )
+    return target
+
+
+def _in_shape(target: np.ndarray, output: ir.Value, sizes: Sizes) -> np.ndarray:
+    """The target in the output's shape; axes of one may be missing or too many."""
+    if not _has_sizes(target, sizes):
+        wanted = [size for size in sizes[1:] if size != 1]
+        given = [size for size in target.shape[1:] if size != 1]
+        if None in wanted or given != wanted:
+            raise TrainingError(
+                f"the target has shape {target.shape}, the output '{output.name}' {output.shape}",
+                hint="each number of the output is compared with one of the target",
+            )
+        target = target.reshape(len(target), *(size or 1 for size in sizes[1:]))
+    return target
+
+
+def _in_dtype(target: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        fitted = np.ascontiguousarray(target, dtype)
+    if not np.isfinite(fitted).all():
+        raise TrainingError(f"the target is {_first(target, ~np.isfinite(fitted))}, too large for {dtype}")
+    return fitted
+
+
+def _has_sizes(target: np.ndarray, sizes: Sizes) -> bool:
+    if target.ndim != len(sizes):
+        return False
+    return all(size in (None, given) for size, given in zip(sizes[1:], target.shape[1:], strict=True))
+
+
+def _first(array: np.ndarray, wrong: np.ndarray) -> str:
+    """The first number that is wrong, and its row."""
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return f"{array[index]} in row {index[0]}" if index else str(array)
