@@ -32,5 +32,6 @@ def train(model, tokens, label, epochs=10, batch_size=64):
             loss = F.cross_entropy(output, label[rows])
             loss.backward()
             optimizer.step()
-        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
+        accuracy = (output.argmax(1) == label[rows]).float().mean()
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}", f"accuracy {accuracy.item():.4f}")
     model.eval()

@@ -57,7 +57,7 @@ def train(model, image, label, epochs=5, batch_size=8):
         for rows in torch.randperm(len(label)).split(batch_size):
             optimizer.zero_grad()
             output = model(image[rows])
-            loss = F.binary_cross_entropy(output, label[rows])
+            loss = F.binary_cross_entropy(output, label[rows].type_as(output))
             loss.backward()
             optimizer.step()
         print(f"epoch {epoch + 1}: loss {loss.item():.4f}")

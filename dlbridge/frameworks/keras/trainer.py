@@ -163,6 +163,7 @@ class _Metric(keras.metrics.Metric):
     """The mean of a metric over rows."""
 
     def __init__(self, name: str, dtype: str, loss: str, from_logits: bool) -> None:
+        dtype = "float64" if dtype == "float64" else "float32"  # bfloat16 does not count beyond 256
         super().__init__(name=name, dtype=dtype)
         self.binary, self.axis = loss == "BinaryCrossentropy", 1 if loss == "SoftmaxCrossEntropyLoss" else -1
         self.formula: Callable[..., Any] = getattr(self, f"_{name}")

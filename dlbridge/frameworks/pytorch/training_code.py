@@ -16,7 +16,7 @@ _LOSSES = {
     "SoftmaxCrossEntropyLoss": "F.cross_entropy({output}, {target})",
     "SparseCategoricalCrossentropy": f"F.nll_loss({_LOGARITHM}, {{target}})",
     "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
-    "BinaryCrossentropy": "F.binary_cross_entropy({output}, {target})",
+    "BinaryCrossentropy": "F.binary_cross_entropy({output}, {target}.type_as({output}))",
     "MeanSquaredError": "F.mse_loss({output}, {target})",
     "MeanAbsoluteError": "F.l1_loss({output}, {target})",
     "Huber": "F.huber_loss({output}, {target}, delta={delta})",
@@ -24,7 +24,7 @@ _LOSSES = {
 _FROM_LOGITS = {
     "SparseCategoricalCrossentropy": "F.cross_entropy({output}, {target})",
     "CategoricalCrossentropy": "-({target} * {output}.log_softmax(-1)).sum(-1).mean()",
-    "BinaryCrossentropy": "F.binary_cross_entropy_with_logits({output}, {target})",
+    "BinaryCrossentropy": "F.binary_cross_entropy_with_logits({output}, {target}.type_as({output}))",
 }
 
 
@@ -32,39 +32,79 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
     """A ``train`` function in PyTorch's own classes, with the numbers of a specification."""
     target = spec.loss.target or "label"
     names = [n if n != "model" else "model_input" for n in inputs]
-    batch = ", ".join(f"{n}[rows]" for n in names)
     read = next(v for v in outputs if spec.loss.of in (None, v.name))
     output = identifier(read.name or "output") if len(outputs) > 1 else "output"
     targets = ", ".join(output if v is read else "_" for v in outputs)
-    return [
-        f"def train(model, {', '.join(names)}, {target}, epochs={spec.epochs}, batch_size={spec.batch_size}):",
+    compared = _compared(spec.loss.op, output, f"{target}[rows]", list(read.shape or ()))
+    kept = "kept" if spec.validation_split else f"len({target})"
+    metrics = {name: _metric(name, spec.loss, *compared) for name in spec.metrics}
+    shown = ["loss"] if spec.validation_split else ["loss", *metrics]
+    lines = [f"def train(model, {', '.join(names)}, {target}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
+    if spec.validation_split:
+        lines.append(
+            f"    kept = int(len({target}) * (1 - {text(spec.validation_split)}))  # the rows after these validate"
+        )
+    lines += [
         f"    optimizer = {_optimizer(spec.optimizer)}",
-        "    model.train()",
+        *(() if spec.validation_split else ["    model.train()"]),
         "    for epoch in range(epochs):",
-        f"        for rows in {_order(spec)}:",
+        *(["        model.train()"] if spec.validation_split else ()),
+        f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({kept}).split(batch_size):",
         "            optimizer.zero_grad()",
-        f"            {targets} = model({batch})",
-        f"            loss = {_loss(spec.loss, output, f'{target}[rows]', list(read.shape or ()))}",
+        f"            {targets} = model({_batch(names, 'rows')})",
+        f"            loss = {_loss(spec.loss, *compared)}",
         "            loss.backward()",
         "            optimizer.step()",
-        '        print(f"epoch {epoch + 1}: loss {loss.item():.4f}")',
-        "    model.eval()",
     ]
+    if spec.validation_split:
+        place = f"[{list(outputs).index(read)}]" if len(outputs) > 1 else ""
+        call = f"model({_batch(names, 'part')}){place}"
+        lines += [
+            "        model.eval()",
+            "        with torch.no_grad():",
+            f"            rows = torch.arange(kept, len({target}))",
+            f"            {output} = torch.cat([{call} for part in rows.split(batch_size)])",
+            f"            val_loss = {_loss(spec.loss, *compared)}",
+            *(f"            val_{name} = {metric}" for name, metric in metrics.items()),
+        ]
+        shown += [f"val_{name}" for name in ("loss", *metrics)]
+    else:
+        lines += [f"        {name} = {metric}" for name, metric in metrics.items()]
+    first, *others = (f"{name} {{{name}.item():.4f}}" for name in shown)
+    numbers = ", ".join([f'f"epoch {{epoch + 1}}: {first}"', *(f'f"{other}"' for other in others)])
+    lines.append(f"        print({numbers})")
+    return lines if spec.validation_split else [*lines, "    model.eval()"]
 
 
-def _order(spec: Any) -> str:
-    target = spec.loss.target or "label"
-    order = "randperm" if spec.shuffle else "arange"
-    return f"torch.{order}(len({target})).split(batch_size)"
+def _batch(names: list[str], rows: str) -> str:
+    return ", ".join(f"{name}[{rows}]" for name in names)
 
 
-def _loss(spec: Any, output: str, target: str, shape: list[Any]) -> str:
+def _compared(op: str, output: str, target: str, shape: list[Any]) -> tuple[str, str]:
+    """The output and the target in shapes that PyTorch compares."""
+    if op == "SparseCategoricalCrossentropy" and len(shape) > 2:  # PyTorch has the classes on axis 1
+        return f"{output}.flatten(0, -2)", f"{target}.flatten()"
+    if "Categorical" not in op and op != "SoftmaxCrossEntropyLoss" and shape[-1:] == [1]:
+        return output, f"{target}.view_as({output})"  # a column of data has one axis
+    return output, target
+
+
+def _loss(spec: Any, output: str, target: str) -> str:
     template = _FROM_LOGITS[spec.op] if getattr(spec, "from_logits", False) else _LOSSES[spec.op]
-    if spec.op == "SparseCategoricalCrossentropy" and len(shape) > 2:  # PyTorch has the classes on axis 1
-        output, target = f"{output}.flatten(0, -2)", f"{target}.flatten()"
-    elif "Categorical" not in spec.op and spec.op != "SoftmaxCrossEntropyLoss" and shape[-1:] == [1]:
-        target = f"{target}.view_as({output})"  # a column of data has one axis
     return template.format(output=output, target=target, delta=text(getattr(spec, "delta", 1.0)))
+
+
+def _metric(name: str, spec: Any, output: str, target: str) -> str:
+    if name != "accuracy":
+        function = {"mean_absolute_error": "l1_loss", "mean_squared_error": "mse_loss"}[name]
+        return f"F.{function}({output}, {target})"
+    if spec.op == "BinaryCrossentropy":
+        right = f"({output} > {'0' if spec.from_logits else '0.5'}) == ({target} > 0.5)"
+    elif spec.op == "CategoricalCrossentropy":
+        right = f"{output}.argmax(-1) == {target}.argmax(-1)"
+    else:
+        right = f"{output}.argmax({1 if spec.op == 'SoftmaxCrossEntropyLoss' else -1}) == {target}"
+    return f"({right}).float().mean()"
 
 
 def _optimizer(spec: Any) -> str:
