@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_training import dense
 from training_places import FIRST, LAST, places
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.training.spec import TrainingSpec
 from dlbridge.verification.inputs import random_inputs
 
 FRAMEWORKS = ("pytorch", "keras")
@@ -61,3 +63,44 @@ def test_the_printed_training_code_trains(framework, capsys):
     else:
         source.execute()["train"](live, image, label, epochs=40)
         assert (live(image).argmax(-1) == label).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("place", [FIRST, LAST])
+def test_the_printed_pytorch_training_keeps_the_rows_that_validate_to_itself(place, capsys):
+    """It prints the numbers that ``dlbridge.train`` has for the rows held back, which it has not trained on."""
+    import torch
+
+    model, data = places(place)
+    update = {"validation_split": 0.2, "metrics": ("accuracy",), "shuffle": False, "epochs": 2}
+    model.training = model.training.model_copy(update=update)
+    source = model.write("pytorch")
+    live = frameworks.get("pytorch").load(source)
+    source.execute()["train"](live, *(torch.from_numpy(a) for a in data.values()))
+    printed = capsys.readouterr().out.split()
+    wanted = dlbridge.train(model, data).history
+    for name in ("val_loss", "val_accuracy"):
+        found = [float(printed[i + 1]) for i, word in enumerate(printed) if word == name]
+        np.testing.assert_allclose(found, wanted[name], atol=2e-3)
+
+
+INTEGER_LABELS = {
+    "BinaryCrossentropy": lambda rng: rng.integers(0, 2, 8),
+    "SparseCategoricalCrossentropy": lambda rng: rng.integers(0, 1, 8),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("op", INTEGER_LABELS)
+def test_the_printed_training_code_takes_labels_as_datasets_have_them(op, framework, capsys):
+    rng = np.random.default_rng(0)
+    model = dense(features=1)
+    loss = {"op": op, "from_logits": True}
+    model.training = TrainingSpec(loss=loss, metrics=("accuracy",), validation_split=0.25)
+    data = [rng.normal(size=(8, 5)).astype(np.float32), INTEGER_LABELS[op](rng)]
+    source = model.write(framework)
+    if framework == "pytorch":
+        import torch
+
+        data = [torch.from_numpy(a) for a in data]
+    source.execute()["train"](frameworks.get(framework).load(source), *data)
+    assert "val_" in capsys.readouterr().out
