@@ -48,6 +48,11 @@ class FileError(DlbridgeError):
     """A file is missing, broken, hostile, or would be overwritten."""
 
 
+class MissingKernelError(FileError):
+    """A model is right as far as can be told without running it, and the runtime here has no kernel for one of its ops
+    in its type."""
+
+
 class UnsupportedOpError(DlbridgeError):
     """One or more ops have no rule. The message lists all of them."""
 

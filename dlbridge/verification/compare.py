@@ -133,7 +133,9 @@ class _Comparison:
         if not _all_fit(findings):
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
-        failed = [i for i, c in enumerate(checks) if not c.passed]
+        for check in checks:
+            check.message = "; ".join(text for text in (check.message, route.note) if text)
+        failed = [i for i, c in enumerate(checks) if not c.passed and not c.ill_conditioned]
         if failed:
             report.departures[route.name] = self._departure(route, failed[0], findings[failed[0]])
         return checks
@@ -175,15 +177,16 @@ class _Comparison:
             if wide is None or exact is None:
                 finding.message = f"ill-conditioned: {_size(finding)}, and rounding alone moves the judge as far"
                 continue
-            agrees = _agree_in_float64(wide[place][name], exact[i][name], self._judge.own[i][name])
-            if agrees:
+            if _agree_in_float64(wide[place][name], exact[i][name], self._judge.own[i][name]):
                 finding.excused = f"ill-conditioned: {_size(finding)} is rounding; the same in float64"
+            elif self._is_moved(wide[place][name], i, name):
+                finding.message = f"ill-conditioned: {_size(finding)}, and so is what rounding of constants alone moves"
             else:
                 finding.strained = False
                 finding.message = f"{_size(finding)}, and it departs in float64 too"
 
     def _is_moved(self, output: np.ndarray, index: int, name: str) -> bool:
-        """Whether the judge's own rounding, or as much noise on its way, moves an output as far as it departs."""
+        """Whether the judge's own rounding, or as much noise on its way, moves an output as far as one departs."""
         exact = self._judge.exact
         if exact is None:
             return False

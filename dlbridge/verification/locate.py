@@ -89,13 +89,18 @@ def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir
     for node in reversed(nodes):
         for value in node.outputs:
             array = values.get(value.name or "")
-            if value in depends and array is not None and array.dtype == np.float64 and array.size > 1:
+            if value in depends and array is not None and _tells(array):
                 compared.add(value)
                 if any(o in matched for use in value.uses() for o in use.node.outputs) or shown.has(array):
                     matched.add(value)
             elif value.is_graph_output() and value.name in outputs:
                 compared.add(value)
     return next((n for n in nodes if any(v in compared and v not in matched for v in n.outputs)), None)
+
+
+def _tells(array: np.ndarray) -> bool:
+    """Whether an array is known by its numbers: floats that are not all the same."""
+    return array.dtype == np.float64 and array.size > 1 and bool((array != array.flat[0]).any())
 
 
 def _reads(node: ir.Node) -> Iterable[ir.Value | None]:
@@ -140,7 +145,8 @@ def _marks(array: np.ndarray) -> np.ndarray:
     """Numbers about an array that do not depend on the order of its axes; the first is the largest."""
     finite = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(finite).max(initial=0.0)
-    return np.array([largest, finite.max(initial=-largest), finite.min(initial=largest), finite.mean()])
+    mean = finite.mean() if finite.size else 0.0
+    return np.array([largest, finite.max(initial=-largest), finite.min(initial=largest), mean])
 
 
 def _same_numbers(array: np.ndarray, wanted: np.ndarray) -> bool:

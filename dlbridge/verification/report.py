@@ -93,14 +93,12 @@ class Report:
         if unfit:
             also = [f"does not agree with {self.judge}:", *lines] if lines else []
             text = "cannot be built or run as written:\n    " + "\n    ".join([*unfit, *also])
-            raise WrittenModelError(text, where=self.model, hint="please report this; nothing was compared")
+            raise WrittenModelError(text, where=self.model, hint="please report this")
         if not lines:
             raise VerificationError("nothing was compared: no route, or no input", where=self.model)
         if all(check.ill_conditioned for check in failed.values()):
             text = f"rounding alone moves it too far to be compared with {self.judge}:\n    " + "\n    ".join(lines)
-            hint = (
-                "give inputs of the kind that the model is made for, or convert without the check and compare yourself"
-            )
+            hint = "convert without the check (--no-verify, check=False) and compare on data that the model is made for"
             raise IllConditionedError(text, where=self.model, hint=hint)
         raise VerificationError(f"does not agree with {self.judge}:\n    " + "\n    ".join(lines), where=self.model)
 

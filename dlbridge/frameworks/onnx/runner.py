@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from dlbridge.errors import FileError, SignatureError
+from dlbridge.errors import FileError, MissingKernelError, SignatureError
 from dlbridge.frameworks.onnx import serialize
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.ops.evaluator import Evaluator
@@ -68,7 +68,8 @@ def _session(model: bytes | str, where: str) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own
-        raise FileError(f"onnxruntime cannot load the model: {error}", where=where) from error
+        kind = MissingKernelError if type(error).__name__ == "NotImplemented" else FileError
+        raise kind(f"onnxruntime cannot load the model: {error}", where=where) from error
 
 
 def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -85,9 +86,10 @@ def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return dict(zip(outputs, found, strict=True))
 
 
-def exact(live: Live) -> Evaluator:
-    """Runs the graph of a session in float64, by the reference evaluator."""
-    return Evaluator(live.source.ir if live.source is not None else ir.load(live.path or ""))
+def exact(live: Live | OnnxSource) -> Evaluator:
+    """Runs the graph of a session, or of a written model, in float64, by the reference evaluator."""
+    source = live if isinstance(live, OnnxSource) else live.source
+    return Evaluator(source.ir if source is not None else ir.load(live.path or ""))  # type: ignore[union-attr]
 
 
 def weights(live: Live) -> dict[str, np.ndarray]:
