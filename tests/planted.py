@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 import dlbridge
 from dlbridge.model import Model
+from dlbridge.ops.evaluator import Evaluator
+from dlbridge.verification.compare import relative_error
 
 
 class Images(nn.Module):
@@ -193,7 +195,9 @@ def read(name: str) -> Model:
     with torch.no_grad():
         for key, tensor in module.state_dict().items():
             if tensor.is_floating_point() and (tensor.ndim == 1 or "running" in key):
-                tensor.copy_(torch.rand_like(tensor) * 0.8 + 0.4 if "var" in key else tensor + torch.randn_like(tensor) * 0.3)
+                tensor.copy_(
+                    torch.rand_like(tensor) * 0.8 + 0.4 if "var" in key else tensor + torch.randn_like(tensor) * 0.3
+                )
     return dlbridge.load(module, inputs=inputs)
 
 
@@ -230,7 +234,9 @@ _ATTRIBUTES: dict[str, Callable] = {
     "mode": lambda v: "nearest" if v == "linear" else "edge",
     "linear_before_reset": lambda v: 1 - v,
     "count_include_pad": lambda v: 1 - v,
-    "pads": lambda v: [*v[len(v) // 2 :], *v[: len(v) // 2]] if list(v[: len(v) // 2]) != list(v[len(v) // 2 :]) else None,
+    "pads": lambda v: (
+        [*v[len(v) // 2 :], *v[: len(v) // 2]] if list(v[: len(v) // 2]) != list(v[len(v) // 2 :]) else None
+    ),
     "num_groups": lambda v: v * 2,
 }
 #: What an attribute is where it is left out.
@@ -244,7 +250,7 @@ def _set(node: ir.Node, name: str, value: object) -> None:
 def _changes(model: Model) -> Iterator[tuple[str, Callable[[Model], None]]]:
     """(what, how) of the faults that can be planted into a model."""
     for index, node in enumerate(model.graph):
-        what = f"{node.name or node.op_type}:{node.op_type}"
+        what = f"{node.name}:{node.op_type}"
         for other, attributes in _OPS.get(node.op_type, []) if node.domain == "" else []:
             yield f"{what} is {other}", _replaced(index, other, attributes)
         given = {k: a.value for k, a in node.attributes.items() if not a.is_ref()}
@@ -308,16 +314,25 @@ _WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray | None]] = {
 }
 
 
-def faults(model: Model, count: int) -> Iterator[tuple[str, Model]]:
-    """(what, faulty model): so many of the faults that can be planted, spread over all kinds."""
+def faults(model: Model) -> Iterator[tuple[str, Model]]:
+    """(what, faulty model): the faults that can be planted, in an order that mixes the kinds."""
     changes = list(_changes(model))
-    order = np.random.default_rng(0).permutation(len(changes))
-    made = 0
-    for index in order:
+    for index in np.random.default_rng(0).permutation(len(changes)):
         what, plant = changes[index]
         faulty = model.clone()
         plant(faulty)
         yield what, faulty
-        made += 1
-        if made == count:
-            return
+
+
+def change(model: Model, faulty: Model, cases: list[dict[str, np.ndarray]]) -> float:
+    """How far a fault moves the outputs on these inputs, in float64, relative to the largest number of each.
+
+    NaN for a graph that is none any more.
+    """
+    right, wrong = Evaluator(model.ir), None
+    try:
+        wrong = Evaluator(faulty.ir)
+        pairs = [(right(arrays), wrong(arrays)) for arrays in cases]
+    except Exception:  # sizes that do not fit: a writer or the framework refuses it
+        return float("nan")
+    return max(relative_error(b[name], a[name]) for a, b in pairs for name in a)

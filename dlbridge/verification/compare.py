@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.errors import DlbridgeError, suggest
+from dlbridge.errors import DlbridgeError, VerificationError, suggest
 from dlbridge.model import Model
 from dlbridge.verification import judge as judges
 from dlbridge.verification.inputs import batch_dim, random_inputs
@@ -65,11 +65,9 @@ def verify(
     wanted = known(model) if routes is None else list(routes)
     _check_known(model, wanted, written or {})
     tell = progress or (lambda text: None)
-    cases = _cases(model, batch_sizes, dict(sizes or {}), inputs, seed)
-    judged = judges.find(model, [arrays for _, arrays in cases], judge, wanted)
+    tell("the judge")
+    cases, judged = _judged(model, list(batch_sizes), dict(sizes or {}), inputs, seed, judge, wanted)
     report = Report(model.name, judged.name)
-    tell(judged.name)
-    _ = judged.own  # a judge that cannot run is an error of its own
     results: dict[str, list[Arrays]] = {}
     for name in wanted:
         tell(name)
@@ -98,18 +96,49 @@ def _check_known(model: Model, wanted: Sequence[str], written: Mapping[str, Any]
         )
 
 
-def _cases(
+def _judged(
     model: Model,
-    batch_sizes: Iterable[int],
+    batch_sizes: Sequence[int],
     sizes: dict[str, int],
     inputs: Mapping[str, np.ndarray] | None,
     seed: int,
+    kind: str | None,
+    routes: Sequence[str],
+) -> tuple[list[Case], Judge]:
+    """The inputs, and the judge that has run on them.
+
+    The largest of the random ones is spread over several sizes of numbers, unless the judge does not run on it or gives
+    what is not finite.
+    """
+    for spread in (True, False):
+        cases = _cases(model, batch_sizes, sizes, inputs, seed, spread)
+        judge = judges.find(model, [arrays for _, arrays in cases], kind, routes)
+        try:
+            own = judge.own
+        except VerificationError:
+            if not spread:
+                raise  # a judge that cannot run is an error of its own
+            continue
+        if all(np.isfinite(a.astype(np.float64)).all() for one in own for a in one.values() if is_float(a.dtype)):
+            break
+    return cases, judge
+
+
+def _cases(
+    model: Model,
+    batch_sizes: Sequence[int],
+    sizes: dict[str, int],
+    inputs: Mapping[str, np.ndarray] | None,
+    seed: int,
+    spread: bool,
 ) -> list[Case]:
     name = batch_dim(model)
     cases: list[Case] = []
+    last = len(batch_sizes) - 1
     for position, batch in enumerate(batch_sizes):
         case = {**({name: batch} if name else {}), **sizes}
-        cases.append((case, random_inputs(model, case, seed=seed + position)))
+        wide = spread and position == last > 0
+        cases.append((case, random_inputs(model, case, seed=seed + position, spread=wide)))
     if inputs is not None:
         cases.append(({}, {k: np.asarray(v) for k, v in inputs.items()}))
     return cases
@@ -134,7 +163,7 @@ class _Comparison:
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
         for check in checks:
-            check.message = "; ".join(text for text in (check.message, route.note) if text)
+            check.message = "; ".join(text for text in (check.message, route.note, *self._constant()) if text)
         failed = [i for i, c in enumerate(checks) if not c.passed and not c.ill_conditioned]
         if failed:
             report.departures[route.name] = self._departure(route, failed[0], findings[failed[0]])
@@ -155,6 +184,14 @@ class _Comparison:
             measured = measure([o[name] for o in outputs], [j[name] for j in judged], own, judge.allowance)
             for each, finding in zip(found, measured, strict=True):
                 each[name] = finding
+        return found
+
+    def _constant(self) -> list[str]:
+        """What is to be known about outputs that no input moves: that they agree shows nothing of the model."""
+        found = []
+        for name, first in self._judge.own[0].items():
+            if first.size and all((one[name] == first.flat[0]).all() for one in self._judge.own):
+                found.append(f"output '{name}' is {first.flat[0]} for every input, so it shows nothing")
         return found
 
     # --- what rounding moves ------------------------------------------------------------------------------------------

@@ -14,6 +14,10 @@ from dlbridge.ops.keys import is_op, op_key
 
 #: Size of a symbolic dimension, other than the batch, that the caller gives no size.
 DEFAULT_SIZE = 6
+#: Factors of the rows of inputs that are spread.
+_SIZES = np.array([1.0, 0.01, 10.0, 0.1, 3.0])
+#: One more than the largest integer that looks nothing up, where inputs are spread.
+_WIDE = 10
 #: The slot of a recurrent layer's sequence lengths.
 _LENGTHS = 4
 #: Ops that hand an index through to whatever looks it up.
@@ -28,7 +32,9 @@ def batch_dim(model: Model) -> str | None:
     return None
 
 
-def random_inputs(model: Model, sizes: Mapping[str, int], *, seed: int = 0) -> dict[str, np.ndarray]:
+def random_inputs(
+    model: Model, sizes: Mapping[str, int], *, seed: int = 0, spread: bool = False
+) -> dict[str, np.ndarray]:
     """Arrays for all inputs of a model.
 
     Floats are standard normal; integers that look something up stay below the size of what they look up in, others
@@ -39,6 +45,8 @@ def random_inputs(model: Model, sizes: Mapping[str, int], *, seed: int = 0) -> d
         model: The model.
         sizes: Symbolic dimension -> size; those not named get ``DEFAULT_SIZE``.
         seed: Any integer.
+        spread: Rows of floats of several sizes, which reach what small and large numbers alone reach (an epsilon, a
+            clip), and integers that look nothing up from a wider range.
 
     Raises:
         ShapeError: When an input's rank or dtype is not known.
@@ -50,11 +58,13 @@ def random_inputs(model: Model, sizes: Mapping[str, int], *, seed: int = 0) -> d
         shape = [d if isinstance(d, int) else sizes.get(d.value or "", DEFAULT_SIZE) for d in value.shape]
         digest = hashlib.sha256(f"{seed}/{value.name}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-        arrays[value.name or ""] = _random(value, shape, generator, sizes)
+        arrays[value.name or ""] = _random(value, shape, generator, sizes, spread)
     return arrays
 
 
-def _random(value: ir.Value, shape: list[int], generator: np.random.Generator, sizes: Mapping[str, int]) -> np.ndarray:
+def _random(
+    value: ir.Value, shape: list[int], generator: np.random.Generator, sizes: Mapping[str, int], spread: bool
+) -> np.ndarray:
     dtype = value.dtype
     assert dtype is not None
     if dtype == ir.DataType.BOOL:
@@ -62,8 +72,18 @@ def _random(value: ir.Value, shape: list[int], generator: np.random.Generator, s
     if dtype.is_integer() and (steps := _steps(value, sizes)):
         return generator.integers(1, steps + 1, shape).astype(dtype.numpy())
     if dtype.is_integer():
-        return generator.integers(0, _limit(value), shape).astype(dtype.numpy())
-    return generator.standard_normal(shape).astype(dtype.numpy())
+        limit = _limit(value)
+        limit = (limit or 2) if not spread or limit else _WIDE
+        return generator.integers(0, limit, shape).astype(dtype.numpy())
+    array = generator.standard_normal(shape)
+    return (_spread(array) if spread else array).astype(dtype.numpy())
+
+
+def _spread(array: np.ndarray) -> np.ndarray:
+    """The rows of an array in several sizes; a single one larger than it was."""
+    rows = array.shape[0] if array.ndim else 1
+    factors = np.resize(_SIZES if rows > 1 else _SIZES[-1:], rows)
+    return array * factors.reshape(-1, *[1] * (array.ndim - 1)) if array.ndim else array * factors[0]
 
 
 def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
@@ -77,8 +97,8 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     return None
 
 
-def _limit(value: ir.Value) -> int:
-    """One more than the largest index that the model can look up with this input."""
+def _limit(value: ir.Value) -> int | None:
+    """One more than the largest index that the model can look up with this input; None when it looks nothing up."""
     limits: list[int] = []
     seen: set[ir.Value] = set()
     pending = [value]
@@ -96,4 +116,4 @@ def _limit(value: ir.Value) -> int:
                 axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
                 size = (node.inputs[table].shape or [2])[axis]  # type: ignore[union-attr]
                 limits += [size] if isinstance(size, int) else []
-    return max(1, min(limits)) if limits else 2
+    return max(1, min(limits)) if limits else None

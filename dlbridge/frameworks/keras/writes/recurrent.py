@@ -222,6 +222,8 @@ def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: di
         keywords["go_backwards"] = True
     if op.has(_LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
         keywords["zero_output_for_mask"] = True
+    if op.out_dtype() == ir.DataType.BFLOAT16:  # Keras' own, orthogonal, cannot be drawn in it
+        keywords["recurrent_initializer"] = Raw('"glorot_uniform"')
     if directions(op) == 2:
         keywords["name"] = name  # its variables are forward_lstm/..., however many there are
         if op.out_dtype() != ir.DataType.FLOAT:
