@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,11 @@ class Sample:
     module: nn.Module
     args: tuple
     keywords: dict[str, Any]
+    moving: int = 99  # the first so many tensors of the call have a gradient
+
+    def __post_init__(self) -> None:
+        tensors = [v for v in tree_leaves((self.args, self.keywords)) if isinstance(v, torch.Tensor)]
+        self.is_empty = any(v.numel() == 0 for v in tensors)
 
     @property
     def inputs(self) -> Any:
@@ -64,6 +69,8 @@ def samples(name: str, training: bool) -> Iterator[Sample]:
         torch.manual_seed(0)
         module = info.module_cls(*entry.constructor_input.args, **entry.constructor_input.kwargs)
         call = entry.forward_input
+        if hasattr(module, "_random_samples") and module._random_samples is not None:
+            module._random_samples = module._random_samples.float()
         if info.is_lazy:
             module(*call.args, **call.kwargs)
         with torch.no_grad():
@@ -82,18 +89,20 @@ def outcome(sample: Sample, training: bool, targets: tuple[str, ...]) -> dict[st
     """For each target ``right``, ``refused: why``, or what is wrong; empty where PyTorch itself does not run it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if sample.is_empty:
+            return {}
         try:
             wanted = original(sample, training)
-        except Exception:  # a sample of the database that PyTorch itself does not take
-            return {}
-        if training:
-            again = original(sample, training, seed=1)
-            if differences(again.outputs, wanted.outputs, OUTPUT_ERROR, "output"):
-                without_chance(sample.module)
-                wanted = original(sample, training)
-                again = original(sample, training, seed=1)
-                if differences(again.outputs, wanted.outputs, OUTPUT_ERROR, "output"):
-                    return dict.fromkeys(targets, "random")
+        except RuntimeError as error:
+            if "differentiable" not in str(error) and "derivative" not in str(error):
+                raise
+            sample.moving = 1  # a loss has no gradient with respect to its target
+            wanted = original(sample, training)
+        if is_random(sample, training, wanted):
+            without_chance(sample.module)
+            wanted = original(sample, training)
+            if is_random(sample, training, wanted):
+                return dict.fromkeys(targets, "random")
         try:
             model = dlbridge.load(sample.module, inputs=sample.inputs)
         except DlbridgeError as error:
@@ -111,6 +120,11 @@ def outcome(sample: Sample, training: bool, targets: tuple[str, ...]) -> dict[st
         return found
 
 
+def is_random(sample: Sample, training: bool, answer: Answer) -> bool:
+    again = original(sample, training, seed=1)
+    return bool(differences(again.outputs, answer.outputs, OUTPUT_ERROR, "output"))
+
+
 def without_chance(module: nn.Module) -> None:
     """Set the ratio of every dropout to 0."""
     for part in module.modules():
@@ -122,25 +136,26 @@ def without_chance(module: nn.Module) -> None:
 def original(sample: Sample, training: bool, seed: int = 0) -> Answer:
     """What PyTorch's own module does."""
     module = copy.deepcopy(sample.module).train(training)
-    return of_torch(module, (sample.args, sample.keywords), training, seed)
+    return of_torch(module, (sample.args, sample.keywords), training, seed, sample.moving)
 
 
-def of_torch(module: nn.Module, call: tuple[tuple, dict], training: bool, seed: int = 0) -> Answer:
+def of_torch(module: nn.Module, call: tuple[tuple, dict], training: bool, seed: int = 0, moving: int = 99) -> Answer:
+    """What a module does in a call; in training also the gradients, the outputs' being :func:`direction`."""
     torch.manual_seed(seed)
     args, keywords = tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, call)
     given = [v for v in tree_leaves((args, keywords)) if isinstance(v, torch.Tensor)]
     if not training:
         with torch.no_grad():
             return Answer([v.numpy() for v in tree_leaves(module(*args, **keywords)) if isinstance(v, torch.Tensor)])
-    for value in given:
+    for value in given[:moving]:
         value.requires_grad_(value.is_floating_point())
     outputs = [v for v in tree_leaves(module(*args, **keywords)) if isinstance(v, torch.Tensor)]
-    moving = [(v, torch.from_numpy(direction(v.shape, i))) for i, v in enumerate(outputs) if v.requires_grad]
-    if moving:
-        sum((v * d).sum() for v, d in moving).backward()
+    parts = [(v * torch.from_numpy(direction(v.shape, i))).sum() for i, v in enumerate(outputs) if v.requires_grad]
+    if parts:
+        sum(parts).backward()
     return Answer(
         [v.detach().numpy() for v in outputs],
-        [number(v.grad) for v in given],
+        [number(v.grad) for v in given[:moving]],
         {name: number(weight.grad) for name, weight in module.named_parameters()},
         {name: number(value) for name, value in module.named_buffers()},
     )
@@ -165,7 +180,9 @@ def arrays(sample: Sample, model: Any) -> dict[str, np.ndarray]:
     return {v.name: a for v, a in zip(model.inputs, given, strict=True)}
 
 
-def in_eval(target: str):
+def in_eval(target: str) -> Callable[[Sample, Any, Answer], str]:
+    """The check of one target: the same outputs, and the original's state dict loads."""
+
     def check(sample: Sample, model: Any, wanted: Answer) -> str:
         if target == "onnx":
             import onnx_ir as ir
@@ -188,7 +205,7 @@ def pytorch_in_training(sample: Sample, model: Any, wanted: Answer) -> str:
     live = model.to_pytorch()
     live.load_state_dict(sample.module.state_dict(), strict=True)
     given = tuple(torch.from_numpy(a.copy()) for a in arrays(sample, model).values())
-    found = of_torch(live.train(), (given, {}), training=True)
+    found = of_torch(live.train(), (given, {}), training=True, moving=sample.moving)
     trained = {name: weight.requires_grad for name, weight in sample.module.named_parameters()}
     if trained != {name: weight.requires_grad for name, weight in live.named_parameters()}:
         return f"trains {[name for name, weight in live.named_parameters() if weight.requires_grad]}"
@@ -219,27 +236,9 @@ def keras_in_training(sample: Sample, model: Any, wanted: Answer) -> str:
     variables = _variables(live)
     keys = [k for k in live.dlbridge_source.weights if variables[k].trainable]
     of_inputs, of_weights = tape.gradient(total, (given, [variables[k].value for k in keys]))
-    of_inputs = [None if g is None else tf.convert_to_tensor(g).numpy() for g in of_inputs]
+    of_inputs = [None if g is None else tf.convert_to_tensor(g).numpy() for g in of_inputs[: sample.moving]]
     found = {k: None if g is None else tf.convert_to_tensor(g).numpy() for k, g in zip(keys, of_weights, strict=True)}
-    source = frameworks.get("pytorch").write(model)
-    zeros = {name: np.zeros_like(array) for name, array in model.weights.items() if array.dtype.kind == "f"}
-    known = {k: g for k, g in wanted.parameters.items() if g is not None and k in source.weights}
-    whole = to_initializers({k: source.weights[k] for k in known}, known, zeros)
-    expected = {
-        k: live.dlbridge_source.weights[k]
-        .views[0]
-        .read(
-            whole.get(
-                live.dlbridge_source.weights[k].views[0].initializer,
-                zeros[live.dlbridge_source.weights[k].views[0].initializer],
-            )
-        )
-        for k in keys
-    }
-    trained = {view.initializer for k in keys for view in live.dlbridge_source.weights[k].views}
-    missing = {
-        view.initializer for k in known for view in source.weights[k].views if not (wanted.parameters[k] == 0).all()
-    } - trained
+    expected, missing = of_variables(model, live.dlbridge_source, keys, wanted.parameters)
     if missing:
         return f"does not train {sorted(missing)}"
     state = live.dlbridge_source.initializers({k: np.array(a) for k, a in weights(live).items()})
@@ -254,6 +253,22 @@ def keras_in_training(sample: Sample, model: Any, wanted: Answer) -> str:
             "",
         )
     )
+
+
+def of_variables(
+    model: Any, source: Any, keys: list[str], gradients: dict[str, np.ndarray | None]
+) -> tuple[dict[str, np.ndarray], set[str]]:
+    """The gradients of Keras' variables by those of PyTorch's parameters; and the initializers that have a gradient in
+    PyTorch and no variable that trains."""
+    zeros = {name: np.zeros_like(array) for name, array in model.weights.items() if array.dtype.kind == "f"}
+    theirs = frameworks.get("pytorch").write(model).weights
+    known = {k: g for k, g in gradients.items() if g is not None and k in theirs}
+    whole = zeros | to_initializers({k: theirs[k] for k in known}, known, zeros)
+    # Of a bias that is the sum of two, either has the gradient of the sum.
+    first = {k: source.weights[k].views[0] for k in keys}
+    trained = {view.initializer for k in keys for view in source.weights[k].views}
+    moved = {view.initializer for k, g in known.items() if g.any() for view in theirs[k].views}
+    return {k: view.read(whole[view.initializer]) for k, view in first.items()}, moved - trained
 
 
 CHECKS = {

@@ -346,7 +346,12 @@ class Program:
         if graph_module is None:
             self._report(str(target))
             return nothing(node.meta["val"])
-        return self._typed(self.run_inner(graph_module, tensors), node.meta["val"])
+        val = node.meta["val"]
+        made = self.run_inner(graph_module, tensors)
+        op = Op(self, val, tensors, self._site)
+        if isinstance(val, (list, tuple)):
+            return self._typed([_of_rank(op, m, v) for m, v in zip(made, val, strict=False)], val)
+        return self._typed(_of_rank(op, made, val), val)
 
     def _higher_order(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
         name = str(node.target)
@@ -428,6 +433,13 @@ def rule_of(target: Any) -> Rule | None:
     name = plain_name(target)
     found = RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
     return found or RULES.get(name.removesuffix("_copy"))
+
+
+def _of_rank(op: Op, made: Any, val: Any) -> Any:
+    """A result with as many axes as torch's own has, which the ops that it is taken apart into do not always give."""
+    if not isinstance(made, ir.Value) or not isinstance(val, torch.Tensor) or rank(made) == val.dim():
+        return made
+    return op.reshape(made, sizes_of(val))
 
 
 def _shaped(op: Op, made: Any, val: Any) -> Any:

@@ -77,6 +77,8 @@ def gelu(op: Op, x: ir.Value, *, approximate: str = "none") -> ir.Value:
 @reads("aten.prelu", "aten._prelu_kernel")
 def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
     """One slope, or one for each channel (axis 1)."""
+    if not rank(x):  # the slope has an axis, which a number has not
+        return op.squeeze(op("PRelu", op.unsqueeze(x, [0]), weight), [0])
     if rank(weight) == 1 and sizes(weight)[0] != 1 and rank(x) > 2:
         weight = op("Reshape", weight, [sizes(weight)[0], *[1] * (rank(x) - 2)])
     return op("PRelu", x, weight)
