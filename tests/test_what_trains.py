@@ -286,3 +286,16 @@ def test_the_originals_state_dict_loads_strictly(make, tmp_path):
         assert trained(live) == trained(module)
         got, wanted = live(*given), module(*given)
         torch.testing.assert_close(*((v[0] if isinstance(v, tuple) else v) for v in (got, wanted)))
+
+
+def test_a_tensor_that_is_given_twice_is_two_inputs():
+    class Difference(nn.Module):
+        def forward(self, a, b):
+            return a - 2 * b
+
+    x = torch.randn(3, 4)
+    model = dlbridge.load(Difference(), inputs=(x, x))
+    live = model.to_pytorch()
+    torch.testing.assert_close(live(x, x + 1), x - 2 * (x + 1))
+    nested = dlbridge.load(Difference(), inputs={"a": x, "b": x}).to_pytorch()
+    torch.testing.assert_close(nested(x, x + 1), x - 2 * (x + 1))

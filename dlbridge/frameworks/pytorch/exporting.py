@@ -41,6 +41,7 @@ class _Example:
         self.asked = False
         self._sizes: dict[str, int] = {}
         self._dynamic = dynamic
+        self._given: set[int] = set()
         if isinstance(inputs, Mapping):
             self.args, self.kwargs = (), {k: self._make(v, str(k)) for k, v in inputs.items()}
         elif isinstance(inputs, (tuple, list)):
@@ -55,6 +56,9 @@ class _Example:
         if isinstance(given, np.ndarray):
             given = torch.from_numpy(np.array(given))
         if isinstance(given, torch.Tensor):
+            if id(given) in self._given:  # torch.export would take two inputs for one
+                given = given.clone()
+            self._given.add(id(given))
             if self._dynamic is not None:
                 self._name_sizes(given, {int(a): n for a, n in self._dynamic.get(path, {}).items()})
             elif given.dim():
