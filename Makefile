@@ -29,9 +29,13 @@ lint: setup          ## format, lint, types, import rules
 	$(BIN)/mypy
 
 # torchvision's own operators do not load beside a CPU torch, its models do: without its dependencies
-.venv/sweeps: .venv/ready
+.venv/torchvision: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision
+	@touch $@
+
+.venv/sweeps: .venv/torchvision
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers jax
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision timm
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
@@ -50,7 +54,7 @@ coverage: setup      ## docs/coverage.md: every rule and the tests that use it
 	DLBRIDGE_RULES_USED=out/rules.json $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m dlbridge.conformance.coverage --conformance out/conformance.json out/rules.*.json
 
-bench: setup         ## benchmarks, as ratios to peers
+bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench
 
 clean:               ## remove .venv and caches

@@ -15,24 +15,30 @@ from rich.console import Console
 from rich.table import Table
 
 import bench
+from bench.cases import failures
 
-NAMES = [m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_") and m.name != "timing"]
+_HELPERS = ("cases", "timing")
+NAMES = [m.name for m in pkgutil.iter_modules(bench.__path__) if not m.name.startswith("_") and m.name not in _HELPERS]
 
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(names: tuple[str, ...], as_json: bool) -> None:
-    """Run the benchmarks NAMES."""
-    found, console = {}, Console()
+    """Run the benchmarks NAMES. Ends with 1 where a case fails."""
+    found, failed, console = {}, [], Console()
     for name in names or NAMES:
         module = importlib.import_module(f"bench.{name}")
         found[name] = rows = module.run()
+        failed += [f"{name}, {why}" for why in failures(rows)]
         if not as_json:
             console.print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}", soft_wrap=True)
             console.print(_table(rows))
     if as_json:
         json.dump(found, sys.stdout, indent=2)
+    if failed:
+        print("failed:", *failed, sep="\n  ", file=sys.stderr)
+        sys.exit(1)
 
 
 def _table(rows: list[dict[str, object]]) -> Table:

@@ -2,18 +2,17 @@
 
 Each case runs in a process of its own, which has imported its frameworks, and started TensorFlow and torch.export (each
 imports more when it is first used), before the clock starts. "keras alone" makes the same architecture with random
-weights: what Keras itself costs, on top of torch.export, where a live model is made. Needs torchvision
-(``pip install --no-deps torchvision==0.28.0``); other converters are measured where they are installed.
+weights: what Keras itself costs, on top of torch.export, where a live model is made. Needs torchvision, which ``make
+bench`` installs; other converters are measured where they are installed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import importlib.util
 import textwrap
 from pathlib import Path
+
+from bench.cases import Failure, numbers_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +33,9 @@ CASES = {
         "onnx2tf.convert(input_onnx_file_path=out + '.onnx', output_folder_path=out, non_verbose=True)",
     ),
 }
+
+#: Case -> what it needs that ``make bench`` does not install.
+_OTHERS = {"nobuco": "nobuco", "torch.onnx + onnx2tf": "onnx2tf"}
 
 _PROGRAM = """
 import json, sys, tempfile, time
@@ -66,27 +68,26 @@ print(json.dumps([seconds, (memory("VmHWM") - before) / weights]))
 def run() -> list[dict[str, object]]:
     """Seconds, how many times torch.export's, and the added peak memory in sizes of the weights."""
     rows: list[dict[str, object]] = []
+    export = None
     for case, (imports, timed) in CASES.items():
-        measured = [
-            _measure(imports, timed) for _ in range(5 if not rows or case.startswith(("dlbridge", "keras")) else 1)
-        ]
-        fine = [m for m in measured if not isinstance(m, str)]
-        if not fine:
-            rows.append({"case": case, "seconds": "-", "ratio": "-", "memory / weights": measured[0]})
+        if case in _OTHERS and importlib.util.find_spec(_OTHERS[case]) is None:
+            rows.append({"case": case, "seconds": "-", "ratio": "-", "memory / weights": "not installed"})
             continue
-        seconds, memory = min(m[0] for m in fine), min(m[1] for m in fine)
-        export = rows[0]["seconds"] if rows else seconds
-        rows.append({"case": case, "seconds": seconds, "ratio": seconds / export, "memory / weights": memory})  # type: ignore[operator]
+        measured = [_measure(imports, timed) for _ in range(1 if case in _OTHERS else 5)]
+        failed = next((m for m in measured if isinstance(m, Failure)), None)
+        if failed is not None:
+            rows.append({"case": case, "seconds": "-", "ratio": "-", "memory / weights": failed})
+            continue
+        seconds, memory = min(m[0] for m in measured), min(m[1] for m in measured)
+        export = export or (seconds if case == "torch.export" else None)
+        ratio = seconds / export if export is not None else "-"
+        rows.append({"case": case, "seconds": seconds, "ratio": ratio, "memory / weights": memory})
     return rows
 
 
-def _measure(imports: str, timed: str) -> tuple[float, float] | str:
+def _measure(imports: str, timed: str) -> list[float] | Failure:
     program = _PROGRAM.format(
         root=str(ROOT), sweeps=str(ROOT / "tests" / "sweeps"), imports=imports, timed=textwrap.dedent(timed)
     )
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["failed"])[-1][:60]
-    return tuple(json.loads(done.stdout.strip().splitlines()[-1]))  # type: ignore[return-value]
+    # What is installed has its bytecode.
+    return numbers_of(program, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", PYTHONDONTWRITEBYTECODE=None)

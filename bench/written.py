@@ -12,17 +12,15 @@ Like is compared with like, where the two differ in what is no matter of writing
   either way. Here it keeps them.
 - ``MobileNetV3``, ``ConvNeXt`` and ``EfficientNet`` scale their images in Keras, which is left out.
 
-Needs torchvision (``pip install --no-deps torchvision==0.28.0``); torch.compile is left out where no C++ compiler is.
+Needs torchvision, which ``make bench`` installs; torch.compile is left out where no C++ compiler is.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from bench.cases import Failure, numbers_of
 
 ROOT = Path(__file__).parent.parent
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -123,17 +121,13 @@ def cases() -> dict[str, str]:
     return found
 
 
-def _row(name: str, measured: list[float] | str) -> dict[str, object]:
-    if isinstance(measured, str):
+def _row(name: str, measured: list[float] | Failure) -> dict[str, object]:
+    if isinstance(measured, Failure):
         return {"case": name, "written ms": "-", "original ms": "-", "ratio": measured}
     written, original = measured
     return {"case": name, "written ms": 1e3 * written, "original ms": 1e3 * original, "ratio": written / original}
 
 
-def _measure(timed: str) -> list[float] | str:
+def _measure(timed: str) -> list[float] | Failure:
     program = _PROGRAM.format(root=str(ROOT), sweeps=str(ROOT / "tests" / "sweeps"), timed=timed)
-    environment = {**os.environ, **_ENVIRONMENT}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["failed"])[-1][:60]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return numbers_of(program, **_ENVIRONMENT)
