@@ -13,5 +13,5 @@ _OWN = {"Erfc": "ops.erfc", "Erfinv": "ops.erfinv"}
 
 @rules(*special.FUNCTIONS, domain=DOMAIN)
 def function(op: Op) -> Code:
-    kind = op.node.op_type
+    kind = op.key
     return call(_OWN.get(kind, special.FUNCTIONS[kind].__name__), *op.tensors)

@@ -32,7 +32,7 @@ _FUNCTIONS = {
 
 @rules(*_FUNCTIONS, domain=DOMAIN)
 def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.node.op_type], *op.tensors)
+    return call(_FUNCTIONS[op.key], *op.tensors)
 
 
 @rules("Polygamma", domain=DOMAIN)
