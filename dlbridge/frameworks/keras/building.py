@@ -347,6 +347,22 @@ class Builder:
                     value.name = taken.fresh(f"{node.name}.{number}" if number else f"{node.name}")
 
 
+class RawVariable:
+    """A variable of the backend that no Keras variable holds, as what a Keras variable says of itself. Nothing in Keras
+    trains it."""
+
+    trainable = False
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.shape, self.dtype = held, held.shape, keras.backend.standardize_dtype(held.dtype)
+        self.name = str(getattr(held, "name", None) or "variable").partition(":")[0].rpartition("/")[2]
+        self.path = self.name
+
+    @property
+    def value(self) -> Any:
+        return keras.ops.convert_to_tensor(self.held)
+
+
 def snapshot(variable: Any) -> Callable[[], np.ndarray]:
     """Reads the numbers that a variable has now, later, without a copy where the backend allows it."""
     tensor = variable.value

@@ -25,7 +25,7 @@ import onnx_ir as ir
 from keras import tree
 
 from dlbridge.errors import DlbridgeError, SignatureError, UnsupportedOpError
-from dlbridge.frameworks.keras import archive, reads
+from dlbridge.frameworks.keras import archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
@@ -34,6 +34,7 @@ from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import fold, layout, shapes
+from dlbridge.passes.lift import lift
 from dlbridge.source.names import Names, identifier
 
 _SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
@@ -82,20 +83,25 @@ def read(
         lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result))
-    model = _finish(build)
+    model = _finish(build, walker.converted)
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     return model
 
 
 def _collect(walker: Walker, run: Any) -> Any:
+    """What a walk gives; in the end nothing of it is left in Keras or in the model."""
     try:
-        return run()
+        with compat.wrapped(), compat.counters_kept():
+            return run()
     except RefusalError as refusal:
         walker.troubles.append(("", str(refusal)))
         return None
+    finally:
+        walker.recording.forget()
 
 
-def _finish(build: Builder) -> Model:
+def _finish(build: Builder, converted: list[str]) -> Model:
+    """The model; what tf2onnx made of the layers at the paths ``converted`` has layers in the place of patterns."""
     build.name_values()
     graph = build.graph
     ir_model = ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="keras")
@@ -105,7 +111,30 @@ def _finish(build: Builder) -> Model:
     layout.simplify(graph, reshapes=False)
     shapes.infer(model)
     fold.fold(model)
+    if converted:
+        lift(model, lambda node: any(_stands_in(node, path) for path in converted))
+        for path in filter(None, converted):
+            _name_lifted(build, [node for node in graph.all_nodes() if _stands_in(node, path)], path)
+        graph.metadata_props.pop(traits.BLOCKS, None)
+        traits.set_blocks(graph, build.blocks)
     return model
+
+
+def _stands_in(node: ir.Node, path: str) -> bool:
+    return not path or f"{node.name}.".startswith(f"{path}.")
+
+
+def _name_lifted(build: Builder, nodes: list[ir.Node], path: str) -> None:
+    """Name what a block has become: a layer that is all of it has its name, one of several stands in it."""
+    if len(nodes) == 1:
+        nodes[0].name = path
+        nodes[0].metadata_props.pop(traits.ANONYMOUS, None)
+        build.blocks.pop(path, None)
+        return
+    for node in nodes:
+        if node.name == path:
+            node.name = build.node_name(f"{path}.{node.op_type.lower()}")
+            node.metadata_props[traits.ANONYMOUS] = "true"
 
 
 # --- inputs and outputs -----------------------------------------------------------------------------------------------

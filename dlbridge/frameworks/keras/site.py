@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
 from dlbridge.passes.layout.axes import to_first, to_last
 
@@ -121,7 +122,7 @@ class Site:
         """An argument as a value; what is no tensor becomes a constant, of the dtype of ``like``."""
         if isinstance(operand, ir.Value):
             return operand
-        if isinstance(operand, keras.Variable):
+        if isinstance(operand, keras.Variable) or compat.raw_variable(operand):
             return self.walker.variable(operand)
         if isinstance(operand, (bool, int, float)):
             return self.build.value(operand, like.dtype if like is not None else None)

@@ -1,76 +1,208 @@
-"""Layers whose code calls TensorFlow itself: traced by TensorFlow, converted by tf2onnx, and put into the graph."""
+"""Layers whose code calls TensorFlow itself: traced by TensorFlow, converted by tf2onnx, and put into the graph.
+
+The variables that the code reads, and the masks of its tensors, are further inputs of what is traced, so each stays the
+very variable that it is. A variable that the code reaches in a way that cannot be followed is refused: it would become
+a constant, and no parameter any more.
+"""
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import onnx
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import tracing
-from dlbridge.frameworks.keras.building import Builder
-from dlbridge.frameworks.keras.names import path_part
+from dlbridge.frameworks.keras import compat, masks, tracing
 from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import fold, shapes
-from dlbridge.passes.lift import lift
 from dlbridge.passes.upgrade import upgrade
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.keras.walker import Walker
 
 
 class ConversionError(Exception):
     """TensorFlow or tf2onnx cannot say the code; the message says why."""
 
 
-def read_call(build: Builder, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The values that a layer's ``call`` makes of values, nested as it gives them.
+#: Each run may find variables that the one before did not reach; more runs than this find those that the code makes.
+_MAX_RUNS = 10
+
+
+class _Reading(keras.StatelessScope):
+    """Gives the variables that are read in it the values that stand for them, and takes note of the others.
+
+    Attributes:
+        values: id of a variable -> its value.
+        found: id of each variable without one -> the variable.
+        adds_loss: Whether a layer in the layer adds a loss.
+    """
+
+    def __init__(self, values: dict[int, Any]) -> None:
+        self.values, self.found, self.adds_loss = values, dict[int, Any](), False
+        super().__init__()
+
+    @property
+    def collect_losses(self) -> bool:
+        """False; a layer asks for it when it adds a loss."""
+        self.adds_loss = True
+        return False
+
+    @collect_losses.setter
+    def collect_losses(self, _: bool) -> None:
+        """No loss is collected."""
+
+    def get_current_value(self, variable: Any) -> Any:
+        if id(variable) in self.state_mapping:  # assigned by the code
+            return self.state_mapping[id(variable)]
+        if id(variable) not in self.values:
+            self.found[id(variable)] = variable
+        return self.values.get(id(variable))
+
+
+class _Call:
+    """Code of a layer as a TensorFlow function of tensors, masks and variables."""
+
+    def __init__(self, layer: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> None:
+        self.layer, self.function, self.nest = layer, function, (args, kwargs)
+        self.given = list(dict.fromkeys(v for v in tree.flatten(self.nest) if isinstance(v, ir.Value)))
+        found = [masks.mask_of(v) for v in self.given]
+        self.masks = list(dict.fromkeys(m for m in found if isinstance(m, ir.Value) and m not in self.given))
+        self.variables: list[Any] = []
+        self.adds_loss = False
+        self.result: Any = None
+        self.masked: list[int] = []
+
+    def specs(self) -> list[Any]:
+        import tensorflow as tf
+
+        values = [
+            tf.TensorSpec([d if isinstance(d, int) else None for d in v.shape], tf.as_dtype(v.dtype.numpy()))  # type: ignore[union-attr]
+            for v in (*self.given, *self.masks)
+        ]
+        held = [tf.TensorSpec(list(v.shape), tf.as_dtype(v.dtype)) for v in self.variables]
+        return [tf.TensorSpec(s.shape, s.dtype, f"input_{i}") for i, s in enumerate([*values, *held])]
+
+    def traced(self) -> tuple[Any, Any, dict[int, Any]]:
+        """(the function, its graph, the variables that it reads otherwise than as an input, by id)."""
+        import tensorflow as tf
+
+        specs, scopes = self.specs(), list[_Reading]()
+        call = tf.function(lambda *arrays: self._run(arrays, scopes), input_signature=specs)
+        graph = call.get_concrete_function().graph
+        return call, graph, scopes[-1].found
+
+    def _run(self, arrays: Any, scopes: list[_Reading]) -> list[Any]:
+        import tensorflow as tf
+
+        tensors = dict(zip((*self.given, *self.masks), arrays, strict=False))
+        held = {id(v): a for v, a in zip(self.variables, arrays[len(tensors) :], strict=True)}
+        for value in self.given:
+            mask = masks.mask_of(value)
+            if mask is not None:
+                compat.set_keras_mask(tensors[value], tensors[mask])
+        scopes.append(_Reading(held))
+        with scopes[-1] as scope:
+            layer = tracing.shadow(self.layer, lambda v: self._held(v, held, scope), self._add_loss, {})
+            _without_traces(layer)
+            packed, named = tree.map_structure(lambda v: tensors[v] if isinstance(v, ir.Value) else v, self.nest)
+            result = self.function(layer, *packed, **named)
+        self.adds_loss |= scope.adds_loss
+        flat = [r for r in tree.flatten(result) if r is not None]
+        found = [compat.get_keras_mask(r) for r in flat]
+        self.result = tree.map_structure(lambda r: r if r is None else 0, result)
+        self.masked = [i for i, mask in enumerate(found) if mask is not None]
+        return [tf.identity(r) for r in (*flat, *(m for m in found if m is not None))]
+
+    def _add_loss(self, _: Any) -> None:
+        self.adds_loss = True
+
+    def _held(self, variable: Any, held: dict[int, Any], scope: _Reading) -> Any:
+        """What stands in the attribute of the layer for a variable."""
+        if isinstance(variable, keras.Variable):
+            return variable  # the scope gives its value
+        if id(variable) not in held:
+            scope.found[id(variable)] = variable
+        return held.get(id(variable), variable)
+
+
+def _without_traces(layer: Any) -> None:
+    """Let the methods of a layer that are functions of TensorFlow run as Python: what TensorFlow has traced of them
+    before holds on to the variables themselves."""
+    for kind in type(layer).__mro__:
+        for name, item in vars(kind).items():
+            python = getattr(item, "python_function", None)
+            if python is not None and name not in vars(layer):
+                layer.__dict__[name] = python.__get__(layer)
+
+
+def read_call(walker: Walker, layer: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The values that code of a layer makes of values, nested as it gives them.
 
     Args:
-        build: Gets the nodes; weights are found again by their numbers.
+        walker: Gets the nodes and weights.
         layer: The layer.
-        args: Its arguments; the values in it are tensors.
-        kwargs: Its keyword arguments, likewise.
+        function: Its code, a function of the layer and the arguments.
+        args: The arguments; the values in it are tensors.
+        kwargs: The keyword arguments, likewise.
 
     Raises:
         ConversionError: When it cannot be converted.
     """
     if keras.backend.backend() != "tensorflow":
         raise ConversionError("Keras does not run on TensorFlow")
-    import tensorflow as tf
     import tf2onnx
 
     _register_erfc()
-    given = [v for v in tree.flatten((args, kwargs)) if isinstance(v, ir.Value)]
-    specs = [
-        tf.TensorSpec([d if isinstance(d, int) else None for d in v.shape], tf.as_dtype(v.dtype.numpy()), f"input_{i}")  # type: ignore[union-attr]
-        for i, v in enumerate(given)
-    ]
-    struct: list[Any] = []
-
-    @tf.function(input_signature=specs)
-    def call(*arrays: Any) -> list[Any]:
-        left = iter(arrays)
-        packed, named = tree.map_structure(lambda v: next(left) if isinstance(v, ir.Value) else v, (args, kwargs))
-        result = tracing.function_of(layer)(*packed, **named)
-        struct.append(tree.map_structure(lambda _: 0, result))
-        return [tf.identity(v) for v in tree.flatten(result)]
-
+    call = _Call(layer, function, args, kwargs)
     try:
         with _Quiet():
-            proto, _ = tf2onnx.convert.from_function(call, specs, opset=NEWEST_OPSET)
+            # Traced once to find the variables, and again with them as inputs, until all of them are.
+            traced, graph, found = call.traced()
+            for _ in range(_MAX_RUNS):
+                if not found:
+                    break
+                call.variables += found.values()
+                traced, graph, found = call.traced()
+            lost = [*graph.variables, *found.values()]
+            proto = None
+            if not lost:
+                proto, _ = tf2onnx.convert.from_function(traced, call.specs(), opset=NEWEST_OPSET)
     except Exception as error:  # the user's code, TensorFlow and tf2onnx raise many kinds of errors
         raise ConversionError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    if proto is None:
+        names = ", ".join(sorted({v.name for v in lost}))
+        raise ConversionError(
+            f"its code reads the variable(s) {names} in a way that cannot be followed: hold them in attributes of the "
+            "layer, make them in build, and call no tf.function that closes over them"
+        )
     ir_model = ir.from_proto(proto)
     foreign = sorted({op_key(n) for n in ir_model.graph.all_nodes() if n.domain or not onnx.defs.has(op_key(n))})
     if foreign:
         raise ConversionError(f"tf2onnx left ops that the standard does not have: {', '.join(foreign)}")
-    model = _standard(ir_model, given)
-    return tree.pack_sequence_as(struct[-1], _spliced(build, model, given, layer))
+    if call.adds_loss:
+        walker.add_loss()
+    walker.converted.append(walker.build.path)
+    held = [walker.variable(v, layer if _is_of(v, layer) else None) for v in call.variables]
+    inputs = [*call.given, *call.masks, *held]
+    results = _spliced(walker, _standard(ir_model, inputs), inputs)
+    count = len(results) - len(call.masked)
+    for place, mask in zip(call.masked, results[count:], strict=True):
+        masks.set_mask(results[place], mask)
+    left = iter(results[:count])
+    return tree.map_structure(lambda r: r if r is None else next(left), call.result)
+
+
+def _is_of(variable: Any, layer: Any) -> bool:
+    """Whether a variable is one of the layer's own, rather than of the layers in it."""
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return any(variable is v for v in own) or compat.raw_variable(variable)
 
 
 def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
@@ -90,20 +222,18 @@ def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
     fold.lift_constants(model.graph)
     shapes.infer(model)
     fold.fold(model)
-    lift(model)
     return model
 
 
-def _spliced(build: Builder, model: Model, given: list[ir.Value], layer: Any) -> list[ir.Value]:
-    """The outputs of a model whose nodes and weights are moved into the graph of another."""
-    graph = model.graph
+def _spliced(walker: Walker, model: Model, given: list[ir.Value]) -> list[ir.Value]:
+    """The outputs of a model whose nodes are moved into the graph that is being read."""
+    graph, build = model.graph, walker.build
     results = list(graph.outputs)
     graph.outputs.clear()
     moved = dict(zip(graph.inputs, given, strict=True))
-    variables = [v for one in layer._flatten_layers() for v in one._trainable_variables + one._non_trainable_variables]
     for value in list(graph.initializers.values()):
         del graph.initializers[value.name]
-        moved[value] = _weight(build, value, layer, variables)
+        moved[value] = build.constant(value.const_value.numpy(), value.const_value.dtype)  # type: ignore[union-attr]
     for old, new in moved.items():
         ir.convenience.replace_all_uses_with(old, new)
     for node in list(graph):
@@ -115,25 +245,3 @@ def _spliced(build: Builder, model: Model, given: list[ir.Value], layer: Any) ->
         build.graph.append(node)
         build.made.append(node)
     return [moved.get(v, v) for v in results]
-
-
-def _weight(build: Builder, value: ir.Value, layer: Any, variables: list[Any]) -> ir.Value:
-    """An initializer as the variable that has its numbers, its axes in any order; else as a constant."""
-    array = value.const_value.numpy()  # type: ignore[union-attr]
-    for variable in variables if array.size > 1 else []:
-        numbers = keras.ops.convert_to_numpy(variable)
-        if sorted(_sizes(numbers)) != sorted(_sizes(array)):
-            continue
-        for perm in itertools.permutations(range(numbers.ndim)):
-            turned = numbers.transpose(perm)
-            if _sizes(turned) == _sizes(array) and np.array_equal(turned.reshape(array.shape), array):
-                own = variable.path.removeprefix(f"{layer.path}/").replace("/", ".")
-                steps = () if list(perm) == sorted(perm) else (("transpose", perm),)
-                steps += () if turned.shape == array.shape else (("reshape", array.shape),)
-                frozen = not any(v is variable for one in layer._flatten_layers() for v in one._trainable_variables)
-                return build.weight(variable, path_part(f"{build.path}.{own}"), steps, buffer=frozen)
-    return build.constant(array, value.const_value.dtype)  # type: ignore[union-attr]
-
-
-def _sizes(array: np.ndarray) -> list[int]:
-    return [s for s in array.shape if s != 1]

@@ -8,26 +8,83 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import onnx_ir as ir
 from keras import tree
-from keras.src.models.functional import Functional
-from keras.src.models.sequential import Sequential
-from keras.src.ops.function import Function
 
-from dlbridge.frameworks.keras import tracing
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
-from dlbridge.frameworks.keras.masks import MASK, mask_of, set_masks, with_masks
+from dlbridge.frameworks.keras import compat, masks, tracing
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, RawVariable
+from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
+from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
+from dlbridge.frameworks.keras.recording import (
+    Carried,
+    RandomError,
+    Recording,
+    SymbolicVariable,
+    TracedTensor,
+    node_of,
+    recorded,
+)
+from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
-from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError, closure
+from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError, closure
 from dlbridge.ops import missing, traits
 
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
+
+
+class _Run:
+    """The tensors that stand for values in one run of code.
+
+    Attributes:
+        given: id of each tensor -> (the tensor, its value).
+        carried: id of what each tensor carries -> (what its value carries, what the tensor carries, the mask that it
+            carried first).
+    """
+
+    def __init__(self, book: SizeBook, recording: Recording) -> None:
+        self.given: dict[int, tuple[TracedTensor, ir.Value]] = {}
+        self.carried: dict[int, tuple[Carried, Carried, Any]] = {}
+        self._book, self._recording = book, recording
+        self._tensors: dict[ir.Value, TracedTensor] = {}
+        self._of_values: dict[int, Carried] = {}
+        self._variables: dict[int, SymbolicVariable] = {}
+
+    def symbol(self, value: Any) -> Any:
+        """The tensor of a value; what is no value is itself."""
+        if not isinstance(value, ir.Value):
+            return value
+        if value not in self._tensors:
+            self._tensors[value] = self._made(value)
+        return self._tensors[value]
+
+    def loose(self, variable: Any) -> SymbolicVariable:
+        """The tensor of a variable of another layer than the one that is opened; it is named where it is used."""
+        if id(variable) not in self._variables:
+            shape, dtype = list(variable.shape), keras.backend.standardize_dtype(variable.dtype)
+            tensor = self._recording.given(shape, dtype, variable=True)
+            tensor.variable = variable
+            self._variables[id(variable)] = tensor
+        return self._variables[id(variable)]
+
+    def _made(self, value: ir.Value) -> TracedTensor:
+        assert value.dtype is not None and value.shape is not None, value.name
+        sizes = [self._book.of_axis(value, axis) for axis in range(len(value.shape))]
+        tensor = self._recording.given(sizes, KERAS_DTYPES[value.dtype], variable=value.is_initializer())
+        self.given[id(tensor)] = tensor, value
+        own = masks.carried(value)
+        if id(own) in self._of_values:
+            tensor.carried = self._of_values[id(own)]
+        else:
+            tensor.carried = self._of_values[id(own)] = Carried(self.symbol(own.mask))
+            self.carried[id(tensor.carried)] = own, tensor.carried, tensor.carried.mask
+        return tensor
 
 
 class Walker:
@@ -37,15 +94,24 @@ class Walker:
         build: The graph in the making.
         troubles: (path, what cannot be read) of everything that has no rule.
         trust_code: Whether ``Lambda`` layers may run.
+        losses: Paths of the layers whose code adds losses.
+        converted: Paths of the layers whose code tf2onnx converted.
+        recording: What code does that runs on tensors without numbers.
         partial: Whether what cannot be read becomes a stand-in, to be filled in by hand.
     """
 
     def __init__(self, build: Builder, model: Any, *, trust_code: bool = False, partial: bool = False) -> None:
         self.build, self.partial = build, partial
         self.troubles: list[tuple[str, str]] = []
+        self.losses: list[str] = []
+        self.converted: list[str] = []
         self.trust_code = trust_code
         self.functional = True
+        self.recording = Recording(build.sizes, self._entered)
         self._around: tuple[MutableMapping[int, ir.Value], Any] = {}, None
+        self._shadows: dict[type, type] = {}
+        self._raw: dict[int, RawVariable] = {}
+        self._not_followed: set[Any] = set()
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
         self.leaves = {layer.name for layer in getattr(model, "_layers", ()) if _rule(layer) is not None}
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
@@ -67,6 +133,7 @@ class Walker:
         args: tuple,
         kwargs: dict[str, Any],
         holder: Any = None,
+        method: bool = False,
         flat: bool = False,
         around: MutableMapping[int, ir.Value] | None = None,
     ) -> Any:
@@ -76,50 +143,98 @@ class Walker:
             function: Code that calls layers and ``keras.ops``.
             args: Its arguments; the values in it stand as tensors.
             kwargs: Its keyword arguments, likewise.
-            holder: The layer that the code belongs to, if any: its variables are tensors meanwhile.
+            holder: The layer that the code belongs to, if any.
+            method: Whether the function takes the layer first: it gets one whose variables are tensors.
             flat: Name what is made after the path where this is, as parts of the layer there.
             around: The tensors of the code that the function was written in, which it may use.
         """
         book = self.build.sizes
-        result, frame = self._record(function, args, kwargs, holder)
+        result, run = self._record(function, args, kwargs, holder if method else None)
         outer = tracing.taken(function)
-        tensors = [*outer, *(tensor for tensor, _ in frame.values())]
+        tensors = [*outer, *(tensor for tensor, _ in run.given.values())]
         if any(isinstance(d, SymbolicSize) for tensor in tensors for d in tensor.shape):
-            first = tracing.recorded(result, book, outer)
+            first = recorded(result, book, outer)
             with book.second_set(), tracing.in_this_set(function, book):
-                again, _ = self._record(function, args, kwargs, holder)
-                if first != tracing.recorded(again, book, outer):
+                again, _ = self._record(function, args, kwargs, holder if method else None)
+                if first != recorded(again, book, outer):
                     raise RefusalError(
                         "what it does depends on sizes that are not known, in ways that cannot be followed"
                     )
-        values = ChainMap({key: value for key, (_, value) in frame.items()}, around or {})
+        values = ChainMap({key: value for key, (_, value) in run.given.items()}, around or {})
         for tensor in tree.flatten(result):
             if isinstance(tensor, keras.KerasTensor):
                 self._evaluate(tensor, values, holder, flat)
+        self._keep_masks(result, run, values, holder)
         return tree.map_structure(lambda t: values.get(id(t), t) if t is not None else None, result)
 
     def _record(
-        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], holder: Any
-    ) -> tuple[Any, dict[int, tuple[Any, ir.Value]]]:
-        """(the tensors that a function makes of tensors, id of each tensor that stands for a value -> both)."""
-        frame: dict[int, tuple[Any, ir.Value]] = {}
-
-        def symbol(value: Any) -> Any:
-            if not isinstance(value, ir.Value):
-                return value
-            tensor = tracing.symbolic(value, self.build.sizes)
-            mask = value.meta.get(MASK)
-            if mask is not None:
-                tensor._keras_mask = symbol(mask)
-            frame[id(tensor)] = tensor, value
-            return tensor
+        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any
+    ) -> tuple[Any, _Run]:
+        """(the tensors that a function makes of tensors, the run that made them)."""
+        run = _Run(self.build.sizes, self.recording)
 
         def of_variable(variable: Any) -> Any:
-            return symbol(self.variable(variable, holder))
+            return run.symbol(self.variable(variable, layer))
 
-        with tracing.redirected(self.build.sizes), tracing.symbolic_variables(holder, of_variable):
-            given, named = tree.map_structure(symbol, (args, kwargs))
-            return function(*given, **named), frame
+        with self.recording.run(run.loose):
+            own = () if layer is None else (tracing.shadow(layer, of_variable, self.add_loss, self._shadows),)
+            given, named = tree.map_structure(run.symbol, (args, kwargs))
+            result = function(*own, *given, **named)
+        return result, run
+
+    def _keep_masks(self, result: Any, run: _Run, values: MutableMapping[int, ir.Value], holder: Any) -> None:
+        """Give values the masks that the tensors in their places had in the end."""
+
+        def as_value(mask: Any) -> Any:
+            if isinstance(mask, keras.KerasTensor):
+                self._evaluate(mask, values, holder, True)
+                return values[id(mask)]
+            return None if mask is None else self.value(mask)
+
+        for of_value, of_tensor, before in run.carried.values():
+            if of_tensor.mask is not before:
+                of_value.mask = as_value(of_tensor.mask)
+        for tensor in tree.flatten(result):
+            if isinstance(tensor, TracedTensor) and id(tensor) in values:
+                known = run.carried.get(id(tensor.carried))
+                what = known[0] if known is not None else Carried(as_value(tensor.carried.mask))
+                masks.carry(values[id(tensor)], what)
+
+    def _entered(self, node: Any) -> None:
+        """Let a layer that is called in code that is recorded do to masks what it does when it runs."""
+        layer = node.operation
+        if not isinstance(layer, keras.layers.Layer):
+            return
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        masks.after_call(layer, args, kwargs, node.outputs)
+        if not masks.may_set_masks(layer, node.input_tensors) or tracing.never_opened(layer, self.trust_code):
+            return
+        kwargs = dict(kwargs)
+        explicit = kwargs.pop("mask", None)
+        kwargs.pop("training", None)
+        kwargs = with_masks(layer, args, kwargs, masks.call_mask(layer, args, kwargs, explicit))
+        if layer._call_has_training_arg:
+            kwargs["training"] = False
+        try:
+            result = tree.flatten(tracing.function_of(layer)(*args, **kwargs))
+        except RandomError:
+            raise
+        except Exception:  # the code may be the user's; where the layer is opened, TensorFlow runs it
+            self._not_followed.add(node)
+            return
+        found = [r for r in result if isinstance(r, TracedTensor)]
+        if len(found) != len(node.outputs):
+            return
+        for output, one in zip(node.outputs, found, strict=True):
+            if one.carried.mask is None:
+                one.carried.mask = output.carried.mask
+            output.carried = one.carried
+
+    def add_loss(self, _: Any = None) -> None:
+        """Take note of a loss that a layer's code adds: it is nothing at inference, and part of training."""
+        where = self.build.path
+        if where not in self.losses:
+            self.losses.append(where)
 
     def _evaluate(self, tensor: Any, frame: MutableMapping[int, ir.Value], holder: Any, flat: bool) -> None:
         """Walk all calls that a tensor is made by."""
@@ -130,11 +245,14 @@ class Walker:
             if id(current) in frame:
                 pending.pop()
                 continue
-            history = current._keras_history
-            if history.operation is None:
+            node = node_of(current)
+            if getattr(current, "variable", None) is not None:
+                frame[id(current)] = self.variable(current.variable)
+                continue
+            if node is None:
                 raise RefusalError("a tensor that comes from outside of the layer")
-            node = history.operation._inbound_nodes[history.node_index]
-            missing = [t for t in node.input_tensors if id(t) not in frame]
+            carried = [m for m in self.recording.masks.get(node, {}).values() if isinstance(m, keras.KerasTensor)]
+            missing = [t for t in (*node.input_tensors, *carried) if id(t) not in frame]
             if missing:
                 pending.extend(reversed(missing))
             else:
@@ -154,10 +272,11 @@ class Walker:
         where = path if flat else f"{path}.{name}" if path else name
         before, self._around = self._around, (frame, holder)
         try:
-            with self.build.at(where):
+            with self.build.at(where), self._masks_of(node, frame):
                 result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
                 result = tree.map_structure(self.value, result)
                 result = [self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
+                self._check_masks(node, result)
         except (RefusalError, UnknownSizeError) as refusal:
             if self.partial:
                 result = self._stand_in(operation, [*args, *kwargs.values()], node.outputs, f"{where}: {refusal}")
@@ -169,6 +288,30 @@ class Walker:
             self._around = before
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
             frame[id(tensor)] = value
+
+    @contextmanager
+    def _masks_of(self, node: Any, frame: MutableMapping[int, ir.Value]) -> Iterator[None]:
+        """Let values carry the masks that the tensors in their places carried when the code made a call."""
+        known = self.recording.masks.get(node)
+        if known is None:  # a call in a graph of layers: what is carried now is what Keras finds
+            yield
+            return
+        values = [(frame[id(tensor)], known[id(tensor)]) for tensor in node.input_tensors]
+        before = [(value, masks.carried(value)) for value, _ in values]
+        for value, mask in values:
+            one = frame[id(mask)] if isinstance(mask, keras.KerasTensor) else mask
+            masks.carry(value, Carried(one if one is None else self.value(one)))
+        try:
+            yield
+        finally:
+            for value, what in before:
+                masks.carry(value, what)
+
+    def _check_masks(self, node: Any, values: list[ir.Value]) -> None:
+        """Refuse a layer whose code has other masks than those that the code around it went on with."""
+        pairs = zip(node.outputs, values, strict=True) if node in self._not_followed else ()
+        if any((mask_of(tensor) is None) != (mask_of(value) is None) for tensor, value in pairs):
+            raise RefusalError("it sets a mask in code that does not run on KerasTensors; call keras.ops alone in it")
 
     def inner(self, function: Callable[..., Any], *args: Any) -> Any:
         """What a function that is an argument of the operation here makes of values, in the body in the making."""
@@ -197,7 +340,7 @@ class Walker:
         """What a rule or an opened layer gave, as a value: variables and arrays become ones."""
         if isinstance(item, ir.Value):
             return item
-        if isinstance(item, keras.Variable):
+        if isinstance(item, keras.Variable) or compat.raw_variable(item):
             return self.variable(item)
         return self.build.value(keras.ops.convert_to_numpy(item))
 
@@ -240,9 +383,9 @@ class Walker:
         """
         if isinstance(operation, keras.layers.Layer):
             return self._call_layer(operation, args, kwargs)
-        rule = OPERATIONS.get(type(operation).__name__) if tracing.is_own(type(operation)) else None
+        rule = OPERATIONS.get(type(operation).__name__) if compat.is_own(type(operation)) else None
         if rule is None:
-            if tracing.is_own(type(operation)):
+            if compat.is_own(type(operation)):
                 raise RefusalError(
                     f"keras.ops has no reading rule for it; add @operation('{type(operation).__name__}')"
                 )
@@ -256,19 +399,20 @@ class Walker:
             raise RefusalError("it is called with training=True, so it is random or changes with each batch")
         if layer._convert_input_args:
             args, kwargs = tree.map_structure(lambda v: self._autocast(layer, v), (args, kwargs))
-        first = args[0] if args else next(iter(kwargs.values()), None)
         explicit = kwargs.pop("mask", None)
+        first = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional) and isinstance(explicit, list):
             explicit = explicit[0]
-        mask = explicit if explicit is not None else tree.map_structure(mask_of, first)
+        mask = masks.call_mask(layer, args, kwargs, explicit)
+        before = mask if any(m is not None for m in tree.flatten(mask)) else tree.map_structure(mask_of, first)
         masked = any(m is not None for m in tree.flatten(mask))
         rule = _rule(layer)
         if type(layer).call in _GRAPH_CALLS and _graph(layer) is not None:
-            result = self._nested(layer, args)
+            result = self._nested(layer, args, mask)
         elif _is_adapted(layer) and not (rule is not None and rule.lora):
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         elif rule is not None:
-            if masked and layer._call_has_mask_arg and not rule.masks:
+            if masked and not rule.masks:
                 raise RefusalError("it is given a mask, which its rule does not heed")
             if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
                 raise RefusalError("it is called with further arguments, which its rule does not heed")
@@ -276,7 +420,8 @@ class Walker:
             result = self._named(lambda: rule.function(site), False, type(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
-        set_masks(self, layer, first, mask, result)
+        masks.after_call(layer, args, kwargs, tree.flatten(result))
+        masks.set_masks(self, layer, first, before, result)
         return result
 
     def _autocast(self, layer: Any, value: Any) -> Any:
@@ -286,12 +431,15 @@ class Walker:
         if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
             return value
         cast = self.build.op("Cast", value, to=wanted)
-        cast.meta.update(value.meta)
+        masks.set_mask(cast, mask_of(value))
         return cast
 
-    def _nested(self, model: Any, args: tuple) -> Any:
+    def _nested(self, model: Any, args: tuple, mask: Any) -> Any:
         function, path = _graph(model), self.build.path
         given = [self._as_declared(v, t) for v, t in zip(tree.flatten(args[0]), function._inputs, strict=True)]
+        for value, one in zip(given, tree.flatten(mask), strict=False):
+            if one is not None:
+                masks.set_mask(value, one)
         self.build.blocks[path] = type(model).__name__ if type(model) not in (Functional, Sequential) else model.name
         with self.build.at(path, inside=True):
             return self.run(function, given, path)
@@ -334,16 +482,15 @@ class Walker:
             kwargs = {**kwargs, "training": False}
         self.build.blocks[path] = type(operation).__name__
         try:
-            with self.build.at(path, inside=True), tracing.inference(operation):
-                function = tracing.function_of(operation)
-                result = self.trace(function, args, kwargs, operation if is_layer else None)
+            with self.build.at(path, inside=True), compat.inference(operation):
+                result = self._run_call(operation, args, kwargs)
         except RefusalError:
             raise
-        except tracing.RandomError as error:
+        except RandomError as error:
             raise RefusalError(str(error)) from None
         except Exception as error:  # the user's code may raise anything on tensors that have no numbers
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            result = self._through_tensorflow(operation, args, kwargs, f"{type(error).__name__}: {reason[:200]}")
+            result = self._through_tensorflow(operation, _call, args, kwargs, f"{type(error).__name__}: {reason[:200]}")
         made = self.build.made[before:]
         if len(made) == 1 and path:
             del self.build.blocks[path]
@@ -351,7 +498,26 @@ class Walker:
                 self.build.name_main(made[0])
         return result
 
-    def _through_tensorflow(self, operation: Any, args: tuple, kwargs: dict[str, Any], reason: str) -> Any:
+    def _run_call(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if isinstance(operation, keras.layers.Layer):
+            return self.trace(_call, args, kwargs, operation, method=True)
+        return self.trace(operation.call, args, kwargs)
+
+    def run_code(self, layer: Any, function: Callable[..., Any], args: tuple) -> Any:
+        """What code of a layer, a function of the layer and values, makes of values, as parts of the layer here."""
+        try:
+            return self.trace(function, args, {}, layer, method=True, flat=True)
+        except RefusalError:
+            raise
+        except RandomError as error:
+            raise RefusalError(str(error)) from None
+        except Exception as error:  # as where a layer is opened
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            return self._through_tensorflow(layer, function, args, {}, f"{type(error).__name__}: {reason[:200]}")
+
+    def _through_tensorflow(
+        self, operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], reason: str
+    ) -> Any:
         """What a layer makes whose code does not run on ``KerasTensor``s, by way of TensorFlow and tf2onnx."""
         from dlbridge.frameworks.keras import tensorflow_code
 
@@ -360,7 +526,7 @@ class Walker:
             raise RefusalError(f"no rule, and its call does not run on KerasTensors ({reason}); add @layer('{name}')")
         try:
             with self.build.at(self.build.path, inside=True):
-                return tensorflow_code.read_call(self.build, operation, args, kwargs)
+                return tensorflow_code.read_call(self, operation, function, args, kwargs)
         except tensorflow_code.ConversionError as error:
             raise RefusalError(
                 f"no rule, its call does not run on KerasTensors ({reason}), and tf2onnx does not convert it "
@@ -389,6 +555,9 @@ class Walker:
 
     def variable(self, variable: Any, holder: Any = None) -> ir.Value:
         """A variable in the shape that Keras has it in, as a value; in an opened layer by the layer's path."""
+        if compat.raw_variable(variable):
+            variable = self._raw.setdefault(id(variable), RawVariable(variable))
+            self.buffers.add(id(variable))
         path = self.build.path if holder is not None else ".".join(variable.path.split("/")[:-1])
         name = ".".join(filter(None, (path, variable.name)))
         value = self.build.weight(variable, path_part(name), buffer=id(variable) in self.buffers)
@@ -405,11 +574,15 @@ def _is_adapted(layer: Any) -> bool:
     return any(one.quantization_mode or getattr(one, "lora_enabled", False) for one in layer._flatten_layers())
 
 
+def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    return tracing.function_of(layer)(*args, **kwargs)
+
+
 def _rule(layer: Any) -> LayerRule | None:
     """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) whose
     ``call`` it inherits."""
     for base in type(layer).__mro__:
-        rule = LAYERS.get(base.__name__) if tracing.is_own(base) or tracing.is_printed(base) else None
+        rule = LAYERS.get(base.__name__) if compat.is_own(base) or tracing.is_printed(base) else None
         if rule is not None:
             return rule if base.call is type(layer).call else None
     return None

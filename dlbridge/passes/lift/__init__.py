@@ -6,6 +6,10 @@ every input, to rounding; where it cannot tell that it does, it leaves the graph
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import onnx_ir as ir
+
 from dlbridge.model import Model
 from dlbridge.ops import extension
 from dlbridge.ops.keys import op_key
@@ -25,13 +29,18 @@ from dlbridge.passes.lift.pattern import RULES, Lifter
 _ROUNDS = 4
 
 
-def lift(model: Model) -> None:
-    """Raise the patterns of a model to layers, in place. Shapes must be inferred."""
+def lift(model: Model, within: Callable[[ir.Node], bool] = lambda node: True) -> None:
+    """Raise the patterns of a model to layers, in place. Shapes must be inferred.
+
+    Args:
+        model: The model.
+        within: Whether a pattern may end in a node.
+    """
     lifter = Lifter(model.graph)
     for _ in range(_ROUNDS):
         changed = False
         for node in list(model.graph.all_nodes()):
-            for rule in RULES.get(op_key(node), ()):
+            for rule in RULES.get(op_key(node), ()) if within(node) else ():
                 if node.graph is not None and rule(node, lifter):
                     changed = True
                     break

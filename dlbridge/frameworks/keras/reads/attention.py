@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.masks import MASK
+from dlbridge.frameworks.keras.masks import mask_of, set_mask
 from dlbridge.frameworks.keras.site import Site, layer
 from dlbridge.ops.extension import DOMAIN
 
@@ -45,8 +45,10 @@ def _given(site: Site) -> dict[str, Any]:
     given = dict(zip(_ARGUMENTS, site.args, strict=False)) | site.kwargs
     for name in ("query", "value", "key"):
         tensor = given.get(name)
-        if given.get(f"{name}_mask") is None and isinstance(tensor, ir.Value):
-            given[f"{name}_mask"] = tensor.meta.get(MASK)
+        if given.get(f"{name}_mask") is None:
+            given[f"{name}_mask"] = mask_of(tensor)
+    if type(site.layer).__name__ == "MultiHeadAttention":  # which asks the tensor itself
+        given["query_mask"] = mask_of(given["query"])
     return given
 
 
@@ -72,7 +74,7 @@ def _attend(site: Site, given: dict[str, Any], heads: list[int], parts: list[Any
     y = _project(site, f"{path}.attention_output", y, parts[3], 2)
     own = given.get("query_mask")
     if own is not None and type(site.layer).__name__ == "MultiHeadAttention":
-        y.meta[MASK] = own
+        set_mask(y, own)
     return y
 
 

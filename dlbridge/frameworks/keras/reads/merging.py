@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.masks import mask_of
 from dlbridge.frameworks.keras.site import Site, layer
 
 _CHAINED = {"Add": "Add", "Multiply": "Mul", "Subtract": "Sub", "Maximum": "Max", "Minimum": "Min"}
@@ -23,11 +24,44 @@ def _aligned(site: Site) -> list[ir.Value]:
 def chained(site: Site) -> Any:
     op_type = _CHAINED[next(k.__name__ for k in type(site.layer).__mro__ if k.__name__ in _CHAINED)]
     values = _aligned(site)
+    masks = _masks(site, values)
+    if op_type == "Mul" and any(m is not None for m in masks):
+        return _masked_product(site, values, masks)
+    if op_type in ("Max", "Min") and any(m is not None for m in masks):
+        return _masked_extreme(site, op_type, values, masks)
     return (
         functools.reduce(lambda a, b: site.op(op_type, a, b), values)
         if len(values) > 1
         else site.op("Identity", *values)
     )
+
+
+def _masks(site: Site, values: list[ir.Value]) -> list[ir.Value | None]:
+    """The masks of the inputs, with an axis behind for what is masked; an input that got further axes has none."""
+    found = [mask_of(v) if v is given else None for v, given in zip(values, site.args[0], strict=True)]
+    return [None if m is None else site.unsqueeze(site.cast(m, ir.DataType.BOOL), -1) for m in found]
+
+
+def _masked_product(site: Site, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
+    """As Keras, what is masked counts as 1; where all inputs have masks and all of these mask, the product is 0."""
+    one = site.build.value(1.0, values[0].dtype)
+    factors = [v if m is None else site.op("Where", m, v, one) for v, m in zip(values, masks, strict=True)]
+    product = functools.reduce(lambda a, b: site.op("Mul", a, b), factors)
+    if any(m is None for m in masks):
+        return product
+    counted = functools.reduce(lambda a, b: site.op("Or", a, b), masks)
+    return site.op("Where", counted, product, site.build.value(0.0, product.dtype))
+
+
+def _masked_extreme(site: Site, op_type: str, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
+    """As Keras, what is masked in one of two counts as the other."""
+    result, counted = values[0], masks[0]
+    for value, mask in zip(values[1:], masks[1:], strict=True):
+        other = value if mask is None else site.op("Where", mask, value, result)
+        result = result if counted is None else site.op("Where", counted, result, other)
+        counted = None if mask is None or counted is None else site.op("Or", counted, mask)
+        result = site.op(op_type, result, other)
+    return result
 
 
 @layer("Average")
