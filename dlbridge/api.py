@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlbridge import factories, frameworks
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import check_free, writing
-from dlbridge.model import Model, no_collection
+from dlbridge.model import Model
 
 if TYPE_CHECKING:
     from dlbridge.training import Result
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 
 
-@no_collection()
 def load(source: Any, **options: Any) -> Model:
     """Any model in the neutral form.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +15,6 @@ from dlbridge.ops import extension, missing, traits
 
 if TYPE_CHECKING:
     from dlbridge.source.program import Source
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would look through all that the frameworks hold, again and again.
-
-    Reading and writing make many small objects that stay; on ResNet-50 the collector takes a third of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Model:
@@ -169,7 +152,6 @@ class Model:
 
         return save(self, folder, force=force)
 
-    @no_collection()
     def write(self, framework: str, **options: Any) -> Source:
         """The model as source code of a framework, with its weights.
 
@@ -206,7 +188,6 @@ class Model:
             source.save(path, force=force)
         return source.ir  # type: ignore[attr-defined]
 
-    @no_collection()
     def _live(self, framework: str, options: dict[str, Any]) -> Any:
         from dlbridge import frameworks
 

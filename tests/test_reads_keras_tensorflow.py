@@ -1,4 +1,4 @@
-"""Layers whose code calls TensorFlow: their variables stay variables, found by what they are and not by their numbers."""
+"""Layers whose code calls TensorFlow: their variables stay variables, found by what they are, not by their numbers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +14,19 @@ from typing import Any
 import numpy as np
 
 from dlbridge.files import writing
-from dlbridge.model import Model, no_collection
+from dlbridge.model import Model
 from dlbridge.source.weights import Weight, to_initializers
+
+#: Counts the files that have been executed: two of one model are two.
+_executed = itertools.count(1)
+
+
+class _Shown:
+    """Makes the text of an executed file known to tracebacks and ``inspect``, for as long as its names are in use."""
+
+    def __init__(self, filename: str, text: str) -> None:
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        weakref.finalize(self, linecache.cache.pop, filename, None)
 
 
 @dataclass
@@ -60,11 +74,9 @@ class Source:
 
     def execute(self) -> dict[str, Any]:
         """Run the file and give its names. Tracebacks and ``inspect`` show its text."""
-        import linecache
-
-        filename = f"<dlbridge {self.framework} {self.model.name}>"
-        linecache.cache[filename] = (len(self.text), None, self.text.splitlines(keepends=True), filename)
         names: dict[str, Any] = {"__name__": f"dlbridge_written_{self.model.name}".replace(".", "_")}
+        filename = f"<dlbridge {self.framework} {self.model.name} {next(_executed)}>"
+        names["__source__"] = _Shown(filename, self.text)
         exec(compile(self.text, filename, "exec"), names)
         return names
 
@@ -81,7 +93,6 @@ class Source:
             self.write_files(fresh, frameworks.get(self.framework))
         return Path(folder)
 
-    @no_collection()
     def write_files(self, folder: Path, framework: Any) -> None:
         """Write into a folder that is there (``save`` does it in one move)."""
         (folder / "model.py").write_text(self.text, encoding="utf-8")

@@ -12,10 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 import onnx_ir as ir
-from keras.src.backend.common import global_state
-from keras.src.saving import saving_lib
 
 from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
@@ -26,7 +25,7 @@ def load(source: Source) -> keras.Model:
 
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
-    with float_type(source), keras.StatelessScope():
+    with _policy(source), keras.StatelessScope():
         model = _unfilled(source, keras.ops.convert_to_tensor)
     model.dlbridge_source = source
     return model
@@ -37,9 +36,8 @@ def save_weights(source: Source, folder: Path) -> None:
 
     In the scope, a variable that is not made yet has the value of its initializer: Keras writes the arrays themselves.
     """
-    for kind in ("Layer", "Functional"):  # Keras 3.15 puts these away by another name, and makes one for each layer
-        global_state.set_global_attribute(f"saving_attr_skiplist_{kind}", saving_lib.get_attr_skipset(kind))
-    with float_type(source), keras.StatelessScope(initialize_variables=False), _not_made():
+    scope = keras.StatelessScope(initialize_variables=False)
+    with _policy(source), compat.own_attributes_skipped(), scope, compat.variables_forgotten():
         _unfilled(source, np.asarray).save_weights(folder / "model.weights.h5")
 
 
@@ -56,17 +54,6 @@ def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
     return model
 
 
-@contextmanager
-def _not_made() -> Iterator[None]:
-    """Forget the variables that are registered inside: the end of the next scope would make them."""
-    pending = "uninitialized_variables"
-    before = list(global_state.get_global_attribute(pending, []))
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute(pending, before)
-
-
 def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:
     """A weight as the initializer of its variable."""
     array = source.array(key)
@@ -76,19 +63,33 @@ def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple
 
 
 @contextmanager
-def float_type(source: Source) -> Iterator[None]:
-    """Make the model's float type the one that Keras takes inputs and losses in; else it cuts float64 to float32."""
-    if not any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs):
+def _policy(source: Source) -> Iterator[None]:
+    """Make the model's float type the one that layers have that are made in this thread; else Keras cuts the inputs of
+    a model in float64 to float32."""
+    with compat.attributes_kept("dtype_policy"):
+        if _is_double(source):
+            keras.config.set_dtype_policy("float64")
         yield
-        return
-    before, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
+
+
+@contextmanager
+def float_type(source: Source) -> Iterator[None]:
+    """Make the model's float type the one that ``fit`` takes arrays and losses in; else it cuts float64 to float32.
+
+    Keras has one such type for all threads: this is for training in float64 alone.
+    """
+    before = keras.config.floatx()
     try:
+        if _is_double(source):
+            keras.config.set_floatx("float64")
         yield
     finally:
-        keras.config.set_floatx(before)
-        keras.config.set_dtype_policy(policy)
+        if _is_double(source):
+            keras.config.set_floatx(before)
+
+
+def _is_double(source: Source) -> bool:
+    return any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def exact(live: keras.Model) -> Exact:
 def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
     source: Source = live.dlbridge_source
     given = [tensors[n] for n in source.inputs]
-    with float_type(source):
+    with _policy(source):
         out = live(given if len(given) > 1 else given[0] if given else None, training=False)
     return list(out) if isinstance(out, (list, tuple)) else [out]
 

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 import onnx_ir as ir
-from keras.src import backend
 
+from dlbridge.frameworks.keras.compat import backend
 from dlbridge.frameworks.keras.site import Site, operation
 
 _FLOAT, _DOUBLE, _LONG = ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64
