@@ -77,6 +77,10 @@ class IllConditionedError(VerificationError):
     """Rounding alone moves a model's outputs so far that agreement can neither be shown nor refuted."""
 
 
+class DlbridgeWarning(UserWarning):
+    """Something of a model is not kept, and does not matter at inference."""
+
+
 class TrainingError(DlbridgeError):
     """A training specification or its data cannot be used."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from dlbridge.errors import DlbridgeError, MissingExtraError
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, MissingExtraError
 
 #: Exit code of an error that dlbridge explains, and of a bug.
 EXPLAINED, BUG = 1, 70
@@ -75,6 +75,7 @@ def quiet_frameworks() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("default", DlbridgeWarning)
 
 
 def print_json(value: Any) -> None:

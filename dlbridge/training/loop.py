@@ -15,6 +15,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
+from dlbridge.ops import regularization
 from dlbridge.ops.keys import op_key
 from dlbridge.training import resume
 from dlbridge.training.data import Dataset, bind
@@ -75,6 +76,7 @@ def fit(
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
     _check(model, spec)
+    regularization.check(model.graph)
     start = time.perf_counter()
     dataset = bind(model, spec, data)
     trained, from_logits = _with_logits(model, spec)

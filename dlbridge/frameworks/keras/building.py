@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras import regularizing
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.ops import traits
@@ -291,6 +292,7 @@ class Builder:
         tensor = snapshot(variable)
         value = self._weight(name, lambda: view.read(tensor()), variable, view.read(_hollow(variable)).shape)
         traits.set_kind(value, "buffer" if buffer else "parameter" if variable.trainable else "frozen")
+        regularizing.keep(value, [variable], steps)
         self._weights[id(variable),] = value, steps, variable
         return value
 
@@ -310,6 +312,7 @@ class Builder:
         shape = join(*(_hollow(v) for v in variables)).shape
         value = self._weight(name, lambda: join(*(t() for t in tensors)), variables[0], shape)
         traits.set_kind(value, "parameter" if any(v.trainable for v in variables) else "frozen")
+        regularizing.keep(value, variables)
         self._weights[place] = value, (), list(variables)
         return value
 

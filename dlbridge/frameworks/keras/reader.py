@@ -16,6 +16,7 @@ import inspect
 import os
 import pkgutil
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,16 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.errors import DlbridgeError, SignatureError, UnsupportedOpError
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.keras import archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
+from dlbridge.frameworks.keras.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
 from dlbridge.frameworks.keras.site import RefusalError
 from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
 from dlbridge.model import Model
-from dlbridge.ops import traits
+from dlbridge.ops import regularization, traits
 from dlbridge.passes import fold, layout, shapes
 from dlbridge.passes.lift import lift
 from dlbridge.source.names import Names, identifier
@@ -84,8 +86,27 @@ def read(
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result))
     model = _finish(build, walker.converted)
+    added = _losses(live, walker)
+    if added:
+        warnings.warn(f"not kept, as it acts in training alone: {'; '.join(added)}", DlbridgeWarning, stacklevel=3)
+    regularization.set_losses(model.graph, [*added, *_masked(result, model)])
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     return model
+
+
+def _losses(live: Any, walker: Walker) -> list[str]:
+    """What Keras adds to the loss of a model, beside the regularizers of weights."""
+    found = [f"{path or live.name}: its code adds a loss (add_loss)" for path in walker.losses]
+    for layer in live._flatten_layers():
+        if layer.activity_regularizer is not None:
+            found.append(f"{layer.name}: the activity regularizer {type(layer.activity_regularizer).__name__}")
+    return found
+
+
+def _masked(result: Any, model: Model) -> list[str]:
+    """The outputs whose mask Keras weighs the loss by."""
+    pairs = zip(tree.flatten(result), model.outputs, strict=True)
+    return [f"{v.name}: Keras weighs the loss by the mask of this output" for r, v in pairs if mask_of(r) is not None]
 
 
 def _collect(walker: Walker, run: Any) -> Any:

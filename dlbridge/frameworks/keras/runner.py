@@ -14,9 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import SignatureError, WeightsError
-from dlbridge.frameworks.keras import compat
+from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.source.program import Source
+from dlbridge.source.regularized import of_weights
 from dlbridge.source.weights import contiguous
 
 
@@ -51,6 +52,7 @@ def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
         if key not in variables:
             raise WeightsError("the written model has no such variable", where=key, hint="please report this")
         variables[key]._initializer = functools.partial(_numbers, source, key, convert)
+    regularizing.attach(variables, of_weights(source.model.graph, source.weights))
     return model
 
 

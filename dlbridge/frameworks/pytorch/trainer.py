@@ -9,9 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dlbridge.frameworks.pytorch.regularizing import Regularizing
 from dlbridge.frameworks.pytorch.runner import load, to_array, to_tensor, weights
 from dlbridge.frameworks.pytorch.writer import write
 from dlbridge.model import Model
+from dlbridge.source.regularized import of_weights
 from dlbridge.source.weights import Weight, to_initializers
 
 #: PyTorch's name of an optimizer's state -> the neutral one.
@@ -31,6 +33,11 @@ class Trainer:
         self.from_logits = from_logits
         self.parameters = {k: p for k, p in self.module.named_parameters() if k in self.source.weights}
         self.optimizer = optimizer(spec.optimizer, list(self.parameters.values()))
+        self.regularized = {
+            k: (self.parameters[k], Regularizing(r))
+            for k, r in of_weights(self.source.model.graph, self.source.weights).items()
+            if k in self.parameters
+        }
         self.step = checkpoint.step
         self._restore(checkpoint.slots)
         torch.manual_seed(spec.seed)
@@ -41,9 +48,12 @@ class Trainer:
         for inputs, target in data.batches():
             self.optimizer.zero_grad()
             output = self._forward(inputs)
-            value = self.loss(output, self._target(target, output))
+            value = self._loss(output, target)
             value.backward()
             self.optimizer.step()
+            with torch.no_grad():
+                for parameter, regularizing in self.regularized.values():
+                    regularizing.limit(parameter)
             self.step += 1
             totals.add(value.detach(), output.detach(), target)
         self.module.eval()
@@ -54,8 +64,15 @@ class Trainer:
         with torch.inference_mode():
             for inputs, target in data.batches():
                 output = self._forward(inputs)
-                totals.add(self.loss(output, self._target(target, output)), output, target)
+                totals.add(self._loss(output, target), output, target)
         return totals.means()
+
+    def _loss(self, output: torch.Tensor, target: np.ndarray) -> torch.Tensor:
+        """The loss, with what is added to it for weights."""
+        value = self.loss(output, self._target(target, output))
+        for parameter, regularizing in self.regularized.values():
+            value = value + regularizing.penalty(parameter)
+        return value
 
     def _forward(self, inputs: dict[str, np.ndarray]) -> torch.Tensor:
         return self.module(*(to_tensor(inputs[name]) for name in self.source.inputs))

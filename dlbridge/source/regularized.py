@@ -1,0 +1,62 @@
+"""What training does to the weights of a written model, beside the steps of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.errors import TrainingError
+from dlbridge.ops import traits
+from dlbridge.ops.regularization import Limit, Penalty, limit, penalty
+from dlbridge.source.weights import View, Weight
+
+
+@dataclass(frozen=True)
+class Regularized:
+    """What training does to one weight of a framework, beside the step of the optimizer.
+
+    Attributes:
+        penalty: What is added to the loss.
+        limit: What the weight is made to fulfil after a step.
+        groups: The number of the group of each element, in the framework's layout; None where there are none.
+    """
+
+    penalty: Penalty | None
+    limit: Limit | None
+    groups: np.ndarray | None
+
+
+def of_weights(graph: ir.Graph, weights: Mapping[str, Weight]) -> dict[str, Regularized]:
+    """Framework key -> what training does to the weight, of those that train.
+
+    Raises:
+        TrainingError: When nothing here computes it.
+    """
+    found = {}
+    for key, weight in weights.items():
+        if not weight.views:
+            continue
+        first = graph.initializers[weight.views[0].initializer]
+        added, kept = penalty(first), limit(first)
+        if not traits.is_trained(first) or (added is None and kept is None):
+            continue
+        groups = _groups(first, weight, kept) if kept is not None and kept.kind == "norm" else None
+        found[key] = Regularized(added, kept, groups)
+    return found
+
+
+def _groups(value: ir.Value, weight: Weight, kept: Limit) -> np.ndarray:
+    groups = _numbers(kept)
+    if len(weight.views) != 1 or list(groups.shape) != list(value.shape or ()):
+        raise TrainingError(f"the constraint {kept.name} of a weight that is held in another form", where=value.name)
+    return np.ascontiguousarray(weight.views[0].read(groups))
+
+
+def _numbers(kept: Limit) -> np.ndarray:
+    """The number of the group of each element, in the initializer's layout."""
+    sizes = [1 if axis in kept.axes else size for axis, size in enumerate(kept.shape)]
+    numbers = np.arange(int(np.prod(sizes))).reshape(sizes)
+    return View("", kept.steps).read(np.broadcast_to(numbers, kept.shape))
