@@ -177,7 +177,7 @@ def test_all_that_cannot_be_read_is_listed_at_once():
         """<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1, "ai.onnx.ml": 3]>
         net (float[batch, 4] x) => (float[batch, 4] y) {
             [first] a = com.microsoft.FusedMatMul(x, x) [second] b = ai.onnx.ml.Scaler(a)
-            [third] c = SequenceConstruct(b) [fourth] d = Swish(b) [fifth] e = Relu <is_test = 1> (b)
+            [third] c = StringNormalizer(b) [fourth] d = Swish(b) [fifth] e = Relu <is_test = 1> (b)
             [sixth] y = Concat(b, e) }"""
     )
     with pytest.raises(UnsupportedOpError) as caught:
@@ -187,7 +187,7 @@ def test_all_that_cannot_be_read_is_listed_at_once():
         "first",
         "Scaler",
         "second",
-        "SequenceConstruct",
+        "StringNormalizer",
         "third",
         "Swish",
         "fourth",

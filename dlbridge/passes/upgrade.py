@@ -313,9 +313,19 @@ def _dropout_inference(site: Site) -> None:
     site.set_inputs(site.input(0), ratio)
 
 
+@rule("Optional", below=_ALWAYS)
+def _optional(site: Site) -> None:
+    """An optional value that is given is a tensor; inputs and outputs of a model are no optional values."""
+    if site.input(0) is None:
+        raise CannotUpgradeError("an optional value without an element")
+    site.take("type")
+    site.node.op_type = "Identity"
+    site.node.outputs[0].type = site.input(0).type
+
+
 @rule("OptionalGetElement", below=_ALWAYS)
 def _element_of_tensor(site: Site) -> None:
-    """Optionals are refused where a model is read, so what may be one is a tensor."""
+    """What may be an optional value is a tensor."""
     site.node.op_type = "Identity"
 
 

@@ -19,7 +19,7 @@ from dlbridge.model import Model
 from dlbridge.ops import extension, missing, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
-from dlbridge.passes import fold, shapes
+from dlbridge.passes import fold, sequences, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.upgrade import upgrade
@@ -80,6 +80,7 @@ def read(
     naming.name_weights(graph, torch=torch)
     shapes.infer(model)
     fold.fold(model)
+    sequences.resolve(graph)
     naming.name_weights(graph, torch=torch)  # of what was folded: a transposed weight
     shapes.infer(model)
     if lift:
@@ -187,7 +188,8 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
         for node in graph.all_nodes():
             if not (partial and node.domain == missing.DOMAIN):
                 _check_op(node, opset, own, troubles)
-            for value in node.outputs:
+            resolved = op_key(node) in sequences.OPS or is_op(node, "Identity", "Optional")
+            for value in () if resolved else node.outputs:
                 _check_type(value, node.name or value.name or node.op_type, troubles)
     if troubles:
         lines = [
@@ -218,7 +220,7 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
         troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
         return
     kind = op_key(node).replace("ReverseSequence", "")
-    if "Sequence" in kind or kind == "Optional" or kind.startswith("String"):
+    if ("Sequence" in kind and kind not in sequences.OPS) or kind.startswith("String"):
         troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
     known = onnx.defs.get_schema(op_key(node), min(opset, traits.IR_OPSET), "").attributes
     for name in set(node.attributes) - set(known):
