@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test lint models modules conformance coverage bench clean
+.PHONY: help setup demo test lint models modules faults conformance coverage bench clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,6 +43,9 @@ models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transf
 
 modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and in training mode (an hour)
 	$(BIN)/python -m pytest -n 2 -m slow tests/test_reads_pytorch_modules.py
+
+faults: setup        ## plant 120 faults into what is written for each framework: every one must be refused
+	$(BIN)/python -m pytest -m slow tests/test_verification_faults.py -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
 	mkdir -p out

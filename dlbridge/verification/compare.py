@@ -158,7 +158,10 @@ class _Comparison:
         findings = None if self._thorough else self._measured(outputs, exact=False)
         if findings is None or not _all_fit(findings):
             findings = self._measured(outputs, exact=self._judge.exact is not None)
-            report.precision = "float64" if self._judge.exact is not None else report.precision
+            if self._judge.exact is not None:
+                report.precision = "float64"
+            elif self._judge.trouble:
+                report.precision = f"its own types; in float64 it cannot be run: {self._judge.trouble}"
         if not _all_fit(findings):
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
@@ -197,13 +200,14 @@ class _Comparison:
     # --- what rounding moves ------------------------------------------------------------------------------------------
 
     def _excuse(self, route: Route, outputs: list[Arrays], findings: list[dict[str, Finding]]) -> None:
-        """Where rounding alone moves the judge as far as an output departs, compare the written form in float64.
+        """Where rounding explains too much to tell by the numbers, compare the written form in float64.
 
-        Such an output is ill-conditioned. It passes where the written form computes the judge's numbers in float64, and
+        An output is ill-conditioned where the judge's own rounding is beyond what its type and the depth explain, or
+        where rounding, or noise of its size, moves the judge as far as the output departs. It passes where the written form computes the judge's numbers in float64, and
         the check says so. Where the written form cannot be run in float64, or departs there too, it does not pass.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
-        strained = [(i, n) for i, n in failed if self._is_moved(outputs[i][n], i, n)]
+        strained = [(i, n) for i, n in failed if findings[i][n].strained or self._is_moved(outputs[i][n], i, n)]
         if len(strained) < len(failed):
             return  # a fault that rounding does not explain
         exact = self._judge.exact
@@ -259,8 +263,6 @@ class _Comparison:
         )
 
     def _departure(self, route: Route, index: int, found: Mapping[str, Finding]) -> str:
-        if self._judge.is_random:
-            return "the original gives other numbers each time that it is run: it draws random numbers"
         outputs = {name for name, f in found.items() if not f.fits and not f.excused}
         try:
             return first_departure(self._model, route, self._judge, index, self._cases[index][1], outputs)

@@ -16,7 +16,7 @@ from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op
-from dlbridge.verification.measure import Allowance, Arrays, is_float
+from dlbridge.verification.measure import Allowance, Arrays
 
 #: Loops and recurrent layers count as so many operations behind one another.
 _STEPS = 64
@@ -37,6 +37,7 @@ class Judge:
 
     Attributes:
         name: What it is, for people.
+        trouble: Why it cannot be run in float64, where that was tried in vain.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Judge:
         opens: Callable[[], Any] | None,
         name: str,
     ) -> None:
-        self.name = name
+        self.name, self.trouble = name, ""
         self._model, self._cases = model, list(cases)
         self._runs, self._opens = runs, opens
         self._exact_run: Any = None
@@ -94,14 +95,6 @@ class Judge:
         self._exact_run(self._cases[index], seen=seen)
         return seen
 
-    @property
-    def is_random(self) -> bool:
-        """Whether it gives other numbers for the same input when it is run again."""
-        if self._runs is None:
-            return False
-        first, again = self.own[0], self._runs(self._cases[0])
-        return any(not np.array_equal(first[n], again[n], equal_nan=is_float(first[n].dtype)) for n in first)
-
     def close(self) -> None:
         """Let go of what was made to run it."""
         self._exact_run, self._opens = None, None
@@ -129,8 +122,9 @@ class Judge:
             try:
                 self._exact_run = self._opens()
                 self._first = self._exact_run(self._cases[0])
-            except Exception:  # no kernels, no copy: what it gives in its own types has to do
+            except Exception as error:  # no kernels, no copy: what it gives in its own types has to do
                 self._exact_run, self._opens = None, None
+                self.trouble = f"{type(error).__name__}: {_first_line(error)}"
         return self._exact_run
 
 
