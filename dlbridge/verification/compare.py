@@ -203,11 +203,12 @@ class _Comparison:
         """Where rounding explains too much to tell by the numbers, compare the written form in float64.
 
         An output is ill-conditioned where the judge's own rounding is beyond what its type and the depth explain, or
-        where rounding, or noise of its size, moves the judge as far as the output departs. It passes where the written form computes the judge's numbers in float64, and
-        the check says so. Where the written form cannot be run in float64, or departs there too, it does not pass.
+        where rounding, or noise of its size, moves the judge as far as the output departs. It passes where the written
+        form computes the judge's numbers in float64, and the check says so. Where it cannot be run in float64, departs
+        there too, or has infinities or NaN of its own, it does not pass.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
-        strained = [(i, n) for i, n in failed if findings[i][n].strained or self._is_moved(outputs[i][n], i, n)]
+        strained = [(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)]
         if len(strained) < len(failed):
             return  # a fault that rounding does not explain
         exact = self._judge.exact
@@ -225,6 +226,11 @@ class _Comparison:
             else:
                 finding.strained = False
                 finding.message = f"{_size(finding)}, and it departs in float64 too"
+
+    def _is_ill_conditioned(self, finding: Finding, output: np.ndarray, index: int, name: str) -> bool:
+        if is_float(output.dtype) and not np.isfinite(finding.error):
+            return False
+        return finding.strained or self._is_moved(output, index, name)
 
     def _is_moved(self, output: np.ndarray, index: int, name: str) -> bool:
         """Whether the judge's own rounding, or as much noise on its way, moves an output as far as one departs."""
