@@ -1,13 +1,14 @@
-"""``repeat``: the Loop that a rule makes, for what torch computes step by step."""
+"""``repeat`` and ``scan``: the loops that a rule makes, for what torch computes step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import live
-from dlbridge.frameworks.pytorch.reading import Op, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, like, sizes, with_sizes
 
 
 def repeat(
@@ -21,28 +22,67 @@ def repeat(
         states: Tensors whose dtypes and sizes stay.
         step: Makes the nodes of one round; ``k`` is an int64 of rank 0. It may read any other tensor.
     """
-    program = op._program
+    counted = [_parameter(op, ir.DataType.INT64, []), _parameter(op, ir.DataType.BOOL, [])]
+    now = [_parameter(op, v.dtype, sizes(v)) for v in states]
+    body = _body(op, "loop", [*counted, *now], lambda: [counted[1], *step(counted[0], *now)])
+    return _node(op, "Loop", [times, None, *states], body, [(v.dtype, sizes(v)) for v in states])
 
-    def parameter(dtype: ir.DataType, of: Sequence[object]) -> ir.Value:
-        shape = ir.Shape([s if isinstance(s, int) else None for s in of])
-        return with_sizes(ir.Value(name=name(), type=ir.TensorType(dtype), shape=shape), of)
 
-    def name() -> str:
-        return f"inner_{next(program.inner)}"
+def scan(
+    op: Op,
+    x: ir.Value,
+    states: Sequence[ir.Value],
+    step: Callable[..., Sequence[ir.Value]],
+    backwards: bool = False,
+) -> list[ir.Value]:
+    """The last states of ``*states, y = step(*states, x[t])`` along axis 0, and all y, stacked along it.
 
-    counted = [parameter(ir.DataType.INT64, []), parameter(ir.DataType.BOOL, [])]
-    now = [parameter(v.dtype, sizes(v)) for v in states]  # type: ignore[arg-type]
-    with program.body() as nodes:
-        results = [op("Identity", counted[1])]
-        for value in step(counted[0], *now):
+    Args:
+        op: The call that is read.
+        x: What the steps go along.
+        states: Tensors whose dtypes and sizes stay.
+        step: Makes the nodes of one step. It may read any other tensor.
+        backwards: Go from the last to the first; y[t] stays at t.
+    """
+    now = [_parameter(op, v.dtype, sizes(v)) for v in states]
+    slice_ = _parameter(op, x.dtype, sizes(x)[1:])
+    body = _body(op, "scan", [*now, slice_], lambda: step(*now, slice_))
+    y = body.outputs[-1]
+    of = [(v.dtype, sizes(v)) for v in states] + [(y.dtype, [sizes(x)[0], *sizes(y)])]
+    way = {"scan_input_directions": [1], "scan_output_directions": [1]} if backwards else {}
+    return _node(op, "Scan", [*states, x], body, of, num_scan_inputs=1, **way)
+
+
+def _name(op: Op) -> str:
+    return f"inner_{next(op._program.inner)}"
+
+
+def _parameter(op: Op, dtype: ir.DataType | None, of: Sequence[object]) -> ir.Value:
+    assert dtype is not None
+    shape = ir.Shape([s if isinstance(s, int) else None for s in of])
+    return with_sizes(ir.Value(name=_name(op), type=ir.TensorType(dtype), shape=shape), of)
+
+
+def _body(op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], Sequence[ir.Value]]) -> ir.Graph:
+    """A graph of the nodes that ``run`` makes, which gives their results."""
+    with op._program.body() as nodes:
+        results: list[ir.Value] = []
+        for value in run():
             own = value.producer() in nodes and value not in results
-            results.append(value if own else op("Identity", value))
+            results.append(value if own else like(op("Identity", value), value))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
-        value.name = name()  # each graph by itself would name them alike
-    body = ir.Graph([*counted, *now], results, nodes=live(nodes, results), name="loop")
-    loop = ir.Node("", "Loop", [times, None, *states], [ir.AttrGraph("body", body)], num_outputs=len(states))
-    for value, state in zip(loop.outputs, states, strict=True):
-        value.dtype = state.dtype
-        with_sizes(value, sizes(state))
-    program.add(loop, op)
-    return list(loop.outputs)
+        value.name = _name(op)  # each graph by itself would name them alike
+    return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)
+
+
+def _node(
+    op: Op, kind: str, inputs: Sequence[ir.Value | None], body: ir.Graph, of: Sequence[tuple[Any, Any]], **numbers: Any
+) -> list[ir.Value]:
+    """The node of a loop, whose outputs have these dtypes and sizes."""
+    attributes = [ir.AttrGraph("body", body), *(ir.convenience.convert_attribute(k, v) for k, v in numbers.items())]
+    node = ir.Node("", kind, inputs, attributes, num_outputs=len(of))
+    for value, (dtype, sizes_) in zip(node.outputs, of, strict=True):
+        value.dtype = dtype
+        with_sizes(value, sizes_)
+    op._program.add(node, op)
+    return list(node.outputs)

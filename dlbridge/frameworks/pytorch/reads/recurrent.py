@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.dropout import ALWAYS_ON
+from dlbridge.frameworks.pytorch.reads.projection import projected
 from dlbridge.ops import traits
 
 #: Place in torch's weights of each of ONNX's gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
@@ -82,7 +83,7 @@ def _recurrent(
         op.refuse(ALWAYS_ON)
     directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
     if len(parameters) != layers * directions * each:
-        op.refuse("recurrent layers with projections")
+        return projected(op, x, states, parameters, options)
     hidden = sizes(parameters[1])[1]
     path = (parameters[0].name or "").rpartition(".")[0]
     is_root, path = not path, path or kind.lower()  # a model that is this layer alone holds it, by a name
