@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -152,9 +153,7 @@ def raw_variable(item: Any) -> bool:
 
         return isinstance(item, tf.Variable)
     if keras.backend.backend() == "torch":
-        import torch
-
-        return isinstance(item, torch.nn.Parameter)
+        return isinstance(item, sys.modules["torch"].nn.Parameter)
     return False
 
 

@@ -119,7 +119,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
     if len(names) == 1:
         names = dict.fromkeys(names, "inputs")
     if sequence is not None:
-        items = [_input(writer.model.inputs[0], named=False)]
+        items = [_input(writer.model.inputs[0], None)]
         for step in sequence:
             emit = writer.emits[step]
             layer = emit.layer or emit.module
@@ -129,7 +129,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
         return ["def build_model():", *_indent(lines)]
     if writer.subclassed:
         return ["def build_model():", f'{INDENT}return {root.name}(name="{NETWORK}")']
-    lines += [f"{name} = {_input(value)}" for value, name in names.items()]
+    lines += [f"{name} = {_input(value, writer.input_name(value))}" for value, name in names.items()]
     if writer.wrapped:
         lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
         outputs = "outputs"
@@ -148,13 +148,13 @@ def _model_name(name: str) -> str:
     return identifier(name, "model").lstrip("_") or "model"
 
 
-def _input(value: ir.Value, named: bool = True) -> str:
+def _input(value: ir.Value, name: str | None) -> str:
     shape = [d if isinstance(d, int) else None for d in value.shape or ()]
     arguments = [f"{tuple(shape[1:])}"] if shape[:1] == [None] else [f"batch_shape={tuple(shape)}"]
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
         arguments.append(f'dtype="{KERAS_DTYPES[value.dtype]}"')
-    if named:
-        arguments.append(f'name="{value.name}"')
+    if name is not None:
+        arguments.append(f'name="{name}"')
     return f"keras.Input({', '.join(arguments)})"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers, writes
+from dlbridge.frameworks.keras.automatic import automatic_names, is_automatic
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
@@ -97,7 +98,11 @@ class KerasWriter:
         pass_weights(self.root, self.emits, self.homes, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
+        self.taken = Names(*(v.name or "" for v in model.inputs))
+        self.outermost: dict[str, str] = {}
+        self.renamed: dict[str, str] = {}
         self.calls = Counter(self._identity(e.layer) for e in self.emits.values() if e.layer is not None)
+        self.automatic = self._automatic()
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -258,7 +263,7 @@ class KerasWriter:
         dtype = node.outputs[0].dtype
         if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
             extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
-        if not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights)):
+        if self._is_named(node, layer):
             extra.append(code("name={}", self._name_text(block.relative(node.name or ""), block)))
         *before, last = layer.new.parts
         assert isinstance(last, str) and last.endswith(")")
@@ -266,15 +271,48 @@ class KerasWriter:
         empty = last[:-1].endswith("(")
         return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
 
+    def _is_named(self, node: ir.Node, layer: Layer) -> bool:
+        return not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights))
+
     def _name_text(self, relative: str, block: Block, *, is_layer: bool = True) -> Raw:
         """The name of what is called ``relative`` in a block: a function gets its own name as an argument."""
         inner = layer_name(relative) if block.path or self.wrapped or not is_layer else self._outermost(relative)
         return Raw(f'f"{{name}}-{inner}"' if block.path and block not in self.dynamic else f'"{inner}"')
 
     def _outermost(self, path: str) -> str:
-        """The name of a layer of the model itself, where the inputs are layers too."""
-        name = layer_name(path)
-        return f"{name}_1" if name in {v.name for v in self.model.inputs} else name
+        """The name of a layer of the model itself, where the inputs are layers too, and what has no name gets one.
+
+        A path has one name, which no other has, and none that Keras may give to something else.
+        """
+        if path not in self.outermost:
+            name = layer_name(path)
+            if is_automatic(name, self.automatic):
+                name = f"{name}_layer"
+            self.outermost[path] = self.taken.fresh(name)
+        return self.outermost[path]
+
+    def _automatic(self) -> frozenset[str]:
+        """The names that Keras may give by itself to what is joined in the model."""
+        joined = [n for b in self.root.blocks() if b not in self.dynamic for n in self._nodes_of(b)]
+        texts, kinds = [r.text(str) for r in self.returned if isinstance(r, Code)], set[str]()
+        for node in joined:
+            emit = self.emits[node]
+            layer = emit.layer if emit.layer is not None else emit.module
+            if layer is not None and not self._is_named(node, layer):
+                kinds |= set(re.findall(r"^(?:\w+\.)*(\w+)\(", str(layer.new.parts[0])))
+            is_plain = emit.code.parts == call(LAYER, *emit.code.values()).parts
+            if is_plain or (emit.layer is None and emit.module is not None):
+                continue  # the layer is all that is called
+            text = "".join(p for p in emit.code.parts if isinstance(p, str))
+            texts += [text, self._called(text)]
+        return automatic_names(texts, kinds)
+
+    def input_name(self, value: ir.Value) -> str:
+        """The name of the layer of an input."""
+        name = value.name or "x"
+        if not is_automatic(name, self.automatic):
+            return name
+        return self.renamed.setdefault(name, self.taken.fresh(f"{name}_input"))
 
     def _is_sequential(self) -> bool:
         return self.sequence() is not None

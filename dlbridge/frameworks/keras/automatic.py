@@ -1,0 +1,78 @@
+"""The names that Keras gives by itself to the operations and layers that a written model is joined of.
+
+Keras names an operation after its class and counts on over the whole process (``matmul``, ``matmul_1``), so any number
+may follow, depending on what was made before. In one model no two names may be equal: a layer that is given a name must
+not be called as Keras may call something else in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from dlbridge.frameworks.keras import compat
+
+
+def automatic_names(texts: Iterable[str], kinds: Iterable[str]) -> frozenset[str]:
+    """The names, without a number, that Keras may give to what code makes.
+
+    Args:
+        texts: The code that joins layers.
+        kinds: Classes of the layers in it that are given no name.
+    """
+    found = set(kinds)
+    for text in texts:
+        for path in re.findall(r"\b(?:ops|keras)((?:\.\w+)+)\(", text):
+            found |= _made_by(path.rpartition(".")[2])
+        found |= _made_by_operators()
+    return frozenset(compat.to_snake_case(kind) for kind in found)
+
+
+def is_automatic(name: str, automatic: frozenset[str]) -> bool:
+    """Whether Keras may give something this very name."""
+    return re.sub(r"_\d+$", "", name) in automatic
+
+
+@functools.cache
+def _made_by(function: str) -> frozenset[str]:
+    """The classes of the operations that a function of Keras may make, and the functions that it calls."""
+    found: set[str] = set()
+    pending, seen = [function], set[str]()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        words = _words(_function(name))
+        found |= words & compat.own_operations()
+        pending += [word for word in words if _function(word) is not None]
+    return frozenset(found)
+
+
+def _function(name: str) -> Callable[..., Any] | None:
+    places = (keras.ops, keras.activations, keras.ops.image, keras.ops.linalg, keras.ops.nn)
+    found = (getattr(place, name, None) for place in places)
+    return next((f for f in found if inspect.isfunction(f)), None)
+
+
+def _words(function: Callable[..., Any] | None) -> set[str]:
+    """The names in the code of a function."""
+    if function is None:
+        return set()
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+@functools.cache
+def _made_by_operators() -> frozenset[str]:
+    """The classes of the operations that Python's operators make of tensors."""
+    methods = [f for name, f in vars(keras.KerasTensor).items() if name.startswith("__") and inspect.isfunction(f)]
+    return frozenset(set.union(*(_words(f) for f in methods)) & compat.own_operations())
