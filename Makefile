@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test lint models modules faults conformance coverage bench clean
+.PHONY: help setup demo test lint models modules faults conformance coverage fuzz bench clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -56,6 +56,9 @@ coverage: setup      ## docs/coverage.md: every rule and the tests that use it
 	rm -f out/rules.*.json
 	DLBRIDGE_RULES_USED=out/rules.json $(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m dlbridge.conformance.coverage --conformance out/conformance.json out/rules.*.json
+
+fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no hang, no memory beyond a bound
+	$(BIN)/python tests/fuzz.py --mutants 20000
 
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench

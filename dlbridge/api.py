@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlbridge import factories, frameworks
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import check_free, writing
+from dlbridge.limits import limited
 from dlbridge.model import Model
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 
 
-def load(source: Any, **options: Any) -> Model:
+def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any) -> Model:
     """Any model in the neutral form.
 
     Args:
@@ -27,12 +28,19 @@ def load(source: Any, **options: Any) -> Model:
             ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``, ``ExportedProgram`` or ``keras.Model``, or the name
             of a function that makes one: of an installed package (``"torchvision.models:resnet18"``), or of a file
             in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``).
+        limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
+            ``{"nodes": 1_000_000}``.
         options: Given to the framework's reader, e.g. ``inputs={"x": "float32[batch,3,224,224]"}``.
 
     Raises:
         FileError: When there is no such file, or nothing here reads it.
         UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
     """
+    with limited(limits):
+        return _load(source, options)
+
+
+def _load(source: Any, options: dict[str, Any]) -> Model:
     if isinstance(source, Model):
         return source
     if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
@@ -116,7 +124,8 @@ def convert(
     if to != "description":
         frameworks.check_options(frameworks.get(to), "write", options)
     mode = {"partial": True} if partial else {}
-    model = load(source, **dict(read or {}), **mode)
+    given: dict[str, Any] = {**(read or {}), **mode}
+    model = load(source, **given)
     if to == "description":
         if output is not None:
             model.save(output, force=force)

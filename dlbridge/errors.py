@@ -25,7 +25,7 @@ class DlbridgeError(Exception):
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{head}\n  {self.hint}" if self.hint else head
+        return printable(f"{head}\n  {self.hint}" if self.hint else head)
 
 
 class DescriptionError(DlbridgeError):
@@ -83,6 +83,11 @@ class DlbridgeWarning(UserWarning):
 
 class TrainingError(DlbridgeError):
     """A training specification or its data cannot be used."""
+
+
+def printable(text: str) -> str:
+    """Text with what a terminal would obey, or nobody would see, as escapes; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:

@@ -1,6 +1,5 @@
 """Every mistake that a person makes in a description: one error, the line, and what to do."""
 
-import importlib
 import json
 import textwrap
 
@@ -10,6 +9,7 @@ import pytest
 from dlbridge import description
 from dlbridge.description import document
 from dlbridge.errors import DescriptionError, DlbridgeError, FileError, ShapeError, WeightsError
+from dlbridge.limits import limited
 
 HEAD = "dlbridge: 1\nname: m\n"
 INPUTS = "inputs: {x: {dtype: float32, shape: [batch, 8]}}\n"
@@ -130,7 +130,7 @@ CASES = {
         HEAD + INPUTS + "blocks: {b: {nodes: [{op: Relu}]}}\nnodes: [{name: y, block: b, repeat: 100000000}]\n" + OUT,
         DescriptionError,
         5,
-        "more than 500,000 nodes",
+        "more than 200,000 nodes",
         "repeat",
     ),
     "weights outside the folder": (
@@ -540,11 +540,10 @@ def test_json_has_lines_too(tmp_path):
     assert caught.value.where == f"{path}:{line}"
 
 
-def test_an_alias_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(document, "MAX_VALUES", 1000)
+def test_an_alias_bomb_is_refused_before_it_is_copied():
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)]
-    with pytest.raises(DescriptionError, match="more than 1,000 values"):
+    with limited({"values": 1000}), pytest.raises(DescriptionError, match="more than 1,000 values"):
         document.parse("\n".join(lines), "bomb.yaml")
 
 
@@ -553,21 +552,19 @@ def test_deep_nesting_is_refused():
         document.parse("a: " + "[" * 500 + "]" * 500, "deep.yaml")
 
 
-def test_repeating_repeats_is_limited(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("dlbridge.description.expand"), "MAX_NODES", 100)
+def test_repeating_repeats_is_limited():
     blocks = {
         "a": {"nodes": [{"op": "Relu"}]},
         "b": {"nodes": [{"block": "a", "repeat": 50}]},
     }
     nodes = [{"block": "b", "repeat": 50, "name": "y"}]
     data = {"dlbridge": 1, "name": "m", "inputs": {"x": {"shape": [1]}}, "blocks": blocks, "nodes": nodes}
-    with pytest.raises(DescriptionError, match="more than 100 nodes"):
+    with limited({"nodes": 100}), pytest.raises(DescriptionError, match="more than 100 nodes"):
         description.load({**data, "outputs": ["y"]})
 
 
-def test_size_is_limited(monkeypatch):
-    monkeypatch.setattr(document, "MAX_CHARACTERS", 100)
-    with pytest.raises(DescriptionError, match="larger than"):
+def test_size_is_limited():
+    with limited({"text": 100}), pytest.raises(DescriptionError, match="larger than"):
         document.parse("a: " + "x" * 200, "big.yaml")
 
 

@@ -40,6 +40,14 @@ input_option = click.option(
     help="An input of a PyTorch model, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic.",
 )
 
+limit_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="How much a file may ask for, where that is to be more than usual, e.g. 'nodes=1000000'.",
+)
+
 trust_option = click.option(
     "--trust-code", is_flag=True, help="Run the Python code that a Keras file holds (Lambda layers)."
 )
@@ -83,8 +91,23 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def read_options(inputs: tuple[str, ...], trust_code: bool = False) -> dict[str, Any]:
-    """``x:float32[batch,3]`` of the command line as the reader's ``inputs``; ``trust_code`` where it is asked for.
+def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:
+    """``nodes=1000000`` of the command line as the ``limits`` of ``dlbridge.load``.
+
+    Raises:
+        click.BadParameter: When one is not of that form.
+    """
+    found = {}
+    for text in limits:
+        name, equals, number = text.partition("=")
+        if not equals or not re.fullmatch(r"[0-9]{1,18}", number):
+            raise click.BadParameter(f"'{text}' is not of the form name=number", param_hint="--limit")
+        found[name] = int(number)
+    return {"limits": found} if found else {}
+
+
+def read_options(inputs: tuple[str, ...], limits: tuple[str, ...], trust_code: bool = False) -> dict[str, Any]:
+    """Options of ``dlbridge.load``: ``x:float32[batch,3]`` of the command line is one of its ``inputs``.
 
     Raises:
         click.BadParameter: When one is not of that form.
@@ -95,12 +118,13 @@ def read_options(inputs: tuple[str, ...], trust_code: bool = False) -> dict[str,
         if match is None:
             raise click.BadParameter(f"'{text}' is not of the form name:dtype[size,size,...]", param_hint="--input")
         found[match[1]] = f"{match[2]}[{match[3]}]"
-    return ({"inputs": found} if found else {}) | ({"trust_code": True} if trust_code else {})
+    return ({"inputs": found} if found else {}) | read_limits(limits) | ({"trust_code": True} if trust_code else {})
 
 
 def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:
     """A rich progress bar (or spinner) on standard error, and a function that advances it with a text."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
@@ -116,6 +140,6 @@ def progress_bar(description: str, total: int | None = None) -> tuple[Any, Calla
     task = bar.add_task(description, total=total)
 
     def advance(text: str) -> None:
-        bar.update(task, advance=1, description=f"{description}: {text}")
+        bar.update(task, advance=1, description=f"{description}: {escape(text)}")
 
     return bar, advance

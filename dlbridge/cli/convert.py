@@ -11,6 +11,7 @@ from dlbridge.cli.common import (
     force_option,
     input_option,
     json_option,
+    limit_option,
     print_json,
     quiet_frameworks,
     read_options,
@@ -36,6 +37,7 @@ _OPTION_OF = {"opset": "onnx", "io_layout": "keras", "memory_format": "pytorch"}
 @click.option("--partial", is_flag=True, help="Write what is not supported as functions to fill in, which raise.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @input_option
+@limit_option
 @trust_option
 @force_option
 @json_option
@@ -50,6 +52,7 @@ def command(
     partial: bool,
     check: bool,
     inputs: tuple[str, ...],
+    limits: tuple[str, ...],
     trust_code: bool,
     force: bool,
     as_json: bool,
@@ -63,7 +66,7 @@ def command(
     options = _writer_options(to, opset=opset, io_layout=io_layout, memory_format=memory_format)
     if partial and to in ("onnx", "description"):
         raise click.UsageError("--partial is an option of --to pytorch and --to keras")
-    read = read_options(inputs, trust_code)
+    read = read_options(inputs, limits, trust_code)
     if print_source:
         result = api.convert(model, to, None, check=False, partial=partial, read=read, **options)
         click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
@@ -71,7 +74,8 @@ def command(
     target = Path(output) if output else None
     if target is not None:
         check_free(target, force=force)
-    loaded = api.load(model, **read, **({"partial": True} if partial else {}))
+    given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
+    loaded = api.load(model, **given)
     target = target or Path(f"{loaded.name}-{to}")
     source = api.convert(loaded, to, target, check=check, force=force, partial=partial, **options)
     stand_ins = source.stand_ins if partial else {}

@@ -8,6 +8,7 @@ from dlbridge.cli.common import (
     force_option,
     input_option,
     json_option,
+    limit_option,
     print_json,
     quiet_frameworks,
     read_options,
@@ -19,18 +20,25 @@ from dlbridge.cli.common import (
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
 @input_option
+@limit_option
 @trust_option
 @force_option
 @json_option
 def command(
-    model: str, picture: str | None, inputs: tuple[str, ...], trust_code: bool, force: bool, as_json: bool
+    model: str,
+    picture: str | None,
+    inputs: tuple[str, ...],
+    limits: tuple[str, ...],
+    trust_code: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Show what is in MODEL, layer by layer. Multiply-accumulates are for one sample."""
     quiet_frameworks()
     from dlbridge import api
     from dlbridge.summary import summarize
 
-    loaded = api.load(model, **read_options(inputs, trust_code))
+    loaded = api.load(model, **read_options(inputs, limits, trust_code))
     summary = summarize(loaded)
     if picture:
         from dlbridge import picture as drawing
@@ -44,7 +52,9 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
-    rows = Table(title=summary.name, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    rows = Table(
+        title=escape(summary.name), title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     rows.add_column("layer", overflow="fold")
     for column in ("op", "output"):
         rows.add_column(column, no_wrap=True)
@@ -61,7 +71,7 @@ def command(
     console.print(f"in:  {', '.join(summary.inputs)}\nout: {', '.join(summary.outputs)}", markup=False)
     console.print(rows)
     if picture:
-        console.print(f"picture: {picture}")
+        console.print(f"picture: {picture}", markup=False)
 
 
 def _number(value: int) -> str:

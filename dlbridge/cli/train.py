@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dlbridge.cli.common import force_option, json_option, print_json, quiet_frameworks
+from dlbridge.cli.common import force_option, json_option, limit_option, print_json, quiet_frameworks, read_limits
 
 
 @click.command(short_help="Train a model in PyTorch or Keras.")
@@ -17,6 +17,7 @@ from dlbridge.cli.common import force_option, json_option, print_json, quiet_fra
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the description's.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint that an interrupted training left in --output.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
+@limit_option
 @force_option
 @json_option
 def command(
@@ -27,6 +28,7 @@ def command(
     epochs: int | None,
     resume: bool,
     plot: bool,
+    limits: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -39,7 +41,7 @@ def command(
     from dlbridge import api, training
     from dlbridge.errors import TrainingError
 
-    loaded = api.load(model)
+    loaded = api.load(model, **read_limits(limits))
     if loaded.training is None:
         raise TrainingError("the model has no training section", where=model, hint="see examples/mlp_784.yaml")
     target = Path(output or f"{loaded.name}-trained")

@@ -8,6 +8,7 @@ from dlbridge.cli.common import (
     EXPLAINED,
     input_option,
     json_option,
+    limit_option,
     print_json,
     progress_bar,
     quiet_frameworks,
@@ -23,6 +24,7 @@ from dlbridge.cli.common import (
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @input_option
+@limit_option
 @trust_option
 @json_option
 @click.pass_context
@@ -34,6 +36,7 @@ def command(
     sizes: tuple[str, ...],
     seed: int,
     inputs: tuple[str, ...],
+    limits: tuple[str, ...],
     trust_code: bool,
     as_json: bool,
 ) -> None:
@@ -43,7 +46,7 @@ def command(
     from dlbridge import api
     from dlbridge.verification.routes import known
 
-    loaded = api.load(model, **read_options(inputs, trust_code))
+    loaded = api.load(model, **read_options(inputs, limits, trust_code))
     bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 1)
     with bar:
         report = api.verify(

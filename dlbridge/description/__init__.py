@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.border import check, readable
 from dlbridge.description import weights as weights_files
 from dlbridge.description.describe import describe
-from dlbridge.description.document import read, to_yaml
+from dlbridge.description.document import Document, read, to_yaml
 from dlbridge.description.expand import expand
 from dlbridge.errors import FileError
 from dlbridge.files import writing
@@ -50,7 +51,14 @@ def load(
             source = source / MODEL_FILE
             if not source.exists():
                 raise FileError(f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent))
-    document = read(source)
+    where = "<description>" if isinstance(source, Mapping) or "\n" in str(source) else str(source)
+    with readable(where):
+        model = _expanded(read(source), weights)
+    check(model, where)
+    return model
+
+
+def _expanded(document: Document, weights: str | os.PathLike[str] | Mapping[str, np.ndarray] | None) -> Model:
     if weights is None:
         return expand(document)
     if isinstance(weights, Mapping):

@@ -8,34 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.description import signature, values
 from dlbridge.errors import DescriptionError, ShapeError, suggest
+from dlbridge.ops.attributes import WORDS
 from dlbridge.ops.keys import is_op, op_key
 
-_PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
-_DIRECTIONS = ("forward", "reverse", "bidirectional")
-_REDUCTIONS = ("none", "add", "mul", "max", "min")
-_LOSSES = ("none", "mean", "sum")
-#: (op, attribute) -> the words that it may be.
-WORDS: dict[tuple[str, str], tuple[str, ...]] = {
-    **{(op, "auto_pad"): _PADDING for op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")},
-    **{(op, "direction"): _DIRECTIONS for op in ("RNN", "GRU", "LSTM")},
-    **{(op, "reduction"): _REDUCTIONS for op in ("ScatterElements", "ScatterND")},
-    **{(op, "reduction"): _LOSSES for op in ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss")},
-    ("Pad", "mode"): ("constant", "reflect", "edge", "wrap"),
-    ("Gelu", "approximate"): ("none", "tanh"),
-    ("BitShift", "direction"): ("LEFT", "RIGHT"),
-    ("DepthToSpace", "mode"): ("DCR", "CRD"),
-    ("Resize", "mode"): ("nearest", "linear", "cubic"),
-    ("Resize", "nearest_mode"): ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
-    ("Resize", "keep_aspect_ratio_policy"): ("stretch", "not_larger", "not_smaller"),
-    ("Resize", "coordinate_transformation_mode"): (
-        "half_pixel",
-        "half_pixel_symmetric",
-        "pytorch_half_pixel",
-        "align_corners",
-        "asymmetric",
-        "tf_crop_and_resize",
-    ),
-}
 _WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
 

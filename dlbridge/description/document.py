@@ -16,11 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from dlbridge.errors import DescriptionError, DlbridgeError, FileError
-
-#: Limits on what is read: characters of text, values after the aliases are expanded, nesting.
-MAX_CHARACTERS = 64_000_000
-MAX_VALUES = 5_000_000
-MAX_DEPTH = 60
+from dlbridge.limits import limits, raise_hint
 
 Path_ = tuple[Any, ...]
 
@@ -84,8 +80,7 @@ def read(source: str | Path | Mapping[str, Any]) -> Document:
         return parse(source, "<description>")
     path = Path(source)
     try:
-        if path.stat().st_size > MAX_CHARACTERS:
-            raise DescriptionError(f"larger than {MAX_CHARACTERS:,} characters", where=str(path))
+        _check_length(path.stat().st_size, str(path))
         return parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise FileError(error.strerror or "cannot be read", where=str(path)) from None
@@ -95,8 +90,7 @@ def read(source: str | Path | Mapping[str, Any]) -> Document:
 
 def parse(text: str, name: str) -> Document:
     """YAML or JSON text as a document. See :func:`read`."""
-    if len(text) > MAX_CHARACTERS:
-        raise DescriptionError(f"larger than {MAX_CHARACTERS:,} characters", where=name)
+    _check_length(len(text), name)
     if text.lstrip().startswith("{"):  # JSON may be indented by tabs and write one character as two, YAML may not
         text = _SURROGATES.sub(lambda pair: json.loads(f'"{pair[0]}"'), text.replace("\t", " "))
     builder = _Builder(name)
@@ -114,12 +108,17 @@ def parse(text: str, name: str) -> Document:
         raise DescriptionError(f"not valid YAML: {error}".partition("\n")[0], where=name) from None
 
 
+def _check_length(count: int, where: str) -> None:
+    if count > limits().text:
+        raise DescriptionError(f"larger than {limits().text:,} characters", where=where, hint=raise_hint("text"))
+
+
 class _Builder:
     """Builds data from YAML events, counting as it goes."""
 
     def __init__(self, name: str) -> None:
         self.result = Document(None, name)
-        self.anchors: dict[str, tuple[Any, Path_]] = {}
+        self.anchors: dict[str, tuple[Any, Path_, int]] = {}  # what stands there, where, and how many values it has
         self.values = 0
 
     def document(self, events: Iterator[Any]) -> Document:
@@ -140,9 +139,10 @@ class _Builder:
         raise DescriptionError(message, where=f"{self.result.name}:{event.start_mark.line + 1}", hint=hint)
 
     def value(self, event: Any, events: Iterator[Any], path: Path_) -> Any:
+        before = self.values
         self.count(event)
-        if len(path) > MAX_DEPTH:
-            self.fail(event, f"nested deeper than {MAX_DEPTH} levels")
+        if len(path) > limits().depth:
+            self.fail(event, f"nested deeper than {limits().depth} levels", raise_hint("depth"))
         self.result.lines.setdefault(path, event.start_mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, path)
@@ -150,7 +150,7 @@ class _Builder:
             self.fail(event, f"the tag {event.tag} is not allowed", "a description holds plain YAML")
         data: Any
         if isinstance(event, yaml.ScalarEvent):
-            data = event.value if event.style or event.tag == "!" else _scalar(event.value)
+            data = self.scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
             data = []
             while not isinstance(item := next(events), yaml.SequenceEndEvent):
@@ -158,8 +158,17 @@ class _Builder:
         else:
             data = self.mapping(events, path)
         if event.anchor is not None:
-            self.anchors[event.anchor] = (data, path)
+            self.anchors[event.anchor] = (data, path, self.values - before)
         return data
+
+    def scalar(self, event: Any) -> Any:
+        try:
+            event.value.encode()
+            return event.value if event.style or event.tag == "!" else _scalar(event.value)
+        except UnicodeEncodeError:
+            self.fail(event, "half of a character stands there, which is no text")
+        except ValueError:  # Python reads no number of thousands of digits
+            self.fail(event, f"the number {event.value[:20]}... has too many digits")
 
     def mapping(self, events: Iterator[Any], path: Path_) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -167,6 +176,7 @@ class _Builder:
             if not isinstance(item, yaml.ScalarEvent):
                 self.fail(item, "a key is a word")
             key = str(item.value)
+            self.scalar(item)
             if key in data:
                 first = self.result.lines[*path, key]
                 self.fail(item, f"the key '{key}' is given twice", f"it is given in line {first} already")
@@ -177,23 +187,24 @@ class _Builder:
     def alias(self, event: Any, path: Path_) -> Any:
         if event.anchor not in self.anchors:
             self.fail(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
-        data, origin = self.anchors[event.anchor]
-        return self.copy(event, data, origin, path)
+        data, origin, size = self.anchors[event.anchor]
+        self.count(event, size)  # before it is copied: a bomb is not to go off while it is counted
+        return self.copy(data, origin, path)
 
-    def copy(self, event: Any, data: Any, origin: Path_, path: Path_) -> Any:
-        """A copy, so that what is done to one use is not done to the other; counted, so that bombs are noticed."""
-        self.count(event)
+    def copy(self, data: Any, origin: Path_, path: Path_) -> Any:
+        """A copy, so that what is done to one use is not done to the other."""
         self.result.lines.setdefault(path, self.result.lines[origin])
         if isinstance(data, dict):
-            return {k: self.copy(event, v, (*origin, k), (*path, k)) for k, v in data.items()}
+            return {k: self.copy(v, (*origin, k), (*path, k)) for k, v in data.items()}
         if isinstance(data, list):
-            return [self.copy(event, v, (*origin, i), (*path, i)) for i, v in enumerate(data)]
+            return [self.copy(v, (*origin, i), (*path, i)) for i, v in enumerate(data)]
         return data
 
-    def count(self, event: Any) -> None:
-        self.values += 1
-        if self.values > MAX_VALUES:
-            self.fail(event, f"holds more than {MAX_VALUES:,} values", "aliases count each time that they are used")
+    def count(self, event: Any, more: int = 1) -> None:
+        self.values += more
+        if self.values > limits().values:
+            what = f"holds more than {limits().values:,} values, where each use of an alias counts"
+            self.fail(event, what, raise_hint("values"))
 
 
 def _scalar(text: str) -> Any:

@@ -15,8 +15,10 @@ from dlbridge.description import weights as weights_files
 from dlbridge.description.document import Document, Path_
 from dlbridge.description.inference import set_type, state_type
 from dlbridge.description.nodes import NodeMaker
+from dlbridge.description.repeats import Repeats
 from dlbridge.description.scope import Parts, Scope, conventional_name
 from dlbridge.errors import DescriptionError, DlbridgeError, ShapeError, WeightsError, suggest
+from dlbridge.limits import limits, raise_hint
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
@@ -39,12 +41,9 @@ def expand(document: Document, weights: Mapping[str, ir.TensorProtocol] | None =
     return expander.model(expander.weights() if weights is None else weights)
 
 
-#: Limit on the nodes of a graph: blocks that repeat blocks could make any number.
-MAX_NODES = 500_000
-
-
 def _too_many() -> DescriptionError:
-    return DescriptionError(f"expands to more than {MAX_NODES:,} nodes", hint="look at the blocks' 'repeat'")
+    what = f"expands to more than {limits().nodes:,} nodes"
+    return DescriptionError(what, hint=f"look at the 'repeat' of its blocks; {raise_hint('nodes')}")
 
 
 class _Expander:
@@ -58,15 +57,21 @@ class _Expander:
         self.classes: dict[str, str] = dict(self.description.classes)
         self.places: dict[str, Path_] = {}
         self.sugar: list[ir.Node] = []
+        self.made = 0
         self.subgraphs: list[tuple[ir.Graph, schema.Graph, Path_]] = []
 
     # --- the whole ----------------------------------------------------------------------------------------------------
 
     def model(self, weights: Mapping[str, ir.TensorProtocol]) -> Model:
+        beyond = Repeats(self.description, self.document.data).first_beyond(limits().nodes)
+        if beyond is not None:
+            with self.at(("nodes", beyond)):
+                raise _too_many()
         scope = Scope(Parts())
         outputs = self.graph(scope, self.description, (), self.document.data)
         self.prune(outputs)
         self.fill(scope.parts.initializers, weights)
+        self.check_new_weights(scope.parts.initializers)
         with self.at(("nodes",)):
             model = Model.build(
                 self.description.name,
@@ -81,7 +86,7 @@ class _Expander:
         if self.seed is not None:
             model.graph.metadata_props[traits.SEED] = str(self.seed)
         model.ir.metadata_props.update(self.description.model_metadata)
-        model.graph.opset_imports.update(self.description.opsets)
+        model.graph.opset_imports.update(self.description.opsets | {"": traits.IR_OPSET})
         self.infer(model)
         return model
 
@@ -220,7 +225,8 @@ class _Expander:
             self.places[name] = place
             return scope.parts.add_initializer(initial.started(name, of, shape, init, kind, self.seed or 0))
 
-        if len(scope.parts.nodes) >= MAX_NODES:
+        self.made += 1
+        if self.made > limits().nodes:
             raise _too_many()
         maker = NodeMaker(scope, make_graph, make_weight, lambda *below: self.at((*place, *below)))
         node = maker.make(spec)
@@ -242,8 +248,6 @@ class _Expander:
         inputs = self.block_inputs(scope, spec, block, local)
         parameters = self.parameters(spec, name, block)
         outputs: dict[str, ir.Value] = {}
-        if int(spec.repeat or 1) > MAX_NODES:
-            raise _too_many()
         for index in range(int(spec.repeat or 1)):
             path = scope.path(local) + (f".{index}" if spec.repeat is not None else "")
             inner = Scope(scope.parts, prefix=f"{path}.", shared=self.shared(scope, spec, path))
@@ -364,6 +368,13 @@ class _Expander:
             with self.at(self.places.get(missing[0], ())):
                 hint = "give a weights file, or 'init' or 'value' here"
                 raise WeightsError(f"no numbers for {len(missing)} weights: {listed}", hint=hint)
+
+    def check_new_weights(self, held: Mapping[str, ir.Value]) -> None:
+        """Check, before any is made, that the weights that start from the seed are not too many."""
+        new = [v.const_value for v in held.values() if traits.INIT in v.metadata_props]
+        size = sum(tensor.nbytes for tensor in new if isinstance(tensor, ir.LazyTensor))
+        if size > limits().new_weights:
+            raise DescriptionError(f"its new weights would have {size:,} bytes", hint=raise_hint("new_weights"))
 
 
 def _reads(spec: schema.Node) -> list[str]:

@@ -12,10 +12,8 @@ import onnx_ir as ir
 from dlbridge.description import values
 from dlbridge.description.schema import InitializerEntry
 from dlbridge.errors import DescriptionError, WeightsError, suggest
+from dlbridge.limits import limits, raise_hint
 from dlbridge.ops import initializers, traits
-
-#: Limit on one weight, beyond any memory that there is.
-MAX_BYTES = 1 << 44
 
 
 def from_entry(name: str, entry: InitializerEntry, seed: int) -> ir.Value:
@@ -58,9 +56,10 @@ def started(
         return ir.Tensor(initializers.make(init, name, shape, seed).astype(of.numpy()), dtype=of, name=name)
 
     initializers.check_shape(init, shape)
-    size = math.prod(shape) * of.bitwidth // 8
-    if size > MAX_BYTES:
-        raise DescriptionError(f"the weight '{name}' of shape {list(shape)} would have {size:,} bytes")
+    count = math.prod(shape)
+    if count > limits().elements:
+        what = f"the weight '{name}' of shape {list(shape)} would have {count:,} elements"
+        raise DescriptionError(what, hint=raise_hint("elements"))
     value = constant(name, ir.LazyTensor(numbers, of, ir.Shape(shape), cache=True, name=name), kind)
     value.metadata_props[traits.INIT] = json.dumps(dict(init))
     return value

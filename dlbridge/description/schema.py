@@ -9,17 +9,31 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import onnx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dlbridge.description import checks, layers, signature, values
+from dlbridge.border import check_name
+from dlbridge.description import layers, signature, values
 from dlbridge.description.document import Document, Path_
-from dlbridge.errors import suggest
-from dlbridge.ops import extension, initializers
+from dlbridge.errors import DlbridgeError, suggest
+from dlbridge.ops import attributes, extension, initializers
 
 #: Place in the repository where the JSON Schema is kept.
 SCHEMA_FILE = "schemas/description.schema.json"
 
-Name = Annotated[str, Field(pattern=r"^[^\s$][^\s]*$")]
+
+def _is_name(text: str) -> str:
+    try:
+        check_name(text)
+    except DlbridgeError as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+Name = Annotated[str, Field(pattern=r"^[^\s$][^\s]*$"), AfterValidator(_is_name)]
+#: The name of an input or output, by which code calls it: words, with dots between them.
+Port = Annotated[str, Field(pattern=r"^\w+([.]\w+)*$")]
+#: The name of a model, and so of files that are made of it.
+ModelName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
 #: ``$name`` or ``$(2 * name)`` inside a block: the value of a parameter.
 Parameter = Annotated[str, Field(pattern=r"^\$")]
 Size = Annotated[int, Field(ge=0)] | str | None
@@ -120,9 +134,9 @@ class Graph(_Strict):
     """Nodes with inputs and outputs: a model, or the body of an If, Loop or Scan."""
 
     name: str = ""
-    inputs: dict[Name, ValueType] = {}
+    inputs: dict[Port, ValueType] = {}
     nodes: list[Node] = []
-    outputs: list[str] | dict[Name, str] = []
+    outputs: list[str] | dict[Port, str] = []
     initializers: dict[Name, InitializerEntry] = {}
     values: dict[str, ValueType] = {}
     metadata: dict[str, str] = {}
@@ -132,12 +146,14 @@ class Description(Graph):
     """A model as YAML or JSON."""
 
     dlbridge: Literal[1]
-    name: Name
-    inputs: dict[Name, ValueType]
-    outputs: Annotated[list[str], Field(min_length=1)] | Annotated[dict[Name, str], Field(min_length=1)]
+    name: ModelName
+    inputs: dict[Port, ValueType]
+    outputs: Annotated[list[str], Field(min_length=1)] | Annotated[dict[Port, str], Field(min_length=1)]
     nodes: list[Node]
     blocks: dict[Name, Block] = {}
-    seed: int | None = Field(None, ge=0, description="Seed of the initial weights; default: that of 'training', or 0.")
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="Seed of the initial weights; default: that of 'training', or 0."
+    )
     weights: str | None = Field(None, description="Weights file (safetensors), beside this file.")
     classes: dict[str, str] = Field({}, description="Canonical form: module path -> class name.")
     opsets: dict[str, int] = Field({}, description="Canonical form: versions of further op domains.")
@@ -313,7 +329,7 @@ def _op_schema(op: str) -> dict[str, Any]:
     settings.update(dict.fromkeys([*inputs, *(n.lower() for n in inputs)], "Setting.input"))
     settings.update(layers.settings(op))
     properties: dict[str, Any] = {name: {"$ref": f"#/$defs/{kind}"} for name, kind in sorted(settings.items())}
-    for (owner, name), words in checks.WORDS.items():
+    for (owner, name), words in attributes.WORDS.items():
         if owner == op:
             properties[name] = {"anyOf": [{"enum": list(words)}, {"type": "string", "pattern": r"^\$"}]}
     return {"if": {"required": ["op"], "properties": {"op": {"const": op}}}, "then": {"properties": properties}}

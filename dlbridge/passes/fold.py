@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -25,6 +27,20 @@ _KEPT = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
     | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan", "SequenceMap"}
 )
+
+
+#: Ops whose result has as many elements as a number among their inputs says.
+_SIZED_BY_NUMBERS = frozenset(
+    {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot", "CenterCropPad", "AffineGrid"}
+    | {"HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT", "STFT", "Col2Im", "MaxUnpool"}
+)
+#: Ops that the reference evaluator computes element by element, and of how many elements it may.
+_SLOW = frozenset(
+    {"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool", "Resize"}
+    | {"GridSample", "RoiAlign", "MaxRoiPool", "NonMaxSuppression", "LSTM", "GRU", "RNN", "Col2Im", "MaxUnpool", "LRN"}
+    | {"AffineGrid", "TfIdfVectorizer", "Unique", "Upsample", "StringNormalizer"}
+)
+_SLOW_ELEMENTS = 1 << 14
 
 
 def fold(model: Model) -> None:
@@ -238,19 +254,37 @@ def _fold_node(graph: ir.Graph, node: ir.Node) -> None:
     if not given or any(t.dtype == ir.DataType.STRING for t in given):
         return
     limit = max(_MAX_ELEMENTS, sum(t.size for t in given))
-    if _result_elements(node, given) > limit:
+    elements = _result_elements(node, tensors)
+    if elements is None or elements > limit:
         return
     result = evaluate(node, tensors)
     if result is not None and result.size <= limit:
         _replace_by_constant(graph, node, result)
 
 
-def _result_elements(node: ir.Node, given: list[ir.TensorProtocol]) -> int:
-    """Elements of the result where that can be said before it is computed; 0 where not."""
-    if is_op(node, "ConstantOfShape"):
-        return int(given[0].numpy().prod())
+def _result_elements(node: ir.Node, given: list[ir.TensorProtocol | None]) -> int | None:
+    """Elements of the result, before it is computed; None where they follow from numbers and are not known, or where
+    the reference evaluator, which computes it in Python, would take long."""
+    key = op_key(node)
+    if key in _SLOW and max(t.size for t in given if t is not None) > _SLOW_ELEMENTS:
+        return None
     shape = node.outputs[0].shape
-    return shape_elements(shape) or 0 if shape is not None else 0
+    known = shape_elements(shape) if shape is not None else None
+    if known is not None or key not in _SIZED_BY_NUMBERS:
+        return known or 0
+    first, *others = given
+    numbers = [int(n) for t in others[:1] if t is not None and t.size <= 64 for n in t.numpy().reshape(-1)]
+    match key:
+        case "ConstantOfShape" if first is not None:
+            return math.prod(int(n) for n in first.numpy().reshape(-1)[:64])
+        case "Expand" if first is not None:
+            return max(first.size, 1) * math.prod(numbers)
+        case "Tile" if first is not None:
+            return first.size * math.prod(numbers)
+        case "Range":
+            start, end, step = (float(t.numpy().reshape(-1)[0]) if t is not None and t.size else 0.0 for t in given)
+            return math.ceil(abs((end - start) / step)) if step and math.isfinite(end - start) else None
+    return None
 
 
 def shape_elements(shape: ir.Shape) -> int | None:
@@ -272,7 +306,7 @@ def evaluate(node: ir.Node, tensors: list[ir.TensorProtocol | None]) -> ir.Tenso
     feeds = {f"x{i}": t.numpy() for i, t in enumerate(tensors) if t is not None}
     try:
         (result,) = ReferenceEvaluator(proto, opsets={"": traits.IR_OPSET}).run(None, feeds)
-    except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError):
+    except Exception:  # it runs Python on whatever a file says
         return None  # the op stays in the graph; its mistake, if it is one, is shape inference's to name
     dtype = node.outputs[0].dtype
     return ir.tensor(result, dtype=dtype) if dtype is not None else ir.tensor(result)

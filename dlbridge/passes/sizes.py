@@ -388,8 +388,8 @@ def _range(known: Integers, node: ir.Node) -> np.ndarray | None:
     if any(g is None for g in given) or not _is_integer(node):
         return None
     start, limit, step = (g[0] for g in given)
-    numbers = np.arange(start, limit, step)
-    return _objects(numbers) if numbers.size <= _FOLLOWED else None
+    numbers = range(start, limit, step) if step else ()
+    return _objects(np.array(numbers, dtype=object)) if len(numbers[: _FOLLOWED + 1]) <= _FOLLOWED else None
 
 
 def _unary(function):

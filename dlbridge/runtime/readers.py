@@ -22,6 +22,7 @@ import csv
 import itertools
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -130,13 +131,18 @@ def _npz(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
                 raise SignatureError(
                     f"no array '{missing[0]}' in the file; there is {', '.join(members) or 'none'}", where=str(path)
                 )
-            arrays = {p.name: _member(archive, members[p.name], path) for p in inputs}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            arrays = {p.name: npz_member(archive, members[p.name], path) for p in inputs}
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError, struct.error) as error:
         raise FileError(f"not a .npz file: {error}", where=str(path)) from None
     return _slices(arrays, inputs, size, path)
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+def npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    """The array in a member of a ``.npz`` file, checked before memory is taken for it.
+
+    Raises:
+        FileError: When it is broken, unpacks to many times its size, or holds Python objects.
+    """
     where = f"{path}:{info.filename}"
     if info.file_size > _SUSPICIOUS_BYTES and info.file_size > _SUSPICIOUS_RATIO * max(info.compress_size, 1):
         raise FileError(f"{info.compress_size} bytes unpack to {info.file_size}: this is no data", where=where)
@@ -145,7 +151,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.n
             _check_header(stream, info.file_size)
         with archive.open(info) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # over a broken header or archive, Python's own libraries raise nearly anything
         raise FileError(f"not an array of numbers: {error}", where=where) from None
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.source.names import quoted
+
 
 @dataclass(frozen=True)
 class Literal:
@@ -150,8 +152,10 @@ def literal_text(value: Any) -> str:
         return "(" + ", ".join(literal_text(v) for v in value) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, list):
         return "[" + ", ".join(literal_text(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{literal_text(k)}: {literal_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, str):
-        return '"' + "".join('\\"' if c == '"' else repr(c)[1:-1] for c in value) + '"'
+        return quoted(value)
     return repr(value)
 
 

@@ -105,12 +105,18 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
 
 
 def homes(
-    graph: ir.Graph, root: Block, emits: Mapping[ir.Node, Emit], *, reachable: bool = False
+    graph: ir.Graph,
+    root: Block,
+    emits: Mapping[ir.Node, Emit],
+    spelled: Callable[[str], str],
+    *,
+    reachable: bool = False,
 ) -> dict[ir.Value, str]:
     """Where each weight that code reads by name lives: its dotted path.
 
     A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users,
-    and so does, if ``reachable``, every weight that some of its users could not reach where its name says.
+    and so does, if ``reachable``, every weight that some of its users could not reach where its name says. ``spelled``
+    gives a path as the framework says it (``source.paths``).
     """
     users: dict[ir.Value, list[ir.Node]] = {}
     for node, emit in emits.items():
@@ -119,6 +125,7 @@ def homes(
                 users.setdefault(value, []).append(node)
     found: dict[ir.Value, str] = {}
     taken = {name for name, value in graph.initializers.items() if traits.kind(value) != "constant"}
+    taken |= set(map(spelled, taken))
     for value, nodes in users.items():
         name = value.name or "constant"
         if traits.kind(value) == "constant":
@@ -127,9 +134,10 @@ def homes(
             leaf = re.sub(r"(_?\d+)+$|\W", "", name.rpartition(".")[2], flags=re.ASCII).strip("_") or "constant"
             leaf = f"{leaf}_" if keyword.iskeyword(leaf) else leaf
             name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
-        elif reachable:
-            block = _innermost(root, nodes)
-            if any(b.holds(name) and not b.holds(f"{block.path}.") for b in root.blocks()):
+        else:
+            name = spelled(name)
+            block = _innermost(root, nodes) if reachable else None
+            if block and any(b.holds(name) and not b.holds(f"{block.path}.") for b in root.blocks()):
                 leaf = identifier(block.relative(name))
                 name = f"{block.path}.{leaf}" if block.path else leaf
         found[value] = name

@@ -12,13 +12,16 @@ import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.ops import extension, traits
+from dlbridge.ops import attributes, extension, traits
 from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
 from dlbridge.source.code import Code, Raw, code, single
 from dlbridge.source.weights import Weight
 
 Dim = int | str | None
+
+#: What Python raises where a rule is given what its op cannot have: files may say anything.
+_SENSELESS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass
@@ -330,8 +333,19 @@ class Rules:
         return (node.domain, node.op_type) in self.table
 
     def emit(self, op: Op) -> Emit:
-        """Apply the rule of a node."""
-        made = self.table[op.node.domain, op.node.op_type](op)
+        """Apply the rule of a node.
+
+        Raises:
+            UnsupportedOpError: When the rule refuses it, or its attributes and inputs make no sense to the rule.
+        """
+        wrong = attributes.mistake(op.node)
+        if wrong is not None:
+            raise UnsupportedOpError(wrong, where=op.node.name)
+        try:
+            made = self.table[op.node.domain, op.node.op_type](op)
+        except _SENSELESS as error:
+            what = f"{op.node.op_type}: its rule makes nothing of its inputs and attributes"
+            raise UnsupportedOpError(f"{what} ({type(error).__name__}: {error})", where=op.node.name) from error
         return made if isinstance(made, Emit) else Emit(made)
 
     @property

@@ -9,15 +9,39 @@ import inspect
 import pkgutil
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
+
+from dlbridge.source.names import quoted
 
 WIDTH = 100
 _OPEN, _CLOSE = "([{", ")]}"
 _NUMBER = re.compile(r"[-+\d.e]+|True|False")
 #: More numbers than these are not written one below the other.
 _IN_A_COLUMN = 8
+#: A string of printed code; f-strings hold no strings in their braces.
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'(?:[^'\\]|\\.)*'")
 _DEFINED = re.compile(r"^(?:def|class) (\w+)", re.MULTILINE)
+
+
+def modules_used(text: str) -> set[str]:
+    """The names whose attributes a file reads: ``torch`` of ``torch.zeros``."""
+    attributes = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
+    return {value.id for value in attributes if isinstance(value, ast.Name)}
+
+
+def without_strings(text: str) -> str:
+    """An expression whose strings are empty: what it says must not be found in a name."""
+    return _STRING.sub('""', text)
+
+
+def _outside_strings(text: str) -> Iterator[tuple[int, str]]:
+    """The characters of code that are in no string, each with its place."""
+    end = 0
+    for string in _STRING.finditer(text):
+        yield from enumerate(text[end : string.start()], end)
+        end = string.end()
+    yield from enumerate(text[end:], end)
 
 
 def fit(line: str, width: int = WIDTH) -> list[str]:
@@ -47,13 +71,9 @@ def fit(line: str, width: int = WIDTH) -> list[str]:
 
 def _group(line: str) -> tuple[int, int] | None:
     """The outermost bracket pair to break: the longest."""
-    depth, start, best, quote = 0, 0, None, ""
-    for i, c in enumerate(line):
-        if quote:
-            quote = "" if c == quote and line[i - 1] != "\\" else quote
-        elif c in "\"'":
-            quote = c
-        elif c in _OPEN:
+    depth, start, best = 0, 0, None
+    for i, c in _outside_strings(line):
+        if c in _OPEN:
             start = i if depth == 0 else start
             depth += 1
         elif c in _CLOSE:
@@ -65,13 +85,9 @@ def _group(line: str) -> tuple[int, int] | None:
 
 def _split(text: str) -> list[str]:
     """Cut at the commas outside brackets and strings."""
-    items, depth, begin, quote = [], 0, 0, ""
-    for i, c in enumerate(text):
-        if quote:
-            quote = "" if c == quote and text[i - 1] != "\\" else quote
-        elif c in "\"'":
-            quote = c
-        elif c in _OPEN:
+    items, depth, begin = [], 0, 0
+    for i, c in _outside_strings(text):
+        if c in _OPEN:
             depth += 1
         elif c in _CLOSE:
             depth -= 1
@@ -83,8 +99,9 @@ def _split(text: str) -> list[str]:
 
 
 def docstring(lines: list[str], indent: str) -> list[str]:
-    """A docstring of these lines, wrapped."""
-    wrapped = [part for line in lines for part in textwrap.wrap(line.replace('"', "'"), WIDTH - len(indent))]
+    """A docstring of these lines, wrapped. What could end it, or begin an escape, is escaped."""
+    texts = [quoted(line.replace('"', "'"))[1:-1] for line in lines]
+    wrapped = [part for text in texts for part in textwrap.wrap(text, WIDTH - len(indent), break_long_words=False)]
     if len(wrapped) == 1:
         return [f'{indent}"""{wrapped[0]}"""']
     return [f'{indent}"""{wrapped[0]}', "", *(f"{indent}{line}" for line in wrapped[1:]), f'{indent}"""']

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge.border import readable
 from dlbridge.errors import FileError, SignatureError, TrainingError, require, suggest
 from dlbridge.model import Model
 from dlbridge.training.spec import TrainingSpec
@@ -44,14 +45,13 @@ def read_arrays(source: Mapping[str, Any] | str | os.PathLike[str]) -> Arrays:
 def _read_npz(path: Path) -> Arrays:
     import zipfile
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > MAX_UNPACKED:
-                raise FileError("unfolds to more than the limit", where=str(path))
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise FileError(f"cannot be read: {error}", where=str(path)) from None
+    from dlbridge.runtime.readers import npz_member
+
+    with readable(str(path)), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(item.file_size for item in members) > MAX_UNPACKED:
+            raise FileError("unfolds to more than the limit", where=str(path))
+        return {item.filename.removesuffix(".npy"): npz_member(archive, item, path) for item in members}
 
 
 def _read_table(path: Path) -> Arrays:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_identifier(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError("the printed code has it as a variable, so it must be an identifier")
+    return text
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
@@ -19,7 +26,7 @@ class _Loss(_Part):
     output are its last axis, but for the standard's own loss."""
 
     of: str | None = Field(None, description="The output that the loss reads; needed where there are several.")
-    target: str | None = Field(
+    target: Annotated[str, AfterValidator(_is_identifier)] | None = Field(
         None, description="Name of the target in the data. Default: 'label', or the only one left."
     )
 
@@ -172,13 +179,13 @@ class TrainingSpec(_Part):
     loss: Loss
     optimizer: Optimizer = Adam(kind="adam")
     metrics: tuple[Metric, ...] = ()
-    epochs: int = Field(1, ge=1)
-    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(1, ge=1, lt=2**31)
+    batch_size: int = Field(32, ge=1, lt=2**31)
     validation_split: float = Field(
         0.0, ge=0, lt=1, description="Share of the data, taken from its end, to validate on."
     )
     shuffle: bool = True
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="after")
     def _accuracy_needs_classes(self) -> TrainingSpec:

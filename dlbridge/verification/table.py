@@ -10,7 +10,7 @@ from dlbridge.verification.report import Report
 
 def table(report: Report) -> Table:
     """One row a route: its largest relative error against the judge, where, and whether rounding explains it."""
-    rows = Table(title=f"{report.model}: each route against {report.judge}", title_justify="left")
+    rows = Table(title=f"{escape(report.model)}: each route against {report.judge}", title_justify="left")
     rows.add_column("route")
     rows.add_column("largest error", justify="right")
     rows.add_column("bound", justify="right")
@@ -20,7 +20,7 @@ def table(report: Report) -> Table:
         error = max(check.errors.values(), default=float("inf"))
         sizes = ", ".join(f"{k}={v}" for k, v in check.sizes.items())
         verdict = "[green]agrees[/green]" if check.passed else f"[red]departs[/red] {escape(check.message)}"
-        rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", sizes, verdict)
+        rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), verdict)
     for route, why in report.failures.items():
         rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -10,15 +11,13 @@ from typing import Any
 
 import keras
 
+from dlbridge.border import check_name, readable
 from dlbridge.errors import FileError
+from dlbridge.limits import limits, raise_hint
 
 #: The files that Keras writes into a ``.keras`` archive.
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-#: The configuration of a model is text; one of more bytes than this is no model's.
-_MAX_CONFIG = 256 << 20
-#: Weights are stored without compression: an archive that grows by more than this when opened is a bomb.
-_MAX_GROWTH = 20
-#: Growth below this many bytes is no harm.
+#: Growth below this many bytes is no harm, nor are weights below this number that a file does not hold.
 _HARMLESS = 64 << 20
 
 
@@ -73,18 +72,57 @@ def _check_archive(path: Path) -> None:
             if "config.json" not in names:
                 raise FileError("the archive holds no model: config.json is missing", where=where)
             size = sum(m.file_size for m in archive.infolist())
-            if size > _HARMLESS and size > _MAX_GROWTH * path.stat().st_size:
-                raise FileError(f"the archive would grow to {size} bytes when opened", where=where)
-            if archive.getinfo("config.json").file_size > _MAX_CONFIG:
-                raise FileError("config.json is too large to be a model's", where=where)
+            if size > _HARMLESS and size > limits().growth * path.stat().st_size:
+                what = f"the archive would grow to {size:,} bytes when opened"
+                raise FileError(what, where=where, hint=raise_hint("growth"))
+            if archive.getinfo("config.json").file_size > limits().text:
+                raise FileError("config.json is too large to be a model's", where=where, hint=raise_hint("text"))
             config = json.loads(archive.read("config.json"))
             if not isinstance(config, dict) or "class_name" not in config:
                 raise FileError("config.json says no model", where=where)
             broken = archive.testzip()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+    except FileError:
+        raise
+    except Exception as error:  # over a broken archive, Python's own libraries raise nearly anything
         raise FileError(f"the archive is broken: {error}", where=where) from None
     if broken is not None:
         raise FileError(f"the archive is broken: {broken} does not match its checksum", where=where)
+    _check_words(config, where)
+    _check_size(config, size, where)
+
+
+def _check_words(config: Any, where: str) -> None:
+    """Refuse names in a configuration that no layer has, and paths of files that a layer would read."""
+    pending = [config]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, list):
+            pending += part
+        if not isinstance(part, dict):
+            continue
+        pending += part.values()
+        name = part.get("name")
+        if isinstance(name, str):
+            check_name(name.replace(".", "_"), where)
+        if isinstance(part.get("vocabulary"), str):
+            what = f"a layer would read its vocabulary from another file: {part['vocabulary']!r}"
+            raise FileError(what, where=where)
+
+
+def _check_size(config: dict[str, Any], size: int, where: str) -> None:
+    """Check, before memory is taken for them, that the model has no more weights than the file holds.
+
+    In a ``StatelessScope`` variables have shapes and no numbers. A layer that cannot be made there tells its own
+    mistake when the model is loaded.
+    """
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object({k: v for k, v in config.items() if k != "compile_config"})
+            count = sum(math.prod(v.shape) for v in model.variables)
+    except Exception:  # as when it is loaded
+        return
+    if count > _HARMLESS and count > 2 * size:  # weights of four bits are two in a byte
+        raise FileError(f"the model has {count:,} weights, the file {size:,} bytes", where=where)
 
 
 def _check_member(member: zipfile.ZipInfo, where: str) -> None:
@@ -100,6 +138,33 @@ def _check_h5(path: Path) -> None:
 
     if not h5py.is_hdf5(path):
         raise FileError("this is not an HDF5 file, or it is truncated", where=str(path))
+    with readable(str(path)), h5py.File(path, "r") as file:
+        size = _check_group(file, path)
+        text = file.attrs.get("model_config", "{}")
+        config = json.loads(text)
+    if size > _HARMLESS and size > limits().growth * path.stat().st_size:
+        raise FileError(f"its weights would have {size:,} bytes", where=str(path), hint=raise_hint("growth"))
+    _check_words(config, str(path))
+    _check_size(config, size, str(path))
+
+
+def _check_group(group: Any, path: Path) -> int:
+    """Check that all of a group is in this file. Returns the bytes of its numbers."""
+    import h5py
+
+    size = 0
+    for name in group:
+        where = f"{path}:{group.name}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise FileError("a link to another place or file", where=where)
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            size += _check_group(item, path)
+            continue
+        if item.external or item.is_virtual:
+            raise FileError("its numbers would be read from another file", where=where)
+        size += math.prod(item.shape or ()) * item.dtype.itemsize
+    return size
 
 
 def members(path: Path) -> list[str]:

@@ -18,6 +18,14 @@ def layer_name(path: str) -> str:
     return re.sub(r"[^\w.]", "_", path).replace(".", "-")
 
 
+def spelled(part: str) -> str:
+    """A part of a path as one word of an identifier, which is what Keras' names are made of.
+
+    TensorFlow takes names of the letters, digits and underscores of ASCII alone for its scopes.
+    """
+    return re.sub(r"\W", "_", part, flags=re.ASCII)
+
+
 def path_part(name: str, leaves: Collection[str] = ()) -> str:
     """A Keras name as a part of a dotted path: a dash between two characters is a dot, what else is not of an
     identifier is ``_``; so is the dash behind one of ``leaves``, the names of layers, which hold nothing."""

@@ -19,7 +19,7 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.loops import Loop, roll
-from dlbridge.source.names import Names, class_name, identifier
+from dlbridge.source.names import Names, class_name, identifier, quoted
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
 #: A layer's name that ends in a number; how many layers of such names are made in a loop.
-NUMBERED, MIN_ROUNDS = re.compile(r'(?<=name=)f?"(?:\{name\}-)?[^"{}]*\d"'), 3
+NUMBERED, MIN_ROUNDS = re.compile(r'(?<=name=)f?"(?:\{name\}-)?[^"{}\\]*[0-9]"'), 3
 #: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
 BUILD, SPEC = "<build>", "<spec>"
 
@@ -52,11 +52,12 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
     parts = [text.splitlines() for text in writer.functions.texts] + parts
     body = "\n\n\n".join("\n".join(lines) for lines in parts)
     everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
-    imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
+    used = printing.modules_used(everything)
+    imports = ["import math\n"] if "math" in used else []
     imports.append("import keras")
-    used = [word for word in ("layers", "ops") if re.search(rf"\b{word}\.", everything)]
-    if used:
-        imports.append(f"from keras import {', '.join(used)}")
+    words = [word for word in ("layers", "ops") if word in used]
+    if words:
+        imports.append(f"from keras import {', '.join(words)}")
     return "\n".join(imports) + "\n\n\n" + everything + "\n"
 
 
@@ -154,7 +155,7 @@ def _input(value: ir.Value, name: str | None) -> str:
     if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
         arguments.append(f'dtype="{KERAS_DTYPES[value.dtype]}"')
     if name is not None:
-        arguments.append(f'name="{name}"')
+        arguments.append(f"name={quoted(name)}")
     return f"keras.Input({', '.join(arguments)})"
 
 
@@ -284,7 +285,7 @@ def _loops(lines: list[str]) -> list[str]:
     index = Names(*re.findall(r"\w+", "\n".join(lines))).fresh("i")
 
     def loop(parts: list[str]) -> Loop | None:
-        names = [re.fullmatch(r'(.*?)(\d+)"', part) for part in parts]
+        names = [re.fullmatch(r'(.*?)([0-9]+)"', part) for part in parts]
         first = names[0]
         assert first is not None
         numbers = range(int(first[2]), int(first[2]) + len(parts))

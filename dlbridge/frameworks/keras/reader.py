@@ -25,6 +25,7 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
+from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.keras import archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
@@ -42,6 +43,7 @@ from dlbridge.source.names import Names, identifier
 _SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
 
 
+@border.reader(lambda source: False)
 def read(
     source: Any,
     *,

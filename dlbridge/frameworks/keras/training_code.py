@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
+from dlbridge.source.names import argument_names
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
@@ -28,8 +29,7 @@ _CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *, eagerly: bool = False) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
-    target = spec.loss.target or "label"
-    names = [n if n != "model" else "model_input" for n in inputs]
+    *names, target = argument_names([*inputs, spec.loss.target or "label"], ("model", "keras", "layers", "ops", "math"))
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
     read = next(v for v in outputs if spec.loss.of in (None, v.name))
     loss, metrics = _loss(spec.loss, read), [_metric(name, spec.loss, read) for name in spec.metrics]

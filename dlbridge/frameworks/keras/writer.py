@@ -20,8 +20,16 @@ from dlbridge.frameworks.keras.automatic import automatic_names, is_automatic
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
-from dlbridge.frameworks.keras.names import NETWORK, layer_name
-from dlbridge.frameworks.keras.printer import BUILD, SPEC, flat, member_name, print_module, stand_in, variable_path
+from dlbridge.frameworks.keras.names import NETWORK, layer_name, spelled
+from dlbridge.frameworks.keras.printer import (
+    BUILD,
+    SPEC,
+    flat,
+    member_name,
+    print_module,
+    stand_in,
+    variable_path,
+)
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -37,7 +45,8 @@ from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weight
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, identifier, snake_case
 from dlbridge.source.op import Layer
-from dlbridge.source.printing import functions_called, helper_names
+from dlbridge.source.paths import Paths
+from dlbridge.source.printing import functions_called, helper_names, without_strings
 from dlbridge.source.program import Source
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
@@ -66,13 +75,15 @@ def write(model: Model, *, io_layout: str = "same", partial: bool = False) -> So
     model = layout.channels_last(prepare(model), io_layout=io_layout)
     split_pads(model.graph, layout.DOMAIN)
     grow_concats(model.graph)
-    return KerasWriter(model, partial).source()
+    paths = Paths(spelled, flat)
+    paths.respell(model.graph)
+    return KerasWriter(model, paths, partial).source()
 
 
 class KerasWriter:
     """Holds what is known while one model is written."""
 
-    def __init__(self, model: Model, partial: bool = False) -> None:
+    def __init__(self, model: Model, paths: Paths, partial: bool = False) -> None:
         self.model = model
         self.graph = model.graph
         dissolved = mark_shared(self.graph)
@@ -85,7 +96,7 @@ class KerasWriter:
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
         self.root = block_tree(self.graph, self.emits, leaving(self.returned), dissolved)
-        self.homes = homes(self.graph, self.root, self.emits, reachable=True)
+        self.homes = homes(self.graph, self.root, self.emits, paths, reachable=True)
         self.held = held(self.root, self.homes)
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
@@ -164,7 +175,7 @@ class KerasWriter:
 
     def _mentions(self, fragment: Code, *marks: str) -> bool:
         """Whether code, or a function of the file that it calls, contains one of the marks."""
-        text = "".join(p for p in fragment.parts if isinstance(p, str))
+        text = without_strings("".join(p for p in fragment.parts if isinstance(p, str)))
         return any(mark in text or mark in self._called(text) for mark in marks)
 
     def _called(self, text: str) -> str:

@@ -19,6 +19,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from dlbridge.limits import limits
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
@@ -90,7 +91,7 @@ def _reads_weight(node: ir.Node) -> bool:
 
 def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
     """(dotted path, whether it was made up) of a node; adds the classes of its blocks."""
-    scopes, names = (ast.literal_eval(node.metadata_props.get(key, "[]")) for key in (_SCOPES, _CLASSES))
+    scopes, names = (_words(node.metadata_props.get(key, "[]")) for key in (_SCOPES, _CLASSES))
     modules = [(s, c) for s, c in zip(scopes[:-1], names[:-1], strict=False) if not s.startswith("_empty_nn_module")]
     for scope, class_name in modules:
         if _is_block(class_name):
@@ -112,6 +113,15 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
         return ".".join((dotted_parts(parts[:-1]), identifier(parts[-1].lower()))), True
     name = parts[0].removeprefix("node_").lower() if parts else ""
     return identifier(name or node.op_type.lower()), True
+
+
+def _words(text: str) -> list[str]:
+    """A list of strings as torch.onnx writes it; nothing where the text is none."""
+    try:
+        found = ast.literal_eval(text) if len(text) <= limits().text >> 10 else None
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return []
+    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else []
 
 
 def _is_block(class_name: str) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 from onnx_ir.passes.common import InlinePass
 
-from dlbridge.errors import FileError, UnsupportedOpError
-from dlbridge.frameworks.onnx import naming
+from dlbridge import border
+from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.onnx import file, naming
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
-from dlbridge.ops import extension, missing, traits
+from dlbridge.ops import attributes, extension, missing, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, sequences, shapes
@@ -28,6 +27,7 @@ from dlbridge.passes.upgrade import upgrade
 _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-export", "tf2onnx")
 
 
+@border.reader(lambda source: isinstance(source, (onnx.ModelProto, ir.Model)))
 def read(
     source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     *,
@@ -52,7 +52,7 @@ def read(
         ShapeError: When shapes or dtypes of the graph do not fit together.
     """
     where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
-    ir_model = _load(source, where)
+    ir_model = file.load(source, where)
     graph = ir_model.graph
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
@@ -95,83 +95,8 @@ def read(
     naming.name_values(graph)
     extension.attach_functions(ir_model)
     shapes.infer(model)
-    model.original = Original(source, lambda: _load(source, where))
+    model.original = Original(source, lambda: file.load(source, where))
     return model
-
-
-# --- the file -----------------------------------------------------------------------------------------------------
-
-
-def _load(source: Any, where: str) -> ir.Model:
-    if isinstance(source, (ir.Model, onnx.ModelProto)):
-        ir_model = source.clone() if isinstance(source, ir.Model) else _deserialize(source, where)
-        for value in ir_model.graph.initializers.values():
-            if value.const_value is not None:  # a tensor of our own, so that renaming does not reach the caller's
-                value.const_value = _view(value.const_value)
-        return ir_model
-    path = Path(source)
-    if not path.is_file():
-        raise FileError("no such file", where=where)
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-    except (DecodeError, ValueError):
-        raise FileError("this is not an ONNX file, or it is truncated", where=where) from None
-    if not proto.HasField("graph") or not proto.opset_import:
-        raise FileError("this is not an ONNX file: it has no graph or no opset", where=where)
-    for tensor in onnx.external_data_helper._get_all_tensors(proto):
-        _check_data(tensor, path.parent, where)
-    ir_model = _deserialize(proto, where)
-    ir.external_data.set_base_dir(ir_model.graph, path.parent)
-    return ir_model
-
-
-def _view(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """Another tensor of the same numbers, read when they are asked for."""
-    return ir.LazyTensor(lambda: tensor, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=tensor.name)
-
-
-def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
-    try:
-        return ir.serde.deserialize_model(proto)
-    except (ir.serde.SerdeError, ValueError, KeyError, TypeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise FileError(f"the graph is broken: {reason}", where=where) from None
-
-
-def _check_data(tensor: onnx.TensorProto, folder: Path, where: str) -> None:
-    """Check that a tensor's numbers are there and are as many as its shape says."""
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return
-    try:
-        bits = ir.DataType(tensor.data_type).bitwidth
-    except (ValueError, TypeError):
-        raise FileError(f"'{tensor.name}' has the unknown dtype {tensor.data_type}", where=where) from None
-    size = bits
-    for dim in tensor.dims:
-        if dim < 0:
-            raise FileError(f"'{tensor.name}' has a negative size", where=where)
-        size *= dim
-    size = (size + 7) // 8
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _check_external(tensor, size, folder, where)
-    elif tensor.HasField("raw_data") and len(tensor.raw_data) != size:
-        raise FileError(f"'{tensor.name}' has {len(tensor.raw_data)} bytes where {size} are due", where=where)
-
-
-def _check_external(tensor: onnx.TensorProto, size: int, folder: Path, where: str) -> None:
-    info = {entry.key: entry.value for entry in tensor.external_data}
-    location = info.get("location", "")
-    target = (folder / location).resolve()
-    if not location or os.path.isabs(location) or not target.is_relative_to(folder.resolve()):
-        raise FileError(f"the data of '{tensor.name}' would be outside the file's folder: {location!r}", where=where)
-    if not target.is_file():
-        raise FileError(f"the data of '{tensor.name}' is missing: {location}", where=where)
-    offset, length = (info.get(key, "") for key in ("offset", "length"))
-    if not all(text.isdigit() or text == "" for text in (offset, length)):
-        raise FileError(f"the data of '{tensor.name}' has no proper place: {offset!r}, {length!r}", where=where)
-    if int(length or size) != size or int(offset or 0) + size > target.stat().st_size:
-        raise FileError(f"the data of '{tensor.name}' is truncated in {location}", where=where)
 
 
 # --- what can be read ---------------------------------------------------------------------------------------------
@@ -222,12 +147,29 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
     kind = op_key(node).replace("ReverseSequence", "")
     if ("Sequence" in kind and kind not in sequences.OPS) or kind.startswith("String"):
         troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
-    known = onnx.defs.get_schema(op_key(node), min(opset, traits.IR_OPSET), "").attributes
+    schema = onnx.defs.get_schema(op_key(node), min(opset, traits.IR_OPSET), "")
+    _check_arity(node, schema, site, troubles)
+    known = schema.attributes
     for name in set(node.attributes) - set(known):
         troubles.setdefault(f"attribute '{name}' of {node.op_type}, which opset {opset} does not have", []).append(site)
     for name, attribute in known.items():
         if attribute.required and name not in node.attributes:
             troubles.setdefault(f"{node.op_type} without its attribute '{name}'", []).append(site)
+    wrong = attributes.mistake(node, min(opset, traits.IR_OPSET))
+    if wrong is not None:
+        troubles.setdefault(wrong, []).append(site)
+
+
+def _check_arity(node: ir.Node, schema: onnx.defs.OpSchema, site: str, troubles: dict[str, list[str]]) -> None:
+    inputs, outputs = len(node.inputs), len(node.outputs)
+    while inputs > schema.min_input and node.inputs[inputs - 1] is None:
+        inputs -= 1
+    needed = [p.option == onnx.defs.OpSchema.FormalParameterOption.Single for p in schema.inputs]
+    missing_one = any(need and value is None for need, value in zip(needed, node.inputs, strict=False))
+    if missing_one or not schema.min_input <= inputs <= schema.max_input:
+        troubles.setdefault(f"{node.op_type} of {inputs} inputs", []).append(site)
+    if not schema.min_output <= outputs <= schema.max_output:
+        troubles.setdefault(f"{node.op_type} of {outputs} outputs", []).append(site)
 
 
 def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> None:
@@ -293,7 +235,7 @@ def _part_equal_vectors(graph: ir.Graph) -> None:
         if tensor.size not in tuple(tensor.shape) or tensor.size == 1 or not tensor.dtype.is_floating_point():
             continue
         old = node.outputs[0]
-        own = ir.Value(name=old.name, type=source.type, shape=source.shape, const_value=_view(tensor))
+        own = ir.Value(name=old.name, type=source.type, shape=source.shape, const_value=file.view(tensor))
         ir.convenience.replace_all_uses_with(old, own)
         graph.remove(node, safe=True)
         graph.register_initializer(own)
@@ -313,7 +255,7 @@ def _part_merged_vectors(graph: ir.Graph) -> None:
                 continue
             own = graph.initializers.get(name)
             if own is None:
-                own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=_view(tensor))
+                own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=file.view(tensor))
                 graph.register_initializer(own)
             elif own.const_value is None or not np.array_equal(own.const_value.numpy(), tensor.numpy()):
                 continue  # a weight that has the name, and other numbers

@@ -1,33 +1,45 @@
-"""Loads ``.pt2`` files from anyone: what in them could run code is refused before, or while, torch loads them.
+"""Loads ``.pt2`` files from anyone: the whole file is checked before torch sees it.
 
-``torch.export.load`` reads tensors as pickles, falls back to pickles that may run code, and evaluates the text of
-symbolic sizes. Here pickles hold tensors alone, and that text is arithmetic.
+``torch.export.load`` links libraries that are in the file, reads objects as pickles, and makes Python text, which it
+executes, of names, symbolic sizes and guards. So a file may hold the members that a saved program has and no others,
+no pickle but that of the example inputs, and each of its strings is what stands in that place (``program_text``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
+import math
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.pt2_archive import _package
+from torch.export.pt2_archive._package import PT2ArchiveReader
 
+from dlbridge.border import check_name
 from dlbridge.errors import FileError
+from dlbridge.frameworks.pytorch import program_text
+from dlbridge.limits import limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
-#: Text of a symbolic size: no quotes, brackets or attributes; what is called is a function of torch's arithmetic.
-_ARITHMETIC = re.compile(r"[\w\s+\-*/%().,<>=!&|~]*\Z")
-_NOT_ARITHMETIC = re.compile(r"__|\.\s*[A-Za-z_]|\b(?!floor|ceiling|sqrt|log|exp)[a-z_]\w*\s*\(|\blambda\b")
-#: torch stores files as they are; one that unpacks to many times its size is no model.
-_LARGE, _MAX_RATIO = 1 << 24, 100
+_PROGRAM, _EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+_WEIGHTS, _CONSTANTS = "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"
+#: What ``torch.export.save`` writes.
+_MEMBERS = re.compile(
+    r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)|\.format_version|\.storage_alignment"
+    r"|data/weights/weight_\d+|data/constants/tensor_\d+|extra/[\w./-]+"
+    + "".join(f"|{re.escape(name)}" for name in (_PROGRAM, _EXAMPLES, _WEIGHTS, _CONSTANTS))
+)
+#: Growth below this many bytes is no harm.
+_HARMLESS = 64 << 20
+#: A view of fewer elements than this may repeat numbers (``expand``).
+_SMALL_VIEW = 1 << 20
 
 
 def load(path: Path) -> ExportedProgram:
@@ -49,62 +61,103 @@ def load(path: Path) -> ExportedProgram:
     if not zipfile.is_zipfile(path):
         raise FileError("this is not a .pt2 file, or it is truncated", where=where)
     try:
-        _check_text(path)
-        with _only_tensors():
+        with _quiet():
+            _check(path)
             return torch.export.load(path)
     except FileError:
         raise
     except Exception as error:  # of a broken archive torch raises nearly anything
-        if "weights_only" in str(error):
-            raise FileError("it holds a pickled object, which can run any code when it is read", where=where) from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(f"torch.export cannot load it: {reason}", where=where) from error
 
 
-def _check_text(path: Path) -> None:
-    """Refuse text that torch would evaluate and that is no arithmetic."""
+def _check(path: Path) -> None:
+    """Check an archive by the reader that torch itself reads it with."""
+    with PT2ArchiveReader(str(path)) as reader:
+        names = reader.get_file_names()
+        sizes = {name: reader.archive_file.get_record_size(name) for name in names}
+        _check_members(path, names, sizes)
+        texts = {name: reader.read_bytes(name) for name in names if name.endswith(".json") and "extra/" not in name}
+        examples = reader.read_bytes(_EXAMPLES)
+    for name, text in texts.items():
+        if len(text) > limits().text:
+            raise FileError(f"it has {len(text):,} bytes", where=f"{path}:{name}", hint=raise_hint("text"))
+    with _at(path, _PROGRAM):
+        program_text.check(json.loads(texts[_PROGRAM]))
+    for config, prefix in ((_WEIGHTS, "weight_"), (_CONSTANTS, "tensor_")):
+        with _at(path, config):
+            folder = config.rpartition("/")[0]
+            _check_tensors(
+                json.loads(texts[config]), prefix, {n.removeprefix(f"{folder}/"): s for n, s in sizes.items()}
+            )
+    _check_examples(examples, path)
+
+
+def _check_members(path: Path, names: list[str], sizes: dict[str, int]) -> None:
+    """Refuse an archive with other members than a saved program's, or one that grows out of hand."""
+    where = str(path)
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.file_size > _LARGE and info.file_size > _MAX_RATIO * info.compress_size:
-                raise FileError(f"{info.filename} would unpack to {info.file_size} bytes", where=str(path))
-            if info.filename.endswith(".json"):
-                for text in _evaluated(json.loads(archive.read(info))):
-                    if not _ARITHMETIC.match(text) or _NOT_ARITHMETIC.search(text):
-                        raise FileError(f"the size {text[:60]!r} is no arithmetic", where=f"{path}:{info.filename}")
+        listed = [info.filename.partition("/")[2] for info in archive.infolist()]
+    if sorted(listed) != sorted(names) or len(set(names)) != len(names):
+        raise FileError("its list of members is ambiguous", where=where)
+    for name in names:
+        if name.startswith("data/aotinductor"):
+            raise FileError(f"it holds compiled code, which would be run when it is read: {name}", where=where)
+        if name.endswith(".pt") and name != _EXAMPLES:
+            raise FileError(f"it holds a pickled object, which can run any code when it is read: {name}", where=where)
+        if not _MEMBERS.fullmatch(name):
+            raise FileError(f"it holds {name!r}, which is no part of a program that torch.export saved", where=where)
+    for name in (_PROGRAM, _EXAMPLES, _WEIGHTS, _CONSTANTS):
+        if name not in names:
+            raise FileError(f"it is no program that torch.export saved: {name} is missing", where=where)
+    total = sum(sizes.values())
+    if total > _HARMLESS and total > limits().growth * path.stat().st_size:
+        raise FileError(f"it would unpack to {total:,} bytes", where=where, hint=raise_hint("growth"))
 
 
-def _evaluated(tree: Any) -> Iterator[str]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if key == "expr_str" and isinstance(value, str):
-                yield value
-            else:
-                yield from _evaluated(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _evaluated(value)
+def _check_tensors(config: Any, prefix: str, sizes: dict[str, int]) -> None:
+    """Check what a file says of its tensors: each is numbers that are there, not an object."""
+    for name, entry in config["config"].items():
+        check_name(name)
+        member, meta = entry["path_name"], entry["tensor_meta"]
+        if entry["use_pickle"] or meta is None:
+            raise FileError(f"'{name}' is a pickled object, which can run any code when it is read")
+        if not re.fullmatch(rf"{prefix}\d+", member) or member not in sizes:
+            raise FileError(f"the numbers of '{name}' are not there: {member!r}")
+        program_text.check(meta)
+        count = math.prod(size["as_int"] for size in meta["sizes"])
+        if count > max(sizes[member], _SMALL_VIEW) or (sizes[member] == 0 and count):
+            raise FileError(f"'{name}' of {count:,} elements has {sizes[member]:,} bytes")
+
+
+def _check_examples(data: bytes, path: Path) -> None:
+    """Torch reads the example inputs as a pickle of any objects where they are not tensors alone."""
+    try:
+        torch.load(io.BytesIO(data), weights_only=True)
+    except Exception:  # of a pickle that is none, torch raises nearly anything
+        what = "it holds a pickled object, which can run any code when it is read"
+        raise FileError(what, where=f"{path}:{_EXAMPLES}") from None
 
 
 @contextlib.contextmanager
-def _only_tensors() -> Iterator[None]:
-    """While this is on, what torch unpickles is tensors and containers of them; torch does not log what is refused."""
-    load_tensors = torch.load
+def _at(path: Path, member: str) -> Iterator[None]:
+    """Within the block, errors name the member of the archive; what is not of torch's form is broken."""
+    where = f"{path}:{member}"
+    try:
+        yield
+    except FileError as error:
+        raise FileError(error.message, where=where, hint=error.hint) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileError(f"it is broken: {type(error).__name__}: {error}", where=where) from None
 
-    def guarded(*arguments: Any, **options: Any) -> Any:
-        return load_tensors(*arguments, **{**options, "weights_only": True})
 
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise FileError("it holds a pickled object, which can run any code when it is read")
-
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the block, torch does not log what it could not read: that becomes an error."""
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with (
-            mock.patch.object(torch, "load", guarded),
-            mock.patch.object(torch._C, "_pickle_load_obj", refuse),
-            mock.patch.object(_package, "pickle", mock.Mock(loads=refuse)),
-        ):
-            yield
+        yield
     finally:
         logger.setLevel(level)

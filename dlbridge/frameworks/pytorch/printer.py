@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+from torch import nn
 
 from dlbridge.frameworks.pytorch import helpers
 from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.code import Code, Literal, Raw, call
+from dlbridge.source.code import Code, Literal, Raw, call, literal_text
 from dlbridge.source.definitions import Definition, OptionalSteps, Written
 from dlbridge.source.loops import Loop, roll
-from dlbridge.source.names import Names, identifier
+from dlbridge.source.names import Names, identifier, is_index, is_plain, quoted
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUFFER, CONSTANT = "<buffer>", "<constant>"
 INDENT = "    "
 #: The call of a module that one of a loop may be.
-CALLED = re.compile(r"(?<== )self\.[\w.]+(?:\[\d+\]|(?<=\d))(?=\()")
+CALLED = re.compile(r"(?<== )self\.[\w.]+(?:\[[0-9]+\]|(?<=[0-9]))(?=\()")
 #: Of fewer modules that are all that a class has, each is called by its name.
 MIN_CHILDREN = 4
 #: More frozen modules than this are frozen in a loop over their paths.
@@ -34,6 +34,7 @@ MAX_FROZEN_LINES = 6
 MODULES = frozenset({"self", "math", "torch", "F", "nn"})
 #: The function that makes a module in a memory format.
 BUILD = "build_model"
+_OWN = frozenset(dir(nn.Module()))
 RESERVED = MODULES | {BUILD} | frozenset(printing.helper_names(helpers))
 
 
@@ -49,11 +50,11 @@ def print_module(writer: _Writer, definitions: list[Definition], root: Definitio
         loop = training_loop(spec, inputs, writer.model.outputs)
         classes.append([part for line in loop for part in printing.fit(line)])
     body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in classes)])
-    used = printing.helpers(helpers, body)
-    everything = "\n\n\n".join([*used, body])
-    imports = ["import math\n"] if re.search(r"\bmath\.", everything) else []
+    everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
+    used = printing.modules_used(everything)
+    imports = ["import math\n"] if "math" in used else []
     imports.append("import torch")
-    if re.search(r"\bF\.", everything):
+    if "F" in used:
         imports.append("import torch.nn.functional as F")
     imports.append("from torch import nn")
     return "\n".join(imports) + "\n\n\n" + everything + "\n"
@@ -103,7 +104,10 @@ def _frozen(writer: _Writer) -> list[str]:
     modules = [path for path in frozen if path not in writer.trains]
     lines = []
     if len(modules) > MAX_FROZEN_LINES:
-        lines += [f"for path in {tuple(modules)!r}:", f"{INDENT}self.get_submodule(path).requires_grad_(False)"]
+        lines += [
+            f"for path in {literal_text(tuple(modules))}:",
+            f"{INDENT}self.get_submodule(path).requires_grad_(False)",
+        ]
         frozen = [path for path in frozen if path in writer.trains]
     reach = [
         writer.reach(path, kind="module" if path in modules else "parameter") if path else "self" for path in frozen
@@ -146,17 +150,17 @@ def _members(written: Written, parameters: dict[int, str], steps: OptionalSteps)
             continue
         lines += _parents(container, texts, done)
         if container not in done:  # it may be an item of a list itself
-            lines.append(f"self{attribute(container)} = {_nested(container, texts, done)}")
+            lines.append(_held(container, _nested(container, texts, done)))
     return lines
 
 
 def _is_item(name: str, container: str) -> bool:
-    return name.startswith(container + ".") and name[len(container) + 1 :].isdigit()
+    return name.startswith(container + ".") and is_index(name[len(container) + 1 :])
 
 
 def _numbered_container(name: str) -> str | None:
     container, _, last = name.rpartition(".")
-    return container if container and last.isdigit() else None
+    return container if container and is_index(last) else None
 
 
 def _list(items: dict[int, str]) -> str:
@@ -173,10 +177,10 @@ def _assign(name: str, text: str, texts: dict[str, str], done: set[str]) -> list
     owner = f"self{attribute(parent)}"
     for mark, persistent in ((BUFFER, ""), (CONSTANT, ", persistent=False")):
         if text.startswith(mark):
-            return [*lines, f'{owner}.register_buffer("{last}", {text.removeprefix(mark)}{persistent})']
-    if not is_attribute(last):
+            return [*lines, f"{owner}.register_buffer({quoted(last)}, {text.removeprefix(mark)}{persistent})"]
+    if not is_plain(last):
         add = "register_parameter" if text.startswith("nn.Parameter(") else "add_module"
-        return [*lines, f'{owner}.{add}("{last}", {text})']
+        return [*lines, f"{owner}.{add}({quoted(last)}, {text})"]
     return [*lines, f"{owner}.{last} = {text}"]
 
 
@@ -189,14 +193,16 @@ def _parents(name: str, texts: dict[str, str], done: set[str]) -> list[str]:
         if path in texts or path in done:
             continue
         done.add(path)
-        owner, _, last = path.rpartition(".")
-        made = _nested(path, texts, done)
-        is_item = last.isdigit() and owner
-        if is_item or is_attribute(last):
-            lines.append(f"self{attribute(path)} = {made}")
-        else:
-            lines.append(f'self{attribute(owner)}.add_module("{last}", {made})')
+        lines.append(_held(path, _nested(path, texts, done)))
     return lines
+
+
+def _held(path: str, text: str) -> str:
+    """The statement that puts a module at a path."""
+    owner, _, last = path.rpartition(".")
+    if is_plain(last) or (owner and is_index(last)):
+        return f"self{attribute(path)} = {text}"
+    return f"self{attribute(owner)}.add_module({quoted(last)}, {text})"
 
 
 def _nested(path: str, texts: dict[str, str], done: set[str]) -> str:
@@ -205,7 +211,7 @@ def _nested(path: str, texts: dict[str, str], done: set[str]) -> str:
     if path in texts:
         return texts[path]
     heads = {n[len(path) + 1 :].partition(".")[0] for n in texts if n.startswith(path + ".")}
-    items = [int(head) for head in heads if head.isdigit()]
+    items = [int(head) for head in heads if is_index(head)]
     if not items:
         return "nn.Module()"
     return _list({i: _nested(f"{path}.{i}", texts, done) for i in items})
@@ -215,18 +221,18 @@ def attribute(path: str) -> str:
     """A dotted path as Python reaches it from ``self``: ``layers.0.attn`` -> ``.layers[0].attn``."""
     text = ""
     for part in path.split(".") if path else ():
-        if part.isdigit():
-            text += f"[{part}]" if text else f'.get_submodule("{part}")'
-        elif not is_attribute(part):
-            text += f'.get_submodule("{part}")'
-        else:
+        if is_index(part) and text:
+            text += f"[{part}]"
+        elif is_plain(part):
             text += f".{part}"
+        else:
+            text += f".get_submodule({quoted(part)})"
     return text
 
 
-def is_attribute(part: str) -> bool:
-    """Whether a part of a path can stand behind a dot."""
-    return part.isidentifier() and not keyword.iskeyword(part)
+def spelled(part: str) -> str:
+    """A part of a path as a module can be called: not as what every module has (``forward``, ``training``)."""
+    return f"{part}_" if part in _OWN else part
 
 
 def sequence(items: list[Code]) -> Code:
@@ -291,14 +297,14 @@ def _loops(lines: list[str], members: list[str]) -> list[str]:
         name, _, index = parts[0].removeprefix("self.").partition("[")
         if index:
             over, called = f"self.{name}", [m for m in members if _is_item(m, name)]
-            if any(m.startswith(f"{name}.") and not m[len(name) + 1 :].partition(".")[0].isdigit() for m in members):
+            if any(m.startswith(f"{name}.") and not is_index(m[len(name) + 1 :].partition(".")[0]) for m in members):
                 return None  # the list would go through what has a name too
             singular = name.rpartition(".")[2].rstrip("s_0123456789")
             word = singular if singular and singular != name.rpartition(".")[2] else "layer"
             wanted = [f"{over}[{i}]" for i in range(len(called))]
         else:
-            over, called, word = "self.children()", members, re.sub(r"\d+$", "", name)
-            wanted = [f"self.{m}" for m in members if re.sub(r"\d+$", "", m) == word]
+            over, called, word = "self.children()", members, re.sub(r"[0-9]+$", "", name)
+            wanted = [f"self.{m}" for m in members if re.sub(r"[0-9]+$", "", m) == word]
             if len(wanted) < MIN_CHILDREN:
                 return None
         if len(wanted) != len(called) or parts[: len(wanted)] != wanted:
@@ -326,4 +332,4 @@ def _with_parameters(fragment: Code, shown: list[str | None], name: Any = None) 
     return "".join(pieces)
 
 
-__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "is_attribute", "print_module", "sequence"]
+__all__ = ["BUFFER", "CONSTANT", "RESERVED", "Raw", "attribute", "print_module", "sequence", "spelled"]

@@ -18,6 +18,7 @@ import torch
 from onnx_ir.tensor_adapters import TorchTensor
 from torch.export import ExportedProgram
 
+from dlbridge import border
 from dlbridge.errors import SignatureError, UnsupportedOpError
 from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure, training_mode
 from dlbridge.frameworks.pytorch.program import Program
@@ -30,6 +31,7 @@ from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
 
 
+@border.reader(lambda source: False)
 def read(
     source: Any,
     *,
@@ -69,6 +71,7 @@ def read(
     module = source if isinstance(source, torch.nn.Module) else None
     if module is not None:
         name = name or type(source).__name__.lower()
+        _check_names(module)
         source, named = exporting.export(source, inputs, dynamic)
     _load_rules()
     reader = _Reader(source, named, name, partial, training_mode.of(module, source))
@@ -76,6 +79,13 @@ def read(
     _tidy(model, lift=lift)
     model.original = original.Original(module, source, reader.leaves, [v.name or "" for v in model.outputs])
     return model
+
+
+def _check_names(module: torch.nn.Module) -> None:
+    """Refuse names of modules and tensors that torch.export writes into Python text without escaping them."""
+    for find in (module.named_modules, module.named_parameters, module.named_buffers):
+        for name, _ in find():
+            border.check_name(name)
 
 
 def _load_rules() -> None:

@@ -18,6 +18,7 @@ from dlbridge.ops.names import unique
 from dlbridge.passes.inline import subgraphs
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.source.blocks import is_weight
+from dlbridge.source.paths import Paths
 
 DOMAIN = "dlbridge.call"
 #: Attributes of the node: the module's path, and how many values the call reads.
@@ -47,6 +48,14 @@ def join_repeats(graph: ir.Graph, apart: Collection[str] = ()) -> None:
                 found = True
     if found:
         graph.sort()
+
+
+def respell_calls(graph: ir.Graph, paths: Paths) -> None:
+    """Respell the paths of a graph, and those that its calls name, in place."""
+    paths.respell(graph)
+    for node in graph:
+        if node.domain == DOMAIN:
+            node.attributes[PATH] = ir.AttrString(PATH, paths(node.attributes[PATH].as_string()))
 
 
 def _paths(graph: ir.Graph) -> set[str]:

@@ -8,7 +8,31 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.names import identifier
+from dlbridge.source.names import Names, argument_names, identifier
+
+#: What the loop calls by these names.
+_VARIABLES = (
+    *(
+        "model",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "epoch",
+        "rows",
+        "part",
+        "kept",
+        "output",
+        "torch",
+        "F",
+        "nn",
+        "math",
+    ),
+    *(
+        f"{of}{name}"
+        for of in ("", "val_")
+        for name in ("loss", "accuracy", "mean_absolute_error", "mean_squared_error")
+    ),
+)
 
 #: As in the trainer: probabilities have a logarithm.
 _LOGARITHM = "{output}.clamp(min=1e-07).log()"
@@ -30,10 +54,11 @@ _FROM_LOGITS = {
 
 def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
     """A ``train`` function in PyTorch's own classes, with the numbers of a specification."""
-    target = spec.loss.target or "label"
-    names = [n if n != "model" else "model_input" for n in inputs]
+    *names, target = argument_names([*inputs, spec.loss.target or "label"], _VARIABLES)
     read = next(v for v in outputs if spec.loss.of in (None, v.name))
-    output = identifier(read.name or "output") if len(outputs) > 1 else "output"
+    output = (
+        Names(*_VARIABLES, *names, target).fresh(identifier(read.name or "output")) if len(outputs) > 1 else "output"
+    )
     targets = ", ".join(output if v is read else "_" for v in outputs)
     compared = _compared(spec.loss.op, output, f"{target}[rows]", list(read.shape or ()))
     kept = "kept" if spec.validation_split else f"len({target})"

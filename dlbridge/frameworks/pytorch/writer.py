@@ -18,12 +18,12 @@ from dlbridge.frameworks.pytorch.printer import (
     CONSTANT,
     RESERVED,
     attribute,
-    is_attribute,
     print_module,
     sequence,
+    spelled,
     stand_in,
 )
-from dlbridge.frameworks.pytorch.repeats import COUNT, PATH, join_repeats
+from dlbridge.frameworks.pytorch.repeats import COUNT, PATH, join_repeats, respell_calls
 from dlbridge.frameworks.pytorch.repeats import DOMAIN as REPEATS
 from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.stacks import join_stacks
@@ -41,8 +41,9 @@ from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
-from dlbridge.source.names import Names
+from dlbridge.source.names import Names, is_index, is_plain, quoted
 from dlbridge.source.op import Layer
+from dlbridge.source.paths import Paths
 from dlbridge.source.program import Source
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
@@ -79,10 +80,12 @@ def write(model: Model, *, memory_format: str | None = None, partial: bool = Fal
         grow_concats(prepared.graph)
         if memory_format is not None:
             _check_memory_format(prepared, memory_format)
+        paths = Paths(spelled)
+        respell_calls(prepared.graph, paths)
         try:
-            return _Writer(prepared, memory_format, partial).source()
+            return _Writer(prepared, paths, memory_format, partial).source()
         except _NotCallableError as error:
-            apart.add(str(error))  # it no longer is among the modules that are called
+            apart |= set(paths.of(str(error)))  # they no longer are among the modules that are called
 
 
 class _NotCallableError(Exception):
@@ -106,8 +109,8 @@ def _load_rules() -> None:
 
 
 class _Writer:
-    def __init__(self, model: Model, memory_format: str | None = None, partial: bool = False) -> None:
-        self.model, self.memory_format = model, memory_format
+    def __init__(self, model: Model, paths: Paths, memory_format: str | None = None, partial: bool = False) -> None:
+        self.model, self.paths, self.memory_format = model, paths, memory_format
         self.graph = model.graph
         arithmetic = Arithmetic(lambda value, axis: code(f"{{}}.shape[{axis}]", value))
         self.names = Names(*RESERVED)
@@ -115,7 +118,7 @@ class _Writer:
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         self.root = self._tree()
         self.blocks = {block.path: block for block in self.root.blocks()}
-        self.homes = homes(self.graph, self.root, self.emits) | self._unread()
+        self.homes = homes(self.graph, self.root, self.emits, paths) | self._unread()
         self.held = held(self.root, self.homes)
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
@@ -144,7 +147,7 @@ class _Writer:
         held = {view.initializer for layer in layers for w in layer.weights.values() for view in w.views}
         read = {value.name for emit in self.emits.values() for value in emit.code.values()}
         return {
-            value: name
+            value: self.paths(name)
             for name, value in self.graph.initializers.items()
             if traits.kind(value) != "constant" and name not in held | read and not value.is_graph_output()
         }
@@ -209,7 +212,7 @@ class _Writer:
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)
         written.members.append((name, self._new(inner, instances)))
-        fragment = code(f"self{attribute(name)}({{}})", join(", ", list(inner.inputs)))
+        fragment = code("{}({})", Raw(f"self{attribute(name)}"), join(", ", list(inner.inputs)))
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name, given_name(name)))
 
     def _write_call(self, written: Written, call: ir.Node) -> None:
@@ -227,7 +230,7 @@ class _Writer:
                 results
             ):
                 raise _NotCallableError(path)
-            fragment = code(f"{reach}({{}})", join(", ", [same.get(v, v) for v in inner.inputs]))
+            fragment = code("{}({})", Raw(reach), join(", ", [same.get(v, v) for v in inner.inputs]))
             targets, pattern = [call.outputs[results.index(v)] for v in inner.outputs], None
         else:
             node = next((n for n in self.emits if n.name == path), None)
@@ -333,18 +336,18 @@ class _Writer:
         around = path.removesuffix(relative)
         owner, _, last = relative.rpartition(".")
         steps = relative.split(".")
-        in_class = any(s.isdigit() and self._is_class(around + ".".join(steps[:i])) for i, s in enumerate(steps) if i)
-        start = f'self.get_submodule("{owner}")' if in_class else f"self{attribute(owner)}"
+        in_class = any(is_index(s) and self._is_class(around + ".".join(steps[:i])) for i, s in enumerate(steps) if i)
+        start = f"self.get_submodule({quoted(owner)})" if in_class else f"self{attribute(owner)}"
         if self.root in self.sequences and block in (None, self.root):
-            start = re.sub(r'^self\.get_submodule\("(\d+)"\)', r"self[\1]", start)
-            if last.isdigit() and not owner:
+            start = re.sub(r'^self\.get_submodule\("([0-9]+)"\)', r"self[\1]", start)
+            if is_index(last) and not owner:
                 return f"self[{last}]"
-        if is_attribute(last):
+        if is_plain(last):
             return f"{start}.{last}"
-        if last.isdigit() and owner and not self._is_class(around + owner):
+        if is_index(last) and owner and not self._is_class(around + owner):
             return f"{start}[{last}]"
         getter = {"module": "get_submodule", "parameter": "get_parameter", "frozen": "get_parameter"}
-        return f'{start}.{getter.get(kind, "get_buffer")}("{last}")'
+        return f"{start}.{getter.get(kind, 'get_buffer')}({quoted(last)})"
 
     def _is_class(self, path: str) -> bool:
         """Whether a class is written for the module at a path: it is a block, and no chain."""
@@ -361,7 +364,7 @@ class _Writer:
             held.setdefault(_owner(key), []).append(key)
         found: dict[str, str] = {}
         for value in self.graph.initializers.values():
-            names = [value.name or "", *traits.aliases(value)]
+            names = [self.paths(name) for name in (value.name or "", *traits.aliases(value))]
             key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if names[1:] else None
             for name in names if key is not None else ():
                 owner = _owner(name)
@@ -415,7 +418,7 @@ def _owner(key: str) -> str:
 
 
 def _is_numbered(block: Block) -> bool:
-    return any(block.relative(_path(step)).partition(".")[0].isdigit() for step in block.steps)
+    return any(is_index(block.relative(_path(step)).partition(".")[0]) for step in block.steps)
 
 
 def _path(step: ir.Node | Block) -> str:

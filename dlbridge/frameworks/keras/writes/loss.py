@@ -6,6 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.keras.rules import rules
 from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Op
 
 _REDUCED = {"mean": "ops.mean({})", "sum": "ops.sum({})", "none": "{}"}
@@ -22,7 +23,7 @@ def loss(op: Op) -> Emit | Code:
     else:
         keywords: dict[str, Any] = {"weight": op[2]} if op.has(2) else {}
         keywords |= {} if ignored is None else {"ignore_index": ignored}
-        keywords |= {} if reduction == "mean" else {"reduction": Raw(f'"{reduction}"')}
+        keywords |= {} if reduction == "mean" else {"reduction": Raw(quoted(reduction))}
         value = call("nll_loss", probabilities, op[1], **keywords)
     if len(op.node.outputs) == 2 and op.used(1):
         return code("{}, {}", value, probabilities)

@@ -11,6 +11,7 @@ from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
+from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.recurrent import activations, becomes, clip, constant, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
@@ -211,7 +212,7 @@ def _initial_states(op: Op, batch_first: bool) -> list[Code]:
 
 def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: dict[str, bool]) -> Code:
     layer, name, _ = _KINDS[op.key]
-    keywords: dict[str, Any] = {k: Raw(f'"{v}"') for k, v in names.items()} | returned
+    keywords: dict[str, Any] = {k: Raw(quoted(v)) for k, v in names.items()} | returned
     if op.key == "GRU" and not op.attr("linear_before_reset"):
         keywords["reset_after"] = False
     if not any(k.endswith("bias") for k in weights):
