@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.limits import limits, raise_hint
-from dlbridge.ops import traits
+from dlbridge.ops import extension, missing, traits
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
@@ -79,9 +79,10 @@ def check(model: Model, where: str | None = None) -> None:
             _check_size(value, where)
         for node in graph:
             check_name(node.name or "", where)
+            _check_op(node, where)
             for value in node.outputs:
                 _check_size(value, where)
-    _check_traits(model, where)
+    check_traits(model.graph, where)
 
 
 #: Characters that end a string, or begin something else in one. What dlbridge prints escapes them; what torch prints of
@@ -107,6 +108,15 @@ def check_name(name: str, where: str | None = None) -> None:
         raise FileError(f"the name '{name}' has an empty part", where=where)
 
 
+def _check_op(node: ir.Node, where: str | None) -> None:
+    """Refuse ops that only a writer may make, and names of ops that are none."""
+    check_name(node.op_type, where)
+    check_name(node.domain.replace(".", "_"), where)
+    inner = node.domain.startswith(f"{extension.DOMAIN}.") and node.domain != missing.DOMAIN
+    if inner or (node.domain == extension.DOMAIN and node.op_type not in extension.EXTENSION_OPS):
+        raise FileError(f"there is no op {node.op_type} in the domain {node.domain}", where=where)
+
+
 def _check_size(value: ir.Value, where: str | None) -> None:
     total = 1
     for size in value.shape or ():
@@ -130,20 +140,25 @@ _JSON: dict[str, tuple[type, type]] = {
 }
 
 
-def _check_traits(model: Model, where: str | None) -> None:
-    for value in model.graph.initializers.values():
+def check_traits(graph: ir.Graph, where: str | None = None) -> None:
+    """Check that what metadata say of a model, its weights and nodes is of the form that dlbridge gives it.
+
+    Raises:
+        FileError: When it is not.
+    """
+    for value in graph.initializers.values():
         kind = value.metadata_props.get(traits.KIND)
         if kind is not None and kind not in get_args(traits.Kind):
             raise FileError(f"'{value.name}' is a '{kind[:40]}', which no weight is", where=where)
         _check_json(value.metadata_props, value.name or "", where)
         for alias in traits.aliases(value):
             check_name(alias, where)
-    for node in model.graph.all_nodes():
+    for node in graph.all_nodes():
         _check_json(node.metadata_props, node.name or "", where)
         for path in (*traits.calls(node), node.metadata_props.get(traits.STACK, "")):
             check_name(path, where)
-    _check_json(model.graph.metadata_props, model.name, where)
-    for path, name in traits.blocks(model.graph).items():
+    _check_json(graph.metadata_props, graph.name or "", where)
+    for path, name in traits.blocks(graph).items():
         check_name(path, where)
         check_name(name, where)
 

@@ -78,6 +78,8 @@ def _deserialize(proto: onnx.ModelProto, folder: Path | None, where: str) -> ir.
     """The graph of a ``ModelProto``; without a ``folder``, it may name no other file."""
     _check_opsets(proto, where)
     for graph in _graphs(proto):
+        if not all(isinstance(text, str) for text in _texts(graph)):  # protobuf gives what is no UTF-8 as bytes
+            raise FileError("a name in it is no UTF-8 text", where=where)
         if graph.sparse_initializer:
             raise FileError("it has sparse initializers", where=where, hint="write them as dense ones")
         for tensor in graph.initializer:
@@ -102,6 +104,14 @@ def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
             for attribute in node.attribute:
                 pending += [attribute.g] if attribute.HasField("g") else []
                 pending += list(attribute.graphs)
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[Any]:
+    yield graph.name
+    for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        yield named.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
 
 
 def _check_opsets(proto: onnx.ModelProto, where: str) -> None:

@@ -54,6 +54,7 @@ def read(
     where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
     ir_model = file.load(source, where)
     graph = ir_model.graph
+    border.check_traits(graph, where)
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
     graph.name = identifier(name or graph.name)
