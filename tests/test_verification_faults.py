@@ -94,3 +94,21 @@ def test_a_fault_that_other_integers_than_0_and_1_reach_is_refused():
     name = next(n for n, v in faulty.graph.initializers.items() if v.const_value.numpy().tolist() == 5)
     faulty.set_weights({name: np.asarray(4, np.int64)})
     assert _refused(model, "onnx", faulty)
+
+
+def test_inputs_that_the_original_does_not_take_are_not_tried():
+    from torch import nn
+
+    import dlbridge
+
+    class Places(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(4, 3)
+
+        def forward(self, mask):
+            return self.table(mask.cumsum(-1) * mask)  # a count of what is not 0: with integers beyond 1, no index
+
+    model = dlbridge.load(Places().eval(), inputs={"mask": "int64[batch,3]"})
+    for to in ("pytorch", "onnx"):
+        assert api._certificate(model, to, model.write(to))["passed"]

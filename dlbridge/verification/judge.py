@@ -52,7 +52,6 @@ class Judge:
         self._model, self._cases = model, list(cases)
         self._runs, self._opens = runs, opens
         self._exact_run: Any = None
-        self._first: Arrays = {}
         self._own: list[Arrays] | None = None
         self._exact: list[Arrays] | None = None
         self._noisy: list[Arrays] | None = None
@@ -67,18 +66,15 @@ class Judge:
     @property
     def exact(self) -> list[Arrays] | None:
         """What it gives in float64; None where it cannot be had."""
-        if self._opened() is None:
-            return self._exact
         if self._exact is None:
-            self._exact = [self._first, *(self._exact_run(arrays) for arrays in self._cases[1:])]
+            self._exact = self._all()
         return self._exact
 
     @property
     def noisy(self) -> list[Arrays] | None:
         """What it gives in float64 when each of its results is moved by as much as its type rounds."""
-        if self._noisy is None and self._opened() is not None:
-            size = self._exact_run.eps or eps(np.float32)
-            self._noisy = [self._exact_run(arrays, noise=size) for arrays in self._cases]
+        if self._noisy is None and self.exact is not None:
+            self._noisy = self._all(noise=self._exact_run.eps or eps(np.float32))
         return self._noisy
 
     @property
@@ -89,7 +85,7 @@ class Judge:
 
     def shown(self, index: int) -> list[np.ndarray] | None:
         """Every float array that the judge computes for one input, in order; None where it cannot be had."""
-        if self._opened() is None:
+        if self.exact is None:
             return None
         seen: list[np.ndarray] = []
         self._exact_run(self._cases[index], seen=seen)
@@ -108,7 +104,9 @@ class Judge:
                 trouble = error
         found = self.noisy
         if found is None:
-            reason = f": {_first_line(trouble)}" if trouble is not None else ""
+            reason = (
+                f": {type(trouble).__name__}: {_first_line(trouble)}" if trouble is not None else f": {self.trouble}"
+            )
             raise VerificationError(
                 f"{self.name} cannot be run, so nothing can be compared with it{reason}",
                 where=self._model.name,
@@ -117,15 +115,17 @@ class Judge:
         types = {v.name or "": v.dtype.numpy() for v in self._model.outputs if v.dtype is not None}
         return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
 
-    def _opened(self) -> Any:
-        if self._exact_run is None and self._opens is not None:
-            try:
-                self._exact_run = self._opens()
-                self._first = self._exact_run(self._cases[0])
-            except Exception as error:  # no kernels, no copy: what it gives in its own types has to do
-                self._exact_run, self._opens = None, None
-                self.trouble = f"{type(error).__name__}: {_first_line(error)}"
-        return self._exact_run
+    def _all(self, **options: Any) -> list[Arrays] | None:
+        """What it gives in float64 for every input; None, and why, where it does not run so."""
+        if self._opens is None:
+            return None
+        try:
+            self._exact_run = self._exact_run or self._opens()
+            return [self._exact_run(arrays, **options) for arrays in self._cases]
+        except Exception as error:  # no kernels, no copy: what it gives in its own types has to do
+            self._exact_run, self._opens = None, None
+            self.trouble = f"{type(error).__name__}: {_first_line(error)}"
+            return None
 
 
 def _first_line(error: BaseException | None) -> str:

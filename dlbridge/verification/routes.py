@@ -103,7 +103,7 @@ class Route:
             raise
         except Exception as error:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
-        return _move(found, self._outputs, last=False)
+        return _move({name: np.asarray(array) for name, array in found.items()}, self._outputs, last=False)
 
     def exact(self, cases: Sequence[Arrays], seen: list[np.ndarray] | None = None) -> list[Arrays] | None:
         """The same in float64; None where that cannot be had."""
