@@ -161,6 +161,10 @@ def check_traits(graph: ir.Graph, where: str | None = None) -> None:
     for path, name in traits.blocks(graph).items():
         check_name(path, where)
         check_name(name, where)
+    try:
+        traits.constraints(graph)
+    except (ValueError, RecursionError):
+        raise FileError(f"its '{traits.CONSTRAINTS}' is no list of constraints on sizes", where=where) from None
 
 
 def _check_json(metadata: Any, name: str, where: str | None) -> None:

@@ -159,7 +159,7 @@ def test_it_runs_where_nothing_but_onnxruntime_and_numpy_is_installed(adder, tmp
         import sys
 
         FORBIDDEN = {{"torch", "keras", "tensorflow", "tf2onnx", "onnx_ir", "onnx", "pydantic", "yaml", "pyarrow"}}
-        HOUSE = ("dlbridge.errors", "dlbridge.files", "dlbridge.runtime")
+        HOUSE = ("dlbridge.constraints", "dlbridge.errors", "dlbridge.files", "dlbridge.runtime")
 
         class Forbid:
             def find_spec(self, name, path=None, target=None):

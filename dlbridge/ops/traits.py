@@ -6,9 +6,12 @@ A trait is a string under one of the keys below. Readers set them, passes keep t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import onnx_ir as ir
+
+from dlbridge.constraints import METADATA_KEY, Expression, parse
 
 #: The one opset that a model in memory is at.
 IR_OPSET = 28
@@ -63,6 +66,9 @@ CALLS = "dlbridge.calls"
 BLOCKS = "dlbridge.blocks"
 #: Seed of the initial weights, a decimal number.
 SEED = "dlbridge.seed"
+
+#: JSON list of what the named sizes of the inputs must keep ("seq <= 512"), as ``dlbridge.constraints`` reads it.
+CONSTRAINTS = METADATA_KEY
 
 Kind = Literal["parameter", "frozen", "buffer", "constant"]
 
@@ -131,6 +137,21 @@ def blocks(graph: ir.Graph) -> dict[str, str]:
 def set_blocks(graph: ir.Graph, classes: dict[str, str]) -> None:
     if classes:
         graph.metadata_props[BLOCKS] = json.dumps(classes)
+
+
+def constraints(graph: ir.Graph) -> list[Expression]:
+    """What the named sizes of a graph's inputs must keep.
+
+    Raises:
+        ValueError: When the text is no list of constraints.
+    """
+    found = json.loads(graph.metadata_props.get(CONSTRAINTS, "[]"))
+    return parse(found if isinstance(found, list) else [found])
+
+
+def set_constraints(graph: ir.Graph, texts: Sequence[str]) -> None:
+    if texts:
+        graph.metadata_props[CONSTRAINTS] = json.dumps(list(texts))
 
 
 def initializer_spec(value: ir.Value) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from dlbridge import constraints
 from dlbridge.errors import FileError, ProviderError, SignatureError, suggest
 from dlbridge.runtime import values
 from dlbridge.runtime.repository import find_model
@@ -79,6 +81,7 @@ class Session:
         name: Where it was loaded from.
         inputs: What it takes.
         outputs: What it gives.
+        constraints: What the named sizes of the inputs must keep (``seq <= 512``).
         providers: The execution providers in use, by their full names.
     """
 
@@ -87,6 +90,7 @@ class Session:
         self.name = name
         self.inputs = tuple(_port(p, name) for p in session.get_inputs())
         self.outputs = tuple(_port(p, name) for p in session.get_outputs())
+        self.constraints = _constraints(session, name)
         self.providers: tuple[str, ...] = tuple(session.get_providers())
 
     def __call__(self, /, *arrays: Any, **named: Any) -> Result:
@@ -128,7 +132,21 @@ class Session:
         sizes: dict[str, tuple[int, str]] = {}
         for port in self.inputs:
             _check_shape(feed[port.name], port, sizes)
+        known = {name: size for name, (size, _) in sizes.items()}
+        for port in self.inputs:
+            _check_arithmetic(feed[port.name], port, known)
+        self._check_constraints(sizes)
         return feed
+
+    def _check_constraints(self, sizes: Mapping[str, tuple[int, str]]) -> None:
+        broken = constraints.broken(self.constraints, {name: size for name, (size, _) in sizes.items()})
+        if broken is not None:
+            given = ", ".join(f"'{n}' is {sizes[n][0]}, {sizes[n][1]}" for n in sorted(broken.names))
+            raise SignatureError(
+                f"{given}; the model takes {broken.text}",
+                where=self.name,
+                hint="for other sizes it was not read: they may give other numbers than the original",
+            )
 
     def _by_name(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         if len(arrays) > len(self.inputs):
@@ -218,6 +236,15 @@ def _provider(name: str) -> tuple[str, dict[str, str]]:
     return full, ({"device_id": device} if device else {})
 
 
+def _constraints(session: onnxruntime.InferenceSession, where: str) -> tuple[constraints.Expression, ...]:
+    text = session.get_modelmeta().custom_metadata_map.get(constraints.METADATA_KEY, "[]")
+    try:
+        found = json.loads(text)
+        return tuple(constraints.parse(found if isinstance(found, list) else [found]))
+    except (ValueError, RecursionError):
+        raise FileError(f"its '{constraints.METADATA_KEY}' is no list of constraints on sizes", where=where) from None
+
+
 def _port(port: Any, where: str) -> Port:
     kind = values.element(port.type)
     if kind not in values.DTYPES:
@@ -260,3 +287,17 @@ def _check_shape(array: np.ndarray, port: Port, sizes: dict[str, tuple[int, str]
             known, first = sizes.setdefault(wanted, (size, f"axis {axis} of '{port.name}'"))
             if known != size:
                 raise SignatureError(f"'{wanted}' is {size} here, but {known} as {first}", where=where)
+
+
+def _check_arithmetic(array: np.ndarray, port: Port, sizes: Mapping[str, int]) -> None:
+    """Check sizes that are arithmetic on names (``2*n``), where the names are sizes of other axes."""
+    for axis, (size, wanted) in enumerate(zip(array.shape, port.shape, strict=True)):
+        arithmetic = constraints.dimension(wanted) if isinstance(wanted, str) else None
+        if arithmetic is None or not arithmetic.names <= sizes.keys():
+            continue
+        due = arithmetic(sizes)
+        if size != due:
+            raise SignatureError(
+                f"axis {axis} is {size}, not {wanted} = {due}: shape {list(array.shape)}, the model takes {port}",
+                where=f"input '{port.name}'",
+            )

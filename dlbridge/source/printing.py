@@ -12,6 +12,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
+import onnx_ir as ir
+
+from dlbridge.ops import traits
 from dlbridge.source.names import quoted
 
 WIDTH = 100
@@ -105,6 +108,12 @@ def docstring(lines: list[str], indent: str) -> list[str]:
     if len(wrapped) == 1:
         return [f'{indent}"""{wrapped[0]}"""']
     return [f'{indent}"""{wrapped[0]}', "", *(f"{indent}{line}" for line in wrapped[1:]), f'{indent}"""']
+
+
+def about_sizes(graph: ir.Graph, indent: str) -> list[str]:
+    """A docstring that says which sizes a model takes; nothing for one that takes all."""
+    limits = [c.text for c in traits.constraints(graph)]
+    return docstring([f"For inputs of these sizes: {', '.join(limits)}."], indent) if limits else []
 
 
 @functools.cache

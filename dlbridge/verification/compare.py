@@ -17,6 +17,7 @@ from dlbridge.verification.locate import first_departure
 from dlbridge.verification.measure import FACTOR, Arrays, Finding, is_float, measure, mismatch, relative_error
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known
+from dlbridge.verification.sizes import fitting_sizes
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
 
@@ -136,7 +137,7 @@ def _cases(
     cases: list[Case] = []
     last = len(batch_sizes) - 1
     for position, batch in enumerate(batch_sizes):
-        case = {**({name: batch} if name else {}), **sizes}
+        case = {**sizes, **fitting_sizes(model, {name: batch} if name else {}, sizes)}
         wide = spread and position == last > 0
         cases.append((case, random_inputs(model, case, seed=seed + position, spread=wide)))
     if inputs is not None:

@@ -11,15 +11,16 @@ import onnx_ir as ir
 from dlbridge.errors import ShapeError
 from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
+from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes, shape_at
 
-#: Size of a symbolic dimension, other than the batch, that the caller gives no size.
-DEFAULT_SIZE = 6
 #: Factors of the rows of inputs that are spread.
 _SIZES = np.array([1.0, 0.01, 10.0, 0.1, 3.0])
 #: One more than the largest integer that looks nothing up, where inputs are spread.
 _WIDE = 10
 #: The slot of a recurrent layer's sequence lengths.
 _LENGTHS = 4
+#: Ops that hand lengths of sequences through, in another order at most.
+_LENGTHS_PRESERVING = {"Cast", "Reshape", "Identity", "TopK", "Gather"}
 #: Ops that hand an index through to whatever looks it up.
 _INDEX_PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip"}
 
@@ -43,19 +44,20 @@ def random_inputs(
 
     Args:
         model: The model.
-        sizes: Symbolic dimension -> size; those not named get ``DEFAULT_SIZE``.
+        sizes: Symbolic dimension -> size; those not named get one near ``DEFAULT_SIZE`` that the model takes.
         seed: Any integer.
         spread: Rows of floats of several sizes, which reach what small and large numbers alone reach (an epsilon, a
             clip), and integers that look nothing up from a wider range.
 
     Raises:
-        ShapeError: When an input's rank or dtype is not known.
+        ShapeError: When an input's rank or dtype is not known, or the model takes no such sizes.
     """
     arrays = {}
+    sizes = {**sizes, **fitting_sizes(model, fixed=sizes)}
     for value in model.inputs:
-        if value.shape is None or value.dtype is None:
-            raise ShapeError("the input has no shape or no dtype", where=value.name)
-        shape = [d if isinstance(d, int) else sizes.get(d.value or "", DEFAULT_SIZE) for d in value.shape]
+        if value.dtype is None:
+            raise ShapeError("the input has no dtype", where=value.name)
+        shape = shape_at(value, sizes)
         digest = hashlib.sha256(f"{seed}/{value.name}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
         arrays[value.name or ""] = _random(value, shape, generator, sizes, spread)
@@ -70,7 +72,9 @@ def _random(
     if dtype == ir.DataType.BOOL:
         return generator.random(shape) < 0.5
     if dtype.is_integer() and (steps := _steps(value, sizes)):
-        return generator.integers(1, steps + 1, shape).astype(dtype.numpy())
+        return -np.sort(-generator.integers(1, steps + 1, shape)).astype(
+            dtype.numpy()
+        )  # some ask for the longest first
     if dtype.is_integer():
         limit = _limit(value)
         limit = (limit or 2) if not spread or limit else _WIDE
@@ -88,12 +92,21 @@ def _spread(array: np.ndarray) -> np.ndarray:
 
 def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     """How long the sequences are whose lengths the value holds; None when it holds something else."""
-    for node, slot in value.uses():
-        if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
-            x = node.inputs[0]
-            axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
-            steps = x.shape[axis] if x is not None and x.shape is not None else 1
-            return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
+    seen: set[ir.Value] = set()
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, slot in current.uses():
+            if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
+                x = node.inputs[0]
+                axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
+                steps = x.shape[axis] if x is not None and x.shape is not None else 1
+                return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
+            if op_key(node) in _LENGTHS_PRESERVING and slot == 0:
+                pending.append(node.outputs[0])
     return None
 
 

@@ -115,6 +115,7 @@ def _function(writer: KerasWriter, definition: Definition) -> list[str]:
 
 def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
     lines: list[str] = []
+    about = printing.about_sizes(writer.model.graph, INDENT)
     sequence = writer.sequence()
     names = input_names(writer.model.inputs, RESERVED | names_read(root.written), is_root=True)
     if len(names) == 1:
@@ -127,9 +128,9 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
             assert layer is not None
             items.append(writer._named(layer, step, writer.root).text(str))
         lines = [f"return keras.Sequential([{', '.join(items)}])"]
-        return ["def build_model():", *_indent(lines)]
+        return ["def build_model():", *about, *_indent(lines)]
     if writer.subclassed:
-        return ["def build_model():", f'{INDENT}return {root.name}(name="{NETWORK}")']
+        return ["def build_model():", *about, f'{INDENT}return {root.name}(name="{NETWORK}")']
     lines += [f"{name} = {_input(value, writer.input_name(value))}" for value, name in names.items()]
     if writer.wrapped:
         lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
@@ -141,7 +142,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
     inputs = ", ".join(names[v] for v in writer.model.inputs)
     inputs = inputs if len(writer.model.inputs) == 1 else f"[{inputs}]"
     lines.append(f'return keras.Model({inputs}, {outputs}, name="{_model_name(writer.model.name)}")')
-    return ["def build_model():", *_indent(lines)]
+    return ["def build_model():", *about, *_indent(lines)]
 
 
 def _model_name(name: str) -> str:

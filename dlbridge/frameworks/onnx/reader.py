@@ -54,6 +54,7 @@ def read(
     where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
     ir_model = file.load(source, where)
     graph = ir_model.graph
+    _take_constraints(ir_model)
     border.check_traits(graph, where)
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
@@ -98,6 +99,13 @@ def read(
     shapes.infer(model)
     model.original = Original(source, lambda: file.load(source, where))
     return model
+
+
+def _take_constraints(model: ir.Model) -> None:
+    """Let the graph say what its sizes must keep, as a file of ours says it in the model's metadata."""
+    text = model.metadata_props.pop(traits.CONSTRAINTS, None)
+    if text is not None:
+        model.graph.metadata_props[traits.CONSTRAINTS] = text
 
 
 # --- what can be read ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
 
     Names stay: node names are dotted paths, initializers have their state-dict keys (a ``Linear`` that is not of rank 2
     keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's, and the graph's
-    metadata tells the classes of blocks.
+    metadata tells the classes of blocks; that of the model, what its sizes must keep (``dlbridge.constraints``).
 
     Args:
         model: Left as it is.
@@ -58,6 +59,9 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
     written.producer_name, written.producer_version = "dlbridge", dlbridge.__version__
     if not metadata:
         _strip_metadata(written)
+    limits = [c.text for c in traits.constraints(model.graph)]
+    if limits:  # of the model, where onnxruntime shows it
+        written.metadata_props[traits.CONSTRAINTS] = json.dumps(limits)
     source = OnnxSource(model, written, opset)
     source.check()
     return source

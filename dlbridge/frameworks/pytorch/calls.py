@@ -61,6 +61,17 @@ def mutates(node: torch.fx.Node) -> bool:
     return alias is not None and alias.is_write and isinstance(node.args[0], torch.fx.Node)
 
 
+def needed(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """The nodes that the outputs need, or what is written in place; checks of arguments need nothing."""
+    found: set[torch.fx.Node] = set()
+    for node in reversed(graph.nodes):
+        acts = node.op == "output" or mutates(node) or isinstance(node.target, torch._ops.HigherOrderOperator)
+        if acts or node in found:
+            found.add(node)
+            found.update(node.all_input_nodes)
+    return found
+
+
 def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
     """The argument that a result is a view of."""
     val = node.meta["val"]

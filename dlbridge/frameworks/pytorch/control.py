@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
@@ -27,11 +28,12 @@ Run = Callable[..., list[ir.Value]]
 def cond(
     program: Program, op: Op, pred: Any, yes: torch.fx.GraphModule, no: torch.fx.GraphModule, given: Sequence[Any] = ()
 ) -> list[ir.Value]:
-    if not isinstance(pred, ir.Value):
-        op.refuse("a branch that depends on a size alone")
+    if isinstance(pred, (bool, sympy.logic.boolalg.BooleanAtom)):
+        return _runs(program, op, yes if pred else no, given)()
+    flag = _flag(op, pred) if isinstance(pred, ir.Value) else program.symbols.truth(pred, op)
     parts = {"then_branch": yes, "else_branch": no}
     bodies = {name: _body(program, op, name, [], _runs(program, op, part, given)) for name, part in parts.items()}
-    return _node(program, op, "If", [_flag(op, pred)], bodies)
+    return _node(program, op, "If", [flag], bodies)
 
 
 def while_loop(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
+from collections.abc import Iterator
 from typing import Any
 
+import sympy
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import shape_kernels  # noqa: F401
+from dlbridge.frameworks.pytorch.guards import of_memory
 
 
 @functools.cache
@@ -50,9 +55,14 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
     if mode is not None:
         leaves = [mode.from_tensor(v) if _is_real(v) else v for v in leaves]
     known = _fixed(mode)
-    with torch.no_grad(), mode or torch.utils._python_dispatch._disable_current_modes():
-        graph_module = make_fx(call)(*(leaves[i] for i in places))
-    if _fixed(mode) != known:
+    noted = _noted(mode)
+    with torch.no_grad(), mode or torch.utils._python_dispatch._disable_current_modes(), quiet():
+        try:
+            graph_module = make_fx(call)(*(leaves[i] for i in places))
+        except Exception as error:  # torch's own code, on sizes that are not numbers
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UnsupportedOpError(f"torch cannot take {target} apart: {reason}") from error
+    if _fixed(mode) != known or _noted(mode) != noted:
         raise UnsupportedOpError(
             f"torch takes {target} apart for one size of its input alone: give the model's sizes as numbers"
         )
@@ -63,6 +73,24 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
 def _fixed(mode: Any) -> dict[Any, Any]:
     """The symbolic sizes that are known to be a number, or another size."""
     return dict(mode.shape_env.replacements) if mode is not None and mode.shape_env is not None else {}
+
+
+def _noted(mode: Any) -> int:
+    """How many equations between sizes are taken for granted (another number would take another way)."""
+    env = mode.shape_env if mode is not None else None
+    return sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards) if env is not None else 0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's log of what went wrong, which is told in words of ours."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _value(node: torch.fx.Node) -> Any:

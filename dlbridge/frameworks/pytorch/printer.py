@@ -69,8 +69,10 @@ def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
 
 def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     written = definition.written
+    about = printing.about_sizes(writer.graph, INDENT) if is_root else []
+    about += [""] if about else []
     if is_root and written.block in writer.sequences:
-        lines = [f"class {definition.name}(nn.Sequential):", f"{INDENT}def __init__(self):"]
+        lines = [f"class {definition.name}(nn.Sequential):", *about, f"{INDENT}def __init__(self):"]
         items = call("super().__init__", *writer.sequences[written.block])
         init = [_plain(items), *_ties(writer), *_frozen(writer)]
         return lines + [part for line in init for part in printing.fit(2 * INDENT + line)]
@@ -80,7 +82,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     if is_root and writer.base is not None:
         base, _, given = _plain(writer.base).partition("(")
         made = f"super().__init__({given}"
-    lines = [f"class {definition.name}({base}):"]
+    lines = [f"class {definition.name}({base}):", *about]
     steps = OptionalSteps(definition)
     kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
     init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, steps)

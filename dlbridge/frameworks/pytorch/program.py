@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch.calls import (
     is_size,
     modules_around,
     mutates,
+    needed,
     nothing,
     plain_name,
     reads_tensor,
@@ -189,6 +190,7 @@ class Program:
         given = iter(arguments)
         nodes = list(graph_module.graph.nodes)
         tracked = any(mutates(n) for n in nodes)
+        live = needed(graph_module.graph)
         result: Any = None
         for node in nodes:
             match node.op:
@@ -196,7 +198,7 @@ class Program:
                     env[node] = _Binding(next(given))
                 case "get_attr":
                     env[node] = _Binding(self._attribute(graph_module, node))
-                case "call_function":
+                case "call_function" if node in live:
                     self._enter(node)
                     self._call(node, env, tracked)
                 case "output":

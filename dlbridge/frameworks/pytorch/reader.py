@@ -16,7 +16,6 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import TorchTensor
-from torch.export import ExportedProgram
 
 from dlbridge import border
 from dlbridge.errors import SignatureError, UnsupportedOpError
@@ -46,7 +45,8 @@ def read(
     Args:
         source: An ``nn.Module`` (read as in eval mode, left as it is), an ``ExportedProgram``, or a ``.pt2`` file.
         inputs: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a
-            tensor, ``"float32[batch,3,224,224]"``; named sizes become dynamic.
+            tensor, ``"float32[batch,3,224,224]"``; named sizes become dynamic, within bounds that are stated
+            (``"float32[batch,2<=n<=16]"``). One name is one size.
         dynamic: For tensors: input -> {axis: name} of the dynamic sizes. When None, axis 0 of each is ``batch``, where
             the model's code allows it.
         name: Name of the model; that of the class when None.
@@ -58,7 +58,6 @@ def read(
         UnsupportedOpError: When ops have no rule; all of them are named, with module and source line.
         DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
     """
-    named: dict[str, dict[int, str]] = {}
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))
@@ -72,12 +71,15 @@ def read(
     if module is not None:
         name = name or type(source).__name__.lower()
         _check_names(module)
-        source, named = exporting.export(source, inputs, dynamic)
+        exported = exporting.export(source, inputs, dynamic)
+    else:
+        exported = exporting.of_program(source)
     _load_rules()
-    reader = _Reader(source, named, name, partial, training_mode.of(module, source))
+    reader = _Reader(exported, name, partial, training_mode.of(module, exported.program))
     model = reader.model()
+    traits.set_constraints(model.graph, exported.constraints)
     _tidy(model, lift=lift)
-    model.original = original.Original(module, source, reader.leaves, [v.name or "" for v in model.outputs])
+    model.original = original.Original(module, exported.program, reader.leaves, [v.name or "" for v in model.outputs])
     return model
 
 
@@ -109,17 +111,12 @@ def _tidy(model: Model, *, lift: bool) -> None:
 
 class _Reader:
     def __init__(
-        self,
-        program: ExportedProgram,
-        named: Mapping[str, Mapping[int, str]],
-        name: str | None,
-        partial: bool,
-        training: training_mode.TrainingMode,
+        self, exported: exporting.Exported, name: str | None, partial: bool, training: training_mode.TrainingMode
     ) -> None:
-        self.exported = program
-        self.named = named
+        self.exported = exported.program
         self.name = name
         self.translation = Program(partial, training)
+        self.translation.symbols.names = exported.names.text
         self.inputs: list[ir.Value] = []
         self.leaves: list[original.Leaf] = []
         self.initializers: list[ir.Value] = []
@@ -146,7 +143,6 @@ class _Reader:
         specs = self.exported.graph_signature.input_specs
         users = [s for s in specs if s.kind.name == "USER_INPUT"]
         names = dict(zip((id(s) for s in users), structure.input_names(self.exported, len(users)), strict=True))
-        self._name_symbols(placeholders)
         weights: dict[int, ir.Value] = {}
         arguments: list[Any] = []
         for node, spec in zip(placeholders, specs, strict=True):
@@ -159,24 +155,6 @@ class _Reader:
             named = isinstance(arguments[-1], ir.Value)
             self.leaves.append(original.Leaf(arguments[-1].name if named else None, value))
         return arguments
-
-    def _name_symbols(self, placeholders: Sequence[torch.fx.Node]) -> None:
-        """Names of the symbolic sizes: the user's, else ``batch`` for what stands first, else after the input."""
-        symbols = self.translation.symbols.names
-        taken: set[str] = set()
-        for own in (True, False):
-            for node in placeholders:
-                val = node.meta.get("val")
-                for axis, size in enumerate(val.shape if isinstance(val, torch.Tensor) else ()):
-                    symbol = size_of(size)
-                    if isinstance(symbol, int) or not symbol.is_Symbol or symbol in symbols:
-                        continue
-                    given = self.named.get(node.name, {}).get(axis)
-                    if own and given is not None and given.isidentifier():
-                        symbols[symbol] = unique(given, taken)
-                    elif not own:
-                        plain = "batch" if axis == 0 else f"{identifier(node.name)}_{axis}"
-                        symbols[symbol] = unique(plain, taken)
 
     def _input(self, name: str, val: torch.Tensor) -> ir.Value:
         sizes = sizes_of(val)

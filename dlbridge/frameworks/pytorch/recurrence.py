@@ -1,7 +1,8 @@
 """Keeps LSTM, GRU and RNN whole while ``torch.export`` traces them, with the length of the sequences dynamic.
 
 Traced as they are, torch walks the time steps one by one, which fixes their number. So ``nn.LSTM`` and the like call
-ops of our own meanwhile: the same computation, of which the tracer sees the sizes alone.
+ops of our own meanwhile: the same computation, of which the tracer sees the sizes alone. Packed sequences, which are as
+long as their lengths say, are packed and padded again by ops of our own too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from unittest import mock
 import torch
 from torch.nn.modules import rnn
 
-_OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first"
+from dlbridge.frameworks.pytorch.tracing import INSTEAD
+
+_OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional"
 _library = torch.library.Library("dlbridge", "DEF")
+#: Attribute of the batch sizes of a packed sequence: how many sequences there are.
+_BATCH = "_dlbridge_batch"
 
 
 def _sizes(x: torch.Tensor, parameters: list[torch.Tensor], options: tuple[Any, ...]) -> tuple[list[Any], list[Any]]:
@@ -37,45 +42,115 @@ def _fake(x: torch.Tensor, hx: torch.Tensor, parameters: list[torch.Tensor], *op
     return x.new_empty(output), x.new_empty(state)
 
 
-def _define(name: str, hx: str, results: str, fake: Callable[..., Any]) -> Callable[..., Any]:
-    _library.define(f"{name}(Tensor input, {hx} hx, Tensor[] params, {_OPTIONS}) -> ({results})")
+def _fake_packed(x: torch.Tensor, batch_sizes: torch.Tensor, hx: Any, parameters: Any, *options: Any) -> Any:
+    states = hx if isinstance(hx, (list, tuple)) else [hx]
+    width = parameters[1].shape[1] * (2 if options[4] else 1)
+    return (x.new_empty([x.shape[0], width]), *(s.new_empty(s.shape) for s in states))
+
+
+def _define(name: str, hx: str, results: str, fake: Callable[..., Any]) -> None:
     own = getattr(torch._VF, name)
 
-    def run(x: torch.Tensor, states: Any, parameters: Any, *options: Any) -> Any:
-        return tuple(v.clone() for v in own(x, states, parameters, *options))
+    def run(*arguments: Any) -> Any:
+        return tuple(v.clone() for v in own(*arguments))
 
-    _library.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"dlbridge::{name}", fake, lib=_library)
-    return getattr(torch.ops.dlbridge, name)
+    padded = f"(Tensor input, {hx} hx, Tensor[] params, {_OPTIONS}, bool batch_first) -> ({results})"
+    packed = f"(Tensor data, Tensor batch_sizes, {hx} hx, Tensor[] params, {_OPTIONS}) -> ({results})"
+    for op, schema, shapes in ((name, padded, fake), (f"{name}_packed", packed, _fake_packed)):
+        _library.define(f"{op}{schema}")
+        _library.impl(op, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"dlbridge::{op}", shapes, lib=_library)
+    plain, of_packed = getattr(torch.ops.dlbridge, name), getattr(torch.ops.dlbridge, f"{name}_packed")
+
+    def call(function: Any, *arguments: Any) -> Any:
+        if not isinstance(arguments[3], (list, tuple)):
+            return plain(*arguments)
+        parameters, has_biases, layers, bidirectional = (arguments[i] for i in (3, 4, 5, 8))
+        is_projected = len(parameters) != layers * (2 if bidirectional else 1) * (4 if has_biases else 2)
+        return function(*arguments) if is_projected else of_packed(*arguments)
+
+    INSTEAD[own] = call
 
 
-_OPS = {
-    "lstm": _define("lstm", "Tensor[]", "Tensor, Tensor, Tensor", _fake_lstm),
-    "gru": _define("gru", "Tensor", "Tensor, Tensor", _fake),
-    "rnn_tanh": _define("rnn_tanh", "Tensor", "Tensor, Tensor", _fake),
-    "rnn_relu": _define("rnn_relu", "Tensor", "Tensor, Tensor", _fake),
-}
+_define("lstm", "Tensor[]", "Tensor, Tensor, Tensor", _fake_lstm)
+_define("gru", "Tensor", "Tensor, Tensor", _fake)
+_define("rnn_tanh", "Tensor", "Tensor, Tensor", _fake)
+_define("rnn_relu", "Tensor", "Tensor, Tensor", _fake)
 
 
-class _Functions:
-    """torch's own functions, but for the recurrent ones on plain tensors (packed sequences have other arguments)."""
+# --- packed sequences -------------------------------------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
-        own, ours = getattr(torch._VF, name), _OPS.get(name)
-        if ours is None:
-            return own
+_library.define("pack_padded_sequence(Tensor input, Tensor lengths, bool batch_first) -> (Tensor, Tensor)")
+_library.define(
+    "pad_packed_sequence(Tensor data, Tensor batch_sizes, SymInt batch, bool batch_first, float padding_value, "
+    "SymInt total_length) -> (Tensor, Tensor)"
+)
+_library.impl(
+    "pack_padded_sequence",
+    lambda x, lengths, batch_first: torch._VF._pack_padded_sequence(x.contiguous(), lengths, batch_first),
+    "CompositeExplicitAutograd",
+)
+_library.impl(
+    "pad_packed_sequence",
+    lambda data, sizes, batch, first, value, total: tuple(
+        v.clone() for v in torch._VF._pad_packed_sequence(data, sizes, first, value, total)
+    ),
+    "CompositeExplicitAutograd",
+)
 
-        def call(*arguments: Any) -> Any:
-            packed = isinstance(arguments[3], (list, tuple))
-            return own(*arguments) if packed else ours(*arguments)
 
-        return call
+def _fake_pack(x: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
+    context = torch.library.get_ctx()
+    rows, steps = context.new_dynamic_size(min=1), context.new_dynamic_size(min=1)
+    return x.new_empty([rows, *x.shape[2:]]), lengths.new_empty([steps])
+
+
+def _fake_pad(data: torch.Tensor, sizes: torch.Tensor, batch: Any, first: bool, value: float, total: Any) -> Any:
+    front = [batch, total] if first else [total, batch]
+    return data.new_empty([*front, *data.shape[1:]]), sizes.new_empty([batch])
+
+
+torch.library.register_fake("dlbridge::pack_padded_sequence", _fake_pack, lib=_library)
+torch.library.register_fake("dlbridge::pad_packed_sequence", _fake_pad, lib=_library)
+
+
+def _pack(function: Any, x: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
+    batch, time = x.shape[0 if batch_first else 1], x.shape[1 if batch_first else 0]
+    torch._check(lengths.shape[0] == batch)
+    data, batch_sizes = torch.ops.dlbridge.pack_padded_sequence(x, lengths, batch_first)
+    torch._check(batch_sizes.shape[0] <= time)
+    setattr(batch_sizes, _BATCH, batch)
+    return data, batch_sizes
+
+
+def _pad(function: Any, data: torch.Tensor, batch_sizes: torch.Tensor, *rest: Any) -> Any:
+    batch = getattr(batch_sizes, _BATCH, None)
+    if batch is None:
+        return function(data, batch_sizes, *rest)
+    return torch.ops.dlbridge.pad_packed_sequence(data, batch_sizes, batch, *rest)
+
+
+def _item(function: Any, tensor: torch.Tensor, index: Any) -> Any:
+    """``batch_sizes[0]``, with which torch makes the initial states, is how many sequences there are."""
+    batch = getattr(tensor, _BATCH, None)
+    return batch if batch is not None and isinstance(index, int) and index == 0 else function(tensor, index)
 
 
 @contextlib.contextmanager
-def whole() -> Iterator[None]:
-    """While this is on, recurrent layers are traced as one op each."""
-    functions = _Functions()
-    named = {"RNN_TANH": functions.rnn_tanh, "RNN_RELU": functions.rnn_relu}
-    with mock.patch.object(rnn, "_VF", functions), mock.patch.dict(rnn._rnn_impls, named):
+def packed(module: torch.nn.Module) -> Iterator[None]:
+    """While this is on, recurrent layers of the module do not check packed sequences: that would fix their number."""
+
+    def unchecked(part: rnn.RNNBase) -> Callable[..., None]:
+        own = part.check_forward_args
+        return lambda x, hidden, batch_sizes: own(x, hidden, batch_sizes) if batch_sizes is None else None
+
+    with contextlib.ExitStack() as stack:
+        for part in module.modules():
+            if isinstance(part, rnn.RNNBase):
+                stack.enter_context(mock.patch.object(part, "check_forward_args", unchecked(part)))
         yield
+
+
+INSTEAD[torch._VF._pack_padded_sequence] = _pack
+INSTEAD[torch._VF._pad_packed_sequence] = _pad
+INSTEAD[torch.Tensor.__getitem__] = _item

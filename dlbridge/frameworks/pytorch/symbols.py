@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -67,6 +68,23 @@ class Symbols:
             found = self._compute(size, op)
         return found if vector else with_sizes(op("Squeeze", found, [0]), [])
 
+    def truth(self, relation: sympy.Basic, op: Op) -> ir.Value:
+        """Whether a relation between sizes holds, as a boolean of rank 0."""
+        name = type(relation).__name__
+        if name in ("And", "Or"):
+            parts = [self.truth(part, op) for part in relation.args]
+            return functools.reduce(lambda a, b: op(name, a, b), parts)
+        if name == "Not":
+            return op("Not", self.truth(relation.args[0], op))
+        if name not in _RELATIONS:
+            return op.refuse(f"the relation {relation} between sizes")
+        sides = [self._number(part, op) for part in relation.args]
+        made = op(_RELATIONS[name], *sides)
+        return op("Not", made) if name == "Unequality" else made
+
+    def _number(self, size: sympy.Basic, op: Op) -> ir.Value:
+        return op.number(int(size) if getattr(size, "is_Integer", False) else size, ir.DataType.INT64)
+
     def _look_up(self, size: sympy.Expr, op: Op) -> ir.Value | None:
         """The size as it stands on an axis of what the op reads, of what the code around has, or of a tensor before."""
         for value in op.tensors:
@@ -119,6 +137,14 @@ class Symbols:
         return op("Div", whole, op.ints([int(slope)]))
 
 
+_RELATIONS = {
+    "Equality": "Equal",
+    "Unequality": "Equal",
+    "LessThan": "LessOrEqual",
+    "GreaterThan": "GreaterOrEqual",
+    "StrictLessThan": "Less",
+    "StrictGreaterThan": "Greater",
+}
 _JOINED = {"Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min"}
 
 

@@ -137,9 +137,7 @@ def nan_to_num(op: Op, x: ir.Value, nan: Any = None, posinf: Any = None, neginf:
 
 
 @reads("aten.where")
-def where(op: Op, condition: ir.Value, x: Any = None, y: Any = None) -> Any:
-    if x is None:
-        return op.refuse("where with one argument (nonzero as a tuple)")
+def where(op: Op, condition: ir.Value, x: Any, y: Any) -> ir.Value:
     return op("Where", op.cast(condition, ir.DataType.BOOL), op.cast(x, op.dtype), op.cast(y, op.dtype))
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from torch.utils._sympy.functions import FloorDiv
 
-from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, Size, numel, rank, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
 
 
@@ -129,8 +130,10 @@ def adaptive_avg_pool(op: Op, x: ir.Value, output_size: Any) -> ir.Value:
     result = x
     for axis, out in zip(range(rank(x) - count, rank(x)), each(output_size, count), strict=True):
         size = sizes(x)[axis]
-        if size != out:
+        if size != out and isinstance(size, int):
             result = _weighted_windows(op, result, axis, size, out)
+        elif size != out:
+            result = _each_window(op, "ReduceMean", result, axis, size, out)
     return result
 
 
@@ -146,17 +149,29 @@ def _equal_windows(op: Op, x: ir.Value, output: list[Any]) -> list[int] | None:
     if all(o == 1 for o in output):
         return []
     if not all(isinstance(s, int) for s in given):
-        if given == output:
-            return [1] * len(output)
-        return op.refuse(f"adaptive pooling to {output} of sizes that are not fixed ({given})")
+        return [1] * len(output) if given == output else None
     if any(size % out for size, out in zip(given, output, strict=True)):
         return None
     return [size // out for size, out in zip(given, output, strict=True)]
 
 
-def windows(size: int, out: int) -> list[tuple[int, int]]:
+def windows(size: Size, out: int) -> list[tuple[Size, Size]]:
     """(start, end) of the windows of adaptive pooling: floor(i * size / out) to ceil((i + 1) * size / out)."""
-    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+    if isinstance(size, int):
+        return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+    return [(_quotient(i * size, out), _quotient((i + 1) * size + out - 1, out)) for i in range(out)]
+
+
+def _quotient(size: Size, by: int) -> Size:
+    found = FloorDiv(size, by)
+    return int(found) if found.is_Integer else found
+
+
+def _each_window(op: Op, reduction: str, x: ir.Value, axis: int, size: Size, out: int) -> ir.Value:
+    """The windows along an axis one by one, which need not be as long as each other."""
+    parts = [op(reduction, op.slice(x, axis, start, end), [axis], keepdims=1) for start, end in windows(size, out)]
+    shape = [*sizes(x)[:axis], out, *sizes(x)[axis + 1 :]]
+    return with_sizes(op("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0], shape)
 
 
 def _weighted_windows(op: Op, x: ir.Value, axis: int, size: int, out: int) -> ir.Value:
@@ -190,11 +205,7 @@ def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | 
         return [pooled, None]
     result = x
     for axis, out in zip(range(rank(x) - count, rank(x)), output, strict=True):
-        parts = [
-            op("ReduceMax", op.slice(result, axis, start, end), [axis], keepdims=1)
-            for start, end in windows(sizes(x)[axis], out)
-        ]
-        result = with_sizes(op("Concat", *parts, axis=axis), [*sizes(result)[:axis], out, *sizes(result)[axis + 1 :]])
+        result = _each_window(op, "ReduceMax", result, axis, sizes(x)[axis], out)
     return [result, None]
 
 

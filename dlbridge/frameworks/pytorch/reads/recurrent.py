@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads import packing
 from dlbridge.frameworks.pytorch.reads.dropout import ALWAYS_ON
 from dlbridge.frameworks.pytorch.reads.projection import projected
 from dlbridge.ops import traits
@@ -66,6 +67,7 @@ def _recurrent(
     states: list[ir.Value],
     parameters: list[ir.Value],
     options: tuple[Any, ...],
+    lengths: ir.Value | None = None,
     **extra: Any,
 ) -> list[ir.Value]:
     """All layers; the last one's outputs, and the final states of all.
@@ -76,6 +78,7 @@ def _recurrent(
         states: The initial states, each ``(layers * directions, batch, hidden)``.
         parameters: torch's weights, flat.
         options: has_biases, num_layers, dropout, train, bidirectional, batch_first.
+        lengths: How long each sequence is; all are as long as ``x`` when None.
         extra: Attributes of the nodes.
     """
     has_biases, layers, dropout, train, bidirectional, batch_first = options
@@ -101,7 +104,7 @@ def _recurrent(
             _stacked(op, kind, f"{own}.weight_ih", [[r[0]] for r in rows]),
             _stacked(op, kind, f"{own}.weight_hh", [[r[1]] for r in rows]),
             _stacked(op, kind, f"{own}.bias", [[r[2], r[3]] for r in rows]) if has_biases else None,
-            None,
+            lengths,
             *given,
             outputs=1 + len(states),
             direction="bidirectional" if bidirectional else "forward",
@@ -143,14 +146,32 @@ def lstm(op: Op, x: ir.Value, hx: list[ir.Value], params: list[ir.Value], *optio
 
 @reads("aten.gru.input", "dlbridge.gru")
 def gru(op: Op, x: ir.Value, hx: ir.Value, params: list[ir.Value], *options: Any) -> list[ir.Value]:
-    return _recurrent("GRU", op, x, [hx], params, options, linear_before_reset=1)
+    return _recurrent("GRU", op, x, [hx], params, options, **_extra(op, options))
 
 
 @reads("aten.rnn_tanh.input", "aten.rnn_relu.input", "dlbridge.rnn_tanh", "dlbridge.rnn_relu")
 def rnn(op: Op, x: ir.Value, hx: ir.Value, params: list[ir.Value], *options: Any) -> list[ir.Value]:
-    directions = 2 if options[4] else 1
-    activations = ["Tanh" if op.name == "rnn_tanh" else "Relu"] * directions
-    return _recurrent("RNN", op, x, [hx], params, options, activations=activations)
+    return _recurrent("RNN", op, x, [hx], params, options, **_extra(op, options))
+
+
+@reads("dlbridge.lstm_packed", "dlbridge.gru_packed", "dlbridge.rnn_tanh_packed", "dlbridge.rnn_relu_packed")
+def packed(op: Op, data: ir.Value, batch_sizes: ir.Value, hx: Any, params: list[ir.Value], *options: Any) -> Any:
+    """The sequences as they were before they were packed, with their lengths."""
+    kind = op.name.partition("_")[0].upper()
+    x, lengths = packing.padded(op, data, batch_sizes)
+    states = hx if isinstance(hx, list) else [hx]
+    steps = op.cast(lengths, ir.DataType.INT32)
+    made, *finals = _recurrent(kind, op, x, states, params, (*options, False), steps, **_extra(op, options))
+    return [packing.pack(op, made, lengths), *finals]
+
+
+def _extra(op: Op, options: tuple[Any, ...]) -> dict[str, Any]:
+    """What ONNX says of each kind besides its weights."""
+    if op.name.startswith("gru"):
+        return {"linear_before_reset": 1}
+    if op.name.startswith("rnn"):
+        return {"activations": ["Tanh" if op.name.startswith("rnn_tanh") else "Relu"] * (2 if options[4] else 1)}
+    return {}
 
 
 # --- one step ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,234 @@
+"""The example inputs of an export: tensors made from ``"float32[batch,3,224,224]"``, and the names of their sizes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import Dim, ShapesCollection
+
+from dlbridge import constraints
+from dlbridge.errors import SignatureError
+
+_SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
+_NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
+_BATCH = 2
+#: Sizes that named dimensions of sequences and of images have while the model is traced: the first that it takes; and
+#: how far apart those of sequences are.
+SIZES = ((8, 64, 1), (512, 256, 64), (16384, 512, 1024))
+
+
+class Example:
+    """The example inputs of one export.
+
+    Attributes:
+        args, kwargs: What ``forward`` is called with.
+        dims: (tensor, {axis: name, or arithmetic on names}) of each tensor whose sizes are not all fixed.
+        stated: What the user says of the names: ``n <= 16``.
+        asked: Whether the user named the sizes, so that they must come out dynamic.
+        made: Whether sizes were made up for names.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        dynamic: Mapping[str, Mapping[int, str]] | None,
+        sequence: int,
+        image: int,
+        step: int = 1,
+    ) -> None:
+        self.dims: list[tuple[torch.Tensor, dict[int, str]]] = []
+        self.stated: list[constraints.Expression] = []
+        self.asked = False
+        self._dynamic = dynamic
+        self._given: set[int] = set()
+        self._sizes = self._choose(inputs, sequence, image, step)
+        if isinstance(inputs, Mapping):
+            self.args, self.kwargs = (), {k: self._make(v, str(k)) for k, v in inputs.items()}
+        elif isinstance(inputs, (tuple, list)):
+            self.args, self.kwargs = tuple(self._make(v, str(i)) for i, v in enumerate(inputs)), {}
+        else:
+            self.args, self.kwargs = (self._make(inputs, "0"),), {}
+        if not self.asked:
+            self._same_batch()
+        self._widen()
+        self._check_names()
+
+    @property
+    def made(self) -> bool:
+        return bool(self._sizes)
+
+    @property
+    def leaves(self) -> list[Any]:
+        """What the inputs hold, in the order of the program's placeholders."""
+        return torch.utils._pytree.tree_leaves((self.args, self.kwargs))
+
+    def shapes(self, module: torch.nn.Module) -> Any:
+        """The dynamic shapes as torch.export takes them."""
+        if not self.dims:
+            return None
+        collection = ShapesCollection()
+        for tensor, names in self.dims:
+            collection[tensor] = dict.fromkeys(names, Dim.AUTO)
+        return collection.dynamic_shapes(module, self.args, self.kwargs)
+
+    # --- tensors ---------------------------------------------------------------------------------------------------
+
+    def _choose(self, inputs: Any, sequence: int, image: int, step: int) -> dict[str, int]:
+        """The sizes in the example of the names in specs: such as are usual, within the bounds that are stated."""
+        preferred: dict[str, int] = {}
+        for path, text in _specs(inputs):
+            _, sizes = _parse(text, path)
+            for axis, size in enumerate(sizes):
+                for name in re.findall(r"[A-Za-z_]\w*", self._bounded(size, path)):
+                    usual = _BATCH if axis == 0 else image if len(sizes) >= 4 and axis >= 2 else sequence
+                    preferred.setdefault(name, usual + (step * len(preferred) if usual == sequence else 0))
+        found = constraints.fit(self.stated, preferred) if preferred else {}
+        if found is None:
+            raise SignatureError(f"no sizes keep {' and '.join(c.text for c in self.stated)}", where="inputs")
+        return found
+
+    def _bounded(self, text: str, path: str) -> str:
+        """A size without its bounds, which are noted: ``n`` of ``2<=n<=16``."""
+        if not re.search(r"[<>=]", text):
+            return text
+        try:
+            found = constraints.Expression(text)
+        except ValueError:
+            raise SignatureError(f"'{text}' {_NO_SIZE}", where=f"input {path}") from None
+        if len(found.names) != 1:
+            raise SignatureError(f"'{text}' bounds no single name", where=f"input {path}")
+        if all(found.text != other.text for other in self.stated):
+            self.stated.append(constraints.Expression(ast.unparse(ast.parse(text.strip(), mode="eval"))))
+        return next(iter(found.names))
+
+    def _make(self, given: Any, path: str) -> Any:
+        if isinstance(given, str):
+            return self._from_spec(given, path)
+        if isinstance(given, np.ndarray):
+            given = torch.from_numpy(np.array(given))
+        if isinstance(given, torch.Tensor):
+            if id(given) in self._given:  # torch.export would take two inputs for one
+                given = given.clone()
+            self._given.add(id(given))
+            if self._dynamic is not None:
+                named = self._dynamic.get(path, {})
+                self._name_sizes(given, {int(a): self._bounded(str(n), path) for a, n in named.items()})
+            elif given.dim():
+                self.dims.append((given, {0: "batch"}))
+            return given
+        if isinstance(given, Mapping) and type(given) is dict:
+            return {k: self._make(v, f"{path}.{k}") for k, v in given.items()}
+        if type(given) in (tuple, list):
+            return type(given)(self._make(v, f"{path}.{i}") for i, v in enumerate(given))
+        return given
+
+    def _name_sizes(self, tensor: torch.Tensor, names: dict[int, str]) -> None:
+        if names:
+            self.dims.append((tensor, names))
+            self.asked = True
+
+    def _from_spec(self, text: str, path: str) -> torch.Tensor:
+        """A tensor from ``float32[batch,3,224,224]``."""
+        dtype, given = _parse(text, path)
+        sizes = [self._bounded(s, path) for s in given]
+        names = {axis: s for axis, s in enumerate(sizes) if not s.isdigit()}
+        shape = [arithmetic(s, self._sizes) for s in sizes]
+        if dtype.is_floating_point or dtype.is_complex:
+            tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        else:
+            tensor = torch.ones(shape, dtype=dtype)
+        self._name_sizes(tensor, names)
+        return tensor
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def _same_batch(self) -> None:
+        """Where nobody has named sizes: the first axis is the batch in those tensors where it is as long."""
+        sizes = [t.shape[0] for t, _ in self.dims]
+        batch = max(sizes, key=sizes.count, default=0)
+        self.dims = [(t, names if t.shape[0] == batch else {}) for t, names in self.dims]
+
+    def _widen(self) -> None:
+        """Repeat examples along named axes of size 1, which torch.export would take for fixed."""
+        larger: dict[str, set[int]] = {}
+        for tensor, names in self.dims:
+            for axis, text in names.items():
+                larger.setdefault(text, set()).add(tensor.shape[axis])
+        wide = {text for text, sizes in larger.items() if sizes == {1} and self._may_be_two(text)}
+        made: dict[int, torch.Tensor] = {}
+        for tensor, names in self.dims:
+            for axis, text in names.items():
+                if text in wide:
+                    now = made.get(id(tensor), tensor)
+                    made[id(tensor)] = torch.cat([now, now], dim=axis)
+        self.dims = [(made.get(id(t), t), names) for t, names in self.dims]
+        swap = torch.utils._pytree.tree_map
+        self.args = swap(lambda t: made.get(id(t), t), self.args)
+        self.kwargs = swap(lambda t: made.get(id(t), t), self.kwargs)
+
+    def _may_be_two(self, text: str) -> bool:
+        return text.isidentifier() and constraints.broken(self.stated, {text: 2}) is None
+
+    def _check_names(self) -> None:
+        """One name is one size.
+
+        Raises:
+            SignatureError: When the examples have two, or one that the user's own bounds exclude.
+        """
+        known: dict[str, int] = {}
+        for tensor, names in self.dims:
+            for axis, text in names.items():
+                size = known.setdefault(text, tensor.shape[axis])
+                if size != tensor.shape[axis]:
+                    raise SignatureError(f"the size '{text}' is {size} in one example, {tensor.shape[axis]} in another")
+        broken = constraints.broken(self.stated, known)
+        if broken is not None:
+            raise SignatureError(f"the example does not keep {broken.text}")
+
+
+def _specs(inputs: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts among the inputs, with their paths."""
+    if isinstance(inputs, str):
+        yield path or "0", inputs
+    elif isinstance(inputs, Mapping):
+        for key, value in inputs.items():
+            yield from _specs(value, f"{path}.{key}" if path else str(key))
+    elif type(inputs) in (tuple, list):
+        for index, value in enumerate(inputs):
+            yield from _specs(value, f"{path}.{index}" if path else str(index))
+
+
+def _parse(text: str, path: str) -> tuple[torch.dtype, list[str]]:
+    match = _SPEC.match(text)
+    dtype = getattr(torch, match[1], None) if match else None
+    if match is None or not isinstance(dtype, torch.dtype):
+        raise SignatureError(f"'{text}' is not of the form dtype[size,size,...]", where=f"input {path}")
+    return dtype, [s.strip() for s in match[2].split(",") if s.strip()]
+
+
+def arithmetic(text: str, names: Mapping[str, Any]) -> Any:
+    """``2*batch + 1`` of what the names stand for."""
+
+    def value(tree: ast.expr) -> Any:
+        match tree:
+            case ast.Constant(value=int(number)):
+                return number
+            case ast.Name(id=name):
+                return names[name]
+            case ast.BinOp(left=left, op=ast.Mult(), right=right):
+                return value(left) * value(right)
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return value(left) + value(right)
+            case ast.BinOp(left=left, op=ast.Sub(), right=right):
+                return value(left) - value(right)
+        raise SignatureError(f"'{text}' {_NO_SIZE}")
+
+    try:
+        return value(ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        raise SignatureError(f"'{text}' {_NO_SIZE}") from None

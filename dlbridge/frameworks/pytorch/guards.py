@@ -1,0 +1,358 @@
+"""What ``torch.export`` knows of the sizes of a program: their names, and the relations without which it is not right.
+
+While torch traces a module it takes one way at each branch on a size, and notes the condition (a *guard*): ``s <= 64``,
+``Mod(s, 32) == 0``. Here guards are collected, those that hold for all sizes left out, and said as text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, SymT, symbol_is_type
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
+
+from dlbridge.constraints import Expression
+from dlbridge.frameworks.pytorch.calls import source_line
+from dlbridge.frameworks.pytorch.examples import arithmetic
+from dlbridge.frameworks.pytorch.reading import size_of
+from dlbridge.ops.names import identifier, unique
+
+#: Functions of torch that ask how a tensor lies in memory: what they find changes no number.
+_OF_MEMORY = ("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping")
+#: Sizes up to this one are tried, all of them, to find how a relation on one name is said in the plainest way.
+_TRIED = 1024
+#: Larger sizes that are tried besides.
+_LARGE = (2999, 4096, 5040, 6143, 16384, 30030, 65521, 131072, 131073, 1048576)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A relation between sizes that a program is right for.
+
+    Attributes:
+        relation: The relation.
+        place: ``model.py:12``, where it comes from; empty where that is not known.
+    """
+
+    relation: sympy.Basic
+    place: str = ""
+
+
+def environment(program: ExportedProgram) -> ShapeEnv | None:
+    """What torch knows of the symbols of a program; None when all sizes are numbers, or it is not there any more."""
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and getattr(value, "fake_mode", None) is not None:
+            return value.fake_mode.shape_env
+    return None
+
+
+def inputs_of(program: ExportedProgram) -> list[torch.fx.Node]:
+    """The placeholders of the user's inputs, in order; those that are no tensors have no ``val`` that is one."""
+    names = {s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"}
+    return [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+class Names:
+    """The names of a program's symbols: the user's, else ``batch`` for what stands first, else after the input.
+
+    One name is one size: symbols that the user gives one name, or arithmetic on names of others, are made one.
+
+    Attributes:
+        text: Symbol -> its name, or the arithmetic on names that it is.
+    """
+
+    def __init__(self, program: ExportedProgram, named: Mapping[str, Mapping[int, str]]) -> None:
+        self.text: dict[sympy.Symbol, str] = {}
+        self._env = environment(program)
+        self._known: dict[str, Any] = {}
+        self._local: dict[str, sympy.Symbol] = {}
+        places = [
+            (node, axis, named.get(node.name, {}).get(axis))
+            for node in inputs_of(program)
+            for axis in range(node.meta["val"].dim() if isinstance(node.meta.get("val"), torch.Tensor) else 0)
+        ]
+        given = [(node, axis, text) for node, axis, text in places if text is not None]
+        for derived in (False, True):
+            for node, axis, text in given:
+                if text.isidentifier() != derived:
+                    self._give(size_of(node.meta["val"].shape[axis]), text)
+        taken = {name for text in self.text.values() for name in Expression(text).names}
+        for node, axis, _ in places:
+            symbol = size_of(node.meta["val"].shape[axis])
+            if isinstance(symbol, sympy.Symbol) and symbol not in self.text:
+                plain = "batch" if axis == 0 else f"{identifier(node.name)}_{axis}"
+                self.text[symbol] = unique(plain, taken)
+
+    def _give(self, size: Any, text: str) -> None:
+        """Let a size have the name, or be what the text says of names that are known."""
+        if isinstance(size, int):
+            return
+        own = self._known.get(text)
+        if own is None and not text.isidentifier():
+            with contextlib.suppress(KeyError):
+                own = arithmetic(text, self._known)
+        if own is None:
+            self._known[text] = size
+            if isinstance(size, sympy.Symbol):
+                self.text.setdefault(size, str(arithmetic(text, _Symbols(self._local))))
+        elif size != own and isinstance(size, sympy.Symbol) and size not in self.text and self._env is not None:
+            self._env._set_replacement(size, own, "one name is one size")
+
+    def in_names(self, expression: sympy.Basic) -> sympy.Basic:
+        """An expression in symbols that are called as the sizes are."""
+        found = self._env.replace(expression) if self._env is not None else expression
+        swap: dict[sympy.Basic, Any] = {}
+        for symbol in found.free_symbols:
+            if symbol in self.text:
+                swap[symbol] = arithmetic(self.text[symbol], _Symbols(self._local))
+        return found.xreplace(swap) if swap else found
+
+
+class _Symbols(dict):
+    """Name -> its symbol, made when first asked for."""
+
+    def __init__(self, known: dict[str, sympy.Symbol]) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> sympy.Symbol:
+        return self._known.setdefault(name, sympy.Symbol(name, integer=True, positive=True))
+
+
+# --- guards ---------------------------------------------------------------------------------------------------------
+
+
+def found(
+    env: ShapeEnv | None,
+    names: Names,
+    stated: Sequence[Expression] = (),
+    line: Callable[[int], str] = lambda index: "",
+    since: int = 0,
+) -> list[Guard]:
+    """The guards of an environment, in names, that do not follow from what the user has stated.
+
+    Args:
+        env: The environment.
+        names: The names of its symbols.
+        stated: Bounds of names.
+        line: Number of a guard -> the user's line of the call that made it.
+        since: The first guard that is asked for.
+    """
+    if env is None:
+        return []
+    made: dict[sympy.Basic, Guard] = {}
+    for index, guard in enumerate(list(env.guards)[since:], since):
+        if of_memory(guard):
+            continue
+        place = line(index) or _place(guard.sloc)
+        relation = names.in_names(guard.expr)
+        if _of_data(relation) or follows(relation, stated):
+            continue
+        made.setdefault(relation, Guard(relation, place))
+    return list(made.values())
+
+
+def of_memory(guard: Any) -> bool:
+    """Whether a guard of torch's is about how a tensor lies in memory."""
+    return getattr(guard.sloc.framework_loc, "name", "").startswith(_OF_MEMORY)
+
+
+def pinned(program: ExportedProgram, size: int, line: Callable[[int], str]) -> str:
+    """Where a symbol became that number."""
+    env = environment(program)
+    for index, guard in enumerate(env.guards if env is not None else ()):
+        relation = guard.expr
+        if isinstance(relation, sympy.Eq) and size in relation.args and any(a.is_Symbol for a in relation.args):
+            return line(index) or _place(guard.sloc)
+    return ""
+
+
+def _place(sloc: Any) -> str:
+    if sloc.maybe_user_loc:
+        return source_line(str(sloc.maybe_user_loc)) or str(sloc.maybe_user_loc)
+    frame = sloc.framework_loc
+    return f"{frame.filename}:{frame.lineno}" if hasattr(frame, "filename") else ""
+
+
+def _of_data(relation: sympy.Basic) -> bool:
+    """Whether a relation is about sizes that depend on the data, which torch checks as it goes."""
+    return any(symbol_is_type(s, (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT)) for s in relation.free_symbols)
+
+
+def ranges(names: Sequence[sympy.Symbol], stated: Sequence[Expression]) -> dict[sympy.Symbol, ValueRanges]:
+    """The sizes that names may have, as far as stated bounds tell; 1 at least."""
+    made = {}
+    for name in names:
+        own = [c for c in stated if c.names == {str(name)}]
+        inside = [n for n in range(1, _TRIED) if all(c({str(name): n}) for c in own)] if own else []
+        low = min(inside, default=1)
+        high = max(inside, default=0)
+        made[name] = ValueRanges(low, high if own and high and high < _TRIED - 1 else int_oo)
+    return made
+
+
+def follows(relation: sympy.Basic, stated: Sequence[Expression]) -> bool:
+    """Whether a relation holds for all sizes that are stated."""
+    if relation is sympy.true or relation is True:
+        return True
+    if not relation.free_symbols:
+        return bool(relation)
+    known = ranges([s for s in relation.free_symbols if isinstance(s, sympy.Symbol)], stated)
+    try:
+        bounds = bound_sympy(relation, known)
+    except Exception:  # torch has no bounds for every function; then nothing is known
+        return False
+    return bounds.lower == sympy.true
+
+
+def of_ranges(program: ExportedProgram, names: Names) -> list[Guard]:
+    """The ranges that a program states of its symbols, as guards; torch takes sizes of 0 and 1 for right below 2."""
+    made = []
+    for symbol, bounds in program.range_constraints.items():
+        size = names.in_names(symbol)
+        if _of_data(size) or not size.free_symbols:
+            continue
+        if bounds.lower > 2:
+            made.append(Guard(sympy.Ge(size, bounds.lower)))
+        if bounds.upper != int_oo and bounds.upper < 2**31 - 1:
+            made.append(Guard(sympy.Le(size, bounds.upper)))
+    return made
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
+def constraints_of(guards: Sequence[Guard]) -> tuple[list[str], list[Guard]]:
+    """Guards as text, in the plainest words; and those that no text can say."""
+    said: dict[str, Expression] = {}
+    unsaid: list[Guard] = []
+    for guard in guards:
+        try:
+            text = words(guard.relation)
+            said[text] = Expression(text)
+        except ValueError:
+            unsaid.append(guard)
+    return _plainest(list(said.values())), unsaid
+
+
+def _plainest(given: list[Expression]) -> list[str]:
+    """All that is said of one name alone as its bounds and what divides it, where that says the same."""
+    texts: list[str] = []
+    for name in sorted({next(iter(c.names)) for c in given if len(c.names) == 1}):
+        own = [c for c in given if c.names == {name}]
+        bounds = _as_bounds(name, own)
+        texts += [c.text for c in own if not _always(c)] if bounds is None else bounds
+    known = [Expression(text) for text in texts]
+    return texts + [c.text for c in given if len(c.names) != 1 and not _always(c, known)]
+
+
+def _always(constraint: Expression, known: Sequence[Expression] = ()) -> bool:
+    """Whether no sizes that keep what is known break a constraint, as with what torch cannot prove."""
+    names = sorted(constraint.names)
+    generator = random.Random(0)
+    sizes = []
+    for name in names:
+        own = [c for c in known if c.names == {name}]
+        inside = [n for n in range(1, _TRIED) if all(c({name: n}) for c in own)]
+        sizes.append(inside + [n for n in _LARGE if all(c({name: n}) for c in own)])
+    small = itertools.product(*(s[:12] for s in sizes)) if len(names) <= 3 else ()
+    large = ([generator.choice(s) for s in sizes] for _ in range(1000 if all(sizes) else 0))
+    tried = 0
+    for combination in itertools.chain(small, large):
+        tried += 1
+        if not constraint(dict(zip(names, combination, strict=True))):
+            return False
+    return tried > 0
+
+
+def _as_bounds(name: str, own: Sequence[Expression]) -> list[str] | None:
+    """Constraints on one name as bounds and a remainder; None where they say something else."""
+    numbers = {int(n) for c in own for n in re.findall(r"\d{4,9}", c.text)}
+    tried = sorted({*range(1, _TRIED + 1), *_LARGE, *(n + d for n in numbers for d in (-1, 0, 1))})
+
+    def keeps(size: int) -> bool:
+        return all(c({name: size}) for c in own)
+
+    inside = [n for n in tried if keeps(n)]
+    steps = {b - a for a, b in itertools.pairwise(n for n in inside if n <= _TRIED)}
+    if len(steps) != 1:
+        return None
+    (step,), low = steps, inside[0]
+    outside = next((n for n in tried if n > low and n % step == low % step and not keeps(n)), None)
+    texts = [f"{name} >= {low}"] if low > step or (step == 1 and low > 1) else []
+    if outside is not None:
+        high = max(n for n in inside if n < outside)
+        while high + step < outside:  # the exact bound is between two sizes that were tried
+            middle = high + step * max(1, (outside - high) // step // 2)
+            high, outside = (middle, outside) if keeps(middle) else (high, middle)
+        texts.append(f"{name} <= {high}")
+    texts += [f"{name} % {step} == {low % step}"] if step > 1 else []
+    bounds = [Expression(text) for text in texts]
+    same = all(keeps(n) == all(b({name: n}) for b in bounds) for n in tried)
+    return texts if same else None
+
+
+_RELATIONS = {"Equality": "==", "Unequality": "!=", "LessThan": "<=", "GreaterThan": ">="}
+_RELATIONS |= {"StrictLessThan": "<", "StrictGreaterThan": ">"}
+_DIVISIONS = {"FloorDiv": "//", "CleanDiv": "//", "Mod": "%", "PythonMod": "%"}
+
+
+def words(size: sympy.Basic) -> str:
+    """A relation or a size as text that ``dlbridge.constraints`` reads.
+
+    Raises:
+        ValueError: When it has no words for it.
+    """
+    name = type(size).__name__
+    if isinstance(size, sympy.Symbol):
+        return str(size)
+    if size.is_Integer:  # type: ignore[attr-defined]
+        return str(int(size))  # type: ignore[arg-type]
+    if name == "Add":
+        return _sum(size)
+    parts = [words(part) for part in size.args]
+    if name == "Mul":
+        negative = parts[0] == "-1"
+        return ("-" if negative else "") + "*".join(_factor(p) for p in parts[negative:])
+    if name == "Pow" and size.args[1].is_Integer and 0 < int(size.args[1]) < 5:  # type: ignore[attr-defined,arg-type]
+        return "*".join([_factor(parts[0])] * int(size.args[1]))  # type: ignore[arg-type]
+    if name in _DIVISIONS:
+        return f"{_factor(parts[0])} {_DIVISIONS[name]} {_factor(parts[1])}"
+    if name in ("Max", "Min"):
+        return f"{name.lower()}({', '.join(parts)})"
+    if name in _RELATIONS:
+        return f"{parts[0]} {_RELATIONS[name]} {parts[1]}"
+    if name in ("And", "Or"):
+        return f" {name.lower()} ".join(f"({p})" for p in parts)
+    if name == "Not":
+        return f"not ({parts[0]})"
+    raise ValueError(f"no words for {size}")
+
+
+def _sum(size: sympy.Basic) -> str:
+    """A sum: what is added first, then what is taken away, numbers last."""
+    terms = sorted(size.args, key=lambda a: (a.could_extract_minus_sign(), a.is_Integer))  # type: ignore[attr-defined]
+    text = ""
+    for term in terms:
+        taken = term.could_extract_minus_sign()  # type: ignore[attr-defined]
+        word = words(-term if taken else term)
+        sign = ("-" if taken else "") if not text else (" - " if taken else " + ")
+        text += sign + word
+    return text
+
+
+def _factor(text: str) -> str:
+    return text if text.isidentifier() or text.isdigit() or text.startswith(("max(", "min(")) else f"({text})"

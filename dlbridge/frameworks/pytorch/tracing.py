@@ -1,0 +1,205 @@
+"""What torch sees and is told while ``torch.export`` runs the module: argument checks pass, calls are located.
+
+A check of arguments (``assert (x > 0).all()``, ``if not valid: raise``) asks for the value of a tensor, which a trace
+does not have. What the model computes does not depend on it where the check passes, so it is told that it does. All
+this is a mode of this thread alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
+from torch.overrides import TorchFunctionMode
+
+from dlbridge.errors import DlbridgeError
+
+_TORCH = str(Path(torch.__file__).parent)
+#: Torch's own questions whose answer changes how something is computed, not what: (file, function) -> answer.
+_IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): False}
+
+
+class DataDependentError(DlbridgeError):
+    """The code takes another way for other values of a tensor."""
+
+    @property
+    def partial_fx_graph(self) -> None:
+        """Nothing: torch would print the graph so far to standard error."""
+        raise AttributeError("partial_fx_graph")
+
+    @partial_fx_graph.setter
+    def partial_fx_graph(self, graph: object) -> None:
+        pass
+
+
+class Tracing(TorchFunctionMode):
+    """Answers argument checks, and notes on which line of the user's each call stands that bounds a size.
+
+    Attributes:
+        lines: (number of guards before, after, line) of each call that made guards.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int, int, str]] = []
+        self._env: ShapeEnv | None = None
+
+    def line(self, index: int) -> str:
+        """The user's line of the call that made a guard; empty when no call of torch's made it."""
+        return next((line for before, after, line in self.lines if before <= index < after), "")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.__bool__ or (func is torch.Tensor.item and args[0].dtype is torch.bool):
+            return _truth(func, args[0])
+        instead = INSTEAD.get(func)
+        before = self._guards(args)
+        made = func(*args, **kwargs) if instead is None else instead(func, *args, **kwargs)
+        after = self._guards(args)
+        if after != before:
+            self.lines.append((before, after, user_line(sys._getframe())))
+        return made
+
+    def _guards(self, args: Any) -> int:
+        if self._env is None:
+            mode = torch._guards.detect_fake_mode(args)
+            self._env = mode.shape_env if mode is not None else None
+        return len(self._env.guards) if self._env is not None else 0
+
+
+#: Function of torch's -> what is called in its place: ``instead(function, *args, **kwargs)``.
+INSTEAD: dict[Any, Callable[..., Any]] = {}
+
+
+def _truth(func: Any, tensor: torch.Tensor) -> Any:
+    frame = _caller(sys._getframe())
+    answer = _answer(frame) if frame is not None else None
+    if answer is not None:
+        return answer
+    try:
+        return func(tensor)
+    except GuardOnDataDependentSymNode:
+        raise DataDependentError(
+            "the code takes another way for other values of a tensor, which no graph can follow",
+            where=user_line(sys._getframe()) or None,
+            hint="torch.where(condition, a, b) or torch.cond(condition, then, otherwise, inputs) says it in a graph",
+        ) from None
+
+
+# --- where a call stands ------------------------------------------------------------------------------------------
+
+
+def is_torch(filename: str) -> bool:
+    return filename.startswith((_TORCH, "<")) or filename == __file__
+
+
+def user_line(frame: FrameType | None) -> str:
+    """``model.py:12`` of the innermost line that is not torch's."""
+    while frame is not None and is_torch(frame.f_code.co_filename):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """The frame whose code makes the call: neither ours nor of torch's machinery for modes."""
+    parts = ("_export", "overrides.py", "_tensor.py", "_dynamo", "fx")
+    machinery = (__file__, *(f"{_TORCH}/{part}" for part in parts))
+    while frame is not None and frame.f_code.co_filename.startswith(machinery):
+        frame = frame.f_back
+    return frame
+
+
+# --- what is a check ------------------------------------------------------------------------------------------------
+
+
+def _answer(frame: FrameType) -> bool | None:
+    """The truth of a tensor with which the check passes that asks for it; None where no check does."""
+    code = frame.f_code
+    for (file, function), answer in _IMMATERIAL.items():
+        if code.co_name == function and code.co_filename.replace("\\", "/").endswith(file):
+            return answer
+    positions = list(code.co_positions())
+    start, end, column, end_column = positions[frame.f_lasti // 2]
+    if start is None or end is None or column is None or end_column is None:
+        return None
+    place = (start, column), (end, end_column)
+    for statement, test, passes in _checks(code.co_filename):
+        if place == _span(statement):  # where Python says no more than the statement
+            negated = _negated_at_jump(frame, place, [n for _, n in _leaves(test)])
+        elif _covers(test, place):
+            negated = {n for leaf, n in _leaves(test) if _span(leaf) == place}
+        else:
+            continue
+        return passes != negated.pop() if len(negated) == 1 else None
+    return None
+
+
+@functools.lru_cache(maxsize=256)
+def _checks(filename: str) -> Sequence[tuple[ast.stmt, ast.expr, bool]]:
+    """The statements of a file whose test decides but whether they raise; the test, and its value where they do not."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(_found(tree))
+
+
+def _found(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.expr, bool]]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assert(test=test):
+                yield node, test, True
+            case ast.If(test=test, body=[*_, ast.Raise()]):
+                yield node, test, False
+            case ast.If(test=test, orelse=[*_, ast.Raise()]):
+                yield node, test, True
+
+
+Place = tuple[tuple[int, int], tuple[int, int]]
+
+
+def _span(node: ast.stmt | ast.expr) -> Place:
+    return (node.lineno, node.col_offset), (node.end_lineno or node.lineno, node.end_col_offset or 0)
+
+
+def _covers(node: ast.expr, place: Place) -> bool:
+    first, last = _span(node)
+    return first <= place[0] and place[1] <= last
+
+
+def _negated_at_jump(frame: FrameType, place: Place, leaves: Sequence[bool]) -> set[bool]:
+    """Of the parts of a test, each of which ends in a jump, that at whose jump the frame is: whether it is negated."""
+    jumps = [
+        instruction.offset
+        for instruction in dis.get_instructions(frame.f_code)
+        if "JUMP" in instruction.opname and "IF" in instruction.opname and _at(instruction) == place
+    ]
+    if len(jumps) != len(leaves) or frame.f_lasti not in jumps:
+        return set(leaves)
+    return {leaves[jumps.index(frame.f_lasti)]}
+
+
+def _at(instruction: dis.Instruction) -> Any:
+    at = instruction.positions
+    return ((at.lineno, at.col_offset), (at.end_lineno, at.end_col_offset)) if at is not None else None
+
+
+def _leaves(test: ast.expr, negated: bool = False) -> Iterator[tuple[ast.expr, bool]]:
+    """What a test is made of by ``not``, ``and``, ``or``, and whether it is negated there."""
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield from _leaves(operand, not negated)
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _leaves(value, negated)
+        case _:
+            yield test, negated

@@ -1,0 +1,284 @@
+"""Tries a module at sizes that break a guard of its export: does its code refuse them, or take another way?
+
+A guard alone does not tell. ``if n % 4: raise`` and ``positions[:, :n]`` say which sizes the model takes; ``if n > 16``
+chooses between two models, of which the export has one; and behind ``if pad > 0: x = F.pad(x, pad)`` both ways compute
+the same. So the module itself is run at such sizes, and the graph beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+
+from dlbridge.constraints import Expression, broken
+from dlbridge.frameworks.pytorch import guards
+from dlbridge.frameworks.pytorch.examples import Example
+from dlbridge.frameworks.pytorch.guards import Guard, Names
+from dlbridge.frameworks.pytorch.reading import sizes_of
+
+#: Elements of all inputs together above which nothing is tried.
+_LARGEST = 1 << 23
+#: At how many sizes a module is run.
+_TRIALS = 32
+#: How far results may be apart, relative to the largest number in them.
+_TOLERANCE = 1e-4
+
+Sizes = dict[sympy.Symbol, int]
+
+
+class Outcome(enum.Enum):
+    """What happened at sizes that break a guard."""
+
+    SAME = "both compute the same"
+    REFUSED = "the module does not take these sizes"
+    FAILED = "the module takes these sizes, the graph does not"
+    OTHER = "the module computes something else"
+    UNKNOWN = "it could not be tried"
+
+
+class Trial:
+    """A module and the program that it was exported to, side by side.
+
+    Args:
+        module: The module, in eval mode.
+        program: Its export.
+        example: The inputs that it was exported with.
+        names: The names of the program's sizes.
+    """
+
+    def __init__(self, module: torch.nn.Module, program: ExportedProgram, example: Example, names: Names) -> None:
+        self._module, self._program, self._example = module, program, example
+        self._stated = example.stated
+        self._inputs = []
+        self.now: Sizes = {}
+        for node, leaf in zip(guards.inputs_of(program), example.leaves, strict=False):
+            value = node.meta.get("val")
+            if not isinstance(value, torch.Tensor):
+                self._inputs.append((leaf, None))
+                continue
+            shape = [names.in_names(sympy.sympify(s)) for s in sizes_of(value)]
+            self._inputs.append((leaf, shape))
+            for size, length in zip(shape, leaf.shape, strict=True):
+                if isinstance(size, sympy.Symbol):
+                    self.now[size] = int(length)
+        for _, shape in self._inputs:  # a name of which only multiples are sizes
+            for size in shape or ():
+                for symbol in size.free_symbols - self.now.keys():
+                    self.now[symbol] = self._solved(size, symbol)
+        self._usable: bool | None = None
+
+    def _solved(self, size: sympy.Expr, symbol: sympy.Symbol) -> int:
+        for (leaf, shape), number in itertools.product(self._inputs, range(1, 4096)):
+            for axis, other in enumerate(shape or ()):
+                if other == size and other.xreplace({**self.now, symbol: sympy.Integer(number)}) == leaf.shape[axis]:
+                    return number
+        return 1
+
+    # --- which sizes -----------------------------------------------------------------------------------------------
+
+    def breaking(self, guard: Guard, others: Sequence[Guard]) -> list[Sizes]:
+        """Some sizes that break a guard and, where there are such, no other: smaller ones and larger ones."""
+        found: list[tuple[int, int, Sizes]] = []
+        for sizes in self._candidates(guard):
+            if _holds(guard, sizes) is False:
+                count = sum(_holds(other, sizes) is False for other in others if other is not guard)
+                found.append((count, len(found), sizes))
+        chosen: dict[bool, Sizes] = {}
+        for _, _, sizes in sorted(found, key=lambda f: f[:2]):
+            chosen.setdefault(sum(sizes.values()) > sum(self.now.values()), sizes)
+        return list(chosen.values())
+
+    def _candidates(self, guard: Guard) -> Iterator[Sizes]:
+        symbols = sorted((s for s in guard.relation.free_symbols if s in self.now), key=str)
+        numbers = [int(n) for n in guard.relation.atoms(sympy.Integer)]
+        near = {s: self._near(s, numbers) for s in symbols}
+        for symbol in symbols:
+            for size in near[symbol]:
+                yield {**self.now, symbol: size}
+        for first, second in itertools.combinations(symbols, 2):
+            for a, b in itertools.product(near[first][:12], near[second][:12]):
+                yield {**self.now, first: a, second: b}
+
+    def _near(self, symbol: sympy.Symbol, numbers: Sequence[int]) -> list[int]:
+        now = self.now[symbol]
+        wanted = [now + d for d in (1, -1, 2, -2, 3, -3, 5)] + [n + d for n in numbers for d in (0, 1, -1)]
+        wanted += [1, 2, 3, now // 2, 2 * now, 2 * now + 1, 3 * now]
+        return [
+            n for n in dict.fromkeys(wanted) if n >= 1 and n != now and broken(self._stated, {str(symbol): n}) is None
+        ]
+
+    def ones(self, kept: Sequence[Guard]) -> Iterator[tuple[list[str], Sizes]]:
+        """Names and sizes of 1 for them: for all, then for each alone; such as keep the guards."""
+        free = [s for s, n in self.now.items() if n != 1 and broken(self._stated, {str(s): 1}) is None]
+        for some in ([free] if len(free) > 1 else []) + [[s] for s in free]:
+            sizes = {**self.now, **dict.fromkeys(some, 1)}
+            if not any(_holds(g, sizes) is False for g in kept):
+                yield [str(s) for s in some], sizes
+
+    # --- side by side ------------------------------------------------------------------------------------------------
+
+    def at(self, sizes: Sizes) -> Outcome:
+        """Run both at sizes."""
+        inputs = self._made(sizes)
+        if inputs is None or self._usable is False:
+            return Outcome.UNKNOWN
+        outcome = self._compare(inputs)
+        if outcome is Outcome.REFUSED and self._usable is None:
+            now = self._made(self.now)  # a module that runs nowhere refuses nothing
+            self._usable = now is not None and self._compare(now) is Outcome.SAME
+            return outcome if self._usable else Outcome.UNKNOWN
+        return outcome
+
+    def _made(self, sizes: Sizes) -> list[Any] | None:
+        """The example, repeated or cut along each axis; None where that is too large."""
+        made: list[Any] = []
+        numbers = {s: sympy.Integer(n) for s, n in sizes.items()}
+        total = 0
+        for leaf, shape in self._inputs:
+            if shape is None:
+                made.append(leaf)
+                continue
+            lengths = [s.xreplace(numbers) for s in shape]
+            if not all(n.is_Integer and n >= 1 for n in lengths):
+                return None
+            total += int(sympy.prod(lengths))
+            if total > max(_LARGEST, 4 * leaf.numel()):
+                return None
+            for axis, length in enumerate(lengths):
+                if int(length) != leaf.shape[axis]:
+                    leaf = leaf.index_select(axis, torch.arange(int(length)) % leaf.shape[axis])
+            made.append(leaf)
+        return made
+
+    def _compare(self, inputs: list[Any]) -> Outcome:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), self._buffers_kept():
+            torch.manual_seed(0)
+            try:
+                args, kwargs = torch.utils._pytree.tree_unflatten(
+                    [_copy(v) for v in inputs], self._program.call_spec.in_spec
+                )
+                wanted = _tensors(self._module(*args, **kwargs))
+            except Exception:  # whatever the module's code raises: it does not take these sizes
+                return Outcome.REFUSED
+            torch.manual_seed(0)
+            try:
+                made = self._graph([_copy(v) for v in inputs])
+            except Exception:  # the graph has the sizes of the example baked in, and notices
+                return Outcome.FAILED
+        same = len(made) == len(wanted) and all(_close(a, b) for a, b in zip(made, wanted, strict=True))
+        return Outcome.SAME if same else Outcome.OTHER
+
+    def _graph(self, inputs: list[Any]) -> list[torch.Tensor]:
+        """The user's outputs of the program's graph."""
+        program, given = self._program, iter(inputs)
+        arguments = []
+        for spec in program.graph_signature.input_specs:
+            if spec.kind.name == "USER_INPUT":
+                arguments.append(next(given))
+                continue
+            tensor = program.state_dict.get(spec.target)
+            tensor = program.constants.get(spec.target) if tensor is None else tensor
+            arguments.append(_copy(tensor) if spec.kind.name != "PARAMETER" else tensor)
+        results = torch.fx.Interpreter(program.graph_module).run(*arguments)
+        specs = program.graph_signature.output_specs
+        return _tensors([r for r, s in zip(results, specs, strict=True) if s.kind.name == "USER_OUTPUT"])
+
+    @contextlib.contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Buffers that the module writes to are as before afterwards."""
+        written = set(self._program.graph_signature.buffers_to_mutate.values())
+        kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n in written}
+        try:
+            yield
+        finally:
+            for buffer, before in kept.values():
+                buffer.copy_(before)
+
+
+def _holds(guard: Guard, sizes: Mapping[sympy.Symbol, int]) -> bool | None:
+    """Whether a guard holds at sizes; None where it cannot be computed."""
+    try:
+        value = guard.relation.xreplace({s: sympy.Integer(n) for s, n in sizes.items()})
+    except (ZeroDivisionError, AssertionError, TypeError):
+        return None
+    return True if value == sympy.true else False if value == sympy.false else None
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _tensors(result: Any) -> list[Any]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if leaf is not None]
+
+
+def _close(made: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, torch.Tensor) or not isinstance(made, torch.Tensor):
+        return bool(made == wanted)
+    if made.shape != wanted.shape or made.dtype != wanted.dtype:
+        return False
+    if not wanted.numel():
+        return True
+    if not (wanted.is_floating_point() or wanted.is_complex()):
+        return torch.equal(made, wanted)
+    scale = float(torch.nan_to_num(wanted.abs().double(), posinf=0.0).max())
+    return torch.allclose(made, wanted, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True)
+
+
+# --- what comes of it -------------------------------------------------------------------------------------------------
+
+
+def settle(trial: Trial, found: Sequence[Guard]) -> tuple[list[Guard], Guard | None]:
+    """The guards that say which sizes the model takes; and one that chooses between two models, if there is any.
+
+    Args:
+        trial: The module and its export.
+        found: The guards that do not hold anyway.
+    """
+    kept: list[Guard] = []
+    pending = list(found)
+    tried: dict[tuple[int, ...], Outcome] = {}
+    for guard in found:
+        outcomes = set()
+        for sizes in trial.breaking(guard, pending):
+            key = tuple(sizes.values())
+            if key not in tried:
+                tried[key] = trial.at(sizes) if len(tried) < _TRIALS else Outcome.UNKNOWN
+            outcomes.add(tried[key])
+        if Outcome.OTHER in outcomes or (Outcome.FAILED in outcomes and _fixes(guard)):
+            return kept, guard
+        if outcomes == {Outcome.SAME}:
+            pending.remove(guard)
+        else:
+            kept.append(guard)
+    return kept, None
+
+
+def _fixes(guard: Guard) -> bool:
+    """Whether a guard leaves a size, or what is computed of it, but one number."""
+    relation = guard.relation
+    fixed = isinstance(relation, sympy.Eq) and any(side.is_number for side in relation.args)
+    return fixed and not any("Mod" in type(part).__name__ for part in sympy.preorder_traversal(relation))
+
+
+def at_one(trial: Trial, kept: Sequence[Guard]) -> list[str]:
+    """The names that the module's code treats in another way where they are 1, which torch's guards do not tell."""
+    for names, sizes in trial.ones(kept):
+        outcome = trial.at(sizes)
+        if outcome is Outcome.SAME and len(names) > 1:
+            return []
+        if outcome is Outcome.OTHER and len(names) == 1:
+            return names
+    return []
+
+
+def unstated(texts: Sequence[str], stated: Sequence[Expression]) -> list[str]:
+    """Constraints with those that the user has stated, each once."""
+    return list(dict.fromkeys([*(c.text for c in stated), *texts]))

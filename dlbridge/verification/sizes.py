@@ -1,0 +1,67 @@
+"""Sizes to verify with: for each name in a model's signature one that keeps what the signature says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from dlbridge import constraints
+from dlbridge.errors import ShapeError
+from dlbridge.model import Model
+from dlbridge.ops import traits
+
+#: Size of a symbolic dimension, other than the batch, that the caller gives no size.
+DEFAULT_SIZE = 6
+
+
+def fitting_sizes(
+    model: Model, preferred: Mapping[str, int] | None = None, fixed: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """A size for each name in the shapes of a model's inputs: near to the preferred one, within the constraints.
+
+    Args:
+        model: The model.
+        preferred: Name -> the size that is wanted; ``DEFAULT_SIZE`` for the others.
+        fixed: Name -> the size that it must have.
+
+    Raises:
+        ShapeError: When no sizes keep the constraints.
+    """
+    known = traits.constraints(model.graph)
+    names = {n for v in model.inputs for d in v.shape or () for n in _names(d)} | {n for c in known for n in c.names}
+    wanted = {name: (preferred or {}).get(name, DEFAULT_SIZE) for name in names}
+    found = constraints.fit(known, wanted, {n: s for n, s in (fixed or {}).items() if n in names})
+    if found is None:
+        said = " and ".join(c.text for c in known)
+        given = "".join(f", with {name} = {size}" for name, size in (fixed or {}).items() if name in names)
+        raise ShapeError(f"no sizes are found for which {said}{given}", where=model.name)
+    return found
+
+
+def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
+    """The shape of an input where names have these sizes, ``DEFAULT_SIZE`` where they have none.
+
+    Raises:
+        ShapeError: When its rank is not known, or a size would be negative.
+    """
+    if value.shape is None:
+        raise ShapeError("the input has no shape", where=value.name)
+    return [_size(d, sizes, value.name) for d in value.shape]
+
+
+def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], where: str | None) -> int:
+    if isinstance(dim, int):
+        return dim
+    text = dim.value or ""
+    arithmetic = constraints.dimension(text)
+    if text in sizes or arithmetic is None:
+        return sizes.get(text, DEFAULT_SIZE)
+    size = int(arithmetic({name: sizes.get(name, DEFAULT_SIZE) for name in arithmetic.names}))
+    if size < 0:
+        raise ShapeError(f"'{text}' would be {size}", where=where, hint="give its names other sizes")
+    return size
+
+
+def _names(dim: int | ir.SymbolicDim) -> frozenset[str]:
+    return frozenset() if isinstance(dim, int) or dim.value is None else constraints.names_of(dim.value)

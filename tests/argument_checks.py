@@ -1,0 +1,15 @@
+"""A forward that checks its input with ``assert``: in a file of its own, as pytest rewrites those of tests."""
+
+import torch
+
+
+def asserts_numbers(self, x):
+    assert not torch.isnan(x).any() and (x < 1e6).all(), "numbers"
+    assert bool((x > -1e6).all())
+    if (x > 1e9).any() or x is None:
+        raise ValueError
+    if x.isfinite().all():
+        x = x + 1
+    else:
+        raise ValueError
+    return x.cos()
