@@ -95,6 +95,26 @@ def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.T
         return nothing(val)
 
 
+def fold_over(
+    program: Program,
+    op: Op,
+    run: Run,
+    states: Sequence[ir.Value],
+    sequences: Sequence[ir.Value],
+) -> list[ir.Value]:
+    """The last states of a ``Scan`` whose step gives new states alone: ``run(*states, *parts)``."""
+    now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in states]
+    now += [_parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
+    graph = _body(program, op, "step", now, lambda: run(*now))
+    attributes = [ir.AttrGraph("body", graph), ir.AttrInt64("num_scan_inputs", len(sequences))]
+    node = ir.Node("", "Scan", [*states, *sequences], attributes, num_outputs=len(states))
+    for value, state in zip(node.outputs, states, strict=True):
+        value.dtype = state.dtype
+        with_sizes(value, state.meta["sizes"])
+    program.add(node, op)
+    return list(node.outputs)
+
+
 def _scan(program: Program, op: Op, run: Run, states: list[ir.Value], sequences: list[ir.Value]) -> list[ir.Value]:
     now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in states]
     now += [_parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]

@@ -157,6 +157,10 @@ class Program:
         """A symbolic size as a vector of one int64."""
         return self.symbols.value(size, op, vector=True)
 
+    def fold_over(self, run: Any, op: Op, states: Sequence[ir.Value], sequences: Sequence[ir.Value]) -> list[ir.Value]:
+        """A loop over the first axis of sequences; its last states."""
+        return control.fold_over(self, op, run, states, sequences)
+
     # --- inner graphs ----------------------------------------------------------------------------------------------
 
     @contextmanager

@@ -251,6 +251,10 @@ class Op:
         """What is known of the model in training mode."""
         return self._program.training
 
+    def fold_over(self, run: Callable[..., list[ir.Value]], states: list[ir.Value], of: list[ir.Value]) -> Any:
+        """The last states of a loop over the first axis: ``run(*states, *parts)`` makes the next ones."""
+        return self._program.fold_over(run, self, states, of)
+
     def refuse(self, why: str) -> Any:
         """Say that this call cannot be read, and why."""
         raise UnsupportedOpError(why, where=self.site)

@@ -1,0 +1,59 @@
+"""Keeps ``F.ctc_loss`` whole while ``torch.export`` traces it, which has no shapes for it.
+
+It becomes an op of our own on targets in rows and lengths in tensors, with its reduction behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+_SCHEMA = "Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool zero_infinity"
+_library = torch.library.Library("dlbridge", "FRAGMENT")
+_library.define(f"ctc_loss({_SCHEMA}) -> Tensor")
+_own = F.ctc_loss
+
+
+def _run(x: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool) -> Any:
+    return _own(x, targets, input_lengths, target_lengths, blank, "none", zero_infinity)
+
+
+_library.impl("ctc_loss", _run, "CompositeExplicitAutograd")
+torch.library.register_fake("dlbridge::ctc_loss", lambda x, *_: x.new_empty((x.shape[1],)), lib=_library)
+
+
+class Whole(TorchFunctionMode):
+    """While this is on, CTC losses are traced as one op each."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_ctc_loss if func is _own else func)(*args, **(kwargs or {}))
+
+
+def _ctc_loss(
+    log_probs: torch.Tensor,
+    targets: torch.Tensor,
+    input_lengths: torch.Tensor | Sequence[int],
+    target_lengths: torch.Tensor | Sequence[int],
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> torch.Tensor:
+    """As ``F.ctc_loss``: of one sequence or of several, whose targets are rows or stand one behind the other."""
+    is_one = log_probs.dim() == 2
+    x = log_probs.unsqueeze(1) if is_one else log_probs
+    given, wanted = (torch.as_tensor(n).reshape(-1).long() for n in (input_lengths, target_lengths))
+    if is_one:
+        targets = targets.reshape(1, -1)
+    elif targets.dim() == 1:
+        starts = (wanted.cumsum(0) - wanted).unsqueeze(1)
+        places = starts + torch.arange(targets.shape[0])
+        targets = targets[places.clamp(max=targets.shape[0] - 1)]
+    loss = torch.ops.dlbridge.ctc_loss(x, targets.long(), given, wanted, blank, zero_infinity)
+    if reduction == "mean":
+        return (loss / wanted.clamp(min=1)).mean()
+    loss = loss.sum() if reduction == "sum" else loss
+    return loss.squeeze(0) if is_one and reduction == "none" else loss
