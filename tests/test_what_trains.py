@@ -299,3 +299,29 @@ def test_a_tensor_that_is_given_twice_is_two_inputs():
     torch.testing.assert_close(live(x, x + 1), x - 2 * (x + 1))
     nested = dlbridge.load(Difference(), inputs={"a": x, "b": x}).to_pytorch()
     torch.testing.assert_close(nested(x, x + 1), x - 2 * (x + 1))
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_large_constants_are_no_part_of_the_originals_state_dict(wrap):
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(12, 12)
+            self.register_buffer("table", torch.randn(12, 12), persistent=False)
+
+        def forward(self, x):
+            return self.linear(x) @ self.table
+
+    torch.manual_seed(0)
+    module, x = Table().eval(), torch.randn(2, 12)
+    module = nn.Sequential(module, nn.ReLU()) if wrap else module
+    model = dlbridge.load(module, inputs=(x,))
+    live = model.to_pytorch()
+    live.load_state_dict(module.state_dict(), strict=True)
+    torch.testing.assert_close(live(x), module(x))
+    around = nn.Sequential(live)
+    around.load_state_dict(nn.Sequential(module).state_dict(), strict=True)
+    torch.testing.assert_close(around(x), module(x))
+    with pytest.raises(RuntimeError, match="Missing"):
+        live.load_state_dict({}, strict=True)
+    assert trained(live) == trained(module)

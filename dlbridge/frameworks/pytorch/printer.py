@@ -74,7 +74,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     if is_root and written.block in writer.sequences:
         lines = [f"class {definition.name}(nn.Sequential):", *about, f"{INDENT}def __init__(self):"]
         items = call("super().__init__", *writer.sequences[written.block])
-        init = [_plain(items), *_ties(writer), *_frozen(writer)]
+        init = [_plain(items), *_endings(writer)]
         return lines + [part for line in init for part in printing.fit(2 * INDENT + line)]
     in_init, in_forward = _parameter_uses(definition)
     arguments = ", ".join(["self", *definition.signature()])
@@ -87,7 +87,7 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
     kept = [p for p in definition.parameters if p in in_forward or p in steps.kept()]
     init = [f"self.{p} = {p}" for p in kept] + _members(written, in_init, steps)
     if is_root:
-        init += [*_ties(writer), *_frozen(writer)]
+        init += _endings(writer)
     if init or base != "nn.Module":
         lines += printing.fit(f"{INDENT}def __init__({arguments}):")
         init = [made, *init]
@@ -98,6 +98,13 @@ def _class(writer: _Writer, definition: Definition, is_root: bool) -> list[str]:
 
 def _ties(writer: _Writer) -> list[str]:
     return [f"{writer.reach(path)} = {writer.reach(first)}" for path, first in writer.joined]
+
+
+def _endings(writer: _Writer) -> list[str]:
+    """What the model says at the end of its ``__init__``, when all of its parts are there."""
+    names = ", ".join(literal_text(name) for name in writer.constants)
+    hook = [f"self.register_load_state_dict_post_hook(constants_may_be_missing({names}))"] if names else []
+    return [*_ties(writer), *_frozen(writer), *hook]
 
 
 def _frozen(writer: _Writer) -> list[str]:

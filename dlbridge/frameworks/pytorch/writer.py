@@ -122,6 +122,8 @@ class _Writer:
         self.held = held(self.root, self.homes)
         pass_weights(self.root, self.emits, self.homes)
         self.weights: dict[str, Weight] = {}
+        #: Keys of constants that are too large to be printed: the original's state dict does not have them.
+        self.constants: list[str] = []
         #: Keys of the parameters of layers -> whether they train.
         self.trains: dict[str, bool] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
@@ -318,6 +320,8 @@ class _Writer:
             return code(f"{CONSTANT}{{}}", made)
         transposed = traits.is_transposed(value)
         self.weights[self.homes[value]] = Weight.of(value.name or "", *TRANSPOSE[transposed])
+        if kind == "constant":
+            self.constants.append(self.homes[value])
         shape = shape[::-1] if transposed else shape
         empty = code("torch.empty({}, dtype={})" if dtype != "torch.float32" else "torch.empty({})", shape, Raw(dtype))
         if kind in PARAMETERS:
