@@ -13,19 +13,24 @@ from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.reads.stepping import step_through
 from dlbridge.frameworks.keras.site import Site, layer
 
-#: Class of a cell -> (op, the gates in the standard's order as places in Keras' order).
-_CELLS = {"SimpleRNNCell": ("RNN", (0,)), "LSTMCell": ("LSTM", (0, 3, 1, 2)), "GRUCell": ("GRU", (0, 1, 2))}
+#: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). Another class of that name, which
+#: a user has written, is another cell.
+_CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
+    keras.layers.SimpleRNNCell: ("RNN", (0,)),
+    keras.layers.LSTMCell: ("LSTM", (0, 3, 1, 2)),
+    keras.layers.GRUCell: ("GRU", (0, 1, 2)),
+}
 #: Keras' activation -> the standard's, and the alpha and beta that it takes.
-_ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
-    "tanh": ("Tanh", None, None),
-    "sigmoid": ("Sigmoid", None, None),
-    "relu": ("Relu", None, None),
-    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
-    "softsign": ("Softsign", None, None),
-    "softplus": ("Softplus", None, None),
-    "elu": ("Elu", 1.0, None),
-    "linear": ("Affine", 1.0, 0.0),
-    "leaky_relu": ("LeakyRelu", 0.2, None),
+_ACTIVATIONS: dict[Any, tuple[str, float | None, float | None]] = {
+    keras.activations.tanh: ("Tanh", None, None),
+    keras.activations.sigmoid: ("Sigmoid", None, None),
+    keras.activations.relu: ("Relu", None, None),
+    keras.activations.hard_sigmoid: ("HardSigmoid", 1 / 6, 0.5),
+    keras.activations.softsign: ("Softsign", None, None),
+    keras.activations.softplus: ("Softplus", None, None),
+    keras.activations.elu: ("Elu", 1.0, None),
+    keras.activations.linear: ("Affine", 1.0, 0.0),
+    keras.activations.leaky_relu: ("LeakyRelu", 0.2, None),
 }
 
 
@@ -75,7 +80,7 @@ def run_layer(
         mask = None if mask is None else site.slice(mask, 1, -1, None, -1)
     cells = list(kind.cell.cells) if isinstance(kind.cell, keras.layers.StackedRNNCells) else [kind.cell]
     zero = bool(getattr(kind, "zero_output_for_mask", False))
-    if not all(type(c).__name__ in _CELLS and _known(c) for c in cells):
+    if not all(type(c) in _CELLS and _known(c) for c in cells):
         run = Run(*step_through(site, kind, x, mask, initial, zero))
     else:
         run = _stack(site, kind, cells, x, mask, initial, zero)
@@ -85,7 +90,7 @@ def run_layer(
 def _known(cell: Any) -> bool:
     """Whether the standard has the activations of a cell."""
     used = [cell.activation, getattr(cell, "recurrent_activation", keras.activations.sigmoid)]
-    return all(getattr(f, "__name__", None) in _ACTIVATIONS for f in used)
+    return all(any(f is known for known in _ACTIVATIONS) for f in used)
 
 
 def _stack(
@@ -95,7 +100,7 @@ def _stack(
     path, states, begin = site.build.path, [], 0
     run = None
     for number, cell in enumerate(cells):
-        count = 2 if type(cell).__name__ == "LSTMCell" else 1
+        count = 2 if isinstance(cell, keras.layers.LSTMCell) else 1
         mine = None if initial is None else initial[begin : begin + count]
         begin += count
         if len(cells) == 1:
@@ -123,7 +128,9 @@ def _run_cell(
         order, place, count = _compaction(site, mask)
         x = _along_time(site, x, order)
     lengths = None
-    if count is not None and wants_state and type(cell).__name__ == "LSTMCell":  # the cell's own state has no sequence
+    if (
+        count is not None and wants_state and isinstance(cell, keras.layers.LSTMCell)
+    ):  # the cell's own state has no sequence
         lengths = site.op("Max", count, site.build.value(1, count.dtype))
     ys, finals = _node(site, [cell], x, initial, lengths=lengths)
     sequence = site.transpose(site.squeeze(ys, 1), [1, 0, 2])
@@ -173,7 +180,7 @@ def _node(
 ) -> tuple[ir.Value, list[ir.Value]]:
     """The node for one cell, or for the two of a bidirectional layer: Y (time, directions, batch, units), states."""
     cell = cells[0]
-    op_type, order = _CELLS[type(cell).__name__]
+    op_type, order = _CELLS[type(cell)]
     units = int(cell.units)
     path = site.build.path
     reset_after = op_type == "GRU" and bool(cell.reset_after)
@@ -192,7 +199,7 @@ def _node(
     weights.append(weight("bias", "bias", biases) if cell.use_bias else None)  # type: ignore[arg-type]
     gate = getattr(cell, "recurrent_activation", None)
     names = {"RNN": [cell.activation], "GRU": [gate, cell.activation], "LSTM": [gate, cell.activation, cell.activation]}
-    chosen = [_ACTIVATIONS[f.__name__] for f in names[op_type]] * len(cells)
+    chosen = [_ACTIVATIONS[f] for f in names[op_type]] * len(cells)
     plain = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[op_type] * len(cells)
     # the standard's default for RNN names two activations, whatever the directions
     usual = [c[0] for c in chosen] == plain and op_type != "RNN"
@@ -271,7 +278,7 @@ def bidirectional(site: Site) -> Any:
 def _alike(forward: Any, backward: Any) -> bool:
     """Whether one node can be both directions."""
     first, second = forward.cell, backward.cell
-    if type(first) is not type(second) or type(first).__name__ not in _CELLS or not (_known(first) and _known(second)):
+    if type(first) is not type(second) or type(first) not in _CELLS or not (_known(first) and _known(second)):
         return False
     same = ("units", "use_bias", "activation", "recurrent_activation", "reset_after")
     turned = not forward.go_backwards and backward.go_backwards and not (forward.stateful or backward.stateful)
