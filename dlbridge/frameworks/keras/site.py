@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import compat
+from dlbridge.frameworks.keras import compat, tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
 from dlbridge.passes.layout.axes import to_first, to_last
 
@@ -104,6 +104,12 @@ class Site:
     @property
     def layer(self) -> Any:
         return self.source
+
+    @property
+    def kind(self) -> str:
+        """The name of Keras' own class that a layer is of, whatever a user's class that inherits it is called."""
+        own = tracing.own_class(self.source)
+        return (own or type(self.source)).__name__
 
     @property
     def x(self) -> ir.Value:

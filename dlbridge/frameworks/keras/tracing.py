@@ -92,6 +92,27 @@ def _has_sizes(nest: Any) -> bool:
     return any(isinstance(item, SymbolicSize) for item in (keras.tree.flatten(nest) if nested else [nest]))
 
 
+#: What a user's class may define anew and still compute as the class that it inherits.
+_NO_COMPUTATION = {
+    *("__init__", "__new__", "build", "build_from_config", "compute_output_shape", "compute_output_spec"),
+    *("get_config", "from_config", "get_build_config", "get_compile_config", "compile_from_config"),
+    *("save_own_variables", "load_own_variables", "save_assets", "load_assets", "count_params"),
+    *("__repr__", "__str__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__"),
+}
+
+
+def own_class(thing: Any) -> type | None:
+    """The class of Keras' own, or of those that are printed, that an object is of or inherits first."""
+    return next((kind for kind in type(thing).__mro__ if is_own(kind) or is_printed(kind)), None)
+
+
+def computes_otherwise(kind: type, own: type) -> bool:
+    """Whether a class that inherits one of Keras' own changes what it computes: ``call`` or what that calls, as the
+    ``convolution_op`` that Keras' convolutions offer for it."""
+    between = kind.__mro__[: kind.__mro__.index(own)]
+    return any(hasattr(own, name) and name not in _NO_COMPUTATION for each in between for name in vars(each))
+
+
 def is_printed(kind: type) -> bool:
     """Whether a class is one that the writer prints into a file, and computes what it did there."""
     return any(kind.__name__ == printed.__name__ and _computed(kind) == _computed(printed) for printed in _PRINTED)

@@ -417,7 +417,7 @@ class Walker:
             if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
                 raise RefusalError("it is called with further arguments, which its rule does not heed")
             site = Site(self, layer, args, kwargs, mask)
-            result = self._named(lambda: rule.function(site), False, type(layer))
+            result = self._named(lambda: rule.function(site), False, tracing.own_class(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         masks.after_call(layer, args, kwargs, tree.flatten(result))
@@ -579,13 +579,10 @@ def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _rule(layer: Any) -> LayerRule | None:
-    """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) whose
-    ``call`` it inherits."""
-    for base in type(layer).__mro__:
-        rule = LAYERS.get(base.__name__) if compat.is_own(base) or tracing.is_printed(base) else None
-        if rule is not None:
-            return rule if base.call is type(layer).call else None
-    return None
+    """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) that
+    it inherits and computes as."""
+    base = tracing.own_class(layer)
+    return LAYERS.get(base.__name__) if base is not None and not tracing.computes_otherwise(type(layer), base) else None
 
 
 def _graph(model: Any) -> Function | None:

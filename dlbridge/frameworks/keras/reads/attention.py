@@ -47,7 +47,7 @@ def _given(site: Site) -> dict[str, Any]:
         tensor = given.get(name)
         if given.get(f"{name}_mask") is None:
             given[f"{name}_mask"] = mask_of(tensor)
-    if type(site.layer).__name__ == "MultiHeadAttention":  # which asks the tensor itself
+    if site.kind == "MultiHeadAttention":  # which asks the tensor itself
         given["query_mask"] = mask_of(given["query"])
     return given
 
@@ -73,7 +73,7 @@ def _attend(site: Site, given: dict[str, Any], heads: list[int], parts: list[Any
         )
     y = _project(site, f"{path}.attention_output", y, parts[3], 2)
     own = given.get("query_mask")
-    if own is not None and type(site.layer).__name__ == "MultiHeadAttention":
+    if own is not None and site.kind == "MultiHeadAttention":
         set_mask(y, own)
     return y
 

@@ -22,7 +22,7 @@ def _aligned(site: Site) -> list[ir.Value]:
 
 @layer("Add", "Multiply", "Subtract", "Maximum", "Minimum")
 def chained(site: Site) -> Any:
-    op_type = _CHAINED[next(k.__name__ for k in type(site.layer).__mro__ if k.__name__ in _CHAINED)]
+    op_type = _CHAINED[site.kind]
     values = _aligned(site)
     masks = _masks(site, values)
     if op_type == "Mul" and any(m is not None for m in masks):

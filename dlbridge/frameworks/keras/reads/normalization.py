@@ -60,7 +60,7 @@ def batch_norm(site: Site) -> Any:
         epsilon=float(kind.epsilon),
         momentum=float(kind.momentum),
     )
-    notes, name = y.producer().metadata_props, type(kind).__name__
+    notes, name = y.producer().metadata_props, site.kind
     notes[traits.RUNNING_VARIANCE] = "biased" if name == "BatchNormalization" else "unbiased"
     statistics = _STATISTICS.get(name) if kind.trainable else "running"
     if statistics is not None:

@@ -12,7 +12,7 @@ from dlbridge.frameworks.keras.site import Site, layer
 @layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
 def pool(site: Site) -> Any:
     kind = site.layer
-    op_type = "MaxPool" if type(kind).__name__.startswith("Max") or kind.pool_mode == "max" else "AveragePool"
+    op_type = "MaxPool" if site.kind.startswith("Max") else "AveragePool"
     size = list(kind.pool_size)
     where = window(size, list(kind.strides), [1] * len(size), kind.padding)
     x = site.first(site.x, kind.data_format)
@@ -35,7 +35,7 @@ def global_average_1d(site: Site) -> Any:
 @layer("GlobalMaxPooling3D")
 def global_pool(site: Site) -> Any:
     kind = site.layer
-    op_type = "GlobalMaxPool" if "Max" in type(kind).__name__ else "GlobalAveragePool"
+    op_type = "GlobalMaxPool" if "Max" in site.kind else "GlobalAveragePool"
     y = site.main(op_type, site.first(site.x, kind.data_format))
     if kind.keepdims:
         return site.last(y, kind.data_format)
@@ -46,7 +46,7 @@ def global_pool(site: Site) -> Any:
 @layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
 def adaptive_layer(site: Site) -> Any:
     kind = site.layer
-    return adaptive_pool(site, site.x, list(kind.output_size), kind.data_format, "Max" in type(kind).__name__)
+    return adaptive_pool(site, site.x, list(kind.output_size), kind.data_format, "Max" in site.kind)
 
 
 def adaptive_pool(site: Site, x: Any, wanted: list[int], data_format: str, largest: bool) -> Any:

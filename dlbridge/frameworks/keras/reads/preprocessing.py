@@ -142,10 +142,7 @@ def integer_lookup(site: Site) -> Any:
 def augmentation(site: Site) -> Any:
     """What changes images in training alone; at inference it casts them."""
     x = site.cast(site.x, site.layer.compute_dtype)
-    kind = type(site.layer)
-    return site.main(
-        "Augmentation", x, domain=DOMAIN, kind=kind.__name__, config=json.dumps(_configuration(site.layer))
-    )
+    return site.main("Augmentation", x, domain=DOMAIN, kind=site.kind, config=json.dumps(_configuration(site.layer)))
 
 
 def _configuration(made: Any) -> dict[str, Any]:

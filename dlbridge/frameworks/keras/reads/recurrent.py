@@ -13,8 +13,8 @@ from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.reads.stepping import step_through
 from dlbridge.frameworks.keras.site import Site, layer
 
-#: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). Another class of that name, which
-#: a user has written, is another cell.
+#: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). A user's class of that name is
+#: another cell.
 _CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
     keras.layers.SimpleRNNCell: ("RNN", (0,)),
     keras.layers.LSTMCell: ("LSTM", (0, 3, 1, 2)),
