@@ -119,18 +119,7 @@ MODELS = {
     "pow": (lambda: Of(lambda m, x: x.abs() ** 7.3), {"x": "[batch,16]"}),
 }
 #: Those that the default suite tries.
-QUICK = (
-    "deep_tanh_100",
-    "argmax_ties",
-    "topk",
-    "tiny",
-    "huge",
-    "overflow",
-    "cancel",
-    "boxes",
-    "layernorm_big",
-    "rank1",
-)
+QUICK = ("argmax_ties", "topk", "tiny", "huge", "overflow", "cancel", "boxes", "layernorm_big", "rank1")
 
 
 def certify(name, dtype, to):

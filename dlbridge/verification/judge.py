@@ -113,7 +113,8 @@ class Judge:
                 hint="convert without the check (--no-verify, check=False) if you can compare the result yourself",
             ) from trouble
         types = {v.name or "": v.dtype.numpy() for v in self._model.outputs if v.dtype is not None}
-        return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
+        with np.errstate(over="ignore"):
+            return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
 
     def _all(self, **options: Any) -> list[Arrays] | None:
         """What it gives in float64 for every input; None, and why, where it does not run so."""

@@ -96,7 +96,8 @@ class Route:
         try:
             if self._types is not None:
                 wide = self._framework.exact(self._live)(given)
-                found = {name: array.astype(self._types.get(name, array.dtype)) for name, array in wide.items()}
+                with np.errstate(over="ignore"):
+                    found = {name: array.astype(self._types.get(name, array.dtype)) for name, array in wide.items()}
             else:
                 found = self._framework.run(self._live, given)
         except DlbridgeError:
