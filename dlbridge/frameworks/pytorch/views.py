@@ -11,6 +11,8 @@ import onnx_ir as ir
 import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, like, rank, size_of, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads.complex import joined
+from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
 
 #: Views that show everything, in the same order.
 _SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})
@@ -27,8 +29,8 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         whole: What the view is of.
         part: What the view shows now.
     """
-    if whole.meta.get("complex") or part.meta.get("complex"):
-        return op.refuse("writing into what a view shows of complex numbers")
+    if whole.meta.get("complex"):
+        return _of_complex(op, node, whole, part)
     called = node.args[0] if node.target is operator.getitem else node
     name = called.target._schema.name.partition("::")[2].removesuffix("_")  # type: ignore[union-attr]
     args = [size_of(a.meta["val"]) if isinstance(a, torch.fx.Node) else size_of(a) for a in called.args[1:]]  # type: ignore[union-attr]
@@ -51,6 +53,15 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
     if name in _PARTS:
         return _part_scatter(op, name, node, whole, part)
     return _by_index(op, called, whole, part)
+
+
+def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
+    """The same for the real and for the imaginary parts."""
+    new = [with_sizes(op("Expand", p, sizes(part)), sizes(part)) for p in complex_parts(op, part)]
+    made = [scatter(op, node, w, p) for w, p in zip(complex_parts(op, whole), new, strict=True)]
+    result = like(joined(op, *made), whole)
+    result.meta["complex"] = True
+    return result
 
 
 def _after(index: Any) -> Any:

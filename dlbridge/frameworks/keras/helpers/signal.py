@@ -20,10 +20,11 @@ def dft(x, length=None, axis=-2, inverse=False, onesided=False):
         imaginary = ops.concatenate([imaginary, -ops.flip(imaginary[..., 1 : 1 + rest], axis=-1)], axis=-1)
     elif length is not None:
         real, imaginary = fit_length(real, length), fit_length(imaginary, length)
-    size = real.shape[-1]
+    size = ops.shape(real)[-1]
     real, imaginary = ops.fft((real, -imaginary if inverse else imaginary))
     if inverse:
-        real, imaginary = real / size, -imaginary / size
+        count = ops.cast(size, "float64")
+        real, imaginary = real / count, -imaginary / count
     if onesided and not inverse:
         real, imaginary = real[..., : size // 2 + 1], imaginary[..., : size // 2 + 1]
     parts = [real] if inverse and onesided else [real, imaginary]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import (
     RULES,
     Op,
     is_float,
-    numel,
-    rank,
     reads,
     reads_complex,
     sizes,
@@ -78,6 +74,11 @@ def converted(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
     if not op.val.is_complex():
         return op.cast(real, op.dtype)
     return joined(op, *(op("Expand", op.cast(p, op.dtype), op.sizes) for p in (real, imaginary)))
+
+
+@reads_complex("aten.copy")
+def copied(op: Op, x: ir.Value, source: ir.Value, non_blocking: bool = False) -> ir.Value:
+    return converted(op, source)
 
 
 @reads_complex("aten.real", "aten.imag")
@@ -157,88 +158,113 @@ def moved(op: Op, *args: Any, **options: Any) -> Any:
     return joined(op, real, imaginary)
 
 
-# --- Fourier transforms (torch.fft; normalization 0: none, 1: by the root of the count, 2: by the count) -----------
+@reads_complex("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
+@reads_complex("aten.ones", "aten.ones_like", "aten.new_ones")
+def of_one_number(op: Op, *args: Any, **options: Any) -> ir.Value:
+    return _filled(op, 1 if "ones" in op.name else 0)
 
 
-#: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
-_NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}
-_FFT = re.compile(r"fft_(i?)(r?)fft([2n]?)")
+@reads_complex("aten.full", "aten.full_like", "aten.new_full")
+def full(op: Op, like: Any, *args: Any, **options: Any) -> ir.Value:
+    return _filled(op, options.get("fill_value", args[-1] if args else 0))
 
 
-@reads_complex(*(f"aten.fft_{i}{r}fft{n}" for i in ("", "i") for r in ("", "r") for n in ("", "2", "n")))
-def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | None = None) -> ir.Value:
-    """``torch.fft``: read whole, since what torch makes of them fixes sizes that are not known."""
-    inverse, real, many = _FFT.fullmatch(op.name).groups()  # type: ignore[union-attr]
-    dim = ({"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]) if dim is None else dim
-    dim = dim if isinstance(dim, list) else [dim]
-    normalization = _NORMS[norm] if not inverse else 2 - _NORMS[norm]
-    given = s if isinstance(s, list) else [s]
-    kept = given[:-1] if inverse and real else given
-    if any(length not in (None, sizes(x)[d]) for length, d in zip(kept, dim, strict=False)):
-        op.refuse(f"{op.name} of a part of its input")
-    if real and not inverse:
-        return real_fft(op, x, dim, normalization, onesided=True)
-    if real:
-        return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
-    if not is_complex(x):
-        x = with_sizes(joined(op, op.cast(x, op.dtype), op("Expand", op.number(0, op.dtype), sizes(x))), sizes(x))
-    return fft(op, x, dim, normalization, forward=not inverse)
+def _filled(op: Op, number: Any) -> ir.Value:
+    number = complex(number)
+    return joined(op, *(op("Expand", op.constant(n, op.dtype), op.sizes) for n in (number.real, number.imag)))
 
 
-@reads_complex("aten._fft_c2c")
-def fft(op: Op, x: ir.Value, dim: list[int], normalization: int, forward: bool) -> ir.Value:
-    made = _transformed(op, x, dim, inverse=not forward)
-    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=not forward)
+# --- products ------------------------------------------------------------------------------------------------------
 
 
-@reads_complex("aten._fft_r2c")
-def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: bool) -> ir.Value:
-    made = op("DFT", op("Unsqueeze", x, [-1]), None, _axis(op, x, dim[-1]), onesided=int(onesided))
-    made = _transformed(op, with_sizes(made, op.sizes), dim[:-1], inverse=False)
-    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=False)
+@reads_complex("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.outer", "aten.ger")
+def product(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The rule of real tensors, on the parts."""
+    rule = RULES[f"aten.{op.name}"]
+    return _of_parts(op, [x, y], lambda given: rule(op, *given))
 
 
-@reads_complex("aten._fft_c2r")
-def inverse_real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, last_dim_size: Any) -> ir.Value:
-    if not isinstance(last_dim_size, int):
-        op.refuse("irfft of a size that is not fixed")
-    axis = dim[-1] % rank(x)
-    made = with_sizes(_transformed(op, x, dim[:-1], inverse=True), sizes(x))
-    made = op.slice(made, axis, 0, last_dim_size // 2 + 1)
-    real = with_sizes(of_half(op, made, axis, last_dim_size), op.sizes)
-    return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse=True)
+@reads_complex("aten.einsum")
+def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) -> ir.Value:
+    return _of_parts(op, tensors, lambda given: RULES["aten.einsum"](op, equation, given))
 
 
-def of_half(op: Op, spectrum: ir.Value, axis: int, count: int) -> ir.Value:
-    """``count`` real numbers of the first half of their spectrum; the other is its conjugate, backwards."""
-    half = count // 2 + 1
-    mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
-    signs = op.constant(np.array([1.0, -1.0]), op.dtype)
-    whole = op("Concat", spectrum, op("Mul", mirror, signs), axis=axis) if count > half else spectrum
-    made = op("DFT", whole, None, op.number(axis, ir.DataType.INT64), inverse=1)
-    return op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1)
+@reads_complex("aten.linear")
+def linear(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
+    made = _of_parts(op, [x, weight], lambda given: RULES["aten.linear"](op, *given))
+    return made if bias is None else add_parts(op, made, bias)
 
 
-def _axis(op: Op, x: ir.Value, dim: int) -> ir.Value:
-    return op.number(dim % rank(x), ir.DataType.INT64)
+@reads_complex("aten.addmm", "aten.baddbmm", "aten.addmv")
+def added_product(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
+    if (beta, alpha) != (1, 1):
+        op.refuse("weighted sums of complex products")
+    return add_parts(op, _of_parts(op, [a, b], lambda given: op("MatMul", *given)), x)
 
 
-def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Value:
-    made = x
-    for axis in dim:
-        made = op("DFT", made, None, _axis(op, x, axis), inverse=int(inverse) or None)
-    return made
+def add_parts(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x + y of complex tensors, x of the shape of the sum."""
+    (a, b), (c, d) = x.meta["parts"], parts(op, y)
+    return joined(op, op("Add", a, c), op("Add", b, d) if is_complex(y) else b)
 
 
-def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse: bool) -> ir.Value:
-    """The standard divides an inverse transform by the count, and a forward one by nothing."""
-    count = numel(lengths)
-    if normalization == (2 if inverse else 0):
-        return x
-    if not isinstance(count, int):
-        op.refuse("a Fourier transform of this normalization along an axis whose size is not fixed")
-    scale = (1.0, count**-0.5, 1 / count)[normalization] * (count if inverse else 1)
-    return op("Mul", x, op.constant(scale, op.dtype))
+def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
+    """A product of complex and real factors: one of each choice of their parts, times i for each imaginary one."""
+    choices: list[tuple[int, list[ir.Value]]] = [(0, [])]
+    for factor in factors:
+        of = list(enumerate(parts(op, factor))) if is_complex(factor) else [(0, op.cast(factor, op.dtype))]
+        of = [(turn, with_sizes(part, sizes(factor))) for turn, part in of]
+        choices = [(turns + turn, [*given, part]) for turns, given in choices for turn, part in of]
+    sums: list[ir.Value | None] = [None, None]
+    for turns, given in choices:
+        made, place, negative = multiply(given), turns % 2, turns % 4 in (2, 3)
+        total = sums[place]
+        if total is None:
+            sums[place] = op("Neg", made) if negative else made
+        else:
+            sums[place] = op("Sub" if negative else "Add", total, made)
+    real, imaginary = sums
+    assert real is not None and imaginary is not None
+    return joined(op, real, imaginary)
+
+
+@reads_complex("aten.reciprocal")
+def reciprocal(op: Op, x: ir.Value) -> ir.Value:
+    real, imaginary = parts(op, x)
+    size = op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+    return joined(op, op("Div", real, size), op("Neg", op("Div", imaginary, size)))
+
+
+@reads_complex("aten.square")
+def square(op: Op, x: ir.Value) -> ir.Value:
+    return multiply(op, x, x)
+
+
+@reads_complex("aten.log")
+def logarithm(op: Op, x: ir.Value) -> ir.Value:
+    return joined(op, op("Log", absolute(op, x)), angle(op, x))
+
+
+@reads_complex("aten.pow")
+def power(op: Op, x: ir.Value, exponent: Any) -> ir.Value:
+    """By the length and the angle."""
+    if isinstance(exponent, ir.Value) or not is_complex(x) or isinstance(exponent, complex):
+        op.refuse("complex exponents")
+    if exponent == 2:
+        return multiply(op, x, x)
+    length, turned = op("Pow", absolute(op, x), float(exponent)), op("Mul", angle(op, x), float(exponent))
+    return polar(op, length, turned)
+
+
+@reads_complex("aten.sqrt")
+def root(op: Op, x: ir.Value) -> ir.Value:
+    return power(op, x, 0.5)
+
+
+@reads_complex("aten.where")
+def where(op: Op, condition: ir.Value, x: Any, y: Any) -> ir.Value:
+    chosen = [op("Where", condition, a, b) for a, b in zip(parts(op, x), parts(op, y), strict=True)]
+    return joined(op, *(op("Expand", c, op.sizes) for c in chosen))
 
 
 reads("aten.real")(as_it_is)

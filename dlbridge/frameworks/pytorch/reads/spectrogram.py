@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, rank, reads_complex, sizes
-from dlbridge.frameworks.pytorch.reads.complex import is_complex, of_half
+from dlbridge.frameworks.pytorch.reads.complex import is_complex
+from dlbridge.frameworks.pytorch.reads.fourier import of_half
 
 
 def _window(op: Op, window: ir.Value | None, n_fft: int, win_length: int | None) -> ir.Value:

@@ -1,0 +1,121 @@
+"""Fourier transforms (``torch.fft``) of any length; normalization 0: none, 1: by the root of the count, 2: by it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from torch.utils._sympy.functions import FloorDiv
+
+from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads_complex, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reads.complex import is_complex, joined
+
+#: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
+_NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}
+_FFT = re.compile(r"fft_(i?)(r?)fft([2n]?)")
+
+
+@reads_complex(*(f"aten.fft_{i}{r}fft{n}" for i in ("", "i") for r in ("", "r") for n in ("", "2", "n")))
+def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | None = None) -> ir.Value:
+    """``torch.fft``: read whole, since what torch makes of them fixes sizes that are not known."""
+    inverse, real, many = _FFT.fullmatch(op.name).groups()  # type: ignore[union-attr]
+    dim = ({"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]) if dim is None else dim
+    dim = dim if isinstance(dim, list) else [dim]
+    normalization = _NORMS[norm] if not inverse else 2 - _NORMS[norm]
+    dim = [d % rank(x) for d in dim]
+    lengths = list(s) if isinstance(s, list) else [s] * len(dim)
+    dim = dim[-len(lengths) :] if isinstance(s, list) else dim
+    kept = lengths[:-1] if inverse and real else lengths
+    for axis, length in zip(dim, kept, strict=False):
+        x = _of_length(op, x, axis, length)
+    if real and not inverse:
+        return real_fft(op, x, dim, normalization, onesided=True)
+    if real:
+        return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
+    if not is_complex(x):
+        x = with_sizes(joined(op, op.cast(x, op.dtype), op("Expand", op.number(0, op.dtype), sizes(x))), sizes(x))
+    return fft(op, x, dim, normalization, forward=not inverse)
+
+
+@reads_complex("aten._fft_c2c")
+def fft(op: Op, x: ir.Value, dim: list[int], normalization: int, forward: bool) -> ir.Value:
+    made = _transformed(op, x, dim, inverse=not forward)
+    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=not forward)
+
+
+@reads_complex("aten._fft_r2c")
+def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: bool) -> ir.Value:
+    made = op("DFT", op("Unsqueeze", x, [-1]), None, _axis(op, x, dim[-1]), onesided=int(onesided))
+    made = _transformed(op, with_sizes(made, op.sizes), dim[:-1], inverse=False)
+    return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=False)
+
+
+@reads_complex("aten._fft_c2r")
+def inverse_real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, last_dim_size: Any) -> ir.Value:
+    axis = dim[-1] % rank(x)
+    made = with_sizes(_transformed(op, x, dim[:-1], inverse=True), sizes(x))
+    made = _of_length(op, made, axis, _halved(last_dim_size) + 1)
+    real = with_sizes(of_half(op, made, axis, last_dim_size), op.sizes)
+    return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse=True)
+
+
+def _halved(size: Any) -> Any:
+    return size // 2 if isinstance(size, int) else FloorDiv(size, 2)
+
+
+def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
+    """x cut, or filled up with zeros, to a length of one axis."""
+    have = sizes(x)[axis]
+    if length is None or length == -1 or have == length:
+        return x
+    of = [*sizes(x)[:axis], length, *sizes(x)[axis + 1 :]]
+    fixed = isinstance(have, int) and isinstance(length, int)
+    made = x
+    if not fixed or have > length:
+        made = op("Slice", made, [0], [length], [axis])
+    if not fixed or have < length:
+        missing = op.ints([length - have])
+        missing = missing if fixed else op("Max", missing, op.ints([0]))
+        made = op("Pad", made, op("Concat", op.ints([0]), missing, axis=0), None, op.ints([axis]))
+    made = with_sizes(made, of)
+    if is_complex(x):
+        made.meta["complex"] = True
+    return made
+
+
+def of_half(op: Op, spectrum: ir.Value, axis: int, count: Any) -> ir.Value:
+    """``count`` real numbers of the first half of their spectrum; the other is its conjugate, backwards."""
+    half = _halved(count) + 1
+    mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
+    signs = op.constant(np.array([1.0, -1.0]), op.dtype)
+    is_whole = isinstance(count, int) and count <= half
+    whole = spectrum if is_whole else op("Concat", spectrum, op("Mul", mirror, signs), axis=axis)
+    made = op("DFT", whole, None, op.number(axis, ir.DataType.INT64), inverse=1)
+    return op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1)
+
+
+def _axis(op: Op, x: ir.Value, dim: int) -> ir.Value:
+    return op.number(dim % rank(x), ir.DataType.INT64)
+
+
+def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Value:
+    made = x
+    for axis in dim:
+        made = op("DFT", made, None, _axis(op, x, axis), inverse=int(inverse) or None)
+    return made
+
+
+def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse: bool) -> ir.Value:
+    """The standard divides an inverse transform by the count, and a forward one by nothing."""
+    count = numel(lengths)
+    if normalization == (2 if inverse else 0):
+        return x
+    if isinstance(count, int):
+        scale = (1.0, count**-0.5, 1 / count)[normalization] * (count if inverse else 1)
+        return op("Mul", x, op.constant(scale, op.dtype))
+    number = op.number(count, op.dtype)
+    power = (1, 0.5, 0)[normalization] if inverse else (0, -0.5, -1)[normalization]
+    factor = op("Sqrt", number) if power in (0.5, -0.5) else number
+    return op("Mul" if power > 0 else "Div", x, factor)
