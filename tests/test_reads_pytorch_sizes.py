@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import Normal
 
 import dlbridge
+from dlbridge.cli.common import read_options
 from dlbridge.errors import DlbridgeError, SignatureError
 from dlbridge.ops import traits
 
@@ -104,6 +105,10 @@ def test_bounds_of_tensors_are_stated_with_their_names():
     assert constraints(model) == ["time > 6"]
     with pytest.raises(SignatureError, match="does not keep time > 6"):
         dlbridge.load(module, inputs={"x": torch.randn(2, 5, 4)}, dynamic={"x": {1: "time>6"}})
+
+
+def test_bounds_can_be_stated_on_the_command_line():
+    assert read_options(("x:float32[b,2<=n<=16,4]",), ()) == {"inputs": {"x": "float32[b,2<=n<=16,4]"}}
 
 
 def test_a_bound_that_does_not_settle_the_branch_is_not_enough():
@@ -246,6 +251,15 @@ def test_a_branch_on_numbers_is_refused_on_its_line():
     with pytest.raises(DlbridgeError, match="other values of a tensor") as caught:
         load(choice)
     assert caught.value.where == f"{__file__}:{choice.__code__.co_firstlineno + 1}"
+
+
+def test_a_branch_on_sizes_that_depend_on_the_data_is_refused_on_its_line():
+    def choice(self, x):
+        return x.cos() if torch.nonzero(x).shape[0] > 3 else x.sin()
+
+    with pytest.raises(DlbridgeError, match=r"torch\.export cannot export it(.|\n)*torch\.cond") as caught:
+        load(choice)
+    assert caught.value.where == f"Net ({__file__}:{choice.__code__.co_firstlineno + 1})"
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -114,7 +114,7 @@ def read_options(inputs: tuple[str, ...], limits: tuple[str, ...], trust_code: b
     """
     found = {}
     for text in inputs:
-        match = re.fullmatch(r"([\w.]+):(\w+)\[([\w\s,+*-]*)\]", text)
+        match = re.fullmatch(r"([\w.]+):(\w+)\[([\w\s,+*<=>-]*)\]", text)
         if match is None:
             raise click.BadParameter(f"'{text}' is not of the form name:dtype[size,size,...]", param_hint="--input")
         found[match[1]] = f"{match[2]}[{match[3]}]"

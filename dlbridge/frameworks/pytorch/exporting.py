@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
 from dlbridge.frameworks.pytorch import guards, recurrence, training_only, trial
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.reading import size_of
-from dlbridge.frameworks.pytorch.tracing import Tracing
+from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
+
+_HERE = str(Path(dlbridge.__file__).parent)
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,12 @@ def _traced(
         if not strict and any(word in str(error) for word in _TRANSFORMED):
             with contextlib.suppress(Exception), mode or Tracing():  # then the first error is told
                 return _without_transforms(module, example, shapes, strict)
-        raise DlbridgeError(f"torch.export cannot export it: {_short(error)}", where=type(module).__name__) from error
+        line = _user_line(error)
+        raise DlbridgeError(
+            f"torch.export cannot export it: {_short(error)}",
+            where=f"{type(module).__name__}{f' ({line})' if line else ''}",
+            hint=IN_A_GRAPH if isinstance(error, GuardOnDataDependentSymNode) else None,
+        ) from error
 
 
 #: What torch says where a transform (``torch.vmap``) is in the way of an export.
@@ -246,6 +257,13 @@ def _require_dynamic(program: ExportedProgram, named: Mapping[str, Mapping[int, 
                     where=guards.pinned(program, size, tracing.line) or None,
                     hint="give it as a number",
                 )
+
+
+def _user_line(error: BaseException) -> str:
+    """``model.py:12`` of the innermost line that is not torch's, of where an error was raised."""
+    places = [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]
+    own = [(file, line) for file, line in places if not is_torch(file) and not file.startswith(_HERE)]
+    return "{}:{}".format(*own[-1]) if own else ""
 
 
 def _short(error: Exception | None) -> str:

@@ -24,6 +24,8 @@ from torch.overrides import TorchFunctionMode
 from dlbridge.errors import DlbridgeError
 
 _TORCH = str(Path(torch.__file__).parent)
+#: What to write instead of a branch on numbers.
+IN_A_GRAPH = "torch.where(condition, a, b) or torch.cond(condition, then, otherwise, inputs) says it in a graph"
 #: Torch's own questions whose answer changes how something is computed, not what: (file, function) -> answer.
 _IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): False}
 
@@ -91,7 +93,7 @@ def _truth(func: Any, tensor: torch.Tensor) -> Any:
         raise DataDependentError(
             "the code takes another way for other values of a tensor, which no graph can follow",
             where=user_line(sys._getframe()) or None,
-            hint="torch.where(condition, a, b) or torch.cond(condition, then, otherwise, inputs) says it in a graph",
+            hint=IN_A_GRAPH,
         ) from None
 
 
@@ -145,7 +147,7 @@ def _answer(frame: FrameType) -> bool | None:
 
 @functools.lru_cache(maxsize=256)
 def _checks(filename: str) -> Sequence[tuple[ast.stmt, ast.expr, bool]]:
-    """The statements of a file whose test decides but whether they raise; the test, and its value where they do not."""
+    """The statements of a file that only raise or warn; their test, and its value where they do not."""
     try:
         tree = ast.parse("".join(linecache.getlines(filename)))
     except (SyntaxError, ValueError):
@@ -162,6 +164,20 @@ def _found(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.expr, bool]]:
                 yield node, test, False
             case ast.If(test=test, orelse=[*_, ast.Raise()]):
                 yield node, test, True
+            case ast.If(test=test, body=body, orelse=[]) if all(_only_tells(statement) for statement in body):
+                yield node, test, False
+
+
+#: Names of functions and methods that tell a person something, and change nothing.
+_TELLING = frozenset({"print", "warn", "warn_once", "warning", "warning_once", "info", "debug", "error", "log"})
+
+
+def _only_tells(statement: ast.stmt) -> bool:
+    """Whether a statement prints, warns or logs, and nothing else."""
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
+            return name in _TELLING
+    return False
 
 
 Place = tuple[tuple[int, int], tuple[int, int]]
