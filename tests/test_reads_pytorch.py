@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import dlbridge  # noqa: E402
-from dlbridge.frameworks.pytorch import decompose  # noqa: E402
+from dlbridge.frameworks.pytorch import decompose, reader, reading  # noqa: E402
 
 
 class Block(nn.Module):
@@ -186,6 +186,8 @@ def test_what_is_taken_apart_for_one_size_alone_is_refused(monkeypatch):
 
     table = {**decompose._table(), torch.ops.aten.digamma.default: for_four_rows}
     monkeypatch.setattr(decompose, "_table", lambda: table)
+    reader._load_rules()
+    monkeypatch.delitem(reading.RULES, "aten.digamma")
     with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"digamma.*for one size of its input alone"):
         dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),))
     model = dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),), dynamic={})
