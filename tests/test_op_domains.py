@@ -8,7 +8,7 @@ from random_graphs import BINARY, UNARY, Graph
 from test_random_graphs import right_answers
 
 from dlbridge import frameworks
-from dlbridge.errors import UnsupportedOpError
+from dlbridge.errors import FileError, UnsupportedOpError
 from dlbridge.model import Model
 from dlbridge.ops import extension, missing
 from dlbridge.ops.keys import is_op, op_key
@@ -202,10 +202,14 @@ def test_a_function_of_the_file_is_what_it_says(domain):
                 continue
             changed = with_function(op, changed, domain)
             (wanted,) = right_answers(changed, [arrays])
-            model = frameworks.get("onnx").read(changed)
+            checked += 1
+            try:
+                model = frameworks.get("onnx").read(changed)
+            except FileError as error:  # no file may define what is ours
+                assert domain.startswith("dlbridge"), error
+                continue
             names = dict(zip([v.name for v in model.outputs], wanted, strict=True))
             framework = frameworks.get("onnx")
             for key, value in framework.run(framework.load(framework.write(model)), arrays).items():
                 assert relative_error(value, wanted[names[key]]) <= 1e-4, (seed, op)
-            checked += 1
     assert checked > 10
