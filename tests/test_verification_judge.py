@@ -204,6 +204,9 @@ def test_an_ill_conditioned_output_is_told_and_passes_only_where_float64_agrees(
     told = [c for c in certificate["checks"] if c["ill_conditioned"]]
     assert told
     assert all("ill-conditioned" in c["message"] for c in told)
+    report = verify(model, routes=["pytorch", "onnx via torch.onnx", "original"])
+    report.require()  # the original too, whose own rounding it is
+    assert report.precision == "float64"
     faulty = model.clone()
     faulty.set_weights({"norm.weight": model.weights["norm.weight"] * np.float32(1.01)})
     with pytest.raises(VerificationError):

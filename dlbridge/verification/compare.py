@@ -213,12 +213,18 @@ class _Comparison:
         if len(strained) < len(failed):
             return  # a fault that rounding does not explain
         exact = self._judge.exact
-        wide = route.exact([self._cases[i][1] for i, _ in strained]) if exact is not None else None
+        wide, trouble = None, ""
+        try:
+            wide = route.exact([self._cases[i][1] for i, _ in strained]) if exact is not None else None
+        except Exception as error:  # then it cannot be told, which is said
+            trouble = f"; in float64 it cannot be run ({type(error).__name__}: {error})"
         for place, (i, name) in enumerate(strained):
             finding = findings[i][name]
             finding.strained = True
             if wide is None or exact is None:
-                finding.message = f"ill-conditioned: {_size(finding)}, and rounding alone moves the judge as far"
+                finding.message = (
+                    f"ill-conditioned: {_size(finding)}, and rounding alone moves the judge as far{trouble}"
+                )
                 continue
             if _agree_in_float64(wide[place][name], exact[i][name], self._judge.own[i][name]):
                 finding.excused = f"ill-conditioned: {_size(finding)} is rounding; the same in float64"

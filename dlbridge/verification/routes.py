@@ -79,9 +79,12 @@ class Route:
         self._inputs, self._outputs = _moved(written_model.graph.inputs), _moved(written_model.graph.outputs)
 
     def _exported(self, framework: Any, live: Any) -> Any:
-        with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
-            path = framework.export(live, self._model, Path(folder) / "exported.onnx", opset=traits.EXPORT_OPSET)
-            return frameworks.get(frameworks.STANDARD).load(path)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="dlbridge-"
+        )  # goes with the route, which reads the file again
+        target = Path(self._folder.name) / "exported.onnx"
+        path = framework.export(live, self._model, target, opset=traits.EXPORT_OPSET)
+        return frameworks.get(frameworks.STANDARD).load(path)
 
     def run(self, arrays: Arrays) -> Arrays:
         """Arrays by input name -> arrays by output name, in the layout of the model.
@@ -108,10 +111,11 @@ class Route:
 
     def exact(self, cases: Sequence[Arrays], seen: list[np.ndarray] | None = None) -> list[Arrays] | None:
         """The same in float64; None where that cannot be had."""
-        opens = getattr(self._framework, "exact", None)
+        owner = self._model.original if self.name == ORIGINAL else self._framework
+        opens = getattr(owner, "exact", None)
         if opens is None:
             return None
-        run = opens(self._live)
+        run = opens() if self.name == ORIGINAL else opens(self._live)
         return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
 
 

@@ -19,8 +19,12 @@ def table(report: Report) -> Table:
     for route, check in report.worst().items():
         error = max(check.errors.values(), default=float("inf"))
         sizes = ", ".join(f"{k}={v}" for k, v in check.sizes.items())
-        verdict = "[green]agrees[/green]" if check.passed else f"[red]departs[/red] {escape(check.message)}"
+        verdict = f"[green]agrees[/green] {escape(check.message)}"
+        if not check.passed:
+            verdict = f"[red]departs[/red] {escape(check.reason)}"
         rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), verdict)
+        if route in report.departures:
+            rows.add_row("", "", "", "", escape(report.departures[route]))
     for route, why in report.failures.items():
         rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
     return rows
