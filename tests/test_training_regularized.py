@@ -135,3 +135,13 @@ def test_an_output_whose_mask_weighs_the_loss_is_refused():
     data = {model.inputs[0].name: np.ones((4, 3), "int32"), "label": np.ones((4, 3, 2), "float32")}
     with pytest.raises(TrainingError, match="mask"):
         dlbridge.train(model, data, framework="keras", spec=SPEC)
+
+
+@pytest.mark.parametrize("framework", ["keras", "pytorch"])
+def test_a_printed_loop_says_what_it_lacks(framework):
+    model = dlbridge.load(MODELS["both"]())
+    model.training = SPEC
+    assert "# Not here: the regularizers" in model.write(framework).text
+    plain = dlbridge.load(_model((4,), L.Dense(3)))
+    plain.training = SPEC
+    assert "# Not here" not in plain.write(framework).text

@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from dlbridge.errors import TrainingError
 from dlbridge.ops import traits
-from dlbridge.ops.regularization import Limit, Penalty, limit, penalty
+from dlbridge.ops.regularization import Limit, Penalty, limit, losses, penalty
+from dlbridge.source.names import identifier
 from dlbridge.source.weights import View, Weight
 
 
@@ -46,6 +47,17 @@ def of_weights(graph: ir.Graph, weights: Mapping[str, Weight]) -> dict[str, Regu
         groups = _groups(first, weight, kept) if kept is not None and kept.kind == "norm" else None
         found[key] = Regularized(added, kept, groups)
     return found
+
+
+def comment(graph: ir.Graph) -> list[str]:
+    """What a printed loop says of a model that ``dlbridge.train`` does more for; no lines for others."""
+    values = [v for v in graph.initializers.values() if traits.is_trained(v)]
+    names = [str(v.name) for v in values if penalty(v) is not None or limit(v) is not None]
+    names += [text.partition(":")[0] for text in losses(graph)]
+    if not names:
+        return []
+    shown = ", ".join(identifier(name.replace(".", "_")) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return ["    # Not here: the regularizers, constraints and losses that the original has for", f"    # {shown}."]
 
 
 def _groups(value: ir.Value, weight: Weight, kept: Limit) -> np.ndarray:

@@ -13,11 +13,16 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from dlbridge.frameworks.keras import compat
+from dlbridge.source.code import Code, call
+from dlbridge.source.definitions import LAYER
+
+if TYPE_CHECKING:
+    from dlbridge.frameworks.keras.writer import KerasWriter
 
 
 def automatic_names(texts: Iterable[str], kinds: Iterable[str]) -> frozenset[str]:
@@ -33,6 +38,23 @@ def automatic_names(texts: Iterable[str], kinds: Iterable[str]) -> frozenset[str
             found |= _made_by(path.rpartition(".")[2])
         found |= _made_by_operators()
     return frozenset(compat.to_snake_case(kind) for kind in found)
+
+
+def of_writer(writer: KerasWriter) -> frozenset[str]:
+    """The names that Keras may give by itself to what is joined in a written model."""
+    joined = [n for b in writer.root.blocks() if b not in writer.dynamic for n in writer.nodes_of(b)]
+    texts, kinds = [r.text(str) for r in writer.returned if isinstance(r, Code)], set[str]()
+    for node in joined:
+        emit = writer.emits[node]
+        layer = emit.layer if emit.layer is not None else emit.module
+        if layer is not None and not writer.is_named(node, layer):
+            kinds |= set(re.findall(r"^(?:\w+\.)*(\w+)\(", str(layer.new.parts[0])))
+        is_plain = emit.code.parts == call(LAYER, *emit.code.values()).parts
+        if is_plain or (emit.layer is None and emit.module is not None):
+            continue  # the layer is all that is called
+        text = "".join(p for p in emit.code.parts if isinstance(p, str))
+        texts += [text, writer.called(text)]
+    return automatic_names(texts, kinds)
 
 
 def is_automatic(name: str, automatic: frozenset[str]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -121,12 +122,25 @@ def _register_erfc() -> None:
 
 
 class _Quiet:
-    """tf2onnx tells of each of its steps on the log; nothing below an error is of use here."""
+    """tf2onnx tells of each of its steps on the log; nothing below an error is of use here.
+
+    The last of those that run at once gives the log back its level.
+    """
+
+    _logger = logging.getLogger("tf2onnx")
+    _lock = threading.Lock()
+    _running: ClassVar[set[object]] = set()
+    _level = logging.NOTSET
 
     def __enter__(self) -> None:
-        self._logger = logging.getLogger("tf2onnx")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
+        with self._lock:
+            if not self._running:
+                _Quiet._level = self._logger.level
+            self._running.add(self)
+            self._logger.setLevel(logging.ERROR)
 
     def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+        with self._lock:
+            self._running.discard(self)
+            if not self._running:
+                self._logger.setLevel(self._level)

@@ -20,6 +20,7 @@ from dlbridge.source.code import Code, Literal
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.loops import Loop, roll
 from dlbridge.source.names import Names, class_name, identifier, quoted
+from dlbridge.source.regularized import comment
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
     if writer.model.training is not None:
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
         calls = training_calls(writer.model.training, inputs, writer.model.outputs, eagerly=bool(writer.eager))
+        calls[1:1] = comment(writer.model.graph)
         parts.append([part for line in calls for part in printing.fit(line)])
     parts = [text.splitlines() for text in writer.functions.texts] + parts
     body = "\n\n\n".join("\n".join(lines) for lines in parts)

@@ -120,7 +120,7 @@ def _collect(walker: Walker, run: Any) -> Any:
         walker.troubles.append(("", str(refusal)))
         return None
     finally:
-        walker.recording.forget()
+        walker.forget()
 
 
 def _finish(build: Builder, converted: list[str]) -> Model:

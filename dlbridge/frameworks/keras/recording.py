@@ -104,7 +104,8 @@ class Recording(compat.RecordingScope):
     @contextmanager
     def run(self, symbol: Callable[[Any], Any]) -> Iterator[None]:
         """Record what this thread does, for as long as the context lasts."""
-        before, self.symbol, self.state_mapping = self.symbol, symbol, {}
+        before, self.symbol = self.symbol, symbol
+        self.state_mapping: dict[int, Any] = {}
         try:
             with compat.wrapped(), self:
                 yield

@@ -7,9 +7,7 @@ A layer or operation without a rule is opened: its ``call`` runs on ``KerasTenso
 from __future__ import annotations
 
 import inspect
-from collections import ChainMap
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import keras
@@ -21,70 +19,14 @@ from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, RawVariable
 from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
-from dlbridge.frameworks.keras.recording import (
-    Carried,
-    RandomError,
-    Recording,
-    SymbolicVariable,
-    TracedTensor,
-    node_of,
-    recorded,
-)
-from dlbridge.frameworks.keras.rules import KERAS_DTYPES
+from dlbridge.frameworks.keras.recording import RandomError
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
-from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeError, closure
+from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure
+from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.ops import missing, traits
 
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
-
-
-class _Run:
-    """The tensors that stand for values in one run of code.
-
-    Attributes:
-        given: id of each tensor -> (the tensor, its value).
-        carried: id of what each tensor carries -> (what its value carries, what the tensor carries, the mask that it
-            carried first).
-    """
-
-    def __init__(self, book: SizeBook, recording: Recording) -> None:
-        self.given: dict[int, tuple[TracedTensor, ir.Value]] = {}
-        self.carried: dict[int, tuple[Carried, Carried, Any]] = {}
-        self._book, self._recording = book, recording
-        self._tensors: dict[ir.Value, TracedTensor] = {}
-        self._of_values: dict[int, Carried] = {}
-        self._variables: dict[int, SymbolicVariable] = {}
-
-    def symbol(self, value: Any) -> Any:
-        """The tensor of a value; what is no value is itself."""
-        if not isinstance(value, ir.Value):
-            return value
-        if value not in self._tensors:
-            self._tensors[value] = self._made(value)
-        return self._tensors[value]
-
-    def loose(self, variable: Any) -> SymbolicVariable:
-        """The tensor of a variable of another layer than the one that is opened; it is named where it is used."""
-        if id(variable) not in self._variables:
-            shape, dtype = list(variable.shape), keras.backend.standardize_dtype(variable.dtype)
-            tensor = self._recording.given(shape, dtype, variable=True)
-            tensor.variable = variable
-            self._variables[id(variable)] = tensor
-        return self._variables[id(variable)]
-
-    def _made(self, value: ir.Value) -> TracedTensor:
-        assert value.dtype is not None and value.shape is not None, value.name
-        sizes = [self._book.of_axis(value, axis) for axis in range(len(value.shape))]
-        tensor = self._recording.given(sizes, KERAS_DTYPES[value.dtype], variable=value.is_initializer())
-        self.given[id(tensor)] = tensor, value
-        own = masks.carried(value)
-        if id(own) in self._of_values:
-            tensor.carried = self._of_values[id(own)]
-        else:
-            tensor.carried = self._of_values[id(own)] = Carried(self.symbol(own.mask))
-            self.carried[id(tensor.carried)] = own, tensor.carried, tensor.carried.mask
-        return tensor
 
 
 class Walker:
@@ -96,7 +38,7 @@ class Walker:
         trust_code: Whether ``Lambda`` layers may run.
         losses: Paths of the layers whose code adds losses.
         converted: Paths of the layers whose code tf2onnx converted.
-        recording: What code does that runs on tensors without numbers.
+        trace: What Python code makes of values (:meth:`Tracer.trace`).
         partial: Whether what cannot be read becomes a stand-in, to be filled in by hand.
     """
 
@@ -107,14 +49,17 @@ class Walker:
         self.converted: list[str] = []
         self.trust_code = trust_code
         self.functional = True
-        self.recording = Recording(build.sizes, self._entered)
+        self._tracer = Tracer(self)
+        self.trace = self._tracer.trace
         self._around: tuple[MutableMapping[int, ir.Value], Any] = {}, None
-        self._shadows: dict[type, type] = {}
         self._raw: dict[int, RawVariable] = {}
-        self._not_followed: set[Any] = set()
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
         self.leaves = {layer.name for layer in getattr(model, "_layers", ()) if _rule(layer) is not None}
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
+
+    def forget(self) -> None:
+        """Leave the model that was read as it was."""
+        self._tracer.recording.forget()
 
     # --- graphs ------------------------------------------------------------------------------------------------------
 
@@ -124,111 +69,8 @@ class Walker:
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
                 if not node.is_input and all(id(t) in frame for t in node.input_tensors):
-                    self._apply(node, frame, path, None)
+                    self.apply(node, frame, path, None)
         return tree.map_structure(lambda t: frame[id(t)], function._outputs_struct)
-
-    def trace(
-        self,
-        function: Callable[..., Any],
-        args: tuple,
-        kwargs: dict[str, Any],
-        holder: Any = None,
-        method: bool = False,
-        flat: bool = False,
-        around: MutableMapping[int, ir.Value] | None = None,
-    ) -> Any:
-        """What a Python function makes of values, found by calling it on ``KerasTensor``s.
-
-        Args:
-            function: Code that calls layers and ``keras.ops``.
-            args: Its arguments; the values in it stand as tensors.
-            kwargs: Its keyword arguments, likewise.
-            holder: The layer that the code belongs to, if any.
-            method: Whether the function takes the layer first: it gets one whose variables are tensors.
-            flat: Name what is made after the path where this is, as parts of the layer there.
-            around: The tensors of the code that the function was written in, which it may use.
-        """
-        book = self.build.sizes
-        result, run = self._record(function, args, kwargs, holder if method else None)
-        outer = tracing.taken(function)
-        tensors = [*outer, *(tensor for tensor, _ in run.given.values())]
-        if any(isinstance(d, SymbolicSize) for tensor in tensors for d in tensor.shape):
-            first = recorded(result, book, outer)
-            with book.second_set(), tracing.in_this_set(function, book):
-                again, _ = self._record(function, args, kwargs, holder if method else None)
-                if first != recorded(again, book, outer):
-                    raise RefusalError(
-                        "what it does depends on sizes that are not known, in ways that cannot be followed"
-                    )
-        values = ChainMap({key: value for key, (_, value) in run.given.items()}, around or {})
-        for tensor in tree.flatten(result):
-            if isinstance(tensor, keras.KerasTensor):
-                self._evaluate(tensor, values, holder, flat)
-        self._keep_masks(result, run, values, holder)
-        return tree.map_structure(lambda t: values.get(id(t), t) if t is not None else None, result)
-
-    def _record(
-        self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any
-    ) -> tuple[Any, _Run]:
-        """(the tensors that a function makes of tensors, the run that made them)."""
-        run = _Run(self.build.sizes, self.recording)
-
-        def of_variable(variable: Any) -> Any:
-            return run.symbol(self.variable(variable, layer))
-
-        with self.recording.run(run.loose):
-            own = () if layer is None else (tracing.shadow(layer, of_variable, self.add_loss, self._shadows),)
-            given, named = tree.map_structure(run.symbol, (args, kwargs))
-            result = function(*own, *given, **named)
-        return result, run
-
-    def _keep_masks(self, result: Any, run: _Run, values: MutableMapping[int, ir.Value], holder: Any) -> None:
-        """Give values the masks that the tensors in their places had in the end."""
-
-        def as_value(mask: Any) -> Any:
-            if isinstance(mask, keras.KerasTensor):
-                self._evaluate(mask, values, holder, True)
-                return values[id(mask)]
-            return None if mask is None else self.value(mask)
-
-        for of_value, of_tensor, before in run.carried.values():
-            if of_tensor.mask is not before:
-                of_value.mask = as_value(of_tensor.mask)
-        for tensor in tree.flatten(result):
-            if isinstance(tensor, TracedTensor) and id(tensor) in values:
-                known = run.carried.get(id(tensor.carried))
-                what = known[0] if known is not None else Carried(as_value(tensor.carried.mask))
-                masks.carry(values[id(tensor)], what)
-
-    def _entered(self, node: Any) -> None:
-        """Let a layer that is called in code that is recorded do to masks what it does when it runs."""
-        layer = node.operation
-        if not isinstance(layer, keras.layers.Layer):
-            return
-        args, kwargs = node.arguments.args, node.arguments.kwargs
-        masks.after_call(layer, args, kwargs, node.outputs)
-        if not masks.may_set_masks(layer, node.input_tensors) or tracing.never_opened(layer, self.trust_code):
-            return
-        kwargs = dict(kwargs)
-        explicit = kwargs.pop("mask", None)
-        kwargs.pop("training", None)
-        kwargs = with_masks(layer, args, kwargs, masks.call_mask(layer, args, kwargs, explicit))
-        if layer._call_has_training_arg:
-            kwargs["training"] = False
-        try:
-            result = tree.flatten(tracing.function_of(layer)(*args, **kwargs))
-        except RandomError:
-            raise
-        except Exception:  # the code may be the user's; where the layer is opened, TensorFlow runs it
-            self._not_followed.add(node)
-            return
-        found = [r for r in result if isinstance(r, TracedTensor)]
-        if len(found) != len(node.outputs):
-            return
-        for output, one in zip(node.outputs, found, strict=True):
-            if one.carried.mask is None:
-                one.carried.mask = output.carried.mask
-            output.carried = one.carried
 
     def add_loss(self, _: Any = None) -> None:
         """Take note of a loss that a layer's code adds: it is nothing at inference, and part of training."""
@@ -236,31 +78,9 @@ class Walker:
         if where not in self.losses:
             self.losses.append(where)
 
-    def _evaluate(self, tensor: Any, frame: MutableMapping[int, ir.Value], holder: Any, flat: bool) -> None:
-        """Walk all calls that a tensor is made by."""
-        path = self.build.path
-        pending = [tensor]
-        while pending:
-            current = pending[-1]
-            if id(current) in frame:
-                pending.pop()
-                continue
-            node = node_of(current)
-            if getattr(current, "variable", None) is not None:
-                frame[id(current)] = self.variable(current.variable)
-                continue
-            if node is None:
-                raise RefusalError("a tensor that comes from outside of the layer")
-            carried = [m for m in self.recording.masks.get(node, {}).values() if isinstance(m, keras.KerasTensor)]
-            missing = [t for t in (*node.input_tensors, *carried) if id(t) not in frame]
-            if missing:
-                pending.extend(reversed(missing))
-            else:
-                self._apply(node, frame, path, holder, flat)
-
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def _apply(
+    def apply(
         self, node: Any, frame: MutableMapping[int, ir.Value], path: str, holder: Any, flat: bool = False
     ) -> None:
         """Make the nodes of one call, and enter its outputs into the frame."""
@@ -272,11 +92,11 @@ class Walker:
         where = path if flat else f"{path}.{name}" if path else name
         before, self._around = self._around, (frame, holder)
         try:
-            with self.build.at(where), self._masks_of(node, frame):
+            with self.build.at(where), self._tracer.masks_of(node, frame):
                 result = self.call(operation, args, kwargs, anonymous=anonymous, flat=flat, outputs=node.outputs)
                 result = tree.map_structure(self.value, result)
                 result = [self._typed(operation, v, t) for v, t in zip(tree.flatten(result), node.outputs, strict=True)]
-                self._check_masks(node, result)
+                self._tracer.check_masks(node, result)
         except (RefusalError, UnknownSizeError) as refusal:
             if self.partial:
                 result = self._stand_in(operation, [*args, *kwargs.values()], node.outputs, f"{where}: {refusal}")
@@ -289,30 +109,6 @@ class Walker:
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
             frame[id(tensor)] = value
 
-    @contextmanager
-    def _masks_of(self, node: Any, frame: MutableMapping[int, ir.Value]) -> Iterator[None]:
-        """Let values carry the masks that the tensors in their places carried when the code made a call."""
-        known = self.recording.masks.get(node)
-        if known is None:  # a call in a graph of layers: what is carried now is what Keras finds
-            yield
-            return
-        values = [(frame[id(tensor)], known[id(tensor)]) for tensor in node.input_tensors]
-        before = [(value, masks.carried(value)) for value, _ in values]
-        for value, mask in values:
-            one = frame[id(mask)] if isinstance(mask, keras.KerasTensor) else mask
-            masks.carry(value, Carried(one if one is None else self.value(one)))
-        try:
-            yield
-        finally:
-            for value, what in before:
-                masks.carry(value, what)
-
-    def _check_masks(self, node: Any, values: list[ir.Value]) -> None:
-        """Refuse a layer whose code has other masks than those that the code around it went on with."""
-        pairs = zip(node.outputs, values, strict=True) if node in self._not_followed else ()
-        if any((mask_of(tensor) is None) != (mask_of(value) is None) for tensor, value in pairs):
-            raise RefusalError("it sets a mask in code that does not run on KerasTensors; call keras.ops alone in it")
-
     def inner(self, function: Callable[..., Any], *args: Any) -> Any:
         """What a function that is an argument of the operation here makes of values, in the body in the making."""
         frame, holder = self._around
@@ -323,7 +119,7 @@ class Walker:
         frame, holder = self._around
         for item in tree.flatten(closure(function)):
             if isinstance(item, keras.KerasTensor):
-                self._evaluate(item, frame, holder, True)
+                self._tracer.evaluate(item, frame, holder, True)
             elif inspect.isfunction(item) and item is not function:
                 self.settle(item)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import helpers, writes
-from dlbridge.frameworks.keras.automatic import automatic_names, is_automatic
+from dlbridge.frameworks.keras import automatic, helpers, writes
+from dlbridge.frameworks.keras.automatic import is_automatic
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
@@ -113,7 +113,7 @@ class KerasWriter:
         self.outermost: dict[str, str] = {}
         self.renamed: dict[str, str] = {}
         self.calls = Counter(self._identity(e.layer) for e in self.emits.values() if e.layer is not None)
-        self.automatic = self._automatic()
+        self.automatic = automatic.of_writer(self)
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -145,7 +145,7 @@ class KerasWriter:
         wanted = {
             b
             for b in self.root.blocks()
-            if any(self._needs(s, *AT_RUN_TIME, *VALUES) or self._is_loose(s, live) for s in self._nodes_of(b))
+            if any(self._needs(s, *AT_RUN_TIME, *VALUES) or self._is_loose(s, live) for s in self.nodes_of(b))
         }
         if any(self._mentions(r, *AT_RUN_TIME, *VALUES) for r in self.returned if isinstance(r, Code)) or not all(
             live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned
@@ -167,7 +167,7 @@ class KerasWriter:
         layer = self.emits[node].layer
         return layer is not None and bool(layer.weights) and not live & set(node.outputs)
 
-    def _nodes_of(self, block: Block) -> list[ir.Node]:
+    def nodes_of(self, block: Block) -> list[ir.Node]:
         return [s for s in block.steps if isinstance(s, ir.Node)]
 
     def _needs(self, node: ir.Node, *marks: str) -> bool:
@@ -176,13 +176,13 @@ class KerasWriter:
     def _mentions(self, fragment: Code, *marks: str) -> bool:
         """Whether code, or a function of the file that it calls, contains one of the marks."""
         text = without_strings("".join(p for p in fragment.parts if isinstance(p, str)))
-        return any(mark in text or mark in self._called(text) for mark in marks)
+        return any(mark in text or mark in self.called(text) for mark in marks)
 
-    def _called(self, text: str) -> str:
+    def called(self, text: str) -> str:
         """The source of the functions that the code calls: helpers, and the bodies of control flow."""
         words = set(re.findall(r"(?<![\w.])\w+", text))
         bodies = [t for t in self.functions.texts if t.partition("(")[0].removeprefix("def ") in words]
-        inner = [self._called(body.partition("):")[2]) for body in bodies]
+        inner = [self.called(body.partition("):")[2]) for body in bodies]
         return "\n".join([*bodies, *inner, *functions_called(helpers, words)])
 
     def _follow_inputs(self) -> set[ir.Value]:
@@ -274,7 +274,7 @@ class KerasWriter:
         dtype = node.outputs[0].dtype
         if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
             extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
-        if self._is_named(node, layer):
+        if self.is_named(node, layer):
             extra.append(code("name={}", self._name_text(block.relative(node.name or ""), block)))
         *before, last = layer.new.parts
         assert isinstance(last, str) and last.endswith(")")
@@ -282,7 +282,7 @@ class KerasWriter:
         empty = last[:-1].endswith("(")
         return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
 
-    def _is_named(self, node: ir.Node, layer: Layer) -> bool:
+    def is_named(self, node: ir.Node, layer: Layer) -> bool:
         return not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights))
 
     def _name_text(self, relative: str, block: Block, *, is_layer: bool = True) -> Raw:
@@ -301,22 +301,6 @@ class KerasWriter:
                 name = f"{name}_layer"
             self.outermost[path] = self.taken.fresh(name)
         return self.outermost[path]
-
-    def _automatic(self) -> frozenset[str]:
-        """The names that Keras may give by itself to what is joined in the model."""
-        joined = [n for b in self.root.blocks() if b not in self.dynamic for n in self._nodes_of(b)]
-        texts, kinds = [r.text(str) for r in self.returned if isinstance(r, Code)], set[str]()
-        for node in joined:
-            emit = self.emits[node]
-            layer = emit.layer if emit.layer is not None else emit.module
-            if layer is not None and not self._is_named(node, layer):
-                kinds |= set(re.findall(r"^(?:\w+\.)*(\w+)\(", str(layer.new.parts[0])))
-            is_plain = emit.code.parts == call(LAYER, *emit.code.values()).parts
-            if is_plain or (emit.layer is None and emit.module is not None):
-                continue  # the layer is all that is called
-            text = "".join(p for p in emit.code.parts if isinstance(p, str))
-            texts += [text, self._called(text)]
-        return automatic_names(texts, kinds)
 
     def input_name(self, value: ir.Value) -> str:
         """The name of the layer of an input."""

@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch import guards, recurrence, training_only, trial
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
+from dlbridge.frameworks.pytorch.own_copy import own_copy
 from dlbridge.frameworks.pytorch.reading import size_of
 from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
@@ -83,6 +84,7 @@ def export(module: torch.nn.Module, inputs: Any, dynamic: Mapping[str, Mapping[i
             hint="inputs=(tensor, ...) or inputs={'x': 'float32[batch,3,224,224]'} "
             "(on the command line: --input 'x:float32[batch,3,224,224]')",
         )
+    module = own_copy(module)
     first: DlbridgeError | None = None
     for sizes in SIZES:
         example = Example(inputs, dynamic, *sizes)

@@ -16,6 +16,7 @@ from dlbridge.source.code import Code, Literal, Raw, call, literal_text
 from dlbridge.source.definitions import Definition, OptionalSteps, Written
 from dlbridge.source.loops import Loop, roll
 from dlbridge.source.names import Names, identifier, is_index, is_plain, quoted
+from dlbridge.source.regularized import comment
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def print_module(writer: _Writer, definitions: list[Definition], root: Definitio
     if spec is not None:
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
         loop = training_loop(spec, inputs, writer.model.outputs)
+        loop[1:1] = comment(writer.model.graph)
         classes.append([part for line in loop for part in printing.fit(line)])
     body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in classes)])
     everything = "\n\n\n".join([*printing.helpers(helpers, body), body])

@@ -1,0 +1,34 @@
+"""A module of our own to read: it holds the tensors of the user's, and nothing else of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def own_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a module that shares its tensors.
+
+    Reading sets a module to eval mode and has some of its parts traced as one op: done to a copy, others who use the
+    module meanwhile see nothing of it. A module that cannot be copied (it holds a lock, say) is given back itself.
+    """
+    tensors = {id(t): t for part in module.modules() for t in _tensors(vars(part))}
+    try:
+        return copy.deepcopy(module, tensors)
+    except Exception:  # whatever the module holds may say in its own way that it is not to be copied
+        return module
+
+
+def _tensors(item: Any, depth: int = 3) -> Iterator[torch.Tensor]:
+    """The tensors in attributes, and in lists and dicts in them."""
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif depth and isinstance(item, dict):
+        for one in item.values():
+            yield from _tensors(one, depth - 1)
+    elif depth and isinstance(item, (list, tuple)):
+        for one in item:
+            yield from _tensors(one, depth - 1)
