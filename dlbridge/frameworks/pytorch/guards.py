@@ -110,7 +110,10 @@ class Names:
             if isinstance(size, sympy.Symbol):
                 self.text.setdefault(size, str(arithmetic(text, _Symbols(self._local))))
         elif size != own and isinstance(size, sympy.Symbol) and size not in self.text and self._env is not None:
-            self._env._set_replacement(size, own, "one name is one size")
+            with contextlib.suppress(AssertionError):  # where torch holds their ranges to exclude each other
+                self._env._set_replacement(size, own, "one name is one size")
+            if self._env.replace(size) == size:
+                self.text[size] = str(arithmetic(text, _Symbols(self._local)))
 
     def in_names(self, expression: sympy.Basic) -> sympy.Basic:
         """An expression in symbols that are called as the sizes are."""
