@@ -76,8 +76,10 @@ class RanError(Exception):
 
 
 def harmless(text: str) -> str:
-    """A name of the same parts, of letters and digits alone."""
-    return ".".join("".join(c if c.isascii() and c.isalnum() else "x" for c in part) for part in text.split("."))
+    """A name of the same parts, of letters, digits and underscores alone."""
+    return ".".join(
+        "".join(c if c.isascii() and (c.isalnum() or c == "_") else "x" for c in part) for part in text.split(".")
+    )
 
 
 def check_nothing_ran() -> None:
@@ -120,6 +122,11 @@ def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
     elif isinstance(tree, list):
         for index, value in enumerate(tree):
             yield from places(value, (*path, index))
+
+
+def field(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a place is called, wherever it stands: its last names."""
+    return tuple(part for part in path if not isinstance(part, int))[-2:]
 
 
 def put(tree: Any, path: tuple[Any, ...], text: str) -> Any:

@@ -37,6 +37,9 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
 }
 
+#: Before this opset, Resize had a word that it has no longer; ``passes.upgrade`` says what it means.
+_WORDS_SINCE = 13
+
 
 def mistake(node: ir.Node, opset: int = traits.IR_OPSET) -> str | None:
     """The first attribute of a node that is not of the type, or none of the words, that its op has there.
@@ -54,7 +57,7 @@ def mistake(node: ir.Node, opset: int = traits.IR_OPSET) -> str | None:
             return f"{node.op_type} whose attribute '{name}' has no value"
         if wanted is not None and int(attribute.type) != wanted:
             return f"{node.op_type} whose attribute '{name}' is {attribute.type.name.lower()}"
-        words = WORDS.get((key, name))
+        words = WORDS.get((key, name)) if opset >= _WORDS_SINCE else None
         if words is not None and attribute.value not in words:
             return f"{node.op_type} whose '{name}' is none of {', '.join(words)}"
     return None
