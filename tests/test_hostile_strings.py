@@ -216,7 +216,7 @@ class Named:
 def test_hostile_names_in_a_live_module(place):
     known = {outcome(made.module, "pytorch", inputs=made.inputs) for made in (Named(place, n) for n in ("fc2", "a-b"))}
     assert None not in known
-    for text in random.Random(place).sample(hostile.STRINGS, 8):
+    for text in random.Random(place).sample(hostile.STRINGS, 4):
         try:
             made = Named(place, text)
         except Exception:
@@ -237,7 +237,7 @@ def test_hostile_names_in_a_live_keras_model(place):
         return keras.Model(x, keras.layers.Dense(3, name=names["layer"])(x), name=names["model"])
 
     known = {outcome(model(name), framework) for name in ("fc2", "a-b", "0") for framework in ("keras", "pytorch")}
-    for text in random.Random(place).sample(hostile.STRINGS, 12):
+    for text in random.Random(place).sample(hostile.STRINGS, 6):
         try:
             made = model(text)
         except Exception:
