@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test lint models modules faults conformance coverage fuzz bench clean
+.PHONY: help setup demo test lint models modules suites faults conformance coverage fuzz bench clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,6 +37,9 @@ lint: setup          ## format, lint, types, import rules
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers jax
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
+
+suites: setup        ## the layers and operations of Keras' own tests, to all targets (an hour)
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/test_keras_own_layers.py tests/test_keras_own_ops.py
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
 	$(BIN)/python -m pytest -m slow tests/sweeps -s

@@ -193,3 +193,40 @@ CASES |= {
     ),
     "rearrange together": (lambda x: Own(lambda v: ops.rearrange(v, "b i j -> (b j) i"))(x), X),
 }
+
+CASES |= {
+    "erfinv": (lambda x: ops.erfinv(ops.tanh(x)), X),
+    "associative_scan": (lambda x: ops.associative_scan(lambda a, b: a / 2 + b, x, axis=1), ((5, 2), F)),
+    "associative_scan from the end": (
+        lambda x: ops.associative_scan(lambda a, b: a * b, x, reverse=True, axis=2),
+        ((3, 4), F),
+    ),
+    "associative_scan of two": (
+        lambda x, y: ops.associative_scan(lambda a, b: (a[0] + b[0], a[1] * b[0]), (x, y), axis=1)[1],
+        ((1, 2), F),
+        ((1, 2), F),
+    ),
+    "pad symmetric": (lambda x: ops.pad(x, ((0, 0), (3, 0), (1, 4)), mode="symmetric"), X),
+    "norm of columns": (lambda x: ops.norm(x, 1, axis=(1, 2)), X),
+    "norm of rows": (lambda x: ops.norm(x, np.inf, axis=(2, 1), keepdims=True), X),
+    "norm of the least column": (lambda x: ops.norm(x, -1, axis=(-1, -2)), X),
+    "norm of the least row": (lambda x: ops.norm(x, -np.inf, axis=(1, 2)), X),
+    "layer_normalization by the deviation": (lambda x: ops.layer_normalization(x, axis=-1, rms_scaling=True), X),
+    "max of truth values": (lambda x: ops.max(x > 0, axis=1), X),
+    "signbit of truth values": (lambda x: ops.signbit(x > 0), X),
+    "power of small integers": (lambda x: ops.power(ops.cast(x, "int8"), ops.cast(ops.abs(x), "int8")), N),
+    "quantile computed": (lambda x: ops.quantile(x, ops.sigmoid(ops.mean(x)), axis=1), X),
+    "percentile computed": (lambda x: ops.percentile(x, ops.clip(x[0, 0] * 50, 0, 100), axis=(1, 2), keepdims=True), X),
+    "nanquantile computed": (lambda x: nanless(ops.nanquantile(with_nan(x), ops.sigmoid(ops.mean(x)), axis=0)), X),
+    "while_loop of a dict": (
+        lambda x: ops.while_loop(
+            lambda d: ops.sum(d["a"]) < 40, lambda d: {"a": d["a"] + 1, "b": d["b"] * 2}, {"a": x, "b": x}
+        )["b"],
+        X,
+    ),
+    "moments of half precision": (lambda x: ops.moments(ops.cast(x * 0 + 60000, "float16"), [1])[0], X),
+    "meshgrid of integers": (lambda x: ops.meshgrid(x[0], x[1])[0], N),
+    "reciprocal of doubles": (lambda x: ops.reciprocal(ops.cast(x, "float64")), X),
+    "logsumexp of doubles": (lambda x: ops.logsumexp(ops.cast(x, "float64"), axis=1), X),
+    "nanvar along no axis": (lambda x: ops.nanvar(x, axis=()), X),
+}

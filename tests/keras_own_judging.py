@@ -7,6 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -27,7 +28,7 @@ class NoModelError(Exception):
     """Keras makes no model of the case, so that there is nothing to convert."""
 
 
-@dataclass
+@dataclass(unsafe_hash=True)
 class Outcome:
     """What became of a case on a target.
 
@@ -128,16 +129,25 @@ def _error(answer: np.ndarray, right: np.ndarray) -> float:
 
 
 def reason_of(error: DlbridgeError) -> str:
-    """An error of ours as one line without the names of this one model."""
+    """An error of ours as one line, without what belongs to this one model."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
-    text = re.sub(r"^[\w.]+: (?=[A-Z]\w*: )", "", text)
-    return re.sub(r"\d+", "N", text)[:200]
+    kernel = re.search(r"NOT_IMPLEMENTED.*implementation for (\w+)", text)
+    if kernel:
+        return f"onnxruntime has no kernel for {kernel[1]} of that type"
+    if "onnxruntime cannot load" in str(error):
+        return "onnxruntime cannot load the model"
+    return _plain(re.sub(r"^[\w.]+: (?=[A-Z]\w*: )", "", text))
 
 
 def raw(error: Exception) -> str:
     text = (str(error).strip() or "").splitlines()
-    return re.sub(r"\d+", "N", f"{type(error).__name__}: {text[0] if text else ''}")[:200]
+    return _plain(f"{type(error).__name__}: {text[0] if text else ''}")
+
+
+def _plain(text: str) -> str:
+    """A line without the numbers that Keras gives to names, and without others."""
+    return re.sub(r"\d+", "N", re.sub(r"_\d+", "", re.sub(r"0x\w+", "", text)))[:160].strip()
 
 
 # --- operations ------------------------------------------------------------------------------------------------------
@@ -226,10 +236,28 @@ def flat_arrays(result: Any) -> list[np.ndarray]:
 # --- ledgers ---------------------------------------------------------------------------------------------------------
 
 
-def ledger(outcomes: Iterable[Outcome], of: Callable[[Outcome], str]) -> list[str]:
-    """What is refused and why, one line a group of cases: ``name | target | reason``."""
-    lines = set()
+def ledger(outcomes: Iterable[Outcome], name: Callable[[Outcome], str]) -> set[str]:
+    """What is refused and why: ``numpy.pad | onnx | the reason``, with ``all`` where every target refuses."""
+    found: dict[tuple[str, str], set[str]] = defaultdict(set)
     for outcome in outcomes:
         if outcome.kind == "refused":
-            lines.add(f"{of(outcome)} | {outcome.target} | {outcome.reason}")
-    return sorted(lines)
+            found[name(outcome), outcome.reason].add(outcome.target)
+    return {
+        f"{one} | {target} | {reason}"
+        for (one, reason), targets in found.items()
+        for target in (["all"] if targets == set(TARGETS) else sorted(targets))
+    }
+
+
+def wrong(outcomes: Iterable[Outcome]) -> list[str]:
+    """What is neither right nor refused."""
+    return [
+        f"{o.case} | {o.target} | {o.kind}: {o.reason} ({o.test})"
+        for o in outcomes
+        if o.kind not in ("right", "refused")
+    ]
+
+
+def entries(path: Path) -> set[str]:
+    """The lines of a ledger."""
+    return set(path.read_text().splitlines())

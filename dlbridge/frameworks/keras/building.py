@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import regularizing
+from dlbridge.frameworks.keras import op_types, regularizing
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.ops import traits
@@ -113,6 +113,10 @@ class Builder:
         """
         first = next((v for v in inputs if isinstance(v, ir.Value)), None)
         values = [None if v is None else self.value(v, first.dtype if first is not None else None) for v in inputs]
+        narrow = values[0].dtype if values and values[0] is not None and domain == "" else None
+        wide = op_types.wider(op_type, 0, narrow) if narrow is not None else None
+        if narrow is not None and wide is not None:
+            return self._in_wider(op_type, values, narrow, wide, main=main, outputs=outputs, **attributes)
         node = ir.node(
             op_type,
             values,
@@ -123,6 +127,24 @@ class Builder:
         self._add(node, main)
         shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    def _in_wider(
+        self, op_type: str, values: list[ir.Value | None], narrow: ir.DataType, wide: ir.DataType, **options: Any
+    ) -> Any:
+        """A node that does not take a type, computed in a wider one; the results are of the type again."""
+        made = op_types.outputs_like_first(op_type)
+        taken = [
+            self.op("Cast", v, to=wide)
+            if v is not None and v.dtype == narrow and op_types.wider(op_type, i, wide) is None
+            else v
+            for i, v in enumerate(values)
+        ]
+        results = self.op(op_type, *taken, **options)
+        several = isinstance(results, list)
+        results = [
+            self.op("Cast", v, to=narrow) if i in made else v for i, v in enumerate(results if several else [results])
+        ]
+        return results if several else results[0]
 
     # --- bodies of control flow --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from dlbridge.errors import SignatureError, WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
+from dlbridge.ops import traits
 from dlbridge.source.program import Source
 from dlbridge.source.regularized import of_weights
 from dlbridge.source.weights import contiguous
@@ -91,7 +92,11 @@ def float_type(source: Source) -> Iterator[None]:
 
 
 def _is_double(source: Source) -> bool:
-    return any(v.dtype == ir.DataType.DOUBLE for v in source.model.graph.inputs)
+    """Whether float64 comes in, and is not computed with as float32."""
+    graph = source.model.graph
+    weights = [v for v in graph.initializers.values() if traits.kind(v) != "constant"]
+    single = any(v.dtype == ir.DataType.FLOAT for v in weights)
+    return not single and any(v.dtype == ir.DataType.DOUBLE for v in graph.inputs)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:

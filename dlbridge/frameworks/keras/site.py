@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import compat, tracing
+from dlbridge.frameworks.keras import compat, op_types, tracing
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
+from dlbridge.frameworks.keras.sizes import to_array
 from dlbridge.passes.layout.axes import to_first, to_last
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ LAYERS: dict[str, LayerRule] = {}
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 #: Operations whose symbolic result has another dtype in Keras than the computed one; their rules know the right one.
-MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm"}
+MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm", "Logsumexp", "Meshgrid", "Ndim", "Reciprocal"}
 
 
 def layer(
@@ -133,7 +134,7 @@ class Site:
         if isinstance(operand, (bool, int, float)):
             return self.build.value(operand, like.dtype if like is not None else None)
         if like is None or hasattr(operand, "dtype"):
-            return self.build.value(np.asarray(keras.ops.convert_to_numpy(operand)))
+            return self.build.value(to_array(operand))
         return self.build.constant(np.asarray(operand), like.dtype)
 
     def refuse(self, what: str) -> NoReturn:
@@ -158,6 +159,9 @@ class Site:
 
     def op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
         """Make a node (see :meth:`Builder.op`)."""
+        first = inputs[0] if inputs else None
+        if isinstance(first, ir.Value) and not options.get("domain") and not op_types.takes(op_type, first.dtype):
+            self.refuse(f"{op_type} of {first.dtype.name}" if first.dtype is not None else op_type)
         return self.build.op(op_type, *inputs, **options)
 
     def main(self, op_type: str, *inputs: Operand, **options: Any) -> Any:

@@ -26,6 +26,11 @@ _SETS = (7920, 6998)
 _COMMON = 512
 
 
+def to_array(tensor: Any) -> np.ndarray:
+    """The numbers of a tensor or variable. (Of a single bfloat16 TensorFlow gives Keras' own function no array.)"""
+    return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else keras.ops.convert_to_numpy(tensor))
+
+
 class UnknownSizeError(ValueError):
     """Code asks for the number of a size that is not known."""
 
@@ -146,7 +151,7 @@ class SizeBook:
             finally:
                 self._inside.pop()
         if keras.ops.is_tensor(item) or isinstance(item, np.ndarray):
-            array = np.asarray(keras.ops.convert_to_numpy(item))
+            array = to_array(item)
             return [array.shape, float(np.sum(np.abs(array.astype(np.float64)))) if array.dtype.kind in "biuf" else 0]
         return type(item).__name__
 

@@ -21,7 +21,7 @@ from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.recording import RandomError
 from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
-from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure
+from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.ops import missing, traits
 
@@ -138,7 +138,7 @@ class Walker:
             return item
         if isinstance(item, keras.Variable) or compat.raw_variable(item):
             return self.variable(item)
-        return self.build.value(keras.ops.convert_to_numpy(item))
+        return self.build.value(to_array(item))
 
     def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
         """A result in the dtype that Keras gives it; of a layer, only where both are float."""

@@ -50,7 +50,8 @@ def while_loop(site: Site, loop_vars: Any) -> Any:
     states = _values(site, loop_vars)
 
     def packed(values: list[ir.Value]) -> tuple[Any, ...]:
-        return tuple(values) if single else tuple(tree.pack_sequence_as(loop_vars, values))
+        found = tree.pack_sequence_as(loop_vars, values)
+        return tuple(found) if isinstance(loop_vars, (list, tuple)) else (found,)
 
     limit = kind.maximum_iterations
     last = loop(

@@ -41,8 +41,11 @@ def einsum_dense(site: Site) -> Any:
 def _as_linear(site: Site) -> Any:
     """The plain case, ``ab,bc->ac`` with any axes before, as Linear; None when it is another."""
     kind = site.layer
-    inputs, _, output = kind.equation.replace(" ", "").replace("...", "").partition("->")
+    inputs, _, output = kind.equation.replace(" ", "").partition("->")
     left, right = inputs.split(",")
+    if "..." in right or any(spec.endswith("...") for spec in (left, output)):
+        return None
+    left, output = left.replace("...", ""), output.replace("...", "")
     plain = len(right) == 2 and left[-1:] == right[0] and output == left[:-1] + right[1] and right[0] not in output
     if not plain or (kind.bias is not None and len(kind.bias.shape) != 1):
         return None

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.reads.activation import as_float, clip
 from dlbridge.frameworks.keras.site import Site, operation
+from dlbridge.ops.extension import DOMAIN
 
 #: Function of floats -> the standard's op.
 _FLOAT = {"Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Sinh": "Sinh"}
@@ -18,7 +19,7 @@ _FLOAT |= {"Arccosh": "Acosh", "Arctanh": "Atanh", "Floor": "Floor", "Ceil": "Ce
 _FLOAT |= {"Isnan": "IsNaN"}
 #: Functions of any number.
 _ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
-_ANY |= {"Copy": "Identity", "Real": "Identity", "Conj": "Identity", "Conjugate": "Identity", "Array": "Identity"}
+_ANY |= {"Copy": "Identity", "Array": "Identity"}
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
 _ARITHMETIC |= {"Maximum": "Max", "Minimum": "Min"}
 _COMPARISONS = {"Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less"}
@@ -156,6 +157,11 @@ def rsqrt(site: Site, x: Any) -> ir.Value:
 @operation("Erfc")
 def erfc(site: Site, x: Any) -> ir.Value:
     return site.op("Sub", 1.0, site.op("Erf", as_float(site, x)))
+
+
+@operation("Erfinv")
+def erfinv(site: Site, x: Any) -> ir.Value:
+    return site.op("Erfinv", as_float(site, x), domain=DOMAIN)
 
 
 @operation("Expm1")
@@ -365,7 +371,25 @@ def select(site: Site, condlist: Any, choicelist: Any, default: Any = 0) -> ir.V
     return y
 
 
-@operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike", "Imag")
+@operation("Real", "Conj", "Conjugate")
+def real_part(site: Site, x: Any) -> ir.Value:
+    return site.op("Identity", _of_reals(site, x))
+
+
+def _of_reals(site: Site, x: Any) -> ir.Value:
+    x = site.tensor(x)
+    if x.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+        site.refuse("of complex numbers")
+    return x
+
+
+@operation("Imag")
+def imaginary_part(site: Site, x: Any) -> ir.Value:
+    x = _of_reals(site, x)
+    return site.op("Expand", site.build.value(0, x.dtype), site.op("Shape", x))
+
+
+@operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike")
 def like(site: Site, x: Any, fill_value: Any = None) -> ir.Value:
     number = {"OnesLike": 1}.get(_kind(site), 0) if fill_value is None else fill_value
     return site.op("Expand", site.promoted(number)[0], site.op("Shape", site.tensor(x)))
@@ -373,7 +397,7 @@ def like(site: Site, x: Any, fill_value: Any = None) -> ir.Value:
 
 @operation("Isreal")
 def isreal(site: Site, x: Any) -> ir.Value:
-    return site.op("Expand", site.build.value(True), site.op("Shape", site.tensor(x)))
+    return site.op("Expand", site.build.value(True), site.op("Shape", _of_reals(site, x)))
 
 
 @operation("Signbit")

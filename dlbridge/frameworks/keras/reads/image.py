@@ -34,11 +34,11 @@ def resize_to(
     x = site.first(site.unsqueeze(x, 0) if single else x, data_format)
     attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
     if antialias and interpolation != "nearest":
-        attributes["antialias"] = 1
+        attributes |= {"antialias": 1, "exclude_outside": 1}
     sizes = site.op("Concat", site.op("Shape", x, end=2), [int(s) for s in size], axis=0)
     if all(isinstance(s, int) for s in site.shape(x)[2:]):
         scales = [s / old for s, old in zip(size, site.shape(x)[2:], strict=True)]
-        exact = all(int(old * np.float32(f)) == s for s, old, f in zip(size, site.shape(x)[2:], scales, strict=True))
+        exact = all(float(np.float32(f)) == f for f in scales)
         whole = all(f == int(f) or 1 / f == int(1 / f) for f in scales)
         if exact and whole:  # the same, and the sizes of the batch need not be asked for
             y = site.main("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)

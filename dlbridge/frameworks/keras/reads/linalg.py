@@ -105,7 +105,7 @@ def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> i
         squares = site.op("Mul", x, x)
         return site.op("Sqrt", reduce(site, "ReduceSum", squares, axis, keepdims))
     if count > 1:
-        site.refuse(f"the norm of order {order} of a matrix")
+        return _matrix_norm(site, x, order, axis, keepdims)
     size = site.op("Abs", x)
     if order in (np.inf, "inf"):
         return reduce(site, "ReduceMax", size, axis, keepdims)
@@ -118,6 +118,19 @@ def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> i
         return reduce(site, "ReduceSum", there, axis, keepdims)
     total = reduce(site, "ReduceSum", site.op("Pow", size, float(order)), axis, keepdims)
     return site.op("Pow", total, 1 / float(order))
+
+
+def _matrix_norm(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
+    """The largest (or least, for a negative order) sum of absolute values of a column, or of a row for infinity."""
+    numbers = {"inf": np.inf, "-inf": -np.inf}
+    order = numbers.get(order, order)
+    if order not in (1, -1, np.inf, -np.inf):
+        site.refuse(f"the norm of order {order} of a matrix, which asks for singular values")
+    rows, columns = (site.axis(int(a), site.rank(x)) for a in (axis if axis is not None else (-2, -1)))
+    summed, compared = (rows, columns) if abs(order) == 1 else (columns, rows)
+    sums = reduce(site, "ReduceSum", site.op("Abs", x), summed, True)
+    found = reduce(site, "ReduceMax" if order > 0 else "ReduceMin", sums, compared, True)
+    return found if keepdims else site.squeeze(found, *sorted((rows, columns)))
 
 
 @operation("Det")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.reads.convolution import transposed_window, window
 from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
+from dlbridge.frameworks.keras.reads.reduction import variance_of
 from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.site import Site, operation
 
@@ -85,12 +86,26 @@ def batch_norm(site: Site, x: Any, mean: Any, variance: Any, offset: Any = None,
     return y if rest[1] is None else site.op("Add", y, rest[1])
 
 
+def _scaled(site: Site, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
+    """Divided by the deviation along some axes, without being centred."""
+    (wide,) = site.promoted(x, to=ir.DataType.DOUBLE if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT)
+    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
+    deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), epsilon))
+    y = site.op("Div", wide, deviation)
+    if gamma is not None:
+        axes = [kind.axis] if isinstance(kind.axis, int) else list(kind.axis)
+        kept = {site.axis(a, site.rank(x)) for a in axes}
+        sizes = [size if i in kept else 1 for i, size in enumerate(site.shape(x))]
+        y = site.op("Mul", y, site.reshape(site.promoted(gamma, to=wide.dtype)[0], sizes))
+    return site.cast(y, x.dtype)
+
+
 @operation("LayerNorm", "RMSNorm")
 def last_norm(site: Site, x: Any, gamma: Any = None, beta: Any = None, *, scale: Any = None) -> ir.Value:
     kind, x = site.source, site.tensor(x)
-    if getattr(kind, "rms_scaling", False):
-        site.refuse("its option rms_scaling")
     rank = site.rank(x)
+    if getattr(kind, "rms_scaling", False):
+        return _scaled(site, x, kind, gamma)
     axes = sorted(site.axis(a, rank) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
     if axes != list(range(rank - len(axes), rank)):
         site.refuse("normalisation over axes that are not the last")

@@ -76,7 +76,7 @@ def layer_norm(site: Site) -> Any:
     kind = site.layer
     axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
     if getattr(kind, "rms_scaling", False):
-        site.refuse("its option rms_scaling; use RMSNormalization")
+        return site.walker.open(site)  # scaled by the deviation without being centred: no op of the standard
     return over_last_axes(site, "LayerNormalization", axes, kind.gamma, kind.beta, float(kind.epsilon))
 
 

@@ -79,9 +79,19 @@ def variance_of(site: Site, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
 
 @operation("Moments")
 def moments(site: Site, x: Any) -> Any:
+    """Of numbers of 16 bits it is computed in float32, and both results are within what float16 holds."""
     kind, x = site.source, site.tensor(x)
-    mean = reduce(site, "ReduceMean", x, kind.axes, kind.keepdims)
-    return mean, variance_of(site, x, kind.axes, kind.keepdims)
+    dtype = x.dtype
+    short = dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    x = site.cast(x, ir.DataType.FLOAT) if short else x
+    results = [
+        reduce(site, "ReduceMean", x, kind.axes, kind.keepdims),
+        variance_of(site, x, kind.axes, kind.keepdims),
+    ]
+    if not short:
+        return results
+    ends = [float(end) for end in (np.finfo(np.float16).min, np.finfo(np.float16).max)]
+    return [site.cast(site.op("Clip", y, *ends), dtype) for y in results]
 
 
 @operation("Average")
@@ -121,12 +131,13 @@ def without_nan(site: Site, x: Any) -> ir.Value:
     there = site.cast(site.op("Not", none), x.dtype)
     count = reduce(site, "ReduceSum", there, axis, True)
     mean = site.op("Div", reduce(site, "ReduceSum", filled, axis, True), count)
+    gone = [] if keep else axes_of(site, x, axis)
     if name == "mean":
-        return mean if keep else site.squeeze(mean, *axes_of(site, x, axis))
+        return site.squeeze(mean, *gone) if gone else mean
     gap = site.op("Mul", site.op("Sub", filled, mean), there)
     y = site.op("Div", reduce(site, "ReduceSum", site.op("Mul", gap, gap), axis, True), count)
     y = site.op("Sqrt", y) if name == "std" else y
-    return y if keep else site.squeeze(y, *axes_of(site, x, axis))
+    return site.squeeze(y, *gone) if gone else y
 
 
 @operation("Argmax", "Argmin")
@@ -179,7 +190,7 @@ def sort(site: Site, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     name = type(kind).__name__
     if name == "TopK":
-        return site.op("TopK", x, [int(kind.k)], axis=-1, sorted=int(bool(kind.sorted)), outputs=2)
+        return site.op("TopK", x, [int(kind.k)], axis=-1, outputs=2)  # any order will do where none is asked for
     axis = kind.axis
     if axis is None:
         x, axis = site.op("Reshape", x, [-1]), 0
@@ -218,7 +229,7 @@ def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     kind = site.source
     method = getattr(kind, "method", "linear")
     if isinstance(q, ir.Value):
-        site.refuse("a quantile that is computed")
+        return _computed_quantile(site, site.tensor(x), q)
     if method not in _PLACES or (method != "linear" and type(kind).__name__ == "Quantile"):
         site.refuse(f"the method '{method}'")  # a recorded Quantile of Keras 3.15 forgets its method
     wanted = _fractions(q, type(kind).__name__)
@@ -250,7 +261,7 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     """The numbers are sorted before what is none, and each row has its own count of them."""
     kind = site.source
     if isinstance(q, ir.Value):
-        site.refuse("a quantile that is computed")
+        return _computed_quantile(site, site.tensor(x), q)
     x = as_float(site, x)
     axes, rank = axes_of(site, x, kind.axis), site.rank(x)
     if not axes:
@@ -262,7 +273,10 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
     ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
     count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
-    found = [_between(site, ordered, count, float(f), getattr(kind, "method", "linear")) for f in wanted.reshape(-1)]
+    method = getattr(kind, "method", "linear")
+    found = [
+        _between(site, ordered, count, site.build.value(float(f), ir.DataType.DOUBLE), method) for f in wanted.flat
+    ]
     nan, empty = site.build.value(np.nan, x.dtype), site.op("Equal", count, 0)
     found = [site.squeeze(site.op("Where", empty, nan, y), -1) for y in found]
     found = [site.unsqueeze(y, *axes) if kind.keepdims else y for y in found]
@@ -271,8 +285,34 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0)
 
 
-def _between(site: Site, ordered: ir.Value, count: ir.Value, fraction: float, method: str) -> ir.Value:
-    """The element at a fraction of the way through the first ``count`` of each sorted row."""
+def _computed_quantile(site: Site, x: ir.Value, q: ir.Value) -> ir.Value:
+    """Quantiles that are an input too, of a row of them or of one. What is no number is passed on, or left out."""
+    kind, name, x = site.source, type(site.source).__name__, as_float(site, x)
+    method = getattr(kind, "method", "linear")
+    axes, rank = axes_of(site, x, kind.axis), site.rank(x)
+    if not axes or site.rank(q) > 1 or (method != "linear" and name == "Quantile"):
+        site.refuse("a computed quantile along no axis, of a matrix of fractions, or of a method that Keras forgets")
+    single = site.rank(q) == 0
+    q = q if q.dtype == ir.DataType.DOUBLE and name == "Quantile" else site.cast(q, ir.DataType.FLOAT)
+    q = site.op("Div", q, 100.0) if "percentile" in name.lower() else q
+    fractions = site.op("Reshape", site.cast(q, ir.DataType.DOUBLE), [-1])
+
+    rest = [a for a in range(rank) if a not in axes]
+    flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
+    none = site.op("IsNaN", flat)
+    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
+    ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
+    count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
+    whole = site.build.value(0, ir.DataType.INT64) if name.startswith("Nan") else site.size(flat, len(rest))
+    empty = site.op("Equal", count, whole)
+    empty = empty if name.startswith("Nan") else site.op("Not", empty)
+    y = site.op("Where", empty, site.build.value(np.nan, x.dtype), _between(site, ordered, count, fractions, method))
+    y = site.squeeze(y, -1) if single else site.transpose(y, [len(rest), *range(len(rest))])
+    return site.unsqueeze(y, *(a + (not single) for a in axes)) if kind.keepdims else y
+
+
+def _between(site: Site, ordered: ir.Value, count: ir.Value, fraction: ir.Value, method: str) -> ir.Value:
+    """The elements at fractions of the way through the first ``count`` of each sorted row."""
     last = site.op("Sub", count, 1)
     place = site.op("Mul", site.cast(last, "float64"), fraction)
 

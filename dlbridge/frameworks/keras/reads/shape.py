@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+import keras
 import numpy as np
 import onnx_ir as ir
 
@@ -150,6 +151,9 @@ def stack(site: Site, x: Any) -> ir.Value:
 @operation("Hstack", "Vstack", "Dstack")
 def stacks(site: Site, xs: Any) -> ir.Value:
     name, values = _kind(site), site.promoted(*xs)
+    flat = any(site.rank(value) < 2 for value in values)
+    if name == "Vstack" and flat and keras.backend.backend() == "tensorflow":
+        site.refuse("vstack of rows, which Keras on TensorFlow puts one behind the other")
     wanted = {"Hstack": 1, "Vstack": 2, "Dstack": 3}[name]
     ready = []
     for value in values:
@@ -289,13 +293,29 @@ def _rolled(site: Site, x: ir.Value, axis: int, shift: int) -> ir.Value:
 def pad(site: Site, x: Any, constant_values: Any = None) -> ir.Value:
     x, kind = site.tensor(x), site.source
     modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+    amounts = list(kind.pad_width) * (site.rank(x) if len(kind.pad_width) == 1 else 1)
+    if kind.mode == "symmetric":
+        return _mirrored(site, x, amounts)
     if kind.mode not in modes:
         site.refuse(f"padding in the mode '{kind.mode}'")
-    amounts = list(kind.pad_width) * (site.rank(x) if len(kind.pad_width) == 1 else 1)
     if isinstance(constant_values, ir.Value):
         site.refuse("padding with a computed number")
     value = 0 if constant_values is None else np.asarray(constant_values).item()
     return pad_axes(site, x, list(range(site.rank(x))), amounts, value, modes[kind.mode])
+
+
+def _mirrored(site: Site, x: ir.Value, amounts: list[Any]) -> ir.Value:
+    """Padded by what a mirror at the edge shows, the outermost element among it."""
+    for axis, (before, after) in enumerate(amounts):
+        size = site.shape(x)[axis]
+        if not before and not after:
+            continue
+        if not isinstance(size, int) or max(before, after) > size:
+            site.refuse("padding by a mirror beyond the size of an axis, or of a size that is not known")
+        first = site.slice(x, axis, int(before) - 1, None, -1) if before else None
+        last = site.slice(x, axis, -1, size - int(after) - 1 - size, -1) if after else None
+        x = site.op("Concat", *(v for v in (first, x, last) if v is not None), axis=axis)
+    return x
 
 
 @operation("Size", "Ndim")
