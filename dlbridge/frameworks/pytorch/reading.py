@@ -409,9 +409,15 @@ _WIDER = {
 }
 
 
+#: Ops of floats alone, which torch has for integers too: in float64, they are exact up to 2**53.
+_OF_FLOATS = frozenset({"Conv", "ConvTranspose", "AveragePool", "MaxPool"})
+
+
 def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataType | None:
     """The type that an op has to compute in, of which the standard does not take integers as narrow as these."""
     wide = _WIDER.get(dtype) if dtype is not None else None
+    if op_type in _OF_FLOATS and dtype is not None and dtype.is_integer():
+        return ir.DataType.DOUBLE
     if (
         wide is None
         or dtype.name.lower() in _taken(op_type, position)

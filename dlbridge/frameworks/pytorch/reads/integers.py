@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, like, reads
+from dlbridge.frameworks.pytorch.reading import Op, like, reads, with_sizes
+from dlbridge.frameworks.pytorch.reads.loops import repeat
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
 _NARROW = 16
@@ -128,3 +129,32 @@ def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
     places = like(op.cast(count, ir.DataType.INT64), count)
     outside = op("Or", op("Less", places, 0), op("GreaterOrEqual", places, bits))
     return op("Where", outside, op.number(bits, ir.DataType.INT64), places)
+
+
+# --- divisors ------------------------------------------------------------------------------------------------------
+
+
+def _common_divisor(op: Op, x: Any, y: Any) -> ir.Value:
+    """Euclid's algorithm, for as many rounds as the largest numbers of the type take."""
+    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
+    states = [with_sizes(op("Expand", op.cast(v, op.dtype), op.sizes), op.sizes) for v in (x, y)]
+
+    def step(k: ir.Value, a: ir.Value, b: ir.Value) -> list[ir.Value]:
+        done = op("Equal", b, zero)
+        rest = op("Mod", a, op("Where", done, one, b), fmod=1)
+        now, then = op("Where", done, a, b), op("Where", done, zero, rest)
+        return [with_sizes(now, op.sizes), with_sizes(then, op.sizes)]
+
+    rounds = op.number(op.dtype.bitwidth * 3 // 2, ir.DataType.INT64)  # numbers of Fibonacci take the most
+    return op("Abs", repeat(op, rounds, states, step)[0])
+
+
+@reads("aten.gcd")
+def gcd(op: Op, x: Any, y: Any) -> ir.Value:
+    return _common_divisor(op, x, y)
+
+
+@reads("aten.lcm")
+def lcm(op: Op, x: Any, y: Any) -> ir.Value:
+    divisor = op("Max", _common_divisor(op, x, y), op.number(1, op.dtype))
+    return op("Abs", op("Mul", op("Div", op.cast(x, op.dtype), divisor), op.cast(y, op.dtype)))

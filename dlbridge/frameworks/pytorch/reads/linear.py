@@ -68,7 +68,20 @@ def outer(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @reads("aten.einsum")
 def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) -> ir.Value:
-    return op("Einsum", *(op.cast(t, op.dtype) for t in tensors), equation=equation)
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    # An ellipsis may stand for no axis, which onnx's inference does not take.
+    letters = [term.replace("...", "") for term in terms.split(",")]
+    kept = [
+        bare if len(bare) == rank(t) else term for bare, term, t in zip(letters, terms.split(","), tensors, strict=True)
+    ]
+    result = result if any("..." in term for term in kept) else result.replace("...", "")
+    inputs = [op.cast(t, op.dtype) for t in tensors]
+    summed = max((rank(t) - len(bare) for bare, t in zip(letters, tensors, strict=True)), default=0)
+    if not arrow or "..." in result or not summed:
+        return op("Einsum", *inputs, equation=f"{','.join(kept)}{arrow}{result}")
+    # torch sums over the axes of an ellipsis that the result has not; onnxruntime wants it there.
+    made = op("Einsum", *inputs, equation=f"{','.join(kept)}->...{result}")
+    return op("ReduceSum", made, list(range(summed)), keepdims=0)
 
 
 @reads("aten.bilinear")

@@ -35,7 +35,7 @@ def scan(
     step: Callable[..., Sequence[ir.Value]],
     backwards: bool = False,
 ) -> list[ir.Value]:
-    """The last states of ``*states, y = step(*states, x[t])`` along axis 0, and all y, stacked along it.
+    """The last states of ``*states, *y = step(*states, x[t])`` along axis 0, and all y, stacked along it.
 
     Args:
         op: The call that is read.
@@ -47,8 +47,8 @@ def scan(
     now = [_parameter(op, v.dtype, sizes(v)) for v in states]
     slice_ = _parameter(op, x.dtype, sizes(x)[1:])
     body = _body(op, "scan", [*now, slice_], lambda: step(*now, slice_))
-    y = body.outputs[-1]
-    of = [(v.dtype, sizes(v)) for v in states] + [(y.dtype, [sizes(x)[0], *sizes(y)])]
+    of = [(v.dtype, sizes(v)) for v in states]
+    of += [(y.dtype, [sizes(x)[0], *sizes(y)]) for y in body.outputs[len(states) :]]
     way = {"scan_input_directions": [1], "scan_output_directions": [1]} if backwards else {}
     return _node(op, "Scan", [*states, x], body, of, num_scan_inputs=1, **way)
 

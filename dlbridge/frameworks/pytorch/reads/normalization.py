@@ -113,7 +113,16 @@ def layer_norm(
 
 @reads("aten.native_layer_norm")
 def native_layer_norm(op: Op, x: ir.Value, shape: Any, weight: Any, bias: Any, eps: float) -> list[ir.Value | None]:
-    return [layer_norm(op, x, shape, weight, bias, eps), None, None]
+    return [layer_norm(op, x, shape, weight, bias, eps), *_statistics(op, x, list(range(-len(shape), 0)), eps, 1)]
+
+
+def _statistics(op: Op, x: ir.Value, axes: list[int], eps: float, keepdims: int) -> list[ir.Value]:
+    """The mean along axes, and one by the standard deviation."""
+    mean = op("ReduceMean", x, axes, keepdims=1)
+    apart = op("Sub", x, mean)
+    variance = op("ReduceMean", op("Mul", apart, apart), axes, keepdims=keepdims)
+    scale = op("Reciprocal", op("Sqrt", op("Add", variance, eps)))
+    return [mean if keepdims else op("Squeeze", mean, axes), scale]
 
 
 @reads("aten.rms_norm")
@@ -144,12 +153,24 @@ def group_norm(
 def native_group_norm(
     op: Op, x: ir.Value, weight: Any, bias: Any, n: Any, c: Any, hxw: Any, group: int, eps: float
 ) -> list[ir.Value | None]:
-    return [group_norm(op, x, group, weight, bias, eps), None, None]
+    grouped = op("Reshape", x, op.ints([n, group, -1]))
+    return [group_norm(op, x, group, weight, bias, eps), *_statistics(op, grouped, [2], eps, 0)]
 
 
 @reads("aten.dist")
 def dist(op: Op, x: ir.Value, y: ir.Value, p: float = 2) -> ir.Value:
     return vector_norm(op, _difference(op, x, y), p)
+
+
+@reads("aten._pdist_forward")
+def pdist(op: Op, x: ir.Value, p: float = 2) -> ir.Value:
+    """The distance of each row to each after it."""
+    count = sizes(x)[0]
+    if not isinstance(count, int):
+        op.refuse("pdist of rows whose number is not fixed")
+    pairs = np.triu_indices(count, 1)
+    rows = [with_sizes(op("Gather", x, op.constant(i), axis=0), [len(i), *sizes(x)[1:]]) for i in pairs]
+    return vector_norm(op, _difference(op, *rows), p, -1)
 
 
 @reads("aten._cdist_forward")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from torch.utils._sympy.functions import FloorDiv
 
-from dlbridge.frameworks.pytorch.reading import Op, Size, numel, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, Size, is_float, numel, rank, reads, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
 
 
@@ -85,6 +85,9 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> ir.Value:
+    if not is_float(x):  # integers are cut when they have been divided
+        options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return op.cast(avg_pool(op, op.cast(x, ir.DataType.DOUBLE), *options), op.dtype)
     count = _count(op)
     kernel = each(kernel_size, count)
     pads = each(padding, count)

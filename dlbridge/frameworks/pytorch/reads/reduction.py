@@ -187,6 +187,25 @@ def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
     return found[0] if whole else found
 
 
+@reads("aten.nanmedian")
+def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower of the two in the middle of the numbers that are none of NaN; NaN where there is none."""
+    whole = dim is None
+    x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))]) if whole else x
+    axis = 0 if dim is None else dim % rank(x)
+    nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
+    known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)
+    filled = op("Where", nan, op.number(np.inf, x.dtype), x) if is_float(x) else x
+    values, where = op("TopK", filled, op.ints([sizes(x)[axis]]), outputs=2, axis=axis, largest=0, sorted=1)
+    where.dtype = ir.DataType.INT64
+    middle = op("Max", op("Div", op("Sub", known, 1), 2), 0)
+    value, place = (op("GatherElements", v, middle, axis=axis) for v in (values, where))
+    if is_float(x):
+        value = op("Where", op("Equal", known, 0), op.number(np.nan, x.dtype), value)
+    found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
+    return found[0] if whole else found
+
+
 @reads("aten.histc")
 def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) -> ir.Value:
     """How many numbers fall into each of so many equal parts of [min, max]."""
