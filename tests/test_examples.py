@@ -1,4 +1,4 @@
-"""Every example: all routes agree with PyTorch in float64, at several batch sizes."""
+"""Every example: all routes agree with the reference evaluator in float64, at several batch sizes."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes, shape_at
 
 #: Factors of the rows of inputs that are spread.
-_SIZES = np.array([1.0, 0.01, 10.0, 0.1, 3.0])
+_SIZES = np.array([1.0, 0.01, 4.0, 0.1, 2.0])
 #: One more than the largest integer that looks nothing up, where inputs are spread.
 _WIDE = 10
 #: The slot of a recurrent layer's sequence lengths.
