@@ -3,6 +3,7 @@ model does the same."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import warnings
@@ -145,7 +146,8 @@ def of_torch(module: nn.Module, call: tuple[tuple, dict], training: bool, seed: 
     args, keywords = tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, call)
     given = [v for v in tree_leaves((args, keywords)) if isinstance(v, torch.Tensor)]
     if not training:
-        with torch.no_grad():
+        # The fast path of torch's transformers gives zeros behind padding, where their own code does not.
+        with torch.no_grad(), fast_path(False):
             return Answer([v.numpy() for v in tree_leaves(module(*args, **keywords)) if isinstance(v, torch.Tensor)])
     for value in given[:moving]:
         value.requires_grad_(value.is_floating_point())
@@ -159,6 +161,16 @@ def of_torch(module: nn.Module, call: tuple[tuple, dict], training: bool, seed: 
         {name: number(weight.grad) for name, weight in module.named_parameters()},
         {name: number(value) for name, value in module.named_buffers()},
     )
+
+
+@contextlib.contextmanager
+def fast_path(on: bool) -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(on)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def direction(shape: Any, seed: int) -> np.ndarray:
