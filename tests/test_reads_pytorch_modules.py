@@ -80,7 +80,9 @@ def note(module: str, mode: str, found: list[dict[str, str]]) -> list[str]:
         refused = [o[target] for o in found if is_refused(o[target])]
         if refused:
             why, _ = Counter(" ".join(o.removeprefix("refused: ").split()) for o in refused).most_common(1)[0]
-            lines.append(f"{module} {mode} {target} {len(refused)} of {len(found)}: {why[:110]}")
+            lines.append(
+                f"{module} {mode} {target} {len(refused)} of {len(found)}: {why.partition(': the model')[0][:90]}"
+            )
     return lines
 
 

@@ -58,18 +58,18 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
 def _in_eval(module: torch.nn.Module) -> set[str]:
     """Paths of the modules that are in eval mode while the model is in training mode.
 
-    A model that is in training mode says so itself; one that is not is asked where it has a ``train`` of its own.
+    A model that is in training mode says so itself. One that has a ``train`` of its own is asked by calling it, as
+    every training loop does.
     """
     before = {part: part.training for part in module.modules()}
-    if module.training:
-        return {path for path, part in module.named_modules() if not part.training}
+    found = {path for path, part in module.named_modules() if module.training and not part.training}
     if all(type(part).train is torch.nn.Module.train for part in before):
-        return set()
+        return found
     try:
         module.train()
-        return {path for path, part in module.named_modules() if not part.training}
+        return found | {path for path, part in module.named_modules() if not part.training}
     finally:
-        module.eval()
+        module.train(before[module])
         for part, mode in before.items():
             part.training = mode
 
