@@ -155,6 +155,7 @@ def layer_configs(module: str) -> list[LayerConfig]:
         data, call = rest.get("input_data"), rest.get("call_kwargs") or {}
         if input_shape is None and data is None:
             return
+        data = None if data is None else keras.tree.map_structure(_dense, data)
         shown = input_shape if data is None else keras.tree.map_structure(lambda x: (x.shape, x.dtype), data)
         key = repr((layer_cls, init_kwargs, shown, input_dtype, call))
         config = LayerConfig(current, layer_cls, init_kwargs or {}, call, input_shape, input_dtype, data)
@@ -168,6 +169,13 @@ def layer_configs(module: str) -> list[LayerConfig]:
     finally:
         TestCase.run_layer_test = original
     return list(found.values())
+
+
+def _dense(x: Any) -> Any:
+    """An input, a sparse one as the plain tensor that it stands for."""
+    if type(x).__name__ in _KINDS:
+        return backend.convert_to_numpy(backend.convert_to_tensor(x, sparse=False))
+    return x
 
 
 # --- operations ------------------------------------------------------------------------------------------------------
