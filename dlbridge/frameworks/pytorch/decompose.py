@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,14 +84,17 @@ def _noted(mode: Any) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's log of what went wrong, which is told in words of ours."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Without torch's log of what went wrong in this thread, which is told in words of ours."""
+    logger, here = logging.getLogger("torch._subclasses.fake_tensor"), threading.get_ident()
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    logger.addFilter(is_of_others)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_of_others)
 
 
 def _value(node: torch.fx.Node) -> Any:

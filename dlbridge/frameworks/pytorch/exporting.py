@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,15 +50,16 @@ class FixedSizeError(DlbridgeError):
 
 @contextlib.contextmanager
 def _inference(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode, and torch's warnings and log off; afterwards as before."""
+    """The module in eval mode, and torch's log off; afterwards as before.
+
+    Its warnings stay: Python has one list of filters for all threads.
+    """
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
-            with quiet(), training_only.kept(module), recurrence.packed(module), torch.enable_grad():
-                yield
+        # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
+        with quiet(), training_only.kept(module), recurrence.packed(module), torch.enable_grad():
+            yield
     finally:
         for part, mode in modes.items():
             part.training = mode
