@@ -20,6 +20,9 @@ from dlbridge.limits import limits, raise_hint
 
 Path_ = tuple[Any, ...]
 
+#: Of the values that a document may have, one in so many may come from an alias: the others somebody wrote.
+ALIASED = 10
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -119,7 +122,7 @@ class _Builder:
     def __init__(self, name: str) -> None:
         self.result = Document(None, name)
         self.anchors: dict[str, tuple[Any, Path_, int]] = {}  # what stands there, where, and how many values it has
-        self.values = 0
+        self.values = self.aliased = 0
 
     def document(self, events: Iterator[Any]) -> Document:
         for event in events:
@@ -188,7 +191,11 @@ class _Builder:
         if event.anchor not in self.anchors:
             self.fail(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
         data, origin, size = self.anchors[event.anchor]
-        self.count(event, size)  # before it is copied: a bomb is not to go off while it is counted
+        self.aliased += size  # before it is copied: a bomb is not to go off while it is counted
+        if self.aliased > limits().values // ALIASED:
+            what = f"its aliases stand for more than {limits().values // ALIASED:,} values"
+            self.fail(event, what, raise_hint("values"))
+        self.count(event, size)
         return self.copy(data, origin, path)
 
     def copy(self, data: Any, origin: Path_, path: Path_) -> Any:
