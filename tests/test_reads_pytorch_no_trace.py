@@ -7,6 +7,7 @@ import threading
 import warnings
 
 import pytest
+import sympy.utilities.exceptions  # noqa: F401  (adds a filter of its own when it is imported)
 import torch
 from torch import nn
 
