@@ -332,3 +332,15 @@ def test_names_follow_the_layer():
     model.graph.initializers["W"].name = "block.fc.weight"
     lift(model)
     assert [n.name for n in model.graph] == ["block.fc", "block.act"]
+
+
+def test_a_bias_behind_a_computed_matrix_stays():
+    text = """<ir_version: 10, opset_import: ["": 28, "dlbridge": 1]>
+        g (float[n, 8] x, float[5, 8] w) => (float[n, 5] y) <float[5] b = {1, 2, 3, 4, 5}> {
+            h = dlbridge.Linear(x, w)
+            y = Add(h, b)
+        }"""
+    model = Model(ir.from_onnx_text(text))
+    shapes.infer(model)
+    lift(model)
+    assert [n.op_type for n in model.graph] == ["Linear", "Add"]

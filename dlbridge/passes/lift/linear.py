@@ -68,6 +68,8 @@ def add_bias(node: ir.Node, to: Lifter) -> bool:
         if linear is None or len(linear.inputs) != 2:
             continue
         weight = linear.inputs[1]
+        if weight.const_value is None:  # a matrix that is computed
+            continue
         if weight.const_value is None:  # it is computed
             continue
         x, out = linear.inputs[0], sizes(weight)[0]
