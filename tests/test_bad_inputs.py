@@ -3,6 +3,7 @@
 The mistakes in descriptions are the table of test_bad_descriptions.py; here stand those that only a command can meet.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -159,13 +160,31 @@ def test_bad_descriptions(tmp_path, monkeypatch, capsys, case):
     assert os.listdir(tmp_path) == ["model.yaml"]
 
 
+#: The command where a package cannot be imported. A None in ``sys.modules`` would be taken for the package by scipy.
+_ABSENT = """import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "MISSING":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from dlbridge.cli import main
+main()
+"""
+
+
+def _without(missing, arguments, folder):
+    code, env = _ABSENT.replace("MISSING", missing), {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
 @pytest.mark.parametrize(
     ("missing", "arguments", "extra"),
     [
         ("torch", ["convert", MLP, "--to", "pytorch"], "torch"),
         ("keras", ["convert", MLP, "--to", "keras"], "keras"),
         ("tensorflow", ["convert", MLP, "--to", "keras"], "keras"),
-        ("torch", ["verify", MLP], "torch"),
         ("torch", ["train", MLP, "--data", "good.npz"], "torch"),
         ("matplotlib", ["train", MLP, "--data", "good.npz"], "plot"),
         ("pyarrow", ["run", "mlp.onnx", "good.parquet", "-o", "out.npz"], "data"),
@@ -174,16 +193,17 @@ def test_bad_descriptions(tmp_path, monkeypatch, capsys, case):
 def test_a_missing_extra_is_named(materials, missing, arguments, extra):
     (materials / "good.parquet").touch()
     before = tree(materials)
-    code = f"import sys; sys.modules[{missing!r}] = None; from dlbridge.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=materials,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = _without(missing, arguments, materials)
     assert done.returncode == 1
     assert done.stderr == (
         f"error: this needs '{missing}', which is not installed\n  pip install 'dlbridge[{extra}]'\n"
     )
     assert tree(materials) == before
+
+
+def test_a_route_whose_framework_is_missing_is_told_beside_the_others(materials):
+    done = _without("torch", ["verify", MLP, "--json"], materials)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert {c["route"] for c in report["checks"] if c["passed"]} >= {"keras", "onnx"}
+    assert "pip install 'dlbridge[torch]'" in report["failures"]["pytorch"]

@@ -73,9 +73,8 @@ def of_keras(model, inputs, training=False):
         for (k, v), g in zip(variables.items(), found, strict=True)
     }
     state = source.initializers(frameworks.get("keras").weights(live))
-    return tuple(
-        {k: w.read(found) for k, w in written.weights.items()} for found in (source.initializers(grads), state)
-    )
+    both = {k: w for k, w in written.weights.items() if not k.endswith("num_batches_tracked")}  # Keras counts none
+    return tuple({k: w.read(found) for k, w in both.items()} for found in (source.initializers(grads), state))
 
 
 def close(got, right):

@@ -340,3 +340,17 @@ def test_reading_changes_nothing_of_the_module():
     assert vars(module[0]).keys() == before.keys()
     assert module.training
     assert math.isfinite(sum(float(p.sum()) for p in module.parameters()))
+
+
+class Shrunk(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, mode="bilinear", scale_factor=0.4)
+
+
+def test_a_condition_on_a_fraction_of_a_size_is_said_as_a_bound_of_it():
+    example = torch.randn(2, 3, 20, 30)
+    free = torch.export.Dim.DYNAMIC
+    program = torch.export.export(Shrunk(), (example,), dynamic_shapes=({0: free, 2: free, 3: free},))
+    model = dlbridge.load(program)
+    assert [c.text for c in traits.constraints(model.graph) if c.names == {"x_2"}] == ["x_2 >= 5"]
+    assert dlbridge.load(Shrunk(), inputs={"x": "float32[batch,3,h,w]"}).inputs

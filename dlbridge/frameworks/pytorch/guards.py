@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,13 +241,19 @@ def of_ranges(program: ExportedProgram, names: Names) -> list[Guard]:
 def constraints_of(guards: Sequence[Guard]) -> tuple[list[str], list[Guard]]:
     """Guards as text, in the plainest words; and those that no text can say."""
     said: dict[str, Expression] = {}
-    unsaid: list[Guard] = []
+    wordless: dict[frozenset[sympy.Basic], list[Guard]] = {}
     for guard in guards:
         try:
             text = words(guard.relation)
             said[text] = Expression(text)
         except ValueError:
-            unsaid.append(guard)
+            wordless.setdefault(frozenset(guard.relation.free_symbols), []).append(guard)
+    unsaid: list[Guard] = []
+    for symbols, group in sorted(wordless.items(), key=lambda item: len(item[0])):
+        texts = _tabulated(symbols, group, list(said.values()))
+        said.update({text: Expression(text) for text in texts or ()})
+        if texts is None:
+            unsaid += [g for g in group if not follows(g.relation, list(said.values()))]
     return _plainest(list(said.values())), unsaid
 
 
@@ -256,7 +262,8 @@ def _plainest(given: list[Expression]) -> list[str]:
     texts: list[str] = []
     for name in sorted({next(iter(c.names)) for c in given if len(c.names) == 1}):
         own = [c for c in given if c.names == {name}]
-        bounds = _as_bounds(name, own)
+        numbers = {int(n) for c in own for n in re.findall(r"\d{4,9}", c.text)}
+        bounds = _as_bounds(name, _all_of(name, own), numbers)
         texts += [c.text for c in own if not _always(c)] if bounds is None else bounds
     known = [Expression(text) for text in texts]
     return texts + [c.text for c in given if len(c.names) != 1 and not _always(c, known)]
@@ -281,14 +288,35 @@ def _always(constraint: Expression, known: Sequence[Expression] = ()) -> bool:
     return tried > 0
 
 
-def _as_bounds(name: str, own: Sequence[Expression]) -> list[str] | None:
-    """Constraints on one name as bounds and a remainder; None where they say something else."""
-    numbers = {int(n) for c in own for n in re.findall(r"\d{4,9}", c.text)}
-    tried = sorted({*range(1, _TRIED + 1), *_LARGE, *(n + d for n in numbers for d in (-1, 0, 1))})
+def _all_of(name: str, constraints: Sequence[Expression]) -> Callable[[int], bool]:
+    return lambda size: all(c({name: size}) for c in constraints)
+
+
+def _tabulated(
+    symbols: frozenset[sympy.Basic], guards: Sequence[Guard], said: Sequence[Expression]
+) -> list[str] | None:
+    """Relations on one name for which there are no words (``trunc(0.4*n) >= 2``) as its bounds, found by trying."""
+    if len(symbols) != 1:
+        return None
+    (symbol,) = symbols
+    holds = _all_of(str(symbol), [c for c in said if c.names == {str(symbol)}])
 
     def keeps(size: int) -> bool:
-        return all(c({name: size}) for c in own)
+        number = sympy.Integer(size)
+        return holds(size) and all(bool(g.relation.xreplace({symbol: number})) for g in guards)
 
+    return _as_bounds(str(symbol), keeps)
+
+
+def _as_bounds(name: str, keeps: Callable[[int], bool], numbers: Collection[int] = ()) -> list[str] | None:
+    """What a size must keep as bounds and a remainder; None where it is something else.
+
+    Args:
+        name: The name of the size.
+        keeps: Whether a size is right.
+        numbers: Where bounds may be, beyond the sizes that are tried in any case.
+    """
+    tried = sorted({*range(1, _TRIED + 1), *_LARGE, *(n + d for n in numbers for d in (-1, 0, 1))})
     inside = [n for n in tried if keeps(n)]
     steps = {b - a for a, b in itertools.pairwise(n for n in inside if n <= _TRIED)}
     if len(steps) != 1:

@@ -60,7 +60,8 @@ def bring_inside(at, size, padding, low, high):
     if padding == "border":
         return ops.clip(at, 0, size - 1)
     if padding == "reflection":
-        span = ops.maximum(high - low, 1)  # of one element there is no other to reflect to
+        span = high - low  # of one element there is no other to reflect to
+        span = max(span, 1) if isinstance(span, (int, float)) else ops.maximum(span, 1)
         at = ops.abs(at - low)
         flips, rest = ops.floor(at / span), at - ops.floor(at / span) * span
         odd = flips - 2 * ops.floor(flips / 2)

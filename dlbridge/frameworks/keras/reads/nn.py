@@ -120,10 +120,10 @@ def last_norm(site: Site, x: Any, gamma: Any = None, beta: Any = None, *, scale:
 
 @operation("Normalize")
 def normalize(site: Site, x: Any) -> ir.Value:
-    """x / max(norm, epsilon)."""
+    """x / max(norm, epsilon); of order 2, over whatever axes, by the sum of squares, as Keras has it."""
     kind, x = site.source, site.tensor(x)
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
-    length = norm_of(site, x, kind.order, kind.axis, True)
+    length = norm_of(site, x, None if kind.order == 2 else kind.order, kind.axis, True)
     return site.op("Div", x, site.op("Max", length, site.build.value(epsilon, x.dtype)))
 
 

@@ -22,10 +22,9 @@ def multilabel_margin_loss(op: Op, x: ir.Value, target: ir.Value, reduction: int
 
     The labels of a row are the numbers before the first negative one.
     """
-    is_row = len(sizes(x)) == 1
-    if is_row:
+    is_row, classes = len(sizes(x)) < 2, sizes(x)[-1] if sizes(x) else 1
+    for _ in range(2 - len(sizes(x))):  # a row alone, or one number
         x, target = op.unsqueeze(x, [0]), op.unsqueeze(target, [0])
-    classes = sizes(x)[1]
     target, count = op.cast(target, ir.DataType.INT64), op.number(classes, ir.DataType.INT64)
     places = op.arange(classes)
     end = op("ReduceMin", op("Where", op("Less", target, 0), places, count), [1], keepdims=1)
