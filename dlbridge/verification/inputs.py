@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -92,6 +92,29 @@ def _spread(array: np.ndarray) -> np.ndarray:
 
 def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     """How long the sequences are whose lengths the value holds; None when it holds something else."""
+    for node, slot in _uses_through(value, _LENGTHS_PRESERVING):
+        if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
+            x = node.inputs[0]
+            axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
+            steps = x.shape[axis] if x is not None and x.shape is not None else 1
+            return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
+    return None
+
+
+def _limit(value: ir.Value) -> int | None:
+    """One more than the largest index that the model can look up with this input; None when it looks nothing up."""
+    limits: list[int] = []
+    for node, slot in _uses_through(value, _INDEX_PRESERVING):
+        table = {("Embedding", 0): 1, ("Gather", 1): 0}.get((op_key(node), slot))
+        if table is not None and node.inputs[table] is not None:
+            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+            size = (node.inputs[table].shape or [2])[axis]  # type: ignore[union-attr]
+            limits += [size] if isinstance(size, int) else []
+    return max(1, min(limits)) if limits else None
+
+
+def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
+    """(node, slot of its input) of all that reads a value, also behind ops that hand its numbers on."""
     seen: set[ir.Value] = set()
     pending = [value]
     while pending:
@@ -100,33 +123,6 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
             continue
         seen.add(current)
         for node, slot in current.uses():
-            if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
-                x = node.inputs[0]
-                axis = 1 if "layout" in node.attributes and node.attributes["layout"].as_int() else 0
-                steps = x.shape[axis] if x is not None and x.shape is not None else 1
-                return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
-            if op_key(node) in _LENGTHS_PRESERVING and slot == 0:
+            yield node, slot
+            if op_key(node) in handing_on and slot == 0:
                 pending.append(node.outputs[0])
-    return None
-
-
-def _limit(value: ir.Value) -> int | None:
-    """One more than the largest index that the model can look up with this input; None when it looks nothing up."""
-    limits: list[int] = []
-    seen: set[ir.Value] = set()
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for use in current.uses():
-            node = use.node
-            if op_key(node) in _INDEX_PRESERVING and use.idx == 0:
-                pending.extend(node.outputs)
-            table = {("Embedding", 0): 1, ("Gather", 1): 0}.get((op_key(node), use.idx))
-            if table is not None and node.inputs[table] is not None:
-                axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-                size = (node.inputs[table].shape or [2])[axis]  # type: ignore[union-attr]
-                limits += [size] if isinstance(size, int) else []
-    return max(1, min(limits)) if limits else None

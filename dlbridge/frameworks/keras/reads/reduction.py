@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -263,16 +263,11 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     if isinstance(q, ir.Value):
         return _computed_quantile(site, site.tensor(x), q)
     x = as_float(site, x)
-    axes, rank = axes_of(site, x, kind.axis), site.rank(x)
+    axes = axes_of(site, x, kind.axis)
     if not axes:
         site.refuse("a quantile along no axis")
     wanted = _fractions(q, type(kind).__name__)
-    rest = [a for a in range(rank) if a not in axes]
-    flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
-    none = site.op("IsNaN", flat)
-    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
-    ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
-    count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
+    _, ordered, count = _in_order(site, x, axes)
     method = getattr(kind, "method", "linear")
     found = [
         _between(site, ordered, count, site.build.value(float(f), ir.DataType.DOUBLE), method) for f in wanted.flat
@@ -285,11 +280,22 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0)
 
 
+def _in_order(site: Site, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(x with the axes as one, the last; that in ascending order; how many numbers there are that are not NaN)."""
+    rest = [a for a in range(site.rank(x)) if a not in axes]
+    flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
+    none = site.op("IsNaN", flat)
+    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
+    ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
+    count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
+    return flat, ordered, count
+
+
 def _computed_quantile(site: Site, x: ir.Value, q: ir.Value) -> ir.Value:
     """Quantiles that are an input too, of a row of them or of one. What is no number is passed on, or left out."""
     kind, name, x = site.source, type(site.source).__name__, as_float(site, x)
     method = getattr(kind, "method", "linear")
-    axes, rank = axes_of(site, x, kind.axis), site.rank(x)
+    axes = axes_of(site, x, kind.axis)
     if not axes or site.rank(q) > 1 or (method != "linear" and name == "Quantile"):
         site.refuse("a computed quantile along no axis, of a matrix of fractions, or of a method that Keras forgets")
     single = site.rank(q) == 0
@@ -297,17 +303,13 @@ def _computed_quantile(site: Site, x: ir.Value, q: ir.Value) -> ir.Value:
     q = site.op("Div", q, 100.0) if "percentile" in name.lower() else q
     fractions = site.op("Reshape", site.cast(q, ir.DataType.DOUBLE), [-1])
 
-    rest = [a for a in range(rank) if a not in axes]
-    flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
-    none = site.op("IsNaN", flat)
-    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
-    ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
-    count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
-    whole = site.build.value(0, ir.DataType.INT64) if name.startswith("Nan") else site.size(flat, len(rest))
+    flat, ordered, count = _in_order(site, x, axes)
+    kept = site.rank(flat) - 1
+    whole = site.build.value(0, ir.DataType.INT64) if name.startswith("Nan") else site.size(flat, kept)
     empty = site.op("Equal", count, whole)
     empty = empty if name.startswith("Nan") else site.op("Not", empty)
     y = site.op("Where", empty, site.build.value(np.nan, x.dtype), _between(site, ordered, count, fractions, method))
-    y = site.squeeze(y, -1) if single else site.transpose(y, [len(rest), *range(len(rest))])
+    y = site.squeeze(y, -1) if single else site.transpose(y, [kept, *range(kept)])
     return site.unsqueeze(y, *(a + (not single) for a in axes)) if kind.keepdims else y
 
 
