@@ -58,7 +58,7 @@ def main() -> None:
     )
     console.print(f"largest difference of any weight between the two: {different:.1e}")
 
-    console.rule("[bold]every route, judged against PyTorch in float64")
+    console.rule("[bold]every route, judged by what is not under test")
     trained = results["pytorch"].model
     report = dlbridge.verify(trained)
     console.print(table(report))
