@@ -38,7 +38,7 @@ lint: setup          ## format, lint, types, import rules
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
-suites: setup        ## the layers and operations of Keras' own tests, to all targets (an hour)
+suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all targets (an hour)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/test_keras_own_layers.py tests/test_keras_own_ops.py
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
