@@ -147,7 +147,7 @@ def is_live(value: ir.Value) -> bool:
 
 
 def _is_wide(op: Op) -> bool:
-    broadcasting = op_key(op.node) in _BROADCASTING and len(op.node.inputs) == 2
+    broadcasting = op.key in _BROADCASTING and len(op.node.inputs) == 2
     return broadcasting and broadcasts_far(op.shape(0), op.shape(1))
 
 
