@@ -14,7 +14,7 @@ from unittest import mock
 
 import torch
 
-from dlbridge.frameworks.pytorch import whole_losses
+from dlbridge.frameworks.pytorch import traced_losses
 from dlbridge.frameworks.pytorch.helpers import dropout
 
 _library = torch.library.Library("dlbridge", "FRAGMENT")
@@ -35,7 +35,7 @@ _PRINTED = {
 def kept(module: torch.nn.Module) -> Iterator[None]:
     """While this is on, parts of the module that act in training alone are traced as one op each."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(whole_losses.Whole())
+        stack.enter_context(traced_losses.TracedLosses())
         for part in module.modules():
             if _law(part, 0) is not None:
                 stack.enter_context(mock.patch.object(part, "forward", _forward(part)))

@@ -1,6 +1,8 @@
-"""Keeps ``F.ctc_loss`` whole while ``torch.export`` traces it, which has no shapes for it.
+"""Losses as ``torch.export`` traces them: in ops of which a reader knows what they compute.
 
-It becomes an op of our own on targets in rows and lengths in tensors, with its reduction behind it.
+``F.ctc_loss``, for which torch.export has no shapes, becomes an op of our own on targets in rows and lengths in
+tensors, with its reduction behind it. ``F.linear_cross_entropy`` in chunks, an op that computes its gradients beside
+its loss to save memory, becomes the same loss without chunks.
 """
 
 from __future__ import annotations
@@ -15,22 +17,27 @@ from torch.overrides import TorchFunctionMode
 _SCHEMA = "Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool zero_infinity"
 _library = torch.library.Library("dlbridge", "FRAGMENT")
 _library.define(f"ctc_loss({_SCHEMA}) -> Tensor")
-_own = F.ctc_loss
+_own_ctc_loss = F.ctc_loss
 
 
 def _run(x: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, zero_infinity: bool) -> Any:
-    return _own(x, targets, input_lengths, target_lengths, blank, "none", zero_infinity)
+    return _own_ctc_loss(x, targets, input_lengths, target_lengths, blank, "none", zero_infinity)
 
 
 _library.impl("ctc_loss", _run, "CompositeExplicitAutograd")
 torch.library.register_fake("dlbridge::ctc_loss", lambda x, *_: x.new_empty((x.shape[1],)), lib=_library)
 
 
-class Whole(TorchFunctionMode):
-    """While this is on, CTC losses are traced as one op each."""
+class TracedLosses(TorchFunctionMode):
+    """While this is on, CTC losses are traced as one op each, and cross entropies of a linear layer in one piece."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_ctc_loss if func is _own else func)(*args, **(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        if func is _own_ctc_loss:
+            func = _ctc_loss
+        if func is F.linear_cross_entropy:
+            kwargs["options"] = None
+        return func(*args, **kwargs)
 
 
 def _ctc_loss(
