@@ -37,16 +37,28 @@ class Line:
 
 
 @dataclass(eq=False)
+class Member:
+    """What a block makes once: its name (a dotted path, seen from the block), and the code that makes it.
+
+    ``kind`` is "module", or what kind of a weight it is, as the printer of the framework tells them apart.
+    """
+
+    name: str
+    new: Code
+    kind: str = "module"
+
+
+@dataclass(eq=False)
 class Written:
-    """A block in code: what it makes once (attribute -> code), and what it computes."""
+    """A block in code: what it makes once, and what it computes."""
 
     block: Block
-    members: list[tuple[str, Code]] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
 
     def literals(self) -> list[Literal]:
         """All literals, in the order in which they are printed."""
-        return [lit for _, new in self.members for lit in new.literals()] + [
+        return [lit for member in self.members for lit in member.new.literals()] + [
             lit for line in self.lines for lit in line.code.literals()
         ]
 
@@ -72,7 +84,7 @@ class Written:
             return tuple((numbers.setdefault(v, len(numbers)), v in used) for v in line.targets)
 
         return (
-            tuple((name, parts(new)) for name, new in self.members),
+            tuple((member.name, member.kind, parts(member.new)) for member in self.members),
             tuple((line.pattern, parts(line.code), targets(line)) for line in self.lines),
             len(self.block.inputs),
             tuple(numbers.get(v, -1) for v in self.block.outputs),
@@ -124,24 +136,28 @@ class Definition:
 
 @dataclass(frozen=True)
 class OptionalSteps:
-    """How optional steps are printed: what is made once is nothing, or an identity, where its step is left out."""
+    """How optional steps are printed: what is made once is nothing, or an identity, where its step is left out.
+
+    ``identity`` is the code of a layer that gives back its input; None where the framework has none.
+    """
 
     definition: Definition
+    identity: str | None = None
 
     def in_line(self, option: Option) -> bool:
         """Whether the choice is made where the step is computed, not (alone) where its layer is made."""
         reads = list(self.definition.written.lines[option.line].code.values())
-        return option.member is None or reads != [option.instead]
+        return option.member is None or self.identity is None or reads != [option.instead]
 
     def kept(self) -> set[str]:
         """Flags that are read where the steps are computed."""
         return {flag for option, flag in self.definition.flags.items() if self.in_line(option)}
 
-    def member(self, index: int, text: str, identity: str) -> str:
+    def member(self, index: int, text: str) -> str:
         """The code that makes member ``index``."""
         for option, flag in self.definition.flags.items():
             if index == option.member:
-                return f"{text} if {flag} else {'None' if self.in_line(option) else identity}"
+                return f"{text} if {flag} else {'None' if self.in_line(option) else self.identity}"
         return text
 
     def line(self, index: int, text: str, name: Callable[[ir.Value], str], prefix: str = "") -> str:
@@ -207,7 +223,7 @@ def define(
 
 
 def _definition(name: str, group: Group) -> Definition:
-    members = {path.partition(".")[0] for path, _ in group.full[0].members}
+    members = {member.name.partition(".")[0] for member in group.full[0].members}
     definition = Definition(name, group.full[0], _parameters(group.rows(), members))
     names = Names(*definition.slots.values(), *members)
     lines = group.full[0].lines

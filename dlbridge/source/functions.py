@@ -16,9 +16,10 @@ from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, leaving
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.op import Emit, Function, Op, Rules
+from dlbridge.source.statements import indent, plain_assignments
+from dlbridge.source.statements import returned as returned_text
 from dlbridge.source.variables import hint, name_values
 
-INDENT = "    "
 #: (name, node, what to say of it) -> (what is called, the source of a function that raises).
 StandIn = Callable[[str, ir.Node, list[str]], tuple[str, str]]
 
@@ -89,15 +90,11 @@ class Functions:
         taken = Names(*self._names.taken)
         inputs = {v: taken.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in written.block.inputs}
         names = name_values(written, inputs, reserved=self._names.taken)
-        lines = []
-        for line in written.lines:
-            targets = [names[t] for t in line.targets]
-            left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
-            lines.append(f"{left} = {line.code.text(names.__getitem__)}")
-        results = [r.text(names.__getitem__) if isinstance(r, Code) else names[r] for r in returned]
-        lines.append(f"return {', '.join(results)}{',' if as_tuple and len(results) == 1 else ''}")
+        lines = plain_assignments(written, names)
+        results = returned_text(returned, names.__getitem__)
+        lines.append(f"return {results}{',' if as_tuple and len(returned) == 1 else ''}")
         head = printing.fit(f"def {name}({', '.join(inputs.values())}):")
-        return "\n".join([*head, *(part for line in lines for part in printing.fit(INDENT + line))])
+        return "\n".join([*head, *indent(lines)])
 
 
 def _type(value: ir.Value) -> str:

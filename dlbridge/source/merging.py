@@ -129,15 +129,15 @@ def _without_lines(
     member = _only_member(full, line)
     for instead in dict.fromkeys(v for v in line.code.values() if v.producer() is not None or v.is_graph_input()):
         option = Option(index, member, instead, _slots(full, index, member))
-        name = None if member is None else full.members[member][0]
+        name = None if member is None else full.members[member].name
         for others, less in _without_lines(full, _without(written, line, name, instead), tuple(rest)):
             yield (option, *others), less
 
 
 def _only_member(written: Written, line: Line) -> int | None:
     """The member that this line calls and no other does."""
-    for index, (name, _) in enumerate(written.members):
-        calling = [other for other in written.lines if other.member == name]
+    for index, made in enumerate(written.members):
+        calling = [other for other in written.lines if other.member == made.name]
         if calling == [line]:
             return index
     return None
@@ -145,8 +145,8 @@ def _only_member(written: Written, line: Line) -> int | None:
 
 def _slots(written: Written, line: int, member: int | None) -> frozenset[int]:
     slots, place = set(), 0
-    for index, (_, new) in enumerate(written.members):
-        count = len(list(new.literals()))
+    for index, made in enumerate(written.members):
+        count = len(list(made.new.literals()))
         if index == member:
             slots |= set(range(place, place + count))
         place += count
@@ -170,4 +170,4 @@ def _without(written: Written, line: Line, member: str | None, instead: ir.Value
         if other.targets[0] is not gone
     ]
     block = replace(written.block, outputs=[swap(v) for v in written.block.outputs])
-    return replace(written, block=block, members=[m for m in written.members if m[0] != member], lines=lines)
+    return replace(written, block=block, members=[m for m in written.members if m.name != member], lines=lines)

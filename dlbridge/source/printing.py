@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 
 import onnx_ir as ir
@@ -18,6 +18,7 @@ from dlbridge.ops import traits
 from dlbridge.source.names import quoted
 
 WIDTH = 100
+INDENT = "    "
 _OPEN, _CLOSE = "([{", ")]}"
 _NUMBER = re.compile(r"[-+\d.e]+|True|False")
 #: More numbers than these are not written one below the other.
@@ -31,6 +32,20 @@ def modules_used(text: str) -> set[str]:
     """The names whose attributes a file reads: ``torch`` of ``torch.zeros``."""
     attributes = (node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute))
     return {value.id for value in attributes if isinstance(value, ast.Name)}
+
+
+def file(body: str, module: ModuleType, imported: Callable[[set[str]], Iterable[str]]) -> str:
+    """A file: imports, the helpers that the body calls, the body.
+
+    Args:
+        body: What was written.
+        module: The helpers.
+        imported: From the names whose attributes the file reads, the import statements, but for the standard library.
+    """
+    everything = "\n\n\n".join([*helpers(module, body), body])
+    used = modules_used(everything)
+    imports = [*(["import math\n"] if "math" in used else []), *imported(used)]
+    return "\n".join(imports) + "\n\n\n" + everything + "\n"
 
 
 def without_strings(text: str) -> str:

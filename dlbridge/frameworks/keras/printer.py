@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -16,24 +16,34 @@ from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, Literal
-from dlbridge.source.definitions import Definition, OptionalSteps
+from dlbridge.source.definitions import Definition
 from dlbridge.source.loops import Loop, roll
 from dlbridge.source.names import Names, class_name, identifier, quoted
+from dlbridge.source.printing import INDENT
 from dlbridge.source.regularized import comment
+from dlbridge.source.statements import (
+    assignments,
+    indent,
+    member_texts,
+    merge_return,
+    plain,
+    returned,
+    split_parameters,
+)
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
 
-INDENT = "    "
+#: A layer that gives back its input.
+IDENTITY = "layers.Identity()"
 _OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
 #: A layer's name that ends in a number; how many layers of such names are made in a loop.
 NUMBERED, MIN_ROUNDS = re.compile(r'(?<=name=)f?"(?:\{name\}-)?[^"{}\\]*[0-9]"'), 3
-#: Members of a block that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
-BUILD, SPEC = "<build>", "<spec>"
+#: Kinds of members that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
+BUILD, SPEC = "build", "spec"
 
 
 def print_module(writer: KerasWriter, definitions: list[Definition], root: Definition) -> str:
@@ -51,16 +61,13 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         calls = training_calls(writer.model.training, inputs, writer.model.outputs, eagerly=bool(writer.eager))
         calls[1:1] = comment(writer.model.graph)
         parts.append([part for line in calls for part in printing.fit(line)])
-    parts = [text.splitlines() for text in writer.functions.texts] + parts
-    body = "\n\n\n".join("\n".join(lines) for lines in parts)
-    everything = "\n\n\n".join([*printing.helpers(helpers, body), body])
-    used = printing.modules_used(everything)
-    imports = ["import math\n"] if "math" in used else []
-    imports.append("import keras")
+    body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in parts)])
+    return printing.file(body, helpers, _imported)
+
+
+def _imported(used: set[str]) -> list[str]:
     words = [word for word in ("layers", "ops") if word in used]
-    if words:
-        imports.append(f"from keras import {', '.join(words)}")
-    return "\n".join(imports) + "\n\n\n" + everything + "\n"
+    return ["import keras", *([f"from keras import {', '.join(words)}"] if words else [])]
 
 
 def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
@@ -111,8 +118,8 @@ def _function(writer: KerasWriter, definition: Definition) -> list[str]:
     names = input_names(written.block.inputs, taken, is_root=False, path=written.block.path)
     arguments = ", ".join([*names.values(), *definition.signature("name")])
     lines = _statements(writer, definition, names, definition.slots)
-    lines.append(f"return {_returned(list(written.block.outputs), writer, definition, names)}")
-    return [*printing.fit(f"def {definition.name}({arguments}):"), *_indent(_merge_return(_loops(lines)))]
+    lines.append(f"return {returned(written.block.outputs, _namer(writer, definition, names))}")
+    return [*printing.fit(f"def {definition.name}({arguments}):"), *indent(merge_return(_loops(lines)))]
 
 
 def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
@@ -130,7 +137,7 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
             assert layer is not None
             items.append(writer._named(layer, step, writer.root).text(str))
         lines = [f"return keras.Sequential([{', '.join(items)}])"]
-        return ["def build_model():", *about, *_indent(lines)]
+        return ["def build_model():", *about, *indent(lines)]
     if writer.subclassed:
         return ["def build_model():", *about, f'{INDENT}return {root.name}(name="{NETWORK}")']
     lines += [f"{name} = {_input(value, writer.input_name(value))}" for value, name in names.items()]
@@ -139,12 +146,12 @@ def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
         outputs = "outputs"
     else:
         lines = _loops(lines + _statements(writer, root, names, {}, frozenset(names.values())))
-        outputs = _returned(writer.returned, writer, root, names)
+        outputs = returned(writer.returned, _namer(writer, root, names))
         outputs = f"[{outputs}]" if len(writer.returned) > 1 else outputs
     inputs = ", ".join(names[v] for v in writer.model.inputs)
     inputs = inputs if len(writer.model.inputs) == 1 else f"[{inputs}]"
     lines.append(f'return keras.Model({inputs}, {outputs}, name="{_model_name(writer.model.name)}")')
-    return ["def build_model():", *about, *_indent(lines)]
+    return ["def build_model():", *about, *indent(lines)]
 
 
 def _model_name(name: str) -> str:
@@ -167,26 +174,21 @@ def _input(value: ir.Value, name: str | None) -> str:
 
 def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[str]:
     written = definition.written
-    count = sum(len(list(new.literals())) for _, new in written.members)
     parameters = definition.parameters
+    _, in_lines = split_parameters(definition)
     init = [f"self.{p} = {p}" for p in parameters]
-    steps = OptionalSteps(definition)
-    slot = 0
-    for index, (name, new) in enumerate(written.members):
-        shown = []
-        for _ in new.literals():
-            shown.append(definition.slots.get(slot))
-            slot += 1
-        if name in (BUILD, SPEC):
-            continue
-        init.append(f"self.{member_name(name)} = {steps.member(index, _text(new, shown, str), 'layers.Identity()')}")
-    in_call = {s - count: f"self.{p}" for s, p in definition.slots.items() if s >= count}
+    init += [
+        f"self.{member_name(member.name)} = {text}"
+        for member, text in member_texts(definition, IDENTITY)
+        if member.kind not in (BUILD, SPEC)
+    ]
+    in_call = {slot: f"self.{p}" for slot, p in in_lines.items()}
     taken = RESERVED | names_read(written)
     names = input_names(written.block.inputs, taken, is_root=is_root, path=written.block.path)
     inputs = list(names.values())
     lines = _statements(writer, definition, names, in_call, frozenset(inputs) if is_root else frozenset())
-    returned = writer.returned if is_root else list(written.block.outputs)
-    lines.append(f"return {_returned(returned, writer, definition, names)}")
+    results = writer.returned if is_root else written.block.outputs
+    lines.append(f"return {returned(results, _namer(writer, definition, names))}")
     subclassed = is_root and writer.subclassed
     if subclassed and written.block in writer.eager:
         init.append("self.run_eagerly = True")  # so that predict and evaluate do; compile sets it anew
@@ -196,25 +198,25 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[s
     text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
     header = ", ".join(["self", *definition.signature(), "**kwargs"])
     cast = "" if _is_single(written.block) else "autocast=False, "
-    text += [*_indent([f"def __init__({header}):"]), *_indent([f"super().__init__({cast}**kwargs)", *init], 2), ""]
-    built = [new.text(str) for name, new in written.members if name == BUILD]
+    text += [*indent([f"def __init__({header}):"]), *indent([f"super().__init__({cast}**kwargs)", *init], 2), ""]
+    built = [plain(member.new) for member in written.members if member.kind == BUILD]
     if built:
-        text += [f"{INDENT}def build(self, input_shape):", *_indent([*built, "self.built = True"], 2), ""]
+        text += [f"{INDENT}def build(self, input_shape):", *indent([*built, "self.built = True"], 2), ""]
     if subclassed and len(inputs) > 1:
         lines.insert(0, f"{', '.join(inputs)} = inputs")
     given = ["inputs"] if subclassed and len(inputs) > 1 else inputs or ["inputs=None"]
-    text += [f"{INDENT}def call({', '.join(['self', *given])}):", *_indent(_merge_return(lines), 2)]
+    text += [f"{INDENT}def call({', '.join(['self', *given])}):", *indent(merge_return(lines), 2)]
     if written.block in writer.eager:
         text.insert(
             2, f'{INDENT}"""Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."""\n'
         )
-    spec = next((new.text(str) for name, new in written.members if name == SPEC), None)
+    spec = next((plain(member.new) for member in written.members if member.kind == SPEC), None)
     if spec is not None:
         head = f"{INDENT}def compute_output_spec({', '.join(['self', *inputs])}):"
-        text += ["", head, *_indent([f"return {spec}"], 2)]
+        text += ["", head, *indent([f"return {spec}"], 2)]
     if parameters:
         config = ", ".join(f'"{p}": self.{p}' for p in parameters)
-        text += ["", f"{INDENT}def get_config(self):", *_indent([f"return {{**super().get_config(), {config}}}"], 2)]
+        text += ["", f"{INDENT}def get_config(self):", *indent([f"return {{**super().get_config(), {config}}}"], 2)]
     return text
 
 
@@ -238,49 +240,24 @@ def _statements(
     written = definition.written
     leaving = output_names(writer.model.outputs) if written.block is writer.root else None
     names.update(name_values(written, names, kept, RESERVED, leaving))
-    lines: list[str] = []
-    if written.block not in writer.dynamic:
-        lines = [f"{name} = {new.text(str)}" for name, new in written.members]  # layers that are called more than once
     is_class = written.block in writer.dynamic
-    steps = OptionalSteps(definition)
-    slot = 0
-    for index, line in enumerate(written.lines):
-        shown = [parameters.get(slot + i) for i, _ in enumerate(line.code.literals())]
-        slot += len(shown)
-        targets = [names[t] for t in line.targets]
-        left = line.pattern.format(*targets) if line.pattern else ", ".join(targets)
-        text = _text(line.code, shown, lambda v: _name(writer, definition, names, v))
-        lines.append(f"{left} = {steps.line(index, text, names.__getitem__, 'self.' if is_class else '')}")
-    return lines
+    # Where layers are joined, those that are called more than once are made first.
+    lines = [] if is_class else [f"{member.name} = {plain(member.new)}" for member in written.members]
+    name, prefix = _namer(writer, definition, names), "self." if is_class else ""
+    return lines + assignments(definition, names, name, parameters, prefix=prefix, identity=IDENTITY)
 
 
-def _name(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str], value: ir.Value) -> str:
-    if value in names:
-        return names[value]
-    text = writer.weight_text(definition.written.block, value)
-    assert text is not None, value.name
-    return text
+def _namer(writer: KerasWriter, definition: Definition, names: Mapping[ir.Value, str]) -> Callable[[ir.Value], str]:
+    """How the code of a body reads a value: as a variable, or as a weight at its place."""
 
+    def name(value: ir.Value) -> str:
+        if value in names:
+            return names[value]
+        text = writer.weight_text(definition.written.block, value)
+        assert text is not None, value.name
+        return text
 
-def _returned(values: list, writer: KerasWriter, definition: Definition, names: dict[ir.Value, str]) -> str:
-    texts = [
-        v.text(lambda u: _name(writer, definition, names, u))
-        if isinstance(v, Code)
-        else _name(writer, definition, names, v)
-        for v in values
-    ]
-    return ", ".join(texts)
-
-
-def _text(fragment: Code, shown: list[str | None], name) -> str:  # type: ignore[no-untyped-def]
-    pieces, position = [], 0
-    for part in fragment.parts:
-        if isinstance(part, Literal):
-            pieces.append(part.text(shown[position]))
-            position += 1
-        else:
-            pieces.append(part if isinstance(part, str) else name(part))
-    return "".join(pieces)
+    return name
 
 
 def _loops(lines: list[str]) -> list[str]:
@@ -301,15 +278,3 @@ def _loops(lines: list[str]) -> list[str]:
         return Loop(f"for {index} in range({bounds}):", f'{text}{{{index}}}"', count)
 
     return roll(lines, NUMBERED, loop)
-
-
-def _merge_return(lines: list[str]) -> list[str]:
-    """``x = f(x)`` followed by ``return x`` is ``return f(x)``."""
-    if len(lines) < 2:
-        return lines
-    target, _, value = lines[-2].partition(" = ")
-    return [*lines[:-2], f"return {value}"] if lines[-1] == f"return {target}" and "," not in target else lines
-
-
-def _indent(lines: list[str], depth: int = 1) -> list[str]:
-    return [part for line in lines for part in printing.fit(depth * INDENT + line)]

@@ -40,7 +40,7 @@ from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.concats import grow_concats
-from dlbridge.source.definitions import LAYER, Instance, Line, Written, block_class, define, substitute_layer
+from dlbridge.source.definitions import LAYER, Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, identifier, snake_case
@@ -211,14 +211,15 @@ class KerasWriter:
                 self._write_node(written, step)
         if block in self.eager and not (block is self.root and self.subclassed):
             specs = [_spec(v) for v in (self.model.graph.outputs if block is self.root else block.outputs)]
-            written.members.append((SPEC, Code((f"({', '.join(specs)})" if len(specs) > 1 else specs[0],))))
+            new = Code((f"({', '.join(specs)})" if len(specs) > 1 else specs[0],))
+            written.members.append(Member(SPEC, new, SPEC))
         return written
 
     def _build(self, written: Written, attribute: str, value: ir.Value) -> None:
         """A member's weights, made from the shape of its input: code that runs eagerly cannot be traced for it."""
         if written.block in self.building:
             text = f"self.{member_name(attribute)}.build({_shape_text(value)})"
-            written.members.append((BUILD, Code((text,))))
+            written.members.append(Member(BUILD, Code((text,)), BUILD))
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
@@ -236,7 +237,7 @@ class KerasWriter:
             if is_class:
                 attribute = flat(block.relative(path))
                 if path == node.name:
-                    written.members.append((attribute, new))
+                    written.members.append(Member(attribute, new))
                     if layer.weights:
                         self._build(written, attribute, next(emit.code.values()))
                 new = Code((f"self.{member_name(attribute)}",))
@@ -244,7 +245,7 @@ class KerasWriter:
                 # A layer that is called more than once is made once, before its first call.
                 variable = snake_case(flat(block.relative(path))) + "_layer"
                 if path == node.name:
-                    written.members.append((variable, new))
+                    written.members.append(Member(variable, new))
                 new = Code((variable,))
             fragment = substitute_layer(fragment, new)
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
@@ -260,7 +261,7 @@ class KerasWriter:
             new = instance.call(name=self._name_text(name, written.block))
             if written.block in self.dynamic:
                 attribute = flat(name)
-                written.members.append((attribute, new))
+                written.members.append(Member(attribute, new))
                 self._build(written, attribute, inner.inputs[0])
                 new = Code((f"self.{member_name(attribute)}",))
             fragment = code("{}({})", new, join(", ", inputs))
@@ -374,7 +375,7 @@ class KerasWriter:
             attribute = flat(name)
             label = Raw(f'"{attribute}"')
             new = call("self.add_weight", name=label, shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen)
-            written.members.append((attribute, new))
+            written.members.append(Member(attribute, new))
             self.weights[f"{self._variable_path(block, home).rpartition('/')[0]}/{attribute}".lstrip("/")] = Weight.of(
                 value.name or ""
             )

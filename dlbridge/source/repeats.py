@@ -18,6 +18,8 @@ from dlbridge.ops.names import unique
 from dlbridge.passes.inline import subgraphs
 from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.source.blocks import is_weight
+from dlbridge.source.code import join
+from dlbridge.source.op import Emit, Op
 from dlbridge.source.paths import Paths
 
 DOMAIN = "dlbridge.call"
@@ -56,6 +58,11 @@ def respell_calls(graph: ir.Graph, paths: Paths) -> None:
     for node in graph:
         if node.domain == DOMAIN:
             node.attributes[PATH] = ir.AttrString(PATH, paths(node.attributes[PATH].as_string()))
+
+
+def further_call(op: Op) -> Emit:
+    """The rule of a further call: the writer says how, once it knows the module's own code."""
+    return Emit(join(", ", [op[i] for i in range(len(op.node.inputs))]))
 
 
 def _paths(graph: ir.Graph) -> set[str]:

@@ -1,0 +1,144 @@
+"""PyTorch's dialect: how a model is said in classes of ``nn.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from torch import nn
+
+from dlbridge.frameworks.pytorch import helpers
+from dlbridge.frameworks.pytorch.constants import constant
+from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
+from dlbridge.frameworks.pytorch.training_code import training_loop
+from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
+from dlbridge.ops import traits
+from dlbridge.source import printing
+from dlbridge.source.arithmetic import Elements
+from dlbridge.source.code import Code, Raw, call, code, literal_text
+from dlbridge.source.definitions import Definition
+from dlbridge.source.dialect import Dialect
+from dlbridge.source.module_weights import PARAMETERS
+from dlbridge.source.modules import ModuleWriter
+from dlbridge.source.names import identifier, is_plain, quoted
+from dlbridge.source.printing import INDENT
+from dlbridge.source.regularized import comment
+
+#: More frozen modules than this are frozen in a loop over their paths.
+MAX_FROZEN_LINES = 6
+#: The function that makes a module in a memory format.
+BUILD = "build_model"
+_OWN = frozenset(dir(nn.Module()))
+_GETTERS = {"module": "get_submodule", "parameter": "get_parameter", "frozen": "get_parameter"}
+
+
+class PyTorchDialect(Dialect):
+    """Classes of ``nn.Module``; ``memory_format`` is as in ``write``."""
+
+    framework = "pytorch"
+    rules = rules
+    helpers = helpers
+    imports = {  # noqa: RUF012
+        "torch": "import torch",
+        "F": "import torch.nn.functional as F",
+        "nn": "from torch import nn",
+    }
+    always = frozenset({"torch", "nn"})
+    reserved = frozenset({BUILD})
+    base = "nn.Module"
+    identity = gap = "nn.Identity()"
+    empty = "nn.Module()"
+    sequence = "nn.Sequential"
+    children = "self.children()"
+    state = STATE
+
+    def __init__(self, memory_format: str | None = None) -> None:
+        self.memory_format = memory_format
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def dim(self, value: ir.Value, axis: int) -> Code:
+        return code(f"{{}}.shape[{axis}]", value)
+
+    def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
+        items = elements.items[0] if elements.rank == 0 else list(elements.items)
+        dtype = None if value.dtype == ir.DataType.INT64 and items != [] else Raw(TORCH_DTYPES[value.dtype])  # type: ignore[index]
+        made = call("torch.tensor", items, dtype=dtype)
+        return made if elements.rank == 0 else placed(made)  # a single number goes with tensors of any device
+
+    # --- modules -----------------------------------------------------------------------------------------------------
+
+    def spelled(self, part: str) -> str:
+        return f"{part}_" if part in _OWN else part  # not as what every module has (``forward``, ``training``)
+
+    def module_list(self, kinds: Sequence[str]) -> str:
+        return "nn.ParameterList" if all(kind in PARAMETERS for kind in kinds) else "nn.ModuleList"
+
+    def assign(self, owner: str, name: str, new: str, kind: str) -> str:
+        if kind in ("buffer", "constant"):
+            return f"{owner}.register_buffer({quoted(name)}, {new})"
+        if kind == "printed":
+            return f"{owner}.register_buffer({quoted(name)}, {new}, persistent=False)"
+        if is_plain(name):
+            return f"{owner}.{name} = {new}"
+        add = "register_parameter" if kind in PARAMETERS else "add_module"
+        return f"{owner}.{add}({quoted(name)}, {new})"
+
+    def get(self, owner: str, name: str, kind: str) -> str:
+        return f"{owner}.{_GETTERS.get(kind, 'get_buffer')}({quoted(name)})"
+
+    # --- weights that no layer holds ---------------------------------------------------------------------------------
+
+    def stored(self, value: ir.Value) -> tuple[tuple, ...]:
+        return TRANSPOSE[traits.is_transposed(value)]
+
+    def free_weight(self, kind: str, shape: tuple[int, ...], dtype: ir.DataType) -> Code:
+        given = None if dtype == ir.DataType.FLOAT else Raw(TORCH_DTYPES[dtype])
+        empty = call("torch.empty", shape, dtype=given)
+        if kind not in PARAMETERS:
+            return empty
+        return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
+
+    def constant(self, array: np.ndarray, dtype: ir.DataType) -> Code | None:
+        return constant(array, TORCH_DTYPES[dtype])
+
+    # --- the file ----------------------------------------------------------------------------------------------------
+
+    def endings(self, writer: ModuleWriter) -> list[str]:
+        names = ", ".join(literal_text(name) for name in writer.constants)
+        hook = [f"self.register_load_state_dict_post_hook(constants_may_be_missing({names}))"] if names else []
+        return [*writer.tie_statements(), *_frozen(writer), *hook]
+
+    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[list[str]]:
+        parts = []
+        if self.memory_format is not None:
+            made = f"{root.name}().to(memory_format=torch.{self.memory_format})"
+            parts.append([f"def {BUILD}():", f"{INDENT}return {made}"])
+        spec = writer.model.training
+        if spec is not None:
+            inputs = [identifier(v.name or "x") for v in writer.model.inputs]
+            loop = training_loop(spec, inputs, writer.model.outputs)
+            loop[1:1] = comment(writer.model.graph)
+            parts.append([part for line in loop for part in printing.fit(line)])
+        return parts
+
+    def entry(self, writer: ModuleWriter, root: Definition) -> str:
+        return BUILD if self.memory_format else root.name
+
+
+def _frozen(writer: ModuleWriter) -> list[str]:
+    """What keeps from training: ``self.backbone.requires_grad_(False)``."""
+    frozen = writer.frozen()
+    lines = []
+    modules = [path for path, is_module in frozen if is_module]
+    if len(modules) > MAX_FROZEN_LINES:
+        lines += [
+            f"for path in {literal_text(tuple(modules))}:",
+            f"{INDENT}self.get_submodule(path).requires_grad_(False)",
+        ]
+        frozen = [(path, is_module) for path, is_module in frozen if not is_module]
+    for path, is_module in frozen:
+        reached = writer.reach(path, kind="module" if is_module else "parameter") if path else "self"
+        lines.append(f"{reached}.requires_grad_(False)")
+    return lines

@@ -1,0 +1,168 @@
+"""The weights of a model that is written as modules: where each lives, how code reaches it, what trains and is tied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.ops.names import prefixes
+from dlbridge.source.blocks import Block
+from dlbridge.source.code import Code
+from dlbridge.source.dialect import Dialect
+from dlbridge.source.members import LISTED
+from dlbridge.source.names import is_index, is_plain
+from dlbridge.source.op import Emit, Layer
+from dlbridge.source.paths import Paths
+from dlbridge.source.weights import View, Weight
+
+#: Kinds of the weights that are parameters in a framework.
+PARAMETERS = ("parameter", "frozen")
+
+
+class ModuleWeights:
+    """What ``ModuleWriter`` knows of weights."""
+
+    model: Model
+    graph: ir.Graph
+    dialect: Dialect
+    paths: Paths
+    emits: Mapping[ir.Node, Emit]
+    root: Block
+    blocks: Mapping[str, Block]
+    sequences: dict[Block, list[Code]]
+    homes: dict[ir.Value, str]
+    weights: dict[str, Weight]
+    constants: list[str]
+    trains: dict[str, bool]
+    joined: list[tuple[str, str]]
+
+    # --- what they are ---------------------------------------------------------------------------------------------
+
+    def remember(self, path: str, layer: Layer) -> None:
+        """Keep the weights of the layer at a path."""
+        for (slot, weight), kinds in zip(layer.weights.items(), layer.kinds(self.graph).values(), strict=True):
+            key = f"{path}.{slot}" if path else slot
+            self.weights[key] = weight
+            if slot not in self.dialect.state:
+                self.trains[key] = slot not in layer.frozen and kinds != {"frozen"}
+
+    def free_weight(self, value: ir.Value) -> tuple[str, Code]:
+        """(kind, the code that makes it) of a weight that no layer holds. One that the source tells is "printed"."""
+        tensor, kind, home = value.const_value, traits.kind(value), self.homes[value]
+        assert tensor is not None
+        made = self.dialect.constant(tensor.numpy(), tensor.dtype) if kind == "constant" else None
+        if made is not None:
+            return "printed", made
+        steps = self.dialect.stored(value)
+        hollow = np.broadcast_to(np.zeros((), np.int8), tuple(tensor.shape.numpy()))
+        self.weights[home] = Weight.of(value.name or "", *steps)
+        if kind == "constant":
+            self.constants.append(home)
+        return kind, self.dialect.free_weight(kind, View("", steps).read(hollow).shape, tensor.dtype)
+
+    def _unread(self) -> dict[ir.Value, str]:
+        """The weights that no code reads and no layer holds, with their homes: the state has them all the same."""
+        layers = [layer for emit in self.emits.values() for layer in (emit.layer, emit.module) if layer is not None]
+        held = {view.initializer for layer in layers for w in layer.weights.values() for view in w.views}
+        read = {value.name for emit in self.emits.values() for value in emit.code.values()}
+        return {
+            value: self.paths(name)
+            for name, value in self.graph.initializers.items()
+            if traits.kind(value) != "constant" and name not in held | read and not value.is_graph_output()
+        }
+
+    def frozen(self) -> list[tuple[str, bool]]:
+        """(path, whether it is a module) of what does not train: modules of which nothing trains, and single weights.
+
+        Weights that no layer holds say so where they are made.
+        """
+        free = {self.homes[v]: traits.kind(v) == "parameter" for v in self.homes if traits.kind(v) in PARAMETERS}
+        trained = {path for key, trains in (self.trains | free).items() if trains for path in ("", *prefixes(key))}
+        found = [
+            next(path for path in ("", *prefixes(key)) if path not in trained)
+            for key in self.trains
+            if key not in trained
+        ]
+        return [(path, path not in self.trains) for path in dict.fromkeys(found)]
+
+    # --- where they are --------------------------------------------------------------------------------------------
+
+    def weight_name(self, block: Block, value: ir.Value) -> str:
+        """How the code of a block names a weight that no layer holds."""
+        return self.reach(self.homes[value], block, traits.kind(value))
+
+    def reach(self, path: str, block: Block | None = None, kind: str = "module") -> str:
+        """How the code of a block (the model's, when None) names the weight of that kind, or the module, at a path:
+        ``layers.0.attn`` -> ``self.layers[0].attn``.
+
+        What is called by a number is an item of a list, but where the module around it is a class of its own.
+        """
+        around = block or self.root
+        parts = around.relative(path).split(".")
+        text, owner = "self", around.path
+        for index, part in enumerate(parts):
+            of = kind if index == len(parts) - 1 else "module"
+            if is_plain(part):
+                text = f"{text}.{part}"
+            elif is_index(part) and index == 0 and around in self.sequences:
+                text = self.dialect.item_of_sequence(text, part)
+            elif is_index(part) and index > 0 and of in LISTED and not self._is_class(owner):
+                text = f"{text}[{part}]"
+            else:
+                text = self.dialect.get(text, part, of)
+            owner = f"{owner}.{part}" if owner else part
+        return text
+
+    def _is_class(self, path: str) -> bool:
+        """Whether a class is written for the module at a path: it is a block, and no chain."""
+        block = self.blocks.get(path)
+        return block is not None and block not in self.sequences
+
+    # --- what is one and the same ----------------------------------------------------------------------------------
+
+    def aliases(self) -> list[tuple[str, str]]:
+        """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
+
+        They are added to the weights. Only a module that the code has, and that is no chain, can hold one more.
+        """
+        held: dict[str, list[str]] = {}
+        for key in self.weights:
+            held.setdefault(_owner(key), []).append(key)
+        found: dict[str, str] = {}
+        for value in self.graph.initializers.values():
+            names = [self.paths(name) for name in (value.name or "", *traits.aliases(value))]
+            key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if names[1:] else None
+            for name in names if key is not None else ():
+                owner = _owner(name)
+                if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
+                    continue
+                if self._is_class(owner):
+                    found[name] = key
+                elif self._is_class(_owner(owner)) and owner not in held and held[_owner(key)] == [key]:
+                    found.setdefault(owner, _owner(key))
+                else:
+                    continue
+                self.weights[name] = self.weights[key]
+        return list(found.items())
+
+    def ties(self) -> list[tuple[str, str]]:
+        """(key, key) of weights of different layers that are the same initializer."""
+        first: dict[str, str] = {}
+        pairs = []
+        for key, weight in self.weights.items():
+            views = repr(weight.views)
+            if weight.views and first.setdefault(views, key) != key:
+                pairs.append((key, first[views]))
+        return pairs
+
+    def tie_statements(self) -> list[str]:
+        """What makes the second of two paths the first one."""
+        return [f"{self.reach(path)} = {self.reach(first)}" for path, first in self.joined]
+
+
+def _owner(key: str) -> str:
+    return key.rpartition(".")[0]
