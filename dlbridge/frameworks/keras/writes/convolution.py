@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import ints, keras_dtype, rules
+from dlbridge.frameworks.keras.rules import rules
 from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.arrays.convolution import weight_sizes
 from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -16,16 +17,6 @@ from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pa
 def kernel_to_last(count: int) -> tuple[int, ...]:
     """(out, in, k...) -> (k..., in, out)."""
     return (*range(2, 2 + count), 1, 0)
-
-
-def _sizes(op: Op, slot: int = 1) -> tuple[list[int], int]:
-    weight = op.shape(slot)
-    if weight is None or not all(isinstance(d, int) for d in weight):
-        op.refuse("the shape of its weight is not known")
-    count = len(weight) - 2  # type: ignore[arg-type]
-    if count not in (1, 2, 3):
-        op.refuse(f"Keras convolves along 1 to 3 axes, not {count}")
-    return weight, count  # type: ignore[return-value]
 
 
 def zero_padding(x: Any, pads: Pads) -> Code:
@@ -45,7 +36,7 @@ def layer(kind: str, sizes: dict[str, Any], keywords: dict[str, Any], activation
 
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
-    weight, count = _sizes(op)
+    weight, count = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     group, x = op.attr("group"), op.x
@@ -111,7 +102,7 @@ def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
 
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, count = _sizes(op)
+    weight, count = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     extra = op.attr("output_padding") or [0] * count
@@ -170,63 +161,3 @@ def _transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: l
         half = total // 2
         pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
     return pads
-
-
-@rules("CausalConvWithState")
-def causal_conv(op: Op) -> Code:
-    _sizes(op)
-    how = op.attr("activation")
-    given = {name: op[i] for name, i in (("bias", 2), ("past", 3)) if op.has(i)}
-    return call("causal_conv", op.x, op[1], **given, activation=how if how != "none" else None)
-
-
-@rules("ConvInteger")
-def conv_integer(op: Op) -> Code:
-    zeros = {name: op[i] for name, i in (("x_zero", 2), ("w_zero", 3)) if op.has(i)}
-    return call("conv_integer", op[0], op[1], **zeros, **_of_integers(op, 1))
-
-
-@rules("QLinearConv")
-def qlinear_conv(op: Op) -> Code:
-    bias = {"bias": op[8]} if op.has(8) else {}
-    dtype = keras_dtype(op, op.out_dtype())
-    return call("quantized_conv", *(op[i] for i in range(8)), dtype, **bias, **_of_integers(op, 3))
-
-
-def _of_integers(op: Op, slot: int) -> dict[str, Any]:
-    """The keywords of a convolution of integers, whose weight is in a slot."""
-    weight, _ = _sizes(op, slot)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
-    pads, group = pads_of(op, kernel), op.attr("group")
-    if pads is None:
-        op.refuse("this padding with strides needs a size that is known")
-    return options(strides=(strides, 1), dilation_rate=(dilations, 1)) | {
-        "pads": [(0, 0), (0, 0), *pads] if any(p != (0, 0) for p in pads) else None,  # type: ignore[union-attr,misc]
-        "groups": group if group != 1 else None,
-    }
-
-
-@rules("DeformConv")
-def deform_conv(op: Op) -> Code:
-    _sizes(op)
-    slots = {"bias": 3, "mask": 4}
-    keywords: dict[str, Any] = {name: op[i] for name, i in slots.items() if op.has(i)}
-    pads = tuple(op.attr("pads") or ())
-    windows = (
-        ("stride", tuple(op.attr("strides") or ()), 1),
-        ("pads", pads, 0),
-        ("dilation", tuple(op.attr("dilations") or ()), 1),
-    )
-    keywords |= {name: given for name, given, usual in windows if any(g != usual for g in given)}
-    groups = (("groups", op.attr("group")), ("offset_groups", op.attr("offset_group")))
-    keywords |= {name: count for name, count in groups if count != 1}
-    return call("deform_conv", op.x, op[1], op[2], **keywords)
-
-
-@rules("Col2Im")
-def col2im(op: Op) -> Code:
-    size, kernel = ints(op, 1), ints(op, 2)
-    usual = {"strides": 1, "pads": 0, "dilations": 1}
-    keywords = {name: list(op.attr(name)) for name, n in usual.items() if any(i != n for i in op.attr(name) or ())}
-    return call("col2im", op.x, size, kernel, **keywords)

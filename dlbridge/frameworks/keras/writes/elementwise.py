@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import in_dtype, is_live, keras_dtype, rules
+from dlbridge.source.arrays.elementwise import is_uint64
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Op
 
@@ -20,42 +21,6 @@ _OPERATORS = {
     "Greater": (">", "ops.greater"),
     "GreaterOrEqual": (">=", "ops.greater_equal"),
 }
-
-_FUNCTIONS = {
-    "Abs": "ops.abs",
-    "Acos": "ops.arccos",
-    "Acosh": "ops.arccosh",
-    "And": "ops.logical_and",
-    "Asin": "ops.arcsin",
-    "Asinh": "ops.arcsinh",
-    "Atan": "ops.arctan",
-    "Atanh": "ops.arctanh",
-    "BitwiseAnd": "ops.bitwise_and",
-    "BitwiseNot": "ops.bitwise_not",
-    "BitwiseOr": "ops.bitwise_or",
-    "BitwiseXor": "ops.bitwise_xor",
-    "Ceil": "ops.ceil",
-    "Cos": "ops.cos",
-    "Cosh": "ops.cosh",
-    "Det": "ops.det",
-    "Erf": "ops.erf",
-    "Exp": "ops.exp",
-    "Floor": "ops.floor",
-    "IsNaN": "ops.isnan",
-    "Log": "ops.log",
-    "Neg": "ops.negative",
-    "Not": "ops.logical_not",
-    "Or": "ops.logical_or",
-    "Reciprocal": "ops.reciprocal",
-    "Round": "ops.round",
-    "Sign": "ops.sign",
-    "Sin": "ops.sin",
-    "Sinh": "ops.sinh",
-    "Sqrt": "ops.sqrt",
-    "Tan": "ops.tan",
-    "Xor": "ops.logical_xor",
-}
-
 
 #: How an operand's code begins that is a tensor.
 _TENSORS = ("ops.cast(", "ops.convert_to_tensor(", "flip_top_bit(", "broadcast_with(")
@@ -155,14 +120,9 @@ def term(operand: Any) -> Any:
     return operand
 
 
-def _is_uint64(op: Op) -> bool:
-    value = op.value(0)
-    return value is not None and value.dtype == ir.DataType.UINT64
-
-
 @rules("Div")
 def divide(op: Op) -> Code:
-    if _is_uint64(op):
+    if is_uint64(op):
         return code("{}[0]", call("divide_uint64", op[0], op[1]))
     if op.dtype().is_floating_point():
         return binary("/", "ops.divide", *operands(op))
@@ -173,7 +133,7 @@ def divide(op: Op) -> Code:
 
 @rules("Mod")
 def mod(op: Op) -> Code:
-    if _is_uint64(op):
+    if is_uint64(op):
         return code("{}[1]", call("divide_uint64", op[0], op[1]))
     # Of a Python number, Keras makes a tensor of float32 here, whatever the other is.
     if op.attr("fmod"):
@@ -200,7 +160,7 @@ def power(op: Op) -> Code:
 @rules("BitShift")
 def shift(op: Op) -> Code:
     left, width = op.attr("direction") == "LEFT", op.dtype().bitwidth
-    if _is_uint64(op) and not left:
+    if is_uint64(op) and not left:
         return call("shift_right_uint64", op[0], op[1])
     count = op.const(1)
     if count is not None and np.all((count >= 0) & (count < width)):
@@ -211,11 +171,6 @@ def shift(op: Op) -> Code:
 @rules("Equal")
 def equal(op: Op) -> Code:
     return call("ops.equal", *(op.tensors if op.dtype() == ir.DataType.BOOL else operands(op)))
-
-
-@rules(*_FUNCTIONS)
-def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.key], *op.tensors)
 
 
 @rules("Where")
@@ -252,16 +207,6 @@ def _broadcast(a: list[Dim] | None, b: list[Dim] | None) -> list[Dim] | None:
     rank = max(len(a), len(b))
     pairs = zip([1] * (rank - len(a)) + a, [1] * (rank - len(b)) + b, strict=True)
     return [y if x == 1 else x for x, y in pairs]
-
-
-@rules("IsInf")
-def is_inf(op: Op) -> Code:
-    positive, negative = op.attr("detect_positive"), op.attr("detect_negative")
-    if positive and negative:
-        return call("ops.isinf", op.x)
-    if positive or negative:
-        return call("ops.isposinf" if positive else "ops.isneginf", op.x)
-    return call("ops.zeros_like", op.x, dtype="bool")
 
 
 # --- dtypes --------------------------------------------------------------------------------------------------------

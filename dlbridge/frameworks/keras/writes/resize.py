@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from dlbridge.frameworks.keras.rules import ints, rules
+from dlbridge.frameworks.keras.writes.arrays import KERAS
+from dlbridge.source.arrays.resize import changing, constant_scales, formula_options, target_options
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
@@ -15,12 +15,12 @@ from dlbridge.source.windows import one_or_all
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Emit | Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales: Any = _scales(op)
+    scales: Any = constant_scales(op)
     sizes: Any = ints(op, 3) if op.has(3) else None
     crops = op.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
     stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
     if stretches and not crops:
-        axes, scales, sizes = _changing(op, axes, scales, sizes)
+        axes, scales, sizes = changing(op, axes, scales, sizes)
         if not axes:
             return code("{}", op.x)
     plain = _layer(op, axes, scales, sizes)
@@ -31,50 +31,14 @@ def resize(op: Op) -> Emit | Code:
     if not known and (crops or not stretches):
         op.refuse("cropping, or keeping the aspect ratio, needs sizes that are known")
     if scales is None and sizes is None:
-        scales = code("ops.convert_to_numpy({}).tolist()", op[2])
-    keywords: dict[str, Any] = {"scales": scales} if sizes is None else {"sizes": sizes}
-    keywords |= {} if axes == list(range(op.rank())) else {"axes": axes}
-    keywords |= {} if known else {"shape": call("ops.shape", op.x)}
-    mode, coordinates = op.attr("mode"), op.attr("coordinate_transformation_mode")
-    defaults: dict[str, tuple[Any, Any]] = {"mode": (mode, "nearest"), "coordinates": (coordinates, "half_pixel")}
-    if mode == "nearest":
-        defaults["rounding"] = (op.attr("nearest_mode"), "round_prefer_floor")
-    if mode == "cubic":
-        defaults["a"] = (op.attr("cubic_coeff_a"), -0.75)
-    if coordinates == "tf_crop_and_resize":
-        roi = op.const(1)
-        keywords["roi"] = code("ops.convert_to_numpy({}).tolist()", op[1]) if roi is None else roi.tolist()
-        defaults["outside"] = (op.attr("extrapolation_value"), 0.0)
-    defaults["policy"] = (op.attr("keep_aspect_ratio_policy"), "stretch")
-    keywords |= {k: v for k, (v, usual) in defaults.items() if v != usual}
-    keywords |= {k: True for k in ("exclude_outside", "antialias") if op.attr(k)}
-    return call("resize", op.x, **keywords)
-
-
-def _scales(op: Op) -> list[float] | None:
-    """Constant scales as floats; None where sizes are given, or scales are computed."""
-    array = op.const(2)
-    if op.has(3) or array is None or array.size == 0:
-        return None
-    return [float(str(s)) for s in array.astype(np.float32)]
+        scales = KERAS.listed(op[2])
+    known_shape = {} if known else {"shape": call("ops.shape", op.x)}
+    return call("resize", op.x, **target_options(op, axes, scales, sizes), **known_shape, **formula_options(op, KERAS))
 
 
 def _listed(sizes: Any) -> list[Any]:
     """Sizes that are known one by one; none where code reads them from a tensor."""
     return sizes if isinstance(sizes, list) else []
-
-
-def _changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> tuple[list[int], Any, Any]:
-    """The axes whose sizes change, with their scales or sizes."""
-    shape, grown = op.shape() or [], op.out_shape() or [None] * op.rank()
-    if scales is not None:
-        found = [(a, s) for a, s in zip(axes, scales, strict=True) if s != 1]
-        return [a for a, _ in found], [s for _, s in found], None
-    if not isinstance(sizes, list):
-        return axes, None, sizes
-    pairs = zip(axes, sizes, strict=True)
-    found = [(a, s) for a, s in pairs if s != shape[a] and (shape[a] is None or grown[a] != shape[a])]
-    return [a for a, _ in found], None, [s for _, s in found]
 
 
 def _layer(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Emit | None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, keras_dtype, number, rules
+from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, number, rules
+from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor
-from dlbridge.passes import layout
 from dlbridge.source.arithmetic import Element
-from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.arrays import shape as arrays
+from dlbridge.source.arrays.shape import own_sizes, product
+from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Dim, Emit, Layer, Op
-
-#: Ends of slices beyond this mean 'to the end'.
-_FAR = 2**31 - 1
 
 
 def _is_static(dims: list[Dim]) -> bool:
@@ -51,9 +49,7 @@ def reshape(op: Op) -> Emit | Code:
     target = op.ints(1)
     if target is None:
         return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
-    if not op.attr("allowzero"):
-        target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
-    return reshape_to(op, target)
+    return reshape_to(op, own_sizes(op, target))
 
 
 @rules("Flatten")
@@ -62,16 +58,10 @@ def flatten(op: Op) -> Emit | Code:
     if axis == 1:
         return Emit(code("ops.reshape({}, ({}, -1))", op.x, op.dim(0, 0)), module=Layer(call("layers.Flatten")))
     dims = [op.dim(0, i) for i in range(op.rank())]
-    head, tail = _product(dims[:axis]), _product(dims[axis:])
+    head, tail = product(dims[:axis]), product(dims[axis:])
     if isinstance(head, int) and isinstance(tail, int):
         return call("ops.reshape", op.x, (head, tail))
     return call("ops.reshape", op.x, (head, -1) if head != 0 and not isinstance(tail, int) else (-1, tail))
-
-
-def _product(dims: list[Element]) -> Element:
-    known = math.prod(d for d in dims if isinstance(d, int))
-    unknown = [d for d in dims if not isinstance(d, int)]
-    return known if not unknown else join(" * ", unknown if known == 1 else [known, *unknown])
 
 
 @rules("Transpose")
@@ -85,119 +75,12 @@ def transpose(op: Op) -> Emit | Code:
     return plain
 
 
-@rules("Squeeze")
-def squeeze(op: Op) -> Code:
-    if not op.has(1):
-        return call("ops.squeeze", op.x)
-    axes = ints(op, 1)
-    if isinstance(axes, Code):
-        return call("ops.squeeze", op.x, axis=code("tuple({})", axes))
-    return call("ops.squeeze", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
-
-
-def _one_or_all(axes: list[Any]) -> Any:
-    return axes[0] if len(axes) == 1 else tuple(axes)
-
-
-@rules("Unsqueeze")
-def unsqueeze(op: Op) -> Code:
-    axes = ints(op, 1)
-    if isinstance(axes, Code):
-        return call("ops.expand_dims", op.x, axis=code("tuple({})", axes))
-    return call("ops.expand_dims", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
-
-
-@rules("Concat")
-def concat(op: Op) -> Emit | Code:
-    axis = op.attr("axis")
-    if len(op.tensors) == 1:
-        return code("{}", op.x)
-    return code("ops.concatenate({}, axis={axis})", op.tensors, axis=axis)
-
-
-@rules("Split")
-def split(op: Op) -> Emit:
-    axis, count = op.axis(), len(op.node.outputs)
-    given = ints(op, 1) if op.has(1) else None
-    if count == 1:
-        return Emit(code("{}", op.x))
-    keywords = {"axis": axis} if axis else {}
-    total = (op.shape() or {axis: None})[axis]  # type: ignore[index]
-    if given is None and isinstance(total, int):
-        part = -(-total // count)
-        given = [max(0, min(part, total - i * part)) for i in range(count)]
-    if given is None:
-        return Emit(call("split_evenly", op.x, count, **keywords))
-    if isinstance(given, Code) or not all(isinstance(n, int) for n in given):
-        return Emit(call("split_sizes", op.x, given, **keywords))
-    even = len(set(given)) == 1 and given[0] > 0
-    where = count if even else [sum(given[: i + 1]) for i in range(count - 1)]
-    return Emit(call("ops.split", op.x, where, **keywords))
-
-
-@rules("Slice")
-def slice_(op: Op) -> Code:
-    starts, ends = op.ints(1), op.ints(2)
-    axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
-    steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
-    if starts is None or ends is None or axes is None or steps is None or op.shape() is None:
-        axes_or_none, steps_or_none = (ints(op, i) if op.has(i) else None for i in (3, 4))
-        return call("slice_", op.x, ints(op, 1), ints(op, 2), axes=axes_or_none, steps=steps_or_none)
-    result, rank = op.x, op.rank()
-    parts: list[Any] = [":"] * rank
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 0:
-            # Not every backend counts backwards: the same elements, in the flipped tensor.
-            result = call("ops.flip", result, axis=axis)
-            start, end, step = _mirrored(start), _mirrored(end), -step
-        parts[axis % rank] = _bounds(start, end, step)
-    while parts and parts[-1] == ":":
-        parts.pop()
-    if not parts:
-        return code("{}", result)
-    if len(parts) == 1:
-        parts.append("...")  # symbolic tensors take no single slice
-    return code("{}[{}]", result, join(", ", [Raw(p) if isinstance(p, str) else p for p in parts]))
-
-
-def _mirrored(bound: Element) -> Element:
-    return -1 - bound if isinstance(bound, int) else code("-1 - ({})", bound)
-
-
-def _bounds(start: Element, end: Element, step: int) -> Any:
-    """``start:end:step``; a step is positive."""
-    start, end = (max(-_FAR, min(b, _FAR)) if isinstance(b, int) else b for b in (start, end))
-    first = Raw("") if isinstance(start, int) and start in (0, -_FAR) else start
-    last = Raw("") if isinstance(end, int) and end == _FAR else end
-    if isinstance(first, Raw) and isinstance(last, Raw) and step == 1:
-        return ":"
-    text = code("{}:{}", first, last)
-    return text if step == 1 else code("{}:{}", text, step)
-
-
 @rules("Expand")
-def expand(op: Op) -> Code:
-    target, have, want = op.ints(1), op.shape(), op.out_shape()
-    if want is not None and have == want:
-        return code("{}", op.x)
-    if target is None or have is None:
-        return call("expand", op.x, ints(op, 1))
-    rank = max(len(target), len(have))
-    before = [1] * (rank - len(have)) + have
-    asked = [1] * (rank - len(target)) + target
-    result: list[Element] = []
-    for axis, (old, size) in enumerate(zip(before, asked, strict=True)):
-        if old == 1:
-            result.append(size)
-        elif isinstance(old, int) or (isinstance(size, int) and size == 1):
-            result.append(op.dim(0, axis - rank + len(have)))
-        elif isinstance(size, int) or (want is not None and want[axis] == old):
-            result.append(size if isinstance(size, int) else op.dim(0, axis - rank + len(have)))
-        else:
-            return call("expand", op.x, tuple(target))
-    if broadcasts_far(have, want):
+def expand(op: Op) -> Emit | Code:
+    target = op.ints(1)
+    if target is not None and broadcasts_far(op.shape(), op.out_shape()):
         return call("expand", op.x, tuple(target))
-    return call("ops.broadcast_to", op.x, tuple(result))
+    return arrays.expand(op, KERAS)
 
 
 @rules("Tile")
@@ -267,26 +150,6 @@ def _pad_mode(mode: str, pairs: list[Any], have: list[Dim]) -> str | None:
     return mode if mode == "constant" else None
 
 
-@rules("CenterCropPad")
-def center_crop_pad(op: Op) -> Code:
-    return call("center_crop_pad", op.x, ints(op, 1), axes=op.attr("axes"))
-
-
-@rules("DepthToSpace", "SpaceToDepth", domain=layout.DOMAIN)
-def depth_space(op: Op) -> Code:
-    name = "depth_to_space" if op.key == "DepthToSpace" else "space_to_depth"
-    side_by_side = {"blocks_first": False} if op.attr("mode", "DCR") == "CRD" else {}
-    return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **side_by_side)
-
-
-# --- shapes and new tensors ----------------------------------------------------------------------------------------
-
-
-@rules("Identity")
-def identity(op: Op) -> Code:
-    return code("{}", op.x)
-
-
 @rules("Shape")
 def shape(op: Op) -> Code:
     if op.shape() is None:
@@ -294,50 +157,3 @@ def shape(op: Op) -> Code:
         return code(f'ops.convert_to_tensor(ops.shape({{}}){cut}, dtype="int64")', op.x)
     items = [op.dim(0, axis) for axis in range(op.rank())][slice(op.attr("start"), op.attr("end", op.rank()))]
     return call("ops.convert_to_tensor", items, dtype="int64")
-
-
-@rules("Size")
-def size(op: Op) -> Code:
-    return call("ops.convert_to_tensor", _product([op.dim(0, axis) for axis in range(op.rank())]), dtype="int64")
-
-
-@rules("ConstantOfShape")
-def constant_of_shape(op: Op) -> Code:
-    attribute = op.node.attributes.get("value")
-    value = attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
-    target = ints(op, 0)
-    target = tuple(target) if isinstance(target, list) else target
-    dtype = None if op.out_dtype() == ir.DataType.FLOAT else keras_dtype(op, op.out_dtype())
-    if value in (0, 1) and dtype is None:
-        return call("ops.zeros" if value == 0 else "ops.ones", target)
-    return call("ops.full", target, value, dtype=keras_dtype(op, op.out_dtype()))
-
-
-@rules("Constant")
-def constant(op: Op) -> Code:
-    name, attribute = next(iter(op.node.attributes.items()))
-    value = attribute.as_tensor().numpy() if name == "value" else attribute.value
-    return call("ops.array", value, dtype=keras_dtype(op, op.out_dtype()))
-
-
-@rules("Range")
-def range_(op: Op) -> Code:
-    start, limit, step = (number(op, i) for i in range(3))
-    return call("ops.arange", start, limit, step, dtype=keras_dtype(op, op.out_dtype()))
-
-
-@rules("EyeLike")
-def eye_like(op: Op) -> Code:
-    dtype = None if op.out_dtype() == ir.DataType.FLOAT else keras_dtype(op, op.out_dtype())
-    if op.attr("k"):  # of another diagonal, TensorFlow's backend makes another shape when columns are few
-        return call("diagonal_of_ones", op.dim(0, 0), op.dim(0, 1), k=op.attr("k"), dtype=dtype)
-    return call("ops.eye", op.dim(0, 0), op.dim(0, 1), dtype=dtype)
-
-
-@rules("Trilu")
-def triangle(op: Op) -> Code:
-    k, name = number(op, 1) if op.has(1) else 0, "triu" if op.attr("upper") else "tril"
-    sizes = [d if isinstance(d, int) else 1 for d in (op.shape() or [1, 1])[-2:]]
-    if isinstance(k, int) and min(sizes) > 0 and abs(k) <= min(sizes):
-        return call(f"ops.{name}", op.x, k=k or None)
-    return call("triangle", op.x, k, upper=True if name == "triu" else None)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.source.arrays.elementwise import is_uint64
 from dlbridge.source.code import Code, call, code, join
 from dlbridge.source.op import Emit, Layer, Op
 
@@ -26,32 +27,6 @@ _OPERATORS = {
     "BitwiseAnd": "&",
     "BitwiseOr": "|",
     "BitwiseXor": "^",
-}
-
-_FUNCTIONS = {
-    "Abs": "torch.abs",
-    "Acos": "torch.acos",
-    "Acosh": "torch.acosh",
-    "Asin": "torch.asin",
-    "Asinh": "torch.asinh",
-    "Atan": "torch.atan",
-    "Atanh": "torch.atanh",
-    "Ceil": "torch.ceil",
-    "Cos": "torch.cos",
-    "Cosh": "torch.cosh",
-    "Det": "torch.linalg.det",
-    "Erf": "torch.erf",
-    "Exp": "torch.exp",
-    "Floor": "torch.floor",
-    "IsNaN": "torch.isnan",
-    "Log": "torch.log",
-    "Reciprocal": "torch.reciprocal",
-    "Round": "torch.round",
-    "Sign": "torch.sign",
-    "Sin": "torch.sin",
-    "Sinh": "torch.sinh",
-    "Sqrt": "torch.sqrt",
-    "Tan": "torch.tan",
 }
 
 
@@ -87,11 +62,6 @@ def operator(op: Op) -> Code:
     return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
 
 
-@rules(*_FUNCTIONS)
-def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.key], op.x)
-
-
 @rules("Neg")
 def negate(op: Op) -> Code:
     return code("-{}", term(op.x))
@@ -102,14 +72,9 @@ def invert(op: Op) -> Code:
     return code("~{}", term(op.x))
 
 
-def _is_uint64(op: Op) -> bool:
-    value = op.value(0)
-    return value is not None and value.dtype == ir.DataType.UINT64
-
-
 @rules("Div")
 def divide(op: Op) -> Code:
-    if _is_uint64(op):
+    if is_uint64(op):
         return code("{}[0]", call("divide_uint64", op[0], op[1]))
     if op.dtype().is_integer():
         return call("torch.div", op.x, op.operand(1), rounding_mode="trunc")
@@ -118,7 +83,7 @@ def divide(op: Op) -> Code:
 
 @rules("Mod")
 def modulo(op: Op) -> Code:
-    if _is_uint64(op):
+    if is_uint64(op):
         return code("{}[1]", call("divide_uint64", op[0], op[1]))
     if op.attr("fmod"):
         return call("torch.fmod", op.x, op.operand(1))
@@ -141,7 +106,7 @@ def power(op: Op) -> Code:
 
 @rules("BitShift")
 def shift(op: Op) -> Code:
-    if _is_uint64(op) and op.attr("direction") == "RIGHT":
+    if is_uint64(op) and op.attr("direction") == "RIGHT":
         return call("shift_right_uint64", op[0], op[1])
     symbol = "<<" if op.attr("direction") == "LEFT" else ">>"
     return code(f"{{}} {symbol} {{}}", *operands(op))
@@ -191,21 +156,6 @@ def where(op: Op) -> Code:
     if not is_tensor(yes) and not is_tensor(no):
         yes = op[1]
     return call("torch.where", op.x, yes, no)
-
-
-@rules("IsInf")
-def is_infinite(op: Op) -> Code:
-    positive, negative = op.attr("detect_positive"), op.attr("detect_negative")
-    if positive and negative:
-        return call("torch.isinf", op.x)
-    if positive or negative:
-        return call("torch.isposinf" if positive else "torch.isneginf", op.x)
-    return code("torch.zeros_like({}, dtype=torch.bool)", op.x)
-
-
-@rules("Identity")
-def identity(op: Op) -> Code:
-    return code("{}", op.x)
 
 
 # --- dtypes --------------------------------------------------------------------------------------------------------

@@ -6,49 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.frameworks.pytorch.writes.convolution import channels, flat
 from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.code import Code, call, code, single
 from dlbridge.source.op import Op
 from dlbridge.source.windows import pads_of, window
-
-
-def _layout(op: Op) -> dict[str, Any]:
-    """Where scales and zero points lie: along an axis, or one for each block of it."""
-    if op.shape(1) == [] or op.shape(1) == [1]:
-        return {}
-    keywords = {"axis": op.axis()}
-    return keywords | ({"block_size": op.attr("block_size")} if op.attr("block_size") else {})
-
-
-@rules("QuantizeLinear")
-def quantize(op: Op) -> Code:
-    keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
-    keywords |= _layout(op)
-    precision = op.attr("precision")
-    keywords |= {"precision": torch_dtype(op, ir.DataType(precision))} if precision else {}
-    keywords |= {} if op.attr("saturate") else {"saturate": False}
-    return call("quantize", op.x, op[1], torch_dtype(op, op.out_dtype()), **keywords)
-
-
-@rules("DequantizeLinear")
-def dequantize(op: Op) -> Code:
-    torch_dtype(op, op.dtype())
-    keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
-    keywords |= _layout(op)
-    return call("dequantize", op.x, op[1], torch_dtype(op, op.out_dtype()), **keywords)
-
-
-@rules("DynamicQuantizeLinear")
-def dynamic_quantize(op: Op) -> Code:
-    return call("dynamic_quantize", op.x)
-
-
-@rules("MatMulInteger")
-def matmul_integer(op: Op) -> Code:
-    slots = {"a_zero": 2, "b_zero": 3}
-    return call("matmul_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)})
 
 
 @rules("QLinearMatMul")

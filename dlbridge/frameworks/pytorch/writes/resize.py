@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from dlbridge.frameworks.pytorch.rules import ints, rules
-from dlbridge.source.code import Code, call, code
+from dlbridge.frameworks.pytorch.writes.arrays import TORCH
+from dlbridge.source.arrays.resize import constant_scales, formula_options, target_options
+from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
 
@@ -15,7 +15,7 @@ from dlbridge.source.windows import one_or_all
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Emit | Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales: Any = _scales(op)
+    scales: Any = constant_scales(op)
     sizes = ints(op, 3) if op.has(3) else None
     plain = _interpolate(op, axes, scales, sizes)
     if plain is not None:
@@ -24,32 +24,8 @@ def resize(op: Op) -> Emit | Code:
             module=Layer(call("nn.Upsample", **plain)),
         )
     if scales is None and sizes is None:
-        scales = code("{}.tolist()", op[2])
-    keywords: dict[str, Any] = {"scales": scales} if sizes is None else {"sizes": sizes}
-    keywords |= {} if axes == list(range(op.rank())) else {"axes": axes}
-    mode = op.attr("mode")
-    coordinates = op.attr("coordinate_transformation_mode")
-    defaults: dict[str, tuple[Any, Any]] = {"mode": (mode, "nearest"), "coordinates": (coordinates, "half_pixel")}
-    if mode == "nearest":
-        defaults["rounding"] = (op.attr("nearest_mode"), "round_prefer_floor")
-    if mode == "cubic":
-        defaults["a"] = (op.attr("cubic_coeff_a"), -0.75)
-    if coordinates == "tf_crop_and_resize":
-        roi = op.const(1)
-        keywords["roi"] = code("{}.tolist()", op[1]) if roi is None else roi.tolist()
-        defaults["outside"] = (op.attr("extrapolation_value"), 0.0)
-    defaults["policy"] = (op.attr("keep_aspect_ratio_policy"), "stretch")
-    keywords |= {k: v for k, (v, usual) in defaults.items() if v != usual}
-    keywords |= {k: True for k in ("exclude_outside", "antialias") if op.attr(k)}
-    return call("resize", op.x, **keywords)
-
-
-def _scales(op: Op) -> list[float] | None:
-    """Constant scales as floats; None where sizes are given, or scales are computed."""
-    array = op.const(2)
-    if op.has(3) or array is None or array.size == 0:
-        return None
-    return [float(str(s)) for s in array.astype(np.float32)]
+        scales = TORCH.listed(op[2])
+    return call("resize", op.x, **target_options(op, axes, scales, sizes), **formula_options(op, TORCH))
 
 
 def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> dict[str, Any] | None:
@@ -148,11 +124,3 @@ def roi_align(op: Op) -> Code:
     keywords |= {"mode": "max"} if op.attr("mode") == "max" else {}
     keywords |= {"half_pixel": False} if op.attr("coordinate_transformation_mode") == "output_half_pixel" else {}
     return call("roi_align", op.x, op[1], op[2], **keywords)
-
-
-@rules("MaxRoiPool")
-def max_roi_pool(op: Op) -> Code:
-    scale = op.attr("spatial_scale")
-    return call(
-        "max_roi_pool", op.x, op[1], tuple(op.attr("pooled_shape")), spatial_scale=scale if scale != 1 else None
-    )

@@ -10,11 +10,9 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
+from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, own_sizes
 from dlbridge.source.code import Code, Literal, Raw, call, code, join
 from dlbridge.source.op import Emit, Layer, Op
-
-#: Ends of slices beyond this mean 'to the end'.
-_FAR = 2**31 - 1
 
 
 def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
@@ -46,8 +44,7 @@ def reshape(op: Op) -> Emit | Code:
     target = op.ints(1)
     if target is None:
         return call("reshape", op.x, code("{}.tolist()", op[1]), allow_zero=True if op.attr("allowzero") else None)
-    if not op.attr("allowzero"):
-        target = [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
+    target = own_sizes(op, target)
     have, made = op.shape(), op.out_shape()
     if have is not None and made is not None:
         target = [_own_size(op, s, d, have) for s, d in zip(target, made, strict=True)]
@@ -175,10 +172,7 @@ def split(op: Op) -> Emit:
     if count == 1:
         return Emit(code("{}", op.x))
     given = ints(op, 1) if op.has(1) else None
-    size = (op.shape() or {axis: None})[axis]  # type: ignore[index]
-    if given is None and isinstance(size, int):
-        part = -(-size // count)
-        given = [max(0, min(part, size - i * part)) for i in range(count)]
+    given = even_parts(op, axis, count) if given is None else given
     if given is None:
         return Emit(call("split_evenly", op.x, count, **dim))
     if isinstance(given, list) and all(isinstance(s, int) and s == given[0] for s in given):
@@ -212,14 +206,14 @@ def slice_(op: Op) -> Code:
 
 def _cut(start: Element, end: Element, step: int) -> Code:
     first = Raw("") if isinstance(start, int) and start == 0 else start
-    last = Raw("") if isinstance(end, int) and end >= _FAR else end
+    last = Raw("") if isinstance(end, int) and end >= FAR else end
     every = Raw("") if step == 1 else code(":{step}", step=step)
     parts = code("{start}:{end}{}", every, start=first, end=last).parts
     return Code((":",)) if parts == ("", ":", "") else Code(tuple(p for p in parts if p != ""))
 
 
 def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:
-    whole = isinstance(start, int) and isinstance(end, int) and (start == -1 or start >= _FAR) and end <= -_FAR
+    whole = isinstance(start, int) and isinstance(end, int) and (start == -1 or start >= FAR) and end <= -FAR
     return step == -1 and whole
 
 
@@ -261,11 +255,6 @@ def _pad_value(op: Op) -> Any:
     return code("{}.item()", op[2]) if value is None else value
 
 
-@rules("CenterCropPad")
-def center_crop_pad(op: Op) -> Code:
-    return call("center_crop_pad", op.x, ints(op, 1), axes=op.attr("axes"))
-
-
 @rules("DepthToSpace", "SpaceToDepth")
 def depth_space(op: Op) -> Emit | Code:
     size, to_space = op.attr("blocksize"), op.key == "DepthToSpace"
@@ -293,8 +282,7 @@ def size(op: Op) -> Code:
 
 @rules("ConstantOfShape")
 def constant_of_shape(op: Op) -> Code:
-    attribute = op.node.attributes.get("value")
-    value = attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
+    value = filling(op)
     dtype = torch_dtype(op, op.out_dtype())
     known = op.ints(0)
     target = ints(op, 0) if known is None else tuple(known)
@@ -306,9 +294,7 @@ def constant_of_shape(op: Op) -> Code:
 
 @rules("Constant")
 def constant(op: Op) -> Code:
-    name, attribute = next(iter(op.node.attributes.items()))
-    value = attribute.as_tensor().numpy() if name == "value" else attribute.value
-    return call("torch.tensor", value, dtype=torch_dtype(op, op.out_dtype()))
+    return call("torch.tensor", constant_value(op), dtype=torch_dtype(op, op.out_dtype()))
 
 
 @rules("Range")

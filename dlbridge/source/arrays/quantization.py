@@ -6,10 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import keras_dtype, rules
 from dlbridge.ops.extension import DOMAIN
+from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+
+quantization = Family()
 
 
 def _layout(op: Op) -> dict[str, Any]:
@@ -20,39 +22,40 @@ def _layout(op: Op) -> dict[str, Any]:
     return keywords | ({"block_size": op.attr("block_size")} if op.attr("block_size") else {})
 
 
-@rules("QuantizeLinear")
-def quantize(op: Op) -> Code:
+@quantization("QuantizeLinear")
+def quantize(op: Op, arrays: ArrayDialect) -> Code:
     keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
     keywords |= _layout(op)
     precision = op.attr("precision")
-    keywords |= {"precision": keras_dtype(op, ir.DataType(precision))} if precision else {}
+    keywords |= {"precision": arrays.dtype(op, ir.DataType(precision))} if precision else {}
     keywords |= {} if op.attr("saturate") else {"saturate": False}
-    return call("quantize", op.x, op[1], keras_dtype(op, op.out_dtype()), **keywords)
+    return call("quantize", op.x, op[1], arrays.dtype(op, op.out_dtype()), **keywords)
 
 
-@rules("DequantizeLinear")
-def dequantize(op: Op) -> Code:
+@quantization("DequantizeLinear")
+def dequantize(op: Op, arrays: ArrayDialect) -> Code:
+    arrays.dtype(op, op.dtype())  # refuses what the framework lacks
     keywords: dict[str, Any] = {"zero_point": op[2]} if op.has(2) else {}
     keywords |= _layout(op)
-    return call("dequantize", op.x, op[1], keras_dtype(op, op.out_dtype()), **keywords)
+    return call("dequantize", op.x, op[1], arrays.dtype(op, op.out_dtype()), **keywords)
 
 
-@rules("DynamicQuantizeLinear")
-def dynamic_quantize(op: Op) -> Code:
+@quantization("DynamicQuantizeLinear")
+def dynamic_quantize(op: Op, arrays: ArrayDialect) -> Code:
     return call("dynamic_quantize", op.x)
 
 
-@rules("MatMulInteger")
-def matmul_integer(op: Op) -> Code:
+@quantization("MatMulInteger")
+def matmul_integer(op: Op, arrays: ArrayDialect) -> Code:
     slots = {"a_zero": 2, "b_zero": 3}
     return call("matmul_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)})
 
 
-@rules("QLinearMatMul")
-def qlinear_matmul(op: Op) -> Code:
-    return call("quantized_matmul", *(op[i] for i in range(8)), keras_dtype(op, op.out_dtype()))
+@quantization("QLinearMatMul")
+def qlinear_matmul(op: Op, arrays: ArrayDialect) -> Code:
+    return call("quantized_matmul", *(op[i] for i in range(8)), arrays.dtype(op, op.out_dtype()))
 
 
-@rules("FakeQuantize", domain=DOMAIN)
-def fake_quantize(op: Op) -> Code:
+@quantization("FakeQuantize", domain=DOMAIN)
+def fake_quantize(op: Op, arrays: ArrayDialect) -> Code:
     return call("fake_quantize", op[0], op[1], op[2], op.attr("quant_min"), op.attr("quant_max"))

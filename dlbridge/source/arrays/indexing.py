@@ -6,26 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.frameworks.keras.rules import number, rules
+from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Dim, Emit, Op
 
+indexing = Family()
 
-@rules("Gather")
-def gather(op: Op) -> Code:
+
+@indexing("Gather")
+def gather(op: Op, arrays: ArrayDialect) -> Code:
     axis, index = op.axis(), op.scalar(1)
     if index is not None and op.rank(1) == 0:
         return code("{}[{}]", op.x, code(", ".join([":"] * axis + ["{}"]), int(index)))
-    return call("ops.take", op[0], op[1], axis=axis)
+    return arrays.call("take", op[0], op[1], axis=axis)
 
 
-@rules("GatherElements")
-def gather_elements(op: Op) -> Code:
-    """Keras broadcasts the other axes; ONNX reads as much of them as there are indices."""
+@indexing("GatherElements")
+def gather_elements(op: Op, arrays: ArrayDialect) -> Code:
+    """The frameworks broadcast the other axes; ONNX reads as much of them as there are indices."""
     have, asked, axis = op.shape(), op.shape(1), op.attr("axis")
     if have is None or asked is None or not _fits(have, asked, op.axis()):
         return call("gather_elements", op[0], op[1], axis=axis)
-    return call("ops.take_along_axis", op[0], op[1], axis=axis)
+    return arrays.call("take_along_axis", op[0], op[1], axis=axis)
 
 
 def _fits(have: list[Dim], asked: list[Dim], axis: int) -> bool:
@@ -35,8 +37,8 @@ def _fits(have: list[Dim], asked: list[Dim], axis: int) -> bool:
     return all(a == b is not None for a, b in pairs)
 
 
-@rules("GatherND")
-def gather_nd(op: Op) -> Code:
+@indexing("GatherND")
+def gather_nd(op: Op, arrays: ArrayDialect) -> Code:
     return call("gather_nd", op.x, op[1], batch_dims=op.attr("batch_dims") or None)
 
 
@@ -45,18 +47,18 @@ def _reduction(op: Op) -> dict[str, Any]:
     return {} if how == "none" else {"reduction": how}
 
 
-@rules("ScatterElements", "Scatter")
-def scatter_elements(op: Op) -> Code:
+@indexing("ScatterElements", "Scatter")
+def scatter_elements(op: Op, arrays: ArrayDialect) -> Code:
     return call("scatter_elements", op.x, op[1], op[2], axis=op.axis() or None, **_reduction(op))
 
 
-@rules("ScatterND")
-def scatter_nd(op: Op) -> Code:
+@indexing("ScatterND")
+def scatter_nd(op: Op, arrays: ArrayDialect) -> Code:
     return call("scatter_nd", op.x, op[1], op[2], **_reduction(op))
 
 
-@rules("TensorScatter")
-def tensor_scatter(op: Op) -> Code:
+@indexing("TensorScatter")
+def tensor_scatter(op: Op, arrays: ArrayDialect) -> Code:
     axis = op.axis()
     keywords: dict[str, Any] = {"starts": op[2]} if op.has(2) else {}
     keywords |= {"axis": axis} if axis != op.rank() - 2 else {}
@@ -64,49 +66,46 @@ def tensor_scatter(op: Op) -> Code:
     return call("tensor_scatter", op.x, op[1], **keywords)
 
 
-@rules("OneHot")
-def one_hot(op: Op) -> Code:
-    depth, axis = number(op, 1), op.attr("axis")
+@indexing("OneHot")
+def one_hot(op: Op, arrays: ArrayDialect) -> Code:
+    depth, axis = arrays.number(op, 1), op.attr("axis")
     depth = depth if isinstance(depth, (int, Code)) else int(depth)
     if isinstance(depth, Code) and not op.dtype(1).is_integer():
         depth = code("int({})", depth)
     return call("one_hot", op.x, depth, op[2], axis=None if axis == -1 else axis)
 
 
-@rules("NonZero")
-def non_zero(op: Op) -> Code:
-    return code('ops.cast(ops.stack(ops.nonzero({})), "int64")', op.x)
+@indexing("NonZero")
+def non_zero(op: Op, arrays: ArrayDialect) -> Code:
+    return arrays.in_dtype(op, arrays.call("stack", arrays.call("nonzero", op.x)))
 
 
-@rules("Compress")
-def compress(op: Op) -> Code:
+@indexing("Compress")
+def compress(op: Op, arrays: ArrayDialect) -> Code:
     return call("compress", op.x, op[1], axis=None if op.attr("axis") is None else op.axis())
 
 
-@rules("Unique")
-def unique(op: Op) -> Emit:
+@indexing("Unique")
+def unique(op: Op, arrays: ArrayDialect) -> Emit:
     keywords: dict[str, Any] = {} if op.attr("axis") is None else {"axis": op.axis()}
     keywords |= {} if op.attr("sorted") else {"in_order": False}
-    result, count = call("unique", op.x, **keywords), len(op.node.outputs)
-    if count == 1:
-        return Emit(code("{}[0]", result))
-    return Emit(result if count == 4 else code(f"{{}}[:{count}]", result))
+    return as_many_as_read(op, call("unique", op.x, **keywords), 4)
 
 
-@rules("ReverseSequence")
-def reverse_sequence(op: Op) -> Code:
+@indexing("ReverseSequence")
+def reverse_sequence(op: Op, arrays: ArrayDialect) -> Code:
     batch, time = op.attr("batch_axis"), op.attr("time_axis")
     keywords = {k: v for k, v, usual in (("batch_axis", batch, 1), ("time_axis", time, 0)) if v != usual}
     return call("reverse_sequence", op.x, op[1], **keywords)
 
 
-@rules("NonMaxSuppression")
-def non_max_suppression(op: Op) -> Code:
+@indexing("NonMaxSuppression")
+def non_max_suppression(op: Op, arrays: ArrayDialect) -> Code:
     slots = {"max_per_class": (2, 0), "iou_threshold": (3, 0.0), "score_threshold": (4, None)}
     keywords: dict[str, Any] = {}
     for name, (index, default) in slots.items():
         if op.has(index):
-            value = number(op, index)
+            value = arrays.number(op, index)
             keywords[name] = value if isinstance(value, Code) else np.asarray(value)[()]
         elif default is not None:
             keywords[name] = default
@@ -114,8 +113,8 @@ def non_max_suppression(op: Op) -> Code:
     return call("non_max_suppression", op[0], op[1], **keywords)
 
 
-@rules("TfIdfVectorizer")
-def tfidf_vectorizer(op: Op) -> Code:
+@indexing("TfIdfVectorizer")
+def tfidf_vectorizer(op: Op, arrays: ArrayDialect) -> Code:
     pool, starts = op.attr("pool_int64s"), [*op.attr("ngram_counts")]
     if pool is None:
         op.refuse("it counts strings")

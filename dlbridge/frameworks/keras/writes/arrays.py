@@ -1,0 +1,33 @@
+"""The rules over arrays that Keras shares with other frameworks, in its dialect."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.keras.rules import ints, keras_dtype, number, rules
+from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.attention import attention
+from dlbridge.source.arrays.control import control
+from dlbridge.source.arrays.convolution import convolution
+from dlbridge.source.arrays.elementwise import elementwise
+from dlbridge.source.arrays.image import image
+from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.quantization import quantization
+from dlbridge.source.arrays.reduction import reduction
+from dlbridge.source.arrays.shape import shape
+from dlbridge.source.arrays.signal import signal
+from dlbridge.source.code import call
+
+KERAS = ArrayDialect(
+    prefix="ops.",
+    dtype=keras_dtype,
+    cast=lambda x, dtype: call("ops.cast", x, dtype),
+    ints=ints,
+    number=number,
+    widened=frozenset({"INT8", "INT16", "UINT8", "UINT16", "BOOL"}),
+    usual=ir.DataType.FLOAT,
+    in_python="ops.convert_to_numpy({})",
+)
+
+for family in (attention, control, convolution, elementwise, image, indexing, quantization, reduction, shape, signal):
+    family.adopt(rules, KERAS)

@@ -1,0 +1,60 @@
+"""The rules over arrays that PyTorch shares with other frameworks, in its dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
+from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.control import control
+from dlbridge.source.arrays.elementwise import elementwise
+from dlbridge.source.arrays.image import image
+from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.quantization import quantization
+from dlbridge.source.arrays.shape import shape
+from dlbridge.source.arrays.signal import signal
+from dlbridge.source.code import code
+from dlbridge.source.op import Op
+
+
+def number(op: Op, index: int) -> Any:
+    """A scalar input as a Python number, or the code that reads it."""
+    found = op.ints(index)
+    if found is not None:
+        return found[0]
+    value = op.scalar(index)
+    return code("{}.item()", op[index]) if value is None else value
+
+
+#: Functions that PyTorch calls otherwise than ``keras.ops``.
+NAMES = {
+    "arccos": "torch.acos",
+    "arccosh": "torch.acosh",
+    "arcsin": "torch.asin",
+    "arcsinh": "torch.asinh",
+    "arctan": "torch.atan",
+    "arctanh": "torch.atanh",
+    "det": "torch.linalg.det",
+}
+
+TORCH = ArrayDialect(
+    prefix="torch.",
+    dtype=torch_dtype,
+    cast=lambda x, dtype: code("{}.to({})", x, dtype),
+    ints=ints,
+    number=number,
+    names=NAMES,
+)
+
+elementwise.adopt(rules, TORCH)
+control.adopt(rules, TORCH, only={"Scan"})
+image.adopt(rules, TORCH, only={"MaxRoiPool"})
+shape.adopt(rules, TORCH, only={"Identity", "CenterCropPad"})
+signal.adopt(rules, TORCH, only={"DFT"})
+quantization.adopt(rules, TORCH, only={"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"})
+indexing.adopt(
+    rules,
+    TORCH,
+    only={"GatherND", "ScatterND", "TensorScatter", "Compress", "Unique", "ReverseSequence"}
+    | {"NonMaxSuppression", "TfIdfVectorizer"},
+)

@@ -1,0 +1,112 @@
+"""Ops that are functions of arrays, written once for the frameworks that have them.
+
+A rule here takes an ``Op`` and an ``ArrayDialect``, which says how a framework spells what ``keras.ops``, ``torch`` and
+``jax.numpy`` all have: names of functions, dtypes, casts. A framework adopts the rules of a family into its own
+(``Family.adopt``), and keeps rules of its own for layers and for what it really says another way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.op import Emit, Op, Rules
+
+
+@dataclass(frozen=True)
+class ArrayDialect:
+    """How a framework spells functions of arrays.
+
+    Attributes:
+        prefix: What stands before the name of a function: ``"ops."``.
+        dtype: A dtype as the code names it; refuses one that the framework does not have.
+        cast: ``x`` in a dtype.
+        ints: The elements of an integer input: a list of numbers and Python expressions, or code that makes the list.
+        number: The one element of an input: a number, a Python expression, or code that reads it.
+        names: Function, as ``keras.ops`` calls it -> what it is called here, where that is not the prefix and its name.
+        widened: The types whose sums and products the framework gives in a wider one.
+        usual: The type of new arrays whose dtype is not said.
+        in_python: What makes of an array one that has ``tolist()`` and ``item()``.
+    """
+
+    prefix: str
+    dtype: Callable[[Op, ir.DataType], Raw]
+    cast: Callable[[Any, Raw], Code]
+    ints: Callable[[Op, int], Any]
+    number: Callable[[Op, int], Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+    widened: frozenset[str] = frozenset()
+    usual: ir.DataType | None = None
+    in_python: str = "{}"
+
+    def name(self, function: str) -> str:
+        """What the framework calls a function, which is named as in ``keras.ops``."""
+        return self.names.get(function, self.prefix + function)
+
+    def call(self, function: str, *args: Any, **keywords: Any) -> Code:
+        """A call of a function, which is named as in ``keras.ops``; keywords that are None are left out."""
+        return call(self.name(function), *args, **keywords)
+
+    def new_dtype(self, op: Op) -> Raw | None:
+        """The dtype to give to a function that makes the output; None where it is the usual one."""
+        return None if op.out_dtype() == self.usual else self.dtype(op, op.out_dtype())
+
+    def listed(self, x: Any) -> Code:
+        """Code that reads the numbers in an array as a list."""
+        return code(f"{self.in_python}.tolist()", x)
+
+    def in_dtype(self, op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:
+        """A result in a dtype, by default the output's, that the framework would not give it."""
+        return self.cast(result, self.dtype(op, dtype or op.out_dtype()))
+
+
+ArrayRule = Callable[[Op, ArrayDialect], Emit | Code]
+
+
+class Family:
+    """Rules over an array dialect; ``@family("Tile")`` makes a function the rule of an op."""
+
+    def __init__(self) -> None:
+        #: (domain, op type) -> rule.
+        self.table: dict[tuple[str, str], ArrayRule] = {}
+
+    def __call__(self, *op_types: str, domain: str = "") -> Callable[[ArrayRule], ArrayRule]:
+        def register(rule: ArrayRule) -> ArrayRule:
+            for op_type in op_types:
+                self.table[domain, op_type] = rule
+            return rule
+
+        return register
+
+    def adopt(self, rules: Rules, dialect: ArrayDialect, *, only: Collection[str] | None = None) -> None:
+        """Make these rules a framework's, in its dialect, except where it has one of its own, before or after.
+
+        Args:
+            rules: The framework's rules.
+            dialect: How it spells functions of arrays.
+            only: The op types to adopt; all by default.
+        """
+        for (domain, op_type), rule in self.table.items():
+            if (only is None or op_type in only) and (domain, op_type) not in rules.table:
+                rules(op_type, domain=domain)(_in_dialect(rule, dialect))
+
+
+def _in_dialect(rule: ArrayRule, dialect: ArrayDialect) -> Callable[[Op], Emit | Code]:
+    @functools.wraps(rule)
+    def written(op: Op) -> Emit | Code:
+        return rule(op, dialect)
+
+    return written
+
+
+def as_many_as_read(op: Op, whole: Code, count: int) -> Emit:
+    """The results of a helper that gives ``count`` values, of which the node has the first ones as outputs."""
+    outputs = len(op.node.outputs)
+    if outputs == 1:
+        return Emit(Code((*whole.parts, "[0]")))
+    return Emit(whole if outputs == count else Code((*whole.parts, f"[:{outputs}]")))

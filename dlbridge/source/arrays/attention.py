@@ -1,0 +1,91 @@
+"""Attention: a short helper for what models have, one with the standard's whole formula; rotary embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
+from dlbridge.source.code import Code, call
+from dlbridge.source.op import Emit, Op
+
+attention = Family()
+#: Inputs of Attention: Q, K, V, mask, past key, past value, lengths.
+MASK, PAST_KEY, PAST_VALUE, LENGTHS = 3, 4, 5, 6
+
+
+@attention("Attention")
+def attend(op: Op, arrays: ArrayDialect) -> Emit:
+    precise = op.attr("softmax_precision") in (None, int(op.dtype()))
+    if not is_plain(op) or not precise:
+        return by_formula(op, arrays, "onnx_attention", {**_options(op, "causal")})
+    mask = {"mask": op[MASK]} if op.has(MASK) else {}
+    made = call("attention", op[0], op[1], op[2], **mask, **_options(op, "is_causal"))
+    return Emit(made, targets=None if len(op.node.outputs) == 1 else "{0}")
+
+
+def is_plain(op: Op) -> bool:
+    """Whether the node attends to keys of one call, by a mask that is as long as they are."""
+    if any(op.used(i) for i in (1, 2, 3)) or any(op.has(i) for i in (PAST_KEY, PAST_VALUE, LENGTHS)):
+        return False
+    if op.attr("left_window_size") >= 0 or op.attr("right_window_size") >= 0 or op.dtype(1) != op.dtype(0):
+        return False
+    return not op.has(MASK) or _mask_fits(op)
+
+
+def _mask_fits(op: Op) -> bool:
+    """Whether the mask is as long as the keys (ONNX fills up a shorter one, the frameworks would broadcast it)."""
+    mask, keys = op.shape(MASK), op.shape(1)
+    if mask is None or keys is None or len(mask) < 2 or op.dtype(MASK) not in (ir.DataType.BOOL, op.dtype()):
+        return False
+    length, given = keys[-2], mask[-1]
+    return length == given or (isinstance(length, int) != isinstance(given, int) and given != 1)
+
+
+def _options(op: Op, causal: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"heads": (op.attr("q_num_heads"), op.attr("kv_num_heads"))} if op.rank() == 3 else {}
+    options |= {causal: True} if op.attr("is_causal") else {}
+    options |= {"scale": op.attr("scale")} if op.attr("scale") is not None else {}
+    return options | ({"softcap": op.attr("softcap")} if op.attr("softcap") else {})
+
+
+def by_formula(op: Op, arrays: ArrayDialect, helper: str, options: dict[str, Any]) -> Emit:
+    """A call of the helper that computes the standard's whole formula.
+
+    Args:
+        op: An Attention.
+        arrays: How arrays are spelled.
+        helper: The helper's name.
+        options: Its keywords for heads, scale, cap and causal masks.
+    """
+    slots = {"mask": MASK, "past_key": PAST_KEY, "past_value": PAST_VALUE, "lengths": LENGTHS}
+    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)} | options
+    window = (op.attr("left_window_size"), op.attr("right_window_size"))
+    keywords |= {"window": window} if max(window) >= 0 else {}
+    precision = op.attr("softmax_precision")
+    keywords |= {"softmax_dtype": arrays.dtype(op, ir.DataType(precision))} if precision is not None else {}
+    keywords |= {"score_output": op.attr("qk_matmul_output_mode")} if op.used(3) else {}
+    return as_many_as_read(op, call(helper, op[0], op[1], op[2], **keywords), 4)
+
+
+@attention("RotaryEmbedding")
+def rotary_embedding(op: Op, arrays: ArrayDialect, heads: str = "heads") -> Code:
+    keywords: dict[str, Any] = {"positions": op[3]} if op.has(3) else {}
+    keywords |= {"interleaved": True} if op.attr("interleaved") else {}
+    keywords |= {"rotated": op.attr("rotary_embedding_dim")} if op.attr("rotary_embedding_dim") else {}
+    keywords |= {heads: op.attr("num_heads")} if op.rank() == 3 else {}
+    return call("rotary_embedding", op.x, op[1], op[2], **keywords)
+
+
+@attention("LinearAttention")
+def linear_attention(op: Op, arrays: ArrayDialect) -> Code:
+    return through_state(op, (op.attr("q_num_heads"), op.attr("kv_num_heads")))
+
+
+def through_state(op: Op, *heads: Any) -> Code:
+    """A call of the helper that attends through a state, with the numbers of heads as it takes them."""
+    slots = {"state": 3, "decay": 4, "beta": 5}
+    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
+    keywords |= {"scale": op.attr("scale")} if op.attr("scale") else {}
+    return call("linear_attention", op[0], op[1], op[2], *heads, **keywords)

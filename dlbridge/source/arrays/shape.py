@@ -1,0 +1,241 @@
+"""Ops that rearrange, cut and join arrays, and that make new ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.passes import layout
+from dlbridge.source.arithmetic import Element
+from dlbridge.source.arrays import ArrayDialect, Family
+from dlbridge.source.code import Code, Raw, call, code, join
+from dlbridge.source.op import Emit, Op
+
+shape = Family()
+
+#: Ends of slices beyond this mean 'to the end'.
+FAR = 2**31 - 1
+
+
+def product(dims: list[Element]) -> Element:
+    """The product of sizes: a number, or code with the known ones multiplied."""
+    known = math.prod(d for d in dims if isinstance(d, int))
+    unknown = [d for d in dims if not isinstance(d, int)]
+    return known if not unknown else join(" * ", unknown if known == 1 else [known, *unknown])
+
+
+def own_sizes(op: Op, target: list[Element]) -> list[Element]:
+    """The target of a Reshape, with the sizes that 0 stands for."""
+    if op.attr("allowzero"):
+        return target
+    return [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
+
+
+@shape("Squeeze")
+def squeeze(op: Op, arrays: ArrayDialect) -> Code:
+    if not op.has(1):
+        return arrays.call("squeeze", op.x)
+    axes = arrays.ints(op, 1)
+    if isinstance(axes, Code):
+        return arrays.call("squeeze", op.x, axis=code("tuple({})", axes))
+    return arrays.call("squeeze", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
+
+
+def _one_or_all(axes: list[Any]) -> Any:
+    return axes[0] if len(axes) == 1 else tuple(axes)
+
+
+@shape("Unsqueeze")
+def unsqueeze(op: Op, arrays: ArrayDialect) -> Code:
+    axes = arrays.ints(op, 1)
+    if isinstance(axes, Code):
+        return arrays.call("expand_dims", op.x, axis=code("tuple({})", axes))
+    return arrays.call("expand_dims", op.x, axis=_one_or_all(axes)) if axes else code("{}", op.x)
+
+
+@shape("Concat")
+def concat(op: Op, arrays: ArrayDialect) -> Emit | Code:
+    axis = op.attr("axis")
+    if len(op.tensors) == 1:
+        return code("{}", op.x)
+    return code(f"{arrays.name('concatenate')}({{}}, axis={{axis}})", op.tensors, axis=axis)
+
+
+def even_parts(op: Op, axis: int, count: int) -> list[int] | None:
+    """The sizes of ``count`` parts of an axis, the last of which may be smaller; None where its size is not known."""
+    total = (op.shape() or {axis: None})[axis]  # type: ignore[index]
+    if not isinstance(total, int):
+        return None
+    part = -(-total // count)
+    return [max(0, min(part, total - i * part)) for i in range(count)]
+
+
+@shape("Split")
+def split(op: Op, arrays: ArrayDialect) -> Emit:
+    axis, count = op.axis(), len(op.node.outputs)
+    given = arrays.ints(op, 1) if op.has(1) else None
+    if count == 1:
+        return Emit(code("{}", op.x))
+    keywords = {"axis": axis} if axis else {}
+    given = even_parts(op, axis, count) if given is None else given
+    if given is None:
+        return Emit(call("split_evenly", op.x, count, **keywords))
+    if isinstance(given, Code) or not all(isinstance(n, int) for n in given):
+        return Emit(call("split_sizes", op.x, given, **keywords))
+    even = len(set(given)) == 1 and given[0] > 0
+    where = count if even else [sum(given[: i + 1]) for i in range(count - 1)]
+    return Emit(arrays.call("split", op.x, where, **keywords))
+
+
+@shape("Slice")
+def slice_(op: Op, arrays: ArrayDialect) -> Code:
+    starts, ends = op.ints(1), op.ints(2)
+    axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
+    steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
+    if starts is None or ends is None or axes is None or steps is None or op.shape() is None:
+        axes_or_none, steps_or_none = (arrays.ints(op, i) if op.has(i) else None for i in (3, 4))
+        return call("slice_", op.x, arrays.ints(op, 1), arrays.ints(op, 2), axes=axes_or_none, steps=steps_or_none)
+    result, rank = op.x, op.rank()
+    parts: list[Any] = [":"] * rank
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if step < 0:
+            # Not every framework counts backwards: the same elements, in the flipped array.
+            result = arrays.call("flip", result, axis=axis)
+            start, end, step = _mirrored(start), _mirrored(end), -step
+        parts[axis % rank] = _bounds(start, end, step)
+    while parts and parts[-1] == ":":
+        parts.pop()
+    if not parts:
+        return code("{}", result)
+    if len(parts) == 1:
+        parts.append("...")  # symbolic tensors take no single slice
+    return code("{}[{}]", result, join(", ", [Raw(p) if isinstance(p, str) else p for p in parts]))
+
+
+def _mirrored(bound: Element) -> Element:
+    return -1 - bound if isinstance(bound, int) else code("-1 - ({})", bound)
+
+
+def _bounds(start: Element, end: Element, step: int) -> Any:
+    """``start:end:step``; a step is positive."""
+    start, end = (max(-FAR, min(b, FAR)) if isinstance(b, int) else b for b in (start, end))
+    first = Raw("") if isinstance(start, int) and start in (0, -FAR) else start
+    last = Raw("") if isinstance(end, int) and end == FAR else end
+    if isinstance(first, Raw) and isinstance(last, Raw) and step == 1:
+        return ":"
+    text = code("{}:{}", first, last)
+    return text if step == 1 else code("{}:{}", text, step)
+
+
+@shape("Expand")
+def expand(op: Op, arrays: ArrayDialect) -> Code:
+    want = op.out_shape()
+    if want is not None and op.shape() == want:
+        return code("{}", op.x)
+    target, have = op.ints(1), op.shape()
+    sizes = None if target is None or have is None else broadcast_sizes(op, target)
+    if sizes is None:
+        return call("expand", op.x, arrays.ints(op, 1) if target is None or have is None else tuple(target))
+    return arrays.call("broadcast_to", op.x, tuple(sizes))
+
+
+def broadcast_sizes(op: Op, target: list[Element]) -> list[Element] | None:
+    """The shape that the first input and a target broadcast to; None where only run time can tell."""
+    have, want = op.shape() or [], op.out_shape()
+    rank = max(len(target), len(have))
+    before = [1] * (rank - len(have)) + have
+    asked = [1] * (rank - len(target)) + target
+    result: list[Element] = []
+    for axis, (old, size) in enumerate(zip(before, asked, strict=True)):
+        if old == 1:
+            result.append(size)
+        elif isinstance(old, int) or (isinstance(size, int) and size == 1):
+            result.append(op.dim(0, axis - rank + len(have)))
+        elif isinstance(size, int) or (want is not None and want[axis] == old):
+            result.append(size if isinstance(size, int) else op.dim(0, axis - rank + len(have)))
+        else:
+            return None
+    return result
+
+
+@shape("Tile")
+def tile(op: Op, arrays: ArrayDialect) -> Code:
+    return arrays.call("tile", op.x, arrays.ints(op, 1))
+
+
+@shape("CenterCropPad")
+def center_crop_pad(op: Op, arrays: ArrayDialect) -> Code:
+    return call("center_crop_pad", op.x, arrays.ints(op, 1), axes=op.attr("axes"))
+
+
+@shape("DepthToSpace", "SpaceToDepth", domain=layout.DOMAIN)
+def depth_space(op: Op, arrays: ArrayDialect) -> Code:
+    name = "depth_to_space" if op.key == "DepthToSpace" else "space_to_depth"
+    side_by_side = {"blocks_first": False} if op.attr("mode", "DCR") == "CRD" else {}
+    return call(name, op.x, op.attr("blocksize"), op.dim(0, 1), op.dim(0, 2), **side_by_side)
+
+
+# --- shapes and new arrays -----------------------------------------------------------------------------------------
+
+
+@shape("Identity")
+def identity(op: Op, arrays: ArrayDialect) -> Code:
+    return code("{}", op.x)
+
+
+@shape("Size")
+def size(op: Op, arrays: ArrayDialect) -> Code:
+    count = product([op.dim(0, axis) for axis in range(op.rank())])
+    return arrays.call("convert_to_tensor", count, dtype=arrays.dtype(op, ir.DataType.INT64))
+
+
+def filling(op: Op) -> Any:
+    """The number that a ConstantOfShape fills its output with."""
+    attribute = op.node.attributes.get("value")
+    return attribute.as_tensor().numpy().reshape(-1)[0] if attribute is not None else np.float32(0)
+
+
+def constant_value(op: Op) -> Any:
+    """What a Constant holds."""
+    name, attribute = next(iter(op.node.attributes.items()))
+    return attribute.as_tensor().numpy() if name == "value" else attribute.value
+
+
+@shape("ConstantOfShape")
+def constant_of_shape(op: Op, arrays: ArrayDialect) -> Code:
+    value, target, dtype = filling(op), arrays.ints(op, 0), arrays.new_dtype(op)
+    target = tuple(target) if isinstance(target, list) else target
+    if value in (0, 1) and (dtype is None or arrays.usual is None):
+        return arrays.call("zeros" if value == 0 else "ones", target, dtype=dtype)
+    return arrays.call("full", target, value, dtype=arrays.dtype(op, op.out_dtype()))
+
+
+@shape("Constant")
+def constant(op: Op, arrays: ArrayDialect) -> Code:
+    return arrays.call("array", constant_value(op), dtype=arrays.dtype(op, op.out_dtype()))
+
+
+@shape("Range")
+def range_(op: Op, arrays: ArrayDialect) -> Code:
+    start, limit, step = (arrays.number(op, i) for i in range(3))
+    return arrays.call("arange", start, limit, step, dtype=arrays.dtype(op, op.out_dtype()))
+
+
+@shape("EyeLike")
+def eye_like(op: Op, arrays: ArrayDialect) -> Code:
+    dtype = arrays.new_dtype(op)
+    if op.attr("k"):  # of another diagonal, TensorFlow's backend makes another shape when columns are few
+        return call("diagonal_of_ones", op.dim(0, 0), op.dim(0, 1), k=op.attr("k"), dtype=dtype)
+    return arrays.call("eye", op.dim(0, 0), op.dim(0, 1), dtype=dtype)
+
+
+@shape("Trilu")
+def triangle(op: Op, arrays: ArrayDialect) -> Code:
+    k, name = arrays.number(op, 1) if op.has(1) else 0, "triu" if op.attr("upper") else "tril"
+    sizes = [d if isinstance(d, int) else 1 for d in (op.shape() or [1, 1])[-2:]]
+    if isinstance(k, int) and min(sizes) > 0 and abs(k) <= min(sizes):
+        return arrays.call(name, op.x, k=k or None)
+    return call("triangle", op.x, k, upper=True if name == "triu" else None)
