@@ -39,16 +39,16 @@ lint: setup          ## format, lint, types, import rules
 	@touch $@
 
 suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all targets (an hour)
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/test_keras_own_layers.py tests/test_keras_own_ops.py
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/frameworks/keras/test_own_layers.py tests/frameworks/keras/test_own_ops.py
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
 	$(BIN)/python -m pytest -m slow tests/sweeps -s
 
 modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and in training mode (an hour)
-	$(BIN)/python -m pytest -n 2 -m slow tests/test_reads_pytorch_modules.py
+	$(BIN)/python -m pytest -n 2 -m slow tests/frameworks/pytorch/test_reads_modules.py
 
 faults: setup        ## plant 120 faults into what is written for each framework: every one must be refused
-	$(BIN)/python -m pytest -m slow tests/test_verification_faults.py -s
+	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
 	mkdir -p out
@@ -61,7 +61,7 @@ coverage: setup      ## docs/coverage.md: every rule and the tests that use it
 	$(BIN)/python -m dlbridge.conformance.coverage --conformance out/conformance.json out/rules.*.json
 
 fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no hang, no memory beyond a bound
-	$(BIN)/python tests/fuzz.py --mutants 20000
+	$(BIN)/python -m tests.helpers.fuzz --mutants 20000
 
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench

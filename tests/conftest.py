@@ -1,58 +1,55 @@
-"""With ``DLBRIDGE_RULES_USED=rules.json``, which tests used which rule is written, for ``docs/coverage.md``.
+"""What all tests share: which are run by default, and which frameworks each needs.
 
-Each worker writes a file of its own (``rules.gw0.json``).
+``pytest -m "not keras"`` runs what needs no Keras. Where a framework is not installed, tests that need it are skipped.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import json
 import os
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
+
+from tests.helpers.frameworks_needed import PACKAGES, frameworks_needed, missing
+
+pytest_plugins = ["tests.helpers.rules_used"]
 
 # As the command line does: TensorFlow turns oneDNN, and with it channels-first convolution, on by itself on some
 # CPUs only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-TARGET = os.environ.get("DLBRIDGE_RULES_USED")
-_current = ""
-_used: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+#: Marks of tests that are run only where ``-m`` names them.
+ASKED_FOR = ("slow", "gpu")
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    if TARGET:
-        from dlbridge.conformance.coverage import registries
-
-        for registry, rules in registries().items():
-            for key, rule in rules.items():
-                rules[key] = _recording(registry, key, rule)
+def pytest_configure(config: pytest.Config) -> None:
+    for mark in ASKED_FOR:
+        chosen = config.option.markexpr
+        if mark not in chosen:
+            config.option.markexpr = f"({chosen}) and not {mark}" if chosen else f"not {mark}"
 
 
-def _recording(registry, key, rule):
-    name = ".".join(key).lstrip(".") if isinstance(key, tuple) else key
-    function = rule if callable(rule) else rule.function
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for framework in frameworks_needed(item):
+                item.add_marker(framework)
 
-    @functools.wraps(function)
-    def record(*arguments, **keywords):
-        _used[registry][name].add(_current)
-        return function(*arguments, **keywords)
 
-    return record if callable(rule) else dataclasses.replace(rule, function=record)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for framework in PACKAGES:
+        if item.get_closest_marker(framework) and missing(framework):
+            pytest.skip(f"needs {framework}")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item, nextitem):
-    global _current
-    _current = item.nodeid.partition("[")[0].removeprefix("tests/")
-    return (yield)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if TARGET:
-        found = {registry: {k: sorted(v) for k, v in rules.items()} for registry, rules in _used.items()}
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        Path(TARGET).with_suffix(f".{worker}.json").write_text(json.dumps(found, indent=1))
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, object]:
+    """Skip a file of tests that imports a framework which is not installed."""
+    report = yield
+    if report.failed:
+        for framework in filter(missing, PACKAGES):
+            if any(f"No module named '{package}'" in report.longreprtext for package in PACKAGES[framework]):
+                report.outcome = "skipped"
+                report.longrepr = (str(collector.path), 0, f"Skipped: needs {framework}")
+    return report

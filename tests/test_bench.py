@@ -5,14 +5,12 @@ import re
 import runpy
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
 import bench
 from bench.cases import Failure, failures, numbers_of
-
-ROOT = Path(__file__).parent.parent
+from tests.helpers.paths import ROOT
 
 
 def run(monkeypatch, rows, *arguments):

@@ -1,15 +1,12 @@
 """Every example: all routes agree with the reference evaluator in float64, at several batch sizes."""
 
-from pathlib import Path
-
 import pytest
 
 import dlbridge
+from tests.helpers.paths import EXAMPLE_FILES
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
 
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("example", EXAMPLE_FILES, ids=lambda p: p.stem)
 def test_all_routes_agree(example):
     report = dlbridge.verify(example, batch_sizes=(1, 2, 7))
     report.require()

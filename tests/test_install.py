@@ -4,12 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.paths import EXAMPLES, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def test_the_runtime_needs_no_extra(installed, tmp_path):
         assert done.returncode == code, done.stderr
         return done
 
-    model = ROOT / "examples" / "mlp_784.yaml"
+    model = EXAMPLES / "mlp_784.yaml"
     # without torch the certificate is by the standard's reference evaluator
     run(installed / "dlbridge", "convert", model, "--to", "onnx", "-o", "repo/mlp")
     certificate = json.loads((tmp_path / "repo" / "mlp" / "certificate.json").read_text())

@@ -80,7 +80,7 @@ def written(tmp_path_factory):
 
     base = tmp_path_factory.mktemp("written")
     modules = _architectures()
-    from architectures import randomized
+    from tests.helpers.architectures import randomized
 
     for name, (module, inputs) in modules.items():
         given = {k: f"{v.dtype}[{','.join(map(str, ['batch', *v.shape[1:]]))}]" for k, v in inputs.items()}

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 keras = pytest.importorskip("keras")
 
-from keras_reading import error, inputs_of, outputs_of, randomise
+from tests.helpers.keras_reading import error, inputs_of, outputs_of, randomise
 
 import dlbridge
 from dlbridge import frameworks

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import torchvision_cpu  # noqa: F401  (before torchvision)
 
 pytest.importorskip("torchvision")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from measure import Row, _own_error, flat
 
@@ -114,7 +114,7 @@ def _export(path: Path, module, inputs, dynamic, script: bool) -> None:
 
 def of_keras(name: str) -> Source:
     import keras
-    from keras_reading import inputs_of, outputs_of
+    from tests.helpers.keras_reading import inputs_of, outputs_of
     from test_keras_applications import build, own_error
 
     from dlbridge.frameworks.keras.onnx_export import export

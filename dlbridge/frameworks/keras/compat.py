@@ -1,6 +1,6 @@
 """Keras' private API, in one place, and the points at which code that is recorded leaves the usual course of Keras.
 
-``tests/test_keras_compat.py`` asks for all of it of the installed Keras.
+``tests/frameworks/keras/test_compat.py`` asks for all of it of the installed Keras.
 
 Keras has no way to run a layer's code on tensors without numbers where that code calls the backend, nor to record a
 tensor that is made of sizes alone. For as long as some thread records, such functions of Keras are wrapped. A wrapper

@@ -1,0 +1,117 @@
+"""What a user types first: a model of the user's own file, and options that are mistyped or misplaced."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlbridge
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError
+
+NET = """import torch
+from helpers import WIDTH
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(3, WIDTH)
+"""
+SPEC = {"input": "float32[batch,3]"}
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """Files of the user's in the current folder, which is on no path yet."""
+    (tmp_path / "helpers.py").write_text("WIDTH = 2\n")
+    (tmp_path / "mynet.py").write_text(NET)
+    (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) & {"helpers", "mynet", "mynet_file"} - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["mynet:Net", "mynet.py:Net"])
+def test_a_model_of_the_current_folder(own_files, name):
+    model = dlbridge.load(name, inputs=SPEC)
+    assert model.name == "Net"
+    assert [str(v.shape) for v in model.outputs] == ["[batch,2]"]
+
+
+def test_a_model_of_a_file_elsewhere(own_files, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert dlbridge.load(f"{own_files}/mynet.py:Net", inputs=SPEC).name == "Net"
+
+
+def test_the_installed_command_finds_a_file_of_the_current_folder(own_files):
+    program = "import sys; sys.path = [p for p in sys.path if p]; from dlbridge.cli import main; main()"
+    here = Path(dlbridge.__file__).parent.parent
+    call = [sys.executable, "-P", "-c", program, "inspect", "mynet:Net", "--input", "input:float32[batch,3]"]
+    done = subprocess.run(
+        call, env={**os.environ, "PYTHONPATH": str(here)}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Linear" in done.stdout
+
+
+def test_a_file_of_the_current_folder_takes_no_package_s_place(own_files):
+    (own_files / "json.py").write_text("raise SystemExit('this ran')\n")
+    with pytest.raises(DlbridgeError, match="no attribute"):
+        dlbridge.load("json:no_such_thing")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("no_such_file.py:Net", "there is no file"),
+        ("no_such_package:Net", "No module named 'no_such_package'"),
+        ("broken.py:Net", "no_such_module_at_all"),
+        ("mynet.py:Other", "has no attribute 'Other'"),
+    ],
+)
+def test_a_name_that_is_not_there_is_an_error_with_a_hint(own_files, name, why):
+    with pytest.raises(DlbridgeError, match=why) as caught:
+        dlbridge.load(name, inputs=SPEC)
+    assert caught.value.where == name
+    assert "mynet.py:Net" in caught.value.hint
+
+
+def _linear():
+    return torch.nn.Linear(3, 2).eval()
+
+
+def test_an_option_that_the_reader_does_not_take_is_named():
+    with pytest.raises(DlbridgeError, match="takes no option 'input' to read") as caught:
+        dlbridge.load(_linear(), input=SPEC)
+    assert "inputs" in caught.value.hint
+
+
+def test_an_option_that_the_writer_does_not_take_is_named():
+    with pytest.raises(DlbridgeError, match="takes no option 'opset' to write"):
+        dlbridge.convert(dlbridge.load(_linear(), inputs=SPEC), "pytorch", opset=17)
+
+
+def test_an_option_of_the_reader_that_is_given_to_the_writer_is_sent_where_it_belongs():
+    with pytest.raises(DlbridgeError, match="takes no option 'inputs'") as caught:
+        dlbridge.convert(_linear(), "pytorch", inputs=SPEC)
+    assert "read={'inputs': ...}" in caught.value.hint
+
+
+def test_sizes_asked_of_a_program_that_has_its_own_are_refused():
+    program = torch.export.export(_linear(), (torch.zeros(2, 3),))
+    with pytest.raises(DlbridgeError, match="sizes that it was exported with"):
+        dlbridge.load(program, inputs=SPEC)
+
+
+@pytest.mark.parametrize("name", ["pytorch", "keras", "onnx"])
+@pytest.mark.parametrize(("purpose", "module"), [("read", "reader"), ("write", "writer")])
+def test_the_options_that_a_framework_lists_are_those_that_it_takes(name, purpose, module):
+    function = getattr(importlib.import_module(f"dlbridge.frameworks.{name}.{module}"), purpose)
+    taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert sorted(getattr(frameworks.get(name), f"{purpose}_options")) == sorted(taken)

@@ -1,0 +1,65 @@
+"""What ONNX has no op for and torch computes step by step, into all targets, with a batch that is not known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import dlbridge
+from dlbridge import frameworks
+
+_INDEX = torch.tensor([2, 0, 2])
+
+
+def _matrix(x):
+    """Matrices (batch, 4, 4) that need pivots."""
+    return torch.einsum("bi,bj->bij", x, x) + torch.eye(4).flip(0) * 3
+
+
+def _positive(x):
+    return torch.einsum("bi,bj->bij", x, x) + torch.eye(4) * 2
+
+
+FUNCTIONS = {
+    "cummax": lambda x: torch.cummax(x, 1),
+    "cummin along the batch": lambda x: torch.cummin(x.round(), 0),
+    "logcumsumexp": lambda x: torch.logcumsumexp(x * 3, -1),
+    "gcd and lcm": lambda x: (
+        torch.gcd((x * 40).int(), (x.flip(1) * 60).int()),
+        torch.lcm((x * 9).long(), torch.tensor(12)),
+    ),
+    "index_reduce": lambda x: [
+        x.index_reduce(1, _INDEX, x[:, :3] * 2, how, include_self=own)
+        for how in ("prod", "mean", "amax", "amin")
+        for own in (True, False)
+    ],
+    "put": lambda x: x.put(torch.tensor([1, -1, 1]), torch.tensor([1.0, 2.0, 3.0]), accumulate=True),
+    "nanmedian": lambda x: torch.nanmedian(torch.where(x > 0.5, torch.nan, x), 1).values,
+    "solve": lambda x: torch.linalg.solve(_matrix(x), x),
+    "solve from the right": lambda x: torch.linalg.solve(_matrix(x), _positive(x), left=False),
+    "inverse": lambda x: torch.linalg.inv(_matrix(x)),
+    "slogdet": lambda x: torch.linalg.slogdet(_matrix(x)),
+    "cholesky": lambda x: (torch.linalg.cholesky(_positive(x)), torch.linalg.cholesky(_positive(x), upper=True)),
+    "triangles": lambda x: torch.linalg.solve_triangular(_positive(x), x.unsqueeze(-1), upper=True),
+    "einsum of an ellipsis": lambda x: torch.einsum("...i,i->...", x, torch.arange(4.0)),
+    "layer norm's statistics": lambda x: torch.native_layer_norm(x, [4], None, None, 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_composed(name):
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            made = FUNCTIONS[name](x)
+            return tuple(made) if isinstance(made, (tuple, list)) else made
+
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    wanted = Net()(x)
+    model = dlbridge.load(Net(), inputs={"x": "float32[batch,4]"})
+    for target in ("pytorch", "keras", "onnx"):
+        framework = frameworks.get(target)
+        live = framework.load(framework.write(model))
+        answers = framework.run(live, {"x": x.numpy()}).values()
+        for answer, right in zip(answers, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+            np.testing.assert_allclose(answer, right, 1e-4, 1e-5, err_msg=target)

@@ -1,0 +1,30 @@
+"""The writing rules of PyTorch against the ONNX reference evaluator: a case for each attribute (op_cases.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlbridge import frameworks
+from tests.helpers import op_cases_ranks, op_cases_regions
+from tests.helpers.op_cases import CASES, Case, X
+
+PYTORCH = frameworks.get("pytorch")
+
+
+# Keras has no such type.
+POWERS = [Case("Cast", (X((2, 3), make=np.exp),), {"to": 24, "round_mode": how}) for how in ("up", "down", "nearest")]
+
+
+@pytest.mark.parametrize("case", [*CASES, *op_cases_ranks.CASES, *op_cases_regions.CASES, *POWERS], ids=str)
+def test_case(case: Case) -> None:
+    source = PYTORCH.write(case.model())
+    live = PYTORCH.load(source)
+    for given, expected in case.runs():
+        outputs = list(PYTORCH.run(live, given).values())
+        for got, right in zip(outputs, expected, strict=True):
+            assert got.dtype == right.dtype
+            assert got.shape == right.shape
+            np.testing.assert_allclose(got, right, case.tolerance, case.tolerance)
+    if case.layer is not None:
+        assert case.layer in source.text

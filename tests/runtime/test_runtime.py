@@ -1,0 +1,177 @@
+"""dlbridge.runtime: sessions, signatures, providers; what it imports."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dlbridge import runtime
+from dlbridge.errors import FileError, ProviderError, SignatureError
+from tests.helpers.paths import ROOT
+
+
+def save_graph(path, signature: str, body: str):
+    text = f'<ir_version: 8, opset_import: ["": 18]> graph {signature} {{ {body} }}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+@pytest.fixture
+def adder(tmp_path):
+    signature = "(float[batch, 3] x, float[batch, 3] scale, int64[batch] id) => (float[batch, 3] y, int64[batch] next)"
+    body = "y = Mul(x, scale) one = Constant<value_int = 1>() next = Add(id, one)"
+    return save_graph(tmp_path / "repo" / "adder" / "1" / "model.onnx", signature, body)
+
+
+def test_a_call_by_position_and_by_name(adder):
+    session = runtime.load(adder)
+    x, scale, ids = np.ones((2, 3), "float32"), np.full((2, 3), 2, "float32"), np.array([4, 5])
+    for result in (session(x, scale, ids), session(x, id=ids, scale=scale)):
+        assert list(result) == ["y", "next"]
+        assert (result["y"] == 2).all() and result.next.tolist() == [5, 6] and (result[0] == result.y).all()
+    assert [str(p) for p in session.inputs] == ["x: float32[batch, 3]", "scale: float32[batch, 3]", "id: int64[batch]"]
+    assert session.providers == ("CPUExecutionProvider",)
+
+
+def test_an_entry_gives_its_newest_version(adder, tmp_path):
+    entry = tmp_path / "repo" / "adder"
+    save_graph(entry / "10" / "model.onnx", "(float[n] x) => (float[n] y)", "y = Neg(x)")
+    assert [p.name for p in runtime.load(entry).inputs] == ["x"]
+    assert len(runtime.load(entry, version=1).inputs) == 3
+    with pytest.raises(FileError, match="no version 3; there is 1, 10"):
+        runtime.load(entry, version=3)
+
+
+_GOOD = {"x": np.ones((2, 3), "float32"), "scale": np.ones((2, 3), "float32"), "id": np.arange(2)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.ones((2, 3))}, r"input 'x': the array is float64, the model takes x: float32\[batch, 3\]"),
+        ({"x": np.ones((2, 4), "float32")}, "axis 1 is 4, not 3"),
+        ({"x": np.ones(3, "float32")}, "the array has 1 axes"),
+        ({"scale": np.ones((5, 3), "float32")}, "'batch' is 5 here, but 2 as axis 0 of 'x'"),
+        ({"id": np.ones(2, "float32")}, "the array is float32"),
+        ({"id": [0.5, 1.0]}, "the array is float64"),
+        ({"scal": _GOOD["scale"]}, "(?s)no input 'scal'.*did you mean 'scale'"),
+        ({"id": None}, "no array given for id"),
+    ],
+)
+def test_what_does_not_fit_is_said(adder, change, message):
+    given = {k: v for k, v in {**_GOOD, **change}.items() if v is not None}
+    with pytest.raises(SignatureError, match=message):
+        runtime.load(adder)(**given)
+
+
+def test_too_many_and_twice(adder):
+    session = runtime.load(adder)
+    with pytest.raises(SignatureError, match="4 arrays given"):
+        session(1, 2, 3, 4)
+    with pytest.raises(SignatureError, match="given twice"):
+        session(_GOOD["x"], x=_GOOD["x"])
+
+
+def test_lists_take_the_dtype_of_the_input(adder):
+    result = runtime.load(adder)([[1, 2, 3]], [[0.5, 0.5, 0.5]], [7])
+    assert result.y.tolist() == [[0.5, 1.0, 1.5]] and result.next.tolist() == [8]
+
+
+def test_other_types(tmp_path):
+    import ml_dtypes
+
+    narrow = runtime.load(save_graph(tmp_path / "b.onnx", "(bfloat16[n] x) => (bfloat16[n] y)", "y = Identity(x)"))
+    x = np.arange(4).astype(ml_dtypes.bfloat16)
+    assert (narrow(x).y == x).all() and narrow(x).y.dtype == x.dtype
+    text = runtime.load(save_graph(tmp_path / "s.onnx", "(string[n] x) => (string[n] y)", "y = Identity(x)"))
+    assert text(["a", "bc"]).y.tolist() == ["a", "bc"]
+
+
+def test_a_provider_that_is_not_there(adder):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ProviderError, match=r"'cuda' is not in this onnxruntime; there is .*cpu"):
+        runtime.load(adder, providers=("cuda", "cpu"))
+    with pytest.raises(ProviderError, match="did you mean 'cpu'"):
+        runtime.load(adder, providers="cpuu")
+    with pytest.raises(ProviderError) as caught:
+        runtime.load(adder, providers="tensorrt")
+    assert caught.value.hint is None
+    with pytest.raises(ProviderError, match="no execution provider"):
+        runtime.load(adder, providers=())
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_onnxruntime_drops_while_loading(adder, monkeypatch):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ProviderError, match="CUDAExecutionProvider could not be started"):
+        runtime.load(adder, providers="cuda:0")
+
+
+@pytest.mark.gpu
+def test_cuda(adder):
+    session = runtime.load(adder, providers=("cuda",))
+    assert session.providers[0] == "CUDAExecutionProvider"
+    assert (session(**_GOOD).y == 1).all()
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"\x08\x07nothing")
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("broken.onnx", "cannot load"),
+        ("folder", "not a repository entry"),
+        ("none", "no such file"),
+    ):
+        with pytest.raises(FileError, match=message):
+            runtime.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "link.bin", "{absolute}"])
+def test_weights_outside_the_folder_of_the_model_are_not_read(tmp_path, location):
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(np.arange(4, dtype="float32").tobytes())
+    folder = tmp_path / "entry" / "1"
+    folder.mkdir(parents=True)
+    (folder / "link.bin").symlink_to(secret)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[4] x) => (float[4] y) { y = Add(x, w) }'
+    )
+    tensor = proto.graph.initializer.add(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location.format(absolute=secret))
+    (folder / "model.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileError):
+        runtime.load(folder.parent)
+
+
+def test_it_runs_where_nothing_but_onnxruntime_and_numpy_is_installed(adder, tmp_path):
+    np.savez(tmp_path / "in.npz", **_GOOD)
+    script = textwrap.dedent(f"""
+        import sys
+
+        FORBIDDEN = {{"torch", "keras", "tensorflow", "tf2onnx", "onnx_ir", "onnx", "pydantic", "yaml", "pyarrow"}}
+        HOUSE = ("dlbridge.constraints", "dlbridge.errors", "dlbridge.files", "dlbridge.runtime")
+
+        class Forbid:
+            def find_spec(self, name, path=None, target=None):
+                house = name.startswith("dlbridge.") and not name.startswith(HOUSE)
+                if house or name.partition(".")[0] in FORBIDDEN:
+                    raise ImportError(name + " must not be imported")
+
+        sys.meta_path.insert(0, Forbid())
+        import numpy as np
+        from dlbridge.runtime import load, run_file
+        session = load({str(adder)!r})
+        print(run_file(session, {str(tmp_path / "in.npz")!r}, {str(tmp_path / "out.npz")!r})["rows"])
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2"
+    assert (np.load(tmp_path / "out.npz")["y"] == 1).all()

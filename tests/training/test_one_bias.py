@@ -1,0 +1,57 @@
+"""The biases of a recurrent layer take the same steps in either framework."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import dlbridge
+from dlbridge.training.spec import TrainingSpec
+
+pytestmark = pytest.mark.keras
+
+nn = torch.nn
+RNG = np.random.default_rng(2)
+
+
+class Reader(nn.Module):
+    def __init__(self, kind) -> None:
+        super().__init__()
+        self.rnn, self.last = kind(4, 5, batch_first=True, bidirectional=True), nn.Linear(10, 2)
+
+    def forward(self, x):
+        return self.last(self.rnn(x)[0][:, -1])
+
+
+OPTIMIZERS = {
+    "momentum": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+    "adamw": {"kind": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN, nn.GRU])
+def test_what_is_read_from_pytorch_trains_as_there(kind, optimizer):
+    torch.manual_seed(0)
+    module = Reader(kind).double()
+    model = dlbridge.load(module, inputs={"x": torch.zeros(2, 3, 4, dtype=torch.float64)})
+    assert all(weight.requires_grad for weight in model.to_pytorch().parameters())
+    data = {"x": RNG.normal(size=(24, 3, 4)), "label": RNG.normal(size=(24, 2))}
+    spec = TrainingSpec(loss={"op": "MeanSquaredError"}, optimizer=OPTIMIZERS[optimizer], epochs=1, batch_size=4)
+    trained = {f: dlbridge.train(model, data, framework=f, spec=spec).model for f in ("pytorch", "keras")}
+    outputs = [m.to_pytorch()(torch.from_numpy(data["x"])).detach().numpy() for m in trained.values()]
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-9, atol=1e-10)
+    for name in ("last.weight", "rnn.weight_ih", "rnn.weight_hh"):
+        np.testing.assert_allclose(trained["pytorch"].weights[name], trained["keras"].weights[name], rtol=1e-8)
+
+
+def test_a_frozen_second_bias_is_written_as_such():
+    module = Reader(nn.LSTM)
+    for name, weight in module.named_parameters():
+        weight.requires_grad_("bias_hh" not in name)
+    live = dlbridge.load(module, inputs={"x": "float32[batch,3,4]"}).to_pytorch()
+    assert {n for n, w in live.named_parameters() if not w.requires_grad} == {
+        "rnn.bias_hh_l0",
+        "rnn.bias_hh_l0_reverse",
+    }

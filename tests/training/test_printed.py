@@ -1,0 +1,105 @@
+"""The training code that is printed below a model runs as it stands."""
+
+import numpy as np
+import pytest
+
+import dlbridge
+from dlbridge import frameworks
+from dlbridge.training.spec import TrainingSpec
+from dlbridge.verification.inputs import random_inputs
+from tests.helpers.paths import EXAMPLE_FILES, EXAMPLES
+from tests.helpers.training_places import FIRST, LAST, places
+from tests.training.test_training import dense
+
+FRAMEWORKS = ("pytorch", "keras")
+TARGETS = {
+    "two_inputs": lambda rng: rng.random(8).astype(np.float32),
+    "unet": lambda rng: rng.integers(0, 2, (8, 1, 32, 32)).astype(np.float32),
+}
+NAMES = [path.stem for path in EXAMPLE_FILES]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("example", [*NAMES, FIRST, LAST])
+def test_the_printed_training_code_of_each_example_runs(framework, example):
+    rng = np.random.default_rng(0)
+    if example in NAMES:
+        model = dlbridge.load(EXAMPLES / f"{example}.yaml")
+        data = list(random_inputs(model, {"batch": 8, "time": 12}, seed=0).values())
+        data.append(TARGETS.get(example, lambda rng: rng.integers(0, 4, 8))(rng))
+    else:
+        model, arrays = places(example)
+        data = list(arrays.values())
+    source = model.write(framework)
+    if framework == "pytorch":
+        import torch
+
+        data = [torch.from_numpy(a) for a in data]
+    live = frameworks.get(framework).load(source)
+    before = {name: w.copy() for name, w in frameworks.get(framework).weights(live).items()}
+    source.execute()["train"](live, *data)
+    after = frameworks.get(framework).weights(live)
+    assert all(np.isfinite(w).all() for w in after.values())
+    assert any(np.abs(after[name] - w).max() > 1e-5 for name, w in before.items())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_printed_training_code_trains(framework, capsys):
+    model = dlbridge.load(EXAMPLES / "mlp_784.yaml")
+    source = model.write(framework)
+    live = frameworks.get(framework).load(source)
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 10, 64)
+    image = (rng.normal(size=(64, 784)) / 10 + np.eye(10, 784)[label]).astype(np.float32)
+    if framework == "pytorch":
+        import torch
+
+        image, label = torch.from_numpy(image), torch.from_numpy(label)
+    source.execute()["train"](live, image, label)
+    if framework == "keras":
+        live.fit(image, label, epochs=40, verbose=0)
+        assert live.evaluate(image, label, verbose=0, return_dict=True)["accuracy"] > 0.9
+    else:
+        source.execute()["train"](live, image, label, epochs=40)
+        assert (live(image).argmax(-1) == label).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("place", [FIRST, LAST])
+def test_the_printed_pytorch_training_keeps_the_rows_that_validate_to_itself(place, capsys):
+    """It prints the numbers that ``dlbridge.train`` has for the rows held back, which it has not trained on."""
+    import torch
+
+    model, data = places(place)
+    update = {"validation_split": 0.2, "metrics": ("accuracy",), "shuffle": False, "epochs": 2}
+    model.training = model.training.model_copy(update=update)
+    source = model.write("pytorch")
+    live = frameworks.get("pytorch").load(source)
+    source.execute()["train"](live, *(torch.from_numpy(a) for a in data.values()))
+    printed = capsys.readouterr().out.split()
+    wanted = dlbridge.train(model, data).history
+    for name in ("val_loss", "val_accuracy"):
+        found = [float(printed[i + 1]) for i, word in enumerate(printed) if word == name]
+        np.testing.assert_allclose(found, wanted[name], atol=2e-3)
+
+
+INTEGER_LABELS = {
+    "BinaryCrossentropy": lambda rng: rng.integers(0, 2, 8),
+    "SparseCategoricalCrossentropy": lambda rng: rng.integers(0, 1, 8),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("op", INTEGER_LABELS)
+def test_the_printed_training_code_takes_labels_as_datasets_have_them(op, framework, capsys):
+    rng = np.random.default_rng(0)
+    model = dense(features=1)
+    loss = {"op": op, "from_logits": True}
+    model.training = TrainingSpec(loss=loss, metrics=("accuracy",), validation_split=0.25)
+    data = [rng.normal(size=(8, 5)).astype(np.float32), INTEGER_LABELS[op](rng)]
+    source = model.write(framework)
+    if framework == "pytorch":
+        import torch
+
+        data = [torch.from_numpy(a) for a in data]
+    source.execute()["train"](frameworks.get(framework).load(source), *data)
+    assert "val_" in capsys.readouterr().out
