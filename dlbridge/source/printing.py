@@ -133,11 +133,29 @@ def about_sizes(graph: ir.Graph, indent: str) -> list[str]:
 
 @functools.cache
 def _definitions(module: ModuleType) -> dict[str, str]:
-    """Name -> source of the functions and classes that a helpers module defines, or a package of such and ``ALSO``."""
+    """Name -> source of the functions and classes that a helpers module or package defines.
+
+    A helpers package may say in ``ALSO`` where else there are some that are written once over arrays, and in
+    ``SPELLING`` how it spells these (``source.arrays.spelling``); one that it defines itself takes their place.
+    """
+    elsewhere = [part for other in getattr(module, "ALSO", ()) for part in _parts(other)]
+    respell = module.SPELLING.respell if elsewhere else str
+    found = {part: {name: respell(text) for name, text in _blocks(part).items()} for part in elsewhere}
+    own = {part: _blocks(part) for part in _parts(module)}
+    ours = {name: text for blocks in own.values() for name, text in blocks.items()}
+    in_order = sorted([*found, *own], key=lambda part: part.__name__.rpartition(".")[2])
+    return {name: ours.get(name, text) for part in in_order for name, text in (found | own)[part].items()}
+
+
+def _parts(module: ModuleType) -> list[ModuleType]:
+    """The modules of a package; a module that is none, itself."""
     names = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))]
-    parts = [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
-    parts += getattr(module, "ALSO", ())
-    blocks = [block.strip("\n") for part in parts for block in inspect.getsource(part).split("\n\n\n")]
+    return [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
+
+
+def _blocks(module: ModuleType) -> dict[str, str]:
+    """Name -> source of the functions and classes of one module."""
+    blocks = [block.strip("\n") for block in inspect.getsource(module).split("\n\n\n")]
     return {found[1]: block for block in blocks if (found := _DEFINED.search(block))}
 
 

@@ -8,12 +8,13 @@ A rule here takes an ``Op`` and an ``ArrayDialect``, which says how a framework 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.source.arrays.spelling import Spelling
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op, Rules
 
@@ -23,30 +24,28 @@ class ArrayDialect:
     """How a framework spells functions of arrays.
 
     Attributes:
-        prefix: What stands before the name of a function: ``"ops."``.
+        spelling: What functions are called.
         dtype: A dtype as the code names it; refuses one that the framework does not have.
         cast: ``x`` in a dtype.
         ints: The elements of an integer input: a list of numbers and Python expressions, or code that makes the list.
         number: The one element of an input: a number, a Python expression, or code that reads it.
-        names: Function, as ``keras.ops`` calls it -> what it is called here, where that is not the prefix and its name.
         widened: The types whose sums and products the framework gives in a wider one.
         usual: The type of new arrays whose dtype is not said.
         in_python: What makes of an array one that has ``tolist()`` and ``item()``.
     """
 
-    prefix: str
+    spelling: Spelling
     dtype: Callable[[Op, ir.DataType], Raw]
     cast: Callable[[Any, Raw], Code]
     ints: Callable[[Op, int], Any]
     number: Callable[[Op, int], Any]
-    names: Mapping[str, str] = field(default_factory=dict)
     widened: frozenset[str] = frozenset()
     usual: ir.DataType | None = None
     in_python: str = "{}"
 
     def name(self, function: str) -> str:
         """What the framework calls a function, which is named as in ``keras.ops``."""
-        return self.names.get(function, self.prefix + function)
+        return self.spelling.name(function)
 
     def call(self, function: str, *args: Any, **keywords: Any) -> Code:
         """A call of a function, which is named as in ``keras.ops``; keywords that are None are left out."""

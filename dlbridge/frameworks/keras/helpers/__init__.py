@@ -4,6 +4,11 @@ A module here imports only what a written file does: math, keras, layers and ops
 """
 
 from dlbridge.ops import special
+from dlbridge.source.arrays import helpers as arrays
+from dlbridge.source.arrays.spelling import Spelling
 
-#: Modules elsewhere that are copied from too: formulas of arrays, which Keras' ``ops`` are.
-ALSO = (special,)
+#: Modules elsewhere that are copied from too: helpers over arrays, and formulas of special functions.
+ALSO = (arrays, special)
+_OWN = ("split_heads", "merge_heads", "broadcast_add", "precise")
+#: How they are spelled here.
+SPELLING = Spelling("ops.", {"standardize_dtype": "keras.backend.standardize_dtype"} | {name: name for name in _OWN})

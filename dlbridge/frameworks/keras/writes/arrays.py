@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.helpers import SPELLING
 from dlbridge.frameworks.keras.rules import ints, keras_dtype, number, rules
 from dlbridge.source.arrays import ArrayDialect
 from dlbridge.source.arrays.attention import attention
@@ -19,7 +20,7 @@ from dlbridge.source.arrays.signal import signal
 from dlbridge.source.code import call
 
 KERAS = ArrayDialect(
-    prefix="ops.",
+    spelling=SPELLING,
     dtype=keras_dtype,
     cast=lambda x, dtype: call("ops.cast", x, dtype),
     ints=ints,

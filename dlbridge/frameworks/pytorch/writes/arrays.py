@@ -13,6 +13,7 @@ from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
+from dlbridge.source.arrays.spelling import Spelling
 from dlbridge.source.code import code
 from dlbridge.source.op import Op
 
@@ -38,12 +39,11 @@ NAMES = {
 }
 
 TORCH = ArrayDialect(
-    prefix="torch.",
+    spelling=Spelling("torch.", NAMES),
     dtype=torch_dtype,
     cast=lambda x, dtype: code("{}.to({})", x, dtype),
     ints=ints,
     number=number,
-    names=NAMES,
 )
 
 elementwise.adopt(rules, TORCH)

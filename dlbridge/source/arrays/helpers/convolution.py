@@ -2,7 +2,7 @@
 
 import math
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def conv_transpose(x, kernel, strides, dilations, pads, groups=1, extra=None):

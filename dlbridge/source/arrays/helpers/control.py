@@ -1,6 +1,6 @@
 """Helpers of control flow."""
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def loop(body, limit, states, condition=True):

@@ -2,7 +2,7 @@
 
 import math
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def dft(x, length=None, axis=-2, inverse=False, onesided=False):

@@ -1,6 +1,6 @@
 """Helpers that read and write elements by index."""
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def wrapped(indices, size):

@@ -2,7 +2,7 @@
 
 import math
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def grid_sample(x, grid, mode="linear", padding="zeros", align_corners=False, shapes=None):

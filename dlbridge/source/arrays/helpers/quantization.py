@@ -1,10 +1,8 @@
 """Helpers of quantisation."""
 
-import keras
-from keras import ops
-
-from dlbridge.frameworks.keras.helpers.convolution import conv_integer
-from dlbridge.frameworks.keras.helpers.elementwise import broadcast_add, float8_cast
+from dlbridge.source.arrays import ops
+from dlbridge.source.arrays.helpers.convolution import conv_integer
+from dlbridge.source.arrays.helpers.elementwise import float8_cast
 
 
 def along_axis(values, x, axis=None, block_size=None):
@@ -20,7 +18,7 @@ def along_axis(values, x, axis=None, block_size=None):
 def quantize(x, scale, dtype, zero_point=None, axis=None, block_size=None, precision=None, saturate=True):
     """x / scale, rounded to the nearest (ties to even), plus the zero point, in the range of the dtype."""
     scale = along_axis(scale, x, axis, block_size)
-    precision = precision or keras.backend.standardize_dtype(x.dtype)
+    precision = precision or ops.standardize_dtype(x.dtype)
     y = ops.cast(x, precision) / ops.cast(scale, precision)
     if dtype.startswith("float"):
         return float8_cast(y, dtype, saturate)
@@ -39,7 +37,7 @@ def in_range(y, zero_point, dtype):
 def fake_quantize(x, scale, zero_point, low, high):
     """x as its quantised numbers have it; the gradient is that of x where they are in their range, else 0."""
     zero_point = ops.cast(zero_point, x.dtype)
-    steps = broadcast_add(ops.round(ops.multiply(x, 1 / scale)), zero_point)
+    steps = ops.broadcast_add(ops.round(ops.multiply(x, 1 / scale)), zero_point)
     y = (ops.clip(steps, low, high) - zero_point) * scale
     inside = ops.logical_and(steps >= low, steps <= high)
     x = ops.where(inside, x, ops.zeros_like(x))

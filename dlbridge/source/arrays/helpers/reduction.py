@@ -1,13 +1,12 @@
 """Helpers that order and sum."""
 
-import keras
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def top_k(x, k, axis=-1, largest=True):
     """The k largest (or smallest) along an axis, in order, and their places; of equal ones the first comes first."""
     x = ops.moveaxis(x, axis, -1)
-    is_integer = "int" in keras.backend.standardize_dtype(x.dtype)
+    is_integer = "int" in ops.standardize_dtype(x.dtype)
 
     def reverse(values):
         return values if largest else ops.bitwise_not(values) if is_integer else -values

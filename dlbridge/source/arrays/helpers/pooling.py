@@ -2,9 +2,8 @@
 
 import math
 
-from keras import ops
-
-from dlbridge.frameworks.keras.helpers.shape import smaller_size
+from dlbridge.source.arrays import ops
+from dlbridge.source.arrays.helpers.shape import smaller_size
 
 
 def window_stack(x, size, strides, dilations):

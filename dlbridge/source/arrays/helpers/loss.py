@@ -1,6 +1,6 @@
 """Helpers of losses."""
 
-from keras import ops
+from dlbridge.source.arrays import ops
 
 
 def nll_loss(log_probabilities, target, weight=None, ignore_index=None, reduction="mean"):

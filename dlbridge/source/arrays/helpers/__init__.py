@@ -1,0 +1,6 @@
+"""Short functions over arrays for what frameworks have no single call for, written once.
+
+They call functions of arrays as ``ops``, by their names in ``keras.ops``, and each other; a writer copies those that a
+model uses into the printed file, spelled as its framework spells them (``source.arrays.spelling``). What a framework
+must have a helper of its own for is called as ``ops`` too: ``split_heads``, ``merge_heads``, ``precise``.
+"""

@@ -1,0 +1,152 @@
+"""Helpers of recurrent layers."""
+
+from dlbridge.source.arrays import ops
+
+
+def activation_by_name(name, alpha=None, beta=None):
+    """An activation of ONNX's recurrent ops."""
+    return {
+        "sigmoid": ops.sigmoid,
+        "tanh": ops.tanh,
+        "relu": ops.relu,
+        "softsign": ops.softsign,
+        "softplus": ops.softplus,
+        "affine": lambda x: alpha * x + beta,
+        "leakyrelu": lambda x: ops.leaky_relu(x, alpha),
+        "thresholdedrelu": lambda x: ops.where(x > alpha, x, ops.zeros_like(x)),
+        "scaledtanh": lambda x: alpha * ops.tanh(beta * x),
+        "hardsigmoid": lambda x: ops.clip(alpha * x + beta, 0, 1),
+        "elu": lambda x: ops.elu(x, alpha),
+    }[name]
+
+
+def recurrence(step, x, states, lengths, direction, batch_first):
+    """Runs step(direction, x, *states) -> new states along time; y and the last states in ONNX's layout."""
+    x, *states = (ops.swapaxes(t, 0, 1) if batch_first else t for t in (x, *states))
+    count = ops.shape(x)[0]
+    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
+    sequences, finals = [], []
+    for d, backwards in enumerate(ways):
+
+        def advance(carried, x, d=d, ahead=-1 if backwards else 1):
+            t, *state = carried
+            new = step(d, x, *state)
+            y = new[0]
+            if lengths is not None:
+                active = ops.expand_dims(t < ops.cast(lengths, "int32"), 1)
+                new = [ops.where(active, n, s) for n, s in zip(new, state, strict=True)]
+                y = ops.where(active, y, ops.zeros_like(y))
+            return [t + ahead, *new], [t, y, *new[1:]]  # TensorFlow's scan wants as many of both
+
+        first = ops.cast(count - 1 if backwards else 0, "int32")
+        (_, *final), (_, y, *_) = ops.scan(advance, [first, *(s[d] for s in states)], x, reverse=backwards)
+        sequences.append(y)
+        finals.append(final)
+    y = ops.stack(sequences, axis=1)
+    last = [ops.stack(s) for s in zip(*finals, strict=True)]
+    if batch_first:
+        return ops.transpose(y, (2, 0, 1, 3)), *(ops.swapaxes(s, 0, 1) for s in last)
+    return y, *last
+
+
+def recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias):
+    """What the three recurrences share: zeros for a state, biases by direction, activations by direction.
+
+    The biases of the input and of the state are added up; where they are to train as one, that of the input does.
+    """
+    directions, rows, hidden = r.shape
+    size = len(default)
+    batch = ops.shape(x)[0 if batch_first else 1]
+    zeros = ops.zeros((batch, directions, hidden) if batch_first else (directions, batch, hidden), x.dtype)
+    biases = ops.zeros((directions, 2 * rows), x.dtype) if bias is None else bias
+    chosen = [activation_by_name(*a) for a in activations or [(name,) for name in default] * directions]
+    if clip is not None:
+        # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
+        chosen = [f if i % size == 2 else lambda x, f=f: f(ops.clip(x, -clip, clip)) for i, f in enumerate(chosen)]
+    gates = [chosen[size * d : size * (d + 1)] for d in range(directions)]
+    of_input, of_state = ops.split(biases, 2, axis=1)
+    return zeros, (of_input, ops.stop_gradient(of_state) if one_bias else of_state), gates
+
+
+def onnx_rnn(
+    x,
+    w,
+    r,
+    bias=None,
+    lengths=None,
+    h=None,
+    activations=None,
+    direction="forward",
+    clip=None,
+    batch_first=False,
+    one_bias=False,
+):
+    """ONNX's RNN: h = f(x W' + h R' + b)."""
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip, one_bias)
+
+    def step(d, x, h):
+        return [gates[d][0](x @ ops.transpose(w[d]) + h @ ops.transpose(r[d]) + (wb[d] + rb[d]))]
+
+    return recurrence(step, x, [zeros if h is None else h], lengths, direction, batch_first)
+
+
+def onnx_gru(
+    x,
+    w,
+    r,
+    bias=None,
+    lengths=None,
+    h=None,
+    activations=None,
+    direction="forward",
+    clip=None,
+    linear_before_reset=False,
+    batch_first=False,
+    one_bias=False,
+):
+    """ONNX's GRU: gates z, r, h; h = (1 - z) * new + z * h."""
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip, one_bias)
+
+    def step(d, x, h):
+        f, g = gates[d]
+        xz, xr, xh = ops.split(x @ ops.transpose(w[d]) + wb[d], 3, axis=-1)
+        wz, wr, wh = ops.split(ops.transpose(r[d]), 3, axis=-1)
+        bz, br, bh = ops.split(rb[d], 3)
+        update, reset = f(xz + h @ wz + bz), f(xr + h @ wr + br)
+        new = g(xh + reset * (h @ wh + bh)) if linear_before_reset else g(xh + (reset * h) @ wh + bh)
+        return [(1 - update) * new + update * h]
+
+    return recurrence(step, x, [zeros if h is None else h], lengths, direction, batch_first)
+
+
+def onnx_lstm(
+    x,
+    w,
+    r,
+    bias=None,
+    lengths=None,
+    h=None,
+    c=None,
+    peepholes=None,
+    activations=None,
+    direction="forward",
+    clip=None,
+    input_forget=False,
+    batch_first=False,
+    one_bias=False,
+):
+    """ONNX's LSTM: gates i, o, f, c; peepholes i, o, f."""
+    default = ["sigmoid", "tanh", "tanh"]
+    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias)
+
+    def step(d, x, h, c):
+        f, g, last = gates[d]
+        parts = x @ ops.transpose(w[d]) + h @ ops.transpose(r[d]) + (wb[d] + rb[d])
+        into, out, forget, new = ops.split(parts, 4, axis=-1)
+        pi, po, pf = (0, 0, 0) if peepholes is None else ops.split(peepholes[d], 3)
+        into = f(into + pi * c)
+        forget = 1 - into if input_forget else f(forget + pf * c)
+        c = forget * c + into * g(new)
+        return [f(out + po * c) * last(c), c]
+
+    return recurrence(step, x, [zeros if h is None else h, zeros if c is None else c], lengths, direction, batch_first)
