@@ -1,0 +1,96 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+def time(x, name):
+    x = layers.Dense(8, activation="silu", name=f"{name}-0")(x)
+    return layers.Dense(8, name=f"{name}-2")(x)
+
+
+def residual_block(x, time, filters, target_shape, name, has_shortcut=False):
+    out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm1")(x)
+    out = layers.Activation("silu")(out)
+    out = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv1")(out)
+    time = layers.Activation("silu")(time)
+    time = layers.Dense(filters, name=f"{name}-time")(time)
+    time = layers.Reshape(target_shape, name=f"{name}-add_reshaped")(time)
+    out = out + time
+    x = layers.Conv2D(filters, 1, name=f"{name}-shortcut")(x) if has_shortcut else x
+    out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm2")(out)
+    out = layers.Activation("silu")(out)
+    out = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv2")(out)
+    return x + out
+
+
+def spatial_attention(x, name):
+    out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm")(x)
+    out = layers.Conv2D(24, 1, name=f"{name}-qkv")(out)
+    out = layers.Reshape((16, 24))(out)
+    out, split, split_1 = ops.split(out, 3, axis=2)
+    out = ops.expand_dims(out, axis=0)
+    split = ops.expand_dims(split, axis=0)
+    split_1 = ops.expand_dims(split_1, axis=0)
+    out = attention(out, split, split_1)
+    out = ops.reshape(out, (-1, 16, 8))
+    out = layers.Reshape((4, 4, 8))(out)
+    out = layers.Conv2D(8, 1, name=f"{name}-out")(out)
+    return x + out
+
+
+def build_model():
+    image = keras.Input((3, 8, 8), name="image")
+    step = keras.Input((1,), name="step")
+    time_1 = time(step, name="time")
+    x = layers.Permute((2, 3, 1))(image)
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    down1 = residual_block(x, time_1, 4, (1, 1, 4), name="down1")
+    x = layers.ZeroPadding2D(1)(down1)
+    x = layers.Conv2D(4, 3, strides=2, name="downsample")(x)
+    x = residual_block(x, time_1, 8, (1, 1, 8), has_shortcut=True, name="down2")
+    x = spatial_attention(x, name="attention")
+    x = residual_block(x, time_1, 8, (1, 1, 8), name="middle")
+    x = layers.UpSampling2D(2)(x)
+    x = ops.concatenate([x, down1], axis=3)
+    x = residual_block(x, time_1, 4, (1, 1, 4), has_shortcut=True, name="up1")
+    x = layers.Conv2D(3, 3, padding="same", name="head")(x)
+    x = layers.Permute((3, 1, 2))(x)
+    return keras.Model([image, step], x, name="attentionunet")

@@ -1,0 +1,80 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, num_channels, out_channels, has_shortcut=False):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(2, num_channels)
+        self.conv1 = nn.Conv2d(num_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(8, out_channels)
+        self.shortcut = nn.Conv2d(num_channels, out_channels, 1) if has_shortcut else nn.Identity()
+        self.norm2 = nn.GroupNorm(2, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+
+    def forward(self, x, time):
+        out = self.norm1(x)
+        out = F.silu(out)
+        out = self.conv1(out)
+        time = F.silu(time)
+        time = self.time(time)
+        time = time.unsqueeze(2)
+        time = time.unsqueeze(3)
+        out = out + time
+        x = self.shortcut(x)
+        out = self.norm2(out)
+        out = F.silu(out)
+        out = self.conv2(out)
+        return x + out
+
+
+class SpatialAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.GroupNorm(2, 8)
+        self.qkv = nn.Conv2d(8, 24, 1)
+        self.out = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        out = self.norm(x)
+        out = self.qkv(out)
+        out = out.flatten(2)
+        out = out.transpose(1, 2)
+        out, split, split_1 = out.chunk(3, dim=2)
+        out = out.unsqueeze(0)
+        split = split.unsqueeze(0)
+        split_1 = split_1.unsqueeze(0)
+        out = F.scaled_dot_product_attention(out, split, split_1)
+        out = out.flatten(0, 1)
+        out = out.transpose(1, 2)
+        out = out.reshape(out.shape[0], 8, 4, 4)
+        out = self.out(out)
+        return x + out
+
+
+class AttentionUNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(1, 8), nn.SiLU(), nn.Linear(8, 8))
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.down1 = ResidualBlock(4, 4)
+        self.downsample = nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.down2 = ResidualBlock(4, 8, has_shortcut=True)
+        self.attention = SpatialAttention()
+        self.middle = ResidualBlock(8, 8)
+        self.up1 = ResidualBlock(12, 4, has_shortcut=True)
+        self.head = nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, image, step):
+        time = self.time(step)
+        x = self.stem(image)
+        down1 = self.down1(x, time)
+        x = self.downsample(down1)
+        x = self.down2(x, time)
+        x = self.attention(x)
+        x = self.middle(x, time)
+        x = F.interpolate(x, scale_factor=2)
+        x = torch.cat([x, down1], dim=1)
+        x = self.up1(x, time)
+        return self.head(x)

@@ -1,0 +1,109 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+@keras.saving.register_keras_serializable()
+class CachedAttention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.query = layers.Dense(16, use_bias=False, name="query")
+        self.key = layers.Dense(16, use_bias=False, name="key")
+        self.value = layers.Dense(16, use_bias=False, name="value")
+        self.out = layers.Dense(16, use_bias=False, name="out")
+
+    def call(self, x, _0, _1):
+        out = self.query(x)
+        out = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
+        out = ops.transpose(out, (0, 2, 1, 3))
+        key = self.key(x)
+        key = ops.reshape(key, (ops.shape(key)[0], ops.shape(key)[1], 2, 8))
+        key = ops.transpose(key, (0, 2, 1, 3))
+        _0 = ops.concatenate([_0, key], axis=2)
+        x = self.value(x)
+        x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 8))
+        x = ops.transpose(x, (0, 2, 1, 3))
+        _1 = ops.concatenate([_1, x], axis=2)
+        range_ = ops.arange(0, ops.shape(_1)[2], 1, dtype="int64")
+        x = range_[-1 * ops.shape(x)[2]:, ...]
+        x = ops.expand_dims(x, axis=1)
+        x = range_ <= x
+        x = attention(out, _0, _1, mask=x)
+        x = ops.transpose(x, (0, 2, 1, 3))
+        x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 16))
+        x = self.out(x)
+        return _0, _1, x
+
+
+def decoder_block(x, _0, _1, name):
+    norm = layers.RMSNormalization(name=f"{name}-norm1")(x)
+    norm, _0, _1 = CachedAttention(name=f"{name}-attention")(norm, _0, _1)
+    x = x + _1
+    norm_1 = layers.RMSNormalization(name=f"{name}-norm2")(x)
+    gate = layers.Dense(48, activation="silu", use_bias=False, name=f"{name}-gate")(norm_1)
+    norm_1 = layers.Dense(48, use_bias=False, name=f"{name}-up")(norm_1)
+    gate = gate * norm_1
+    gate = layers.Dense(16, use_bias=False, name=f"{name}-down")(gate)
+    x = x + gate
+    return norm, _0, x
+
+
+def blocks(x, _0, _1, _2, _3, name):
+    x, _0, _1 = decoder_block(x, _0, _1, name=f"{name}-0")
+    _1, _2, _3 = decoder_block(_1, _2, _3, name=f"{name}-1")
+    return x, _0, _1, _2, _3
+
+
+def build_model():
+    tokens = keras.Input((None,), dtype="int64", name="tokens")
+    _0 = keras.Input((2, None, 8), name="cache.0")
+    _1 = keras.Input((2, None, 8), name="cache.1")
+    _2 = keras.Input((2, None, 8), name="cache.2")
+    _3 = keras.Input((2, None, 8), name="cache.3")
+    x = layers.Embedding(30, 16, name="embedding")(tokens)
+    output_1_0, output_1_1, output_1_2, output_1_3, x = blocks(x, _0, _1, _2, _3, name="blocks")
+    x = layers.RMSNormalization(name="norm")(x)
+    x = layers.Dense(30, use_bias=False, name="head")(x)
+    return keras.Model(
+        [tokens, _0, _1, _2, _3],
+        [x, output_1_0, output_1_1, output_1_2, output_1_3],
+        name="cacheddecoder",
+    )

@@ -1,0 +1,150 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+@keras.saving.register_keras_serializable()
+class MultiheadAttention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.linear = layers.Dense(48, name="linear")
+        self.linear_1 = layers.Dense(16, name="linear_1")
+
+    def call(self, x):
+        x = ops.transpose(x, (1, 0, 2))
+        x = self.linear(x)
+        x = ops.reshape(x, (17, -1, 3, 16))
+        x = ops.expand_dims(x, axis=0)
+        x = ops.squeeze(x, axis=0)
+        out = x[:, :, 0]
+        gather = x[:, :, 1]
+        x = x[:, :, 2]
+        out = ops.reshape(out, (17, -1, 8))
+        out = ops.transpose(out, (1, 0, 2))
+        gather = ops.reshape(gather, (17, -1, 8))
+        gather = ops.transpose(gather, (1, 0, 2))
+        x = ops.reshape(x, (17, -1, 8))
+        x = ops.transpose(x, (1, 0, 2))
+        out = ops.reshape(out, (-1, 2, 17, 8))
+        gather = ops.reshape(gather, (-1, 2, 17, 8))
+        x = ops.reshape(x, (-1, 2, 17, 8))
+        x = attention(out, gather, x)
+        x = ops.transpose(x, (2, 0, 1, 3))
+        x = ops.reshape(x, (-1, 16))
+        x = self.linear_1(x)
+        x = ops.reshape(x, (17, -1, 16))
+        return ops.transpose(x, (1, 0, 2))
+
+
+@keras.saving.register_keras_serializable()
+class Mlp(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = layers.Dense(64, activation="gelu", name="0")
+        self.layer_2 = layers.Dropout(0.1, name="2")
+        self.layer_3 = layers.Dense(16, name="3")
+
+    def call(self, x):
+        x = self.layer_0(x)
+        x = self.layer_2(x)
+        return self.layer_3(x)
+
+
+@keras.saving.register_keras_serializable()
+class EncoderBlock(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm1 = layers.LayerNormalization(epsilon=1e-05, name="norm1")
+        self.attention = MultiheadAttention(name="attention")
+        self.norm2 = layers.LayerNormalization(epsilon=1e-05, name="norm2")
+        self.mlp = Mlp(name="mlp")
+
+    def call(self, x):
+        out = self.norm1(x)
+        out = self.attention(out)
+        x = x + out
+        out = self.norm2(x)
+        out = self.mlp(out)
+        return x + out
+
+
+@keras.saving.register_keras_serializable()
+class Blocks(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = EncoderBlock(name="0")
+        self.layer_1 = EncoderBlock(name="1")
+        self.layer_2 = EncoderBlock(name="2")
+
+    def call(self, x):
+        x = self.layer_0(x)
+        x = self.layer_1(x)
+        return self.layer_2(x)
+
+
+@keras.saving.register_keras_serializable()
+class VisionTransformer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.class_token = self.add_weight(name="class_token", shape=(1, 1, 16))
+        self.positions = self.add_weight(name="positions", shape=(1, 17, 16))
+        self.patches = layers.Conv2D(16, 4, strides=4, name="patches")
+        self.blocks = Blocks(name="blocks")
+        self.norm = layers.LayerNormalization(epsilon=1e-05, name="norm")
+        self.head = layers.Dense(10, name="head")
+
+    def call(self, image):
+        x = ops.transpose(image, (0, 2, 3, 1))
+        x = self.patches(x)
+        x = ops.reshape(x, (-1, 16, 16))
+        expand = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, 16))
+        x = ops.concatenate([expand, x], axis=1)
+        x = x + self.positions
+        x = self.blocks(x)
+        x = self.norm(x)
+        x = x[:, 0]
+        return self.head(x)
+
+
+def build_model():
+    inputs = keras.Input((3, 16, 16), name="image")
+    outputs = VisionTransformer(name="network")(inputs)
+    return keras.Model(inputs, outputs, name="visiontransformer")

@@ -1,0 +1,79 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class MultiheadAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.empty((48, 16)))
+        self.in_proj_bias = nn.Parameter(torch.empty((48,)))
+        self.out_proj = nn.Module()
+        self.out_proj.weight = nn.Parameter(torch.empty((16, 16)))
+        self.out_proj.bias = nn.Parameter(torch.empty((16,)))
+
+    def forward(self, x):
+        x = x.transpose(0, 1)
+        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        x = x.reshape(17, x.shape[1], 3, 16)
+        x = x.unsqueeze(0)
+        x = x.transpose(0, 3)
+        x = x.squeeze(-2)
+        out = x[0]
+        gather = x[1]
+        x = x[2]
+        out = out.reshape(17, -1, 8)
+        out = out.transpose(0, 1)
+        gather = gather.reshape(17, -1, 8)
+        gather = gather.transpose(0, 1)
+        x = x.reshape(17, -1, 8)
+        x = x.transpose(0, 1)
+        out = out.reshape(-1, 2, 17, 8)
+        gather = gather.reshape(-1, 2, 17, 8)
+        x = x.reshape(-1, 2, 17, 8)
+        x = F.scaled_dot_product_attention(out, gather, x)
+        x = x.permute(2, 0, 1, 3)
+        x = x.reshape(-1, 16)
+        x = F.linear(x, self.out_proj.weight, self.out_proj.bias)
+        x = x.reshape(17, -1, 16)
+        return x.transpose(0, 1)
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(16)
+        self.attention = MultiheadAttention()
+        self.norm2 = nn.LayerNorm(16)
+        self.mlp = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, 16))
+
+    def forward(self, x):
+        out = self.norm1(x)
+        out = self.attention(out)
+        x = x + out
+        out = self.norm2(x)
+        out = self.mlp(out)
+        return x + out
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.blocks = nn.Sequential(*[EncoderBlock() for _ in range(3)])
+        self.norm = nn.LayerNorm(16)
+        self.head = nn.Linear(16, 10)
+        self.class_token = nn.Parameter(torch.empty((1, 1, 16)))
+        self.positions = nn.Parameter(torch.empty((1, 17, 16)))
+
+    def forward(self, image):
+        x = self.patches(image)
+        x = x.flatten(2)
+        x = x.transpose(1, 2)
+        expand = self.class_token.expand(x.shape[0], -1, -1)
+        x = torch.cat([expand, x], dim=1)
+        x = x + self.positions
+        x = self.blocks(x)
+        x = self.norm(x)
+        x = x[:, 0]
+        return self.head(x)
