@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlbridge import factories, frameworks
 from dlbridge.errors import DlbridgeError, FileError
-from dlbridge.files import check_free, writing
+from dlbridge.files import check_free
 from dlbridge.limits import limited
 from dlbridge.model import Model
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dlbridge.training import Result
     from dlbridge.verification import Report
 
+__all__ = ["convert", "load", "train", "verify"]
+
+#: What ``convert`` writes for people to read and change, without a framework.
+DESCRIPTION = "description"
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 
 
@@ -30,10 +34,12 @@ def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any
             in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``).
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
             ``{"nodes": 1_000_000}``.
-        options: Given to the framework's reader, e.g. ``inputs={"x": "float32[batch,3,224,224]"}``.
+        options: The ``ReadOptions`` of the framework that reads it, e.g.
+            ``inputs={"x": "float32[batch,3,224,224]"}``.
 
     Raises:
         FileError: When there is no such file, or nothing here reads it.
+        DlbridgeError: When the framework takes no such option.
         UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
     """
     with limited(limits):
@@ -47,12 +53,12 @@ def _load(source: Any, options: dict[str, Any]) -> Model:
         options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
         source = _made(factories.find(source))
     if not isinstance(source, (str, os.PathLike)):
-        for name in frameworks.names():
-            if frameworks.get(name).accepts(source):
-                return _read(frameworks.get(name), source, options)
+        for framework in frameworks.all_frameworks():
+            if framework.accepts(source):
+                return framework.read(source, **options)
         raise DlbridgeError(
             f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
-            hint=f"models of these frameworks can be read: {', '.join(frameworks.names())}",
+            hint=f"models of these frameworks can be read: {', '.join(_readable())}",
         )
     path = Path(source)
     if not path.exists():
@@ -63,18 +69,18 @@ def _load(source: Any, options: dict[str, Any]) -> Model:
         if set(options) - {"partial"}:
             raise DlbridgeError(f"a description says all itself: it takes no '{min(options)}'", where=str(path))
         return description.load(path)
-    for name in frameworks.names():
-        if path.suffix.lower() in frameworks.get(name).suffixes:
-            return _read(frameworks.get(name), path, options)
-    known = [*_DESCRIPTIONS, *(s for n in frameworks.names() for s in frameworks.get(n).suffixes)]
+    for framework in frameworks.all_frameworks():
+        if path.suffix.lower() in framework.suffixes:
+            return framework.read(path, **options)
+    known = [*_DESCRIPTIONS, *(suffix for f in frameworks.all_frameworks() for suffix in f.suffixes)]
     raise FileError(
         f"'{path.suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}"
     )
 
 
-def _read(framework: frameworks.Framework, source: Any, options: dict[str, Any]) -> Model:
-    frameworks.check_options(framework, "read", options)
-    return framework.read(source, **options)
+def _readable() -> list[str]:
+    """The frameworks whose live models or files are read."""
+    return [f.name for f in frameworks.all_frameworks() if f.reads]
 
 
 def _made(found: Any) -> Any:
@@ -83,7 +89,7 @@ def _made(found: Any) -> Any:
 
 
 def _is_model(found: Any) -> bool:
-    return any(frameworks.get(n).accepts(found) for n in frameworks.names())
+    return any(framework.accepts(found) for framework in frameworks.all_frameworks())
 
 
 def convert(
@@ -101,40 +107,43 @@ def convert(
 
     Args:
         source: What :func:`load` takes.
-        to: ``"pytorch"``, ``"keras"``, ``"onnx"``, a plugged-in framework, or ``"description"``.
+        to: A framework, one of ``dlbridge.frameworks.names()``, or ``"description"``.
         output: Folder to write (for ONNX also a ``.onnx`` file). Without it nothing is written.
         check: Run what was written and what was read on the same inputs, and put the result into ``certificate.json``.
             A description is compared with onnxruntime and the ONNX reference evaluator; an ONNX file made of it with
             the latter alone.
         force: Replace what is at ``output``.
-        partial: For PyTorch and Keras: what is not supported becomes functions to be filled in, which raise when called
-            (``Source.stand_ins``); a model that has such is not compared.
-        read: Options for the reader.
-        options: Options for the writer, e.g. ``opset=21`` for ONNX.
+        partial: Where the framework has that option: what is not supported becomes functions to be filled in, which
+            raise when called (``Source.stand_ins``); a model that has such is not compared.
+        read: The ``ReadOptions`` of the framework that reads.
+        options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
         The ``Source`` that was written (``.text`` is the code); for a description, the model.
 
     Raises:
+        DlbridgeError: When there is no such framework, or it takes no such option.
         VerificationError: When the written model does not agree, or cannot be built or run; nothing is written then.
         FileError: When ``output`` exists and ``force`` is not set.
     """
     if output is not None:
         check_free(output, force=force)
-    if to != "description":
-        frameworks.check_options(frameworks.get(to), "write", options)
     mode = {"partial": True} if partial else {}
-    given: dict[str, Any] = {**(read or {}), **mode}
-    model = load(source, **given)
-    if to == "description":
+    writing = {**options, **mode}
+    if to != DESCRIPTION:
+        frameworks.write_options(to, writing)
+    elif writing:
+        raise DlbridgeError(f"a description takes no option '{min(writing)}'")
+    model = load(source, **{**(read or {}), **mode})
+    if to == DESCRIPTION:
         if output is not None:
             model.save(output, force=force)
         return model
-    written = model.write(to, **options, **mode)
+    written = model.write(to, **writing)
     check = check and not (partial and written.stand_ins)
     certificate = _certificate(model, to, written) if check else None
     if output is not None:
-        _write(written, to, Path(output), certificate, force)
+        frameworks.get(to).save(written, Path(output), certificate=certificate, force=force)
     return written
 
 
@@ -151,28 +160,14 @@ def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
     return report.to_json()
 
 
-def _write(written: Any, to: str, output: Path, certificate: dict[str, Any] | None, force: bool) -> None:
-    framework = frameworks.get(to)
-    save = getattr(framework, "save", None)
-    if save is not None:
-        save(written, output, certificate=certificate, force=force)
-        return
-    with writing(output, force=force) as fresh:
-        fresh.mkdir()
-        written.write_files(fresh, framework)
-        if certificate is not None:
-            import json
-
-            (fresh / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
-
-
-def train(source: Any, data: Any, *, framework: str = "pytorch", spec: Any = None, **options: Any) -> Result:
+def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = None, **options: Any) -> Result:
     """Train a model in a framework; the trained weights are in ``result.model``.
 
     Args:
         source: What :func:`load` takes.
         data: Arrays by name, or a ``.npz``, CSV or Parquet file.
-        framework: ``"pytorch"`` or ``"keras"``; the result is the same.
+        framework: One of ``dlbridge.frameworks.trainers()``, the first that is installed when None; the result is the
+            same.
         spec: A ``TrainingSpec``; the model's own when None.
         options: See ``dlbridge.training``.
 

@@ -30,14 +30,14 @@ def reader(is_data: Callable[[Any], bool]) -> Callable[[Callable[..., Model]], C
 
     def decorate(read: Callable[..., Model]) -> Callable[..., Model]:
         @functools.wraps(read)
-        def checked(source: Any, **options: Any) -> Model:
+        def checked(source: Any, options: Any) -> Model:
             is_path = isinstance(source, (str, os.PathLike))
             where = str(source) if is_path else None
             if not is_path and not is_data(source):
-                model = read(source, **options)
+                model = read(source, options)
             else:
                 with readable(where):
-                    model = read(source, **options)
+                    model = read(source, options)
             check(model, where)
             return model
 

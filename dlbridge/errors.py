@@ -97,7 +97,7 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
 
 
 def require(module: str, extra: str) -> Any:
-    """Import ``module`` (of ours or of others), or say which extra brings what it needs.
+    """Import ``module`` (of ours or of others), or say which extra (if not empty) brings what it needs.
 
     Raises:
         MissingExtraError: When a package is not installed.
@@ -108,6 +108,5 @@ def require(module: str, extra: str) -> Any:
         missing = (error.name or module).partition(".")[0]
         if missing == "dlbridge":
             raise
-        raise MissingExtraError(
-            f"this needs '{missing}', which is not installed", hint=f"pip install 'dlbridge[{extra}]'"
-        ) from None
+        hint = f"pip install 'dlbridge[{extra}]'" if extra else f"pip install {missing}"
+        raise MissingExtraError(f"this needs '{missing}', which is not installed", hint=hint) from None

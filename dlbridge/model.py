@@ -16,6 +16,8 @@ from dlbridge.ops import extension, missing, traits
 if TYPE_CHECKING:
     from dlbridge.source.program import Source
 
+__all__ = ["Model"]
+
 
 class Model:
     """A model in the neutral form: an ``onnx_ir`` graph at ``IR_OPSET``, plus what training needs to know.
@@ -155,23 +157,38 @@ class Model:
     def write(self, framework: str, **options: Any) -> Source:
         """The model as source code of a framework, with its weights.
 
+        Args:
+            framework: One of ``dlbridge.frameworks.names()``.
+            options: The framework's ``WriteOptions``.
+
         Raises:
             UnsupportedOpError: When an op has no rule there; all such ops are named.
-            DlbridgeError: When the framework takes no such option.
+            DlbridgeError: When there is no such framework, or it takes no such option.
         """
         from dlbridge import frameworks
 
-        writer = frameworks.get(framework)
-        frameworks.check_options(writer, "write", options)
-        return writer.write(self, **options)
+        return frameworks.get(framework).write(self, **options)
+
+    def to(self, framework: str, **options: Any) -> Any:
+        """The model as a live object of a framework: the written source, executed, with the weights loaded.
+
+        ``to_pytorch`` and ``to_keras`` are short for it.
+
+        Args:
+            framework: One of ``dlbridge.frameworks.names()``.
+            options: The framework's ``WriteOptions``.
+        """
+        from dlbridge import frameworks
+
+        return frameworks.get(framework).load(self.write(framework, **options))
 
     def to_pytorch(self, **options: Any) -> Any:
-        """The model as a ``torch.nn.Module`` in eval mode: the written source, executed, with the weights loaded."""
-        return self._live("pytorch", options)
+        """The model as a ``torch.nn.Module`` in eval mode."""
+        return self.to("pytorch", **options)
 
     def to_keras(self, **options: Any) -> Any:
-        """The model as a ``keras.Model``: the written source, executed, with the weights loaded."""
-        return self._live("keras", options)
+        """The model as a ``keras.Model``."""
+        return self.to("keras", **options)
 
     def to_onnx(
         self, path: str | os.PathLike[str] | None = None, *, opset: int | None = None, force: bool = False
@@ -183,15 +200,10 @@ class Model:
             opset: The opset to write (``dlbridge.ops.traits.EXPORT_OPSET`` when None).
             force: Replace a file that is there.
         """
-        source: Any = self.write("onnx", opset=opset or traits.EXPORT_OPSET)
+        source: Any = self.write("onnx", opset=opset)
         if path is not None:
             source.save(path, force=force)
-        return source.ir  # type: ignore[attr-defined]
-
-    def _live(self, framework: str, options: dict[str, Any]) -> Any:
-        from dlbridge import frameworks
-
-        return frameworks.get(framework).load(self.write(framework, **options))
+        return source.ir
 
 
 class _Weights(Mapping[str, np.ndarray]):

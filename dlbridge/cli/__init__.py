@@ -9,8 +9,9 @@ import click
 
 from dlbridge import __version__
 from dlbridge.cli.common import fail
+from dlbridge.frameworks import names
 
-COMMANDS = ("convert", "train", "verify", "run", "inspect", "schema")
+COMMANDS = ("convert", "train", "verify", "run", "inspect", "frameworks", "schema")
 
 
 class _Commands(click.Group):
@@ -22,11 +23,15 @@ class _Commands(click.Group):
             return None
         return importlib.import_module(f"dlbridge.cli.{cmd_name}").command
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Frameworks"):
+            formatter.write_text(", ".join(names()))
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dlbridge")
 def cli() -> None:
-    """One neutral model: PyTorch, Keras and ONNX on every side of it, shown equal."""
+    """One neutral model, frameworks and ONNX on every side of it, shown equal."""
 
 
 def main() -> None:

@@ -12,44 +12,25 @@ from typing import Any
 
 import click
 
+from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, MissingExtraError
 
 #: Exit code of an error that dlbridge explains, and of a bug.
 EXPLAINED, BUG = 1, 70
 
-_EXTRAS = {
-    "torch": "torch",
-    "onnxscript": "torch",
-    "keras": "keras",
-    "tensorflow": "keras",
-    "tf2onnx": "keras",
-    "pyarrow": "data",
-    "PIL": "data",
-    "matplotlib": "plot",
-}
+#: Package -> the extra that brings it, beside those of the frameworks.
+_EXTRAS = {"pyarrow": "data", "PIL": "data", "matplotlib": "plot"}
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON for machines instead of text for people."
 )
 force_option = click.option("--force", is_flag=True, help="Replace what is there.")
-input_option = click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME:DTYPE[SHAPE]",
-    help="An input of a PyTorch model, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic.",
-)
-
 limit_option = click.option(
     "--limit",
     "limits",
     multiple=True,
     metavar="NAME=NUMBER",
     help="How much a file may ask for, where that is to be more than usual, e.g. 'nodes=1000000'.",
-)
-
-trust_option = click.option(
-    "--trust-code", is_flag=True, help="Run the Python code that a Keras file holds (Lambda layers)."
 )
 
 
@@ -61,9 +42,10 @@ def fail(error: Exception) -> int:
         traceback.print_exception(error)
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
-        if name in _EXTRAS:
+        extra = _EXTRAS.get(name) or frameworks.extra_of(name)
+        if extra is not None:
             error = MissingExtraError(
-                f"this needs '{name}', which is not installed", hint=f"pip install 'dlbridge[{_EXTRAS[name]}]'"
+                f"this needs '{name}', which is not installed", hint=f"pip install 'dlbridge[{extra}]'"
             )
     if isinstance(error, DlbridgeError):
         click.echo(f"error: {error}", err=True)
@@ -74,13 +56,9 @@ def fail(error: Exception) -> int:
 
 
 def quiet_frameworks() -> None:
-    """Keep the frameworks' start-up chatter off the terminal; only their errors stay.
-
-    TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs on
-    a CPU.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    """Keep the frameworks' start-up chatter off the terminal; only their errors stay."""
+    for framework in frameworks.all_frameworks():
+        framework.prepare_command_line()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", DlbridgeWarning)
@@ -104,21 +82,6 @@ def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:
             raise click.BadParameter(f"'{text}' is not of the form name=number", param_hint="--limit")
         found[name] = int(number)
     return {"limits": found} if found else {}
-
-
-def read_options(inputs: tuple[str, ...], limits: tuple[str, ...], trust_code: bool = False) -> dict[str, Any]:
-    """Options of ``dlbridge.load``: ``x:float32[batch,3]`` of the command line is one of its ``inputs``.
-
-    Raises:
-        click.BadParameter: When one is not of that form.
-    """
-    found = {}
-    for text in inputs:
-        match = re.fullmatch(r"([\w.]+):(\w+)\[([\w\s,+*<=>-]*)\]", text)
-        if match is None:
-            raise click.BadParameter(f"'{text}' is not of the form name:dtype[size,size,...]", param_hint="--input")
-        found[match[1]] = f"{match[2]}[{match[3]}]"
-    return ({"inputs": found} if found else {}) | read_limits(limits) | ({"trust_code": True} if trust_code else {})
 
 
 def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:

@@ -6,30 +6,27 @@ import click
 
 from dlbridge.cli.common import (
     force_option,
-    input_option,
     json_option,
     limit_option,
     print_json,
     quiet_frameworks,
-    read_options,
-    trust_option,
+    read_limits,
 )
+from dlbridge.cli.options import FrameworkCommand, reading
 
 
-@click.command(short_help="Show a model's layers, shapes, parameters and costs; draw it.")
+@click.command(cls=FrameworkCommand, short_help="Show a model's layers, shapes, parameters and costs; draw it.")
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
-@input_option
 @limit_option
-@trust_option
 @force_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     picture: str | None,
-    inputs: tuple[str, ...],
     limits: tuple[str, ...],
-    trust_code: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -38,7 +35,7 @@ def command(
     from dlbridge import api
     from dlbridge.summary import summarize
 
-    loaded = api.load(model, **read_options(inputs, limits, trust_code))
+    loaded = api.load(model, **reading(ctx), **read_limits(limits))
     summary = summarize(loaded)
     if picture:
         from dlbridge import picture as drawing

@@ -1,4 +1,4 @@
-"""``dlbridge train``: train a description in PyTorch or Keras; the result is the same."""
+"""``dlbridge train``: train a description in a framework; the result is the same in all."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from dlbridge import frameworks
 from dlbridge.cli.common import force_option, json_option, limit_option, print_json, quiet_frameworks, read_limits
 
 
-@click.command(short_help="Train a model in PyTorch or Keras.")
+@click.command(short_help="Train a model in a framework.")
 @click.argument("model", type=click.Path(exists=True))
-@click.option("--in", "framework", default="pytorch", show_default=True, help="The framework that trains.")
+@click.option("--in", "framework", metavar="FRAMEWORK", help="What trains [default: the first that is installed].")
 @click.option("--data", required=True, type=click.Path(exists=True, dir_okay=False), help=".npz, CSV or Parquet file.")
 @click.option("-o", "--output", type=click.Path(), help="Folder to write. Default: NAME-trained.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the description's.")
@@ -22,7 +23,7 @@ from dlbridge.cli.common import force_option, json_option, limit_option, print_j
 @json_option
 def command(
     model: str,
-    framework: str,
+    framework: str | None,
     data: str,
     output: str | None,
     epochs: int | None,
@@ -35,7 +36,7 @@ def command(
     """Train MODEL, a description or saved model with a training section, on --data.
 
     The output folder holds the trained model, its best weights, history.json and history.png. A checkpoint is
-    written after every epoch: whatever stops the training, --resume goes on from there, in either framework. What
+    written after every epoch: whatever stops the training, --resume goes on from there, in any framework. What
     --force replaces stays until the new training is done."""
     quiet_frameworks()
     from dlbridge import api, training
@@ -44,6 +45,7 @@ def command(
     loaded = api.load(model, **read_limits(limits))
     if loaded.training is None:
         raise TrainingError("the model has no training section", where=model, hint="see examples/mlp_784.yaml")
+    framework = framework or frameworks.default_trainer()
     target = Path(output or f"{loaded.name}-trained")
     spec = loaded.training if epochs is None else loaded.training.model_copy(update={"epochs": epochs})
     result = training.train_to_folder(

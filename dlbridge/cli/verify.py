@@ -6,26 +6,23 @@ import click
 
 from dlbridge.cli.common import (
     EXPLAINED,
-    input_option,
     json_option,
     limit_option,
     print_json,
     progress_bar,
     quiet_frameworks,
-    read_options,
-    trust_option,
+    read_limits,
 )
+from dlbridge.cli.options import FrameworkCommand, reading
 
 
-@click.command(short_help="Show that PyTorch, Keras and onnxruntime agree.")
+@click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree.")
 @click.argument("model")
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
 @click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 7].")
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
-@input_option
 @limit_option
-@trust_option
 @json_option
 @click.pass_context
 def command(
@@ -35,18 +32,17 @@ def command(
     batch_sizes: tuple[int, ...],
     sizes: tuple[str, ...],
     seed: int,
-    inputs: tuple[str, ...],
     limits: tuple[str, ...],
-    trust_code: bool,
     as_json: bool,
 ) -> None:
-    """Run MODEL in PyTorch, Keras and onnxruntime (on the ONNX written directly, by torch.onnx and by tf2onnx) and
-    judge each against the original in float64. Exits with 1 when a route departs by more than rounding explains."""
+    """Run MODEL in every framework that is installed, and in onnxruntime on the ONNX files that dlbridge and the
+    exporters of the frameworks write; judge each against the original in float64. Exits with 1 when a route departs by
+    more than rounding explains."""
     quiet_frameworks()
     from dlbridge import api
     from dlbridge.verification.routes import known
 
-    loaded = api.load(model, **read_options(inputs, limits, trust_code))
+    loaded = api.load(model, **reading(ctx), **read_limits(limits))
     bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 1)
     with bar:
         report = api.verify(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from dlbridge import frameworks
 from dlbridge.conformance.cases import Case, Result, all_node_cases, node_cases, run_case
 
 #: What onnxruntime 1.32 passes of these tests, in percent, by the same rules of comparison.
@@ -19,7 +20,7 @@ ONNXRUNTIME_PERCENT = 86.1
 
 
 @click.command()
-@click.option("--in", "names", multiple=True, default=("pytorch", "keras"), show_default=True, help="A framework.")
+@click.option("--in", "names", multiple=True, help="A framework [default: all that are installed].")
 @click.option("--match", default="", help="Only tests whose name contains this.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all results here.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a page that lists every failure here.")
@@ -27,13 +28,19 @@ def main(names: tuple[str, ...], match: str, json_file: Path | None, report: Pat
     """Run ONNX's node tests on the models that dlbridge writes."""
     console = Console()
     cases = [c for c in node_cases() if match in c.name]
-    results = {name: _run(name, cases, console) for name in names}
+    results = {name: _run(name, cases, console) for name in names or writers()}
     for name, found in results.items():
         console.print(_table(name, cases, found))
     if json_file is not None:
         json_file.write_text(json.dumps({n: [vars(r) for r in found] for n, found in results.items()}, indent=1))
     if report is not None:
         report.write_text(page(results), encoding="utf-8")
+
+
+def writers() -> list[str]:
+    """The frameworks that are installed, but for the standard's own runtime, which reads what was not written."""
+    found = [f.name for f in frameworks.all_frameworks() if f.is_installed]
+    return [name for name in found if name != frameworks.STANDARD]
 
 
 def _run(framework: str, cases: list[Case], console: Console) -> list[Result]:

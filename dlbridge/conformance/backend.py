@@ -1,7 +1,7 @@
 """ONNX's public ``Backend`` interface over the frameworks, so that ``onnx.backend.test`` can be run on dlbridge.
 
->>> from dlbridge.conformance.backend import PyTorchBackend
->>> tests = onnx.backend.test.BackendTest(PyTorchBackend, __name__)
+>>> from dlbridge.conformance.backend import backend
+>>> tests = onnx.backend.test.BackendTest(backend("keras"), __name__)
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dlbridge.conformance import cases
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
+
+__all__ = ["PreparedModel", "WriterBackend", "backend"]
 
 
 class PreparedModel(BackendRep):
@@ -83,9 +85,11 @@ class WriterBackend(Backend):
         return device == "CPU"
 
 
-class PyTorchBackend(WriterBackend):
-    framework = "pytorch"
+def backend(framework: str) -> type[WriterBackend]:
+    """The backend that writes in a framework.
 
-
-class KerasBackend(WriterBackend):
-    framework = "keras"
+    Raises:
+        DlbridgeError: When there is no such framework.
+    """
+    title = frameworks.get(framework).title or framework
+    return type(f"{title}Backend", (WriterBackend,), {"framework": framework})

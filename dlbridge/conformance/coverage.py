@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import click
 import onnx
 
+from dlbridge import frameworks
 from dlbridge.ops import traits
 
 #: Types of the standard that are no tensors of numbers.
@@ -20,19 +19,17 @@ _OTHER_TYPES = ("seq(", "optional(", "map(", "tensor(string)")
 Used = dict[str, dict[str, list[str]]]
 
 
+def covered() -> dict[str, frameworks.Coverage]:
+    """Name -> the rules, of every framework that is installed and keeps rules."""
+    found = {f.name: f.coverage() for f in frameworks.all_frameworks() if f.is_installed}
+    return {name: coverage for name, coverage in found.items() if coverage is not None}
+
+
 def registries() -> dict[str, dict[Any, Any]]:
-    """Registry -> its rules, all loaded: what PyTorch and Keras read and write."""
+    """Registry -> its rules, all loaded: what the frameworks read and write."""
     rules: dict[str, dict[Any, Any]] = {}
-    for name in ("pytorch", "keras"):
-        for kind in ("reads", "writes"):
-            package = importlib.import_module(f"dlbridge.frameworks.{name}.{kind}")
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{package.__name__}.{module.name}")
-        rules[f"{name} writes"] = importlib.import_module(f"dlbridge.frameworks.{name}.rules").rules.table
-    site = importlib.import_module("dlbridge.frameworks.keras.site")
-    reading = importlib.import_module("dlbridge.frameworks.pytorch.reading")
-    rules["aten"], rules["aten of complex numbers"] = reading.RULES, reading.COMPLEX_RULES
-    rules["keras layers"], rules["keras ops"] = site.LAYERS, site.OPERATIONS
+    for name, coverage in covered().items():
+        rules |= {f"{name} writes": coverage.writes, **coverage.reads}
     return rules
 
 
@@ -57,21 +54,28 @@ def _merged(files: Iterable[Path]) -> Used:
 
 def page(used: Used, conformance: dict[str, list[dict[str, Any]]]) -> str:
     """The page in Markdown."""
-    rules = registries()
+    coverages = covered()
     lines = [
         "# Coverage",
         "",
         "What dlbridge reads and writes, and the tests that use each rule (made by `make coverage`).",
         "",
-        *_onnx(rules, conformance),
-        *_aten(*((rules[kind], used.get(kind, {})) for kind in ("aten", "aten of complex numbers"))),
-        *_keras("layers", rules["keras layers"], used.get("keras layers", {})),
-        *_keras("ops", rules["keras ops"], used.get("keras ops", {})),
+        *_onnx(coverages, conformance),
     ]
+    for coverage in coverages.values():
+        for section in coverage.sections(used):
+            lines += _section(section)
     return "\n".join(lines) + "\n"
 
 
-def _onnx(rules: dict[str, dict[Any, Any]], conformance: dict[str, list[dict[str, Any]]]) -> list[str]:
+def _section(section: frameworks.Section) -> list[str]:
+    lines = [f"## {section.title}", "", *section.note.splitlines(), ""]
+    lines += [f"| {section.column} | read | tested by |", "|---|---|---|"]
+    lines += [f"| {name} | {read} | {_tests(tests)} |" for name, read, tests in section.rows]
+    return [*lines, ""]
+
+
+def _onnx(coverages: dict[str, frameworks.Coverage], conformance: dict[str, list[dict[str, Any]]]) -> list[str]:
     """All ops of the standard's default domain: each is read as it is."""
     scores = {name: _scores(found) for name, found in conformance.items()}
     lines = [
@@ -80,15 +84,15 @@ def _onnx(rules: dict[str, dict[Any, Any]], conformance: dict[str, list[dict[str
         "Every op is read as it stands, from every opset. *body*: written as the function that it is in the standard;",
         "*no*: refused by name. The numbers are the standard's node tests of the op that pass, of those in scope.",
         "",
-        "| op | to PyTorch | tests | to Keras | tests |",
-        "|---|---|---|---|---|",
+        f"| op | {' | '.join(f'to {frameworks.get(name).title or name} | tests' for name in coverages)} |",
+        "|---" * (1 + 2 * len(coverages)) + "|",
     ]
     for schema in _schemas():
+        body = schema.has_function or schema.has_context_dependent_function
         cells = []
-        for name in ("pytorch", "keras"):
+        for name, coverage in coverages.items():
             keys = [("", schema.name), ("dlbridge.channels_last", schema.name)]
-            known = any(key in rules[f"{name} writes"] for key in keys)
-            body = schema.has_function or schema.has_context_dependent_function
+            known = any(key in coverage.writes for key in keys)
             passed, total = scores.get(name, {}).get(schema.name, (0, 0))
             cells += ["yes" if known else "body" if body else "no", f"{passed}/{total}" if total else ""]
         lines.append(f"| {schema.name} | {' | '.join(cells)} |")
@@ -118,74 +122,6 @@ def _scores(results: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     total = Counter(family.get(r["name"], "composed") for r in results)
     passed = Counter(family.get(r["name"], "composed") for r in results if r["reason"] is None)
     return {op: (passed[op], count) for op, count in total.items()}
-
-
-def _aten(*kinds: tuple[dict[str, Any], dict[str, list[str]]]) -> list[str]:
-    """Of real tensors and of complex ones: (rules, which tests used them)."""
-    import torch
-
-    core = {
-        f"aten.{name.removeprefix('aten::').partition('.')[0]}"
-        for name in torch._C._dispatch_get_all_op_names()
-        if name.startswith("aten::") and _is_core(torch, name)
-    }
-    known = {(place, key) for place, (rules, _) in enumerate(kinds) for key in rules}
-    names = sorted({".".join(key.split(".")[:2]) for _, key in known} | core)
-    lines = [
-        "## ATen ops",
-        "",
-        "The ops that PyTorch's reader has a rule for, and the rest of PyTorch's core opset. *decomposed*: read as the",
-        "ops that PyTorch itself takes it apart into; *no*: refused, all in one error. The many ops beyond the core",
-        "are decomposed too where PyTorch can, and refused by name where it cannot.",
-        "",
-        "| op | read | tested by |",
-        "|---|---|---|",
-    ]
-    for name in names:
-        keys = [(place, k) for place, k in known if k == name or k.startswith(f"{name}.")]
-        tests = sorted({t for place, k in keys for t in kinds[place][1].get(k, [])})
-        read = "yes" if keys else "decomposed" if _is_decomposed(torch, name) else "no"
-        lines.append(f"| {name} | {read} | {_tests(tests)} |")
-    return [*lines, ""]
-
-
-def _is_decomposed(torch: Any, name: str) -> bool:
-    packet, table = getattr(torch.ops.aten, name.removeprefix("aten.")), torch._decomp.core_aten_decompositions()
-    composite = "CompositeImplicitAutograd"
-    overloads = [getattr(packet, overload) for overload in packet.overloads()]
-    return any(o in table or torch._C._dispatch_has_kernel_for_dispatch_key(o.name(), composite) for o in overloads)
-
-
-def _is_core(torch: Any, name: str) -> bool:
-    packet, _, overload = name.removeprefix("aten::").partition(".")
-    op = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
-    return op is not None and torch.Tag.core in op.tags
-
-
-def _keras(kind: str, rules: dict[str, Any], used: dict[str, list[str]]) -> list[str]:
-    import keras
-
-    if kind == "layers":
-        known = [n for n in dir(keras.layers) if isinstance(getattr(keras.layers, n), type)]
-        missing, note = "opened", "A layer without a rule is opened: called on symbolic tensors, which records its ops."
-    else:
-        known = _operations(keras)
-        missing, note = "no", "By the classes that record the functions of `keras.ops`; other functions call these."
-    lines = [f"## keras.{kind}", "", note, "", f"| {kind[:-1]} | read | tested by |", "|---|---|---|"]
-    for name in sorted({*known, *rules}):
-        lines.append(f"| {name} | {'yes' if name in rules else missing} | {_tests(used.get(name, []))} |")
-    return [*lines, ""]
-
-
-def _operations(keras: Any) -> list[str]:
-    """The classes of Keras' operations, which are where its functions are."""
-    modules = [keras.src.ops.__dict__[n] for n in ("numpy", "nn", "core", "math", "linalg", "image")]
-    return [
-        name
-        for module in modules
-        for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, keras.Operation) and value.__module__ == module.__name__
-    ]
 
 
 def _tests(tests: Iterable[str]) -> str:

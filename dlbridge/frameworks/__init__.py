@@ -1,159 +1,52 @@
-"""The frameworks: each is a folder with the same furniture that implements one protocol.
+"""The frameworks, an open set: what is built in, and what others plug in.
 
 A third party adds a framework through the entry-point group ``dlbridge.frameworks``: the name is the framework's, the
-value an object (or a class without arguments) that implements :class:`Framework`.
+value a class without arguments (or an object) that derives from :class:`Framework`. All that calls frameworks goes over
+this registry, so a plug-in is converted to, verified, trained in and listed like those that are built in.
+
+Public for plug-ins: the names in ``__all__``; ``docs/plugins.md`` has the rest.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterable, Mapping
+import warnings
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, suggest
+from dlbridge.frameworks.options import INPUTS, Flag, NoOptions, Option, declared, option
+from dlbridge.frameworks.protocol import Coverage, Exact, Framework, ModularFramework, Section, Trainer, Trains
 
-from dlbridge.errors import DlbridgeError, suggest
-
-if TYPE_CHECKING:
-    from dlbridge.model import Model
-    from dlbridge.source.program import Source
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "INPUTS",
+    "STANDARD",
+    "Coverage",
+    "Exact",
+    "Flag",
+    "Framework",
+    "ModularFramework",
+    "NoOptions",
+    "Option",
+    "Section",
+    "Trainer",
+    "Trains",
+    "all_frameworks",
+    "declared",
+    "default_trainer",
+    "extra_of",
+    "get",
+    "names",
+    "option",
+    "trainers",
+    "write_options",
+]
 
 ENTRY_POINT_GROUP = "dlbridge.frameworks"
 #: The framework whose runtime, which is not dlbridge's, executes the standard's ops as they are.
 STANDARD = "onnx"
-
-
-@runtime_checkable
-class Framework(Protocol):
-    """What a framework must be able to do. Importing the object must not import the framework itself.
-
-    What it may have besides: ``exact(live)`` (see :class:`Exact`), ``exporter`` (the name of the program that its users
-    take to write ONNX files, when ``export`` uses one), and ``save(source, target, certificate=, force=)`` where it
-    writes something else than a folder of source and weights.
-    """
-
-    #: The word that users say: ``--to pytorch``.
-    name: str
-    #: The extra of the package that brings it (``pip install 'dlbridge[torch]'``).
-    extra: str
-    #: File endings that ``read`` understands.
-    suffixes: tuple[str, ...]
-
-    # A framework may list the names of its options in the tuples ``read_options`` and ``write_options``: one that is
-    # mistyped is then told before any work is done.
-
-    def accepts(self, source: object) -> bool:
-        """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
-        ...
-
-    def read(self, source: Any, **options: Any) -> Model:
-        """A model of the framework, live or in a file, in the neutral form."""
-        ...
-
-    def write(self, model: Model, **options: Any) -> Source:
-        """The model as source code, with the map from the framework's weights to the model's initializers."""
-        ...
-
-    def load(self, source: Any) -> Any:
-        """The live model: a ``Source``, executed, with its weights; for ONNX also a file."""
-        ...
-
-    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run a live model in inference mode: arrays by input name -> arrays by output name."""
-        ...
-
-    def weights(self, live: Any) -> dict[str, np.ndarray]:
-        """The live model's weights as they are now, by the keys of its ``Source.weights``."""
-        ...
-
-    def save_weights(self, source: Source, folder: Path) -> None:
-        """Write the weights into a folder, in the framework's own format."""
-        ...
-
-    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
-        """Write the live model to an ONNX file by the framework's own exporter (or the one its users take)."""
-        ...
-
-    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
-        """Something that trains a model of one output; a framework that cannot train raises ``TrainingError``.
-
-        Args:
-            model: Its only output is what the loss reads.
-            spec: A ``dlbridge.training.TrainingSpec``.
-            from_logits: Whether the output is logits, where the loss is a cross-entropy.
-            checkpoint: A ``dlbridge.training.result.Checkpoint`` whose optimizer slots are gone on with.
-        """
-        ...
-
-
-class Exact(Protocol):
-    """Runs a model with every float in float64. A framework that has it for its live models (a method ``exact(live)``
-    beside the protocol), and an original that has it (``model.original.exact()``), are compared more closely: what
-    rounding is owed is measured, and a failure names the node where numbers first depart.
-
-    Attributes:
-        eps: That of the coarsest float type in which the model computes by itself.
-    """
-
-    eps: float
-
-    def __call__(
-        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Arrays by output name.
-
-        Args:
-            arrays: Arrays by input name, in the model's own types.
-            noise: Move each result on the way by a random part of at most this.
-            seen: Gets each float array that is computed on the way, in order.
-        """
-        ...
-
-
-class Trainer(Protocol):
-    """A model in training. ``dlbridge.training`` runs the epochs."""
-
-    def epoch(self, data: Any) -> dict[str, float]:
-        """Train on the batches of a ``Dataset``, in their order; the mean loss and metrics over them."""
-        ...
-
-    def evaluate(self, data: Any) -> dict[str, float]:
-        """The mean loss and metrics over a ``Dataset`` in inference mode."""
-        ...
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
-        """Copies of the weights by initializer, of the optimizer's slots by slot and initializer, and its steps."""
-        ...
-
-
-def check_options(framework: Framework, purpose: Literal["read", "write"], given: Iterable[str]) -> None:
-    """Check the names of options before any work is done.
-
-    Args:
-        framework: Whose options they are; a plug-in that does not list its options checks them itself.
-        purpose: What they are for.
-        given: The names of the options that were given.
-
-    Raises:
-        DlbridgeError: When the framework takes no option of that name for this purpose.
-    """
-    taken = _options(framework, purpose)
-    unknown = [] if taken is None else [name for name in given if name not in taken]
-    if not unknown or taken is None:
-        return
-    name = unknown[0]
-    hint = suggest(name, taken) or f"it takes: {', '.join(taken) or 'none'}"
-    if purpose == "write" and any(name in (_options(get(n), "read") or ()) for n in names()):
-        hint = f"what the reader is to know goes into read: read={{'{name}': ...}}"
-    raise DlbridgeError(f"{framework.name} takes no option '{name}' to {purpose} a model", hint=hint)
-
-
-def _options(framework: Framework, purpose: str) -> tuple[str, ...] | None:
-    return getattr(framework, f"{purpose}_options", None)
-
 
 _BUILT_IN = {
     "pytorch": "dlbridge.frameworks.pytorch",
@@ -162,9 +55,16 @@ _BUILT_IN = {
 }
 
 
+@functools.cache
+def _plugged_in() -> dict[str, Any]:
+    """Name -> entry point of the plug-ins. One that has the name of a framework that is built in has no effect."""
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    return {name: found[name] for name in sorted(found) if name not in _BUILT_IN}
+
+
 def names() -> list[str]:
-    """The frameworks there are, built in and plugged in."""
-    return [*_BUILT_IN, *sorted(e.name for e in entry_points(group=ENTRY_POINT_GROUP) if e.name not in _BUILT_IN)]
+    """The frameworks that there are, built in and plugged in."""
+    return [*_BUILT_IN, *_plugged_in()]
 
 
 @functools.cache
@@ -172,16 +72,69 @@ def get(name: str) -> Framework:
     """The framework of that name.
 
     Raises:
-        DlbridgeError: When there is none, or a plug-in does not implement the protocol.
+        DlbridgeError: When there is none, or a plug-in does not derive from :class:`Framework`.
     """
     if name in _BUILT_IN:
         return importlib.import_module(_BUILT_IN[name]).FRAMEWORK
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        plugin = entry.load()
-        plugin = plugin() if isinstance(plugin, type) else plugin
-        if not isinstance(plugin, Framework):
-            raise DlbridgeError(
-                f"the plug-in {entry.value} does not implement dlbridge.frameworks.Framework", where=name
-            )
-        return plugin
-    raise DlbridgeError(f"unknown framework '{name}'", hint=suggest(name, names()) or f"known: {', '.join(names())}")
+    entry = _plugged_in().get(name)
+    if entry is None:
+        raise DlbridgeError(
+            f"unknown framework '{name}'", hint=suggest(name, names()) or f"known: {', '.join(names())}"
+        )
+    plugin = entry.load()
+    plugin = plugin() if isinstance(plugin, type) else plugin
+    if not isinstance(plugin, Framework):
+        raise DlbridgeError(
+            f"the plug-in {entry.value} does not derive from dlbridge.frameworks.Framework",
+            where=name,
+            hint="docs/plugins.md says what a plug-in must have",
+        )
+    return plugin
+
+
+def all_frameworks() -> list[Framework]:
+    """All frameworks, in the order of ``names``; a plug-in that cannot be loaded is left out, with a warning."""
+    return [framework for name in names() if (framework := _get_or_warn(name)) is not None]
+
+
+@functools.cache
+def _get_or_warn(name: str) -> Framework | None:
+    if name in _BUILT_IN:
+        return get(name)
+    try:
+        return get(name)
+    except Exception as error:  # what stands in somebody's package can raise anything; the rest goes on without it
+        reason = str(error) if isinstance(error, DlbridgeError) else f"{type(error).__name__}: {error}"
+        warnings.warn(f"the framework '{name}' is left out, its plug-in does not load: {reason}", DlbridgeWarning, 2)
+        return None
+
+
+def trainers() -> list[str]:
+    """The frameworks that train."""
+    return [framework.name for framework in all_frameworks() if framework.trains is not None]
+
+
+def default_trainer() -> str:
+    """The framework that trains where the user names none: the first that is installed."""
+    installed = [name for name in trainers() if get(name).is_installed]
+    return (installed or trainers())[0]
+
+
+def write_options(name: str, given: dict[str, Any]) -> Any:
+    """The options of writing in a framework, checked; one that belongs to a reader is sent there.
+
+    Raises:
+        DlbridgeError: When there is no such framework or option, or a value has another type.
+    """
+    taken_by_readers = {found.name for framework in all_frameworks() for found in declared(framework.ReadOptions)}
+    writer = get(name)
+    unknown = [key for key in given if key not in {found.name for found in declared(writer.WriteOptions)}]
+    hint = None
+    if unknown and unknown[0] in taken_by_readers:
+        hint = f"what the reader is to know goes into read: read={{'{unknown[0]}': ...}}"
+    return writer.write_options(given, hint=hint)
+
+
+def extra_of(package: str) -> str | None:
+    """The extra of dlbridge that brings a package of a framework; None where none does."""
+    return next((f.extra for f in all_frameworks() if f.extra and package in f.packages), None)

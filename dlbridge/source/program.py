@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.source.weights import Weight, to_initializers
 
@@ -34,7 +33,7 @@ class Source:
     """A written model: one Python file that needs only its framework, plus weights.
 
     Attributes:
-        framework: Name of the framework (``"pytorch"``).
+        framework: Name of the framework (``frameworks.names()``).
         model: The model that was written, after the passes that the writer ran.
         text: The Python file.
         entry: What to call in the file to get the live model (a class or a function without arguments).
@@ -88,12 +87,4 @@ class Source:
         """
         from dlbridge import frameworks
 
-        with writing(folder, force=force) as fresh:
-            fresh.mkdir()
-            self.write_files(fresh, frameworks.get(self.framework))
-        return Path(folder)
-
-    def write_files(self, folder: Path, framework: Any) -> None:
-        """Write into a folder that is there (``save`` does it in one move)."""
-        (folder / "model.py").write_text(self.text, encoding="utf-8")
-        framework.save_weights(self, folder)
+        return frameworks.get(self.framework).save(self, Path(folder), force=force)

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dlbridge import frameworks
 from dlbridge.errors import FileError, TrainingError, require
 from dlbridge.files import check_free, writing
 from dlbridge.model import Model
@@ -34,7 +35,7 @@ def train_to_folder(
     data: Source,
     folder: str | os.PathLike[str],
     *,
-    framework: str = "pytorch",
+    framework: str | None = None,
     spec: TrainingSpec | None = None,
     resume: bool = False,
     plot: bool = True,
@@ -60,6 +61,7 @@ def train_to_folder(
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
+    framework = framework or frameworks.default_trainer()
     target = Path(folder)
     place = _place(target, resume, force)
     before = load_checkpoint(place) if resume else None

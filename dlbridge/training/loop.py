@@ -31,7 +31,7 @@ def train(
     model: Model,
     data: Source,
     *,
-    framework: str = "pytorch",
+    framework: str | None = None,
     spec: TrainingSpec | None = None,
     checkpoint: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
@@ -45,7 +45,7 @@ def train(
     Args:
         model: It is not changed.
         data: Arrays by name, or a ``.npz``, CSV or Parquet file.
-        framework: ``"pytorch"`` or ``"keras"``.
+        framework: One of ``dlbridge.frameworks.trainers()``; the first that is installed when None.
         spec: The model's own when None.
         checkpoint: Where to go on from, of either framework.
         save: Called after each epoch with where training stands.
@@ -65,7 +65,7 @@ def fit(
     model: Model,
     data: Source,
     *,
-    framework: str,
+    framework: str | None,
     spec: TrainingSpec | None,
     checkpoint: Checkpoint | None,
     save: Callable[[Checkpoint], None] | None,
@@ -75,6 +75,8 @@ def fit(
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
+    trains_in = frameworks.get(framework or frameworks.default_trainer())
+    _check_trains(trains_in, spec)
     _check(model, spec)
     regularization.check(model.graph)
     start = time.perf_counter()
@@ -84,7 +86,7 @@ def fit(
     resume.check(checkpoint, model, spec)
     if checkpoint.weights:
         trained.set_weights(checkpoint.weights)
-    trainer = frameworks.get(framework).trainer(trained, spec, from_logits=from_logits, checkpoint=checkpoint)
+    trainer = trains_in.trainer(trained, spec, from_logits=from_logits, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     course = _Course(trainer, spec, checkpoint, finite, save, progress)
     interrupted = course.run(dataset)
@@ -207,6 +209,19 @@ def _is_last_axis(node: ir.Node) -> bool:
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
     return axis == -1 or (shape is not None and axis == len(shape) - 1)
+
+
+def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:
+    """Check that a framework trains by the loss and the optimizer of a specification."""
+    others = [repr(name) for name in frameworks.trainers() if name != framework.name]
+    hint = f"train in {' or '.join(others)}, then convert the result" if others else None
+    if framework.trains is None:
+        raise TrainingError(f"{framework.name} does not train", hint=hint)
+    losses, optimizers = framework.trains.losses, framework.trains.optimizers
+    for what, wanted, known in (("loss", spec.loss.op, losses), ("optimizer", spec.optimizer.kind, optimizers)):
+        if known is not None and wanted not in known:
+            message = f"{framework.name} does not train by the {what} '{wanted}'; it knows {', '.join(sorted(known))}"
+            raise TrainingError(message, hint=hint)
 
 
 def _check(model: Model, spec: TrainingSpec) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.errors import DlbridgeError, VerificationError, suggest
+from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.verification import judge as judges
 from dlbridge.verification.inputs import batch_dim, random_inputs
@@ -16,7 +16,7 @@ from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import first_departure
 from dlbridge.verification.measure import FACTOR, Arrays, Finding, is_float, measure, mismatch, relative_error
 from dlbridge.verification.report import Check, Report
-from dlbridge.verification.routes import Route, known
+from dlbridge.verification.routes import Route, known, not_installed, unknown
 from dlbridge.verification.sizes import fitting_sizes
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
@@ -46,7 +46,7 @@ def verify(
     Args:
         model: The model.
         routes: Names of frameworks, ``"onnx via ..."`` for a framework's own export, and ``"original"`` for a model
-            that was read from one; all when None.
+            that was read from one. When None, all of the frameworks that are installed; the report says which are not.
         batch_sizes: Sizes of the batch to try; a model without a symbolic batch is tried once for each seed.
         sizes: Sizes of other symbolic dimensions.
         inputs: Arrays to use besides the random ones.
@@ -63,12 +63,13 @@ def verify(
     Raises:
         DlbridgeError: When the judge cannot run, or a route is unknown.
     """
-    wanted = known(model) if routes is None else list(routes)
+    left_out = not_installed(known(model)) if routes is None else {}
+    wanted = [name for name in known(model) if name not in left_out] if routes is None else list(routes)
     _check_known(model, wanted, written or {})
     tell = progress or (lambda text: None)
     tell("the judge")
     cases, judged = _judged(model, list(batch_sizes), dict(sizes or {}), inputs, seed, judge, wanted)
-    report = Report(model.name, judged.name)
+    report = Report(model.name, judged.name, left_out=left_out)
     results: dict[str, list[Arrays]] = {}
     for name in wanted:
         tell(name)
@@ -90,11 +91,9 @@ def verify(
 
 def _check_known(model: Model, wanted: Sequence[str], written: Mapping[str, Any]) -> None:
     names = known(model)
-    unknown = [r for r in wanted if r not in names and r not in written]
-    if unknown:
-        raise DlbridgeError(
-            f"unknown route '{unknown[0]}'", hint=suggest(unknown[0], names) or f"routes: {', '.join(names)}"
-        )
+    for route in wanted:
+        if route not in names and route not in written:
+            raise unknown(route, model)
 
 
 def _judged(

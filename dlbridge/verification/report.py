@@ -59,6 +59,7 @@ class Report:
         pairs: (route, route) -> the largest relative difference between them over all inputs and outputs.
         failures: Route -> why it could not be built or run at all.
         departures: Route -> where its numbers first depart.
+        left_out: Route -> why it was not tried, where all were asked for.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Report:
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     departures: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -127,6 +129,7 @@ class Report:
             "pairs": [{"routes": list(pair), "difference": value} for pair, value in self.pairs.items()],
             "failures": self.failures,
             "departures": self.departures,
+            "left_out": self.left_out,
         }
 
 

@@ -22,13 +22,21 @@ _VIA = f"{frameworks.STANDARD} via "
 
 def known(model: Model) -> list[str]:
     """The routes of a model: each framework's form of it, each framework's own ONNX export, and the original."""
-    names = frameworks.names()
-    exported = [f"{_VIA}{_exporter(n)}" for n in names if _exporter(n)]
-    return [*names, *exported, *([ORIGINAL] if model.original is not None else [])]
+    return [*_owners(), *([ORIGINAL] if model.original is not None else [])]
 
 
-def _exporter(framework: str) -> str | None:
-    return getattr(frameworks.get(framework), "exporter", None)
+def not_installed(routes: Iterable[str]) -> dict[str, str]:
+    """Of these routes, those that cannot be tried here -> what is missing."""
+    owners = _owners()
+    missing = {name: owners[name] for name in routes if name in owners and not owners[name].is_installed}
+    return {name: framework.not_installed for name, framework in missing.items()}
+
+
+def _owners() -> dict[str, frameworks.Framework]:
+    """Route -> the framework that writes the model for it."""
+    found = frameworks.all_frameworks()
+    exported = {f"{_VIA}{framework.exporter}": framework for framework in found if framework.exporter is not None}
+    return {**{framework.name: framework for framework in found}, **exported}
 
 
 class Route:
@@ -51,20 +59,20 @@ class Route:
         self.name, self.note = name, ""
         self._model = model
         self._types: dict[str, np.dtype] | None = None
-        self._framework: Any = None
+        self._framework: frameworks.Framework | None = None
         self._live: Any = None
         if name == ORIGINAL:
             self._inputs: set[str] = set()
             self._outputs: set[str] = set()
             return
-        exporter = name.removeprefix(_VIA) if name.startswith(_VIA) else None
-        owner = name if exporter is None else _framework_of(exporter, model)
-        framework = frameworks.get(owner)
-        source = written[owner] if owner in written else framework.write(model)
+        framework = _owners().get(name)
+        if framework is None:
+            raise unknown(name, model)
+        source = written[framework.name] if framework.name in written else framework.write(model)
         try:
             live = framework.load(source)
         except MissingKernelError as error:
-            if not hasattr(framework, "exact"):
+            if framework.exact(source) is None:
                 raise
             live, self._types = source, _types(source)
             self.note = f"compared by the reference evaluator: {error.message.splitlines()[0]}"
@@ -72,16 +80,15 @@ class Route:
             raise
         except Exception as error:  # what running somebody's code raises can be anything
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
-        if exporter is not None:
+        if name != framework.name:
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
         self._framework, self._live = framework, live
         written_model = getattr(source, "model", model)
         self._inputs, self._outputs = _moved(written_model.graph.inputs), _moved(written_model.graph.outputs)
 
-    def _exported(self, framework: Any, live: Any) -> Any:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="dlbridge-"
-        )  # goes with the route, which reads the file again
+    def _exported(self, framework: frameworks.Framework, live: Any) -> Any:
+        # The folder goes with the route, which reads the file again.
+        self._folder = tempfile.TemporaryDirectory(prefix="dlbridge-")
         target = Path(self._folder.name) / "exported.onnx"
         path = framework.export(live, self._model, target, opset=traits.EXPORT_OPSET)
         return frameworks.get(frameworks.STANDARD).load(path)
@@ -92,40 +99,44 @@ class Route:
         Raises:
             WrittenModelError: When it cannot be run; the message has the reason.
         """
-        if self.name == ORIGINAL:
+        if self._framework is None:
             assert self._model.original is not None
             return self._model.original(arrays)
         given = _move(arrays, self._inputs, last=True)
         try:
-            if self._types is not None:
-                wide = self._framework.exact(self._live)(given)
-                with np.errstate(over="ignore"):
-                    found = {name: array.astype(self._types.get(name, array.dtype)) for name, array in wide.items()}
-            else:
-                found = self._framework.run(self._live, given)
+            found = self._framework.run(self._live, given) if self._types is None else self._run_exact(given)
         except DlbridgeError:
             raise
         except Exception as error:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
         return _move({name: np.asarray(array) for name, array in found.items()}, self._outputs, last=False)
 
+    def _run_exact(self, arrays: Arrays) -> Arrays:
+        """Run in float64 what has no kernels in its own types, and round to these."""
+        run, types = self._opens_exact(), self._types
+        assert run is not None and types is not None
+        with np.errstate(over="ignore"):
+            return {name: array.astype(types.get(name, array.dtype)) for name, array in run(arrays).items()}
+
+    def _opens_exact(self) -> frameworks.Exact | None:
+        """What runs it in float64; None where nothing does."""
+        if self._framework is not None:
+            return self._framework.exact(self._live)
+        opens = getattr(self._model.original, "exact", None)
+        return opens() if opens is not None else None
+
     def exact(self, cases: Sequence[Arrays], seen: list[np.ndarray] | None = None) -> list[Arrays] | None:
         """The same in float64; None where that cannot be had."""
-        owner = self._model.original if self.name == ORIGINAL else self._framework
-        opens = getattr(owner, "exact", None)
-        if opens is None:
+        run = self._opens_exact()
+        if run is None:
             return None
-        run = opens() if self.name == ORIGINAL else opens(self._live)
         return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
 
 
-def _framework_of(exporter: str, model: Model) -> str:
-    for name in frameworks.names():
-        if _exporter(name) == exporter:
-            return name
-    route = f"{_VIA}{exporter}"
+def unknown(route: str, model: Model) -> DlbridgeError:
+    """The error for a route that is none."""
     names = known(model)
-    raise DlbridgeError(f"unknown route '{route}'", hint=suggest(route, names) or f"routes: {', '.join(names)}")
+    return DlbridgeError(f"unknown route '{route}'", hint=suggest(route, names) or f"routes: {', '.join(names)}")
 
 
 def _types(source: Any) -> dict[str, np.dtype]:

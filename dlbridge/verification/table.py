@@ -27,4 +27,6 @@ def table(report: Report) -> Table:
             rows.add_row("", "", "", "", escape(report.departures[route]))
     for route, why in report.failures.items():
         rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
+    for route, why in report.left_out.items():
+        rows.add_row(route, "-", "-", "", f"not tried: {escape(why)}")
     return rows

@@ -1,18 +1,18 @@
 """What a user types first: a model of the user's own file, and options that are mistyped or misplaced."""
 
-import importlib
-import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
+from dlbridge.frameworks.options import check_option
 
 NET = """import torch
 from helpers import WIDTH
@@ -109,9 +109,29 @@ def test_sizes_asked_of_a_program_that_has_its_own_are_refused():
         dlbridge.load(program, inputs=SPEC)
 
 
-@pytest.mark.parametrize("name", ["pytorch", "keras", "onnx"])
-@pytest.mark.parametrize(("purpose", "module"), [("read", "reader"), ("write", "writer")])
-def test_the_options_that_a_framework_lists_are_those_that_it_takes(name, purpose, module):
-    function = getattr(importlib.import_module(f"dlbridge.frameworks.{name}.{module}"), purpose)
-    taken = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert sorted(getattr(frameworks.get(name), f"{purpose}_options")) == sorted(taken)
+@pytest.mark.parametrize(
+    ("to", "options", "why", "hint"),
+    [
+        ("keras", {"io_layout": "nativ"}, "is 'same' or 'native', not 'nativ'", "did you mean 'native'"),
+        ("onnx", {"opset": "17"}, "is int or None, not '17'", "Opset of the file"),
+        ("onnx", {"opset": True}, "is int or None, not True", "Opset of the file"),
+        ("onnx", {"opst": 17}, "takes no option 'opst'", "did you mean 'opset'"),
+        ("description", {"opset": 17}, "takes no option 'opset'", None),
+    ],
+)
+def test_an_option_of_another_type_or_name_is_told_before_any_work(to, options, why, hint):
+    with pytest.raises(DlbridgeError, match=why) as caught:
+        dlbridge.convert("no such model", to, **options)
+    assert hint is None or hint in caught.value.hint
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert frameworks.get("onnx").write_options({"opset": np.int64(17)}).opset == 17
+
+
+@pytest.mark.parametrize("framework", frameworks.all_frameworks(), ids=lambda f: f.name)
+def test_every_option_has_a_sentence_of_help_and_a_default_of_its_type(framework):
+    for declared in (framework.ReadOptions, framework.WriteOptions):
+        for option in frameworks.declared(declared):
+            check_option(option, option.default, framework.name)
+            assert option.help.endswith(".")

@@ -13,14 +13,14 @@ import pytest
 
 from dlbridge.conformance import cases, rounding
 from dlbridge.conformance.__main__ import page
-from dlbridge.conformance.backend import KerasBackend, PyTorchBackend
+from dlbridge.conformance.backend import backend as backend_of
 from dlbridge.conformance.cases import Case, Result, compare, light_cases, model_cases, node_cases, run_case
 from dlbridge.errors import UnsupportedOpError
 
 pytestmark = [pytest.mark.pytorch, pytest.mark.keras]
 
 FRAMEWORKS = pytest.mark.parametrize("framework", ["pytorch", "keras"])
-BACKENDS = pytest.mark.parametrize("backend", [PyTorchBackend, KerasBackend])
+BACKENDS = pytest.mark.parametrize("backend", [backend_of("pytorch"), backend_of("keras")])
 #: A few of each kind: node tests, tests of one operator that PyTorch exported, whole models without weights.
 SOME = ["test_add", "test_lstm_defaults", "test_loop11", "test_scan_sum", "test_upsample_nearest", "test_operator_conv"]
 SOME += ["test_Conv2d_groups", "test_sign_model", "test_bvlc_alexnet"]

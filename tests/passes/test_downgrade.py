@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, UnsupportedOpError
-from dlbridge.frameworks.onnx.writer import write
 from dlbridge.model import Model
 from dlbridge.passes.downgrade import downgrade
 
@@ -25,7 +25,7 @@ def _check(signature: str, body: str, opset: int, *arrays: np.ndarray, expected=
     text = _text(signature, body)
     proto = onnx.parser.parse_model(text)
     feed = dict(zip((i.name for i in proto.graph.input), arrays, strict=True))
-    source = write(_named(Model(ir.from_onnx_text(text))), opset=opset)  # runs the checker
+    source = frameworks.get("onnx").write(_named(Model(ir.from_onnx_text(text))), opset=opset)  # runs the checker
     written, result = source.ir, ir.to_proto(source.ir)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

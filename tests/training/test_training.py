@@ -269,8 +269,8 @@ def test_broken_data_files_are_refused(tmp_path):
             read_arrays(tmp_path / name)
 
 
-def test_onnxruntime_does_not_train(blobs):
-    with pytest.raises(TrainingError, match="onnxruntime does not train"):
+def test_onnx_does_not_train(blobs):
+    with pytest.raises(TrainingError, match="onnx does not train"):
         dlbridge.train(dense(), blobs, framework="onnx", spec=SPEC)
 
 

@@ -6,16 +6,36 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from dlbridge.errors import require
+from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
 
-if TYPE_CHECKING:
-    import numpy as np
 
-    from dlbridge.model import Model
-    from dlbridge.source.program import Source
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a Keras model is read."""
+
+    inputs: Mapping[str, Any] | None = option(
+        None,
+        "An input, e.g. 'image:float32[batch,28,28,1]': needed for a subclassed model that was never called; elsewhere "
+        "it narrows what the model says.",
+        flag=INPUTS,
+    )
+    name: str | None = option(None, "Name of the model, where it is not to have its own.")
+    trust_code: bool = option(False, "Run the Python code that a file or a Lambda layer holds.")
+    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a Keras model is written."""
+
+    io_layout: Literal["same", "native"] = option(
+        "same", "Layout of the inputs and outputs: as they are, or channels-last as Keras has them."
+    )
+    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 @contextmanager
@@ -32,50 +52,35 @@ def _silent_stderr() -> Iterator[None]:
         os.close(void)
 
 
-class Keras:
+class Keras(ModularFramework):
     name = "keras"
+    title = "Keras"
     extra = "keras"
+    packages = ("keras", "tensorflow", "tf2onnx")
     exporter = "tf2onnx"
     suffixes = (".keras", ".h5")
-    read_options = ("inputs", "name", "trust_code", "partial")
-    write_options = ("io_layout", "partial")
+    trains = Trains()
+    ReadOptions = ReadOptions
+    WriteOptions = WriteOptions
 
-    def _part(self, name: str) -> Any:
+    def part(self, name: str) -> Any:
         if "tensorflow" not in sys.modules and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":
             with _silent_stderr():
                 require("keras", self.extra)
-        return require(f"dlbridge.frameworks.keras.{name}", self.extra)
+        return super().part(name)
+
+    def prepare_command_line(self) -> None:
+        """TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs
+        on a CPU."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
     def accepts(self, source: object) -> bool:
         keras = sys.modules.get("keras")
         return keras is not None and isinstance(source, keras.Model)
 
-    def read(self, source: Any, **options: Any) -> Model:
-        return self._part("reader").read(source, **options)
-
-    def write(self, model: Model, **options: Any) -> Source:
-        return self._part("writer").write(model, **options)
-
-    def load(self, source: Source) -> Any:
-        return self._part("runner").load(source)
-
-    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self._part("runner").run(live, inputs)
-
-    def exact(self, live: Any) -> Any:
-        return self._part("runner").exact(live)
-
-    def weights(self, live: Any) -> dict[str, np.ndarray]:
-        return self._part("runner").weights(live)
-
-    def save_weights(self, source: Source, folder: Path) -> None:
-        self._part("runner").save_weights(source, folder)
-
-    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
-        return self._part("onnx_export").export(live, model, path, opset=opset)
-
-    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Any:
-        return self._part("trainer").Trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
+    def coverage(self) -> Coverage:
+        return self.part("coverage").coverage()
 
 
 FRAMEWORK = Keras()

@@ -27,7 +27,7 @@ from keras import tree
 
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
-from dlbridge.frameworks.keras import archive, compat, reads
+from dlbridge.frameworks.keras import ReadOptions, archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
@@ -44,23 +44,12 @@ _SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
 
 
 @border.reader(lambda source: False)
-def read(
-    source: Any,
-    *,
-    inputs: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    trust_code: bool = False,
-    partial: bool = False,
-) -> Model:
+def read(source: Any, options: ReadOptions) -> Model:
     """Read a Keras model.
 
     Args:
         source: A ``keras.Model``, or a ``.keras`` or ``.h5`` file.
-        inputs: Input name -> ``"float32[batch,28,28,1]"``, an array or a ``KerasTensor``. Needed for a subclassed
-            model that was never called; elsewhere it narrows what the model says.
-        name: Name of the model; Keras' own when None.
-        trust_code: Run Python code that a file or a ``Lambda`` layer holds.
-        partial: Keep what cannot be read as stand-ins (``ops.missing``), to be filled in by hand.
+        options: See ``ReadOptions``. An input is ``"float32[batch,28,28,1]"``, an array or a ``KerasTensor``.
 
     Raises:
         FileError: When a file is missing, broken or hostile.
@@ -69,19 +58,19 @@ def read(
     """
     for module in pkgutil.iter_modules(reads.__path__):
         importlib.import_module(f"{reads.__name__}.{module.name}")
-    live = archive.load(Path(source), trust_code) if isinstance(source, (str, os.PathLike)) else source
+    live = archive.load(Path(source), options.trust_code) if isinstance(source, (str, os.PathLike)) else source
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
-    build = Builder(identifier(name or live.name, "model"))
-    walker = Walker(build, live, trust_code=trust_code, partial=partial)
+    build = Builder(identifier(options.name or live.name, "model"))
+    walker = Walker(build, live, trust_code=options.trust_code, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
-        values = _graph_inputs(build, graph, inputs or {})
+        values = _graph_inputs(build, graph, options.inputs or {})
         given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)
         named: dict[str, Any] = {}
         result = _collect(walker, lambda: walker.run(graph, values, ""))
     else:
-        given, named = _declared_inputs(build, live, inputs or {})
+        given, named = _declared_inputs(build, live, options.inputs or {})
         result = _collect(walker, lambda: walker.open_model(live, given, named))
     if walker.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]

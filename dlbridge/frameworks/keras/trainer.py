@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from dlbridge.frameworks.keras import WriteOptions
 from dlbridge.frameworks.keras.optimizers import optimizer
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
 from dlbridge.frameworks.keras.writer import write
@@ -26,7 +27,7 @@ class Trainer:
 
     def __init__(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> None:
         self.spec = spec
-        self.source = write(model)
+        self.source = write(model, WriteOptions())
         self.model = load(self.source)
         self.optimizer = optimizer(spec.optimizer)
         self.trained = trainable_variables(self.model)

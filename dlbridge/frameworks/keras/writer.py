@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import automatic, helpers, writes
+from dlbridge.frameworks.keras import WriteOptions, automatic, helpers, writes
 from dlbridge.frameworks.keras.automatic import is_automatic
 from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.fusing import fuse
@@ -59,25 +59,24 @@ AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(", "ops.whi
 VALUES = ("ops.convert_to_numpy(", "ops.nonzero(", "ops.unique(")
 
 
-def write(model: Model, *, io_layout: str = "same", partial: bool = False) -> Source:
+def write(model: Model, options: WriteOptions) -> Source:
     """The model as Keras source.
 
     Args:
         model: The model.
-        io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes them channels-last.
-        partial: Write what has no rule as layers to be filled in, which raise when called.
+        options: See ``WriteOptions``.
 
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named.
     """
     for module in pkgutil.iter_modules(writes.__path__):
         importlib.import_module(f"{writes.__name__}.{module.name}")
-    model = layout.channels_last(prepare(model), io_layout=io_layout)
+    model = layout.channels_last(prepare(model), io_layout=options.io_layout)
     split_pads(model.graph, layout.DOMAIN)
     grow_concats(model.graph)
     paths = Paths(spelled, flat)
     paths.respell(model.graph)
-    return KerasWriter(model, paths, partial).source()
+    return KerasWriter(model, paths, options.partial).source()
 
 
 class KerasWriter:

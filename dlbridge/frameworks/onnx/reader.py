@@ -12,7 +12,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge import border
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.onnx import file, naming
+from dlbridge.frameworks.onnx import ReadOptions, file, naming
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, missing, traits
@@ -28,13 +28,7 @@ _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-ex
 
 
 @border.reader(lambda source: isinstance(source, (onnx.ModelProto, ir.Model)))
-def read(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
-    *,
-    lift: bool = True,
-    name: str | None = None,
-    partial: bool = False,
-) -> Model:
+def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: ReadOptions) -> Model:
     """Read an ONNX model.
 
     External data stays in its file, memory-mapped; a file's external data must stand in the file's folder. Functions
@@ -42,9 +36,7 @@ def read(
 
     Args:
         source: A ``.onnx`` file or a model in memory. An ``onnx_ir.Model`` is not changed.
-        lift: Raise patterns to layers (``passes.lift``).
-        name: Name of the model; the graph's when None.
-        partial: Keep ops of other domains as stand-ins (``ops.missing``), to be filled in by hand.
+        options: See ``ReadOptions``.
 
     Raises:
         FileError: When the file is missing, truncated, not ONNX, or points outside its folder.
@@ -58,10 +50,10 @@ def read(
     border.check_traits(graph, where)
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
-    graph.name = identifier(name or graph.name)
-    if partial:
+    graph.name = identifier(options.name or graph.name)
+    if options.partial:
         _set_aside(ir_model)
-    _refuse_unsupported(ir_model, where, partial)
+    _refuse_unsupported(ir_model, where, options.partial)
     _inline_functions(ir_model, where)
     for value in list(graph.inputs):
         if value.is_initializer():
@@ -85,7 +77,7 @@ def read(
     sequences.resolve(graph)
     naming.name_weights(graph, torch=torch)  # of what was folded: a transposed weight
     shapes.infer(model)
-    if lift:
+    if options.lift:
         graph.meta[WEIGHTS_FOLDED] = ir_model.producer_name == "tf2onnx"
         lift_layers(model)
         fold.fold(model)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 import dlbridge
+from dlbridge.frameworks.onnx import WriteOptions
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -24,8 +25,8 @@ TRANSPOSED = ".T"
 _METADATA_PREFIX = "dlbridge."
 
 
-def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = False) -> OnnxSource:
-    """Write a model in standard ops at ``opset``.
+def write(model: Model, options: WriteOptions) -> OnnxSource:
+    """Write a model in standard ops at an opset.
 
     Names stay: node names are dotted paths, initializers have their state-dict keys (a ``Linear`` that is not of rank 2
     keeps its weight transposed, as ``fc.weight.T``), inputs, outputs and symbolic dims are the model's, and the graph's
@@ -33,14 +34,15 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
 
     Args:
         model: Left as it is.
-        opset: 13 to ``IR_OPSET``.
-        metadata: Keep dlbridge's traits in the file, under ``dlbridge.`` keys of ``metadata_props``.
+        options: The opset is 13 to ``IR_OPSET``, ``EXPORT_OPSET`` when None; the metadata are dlbridge's traits, under
+            ``dlbridge.`` keys of ``metadata_props``.
 
     Raises:
         DlbridgeError: When there is no such opset.
         ShapeError: When shapes or dtypes do not fit.
         UnsupportedOpError: When ops cannot be said at that opset; all are named, with the lowest opset that has them.
     """
+    opset = traits.EXPORT_OPSET if options.opset is None else options.opset
     copy = model.clone()
     shapes.infer(copy)
     for node in [n for n in copy.graph.all_nodes() if n.domain == extension.DOMAIN]:
@@ -57,7 +59,7 @@ def write(model: Model, *, opset: int = traits.EXPORT_OPSET, metadata: bool = Fa
     written = downgrade(copy, opset)
     written.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     written.producer_name, written.producer_version = "dlbridge", dlbridge.__version__
-    if not metadata:
+    if not options.metadata:
         _strip_metadata(written)
     limits = [c.text for c in traits.constraints(model.graph)]
     if limits:  # of the model, where onnxruntime shows it

@@ -4,60 +4,64 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from dlbridge.errors import require
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from dlbridge.model import Model
-    from dlbridge.source.program import Source
+from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
 
 
-class PyTorch:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a module or an exported program is read."""
+
+    #: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a tensor,
+    #: "float32[batch,3,224,224]"; named sizes become dynamic, within bounds that are stated ("float32[2<=n<=16,3]").
+    inputs: Any = option(
+        None,
+        "An input of a module, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic, '2<=n<=16' within bounds.",
+        flag=INPUTS,
+    )
+    dynamic: Mapping[str, Mapping[int, str]] | None = option(
+        None,
+        "Where the inputs are tensors: input -> {axis: name} of the dynamic sizes. When None, axis 0 of each is "
+        "'batch', where the model's code allows it.",
+        python_only=True,
+    )
+    name: str | None = option(None, "Name of the model, where it is not to have its own.")
+    lift: bool = option(True, "Raise patterns of operations to layers (the default).")
+    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a module is written."""
+
+    memory_format: Literal["channels_last", "channels_last_3d"] | None = option(
+        None,
+        "Memory format of the weights of images or volumes; what the module takes and gives stays (batch, channels, "
+        "...).",
+    )
+    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
+
+
+class PyTorch(ModularFramework):
     name = "pytorch"
+    title = "PyTorch"
     extra = "torch"
+    packages = ("torch", "onnxscript")
     exporter = "torch.onnx"
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
-    read_options = ("inputs", "dynamic", "name", "lift", "partial")
-    write_options = ("memory_format", "partial")
-
-    def _part(self, name: str) -> Any:
-        return require(f"dlbridge.frameworks.pytorch.{name}", self.extra)
+    trains = Trains()
+    ReadOptions = ReadOptions
+    WriteOptions = WriteOptions
 
     def accepts(self, source: object) -> bool:
         torch = sys.modules.get("torch")
         return torch is not None and isinstance(source, (torch.nn.Module, torch.export.ExportedProgram))
 
-    def read(self, source: Any, **options: Any) -> Model:
-        return self._part("reader").read(source, **options)
-
-    def write(self, model: Model, **options: Any) -> Source:
-        return self._part("writer").write(model, **options)
-
-    def load(self, source: Source) -> Any:
-        return self._part("runner").load(source)
-
-    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self._part("runner").run(live, inputs)
-
-    def exact(self, live: Any) -> Any:
-        return self._part("runner").exact(live)
-
-    def weights(self, live: Any) -> dict[str, np.ndarray]:
-        return self._part("runner").weights(live)
-
-    def save_weights(self, source: Source, folder: Path) -> None:
-        self._part("runner").save_weights(source, folder)
-
-    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
-        return self._part("onnx_export").export(live, model, path, opset=opset)
-
-    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Any:
-        return self._part("trainer").Trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
+    def coverage(self) -> Coverage:
+        return self.part("coverage").coverage()
 
 
 FRAMEWORK = PyTorch()

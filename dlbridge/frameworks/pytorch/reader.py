@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,17 @@ from onnx_ir.tensor_adapters import TorchTensor
 
 from dlbridge import border
 from dlbridge.errors import SignatureError, UnsupportedOpError
-from dlbridge.frameworks.pytorch import archive, control, exporting, original, reads, scopes, structure, training_mode
+from dlbridge.frameworks.pytorch import (
+    ReadOptions,
+    archive,
+    control,
+    exporting,
+    original,
+    reads,
+    scopes,
+    structure,
+    training_mode,
+)
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
@@ -31,33 +41,19 @@ from dlbridge.passes.lift.pattern import KINDS_KNOWN
 
 
 @border.reader(lambda source: False)
-def read(
-    source: Any,
-    *,
-    inputs: Any = None,
-    dynamic: Mapping[str, Mapping[int, str]] | None = None,
-    name: str | None = None,
-    lift: bool = True,
-    partial: bool = False,
-) -> Model:
+def read(source: Any, options: ReadOptions) -> Model:
     """Read a PyTorch model.
 
     Args:
         source: An ``nn.Module`` (read as in eval mode, left as it is), an ``ExportedProgram``, or a ``.pt2`` file.
-        inputs: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a
-            tensor, ``"float32[batch,3,224,224]"``; named sizes become dynamic, within bounds that are stated
-            (``"float32[batch,2<=n<=16]"``). One name is one size.
-        dynamic: For tensors: input -> {axis: name} of the dynamic sizes. When None, axis 0 of each is ``batch``, where
-            the model's code allows it.
-        name: Name of the model; that of the class when None.
-        lift: Raise patterns to layers (``passes.lift``).
-        partial: Keep what cannot be read as stand-ins (``ops.missing``), to be filled in by hand.
+        options: See ``ReadOptions``. One name of a dynamic size is one size.
 
     Raises:
         FileError: When the file is missing, broken, or a pickle.
         UnsupportedOpError: When ops have no rule; all of them are named, with module and source line.
         DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
     """
+    name, inputs, dynamic = options.name, options.inputs, options.dynamic
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))
@@ -75,10 +71,10 @@ def read(
     else:
         exported = exporting.of_program(source)
     _load_rules()
-    reader = _Reader(exported, name, partial, training_mode.of(module, exported.program))
+    reader = _Reader(exported, name, options.partial, training_mode.of(module, exported.program))
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
-    _tidy(model, lift=lift)
+    _tidy(model, lift=options.lift)
     model.original = original.Original(module, exported.program, reader.leaves, [v.name or "" for v in model.outputs])
     return model
 

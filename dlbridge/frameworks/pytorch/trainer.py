@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dlbridge.frameworks.pytorch import WriteOptions
 from dlbridge.frameworks.pytorch.regularizing import Regularizing
 from dlbridge.frameworks.pytorch.runner import load, to_array, to_tensor, weights
 from dlbridge.frameworks.pytorch.writer import write
@@ -27,7 +28,7 @@ class Trainer:
 
     def __init__(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> None:
         self.spec = spec
-        self.source = write(model)
+        self.source = write(model, WriteOptions())
         self.module = load(self.source)
         self.loss = loss(spec.loss, from_logits)
         self.from_logits = from_logits

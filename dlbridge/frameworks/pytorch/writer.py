@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import writes
+from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.model import Model
@@ -20,21 +20,19 @@ from dlbridge.source.program import Source
 MEMORY_FORMATS = {"channels_last": 4, "channels_last_3d": 5}
 
 
-def write(model: Model, *, memory_format: str | None = None, partial: bool = False) -> Source:
+def write(model: Model, options: WriteOptions) -> Source:
     """The model as PyTorch source.
 
     Args:
         model: The model.
-        memory_format: ``"channels_last"`` (images) or ``"channels_last_3d"`` (volumes): a function ``build_model``
-            makes the module in that format. What it takes and gives stays (batch, channels, ...).
-        partial: Write what has no rule as functions to be filled in, which raise when called.
+        options: With a memory format, a function ``build_model`` makes the module in that format.
 
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
     _load_rules()
-    dialect = PyTorchDialect(memory_format)
-    return write_modules(lambda: _prepared(model, memory_format), dialect, partial=partial)
+    dialect = PyTorchDialect(options.memory_format)
+    return write_modules(lambda: _prepared(model, options.memory_format), dialect, partial=options.partial)
 
 
 def _prepared(model: Model, memory_format: str | None) -> Model:
@@ -47,9 +45,6 @@ def _prepared(model: Model, memory_format: str | None) -> Model:
 
 
 def _check_memory_format(model: Model, wanted: str) -> None:
-    if wanted not in MEMORY_FORMATS:
-        hint = f"memory formats: {', '.join(MEMORY_FORMATS)}"
-        raise UnsupportedOpError(f"PyTorch has no memory format '{wanted}'", where=model.name, hint=hint)
     for name, value in model.graph.initializers.items():
         rank = len(value.shape or ())
         if traits.kind(value) != "constant" and rank in MEMORY_FORMATS.values() and rank != MEMORY_FORMATS[wanted]:

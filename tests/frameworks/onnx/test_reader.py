@@ -11,10 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.reference import ReferenceEvaluator
 
+from dlbridge import frameworks
 from dlbridge.errors import FileError, ShapeError, UnsupportedOpError
-from dlbridge.frameworks.onnx.reader import read
 from dlbridge.ops import traits
 
+read = frameworks.get("onnx").read
 RNG = np.random.default_rng(0)
 
 

@@ -10,7 +10,6 @@ from onnx_ir.passes.common import InlinePass
 from dlbridge import frameworks
 from dlbridge.errors import FileError, SignatureError
 from dlbridge.frameworks.onnx import serialize
-from dlbridge.frameworks.onnx.writer import write
 from dlbridge.model import Model
 from dlbridge.ops import traits
 
@@ -90,8 +89,8 @@ def test_the_model_is_left_as_it_is_and_traits_stay_out_of_the_file(tmp_path):
     model = _mlp()
     before = ir.to_proto(model.ir).SerializeToString()
     plain, told = (tmp_path / "plain.onnx", tmp_path / "told.onnx")
-    write(model).save(plain)
-    write(model, metadata=True).save(told)
+    ONNX.write(model).save(plain)
+    ONNX.write(model, metadata=True).save(told)
     assert set(_metadata(onnx.load(plain))) <= {
         "dlbridge.blocks"
     }  # the classes of blocks, as torch.onnx tells them too

@@ -9,8 +9,8 @@ from torch import nn
 from torch.distributions import Normal
 
 import dlbridge
-from dlbridge.cli.common import read_options
 from dlbridge.errors import DlbridgeError, SignatureError
+from dlbridge.frameworks.options import parse_inputs
 from dlbridge.ops import traits
 from tests.helpers.argument_checks import asserts_numbers
 
@@ -108,7 +108,7 @@ def test_bounds_of_tensors_are_stated_with_their_names():
 
 
 def test_bounds_can_be_stated_on_the_command_line():
-    assert read_options(("x:float32[b,2<=n<=16,4]",), ()) == {"inputs": {"x": "float32[b,2<=n<=16,4]"}}
+    assert parse_inputs(["x:float32[b,2<=n<=16,4]"]) == {"x": "float32[b,2<=n<=16,4]"}
 
 
 def test_a_bound_that_does_not_settle_the_branch_is_not_enough():

@@ -1,0 +1,203 @@
+"""The options of frameworks as flags: of every framework that is registered, plug-ins too, with help of their own."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+import click
+
+from dlbridge import frameworks
+
+__all__ = ["FrameworkCommand", "reading", "writing"]
+
+Purpose = Literal["read", "write"]
+#: Key of ``ctx.meta``: flag -> the value that was given.
+_GIVEN = "dlbridge.cli.options.given"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a flag is typed. Options of two frameworks share a flag where they agree in this.
+
+    Attributes:
+        spelling: ``--opset``, ``--lift/--no-lift``.
+        kind: What the text after it is; None for a flag that stands alone.
+        choices: The words that are allowed.
+        metavar: What stands for the text in the help.
+        parse: Makes the value of the texts; the flag may be given more than once.
+    """
+
+    spelling: str
+    kind: type | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    parse: Callable[[Sequence[str]], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Use:
+    """An option of a framework that a flag sets."""
+
+    framework: str
+    purpose: Purpose
+    option: frameworks.Option
+
+
+class FrameworkFlag(click.Option):
+    """A flag that sets an option of one framework or of several.
+
+    Its value is no argument of the command's function: ``reading`` and ``writing`` give it.
+    """
+
+    def __init__(self, form: Form) -> None:
+        kind: Any = click.Choice(form.choices) if form.choices else form.kind
+        super().__init__(
+            [form.spelling],
+            type=kind,
+            is_flag=kind is None,
+            multiple=form.parse is not None,
+            metavar=form.metavar,
+            default=None,
+            expose_value=False,
+            callback=_keep,
+        )
+        self.form = form
+        self.uses: list[Use] = []
+
+
+def _keep(ctx: click.Context, flag: click.Parameter, value: Any) -> None:
+    if value is None or value == ():
+        return
+    assert isinstance(flag, FrameworkFlag)
+    if flag.form.parse is not None:
+        try:
+            value = flag.form.parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
+    ctx.meta.setdefault(_GIVEN, {})[flag] = value
+
+
+class FrameworkCommand(click.Command):
+    """A command that takes the options of the frameworks that read and write, beside its own.
+
+    They are looked up when the command is used or explains itself, not when it is made.
+    """
+
+    purposes: tuple[Purpose, ...] = ("read",)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        return [*own, *_flags(self.purposes, {text for param in own for text in (*param.opts, *param.secondary_opts)})]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = [param.get_help_record(ctx) for param in super().get_params(ctx) if isinstance(param, click.Option)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
+        flags = [param for param in self.get_params(ctx) if isinstance(param, FrameworkFlag)]
+        for purpose in self.purposes:
+            for names, rows in _groups(ctx, flags, purpose):
+                with formatter.section(_heading(purpose, names)):
+                    formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Frameworks"):
+            formatter.write_text(", ".join(frameworks.names()))
+
+
+class ConvertingCommand(FrameworkCommand):
+    purposes = ("read", "write")
+
+
+def _flags(purposes: Iterable[Purpose], taken: set[str]) -> list[FrameworkFlag]:
+    """The flags of all frameworks. One that the command itself, or a framework before, has for something else gets the
+    framework's name before its own."""
+    found: dict[str, FrameworkFlag] = {}
+    for framework in frameworks.all_frameworks():
+        for purpose in purposes:
+            declared = framework.ReadOptions if purpose == "read" else framework.WriteOptions
+            for option in frameworks.declared(declared):
+                form = _form(option)
+                if form is None:
+                    continue
+                has_other_meaning = form.spelling in found and found[form.spelling].form != form
+                if has_other_meaning or taken & set(form.spelling.split("/")):
+                    form = _form(option, f"{framework.name}-")
+                    assert form is not None
+                flag = found.setdefault(form.spelling, FrameworkFlag(form))
+                flag.uses.append(Use(framework.name, purpose, option))
+    return list(found.values())
+
+
+def _form(option: frameworks.Option, prefix: str = "") -> Form | None:
+    """The flag of an option; None where the command line has no word for it."""
+    if option.python_only:
+        return None
+    if option.flag is not None:
+        return Form(f"--{prefix}{option.flag.name}", str, (), option.flag.metavar, option.flag.parse)
+    word = prefix + option.name.replace("_", "-")
+    kinds = [kind for kind in _alternatives(option.type) if kind is not types.NoneType]
+    if kinds == [bool]:
+        return Form(f"--{word}/--no-{word}" if option.default else f"--{word}")
+    if len(kinds) == 1 and typing.get_origin(kinds[0]) is Literal:
+        return Form(f"--{word}", str, typing.get_args(kinds[0]))
+    if len(kinds) == 1 and kinds[0] in (int, float, str):
+        return Form(f"--{word}", kinds[0])
+    return None
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _groups(
+    ctx: click.Context, flags: Iterable[FrameworkFlag], purpose: Purpose
+) -> list[tuple[tuple[str, ...], list[tuple[str, str]]]]:
+    """(frameworks, the flags that all of these have with the same help), those of most frameworks first."""
+    found: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for flag in flags:
+        texts: dict[str, list[str]] = {}
+        for use in flag.uses:
+            if use.purpose == purpose:
+                texts.setdefault(use.option.help, []).append(use.framework)
+        for text, names in texts.items():
+            record = flag.get_help_record(ctx)
+            if record is not None:
+                found.setdefault(tuple(names), []).append((record[0], text))
+    return sorted(found.items(), key=lambda group: -len(group[0]))
+
+
+def _heading(purpose: Purpose, names: Sequence[str]) -> str:
+    if purpose == "read":
+        return f"Options for a model of {', '.join(names)}"
+    return f"Options of {', '.join(f'--to {name}' for name in names)}"
+
+
+def _given(ctx: click.Context) -> dict[FrameworkFlag, Any]:
+    return ctx.meta.get(_GIVEN, {})
+
+
+def reading(ctx: click.Context) -> dict[str, Any]:
+    """The options for the framework that reads, by name. Which one that is, and whether it takes them, is known when
+    the model is."""
+    return {use.option.name: value for flag, value in _given(ctx).items() for use in flag.uses if use.purpose == "read"}
+
+
+def writing(ctx: click.Context, to: str) -> dict[str, Any]:
+    """The options for what writes, by name.
+
+    Raises:
+        click.UsageError: When one is an option of other targets: it is not ignored.
+    """
+    found = {}
+    for flag, value in _given(ctx).items():
+        names = {use.framework: use.option.name for use in flag.uses if use.purpose == "write"}
+        if to in names:
+            found[names[to]] = value
+        elif names:
+            targets = " and ".join(f"--to {name}" for name in names)
+            raise click.UsageError(f"{flag.opts[0]} is an option of {targets}", ctx)
+    return found

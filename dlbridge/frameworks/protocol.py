@@ -1,0 +1,341 @@
+"""What a framework is to dlbridge: the base class ``Framework``, and what it hands out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from dlbridge.errors import DlbridgeError, TrainingError, require
+from dlbridge.frameworks.options import NoOptions, check_names, check_option, declared
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlbridge.model import Model
+    from dlbridge.source.program import Source
+
+__all__ = ["Coverage", "Exact", "Framework", "ModularFramework", "Section", "Trainer", "Trains"]
+
+
+@dataclass(frozen=True)
+class Trains:
+    """What a framework can train by: words of ``dlbridge.training.TrainingSpec``.
+
+    Attributes:
+        losses: The losses (``"MeanSquaredError"``); None for every one that there is.
+        optimizers: The optimizers (``"sgd"``); None for every one that there is.
+    """
+
+    losses: Collection[str] | None = None
+    optimizers: Collection[str] | None = None
+
+
+class Framework:
+    """A framework. Importing its class must not import the framework itself: ``dlbridge --help`` imports all of them.
+
+    A framework has a ``name`` and the methods ``write_model``, ``load``, ``run``, ``weights`` and ``save_weights``.
+    Everything else has a default, which says that the framework does not do it:
+
+    * It reads: ``suffixes`` or ``accepts``, ``read_model``, ``ReadOptions``.
+    * It trains: ``trains`` and ``trainer``.
+    * Its users have an ONNX exporter: ``exporter`` and ``export``. That is one more route of the verification.
+    * It computes in float64 what it has live: ``exact``. It is then compared more closely.
+    * It saves in another form than a folder of ``model.py`` and weights: ``save``.
+
+    Attributes:
+        name: The word that users say: ``--to NAME``.
+        title: The name as it is written in prose; ``name`` when empty.
+        extra: The extra of dlbridge that brings it (``pip install 'dlbridge[EXTRA]'``); empty for a plug-in.
+        packages: The packages that the extra brings, the framework itself first.
+        suffixes: File endings that are read.
+        exporter: The program by which its users write ONNX files; None where there is none.
+        trains: What it trains by; None where it does not train.
+        ReadOptions: Dataclass of the options of reading, its fields made by ``frameworks.option``.
+        WriteOptions: Dataclass of the options of writing.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
+    packages: ClassVar[tuple[str, ...]] = ()
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    exporter: ClassVar[str | None] = None
+    trains: ClassVar[Trains | None] = None
+    ReadOptions: ClassVar[type] = NoOptions
+    WriteOptions: ClassVar[type] = NoOptions
+
+    # --- what dlbridge calls, with options that are checked -------------------------------------------------------
+
+    def read(self, source: Any, **options: Any) -> Model:
+        """A model of the framework, live or in a file, in the neutral form.
+
+        Raises:
+            DlbridgeError: When there is no such option, its value has another type, or the model cannot be read.
+        """
+        return self.read_model(source, self.read_options(options))
+
+    def write(self, model: Model, **options: Any) -> Source:
+        """The model as source code, with the map from the framework's weights to the model's initializers.
+
+        Raises:
+            DlbridgeError: When there is no such option, its value has another type, or the model cannot be written.
+        """
+        return self.write_model(model, self.write_options(options))
+
+    def read_options(self, given: Mapping[str, Any]) -> Any:
+        """The options of reading, checked: an instance of ``ReadOptions``."""
+        check_names(self.name, "read", self.ReadOptions, given)
+        return self._checked(self.ReadOptions, given)
+
+    def write_options(self, given: Mapping[str, Any], *, hint: str | None = None) -> Any:
+        """The options of writing, checked: an instance of ``WriteOptions``."""
+        check_names(self.name, "write", self.WriteOptions, given, hint)
+        return self._checked(self.WriteOptions, given)
+
+    def _checked(self, options: type, given: Mapping[str, Any]) -> Any:
+        for found in declared(options):
+            if found.name in given:
+                check_option(found, given[found.name], self.name)
+        return options(**given)
+
+    @property
+    def reads(self) -> bool:
+        """Whether any of its models can be read."""
+        return type(self).accepts is not Framework.accepts or bool(self.suffixes)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is there, found without importing it."""
+        return not self.packages or self.packages[0] in sys.modules or _is_found(self.packages[0])
+
+    @property
+    def not_installed(self) -> str:
+        """What to say where it is not installed."""
+        how = f" (pip install 'dlbridge[{self.extra}]')" if self.extra else ""
+        return f"{self.packages[0]} is not installed{how}"
+
+    # --- what a framework must do -----------------------------------------------------------------------------------
+
+    def write_model(self, model: Model, options: Any) -> Source:
+        """The model as source code, with the map from the framework's weights to the model's initializers.
+
+        Args:
+            model: Left as it is.
+            options: An instance of ``WriteOptions``.
+        """
+        raise NotImplementedError
+
+    def load(self, source: Any) -> Any:
+        """The live model: a ``Source``, executed, with its weights; for the standard also a file."""
+        raise NotImplementedError
+
+    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a live model in inference mode: arrays by input name -> arrays by output name."""
+        raise NotImplementedError
+
+    def weights(self, live: Any) -> dict[str, np.ndarray]:
+        """The live model's weights as they are now, by the keys of its ``Source.weights``."""
+        raise NotImplementedError
+
+    def save_weights(self, source: Source, folder: Path) -> None:
+        """Write the weights into a folder, in the framework's own format."""
+        raise NotImplementedError
+
+    # --- what a framework may do ------------------------------------------------------------------------------------
+
+    def accepts(self, source: object) -> bool:
+        """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
+        return False
+
+    def read_model(self, source: Any, options: Any) -> Model:
+        """A model of the framework, live or in a file, in the neutral form.
+
+        Args:
+            source: What ``accepts`` accepts, or the path of a file with one of ``suffixes``.
+            options: An instance of ``ReadOptions``.
+        """
+        raise DlbridgeError(f"models of {self.name} are written, not read")
+
+    def exact(self, live: Any) -> Exact | None:
+        """What runs the live model in float64; None where nothing does."""
+        return None
+
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        """Write the live model to an ONNX file by the program that ``exporter`` names."""
+        raise DlbridgeError(f"{self.name} has no ONNX exporter of its own", hint="convert the model to 'onnx'")
+
+    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
+        """Something that trains a model of one output, by a loss and an optimizer of those in ``trains``.
+
+        Args:
+            model: Its only output is what the loss reads.
+            spec: A ``dlbridge.training.TrainingSpec``.
+            from_logits: Whether the output is logits, where the loss is a cross-entropy.
+            checkpoint: A ``dlbridge.training.result.Checkpoint`` whose optimizer slots are gone on with.
+        """
+        raise TrainingError(f"{self.name} does not train", where=model.name)
+
+    def save(
+        self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False
+    ) -> Path:
+        """Write a folder: ``model.py``, the weights in the framework's own format, and ``certificate.json``.
+
+        Raises:
+            FileError: When ``target`` exists and ``force`` is not set.
+        """
+        from dlbridge.files import writing
+
+        with writing(target, force=force) as fresh:
+            fresh.mkdir()
+            (fresh / "model.py").write_text(source.text, encoding="utf-8")
+            self.save_weights(source, fresh)
+            if certificate is not None:
+                text = json.dumps(certificate, indent=2) + "\n"
+                (fresh / "certificate.json").write_text(text, encoding="utf-8")
+        return Path(target)
+
+    def prepare_command_line(self) -> None:
+        """Called by the command line before anything is imported: keep start-up messages off the terminal."""
+
+    def coverage(self) -> Coverage | None:
+        """Its rules, for the page of what is read and written; None where it keeps none."""
+        return None
+
+
+def _is_found(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # a parent that is missing, a module without a specification
+        return False
+
+
+class ModularFramework(Framework):
+    """A framework whose code is in modules beside its class, which is in the ``__init__.py`` of a package.
+
+    They are imported when they are needed; what they import that is not installed is an error that names the extra.
+
+    | module | holds |
+    |---|---|
+    | ``reader.py`` | ``read(source, options)`` |
+    | ``writer.py`` | ``write(model, options)`` |
+    | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``, and ``exact`` where there is one |
+    | ``trainer.py`` | ``Trainer`` |
+    | ``onnx_export.py`` | ``export`` |
+    """
+
+    def part(self, name: str) -> Any:
+        """A module of the package.
+
+        Raises:
+            MissingExtraError: When it imports what is not installed.
+        """
+        return require(f"{type(self).__module__}.{name}", self.extra)
+
+    def read_model(self, source: Any, options: Any) -> Model:
+        return self.part("reader").read(source, options)
+
+    def write_model(self, model: Model, options: Any) -> Source:
+        return self.part("writer").write(model, options)
+
+    def load(self, source: Any) -> Any:
+        return self.part("runner").load(source)
+
+    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.part("runner").run(live, inputs)
+
+    def exact(self, live: Any) -> Exact | None:
+        opens = getattr(self.part("runner"), "exact", None)
+        return opens(live) if opens is not None else None
+
+    def weights(self, live: Any) -> dict[str, np.ndarray]:
+        return self.part("runner").weights(live)
+
+    def save_weights(self, source: Source, folder: Path) -> None:
+        self.part("runner").save_weights(source, folder)
+
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        if self.exporter is None:
+            return super().export(live, model, path, opset=opset)
+        return self.part("onnx_export").export(live, model, path, opset=opset)
+
+    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
+        if self.trains is None:
+            return super().trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
+        return self.part("trainer").Trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
+
+
+class Exact(Protocol):
+    """Runs a model with every float in float64. A framework that has it for its live models (``Framework.exact``), and
+    an original that has it (``model.original.exact()``), are compared more closely: what rounding is owed is measured,
+    and a failure names the node where numbers first depart.
+
+    Attributes:
+        eps: That of the coarsest float type in which the model computes by itself.
+    """
+
+    eps: float
+
+    def __call__(
+        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Arrays by output name.
+
+        Args:
+            arrays: Arrays by input name, in the model's own types.
+            noise: Move each result on the way by a random part of at most this.
+            seen: Gets each float array that is computed on the way, in order.
+        """
+        ...
+
+
+class Trainer(Protocol):
+    """A model in training. ``dlbridge.training`` runs the epochs."""
+
+    def epoch(self, data: Any) -> dict[str, float]:
+        """Train on the batches of a ``Dataset``, in their order; the mean loss and metrics over them."""
+        ...
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """The mean loss and metrics over a ``Dataset`` in inference mode."""
+        ...
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
+        """Copies of the weights by initializer, of the optimizer's slots by slot and initializer, and its steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of ``docs/coverage.md``: what a framework has, and whether it is read.
+
+    Attributes:
+        title: The heading.
+        note: What the words of the table mean, in Markdown.
+        column: What stands in a row: an "op", a "layer".
+        rows: (name, whether it is read, the tests that use its rule).
+    """
+
+    title: str
+    note: str
+    column: str
+    rows: list[tuple[str, str, list[str]]]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The rules of a framework, for ``docs/coverage.md``.
+
+    Attributes:
+        writes: The rules that write, by domain and op.
+        reads: Name of a table -> the rules that read, by what they read.
+        sections: Makes the page's sections on what is read, of ``{table: {rule: tests that used it}}``.
+    """
+
+    writes: dict[Any, Any]
+    reads: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    sections: Callable[[Mapping[str, Mapping[str, list[str]]]], list[Section]] = lambda used: []
