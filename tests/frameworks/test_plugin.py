@@ -1,25 +1,73 @@
-"""A third party adds a framework through an entry point, without touching this repository."""
+"""A third party adds a framework through an entry point, without touching this repository.
 
+It is converted to, verified, trained in and listed like those that are built in, with options of its own.
+"""
+
+import json
 import os
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+
 from tests.helpers.paths import ROOT
 
 PLUGIN = ROOT / "tests" / "plugin"
+MLP = "examples/mlp_784.yaml"
+TRAINED = """dlbridge: 1
+name: blobs
+inputs: {x: {dtype: float32, shape: [batch, 4]}}
+nodes:
+  - {op: Linear, features: 8}
+  - {op: Relu}
+  - {op: Linear, features: 3}
+  - {op: Softmax}
+outputs: {classes: softmax1}
+training:
+  loss: {op: SparseCategoricalCrossentropy, of: classes}
+  optimizer: {kind: sgd, learning_rate: 0.1, momentum: 0.9, nesterov: true}
+  metrics: [accuracy]
+  epochs: 3
+  batch_size: 16
+  validation_split: 0.25
+"""
 
 
-def run(*arguments):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT)])}
+def run(*arguments, path=PLUGIN, **settings):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]), **settings}
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
     )
 
 
-def test_a_plugged_in_framework_is_known_and_converts(tmp_path):
-    done = run("-m", "dlbridge", "convert", "examples/mlp_784.yaml", "--to", "numpy", "-o", str(tmp_path / "out"))
+def dlbridge(*arguments, **settings):
+    return run("-m", "dlbridge", *map(str, arguments), **settings)
+
+
+def succeed(*arguments):
+    done = dlbridge(*arguments)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    """A model with a training section, and data for it."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 64)
+    x = rng.normal(size=(64, 4)) + label[:, None]
+    np.savez(tmp_path / "blobs.npz", x=x.astype(np.float32), label=label)
+    (tmp_path / "blobs.yaml").write_text(TRAINED)
+    return tmp_path
+
+
+def test_it_is_converted_to_with_a_certificate(tmp_path):
+    succeed("convert", MLP, "--to", "numpy", "-o", tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.py", "weights.npz", "certificate.json"}
+    certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert certificate["passed"]
+    assert {check["route"] for check in certificate["checks"]} == {"numpy"}
     code = f"""
 import numpy as np, runpy
 written = runpy.run_path(r"{tmp_path}/out/model.py")["model"]
@@ -32,13 +80,155 @@ onnx = frameworks.get("onnx")
 model = dlbridge.load("examples/mlp_784.yaml")
 (want,) = onnx.run(onnx.load(model.write("onnx")), {{model.inputs[0].name: x}}).values()
 np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+np.testing.assert_array_equal(frameworks.get("numpy").run(model.to("numpy"), {{"image": x}})["probabilities"], y)
 """
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
 
 
+def test_it_is_a_route_of_the_verification():
+    report = json.loads(succeed("verify", MLP, "--route", "numpy", "--route", "onnx", "--json"))
+    assert report["passed"]
+    assert {check["route"] for check in report["checks"]} == {"numpy", "onnx"}
+
+
+def test_a_fault_of_it_is_found(tmp_path):
+    code = f"""
+import sys, dlbridge.cli, dlbridge_numpy.writer as writer
+writer.RULES["Relu"] = lambda x: f"np.maximum({{x}}, 0.1)"
+sys.argv = ["dlbridge", "convert", "{MLP}", "--to", "numpy", "-o", r"{tmp_path}/out"]
+dlbridge.cli.main()
+"""
+    done = run("-c", code)
+    assert done.returncode == 1
+    assert "numpy: output 'probabilities'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_trains_and_another_framework_goes_on(blobs):
+    arguments = ["--data", blobs / "blobs.npz", "-o", blobs / "trained", "--no-plot", "--json"]
+    told = json.loads(succeed("train", blobs / "blobs.yaml", "--in", "numpy", *arguments))
+    history = told["history"]
+    assert history.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert history["loss"][-1] < history["loss"][0]
+    code = f"""
+import numpy as np, dlbridge
+from dlbridge.training.checkpoint import load_checkpoint
+model, data = dlbridge.load(r"{blobs}/blobs.yaml"), r"{blobs}/blobs.npz"
+torch = dlbridge.train(model, data, framework="pytorch")
+ours = dlbridge.load(r"{blobs}/trained")
+for name, array in torch.model.weights.items():
+    np.testing.assert_allclose(ours.weights[name], array, rtol=1e-4, atol=1e-5)
+for name, numbers in torch.history.items():
+    np.testing.assert_allclose({history!r}[name], numbers, rtol=1e-4)
+spec = model.training.model_copy(update={{"epochs": 4}})
+begun = load_checkpoint(__import__("pathlib").Path(r"{blobs}/trained/checkpoint"))
+more = [dlbridge.train(model, data, framework=f, spec=spec, checkpoint=begun).model for f in ("numpy", "pytorch")]
+for name, array in more[0].weights.items():
+    np.testing.assert_allclose(array, more[1].weights[name], rtol=1e-4, atol=1e-5)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_it_does_not_train_is_told_with_who_does(blobs):
+    done = dlbridge("train", MLP, "--in", "numpy", "--data", blobs / "blobs.npz", "-o", blobs / "out", "--no-plot")
+    assert done.returncode == 1
+    assert "numpy does not train by the optimizer 'adam'; it knows sgd" in done.stderr
+    assert "train in 'pytorch' or 'keras'" in done.stderr
+
+
+def test_it_is_listed():
+    assert "pytorch, keras, onnx, numpy" in succeed("--help").replace("\n", " ")
+    row = next(r for r in json.loads(succeed("frameworks", "--json")) if r["name"] == "numpy")
+    assert row == {
+        "name": "numpy",
+        "installed": True,
+        "install": None,
+        "reads": False,
+        "suffixes": [],
+        "trains": True,
+        "exporter": None,
+    }
+    assert "numpy" in succeed("frameworks")
+
+
+def test_its_options_are_flags_with_help(tmp_path):
+    text = succeed("convert", "--help")
+    own = text[text.index("Options of --to numpy:") :]
+    assert "--function TEXT" in own
+    assert "--style [lines|nested]" in own
+    assert "Name of the function." in own
+    code = succeed("convert", MLP, "--to", "numpy", "--print", "--function", "digits", "--style", "nested")
+    assert "def digits(image, " in code
+    assert "np.maximum((image @" in code
+
+
+def test_its_options_are_checked():
+    done = dlbridge("convert", MLP, "--to", "onnx", "--function", "digits")
+    assert done.returncode == 2
+    assert "--function is an option of --to numpy" in done.stderr
+    code = """
+import dlbridge
+from dlbridge.errors import DlbridgeError
+for options in ({"functoin": "f"}, {"style": "line"}, {"function": 1}):
+    try:
+        dlbridge.convert("no file", "numpy", **options)
+    except DlbridgeError as error:
+        print(error)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "numpy takes no option 'functoin' to write a model\n  did you mean 'function'?" in done.stdout
+    assert "option 'style' is 'lines' or 'nested', not 'line'\n  did you mean 'lines'?" in done.stdout
+    assert "option 'function' is str, not 1" in done.stdout
+
+
+def test_help_does_not_import_what_it_is_made_of():
+    code = "import sys; from dlbridge.cli import cli; cli(['convert', '--help'], standalone_mode=False); "
+    loaded = set(run("-c", code + "print(); print(*sys.modules)").stdout.splitlines()[-1].split())
+    assert "dlbridge_numpy" in loaded
+    assert not loaded & {"numpy", "torch", "keras", "tensorflow", "onnx_ir", "dlbridge_numpy.writer"}
+
+
 def test_a_framework_that_nobody_knows_is_named_with_those_that_are():
-    done = run("-m", "dlbridge", "convert", "examples/mlp_784.yaml", "--to", "numpi")
+    done = dlbridge("convert", MLP, "--to", "numpi")
     assert done.returncode == 1
     assert "unknown framework 'numpi'" in done.stderr
     assert "did you mean 'numpy'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [("import no_such_module_at_all", "no_such_module_at_all"), ("class Numpy: pass", "does not derive from")],
+)
+def test_a_plug_in_that_does_not_load_is_left_out_with_a_warning(tmp_path, code, why):
+    (tmp_path / "dlbridge_numpy.py").write_text(code)
+    entry = tmp_path / "dlbridge_numpy-0.1.dist-info" / "entry_points.txt"
+    entry.parent.mkdir()
+    entry.write_text("[dlbridge.frameworks]\nnumpy = dlbridge_numpy:Numpy\n")
+    done = dlbridge("convert", MLP, "--to", "onnx", "--print", path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the framework 'numpy' is left out" in done.stderr
+    assert why in done.stderr
+
+
+def test_a_flag_that_means_something_else_elsewhere_gets_the_name_of_its_framework(tmp_path):
+    (tmp_path / "dlbridge_numpy.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from dlbridge.frameworks import Framework, option\n"
+        "@dataclass(frozen=True)\n"
+        "class WriteOptions:\n"
+        "    opset: str = option('a', 'Another.')\n"
+        "    force: bool = option(False, 'Another.')\n"
+        "class Numpy(Framework):\n"
+        "    name = 'numpy'\n"
+        "    WriteOptions = WriteOptions\n"
+    )
+    entry = tmp_path / "dlbridge_numpy-0.1.dist-info" / "entry_points.txt"
+    entry.parent.mkdir()
+    entry.write_text("[dlbridge.frameworks]\nnumpy = dlbridge_numpy:Numpy\n")
+    text = dlbridge("convert", "--help", path=tmp_path).stdout
+    assert "--numpy-opset TEXT" in text
+    assert "--numpy-force" in text
+    assert "--opset INTEGER" in text
