@@ -11,20 +11,20 @@ from typing import Any
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras.site import Site
+from dlbridge.frameworks.keras.call_site import CallSite
 
 _COUNT: tuple[ir.DataType, list[Any]] = ir.DataType.INT64, []
 _FLAG: tuple[ir.DataType, list[Any]] = ir.DataType.BOOL, []
 
 
-def branch(site: Site, condition: ir.Value, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+def branch(site: CallSite, condition: ir.Value, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
     """``If``: what one of two functions gives, nested as they give it."""
     graphs: list[ir.Graph] = []
     results: list[tuple[Any, list[ir.Value]]] = []
     for name, run in (("then", then), ("otherwise", otherwise)):
         with site.build.body(name, []) as graph:
             result = run()
-            values = [site.walker.value(v) for v in tree.flatten(result)]
+            values = [site.reader.value(v) for v in tree.flatten(result)]
             dtypes = [v.dtype for v in (results[0][1] if results else values)]
             site.build.give(graph, list(zip(values, dtypes, strict=True)))
         graphs.append(graph)
@@ -34,14 +34,14 @@ def branch(site: Site, condition: ir.Value, then: Callable[[], Any], otherwise: 
     return tree.pack_sequence_as(results[0][0], made)
 
 
-def _common(site: Site, a: ir.Value, b: ir.Value) -> list[Any]:
+def _common(site: CallSite, a: ir.Value, b: ir.Value) -> list[Any]:
     if site.rank(a) != site.rank(b):
         site.refuse("its branches give tensors of different ranks")
     return [x if x == y else None for x, y in zip(site.shape(a), site.shape(b), strict=True)]
 
 
 def loop(
-    site: Site,
+    site: CallSite,
     run: Callable[[ir.Value, list[ir.Value]], Sequence[Any]],
     states: list[ir.Value],
     *,
@@ -61,7 +61,7 @@ def loop(
     types = [_type(v) for v in states]
     with site.build.body("loop", [_COUNT, _FLAG, *types]) as graph:
         number, always, *now = graph.inputs
-        new = [site.walker.value(v) for v in run(number, now)]
+        new = [site.reader.value(v) for v in run(number, now)]
         again = always if goes_on is None else flag(site, goes_on(new))
         dtypes = [ir.DataType.BOOL, *(dtype for dtype, _ in types)]
         site.build.give(graph, list(zip([again, *new], dtypes, strict=True)))
@@ -71,7 +71,7 @@ def loop(
 
 
 def scan(
-    site: Site,
+    site: CallSite,
     run: Callable[[list[ir.Value], list[ir.Value]], tuple[Sequence[Any], Sequence[Any]]],
     states: list[ir.Value],
     sequences: list[ir.Value],
@@ -90,7 +90,7 @@ def scan(
     types = [_type(v) for v in states]
     with site.build.body("scan", [*types, *((v.dtype, site.shape(v)[1:]) for v in sequences)]) as graph:
         new, given = run(list(graph.inputs[: len(states)]), list(graph.inputs[len(states) :]))
-        new, given = ([site.walker.value(v) for v in part] for part in (new, given))
+        new, given = ([site.reader.value(v) for v in part] for part in (new, given))
         dtypes = [*(dtype for dtype, _ in types), *(v.dtype for v in given)]
         site.build.give(graph, list(zip([*new, *given], dtypes, strict=True)))
     stacked = [(v.dtype, [site.shape(sequences[0])[0], *site.shape(v)]) for v in given]
@@ -102,7 +102,7 @@ def scan(
     return made[: len(states)], made[len(states) :]
 
 
-def flag(site: Site, value: Any) -> ir.Value:
+def flag(site: CallSite, value: Any) -> ir.Value:
     """A condition as a boolean scalar."""
     value = site.cast(site.tensor(value), ir.DataType.BOOL)
     return site.op("Reshape", value, []) if site.rank(value) else value

@@ -71,7 +71,7 @@ class Builder:
         """A name for a value; in the end values are named after their nodes."""
         return self._values.fresh(f"value_{len(self.graph)}")
 
-    def name_main(self, node: ir.Node) -> None:
+    def name_after_layer(self, node: ir.Node) -> None:
         """Give a node the name of the path itself: it is what the layer there does."""
         node.name = self.node_name(self.path)
         node.metadata_props.pop(traits.ANONYMOUS, None)
@@ -80,12 +80,12 @@ class Builder:
 
     def stand_in(self, node: ir.Node) -> list[ir.Value]:
         """Add a node of ``ops.missing``, whose types are known; its outputs."""
-        self._add(node, main=False)
+        self._add(node, is_layer=False)
         return list(node.outputs)
 
-    def _add(self, node: ir.Node, main: bool) -> None:
-        if main:
-            self.name_main(node)
+    def _add(self, node: ir.Node, is_layer: bool) -> None:
+        if is_layer:
+            self.name_after_layer(node)
         else:
             joint = "." if self.inside and self.path else "_" if self.path else ""
             node.name = self.node_name(f"{self.path}{joint}{node.op_type.lower()}")
@@ -96,14 +96,20 @@ class Builder:
         self.made.append(node)
 
     def op(
-        self, op_type: str, *inputs: Operand, main: bool = False, outputs: int = 1, domain: str = "", **attributes: Any
+        self,
+        op_type: str,
+        *inputs: Operand,
+        is_layer: bool = False,
+        outputs: int = 1,
+        domain: str = "",
+        **attributes: Any,
     ) -> Any:
         """Make a node.
 
         Args:
             op_type: A standard op, or one of the ``dlbridge`` domain.
             inputs: Values; numbers become constants of the dtype of the first value, lists of ints int64 ones.
-            main: Whether the node is what the layer at the path does, and so has its name.
+            is_layer: Whether the node is what the layer at the path does, and so has its name.
             outputs: How many outputs there are.
             domain: The op's domain.
             attributes: Its attributes; those that are None are left out.
@@ -116,7 +122,7 @@ class Builder:
         narrow = values[0].dtype if values and values[0] is not None and domain == "" else None
         wide = op_types.wider(op_type, 0, narrow) if narrow is not None else None
         if narrow is not None and wide is not None:
-            return self._in_wider(op_type, values, narrow, wide, main=main, outputs=outputs, **attributes)
+            return self._in_wider(op_type, values, narrow, wide, is_layer=is_layer, outputs=outputs, **attributes)
         node = ir.node(
             op_type,
             values,
@@ -124,7 +130,7 @@ class Builder:
             domain=domain,
             num_outputs=outputs,
         )
-        self._add(node, main)
+        self._add(node, is_layer)
         shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
@@ -184,7 +190,7 @@ class Builder:
     ) -> list[ir.Value]:
         """Make a node with bodies among its attributes, whose outputs have these dtypes and sizes."""
         node = ir.node(op_type, list(inputs), attributes, num_outputs=len(types))
-        self._add(node, main=False)
+        self._add(node, is_layer=False)
         for value, (dtype, sizes) in zip(node.outputs, types, strict=True):
             value.dtype, value.shape = dtype, ir.Shape(sizes)
         return list(node.outputs)

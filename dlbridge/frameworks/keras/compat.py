@@ -127,7 +127,7 @@ def inference(layer: Any) -> Iterator[None]:
 # --- classes and variables --------------------------------------------------------------------------------------------
 
 
-def is_own(kind: type) -> bool:
+def is_from_keras(kind: type) -> bool:
     """Whether a class is Keras' own."""
     return kind.__module__.startswith("keras.src.")
 
@@ -139,7 +139,7 @@ def own_operations() -> frozenset[str]:
     while pending:
         for kind in pending.pop().__subclasses__():
             pending.append(kind)
-            if is_own(kind) and not issubclass(kind, keras.layers.Layer):
+            if is_from_keras(kind) and not issubclass(kind, keras.layers.Layer):
                 found.add(kind.__name__)
     return frozenset(found)
 

@@ -19,7 +19,7 @@ from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.recording import Carried, TracedTensor
 
 if TYPE_CHECKING:
-    from dlbridge.frameworks.keras.walker import Walker
+    from dlbridge.frameworks.keras.graph_reader import GraphReader
 
 #: Key in a value's ``meta`` of what the tensor carries in Keras.
 _CARRIED = "keras_carried"
@@ -130,7 +130,7 @@ def may_set_masks(layer: Any, inputs: Sequence[Any]) -> bool:
     if type(layer).__name__ == "ReversibleEmbedding":
         return layer.mask_zero
     is_graph = isinstance(layer, (compat.Functional, compat.Sequential))
-    if compat.is_own(type(layer)) and not is_graph:
+    if compat.is_from_keras(type(layer)) and not is_graph:
         return False
     if any(mask_of(item) is not None for item in inputs):
         return True
@@ -141,7 +141,7 @@ def _speaks_of_masks(kind: type) -> bool:
     codes = [
         f.__code__
         for base in kind.__mro__
-        if not compat.is_own(base)
+        if not compat.is_from_keras(base)
         for f in vars(base).values()
         if inspect.isfunction(f)
     ]
@@ -152,23 +152,23 @@ def makes_mask(layer: Any) -> bool:
     """Whether a layer may attach a mask where there was none."""
     if isinstance(layer, keras.layers.Embedding):
         return layer.mask_zero or type(layer).compute_mask is not keras.layers.Embedding.compute_mask
-    return not compat.is_own(type(layer)) or isinstance(layer, keras.layers.Masking | keras.layers.Lambda)
+    return not compat.is_from_keras(type(layer)) or isinstance(layer, keras.layers.Masking | keras.layers.Lambda)
 
 
-def set_masks(walker: Walker, layer: Any, first: Any, mask: Any, result: Any) -> None:
+def set_masks(reader: GraphReader, layer: Any, first: Any, mask: Any, result: Any) -> None:
     """Attach the masks that Keras attaches to the outputs of a layer after its ``call``.
 
     Args:
-        walker: Runs ``compute_mask``.
+        reader: Runs ``compute_mask``.
         layer: The layer.
         first: Its first argument.
         mask: The mask that was given to it; where none was, that of its first argument, before the call.
         result: Its outputs.
     """
     values = [v for v in tree.flatten(result) if isinstance(v, ir.Value)]
-    if type(layer).__name__ == "ReversibleEmbedding" and compat.is_own(type(layer)) and layer.mask_zero:
+    if type(layer).__name__ == "ReversibleEmbedding" and compat.is_from_keras(type(layer)) and layer.mask_zero:
         if values and values[0].shape is not None and len(values[0].shape) != len(first.shape):
-            set_mask(values[0], _computed(walker, layer, keras.layers.Embedding.compute_mask, first, None))
+            set_mask(values[0], _computed(reader, layer, keras.layers.Embedding.compute_mask, first, None))
         return
     if not layer.supports_masking or all(mask_of(v) is not None for v in values):
         return
@@ -177,12 +177,12 @@ def set_masks(walker: Walker, layer: Any, first: Any, mask: Any, result: Any) ->
     if default or (not masked and not makes_mask(layer)):
         found = mask if masked and default else None
     else:
-        found = _computed(walker, layer, type(layer).compute_mask, first, mask)
+        found = _computed(reader, layer, type(layer).compute_mask, first, mask)
     for value, one in zip(values, tree.flatten(found), strict=False):
         if isinstance(one, ir.Value) and mask_of(value) is None:
             set_mask(value, one)
 
 
-def _computed(walker: Walker, layer: Any, function: Any, first: Any, mask: Any) -> Any:
-    with walker.build.at(f"{walker.build.path}_mask"):
-        return walker.run_code(layer, lambda holder, *given: function(holder, *given), (first, mask))
+def _computed(reader: GraphReader, layer: Any, function: Any, first: Any, mask: Any) -> Any:
+    with reader.build.at(f"{reader.build.path}_mask"):
+        return reader.run_code(layer, lambda holder, *given: function(holder, *given), (first, mask))

@@ -29,11 +29,11 @@ from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.keras import ReadOptions, archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
+from dlbridge.frameworks.keras.call_site import RefusalError
+from dlbridge.frameworks.keras.graph_reader import _GRAPH_CALLS, GraphReader, _graph
 from dlbridge.frameworks.keras.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
-from dlbridge.frameworks.keras.site import RefusalError
-from dlbridge.frameworks.keras.walker import _GRAPH_CALLS, Walker, _graph
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.passes import fold, layout, shapes
@@ -62,22 +62,22 @@ def read(source: Any, options: ReadOptions) -> Model:
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
     build = Builder(identifier(options.name or live.name, "model"))
-    walker = Walker(build, live, trust_code=options.trust_code, partial=options.partial)
+    reader = GraphReader(build, live, trust_code=options.trust_code, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, options.inputs or {})
         given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)
         named: dict[str, Any] = {}
-        result = _collect(walker, lambda: walker.run(graph, values, ""))
+        result = _collect(reader, lambda: reader.run(graph, values, ""))
     else:
         given, named = _declared_inputs(build, live, options.inputs or {})
-        result = _collect(walker, lambda: walker.open_model(live, given, named))
-    if walker.troubles:
-        lines = [f"  {where or live.name}: {what}" for where, what in walker.troubles]
+        result = _collect(reader, lambda: reader.open_model(live, given, named))
+    if reader.troubles:
+        lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
     _set_outputs(build, result, _output_names(graph, result))
-    model = _finish(build, walker.converted)
-    added = _losses(live, walker)
+    model = _finish(build, reader.converted)
+    added = _losses(live, reader)
     if added:
         warnings.warn(f"not kept, as it acts in training alone: {'; '.join(added)}", DlbridgeWarning, stacklevel=3)
     regularization.set_losses(model.graph, [*added, *_masked(result, model)])
@@ -85,9 +85,9 @@ def read(source: Any, options: ReadOptions) -> Model:
     return model
 
 
-def _losses(live: Any, walker: Walker) -> list[str]:
+def _losses(live: Any, reader: GraphReader) -> list[str]:
     """What Keras adds to the loss of a model, beside the regularizers of weights."""
-    found = [f"{path or live.name}: its code adds a loss (add_loss)" for path in walker.losses]
+    found = [f"{path or live.name}: its code adds a loss (add_loss)" for path in reader.losses]
     for layer in live._flatten_layers():
         if layer.activity_regularizer is not None:
             found.append(f"{layer.name}: the activity regularizer {type(layer.activity_regularizer).__name__}")
@@ -100,16 +100,16 @@ def _masked(result: Any, model: Model) -> list[str]:
     return [f"{v.name}: Keras weighs the loss by the mask of this output" for r, v in pairs if mask_of(r) is not None]
 
 
-def _collect(walker: Walker, run: Any) -> Any:
+def _collect(reader: GraphReader, run: Any) -> Any:
     """What a walk gives; in the end nothing of it is left in Keras or in the model."""
     try:
         with compat.wrapped(), compat.counters_kept():
             return run()
     except RefusalError as refusal:
-        walker.troubles.append(("", str(refusal)))
+        reader.troubles.append(("", str(refusal)))
         return None
     finally:
-        walker.forget()
+        reader.forget()
 
 
 def _finish(build: Builder, converted: list[str]) -> Model:

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import compat, masks, tracing
+from dlbridge.frameworks.keras import compat, layer_code, masks
 from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -24,7 +24,7 @@ from dlbridge.passes import fold, shapes
 from dlbridge.passes.upgrade import upgrade
 
 if TYPE_CHECKING:
-    from dlbridge.frameworks.keras.walker import Walker
+    from dlbridge.frameworks.keras.graph_reader import GraphReader
 
 
 class ConversionError(Exception):
@@ -109,7 +109,7 @@ class _Call:
                 compat.set_keras_mask(tensors[value], tensors[mask])
         scopes.append(_Reading(held))
         with scopes[-1] as scope:
-            layer = tracing.shadow(self.layer, lambda v: self._held(v, held, scope), self._add_loss, {})
+            layer = layer_code.shadow(self.layer, lambda v: self._held(v, held, scope), self._add_loss, {})
             _without_traces(layer)
             packed, named = tree.map_structure(lambda v: tensors[v] if isinstance(v, ir.Value) else v, self.nest)
             result = self.function(layer, *packed, **named)
@@ -142,11 +142,13 @@ def _without_traces(layer: Any) -> None:
                 layer.__dict__[name] = python.__get__(layer)
 
 
-def read_call(walker: Walker, layer: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def read_call(
+    reader: GraphReader, layer: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+) -> Any:
     """The values that code of a layer makes of values, nested as it gives them.
 
     Args:
-        walker: Gets the nodes and weights.
+        reader: Gets the nodes and weights.
         layer: The layer.
         function: Its code, a function of the layer and the arguments.
         args: The arguments; the values in it are tensors.
@@ -187,11 +189,11 @@ def read_call(walker: Walker, layer: Any, function: Callable[..., Any], args: tu
     if foreign:
         raise ConversionError(f"tf2onnx left ops that the standard does not have: {', '.join(foreign)}")
     if call.adds_loss:
-        walker.add_loss()
-    walker.converted.append(walker.build.path)
-    held = [walker.variable(v, layer if _is_of(v, layer) else None) for v in call.variables]
+        reader.add_loss()
+    reader.converted.append(reader.build.path)
+    held = [reader.variable(v, layer if _is_of(v, layer) else None) for v in call.variables]
     inputs = [*call.given, *call.masks, *held]
-    results = _spliced(walker, _standard(ir_model, inputs), inputs)
+    results = _spliced(reader, _standard(ir_model, inputs), inputs)
     count = len(results) - len(call.masked)
     for place, mask in zip(call.masked, results[count:], strict=True):
         masks.set_mask(results[place], mask)
@@ -225,9 +227,9 @@ def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
     return model
 
 
-def _spliced(walker: Walker, model: Model, given: list[ir.Value]) -> list[ir.Value]:
+def _spliced(reader: GraphReader, model: Model, given: list[ir.Value]) -> list[ir.Value]:
     """The outputs of a model whose nodes are moved into the graph that is being read."""
-    graph, build = model.graph, walker.build
+    graph, build = model.graph, reader.build
     results = list(graph.outputs)
     graph.outputs.clear()
     moved = dict(zip(graph.inputs, given, strict=True))

@@ -14,7 +14,8 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import masks, tracing
+from dlbridge.frameworks.keras import layer_code, masks
+from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.recording import (
     Carried,
@@ -26,11 +27,10 @@ from dlbridge.frameworks.keras.recording import (
     recorded,
 )
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
-from dlbridge.frameworks.keras.site import RefusalError
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize
 
 if TYPE_CHECKING:
-    from dlbridge.frameworks.keras.walker import Walker
+    from dlbridge.frameworks.keras.graph_reader import GraphReader
 
 
 class _Run:
@@ -82,15 +82,15 @@ class _Run:
 
 
 class Tracer:
-    """Runs code for a walker.
+    """Runs code for a reader.
 
     Attributes:
         recording: What the code does.
     """
 
-    def __init__(self, walker: Walker) -> None:
-        self._walker = walker
-        self.recording = Recording(walker.build.sizes, self._entered)
+    def __init__(self, reader: GraphReader) -> None:
+        self._reader = reader
+        self.recording = Recording(reader.build.sizes, self._entered)
         self._shadows: dict[type, type] = {}
         self._not_followed: set[Any] = set()
 
@@ -115,13 +115,13 @@ class Tracer:
             flat: Name what is made after the path where this is, as parts of the layer there.
             around: The tensors of the code that the function was written in, which it may use.
         """
-        book = self._walker.build.sizes
+        book = self._reader.build.sizes
         result, run = self._record(function, args, kwargs, holder if method else None)
-        outer = tracing.taken(function)
+        outer = layer_code.captured_tensors(function)
         tensors = [*outer, *(tensor for tensor, _ in run.given.values())]
         if any(isinstance(d, SymbolicSize) for tensor in tensors for d in tensor.shape):
             first = recorded(result, book, outer)
-            with book.second_set(), tracing.in_this_set(function, book):
+            with book.second_set(), layer_code.sizes_of_this_set(function, book):
                 again, _ = self._record(function, args, kwargs, holder if method else None)
                 if first != recorded(again, book, outer):
                     raise RefusalError(
@@ -138,13 +138,15 @@ class Tracer:
         self, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], layer: Any
     ) -> tuple[Any, _Run]:
         """(the tensors that a function makes of tensors, the run that made them)."""
-        run = _Run(self._walker.build.sizes, self.recording)
+        run = _Run(self._reader.build.sizes, self.recording)
 
         def of_variable(variable: Any) -> Any:
-            return run.symbol(self._walker.variable(variable, layer))
+            return run.symbol(self._reader.variable(variable, layer))
 
         with self.recording.run(run.loose):
-            own = () if layer is None else (tracing.shadow(layer, of_variable, self._walker.add_loss, self._shadows),)
+            own = (
+                () if layer is None else (layer_code.shadow(layer, of_variable, self._reader.add_loss, self._shadows),)
+            )
             given, named = tree.map_structure(run.symbol, (args, kwargs))
             result = function(*own, *given, **named)
         return result, run
@@ -156,7 +158,7 @@ class Tracer:
             if isinstance(mask, keras.KerasTensor):
                 self.evaluate(mask, values, holder, True)
                 return values[id(mask)]
-            return None if mask is None else self._walker.value(mask)
+            return None if mask is None else self._reader.value(mask)
 
         for of_value, of_tensor, before in run.carried.values():
             if of_tensor.mask is not before:
@@ -174,7 +176,9 @@ class Tracer:
             return
         args, kwargs = node.arguments.args, node.arguments.kwargs
         masks.after_call(layer, args, kwargs, node.outputs)
-        if not masks.may_set_masks(layer, node.input_tensors) or tracing.never_opened(layer, self._walker.trust_code):
+        if not masks.may_set_masks(layer, node.input_tensors) or layer_code.never_opened(
+            layer, self._reader.trust_code
+        ):
             return
         kwargs = dict(kwargs)
         explicit = kwargs.pop("mask", None)
@@ -183,7 +187,7 @@ class Tracer:
         if layer._call_has_training_arg:
             kwargs["training"] = False
         try:
-            result = tree.flatten(tracing.function_of(layer)(*args, **kwargs))
+            result = tree.flatten(layer_code.function_of(layer)(*args, **kwargs))
         except RandomError:
             raise
         except Exception:  # the code may be the user's; where the layer is opened, TensorFlow runs it
@@ -200,7 +204,7 @@ class Tracer:
 
     def evaluate(self, tensor: Any, frame: MutableMapping[int, ir.Value], holder: Any, flat: bool) -> None:
         """Walk all calls that a tensor is made by."""
-        path = self._walker.build.path
+        path = self._reader.build.path
         pending = [tensor]
         while pending:
             current = pending[-1]
@@ -209,7 +213,7 @@ class Tracer:
                 continue
             node = node_of(current)
             if getattr(current, "variable", None) is not None:
-                frame[id(current)] = self._walker.variable(current.variable)
+                frame[id(current)] = self._reader.variable(current.variable)
                 continue
             if node is None:
                 raise RefusalError("a tensor that comes from outside of the layer")
@@ -218,7 +222,7 @@ class Tracer:
             if missing:
                 pending.extend(reversed(missing))
             else:
-                self._walker.apply(node, frame, path, holder, flat)
+                self._reader.apply(node, frame, path, holder, flat)
 
     @contextmanager
     def masks_of(self, node: Any, frame: MutableMapping[int, ir.Value]) -> Iterator[None]:
@@ -231,7 +235,7 @@ class Tracer:
         before = [(value, masks.carried(value)) for value, _ in values]
         for value, mask in values:
             one = frame[id(mask)] if isinstance(mask, keras.KerasTensor) else mask
-            masks.carry(value, Carried(one if one is None else self._walker.value(one)))
+            masks.carry(value, Carried(one if one is None else self._reader.value(one)))
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch.calls import nothing
+from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import DTYPES, Op, rank, sizes_of, with_sizes
 from dlbridge.passes.inline import subgraphs
 

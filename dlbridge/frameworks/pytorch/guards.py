@@ -22,8 +22,8 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
 from dlbridge.constraints import Expression
-from dlbridge.frameworks.pytorch.calls import source_line
 from dlbridge.frameworks.pytorch.examples import arithmetic
+from dlbridge.frameworks.pytorch.fx_schema import source_line
 from dlbridge.frameworks.pytorch.reading import size_of
 from dlbridge.ops.names import identifier, unique
 

@@ -16,7 +16,7 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import control, decompose, symbols
-from dlbridge.frameworks.pytorch.calls import (
+from dlbridge.frameworks.pytorch.fx_schema import (
     base_of,
     is_complex,
     is_number_along_axis,
@@ -37,9 +37,9 @@ from dlbridge.frameworks.pytorch.reading import (
     RULES,
     Op,
     Rule,
-    like,
     rank,
     size_of,
+    sized_like,
     sizes_of,
     with_sizes,
 )
@@ -250,7 +250,7 @@ class Program:
         val = node.meta["val"]
         if is_size(val):  # item(): a size that is computed
             if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
-                self.symbols.define(size_of(val), value)
+                self.symbols.bind(size_of(val), value)
             return
         if not tracked:
             env[node] = _Binding(value)
@@ -286,7 +286,7 @@ class Program:
             return nothing(val)
         tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         for value in tensors:
-            self.symbols.meet(self._frame.code, value)
+            self.symbols.note_in_module(self._frame.code, value)
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
@@ -339,8 +339,8 @@ class Program:
                 made.meta["sizes"] = sizes_of(val)
             if val.dtype.is_complex:
                 made.meta["complex"] = True
-            self.symbols.learn(made, sizes_of(val))
-            self.symbols.meet(self._frame.code, made)
+            self.symbols.note_sizes(made, sizes_of(val))
+            self.symbols.note_in_module(self._frame.code, made)
         return made
 
     def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
@@ -430,7 +430,7 @@ class Program:
         except UnsupportedOpError as error:
             self.refused.append(error)
             whole = old
-        self._write(base, like(whole, old), env)
+        self._write(base, sized_like(whole, old), env)
         binding.seen = base.version
 
 

@@ -25,9 +25,9 @@ from dlbridge.frameworks.pytorch import (
     control,
     exporting,
     original,
+    pytree_names,
     reads,
     scopes,
-    structure,
     training_mode,
 )
 from dlbridge.frameworks.pytorch.program import Program
@@ -138,7 +138,7 @@ class _Reader:
         placeholders = [n for n in self.exported.graph.nodes if n.op == "placeholder"]
         specs = self.exported.graph_signature.input_specs
         users = [s for s in specs if s.kind.name == "USER_INPUT"]
-        names = dict(zip((id(s) for s in users), structure.input_names(self.exported, len(users)), strict=True))
+        names = dict(zip((id(s) for s in users), pytree_names.input_names(self.exported, len(users)), strict=True))
         weights: dict[int, ir.Value] = {}
         arguments: list[Any] = []
         for node, spec in zip(placeholders, specs, strict=True):
@@ -160,7 +160,7 @@ class _Reader:
             value.shape = ir.Shape([*dims, 2])
             value.meta["complex"] = True
         self.inputs.append(with_sizes(value, sizes))
-        self.translation.symbols.learn(value, sizes)
+        self.translation.symbols.note_sizes(value, sizes)
         return value
 
     def _number(self, name: str, val: Any) -> Any:
@@ -170,7 +170,7 @@ class _Reader:
             return val
         value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
         self.inputs.append(with_sizes(value, []))
-        self.translation.symbols.define(size, value)
+        self.translation.symbols.bind(size, value)
         return value
 
     def _weight(self, spec: Any, known: dict[int, ir.Value]) -> ir.Value | None:
@@ -215,7 +215,7 @@ class _Reader:
         specs = self.exported.graph_signature.output_specs
         output = next(n for n in self.exported.graph.nodes if n.op == "output")
         users = [(r, n) for r, s, n in zip(results, specs, output.args[0], strict=True) if s.kind.name == "USER_OUTPUT"]
-        names = structure.output_names(self.exported, len(users))
+        names = pytree_names.output_names(self.exported, len(users))
         taken = {v.name for v in self.inputs}
         outputs: list[ir.Value] = []
         for (value, node), name in zip(users, names, strict=True):

@@ -215,7 +215,7 @@ class Op:
 
     def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
         """A value of these sizes, from which a symbol among them can be computed from now on."""
-        self._program.symbols.learn(x, list(of))
+        self._program.symbols.note_sizes(x, list(of))
         return with_sizes(x, of)
 
     # --- what is known ---------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class Op:
         if x.dtype == dtype:
             return x
         made = self("Cast", x, to=int(dtype))
-        return like(made, x)
+        return sized_like(made, x)
 
     def reshape(self, x: ir.Value, target: Sequence[Size]) -> ir.Value:
         """Reshape; sizes that stay, and one that follows from the others, need no computing."""
@@ -392,7 +392,7 @@ def with_sizes(x: ir.Value, of: Sequence[Size]) -> ir.Value:
     return x
 
 
-def like(x: ir.Value, other: ir.Value) -> ir.Value:
+def sized_like(x: ir.Value, other: ir.Value) -> ir.Value:
     """A value that is known to be of another's sizes."""
     known = known_sizes(other)
     return x if known is None else with_sizes(x, known)

@@ -35,13 +35,13 @@ class Symbols:
         new._numbers, new._near = dict(self._numbers), dict(self._near)
         return new
 
-    def meet(self, path: str, value: ir.Value) -> None:
+    def note_in_module(self, path: str, value: ir.Value) -> None:
         """Note that the code of the module at a path has this tensor."""
         for axis, size in reversed(list(enumerate(known_sizes(value) or ()))):
             if isinstance(size, sympy.Expr):
                 self._near[path, size] = (value, axis)
 
-    def learn(self, value: ir.Value, sizes: list[Any]) -> None:
+    def note_sizes(self, value: ir.Value, sizes: list[Any]) -> None:
         """Note which symbols are sizes of this tensor."""
         for axis, size in enumerate(sizes):
             if isinstance(size, sympy.Symbol):
@@ -51,7 +51,7 @@ class Symbols:
                 if len(size.free_symbols) == 1:
                     self._scaled.setdefault(next(iter(size.free_symbols)), (value, axis, size))
 
-    def define(self, symbol: sympy.Symbol, value: ir.Value) -> None:
+    def bind(self, symbol: sympy.Symbol, value: ir.Value) -> None:
         """Note that a symbol is the number that a tensor of one element holds."""
         self._numbers[symbol] = value
 

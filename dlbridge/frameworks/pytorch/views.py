@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, like, rank, size_of, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, rank, size_of, sized_like, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
 
@@ -59,7 +59,7 @@ def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) ->
     """The same for the real and for the imaginary parts."""
     new = [with_sizes(op("Expand", p, sizes(part)), sizes(part)) for p in complex_parts(op, part)]
     made = [scatter(op, node, w, p) for w, p in zip(complex_parts(op, whole), new, strict=True)]
-    result = like(joined(op, *made), whole)
+    result = sized_like(joined(op, *made), whole)
     result.meta["complex"] = True
     return result
 
@@ -86,13 +86,13 @@ def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any
     pieces.append(part)
     if not (end == size or (isinstance(end, int) and end >= 2**62)):
         pieces.append(op.slice(whole, axis, end, 2**63 - 1))
-    return like(op("Concat", *pieces, axis=axis), whole)
+    return sized_like(op("Concat", *pieces, axis=axis), whole)
 
 
 def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: np.ndarray) -> ir.Value:
     front = op.swap(whole, 0, axis)
     made = op("ScatterND", front, op.constant(rows.reshape(-1, 1).astype(np.int64)), op.swap(part, 0, axis))
-    return op.swap(like(made, front), 0, axis)
+    return op.swap(sized_like(made, front), 0, axis)
 
 
 def _part_scatter(op: Op, name: str, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:

@@ -233,8 +233,8 @@ def test_spatial_sizes_may_be_unknown():
 
 def test_every_layer_of_keras_is_read_opened_or_refused_by_name():
     """No public layer is unknown to the reader: it has a rule, is closed with a reason, or is opened by its code."""
-    from dlbridge.frameworks.keras.site import LAYERS
-    from dlbridge.frameworks.keras.tracing import _CLOSED
+    from dlbridge.frameworks.keras.call_site import LAYERS
+    from dlbridge.frameworks.keras.layer_code import _CLOSED
 
     opened = {
         *("Add", "AdditiveAttention", "Attention", "Masking", "SpectralNormalization", "UnitNormalization"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.site import Site, layer, operation
+from dlbridge.frameworks.keras.call_site import CallSite, layer, operation
 
 #: Operation -> the standard's op with the same formula and no attribute.
 _PLAIN = {"Sigmoid": "Sigmoid", "Softplus": "Softplus", "Softsign": "Softsign", "Silu": "Swish", "Selu": "Selu"}
@@ -15,78 +15,78 @@ _PLAIN |= {"HardSilu": "HardSwish", "Tanh": "Tanh", "Relu": "Relu", "Mish": "Mis
 
 
 @operation(*_PLAIN)
-def plain(site: Site, x: ir.Value) -> ir.Value:
+def plain(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op(_PLAIN[type(site.source).__name__], as_float(site, x))
 
 
-def as_float(site: Site, x: Any) -> ir.Value:
+def as_float(site: CallSite, x: Any) -> ir.Value:
     """Keras computes functions of integers in its float type."""
     x = site.tensor(x)
     return x if x.dtype is None or x.dtype.is_floating_point() else site.cast(x, "float32")
 
 
-def clip(site: Site, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
+def clip(site: CallSite, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
     ends = [None if end is None else site.build.value(float(end), x.dtype) for end in (low, high)]
     return site.op("Clip", x, *(ends if ends[1] is not None else ends[:1]))
 
 
 @operation("Relu6")
-def relu6(site: Site, x: ir.Value) -> ir.Value:
+def relu6(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, x, 0.0, 6.0)
 
 
 @operation("LeakyRelu")
-def leaky_relu(site: Site, x: ir.Value) -> ir.Value:
+def leaky_relu(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("LeakyRelu", x, alpha=float(site.source.negative_slope))
 
 
 @operation("Elu")
-def elu(site: Site, x: ir.Value) -> ir.Value:
+def elu(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Elu", x, alpha=float(site.source.alpha))
 
 
 @operation("Celu")
-def celu(site: Site, x: ir.Value) -> ir.Value:
+def celu(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Celu", x, alpha=float(site.source.alpha))
 
 
 @operation("Gelu")
-def gelu(site: Site, x: ir.Value) -> ir.Value:
+def gelu(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Gelu", x, approximate="tanh" if site.source.approximate else "none")
 
 
 @operation("HardSigmoid")
-def hard_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+def hard_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)  # relu6(x + 3) / 6
 
 
 @operation("HardTanh")
-def hard_tanh(site: Site, x: ir.Value) -> ir.Value:
+def hard_tanh(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, x, -1.0, 1.0)
 
 
 @operation("LogSigmoid")
-def log_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+def log_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Neg", site.op("Softplus", site.op("Neg", x)))
 
 
 @operation("TanhShrink")
-def tanh_shrink(site: Site, x: ir.Value) -> ir.Value:
+def tanh_shrink(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Sub", x, site.op("Tanh", x))
 
 
 @operation("SoftShrink")
-def soft_shrink(site: Site, x: ir.Value) -> ir.Value:
+def soft_shrink(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Shrink", x, lambd=float(site.source.threshold), bias=float(site.source.threshold))
 
 
 @operation("HardShrink")
-def hard_shrink(site: Site, x: ir.Value) -> ir.Value:
+def hard_shrink(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Shrink", x, lambd=float(site.source.threshold), bias=0.0)
 
 
 @operation("Threshold")
-def threshold(site: Site, x: ir.Value) -> ir.Value:
+def threshold(site: CallSite, x: ir.Value) -> ir.Value:
     kind = site.source
     return site.op(
         "Where", site.op("Greater", x, float(kind.threshold)), x, site.build.value(float(kind.default_value), x.dtype)
@@ -94,20 +94,20 @@ def threshold(site: Site, x: ir.Value) -> ir.Value:
 
 
 @operation("Glu")
-def glu(site: Site, x: ir.Value) -> ir.Value:
+def glu(site: CallSite, x: ir.Value) -> ir.Value:
     left, right = site.op("Split", x, axis=site.source.axis, num_outputs=2, outputs=2)
     return site.op("Mul", left, site.op("Sigmoid", right))
 
 
 @operation("Squareplus")
-def squareplus(site: Site, x: ir.Value) -> ir.Value:
+def squareplus(site: CallSite, x: ir.Value) -> ir.Value:
     """(x + sqrt(x^2 + b)) / 2."""
     root = site.op("Sqrt", site.op("Add", site.op("Mul", x, x), float(site.source.b)))
     return site.op("Div", site.op("Add", x, root), 2.0)
 
 
 @operation("SparsePlus")
-def sparse_plus(site: Site, x: ir.Value) -> ir.Value:
+def sparse_plus(site: CallSite, x: ir.Value) -> ir.Value:
     """0 up to -1, (x + 1)^2 / 4 up to 1, then x."""
     y = site.op("Add", x, 1.0)
     middle = site.op("Div", site.op("Mul", y, y), 4.0)
@@ -116,22 +116,22 @@ def sparse_plus(site: Site, x: ir.Value) -> ir.Value:
 
 
 @operation("SparseSigmoid")
-def sparse_sigmoid(site: Site, x: ir.Value) -> ir.Value:
+def sparse_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
     """(x + 1) / 2, cut to 0 and 1."""
     return clip(site, site.op("Mul", site.op("Add", x, 1.0), 0.5), 0.0, 1.0)
 
 
 @operation("Softmax")
-def softmax(site: Site, x: ir.Value) -> ir.Value:
+def softmax(site: CallSite, x: ir.Value) -> ir.Value:
     return softmax_over(site, x, site.source.axis)
 
 
 @operation("LogSoftmax")
-def log_softmax(site: Site, x: ir.Value) -> ir.Value:
+def log_softmax(site: CallSite, x: ir.Value) -> ir.Value:
     return softmax_over(site, x, site.source.axis, "LogSoftmax")
 
 
-def softmax_over(site: Site, x: ir.Value, axis: Any, op_type: str = "Softmax") -> ir.Value:
+def softmax_over(site: CallSite, x: ir.Value, axis: Any, op_type: str = "Softmax") -> ir.Value:
     """Softmax over an axis, over several, or (None) over all but nothing of the whole tensor's axes but the last.
 
     ``keras.ops`` takes ``axis=None`` as the last axis after flattening all.
@@ -152,7 +152,7 @@ def softmax_over(site: Site, x: ir.Value, axis: Any, op_type: str = "Softmax") -
 
 
 @operation("Sparsemax")
-def sparsemax(site: Site, x: ir.Value) -> ir.Value:
+def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
     """max(x - tau, 0) as Keras has it (Martins and Astudillo, 2016, algorithm 1).
 
     Keras 3.15 takes for tau the sum of all partial sums of the support where the paper has the last of them, so its
@@ -179,18 +179,18 @@ def sparsemax(site: Site, x: ir.Value) -> ir.Value:
 
 
 @layer("ReLU", masks=True)
-def relu_layer(site: Site) -> ir.Value:
+def relu_layer(site: CallSite) -> ir.Value:
     kind = site.layer
     return general_relu(site, site.x, kind.negative_slope, kind.max_value, kind.threshold)
 
 
 @operation("ReLU")
-def relu_operation(site: Site, x: ir.Value) -> ir.Value:
+def relu_operation(site: CallSite, x: ir.Value) -> ir.Value:
     kind = site.source
     return general_relu(site, x, kind.negative_slope, kind.max_value, kind.threshold)
 
 
-def general_relu(site: Site, x: ir.Value, slope: Any, largest: Any, start: Any) -> ir.Value:
+def general_relu(site: CallSite, x: ir.Value, slope: Any, largest: Any, start: Any) -> ir.Value:
     """x from ``start`` on, slope * (x - start) below it, at most ``largest``."""
     slope, start = float(slope or 0.0), float(start or 0.0)
     if start == 0.0 and slope == 0.0:
@@ -204,22 +204,22 @@ def general_relu(site: Site, x: ir.Value, slope: Any, largest: Any, start: Any) 
 
 
 @layer("LeakyReLU", masks=True)
-def leaky_relu_layer(site: Site) -> ir.Value:
-    return site.main("LeakyRelu", site.x, alpha=float(site.layer.negative_slope))
+def leaky_relu_layer(site: CallSite) -> ir.Value:
+    return site.layer_op("LeakyRelu", site.x, alpha=float(site.layer.negative_slope))
 
 
 @layer("ELU", masks=True)
-def elu_layer(site: Site) -> ir.Value:
-    return site.main("Elu", site.x, alpha=float(site.layer.alpha))
+def elu_layer(site: CallSite) -> ir.Value:
+    return site.layer_op("Elu", site.x, alpha=float(site.layer.alpha))
 
 
 @layer("PReLU", masks=True)
-def prelu(site: Site) -> ir.Value:
-    return site.main("PRelu", site.x, site.weight(site.layer.alpha, "weight"))
+def prelu(site: CallSite) -> ir.Value:
+    return site.layer_op("PRelu", site.x, site.weight(site.layer.alpha, "weight"))
 
 
 @layer("Softmax", masks=True, arguments=True)
-def softmax_layer(site: Site) -> ir.Value:
+def softmax_layer(site: CallSite) -> ir.Value:
     x = site.x
     mask = site.args[1] if len(site.args) > 1 and site.args[1] is not None else site.mask
     if mask is None:

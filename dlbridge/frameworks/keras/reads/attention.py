@@ -8,39 +8,39 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.masks import mask_of, set_mask
-from dlbridge.frameworks.keras.site import Site, layer
 from dlbridge.ops.extension import DOMAIN
 
 _ARGUMENTS = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
 
 
 @layer("MultiHeadAttention", masks=True, arguments=True)
-def multi_head_attention(site: Site) -> Any:
+def multi_head_attention(site: CallSite) -> Any:
     kind = site.layer
     given = _given(site)
     axes = kind._attention_axes
     scores = given.get("return_attention_scores")
     plain = site.rank() == 3 and tuple(axes) == (1,) and not (kind._use_gate or kind._sliding_window or scores)
     if not plain or (kind._output_shape and len(kind._output_shape) != 1):
-        return site.walker.open(site)
+        return site.reader.open(site)
     heads = [kind._num_heads, kind._num_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
     return _attend(site, given, heads, parts, kind._key_dim)
 
 
 @layer("GroupedQueryAttention", "GroupQueryAttention", masks=True, arguments=True)
-def grouped_query_attention(site: Site) -> Any:
+def grouped_query_attention(site: CallSite) -> Any:
     kind = site.layer
     given = _given(site)
     if kind.use_gate or kind.sliding_window or given.get("return_attention_scores"):
-        return site.walker.open(site)
+        return site.reader.open(site)
     heads = [kind.num_query_heads, kind.num_key_value_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
     return _attend(site, given, heads, parts, kind.head_dim)
 
 
-def _given(site: Site) -> dict[str, Any]:
+def _given(site: CallSite) -> dict[str, Any]:
     """The arguments of the call by name, with the masks that Keras finds on the tensors."""
     given = dict(zip(_ARGUMENTS, site.args, strict=False)) | site.kwargs
     for name in ("query", "value", "key"):
@@ -52,7 +52,7 @@ def _given(site: Site) -> dict[str, Any]:
     return given
 
 
-def _attend(site: Site, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int) -> Any:
+def _attend(site: CallSite, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int) -> Any:
     path = site.build.path
     site.build.blocks[path] = type(site.layer).__name__
     key = given.get("key") if given.get("key") is not None else given["value"]
@@ -78,7 +78,7 @@ def _attend(site: Site, given: dict[str, Any], heads: list[int], parts: list[Any
     return y
 
 
-def _project(site: Site, path: str, x: ir.Value, dense: Any, inner: int) -> ir.Value:
+def _project(site: CallSite, path: str, x: ir.Value, dense: Any, inner: int) -> ir.Value:
     """A projection as Linear: its kernel's first ``inner`` axes are those that are summed over."""
     shape = [int(s) for s in dense._kernel.shape]
     rows = int(np.prod(shape[:inner]))
@@ -86,11 +86,11 @@ def _project(site: Site, path: str, x: ir.Value, dense: Any, inner: int) -> ir.V
     with site.build.at(path):
         weight = site.weight(dense._kernel, "weight", ("reshape", (rows, columns)), ("transpose", (1, 0)))
         bias = [] if dense.bias is None else [site.weight(dense.bias, "bias", ("reshape", (columns,)))]
-        y = site.main("Linear", x, weight, *bias, domain=DOMAIN)
+        y = site.layer_op("Linear", x, weight, *bias, domain=DOMAIN)
         return site.activation(y, dense.activation)
 
 
-def _mask(site: Site, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tuple[list[ir.Value], bool]:
+def _mask(site: CallSite, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tuple[list[ir.Value], bool]:
     """(the added mask, as a list of one or none; whether the standard's causal mask does it).
 
     As in Keras a large negative number is added where nothing may be attended to, so a row without any is uniform.
@@ -119,12 +119,12 @@ def _mask(site: Site, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tuple[
     return [site.op("Expand", added, shape)], False
 
 
-def lowest(site: Site, dtype: ir.DataType) -> ir.Value:
+def lowest(site: CallSite, dtype: ir.DataType) -> ir.Value:
     """The number that Keras adds where nothing may be attended to."""
     return site.build.value(float(np.finfo(dtype.numpy()).min) * 0.7, dtype)
 
 
-def _triangle(site: Site, q: ir.Value, v: ir.Value) -> ir.Value:
+def _triangle(site: CallSite, q: ir.Value, v: ir.Value) -> ir.Value:
     """(1, T, S): whether a place is not before another."""
     rows, columns = (
         site.op("Range", 0, site.op("Squeeze", site.size(x, 1), [0]), site.build.value(1, ir.DataType.INT64))

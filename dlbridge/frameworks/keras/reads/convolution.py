@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 
 
 def padding(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
@@ -41,17 +41,17 @@ def kernel_first(count: int) -> tuple:
 
 
 @layer("Conv1D", "Conv2D", "Conv3D", lora=True)
-def conv(site: Site) -> Any:
+def conv(site: CallSite) -> Any:
     kind = site.layer
     weight = _kernel(site, kernel_first(kind.rank))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
     x = site.first(site.x, kind.data_format)
-    y = site.main("Conv", x, weight, *bias, group=kind.groups if kind.groups != 1 else None, **where)
+    y = site.layer_op("Conv", x, weight, *bias, group=kind.groups if kind.groups != 1 else None, **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 
-def _kernel(site: Site, step: tuple[str, Any]) -> ir.Value:
+def _kernel(site: CallSite, step: tuple[str, Any]) -> ir.Value:
     """The kernel, with what LoRA adds to it, its axes turned by a step of ``source.weights.View``."""
     kind = site.layer
     if not kind.lora_enabled:
@@ -62,13 +62,13 @@ def _kernel(site: Site, step: tuple[str, Any]) -> ir.Value:
 
 
 @layer("DepthwiseConv1D", "DepthwiseConv2D")
-def depthwise_conv(site: Site) -> Any:
+def depthwise_conv(site: CallSite) -> Any:
     kind = site.layer
     weight = site.weight(kind.kernel, "weight", *_depthwise(kind.rank, kind.kernel.shape))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
     x = site.first(site.x, kind.data_format)
-    y = site.main("Conv", x, weight, *bias, group=int(kind.kernel.shape[-2]), **where)
+    y = site.layer_op("Conv", x, weight, *bias, group=int(kind.kernel.shape[-2]), **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 
@@ -80,7 +80,7 @@ def _depthwise(count: int, shape: tuple[int, ...]) -> tuple[tuple, ...]:
 
 
 @layer("SeparableConv1D", "SeparableConv2D")
-def separable_conv(site: Site) -> Any:
+def separable_conv(site: CallSite) -> Any:
     kind, path = site.layer, site.build.path
     count, kernel = kind.rank, kind.depthwise_kernel
     site.build.blocks[path] = type(kind).__name__
@@ -88,16 +88,16 @@ def separable_conv(site: Site) -> Any:
     with site.build.at(f"{path}.depthwise"):
         weight = site.weight(kernel, "weight", *_depthwise(count, kernel.shape))
         where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
-        x = site.main("Conv", x, weight, group=int(kernel.shape[-2]), **where)
+        x = site.layer_op("Conv", x, weight, group=int(kernel.shape[-2]), **where)
     with site.build.at(f"{path}.pointwise"):
         weight = site.weight(kind.pointwise_kernel, "weight", kernel_first(count))
         bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-        x = site.main("Conv", x, weight, *bias, kernel_shape=[1] * count)
+        x = site.layer_op("Conv", x, weight, *bias, kernel_shape=[1] * count)
         return site.activation(site.last(x, kind.data_format), kind.activation)
 
 
 @layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-def conv_transpose(site: Site) -> Any:
+def conv_transpose(site: CallSite) -> Any:
     kind = site.layer
     count = kind.rank
     weight = site.weight(kind.kernel, "weight", ("transpose", (count + 1, count, *range(count))))
@@ -106,7 +106,7 @@ def conv_transpose(site: Site) -> Any:
     extra = kind.output_padding
     extra = [None] * count if extra is None else [extra] * count if isinstance(extra, int) else list(extra)
     where = transposed_window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding, extra)
-    y = site.main("ConvTranspose", x, weight, *bias, **where)
+    y = site.layer_op("ConvTranspose", x, weight, *bias, **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 

@@ -6,39 +6,39 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.ops.extension import DOMAIN
 
 
 @layer("Dense")
-def dense(site: Site) -> Any:
+def dense(site: CallSite) -> Any:
     kind = site.layer
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    return site.activation(site.main("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
+    return site.activation(site.layer_op("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
 
 
 @layer("Weight")
-def weight(site: Site) -> Any:
+def weight(site: CallSite) -> Any:
     variable = site.layer.value
     return site.computed(site.build.weight(variable, site.build.path, (), not variable.trainable))
 
 
 @layer("EinsumDense")
-def einsum_dense(site: Site) -> Any:
+def einsum_dense(site: CallSite) -> Any:
     kind = site.layer
     linear = _as_linear(site)
     if linear is not None:
         return site.activation(linear, kind.activation)
     weight = site.weight(kind._kernel, "weight")
     equation = kind.equation.replace(" ", "")
-    x = site.main("Einsum", site.x, weight, equation=equation)
+    x = site.layer_op("Einsum", site.x, weight, equation=equation)
     if kind.bias is not None:
         x = site.op("Add", x, site.weight(kind.bias, "bias"))
     return site.activation(x, kind.activation)
 
 
-def _as_linear(site: Site) -> Any:
+def _as_linear(site: CallSite) -> Any:
     """The plain case, ``ab,bc->ac`` with any axes before, as Linear; None when it is another."""
     kind = site.layer
     inputs, _, output = kind.equation.replace(" ", "").partition("->")
@@ -51,20 +51,20 @@ def _as_linear(site: Site) -> Any:
         return None
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
     bias = [site.weight(kind.bias, "bias")] if kind.bias is not None else []
-    return site.main("Linear", site.x, weight, *bias, domain=DOMAIN)
+    return site.layer_op("Linear", site.x, weight, *bias, domain=DOMAIN)
 
 
 @layer("Embedding")
-def embedding(site: Site) -> Any:
+def embedding(site: CallSite) -> Any:
     indices = site.x if site.x.dtype.is_integer() else site.cast(site.x, "int32")
     weight = site.weight(site.layer._embeddings, "weight")
     if not site.build.is_computed(indices):
-        return site.main("Gather", weight, indices, axis=0)  # of constants: no layer is called
-    return site.main("Embedding", indices, weight, domain=DOMAIN)
+        return site.layer_op("Gather", weight, indices, axis=0)  # of constants: no layer is called
+    return site.layer_op("Embedding", indices, weight, domain=DOMAIN)
 
 
 @layer("ReversibleEmbedding", arguments=True)
-def reversible_embedding(site: Site) -> Any:
+def reversible_embedding(site: CallSite) -> Any:
     kind = site.layer
     reverse = site.args[1] if len(site.args) > 1 else site.kwargs.get("reverse", False)
     if not reverse:
@@ -83,19 +83,19 @@ def reversible_embedding(site: Site) -> Any:
 
 
 @layer("Identity", "ActivityRegularization", masks=True)
-def identity(site: Site) -> Any:
-    return site.main("Identity", site.x)
+def identity(site: CallSite) -> Any:
+    return site.layer_op("Identity", site.x)
 
 
 @layer("Dropout", masks=True)
-def dropout(site: Site) -> Any:
+def dropout(site: CallSite) -> Any:
     axes = _shared_axes(site)
     if axes:
-        return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
-    return site.main("Dropout", site.x, np.float32(site.layer.rate))
+        return site.layer_op("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
+    return site.layer_op("Dropout", site.x, np.float32(site.layer.rate))
 
 
-def _shared_axes(site: Site) -> list[int]:
+def _shared_axes(site: CallSite) -> list[int]:
     """The axes along which the layer's noise has the size 1."""
     noise = site.layer.noise_shape or ()
     if noise and len(noise) != site.rank():
@@ -104,35 +104,35 @@ def _shared_axes(site: Site) -> list[int]:
 
 
 @layer("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", masks=True)
-def spatial_dropout(site: Site) -> Any:
+def spatial_dropout(site: CallSite) -> Any:
     first = 2 if getattr(site.layer, "data_format", None) == "channels_first" else 1
     axes = range(first, first + site.rank() - 2)
-    return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=list(axes))
+    return site.layer_op("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=list(axes))
 
 
 @layer("StochasticDepth", masks=True)
-def stochastic_depth(site: Site) -> Any:
+def stochastic_depth(site: CallSite) -> Any:
     """That of ``keras.applications.convnext``."""
     axes = list(range(1, site.rank()))
-    return site.main("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.drop_path_rate, axes=axes)
+    return site.layer_op("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.drop_path_rate, axes=axes)
 
 
 @layer("AlphaDropout", masks=True)
-def alpha_dropout(site: Site) -> Any:
+def alpha_dropout(site: CallSite) -> Any:
     axes = _shared_axes(site) or None
-    return site.main("AlphaDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
+    return site.layer_op("AlphaDropout", site.x, domain=DOMAIN, ratio=site.layer.rate, axes=axes)
 
 
 @layer("GaussianDropout", masks=True)
-def gaussian_dropout(site: Site) -> Any:
-    return site.main("GaussianDropout", site.x, domain=DOMAIN, ratio=site.layer.rate)
+def gaussian_dropout(site: CallSite) -> Any:
+    return site.layer_op("GaussianDropout", site.x, domain=DOMAIN, ratio=site.layer.rate)
 
 
 @layer("GaussianNoise", masks=True)
-def gaussian_noise(site: Site) -> Any:
-    return site.main("GaussianNoise", site.x, domain=DOMAIN, stddev=site.layer.stddev)
+def gaussian_noise(site: CallSite) -> Any:
+    return site.layer_op("GaussianNoise", site.x, domain=DOMAIN, stddev=site.layer.stddev)
 
 
 @layer("Activation", masks=True)
-def activation(site: Site) -> Any:
+def activation(site: CallSite) -> Any:
     return site.activation(site.x, site.layer.activation)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float, clip
-from dlbridge.frameworks.keras.site import Site, operation
 from dlbridge.ops.extension import DOMAIN
 
 #: Function of floats -> the standard's op.
@@ -28,22 +28,22 @@ _LOGIC = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
 _BITS = {"BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor"}
 
 
-def _kind(site: Site) -> str:
+def _kind(site: CallSite) -> str:
     return type(site.source).__name__
 
 
 @operation(*_FLOAT)
-def of_floats(site: Site, x: Any) -> ir.Value:
+def of_floats(site: CallSite, x: Any) -> ir.Value:
     return site.op(_FLOAT[_kind(site)], as_float(site, x))
 
 
 @operation(*_ANY)
-def of_numbers(site: Site, x: Any) -> ir.Value:
+def of_numbers(site: CallSite, x: Any) -> ir.Value:
     return site.op(_ANY[_kind(site)], site.tensor(x))
 
 
 @operation(*_ARITHMETIC)
-def arithmetic(site: Site, x1: Any, x2: Any) -> ir.Value:
+def arithmetic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     if site.dtype == ir.DataType.BOOL:  # of truth values: add and maximum are or, multiply and minimum are and
         op_type = {"Add": "Or", "Maximum": "Or", "Multiply": "And", "Minimum": "And"}.get(_kind(site))
         if op_type is None:
@@ -53,7 +53,7 @@ def arithmetic(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("FloorDivide")
-def floor_divide(site: Site, x1: Any, x2: Any) -> ir.Value:
+def floor_divide(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     if site.dtype.is_floating_point():
         return site.op("Floor", site.op("Div", a, b))
@@ -61,7 +61,7 @@ def floor_divide(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Mod")
-def mod(site: Site, x1: Any, x2: Any) -> ir.Value:
+def mod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     if not site.dtype.is_floating_point():
         return site.op("Mod", a, b)
@@ -72,12 +72,12 @@ def mod(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Fmod")
-def fmod(site: Site, x1: Any, x2: Any) -> ir.Value:
+def fmod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op("Mod", *site.promoted(x1, x2), fmod=1)
 
 
 @operation("DivideNoNan")
-def divide_no_nan(site: Site, x1: Any, x2: Any) -> ir.Value:
+def divide_no_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     none = site.op("Equal", b, 0.0)
     zero = site.build.value(0.0, b.dtype)
@@ -86,7 +86,7 @@ def divide_no_nan(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Fmax", "Fmin")
-def extreme_but_nan(site: Site, x1: Any, x2: Any) -> ir.Value:
+def extreme_but_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     both = site.op("Max" if _kind(site) == "Fmax" else "Min", a, b)
     if not site.dtype.is_floating_point():
@@ -95,38 +95,38 @@ def extreme_but_nan(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation(*_COMPARISONS)
-def comparison(site: Site, x1: Any, x2: Any) -> ir.Value:
+def comparison(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op(_COMPARISONS[_kind(site)], *site.common(x1, x2))
 
 
 @operation("NotEqual")
-def not_equal(site: Site, x1: Any, x2: Any) -> ir.Value:
+def not_equal(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op("Not", site.op("Equal", *site.common(x1, x2)))
 
 
 @operation(*_LOGIC)
-def logic(site: Site, x1: Any, x2: Any) -> ir.Value:
+def logic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op(_LOGIC[_kind(site)], *site.promoted(x1, x2, to=ir.DataType.BOOL))
 
 
 @operation("LogicalNot")
-def logical_not(site: Site, x: Any) -> ir.Value:
+def logical_not(site: CallSite, x: Any) -> ir.Value:
     return site.op("Not", site.cast(site.tensor(x), ir.DataType.BOOL))
 
 
 @operation(*_BITS)
-def bits(site: Site, x: Any, y: Any) -> ir.Value:
+def bits(site: CallSite, x: Any, y: Any) -> ir.Value:
     op_type = _BITS[_kind(site)]
     return site.op(op_type.removeprefix("Bitwise") if site.dtype == ir.DataType.BOOL else op_type, *site.promoted(x, y))
 
 
 @operation("BitwiseInvert", "BitwiseNot")
-def bitwise_not(site: Site, x: Any) -> ir.Value:
+def bitwise_not(site: CallSite, x: Any) -> ir.Value:
     return site.op("Not" if site.tensor(x).dtype == ir.DataType.BOOL else "BitwiseNot", site.tensor(x))
 
 
 @operation("BitwiseLeftShift", "LeftShift", "BitwiseRightShift", "RightShift")
-def shift(site: Site, x: Any, y: Any) -> ir.Value:
+def shift(site: CallSite, x: Any, y: Any) -> ir.Value:
     """Unsigned numbers are shifted; of signed ones it is the product with, or the floored quotient by, a power of two.
 
     That is done in int64, where the powers fit. Those of int64 itself may not, so it takes two steps of half the way.
@@ -145,48 +145,48 @@ def shift(site: Site, x: Any, y: Any) -> ir.Value:
 
 
 @operation("Square")
-def square(site: Site, x: Any) -> ir.Value:
+def square(site: CallSite, x: Any) -> ir.Value:
     return site.op("Mul", site.tensor(x), site.tensor(x))
 
 
 @operation("Rsqrt")
-def rsqrt(site: Site, x: Any) -> ir.Value:
+def rsqrt(site: CallSite, x: Any) -> ir.Value:
     return site.op("Reciprocal", site.op("Sqrt", as_float(site, x)))
 
 
 @operation("Erfc")
-def erfc(site: Site, x: Any) -> ir.Value:
+def erfc(site: CallSite, x: Any) -> ir.Value:
     return site.op("Sub", 1.0, site.op("Erf", as_float(site, x)))
 
 
 @operation("Erfinv")
-def erfinv(site: Site, x: Any) -> ir.Value:
+def erfinv(site: CallSite, x: Any) -> ir.Value:
     return site.op("Erfinv", as_float(site, x), domain=DOMAIN)
 
 
 @operation("Expm1")
-def expm1(site: Site, x: Any) -> ir.Value:
+def expm1(site: CallSite, x: Any) -> ir.Value:
     return site.op("Sub", site.op("Exp", as_float(site, x)), 1.0)
 
 
 @operation("Log1p")
-def log1p(site: Site, x: Any) -> ir.Value:
+def log1p(site: CallSite, x: Any) -> ir.Value:
     return site.op("Log", site.op("Add", as_float(site, x), 1.0))
 
 
 @operation("Log2", "Log10")
-def log_to_base(site: Site, x: Any) -> ir.Value:
+def log_to_base(site: CallSite, x: Any) -> ir.Value:
     return site.op("Div", site.op("Log", as_float(site, x)), math.log(2 if _kind(site) == "Log2" else 10))
 
 
 @operation("Exp2")
-def exp2(site: Site, x: Any) -> ir.Value:
+def exp2(site: CallSite, x: Any) -> ir.Value:
     x = as_float(site, x)
     return site.op("Pow", site.build.value(2.0, x.dtype), x)
 
 
 @operation("Logaddexp", "Logaddexp2")
-def logaddexp(site: Site, x1: Any, x2: Any) -> ir.Value:
+def logaddexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """max + log(1 + exp(-|a - b|)), the numbers of base 2 likewise."""
     a, b = site.promoted(x1, x2)
     base = 1.0 if _kind(site) == "Logaddexp" else math.log(2)
@@ -196,24 +196,24 @@ def logaddexp(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Deg2rad", "Rad2deg")
-def degrees(site: Site, x: Any) -> ir.Value:
+def degrees(site: CallSite, x: Any) -> ir.Value:
     return site.op("Mul", as_float(site, x), math.pi / 180 if _kind(site) == "Deg2rad" else 180 / math.pi)
 
 
 @operation("Hypot")
-def hypot(site: Site, x1: Any, x2: Any) -> ir.Value:
+def hypot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     return site.op("Sqrt", site.op("Add", site.op("Mul", a, a), site.op("Mul", b, b)))
 
 
 @operation("Cbrt")
-def cbrt(site: Site, x: Any) -> ir.Value:
+def cbrt(site: CallSite, x: Any) -> ir.Value:
     x = as_float(site, x)
     return site.op("Mul", site.op("Sign", x), site.op("Pow", site.op("Abs", x), 1 / 3))
 
 
 @operation("Sinc")
-def sinc(site: Site, x: Any) -> ir.Value:
+def sinc(site: CallSite, x: Any) -> ir.Value:
     x = as_float(site, x)
     angle = site.op("Mul", x, math.pi)
     none, one = site.op("Equal", x, 0.0), site.build.value(1.0, x.dtype)
@@ -221,7 +221,7 @@ def sinc(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Arctan2")
-def arctan2(site: Site, x1: Any, x2: Any) -> ir.Value:
+def arctan2(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """atan(y / x), by the quadrant: plus pi, minus pi, or half of it where x is zero."""
     y, x = site.promoted(x1, x2)
     zero, one = site.build.value(0.0, x.dtype), site.build.value(1.0, x.dtype)
@@ -236,13 +236,13 @@ def arctan2(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("ConvertToTensor")
-def convert_to_tensor(site: Site, x: Any, **_: Any) -> ir.Value:
+def convert_to_tensor(site: CallSite, x: Any, **_: Any) -> ir.Value:
     """The very tensor, as in Keras, whose losses look for the softmax that made it."""
     return site.tensor(x)
 
 
 @operation("Angle")
-def angle(site: Site, x: Any) -> ir.Value:
+def angle(site: CallSite, x: Any) -> ir.Value:
     """Of real numbers: pi of those below zero."""
     (x,) = site.promoted(x)
     below = site.op("Less", x, 0.0)
@@ -250,7 +250,7 @@ def angle(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Ldexp")
-def ldexp(site: Site, x1: Any, x2: Any) -> ir.Value:
+def ldexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """x1 * 2 ** x2; the power may be beyond all numbers where x1 is zero or infinite."""
     a, b = site.promoted(x1, x2)
     y = site.op("Mul", a, site.op("Pow", site.build.value(2.0, a.dtype), b))
@@ -258,7 +258,7 @@ def ldexp(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Heaviside")
-def heaviside(site: Site, x1: Any, x2: Any) -> ir.Value:
+def heaviside(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     zero = site.build.value(0, a.dtype)
     step = site.cast(site.op("Greater", a, zero), a.dtype)
@@ -266,13 +266,13 @@ def heaviside(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Trunc")
-def trunc(site: Site, x: Any) -> ir.Value:
+def trunc(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     return site.op("Mul", site.op("Sign", x), site.op("Floor", site.op("Abs", x))) if x.dtype.is_floating_point() else x
 
 
 @operation("Round")
-def round_(site: Site, x: Any) -> ir.Value:
+def round_(site: CallSite, x: Any) -> ir.Value:
     x, decimals = site.tensor(x), site.source.decimals
     if not x.dtype.is_floating_point():
         if decimals < 0:
@@ -284,7 +284,7 @@ def round_(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Clip")
-def clip_between(site: Site, x: Any) -> ir.Value:
+def clip_between(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     (x,) = site.promoted(x)
     low, high = (None if end is None else site.promoted(end)[0] for end in (kind.x_min, kind.x_max))
@@ -295,7 +295,7 @@ def clip_between(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Cast", "SaturateCast", "View")
-def cast(site: Site, x: Any) -> ir.Value:
+def cast(site: CallSite, x: Any) -> ir.Value:
     if _kind(site) == "View":
         site.refuse("reading numbers as another dtype's bits")
     x = site.tensor(x)
@@ -309,23 +309,27 @@ def cast(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Isfinite")
-def isfinite(site: Site, x: Any) -> ir.Value:
+def isfinite(site: CallSite, x: Any) -> ir.Value:
     x = as_float(site, x)
     return site.op("Not", site.op("Or", site.op("IsNaN", x), site.op("IsInf", x)))
 
 
 @operation("Isinf", "Isposinf", "Isneginf")
-def isinf(site: Site, x: Any) -> ir.Value:
+def isinf(site: CallSite, x: Any) -> ir.Value:
     signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(_kind(site), {})
     return site.op("IsInf", as_float(site, x), **signs)
 
 
 @operation("Isclose")
-def isclose(site: Site, x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> ir.Value:
+def isclose(
+    site: CallSite, x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> ir.Value:
     return close(site, x1, x2, float(rtol), float(atol), site.source.equal_nan)
 
 
-def close(site: Site, x1: Any, x2: Any, rtol: float, atol: float, equal_nan: bool, finite: bool = False) -> ir.Value:
+def close(
+    site: CallSite, x1: Any, x2: Any, rtol: float, atol: float, equal_nan: bool, finite: bool = False
+) -> ir.Value:
     """|a - b| <= atol + rtol * |b|, and ``finite`` if that is asked; integers must be equal."""
     a, b = site.common(x1, x2)
     equal = site.op("Equal", a, b)
@@ -342,7 +346,7 @@ def close(site: Site, x1: Any, x2: Any, rtol: float, atol: float, equal_nan: boo
 
 
 @operation("NanToNum")
-def nan_to_num(site: Site, x: Any) -> ir.Value:
+def nan_to_num(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     if not x.dtype.is_floating_point():
         return x
@@ -357,14 +361,14 @@ def nan_to_num(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Where")
-def where(site: Site, condition: Any, x1: Any = None, x2: Any = None) -> ir.Value:
+def where(site: CallSite, condition: Any, x1: Any = None, x2: Any = None) -> ir.Value:
     if x1 is None:
         site.refuse("where with a condition alone: the number of results is not known before")
     return site.op("Where", site.cast(site.tensor(condition), ir.DataType.BOOL), *site.promoted(x1, x2))
 
 
 @operation("Select")
-def select(site: Site, condlist: Any, choicelist: Any, default: Any = 0) -> ir.Value:
+def select(site: CallSite, condlist: Any, choicelist: Any, default: Any = 0) -> ir.Value:
     (y,) = site.promoted(default)
     for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
         y = site.op("Where", site.cast(site.tensor(condition), ir.DataType.BOOL), site.promoted(choice)[0], y)
@@ -372,11 +376,11 @@ def select(site: Site, condlist: Any, choicelist: Any, default: Any = 0) -> ir.V
 
 
 @operation("Real", "Conj", "Conjugate")
-def real_part(site: Site, x: Any) -> ir.Value:
+def real_part(site: CallSite, x: Any) -> ir.Value:
     return site.op("Identity", _of_reals(site, x))
 
 
-def _of_reals(site: Site, x: Any) -> ir.Value:
+def _of_reals(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     if x.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
         site.refuse("of complex numbers")
@@ -384,24 +388,24 @@ def _of_reals(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Imag")
-def imaginary_part(site: Site, x: Any) -> ir.Value:
+def imaginary_part(site: CallSite, x: Any) -> ir.Value:
     x = _of_reals(site, x)
     return site.op("Expand", site.build.value(0, x.dtype), site.op("Shape", x))
 
 
 @operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike")
-def like(site: Site, x: Any, fill_value: Any = None) -> ir.Value:
+def like(site: CallSite, x: Any, fill_value: Any = None) -> ir.Value:
     number = {"OnesLike": 1}.get(_kind(site), 0) if fill_value is None else fill_value
     return site.op("Expand", site.promoted(number)[0], site.op("Shape", site.tensor(x)))
 
 
 @operation("Isreal")
-def isreal(site: Site, x: Any) -> ir.Value:
+def isreal(site: CallSite, x: Any) -> ir.Value:
     return site.op("Expand", site.build.value(True), site.op("Shape", _of_reals(site, x)))
 
 
 @operation("Signbit")
-def signbit(site: Site, x: Any) -> ir.Value:
+def signbit(site: CallSite, x: Any) -> ir.Value:
     """Below zero, or the zero whose reciprocal is: -0.0."""
     x = site.tensor(x)
     below = site.op("Less", x, site.build.value(0, x.dtype))

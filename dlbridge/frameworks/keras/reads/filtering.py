@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
-from dlbridge.frameworks.keras.site import Site, operation
 
 #: The gradient downwards; that to the right is its transpose.
 _SOBEL = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
 
 
-def _slide(site: Site, x: ir.Value, kernel: np.ndarray, padding: str = "valid") -> ir.Value:
+def _slide(site: CallSite, x: ir.Value, kernel: np.ndarray, padding: str = "valid") -> ir.Value:
     """Each channel of a batch that is channels-first, under the same kernel."""
     channels = site.shape(x)[1]
     if not isinstance(channels, int):
@@ -32,7 +32,7 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 
 
 @operation("GaussianBlur")
-def gaussian_blur(site: Site, images: Any) -> ir.Value:
+def gaussian_blur(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
     single = site.rank(x) == 3
     x = site.first(site.unsqueeze(x, 0) if single else x, kind.data_format)
@@ -44,7 +44,7 @@ def gaussian_blur(site: Site, images: Any) -> ir.Value:
 
 
 @operation("SobelEdges")
-def sobel_edges(site: Site, images: Any) -> ir.Value:
+def sobel_edges(site: CallSite, images: Any) -> ir.Value:
     data_format = site.source.data_format
     x = pad(site, site.first(site.tensor(images), data_format), [2, 3], [(1, 1), (1, 1)], mode="reflect")
     edges = [site.last(_slide(site, x, kernel), data_format) for kernel in (_SOBEL, _SOBEL.T)]
@@ -52,7 +52,7 @@ def sobel_edges(site: Site, images: Any) -> ir.Value:
 
 
 @operation("SSIM")
-def ssim(site: Site, image1: Any, image2: Any) -> ir.Value:
+def ssim(site: CallSite, image1: Any, image2: Any) -> ir.Value:
     """Means, variances and the covariance under a Gaussian window, as Wang et al. (2004) put them together."""
     kind, given = site.source, site.tensor(image1)
     a = as_float(site, given)

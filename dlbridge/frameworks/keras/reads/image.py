@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float, clip
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
-from dlbridge.frameworks.keras.site import Site, operation
 
 #: Keras' interpolation -> the standard's mode and what else it asks for. Keras' cubic is Keys' with a = -0.5, and
 #: leaves out what is beyond the edge.
@@ -23,7 +23,7 @@ _MODES: dict[str, dict[str, Any]] = {
 
 
 def resize_to(
-    site: Site, x: ir.Value, size: list[int], interpolation: str, data_format: str, antialias: bool = False
+    site: CallSite, x: ir.Value, size: list[int], interpolation: str, data_format: str, antialias: bool = False
 ) -> Any:
     """An image, or a batch of images, of another size."""
     if interpolation not in _MODES:
@@ -41,28 +41,28 @@ def resize_to(
         exact = all(float(np.float32(f)) == f for f in scales)
         whole = all(f == int(f) or 1 / f == int(1 / f) for f in scales)
         if exact and whole:  # the same, and the sizes of the batch need not be asked for
-            y = site.main("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
+            y = site.layer_op("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
             return _out(site, y, data_format, single)
-    return _out(site, site.main("Resize", x, None, None, sizes, **attributes), data_format, single)
+    return _out(site, site.layer_op("Resize", x, None, None, sizes, **attributes), data_format, single)
 
 
-def _out(site: Site, y: ir.Value, data_format: str, single: bool) -> ir.Value:
+def _out(site: CallSite, y: ir.Value, data_format: str, single: bool) -> ir.Value:
     y = site.last(y, data_format)
     return site.squeeze(y, 0) if single else y
 
 
-def resize_scales(site: Site, x: ir.Value, factors: list[int], interpolation: str, data_format: str) -> Any:
+def resize_scales(site: CallSite, x: ir.Value, factors: list[int], interpolation: str, data_format: str) -> Any:
     """An image made larger by whole factors."""
     if interpolation not in _MODES:
         site.refuse(f"the interpolation '{interpolation}'")
     x = site.first(x, data_format)
     attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
-    y = site.main("Resize", x, None, np.array([1, 1, *factors], np.float32), **attributes)
+    y = site.layer_op("Resize", x, None, np.array([1, 1, *factors], np.float32), **attributes)
     return site.last(y, data_format)
 
 
 @operation("Resize")
-def resize(site: Site, images: Any) -> ir.Value:
+def resize(site: CallSite, images: Any) -> ir.Value:
     kind = site.source
     if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
         site.refuse("resizing that crops or pads to the aspect ratio")
@@ -75,14 +75,14 @@ def _format(kind: Any) -> str:
     return kind.data_format or keras.config.image_data_format()
 
 
-def _axes(site: Site, x: ir.Value, data_format: str) -> tuple[int, int]:
+def _axes(site: CallSite, x: ir.Value, data_format: str) -> tuple[int, int]:
     """The axes of height and width."""
     rank = site.rank(x)
     return (rank - 3, rank - 2) if data_format == "channels_last" else (rank - 2, rank - 1)
 
 
 @operation("PadImages", "CropImages")
-def pad_or_crop(site: Site, images: Any) -> ir.Value:
+def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
     crops = type(kind).__name__ == "CropImages"
     word = "cropping" if crops else "padding"
@@ -105,7 +105,7 @@ def pad_or_crop(site: Site, images: Any) -> ir.Value:
 
 
 @operation("RGBToGrayscale")
-def grayscale(site: Site, images: Any) -> ir.Value:
+def grayscale(site: CallSite, images: Any) -> ir.Value:
     x = site.tensor(images)
     axis = _channel_axis(site, x)
     if site.shape(x)[axis] == 1:
@@ -118,7 +118,7 @@ def grayscale(site: Site, images: Any) -> ir.Value:
 
 
 @operation("RGBToHSV")
-def rgb_to_hsv(site: Site, images: Any) -> ir.Value:
+def rgb_to_hsv(site: CallSite, images: Any) -> ir.Value:
     """As TensorFlow has it: value is the largest channel, and the hue a sixth of a turn for each way to the next."""
     x = site.tensor(images)
     axis = _channel_axis(site, x)
@@ -140,7 +140,7 @@ def rgb_to_hsv(site: Site, images: Any) -> ir.Value:
 
 
 @operation("HSVToRGB")
-def hsv_to_rgb(site: Site, images: Any) -> ir.Value:
+def hsv_to_rgb(site: CallSite, images: Any) -> ir.Value:
     """((1 - saturation) + saturation * how near the hue is to that of the channel) * value."""
     x = site.tensor(images)
     axis = _channel_axis(site, x)
@@ -152,12 +152,12 @@ def hsv_to_rgb(site: Site, images: Any) -> ir.Value:
     return site.op("Concat", *(site.op("Mul", site.op("Add", grey, c), value) for c in channels), axis=axis)
 
 
-def _channel_axis(site: Site, x: ir.Value) -> int:
+def _channel_axis(site: CallSite, x: ir.Value) -> int:
     return site.rank(x) - (1 if _format(site.source) == "channels_last" else 3)
 
 
 @operation("ExtractPatches")
-def extract_patches(site: Site, images: Any) -> ir.Value:
+def extract_patches(site: CallSite, images: Any) -> ir.Value:
     """A convolution with a kernel that picks each element of the window: channels run fastest."""
     kind, x = site.source, site.tensor(images)
     data_format, size = _format(kind), list(kind.size)

@@ -9,14 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.shape import sizes_of
-from dlbridge.frameworks.keras.site import Site, operation
 
 _END, _FRONT = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 @operation("GetItem")
-def get_item(site: Site, x: Any, key: Any) -> ir.Value:
+def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
     """``x[key]`` of ints, slices, None and ``...``; values may stand for the ints."""
     x = site.tensor(x)
     keys = list(key) if isinstance(key, (tuple, list)) else [key]
@@ -56,7 +56,7 @@ def get_item(site: Site, x: Any, key: Any) -> ir.Value:
     return x
 
 
-def _sliced(site: Site, x: ir.Value, starts: list[Any]) -> ir.Value:
+def _sliced(site: CallSite, x: ir.Value, starts: list[Any]) -> ir.Value:
     if not starts:
         return x
     columns = []
@@ -66,7 +66,7 @@ def _sliced(site: Site, x: ir.Value, starts: list[Any]) -> ir.Value:
 
 
 @operation("Take")
-def take(site: Site, x: Any, indices: Any) -> ir.Value:
+def take(site: CallSite, x: Any, indices: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
     if axis is None:
         x, axis = site.op("Reshape", x, [-1]), 0
@@ -80,7 +80,7 @@ def take(site: Site, x: Any, indices: Any) -> ir.Value:
 
 
 @operation("TakeAlongAxis")
-def take_along_axis(site: Site, x: Any, indices: Any) -> ir.Value:
+def take_along_axis(site: CallSite, x: Any, indices: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
     where = site.cast(site.tensor(indices), ir.DataType.INT64)
     if axis is None:
@@ -92,7 +92,7 @@ def take_along_axis(site: Site, x: Any, indices: Any) -> ir.Value:
     return site.op("GatherElements", x, where, axis=axis)
 
 
-def _broadcast_but(site: Site, x: ir.Value, y: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
+def _broadcast_but(site: CallSite, x: ir.Value, y: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
     """Two tensors broadcast to each other along all axes but one."""
     ones = np.ones(site.rank(x), np.int64)
     ones[axis] = 0
@@ -102,12 +102,12 @@ def _broadcast_but(site: Site, x: ir.Value, y: ir.Value, axis: int) -> tuple[ir.
 
 
 @operation("OneHot")
-def one_hot(site: Site, x: Any) -> ir.Value:
+def one_hot(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     return one_hot_of(site, site.tensor(x), int(kind.num_classes), kind.axis, site.dtype)
 
 
-def one_hot_of(site: Site, x: ir.Value, count: int, axis: int, dtype: ir.DataType) -> ir.Value:
+def one_hot_of(site: CallSite, x: ir.Value, count: int, axis: int, dtype: ir.DataType) -> ir.Value:
     """One along ``axis`` where the class is; all zeros for numbers that are no class, negative ones too."""
     classes = np.arange(count, dtype=np.int64)
     x = site.cast(x, ir.DataType.INT64)
@@ -119,7 +119,7 @@ def one_hot_of(site: Site, x: ir.Value, count: int, axis: int, dtype: ir.DataTyp
 
 
 @operation("MultiHot")
-def multi_hot(site: Site, inputs: Any) -> ir.Value:
+def multi_hot(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     axis = 1 if site.rank(x) > 1 else 0
     dtype = IR_DTYPES[kind.dtype or keras.config.floatx()]
@@ -128,14 +128,14 @@ def multi_hot(site: Site, inputs: Any) -> ir.Value:
 
 
 @operation("Scatter")
-def scatter(site: Site, indices: Any, values: Any) -> ir.Value:
+def scatter(site: CallSite, indices: Any, values: Any) -> ir.Value:
     (updates,) = site.promoted(values)
     base = site.op("Expand", site.build.value(0, updates.dtype), sizes_of(site, site.source.shape))
     return site.op("ScatterND", base, site.cast(site.tensor(indices), ir.DataType.INT64), updates, reduction="add")
 
 
 @operation("ScatterUpdate")
-def scatter_update(site: Site, inputs: Any, indices: Any, updates: Any) -> ir.Value:
+def scatter_update(site: CallSite, inputs: Any, indices: Any, updates: Any) -> ir.Value:
     how = {None: None, "add": "add", "max": "max", "min": "min", "mul": "mul"}.get(site.source.reduction, "?")
     if how == "?":
         site.refuse(f"scatter with the reduction '{site.source.reduction}'")
@@ -144,7 +144,7 @@ def scatter_update(site: Site, inputs: Any, indices: Any, updates: Any) -> ir.Va
 
 
 @operation("Slice")
-def slice_(site: Site, inputs: Any, start_indices: Any) -> ir.Value:
+def slice_(site: CallSite, inputs: Any, start_indices: Any) -> ir.Value:
     x, shape = site.tensor(inputs), site.source.shape
     starts = _starts(site, start_indices)
     whole = sizes_of(site, shape)
@@ -157,14 +157,14 @@ def slice_(site: Site, inputs: Any, start_indices: Any) -> ir.Value:
     return site.op("Slice", x, starts, ends, list(range(site.rank(x))))
 
 
-def _starts(site: Site, indices: Any) -> Any:
+def _starts(site: CallSite, indices: Any) -> Any:
     if isinstance(indices, ir.Value):
         return site.cast(indices, ir.DataType.INT64)
     return sizes_of(site, indices if isinstance(indices, (list, tuple)) else np.asarray(indices).tolist())
 
 
 @operation("SliceUpdate")
-def slice_update(site: Site, inputs: Any, start_indices: Any, updates: Any) -> ir.Value:
+def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) -> ir.Value:
     """Put ``updates`` at a place: a grid of indices, scattered."""
     x, new = site.promoted(inputs, updates)
     starts, sizes = _starts(site, start_indices), site.shape(new)
@@ -175,14 +175,14 @@ def slice_update(site: Site, inputs: Any, start_indices: Any, updates: Any) -> i
 
 
 @operation("Tril", "Triu")
-def triangle(site: Site, x: Any) -> ir.Value:
+def triangle(site: CallSite, x: Any) -> ir.Value:
     x, k = site.tensor(x), site.source.k
     numbers = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
     return site.op("Trilu", numbers, np.int64(k), upper=int(type(site.source).__name__ == "Triu"))
 
 
 @operation("Diagonal", "Trace")
-def diagonal(site: Site, x: Any) -> ir.Value:
+def diagonal(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     rank = site.rank(x)
     a, b = site.axis(kind.axis1, rank), site.axis(kind.axis2, rank)
@@ -198,7 +198,7 @@ def diagonal(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Diag", "Diagflat")
-def diag(site: Site, x: Any) -> ir.Value:
+def diag(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     if site.rank(x) != 1 and type(kind).__name__ == "Diag":
         rows, columns = site.shape(x)
@@ -215,7 +215,7 @@ def diag(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Digitize", "SearchSorted")
-def digitize(site: Site, first: Any, second: Any) -> ir.Value:
+def digitize(site: CallSite, first: Any, second: Any) -> ir.Value:
     """How many edges are at most (or below) each number."""
     name = type(site.source).__name__
     x, edges = (first, second) if name == "Digitize" else (second, first)
@@ -228,7 +228,7 @@ def digitize(site: Site, first: Any, second: Any) -> ir.Value:
 
 
 @operation("IsIn")
-def isin(site: Site, x1: Any, x2: Any) -> ir.Value:
+def isin(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.common(site.tensor(x1), site.tensor(x2))
     equal = site.op("Equal", site.unsqueeze(a, -1), site.op("Reshape", b, [-1]))
     found = site.cast(site.op("ReduceMax", site.cast(equal, "int32"), [-1], keepdims=0), ir.DataType.BOOL)

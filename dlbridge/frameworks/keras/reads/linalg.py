@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.frameworks.keras.reads.reshaping import pad
 from dlbridge.frameworks.keras.reads.signal import frames
-from dlbridge.frameworks.keras.site import Site, operation
 
 
 @operation("Matmul")
-def matmul(site: Site, x1: Any, x2: Any) -> ir.Value:
+def matmul(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op("MatMul", *site.promoted(x1, x2))
 
 
 @operation("Einsum")
-def einsum(site: Site, *operands: Any, **_: Any) -> ir.Value:
+def einsum(site: CallSite, *operands: Any, **_: Any) -> ir.Value:
     equation = site.source.subscripts.replace(" ", "")
     return site.op("Einsum", *site.promoted(*operands), equation=equation)
 
 
 @operation("Dot")
-def dot(site: Site, x1: Any, x2: Any) -> ir.Value:
+def dot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     if not site.rank(a) or not site.rank(b):
         return site.op("Mul", a, b)
@@ -35,7 +35,7 @@ def dot(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Tensordot")
-def tensordot(site: Site, x1: Any, x2: Any) -> ir.Value:
+def tensordot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     axes = site.source.axes
     if isinstance(axes, int):
@@ -45,7 +45,7 @@ def tensordot(site: Site, x1: Any, x2: Any) -> ir.Value:
     return _tensordot(site, a, b, left, right)
 
 
-def _tensordot(site: Site, a: ir.Value, b: ir.Value, left: list[int], right: list[int]) -> ir.Value:
+def _tensordot(site: CallSite, a: ir.Value, b: ir.Value, left: list[int], right: list[int]) -> ir.Value:
     letters = iter("abcdefghijklmnopqrstuvwxyz")
     first = [next(letters) for _ in range(site.rank(a))]
     second = [next(letters) for _ in range(site.rank(b))]
@@ -57,13 +57,13 @@ def _tensordot(site: Site, a: ir.Value, b: ir.Value, left: list[int], right: lis
 
 
 @operation("Outer")
-def outer(site: Site, x1: Any, x2: Any) -> ir.Value:
+def outer(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     return site.op("Mul", site.op("Reshape", a, [-1, 1]), site.op("Reshape", b, [1, -1]))
 
 
 @operation("Inner")
-def inner(site: Site, x1: Any, x2: Any) -> ir.Value:
+def inner(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     if not site.rank(a) or not site.rank(b):
         return site.op("Mul", a, b)
@@ -71,13 +71,13 @@ def inner(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Vdot")
-def vdot(site: Site, x1: Any, x2: Any) -> ir.Value:
+def vdot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = (site.op("Reshape", v, [-1]) for v in site.promoted(x1, x2))
     return site.op("ReduceSum", site.op("Mul", a, b), [0], keepdims=0)
 
 
 @operation("Cross")
-def cross(site: Site, x1: Any, x2: Any) -> ir.Value:
+def cross(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     kind, (a, b) = site.source, site.promoted(x1, x2)
     axis = kind.axisa  # what is given as ``axis`` stands in all three
     if not axis == kind.axisb == kind.axisc:
@@ -90,13 +90,13 @@ def cross(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Norm")
-def norm(site: Site, x: Any) -> ir.Value:
+def norm(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     (x,) = site.promoted(x)
     return norm_of(site, x, kind.ord, kind.axis, kind.keepdims)
 
 
-def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
+def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The norm of vectors, and the Frobenius norm of matrices."""
     count = site.rank(x) if axis is None else 1 if isinstance(axis, int) else len(axis)
     if order in (None, 2, "fro") and not (order == 2 and count > 1 and axis is None):
@@ -120,7 +120,7 @@ def norm_of(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> i
     return site.op("Pow", total, 1 / float(order))
 
 
-def _matrix_norm(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
+def _matrix_norm(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The largest (or least, for a negative order) sum of absolute values of a column, or of a row for infinity."""
     numbers = {"inf": np.inf, "-inf": -np.inf}
     order = numbers.get(order, order)
@@ -134,12 +134,12 @@ def _matrix_norm(site: Site, x: ir.Value, order: Any, axis: Any, keepdims: bool)
 
 
 @operation("Det")
-def det(site: Site, x: Any) -> ir.Value:
+def det(site: CallSite, x: Any) -> ir.Value:
     return site.op("Det", site.promoted(x)[0])
 
 
 @operation("Slogdet", "Logdet")
-def log_of_determinant(site: Site, x: Any) -> Any:
+def log_of_determinant(site: CallSite, x: Any) -> Any:
     """Each row is first divided by its largest element: the determinant of a large matrix is beyond all floats."""
     (x,) = site.promoted(x)
     size = site.shape(x)[-1]
@@ -154,7 +154,7 @@ def log_of_determinant(site: Site, x: Any) -> Any:
 
 
 @operation("Kron")
-def kron(site: Site, x1: Any, x2: Any) -> ir.Value:
+def kron(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     if site.dtype == ir.DataType.BOOL:
         site.refuse("arithmetic of truth values")
@@ -168,7 +168,7 @@ def kron(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Corrcoef")
-def corrcoef(site: Site, x: Any) -> ir.Value:
+def corrcoef(site: CallSite, x: Any) -> ir.Value:
     if site.tensor(x).dtype == ir.DataType.INT64:
         site.refuse("the correlation of int64, whose mean Keras on TensorFlow rounds")
     (x,) = site.promoted(x)
@@ -183,7 +183,7 @@ def corrcoef(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Correlate")
-def correlate(site: Site, x1: Any, x2: Any) -> ir.Value:
+def correlate(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     (n,), (m,) = site.shape(a), site.shape(b)
     if not (isinstance(n, int) and isinstance(m, int)):
@@ -199,7 +199,7 @@ def correlate(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("CDist")
-def cdist(site: Site, x: Any, y: Any) -> ir.Value:
+def cdist(site: CallSite, x: Any, y: Any) -> ir.Value:
     a, b = site.promoted(x, y)
     gap = site.op("Sub", site.unsqueeze(a, -2), site.unsqueeze(b, -3))
     return site.op("Sqrt", site.op("ReduceSum", site.op("Mul", gap, gap), [-1], keepdims=0))

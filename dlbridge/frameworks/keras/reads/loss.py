@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.reduction import reduce
-from dlbridge.frameworks.keras.site import Site, operation
 from dlbridge.ops.keys import is_op
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def _logits(site: Site, output: ir.Value) -> ir.Value | None:
+def _logits(site: CallSite, output: ir.Value) -> ir.Value | None:
     """The logits that a loss is computed from.
 
     Keras remembers what went into a softmax or sigmoid. Whatever ``from_logits`` says, and whichever loss it is, it
@@ -29,13 +29,13 @@ def _logits(site: Site, output: ir.Value) -> ir.Value | None:
     return output if site.source.from_logits else None
 
 
-def _clipped(site: Site, probabilities: ir.Value) -> ir.Value:
+def _clipped(site: CallSite, probabilities: ir.Value) -> ir.Value:
     epsilon = keras.config.epsilon()
     return clip(site, probabilities, epsilon, 1 - epsilon)
 
 
 @operation("BinaryCrossentropy")
-def binary_crossentropy(site: Site, target: Any, output: Any) -> ir.Value:
+def binary_crossentropy(site: CallSite, target: Any, output: Any) -> ir.Value:
     output = site.tensor(output)
     (target,) = site.promoted(target, to=output.dtype)
     x = _logits(site, output)
@@ -49,7 +49,7 @@ def binary_crossentropy(site: Site, target: Any, output: Any) -> ir.Value:
 
 
 @operation("CategoricalCrossentropy")
-def categorical_crossentropy(site: Site, target: Any, output: Any) -> ir.Value:
+def categorical_crossentropy(site: CallSite, target: Any, output: Any) -> ir.Value:
     output, axis = site.tensor(output), site.source.axis
     logits = _logits(site, output)
     if logits is not None:
@@ -63,7 +63,7 @@ def categorical_crossentropy(site: Site, target: Any, output: Any) -> ir.Value:
 
 
 @operation("SparseCategoricalCrossentropy")
-def sparse_categorical_crossentropy(site: Site, target: Any, output: Any) -> ir.Value:
+def sparse_categorical_crossentropy(site: CallSite, target: Any, output: Any) -> ir.Value:
     output, target = site.tensor(output), site.cast(site.tensor(target), ir.DataType.INT64)
     if site.axis(site.source.axis, site.rank(output)) != site.rank(output) - 1:
         site.refuse("classes along another axis than the last")  # so does TensorFlow
@@ -76,12 +76,12 @@ def sparse_categorical_crossentropy(site: Site, target: Any, output: Any) -> ir.
     return site.cast(site.squeeze(site.op("Neg", log), -1), output.dtype)
 
 
-def _log_softmax(site: Site, x: ir.Value, axis: int) -> ir.Value:
+def _log_softmax(site: CallSite, x: ir.Value, axis: int) -> ir.Value:
     return site.op("LogSoftmax", site.cast(x, "float32") if x.dtype in _HALVES else x, axis=axis)
 
 
 @operation("PSNR")
-def psnr(site: Site, x1: Any, x2: Any) -> ir.Value:
+def psnr(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
     a, b = site.common(x1, x2)
     if not a.dtype.is_floating_point():

@@ -7,13 +7,13 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.masks import mask_of
-from dlbridge.frameworks.keras.site import Site, layer
 
 _CHAINED = {"Add": "Add", "Multiply": "Mul", "Subtract": "Sub", "Maximum": "Max", "Minimum": "Min"}
 
 
-def _aligned(site: Site) -> list[ir.Value]:
+def _aligned(site: CallSite) -> list[ir.Value]:
     """The inputs with equal ranks: as Keras, axes of one are put in after the batch."""
     values = [site.tensor(v) for v in site.args[0]]
     rank = max(site.rank(v) for v in values)
@@ -21,7 +21,7 @@ def _aligned(site: Site) -> list[ir.Value]:
 
 
 @layer("Add", "Multiply", "Subtract", "Maximum", "Minimum")
-def chained(site: Site) -> Any:
+def chained(site: CallSite) -> Any:
     op_type = _CHAINED[site.kind]
     values = _aligned(site)
     masks = _masks(site, values)
@@ -36,13 +36,13 @@ def chained(site: Site) -> Any:
     )
 
 
-def _masks(site: Site, values: list[ir.Value]) -> list[ir.Value | None]:
+def _masks(site: CallSite, values: list[ir.Value]) -> list[ir.Value | None]:
     """The masks of the inputs, with an axis behind for what is masked; an input that got further axes has none."""
     found = [mask_of(v) if v is given else None for v, given in zip(values, site.args[0], strict=True)]
     return [None if m is None else site.unsqueeze(site.cast(m, ir.DataType.BOOL), -1) for m in found]
 
 
-def _masked_product(site: Site, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
+def _masked_product(site: CallSite, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
     """As Keras, what is masked counts as 1; where all inputs have masks and all of these mask, the product is 0."""
     one = site.build.value(1.0, values[0].dtype)
     factors = [v if m is None else site.op("Where", m, v, one) for v, m in zip(values, masks, strict=True)]
@@ -53,7 +53,7 @@ def _masked_product(site: Site, values: list[ir.Value], masks: list[ir.Value | N
     return site.op("Where", counted, product, site.build.value(0.0, product.dtype))
 
 
-def _masked_extreme(site: Site, op_type: str, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
+def _masked_extreme(site: CallSite, op_type: str, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
     """As Keras, what is masked in one of two counts as the other."""
     result, counted = values[0], masks[0]
     for value, mask in zip(values[1:], masks[1:], strict=True):
@@ -65,20 +65,20 @@ def _masked_extreme(site: Site, op_type: str, values: list[ir.Value], masks: lis
 
 
 @layer("Average")
-def average(site: Site) -> Any:
+def average(site: CallSite) -> Any:
     values = _aligned(site)
     total = functools.reduce(lambda a, b: site.op("Add", a, b), values)
-    return site.main("Div", total, float(len(values)))
+    return site.layer_op("Div", total, float(len(values)))
 
 
 @layer("Concatenate")
-def concatenate(site: Site) -> Any:
+def concatenate(site: CallSite) -> Any:
     values = [site.tensor(v) for v in site.args[0]]
-    return site.main("Concat", *values, axis=site.layer.axis)
+    return site.layer_op("Concat", *values, axis=site.layer.axis)
 
 
 @layer("Dot")
-def dot(site: Site) -> Any:
+def dot(site: CallSite) -> Any:
     kind = site.layer
     x, y = (site.tensor(v) for v in site.args[0])
     axes = [kind.axes, kind.axes] if isinstance(kind.axes, int) else list(kind.axes)
@@ -90,11 +90,11 @@ def dot(site: Site) -> Any:
     right = ["z", *(next(letters) for _ in range(site.rank(y) - 1))]
     left[axes[0]] = right[axes[1]] = "y"
     kept = ["z", *(c for c in left[1:] if c != "y"), *(c for c in right[1:] if c != "y")]
-    product = site.main("Einsum", x, y, equation=f"{''.join(left)},{''.join(right)}->{''.join(kept)}")
+    product = site.layer_op("Einsum", x, y, equation=f"{''.join(left)},{''.join(right)}->{''.join(kept)}")
     return site.unsqueeze(product, 1) if len(kept) == 1 else product
 
 
-def _length(site: Site, x: ir.Value, axis: int) -> ir.Value:
+def _length(site: CallSite, x: ir.Value, axis: int) -> ir.Value:
     """sqrt(max(sum(x^2), 1e-12)), as keras.utils.normalize has it."""
     squares = site.op("ReduceSum", site.op("Mul", x, x), [axis])
     return site.op("Sqrt", site.op("Max", squares, site.build.value(1e-12, x.dtype)))

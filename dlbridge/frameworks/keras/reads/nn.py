@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import transposed_window, window
 from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
 from dlbridge.frameworks.keras.reads.reduction import variance_of
 from dlbridge.frameworks.keras.reads.reshaping import pad
-from dlbridge.frameworks.keras.site import Site, operation
 
 
 def _many(value: Any, count: int) -> list[int]:
@@ -26,7 +26,7 @@ def _format(kind: Any) -> str:
 
 
 @operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
-def conv(site: Site, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> ir.Value:
+def conv(site: CallSite, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> ir.Value:
     kind, (x, weight) = site.source, site.promoted(inputs, kernel)
     name, data_format = type(kind).__name__, _format(site.source)
     count = site.rank(x) - 2
@@ -50,12 +50,12 @@ def conv(site: Site, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> 
     return site.last(y, data_format)
 
 
-def _turned(site: Site, weight: ir.Value, *front: int) -> ir.Value:
+def _turned(site: CallSite, weight: ir.Value, *front: int) -> ir.Value:
     return site.transpose(weight, [*front, *range(site.rank(weight) - 2)])
 
 
 @operation("MaxPool", "AveragePool")
-def pool(site: Site, inputs: Any) -> ir.Value:
+def pool(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     data_format, count = _format(kind), site.rank(x) - 2
     size = _many(kind.pool_size, count)
@@ -65,14 +65,14 @@ def pool(site: Site, inputs: Any) -> ir.Value:
 
 
 @operation("AdaptiveAveragePool", "AdaptiveMaxPool")
-def adaptive(site: Site, inputs: Any) -> ir.Value:
+def adaptive(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     largest = type(kind).__name__ == "AdaptiveMaxPool"
     return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), _format(kind), largest)
 
 
 @operation("BatchNorm")
-def batch_norm(site: Site, x: Any, mean: Any, variance: Any, offset: Any = None, scale: Any = None) -> ir.Value:
+def batch_norm(site: CallSite, x: Any, mean: Any, variance: Any, offset: Any = None, scale: Any = None) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     shape = [1] * site.rank(x)
     shape[site.axis(kind.axis, len(shape))] = -1
@@ -86,7 +86,7 @@ def batch_norm(site: Site, x: Any, mean: Any, variance: Any, offset: Any = None,
     return y if rest[1] is None else site.op("Add", y, rest[1])
 
 
-def _scaled(site: Site, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
+def _scaled(site: CallSite, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
     """Divided by the deviation along some axes, without being centred."""
     (wide,) = site.promoted(x, to=ir.DataType.DOUBLE if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT)
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
@@ -101,7 +101,7 @@ def _scaled(site: Site, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
 
 
 @operation("LayerNorm", "RMSNorm")
-def last_norm(site: Site, x: Any, gamma: Any = None, beta: Any = None, *, scale: Any = None) -> ir.Value:
+def last_norm(site: CallSite, x: Any, gamma: Any = None, beta: Any = None, *, scale: Any = None) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     rank = site.rank(x)
     if getattr(kind, "rms_scaling", False):
@@ -119,7 +119,7 @@ def last_norm(site: Site, x: Any, gamma: Any = None, beta: Any = None, *, scale:
 
 
 @operation("Normalize")
-def normalize(site: Site, x: Any) -> ir.Value:
+def normalize(site: CallSite, x: Any) -> ir.Value:
     """x / max(norm, epsilon); of order 2, over whatever axes, by the sum of squares, as Keras has it."""
     kind, x = site.source, site.tensor(x)
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
@@ -129,7 +129,7 @@ def normalize(site: Site, x: Any) -> ir.Value:
 
 @operation("DotProductAttention")
 def attention(
-    site: Site, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
+    site: CallSite, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
 ) -> ir.Value:
     """Of (batch, time, heads, size); the standard's Attention has the heads second."""
     kind = site.source
@@ -145,7 +145,7 @@ def attention(
     return site.transpose(y, [0, 2, 1, 3])
 
 
-def attention_mask(site: Site, dtype: ir.DataType, bias: Any, mask: Any) -> list[ir.Value]:
+def attention_mask(site: CallSite, dtype: ir.DataType, bias: Any, mask: Any) -> list[ir.Value]:
     """The standard's one mask, of a bias and of what may be attended to."""
     if bias is None and mask is None:
         return []
@@ -159,14 +159,14 @@ def attention_mask(site: Site, dtype: ir.DataType, bias: Any, mask: Any) -> list
 
 
 @operation("DepthToSpace", "SpaceToDepth")
-def depth_and_space(site: Site, x: Any) -> ir.Value:
+def depth_and_space(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     y = site.op(type(kind).__name__, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
     return site.last(y, _format(kind))
 
 
 @operation("Unfold")
-def unfold(site: Site, x: Any) -> ir.Value:
+def unfold(site: CallSite, x: Any) -> ir.Value:
     """(N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
     kind, x = site.source, site.tensor(x)
     kernel, dilations, padding, strides = (
@@ -189,7 +189,7 @@ def _windows(size: int, kernel: int, dilation: int, padding: int, stride: int) -
 
 
 @operation("Fold")
-def fold(site: Site, x: Any) -> ir.Value:
+def fold(site: CallSite, x: Any) -> ir.Value:
     """(N, C * kh * kw, L) to (N, C, H, W), summed where windows overlap."""
     kind, x = site.source, site.tensor(x)
     if not x.dtype.is_floating_point():

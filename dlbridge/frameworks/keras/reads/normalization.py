@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.ops import traits
 
 
-def wide(site: Site, x: ir.Value) -> ir.Value:
+def wide(site: CallSite, x: ir.Value) -> ir.Value:
     """Keras normalises half precision in float32, and rounds after."""
     return site.cast(x, "float32") if x.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) else x
 
 
-def own(site: Site, variable: Any, name: str, x: ir.Value, buffer: bool = False) -> ir.Value:
+def own(site: CallSite, variable: Any, name: str, x: ir.Value, buffer: bool = False) -> ir.Value:
     """A weight in the dtype that is computed in."""
     value = site.build.weight(variable, f"{site.build.path}.{name}", (), buffer)
     return value if value.dtype == x.dtype else site.op("Cast", value, to=x.dtype)
 
 
-def scale_or(site: Site, variable: Any, name: str, shape: list[int], fill: float, x: ir.Value) -> ir.Value:
+def scale_or(site: CallSite, variable: Any, name: str, shape: list[int], fill: float, x: ir.Value) -> ir.Value:
     """The layer's weight, or, where it has none, one that does nothing and does not train."""
     if variable is not None:
         return own(site, variable, name, x)
     return site.build.fixed(f"{site.build.path}.{name}", np.full(shape, fill, x.dtype.numpy()))  # type: ignore[union-attr]
 
 
-def channels_second(site: Site, x: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None]:
+def channels_second(site: CallSite, x: ir.Value, axis: int) -> tuple[ir.Value, list[int] | None]:
     """(x with its channel axis second, the permutation back)."""
     rank = site.rank(x)
     axis = site.axis(axis, rank)
@@ -45,12 +45,12 @@ _STATISTICS = {"InstanceStatisticsNormalization": "instance", "FrozenStatisticsN
 
 
 @layer("BatchNormalization", "UnbiasedBatchNormalization", "CumulativeBatchNormalization", *_STATISTICS, masks=True)
-def batch_norm(site: Site) -> Any:
+def batch_norm(site: CallSite) -> Any:
     kind = site.layer
     axis = kind.axis[0] if isinstance(kind.axis, (list, tuple)) else kind.axis
     x, back = channels_second(site, wide(site, site.x), axis)
     size = [int(kind.moving_mean.shape[0])]
-    y = site.main(
+    y = site.layer_op(
         "BatchNormalization",
         x,
         scale_or(site, kind.gamma, "weight", size, 1.0, x),
@@ -72,22 +72,22 @@ def batch_norm(site: Site) -> Any:
 
 
 @layer("LayerNormalization", masks=True)
-def layer_norm(site: Site) -> Any:
+def layer_norm(site: CallSite) -> Any:
     kind = site.layer
     axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
     if getattr(kind, "rms_scaling", False):
-        return site.walker.open(site)  # scaled by the deviation without being centred: no op of the standard
+        return site.reader.open(site)  # scaled by the deviation without being centred: no op of the standard
     return over_last_axes(site, "LayerNormalization", axes, kind.gamma, kind.beta, float(kind.epsilon))
 
 
 @layer("RMSNormalization", masks=True)
-def rms_norm(site: Site) -> Any:
+def rms_norm(site: CallSite) -> Any:
     kind = site.layer
     axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
     return over_last_axes(site, "RMSNormalization", axes, kind.scale, None, float(kind.epsilon))
 
 
-def over_last_axes(site: Site, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
+def over_last_axes(site: CallSite, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
     """A normalisation over some axes, which are moved to the end and back where they are not there."""
     x, rank = wide(site, site.x), site.rank()
     rest = [a for a in range(rank) if a not in axes]
@@ -99,18 +99,18 @@ def over_last_axes(site: Site, op_type: str, axes: list[int], scale: Any, bias: 
     weights = [scale_or(site, scale, "weight", shape, 1.0, x)]
     if bias is not None:
         weights.append(own(site, bias, "bias", x))
-    y = site.main(op_type, x, *weights, axis=len(rest) - rank, epsilon=epsilon)
+    y = site.layer_op(op_type, x, *weights, axis=len(rest) - rank, epsilon=epsilon)
     return site.transpose(y, [perm.index(a) for a in range(rank)])
 
 
 @layer("GroupNormalization", masks=True)
-def group_norm(site: Site) -> Any:
+def group_norm(site: CallSite) -> Any:
     kind = site.layer
     x, back = channels_second(site, wide(site, site.x), kind.axis)
     channels = site.shape(x)[1]
     flat = site.rank(x) == 2
     x = site.unsqueeze(x, 2) if flat else x
-    y = site.main(
+    y = site.layer_op(
         "GroupNormalization",
         x,
         scale_or(site, kind.gamma, "weight", [channels], 1.0, x),

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.site import Site, operation
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 
 # --- functions of numbers --------------------------------------------------------------------------------------------
 
@@ -19,7 +19,7 @@ _FAR = 12
 
 
 @operation("I0")
-def i0(site: Site, x: Any) -> ir.Value:
+def i0(site: CallSite, x: Any) -> ir.Value:
     """Sum of (x²/4)^k / k!², or e^x / sqrt(2 pi x) times the sum of ((1 3 ... (2k-1))² / (k! (8x)^k)."""
     if site.dtype == ir.DataType.DOUBLE:
         site.refuse("the Bessel function in doubles")
@@ -36,7 +36,7 @@ def i0(site: Site, x: Any) -> ir.Value:
     return site.op("Where", site.op("LessOrEqual", size, float(_FAR)), power, site.op("Mul", root, tail))
 
 
-def _polynomial(site: Site, x: ir.Value, coefficients: list[float]) -> ir.Value:
+def _polynomial(site: CallSite, x: ir.Value, coefficients: list[float]) -> ir.Value:
     y = site.op("Add", site.op("Mul", x, coefficients[-1]), coefficients[-2])
     for c in coefficients[-3::-1]:
         y = site.op("Add", site.op("Mul", y, x), c)
@@ -44,7 +44,7 @@ def _polynomial(site: Site, x: ir.Value, coefficients: list[float]) -> ir.Value:
 
 
 @operation("Gcd", "Lcm")
-def divisor(site: Site, x1: Any, x2: Any) -> ir.Value:
+def divisor(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """Euclid's steps, as many as the largest number that the second one can be may need."""
     if isinstance(x2, ir.Value):
         x1, x2 = x2, x1
@@ -66,7 +66,7 @@ def divisor(site: Site, x1: Any, x2: Any) -> ir.Value:
     return site.cast(site.op("Mul", numbers[0], whole), dtype)
 
 
-def _steps(site: Site, most: int) -> int:
+def _steps(site: CallSite, most: int) -> int:
     """The numbers of Fibonacci need the most steps (Lamé)."""
     if most > 1024:
         site.refuse("divisors of numbers beyond 1024: ONNX has no such op, and the steps to them are many")
@@ -80,20 +80,20 @@ def _steps(site: Site, most: int) -> int:
 
 
 @operation("Linspace")
-def linspace(site: Site, start: Any, stop: Any) -> ir.Value:
+def linspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
     if site.source.retstep:
         site.refuse("a row and its step: Keras gives the step no tensor")
     return _row(site, start, stop)
 
 
 @operation("Logspace")
-def logspace(site: Site, start: Any, stop: Any) -> ir.Value:
+def logspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
     row = _row(site, start, stop)
     return site.op("Pow", site.build.value(float(site.source.base), row.dtype), row)
 
 
 @operation("Geomspace")
-def geomspace(site: Site, start: Any, stop: Any) -> ir.Value:
+def geomspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
     """Ten to a row between the logarithms, with the sign of the start."""
     if site.dtype != IR_DTYPES[site.source.dtype or keras.config.floatx()]:
         site.refuse("a row of another dtype than Keras says")
@@ -105,7 +105,7 @@ def geomspace(site: Site, start: Any, stop: Any) -> ir.Value:
     return site.op("Mul", site.op("Pow", site.build.value(10.0, row.dtype), row), site.op("Sign", ends[0]))
 
 
-def _row(site: Site, start: Any, stop: Any) -> ir.Value:
+def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
     """Numbers of equal distance from ``start`` to ``stop``, along a new axis."""
     kind = site.source
     given = [kind.dtype] if kind.dtype else [_dtype(site, v) for v in (start, stop)]
@@ -128,21 +128,21 @@ def _row(site: Site, start: Any, stop: Any) -> ir.Value:
     return site.op("Concat", site.op("Add", first, site.op("Mul", step, places)), last, axis=axis)
 
 
-def _dtype(site: Site, operand: Any) -> Any:
+def _dtype(site: CallSite, operand: Any) -> Any:
     """What Keras calls the dtype of an operand: a name, or the class of a number."""
     if isinstance(operand, (bool, int, float)):
         return type(operand)
     return next(name for name, dtype in IR_DTYPES.items() if dtype == site.tensor(operand).dtype)
 
 
-def _broadcast(site: Site, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _broadcast(site: CallSite, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.Value]:
     if site.shape(a) == site.shape(b):
         return a, b
     return site.op("Expand", a, site.op("Shape", b)), site.op("Expand", b, site.op("Shape", a))
 
 
 @operation("Vander")
-def vander(site: Site, x: Any) -> ir.Value:
+def vander(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     count = kind.N if kind.N is not None else site.shape(x)[0]
     if not isinstance(count, int):
@@ -157,7 +157,7 @@ def vander(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Diff")
-def diff(site: Site, a: Any) -> ir.Value:
+def diff(site: CallSite, a: Any) -> ir.Value:
     x = site.tensor(a)
     axis = site.axis(int(site.source.axis), site.rank(x))
     op_type = "Xor" if x.dtype == ir.DataType.BOOL else "Sub"
@@ -167,7 +167,7 @@ def diff(site: Site, a: Any) -> ir.Value:
 
 
 @operation("Trapezoid")
-def trapezoid(site: Site, y: Any) -> ir.Value:
+def trapezoid(site: CallSite, y: Any) -> ir.Value:
     kind, (y,) = site.source, site.promoted(y)
     rank = site.rank(y)
     axis = site.axis(int(kind.axis), rank)
@@ -188,7 +188,7 @@ def trapezoid(site: Site, y: Any) -> ir.Value:
 
 
 @operation("UnravelIndex")
-def unravel_index(site: Site, indices: Any) -> Any:
+def unravel_index(site: CallSite, indices: Any) -> Any:
     indices, shape = site.tensor(indices), [int(s) for s in site.source.shape]
     if site.rank(indices) != 1 and len(shape) > 1 and keras.backend.backend() == "tensorflow":
         site.refuse("unravel_index of other than one axis, which Keras on TensorFlow takes apart in the wrong order")
@@ -201,14 +201,14 @@ def unravel_index(site: Site, indices: Any) -> Any:
 
 
 @operation("Nonzero")
-def nonzero(site: Site, x: Any) -> Any:
+def nonzero(site: CallSite, x: Any) -> Any:
     x = site.tensor(x)
     found = site.op("NonZero", x)
     return [site.op("Gather", found, np.int64(axis), axis=0) for axis in range(site.rank(x))]
 
 
 @operation("Unique")
-def unique(site: Site, x: Any) -> Any:
+def unique(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     dtype, shape, axis = x.dtype, site.op("Shape", x), kind.axis
     if kind.size is not None and kind.return_index:
@@ -234,14 +234,14 @@ def unique(site: Site, x: Any) -> Any:
     return results
 
 
-def _sized(site: Site, x: ir.Value, size: int, fill: Any) -> ir.Value:
+def _sized(site: CallSite, x: ir.Value, size: int, fill: Any) -> ir.Value:
     """The first rows, filled up to a number of them."""
     pads = [0] * site.rank(x) + [size] + [0] * (site.rank(x) - 1)
     return site.slice(site.op("Pad", x, pads, site.build.value(fill, x.dtype)), 0, 0, size)
 
 
 @operation("Bincount")
-def bincount(site: Site, x: Any) -> ir.Value:
+def bincount(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.cast(site.tensor(x), ir.DataType.INT64)
     rank = site.rank(x)
     if kind.sparse or rank not in (1, 2) or isinstance(kind.weights, keras.KerasTensor):
@@ -260,7 +260,7 @@ def bincount(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Histogram")
-def histogram(site: Site, x: Any) -> Any:
+def histogram(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     if site.rank(x) != 1 or kind.bins < 1:
         site.refuse("a histogram of other than one axis, or of no bins")
@@ -274,7 +274,7 @@ def histogram(site: Site, x: Any) -> Any:
     return site.op("ScatterND", base, bins, site.cast(inside, x.dtype), reduction="add"), edges
 
 
-def _edges(site: Site, x: ir.Value, bins: int) -> ir.Value:
+def _edges(site: CallSite, x: ir.Value, bins: int) -> ir.Value:
     """The ends of bins between two numbers, or between the least and the greatest element."""
     kind = x.dtype.numpy()
     floating = x.dtype.is_floating_point()

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.convolution import window
-from dlbridge.frameworks.keras.site import Site, layer
 
 
 @layer("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
 @layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
-def pool(site: Site) -> Any:
+def pool(site: CallSite) -> Any:
     kind = site.layer
     op_type = "MaxPool" if site.kind.startswith("Max") else "AveragePool"
     size = list(kind.pool_size)
     where = window(size, list(kind.strides), [1] * len(size), kind.padding)
     x = site.first(site.x, kind.data_format)
-    return site.last(site.main(op_type, x, **where), kind.data_format)
+    return site.last(site.layer_op(op_type, x, **where), kind.data_format)
 
 
 @layer("GlobalAveragePooling1D", masks=True)
-def global_average_1d(site: Site) -> Any:
+def global_average_1d(site: CallSite) -> Any:
     kind = site.layer
     mask = site.mask
     if mask is None:
@@ -28,15 +28,15 @@ def global_average_1d(site: Site) -> Any:
     steps = 2 if kind.data_format == "channels_first" else 1
     weight = site.unsqueeze(site.cast(mask, site.x.dtype), 3 - steps)
     total = site.op("ReduceSum", site.op("Mul", site.x, weight), [steps], keepdims=int(kind.keepdims))
-    return site.main("Div", total, site.op("ReduceSum", weight, [steps], keepdims=int(kind.keepdims)))
+    return site.layer_op("Div", total, site.op("ReduceSum", weight, [steps], keepdims=int(kind.keepdims)))
 
 
 @layer("GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D")
 @layer("GlobalMaxPooling3D")
-def global_pool(site: Site) -> Any:
+def global_pool(site: CallSite) -> Any:
     kind = site.layer
     op_type = "GlobalMaxPool" if "Max" in site.kind else "GlobalAveragePool"
-    y = site.main(op_type, site.first(site.x, kind.data_format))
+    y = site.layer_op(op_type, site.first(site.x, kind.data_format))
     if kind.keepdims:
         return site.last(y, kind.data_format)
     return site.squeeze(y, *range(2, site.rank(y)))
@@ -44,22 +44,22 @@ def global_pool(site: Site) -> Any:
 
 @layer("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D")
 @layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
-def adaptive_layer(site: Site) -> Any:
+def adaptive_layer(site: CallSite) -> Any:
     kind = site.layer
     return adaptive_pool(site, site.x, list(kind.output_size), kind.data_format, "Max" in site.kind)
 
 
-def adaptive_pool(site: Site, x: Any, wanted: list[int], data_format: str, largest: bool) -> Any:
+def adaptive_pool(site: CallSite, x: Any, wanted: list[int], data_format: str, largest: bool) -> Any:
     """Pool to a size: window i of n stands from floor(i * size / n) to ceil((i + 1) * size / n)."""
     x = site.first(x, data_format)
     sizes = site.shape(x)[2:]
     if all(w == 1 for w in wanted):
-        return site.last(site.main("GlobalMaxPool" if largest else "GlobalAveragePool", x), data_format)
+        return site.last(site.layer_op("GlobalMaxPool" if largest else "GlobalAveragePool", x), data_format)
     if not all(isinstance(s, int) for s in sizes):
         site.refuse("adaptive pooling of an input whose size is not known")
     if all(s % w == 0 for s, w in zip(sizes, wanted, strict=True)):
         kernel = [s // w for s, w in zip(sizes, wanted, strict=True)]
-        y = site.main("MaxPool" if largest else "AveragePool", x, kernel_shape=kernel, strides=kernel)
+        y = site.layer_op("MaxPool" if largest else "AveragePool", x, kernel_shape=kernel, strides=kernel)
         return site.last(y, data_format)
     for axis, (size, count) in enumerate(zip(sizes, wanted, strict=True), start=2):
         windows = [

@@ -11,25 +11,25 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.image import resize_to
 from dlbridge.frameworks.keras.reads.indexing import one_hot_of
-from dlbridge.frameworks.keras.site import Site, layer
 from dlbridge.ops.extension import AUGMENTATIONS, DOMAIN
 
 
 @layer("Rescaling")
-def rescaling(site: Site) -> Any:
+def rescaling(site: CallSite) -> Any:
     kind = site.layer
     x = site.cast(site.x, kind.compute_dtype)
     scale, offset = (np.asarray(v, x.dtype.numpy()) for v in (kind.scale, kind.offset))
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         scale = scale.reshape(*scale.shape, *([1] * (3 - scale.ndim)))
-    x = site.main("Mul", x, scale)
+    x = site.layer_op("Mul", x, scale)
     return site.op("Add", x, offset) if np.any(offset) else x
 
 
 @layer("Normalization")
-def normalization(site: Site) -> Any:
+def normalization(site: CallSite) -> Any:
     kind = site.layer
     if kind.mean is None:
         site.refuse("it was not adapted to data")
@@ -37,12 +37,12 @@ def normalization(site: Site) -> Any:
     mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), x.dtype.numpy()) for v in (kind.mean, kind.variance))
     deviation = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))
     if kind.invert:
-        return site.op("Add", site.main("Mul", x, deviation), mean)
-    return site.main("Div", site.op("Sub", x, mean), deviation)
+        return site.op("Add", site.layer_op("Mul", x, deviation), mean)
+    return site.layer_op("Div", site.op("Sub", x, mean), deviation)
 
 
 @layer("Resizing")
-def resizing(site: Site) -> Any:
+def resizing(site: CallSite) -> Any:
     kind = site.layer
     if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
         site.refuse("resizing that crops or pads to the aspect ratio")
@@ -51,7 +51,7 @@ def resizing(site: Site) -> Any:
 
 
 @layer("CenterCrop")
-def center_crop(site: Site) -> Any:
+def center_crop(site: CallSite) -> Any:
     kind = site.layer
     x = site.cast(site.x, kind.compute_dtype)
     rank = site.rank(x)
@@ -63,10 +63,10 @@ def center_crop(site: Site) -> Any:
     if any(s < w for s, w in zip(sizes, wanted, strict=True)):
         return _smart_resize(site, x, axes, sizes, wanted)
     starts = [(s - w) // 2 for s, w in zip(sizes, wanted, strict=True)]
-    return site.main("Slice", x, starts, [b + w for b, w in zip(starts, wanted, strict=True)], axes)
+    return site.layer_op("Slice", x, starts, [b + w for b, w in zip(starts, wanted, strict=True)], axes)
 
 
-def _smart_resize(site: Site, x: ir.Value, axes: list[int], sizes: list[int], wanted: list[int]) -> Any:
+def _smart_resize(site: CallSite, x: ir.Value, axes: list[int], sizes: list[int], wanted: list[int]) -> Any:
     """As keras.preprocessing.image.smart_resize: the largest window of the wanted proportions, resized."""
     (height, width), (tall, wide) = sizes, wanted
     window = [min(height, int(float(width * tall) / wide)), min(width, int(float(height * wide) / tall))]
@@ -76,13 +76,13 @@ def _smart_resize(site: Site, x: ir.Value, axes: list[int], sizes: list[int], wa
 
 
 @layer("CategoryEncoding", arguments=True)
-def category_encoding(site: Site) -> Any:
+def category_encoding(site: CallSite) -> Any:
     kind = site.layer
     weights = site.args[1] if len(site.args) > 1 else site.kwargs.get("count_weights")
     return encode(site, site.x, kind.output_mode, int(kind.num_tokens), IR_DTYPES[kind.dtype], weights)
 
 
-def encode(site: Site, x: ir.Value, mode: str, depth: int, dtype: ir.DataType, weights: Any = None) -> ir.Value:
+def encode(site: CallSite, x: ir.Value, mode: str, depth: int, dtype: ir.DataType, weights: Any = None) -> ir.Value:
     """Classes as they are, one-hot, multi-hot or counted."""
     if getattr(site.layer, "sparse", False):
         site.refuse("a sparse result")
@@ -102,7 +102,7 @@ def encode(site: Site, x: ir.Value, mode: str, depth: int, dtype: ir.DataType, w
 
 
 @layer("Discretization")
-def discretization(site: Site) -> Any:
+def discretization(site: CallSite) -> Any:
     kind = site.layer
     if kind.bin_boundaries is None:
         site.refuse("it was not adapted to data")
@@ -115,7 +115,7 @@ def discretization(site: Site) -> Any:
 
 
 @layer("IntegerLookup")
-def integer_lookup(site: Site) -> Any:
+def integer_lookup(site: CallSite) -> Any:
     """The place of an integer in the vocabulary, by comparing it with each."""
     kind = site.layer
     if kind.output_mode != "int" or kind.invert:
@@ -139,10 +139,12 @@ def integer_lookup(site: Site) -> Any:
 
 
 @layer(*AUGMENTATIONS)
-def augmentation(site: Site) -> Any:
+def augmentation(site: CallSite) -> Any:
     """What changes images in training alone; at inference it casts them."""
     x = site.cast(site.x, site.layer.compute_dtype)
-    return site.main("Augmentation", x, domain=DOMAIN, kind=site.kind, config=json.dumps(_configuration(site.layer)))
+    return site.layer_op(
+        "Augmentation", x, domain=DOMAIN, kind=site.kind, config=json.dumps(_configuration(site.layer))
+    )
 
 
 def _configuration(made: Any) -> dict[str, Any]:

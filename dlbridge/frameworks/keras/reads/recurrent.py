@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.stepping import step_through
-from dlbridge.frameworks.keras.site import Site, layer
 
 #: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). A user's class of that name is
 #: another cell.
@@ -44,7 +44,7 @@ class Run:
 
 
 @layer("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", masks=True, arguments=True)
-def recurrent(site: Site) -> Any:
+def recurrent(site: CallSite) -> Any:
     kind = site.layer
     initial = site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state")
     run = run_layer(site, kind, site.x, _one(site.mask), _states(initial))
@@ -61,7 +61,7 @@ def _states(given: Any) -> list[ir.Value] | None:
 
 
 def run_layer(
-    site: Site, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, time: bool = True
+    site: CallSite, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, time: bool = True
 ) -> Run:
     """Run one direction.
 
@@ -94,7 +94,7 @@ def _known(cell: Any) -> bool:
 
 
 def _stack(
-    site: Site, kind: Any, cells: list[Any], x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool
+    site: CallSite, kind: Any, cells: list[Any], x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool
 ) -> Run:
     """Cells on each other: each walks the whole sequence of the one before."""
     path, states, begin = site.build.path, [], 0
@@ -116,7 +116,7 @@ def _stack(
 
 
 def _run_cell(
-    site: Site, cell: Any, x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool, wants_state: bool
+    site: CallSite, cell: Any, x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool, wants_state: bool
 ) -> Run:
     """One cell over a sequence.
 
@@ -155,7 +155,7 @@ def _run_cell(
     return Run(outputs, final if zero else site.op("Where", any_step, last, none), states)
 
 
-def _compaction(site: Site, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _compaction(site: CallSite, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """(the steps that count first, in their order; for each step the place there of the last that counted, -1 for
     none; how many count), int64 but for the last, which is int32."""
     counted = site.cast(site.cast(mask, ir.DataType.BOOL), ir.DataType.INT64)
@@ -168,7 +168,7 @@ def _compaction(site: Site, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Valu
     return order, place, site.cast(site.op("ReduceSum", counted, [1], keepdims=0), "int32")
 
 
-def _along_time(site: Site, x: ir.Value, order: ir.Value) -> ir.Value:
+def _along_time(site: CallSite, x: ir.Value, order: ir.Value) -> ir.Value:
     """``x[b, order[b, t]]``."""
     wide = site.unsqueeze(order, 2)
     shape = site.op("Concat", site.op("Shape", order), site.size(x, 2), axis=0)
@@ -176,7 +176,7 @@ def _along_time(site: Site, x: ir.Value, order: ir.Value) -> ir.Value:
 
 
 def _node(
-    site: Site, cells: list[Any], x: ir.Value, initial: list[ir.Value] | None, lengths: ir.Value | None = None
+    site: CallSite, cells: list[Any], x: ir.Value, initial: list[ir.Value] | None, lengths: ir.Value | None = None
 ) -> tuple[ir.Value, list[ir.Value]]:
     """The node for one cell, or for the two of a bidirectional layer: Y (time, directions, batch, units), states."""
     cell = cells[0]
@@ -205,7 +205,7 @@ def _node(
     usual = [c[0] for c in chosen] == plain and op_type != "RNN"
     count = 2 if op_type == "LSTM" else 1
     starts = _initial(site, initial, count, len(cells))
-    y, *finals = site.main(
+    y, *finals = site.layer_op(
         op_type,
         site.transpose(x, [1, 0, 2]),
         *weights,
@@ -228,7 +228,7 @@ def _two_biases(bias: np.ndarray, order: tuple[int, ...], reset_after: bool) -> 
     return np.concatenate([np.split(row, len(order))[i] for row in rows for i in order])
 
 
-def _initial(site: Site, given: list[ir.Value] | None, count: int, directions: int) -> list[ir.Value]:
+def _initial(site: CallSite, given: list[ir.Value] | None, count: int, directions: int) -> list[ir.Value]:
     """(directions, batch, units) of each state; ``given`` has the states of one direction after the other."""
     if given is None:
         return []
@@ -241,7 +241,7 @@ def _initial(site: Site, given: list[ir.Value] | None, count: int, directions: i
 
 
 @layer("Bidirectional", masks=True, arguments=True)
-def bidirectional(site: Site) -> Any:
+def bidirectional(site: CallSite) -> Any:
     kind, mask = site.layer, _one(site.mask)
     initial = _states(site.args[1] if len(site.args) > 1 else site.kwargs.get("initial_state"))
     forward, backward = kind.forward_layer, kind.backward_layer
@@ -285,7 +285,7 @@ def _alike(forward: Any, backward: Any) -> bool:
     return turned and all(getattr(first, n, None) == getattr(second, n, None) for n in same)
 
 
-def _merged(site: Site, mode: str | None, pair: list[ir.Value]) -> Any:
+def _merged(site: CallSite, mode: str | None, pair: list[ir.Value]) -> Any:
     if mode is None:
         return tuple(pair)
     if mode == "concat":
@@ -299,13 +299,13 @@ _BLIND = ("Dense", "Activation", "Dropout", "ReLU", "LeakyReLU", "ELU", "Identit
 
 
 @layer("TimeDistributed", masks=True)
-def time_distributed(site: Site) -> Any:
+def time_distributed(site: CallSite) -> Any:
     inner, x = site.layer.layer, site.x
     if site.mask is not None and inner._call_has_mask_arg:
         site.refuse("a mask for a layer that heeds it at each step")
     blind = type(inner) in [getattr(keras.layers, n) for n in _BLIND] and not getattr(inner, "noise_shape", None)
     if blind and site.rank(x) > 2:
-        return site.walker.call(inner, (x,), {})
+        return site.reader.call(inner, (x,), {})
     shape = site.op("Shape", x)
     static = site.shape(x)
     flat = (
@@ -313,7 +313,7 @@ def time_distributed(site: Site) -> Any:
         if not all(isinstance(s, int) for s in static[2:])
         else site.op("Reshape", x, [-1, *static[2:]])
     )
-    y = keras.tree.flatten(site.walker.call(inner, (flat,), {}))[0]
+    y = keras.tree.flatten(site.reader.call(inner, (flat,), {}))[0]
     head = site.op("Slice", shape, [0], [2])
     tail = site.op("Shape", y, start=1) if site.rank(y) > 1 else None
     return site.op("Reshape", y, site.op("Concat", head, tail, axis=0) if tail is not None else head)

@@ -10,22 +10,22 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float
 from dlbridge.frameworks.keras.reads.elementwise import close
-from dlbridge.frameworks.keras.site import Site, operation
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
 _REDUCTIONS |= {"Amax": "ReduceMax", "Amin": "ReduceMin", "Logsumexp": "ReduceLogSumExp"}
 
 
-def axes_of(site: Site, x: ir.Value, axis: Any) -> list[int]:
+def axes_of(site: CallSite, x: ir.Value, axis: Any) -> list[int]:
     """The axes that ``axis`` says, sorted; all for None."""
     rank = site.rank(x)
     axes = range(rank) if axis is None else [axis] if isinstance(axis, int) else axis
     return sorted(site.axis(int(a), rank) for a in axes)
 
 
-def reduce(site: Site, op_type: str, x: ir.Value, axis: Any, keepdims: bool = False) -> ir.Value:
+def reduce(site: CallSite, op_type: str, x: ir.Value, axis: Any, keepdims: bool = False) -> ir.Value:
     axes = axes_of(site, x, axis)
     if not axes:
         return x
@@ -33,7 +33,7 @@ def reduce(site: Site, op_type: str, x: ir.Value, axis: Any, keepdims: bool = Fa
 
 
 @operation(*_REDUCTIONS)
-def reduction(site: Site, x: Any) -> ir.Value:
+def reduction(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     x = site.tensor(x)
     name = type(kind).__name__
@@ -46,7 +46,7 @@ def reduction(site: Site, x: Any) -> ir.Value:
 
 
 @operation("All", "Any")
-def truth(site: Site, x: Any) -> ir.Value:
+def truth(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     numbers = site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32")
     op_type = "ReduceMin" if type(kind).__name__ == "All" else "ReduceMax"
@@ -54,31 +54,31 @@ def truth(site: Site, x: Any) -> ir.Value:
 
 
 @operation("AllClose")
-def allclose(site: Site, x1: Any, x2: Any) -> ir.Value:
+def allclose(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     kind = site.source
     near = close(site, x1, x2, float(kind.rtol), float(kind.atol), kind.equal_nan, finite=True)
     return site.cast(reduce(site, "ReduceMin", site.cast(near, "int32"), None), ir.DataType.BOOL)
 
 
 @operation("CountNonzero")
-def count_nonzero(site: Site, x: Any) -> ir.Value:
+def count_nonzero(site: CallSite, x: Any) -> ir.Value:
     return reduce(site, "ReduceSum", site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32"), site.source.axis)
 
 
 @operation("Var", "Std")
-def variance(site: Site, x: Any) -> ir.Value:
+def variance(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     y = variance_of(site, as_float(site, x), kind.axis, kind.keepdims)
     return site.op("Sqrt", y) if type(kind).__name__ == "Std" else y
 
 
-def variance_of(site: Site, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
+def variance_of(site: CallSite, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
     gap = site.op("Sub", x, reduce(site, "ReduceMean", x, axis, True))
     return reduce(site, "ReduceMean", site.op("Mul", gap, gap), axis, keepdims)
 
 
 @operation("Moments")
-def moments(site: Site, x: Any) -> Any:
+def moments(site: CallSite, x: Any) -> Any:
     """Of numbers of 16 bits it is computed in float32, and both results are within what float16 holds."""
     kind, x = site.source, site.tensor(x)
     dtype = x.dtype
@@ -95,7 +95,7 @@ def moments(site: Site, x: Any) -> Any:
 
 
 @operation("Average")
-def average(site: Site, x: Any, weights: Any = None) -> ir.Value:
+def average(site: CallSite, x: Any, weights: Any = None) -> ir.Value:
     (x,), axis = site.promoted(x), site.source.axis
     if weights is None:
         return reduce(site, "ReduceMean", x, axis)
@@ -109,14 +109,14 @@ def average(site: Site, x: Any, weights: Any = None) -> ir.Value:
 
 
 @operation("Ptp")
-def peak_to_peak(site: Site, x: Any) -> ir.Value:
+def peak_to_peak(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     high = reduce(site, "ReduceMax", x, kind.axis, kind.keepdims)
     return site.op("Sub", high, reduce(site, "ReduceMin", x, kind.axis, kind.keepdims))
 
 
 @operation("Nansum", "Nanprod", "Nanmax", "Nanmin", "Nanmean", "Nanvar", "Nanstd")
-def without_nan(site: Site, x: Any) -> ir.Value:
+def without_nan(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, as_float(site, x)
     name, axis, keep = type(kind).__name__.removeprefix("Nan"), kind.axis, kind.keepdims
     none = site.op("IsNaN", x)
@@ -141,7 +141,7 @@ def without_nan(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Argmax", "Argmin")
-def arg(site: Site, x: Any) -> ir.Value:
+def arg(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     op_type = "ArgMax" if type(kind).__name__.endswith("max") else "ArgMin"
     x = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
@@ -152,7 +152,7 @@ def arg(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Nanargmax", "Nanargmin")
-def arg_without_nan(site: Site, x: Any) -> ir.Value:
+def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
     """-1 where there is no number at all."""
     kind, x = site.source, site.tensor(x)
     if not x.dtype.is_floating_point():
@@ -166,7 +166,7 @@ def arg_without_nan(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Cumsum", "Nancumsum")
-def cumsum(site: Site, x: Any) -> ir.Value:
+def cumsum(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     (x,) = site.promoted(x)
     if type(kind).__name__ == "Nancumsum" and x.dtype.is_floating_point():
@@ -176,7 +176,7 @@ def cumsum(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Cumprod", "Nancumprod")
-def cumprod(site: Site, x: Any) -> ir.Value:
+def cumprod(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     (x,) = site.promoted(x)
     if type(kind).__name__ == "Nancumprod" and x.dtype.is_floating_point():
@@ -186,7 +186,7 @@ def cumprod(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Sort", "Argsort", "TopK")
-def sort(site: Site, x: Any) -> Any:
+def sort(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     name = type(kind).__name__
     if name == "TopK":
@@ -199,7 +199,7 @@ def sort(site: Site, x: Any) -> Any:
 
 
 @operation("InTopK")
-def in_top_k(site: Site, targets: Any, predictions: Any) -> ir.Value:
+def in_top_k(site: CallSite, targets: Any, predictions: Any) -> ir.Value:
     """Whether fewer than k classes have a prediction above the target's."""
     predictions = site.tensor(predictions)
     indices = site.unsqueeze(site.cast(site.tensor(targets), ir.DataType.INT64), 1)
@@ -225,7 +225,7 @@ def _fractions(q: Any, name: str) -> np.ndarray:
 
 
 @operation("Median", "Quantile", "Percentile")
-def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
+def quantile(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     kind = site.source
     method = getattr(kind, "method", "linear")
     if isinstance(q, ir.Value):
@@ -257,7 +257,7 @@ def quantile(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
 
 
 @operation("Nanmedian", "Nanquantile", "Nanpercentile")
-def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
+def quantile_without_nan(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     """The numbers are sorted before what is none, and each row has its own count of them."""
     kind = site.source
     if isinstance(q, ir.Value):
@@ -280,7 +280,7 @@ def quantile_without_nan(site: Site, x: Any, q: Any = 0.5) -> ir.Value:
     return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0)
 
 
-def _in_order(site: Site, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _in_order(site: CallSite, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, ir.Value, ir.Value]:
     """(x with the axes as one, the last; that in ascending order; how many numbers there are that are not NaN)."""
     rest = [a for a in range(site.rank(x)) if a not in axes]
     flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
@@ -291,7 +291,7 @@ def _in_order(site: Site, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, i
     return flat, ordered, count
 
 
-def _computed_quantile(site: Site, x: ir.Value, q: ir.Value) -> ir.Value:
+def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
     """Quantiles that are an input too, of a row of them or of one. What is no number is passed on, or left out."""
     kind, name, x = site.source, type(site.source).__name__, as_float(site, x)
     method = getattr(kind, "method", "linear")
@@ -313,7 +313,7 @@ def _computed_quantile(site: Site, x: ir.Value, q: ir.Value) -> ir.Value:
     return site.unsqueeze(y, *(a + (not single) for a in axes)) if kind.keepdims else y
 
 
-def _between(site: Site, ordered: ir.Value, count: ir.Value, fraction: ir.Value, method: str) -> ir.Value:
+def _between(site: CallSite, ordered: ir.Value, count: ir.Value, fraction: ir.Value, method: str) -> ir.Value:
     """The elements at fractions of the way through the first ``count`` of each sorted row."""
     last = site.op("Sub", count, 1)
     place = site.op("Mul", site.cast(last, "float64"), fraction)
@@ -336,7 +336,7 @@ def _between(site: Site, ordered: ir.Value, count: ir.Value, fraction: ir.Value,
 
 
 @operation("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
-def segment(site: Site, data: Any, segment_ids: Any) -> ir.Value:
+def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
     kind = site.source
     name = type(kind).__name__.removeprefix("Segment").lower()
     data, ids = site.tensor(data), site.cast(site.tensor(segment_ids), ir.DataType.INT64)

@@ -7,30 +7,30 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.site import Site, layer
+from dlbridge.frameworks.keras.call_site import CallSite, layer
 
 
 @layer("Flatten")
-def flatten(site: Site) -> Any:
+def flatten(site: CallSite) -> Any:
     x = site.x
     if site.layer.data_format == "channels_first" and site.rank(x) > 2:
         x = site.last(x, "channels_last")
-    return site.main("Flatten", x, axis=1)
+    return site.layer_op("Flatten", x, axis=1)
 
 
 @layer("Reshape")
-def reshape(site: Site) -> Any:
-    return site.main("Reshape", site.x, [0, *(int(s) for s in site.layer.target_shape)])
+def reshape(site: CallSite) -> Any:
+    return site.layer_op("Reshape", site.x, [0, *(int(s) for s in site.layer.target_shape)])
 
 
 @layer("Permute")
-def permute(site: Site) -> Any:
-    return site.main("Transpose", site.x, perm=[0, *site.layer.dims])
+def permute(site: CallSite) -> Any:
+    return site.layer_op("Transpose", site.x, perm=[0, *site.layer.dims])
 
 
 @layer("RepeatVector")
-def repeat_vector(site: Site) -> Any:
-    return site.main("Tile", site.unsqueeze(site.x, 1), [1, int(site.layer.n), 1])
+def repeat_vector(site: CallSite) -> Any:
+    return site.layer_op("Tile", site.unsqueeze(site.x, 1), [1, int(site.layer.n), 1])
 
 
 def _spatial(data_format: str, rank: int) -> list[int]:
@@ -38,12 +38,14 @@ def _spatial(data_format: str, rank: int) -> list[int]:
 
 
 @layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
-def zero_padding(site: Site) -> Any:
+def zero_padding(site: CallSite) -> Any:
     amounts = [site.layer.padding] if site.rank() == 3 else site.layer.padding
     return pad(site, site.x, _spatial(site.layer.data_format, site.rank()), amounts)
 
 
-def pad(site: Site, x: ir.Value, axes: list[int], amounts: Any, value: float | int = 0, mode: str = "constant") -> Any:
+def pad(
+    site: CallSite, x: ir.Value, axes: list[int], amounts: Any, value: float | int = 0, mode: str = "constant"
+) -> Any:
     """Pad axes by (before, after)."""
     whole = [(0, 0)] * site.rank(x)
     for axis, (before, after) in zip(axes, amounts, strict=True):
@@ -54,25 +56,25 @@ def pad(site: Site, x: ir.Value, axes: list[int], amounts: Any, value: float | i
 
 
 @layer("Cropping1D", "Cropping2D", "Cropping3D")
-def cropping(site: Site) -> Any:
+def cropping(site: CallSite) -> Any:
     amounts = [site.layer.cropping] if site.rank() == 3 else site.layer.cropping
     data_format = getattr(site.layer, "data_format", "channels_last")
     axes = _spatial(data_format, site.rank())
     edge = np.iinfo(np.int64).max
     starts = [int(b) for b, _ in amounts]
     ends = [-int(a) if a else edge for _, a in amounts]
-    return site.main("Slice", site.x, starts, ends, axes)
+    return site.layer_op("Slice", site.x, starts, ends, axes)
 
 
 @layer("UpSampling1D", "UpSampling3D")
-def repeat_up(site: Site) -> Any:
+def repeat_up(site: CallSite) -> Any:
     kind = site.layer
     sizes = [kind.size] if isinstance(kind.size, int) else list(kind.size)
     return nearest(site, site.x, getattr(kind, "data_format", "channels_last"), sizes)
 
 
 @layer("UpSampling2D")
-def up_sampling(site: Site) -> Any:
+def up_sampling(site: CallSite) -> Any:
     kind = site.layer
     if kind.interpolation == "nearest":
         return nearest(site, site.x, kind.data_format, list(kind.size))
@@ -81,11 +83,11 @@ def up_sampling(site: Site) -> Any:
     return resize_scales(site, site.x, list(kind.size), kind.interpolation, kind.data_format)
 
 
-def nearest(site: Site, x: ir.Value, data_format: str, sizes: list[int]) -> Any:
+def nearest(site: CallSite, x: ir.Value, data_format: str, sizes: list[int]) -> Any:
     """Each element repeated."""
     x = site.first(x, data_format)
     scales = np.array([1, 1, *sizes], np.float32)
-    y = site.main(
+    y = site.layer_op(
         "Resize", x, None, scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
     )
     return site.last(y, data_format)

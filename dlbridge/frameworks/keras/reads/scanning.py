@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
-from dlbridge.frameworks.keras.site import Site, operation
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 
 
 @operation("AssociativeScan")
-def associative_scan(site: Site, f: Callable[..., Any], elems: Any) -> Any:
+def associative_scan(site: CallSite, f: Callable[..., Any], elems: Any) -> Any:
     """In Keras' own order of the steps: the function is not told the same pairs in another."""
     kind = site.source
     values = [site.tensor(v) for v in tree.flatten(elems)]
@@ -20,7 +20,7 @@ def associative_scan(site: Site, f: Callable[..., Any], elems: Any) -> Any:
     count = site.shape(values[0])[axis]
     if not isinstance(count, int):
         site.refuse("a scan along an axis whose size is not known")
-    site.walker.settle(f)
+    site.reader.evaluate_captured(f)
 
     def joined(left: list[Any], right: list[Any]) -> list[Any]:
         return tree.flatten(f(tree.pack_sequence_as(elems, left), tree.pack_sequence_as(elems, right)))
@@ -47,4 +47,4 @@ def associative_scan(site: Site, f: Callable[..., Any], elems: Any) -> Any:
         found = scan(given, count)
         return [ops.flip(t, axis=axis) for t in found] if kind.reverse else found
 
-    return tree.pack_sequence_as(elems, site.walker.inner(whole, *values))
+    return tree.pack_sequence_as(elems, site.reader.run_inner(whole, *values))

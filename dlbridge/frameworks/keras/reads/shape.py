@@ -10,16 +10,16 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
-from dlbridge.frameworks.keras.site import Site, operation
 from dlbridge.passes.sizes import Size
 
 
-def _kind(site: Site) -> str:
+def _kind(site: CallSite) -> str:
     return type(site.source).__name__
 
 
-def sizes_of(site: Site, sizes: Any) -> Any:
+def sizes_of(site: CallSite, sizes: Any) -> Any:
     """A shape that Keras code gives: ints and values, as a list of ints or an int64 vector."""
     sizes = [sizes] if isinstance(sizes, (int, ir.Value)) else list(sizes)
     if all(s is None or isinstance(s, (int, np.integer)) for s in sizes):
@@ -32,11 +32,11 @@ def sizes_of(site: Site, sizes: Any) -> Any:
 
 
 @operation("Reshape")
-def reshape(site: Site, x: Any) -> ir.Value:
+def reshape(site: CallSite, x: Any) -> ir.Value:
     return reshaped(site, site.tensor(x), site.source.newshape)
 
 
-def reshaped(site: Site, x: ir.Value, shape: Any) -> ir.Value:
+def reshaped(site: CallSite, x: ir.Value, shape: Any) -> ir.Value:
     sizes = sizes_of(site, shape)
     if not isinstance(sizes, list):
         return site.op("Reshape", x, sizes)
@@ -55,7 +55,7 @@ def reshaped(site: Site, x: ir.Value, shape: Any) -> ir.Value:
 
 
 @operation("Rearrange")
-def rearrange(site: Site, tensor: Any, pattern: str, **lengths: Any) -> ir.Value:
+def rearrange(site: CallSite, tensor: Any, pattern: str, **lengths: Any) -> ir.Value:
     """``b (h p) c -> b p (h c)``: the axes in brackets are taken apart, put in order, and joined."""
     x = site.tensor(tensor)
     before, after = (re.findall(r"\w+|\(.*?\)", side) for side in pattern.split("->"))
@@ -75,12 +75,12 @@ def rearrange(site: Site, tensor: Any, pattern: str, **lengths: Any) -> ir.Value
 
 
 @operation("Ravel")
-def ravel(site: Site, x: Any) -> ir.Value:
+def ravel(site: CallSite, x: Any) -> ir.Value:
     return site.op("Reshape", site.tensor(x), [-1])
 
 
 @operation("Transpose")
-def transpose(site: Site, x: Any) -> ir.Value:
+def transpose(site: CallSite, x: Any) -> ir.Value:
     x, axes = site.tensor(x), site.source.axes
     rank = site.rank(x)
     perm = list(reversed(range(rank))) if axes is None else [site.axis(int(a), rank) for a in axes]
@@ -88,7 +88,7 @@ def transpose(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Swapaxes")
-def swapaxes(site: Site, x: Any) -> ir.Value:
+def swapaxes(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     perm = list(range(site.rank(x)))
     a, b = (site.axis(i, len(perm)) for i in (site.source.axis1, site.source.axis2))
@@ -97,7 +97,7 @@ def swapaxes(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Moveaxis")
-def moveaxis(site: Site, x: Any) -> ir.Value:
+def moveaxis(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     order = np.moveaxis(
         np.empty([1] * 0 + list(range(1, site.rank(x) + 1))), site.source.source, site.source.destination
@@ -106,13 +106,13 @@ def moveaxis(site: Site, x: Any) -> ir.Value:
 
 
 @operation("ExpandDims")
-def expand_dims(site: Site, x: Any) -> ir.Value:
+def expand_dims(site: CallSite, x: Any) -> ir.Value:
     axis = site.source.axis
     return site.unsqueeze(site.tensor(x), *([axis] if isinstance(axis, int) else axis))
 
 
 @operation("Squeeze")
-def squeeze(site: Site, x: Any) -> ir.Value:
+def squeeze(site: CallSite, x: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
     axes = (
         [i for i, s in enumerate(site.shape(x)) if s == 1]
@@ -125,7 +125,7 @@ def squeeze(site: Site, x: Any) -> ir.Value:
 
 
 @operation("BroadcastTo")
-def broadcast_to(site: Site, x: Any) -> ir.Value:
+def broadcast_to(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     sizes = sizes_of(site, site.source.shape)
     if isinstance(sizes, list):  # None: as in x
@@ -134,7 +134,7 @@ def broadcast_to(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Concatenate")
-def concatenate(site: Site, xs: Any) -> ir.Value:
+def concatenate(site: CallSite, xs: Any) -> ir.Value:
     axis = site.source.axis
     values = site.promoted(*xs)
     if axis is None:
@@ -143,13 +143,13 @@ def concatenate(site: Site, xs: Any) -> ir.Value:
 
 
 @operation("Stack")
-def stack(site: Site, x: Any) -> ir.Value:
+def stack(site: CallSite, x: Any) -> ir.Value:
     axis = site.source.axis
     return site.op("Concat", *(site.unsqueeze(v, axis) for v in site.promoted(*x)), axis=axis)
 
 
 @operation("Hstack", "Vstack", "Dstack")
-def stacks(site: Site, xs: Any) -> ir.Value:
+def stacks(site: CallSite, xs: Any) -> ir.Value:
     name, values = _kind(site), site.promoted(*xs)
     flat = any(site.rank(value) < 2 for value in values)
     if name == "Vstack" and flat and keras.backend.backend() == "tensorflow":
@@ -170,7 +170,7 @@ def stacks(site: Site, xs: Any) -> ir.Value:
 
 
 @operation("Append")
-def append(site: Site, x1: Any, x2: Any) -> ir.Value:
+def append(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     axis = site.source.axis
     if axis is None:
@@ -179,7 +179,7 @@ def append(site: Site, x1: Any, x2: Any) -> ir.Value:
 
 
 @operation("Split", "ArraySplit", "Hsplit", "Vsplit", "Dsplit")
-def split(site: Site, x: Any) -> Any:
+def split(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     rank = site.rank(x)
     axis = {"Hsplit": 1 if rank > 1 else 0, "Vsplit": 0, "Dsplit": 2}.get(_kind(site), getattr(kind, "axis", 0))
@@ -199,7 +199,7 @@ def split(site: Site, x: Any) -> Any:
 
 
 @operation("Unstack")
-def unstack(site: Site, x: Any) -> Any:
+def unstack(site: CallSite, x: Any) -> Any:
     x, axis = site.tensor(x), site.source.axis
     count = len(site.outputs)
     if count == 1:
@@ -208,7 +208,7 @@ def unstack(site: Site, x: Any) -> Any:
 
 
 @operation("Tile")
-def tile(site: Site, x: Any) -> ir.Value:
+def tile(site: CallSite, x: Any) -> ir.Value:
     x, repeats = site.tensor(x), site.source.repeats
     repeats = sizes_of(site, repeats)
     if not isinstance(repeats, list):
@@ -221,7 +221,7 @@ def tile(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Repeat")
-def repeat(site: Site, x: Any) -> ir.Value:
+def repeat(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     axis, repeats = kind.axis, kind.repeats
     if axis is None:
@@ -241,7 +241,7 @@ def repeat(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Flip", "Fliplr", "Flipud")
-def flip(site: Site, x: Any) -> ir.Value:
+def flip(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     axis = {"Fliplr": 1, "Flipud": 0}.get(_kind(site), getattr(site.source, "axis", None))
     axes = list(range(site.rank(x))) if axis is None else [axis] if isinstance(axis, int) else list(axis)
@@ -250,7 +250,7 @@ def flip(site: Site, x: Any) -> ir.Value:
 
 
 @operation("Rot90")
-def rot90(site: Site, array: Any) -> ir.Value:
+def rot90(site: CallSite, array: Any) -> ir.Value:
     x, k = site.tensor(array), site.source.k % 4
     a, b = (site.axis(i, site.rank(x)) for i in site.source.axes)
     perm = list(range(site.rank(x)))
@@ -269,7 +269,7 @@ def rot90(site: Site, array: Any) -> ir.Value:
 
 
 @operation("Roll")
-def roll(site: Site, x: Any) -> ir.Value:
+def roll(site: CallSite, x: Any) -> ir.Value:
     x, kind = site.tensor(x), site.source
     if kind.axis is None:
         shape = site.op("Shape", x)
@@ -281,7 +281,7 @@ def roll(site: Site, x: Any) -> ir.Value:
     return x
 
 
-def _rolled(site: Site, x: ir.Value, axis: int, shift: int) -> ir.Value:
+def _rolled(site: CallSite, x: ir.Value, axis: int, shift: int) -> ir.Value:
     size = site.shape(x)[axis]
     shift = shift % size if isinstance(size, int) else shift
     if not shift:
@@ -290,7 +290,7 @@ def _rolled(site: Site, x: ir.Value, axis: int, shift: int) -> ir.Value:
 
 
 @operation("Pad")
-def pad(site: Site, x: Any, constant_values: Any = None) -> ir.Value:
+def pad(site: CallSite, x: Any, constant_values: Any = None) -> ir.Value:
     x, kind = site.tensor(x), site.source
     modes = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     amounts = list(kind.pad_width) * (site.rank(x) if len(kind.pad_width) == 1 else 1)
@@ -304,7 +304,7 @@ def pad(site: Site, x: Any, constant_values: Any = None) -> ir.Value:
     return pad_axes(site, x, list(range(site.rank(x))), amounts, value, modes[kind.mode])
 
 
-def _mirrored(site: Site, x: ir.Value, amounts: list[Any]) -> ir.Value:
+def _mirrored(site: CallSite, x: ir.Value, amounts: list[Any]) -> ir.Value:
     """Padded by what a mirror at the edge shows, the outermost element among it."""
     for axis, (before, after) in enumerate(amounts):
         size = site.shape(x)[axis]
@@ -319,25 +319,25 @@ def _mirrored(site: Site, x: ir.Value, amounts: list[Any]) -> ir.Value:
 
 
 @operation("Size", "Ndim")
-def size(site: Site, x: Any) -> ir.Value:
+def size(site: CallSite, x: Any) -> ir.Value:
     if _kind(site) == "Ndim":
         return site.build.value(site.rank(site.tensor(x)), ir.DataType.INT32)
     return site.op("Size", site.tensor(x))
 
 
 @operation("Full")
-def full(site: Site, fill_value: Any) -> ir.Value:
+def full(site: CallSite, fill_value: Any) -> ir.Value:
     return site.op("Expand", site.promoted(fill_value)[0], sizes_of(site, site.source.shape))
 
 
 @operation("Arange")
-def arange(site: Site, start: Any, stop: Any = None, step: Any = None) -> ir.Value:
+def arange(site: CallSite, start: Any, stop: Any = None, step: Any = None) -> ir.Value:
     start, stop = (0, start) if stop is None else (start, stop)
     return site.op("Range", *site.promoted(start, stop, 1 if step is None else step))
 
 
 @operation("Meshgrid")
-def meshgrid(site: Site, *xs: Any) -> Any:
+def meshgrid(site: CallSite, *xs: Any) -> Any:
     values = [site.op("Reshape", site.tensor(v), [-1]) for v in xs]
     count = len(values)
     axes = list(range(count))

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, layer, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad
-from dlbridge.frameworks.keras.site import Site, layer, operation
 
 Pair = tuple[ir.Value, ir.Value]
 
@@ -17,44 +17,44 @@ Pair = tuple[ir.Value, ir.Value]
 _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 
 
-def _joined(site: Site, x: Any) -> ir.Value:
+def _joined(site: CallSite, x: Any) -> ir.Value:
     """(real, imaginary) as the standard has them: along one more axis at the end."""
     real, imaginary = x
     return site.op("Concat", *(site.unsqueeze(v, -1) for v in site.promoted(real, imaginary)), axis=-1)
 
 
-def _parts(site: Site, x: ir.Value) -> Pair:
+def _parts(site: CallSite, x: ir.Value) -> Pair:
     return site.op("Gather", x, np.int64(0), axis=-1), site.op("Gather", x, np.int64(1), axis=-1)
 
 
-def _transform(site: Site, x: ir.Value, axis: int, **options: Any) -> ir.Value:
+def _transform(site: CallSite, x: ir.Value, axis: int, **options: Any) -> ir.Value:
     """The transform along an axis counted from the end, beside which stands that of (real, imaginary)."""
     return site.op("DFT", x, None, np.int64(site.rank(x) - 1 + axis), **options)
 
 
 @operation("FFT")
-def fft(site: Site, x: Any) -> Pair:
+def fft(site: CallSite, x: Any) -> Pair:
     return _parts(site, _transform(site, _joined(site, x), -1))
 
 
 @operation("FFT2", "IFFT2")
-def fft2(site: Site, x: Any) -> Pair:
+def fft2(site: CallSite, x: Any) -> Pair:
     inverse = 1 if type(site.source).__name__ == "IFFT2" else None
     y = _transform(site, _joined(site, x), -1, inverse=inverse)
     return _parts(site, _transform(site, y, -2, inverse=inverse))
 
 
 @operation("RFFT")
-def rfft(site: Site, x: Any) -> Pair:
+def rfft(site: CallSite, x: Any) -> Pair:
     x, length = site.tensor(x), site.source.fft_length
     return _real_transform(site, x if length is None else _fitted(site, x, -1, int(length)))
 
 
-def _real_transform(site: Site, x: ir.Value) -> Pair:
+def _real_transform(site: CallSite, x: ir.Value) -> Pair:
     return _parts(site, _transform(site, site.unsqueeze(x, -1), -1, onesided=1))
 
 
-def _fitted(site: Site, x: ir.Value, axis: int, length: int) -> ir.Value:
+def _fitted(site: CallSite, x: ir.Value, axis: int, length: int) -> ir.Value:
     """x cut, or filled with zeros, to a length of an axis."""
     axis = site.axis(axis, site.rank(x))
     size = site.shape(x)[axis]
@@ -67,14 +67,14 @@ def _fitted(site: Site, x: ir.Value, axis: int, length: int) -> ir.Value:
 
 
 @operation("IRFFT")
-def irfft(site: Site, x: Any) -> ir.Value:
+def irfft(site: CallSite, x: Any) -> ir.Value:
     length, bins = site.source.fft_length, site.shape(x[0])[-1]
     if length is None and not isinstance(bins, int):
         site.refuse("an inverse transform of a size that is not known")
     return _inverse_real(site, _joined(site, x), 2 * (bins - 1) if length is None else int(length))
 
 
-def _inverse_real(site: Site, x: ir.Value, length: int) -> ir.Value:
+def _inverse_real(site: CallSite, x: ir.Value, length: int) -> ir.Value:
     """The other half of the spectrum is the conjugate of the first, backwards."""
     half, axis = length // 2 + 1, site.rank(x) - 2
     x = _fitted(site, x, axis, half)
@@ -85,11 +85,11 @@ def _inverse_real(site: Site, x: ir.Value, length: int) -> ir.Value:
 
 
 @operation("ExtractSequences")
-def extract_sequences(site: Site, x: Any) -> ir.Value:
+def extract_sequences(site: CallSite, x: Any) -> ir.Value:
     return frames(site, site.tensor(x), int(site.source.sequence_length), int(site.source.sequence_stride))
 
 
-def frames(site: Site, x: ir.Value, length: int, stride: int) -> ir.Value:
+def frames(site: CallSite, x: ir.Value, length: int, stride: int) -> ir.Value:
     """Windows of the last axis, each begun ``stride`` after the one before."""
     size = site.shape(x)[-1]
     if isinstance(size, int):
@@ -102,7 +102,7 @@ def frames(site: Site, x: ir.Value, length: int, stride: int) -> ir.Value:
     return site.op("Gather", x, places, axis=-1)
 
 
-def _window(site: Site, dtype: ir.DataType) -> np.ndarray | None:
+def _window(site: CallSite, dtype: ir.DataType) -> np.ndarray | None:
     """The window of a short transform, with zeros around it up to the length of the transform."""
     kind = site.source
     length, whole = int(kind.sequence_length), int(kind.fft_length)
@@ -125,7 +125,7 @@ def _window(site: Site, dtype: ir.DataType) -> np.ndarray | None:
 
 
 @operation("STFT")
-def stft(site: Site, x: Any) -> Pair:
+def stft(site: CallSite, x: Any) -> Pair:
     kind, x = site.source, site.tensor(x)
     length = int(kind.fft_length)
     if kind.center and length // 2:
@@ -135,7 +135,7 @@ def stft(site: Site, x: Any) -> Pair:
 
 
 @operation("ISTFT")
-def istft(site: Site, x: Any) -> ir.Value:
+def istft(site: CallSite, x: Any) -> ir.Value:
     """The frames added where they overlap, by a window that makes up for that of ``stft`` (Griffin and Lim, 1984)."""
     kind = site.source
     whole, stride = int(kind.fft_length), int(kind.sequence_stride)
@@ -152,7 +152,7 @@ def istft(site: Site, x: Any) -> ir.Value:
     return site.slice(y, site.rank(y) - 1, start, end) if start or end is not None else y
 
 
-def _overlapped(site: Site, pieces: ir.Value, length: int, stride: int) -> ir.Value:
+def _overlapped(site: CallSite, pieces: ir.Value, length: int, stride: int) -> ir.Value:
     """The sum of pieces (..., count, length) that begin ``stride`` after one another."""
     rank, count = site.rank(pieces), site.shape(pieces)[-2]
     inside = np.arange(length, dtype=np.int64)
@@ -173,7 +173,7 @@ def _overlapped(site: Site, pieces: ir.Value, length: int, stride: int) -> ir.Va
 
 
 @layer("MelSpectrogram")
-def mel_spectrogram(site: Site) -> ir.Value:
+def mel_spectrogram(site: CallSite) -> ir.Value:
     """As the layer's own code, which calls the backend where there are tensors without numbers."""
     kind = site.layer
     bins = int(kind.fft_length) // 2 + 1
@@ -194,4 +194,4 @@ def mel_spectrogram(site: Site) -> ir.Value:
         return keras.ops.swapaxes(y, -1, -2)
 
     wide = ir.DataType.DOUBLE if site.x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
-    return site.cast(site.walker.inner(whole, site.cast(site.x, wide)), site.x.dtype)
+    return site.cast(site.reader.run_inner(whole, site.cast(site.x, wide)), site.x.dtype)

@@ -10,14 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.bodies import scan
-from dlbridge.frameworks.keras.site import Site
+from dlbridge.frameworks.keras.call_site import CallSite
 
 #: Longer sequences, and those of unknown length, are loops, but where the layer was asked to unroll them.
 _MOST_STEPS = 4
 
 
 def step_through(
-    site: Site, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, zero: bool
+    site: CallSite, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, zero: bool
 ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
     """(outputs of all steps, of the last, final states) of a recurrent layer with any cell.
 
@@ -31,7 +31,7 @@ def step_through(
     def step(now: ir.Value, counts: ir.Value | None, before: ir.Value | None, states: list[ir.Value]) -> list[ir.Value]:
         """[output, *new states]; ``before`` is the output before, None for zeros."""
         with site.build.at(f"{path}.cell"):
-            y, new = site.walker.call(kind.cell, (now, keras.tree.pack_sequence_as(nest, states)), {})
+            y, new = site.reader.call(kind.cell, (now, keras.tree.pack_sequence_as(nest, states)), {})
             made = [y, *keras.tree.flatten(new)]
             if counts is None:
                 return made
@@ -49,7 +49,7 @@ _Step = Callable[[ir.Value, ir.Value | None, ir.Value | None, list[ir.Value]], l
 
 
 def _unrolled(
-    site: Site, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool, count: int
+    site: CallSite, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool, count: int
 ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
     outputs: list[ir.Value] = []
     for place in range(count):
@@ -62,7 +62,7 @@ def _unrolled(
 
 
 def _looped(
-    site: Site, kind: Any, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool
+    site: CallSite, kind: Any, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool
 ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
     """The output before a step is a further state, where steps can be masked."""
     sequences = [_time_first(site, x), *([] if mask is None else [_time_first(site, site.unsqueeze(mask, 2))])]
@@ -79,17 +79,17 @@ def _looped(
     return _time_first(site, stacked), final, last[len(first) :]
 
 
-def _time_first(site: Site, value: ir.Value) -> ir.Value:
+def _time_first(site: CallSite, value: ir.Value) -> ir.Value:
     """With the first two axes exchanged."""
     return site.transpose(value, [1, 0, *range(2, site.rank(value))])
 
 
-def _wide(site: Site, mask: ir.Value, like: ir.Value) -> ir.Value:
+def _wide(site: CallSite, mask: ir.Value, like: ir.Value) -> ir.Value:
     extra = site.rank(like) - site.rank(mask)
     return site.unsqueeze(mask, *range(2, 2 + extra)) if extra else mask
 
 
-def _output_shape(site: Site, kind: Any, x: ir.Value) -> list[int]:
+def _output_shape(site: CallSite, kind: Any, x: ir.Value) -> list[int]:
     """The shape of an output of one sequence at one step."""
     sizes = site.shape(x)[2:]
     if not all(isinstance(s, int) for s in sizes):
@@ -99,6 +99,6 @@ def _output_shape(site: Site, kind: Any, x: ir.Value) -> list[int]:
     return shape[2:] if kind.return_sequences else shape[1:]
 
 
-def _zeros(site: Site, x: ir.Value, shape: list[int]) -> ir.Value:
+def _zeros(site: CallSite, x: ir.Value, shape: list[int]) -> ir.Value:
     """Zeros of a shape, for as many sequences as there are."""
     return site.op("Expand", site.build.value(0.0, x.dtype), site.op("Concat", site.size(x, 0), shape, axis=0))

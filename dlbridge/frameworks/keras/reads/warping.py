@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.compat import backend
-from dlbridge.frameworks.keras.site import Site, operation
 
 _FLOAT, _DOUBLE, _LONG = ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64
 
@@ -20,12 +20,12 @@ _FLOAT, _DOUBLE, _LONG = ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT6
 
 
 @operation("AffineTransform")
-def affine_transform(site: Site, images: Any, transform: Any) -> ir.Value:
+def affine_transform(site: CallSite, images: Any, transform: Any) -> ir.Value:
     return _projected(site, images, site.cast(site.tensor(transform), _FLOAT), site.source.fill_mode)
 
 
 @operation("PerspectiveTransform")
-def perspective_transform(site: Site, images: Any, start_points: Any, end_points: Any) -> ir.Value:
+def perspective_transform(site: CallSite, images: Any, start_points: Any, end_points: Any) -> ir.Value:
     points = start_points, end_points
     if any(isinstance(p, ir.Value) for p in points):
         return _projected(site, images, _homography(site, *(site.cast(site.tensor(p), _DOUBLE) for p in points)))
@@ -34,7 +34,7 @@ def perspective_transform(site: Site, images: Any, start_points: Any, end_points
     return _projected(site, images, site.build.value(keras.ops.convert_to_numpy(numbers)))
 
 
-def _homography(site: Site, start: ir.Value, end: ir.Value) -> ir.Value:
+def _homography(site: CallSite, start: ir.Value, end: ir.Value) -> ir.Value:
     """The eight numbers that take the four end points to the start points, in closed form.
 
     With the first three points of each as the columns of a matrix, and the fourth a sum of them with some weights, it
@@ -55,14 +55,14 @@ def _homography(site: Site, start: ir.Value, end: ir.Value) -> ir.Value:
     return site.cast(numbers, _FLOAT)
 
 
-def _cross(site: Site, a: ir.Value, b: ir.Value) -> ir.Value:
+def _cross(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     """The cross product along the last axis."""
     parts = [[site.op("Gather", v, np.array(p), axis=-1) for p in ([1, 2, 0], [2, 0, 1])] for v in (a, b)]
     (a1, a2), (b1, b2) = parts
     return site.op("Sub", site.op("Mul", a1, b2), site.op("Mul", a2, b1))
 
 
-def _projected(site: Site, images: Any, transform: ir.Value, fill_mode: str = "constant") -> ir.Value:
+def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str = "constant") -> ir.Value:
     """An image whose pixel (x, y) is that at the place ((a x + b y + c) / k, (d x + e y + f) / k) of the one given.
 
     k is g x + h y + 1. It is TensorFlow's ImageProjectiveTransformV3, which computes in float32 whatever the image is.
@@ -103,7 +103,7 @@ def _projected(site: Site, images: Any, transform: ir.Value, fill_mode: str = "c
     return site.squeeze(y, 0) if single else y
 
 
-def _count(site: Site, size: int, shape: list[int]) -> ir.Value:
+def _count(site: CallSite, size: int, shape: list[int]) -> ir.Value:
     """0, 1, ... as float32."""
     zero = site.build.value(0.0, _FLOAT)
     if site.build.sizes.recover(size) is None:
@@ -111,7 +111,7 @@ def _count(site: Site, size: int, shape: list[int]) -> ir.Value:
     return site.op("Reshape", site.op("Range", zero, size, 1.0), shape)
 
 
-def _rounded(site: Site, x: ir.Value) -> ir.Value:
+def _rounded(site: CallSite, x: ir.Value) -> ir.Value:
     """Halves away from zero."""
     far = site.op("Abs", x)
     low = site.op("Floor", far)
@@ -119,7 +119,7 @@ def _rounded(site: Site, x: ir.Value) -> ir.Value:
     return site.op("Mul", site.op("Sign", x), site.op("Add", low, up))
 
 
-def _inside(site: Site, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
+def _inside(site: CallSite, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
     """Where a place beyond the edges lies inside: TensorFlow's MapCoordinate."""
     if fill_mode == "constant":
         return x
@@ -142,7 +142,7 @@ def _inside(site: Site, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
     return site.op("Clip", x, 0.0, size - 1)
 
 
-def _line(site: Site, whole: ir.Value, size: int, step: int, beyond: bool) -> tuple[ir.Value, ir.Value | None]:
+def _line(site: CallSite, whole: ir.Value, size: int, step: int, beyond: bool) -> tuple[ir.Value, ir.Value | None]:
     """(where the row or column nearest to a number starts, whether it is that number, only if that is asked).
 
     In the fill modes but "constant", what is read beyond the edge has no weight.
@@ -153,7 +153,7 @@ def _line(site: Site, whole: ir.Value, size: int, step: int, beyond: bool) -> tu
 
 
 def _pixels(
-    site: Site,
+    site: CallSite,
     flat: ir.Value,
     shared: bool,
     fill: float,
@@ -173,12 +173,14 @@ def _pixels(
     return site.op("Where", site.unsqueeze(there, -1), found, site.build.value(fill, flat.dtype))
 
 
-def _neighbours(site: Site, place: ir.Value) -> list[ir.Value]:
+def _neighbours(site: CallSite, place: ir.Value) -> list[ir.Value]:
     low = site.op("Floor", place)
     return [low, site.op("Add", low, 1.0)]
 
 
-def _blend(site: Site, found: list[list[ir.Value]], wholes: list[list[ir.Value]], places: list[ir.Value]) -> ir.Value:
+def _blend(
+    site: CallSite, found: list[list[ir.Value]], wholes: list[list[ir.Value]], places: list[ir.Value]
+) -> ir.Value:
     """The pixels around each place, each by how near it is."""
     across, down = (
         [site.unsqueeze(site.op("Sub", *pair), -1) for pair in ((high, place), (place, low))]
@@ -187,7 +189,7 @@ def _blend(site: Site, found: list[list[ir.Value]], wholes: list[list[ir.Value]]
     return _sum(site, [_sum(site, row, across) for row in found], down)
 
 
-def _sum(site: Site, values: list[ir.Value], weights: list[ir.Value]) -> ir.Value:
+def _sum(site: CallSite, values: list[ir.Value], weights: list[ir.Value]) -> ir.Value:
     return site.op("Add", *(site.op("Mul", w, v) for w, v in zip(weights, values, strict=True)))
 
 
@@ -195,7 +197,7 @@ def _sum(site: Site, values: list[ir.Value], weights: list[ir.Value]) -> ir.Valu
 
 
 @operation("MapCoordinates")
-def map_coordinates(site: Site, inputs: Any, coordinates: Any) -> ir.Value:
+def map_coordinates(site: CallSite, inputs: Any, coordinates: Any) -> ir.Value:
     kind, x, where = site.source, site.tensor(inputs), site.tensor(coordinates)
     if kind.order not in (0, 1):
         site.refuse(f"interpolation of order {kind.order}")
@@ -225,11 +227,11 @@ def map_coordinates(site: Site, inputs: Any, coordinates: Any) -> ir.Value:
     return site.cast(total, x.dtype)
 
 
-def _nearest(site: Site, place: ir.Value) -> ir.Value:
+def _nearest(site: CallSite, place: ir.Value) -> ir.Value:
     return site.op("Round", place) if place.dtype.is_floating_point() else place
 
 
-def _linear(site: Site, place: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
+def _linear(site: CallSite, place: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
     """(whole number, its weight) below and above."""
     if not place.dtype.is_floating_point():
         site.refuse("interpolation between whole numbers")
@@ -238,7 +240,7 @@ def _linear(site: Site, place: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
     return [(low, site.op("Sub", 1.0, part)), (site.op("Add", low, 1.0), part)]
 
 
-def _wrapped(site: Site, index: ir.Value, size: int, fill_mode: str) -> tuple[ir.Value, ir.Value | None]:
+def _wrapped(site: CallSite, index: ir.Value, size: int, fill_mode: str) -> tuple[ir.Value, ir.Value | None]:
     """(an index inside, whether it was one before), the latter only where that matters.
 
     Keras' "mirror" reads beyond the end where an index is the size: that is an error there, and stays one.
@@ -257,7 +259,7 @@ def _wrapped(site: Site, index: ir.Value, size: int, fill_mode: str) -> tuple[ir
 
 
 @operation("ScaleAndTranslate")
-def scale_and_translate(site: Site, images: Any, output_shape: Any, scale: Any, translation: Any) -> ir.Value:
+def scale_and_translate(site: CallSite, images: Any, output_shape: Any, scale: Any, translation: Any) -> ir.Value:
     """Along each axis the product with a matrix: the weight that each element has for each element of the result."""
     kind, x = site.source, site.tensor(images)
     if not x.dtype.is_floating_point():
@@ -275,7 +277,7 @@ def scale_and_translate(site: Site, images: Any, output_shape: Any, scale: Any, 
             given += [_count(site, before, [-1]), site.build.value(before, _FLOAT)]
         weights = partial(_weights, number, after, kind.method, kind.antialias)
         computed = any(isinstance(v, ir.Value) for v in given)
-        matrix = site.walker.trace(weights, tuple(given), {}, flat=True) if computed else site.tensor(weights(*given))
+        matrix = site.reader.trace(weights, tuple(given), {}, flat=True) if computed else site.tensor(weights(*given))
         perm = [i for i in range(rank) if i != axis] + [axis]
         y = site.op("MatMul", site.transpose(x, perm), site.cast(matrix, x.dtype))
         x = site.transpose(y, [int(i) for i in np.argsort(perm)])

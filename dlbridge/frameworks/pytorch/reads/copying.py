@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, like, reads
+from dlbridge.frameworks.pytorch.reading import Op, reads, sized_like
 
 
 @reads(
@@ -37,7 +37,7 @@ def copy(op: Op, x: ir.Value, source: Any) -> ir.Value:
     made = op.cast(source, op.dtype)
     if made.meta.get("sizes") == op.sizes:
         return made
-    return like(op("Expand", made, op.sizes), x)
+    return sized_like(op("Expand", made, op.sizes), x)
 
 
 @reads("aten.item", "aten._local_scalar_dense")

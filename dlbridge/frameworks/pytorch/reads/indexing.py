@@ -12,9 +12,9 @@ from dlbridge.frameworks.pytorch.reading import (
     Op,
     common_sizes,
     is_float,
-    like,
     rank,
     reads,
+    sized_like,
     sizes,
     sizes_of,
     with_sizes,
@@ -24,7 +24,7 @@ from dlbridge.frameworks.pytorch.views import slice_scatter
 
 
 def _int64(op: Op, x: ir.Value) -> ir.Value:
-    return like(op.cast(x, ir.DataType.INT64), x)
+    return sized_like(op.cast(x, ir.DataType.INT64), x)
 
 
 @reads("aten.index_select")
@@ -125,7 +125,7 @@ def index_put(
     mask = indices[0] if len(indices) == 1 else None
     if mask is not None and mask.dtype == ir.DataType.BOOL and rank(values) == 0 and not accumulate:
         wide = op.unsqueeze(mask, list(range(rank(mask), rank(x)))) if rank(mask) < rank(x) else mask
-        return like(op("Where", wide, op.cast(values, x.dtype), x), x)
+        return sized_like(op("Where", wide, op.cast(values, x.dtype), x), x)
     positions = _positions(op, x, indices)
     axes, together = _front(positions)
     rest = [i for i in range(rank(x)) if i not in axes]
@@ -207,9 +207,9 @@ def scatter(
         src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
     axis, index = dim % rank(x), _int64(op, index)
     if not include_self:  # what is replaced starts from the number that changes nothing
-        neutral = like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
-        x = like(op("ScatterElements", x, index, neutral, axis=axis), x)
-    made = like(op("ScatterElements", x, index, src, axis=axis, reduction=kind), x)
+        neutral = sized_like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
+        x = sized_like(op("ScatterElements", x, index, neutral, axis=axis), x)
+    made = sized_like(op("ScatterElements", x, index, src, axis=axis, reduction=kind), x)
     return made if reduce != "mean" else _mean(op, made, index, axis, include_self)
 
 
@@ -273,7 +273,7 @@ def scatter_select(op: Op, x: ir.Value, src: ir.Value, dim: int, index: Any) -> 
 
 @reads("aten.fill", "aten.zero")
 def fill(op: Op, x: ir.Value, value: Any = 0) -> ir.Value:
-    return like(op("Expand", op.cast(value, x.dtype), sizes(x)), x)
+    return sized_like(op("Expand", op.cast(value, x.dtype), sizes(x)), x)
 
 
 # --- classes and bins ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, like, reads, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads, sized_like, with_sizes
 from dlbridge.frameworks.pytorch.reads.loops import repeat
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
@@ -48,7 +48,7 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
         return _fixed_power(op, base, exponent)
     if op.dtype.bitwidth > _NARROW or not isinstance(exponent, ir.Value):
         return op.binary("Pow", base, exponent)
-    return _power_by_bits(op, base, like(op.cast(exponent, op.dtype), exponent))
+    return _power_by_bits(op, base, sized_like(op.cast(exponent, op.dtype), exponent))
 
 
 def _fixed_power(op: Op, base: ir.Value, exponent: int) -> ir.Value:
@@ -126,7 +126,7 @@ def _unsigned_right(op: Op, x: ir.Value, count: Any, bits: int) -> ir.Value:
 
 def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
     """The places to shift by as int64; those below zero or too many are ``bits``."""
-    places = like(op.cast(count, ir.DataType.INT64), count)
+    places = sized_like(op.cast(count, ir.DataType.INT64), count)
     outside = op("Or", op("Less", places, 0), op("GreaterOrEqual", places, bits))
     return op("Where", outside, op.number(bits, ir.DataType.INT64), places)
 

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import live
-from dlbridge.frameworks.pytorch.reading import Op, like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, sized_like, sizes, with_sizes
 
 
 def repeat(
@@ -69,7 +69,7 @@ def _body(op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], S
         results: list[ir.Value] = []
         for value in run():
             own = value.producer() in nodes and value not in results
-            results.append(value if own else like(op("Identity", value), value))
+            results.append(value if own else sized_like(op("Identity", value), value))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
         value.name = _name(op)  # each graph by itself would name them alike
     return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, sized_like, sizes, with_sizes
 from dlbridge.frameworks.pytorch.reads.loops import scan
 
 
@@ -28,7 +28,7 @@ def projected(
     finals: list[list[ir.Value]] = [[], []]
     for layer in range(layers):
         if layer and dropout:
-            current = like(op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT)), current)
+            current = sized_like(op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT)), current)
         ways = []
         for direction in range(directions):
             place = layer * directions + direction

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, like, numel, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, is_float, numel, rank, reads, sized_like, sizes, with_sizes
 
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:
@@ -30,7 +30,7 @@ def reduce(op: Op, op_type: str, x: ir.Value, dim: Any, keepdim: bool) -> ir.Val
 @reads("aten.sum", "aten.nansum")
 def total(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
     if op.name == "nansum":
-        x = like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x) if is_float(x) else x
+        x = sized_like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x) if is_float(x) else x
     return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
 
 
@@ -84,13 +84,13 @@ def logsumexp(op: Op, x: ir.Value, dim: Any, keepdim: bool = False) -> ir.Value:
 def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> ir.Value:
     kind = "ReduceMax" if op.name == "any" else "ReduceMin"
     flags = op.cast(x, ir.DataType.BOOL)
-    numbers = like(op.cast(flags, ir.DataType.INT32), x)
+    numbers = sized_like(op.cast(flags, ir.DataType.INT32), x)
     return op.cast(reduce(op, kind, numbers, dim, keepdim), op.dtype)
 
 
 @reads("aten.count_nonzero")
 def count_nonzero(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
-    return reduce(op, "ReduceSum", like(op.cast(op.cast(x, ir.DataType.BOOL), op.dtype), x), dim, False)
+    return reduce(op, "ReduceSum", sized_like(op.cast(op.cast(x, ir.DataType.BOOL), op.dtype), x), dim, False)
 
 
 # --- variance ------------------------------------------------------------------------------------------------------
@@ -100,8 +100,8 @@ def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> t
     """(variance, mean) over axes; the mean keeps the axes."""
     axes = axes_of(x, dim)
     middle = reduce(op, "ReduceMean", x, axes, True)
-    centred = like(op("Sub", x, middle), x)
-    squares = reduce(op, "ReduceSum", like(op("Mul", centred, centred), x), axes, keepdim)
+    centred = sized_like(op("Sub", x, middle), x)
+    squares = reduce(op, "ReduceSum", sized_like(op("Mul", centred, centred), x), axes, keepdim)
     count: Any = 1
     for axis in axes:
         count = count * sizes(x)[axis]

@@ -1,4 +1,4 @@
-"""``Walker``: goes through the calls of a Keras model, lets a rule make nodes of each, and opens what has no rule.
+"""``GraphReader``: goes through the calls of a Keras model, lets a rule make nodes of each, and opens what has no rule.
 
 A layer or operation without a rule is opened: its ``call`` runs on ``KerasTensor``s, which records the layers and
 ``keras.ops`` that it is made of, and these are walked in turn. Variables of an opened layer stand as tensors in it.
@@ -14,13 +14,13 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import compat, masks, tracing
+from dlbridge.frameworks.keras import compat, layer_code, masks
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, RawVariable
+from dlbridge.frameworks.keras.call_site import LAYERS, MISTYPED, OPERATIONS, CallSite, LayerRule, RefusalError
 from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.recording import RandomError
-from dlbridge.frameworks.keras.site import LAYERS, MISTYPED, OPERATIONS, LayerRule, RefusalError, Site
 from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.ops import missing, traits
@@ -29,7 +29,7 @@ from dlbridge.ops import missing, traits
 _GRAPH_CALLS = (Functional.call, Sequential.call)
 
 
-class Walker:
+class GraphReader:
     """Holds what is known while one model is read.
 
     Attributes:
@@ -87,7 +87,7 @@ class Walker:
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
         self.functional = holder is None  # there Keras itself replaces what was said of training
-        name, anonymous = tracing.name_of(operation, holder, self.leaves)
+        name, anonymous = layer_code.name_of(operation, holder, self.leaves)
         flat = flat and anonymous
         where = path if flat else f"{path}.{name}" if path else name
         before, self._around = self._around, (frame, holder)
@@ -109,19 +109,19 @@ class Walker:
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
             frame[id(tensor)] = value
 
-    def inner(self, function: Callable[..., Any], *args: Any) -> Any:
+    def run_inner(self, function: Callable[..., Any], *args: Any) -> Any:
         """What a function that is an argument of the operation here makes of values, in the body in the making."""
         frame, holder = self._around
         return self.trace(function, args, {}, holder, flat=True, around=frame)
 
-    def settle(self, function: Callable[..., Any]) -> None:
+    def evaluate_captured(self, function: Callable[..., Any]) -> None:
         """Walk what such a function takes from the code around it, so that it is made before its body is."""
         frame, holder = self._around
         for item in tree.flatten(closure(function)):
             if isinstance(item, keras.KerasTensor):
                 self._tracer.evaluate(item, frame, holder, True)
             elif inspect.isfunction(item) and item is not function:
-                self.settle(item)
+                self.evaluate_captured(item)
 
     def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
         """A node in the place of what cannot be read, for a person to fill in."""
@@ -179,14 +179,14 @@ class Walker:
         """
         if isinstance(operation, keras.layers.Layer):
             return self._call_layer(operation, args, kwargs)
-        rule = OPERATIONS.get(type(operation).__name__) if compat.is_own(type(operation)) else None
+        rule = OPERATIONS.get(type(operation).__name__) if compat.is_from_keras(type(operation)) else None
         if rule is None:
-            if compat.is_own(type(operation)):
+            if compat.is_from_keras(type(operation)):
                 raise RefusalError(
                     f"keras.ops has no reading rule for it; add @operation('{type(operation).__name__}')"
                 )
             return self._open(operation, args, kwargs)
-        site = Site(self, operation, args, kwargs, outputs=outputs)
+        site = CallSite(self, operation, args, kwargs, outputs=outputs)
         return rule(site, *args, **kwargs) if flat else self._named(lambda: rule(site, *args, **kwargs), anonymous)
 
     def _call_layer(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -212,8 +212,8 @@ class Walker:
                 raise RefusalError("it is given a mask, which its rule does not heed")
             if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
                 raise RefusalError("it is called with further arguments, which its rule does not heed")
-            site = Site(self, layer, args, kwargs, mask)
-            result = self._named(lambda: rule.function(site), False, tracing.own_class(layer))
+            site = CallSite(self, layer, args, kwargs, mask)
+            result = self._named(lambda: rule.function(site), False, layer_code.keras_class(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         masks.after_call(layer, args, kwargs, tree.flatten(result))
@@ -253,7 +253,7 @@ class Walker:
         result = rule()
         made = self.build.made[before:]
         if made and not any(traits.ANONYMOUS not in n.metadata_props for n in made) and path not in self.build.blocks:
-            self.build.name_main(made[-1])
+            self.build.name_after_layer(made[-1])
             if anonymous:
                 made[-1].metadata_props[traits.ANONYMOUS] = "true"
         for node in made:
@@ -261,7 +261,7 @@ class Walker:
                 node.metadata_props[traits.CLASS] = f"keras.layers.{kind.__name__}"
         return result
 
-    def open(self, site: Site) -> Any:
+    def open(self, site: CallSite) -> Any:
         """Open a layer whose rule leaves this call to what the layer's own code says."""
         return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
@@ -270,7 +270,7 @@ class Walker:
     def _open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Walk what a layer's or operation's ``call`` is made of, as a block."""
         is_layer = isinstance(operation, keras.layers.Layer)
-        why = tracing.never_opened(operation, self.trust_code)
+        why = layer_code.never_opened(operation, self.trust_code)
         if why is not None:
             raise RefusalError(why)
         path, before = self.build.path if self.build.path != NETWORK else "", len(self.build.made)
@@ -291,7 +291,7 @@ class Walker:
         if len(made) == 1 and path:
             del self.build.blocks[path]
             with self.build.at(path):
-                self.build.name_main(made[0])
+                self.build.name_after_layer(made[0])
         return result
 
     def _run_call(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -329,7 +329,7 @@ class Walker:
                 f"({error}); add @layer('{name}'), or call keras.ops alone"
             ) from error
 
-    def activation(self, site: Site, value: ir.Value, function: Any) -> ir.Value:
+    def activation(self, site: CallSite, value: ir.Value, function: Any) -> ir.Value:
         """What a layer's ``activation`` makes of its result."""
         if function is None or function is keras.activations.linear:
             return value
@@ -371,14 +371,16 @@ def _is_adapted(layer: Any) -> bool:
 
 
 def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    return tracing.function_of(layer)(*args, **kwargs)
+    return layer_code.function_of(layer)(*args, **kwargs)
 
 
 def _rule(layer: Any) -> LayerRule | None:
     """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) that
     it inherits and computes as."""
-    base = tracing.own_class(layer)
-    return LAYERS.get(base.__name__) if base is not None and not tracing.computes_otherwise(type(layer), base) else None
+    base = layer_code.keras_class(layer)
+    return (
+        LAYERS.get(base.__name__) if base is not None and not layer_code.computes_otherwise(type(layer), base) else None
+    )
 
 
 def _graph(model: Any) -> Function | None:

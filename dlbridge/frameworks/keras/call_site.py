@@ -1,4 +1,4 @@
-"""``Site``: a call of a Keras layer or operation as a reading rule sees it, and the registries of the rules."""
+"""``CallSite``: a call of a Keras layer or operation as a reading rule sees it, and the registries of the rules."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import compat, op_types, tracing
+from dlbridge.frameworks.keras import compat, layer_code, op_types
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
 from dlbridge.frameworks.keras.sizes import to_array
 from dlbridge.passes.layout.axes import to_first, to_last
 
 if TYPE_CHECKING:
-    from dlbridge.frameworks.keras.walker import Walker
+    from dlbridge.frameworks.keras.graph_reader import GraphReader
 
 
 class RefusalError(Exception):
@@ -34,7 +34,7 @@ class LayerRule:
         lora: Whether it heeds what LoRA adds to the layer's weights; else such a layer is opened.
     """
 
-    function: Callable[[Site], Any]
+    function: Callable[[CallSite], Any]
     masks: bool = False
     arguments: bool = False
     lora: bool = False
@@ -51,10 +51,10 @@ MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm", "Logsumexp", "Meshgrid", "Ndim", "
 
 def layer(
     *names: str, masks: bool = False, arguments: bool = False, lora: bool = False
-) -> Callable[[Callable[[Site], Any]], Callable[[Site], Any]]:
+) -> Callable[[Callable[[CallSite], Any]], Callable[[CallSite], Any]]:
     """Make a function the rule of layers (see :class:`LayerRule`)."""
 
-    def register(function: Callable[[Site], Any]) -> Callable[[Site], Any]:
+    def register(function: Callable[[CallSite], Any]) -> Callable[[CallSite], Any]:
         LAYERS.update(dict.fromkeys(names, LayerRule(function, masks, arguments, lora)))
         return function
 
@@ -71,11 +71,11 @@ def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return register
 
 
-class Site:
+class CallSite:
     """A call, as a rule sees it.
 
     Attributes:
-        walker: Opens what has no rule.
+        reader: Opens what has no rule.
         source: The layer or operation.
         args: Positional arguments of the call; tensors are values of the graph.
         kwargs: Keyword arguments.
@@ -85,15 +85,15 @@ class Site:
 
     def __init__(
         self,
-        walker: Walker,
+        reader: GraphReader,
         source: Any,
         args: tuple,
         kwargs: dict[str, Any],
         mask: Any = None,
         outputs: Sequence[Any] = (),
     ) -> None:
-        self.walker = walker
-        self.build: Builder = walker.build
+        self.reader = reader
+        self.build: Builder = reader.build
         self.source = source
         self.args = args
         self.kwargs = kwargs
@@ -109,7 +109,7 @@ class Site:
     @property
     def kind(self) -> str:
         """The name of Keras' own class that a layer is of, whatever a user's class that inherits it is called."""
-        own = tracing.own_class(self.source)
+        own = layer_code.keras_class(self.source)
         return (own or type(self.source)).__name__
 
     @property
@@ -130,7 +130,7 @@ class Site:
         if isinstance(operand, ir.Value):
             return operand
         if isinstance(operand, keras.Variable) or compat.raw_variable(operand):
-            return self.walker.variable(operand)
+            return self.reader.variable(operand)
         if isinstance(operand, (bool, int, float)):
             return self.build.value(operand, like.dtype if like is not None else None)
         if like is None or hasattr(operand, "dtype"):
@@ -164,9 +164,9 @@ class Site:
             self.refuse(f"{op_type} of {first.dtype.name}" if first.dtype is not None else op_type)
         return self.build.op(op_type, *inputs, **options)
 
-    def main(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
+    def layer_op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
         """Make the node that is what the layer does: it gets the layer's name."""
-        return self.build.op(op_type, *inputs, main=True, **options)
+        return self.build.op(op_type, *inputs, is_layer=True, **options)
 
     def weight(self, variable: Any, name: str, *steps: tuple, buffer: bool = False) -> ir.Value:
         """A variable of the layer as ``<path>.<name>``, in the dtype that the layer computes in."""
@@ -242,7 +242,7 @@ class Site:
 
     def activation(self, value: ir.Value, function: Any) -> ir.Value:
         """What a layer's ``activation`` makes of its result."""
-        return self.walker.activation(self, value, function)
+        return self.reader.activation(self, value, function)
 
 
 def _keras_dtype(value: ir.Value) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from dlbridge.frameworks.keras import compat
-from dlbridge.frameworks.keras.compat import is_own
+from dlbridge.frameworks.keras.compat import is_from_keras
 from dlbridge.frameworks.keras.helpers.normalization import UnbiasedBatchNormalization
 from dlbridge.frameworks.keras.helpers.weight import Weight
 from dlbridge.frameworks.keras.names import path_part
@@ -39,19 +39,19 @@ _CLOSED = {
 }
 
 
-def taken(function: Any, _seen: tuple[Any, ...] = ()) -> list[Any]:
+def captured_tensors(function: Any, _seen: tuple[Any, ...] = ()) -> list[Any]:
     """The tensors that a function, and the functions that it uses, take from the code around them."""
     found: list[Any] = []
     for item in keras.tree.flatten(closure(function)):
         if isinstance(item, keras.KerasTensor):
             found.append(item)
         elif inspect.isfunction(item) and item not in _seen:
-            found += taken(item, (*_seen, function))
+            found += captured_tensors(item, (*_seen, function))
     return found
 
 
 @contextmanager
-def in_this_set(function: Any, book: SizeBook) -> Iterator[None]:
+def sizes_of_this_set(function: Any, book: SizeBook) -> Iterator[None]:
     """Let the sizes that a function takes from the code around it stand as the book's primes of now."""
     undo: list[Callable[[], None]] = []
     try:
@@ -101,9 +101,9 @@ _NO_COMPUTATION = {
 }
 
 
-def own_class(thing: Any) -> type | None:
+def keras_class(thing: Any) -> type | None:
     """The class of Keras' own, or of those that are printed, that an object is of or inherits first."""
-    return next((kind for kind in type(thing).__mro__ if is_own(kind) or is_printed(kind)), None)
+    return next((kind for kind in type(thing).__mro__ if is_from_keras(kind) or is_printed(kind)), None)
 
 
 def computes_otherwise(kind: type, own: type) -> bool:
@@ -131,7 +131,7 @@ def function_of(operation: Any) -> Callable[..., Any]:
 
 def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None when it may."""
-    kind = next((k for k in type(operation).__mro__ if is_own(k) and k.__name__ in _CLOSED), None)
+    kind = next((k for k in type(operation).__mro__ if is_from_keras(k) and k.__name__ in _CLOSED), None)
     return None if kind is None or (trust_code and kind.__name__ == "Lambda") else _CLOSED[kind.__name__]
 
 
