@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import keras
 
 from dlbridge.frameworks import Coverage, Section
-from dlbridge.frameworks.keras import reads, site, writes
+from dlbridge.frameworks.keras import call_site, reads, writes
 from dlbridge.frameworks.keras.rules import rules
 
 _LAYERS = "A layer without a rule is opened: called on symbolic tensors, which records its ops."
@@ -21,14 +21,18 @@ def coverage() -> Coverage:
     for package in (reads, writes):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    return Coverage(rules.table, {"keras layers": site.LAYERS, "keras ops": site.OPERATIONS}, _sections)
+    return Coverage(rules.table, {"keras layers": call_site.LAYERS, "keras ops": call_site.OPERATIONS}, _sections)
 
 
 def _sections(used: Mapping[str, Mapping[str, list[str]]]) -> list[Section]:
     layers = [n for n in dir(keras.layers) if isinstance(getattr(keras.layers, n), type)]
     return [
-        Section("keras.layers", _LAYERS, "layer", _rows(layers, site.LAYERS, used.get("keras layers", {}), "opened")),
-        Section("keras.ops", _OPERATIONS, "op", _rows(_operations(), site.OPERATIONS, used.get("keras ops", {}), "no")),
+        Section(
+            "keras.layers", _LAYERS, "layer", _rows(layers, call_site.LAYERS, used.get("keras layers", {}), "opened")
+        ),
+        Section(
+            "keras.ops", _OPERATIONS, "op", _rows(_operations(), call_site.OPERATIONS, used.get("keras ops", {}), "no")
+        ),
     ]
 
 
