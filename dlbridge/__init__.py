@@ -22,7 +22,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # Names are looked up when used, so that importing dlbridge costs nothing (PEP 562).
     if name in _HOMES:
         import importlib

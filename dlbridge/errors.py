@@ -7,6 +7,27 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+__all__ = [
+    "DescriptionError",
+    "DlbridgeError",
+    "DlbridgeWarning",
+    "FileError",
+    "IllConditionedError",
+    "MissingExtraError",
+    "MissingKernelError",
+    "ProviderError",
+    "ShapeError",
+    "SignatureError",
+    "TrainingError",
+    "UnsupportedOpError",
+    "VerificationError",
+    "WeightsError",
+    "WrittenModelError",
+    "printable",
+    "require",
+    "suggest",
+]
+
 
 class DlbridgeError(Exception):
     """Base of all errors that dlbridge raises on purpose.

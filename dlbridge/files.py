@@ -14,6 +14,8 @@ from pathlib import Path
 
 from dlbridge.errors import FileError
 
+__all__ = ["check_free", "no_room_is_an_error", "replacing", "writing"]
+
 #: What the operating system says where a file finds no room: the disk, a quota, or a limit of the process is reached.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

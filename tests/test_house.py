@@ -1,6 +1,8 @@
 """The rules of the house: who imports whom, and what starting costs."""
 
 import ast
+import importlib
+import re
 import resource
 import subprocess
 import sys
@@ -9,7 +11,26 @@ from pathlib import Path
 import pytest
 
 import dlbridge
+from dlbridge import frameworks
 
+#: The modules that others may rely on (docs/plugins.md).
+PUBLIC = [
+    "dlbridge",
+    "dlbridge.api",
+    "dlbridge.conformance.backend",
+    "dlbridge.errors",
+    "dlbridge.files",
+    "dlbridge.frameworks",
+    "dlbridge.model",
+    "dlbridge.ops.keys",
+    "dlbridge.passes.prepare",
+    "dlbridge.runtime",
+    "dlbridge.source.names",
+    "dlbridge.source.program",
+    "dlbridge.source.weights",
+    "dlbridge.training",
+    "dlbridge.verification",
+]
 FRAMEWORKS = ("torch", "tensorflow", "keras", "tf2onnx", "onnxscript")
 
 
@@ -54,6 +75,49 @@ def test_converting_to_one_framework_does_not_import_the_other(target, absent, t
     )
     done = run("-c", code, check=False)
     assert done.returncode == 0, done.stderr
+
+
+#: Where the name of a framework is spelled outside its own folder, and why.
+SPELLED = {
+    "frameworks/__init__.py": "the registry",
+    "model.py": "to_pytorch and to_keras, short for Model.to",
+    "frameworks/onnx/reader.py": "what PyTorch's exporter calls itself in the files that it writes",
+}
+
+
+def test_no_framework_is_spelled_outside_its_own_folder():
+    package = Path(dlbridge.__file__).parent
+    names = [name for name in frameworks.names() if name != frameworks.STANDARD]
+    words = re.compile(rf"(?<![\w./-])({'|'.join(names)})(?![\w-])")
+    modules = re.compile(rf"dlbridge\.frameworks\.({'|'.join(names)})\b")
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package)
+        own = place.parts[:1] == ("frameworks",) and place.parts[1] in names
+        if not own and str(place) not in SPELLED:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found += [f"{place}:{line}: {text}" for line, text in _texts(tree) if words.search(text)]
+            found += [f"{place}:{line}: {text}" for line, text in _imports(tree) if modules.match(text)]
+    assert not found, f"frameworks are an open set, ask dlbridge.frameworks: {found}"
+
+
+def _texts(tree: ast.AST) -> list[tuple[int, str]]:
+    """(line, text) of the strings of a module, but for docstrings and other strings that stand alone."""
+    alone = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in alone)
+    return [(node.lineno, node.value) for node in constants if isinstance(node.value, str)]
+
+
+def _imports(tree: ast.AST) -> list[tuple[int, str]]:
+    found = [(n.lineno, a.name) for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    return found + [(n.lineno, n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+
+
+def test_what_is_said_to_be_public_is_there():
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        missing = [word for word in module.__all__ if not hasattr(module, word)]
+        assert not missing, f"{name}: {missing}"
 
 
 def test_no_code_tells_ops_apart_by_their_name_alone():

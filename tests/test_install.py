@@ -34,6 +34,11 @@ def installed(tmp_path_factory):
     return programs
 
 
+def test_the_package_says_that_it_is_typed(installed):
+    (found,) = (installed.parent / "lib").rglob("dlbridge/py.typed")
+    assert found.is_file()
+
+
 def test_the_runtime_needs_no_extra(installed, tmp_path):
     def run(*arguments, code=0):
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
@@ -46,6 +51,11 @@ def test_the_runtime_needs_no_extra(installed, tmp_path):
     certificate = json.loads((tmp_path / "repo" / "mlp" / "certificate.json").read_text())
     assert certificate["passed"]
     assert certificate["judge"] == "the ONNX reference evaluator"
+
+    # what is not installed is not tried, and that is said
+    report = json.loads(run(installed / "dlbridge", "verify", model, "--json").stdout)
+    assert {check["route"] for check in report["checks"]} == {"onnx"}
+    assert report["left_out"]["pytorch"] == "torch is not installed (pip install 'dlbridge[torch]')"
 
     x = np.random.default_rng(0).normal(size=(5, 784)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)

@@ -21,7 +21,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"dlbridge.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"dlbridge.cli.{cmd_name}").command
+        return command
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Frameworks"):

@@ -177,7 +177,8 @@ def _heading(purpose: Purpose, names: Sequence[str]) -> str:
 
 
 def _given(ctx: click.Context) -> dict[FrameworkFlag, Any]:
-    return ctx.meta.get(_GIVEN, {})
+    given: dict[FrameworkFlag, Any] = ctx.meta.get(_GIVEN, {})
+    return given
 
 
 def reading(ctx: click.Context) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class WriterBackend(Backend):
         results = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
         opset = onnx.helper.make_opsetid("", options.get("opset_version", traits.IR_OPSET))
         graph = onnx.helper.make_graph([node], op_key(node) or "node", given, results)
-        return cls.run_model(onnx.helper.make_model(graph, opset_imports=[opset]), inputs, device)
+        model = onnx.helper.make_model(graph, opset_imports=[opset])
+        outputs: tuple[np.ndarray, ...] = cls.run_model(model, inputs, device)
+        return outputs
 
     @classmethod
     def supports_device(cls, device: str) -> bool:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from dlbridge.ops import extension
 
+__all__ = ["FORMS", "HasOp", "is_op", "layer_key", "op_key"]
+
 #: Domains of ops in a form that a writer made for itself: the same ops, in another layout or several in one.
 FORMS = frozenset({"dlbridge.channels_last", "dlbridge.stack"})
 _STANDARD = ("", "ai.onnx")

@@ -6,6 +6,8 @@ from dlbridge.model import Model
 from dlbridge.passes import shapes
 from dlbridge.passes.fold import fold
 
+__all__ = ["prepare"]
+
 
 def prepare(model: Model) -> Model:
     """A copy with constants folded, no-ops removed, and every dtype and shape inferred."""

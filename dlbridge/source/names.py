@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+__all__ = ["Names", "argument_names", "class_name", "identifier", "is_index", "is_plain", "quoted", "snake_case"]
+
 _TAKEN = set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 #: An item's number. Nobody writes a list of more modules than these digits count; one would be filled up to there.
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")

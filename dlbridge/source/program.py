@@ -16,6 +16,8 @@ import numpy as np
 from dlbridge.model import Model
 from dlbridge.source.weights import Weight, to_initializers
 
+__all__ = ["Source"]
+
 #: Counts the files that have been executed: two of one model are two.
 _executed = itertools.count(1)
 

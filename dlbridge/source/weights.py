@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+__all__ = ["View", "Weight", "contiguous", "size", "to_initializers"]
+
 
 @dataclass(frozen=True)
 class View:

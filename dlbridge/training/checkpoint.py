@@ -108,7 +108,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def _state(folder: Path) -> dict[str, Any]:
     """What ``state.json`` says."""
     try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state.setdefault("files", _UNNAMED)
         if any(Path(name).name != name for name in state["files"].values()):
             raise ValueError("it names a file of another folder")

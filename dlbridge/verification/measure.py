@@ -85,7 +85,8 @@ def _free(size: float) -> float:
 
 def is_float(dtype: Any) -> bool:
     """Whether a type is one of floats, those of a few bits among them."""
-    return np.dtype(dtype).name.startswith(("float", "bfloat"))
+    name: str = np.dtype(dtype).name
+    return name.startswith(("float", "bfloat"))
 
 
 def mismatch(output: Arrays, judged: Arrays) -> dict[str, str]:
@@ -187,12 +188,13 @@ def _families(parts: Sequence[Distances]) -> Iterator[tuple[str, list[tuple[Any,
             around = [max(largest)] * len(largest)
         none = (np.empty(0),) * 3
         kept = [g if m >= _SMALLEST_GROUP else none for g, m in zip(groups, members, strict=True)]
-        yield f"axis {axis}", [(*group, size) for group, size in zip(kept, around, strict=True)]  # type: ignore[misc]
+        yield f"axis {axis}", [(*group, size) for group, size in zip(kept, around, strict=True)]
 
 
 def _largest(array: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(a for a in range(array.ndim) if a != axis)
-    return array.max(axis=others, initial=0.0)
+    largest: np.ndarray = array.max(axis=others, initial=0.0)
+    return largest
 
 
 def _integers(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:
