@@ -25,8 +25,11 @@ class _Commands(click.Group):
         return command
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Frameworks"):
-            formatter.write_text(", ".join(names()))
+        from dlbridge.cli.convert import command
+        from dlbridge.cli.options import spellings
+
+        with formatter.section("Frameworks, and their options (dlbridge convert --help explains them)"):
+            formatter.write_dl([(name, " ".join(spellings(command, ctx, name))) for name in names()])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

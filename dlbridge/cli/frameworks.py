@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dlbridge.cli.common import json_option, print_json
-from dlbridge.frameworks import Framework, all_frameworks
+from dlbridge.frameworks import Framework, all_frameworks, declared
 
 
 @click.command(short_help="List the frameworks, plug-ins too, and what each can do.")
@@ -43,6 +43,8 @@ def _row(framework: Framework) -> dict[str, Any]:
         "suffixes": list(framework.suffixes),
         "trains": framework.trains is not None,
         "exporter": framework.exporter,
+        "read_options": [option.name for option in declared(framework.ReadOptions)],
+        "write_options": [option.name for option in declared(framework.WriteOptions)],
     }
 
 

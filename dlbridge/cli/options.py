@@ -12,7 +12,7 @@ import click
 
 from dlbridge import frameworks
 
-__all__ = ["FrameworkCommand", "reading", "writing"]
+__all__ = ["ConvertingCommand", "FrameworkCommand", "reading", "spellings", "writing"]
 
 Purpose = Literal["read", "write"]
 #: Key of ``ctx.meta``: flag -> the value that was given.
@@ -174,6 +174,12 @@ def _heading(purpose: Purpose, names: Sequence[str]) -> str:
     if purpose == "read":
         return f"Options for a model of {', '.join(names)}"
     return f"Options of {', '.join(f'--to {name}' for name in names)}"
+
+
+def spellings(command: click.Command, ctx: click.Context, framework: str) -> list[str]:
+    """The flags by which a command sets options of a framework."""
+    flags = [param for param in command.get_params(ctx) if isinstance(param, FrameworkFlag)]
+    return [flag.opts[0] for flag in flags if any(use.framework == framework for use in flag.uses)]
 
 
 def _given(ctx: click.Context) -> dict[FrameworkFlag, Any]:

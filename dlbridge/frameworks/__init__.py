@@ -83,13 +83,26 @@ def get(name: str) -> Framework:
         )
     plugin = entry.load()
     plugin = plugin() if isinstance(plugin, type) else plugin
-    if not isinstance(plugin, Framework):
-        raise DlbridgeError(
-            f"the plug-in {entry.value} does not derive from dlbridge.frameworks.Framework",
-            where=name,
-            hint="docs/plugins.md says what a plug-in must have",
-        )
+    trouble = _trouble(plugin, name)
+    if trouble is not None:
+        hint = "docs/plugins.md says what a plug-in must have"
+        raise DlbridgeError(f"the plug-in {entry.value} {trouble}", where=name, hint=hint)
     return plugin
+
+
+def _trouble(plugin: Any, name: str) -> str | None:
+    """What is wrong with a plug-in; None where it can be used."""
+    if not isinstance(plugin, Framework):
+        return "does not derive from dlbridge.frameworks.Framework"
+    if getattr(plugin, "name", None) != name:
+        return f"is registered as '{name}' and calls itself {getattr(plugin, 'name', None)!r}"
+    for options in (plugin.ReadOptions, plugin.WriteOptions):
+        try:
+            options()
+            declared(options)
+        except TypeError as error:
+            return f"has options without a default, or that are no dataclass: {error}"
+    return None
 
 
 def all_frameworks() -> list[Framework]:

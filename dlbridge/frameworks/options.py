@@ -81,7 +81,17 @@ def option(default: Any, help: str, *, flag: Flag | None = None, python_only: bo
 def declared(options: type) -> tuple[Option, ...]:
     """The options that a dataclass declares, in order."""
     hints = typing.get_type_hints(options)
-    return tuple(Option(f.name, hints[f.name], f.default, **f.metadata) for f in fields(options))
+    return tuple(
+        Option(
+            f.name,
+            hints[f.name],
+            f.default,
+            f.metadata.get("help", ""),
+            f.metadata.get("flag"),
+            f.metadata.get("python_only", False),
+        )
+        for f in fields(options)
+    )
 
 
 def check_option(found: Option, value: Any, where: str) -> None:

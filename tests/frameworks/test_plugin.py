@@ -15,6 +15,7 @@ from tests.helpers.paths import ROOT
 
 PLUGIN = ROOT / "tests" / "plugin"
 MLP = "examples/mlp_784.yaml"
+IMPORTS = "from dlbridge.frameworks import Framework\n"
 TRAINED = """dlbridge: 1
 name: blobs
 inputs: {x: {dtype: float32, shape: [batch, 4]}}
@@ -102,6 +103,7 @@ dlbridge.cli.main()
     done = run("-c", code)
     assert done.returncode == 1
     assert "numpy: output 'probabilities'" in done.stderr
+    assert "node 'relu1' (Relu)" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +141,7 @@ def test_what_it_does_not_train_is_told_with_who_does(blobs):
 
 
 def test_it_is_listed():
-    assert "pytorch, keras, onnx, numpy" in succeed("--help").replace("\n", " ")
+    assert "  numpy    --function --style\n" in succeed("--help")
     row = next(r for r in json.loads(succeed("frameworks", "--json")) if r["name"] == "numpy")
     assert row == {
         "name": "numpy",
@@ -149,6 +151,8 @@ def test_it_is_listed():
         "suffixes": [],
         "trains": True,
         "exporter": None,
+        "read_options": [],
+        "write_options": ["function", "style"],
     }
     assert "numpy" in succeed("frameworks")
 
@@ -200,7 +204,12 @@ def test_a_framework_that_nobody_knows_is_named_with_those_that_are():
 
 @pytest.mark.parametrize(
     ("code", "why"),
-    [("import no_such_module_at_all", "no_such_module_at_all"), ("class Numpy: pass", "does not derive from")],
+    [
+        ("import no_such_module_at_all", "no_such_module_at_all"),
+        ("class Numpy: pass", "does not derive from"),
+        (f"{IMPORTS}class Numpy(Framework): name = 'numpi'", "calls itself 'numpi'"),
+        (f"{IMPORTS}class Numpy(Framework): name, WriteOptions = 'numpy', int", "no dataclass"),
+    ],
 )
 def test_a_plug_in_that_does_not_load_is_left_out_with_a_warning(tmp_path, code, why):
     (tmp_path / "dlbridge_numpy.py").write_text(code)
