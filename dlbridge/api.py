@@ -25,7 +25,7 @@ _DESCRIPTIONS = (".yaml", ".yml", ".json")
 
 
 def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any) -> Model:
-    """Any model in the neutral form.
+    """Read a model of any kind into the neutral form.
 
     Args:
         source: A description (``.yaml``, ``.json``), a saved model's folder, a file of a framework (``.pt2``,
@@ -47,49 +47,59 @@ def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any
 
 
 def _load(source: Any, options: dict[str, Any]) -> Model:
+    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
+        name = source.rpartition(":")[2].rpartition(".")[2]
+        return _load_live(_made(factories.find(source)), options, name)
+    if isinstance(source, (str, os.PathLike)):
+        return _load_path(Path(source), options)
+    return _load_live(source, options)
+
+
+def _load_live(source: Any, options: dict[str, Any], name: str | None = None) -> Model:
+    """Read a live object.
+
+    Args:
+        source: The object.
+        options: The reader's options.
+        name: The model's name, where the options have none and the reader takes one.
+    """
     if isinstance(source, Model):
         return source
-    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
-        options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
-        source = _made(factories.find(source))
-    if not isinstance(source, (str, os.PathLike)):
-        for framework in frameworks.all_frameworks():
-            if framework.accepts(source):
-                return framework.read(source, **options)
-        raise DlbridgeError(
-            f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
-            hint=f"models of these frameworks can be read: {', '.join(_readable())}",
-        )
-    path = Path(source)
-    if not path.exists():
-        raise FileError("no such file or folder", where=str(path))
-    if path.is_dir() or path.suffix.lower() in _DESCRIPTIONS:
-        from dlbridge import description
-
-        if set(options) - {"partial"}:
-            raise DlbridgeError(f"a description says all itself: it takes no '{min(options)}'", where=str(path))
-        return description.load(path)
     for framework in frameworks.all_frameworks():
-        if path.suffix.lower() in framework.suffixes:
-            return framework.read(path, **options)
-    known = [*_DESCRIPTIONS, *(suffix for f in frameworks.all_frameworks() for suffix in f.suffixes)]
-    raise FileError(
-        f"'{path.suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}"
+        if framework.accepts(source):
+            takes_name = any(option.name == "name" for option in frameworks.declared(framework.ReadOptions))
+            default = {"name": name} if name is not None and takes_name else {}
+            return framework.read(source, **{**default, **options})
+    readable = [framework.name for framework in frameworks.all_frameworks() if framework.reads]
+    raise DlbridgeError(
+        f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
+        hint=f"models of these frameworks can be read: {', '.join(readable)}",
     )
 
 
-def _readable() -> list[str]:
-    """The frameworks whose live models or files are read."""
-    return [f.name for f in frameworks.all_frameworks() if f.reads]
+def _load_path(path: Path, options: dict[str, Any]) -> Model:
+    """Read a description, a saved model's folder, or a framework's file."""
+    if not path.exists():
+        raise FileError("no such file or folder", where=str(path))
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in _DESCRIPTIONS:
+        from dlbridge import description
+
+        unknown = sorted(options.keys() - {"partial"})
+        if unknown:
+            raise DlbridgeError(f"a description says all itself: it takes no '{unknown[0]}'", where=str(path))
+        return description.load(path)
+    for framework in frameworks.all_frameworks():
+        if suffix in framework.suffixes:
+            return framework.read(path, **options)
+    known = [*_DESCRIPTIONS, *(suffix for framework in frameworks.all_frameworks() for suffix in framework.suffixes)]
+    raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
 
 
 def _made(found: Any) -> Any:
-    """The model itself, where what was found makes one."""
-    return found() if callable(found) and not _is_model(found) else found
-
-
-def _is_model(found: Any) -> bool:
-    return any(framework.accepts(found) for framework in frameworks.all_frameworks())
+    """The model that was found, or that the function or class which was found makes."""
+    is_model = any(framework.accepts(found) for framework in frameworks.all_frameworks())
+    return found() if callable(found) and not is_model else found
 
 
 def convert(
