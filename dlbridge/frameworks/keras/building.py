@@ -13,6 +13,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras import op_types, regularizing
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
+from dlbridge.frameworks.keras.variables import hollow, snapshot
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
 from dlbridge.passes.sizes import Integers, Size
@@ -318,7 +319,7 @@ class Builder:
             return value if old == steps else self._converted(value, old, steps)
         view = View(name, steps)
         tensor = snapshot(variable)
-        value = self._weight(name, lambda: view.read(tensor()), variable, view.read(_hollow(variable)).shape)
+        value = self._weight(name, lambda: view.read(tensor()), variable, view.read(hollow(variable)).shape)
         traits.set_kind(value, "buffer" if buffer else "parameter" if variable.trainable else "frozen")
         regularizing.keep(value, [variable], steps)
         self._weights[id(variable),] = value, steps, variable
@@ -337,7 +338,7 @@ class Builder:
         if place in self._weights:
             return self._weights[place][0]
         tensors = [snapshot(v) for v in variables]
-        shape = join(*(_hollow(v) for v in variables)).shape
+        shape = join(*(hollow(v) for v in variables)).shape
         value = self._weight(name, lambda: join(*(t() for t in tensors)), variables[0], shape)
         traits.set_kind(value, "parameter" if any(v.trainable for v in variables) else "frozen")
         regularizing.keep(value, variables)
@@ -365,47 +366,3 @@ class Builder:
                 perm = [int(p) for p in (np.argsort(rest[0]) if undo else rest[0])]
                 value = self.op("Transpose", value, perm=perm)
         return value
-
-    # --- names -------------------------------------------------------------------------------------------------------
-
-    def name_values(self) -> None:
-        """Name every value after its node; inputs, outputs and weights keep their names."""
-        taken = Names(*self.graph.initializers, *(v.name or "" for v in (*self.graph.inputs, *self.graph.outputs)))
-        kept = set(self.graph.outputs)
-        for node in self.graph.all_nodes():
-            for number, value in enumerate(node.outputs):
-                if value not in kept:
-                    value.name = taken.fresh(f"{node.name}.{number}" if number else f"{node.name}")
-
-
-class RawVariable:
-    """A variable of the backend that no Keras variable holds, as what a Keras variable says of itself. Nothing in Keras
-    trains it."""
-
-    trainable = False
-
-    def __init__(self, held: Any) -> None:
-        self.held, self.shape, self.dtype = held, held.shape, keras.backend.standardize_dtype(held.dtype)
-        self.name = str(getattr(held, "name", None) or "variable").partition(":")[0].rpartition("/")[2]
-        self.path = self.name
-
-    @property
-    def value(self) -> Any:
-        return keras.ops.convert_to_tensor(self.held)
-
-
-def snapshot(variable: Any) -> Callable[[], np.ndarray]:
-    """Reads the numbers that a variable has now, later, without a copy where the backend allows it."""
-    tensor = variable.value
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tensor = tf.convert_to_tensor(tensor)
-        if tensor.dtype != tf.bfloat16 and tensor.device.endswith("CPU:0"):
-            return lambda: np.asarray(memoryview(tensor))
-    return lambda: keras.ops.convert_to_numpy(tensor)
-
-
-def _hollow(variable: Any) -> np.ndarray:
-    """An array of the variable's shape that takes no memory."""
-    return np.broadcast_to(np.zeros((), np.float32), tuple(variable.shape))

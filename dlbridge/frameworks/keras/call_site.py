@@ -113,6 +113,11 @@ class CallSite:
         return (own or type(self.source)).__name__
 
     @property
+    def operation(self) -> str:
+        """The name of the class of an operation: ``Add`` of ``keras.ops.add``."""
+        return type(self.source).__name__
+
+    @property
     def x(self) -> ir.Value:
         """The first argument, as a value."""
         first = self.args[0] if self.args else next(iter(self.kwargs.values()))

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from keras import tree
 
 from dlbridge.frameworks.keras import compat, layer_code, masks
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, RawVariable
+from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import LAYERS, MISTYPED, OPERATIONS, CallSite, LayerRule, RefusalError
 from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
@@ -23,6 +23,7 @@ from dlbridge.frameworks.keras.names import NETWORK, path_part
 from dlbridge.frameworks.keras.recording import RandomError
 from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
+from dlbridge.frameworks.keras.variables import RawVariable
 from dlbridge.ops import missing, traits
 
 #: Layers whose ``call`` is the model's own graph.

@@ -38,6 +38,7 @@ from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.passes import fold, layout, shapes
 from dlbridge.passes.lift import lift
+from dlbridge.passes.scopes import name_values
 from dlbridge.source.names import Names, identifier
 
 _SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
@@ -114,7 +115,7 @@ def _collect(reader: GraphReader, run: Any) -> Any:
 
 def _finish(build: Builder, converted: list[str]) -> Model:
     """The model; what tf2onnx made of the layers at the paths ``converted`` has layers in the place of patterns."""
-    build.name_values()
+    name_values(build.graph)
     graph = build.graph
     ir_model = ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="keras")
     traits.set_blocks(graph, build.blocks)

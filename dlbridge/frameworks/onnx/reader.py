@@ -12,7 +12,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge import border
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.onnx import ReadOptions, file, naming
+from dlbridge.frameworks.onnx import ReadOptions, blocks, file, naming
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, missing, traits
@@ -21,6 +21,7 @@ from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, sequences, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
+from dlbridge.passes.scopes import differ_only_in_numbers
 from dlbridge.passes.upgrade import upgrade
 
 #: Names of graphs that exporters give to all.
@@ -82,10 +83,10 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
         lift_layers(model)
         fold.fold(model)
     if ir_model.producer_name == "tf2onnx":
-        naming.join_layers(graph, own)
-    naming.adopt_strays(graph)
-    naming.hoist_shared(graph)
-    naming.collapse(graph, own)
+        blocks.join_layers(graph, own)
+    blocks.assign_scope_of_neighbours(graph)
+    blocks.hoist_shared(graph)
+    blocks.collapse(graph, own)
     naming.name_values(graph)
     extension.attach_functions(ir_model)
     shapes.infer(model)
@@ -252,7 +253,7 @@ def _part_merged_vectors(graph: ir.Graph) -> None:
         for use in list(value.uses()):
             scope = traits.scope(use.node)
             name = f"{scope}.{last}"
-            if scope == owner or not naming.alike(scope, owner) or not tensor.dtype.is_floating_point():
+            if scope == owner or not differ_only_in_numbers(scope, owner) or not tensor.dtype.is_floating_point():
                 continue
             own = graph.initializers.get(name)
             if own is None:

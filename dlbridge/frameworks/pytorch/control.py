@@ -15,7 +15,8 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch.fx_schema import nothing
-from dlbridge.frameworks.pytorch.reading import DTYPES, Op, rank, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op
+from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sizes_of, with_sizes
 from dlbridge.passes.inline import subgraphs
 
 if TYPE_CHECKING:

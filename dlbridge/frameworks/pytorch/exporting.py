@@ -23,7 +23,7 @@ from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.own_copy import own_copy
-from dlbridge.frameworks.pytorch.reading import size_of
+from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
 _HERE = str(Path(dlbridge.__file__).parent)

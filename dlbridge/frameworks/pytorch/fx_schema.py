@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import size_of
+from dlbridge.frameworks.pytorch.tensors import size_of
 
 #: In-place ops that change how a tensor is seen, not its elements.
 _VIEWS_IN_PLACE = frozenset(f"aten::{n}_" for n in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"))

@@ -24,7 +24,7 @@ from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 from dlbridge.constraints import Expression
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
-from dlbridge.frameworks.pytorch.reading import size_of
+from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.ops.names import identifier, unique
 
 #: Functions of torch that ask how a tensor lies in memory: what they find changes no number.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import control, decompose, symbols
+from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
     base_of,
     is_complex,
@@ -31,19 +31,9 @@ from dlbridge.frameworks.pytorch.fx_schema import (
     sizes_in,
     source_line,
 )
-from dlbridge.frameworks.pytorch.reading import (
-    COMPLEX_RULES,
-    DTYPES,
-    RULES,
-    Op,
-    Rule,
-    rank,
-    size_of,
-    sized_like,
-    sizes_of,
-    with_sizes,
-)
+from dlbridge.frameworks.pytorch.reading import COMPLEX_RULES, Op, rule_of
 from dlbridge.frameworks.pytorch.runner import to_array
+from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sized_like, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.frameworks.pytorch.views import scatter
 from dlbridge.ops import missing, traits
@@ -54,33 +44,6 @@ _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_bloc
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
 #: How deep ops may be taken apart into ops that are to be taken apart.
 _MAX_DEPTH = 8
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a call stands: the modules around it, from the outside in, as (path, class), and how often each was called
-    before."""
-
-    modules: tuple[tuple[str, str], ...]
-    repeats: Mapping[str, int] = field(default_factory=dict, compare=False)
-
-    @property
-    def path(self) -> str:
-        return self.modules[-1][0] if self.modules else ""
-
-    @property
-    def code(self) -> str:
-        """Path of the module whose code makes the call: one of torch's layers is a call in the module around it."""
-        return next((path for path, kind in reversed(self.modules) if not kind.startswith("torch.nn.modules.")), "")
-
-
-@dataclass
-class Missing:
-    """An op without a rule, and one place where it stands."""
-
-    op: str
-    module: str
-    line: str
 
 
 class _Binding:
@@ -432,13 +395,6 @@ class Program:
             whole = old
         self._write(base, sized_like(whole, old), env)
         binding.seen = base.version
-
-
-def rule_of(target: Any) -> Rule | None:
-    """The rule of an ATen op: of the overload, else of all; that of ``add`` for ``add_``, ``view`` of ``view_copy``."""
-    name = plain_name(target)
-    found = RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
-    return found or RULES.get(name.removesuffix("_copy"))
 
 
 def _of_rank(op: Op, made: Any, val: Any) -> Any:

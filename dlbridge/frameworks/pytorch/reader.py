@@ -31,13 +31,15 @@ from dlbridge.frameworks.pytorch import (
     training_mode,
 )
 from dlbridge.frameworks.pytorch.program import Program
-from dlbridge.frameworks.pytorch.reading import DTYPES, Op, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op
+from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift as lift_layers
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
+from dlbridge.passes.scopes import name_values
 
 
 @border.reader(lambda source: False)
@@ -100,7 +102,7 @@ def _tidy(model: Model, *, lift: bool) -> None:
         lift_layers(model)
         fold.fold(model)
     scopes.collapse(model.graph)
-    scopes.name_values(model.graph)
+    name_values(model.graph)
     extension.attach_functions(model.ir)
     shapes.infer(model)
 

@@ -14,7 +14,6 @@ gives back one value, or a list where the op has several results. In-place ops h
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import sympy
-import torch
 
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch.fx_schema import plain_name
+from dlbridge.frameworks.pytorch.tensors import (
+    DTYPES,
+    Size,
+    known_sizes,
+    onnx_dtype,
+    rank,
+    sized_like,
+    sizes_of,
+    with_sizes,
+)
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import is_op, op_key
 
@@ -32,31 +41,8 @@ if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
     from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 
-Size = Any  # int | sympy.Expr
 Rule = Callable[..., Any]
 
-DTYPES: dict[torch.dtype, ir.DataType] = {
-    torch.float32: ir.DataType.FLOAT,
-    torch.float64: ir.DataType.DOUBLE,
-    torch.float16: ir.DataType.FLOAT16,
-    torch.bfloat16: ir.DataType.BFLOAT16,
-    torch.int8: ir.DataType.INT8,
-    torch.int16: ir.DataType.INT16,
-    torch.int32: ir.DataType.INT32,
-    torch.int64: ir.DataType.INT64,
-    torch.uint8: ir.DataType.UINT8,
-    torch.uint16: ir.DataType.UINT16,
-    torch.uint32: ir.DataType.UINT32,
-    torch.uint64: ir.DataType.UINT64,
-    torch.bool: ir.DataType.BOOL,
-    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
-    torch.float8_e4m3fnuz: ir.DataType.FLOAT8E4M3FNUZ,
-    torch.float8_e5m2: ir.DataType.FLOAT8E5M2,
-    torch.float8_e5m2fnuz: ir.DataType.FLOAT8E5M2FNUZ,
-    # A complex tensor is a real one with one more axis of size 2 at the end (see reads/complex.py).
-    torch.complex64: ir.DataType.FLOAT,
-    torch.complex128: ir.DataType.DOUBLE,
-}
 
 #: Key of ``node.meta``: the path that a rule gives a node, where one module becomes several layers.
 LAYER_NAME = "pytorch.layer_name"
@@ -88,6 +74,16 @@ def reads_complex(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def rule_of(target: Any) -> Rule | None:
+    """The rule of an ATen op: of its overload, else of all its overloads.
+
+    ``add_`` has the rule of ``add``, ``view_copy`` that of ``view``.
+    """
+    name = plain_name(target)
+    found = RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
+    return found or RULES.get(name.removesuffix("_copy"))
 
 
 _BOOLEAN = frozenset(
@@ -331,75 +327,6 @@ class Op:
         """An elementwise op on operands brought to one dtype (that of the result when None)."""
         dtype = self.dtype if dtype is None else onnx_dtype(dtype)
         return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
-
-
-# --- facts about values -------------------------------------------------------------------------------------------
-
-
-def onnx_dtype(dtype: Any) -> ir.DataType:
-    """A dtype of torch, numpy or ONNX as ONNX has it."""
-    if isinstance(dtype, ir.DataType):
-        return dtype
-    return DTYPES[dtype] if isinstance(dtype, torch.dtype) else ir.DataType.from_numpy(np.dtype(dtype))
-
-
-def size_of(size: Any) -> Size:
-    """A size of torch as an int or a sympy expression."""
-    if isinstance(size, (int, float)):
-        return size
-    found = size.node.expr if hasattr(size, "node") else size
-    if getattr(found, "is_Integer", False):
-        return int(found)
-    return found
-
-
-def sizes_of(tensor: torch.Tensor) -> list[Size]:
-    """Sizes of a fake tensor."""
-    return [size_of(s) for s in tensor.shape]
-
-
-def known_sizes(x: ir.Value) -> list[Size] | None:
-    """Sizes of a value, where they are known."""
-    return x.meta.get("sizes")
-
-
-def sizes(x: ir.Value) -> list[Size]:
-    """Sizes of a tensor that a rule is given."""
-    return x.meta["sizes"]
-
-
-def numel(of: Sequence[Size]) -> Size:
-    """How many elements a tensor of these sizes has."""
-    return functools.reduce(operator.mul, of, 1)
-
-
-def common_sizes(shapes: Sequence[Sequence[Size]]) -> list[Size]:
-    """What shapes broadcast to."""
-    depth = max(map(len, shapes))
-    common: list[Size] = [1] * depth
-    for shape in shapes:
-        for i, size in enumerate([*[1] * (depth - len(shape)), *shape]):
-            common[i] = size if common[i] == 1 else common[i]
-    return common
-
-
-def rank(x: ir.Value) -> int:
-    return len(sizes(x))
-
-
-def with_sizes(x: ir.Value, of: Sequence[Size]) -> ir.Value:
-    x.meta["sizes"] = list(of)
-    return x
-
-
-def sized_like(x: ir.Value, other: ir.Value) -> ir.Value:
-    """A value that is known to be of another's sizes."""
-    known = known_sizes(other)
-    return x if known is None else with_sizes(x, known)
-
-
-def is_float(x: ir.Value) -> bool:
-    return x.dtype is not None and x.dtype.is_floating_point()
 
 
 #: Integer types, and what computes the same modulo their range.

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.program import Frame
+from dlbridge.frameworks.pytorch.frames import Frame
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, WHOLE_MODULE
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import prefixes, unique
+from dlbridge.passes.scopes import become_module, move_into_block
 
 #: Modules of torch that hold others: a call in one is not the module itself.
 _HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.|rnn\.\w+Cell$)|.*\.MultiheadAttention$")
@@ -161,10 +162,7 @@ def collapse(graph: ir.Graph) -> None:
     for node in nodes:
         scope = traits.scope(node)
         while scope and inside[scope] == 1 and scope not in taken and scope in classes and _is_layer_of(node, scope):
-            taken.discard(node.name)
-            taken.add(scope)
-            node.name = scope
-            node.metadata_props.pop(traits.ANONYMOUS, None)
+            become_module(node, scope, taken)
             scope = traits.scope(node)
         if traits.ROOT_LAYER in node.metadata_props and (node.meta.get(_LAYER) or _is_layer_of(node, "")):
             continue
@@ -205,8 +203,7 @@ def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str | None
     path = node.name or ""
     if node.meta.get(_LAYER) or not inside[path]:
         return
-    taken.discard(path)
-    node.name = unique(f"{path}.{node.op_type.lower()}", taken)
+    move_into_block(node, taken)
     node.metadata_props[traits.ANONYMOUS] = "true"
 
 
@@ -221,12 +218,3 @@ def _is_layer_of(node: ir.Node, path: str) -> bool:
         if is_buffer != slots[slot].startswith("running_"):
             return False
     return True
-
-
-def name_values(graph: ir.Graph) -> None:
-    """Name every value after its node; inputs, outputs and initializers keep their names."""
-    taken = set(graph.initializers) | {v.name for v in (*graph.inputs, *graph.outputs)}
-    for node in graph.all_nodes():
-        for number, value in enumerate(node.outputs):
-            if not value.is_graph_output():
-                value.name = unique(node.name if number == 0 else f"{node.name}.{number}", taken)

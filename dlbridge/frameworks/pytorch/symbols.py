@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import sympy
 
-from dlbridge.frameworks.pytorch.reading import known_sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import known_sizes, with_sizes
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.reading import Op

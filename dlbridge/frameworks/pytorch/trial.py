@@ -21,7 +21,7 @@ from dlbridge.constraints import Expression, broken
 from dlbridge.frameworks.pytorch import guards
 from dlbridge.frameworks.pytorch.examples import Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names
-from dlbridge.frameworks.pytorch.reading import sizes_of
+from dlbridge.frameworks.pytorch.tensors import sizes_of
 
 #: Elements of all inputs together above which nothing is tried.
 _LARGEST = 1 << 23

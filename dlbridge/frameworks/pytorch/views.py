@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, size_of, sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
+from dlbridge.frameworks.pytorch.tensors import rank, size_of, sized_like, sizes, with_sizes
 
 #: Views that show everything, in the same order.
 _SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})

@@ -20,128 +20,16 @@ _FLOAT |= {"Isnan": "IsNaN"}
 #: Functions of any number.
 _ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
 _ANY |= {"Copy": "Identity", "Array": "Identity"}
-_ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
-_ARITHMETIC |= {"Maximum": "Max", "Minimum": "Min"}
-_COMPARISONS = {"Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less"}
-_COMPARISONS |= {"LessEqual": "LessOrEqual"}
-_LOGIC = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
-_BITS = {"BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor"}
-
-
-def _kind(site: CallSite) -> str:
-    return type(site.source).__name__
 
 
 @operation(*_FLOAT)
 def of_floats(site: CallSite, x: Any) -> ir.Value:
-    return site.op(_FLOAT[_kind(site)], as_float(site, x))
+    return site.op(_FLOAT[site.operation], as_float(site, x))
 
 
 @operation(*_ANY)
 def of_numbers(site: CallSite, x: Any) -> ir.Value:
-    return site.op(_ANY[_kind(site)], site.tensor(x))
-
-
-@operation(*_ARITHMETIC)
-def arithmetic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    if site.dtype == ir.DataType.BOOL:  # of truth values: add and maximum are or, multiply and minimum are and
-        op_type = {"Add": "Or", "Maximum": "Or", "Multiply": "And", "Minimum": "And"}.get(_kind(site))
-        if op_type is None:
-            site.refuse("arithmetic of truth values")
-        return site.op(op_type, *site.promoted(x1, x2))
-    return site.op(_ARITHMETIC[_kind(site)], *site.promoted(x1, x2))
-
-
-@operation("FloorDivide")
-def floor_divide(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    if site.dtype.is_floating_point():
-        return site.op("Floor", site.op("Div", a, b))
-    return site.op("Div", site.op("Sub", a, site.op("Mod", a, b)), b)  # the standard's Div truncates
-
-
-@operation("Mod")
-def mod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    if not site.dtype.is_floating_point():
-        return site.op("Mod", a, b)
-    rest = site.op("Mod", a, b, fmod=1)  # has the sign of a; Keras' has that of b
-    zero = site.build.value(0.0, rest.dtype)
-    wrong = site.op("And", site.op("Not", site.op("Equal", rest, zero)), site.op("Less", site.op("Mul", rest, b), zero))
-    return site.op("Where", wrong, site.op("Add", rest, b), rest)
-
-
-@operation("Fmod")
-def fmod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op("Mod", *site.promoted(x1, x2), fmod=1)
-
-
-@operation("DivideNoNan")
-def divide_no_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    none = site.op("Equal", b, 0.0)
-    zero = site.build.value(0.0, b.dtype)
-    safe = site.op("Where", none, site.build.value(1.0, b.dtype), b)
-    return site.op("Where", none, zero, site.op("Div", a, safe))
-
-
-@operation("Fmax", "Fmin")
-def extreme_but_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    both = site.op("Max" if _kind(site) == "Fmax" else "Min", a, b)
-    if not site.dtype.is_floating_point():
-        return both
-    return site.op("Where", site.op("IsNaN", a), b, site.op("Where", site.op("IsNaN", b), a, both))
-
-
-@operation(*_COMPARISONS)
-def comparison(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op(_COMPARISONS[_kind(site)], *site.common(x1, x2))
-
-
-@operation("NotEqual")
-def not_equal(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op("Not", site.op("Equal", *site.common(x1, x2)))
-
-
-@operation(*_LOGIC)
-def logic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op(_LOGIC[_kind(site)], *site.promoted(x1, x2, to=ir.DataType.BOOL))
-
-
-@operation("LogicalNot")
-def logical_not(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Not", site.cast(site.tensor(x), ir.DataType.BOOL))
-
-
-@operation(*_BITS)
-def bits(site: CallSite, x: Any, y: Any) -> ir.Value:
-    op_type = _BITS[_kind(site)]
-    return site.op(op_type.removeprefix("Bitwise") if site.dtype == ir.DataType.BOOL else op_type, *site.promoted(x, y))
-
-
-@operation("BitwiseInvert", "BitwiseNot")
-def bitwise_not(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Not" if site.tensor(x).dtype == ir.DataType.BOOL else "BitwiseNot", site.tensor(x))
-
-
-@operation("BitwiseLeftShift", "LeftShift", "BitwiseRightShift", "RightShift")
-def shift(site: CallSite, x: Any, y: Any) -> ir.Value:
-    """Unsigned numbers are shifted; of signed ones it is the product with, or the floored quotient by, a power of two.
-
-    That is done in int64, where the powers fit. Those of int64 itself may not, so it takes two steps of half the way.
-    """
-    left = "Left" in _kind(site)
-    a, b = site.promoted(x, y)
-    if not a.dtype.is_signed():
-        return site.op("BitShift", a, b, direction="LEFT" if left else "RIGHT")
-    dtype, a, b = a.dtype, site.cast(a, ir.DataType.INT64), site.cast(b, ir.DataType.INT64)
-    half = site.op("Div", b, 2)
-    steps = [half, site.op("Sub", b, half)] if dtype == ir.DataType.INT64 else [b]
-    for step in steps:
-        power = site.op("Pow", site.build.value(2, a.dtype), step)
-        a = site.op("Mul", a, power) if left else site.op("Div", site.op("Sub", a, site.op("Mod", a, power)), power)
-    return site.cast(a, dtype)
+    return site.op(_ANY[site.operation], site.tensor(x))
 
 
 @operation("Square")
@@ -176,7 +64,7 @@ def log1p(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Log2", "Log10")
 def log_to_base(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Div", site.op("Log", as_float(site, x)), math.log(2 if _kind(site) == "Log2" else 10))
+    return site.op("Div", site.op("Log", as_float(site, x)), math.log(2 if site.operation == "Log2" else 10))
 
 
 @operation("Exp2")
@@ -189,7 +77,7 @@ def exp2(site: CallSite, x: Any) -> ir.Value:
 def logaddexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """max + log(1 + exp(-|a - b|)), the numbers of base 2 likewise."""
     a, b = site.promoted(x1, x2)
-    base = 1.0 if _kind(site) == "Logaddexp" else math.log(2)
+    base = 1.0 if site.operation == "Logaddexp" else math.log(2)
     gap = site.op("Mul", site.op("Abs", site.op("Sub", a, b)), -base)
     more = site.op("Div", site.op("Log", site.op("Add", site.op("Exp", gap), 1.0)), base)
     return site.op("Add", site.op("Max", a, b), more)
@@ -197,7 +85,7 @@ def logaddexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
 
 @operation("Deg2rad", "Rad2deg")
 def degrees(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Mul", as_float(site, x), math.pi / 180 if _kind(site) == "Deg2rad" else 180 / math.pi)
+    return site.op("Mul", as_float(site, x), math.pi / 180 if site.operation == "Deg2rad" else 180 / math.pi)
 
 
 @operation("Hypot")
@@ -296,10 +184,10 @@ def clip_between(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Cast", "SaturateCast", "View")
 def cast(site: CallSite, x: Any) -> ir.Value:
-    if _kind(site) == "View":
+    if site.operation == "View":
         site.refuse("reading numbers as another dtype's bits")
     x = site.tensor(x)
-    if _kind(site) == "SaturateCast" and not site.dtype.is_floating_point() and site.dtype != ir.DataType.BOOL:
+    if site.operation == "SaturateCast" and not site.dtype.is_floating_point() and site.dtype != ir.DataType.BOOL:
         ends = np.iinfo(site.dtype.numpy())
         if x.dtype.is_floating_point():
             x = clip(site, x, float(ends.min), float(ends.max))
@@ -316,33 +204,8 @@ def isfinite(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Isinf", "Isposinf", "Isneginf")
 def isinf(site: CallSite, x: Any) -> ir.Value:
-    signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(_kind(site), {})
+    signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(site.operation, {})
     return site.op("IsInf", as_float(site, x), **signs)
-
-
-@operation("Isclose")
-def isclose(
-    site: CallSite, x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> ir.Value:
-    return close(site, x1, x2, float(rtol), float(atol), site.source.equal_nan)
-
-
-def close(
-    site: CallSite, x1: Any, x2: Any, rtol: float, atol: float, equal_nan: bool, finite: bool = False
-) -> ir.Value:
-    """|a - b| <= atol + rtol * |b|, and ``finite`` if that is asked; integers must be equal."""
-    a, b = site.common(x1, x2)
-    equal = site.op("Equal", a, b)
-    if not a.dtype.is_floating_point():
-        return equal
-    gap = site.op("Abs", site.op("Sub", a, b))
-    near = site.op("LessOrEqual", gap, site.op("Add", site.op("Mul", site.op("Abs", b), rtol), atol))
-    if finite:
-        near = site.op("And", near, site.op("Less", gap, np.inf))
-    near = site.op("Or", near, equal)
-    if not equal_nan:
-        return near
-    return site.op("Or", near, site.op("And", site.op("IsNaN", a), site.op("IsNaN", b)))
 
 
 @operation("NanToNum")
@@ -395,7 +258,7 @@ def imaginary_part(site: CallSite, x: Any) -> ir.Value:
 
 @operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike")
 def like(site: CallSite, x: Any, fill_value: Any = None) -> ir.Value:
-    number = {"OnesLike": 1}.get(_kind(site), 0) if fill_value is None else fill_value
+    number = {"OnesLike": 1}.get(site.operation, 0) if fill_value is None else fill_value
     return site.op("Expand", site.promoted(number)[0], site.op("Shape", site.tensor(x)))
 
 

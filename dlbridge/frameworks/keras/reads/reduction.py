@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float
-from dlbridge.frameworks.keras.reads.elementwise import close
+from dlbridge.frameworks.keras.reads.arithmetic import close
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
 _REDUCTIONS |= {"Amax": "ReduceMax", "Amin": "ReduceMin", "Logsumexp": "ReduceLogSumExp"}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 #: ATen op -> the standard's op of the same meaning, without arguments.
 _PLAIN = {

@@ -6,16 +6,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import (
-    RULES,
-    Op,
-    is_float,
-    reads,
-    reads_complex,
-    sizes,
-    with_sizes,
-)
+from dlbridge.frameworks.pytorch.reading import RULES, Op, reads, reads_complex
 from dlbridge.frameworks.pytorch.reads.elementwise import atan2
+from dlbridge.frameworks.pytorch.tensors import is_float, sizes, with_sizes
 
 Pair = tuple[ir.Value, ir.Value]
 

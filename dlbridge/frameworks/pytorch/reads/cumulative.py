@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.loops import scan
+from dlbridge.frameworks.pytorch.tensors import is_float, rank, sizes, with_sizes
 
 
 def _along(op: Op, x: ir.Value, dim: int) -> tuple[ir.Value, list[int]]:

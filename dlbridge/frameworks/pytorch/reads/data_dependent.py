@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 
 
 @reads("aten.where.default")

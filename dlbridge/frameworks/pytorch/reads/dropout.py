@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, is_float, rank, reads
+from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, reads
+from dlbridge.frameworks.pytorch.tensors import is_float, rank
 
 #: As with ``F.dropout(x)``, whose ``training`` is True unless it is given.
 ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from torch.utils._sympy.functions import FloorDiv
 
-from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads_complex, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads_complex
 from dlbridge.frameworks.pytorch.reads.complex import is_complex, joined
+from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes, with_sizes
 
 #: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
 _NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}

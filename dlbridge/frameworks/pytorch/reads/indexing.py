@@ -8,18 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import sympy
 
-from dlbridge.frameworks.pytorch.reading import (
-    Op,
-    common_sizes,
-    is_float,
-    rank,
-    reads,
-    sized_like,
-    sizes,
-    sizes_of,
-    with_sizes,
-)
+from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
+from dlbridge.frameworks.pytorch.tensors import common_sizes, is_float, rank, sized_like, sizes, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.views import slice_scatter
 
 

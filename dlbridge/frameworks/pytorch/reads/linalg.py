@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.loops import repeat
+from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 
 
 def _eliminated(op: Op, matrix: ir.Value) -> list[ir.Value]:

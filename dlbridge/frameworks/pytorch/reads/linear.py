@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, numel, rank, reads, sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes
 
 
 @reads("aten.linear")

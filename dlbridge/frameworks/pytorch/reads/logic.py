@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import DTYPES, Op, is_float, onnx_dtype, reads
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import DTYPES, is_float, onnx_dtype
 
 _COMPARE = {
     "eq": "Equal",

@@ -8,7 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import live
-from dlbridge.frameworks.pytorch.reading import Op, sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op
+from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
 
 
 def repeat(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 
 #: The logarithm of a probability of 0, which can be computed with; and what only such losses are beyond.
 _NEVER, _IMPOSSIBLE = -1e30, 1e29

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, numel, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.indexing import _REDUCTIONS, _neutral
+from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sizes, with_sizes
 
 
 @reads("aten.index_reduce")

@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 from torch.utils._sympy.functions import FloorDiv
 
-from dlbridge.frameworks.pytorch.reading import Op, Size, is_float, numel, rank, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
+from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, rank, sizes, with_sizes
 
 
 def _count(op: Op) -> int:

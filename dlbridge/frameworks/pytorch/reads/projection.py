@@ -6,8 +6,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.reads.loops import scan
+from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
 
 
 def projected(

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads
 from dlbridge.frameworks.pytorch.reads import packing
 from dlbridge.frameworks.pytorch.reads.dropout import ALWAYS_ON
 from dlbridge.frameworks.pytorch.reads.projection import projected
+from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 from dlbridge.ops import traits
 
 #: Place in torch's weights of each of ONNX's gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.

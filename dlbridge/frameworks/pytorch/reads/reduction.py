@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, is_float, numel, rank, reads, sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sized_like, sizes, with_sizes
 
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:

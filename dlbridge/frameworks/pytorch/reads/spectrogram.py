@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.reading import Op, rank, reads_complex, sizes
+from dlbridge.frameworks.pytorch.reading import Op, reads_complex
 from dlbridge.frameworks.pytorch.reads.complex import is_complex
 from dlbridge.frameworks.pytorch.reads.fourier import of_half
+from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 
 def _window(op: Op, window: ir.Value | None, n_fft: int, win_length: int | None) -> ir.Value:

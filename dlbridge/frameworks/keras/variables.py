@@ -1,0 +1,42 @@
+"""Variables of Keras and of its backend, as the weights of a graph are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class RawVariable:
+    """A variable of the backend that no Keras variable holds, as what a Keras variable says of itself. Nothing in Keras
+    trains it."""
+
+    trainable = False
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.shape, self.dtype = held, held.shape, keras.backend.standardize_dtype(held.dtype)
+        self.name = str(getattr(held, "name", None) or "variable").partition(":")[0].rpartition("/")[2]
+        self.path = self.name
+
+    @property
+    def value(self) -> Any:
+        return keras.ops.convert_to_tensor(self.held)
+
+
+def snapshot(variable: Any) -> Callable[[], np.ndarray]:
+    """Reads the numbers that a variable has now, later, without a copy where the backend allows it."""
+    tensor = variable.value
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tensor = tf.convert_to_tensor(tensor)
+        if tensor.dtype != tf.bfloat16 and tensor.device.endswith("CPU:0"):
+            return lambda: np.asarray(memoryview(tensor))
+    return lambda: keras.ops.convert_to_numpy(tensor)
+
+
+def hollow(variable: Any) -> np.ndarray:
+    """An array of the variable's shape that takes no memory."""
+    return np.broadcast_to(np.zeros((), np.float32), tuple(variable.shape))

@@ -1,0 +1,107 @@
+"""Types and sizes of the tensors of an exported program, as the reading rules see them.
+
+A size is an int, or a sympy expression where it is symbolic. Rules keep the sizes that they know beside a value.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+Size = Any  # int | sympy.Expr
+
+
+DTYPES: dict[torch.dtype, ir.DataType] = {
+    torch.float32: ir.DataType.FLOAT,
+    torch.float64: ir.DataType.DOUBLE,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.bfloat16: ir.DataType.BFLOAT16,
+    torch.int8: ir.DataType.INT8,
+    torch.int16: ir.DataType.INT16,
+    torch.int32: ir.DataType.INT32,
+    torch.int64: ir.DataType.INT64,
+    torch.uint8: ir.DataType.UINT8,
+    torch.uint16: ir.DataType.UINT16,
+    torch.uint32: ir.DataType.UINT32,
+    torch.uint64: ir.DataType.UINT64,
+    torch.bool: ir.DataType.BOOL,
+    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
+    torch.float8_e4m3fnuz: ir.DataType.FLOAT8E4M3FNUZ,
+    torch.float8_e5m2: ir.DataType.FLOAT8E5M2,
+    torch.float8_e5m2fnuz: ir.DataType.FLOAT8E5M2FNUZ,
+    # A complex tensor is a real one with one more axis of size 2 at the end (see reads/complex.py).
+    torch.complex64: ir.DataType.FLOAT,
+    torch.complex128: ir.DataType.DOUBLE,
+}
+
+
+def onnx_dtype(dtype: Any) -> ir.DataType:
+    """A dtype of torch, numpy or ONNX as ONNX has it."""
+    if isinstance(dtype, ir.DataType):
+        return dtype
+    return DTYPES[dtype] if isinstance(dtype, torch.dtype) else ir.DataType.from_numpy(np.dtype(dtype))
+
+
+def size_of(size: Any) -> Size:
+    """A size of torch as an int or a sympy expression."""
+    if isinstance(size, (int, float)):
+        return size
+    found = size.node.expr if hasattr(size, "node") else size
+    if getattr(found, "is_Integer", False):
+        return int(found)
+    return found
+
+
+def sizes_of(tensor: torch.Tensor) -> list[Size]:
+    """Sizes of a fake tensor."""
+    return [size_of(s) for s in tensor.shape]
+
+
+def known_sizes(x: ir.Value) -> list[Size] | None:
+    """Sizes of a value, where they are known."""
+    return x.meta.get("sizes")
+
+
+def sizes(x: ir.Value) -> list[Size]:
+    """Sizes of a tensor that a rule is given."""
+    return x.meta["sizes"]
+
+
+def numel(of: Sequence[Size]) -> Size:
+    """How many elements a tensor of these sizes has."""
+    return functools.reduce(operator.mul, of, 1)
+
+
+def common_sizes(shapes: Sequence[Sequence[Size]]) -> list[Size]:
+    """What shapes broadcast to."""
+    depth = max(map(len, shapes))
+    common: list[Size] = [1] * depth
+    for shape in shapes:
+        for i, size in enumerate([*[1] * (depth - len(shape)), *shape]):
+            common[i] = size if common[i] == 1 else common[i]
+    return common
+
+
+def rank(x: ir.Value) -> int:
+    return len(sizes(x))
+
+
+def with_sizes(x: ir.Value, of: Sequence[Size]) -> ir.Value:
+    x.meta["sizes"] = list(of)
+    return x
+
+
+def sized_like(x: ir.Value, other: ir.Value) -> ir.Value:
+    """A value that is known to be of another's sizes."""
+    known = known_sizes(other)
+    return x if known is None else with_sizes(x, known)
+
+
+def is_float(x: ir.Value) -> bool:
+    return x.dtype is not None and x.dtype.is_floating_point()
