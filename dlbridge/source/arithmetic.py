@@ -111,11 +111,6 @@ def _int(node: ir.Node, name: str, default: int) -> int:
 # --- arithmetic on elements ----------------------------------------------------------------------------------------
 
 
-def _operand(item: Element) -> Code:
-    simple = isinstance(item, int) or not any(isinstance(p, str) and " " in p for p in item.parts)
-    return code("{}" if simple else "({})", item)
-
-
 def _binary(symbol: str, number: Callable[[int, int], int], neutral: int | None = None) -> Callable[..., Element]:
     def apply(a: Element, b: Element) -> Element:
         if isinstance(a, int) and isinstance(b, int):
@@ -124,7 +119,7 @@ def _binary(symbol: str, number: Callable[[int, int], int], neutral: int | None 
             return a
         if a == neutral and isinstance(a, int) and symbol in "+*":
             return b
-        return code(f"{{}} {symbol} {{}}", _operand(a), _operand(b))
+        return code(f"{{}} {symbol} {{}}", a, b)
 
     return apply
 

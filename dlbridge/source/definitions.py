@@ -10,14 +10,13 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.blocks import Block, is_weight
-from dlbridge.source.code import Code, Default, Literal, call, code, literal_text
+from dlbridge.source.code import LAYER, Code, Default, Literal, call, code, expression, literal_text
+from dlbridge.source.expr import Expr, IfElse, LayerHere, Var
 from dlbridge.source.merging import Group, Option, merge
 from dlbridge.source.names import Names, class_name, identifier
 
 #: Classes that say nothing of what they hold.
 CONTAINERS = ("Sequential", "ModuleList", "ModuleDict", "Module")
-#: In the code of an ``Emit``, the place of the layer that is called.
-LAYER = "<layer>"
 
 
 @dataclass(eq=False)
@@ -66,17 +65,13 @@ class Written:
         """What two blocks must share to be one definition."""
         numbers: dict[ir.Value, int] = {v: i for i, v in enumerate(self.block.inputs)}
 
+        def value(v: ir.Value) -> int | str:
+            if is_weight(v) and v not in numbers:
+                return weight_name(v)
+            return numbers.setdefault(v, len(numbers))
+
         def parts(fragment: Code) -> tuple:
-            return tuple(
-                p
-                if isinstance(p, str)
-                else (p.keyword or type(p.value).__name__, bool(p.keyword))
-                if isinstance(p, Literal)
-                else weight_name(p)
-                if is_weight(p) and p not in numbers
-                else numbers.setdefault(p, len(numbers))
-                for p in fragment.parts
-            )
+            return fragment.key(value, lambda lit: (lit.keyword or type(lit.value).__name__, bool(lit.keyword)))
 
         used = {v for line in self.lines for v in line.code.values()} | set(self.block.outputs)
 
@@ -153,19 +148,22 @@ class OptionalSteps:
         """Flags that are read where the steps are computed."""
         return {flag for option, flag in self.definition.flags.items() if self.in_line(option)}
 
-    def member(self, index: int, text: str) -> str:
+    def member(self, index: int, new: Expr) -> Expr:
         """The code that makes member ``index``."""
         for option, flag in self.definition.flags.items():
             if index == option.member:
-                return f"{text} if {flag} else {'None' if self.in_line(option) else self.identity}"
-        return text
+                instead = "None" if self.in_line(option) or self.identity is None else self.identity
+                return IfElse(new, Var(flag), expression(instead))
+        return new
 
-    def line(self, index: int, text: str, name: Callable[[ir.Value], str], prefix: str = "") -> str:
-        """The code of line ``index``; ``prefix`` is how the body reaches the flags."""
+    def line(
+        self, index: int, code: Expr, name: Callable[[ir.Value], Expr], flag_of: Callable[[str], Expr] = Var
+    ) -> Expr:
+        """The code of line ``index``; ``flag_of`` is how the body reaches the flags."""
         for option, flag in self.definition.flags.items():
             if index == option.line and self.in_line(option):
-                return f"{text} if {prefix}{flag} else {name(option.instead)}"
-        return text
+                return IfElse(code, flag_of(flag), name(option.instead))
+        return code
 
 
 @dataclass(eq=False)
@@ -311,14 +309,7 @@ def block_class(graph: ir.Graph) -> Callable[[str], str]:
 
 def substitute_layer(fragment: Code, layer: Code) -> Code:
     """Put the layer where an ``Emit``'s code calls it."""
-    pieces: list[Code] = []
-    for part in fragment.parts:
-        if isinstance(part, str) and LAYER in part:
-            before, _, after = part.partition(LAYER)
-            pieces += [Code((before,)), layer, Code((after,))]
-        else:
-            pieces.append(Code((part,)))
-    return Code(tuple(p for piece in pieces for p in piece.parts))
+    return fragment.map(lambda node: layer if isinstance(node, LayerHere) else None)
 
 
 __all__ = ["LAYER", "Definition", "Instance", "Line", "Written", "block_class", "code", "define", "substitute_layer"]

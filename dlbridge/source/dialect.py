@@ -11,8 +11,10 @@ import onnx_ir as ir
 
 from dlbridge.source import printing
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw
+from dlbridge.source.code import Code, Raw, expression
+from dlbridge.source.expr import Attr, Const, Index
 from dlbridge.source.op import Rules
+from dlbridge.source.statements import Assign, Class, Def, Raise, Statement
 
 if TYPE_CHECKING:
     from dlbridge.source.definitions import Definition
@@ -114,15 +116,15 @@ class Dialect:
         """The class of a list whose items are of these kinds ("module", or a kind of a weight)."""
         raise NotImplementedError
 
-    def item_of_sequence(self, sequence: str, index: str) -> str:
+    def item_of_sequence(self, sequence: Code, index: str) -> Code:
         """How an item of a ``sequence`` is reached."""
-        return f"{sequence}[{index}]"
+        return Index(sequence, Const(int(index)))
 
-    def assign(self, owner: str, name: str, new: str, kind: str) -> str:
+    def assign(self, owner: Code, name: str, new: Code, kind: str) -> Statement:
         """The statement that puts a module or weight of a kind into its owner; the name may be any text."""
-        return f"{owner}.{name} = {new}"
+        return Assign(Attr(owner, name), new)
 
-    def get(self, owner: str, name: str, kind: str) -> str:
+    def get(self, owner: Code, name: str, kind: str) -> Code:
         """How a module or weight is reached whose name is no identifier."""
         raise NotImplementedError
 
@@ -143,7 +145,7 @@ class Dialect:
 
     # --- the file ----------------------------------------------------------------------------------------------------
 
-    def endings(self, writer: ModuleWriter) -> list[str]:
+    def endings(self, writer: ModuleWriter) -> list[Statement]:
         """Statements at the end of the model's own ``__init__``, when all of its parts are there."""
         return writer.tie_statements()
 
@@ -151,20 +153,19 @@ class Dialect:
         """The import statements of a file that reads attributes of these names."""
         return [statement for name, statement in self.imports.items() if name in used or name in self.always]
 
-    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[list[str]]:
-        """What stands below the classes, each a list of lines."""
+    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
+        """What stands below the classes: functions (``statements.Def``, or ``Text.of`` lines of a template)."""
         return []
 
     def entry(self, writer: ModuleWriter, root: Definition) -> str:
         """The name that is called, without arguments, to make the model."""
         return root.name
 
-    def stand_in(self, name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
-        """What is called for a node that is to be filled in, and its source."""
-        arguments = ", ".join(f"x{i}" for i, v in enumerate(node.inputs) if v is not None)
-        lines = [f"def {name}({arguments}):", *printing.docstring(about, printing.INDENT)]
-        lines.append(f'{printing.INDENT}raise NotImplementedError("{name} is to be filled in")')
-        return name, "\n".join(lines)
+    def stand_in(self, name: str, node: ir.Node, about: list[str]) -> tuple[Code, Def | Class]:
+        """What is called for a node that is to be filled in, and its definition, which raises."""
+        given = tuple(f"x{i}" for i, v in enumerate(node.inputs) if v is not None)
+        error = expression(f'NotImplementedError("{name} is to be filled in")')
+        return expression(name), Def(name, given, (printing.docstring(about), Raise(error)))
 
     # --- what follows from the above ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dlbridge.ops.names import unique
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
 from dlbridge.source.code import Code
+from dlbridge.source.expr import Val
 from dlbridge.source.names import identifier
 from dlbridge.source.op import Emit, Op, Rules
 
@@ -84,11 +85,12 @@ def _resolve_aliases(emits: dict[ir.Node, Emit], outputs: set[ir.Value]) -> dict
     """
     aliases: dict[ir.Value, ir.Value] = {}
     for node, emit in list(emits.items()):
-        parts = tuple(aliases.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
-        emit.code = Code(parts)
-        plain = len(parts) == 1 and isinstance(parts[0], ir.Value) and emit.layer is None and emit.targets is None
-        if plain and len(node.outputs) == 1 and not (node.outputs[0] in outputs and is_weight(parts[0])):  # type: ignore[arg-type]
-            aliases[node.outputs[0]] = parts[0]  # type: ignore[assignment]
+        emit.code = emit.code.substituted(aliases.get)
+        value = emit.code.value if isinstance(emit.code, Val) else None
+        if value is None or emit.layer is not None or emit.targets is not None or len(node.outputs) != 1:
+            continue
+        if not (node.outputs[0] in outputs and is_weight(value)):
+            aliases[node.outputs[0]] = value
             del emits[node]
     return aliases
 

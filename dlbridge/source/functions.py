@@ -8,27 +8,27 @@ import onnx_ir as ir
 
 from dlbridge.ops import missing
 from dlbridge.ops.keys import op_key
-from dlbridge.source import printing
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
+from dlbridge.source.bodies import plain_assignments, returned
 from dlbridge.source.code import Code, call
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, leaving
+from dlbridge.source.expr import Items, Var
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.op import Emit, Function, Op, Rules
-from dlbridge.source.statements import indent, plain_assignments
-from dlbridge.source.statements import returned as returned_text
+from dlbridge.source.statements import Class, Def, Return
 from dlbridge.source.variables import hint, name_values
 
-#: (name, node, what to say of it) -> (what is called, the source of a function that raises).
-StandIn = Callable[[str, ir.Node, list[str]], tuple[str, str]]
+#: (name, node, what to say of it) -> (what is called, a function or class that raises).
+StandIn = Callable[[str, ir.Node, list[str]], tuple[Code, Def | Class]]
 
 
 class Functions:
     """Writes subgraphs, and stand-ins.
 
     Attributes:
-        texts: The source of the functions written so far, each after those that it calls.
+        written: The functions written so far, each after those that it calls.
         partial: Whether what has no rule gets a stand-in, not an error.
         stand_ins: The name of each stand-in, and what it stands for.
     """
@@ -42,10 +42,10 @@ class Functions:
         stand_in: StandIn,
         partial: bool = False,
     ) -> None:
-        self.texts: list[str] = []
+        self.written: list[Def | Class] = []
         self.partial = partial
         self._stand_in = stand_in
-        self._called: dict[tuple, str] = {}
+        self._called: dict[tuple, Code] = {}
         self.stand_ins: dict[str, str] = {}
         self._emit = (rules, arithmetic, to_tensor)
         self._names = names
@@ -66,7 +66,7 @@ class Functions:
         name = self._names.fresh(identifier(name, "body"))
         lines = [Line(list(node.outputs), emit.code, emit.targets, hint(node)) for node, emit in emits.items()]
         block = Block("", list(emits), [*graph.inputs, *captured], results)
-        self.texts.append(self._text(name, Written(block, [], lines), returned, as_tuple))
+        self.written.append(self._function(name, Written(block, [], lines), returned, as_tuple))
         return Function(name, captured)
 
     def takes(self, node: ir.Node) -> bool:
@@ -81,20 +81,19 @@ class Functions:
             name = self._names.fresh(identifier(op.node.op_type.lower()))
             about = [f"To be filled in: {missing.note(op.node)}.", *([why] if why else [])]
             takes, gives = (", ".join(map(_type, values)) for values in (inputs, op.node.outputs))
-            self._called[key], text = self._stand_in(name, op.node, [*about, f"Takes {takes}.", f"Gives {gives}."])
-            self.stand_ins[self._called[key].removesuffix("()")] = missing.note(op.node)
-            self.texts.append(text)
+            about += [f"Takes {takes}.", f"Gives {gives}."]
+            self._called[key], written = self._stand_in(name, op.node, about)
+            self.stand_ins[written.name] = missing.note(op.node)
+            self.written.append(written)
         return Emit(call(self._called[key], *(op[i] for i, v in enumerate(op.node.inputs) if v is not None)))
 
-    def _text(self, name: str, written: Written, returned: list[ir.Value | Code], as_tuple: bool) -> str:
+    def _function(self, name: str, written: Written, results: list[ir.Value | Code], as_tuple: bool) -> Def:
         taken = Names(*self._names.taken)
         inputs = {v: taken.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in written.block.inputs}
         names = name_values(written, inputs, reserved=self._names.taken)
-        lines = plain_assignments(written, names)
-        results = returned_text(returned, names.__getitem__)
-        lines.append(f"return {results}{',' if as_tuple and len(returned) == 1 else ''}")
-        head = printing.fit(f"def {name}({', '.join(inputs.values())}):")
-        return "\n".join([*head, *indent(lines)])
+        result = returned(results, lambda v: Var(names[v]))
+        result = Items("(", (result,)) if as_tuple and len(results) == 1 else result
+        return Def(name, tuple(inputs.values()), (*plain_assignments(written, names), Return(result)))
 
 
 def _type(value: ir.Value) -> str:

@@ -2,60 +2,75 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-INDENT = "    "
+from dlbridge.source.expr import Expr, Name
+from dlbridge.source.statements import Assign, For, Statement
+
 #: How many statements the body of a loop may have.
 MAX_BODY = 4
+_HERE = Name("<here>")
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop over as many of the parts as it takes: what heads it, and what stands for the part in its body."""
+    """A loop over as many of the parts as it takes: what it goes over, and what stands for the part in its body."""
 
-    head: str
-    part: str
+    variable: str
+    over: Expr
+    part: Expr
     count: int
 
 
-def roll(lines: list[str], counted: re.Pattern[str], loop: Callable[[list[str]], Loop | None]) -> list[str]:
+def roll(
+    statements: list[Statement], counted: Callable[[Expr], Sequence[Expr]], loop: Callable[[list[Expr]], Loop | None]
+) -> list[Statement]:
     """The statements with loops.
 
     Args:
-        lines: One statement each.
-        counted: What differs between the rounds of a loop; once in each.
-        loop: From the parts that it matches in rounds that are the same otherwise, what loops over the first of them.
+        statements: Assignments; what else there is stands in no loop.
+        counted: What differs between the rounds of a loop, in the value of an assignment; once in each round.
+        loop: From the parts of rounds that are the same otherwise, what loops over the first of them.
     """
-    out: list[str] = []
+    out: list[Statement] = []
     index = 0
-    while index < len(lines):
+    while index < len(statements):
         for size in range(1, MAX_BODY + 1):
-            parts = _parts(lines[index:], size, counted)
+            parts = _parts(statements[index:], size, counted)
             found = loop(parts) if len(parts) > 1 else None
             if found is not None:
-                body = "\n".join(lines[index : index + size])
-                text = counted.sub(lambda _, part=found.part: part, body)  # type: ignore[misc]
-                out += [found.head, *(INDENT + line for line in text.split("\n"))]
+                inside = tuple(_with_part(s, parts[0], found.part) for s in statements[index : index + size])
+                out.append(For(found.variable, found.over, inside))
                 index += size * found.count
                 break
         else:
-            out.append(lines[index])
+            out.append(statements[index])
             index += 1
     return out
 
 
-def _parts(lines: list[str], size: int, counted: re.Pattern[str]) -> list[str]:
+def _parts(statements: list[Statement], size: int, counted: Callable[[Expr], Sequence[Expr]]) -> list[Expr]:
     """What counts, in as many rounds of ``size`` statements as are the same otherwise."""
-    parts: list[str] = []
+    parts: list[Expr] = []
     first = None
-    for start in range(0, len(lines) - size + 1, size):
-        text = "\n".join(lines[start : start + size])
-        found = counted.findall(text)
-        rest = counted.sub("\0", text)
-        if len(found) != 1 or rest != (first or rest):
+    for start in range(0, len(statements) - size + 1, size):
+        made = [s for s in statements[start : start + size] if isinstance(s, Assign)]
+        found = [part for s in made for part in counted(s.value)]
+        if len(made) != size or len(found) != 1:
+            break
+        rest = [(s.target.key(), _exchanged(s.value, found[0], _HERE).key()) for s in made]
+        if rest != (first or rest):
             break
         parts += found
         first = rest
     return parts
+
+
+def _with_part(statement: Statement, old: Expr, new: Expr) -> Statement:
+    assert isinstance(statement, Assign)
+    return Assign(statement.target, _exchanged(statement.value, old, new))
+
+
+def _exchanged(tree: Expr, old: Expr, new: Expr) -> Expr:
+    return tree.map(lambda node: new if node is old else None)

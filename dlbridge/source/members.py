@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dlbridge.source.bodies import made_members
+from dlbridge.source.code import call, expression
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
+from dlbridge.source.expr import Attr, Comprehension, Const, Expr, Index, Items, Name
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.names import is_index, is_plain
-from dlbridge.source.statements import member_texts
+from dlbridge.source.statements import Assign, Statement
 
 #: Kinds of what stands in lists.
 LISTED = ("module", "parameter", "frozen")
 
 
-def member_statements(dialect: Dialect, definition: Definition) -> list[str]:
+def member_statements(dialect: Dialect, definition: Definition) -> list[Statement]:
     """The assignments of ``__init__``."""
     return _Members(dialect, definition).statements()
 
@@ -19,67 +23,68 @@ def member_statements(dialect: Dialect, definition: Definition) -> list[str]:
 class _Members:
     def __init__(self, dialect: Dialect, definition: Definition) -> None:
         self.dialect = dialect
-        self.texts = {member.name: text for member, text in member_texts(definition, dialect.identity)}
+        self.made = {member.name: new for member, new in made_members(definition, dialect.identity)}
         self.kinds = {member.name: member.kind for member in definition.written.members}
         self.done: set[str] = set()
 
-    def statements(self) -> list[str]:
-        lines: list[str] = []
-        for name in self.texts:
+    def statements(self) -> list[Statement]:
+        lines: list[Statement] = []
+        for name in self.made:
             if name in self.done:
                 continue
             lines += self._parents(name)
             container = self._container(name)
             if container is None:
-                lines.append(self._put(name, self.texts[name], self.kinds[name]))
+                lines.append(self._put(name, self.made[name], self.kinds[name]))
             elif container not in self.done:  # it may be an item of a list itself
                 lines.append(self._put(container, self._nested(container)))
         return lines
 
-    def _parents(self, name: str) -> list[str]:
+    def _parents(self, name: str) -> list[Statement]:
         """Empty modules for the parts of a path that nothing makes."""
         lines = []
         parts = (self._container(name) or name).split(".")[:-1]
         for length in range(1, len(parts) + 1):
             path = ".".join(parts[:length])
-            if path not in self.texts and path not in self.done:
+            if path not in self.made and path not in self.done:
                 lines.append(self._put(path, self._nested(path)))
         return lines
 
-    def _put(self, path: str, text: str, kind: str = "module") -> str:
-        """The statement that puts what a text makes at a path."""
+    def _put(self, path: str, new: Expr, kind: str = "module") -> Statement:
+        """The statement that puts what is made at a path."""
         owner, _, last = path.rpartition(".")
         if owner and is_index(last):
-            return f"{self._attribute(path)} = {text}"
-        return self.dialect.assign(self._attribute(owner), last, text, kind)
+            return Assign(self._attribute(path), new)
+        return self.dialect.assign(self._attribute(owner), last, new, kind)
 
-    def _attribute(self, path: str) -> str:
-        text = "self"
-        for part in path.split(".") if path else ():
-            if is_index(part) and text != "self":
-                text += f"[{part}]"
+    def _attribute(self, path: str) -> Expr:
+        made: Expr = Name("self")
+        for index, part in enumerate(path.split(".") if path else ()):
+            if is_index(part) and index:
+                made = Index(made, Const(int(part)))
             else:
-                text = f"{text}.{part}" if is_plain(part) else self.dialect.get(text, part, "module")
-        return text
+                made = Attr(made, part) if is_plain(part) else self.dialect.get(made, part, "module")
+        return made
 
-    def _nested(self, path: str) -> str:
+    def _nested(self, path: str) -> Expr:
         """A module that stands at a path: what is made there, a list of numbered ones, or an empty one."""
         self.done.add(path)
-        if path in self.texts:
-            return self.texts[path]
-        heads = {n[len(path) + 1 :].partition(".")[0] for n in self.texts if n.startswith(path + ".")}
+        if path in self.made:
+            return self.made[path]
+        heads = {n[len(path) + 1 :].partition(".")[0] for n in self.made if n.startswith(path + ".")}
         numbers = sorted(int(head) for head in heads if is_index(head))
         if not numbers:
-            return self.dialect.empty
+            return expression(self.dialect.empty)
         items = {number: self._nested(f"{path}.{number}") for number in numbers}
-        return self._list([items.get(i, self.dialect.gap) for i in range(max(numbers) + 1)], path)
+        gap = expression(self.dialect.gap)
+        return self._list([items.get(i, gap) for i in range(max(numbers) + 1)], path)
 
-    def _list(self, items: list[str], path: str) -> str:
-        kinds = [self.kinds.get(f"{path}.{i}", "module") for i in range(len(items))]
-        kind = self.dialect.module_list(kinds)
-        if len(set(items)) == 1 and len(items) > 2:
-            return f"{kind}([{items[0]} for _ in range({len(items)})])"
-        return f"{kind}([{', '.join(items)}])"
+    def _list(self, items: list[Expr], path: str) -> Expr:
+        kind = self.dialect.module_list([self.kinds.get(f"{path}.{i}", "module") for i in range(len(items))])
+        if len(set(map(text_of, items))) == 1 and len(items) > 2:
+            count = expression(f"range({len(items)})")
+            return call(kind, Comprehension("[", items[0], "_", count))
+        return call(kind, Items("[", tuple(items)))
 
     def _container(self, name: str) -> str | None:
         """The list that a name is an item of; lists hold modules and parameters."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from dlbridge.source.code import Code, Literal
+from dlbridge.source.code import Literal
 
 if TYPE_CHECKING:
     from dlbridge.source.definitions import Line, Written
@@ -109,10 +109,7 @@ def _reductions(full: Written, short: Written) -> Iterator[tuple[tuple[Option, .
 
 def _signature(line: Line) -> tuple:
     """What a line says, whatever the variables."""
-    return tuple(
-        part if isinstance(part, str) else getattr(part, "keyword", None) or type(part).__name__
-        for part in line.code.parts
-    )
+    return line.code.key(lambda value: "value", lambda literal: literal.keyword or "literal")
 
 
 def _without_lines(
@@ -165,9 +162,7 @@ def _without(written: Written, line: Line, member: str | None, instead: ir.Value
         return instead if value is gone else value
 
     lines = [
-        replace(other, code=Code(tuple(swap(p) if isinstance(p, ir.Value) else p for p in other.code.parts)))
-        for other in written.lines
-        if other.targets[0] is not gone
+        replace(other, code=other.code.substituted(swap)) for other in written.lines if other.targets[0] is not gone
     ]
     block = replace(written.block, outputs=[swap(v) for v in written.block.outputs])
     return replace(written, block=block, members=[m for m in written.members if m.name != member], lines=lines)

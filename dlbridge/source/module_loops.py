@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
-import re
-
+from dlbridge.source.code import expression
+from dlbridge.source.expr import Attr, Call, Const, Expr, Index, Var, dotted
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.loops import Loop, roll
 from dlbridge.source.names import Names, identifier, is_index
+from dlbridge.source.statements import Statement, words
 
-#: The call of a module that one of a loop may be.
-CALLED = re.compile(r"(?<== )self\.[\w.]+(?:\[[0-9]+\]|(?<=[0-9]))(?=\()")
 #: With fewer children than this, call each by name instead of looping over all of them.
 MIN_CHILDREN = 4
+_DIGITS = "0123456789"
 
 
-def module_loops(lines: list[str], members: list[str], children: str | None) -> list[str]:
-    """The lines of a body with loops.
+def module_loops(statements: list[Statement], members: list[str], children: str | None) -> list[Statement]:
+    """The statements of a body with loops.
 
     Args:
-        lines: One statement each.
+        statements: The statements.
         members: The names of all that the class makes, in that order.
         children: An expression of all modules, as in ``Dialect``.
     """
-    words = set(re.findall(r"\w+", "\n".join(lines)))
+    taken = words(statements)
 
-    def loop(parts: list[str]) -> Loop | None:
-        name, _, index = parts[0].removeprefix("self.").partition("[")
-        if index:
-            over, called = f"self.{name}", [m for m in members if is_item(m, name)]
-            if any(m.startswith(f"{name}.") and not is_index(m[len(name) + 1 :].partition(".")[0]) for m in members):
-                return None  # the list would go through what has a name too
-            singular = name.rpartition(".")[2].rstrip("s_0123456789")
-            word = singular if singular and singular != name.rpartition(".")[2] else "layer"
-            wanted = [f"{over}[{i}]" for i in range(len(called))]
-        elif children is None:
-            return None
-        else:
-            over, called, word = children, members, re.sub(r"[0-9]+$", "", name)
-            wanted = [f"self.{m}" for m in members if re.sub(r"[0-9]+$", "", m) == word]
-            if len(wanted) < MIN_CHILDREN:
-                return None
-        if len(wanted) != len(called) or parts[: len(wanted)] != wanted:
-            return None
-        word = identifier(word) if identifier(word) not in words else Names(*words).fresh("layer")
-        return Loop(f"for {word} in {over}:", word, len(wanted))
+    def over_list(first: Index, texts: list[str]) -> Loop | None:
+        over = text_of(first.value)
+        name = over.removeprefix("self.")
+        if any(m.startswith(f"{name}.") and not is_index(m[len(name) + 1 :].partition(".")[0]) for m in members):
+            return None  # the list would go through what has a name too
+        singular = name.rpartition(".")[2].rstrip("s_0123456789")
+        word = singular if singular and singular != name.rpartition(".")[2] else "layer"
+        count = sum(is_item(m, name) for m in members)
+        return made(word, first.value, [f"{over}[{i}]" for i in range(count)], count, texts)
 
-    return roll(lines, CALLED, loop)
+    def over_children(first: Attr, texts: list[str]) -> Loop | None:
+        word = first.name.rstrip(_DIGITS)
+        wanted = [f"self.{m}" for m in members if m.rstrip(_DIGITS) == word]
+        if children is None or len(wanted) < MIN_CHILDREN:
+            return None
+        return made(word, expression(children), wanted, len(members), texts)
+
+    def made(word: str, over: Expr, wanted: list[str], count: int, texts: list[str]) -> Loop | None:
+        if len(wanted) != count or texts[:count] != wanted:
+            return None
+        word = identifier(word) if identifier(word) not in taken else Names(*taken).fresh("layer")
+        return Loop(word, over, Var(word), count)
+
+    def loop(parts: list[Expr]) -> Loop | None:
+        first, texts = parts[0], [text_of(part) for part in parts]
+        if isinstance(first, Index):
+            return over_list(first, texts)
+        return over_children(first, texts) if isinstance(first, Attr) else None
+
+    return roll(statements, _members_called, loop)
 
 
 def is_item(name: str, container: str) -> bool:
+    """Whether a name is that of an item of a list."""
     return name.startswith(container + ".") and is_index(name[len(container) + 1 :])
+
+
+def _members_called(value: Expr) -> list[Expr]:
+    """The modules, of a list or with a number in their name, that an expression begins with the call of."""
+    found = [value]
+    while found[-1].children():
+        found.append(found[-1].children()[0])
+    return [node.function for node in found if isinstance(node, Call) and _is_counted(node.function)]
+
+
+def _is_counted(node: Expr) -> bool:
+    owner = node.value if isinstance(node, Index) else node
+    path = dotted(owner)
+    if path is None or not path.startswith("self."):
+        return False
+    return path[-1] in _DIGITS if owner is node else isinstance(node.index, Const)  # type: ignore[union-attr]

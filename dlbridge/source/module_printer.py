@@ -8,67 +8,69 @@ import onnx_ir as ir
 
 from dlbridge.source import printing
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.code import Code, Literal, call
+from dlbridge.source.bodies import assignments, merge_return, plain, returned, split_parameters
+from dlbridge.source.code import Code, Literal, call, expression
 from dlbridge.source.definitions import Definition, OptionalSteps
 from dlbridge.source.dialect import Dialect
+from dlbridge.source.expr import Attr, Call, Comprehension, Expr, Lit, Name, Star, Var
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.members import member_statements
 from dlbridge.source.module_loops import module_loops
-from dlbridge.source.printing import INDENT
-from dlbridge.source.statements import assignments, indent, merge_return, plain, returned, split_parameters
+from dlbridge.source.statements import Assign, Class, Def, Do, Return, Statement
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
     from dlbridge.source.modules import ModuleWriter
 
+_INIT = expression("super().__init__")
+
 
 def print_file(writer: ModuleWriter, definitions: list[Definition], root: Definition) -> str:
     """The whole file."""
     dialect = writer.dialect
-    parts = [_class(writer, d, d is root) for d in definitions] + dialect.epilogue(writer, root)
-    body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in parts)])
-    return printing.file(body, dialect.helpers, dialect.imported)
+    classes = [_class(writer, d, d is root) for d in definitions]
+    parts = [*writer.functions.written, *classes, *dialect.epilogue(writer, root)]
+    return printing.file(parts, dialect.helpers, dialect.imported)
 
 
 def sequence(dialect: Dialect, items: list[Code]) -> Code:
     """The code that makes a sequence of modules."""
-    if len({plain(i) for i in items}) == 1 and len(items) > 2:
-        inner = items[0].parts
-        return Code((f"{dialect.sequence}(*[", *inner, " for _ in range(", Literal(len(items), "depth"), ")])"))
+    if len({text_of(plain(i)) for i in items}) == 1 and len(items) > 2:
+        count = call("range", Lit(Literal(len(items), "depth")))
+        return call(dialect.sequence, Star(Comprehension("[", items[0], "_", count)))
     return call(dialect.sequence, *items)
 
 
-def _class(writer: ModuleWriter, definition: Definition, is_root: bool) -> list[str]:
+def _class(writer: ModuleWriter, definition: Definition, is_root: bool) -> Class:
     dialect, written = writer.dialect, definition.written
-    about = printing.about_sizes(writer.graph, INDENT) if is_root else []
-    about += [""] if about else []
+    about = printing.about_sizes(writer.graph) if is_root else []
     items = writer.sequences.get(written.block) if is_root else None
     if items is not None:
-        lines = [plain(call("super().__init__", *items)), *dialect.endings(writer)]
-        header = f"{INDENT}def __init__({', '.join(['self', *dialect.parameters])}):"
-        return [f"class {definition.name}({dialect.sequence}):", *about, header, *indent(lines, 2)]
-    base, init = dialect.base, [dialect.init] if dialect.init else []
-    if is_root and writer.base is not None:
-        base, _, given = plain(writer.base).partition("(")
-        init = [f"super().__init__({given}"]
+        made = [Do(plain(call(_INIT, *items))), *dialect.endings(writer)]
+        init = Def("__init__", ("self", *dialect.parameters), tuple(made))
+        return Class(definition.name, expression(dialect.sequence), (*about, init))
+    base, init = expression(dialect.base), [Do(expression(dialect.init))] if dialect.init else []
+    layer = plain(writer.base) if is_root and writer.base is not None else None
+    if isinstance(layer, Call):
+        base, init = layer.function, [Do(Call(_INIT, layer.arguments))]
     made = _members(writer, definition) + (dialect.endings(writer) if is_root else [])
-    lines = [f"class {definition.name}({base}):", *about]
-    if made or base != dialect.base:
-        extra = dialect.parameters if written.members or base != dialect.base else ()
-        header = f"{INDENT}def __init__({', '.join(['self', *definition.signature(), *extra])}):"
-        lines += [*printing.fit(header), *indent([*init, *made], 2), ""]
-    return lines + _call(writer, definition, is_root)
+    parts: list[Statement] = [*about]
+    if made or layer is not None:
+        extra = dialect.parameters if written.members or layer is not None else ()
+        parts.append(Def("__init__", ("self", *definition.signature(), *extra), (*init, *made)))
+    return Class(definition.name, base, (*parts, _call(writer, definition, is_root)))
 
 
-def _members(writer: ModuleWriter, definition: Definition) -> list[str]:
+def _members(writer: ModuleWriter, definition: Definition) -> list[Statement]:
     """What a class keeps: parameters that it reads when it is called, and its members."""
     _, in_lines = split_parameters(definition)
     steps = OptionalSteps(definition, writer.dialect.identity)
     read = {*in_lines.values(), *steps.kept()}
-    kept = [f"self.{p} = {p}" for p in definition.parameters if p in read]
+    kept = [Assign(Attr(Name("self"), p), Var(p)) for p in definition.parameters if p in read]
     return kept + member_statements(writer.dialect, definition)
 
 
-def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> list[str]:
+def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> Def:
     """The method that computes."""
     dialect, written = writer.dialect, definition.written
     taken = dialect.modules | names_read(written)
@@ -77,17 +79,16 @@ def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> list[s
     leaving = output_names(writer.model.outputs) if is_root else None
     names = name_values(written, inputs, kept, dialect.modules, leaving)
 
-    def name(value: ir.Value) -> str:
-        return writer.weight_name(written.block, value) if value not in names and is_weight(value) else names[value]
+    def name(value: ir.Value) -> Expr:
+        if value not in names and is_weight(value):
+            return writer.weight_code(written.block, value)
+        return Var(names[value])
 
     _, in_lines = split_parameters(definition)
-    parameters = {slot: f"self.{p}" for slot, p in in_lines.items()}
-    lines = assignments(definition, names, name, parameters, prefix="self.", identity=dialect.identity)
-    result = returned(writer.returned if is_root else written.block.outputs, name)
-    lines.append(f"return {result or None}")
+    lines = assignments(definition, names, name, in_lines, in_class=True, identity=dialect.identity)
+    lines.append(Return(returned(writer.returned if is_root else written.block.outputs, name)))
     # Layers that get a second place may get it here, as children that no line calls.
     attached = [path for path, _ in writer.joined if path not in writer.weights]
     members = [member.name for member in written.members]
-    header = f"{INDENT}def {dialect.call}({', '.join(['self', *inputs.values()])}):"
     body = merge_return(module_loops(lines, [*members, *attached], dialect.children))
-    return [*printing.fit(header), *indent(body, 2)]
+    return Def(dialect.call, ("self", *inputs.values()), tuple(body))

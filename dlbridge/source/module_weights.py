@@ -13,10 +13,12 @@ from dlbridge.ops.names import prefixes
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code
 from dlbridge.source.dialect import Dialect
+from dlbridge.source.expr import Attr, Const, Index, Name
 from dlbridge.source.members import LISTED
 from dlbridge.source.names import is_index, is_plain
 from dlbridge.source.op import Emit, Layer
 from dlbridge.source.paths import Paths
+from dlbridge.source.statements import Assign, Statement
 from dlbridge.source.weights import View, Weight
 
 #: Kinds of the weights that are parameters in a framework.
@@ -91,11 +93,11 @@ class ModuleWeights:
 
     # --- where they are --------------------------------------------------------------------------------------------
 
-    def weight_name(self, block: Block, value: ir.Value) -> str:
-        """How the code of a block names a weight that no layer holds."""
+    def weight_code(self, block: Block, value: ir.Value) -> Code:
+        """How the code of a block reads a weight that no layer holds."""
         return self.reach(self.homes[value], block, traits.kind(value))
 
-    def reach(self, path: str, block: Block | None = None, kind: str = "module") -> str:
+    def reach(self, path: str, block: Block | None = None, kind: str = "module") -> Code:
         """How the code of a block (the model's, when None) names the weight of that kind, or the module, at a path:
         ``layers.0.attn`` -> ``self.layers[0].attn``.
 
@@ -103,19 +105,20 @@ class ModuleWeights:
         """
         around = block or self.root
         parts = around.relative(path).split(".")
-        text, owner = "self", around.path
+        made: Code = Name("self")
+        owner = around.path
         for index, part in enumerate(parts):
             of = kind if index == len(parts) - 1 else "module"
             if is_plain(part):
-                text = f"{text}.{part}"
+                made = Attr(made, part)
             elif is_index(part) and index == 0 and around in self.sequences:
-                text = self.dialect.item_of_sequence(text, part)
+                made = self.dialect.item_of_sequence(made, part)
             elif is_index(part) and index > 0 and of in LISTED and not self._is_class(owner):
-                text = f"{text}[{part}]"
+                made = Index(made, Const(int(part)))
             else:
-                text = self.dialect.get(text, part, of)
+                made = self.dialect.get(made, part, of)
             owner = f"{owner}.{part}" if owner else part
-        return text
+        return made
 
     def _is_class(self, path: str) -> bool:
         """Whether a class is written for the module at a path: it is a block, and no chain."""
@@ -159,9 +162,9 @@ class ModuleWeights:
                 pairs.append((key, first[views]))
         return pairs
 
-    def tie_statements(self) -> list[str]:
+    def tie_statements(self) -> list[Statement]:
         """What makes the second of two paths the first one."""
-        return [f"{self.reach(path)} = {self.reach(first)}" for path, first in self.joined]
+        return [Assign(self.reach(path), self.reach(first)) for path, first in self.joined]
 
 
 def _owner(key: str) -> str:

@@ -11,11 +11,12 @@ from dlbridge.ops import traits
 from dlbridge.source import blocks, repeats
 from dlbridge.source.arithmetic import Arithmetic
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, Raw, code, join
+from dlbridge.source.code import Code, call, expression
 from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.functions import Functions
 from dlbridge.source.module_printer import print_file, sequence
 from dlbridge.source.module_weights import ModuleWeights
@@ -84,7 +85,7 @@ class ModuleWriter(ModuleWeights):
     def source(self) -> Source:
         name_class = block_class(self.graph)
         definitions, instance = define(
-            self.root, self._write_block, self.weight_name, lambda block: name_class(block.path), self.names
+            self.root, self._write_block, self._weight_name, lambda block: name_class(block.path), self.names
         )
         ties = self.ties()
         self.joined = [*self.aliases(), *ties]
@@ -99,6 +100,9 @@ class ModuleWriter(ModuleWeights):
             ties=self.ties(),
             stand_ins=self.functions.stand_ins,
         )
+
+    def _weight_name(self, block: Block, value: ir.Value) -> str:
+        return text_of(self.weight_code(block, value))
 
     def _tree(self) -> Block:
         """The blocks. One whose parts are numbered but are no chain is a list of modules in the block around it."""
@@ -136,21 +140,21 @@ class ModuleWriter(ModuleWeights):
         if emit.layer is not None and node is self.root_layer:
             self.remember("", emit.layer)
             self.base = emit.layer.new
-            fragment = substitute_layer(fragment, Code((f"super().{self.dialect.call}",)))
+            fragment = substitute_layer(fragment, expression(f"super().{self.dialect.call}"))
         elif emit.layer is not None:
             path = self._layer_path(node, emit.layer, block)
             member = block.relative(path)
             if path == node.name:
                 written.members.append(Member(member, emit.layer.new))
                 self.remember(path, emit.layer)
-            fragment = substitute_layer(fragment, Code((self.reach(path, block),)))
+            fragment = substitute_layer(fragment, self.reach(path, block))
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
         written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member, given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)
         written.members.append(Member(name, self._new(inner, instances)))
-        fragment = code("{}({})", Raw(self.reach(inner.path, written.block)), join(", ", list(inner.inputs)))
+        fragment = call(self.reach(inner.path, written.block), *inner.inputs)
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name, given_name(name)))
 
     def _write_call(self, written: Written, further: ir.Node) -> None:
@@ -168,15 +172,14 @@ class ModuleWriter(ModuleWeights):
             unknown = any(v not in same and not blocks.is_weight(v) for v in inner.inputs)
             if unknown or set(inner.outputs) - set(results):
                 raise NotCallableError(path)
-            fragment = code("{}({})", Raw(reach), join(", ", [same.get(v, v) for v in inner.inputs]))
+            fragment = call(reach, *(same.get(v, v) for v in inner.inputs))
             targets, pattern = [further.outputs[results.index(v)] for v in inner.outputs], None
         else:
             node = next((n for n in self.emits if n.name == path), None)
             emit = self.emits[node] if node is not None else None
             if node is None or emit is None or emit.layer is None or len(node.outputs) != len(further.outputs):
                 raise NotCallableError(path)
-            parts = tuple(same.get(p, p) if isinstance(p, ir.Value) else p for p in emit.code.parts)
-            fragment = substitute_layer(Code(parts), Code((reach,)))
+            fragment = substitute_layer(emit.code.substituted(same.get), reach)
             targets, pattern = list(further.outputs), emit.targets
         written.lines.append(Line(targets, fragment, pattern, hint_of_path(name), name, given_name(name)))
 
@@ -222,7 +225,7 @@ class ModuleWriter(ModuleWeights):
         plain = tuple(sorted((slot, w.plain) for slot, w in layer.weights.items()))
         if not plain or any(name is None for _, name in plain):
             return node.name or ""
-        key = (tuple(str(p) for p in layer.new.parts), plain)
+        key = (layer.new.key(), plain)
         path = self.layers.setdefault(key, node.name or "")
         return path if block.holds(path) else node.name or ""
 

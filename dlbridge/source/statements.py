@@ -1,104 +1,226 @@
-"""The statements of a body: what the printers of classes and of functions share."""
+"""Statements of printed code, as a tree over expressions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import onnx_ir as ir
-
-from dlbridge.source import printing
-from dlbridge.source.code import Code
-from dlbridge.source.definitions import Definition, Member, OptionalSteps, Written
-
-NameOf = Callable[[ir.Value], str]
-
-
-def print_code(fragment: Code, parameters: Sequence[str | None], name: NameOf = str) -> str:
-    """Print code with some of its literals, in order, as parameters."""
-    shown = iter(parameters)
-    return fragment.text(name, lambda literal: literal.text(next(shown)))
+from dlbridge.source.document import INDENT, WIDTH, Bracket, Document, lines
+from dlbridge.source.expr import Expr, Items, Name, Var
+from dlbridge.source.expr_printer import document
+from dlbridge.source.template import expression_of
 
 
-def plain(fragment: Code) -> str:
-    """Print code that reads no values, with its literals as they are."""
-    return fragment.text(str)
+class Statement:
+    """A statement, or a few lines of text that say what they read."""
+
+    def expressions(self) -> Iterator[Expr]:
+        """The expressions that it reads, not those of statements in it."""
+        yield from ()
+
+    def body(self) -> Sequence[Statement]:
+        """The statements in it."""
+        return ()
+
+    def names(self) -> set[str]:
+        """The names of functions and modules that it reads."""
+        own = (expression.names() for expression in self.expressions())
+        return set().union(*own, *(statement.names() for statement in self.body()))
+
+    def called(self) -> set[str]:
+        """The dotted names of what it calls."""
+        own = (expression.called() for expression in self.expressions())
+        return set().union(*own, *(statement.called() for statement in self.body()))
+
+    def lines(self, indent: str = "") -> list[str]:
+        """As printed."""
+        raise NotImplementedError
 
 
-def split_parameters(definition: Definition) -> tuple[dict[int, str], dict[int, str]]:
-    """The parameters by the literals of the members that they replace, and of the lines; each counted from 0."""
-    count = sum(len(list(member.new.literals())) for member in definition.written.members)
-    in_members = {slot: name for slot, name in definition.slots.items() if slot < count}
-    in_lines = {slot - count: name for slot, name in definition.slots.items() if slot >= count}
-    return in_members, in_lines
+@dataclass(frozen=True, eq=False)
+class Assign(Statement):
+    """``target = value``."""
+
+    target: Expr
+    value: Expr
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.target
+        yield self.value
+
+    def lines(self, indent: str = "") -> list[str]:
+        return lines((*_target(self.target), " = ", *document(self.value)), indent)
 
 
-def member_texts(definition: Definition, identity: str | None) -> list[tuple[Member, str]]:
-    """Each member with the expression that makes it."""
-    parameters, _ = split_parameters(definition)
-    steps = OptionalSteps(definition, identity)
-    slot, texts = 0, []
-    for index, member in enumerate(definition.written.members):
-        count = len(list(member.new.literals()))
-        shown = [parameters.get(slot + i) for i in range(count)]
-        slot += count
-        texts.append((member, steps.member(index, print_code(member.new, shown))))
-    return texts
+@dataclass(frozen=True, eq=False)
+class Do(Statement):
+    """An expression by itself."""
+
+    value: Expr
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.value
+
+    def lines(self, indent: str = "") -> list[str]:
+        return lines(document(self.value), indent)
 
 
-def assignments(
-    definition: Definition,
-    names: Mapping[ir.Value, str],
-    name: NameOf,
-    parameters: Mapping[int, str],
-    *,
-    prefix: str = "",
-    identity: str | None = None,
-) -> list[str]:
-    """The lines of a body.
+@dataclass(frozen=True, eq=False)
+class Return(Statement):
+    """``return value``."""
 
-    Args:
-        definition: What is printed.
-        names: The variables.
-        name: How code reads a value: a variable, or a weight at its place.
-        parameters: Place of a literal among those of the lines -> the parameter that stands for it.
-        prefix: How the body reaches the flags of optional steps.
-        identity: As in ``Dialect``.
-    """
-    steps = OptionalSteps(definition, identity)
-    slot, lines = 0, []
-    for index, line in enumerate(definition.written.lines):
-        count = len(list(line.code.literals()))
-        shown = [parameters.get(slot + i) for i in range(count)]
-        slot += count
-        text = steps.line(index, print_code(line.code, shown, name), name, prefix)
-        lines.append(f"{targets(line.targets, line.pattern, names)} = {text}")
-    return lines
+    value: Expr
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.value
+
+    def lines(self, indent: str = "") -> list[str]:
+        return lines(("return ", *document(self.value)), indent)
 
 
-def targets(values: Sequence[ir.Value], pattern: str | None, names: Mapping[ir.Value, str]) -> str:
-    """The left side of an assignment."""
-    found = [names[v] for v in values]
-    return pattern.format(*found) if pattern else ", ".join(found)
+@dataclass(frozen=True, eq=False)
+class Raise(Statement):
+    """``raise error``."""
+
+    error: Expr
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.error
+
+    def lines(self, indent: str = "") -> list[str]:
+        return lines(("raise ", *document(self.error)), indent)
 
 
-def plain_assignments(written: Written, names: Mapping[ir.Value, str]) -> list[str]:
-    """The lines of a body that has neither parameters nor optional steps."""
-    return assignments(Definition("", written), names, names.__getitem__, {})
+@dataclass(frozen=True, eq=False)
+class For(Statement):
+    """``for variable in over:``."""
+
+    variable: str
+    over: Expr
+    inside: tuple[Statement, ...]
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.over
+
+    def body(self) -> Sequence[Statement]:
+        return self.inside
+
+    def lines(self, indent: str = "") -> list[str]:
+        head = lines((f"for {self.variable} in ", *document(self.over), ":"), indent)
+        return [*head, *(line for s in self.inside for line in s.lines(indent + INDENT))]
 
 
-def returned(values: Sequence[ir.Value | Code], name: NameOf) -> str:
-    """What a body returns."""
-    return ", ".join(v.text(name) if isinstance(v, Code) else name(v) for v in values)
+@dataclass(frozen=True, eq=False)
+class Def(Statement):
+    """``def name(parameters):``; a parameter is its text, with its default."""
+
+    name: str
+    parameters: tuple[str, ...]
+    inside: tuple[Statement, ...]
+
+    def body(self) -> Sequence[Statement]:
+        return self.inside
+
+    def lines(self, indent: str = "") -> list[str]:
+        head = (f"def {self.name}", Bracket("(", tuple((p,) for p in self.parameters), ")"), ":")
+        return [*lines(head, indent), *(line for s in self.inside for line in s.lines(indent + INDENT))]
 
 
-def merge_return(lines: list[str]) -> list[str]:
-    """``x = f(x)`` followed by ``return x`` is ``return f(x)``."""
-    if len(lines) < 2:
-        return lines
-    target, _, value = lines[-2].partition(" = ")
-    return [*lines[:-2], f"return {value}"] if lines[-1] == f"return {target}" and "," not in target else lines
+@dataclass(frozen=True, eq=False)
+class Class(Statement):
+    """``class name(base):``, with blank lines between what stands in it."""
+
+    name: str
+    base: Expr
+    inside: tuple[Statement, ...]
+    decorator: Expr | None = None
+
+    def expressions(self) -> Iterator[Expr]:
+        yield self.base
+        if self.decorator is not None:
+            yield self.decorator
+
+    def body(self) -> Sequence[Statement]:
+        return self.inside
+
+    def lines(self, indent: str = "") -> list[str]:
+        above = [] if self.decorator is None else lines(("@", *document(self.decorator)), indent)
+        found = [*above, *lines((f"class {self.name}", Bracket("(", (document(self.base),), ")"), ":"), indent)]
+        for index, statement in enumerate(self.inside):
+            found += [""] if index else []
+            found += statement.lines(indent + INDENT)
+        return found
 
 
-def indent(lines: list[str], depth: int = 1) -> list[str]:
-    """The lines one or more steps to the right, those that are too long in several."""
-    return [part for line in lines for part in printing.fit(depth * printing.INDENT + line)]
+@dataclass(frozen=True, eq=False)
+class Text(Statement):
+    """Lines that are printed as they are: a docstring, a function that a template says."""
+
+    text: tuple[str, ...]
+    reads: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, text: Sequence[str]) -> Text:
+        """Lines of our own; they read what a parser finds in them."""
+        nodes = list(ast.walk(ast.parse("\n".join(text))))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        return cls(tuple(text), frozenset({node.id for node in names} - own))
+
+    def names(self) -> set[str]:
+        return set(self.reads)
+
+    def lines(self, indent: str = "") -> list[str]:
+        return [indent + line if line else line for line in self.text]
+
+
+def variables(names: Sequence[str]) -> Expr:
+    """``a, b``, or ``a``, as a target."""
+    found = tuple(map(Var, names))
+    return found[0] if len(found) == 1 else Items("(", found)
+
+
+def words(statements: Sequence[Statement]) -> set[str]:
+    """The names of variables, functions, attributes and keywords in statements."""
+    nodes = [node for s in statements for e in s.expressions() for node in e.walk()]
+    found = (getattr(node, attribute, None) for node in nodes for attribute in ("id", "name"))
+    return {word for word in found if isinstance(word, str)}
+
+
+def target(pattern: str, names: Sequence[str]) -> Expr:
+    """A pattern that unpacks (``"{0}, ({1}, {2})"``), with names in it."""
+    node = ast.parse(pattern.format(*names), mode="eval").body
+    return expression_of(node).map(lambda n: Var(n.id) if isinstance(n, Name) else None)
+
+
+def _target(node: Expr) -> Document:
+    """What is assigned to; its outermost brackets are not printed."""
+    if not isinstance(node, Items) or node.bracket != "(":
+        return document(node)
+    parts = tuple(part for i, item in enumerate(node.items) for part in ((", ",) if i else ()) + document(item))
+    return (*parts, ",") if len(node.items) == 1 else parts
+
+
+def fit(line: str) -> list[str]:
+    """A line of a template, in several where it is too long."""
+    if len(line) <= WIDTH:
+        return [line]
+    text = line.lstrip()
+    (node,) = ast.parse(f"{text} pass" if text.endswith(":") else text).body
+    return _long(node, line[: len(line) - len(text)])
+
+
+def _long(node: ast.stmt, indent: str) -> list[str]:
+    match node:
+        case ast.Assign(targets=[to]):
+            return Assign(expression_of(to), expression_of(node.value)).lines(indent)
+        case ast.Expr():
+            return Do(expression_of(node.value)).lines(indent)
+        case ast.FunctionDef():
+            defaults = [""] * (len(node.args.args) - len(node.args.defaults))
+            defaults += [f"={ast.unparse(default)}" for default in node.args.defaults]
+            given = tuple(f"{a.arg}{d}" for a, d in zip(node.args.args, defaults, strict=True))
+            return Def(node.name, given, ()).lines(indent)
+    raise ValueError(f"no line of {type(node).__name__} is broken")

@@ -12,7 +12,6 @@ from dlbridge.ops import traits
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Written
 from dlbridge.source.names import Names, identifier
-from dlbridge.source.printing import without_strings
 
 
 def input_names(
@@ -102,8 +101,7 @@ def name_values(
 
 def names_read(written: Written) -> set[str]:
     """The names of functions and modules that the code of a block reads."""
-    texts = (part for line in written.lines for part in line.code.parts if isinstance(part, str))
-    return {name for text in texts for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*", without_strings(text))}
+    return set().union(*(line.code.names() for line in written.lines))
 
 
 def _flows_on(written: Written, readings: list[int]) -> bool:

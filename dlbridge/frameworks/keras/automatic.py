@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import re
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -18,48 +17,45 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from dlbridge.frameworks.keras import compat
-from dlbridge.source.code import Code, call
-from dlbridge.source.definitions import LAYER
+from dlbridge.source.code import Code
+from dlbridge.source.expr import Call, dotted, layer_inputs
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.writer import KerasWriter
 
 
-def automatic_names(texts: Iterable[str], kinds: Iterable[str]) -> frozenset[str]:
+def automatic_names(calls: Iterable[set[str]], kinds: Iterable[str]) -> frozenset[str]:
     """The names, without a number, that Keras may give to what code makes.
 
     Args:
-        texts: The code that joins layers.
+        calls: The dotted names of what each piece of code that joins layers calls.
         kinds: Classes of the layers in it that are given no name.
     """
     found = set(kinds)
-    for text in texts:
-        for path in re.findall(r"\b(?:ops|keras)((?:\.\w+)+)\(", text):
-            found |= _made_by(path.rpartition(".")[2])
-        found |= _made_by_operators()
+    for called in calls:
+        functions = [path for path in called if path.partition(".")[0] in ("ops", "keras")]
+        found = found.union(_made_by_operators(), *(_made_by(path.rpartition(".")[2]) for path in functions))
     return frozenset(compat.to_snake_case(kind) for kind in found)
 
 
 def of_writer(writer: KerasWriter) -> frozenset[str]:
     """The names that Keras may give by itself to what is joined in a written model."""
     joined = [n for b in writer.root.blocks() if b not in writer.dynamic for n in writer.nodes_of(b)]
-    texts, kinds = [r.text(str) for r in writer.returned if isinstance(r, Code)], set[str]()
+    calls, kinds = [r.called() for r in writer.returned if isinstance(r, Code)], set[str]()
     for node in joined:
         emit = writer.emits[node]
         layer = emit.layer if emit.layer is not None else emit.module
-        if layer is not None and not writer.is_named(node, layer):
-            kinds |= set(re.findall(r"^(?:\w+\.)*(\w+)\(", str(layer.new.parts[0])))
-        is_plain = emit.code.parts == call(LAYER, *emit.code.values()).parts
-        if is_plain or (emit.layer is None and emit.module is not None):
-            continue  # the layer is all that is called
-        text = "".join(p for p in emit.code.parts if isinstance(p, str))
-        texts += [text, writer.called(text)]
-    return automatic_names(texts, kinds)
+        if isinstance(layer and layer.new, Call) and not writer.is_named(node, layer):
+            kinds.add((dotted(layer.new.function) or "").rpartition(".")[2])
+        if layer_inputs(emit.code) is None and (emit.layer is not None or emit.module is None):
+            calls.append(writer.calls_of(emit.code))
+    return automatic_names(calls, kinds)
 
 
 def is_automatic(name: str, automatic: frozenset[str]) -> bool:
     """Whether Keras may give something this very name."""
-    return re.sub(r"_\d+$", "", name) in automatic
+    before, _, number = name.rpartition("_")
+    return (before if number.isdecimal() else name) in automatic
 
 
 @functools.cache

@@ -11,25 +11,19 @@ import keras
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
+from dlbridge.frameworks.keras.layer_loops import layer_loops
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
+from dlbridge.source.bodies import assignments, made_members, merge_return, plain, returned, split_parameters
+from dlbridge.source.code import Code, call, expression
 from dlbridge.source.definitions import Definition
-from dlbridge.source.loops import Loop, roll
-from dlbridge.source.names import Names, class_name, identifier, quoted
-from dlbridge.source.printing import INDENT
+from dlbridge.source.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
+from dlbridge.source.names import class_name, identifier
 from dlbridge.source.regularized import comment
-from dlbridge.source.statements import (
-    assignments,
-    indent,
-    member_texts,
-    merge_return,
-    plain,
-    returned,
-    split_parameters,
-)
+from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, fit, variables
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -40,18 +34,17 @@ IDENTITY = "layers.Identity()"
 _OWN = frozenset(vars(keras.layers.Layer()))
 #: Names that no variable may have.
 RESERVED = frozenset({"self", "name", "math", "keras", "layers", "ops"})
-#: A layer's name that ends in a number; how many layers of such names are made in a loop.
-NUMBERED, MIN_ROUNDS = re.compile(r'(?<=name=)f?"(?:\{name\}-)?[^"{}\\]*[0-9]"'), 3
 #: Kinds of members that are no layers: a call in ``build``, and what ``compute_output_spec`` returns.
 BUILD, SPEC = "build", "spec"
+_REGISTER = expression("keras.saving.register_keras_serializable()")
+_SUPER = expression("super().__init__")
 
 
 def print_module(writer: KerasWriter, definitions: list[Definition], root: Definition) -> str:
     """The whole file."""
-    parts = []
+    parts: list[Statement] = [*writer.functions.written]
     for definition in definitions:
-        block = definition.written.block
-        if block in writer.dynamic:
+        if definition.written.block in writer.dynamic:
             parts.append(_class(writer, definition, definition is root))
         elif definition is not root:
             parts.append(_function(writer, definition))
@@ -60,9 +53,8 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         inputs = [identifier(v.name or "x") for v in writer.model.inputs]
         calls = training_calls(writer.model.training, inputs, writer.model.outputs, eagerly=bool(writer.eager))
         calls[1:1] = comment(writer.model.graph)
-        parts.append([part for line in calls for part in printing.fit(line)])
-    body = "\n\n\n".join([*writer.functions.texts, *("\n".join(lines) for lines in parts)])
-    return printing.file(body, helpers, _imported)
+        parts.append(Text.of([part for line in calls for part in fit(line)]))
+    return printing.file(parts, helpers, _imported)
 
 
 def _imported(used: set[str]) -> list[str]:
@@ -70,20 +62,29 @@ def _imported(used: set[str]) -> list[str]:
     return ["import keras", *([f"from keras import {', '.join(words)}"] if words else [])]
 
 
-def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[str, str]:
+def stand_in(name: str, node: ir.Node, about: list[str]) -> tuple[Code, Class]:
     """A layer to be filled in: models that hold it are built, and raise when called."""
     name = class_name(name)
-    arguments = ", ".join(["self", *(f"x{i}" for i, v in enumerate(node.inputs) if v is not None)])
-    specs = [f'keras.KerasTensor({_sizes(v)}, "{KERAS_DTYPES[v.dtype]}")' for v in node.outputs]  # type: ignore[index]
-    text = ["@keras.saving.register_keras_serializable()", f"class {name}(layers.Layer):"]
-    text += [*printing.docstring(about, INDENT), "", f"{INDENT}def call({arguments}):"]
-    text += [f'{2 * INDENT}raise NotImplementedError("{name} is to be filled in")', ""]
-    text += [f"{INDENT}def compute_output_spec({arguments}):", f"{2 * INDENT}return {', '.join(specs)}"]
-    return f"{name}()", "\n".join(text)
+    given = ("self", *(f"x{i}" for i, v in enumerate(node.inputs) if v is not None))
+    error = expression(f'NotImplementedError("{name} is to be filled in")')
+    specs = [call("keras.KerasTensor", Const(sizes_of(v)), Const(KERAS_DTYPES[v.dtype])) for v in node.outputs]  # type: ignore[index]
+    spec = specs[0] if len(specs) == 1 else Arguments(tuple(specs))
+    parts = (
+        printing.docstring(about),
+        Def("call", given, (Raise(error),)),
+        Def("compute_output_spec", given, (Return(spec),)),
+    )
+    return expression(f"{name}()"), Class(name, expression("layers.Layer"), parts, _REGISTER)
 
 
-def _sizes(value: ir.Value) -> str:
-    return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
+def sizes_of(value: ir.Value) -> tuple[int | None, ...]:
+    """A shape as Keras says it: None for sizes that are not known."""
+    return tuple(d if isinstance(d, int) else None for d in value.shape or ())
+
+
+def member(path: str) -> Code:
+    """How the code of a layer's class reaches the member at a path."""
+    return Attr(Name("self"), member_name(path))
 
 
 def member_name(path: str) -> str:
@@ -112,46 +113,48 @@ def variable_path(blocks: list[str], name: str, root: str | None, outermost: Cal
 # --- functions -----------------------------------------------------------------------------------------------------
 
 
-def _function(writer: KerasWriter, definition: Definition) -> list[str]:
+def _function(writer: KerasWriter, definition: Definition) -> Def:
     written = definition.written
     taken = {*RESERVED, *names_read(written), *definition.parameters}
     names = input_names(written.block.inputs, taken, is_root=False, path=written.block.path)
-    arguments = ", ".join([*names.values(), *definition.signature("name")])
+    parameters = (*names.values(), *definition.signature("name"))
     lines = _statements(writer, definition, names, definition.slots)
-    lines.append(f"return {returned(written.block.outputs, _namer(writer, definition, names))}")
-    return [*printing.fit(f"def {definition.name}({arguments}):"), *indent(merge_return(_loops(lines)))]
+    lines.append(Return(returned(written.block.outputs, _namer(writer, definition, names))))
+    return Def(definition.name, parameters, tuple(merge_return(layer_loops(lines))))
 
 
-def _build_model(writer: KerasWriter, root: Definition) -> list[str]:
-    lines: list[str] = []
-    about = printing.about_sizes(writer.model.graph, INDENT)
-    sequence = writer.sequence()
+def _build_model(writer: KerasWriter, root: Definition) -> Def:
+    about, sequence = printing.about_sizes(writer.model.graph), writer.sequence()
+    if sequence is not None:
+        return Def("build_model", (), (*about, Return(_sequential(writer, sequence))))
+    network = call(root.name, name=Const(NETWORK))
+    if writer.subclassed:
+        return Def("build_model", (), (*about, Return(network)))
     names = input_names(writer.model.inputs, RESERVED | names_read(root.written), is_root=True)
     if len(names) == 1:
         names = dict.fromkeys(names, "inputs")
-    if sequence is not None:
-        items = [_input(writer.model.inputs[0], None)]
-        for step in sequence:
-            emit = writer.emits[step]
-            layer = emit.layer or emit.module
-            assert layer is not None
-            items.append(writer._named(layer, step, writer.root).text(str))
-        lines = [f"return keras.Sequential([{', '.join(items)}])"]
-        return ["def build_model():", *about, *indent(lines)]
-    if writer.subclassed:
-        return ["def build_model():", *about, f'{INDENT}return {root.name}(name="{NETWORK}")']
-    lines += [f"{name} = {_input(value, writer.input_name(value))}" for value, name in names.items()]
+    lines: list[Statement] = [Assign(Var(n), _input(v, writer.input_name(v))) for v, n in names.items()]
+    inputs = [Var(names[v]) for v in writer.model.inputs]
     if writer.wrapped:
-        lines.append(f'outputs = {root.name}(name="{NETWORK}")({", ".join(names.values())})')
-        outputs = "outputs"
+        lines.append(Assign(Var("outputs"), call(network, *map(Var, names.values()))))
+        outputs: Expr = Var("outputs")
     else:
-        lines = _loops(lines + _statements(writer, root, names, {}, frozenset(names.values())))
+        lines = layer_loops(lines + _statements(writer, root, names, {}, frozenset(names.values())))
         outputs = returned(writer.returned, _namer(writer, root, names))
-        outputs = f"[{outputs}]" if len(writer.returned) > 1 else outputs
-    inputs = ", ".join(names[v] for v in writer.model.inputs)
-    inputs = inputs if len(writer.model.inputs) == 1 else f"[{inputs}]"
-    lines.append(f'return keras.Model({inputs}, {outputs}, name="{_model_name(writer.model.name)}")')
-    return ["def build_model():", *about, *indent(lines)]
+        outputs = Items("[", outputs.items) if isinstance(outputs, Arguments) else outputs
+    given = inputs[0] if len(inputs) == 1 else Items("[", tuple(inputs))
+    model = call("keras.Model", given, outputs, name=Const(_model_name(writer.model.name)))
+    return Def("build_model", (), (*about, *lines, Return(model)))
+
+
+def _sequential(writer: KerasWriter, nodes: list[ir.Node]) -> Expr:
+    items = [_input(writer.model.inputs[0], None)]
+    for node in nodes:
+        emit = writer.emits[node]
+        layer = emit.layer or emit.module
+        assert layer is not None
+        items.append(plain(writer._named(layer, node, writer.root)))
+    return call("keras.Sequential", Items("[", tuple(items)))
 
 
 def _model_name(name: str) -> str:
@@ -159,65 +162,78 @@ def _model_name(name: str) -> str:
     return identifier(name, "model").lstrip("_") or "model"
 
 
-def _input(value: ir.Value, name: str | None) -> str:
-    shape = [d if isinstance(d, int) else None for d in value.shape or ()]
-    arguments = [f"{tuple(shape[1:])}"] if shape[:1] == [None] else [f"batch_shape={tuple(shape)}"]
-    if value.dtype is not None and value.dtype != ir.DataType.FLOAT:
-        arguments.append(f'dtype="{KERAS_DTYPES[value.dtype]}"')
-    if name is not None:
-        arguments.append(f"name={quoted(name)}")
-    return f"keras.Input({', '.join(arguments)})"
+def _input(value: ir.Value, name: str | None) -> Code:
+    shape = sizes_of(value)
+    batched = shape[:1] == (None,)
+    is_float = value.dtype is None or value.dtype == ir.DataType.FLOAT
+    return call(
+        "keras.Input",
+        *([Const(shape[1:])] if batched else []),
+        batch_shape=None if batched else Const(shape),
+        dtype=None if is_float else Const(KERAS_DTYPES[value.dtype]),  # type: ignore[index]
+        name=None if name is None else Const(name),
+    )
 
 
 # --- classes -------------------------------------------------------------------------------------------------------
 
 
-def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> list[str]:
-    written = definition.written
-    parameters = definition.parameters
-    _, in_lines = split_parameters(definition)
-    init = [f"self.{p} = {p}" for p in parameters]
-    init += [
-        f"self.{member_name(member.name)} = {text}"
-        for member, text in member_texts(definition, IDENTITY)
-        if member.kind not in (BUILD, SPEC)
-    ]
-    in_call = {slot: f"self.{p}" for slot, p in in_lines.items()}
+def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> Class:
+    written, subclassed = definition.written, is_root and writer.subclassed
     taken = RESERVED | names_read(written)
     names = input_names(written.block.inputs, taken, is_root=is_root, path=written.block.path)
-    inputs = list(names.values())
-    lines = _statements(writer, definition, names, in_call, frozenset(inputs) if is_root else frozenset())
-    results = writer.returned if is_root else written.block.outputs
-    lines.append(f"return {returned(results, _namer(writer, definition, names))}")
-    subclassed = is_root and writer.subclassed
-    if subclassed and written.block in writer.eager:
-        init.append("self.run_eagerly = True")  # so that predict and evaluate do; compile sets it anew
-    if subclassed and not written.members:
-        init.append("self.built = True")  # there is nothing to build
-    base = "keras.Model" if subclassed else "layers.Layer"
-    text = ["@keras.saving.register_keras_serializable()", f"class {definition.name}({base}):"]
-    header = ", ".join(["self", *definition.signature(), "**kwargs"])
-    cast = "" if _is_single(written.block) else "autocast=False, "
-    text += [*indent([f"def __init__({header}):"]), *indent([f"super().__init__({cast}**kwargs)", *init], 2), ""]
-    built = [plain(member.new) for member in written.members if member.kind == BUILD]
-    if built:
-        text += [f"{INDENT}def build(self, input_shape):", *indent([*built, "self.built = True"], 2), ""]
-    if subclassed and len(inputs) > 1:
-        lines.insert(0, f"{', '.join(inputs)} = inputs")
-    given = ["inputs"] if subclassed and len(inputs) > 1 else inputs or ["inputs=None"]
-    text += [f"{INDENT}def call({', '.join(['self', *given])}):", *indent(merge_return(lines), 2)]
+    inputs = tuple(names.values())
+    parts: list[Statement] = []
     if written.block in writer.eager:
-        text.insert(
-            2, f'{INDENT}"""Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."""\n'
-        )
-    spec = next((plain(member.new) for member in written.members if member.kind == SPEC), None)
+        text = "Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."
+        parts.append(Text((f'"""{text}"""',)))
+    header = ("self", *definition.signature(), "**kwargs")
+    parts.append(Def("__init__", header, tuple(_init(writer, definition, subclassed))))
+    built = [Do(plain(m.new)) for m in written.members if m.kind == BUILD]
+    if built:
+        parts.append(Def("build", ("self", "input_shape"), (*built, _set("built", Const(True)))))
+    parts.append(_call(writer, definition, names, is_root))
+    spec = next((plain(m.new) for m in written.members if m.kind == SPEC), None)
     if spec is not None:
-        head = f"{INDENT}def compute_output_spec({', '.join(['self', *inputs])}):"
-        text += ["", head, *indent([f"return {spec}"], 2)]
-    if parameters:
-        config = ", ".join(f'"{p}": self.{p}' for p in parameters)
-        text += ["", f"{INDENT}def get_config(self):", *indent([f"return {{**super().get_config(), {config}}}"], 2)]
-    return text
+        parts.append(Def("compute_output_spec", ("self", *inputs), (Return(spec),)))
+    if definition.parameters:
+        own = [(Const(p), Attr(Name("self"), p)) for p in definition.parameters]
+        pairs = [(Name("**"), expression("super().get_config()")), *own]
+        config = Dict(*zip(*pairs, strict=True))
+        parts.append(Def("get_config", ("self",), (Return(config),)))
+    return Class(definition.name, expression("keras.Model" if subclassed else "layers.Layer"), tuple(parts), _REGISTER)
+
+
+def _set(name: str, value: Expr) -> Assign:
+    return Assign(Attr(Name("self"), name), value)
+
+
+def _init(writer: KerasWriter, definition: Definition, subclassed: bool) -> list[Statement]:
+    written = definition.written
+    cast = {} if _is_single(written.block) else {"autocast": Const(False)}
+    lines: list[Statement] = [Do(call(_SUPER, **cast, **{"**": Var("kwargs")}))]
+    lines += [_set(p, Var(p)) for p in definition.parameters]
+    made = made_members(definition, IDENTITY)
+    lines += [_set(member_name(m.name), new) for m, new in made if m.kind not in (BUILD, SPEC)]
+    if subclassed and written.block in writer.eager:
+        lines.append(_set("run_eagerly", Const(True)))  # so that predict and evaluate do; compile sets it anew
+    if subclassed and not written.members:
+        lines.append(_set("built", Const(True)))  # there is nothing to build
+    return lines
+
+
+def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str], is_root: bool) -> Def:
+    written = definition.written
+    inputs = tuple(names.values())
+    as_list = is_root and writer.subclassed and len(inputs) > 1
+    _, in_lines = split_parameters(definition)
+    lines = _statements(writer, definition, names, in_lines, frozenset(inputs) if is_root else frozenset())
+    results = writer.returned if is_root else written.block.outputs
+    lines.append(Return(returned(results, _namer(writer, definition, names))))
+    if as_list:
+        lines.insert(0, Assign(variables(inputs), Var("inputs")))
+    given = ("inputs",) if as_list else inputs or ("inputs=None",)
+    return Def("call", ("self", *given), tuple(merge_return(lines)))
 
 
 def _is_single(block: Block) -> bool:
@@ -233,48 +249,28 @@ def _statements(
     writer: KerasWriter,
     definition: Definition,
     names: dict[ir.Value, str],
-    parameters: dict[int, str],
+    parameters: Mapping[int, str],
     kept: frozenset[str] = frozenset(),
-) -> list[str]:
+) -> list[Statement]:
     """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
     written = definition.written
     leaving = output_names(writer.model.outputs) if written.block is writer.root else None
     names.update(name_values(written, names, kept, RESERVED, leaving))
-    is_class = written.block in writer.dynamic
+    in_class = written.block in writer.dynamic
     # Where layers are joined, those that are called more than once are made first.
-    lines = [] if is_class else [f"{member.name} = {plain(member.new)}" for member in written.members]
-    name, prefix = _namer(writer, definition, names), "self." if is_class else ""
-    return lines + assignments(definition, names, name, parameters, prefix=prefix, identity=IDENTITY)
+    made: list[Statement] = [] if in_class else [Assign(Var(m.name), plain(m.new)) for m in written.members]
+    name = _namer(writer, definition, names)
+    return made + assignments(definition, names, name, parameters, in_class=in_class, identity=IDENTITY)
 
 
-def _namer(writer: KerasWriter, definition: Definition, names: Mapping[ir.Value, str]) -> Callable[[ir.Value], str]:
+def _namer(writer: KerasWriter, definition: Definition, names: Mapping[ir.Value, str]) -> Callable[[ir.Value], Expr]:
     """How the code of a body reads a value: as a variable, or as a weight at its place."""
 
-    def name(value: ir.Value) -> str:
+    def name(value: ir.Value) -> Expr:
         if value in names:
-            return names[value]
-        text = writer.weight_text(definition.written.block, value)
-        assert text is not None, value.name
-        return text
+            return Var(names[value])
+        found = writer.weight_code(definition.written.block, value)
+        assert found is not None, value.name
+        return found
 
     return name
-
-
-def _loops(lines: list[str]) -> list[str]:
-    """Statements that make the same layers under numbered names become a loop over the numbers."""
-    index = Names(*re.findall(r"\w+", "\n".join(lines))).fresh("i")
-
-    def loop(parts: list[str]) -> Loop | None:
-        names = [re.fullmatch(r'(.*?)([0-9]+)"', part) for part in parts]
-        first = names[0]
-        assert first is not None
-        numbers = range(int(first[2]), int(first[2]) + len(parts))
-        wanted = [f'{first[1]}{number}"' for number in numbers]
-        count = next((i for i, (a, b) in enumerate(zip(parts, wanted, strict=True)) if a != b), len(parts))
-        if count < MIN_ROUNDS:
-            return None
-        bounds = f"{numbers[0]}, {numbers[0] + count}" if numbers[0] else f"{count}"
-        text = first[1] if first[1].startswith("f") else f"f{first[1]}"
-        return Loop(f"for {index} in range({bounds}):", f'{text}{{{index}}}"', count)
-
-    return roll(lines, NUMBERED, loop)

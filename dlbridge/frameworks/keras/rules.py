@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.source.code import Code, Literal, Raw, call, code
+from dlbridge.source.expr import Call, Const, Lit
 from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
 from dlbridge.source.weights import Weight
 
@@ -198,17 +199,16 @@ class _Rules(Rules):
 def kinds_of(weights: Mapping[str, Weight], node: ir.Node) -> set[traits.Kind]:
     """The kinds of the initializers of a layer's weights, but of its state."""
     assert node.graph is not None
-    found = Layer(Code(()), dict(weights)).kinds(node.graph)  # type: ignore[arg-type]
+    found = Layer(Const(None), dict(weights)).kinds(node.graph)  # type: ignore[arg-type]
     return {kind for slot, kinds in found.items() if slot not in STATE for kind in kinds}
 
 
 def with_trainable(new: Code, trains: bool) -> Code:
     """The code that makes a layer, with ``trainable=False`` where it does not train."""
-    *before, last = new.parts
-    assert isinstance(last, str) and last.endswith(")")
-    if last.endswith("()"):  # nothing stands before it
-        return new if trains else Code((*before, f"{last[:-1]}trainable=False)"))
-    return Code((*before, last[:-1], Literal(trains, "trainable", "trainable", True), ")"))
+    assert isinstance(new, Call)
+    if new.arguments:
+        return new.with_keyword("trainable", Lit(Literal(trains, "trainable", "trainable", True)))
+    return new if trains else new.with_keyword("trainable", Const(False))
 
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.

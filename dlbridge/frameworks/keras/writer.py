@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -21,12 +20,14 @@ from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name, spelled
+from dlbridge.frameworks.keras.needs import needs_layer, reads_numbers
 from dlbridge.frameworks.keras.printer import (
     BUILD,
     SPEC,
     flat,
-    member_name,
+    member,
     print_module,
+    sizes_of,
     stand_in,
     variable_path,
 )
@@ -38,25 +39,24 @@ from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.prepare import prepare
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.code import LAYER, Code, Literal, call, code
 from dlbridge.source.concats import grow_concats
-from dlbridge.source.definitions import LAYER, Instance, Line, Member, Written, block_class, define, substitute_layer
+from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
+from dlbridge.source.expr import Attr, Call, Const, FString, Items, Var, layer_inputs
+from dlbridge.source.expr_printer import text_of
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, identifier, snake_case
 from dlbridge.source.op import Layer
 from dlbridge.source.paths import Paths
-from dlbridge.source.printing import functions_called, helper_names, without_strings
+from dlbridge.source.printing import calls_of, helper_names
 from dlbridge.source.program import Source
+from dlbridge.source.statements import Def
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
-#: Code with these asks for what is not known where layers are joined: sizes, new random numbers, a branch.
-AT_RUN_TIME = ("ops.shape(", "keras.random.", "ops.cond(", "ops.scan(", "ops.while_loop(", "loop_counted(")
-#: Code with these asks for the numbers in a tensor.
-VALUES = ("ops.convert_to_numpy(", "ops.nonzero(", "ops.unique(")
 
 
 def write(model: Model, options: WriteOptions) -> Source:
@@ -97,6 +97,7 @@ class KerasWriter:
         self.root = block_tree(self.graph, self.emits, leaving(self.returned), dissolved)
         self.homes = homes(self.graph, self.root, self.emits, paths, reachable=True)
         self.held = held(self.root, self.homes)
+        self._called: dict[ir.Node, set[str]] = {}
         #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
         self.dynamic, self.eager = self._dynamic_blocks()
         #: Whether the model is a ``keras.Model`` subclass: it has no inputs, or how many axes an output has is known
@@ -144,15 +145,15 @@ class KerasWriter:
         wanted = {
             b
             for b in self.root.blocks()
-            if any(self._needs(s, *AT_RUN_TIME, *VALUES) or self._is_loose(s, live) for s in self.nodes_of(b))
+            if any(needs_layer(self._calls(s)) or self._is_loose(s, live) for s in self.nodes_of(b))
         }
-        if any(self._mentions(r, *AT_RUN_TIME, *VALUES) for r in self.returned if isinstance(r, Code)) or not all(
-            live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned
-        ):
+        given = [r for r in self.returned if isinstance(r, Code)]
+        sees = [live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned]
+        if not all(sees) or any(needs_layer(self.calls_of(r)) for r in given):
             wanted.add(self.root)
         while True:
             dynamic = {inner for block in wanted for inner in block.blocks()}
-            reading = {b for b in dynamic if any(self._needs(n, *VALUES) for n in b.nodes())}
+            reading = {b for b in dynamic if any(reads_numbers(self._calls(n)) for n in b.nodes())}
             eager = {b for b in dynamic if reading & set(b.blocks())}
             shapeless = {b for b in eager if any(v.shape is None for v in b.outputs)}
             around = {b for b in self.root.blocks() if shapeless & {s for s in b.steps if isinstance(s, Block)}}
@@ -169,20 +170,17 @@ class KerasWriter:
     def nodes_of(self, block: Block) -> list[ir.Node]:
         return [s for s in block.steps if isinstance(s, ir.Node)]
 
-    def _needs(self, node: ir.Node, *marks: str) -> bool:
-        return self._mentions(self._joined(node), *marks)
+    def _calls(self, node: ir.Node) -> set[str]:
+        """What the code of a node calls where layers are joined."""
+        if node not in self._called:
+            self._called[node] = self.calls_of(self._joined(node))
+        return self._called[node]
 
-    def _mentions(self, fragment: Code, *marks: str) -> bool:
-        """Whether code, or a function of the file that it calls, contains one of the marks."""
-        text = without_strings("".join(p for p in fragment.parts if isinstance(p, str)))
-        return any(mark in text or mark in self.called(text) for mark in marks)
-
-    def called(self, text: str) -> str:
-        """The source of the functions that the code calls: helpers, and the bodies of control flow."""
-        words = set(re.findall(r"(?<![\w.])\w+", text))
-        bodies = [t for t in self.functions.texts if t.partition("(")[0].removeprefix("def ") in words]
-        inner = [self.called(body.partition("):")[2]) for body in bodies]
-        return "\n".join([*bodies, *inner, *functions_called(helpers, words)])
+    def calls_of(self, code: Code | Def) -> set[str]:
+        """The dotted names of what code calls, itself or by functions of the file: helpers, bodies of control flow."""
+        found, names = code.called(), code.names()
+        bodies = [part for part in self.functions.written if isinstance(part, Def) and part.name in names]
+        return found.union(*map(self.calls_of, bodies), *(calls_of(helpers, name) for name in names))
 
     def _follow_inputs(self) -> set[ir.Value]:
         """The values that follow from an input; where layers are joined, others are constants, outside of the graph."""
@@ -210,15 +208,15 @@ class KerasWriter:
                 self._write_node(written, step)
         if block in self.eager and not (block is self.root and self.subclassed):
             specs = [_spec(v) for v in (self.model.graph.outputs if block is self.root else block.outputs)]
-            new = Code((f"({', '.join(specs)})" if len(specs) > 1 else specs[0],))
+            new = specs[0] if len(specs) == 1 else Items("(", tuple(specs))
             written.members.append(Member(SPEC, new, SPEC))
         return written
 
     def _build(self, written: Written, attribute: str, value: ir.Value) -> None:
         """A member's weights, made from the shape of its input: code that runs eagerly cannot be traced for it."""
         if written.block in self.building:
-            text = f"self.{member_name(attribute)}.build({_shape_text(value)})"
-            written.members.append(Member(BUILD, Code((text,)), BUILD))
+            new = call(Attr(member(attribute), "build"), Const(sizes_of(value)))
+            written.members.append(Member(BUILD, new, BUILD))
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
@@ -227,7 +225,7 @@ class KerasWriter:
         fragment, layer = emit.code, emit.layer
         if layer is None and emit.module is not None and not is_class:
             layer = emit.module
-            fragment = call("<layer>", next(emit.code.values()))
+            fragment = call(LAYER, next(emit.code.values()))
         if layer is not None:
             path = self._layer_path(node, layer)
             new = self._named(layer, node, block)
@@ -239,13 +237,13 @@ class KerasWriter:
                     written.members.append(Member(attribute, new))
                     if layer.weights:
                         self._build(written, attribute, next(emit.code.values()))
-                new = Code((f"self.{member_name(attribute)}",))
+                new = member(attribute)
             elif path != node.name or self._is_shared(node, layer):
                 # A layer that is called more than once is made once, before its first call.
                 variable = snake_case(flat(block.relative(path))) + "_layer"
                 if path == node.name:
                     written.members.append(Member(variable, new))
-                new = Code((variable,))
+                new = Var(variable)
             fragment = substitute_layer(fragment, new)
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
         written.lines.append(Line(targets, fragment, emit.targets, hint(node), label=given))
@@ -254,41 +252,38 @@ class KerasWriter:
         instance, name = instances[inner], written.block.relative(inner.path)
         inputs: list[Any] = list(inner.inputs)
         if inner not in self.dynamic:
-            keywords = {"name": self._name_text(name, written.block, is_layer=False)}
+            keywords = {"name": self._name_code(name, written.block, is_layer=False)}
             fragment = instance.call(*inputs, **keywords)
         else:
-            new = instance.call(name=self._name_text(name, written.block))
+            new = instance.call(name=self._name_code(name, written.block))
             if written.block in self.dynamic:
                 attribute = flat(name)
                 written.members.append(Member(attribute, new))
                 self._build(written, attribute, inner.inputs[0])
-                new = Code((f"self.{member_name(attribute)}",))
-            fragment = code("{}({})", new, join(", ", inputs))
+                new = member(attribute)
+            fragment = call(new, *inputs)
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), label=given_name(name)))
 
     # --- names and weights -----------------------------------------------------------------------------------------
 
     def _named(self, layer: Layer, node: ir.Node, block: Block) -> Code:
         """The code that makes a layer, with its name and, where it is not float32, its dtype."""
-        extra: list[Any] = []
-        dtype = node.outputs[0].dtype
+        new, dtype = layer.new, node.outputs[0].dtype
+        assert isinstance(new, Call)
         if dtype is not None and dtype.is_floating_point() and dtype != ir.DataType.FLOAT:
-            extra.append(code('dtype="{}"', Raw(KERAS_DTYPES[dtype])))
+            new = new.with_keyword("dtype", Const(KERAS_DTYPES[dtype]))
         if self.is_named(node, layer):
-            extra.append(code("name={}", self._name_text(block.relative(node.name or ""), block)))
-        *before, last = layer.new.parts
-        assert isinstance(last, str) and last.endswith(")")
-        head = Code((*before, last[:-1]))
-        empty = last[:-1].endswith("(")
-        return code("{}{}{})", head, Raw("" if empty or not extra else ", "), join(", ", extra)) if extra else layer.new
+            new = new.with_keyword("name", self._name_code(block.relative(node.name or ""), block))
+        return new
 
     def is_named(self, node: ir.Node, layer: Layer) -> bool:
         return not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights))
 
-    def _name_text(self, relative: str, block: Block, *, is_layer: bool = True) -> Raw:
+    def _name_code(self, relative: str, block: Block, *, is_layer: bool = True) -> Code:
         """The name of what is called ``relative`` in a block: a function gets its own name as an argument."""
         inner = layer_name(relative) if block.path or self.wrapped or not is_layer else self._outermost(relative)
-        return Raw(f'f"{{name}}-{inner}"' if block.path and block not in self.dynamic else f'"{inner}"')
+        in_function = block.path and block not in self.dynamic
+        return FString((Var("name"), Const(f"-{inner}"))) if in_function else Const(inner)
 
     def _outermost(self, path: str) -> str:
         """The name of a layer of the model itself, where the inputs are layers too, and what has no name gets one.
@@ -323,7 +318,7 @@ class KerasWriter:
             emit = self.emits[step]
             if (emit.layer or emit.module) is None or list(emit.code.values()) != [current] or len(step.outputs) != 1:
                 return None
-            if emit.layer is not None and emit.code.parts != call(LAYER, current).parts:
+            if emit.layer is not None and layer_inputs(emit.code) != [current]:
                 return None  # more is done than calling the layer: its result is cropped
             if emit.layer is not None and self._is_shared(step, emit.layer):
                 return None  # Sequential holds a layer once
@@ -341,7 +336,7 @@ class KerasWriter:
         if all(traits.kind(self.graph.initializers[view.initializer]) == "constant" for view in views):
             return None
         plain = tuple(sorted((slot, repr(w.views)) for slot, w in layer.weights.items()))
-        return (tuple(str(p) for p in layer.new.parts), plain)
+        return (layer.new.key(), plain)
 
     def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
         key = self._identity(layer)
@@ -368,53 +363,51 @@ class KerasWriter:
         tensor, name = value.const_value, block.relative(home)
         assert tensor is not None
         shape, trainable = tuple(tensor.shape.numpy()), traits.kind(value) == "parameter"
-        dtype = None if tensor.dtype == ir.DataType.FLOAT else Raw(f'"{KERAS_DTYPES[tensor.dtype]}"')
+        dtype = None if tensor.dtype == ir.DataType.FLOAT else Const(KERAS_DTYPES[tensor.dtype])
         frozen = None if trainable else False
         if block in self.dynamic:
             attribute = flat(name)
-            label = Raw(f'"{attribute}"')
-            new = call("self.add_weight", name=label, shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen)
+            new = call(
+                "self.add_weight", name=Const(attribute), shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen
+            )
             written.members.append(Member(attribute, new))
             self.weights[f"{self._variable_path(block, home).rpartition('/')[0]}/{attribute}".lstrip("/")] = Weight.of(
                 value.name or ""
             )
             return
-        label = self._name_text(name, block)
+        label = self._name_code(name, block)
         new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
-        written.lines.append(Line([value], code("{}({})", new, block.inputs[0]), None, identifier(name)))
+        written.lines.append(Line([value], call(new, block.inputs[0]), None, identifier(name)))
         self.weights[f"{self._outermost(home)}/value"] = Weight.of(value.name or "")
 
     def _weight_key(self, block: Block, value: ir.Value) -> str:
-        return self.weight_text(block, value) or block.relative(self.homes[value])
+        found = self.weight_code(block, value)
+        return block.relative(self.homes[value]) if found is None else text_of(found)
 
-    def weight_text(self, block: Block, value: ir.Value) -> str | None:
-        """How code of a block names a weight that no variable of the block holds."""
+    def weight_code(self, block: Block, value: ir.Value) -> Code | None:
+        """How code of a block reads a weight that no variable of the block holds."""
         if self._is_printed(value):
             tensor = value.const_value
             assert tensor is not None and value.dtype is not None
             numbers = tensor.numpy()
             if value.dtype == ir.DataType.UINT64 and numbers.size and numbers.max() >= 2**63:
                 # TensorFlow's backend makes tensors of Python ints by way of int64.
-                return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64")).text(str)
-            dtype = Raw(f'"{KERAS_DTYPES[value.dtype]}"')
+                return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64"))
+            dtype = Const(KERAS_DTYPES[value.dtype])
             if not numbers.size:  # a list of nothing does not tell the shape
-                return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype).text(str)
-            return code("ops.array({}, dtype={})", numbers, dtype).text(str)
+                return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype)
+            return code("ops.array({}, dtype={})", numbers, dtype)
         if block in self.dynamic:
-            return f"self.{member_name(block.relative(self.homes[value]))}"
+            return member(block.relative(self.homes[value]))
         return None
 
 
-def _spec(value: ir.Value) -> str:
+def _spec(value: ir.Value) -> Code:
     assert value.dtype is not None
-    return f'keras.KerasTensor({_shape_text(value)}, dtype="{KERAS_DTYPES[value.dtype]}")'
-
-
-def _shape_text(value: ir.Value) -> str:
-    return str(tuple(d if isinstance(d, int) else None for d in value.shape or ()))
+    return call("keras.KerasTensor", Const(sizes_of(value)), dtype=Const(KERAS_DTYPES[value.dtype]))
 
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
     items = elements.items[0] if elements.rank == 0 else list(elements.items)
     assert value.dtype is not None
-    return code("ops.convert_to_tensor({}, dtype={})", items, Raw(f'"{KERAS_DTYPES[value.dtype]}"'))
+    return code("ops.convert_to_tensor({}, dtype={})", items, Const(KERAS_DTYPES[value.dtype]))

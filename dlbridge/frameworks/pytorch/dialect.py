@@ -14,16 +14,16 @@ from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
 from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
-from dlbridge.source import printing
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw, call, code, literal_text
+from dlbridge.source.code import Code, Raw, call, code, expression, node
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
+from dlbridge.source.expr import Attr, Name
 from dlbridge.source.module_weights import PARAMETERS
 from dlbridge.source.modules import ModuleWriter
-from dlbridge.source.names import identifier, is_plain, quoted
-from dlbridge.source.printing import INDENT
+from dlbridge.source.names import identifier, is_plain
 from dlbridge.source.regularized import comment
+from dlbridge.source.statements import Assign, Def, Do, For, Return, Statement, Text, fit
 
 #: More frozen modules than this are frozen in a loop over their paths.
 MAX_FROZEN_LINES = 6
@@ -75,18 +75,17 @@ class PyTorchDialect(Dialect):
     def module_list(self, kinds: Sequence[str]) -> str:
         return "nn.ParameterList" if all(kind in PARAMETERS for kind in kinds) else "nn.ModuleList"
 
-    def assign(self, owner: str, name: str, new: str, kind: str) -> str:
-        if kind in ("buffer", "constant"):
-            return f"{owner}.register_buffer({quoted(name)}, {new})"
-        if kind == "printed":
-            return f"{owner}.register_buffer({quoted(name)}, {new}, persistent=False)"
+    def assign(self, owner: Code, name: str, new: Code, kind: str) -> Statement:
+        if kind in ("buffer", "constant", "printed"):
+            persistent = False if kind == "printed" else None
+            return Do(call(Attr(owner, "register_buffer"), name, new, persistent=persistent))
         if is_plain(name):
-            return f"{owner}.{name} = {new}"
+            return Assign(Attr(owner, name), new)
         add = "register_parameter" if kind in PARAMETERS else "add_module"
-        return f"{owner}.{add}({quoted(name)}, {new})"
+        return Do(call(Attr(owner, add), name, new))
 
-    def get(self, owner: str, name: str, kind: str) -> str:
-        return f"{owner}.{_GETTERS.get(kind, 'get_buffer')}({quoted(name)})"
+    def get(self, owner: Code, name: str, kind: str) -> Code:
+        return call(Attr(owner, _GETTERS.get(kind, "get_buffer")), name)
 
     # --- weights that no layer holds ---------------------------------------------------------------------------------
 
@@ -105,40 +104,38 @@ class PyTorchDialect(Dialect):
 
     # --- the file ----------------------------------------------------------------------------------------------------
 
-    def endings(self, writer: ModuleWriter) -> list[str]:
-        names = ", ".join(literal_text(name) for name in writer.constants)
-        hook = [f"self.register_load_state_dict_post_hook(constants_may_be_missing({names}))"] if names else []
-        return [*writer.tie_statements(), *_frozen(writer), *hook]
+    def endings(self, writer: ModuleWriter) -> list[Statement]:
+        hook = call("constants_may_be_missing", *writer.constants)
+        hooks = [Do(call("self.register_load_state_dict_post_hook", hook))] if writer.constants else []
+        return [*writer.tie_statements(), *_frozen(writer), *hooks]
 
-    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[list[str]]:
-        parts = []
+    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
+        parts: list[Statement] = []
         if self.memory_format is not None:
-            made = f"{root.name}().to(memory_format=torch.{self.memory_format})"
-            parts.append([f"def {BUILD}():", f"{INDENT}return {made}"])
+            made = expression(f"{root.name}().to(memory_format=torch.{self.memory_format})")
+            parts.append(Def(BUILD, (), (Return(made),)))
         spec = writer.model.training
         if spec is not None:
             inputs = [identifier(v.name or "x") for v in writer.model.inputs]
             loop = training_loop(spec, inputs, writer.model.outputs)
             loop[1:1] = comment(writer.model.graph)
-            parts.append([part for line in loop for part in printing.fit(line)])
+            parts.append(Text.of([part for line in loop for part in fit(line)]))
         return parts
 
     def entry(self, writer: ModuleWriter, root: Definition) -> str:
         return BUILD if self.memory_format else root.name
 
 
-def _frozen(writer: ModuleWriter) -> list[str]:
+def _frozen(writer: ModuleWriter) -> list[Statement]:
     """What keeps from training: ``self.backbone.requires_grad_(False)``."""
     frozen = writer.frozen()
-    lines = []
+    lines: list[Statement] = []
     modules = [path for path, is_module in frozen if is_module]
     if len(modules) > MAX_FROZEN_LINES:
-        lines += [
-            f"for path in {literal_text(tuple(modules))}:",
-            f"{INDENT}self.get_submodule(path).requires_grad_(False)",
-        ]
+        freeze = Do(expression("self.get_submodule(path).requires_grad_(False)"))
+        lines.append(For("path", node(tuple(modules)), (freeze,)))
         frozen = [(path, is_module) for path, is_module in frozen if not is_module]
     for path, is_module in frozen:
-        reached = writer.reach(path, kind="module" if is_module else "parameter") if path else "self"
-        lines.append(f"{reached}.requires_grad_(False)")
+        reached = writer.reach(path, kind="module" if is_module else "parameter") if path else Name("self")
+        lines.append(Do(call(Attr(reached, "requires_grad_"), False)))
     return lines

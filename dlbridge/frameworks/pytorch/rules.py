@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.expr import Attr, Call, Val
 from dlbridge.source.op import Emit, Layer, Op, Rules
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
@@ -77,7 +78,7 @@ class _Signed(Op):
             return made
         if len(types) == 1:
             result = call(self.convert, made.code) if self.restore else made.code
-            return Emit(code("({}).to({})", result, Raw(TORCH_DTYPES[types[0]])))  # type: ignore[index]
+            return Emit(code("{}.to({})", result, Raw(TORCH_DTYPES[types[0]])))  # type: ignore[index]
         names = tuple(Raw(TORCH_DTYPES[t]) if t else None for t in types)
         return Emit(call("as_unsigned", made.code, names, flip=True if self.restore else None), targets=made.targets)
 
@@ -159,7 +160,7 @@ def first_output(op: Op) -> str | None:
 
 def placed(new: Code) -> Code:
     """A call that makes a tensor, on the device of the first tensor that it reads (a size, a bound)."""
-    value, last = next(new.values(), None), new.parts[-1]
-    if value is None or not isinstance(last, str):
+    value = next(new.values(), None)
+    if value is None or not isinstance(new, Call):
         return new
-    return Code((*new.parts[:-1], last.removesuffix(")"), ", device=", value, ".device)"))
+    return new.with_keyword("device", Attr(Val(value), "device"))

@@ -107,5 +107,5 @@ def as_many_as_read(op: Op, whole: Code, count: int) -> Emit:
     """The results of a helper that gives ``count`` values, of which the node has the first ones as outputs."""
     outputs = len(op.node.outputs)
     if outputs == 1:
-        return Emit(Code((*whole.parts, "[0]")))
-    return Emit(whole if outputs == count else Code((*whole.parts, f"[:{outputs}]")))
+        return Emit(code("{}[0]", whole))
+    return Emit(whole if outputs == count else code(f"{{}}[:{outputs}]", whole))

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from dlbridge.passes import layout
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, Raw, call, code, join
+from dlbridge.source.code import Code, Raw, call, code, cut, join
+from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Op
 
 shape = Family()
@@ -99,35 +100,31 @@ def slice_(op: Op, arrays: ArrayDialect) -> Code:
         axes_or_none, steps_or_none = (arrays.ints(op, i) if op.has(i) else None for i in (3, 4))
         return call("slice_", op.x, arrays.ints(op, 1), arrays.ints(op, 2), axes=axes_or_none, steps=steps_or_none)
     result, rank = op.x, op.rank()
-    parts: list[Any] = [":"] * rank
+    parts = [cut()] * rank
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step < 0:
             # Not every framework counts backwards: the same elements, in the flipped array.
             result = arrays.call("flip", result, axis=axis)
             start, end, step = _mirrored(start), _mirrored(end), -step
         parts[axis % rank] = _bounds(start, end, step)
-    while parts and parts[-1] == ":":
+    while parts and parts[-1].is_all:
         parts.pop()
     if not parts:
         return code("{}", result)
-    if len(parts) == 1:
-        parts.append("...")  # symbolic tensors take no single slice
-    return code("{}[{}]", result, join(", ", [Raw(p) if isinstance(p, str) else p for p in parts]))
+    more = [Raw("...")] if len(parts) == 1 else []  # symbolic tensors take no single slice
+    return code("{}[{}]", result, join(", ", [*parts, *more]))
 
 
 def _mirrored(bound: Element) -> Element:
-    return -1 - bound if isinstance(bound, int) else code("-1 - ({})", bound)
+    return -1 - bound if isinstance(bound, int) else code("-1 - {}", bound)
 
 
-def _bounds(start: Element, end: Element, step: int) -> Any:
+def _bounds(start: Element, end: Element, step: int) -> Slice:
     """``start:end:step``; a step is positive."""
     start, end = (max(-FAR, min(b, FAR)) if isinstance(b, int) else b for b in (start, end))
-    first = Raw("") if isinstance(start, int) and start in (0, -FAR) else start
-    last = Raw("") if isinstance(end, int) and end == FAR else end
-    if isinstance(first, Raw) and isinstance(last, Raw) and step == 1:
-        return ":"
-    text = code("{}:{}", first, last)
-    return text if step == 1 else code("{}:{}", text, step)
+    first = None if isinstance(start, int) and start in (0, -FAR) else start
+    last = None if isinstance(end, int) and end == FAR else end
+    return cut(first, last, None if step == 1 else step)
 
 
 @shape("Expand")

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import broadcasts_far, keras_dtype, rules
-from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand, term
+from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -135,7 +135,7 @@ def hardmax(op: Op) -> Code:
 @rules("SwiGLU")
 def swiglu(op: Op) -> Code:
     alpha = op.attr("alpha")
-    gate = call("ops.silu", op.x) if alpha == 1 else code("{x} * ops.sigmoid({x} * {})", term(alpha), x=op.x)
+    gate = call("ops.silu", op.x) if alpha == 1 else code("{x} * ops.sigmoid({x} * {})", alpha, x=op.x)
     return code("{} * {}", gate, op[1])
 
 

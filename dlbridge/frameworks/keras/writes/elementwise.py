@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import in_dtype, is_live, keras_dtype, rules
 from dlbridge.source.arrays.elementwise import is_uint64
 from dlbridge.source.code import Code, call, code
+from dlbridge.source.expr import is_size
 from dlbridge.source.op import Dim, Op
 
 #: Op -> operator, and the function that does the same.
@@ -21,9 +22,6 @@ _OPERATORS = {
     "Greater": (">", "ops.greater"),
     "GreaterOrEqual": (">=", "ops.greater_equal"),
 }
-
-#: How an operand's code begins that is a tensor.
-_TENSORS = ("ops.cast(", "ops.convert_to_tensor(", "flip_top_bit(", "broadcast_with(")
 
 
 @rules("Add")
@@ -92,15 +90,12 @@ def operands(op: Op) -> list[Any]:
     terms = [operand(op, i) for i in range(len(op.node.inputs))]
     if not any(is_tensor(t) for t in terms):
         terms[0] = op[0]
-    return [term(t) for t in terms]
+    return terms
 
 
 def is_tensor(operand: Any) -> bool:
     """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
-    if isinstance(operand, Code):
-        first = operand.parts[0]
-        return isinstance(first, str) and first.startswith(_TENSORS)
-    return isinstance(operand, ir.Value)
+    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
 
 
 def is_constant(operand: Any) -> bool:
@@ -108,16 +103,6 @@ def is_constant(operand: Any) -> bool:
     if isinstance(operand, Code):
         return is_tensor(operand) and all(is_constant(v) for v in operand.values())
     return isinstance(operand, ir.Value) and not is_live(operand)
-
-
-def term(operand: Any) -> Any:
-    """An operand that can stand beside any operator."""
-    if isinstance(operand, Code):
-        loose = any(isinstance(p, str) and " " in p for p in operand.parts) and not is_tensor(operand)
-        return code("({})", operand) if loose else operand
-    if not isinstance(operand, (ir.Value, bool, np.bool_)) and operand < 0:
-        return code("({})", operand)
-    return operand
 
 
 @rules("Div")

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.keras.rules import FLAT, ints, rules
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.code import Code, Literal, Raw, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import Pads, is_same_upper, one_or_all, pads_of, window
@@ -55,12 +55,9 @@ def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], pad
     if op.functional:  # in a function no layer can live
         name = f"ops.{kind.removesuffix('Pooling').lower()}_pool"
         return call(name, x, one_or_all(kernel), one_or_all(strides), padding=padding or "valid")
-    head = code("{pool_size}", pool_size=one_or_all(kernel))
     keywords: dict[str, Any] = {} if strides == kernel else {"strides": one_or_all(strides)}
     keywords |= {"padding": padding} if padding else {}
-    rest = call("", **keywords).parts if keywords else ()
-    tail = code(", {}", Code((str(rest[0])[1:], *rest[1:]))) if keywords else code(")")
-    new = code(f"layers.{kind}{len(kernel)}D({{}}{{}}", head, tail)
+    new = call(f"layers.{kind}{len(kernel)}D", Literal(one_or_all(kernel), "pool_size"), **keywords)
     return Emit(call(LAYER, x), Layer(new))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.frameworks.pytorch.writes.elementwise import term
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
 
@@ -79,13 +78,13 @@ def swish(op: Op) -> Emit | Code:
     alpha = op.attr("alpha")
     if alpha == 1:
         return activation("F.silu", "nn.SiLU", op.x)
-    return code("{x} * torch.sigmoid({alpha} * {x})", x=op.x, alpha=term(alpha))
+    return code("{x} * torch.sigmoid({alpha} * {x})", x=op.x, alpha=alpha)
 
 
 @rules("SwiGLU")
 def swiglu(op: Op) -> Code:
     alpha = op.attr("alpha")
-    gate = call("F.silu", op.x) if alpha == 1 else code("{x} * torch.sigmoid({} * {x})", term(alpha), x=op.x)
+    gate = call("F.silu", op.x) if alpha == 1 else code("{x} * torch.sigmoid({} * {x})", alpha, x=op.x)
     return code("{} * {}", gate, op[1])
 
 
@@ -94,7 +93,7 @@ def hard_sigmoid(op: Op) -> Emit | Code:
     alpha, beta = op.attr("alpha"), op.attr("beta")
     if beta == 0.5 and abs(alpha - 1 / 6) < 1e-7:
         return activation("F.hardsigmoid", "nn.Hardsigmoid", op.x)
-    return code("torch.clamp({alpha} * {x} + {beta}, 0, 1)", alpha=alpha, x=op.x, beta=term(beta))
+    return code("torch.clamp({alpha} * {x} + {beta}, 0, 1)", alpha=alpha, x=op.x, beta=beta)
 
 
 @rules("ThresholdedRelu")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.arrays.elementwise import is_uint64
 from dlbridge.source.code import Code, call, code, join
+from dlbridge.source.expr import is_size
 from dlbridge.source.op import Emit, Layer, Op
 
 _OPERATORS = {
@@ -35,26 +35,12 @@ def operands(op: Op) -> list[Any]:
     terms = [op.operand(i) for i in range(len(op.node.inputs))]
     if not any(is_tensor(t) for t in terms):
         terms[0] = op[0]
-    return [term(t) for t in terms]
+    return terms
 
 
 def is_tensor(operand: Any) -> bool:
     """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
-    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and _is_made(operand))
-
-
-def _is_made(operand: Code) -> bool:
-    first = operand.parts[0]
-    return (isinstance(first, str) and first.lstrip("(").startswith("torch.")) or ".to(torch." in str(operand.parts[-1])
-
-
-def term(operand: Any) -> Any:
-    """An operand that can stand beside any operator."""
-    if isinstance(operand, Code):
-        return code("({})", operand) if any(isinstance(p, str) and " " in p for p in operand.parts) else operand
-    if not isinstance(operand, ir.Value) and not isinstance(operand, (bool, np.bool_)) and operand < 0:
-        return code("({})", operand)
-    return operand
+    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
 
 
 @rules(*_OPERATORS)
@@ -64,12 +50,12 @@ def operator(op: Op) -> Code:
 
 @rules("Neg")
 def negate(op: Op) -> Code:
-    return code("-{}", term(op.x))
+    return code("-{}", op.x)
 
 
 @rules("Not", "BitwiseNot")
 def invert(op: Op) -> Code:
-    return code("~{}", term(op.x))
+    return code("~{}", op.x)
 
 
 @rules("Div")
@@ -98,7 +84,7 @@ def power(op: Op) -> Code:
     if not is_tensor(number) and base.is_floating_point():
         whole = isinstance(number, Code) or float(number).is_integer()
         number = int(number) if whole and not isinstance(number, Code) else number
-        return code("{} ** {exponent}", term(op.x), exponent=term(number))
+        return code("{} ** {exponent}", op.x, exponent=number)
     result = call("torch.pow", op.x, op[1])
     same = base == exponent or (base.is_floating_point() and exponent.is_integer())
     return result if same else code("{}.to({})", result, torch_dtype(op, base))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
@@ -35,9 +35,8 @@ def embedding(op: Op) -> Emit | Code:
     if weight is None:
         return call("F.embedding", op.x, op[1], **keywords)
     count, size = op.shape(1) or []
-    new = code("nn.Embedding({num_embeddings}, {embedding_dim}", num_embeddings=count, embedding_dim=size)
-    tail = code(", padding_idx={padding_idx})", padding_idx=padding) if keywords else code(")")
-    return Emit(call(LAYER, op.x), Layer(Code(new.parts + tail.parts), {"weight": Weight.of(weight)}))
+    sizes = Literal(count, "num_embeddings"), Literal(size, "embedding_dim")
+    return Emit(call(LAYER, op.x), Layer(call("nn.Embedding", *sizes, **keywords), {"weight": Weight.of(weight)}))
 
 
 @rules("MatMul")

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops import traits
-from dlbridge.source.code import Code, Raw, call, code, single
+from dlbridge.source.code import Code, Literal, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
@@ -78,7 +78,7 @@ def _affine_keywords(weights: dict[str, Weight]) -> dict[str, Any]:
 
 def _norm_layer(op: Op, name: str, keywords: dict[str, Any], weights: dict[str, Weight]) -> Emit:
     sizes = code("{num_features}", num_features=(op.shape(1) or [None])[0])
-    return Emit(call(LAYER, op.x), Layer(code(f"{name}({{}})", _arguments(sizes, keywords)), weights))
+    return Emit(call(LAYER, op.x), Layer(call(name, sizes, **keywords), weights))
 
 
 def _norm_function(op: Op, statistics: str) -> Code:
@@ -120,14 +120,6 @@ def _is_plain(op: Op) -> bool:
     return not op.has(2) or (shift is not None and not shift.any())
 
 
-def _arguments(first: Code, keywords: dict[str, Any]) -> Code:
-    rest = call("", first, **keywords).parts
-    inner = list(rest)
-    inner[0] = inner[0].removeprefix("(") if isinstance(inner[0], str) else inner[0]
-    inner[-1] = inner[-1].removesuffix(")") if isinstance(inner[-1], str) else inner[-1]
-    return Code(tuple(p for p in inner if p != ""))
-
-
 def _trailing(op: Op, axis: int) -> tuple[Any, list[int] | None]:
     """The normalised shape in code, and as numbers when it is known."""
     dims = (op.shape() or [])[axis:]
@@ -148,13 +140,11 @@ def layer_norm(op: Op) -> Emit | Code:
     weights = _weights(op, weight=1, bias=2)
     first = first_output(op)
     if fits and _is_plain(op):
-        new = code(
-            "nn.LayerNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), _eps(op) | _NO_AFFINE)
-        )
+        new = call("nn.LayerNorm", Literal(shape, "normalized_shape"), **_eps(op), **_NO_AFFINE)
         return Emit(call(LAYER, op.x), Layer(new), targets=first)
     if fits and weights is not None:
         keywords = _eps(op) | ({} if op.has(2) else {"bias": False})
-        new = code("nn.LayerNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), keywords))
+        new = call("nn.LayerNorm", Literal(shape, "normalized_shape"), **keywords)
         return Emit(call(LAYER, op.x), Layer(new, weights), targets=first)
     sizes = shape if isinstance(shape, Code) else tuple(dims or ())
     if fits:
@@ -171,10 +161,10 @@ def rms_norm(op: Op) -> Emit | Code:
     fits = dims is not None and op.shape(1) == dims
     eps = {"eps": op.attr("epsilon")}
     if fits and _is_plain(op):
-        new = code("nn.RMSNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), eps | _NO_AFFINE))
+        new = call("nn.RMSNorm", Literal(shape, "normalized_shape"), **eps, **_NO_AFFINE)
         return Emit(call(LAYER, op.x), Layer(new))
     if fits and weights is not None:
-        new = code("nn.RMSNorm({})", _arguments(code("{normalized_shape}", normalized_shape=shape), eps))
+        new = call("nn.RMSNorm", Literal(shape, "normalized_shape"), **eps)
         return Emit(call(LAYER, op.x), Layer(new, weights))
     sizes = shape if isinstance(shape, Code) else tuple(dims or ())
     if fits:
@@ -189,7 +179,7 @@ def group_norm(op: Op) -> Emit | Code:
     if weights is None or not isinstance(channels, int):
         return call("F.group_norm", op.x, groups, op[1], op[2], **_eps(op))
     sizes = code("{num_groups}, {num_channels}", num_groups=groups, num_channels=channels)
-    new = code("nn.GroupNorm({})", _arguments(sizes, _eps(op) | _affine_keywords(weights)))
+    new = call("nn.GroupNorm", sizes, **_eps(op), **_affine_keywords(weights))
     return Emit(call(LAYER, op.x), Layer(new, weights))
 
 

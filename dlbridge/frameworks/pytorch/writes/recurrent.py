@@ -16,6 +16,7 @@ from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
+from dlbridge.source.expr import LayerHere
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.recurrent import activations, clip, directions, native_readers, readers, turns
 from dlbridge.source.weights import View, Weight
@@ -101,8 +102,7 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
     states = _initial_states(op, kind, layout)
     if op.has(_LENGTHS):
-        made = code(f"packed({LAYER}, {{}}, {{}}", x, op[_LENGTHS])
-        made = Code((*made.parts, *(code(", {})", states) if states else code(")")).parts))
+        made = call("packed", LayerHere(), x, op[_LENGTHS], *([states] if states else []))
     else:
         made = call(LAYER, x, *([states] if states is not None else []))
     return _results(op, kind, made, layer, native)

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.shape import method
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.code import Code, Raw, arguments, call, code
 from dlbridge.source.op import Emit, Op
 
 
@@ -37,15 +37,14 @@ def _reduce(op: Op, name: str, before: Any, **more: Any) -> Code:
         return code(
             f"{{}}.{name}({{}}) if {{axes}}.numel() else {{}}", before, _text(op, axes, more), before, axes=op[1]
         )
-    arguments = _arguments(op, axes)
-    dim = arguments.pop("dim", None)
-    return method(name, before, *([] if dim is None else [dim]), **arguments, **more)
+    keywords = _arguments(op, axes)
+    dim = keywords.pop("dim", None)
+    return method(name, before, *([] if dim is None else [dim]), **keywords, **more)
 
 
 def _text(op: Op, axes: Any, more: dict[str, Any]) -> Code:
-    arguments = {**_arguments(op, axes), **more}
-    dim = arguments.pop("dim")
-    return Code(call("", dim, **arguments).parts[1:-1])
+    keywords = {**_arguments(op, axes), **more}
+    return arguments(keywords.pop("dim"), **keywords)
 
 
 def _dtype(op: Op) -> dict[str, Any]:
@@ -86,10 +85,10 @@ def reduce_product(op: Op) -> Code:
     axes = _axes(op)
     if axes is None:
         return code("{}", op.x)
-    arguments = _arguments(op, axes)
-    if not arguments or isinstance(arguments["dim"], int):
-        dim = arguments.pop("dim", None)
-        return method("prod", op.x, *([] if dim is None else [dim]), **arguments, **_dtype(op))
+    keywords = _arguments(op, axes)
+    if not keywords or isinstance(keywords["dim"], int):
+        dim = keywords.pop("dim", None)
+        return method("prod", op.x, *([] if dim is None else [dim]), **keywords, **_dtype(op))
     return call("product", op.x, axes, keepdim=bool(op.attr("keepdims")))
 
 

@@ -11,24 +11,19 @@ from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, own_sizes
-from dlbridge.source.code import Code, Literal, Raw, call, code, join
+from dlbridge.source.code import Code, Literal, call, code, join, node
+from dlbridge.source.expr import Attr, Slice
 from dlbridge.source.op import Emit, Layer, Op
 
 
 def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
     """``x.name(arg, ...)``."""
-    return code("{}{}", _receiver(x), call(f".{name}", *args, **keywords))
-
-
-def _receiver(x: Any) -> Any:
-    if isinstance(x, Code) and isinstance(x.parts[0], str) and x.parts[0][0] in "-~(":
-        return code("({})", x)
-    return x
+    return call(Attr(node(x), name), *args, **keywords)
 
 
 def same(a: Element, b: Element) -> bool:
     """Whether two sizes are the same number or the same expression."""
-    return a == b if isinstance(a, int) or isinstance(b, int) else a.parts == b.parts
+    return a == b if isinstance(a, int) or isinstance(b, int) else a.key() == b.key()
 
 
 def sizes(op: Op) -> list[Element]:
@@ -190,7 +185,7 @@ def slice_(op: Op) -> Code:
         return call("slice_", op.x, given[0], given[1], axes=given[2], steps=given[3])
     axes = [a if a >= 0 else a + op.rank() for a in axes]
     result = op.x
-    cuts: dict[int, Code] = {}
+    cuts: dict[int, Slice] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step > 0:
             cuts[axis] = _cut(start, end, step)
@@ -198,18 +193,16 @@ def slice_(op: Op) -> Code:
             result = method("flip", result, axis)
         else:
             result = call("slice_", result, [start], [end], [axis], [step])
-    cuts = {axis: cut for axis, cut in cuts.items() if cut.parts != (":",)}
+    cuts = {axis: cut for axis, cut in cuts.items() if not cut.is_all}
     if not cuts:
         return code("{}", result)
-    return code("{}[{}]", _receiver(result), join(", ", [cuts.get(a, Raw(":")) for a in range(max(cuts) + 1)]))
+    return code("{}[{}]", result, join(", ", [cuts.get(a, Slice()) for a in range(max(cuts) + 1)]))
 
 
-def _cut(start: Element, end: Element, step: int) -> Code:
-    first = Raw("") if isinstance(start, int) and start == 0 else start
-    last = Raw("") if isinstance(end, int) and end >= FAR else end
-    every = Raw("") if step == 1 else code(":{step}", step=step)
-    parts = code("{start}:{end}{}", every, start=first, end=last).parts
-    return Code((":",)) if parts == ("", ":", "") else Code(tuple(p for p in parts if p != ""))
+def _cut(start: Element, end: Element, step: int) -> Slice:
+    first = None if isinstance(start, int) and start == 0 else node(start, "start")
+    last = None if isinstance(end, int) and end >= FAR else node(end, "end")
+    return Slice(first, last, None if step == 1 else node(step, "step"))
 
 
 def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:

@@ -1,0 +1,129 @@
+"""The statements of a body: what the printers of classes and of functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from dlbridge.source.code import Arguments, Code
+from dlbridge.source.definitions import Definition, Member, OptionalSteps, Written
+from dlbridge.source.expr import Attr, Call, Const, Expr, Keyword, Lit, Name, Val, Var
+from dlbridge.source.expr_printer import text_of
+from dlbridge.source.statements import Assign, Return, Statement, target, variables
+
+NameOf = Callable[[ir.Value], Expr]
+
+
+def bind(fragment: Code, parameters: Sequence[Expr | None], name: NameOf | None = None) -> Expr:
+    """Code with names for its values, and some of its literals, in order, as parameters.
+
+    A keyword that has its default, and is no parameter, is left out.
+    """
+    shown = iter(parameters)
+
+    def bound(node: Expr) -> Expr:
+        if isinstance(node, Lit):
+            return next(shown) or node
+        if isinstance(node, Val):
+            return node if name is None else name(node.value)
+        children = node.children()
+        new = tuple(bound(child) for child in children)
+        if isinstance(node, Call):
+            return Call(new[0], tuple(part for part in new[1:] if not _is_default(part)))
+        return node if all(a is b for a, b in zip(new, children, strict=True)) else node.with_children(new)
+
+    return bound(fragment)
+
+
+def _is_default(node: Expr) -> bool:
+    literal = node.value.literal if isinstance(node, Keyword) and isinstance(node.value, Lit) else None
+    return literal is not None and literal.keyword is not None and literal.value == literal.default
+
+
+def plain(fragment: Code, name: NameOf | None = None) -> Expr:
+    """Code with its literals as they are."""
+    return bind(fragment, [None] * len(list(fragment.literals())), name)
+
+
+def print_code(fragment: Code, name: Callable[[ir.Value], str]) -> str:
+    """Code on one line, with a variable's name for each value."""
+    return text_of(plain(fragment, lambda value: Var(name(value))))
+
+
+def split_parameters(definition: Definition) -> tuple[dict[int, str], dict[int, str]]:
+    """The parameters by the literals of the members that they replace, and of the lines; each counted from 0."""
+    count = sum(len(list(member.new.literals())) for member in definition.written.members)
+    in_members = {slot: name for slot, name in definition.slots.items() if slot < count}
+    in_lines = {slot - count: name for slot, name in definition.slots.items() if slot >= count}
+    return in_members, in_lines
+
+
+def made_members(definition: Definition, identity: str | None) -> list[tuple[Member, Expr]]:
+    """Each member with the expression that makes it."""
+    parameters, _ = split_parameters(definition)
+    steps = OptionalSteps(definition, identity)
+    slot, made = 0, []
+    for index, member in enumerate(definition.written.members):
+        count = len(list(member.new.literals()))
+        shown = [Var(parameters[i]) if i in parameters else None for i in range(slot, slot + count)]
+        slot += count
+        made.append((member, steps.member(index, bind(member.new, shown))))
+    return made
+
+
+def assignments(
+    definition: Definition,
+    names: Mapping[ir.Value, str],
+    name: NameOf,
+    parameters: Mapping[int, str],
+    *,
+    in_class: bool = False,
+    identity: str | None = None,
+) -> list[Statement]:
+    """The lines of a body.
+
+    Args:
+        definition: What is printed.
+        names: The variables.
+        name: How code reads a value: a variable, or a weight at its place.
+        parameters: Place of a literal among those of the lines -> the parameter that stands for it.
+        in_class: Whether the body is a method, which reaches parameters and flags by ``self``.
+        identity: As in ``Dialect``.
+    """
+
+    def parameter(word: str) -> Expr:
+        return Attr(Name("self"), word) if in_class else Var(word)
+
+    steps = OptionalSteps(definition, identity)
+    slot, found = 0, []
+    for index, line in enumerate(definition.written.lines):
+        count = len(list(line.code.literals()))
+        shown = [parameter(parameters[i]) if i in parameters else None for i in range(slot, slot + count)]
+        slot += count
+        value = steps.line(index, bind(line.code, shown, name), name, parameter)
+        words = [names[v] for v in line.targets]
+        found.append(Assign(target(line.pattern, words) if line.pattern else variables(words), value))
+    return found
+
+
+def plain_assignments(written: Written, names: Mapping[ir.Value, str]) -> list[Statement]:
+    """The lines of a body that has neither parameters nor optional steps."""
+    return assignments(Definition("", written), names, lambda v: Var(names[v]), {})
+
+
+def returned(values: Sequence[ir.Value | Code], name: NameOf) -> Expr:
+    """What a body returns; ``None`` where that is nothing."""
+    found = tuple(plain(v, name) if isinstance(v, Expr) else name(v) for v in values)
+    return found[0] if len(found) == 1 else Arguments(found) if found else Const(None)
+
+
+def merge_return(statements: list[Statement]) -> list[Statement]:
+    """``x = f(x)`` followed by ``return x`` is ``return f(x)``."""
+    if len(statements) < 2:
+        return statements
+    *before, made, last = statements
+    if not isinstance(made, Assign) or not isinstance(last, Return):
+        return statements
+    same = isinstance(made.target, Var) and isinstance(last.value, Var) and made.target.id == last.value.id
+    return [*before, Return(made.value)] if same else statements

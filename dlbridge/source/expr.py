@@ -1,0 +1,419 @@
+"""Code as a tree: expressions of printed code, which are asked what they read instead of searched as text.
+
+The nodes are those of Python's own syntax trees, as far as printed code has them, and some that Python has not: ``Val``
+(a value of the graph, whose variable is named late), ``Lit`` (a literal that becomes a parameter where blocks differ in
+it), ``LayerHere`` (the layer that a node's code calls) and ``Arguments`` (what is put between commas).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A Python literal. Where blocks differ only in a literal, it becomes their parameter, named by ``hint``.
+
+    One with a ``keyword`` is the value of a keyword argument that is not printed where it is the default.
+    """
+
+    value: Any
+    hint: str = "value"
+    keyword: str | None = None
+    default: Any = None
+
+
+class Expr:
+    """An expression."""
+
+    def children(self) -> tuple[Expr, ...]:
+        """Its parts, in the order in which they are printed."""
+        return ()
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        """The same with other parts."""
+        return self
+
+    def walk(self) -> Iterator[Expr]:
+        """It and all that is in it, in the order in which they are printed."""
+        yield self
+        for child in self.children():
+            yield from child.walk()
+
+    def map(self, change: Callable[[Expr], Expr | None]) -> Expr:
+        """The expression with nodes exchanged; ``change`` gives None for those that stay, whose parts are tried."""
+        changed = change(self)
+        if changed is not None:
+            return changed
+        children = self.children()
+        new = tuple(child.map(change) for child in children)
+        return self if all(a is b for a, b in zip(new, children, strict=True)) else self.with_children(new)
+
+    def values(self) -> Iterator[ir.Value]:
+        """The values that it reads, in order."""
+        return (node.value for node in self.walk() if isinstance(node, Val))
+
+    def literals(self) -> Iterator[Literal]:
+        """The literals that may become parameters, in order."""
+        return (node.literal for node in self.walk() if isinstance(node, Lit))
+
+    def names(self) -> set[str]:
+        """The names of functions and modules that it reads; variables are none."""
+        return {node.id for node in self.walk() if isinstance(node, Name)}
+
+    def called(self) -> set[str]:
+        """The dotted names of what it calls: ``ops.reshape``."""
+        found = (dotted(node.function) for node in self.walk() if isinstance(node, Call))
+        return {name for name in found if name is not None}
+
+    def substituted(self, values: Callable[[ir.Value], Expr | ir.Value | None]) -> Expr:
+        """The expression with values exchanged; None keeps one."""
+
+        def change(node: Expr) -> Expr | None:
+            if not isinstance(node, Val):
+                return None
+            new = values(node.value)
+            return Val(new) if isinstance(new, ir.Value) else new
+
+        return self.map(change)
+
+    def key(self, value: Callable[[ir.Value], Any] = id, literal: Callable[[Literal], Any] = repr) -> tuple:
+        """What two expressions share that say the same; values and literals count as they are said to."""
+        if isinstance(self, Val):
+            return ("Val", value(self.value))
+        if isinstance(self, Lit):
+            return ("Lit", literal(self.literal))
+        if isinstance(self, Const):
+            return ("Const", repr(self.value))
+        own = tuple(v for v in vars(self).values() if isinstance(v, (str, bool, int, float)) or v is None)
+        return (type(self).__name__, own, *(child.key(value, literal) for child in self.children()))
+
+
+@dataclass(frozen=True, eq=False)
+class Name(Expr):
+    """A name that the file or Python gives: of a module, a function, a class."""
+
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Var(Expr):
+    """A variable or parameter of the body that the expression stands in."""
+
+    id: str
+
+
+@dataclass(frozen=True, eq=False)
+class Val(Expr):
+    """A value of the graph."""
+
+    value: ir.Value
+
+
+@dataclass(frozen=True, eq=False)
+class Lit(Expr):
+    """A literal that becomes a parameter where blocks differ in it."""
+
+    literal: Literal
+
+
+@dataclass(frozen=True, eq=False)
+class Const(Expr):
+    """A literal that stays: it is part of what the code says."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class LayerHere(Expr):
+    """The layer that the code of a node calls."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attr(Expr):
+    """``value.name``."""
+
+    value: Expr
+    name: str
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Attr(children[0], self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Call(Expr):
+    """``function(argument, ...)``; keywords and stars are among the arguments."""
+
+    function: Expr
+    arguments: tuple[Expr, ...]
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.function, *self.arguments)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Call(children[0], children[1:])
+
+    def with_keyword(self, name: str, value: Expr) -> Call:
+        """The call with one more keyword argument."""
+        return Call(self.function, (*self.arguments, Keyword(name, value)))
+
+
+@dataclass(frozen=True, eq=False)
+class Keyword(Expr):
+    """``name=value`` in a call."""
+
+    name: str
+    value: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Keyword(self.name, children[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Star(Expr):
+    """``*value``."""
+
+    value: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Star(children[0])
+
+
+@dataclass(frozen=True, eq=False)
+class BinOp(Expr):
+    """``left symbol right``: arithmetic, comparisons, ``and`` and ``or``."""
+
+    left: Expr
+    symbol: str
+    right: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.left, self.right)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return BinOp(children[0], self.symbol, children[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Unary(Expr):
+    """``-operand``, ``~operand``, ``not operand``."""
+
+    symbol: str
+    operand: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.operand,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Unary(self.symbol, children[0])
+
+
+@dataclass(frozen=True, eq=False)
+class IfElse(Expr):
+    """``value if test else otherwise``."""
+
+    value: Expr
+    test: Expr
+    otherwise: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value, self.test, self.otherwise)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return IfElse(*children)
+
+
+@dataclass(frozen=True, eq=False)
+class Lambda(Expr):
+    """``lambda parameters: body``."""
+
+    parameters: str
+    body: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.body,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Lambda(self.parameters, children[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Expr):
+    """``value[index]``."""
+
+    value: Expr
+    index: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value, self.index)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Index(*children)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Expr):
+    """``first:last:step`` in an index; what is None is left out."""
+
+    first: Expr | None = None
+    last: Expr | None = None
+    step: Expr | None = None
+
+    @property
+    def is_all(self) -> bool:
+        return self.first is None and self.last is None and self.step is None
+
+    def children(self) -> tuple[Expr, ...]:
+        return tuple(part for part in (self.first, self.last, self.step) if part is not None)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        given = iter(children)
+        return Slice(*(None if part is None else next(given) for part in (self.first, self.last, self.step)))
+
+    def key(self, value: Callable[[ir.Value], Any] = id, literal: Callable[[Literal], Any] = repr) -> tuple:
+        given = tuple(part is None for part in (self.first, self.last, self.step))
+        return (given, *super().key(value, literal))
+
+
+@dataclass(frozen=True, eq=False)
+class Items(Expr):
+    """``(item, ...)`` or ``[item, ...]``, by the opening bracket."""
+
+    bracket: str
+    items: tuple[Expr, ...]
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.items
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Items(self.bracket, children)
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments(Expr):
+    """``item, ...``: what is put between the brackets of a call, an index or a list."""
+
+    items: tuple[Expr, ...]
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.items
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Arguments(children)
+
+
+@dataclass(frozen=True, eq=False)
+class Dict(Expr):
+    """``{key: value, ...}``."""
+
+    keys: tuple[Expr, ...]
+    items: tuple[Expr, ...]
+
+    def children(self) -> tuple[Expr, ...]:
+        return tuple(part for pair in zip(self.keys, self.items, strict=True) for part in pair)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Dict(children[::2], children[1::2])
+
+
+@dataclass(frozen=True, eq=False)
+class Comprehension(Expr):
+    """``[element for variable in over]``, or without brackets."""
+
+    bracket: str
+    element: Expr
+    variable: str
+    over: Expr
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.element, self.over)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Comprehension(self.bracket, children[0], self.variable, children[1])
+
+
+@dataclass(frozen=True, eq=False)
+class FString(Expr):
+    """A string with expressions in it: ``f"{name}-conv"``."""
+
+    parts: tuple[Expr, ...]
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.parts
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return FString(children)
+
+
+@dataclass(frozen=True, eq=False)
+class Formatted(Expr):
+    """``{value:spec}`` in a string."""
+
+    value: Expr
+    spec: str
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.value,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Formatted(children[0], self.spec)
+
+
+def dotted(node: Expr) -> str | None:
+    """``torch.nn.functional`` of names and attributes; None of anything else."""
+    if isinstance(node, Name):
+        return node.id
+    if not isinstance(node, Attr):
+        return None
+    before = dotted(node.value)
+    return None if before is None else f"{before}.{node.name}"
+
+
+def layer_inputs(node: Expr) -> list[ir.Value] | None:
+    """The values that a node's layer is called with, where the call is all that its code does."""
+    if not isinstance(node, Call) or not isinstance(node.function, LayerHere):
+        return None
+    values = [a.value for a in node.arguments if isinstance(a, Val)]
+    return values if len(values) == len(node.arguments) else None
+
+
+def is_size(node: Expr) -> bool:
+    """Whether an expression is a Python int made of sizes, not a tensor: ``x.shape[0] * 2``."""
+    if isinstance(node, (Lit, Const)):
+        return True
+    if isinstance(node, Index):
+        return _shape(node.value)
+    inner = node.arguments if isinstance(node, Call) else node.children() if isinstance(node, (BinOp, Unary)) else ()
+    known = not isinstance(node, Call) or (dotted(node.function) or "") in _OF_SIZES
+    return bool(inner) and known and all(is_size(part) for part in inner)
+
+
+#: Functions that make a size of sizes.
+_OF_SIZES = frozenset({"max", "min", "int", "larger_size", "smaller_size"})
+
+
+def _shape(node: Expr) -> bool:
+    """Whether an expression is the shape of a tensor."""
+    if isinstance(node, Call):
+        return isinstance(node.function, Attr) and node.function.name == "shape"
+    return isinstance(node, Attr) and node.name == "shape"
+
+
+def leftmost(node: Expr) -> Expr:
+    """What an expression begins with, as it is printed."""
+    children = node.children()
+    within = not children or isinstance(node, (Items, Dict, Comprehension, Lambda, Unary))
+    return node if within else leftmost(children[0])
