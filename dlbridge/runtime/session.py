@@ -103,14 +103,26 @@ class Session:
         Raises:
             SignatureError: When a name, dtype or shape does not fit; sizes of one name must be equal.
         """
-        feed = self.check(self._by_name(arrays, named))
-        names = [p.name for p in self.outputs]
+        return Result(self.run(self._by_name(arrays, named)))
+
+    def run(self, arrays: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Run the model on arrays by name.
+
+        Args:
+            arrays: Input name -> array.
+            outputs: Names of the outputs that are wanted; all when None.
+
+        Raises:
+            SignatureError: When a name, dtype or shape does not fit.
+        """
+        feed = self.check(arrays)
+        names = [p.name for p in self.outputs] if outputs is None else list(outputs)
         try:
             found = values.run(self._session, names, feed)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             shapes = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in feed.items())
             raise SignatureError(f"onnxruntime could not run it on ({shapes}): {error}", where=self.name) from error
-        return Result(dict(zip(names, found, strict=True)))
+        return dict(zip(names, found, strict=True))
 
     def check(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays as they are fed: each of the dtype and shape that the model asks for.
@@ -169,6 +181,7 @@ def load(
     *,
     version: int | None = None,
     threads: int | None = None,
+    spinning: bool = True,
 ) -> Session:
     """Load a repository entry or an ``.onnx`` file.
 
@@ -178,6 +191,8 @@ def load(
             onnxruntime's full names. Nodes that the first cannot run go to the next, and to the CPU at last.
         version: Which version of an entry; the newest when None.
         threads: Threads for one op; as many as there are cores when None.
+        spinning: Whether threads that wait for work keep their cores busy. It is quicker on a machine that does nothing
+            else, and slower on one that is shared.
 
     Raises:
         FileError: When the file is missing, or onnxruntime cannot load it.
@@ -191,6 +206,8 @@ def load(
     options.log_severity_level = 4 if asked == [("CPUExecutionProvider", {})] else 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=asked)
     except Exception as error:  # onnxruntime's exceptions have no base class of their own

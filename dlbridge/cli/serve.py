@@ -1,0 +1,49 @@
+"""``dlbridge serve``: a repository of models behind HTTP and gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command(short_help="Serve a repository or an ONNX file over HTTP and gRPC.")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--http-port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--grpc-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--poll", type=click.FloatRange(min=0.1), help="Look for changed models every so many seconds.")
+@click.option("--max-body", default=256, show_default=True, type=click.IntRange(1), help="MiB a request may have.")
+@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ask for its token.")
+@click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
+def command(
+    path: Path,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    poll: float | None,
+    max_body: int,
+    token_file: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Serve PATH, a repository of models or one .onnx file, over the Open Inference Protocol (HTTP and gRPC)."""
+    import logging
+
+    from dlbridge.errors import require
+
+    serving = require("dlbridge.serving", "serve")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
+    settings = serving.Settings(host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key)
+
+    def started(server: Any) -> None:
+        rows = server.service.index()
+        scheme = "https" if tls_certificate is not None else "http"
+        click.echo(f"{scheme}://{host}:{server.http_port}  grpc://{host}:{server.grpc_port}")
+        for row in rows:
+            click.echo(f"  {row['name']} {row['version']} {row['state']} {row['reason']}".rstrip())
+
+    serving.serve(path, settings, started)

@@ -1,0 +1,252 @@
+"""The models of a folder: found, loaded, unloaded, and loaded anew when their files change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlbridge.errors import DlbridgeError, FileError, suggest
+from dlbridge.runtime.repository import CONFIG_FILE, MODEL_FILE
+from dlbridge.serving import config as configs
+from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.versions import ServedVersion, State
+
+LOG = logging.getLogger("dlbridge.serving")
+Stamp = tuple[int, int]
+
+
+@dataclass
+class ServedModel:
+    """A model of the repository.
+
+    Attributes:
+        name: Its name, which is its folder's.
+        config: Its configuration, as read; None where it cannot be read.
+        versions: Version -> what is served of it.
+        failed: Version -> what could not be loaded when it was last tried; its ``reason`` says why.
+        reason: Why nothing of it is served; "" where something is.
+        stamps: What its files were like when they were loaded.
+    """
+
+    name: str
+    config: Any = None
+    versions: dict[int, ServedVersion] = field(default_factory=dict)
+    failed: dict[int, ServedVersion] = field(default_factory=dict)
+    reason: str = ""
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+
+    def ready(self) -> list[ServedVersion]:
+        return [v for _, v in sorted(self.versions.items()) if v.state is State.READY]
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.config is not None and configs.is_ensemble(self.config)
+
+
+class Repository:
+    """What is served.
+
+    Args:
+        path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
+
+    Raises:
+        FileError: When there is no such folder or file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise FileError("no such folder or file", where=str(path))
+        self.path = path.resolve()
+        self._single = self.path if self.path.is_file() else None
+        self.models: dict[str, ServedModel] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """The names of the entries."""
+        if self._single is not None:
+            return [self._single.stem]
+        return sorted(p.name for p in self.path.iterdir() if self._is_entry(p))
+
+    def _is_entry(self, folder: Path) -> bool:
+        if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
+            return False
+        return (folder / CONFIG_FILE).is_file() or any(_versions(folder))
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether a path, links followed, is in the repository."""
+        return path.resolve().is_relative_to(self.path if self._single is None else self._single.parent)
+
+    def version(self, name: str, version: str = "") -> ServedVersion:
+        """A version that is ready: the one of that number, or the newest.
+
+        Raises:
+            ServingError: When there is none.
+        """
+        model = self.model(name)
+        if version:
+            found = model.versions.get(int(version)) if version.isdigit() and len(version) < 19 else None
+            if found is None:
+                raise ServingError(f"there is no version {version} of it", Status.NOT_FOUND, where=name)
+            return found
+        ready = model.ready()
+        if ready:
+            return ready[-1]
+        reason = model.failed[max(model.failed)].reason if model.failed else model.reason
+        raise ServingError(
+            f"no version of it is ready{f' ({reason})' if reason else ''}",
+            Status.UNAVAILABLE,
+            retry_after=1.0,
+            where=name,
+        )
+
+    def model(self, name: str) -> ServedModel:
+        """A model by its name.
+
+        Raises:
+            ServingError: When there is none.
+        """
+        if name not in self.models:
+            raise ServingError(f"there is no model '{name}'", Status.NOT_FOUND, hint=suggest(name, self.models) or None)
+        return self.models[name]
+
+    # --- loading --------------------------------------------------------------------------------------------------
+
+    async def load_all(self) -> None:
+        """Load every entry; what cannot be loaded says why in its ``reason``."""
+        await asyncio.gather(*(self._try_to_load(name) for name in self.names()))
+
+    async def _try_to_load(self, name: str) -> None:
+        try:
+            await self.load(name)
+        except ServingError as error:
+            LOG.error("%s", error)
+
+    async def load(self, name: str) -> None:
+        """Load an entry, or what has changed of it. What is served goes on until what replaces it is ready.
+
+        Raises:
+            ServingError: When there is no such entry, or a version of it cannot be loaded.
+        """
+        if name not in self.names():
+            raise ServingError(f"the repository has no entry '{name}'", Status.NOT_FOUND)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await self._load(self.models.setdefault(name, ServedModel(name)))
+
+    async def _load(self, model: ServedModel) -> None:
+        folder = self.path / model.name
+        stamps = self._stamps(model.name)
+        try:
+            config = configs.ModelConfig(name=model.name) if self._single else configs.read(folder)
+            if configs.is_ensemble(config):
+                model.config, model.stamps, model.reason = config, stamps, ""
+                return
+            files = self._files(model.name, config)
+        except DlbridgeError as error:
+            model.reason, model.stamps = str(error), stamps
+            raise ServingError(str(error), where=model.name) from error
+        served = {v.version: v for v in model.ready()}
+        unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n)}
+        new = [ServedVersion(f, model.name, n, config) for n, f in files.items() if n not in unchanged]
+        await asyncio.gather(*(version.load() for version in new), return_exceptions=True)
+        good = {v.version: v for v in new if v.state is State.READY}
+        failed = {v.version: v for v in new if v.state is not State.READY}
+        # where something fails, what is served stays: nobody who asks for the model sees the failure
+        kept = served if failed else {n: served[n] for n in unchanged}
+        model.config, model.reason, model.stamps = config, "", stamps
+        model.versions = {**kept, **good}
+        model.failed = failed
+        for version in served.values():
+            if model.versions.get(version.version) is not version:
+                self._retire(version)
+        if failed:
+            first = next(iter(failed.values()))
+            raise ServingError(first.reason, where=first.label)
+
+    def _retire(self, version: ServedVersion) -> None:
+        task = asyncio.get_running_loop().create_task(version.unload())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def unload(self, name: str) -> None:
+        """Serve an entry no longer, after what is queued is answered."""
+        model = self.model(name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            await asyncio.gather(*(v.unload() for v in model.versions.values() if v.state is State.READY))
+            model.config, model.reason = None, "unloaded"
+
+    async def close(self) -> None:
+        """Answer what is queued, then end all workers."""
+        served = [v for m in self.models.values() for v in m.versions.values()]
+        await asyncio.gather(*(v.unload() for v in served if v.state in (State.READY, State.LOADING)))
+        await asyncio.gather(*self._retiring)
+
+    def changed(self) -> Iterator[str]:
+        """The names of entries whose files are not what was loaded."""
+        for name in self.names():
+            model = self.models.get(name)
+            if model is None or (model.reason != "unloaded" and model.stamps != self._stamps(name)):
+                yield name
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _files(self, name: str, config: Any) -> dict[int, Path]:
+        """Version -> model file, of the versions that the configuration's policy asks for."""
+        if self._single is not None:
+            return {1: self._single}
+        folder = self.path / name
+        file = config.default_model_filename or MODEL_FILE
+        there = {int(v.name): v / file for v in _versions(folder) if (v / file).is_file()}
+        for path in there.values():
+            if not self._is_inside(path):
+                raise FileError("the file is a link that leaves the repository", where=str(path))
+        if not there:
+            raise FileError(f"there is no <version>/{file} in it", where=str(folder))
+        policy = config.version_policy
+        choice = policy.WhichOneof("policy_choice")
+        if choice == "all":
+            return there
+        if choice == "specific":
+            absent = [v for v in policy.specific.versions if v not in there]
+            if absent:
+                raise FileError(f"version_policy names version {absent[0]}, which is not there", where=str(folder))
+            return {v: there[v] for v in policy.specific.versions}
+        count = policy.latest.num_versions or 1
+        return {v: there[v] for v in sorted(there)[-count:]}
+
+    def _stamps(self, name: str) -> dict[str, Stamp]:
+        """What tells whether the files of an entry have changed: their times and sizes."""
+        if self._single is not None:
+            return {"1": _stamp(self._single)}
+        folder = self.path / name
+        found = {CONFIG_FILE: _stamp(folder / CONFIG_FILE)}
+        for version in _versions(folder):
+            files = sorted(p for p in version.iterdir() if p.is_file())
+            stamps = [_stamp(p) for p in files]
+            found[version.name] = (max((s[0] for s in stamps), default=0), sum(s[1] for s in stamps))
+        return found
+
+
+def _is_same(now: dict[str, Stamp], before: dict[str, Stamp], version: int) -> bool:
+    """Whether neither the configuration nor the files of a version have changed."""
+    return all(now.get(key) == before.get(key) for key in (CONFIG_FILE, str(version)))
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The version folders of an entry: those that are called by a number above 0."""
+    names = (p for p in folder.iterdir() if p.is_dir())
+    return [p for p in names if p.name.isdigit() and len(p.name) < 19 and p.name[0] != "0"]
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size

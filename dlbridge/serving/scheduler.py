@@ -1,0 +1,305 @@
+"""The queue of a served version: requests wait here, are joined to batches where the model allows it, and are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dlbridge.serving.config import MAX_QUEUE
+from dlbridge.serving.frames import Named
+from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.process import WorkerProcess
+from dlbridge.serving.statistics import Statistics
+from dlbridge.serving.tensors import join_rows, split_rows
+
+#: Runs that are sent beyond those that a worker is at, so that it need not wait for the next.
+_AHEAD = 1
+#: Of a model without dynamic batching: requests an instance may have before it, which go to it in one frame.
+_AHEAD_ALONE = 8
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A request in the queue.
+
+    Attributes:
+        inputs: Its tensors, in the order of the model's inputs.
+        outputs: Names of the outputs that it wants; None for all.
+        rows: Its first size, for a model with batches; 1 otherwise.
+        answer: What gets the outputs.
+        arrived: When it came, by ``time.perf_counter_ns``.
+        deadline: When it is too late, by the same clock; None for never.
+    """
+
+    inputs: list[Named]
+    outputs: Sequence[str] | None
+    rows: int
+    answer: asyncio.Future[list[Named]]
+    arrived: int
+    deadline: int | None = None
+    sent: int = 0
+
+    def kind(self) -> tuple[Any, ...]:
+        """What requests of one batch have in common."""
+        shapes = tuple((name, t.datatype, t.shape[1:]) for name, t in self.inputs)
+        return shapes, None if self.outputs is None else tuple(self.outputs)
+
+
+@dataclass(frozen=True)
+class QueuePolicy:
+    """What a level of priority does with requests (Triton's ``ModelQueuePolicy``).
+
+    Attributes:
+        size: How many may wait.
+        timeout: How long one may wait, in microseconds; 0 for ever.
+        is_override_allowed: Whether a request may name a shorter time.
+        is_delayed: Whether a request that is late goes behind the others instead of being refused.
+    """
+
+    size: int = MAX_QUEUE
+    timeout: int = 0
+    is_override_allowed: bool = True
+    is_delayed: bool = False
+
+    @classmethod
+    def of(cls, message: Any) -> QueuePolicy:
+        return cls(
+            size=message.max_queue_size or MAX_QUEUE,
+            timeout=message.default_timeout_microseconds,
+            is_override_allowed=message.allow_timeout_override,
+            is_delayed=message.timeout_action == 1,
+        )
+
+    def deadline(self, arrived: int, asked: int) -> int | None:
+        """When a request is too late that came then and asks for so many microseconds (0: says nothing)."""
+        allowed = self.timeout
+        if asked and (not allowed or (self.is_override_allowed and asked < allowed)):
+            allowed = asked
+        return arrived + 1000 * allowed if allowed else None
+
+
+class Scheduler:
+    """Queues the requests of one version and sends them to its worker.
+
+    Args:
+        config: The completed ``ModelConfig``.
+        statistics: Where to count.
+    """
+
+    def __init__(self, config: Any, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._worker: WorkerProcess | None = None
+        self._instances = sum(group.count for group in config.instance_group)
+        self._is_batching = config.HasField("dynamic_batching")
+        self._max_rows = max(config.max_batch_size, 1)
+        batching = config.dynamic_batching
+        self._levels = batching.priority_levels or 1
+        self._default_level = batching.default_priority_level or 1
+        default = QueuePolicy.of(batching.default_queue_policy) if self._is_batching else QueuePolicy()
+        given = {level: QueuePolicy.of(policy) for level, policy in batching.priority_queue_policy.items()}
+        self._policies = {level: given.get(level, default) for level in range(1, self._levels + 1)}
+        self._queues: dict[int, deque[Pending]] = {level: deque() for level in self._policies}
+        self._late: deque[Pending] = deque()
+        self._delay = 1000 * batching.max_queue_delay_microseconds
+        self._preferred = max(batching.preferred_batch_size, default=self._max_rows)
+        ahead = _AHEAD if self._is_batching else _AHEAD_ALONE * self._instances
+        self._free = self._slots = self._instances + ahead
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- the worker -----------------------------------------------------------------------------------------------
+
+    def connect(self, worker: WorkerProcess) -> None:
+        """Send what waits to this worker from now on."""
+        self._worker = worker
+        self._free = self._slots
+        self._dispatch()
+
+    def disconnect(self) -> None:
+        """Let requests wait: there is no worker."""
+        self._worker = None
+
+    def refuse_all(self, why: ServingError) -> None:
+        """Answer everything that waits with an error."""
+        for queue in (*self._queues.values(), self._late):
+            while queue:
+                self._fail(queue.popleft(), why)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return sum(map(len, self._queues.values())) + len(self._late)
+
+    async def drained(self) -> None:
+        """Wait until nothing is queued and nothing is under way."""
+        while self.waiting or self._free < self._slots:
+            if self._worker is None:
+                return
+            await asyncio.sleep(0.005)
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    async def infer(
+        self,
+        inputs: list[Named],
+        outputs: Sequence[str] | None,
+        rows: int,
+        priority: int = 0,
+        timeout: int = 0,
+    ) -> list[Named]:
+        """Run a request and return its outputs.
+
+        Args:
+            inputs: Its tensors.
+            outputs: Names of the outputs that it wants; None for all.
+            rows: Its first size, for a model with batches; 1 otherwise.
+            priority: Its level, 1 the highest; 0 for the model's own.
+            timeout: How many microseconds it may wait; 0 for the model's own.
+
+        Raises:
+            ServingError: When the queue is full, the request late, or the model cannot run it.
+        """
+        level = priority if 0 < priority <= self._levels else self._default_level
+        policy, queue = self._policies[level], self._queues[level]
+        if len(queue) >= policy.size:
+            self._statistics.rejected += 1
+            raise ServingError("its queue is full", Status.TOO_MANY, retry_after=self._retry_after())
+        now = time.perf_counter_ns()
+        answer = asyncio.get_running_loop().create_future()
+        pending = Pending(inputs, outputs, rows, answer, now, policy.deadline(now, timeout))
+        queue.append(pending)
+        self._dispatch()
+        if pending.deadline is not None and not pending.sent:
+            asyncio.get_running_loop().call_later((pending.deadline - now) / 1e9, self._dispatch)
+        return await answer
+
+    def _retry_after(self) -> float:
+        """Seconds in which what waits now will probably have been done."""
+        done = self._statistics.success
+        mean = self._statistics.compute_infer.ns / max(done.count, 1) / 1e9
+        return min(max(mean * self.waiting / self._instances, 0.1), 30.0)
+
+    def _dispatch(self) -> None:
+        """Send what can be sent now."""
+        self._drop_late()
+        runs: list[list[Pending]] = []
+        while self._worker is not None and self._free > 0:
+            batch = self._next_batch()
+            if not batch:
+                break
+            self._free -= 1
+            runs.append(batch)
+        if runs:
+            self._send(runs)
+
+    def _drop_late(self) -> None:
+        now = time.perf_counter_ns()
+        for level, queue in self._queues.items():
+            while queue and (queue[0].answer.done() or (queue[0].deadline or now + 1) <= now):
+                pending = queue.popleft()
+                if pending.answer.done():
+                    self._statistics.cancelled += 1
+                elif self._policies[level].is_delayed:
+                    self._late.append(pending)
+                else:
+                    self._fail(pending, ServingError("it waited longer than it was allowed to", Status.LATE))
+
+    def _next_batch(self) -> list[Pending]:
+        """The requests that go into the next run; none where it pays to wait for more."""
+        queue = next((q for q in (*self._queues.values(), self._late) if q), None)
+        if queue is None:
+            return []
+        if not self._is_batching:
+            return [queue.popleft()]
+        batch, rows = self._joinable(queue)
+        age = time.perf_counter_ns() - queue[0].arrived
+        if rows < self._preferred and age < self._delay:
+            self._wait(self._delay - age)
+            return []
+        for pending in batch:
+            queue.remove(pending)
+        return batch
+
+    def _joinable(self, queue: deque[Pending]) -> tuple[list[Pending], int]:
+        """The first request and those behind it that can go with it, and their rows."""
+        batch, rows, kind = [], 0, queue[0].kind()
+        for pending in queue:
+            if pending.answer.done() or (batch and pending.kind() != kind):
+                continue
+            if batch and rows + pending.rows > self._max_rows:
+                break
+            batch.append(pending)
+            rows += pending.rows
+            if rows >= self._max_rows:
+                break
+        return batch, rows
+
+    def _wait(self, nanoseconds: int) -> None:
+        if self._timer is None or self._timer.cancelled() or self._timer.when() < asyncio.get_running_loop().time():
+            self._timer = asyncio.get_running_loop().call_later(nanoseconds / 1e9, self._dispatch)
+
+    def _send(self, batches: list[list[Pending]]) -> None:
+        assert self._worker is not None
+        now = time.perf_counter_ns()
+        runs = []
+        for batch in batches:
+            for pending in batch:
+                pending.sent = now
+            inputs = batch[0].inputs if len(batch) == 1 else list(_joined(batch))
+            runs.append((inputs, batch[0].outputs, lambda o, t, e, batch=batch: self._answered(batch, o, t, e)))
+        self._worker.run(runs)
+
+    def _answered(
+        self, batch: list[Pending], outputs: list[Named], times: Sequence[int], error: ServingError | None
+    ) -> None:
+        self._free += 1
+        if error is not None and len(batch) > 1 and error.status is Status.INVALID and self._worker is not None:
+            # one of them is to blame, the others are not
+            self._free -= len(batch)
+            self._send([[pending] for pending in batch])
+            return
+        rows = sum(pending.rows for pending in batch)
+        if error is None and len(batch) > 1:
+            error = _not_by_rows(outputs, rows)
+        if error is not None:
+            for pending in batch:
+                self._fail(pending, error)
+        else:
+            self._statistics.executed(rows, tuple(times))  # type: ignore[arg-type]
+            now = time.perf_counter_ns()
+            for pending, own in zip(batch, _split(batch, outputs), strict=True):
+                self._statistics.answered(pending.sent - pending.arrived, now - pending.arrived, tuple(times))  # type: ignore[arg-type]
+                if not pending.answer.done():
+                    pending.answer.set_result(own)
+        self._dispatch()
+
+    def _fail(self, pending: Pending, error: ServingError) -> None:
+        self._statistics.failed(time.perf_counter_ns() - pending.arrived)
+        if not pending.answer.done():
+            pending.answer.set_exception(error)
+
+
+def _joined(batch: Sequence[Pending]) -> Iterator[Named]:
+    for place, (name, _) in enumerate(batch[0].inputs):
+        yield name, join_rows([pending.inputs[place][1] for pending in batch])
+
+
+def _not_by_rows(outputs: Sequence[Named], rows: int) -> ServingError | None:
+    """What is wrong with the outputs of a batch that has so many rows: each must have as many."""
+    for name, tensor in outputs:
+        if tensor.shape[:1] != (rows,):
+            what = f"output '{name}' of a batch of {rows} rows has the shape {list(tensor.shape)}"
+            return ServingError(what, Status.INTERNAL, hint="a model that mixes rows cannot have dynamic_batching")
+    return None
+
+
+def _split(batch: Sequence[Pending], outputs: list[Named]) -> list[list[Named]]:
+    """The outputs of a run, for each of its requests."""
+    if len(batch) == 1:
+        return [outputs]
+    rows = [pending.rows for pending in batch]
+    parts = [(name, split_rows(tensor, rows)) for name, tensor in outputs]
+    return [[(name, pieces[i]) for name, pieces in parts] for i in range(len(batch))]

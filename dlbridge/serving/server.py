@@ -1,0 +1,248 @@
+"""The server: a repository behind HTTP and gRPC, in one process, with a worker process for each version."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvicorn
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.serving.grpc import GrpcService
+from dlbridge.serving.http import HttpApp
+from dlbridge.serving.problems import ServingError
+from dlbridge.serving.repository import Repository
+from dlbridge.serving.service import Service
+
+LOG = logging.getLogger("dlbridge.serving")
+#: Addresses that only this machine reaches.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: Seconds that requests under way have when the server is told to end.
+DRAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        host: Address to listen at.
+        http_port: Port of HTTP; 0 for any that is free, None for no HTTP.
+        grpc_port: Port of gRPC; the same.
+        max_body: Bytes that a request may have.
+        poll: Seconds between looks at the repository for what has changed; None for never.
+        token: What requests must carry; None for anybody.
+        certificate: File of the TLS certificate (PEM); None for no TLS.
+        key: File of its key.
+    """
+
+    host: str = "127.0.0.1"
+    http_port: int | None = 8000
+    grpc_port: int | None = 8001
+    max_body: int = 256 << 20
+    poll: float | None = None
+    token: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def check(self) -> None:
+        """Check that what others can reach is protected.
+
+        Raises:
+            DlbridgeError: When it is not.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise DlbridgeError("TLS needs a certificate and its key")
+        if self.host not in LOOPBACK and self.token is None:
+            raise DlbridgeError(
+                f"anybody who reaches {self.host} could use the models",
+                hint="give a token (--token-file), or listen at 127.0.0.1",
+            )
+
+
+class Server:
+    """Serves a repository until it is told to stop.
+
+    Args:
+        path: The repository, or one ``.onnx`` file.
+        settings: How to serve.
+
+    Attributes:
+        http_port: The port of HTTP, when it has started.
+        grpc_port: The port of gRPC, when it has started.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        settings.check()
+        self.settings = settings
+        self.service = Service(Repository(path))
+        self.http_port: int | None = None
+        self.grpc_port: int | None = None
+        self._stop = asyncio.Event()
+        self._http: uvicorn.Server | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def run(self, on_start: Any = None) -> None:
+        """Load the models, serve, and drain when told to stop (SIGTERM, SIGINT, or :meth:`stop`).
+
+        Args:
+            on_start: Called when requests are taken.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # not in the main thread
+                loop.add_signal_handler(number, self.stop)
+        try:
+            await self.service.repository.load_all()
+            await self._start_grpc()
+            await self._start_http()
+            if self.settings.poll is not None:
+                self._tasks.append(loop.create_task(self._poll(self.settings.poll)))
+            if on_start is not None:
+                on_start()
+            await self._stop.wait()
+        finally:
+            await self._end()
+
+    def stop(self) -> None:
+        """Take no more requests, answer those that came, and end."""
+        self._stop.set()
+
+    async def _poll(self, seconds: float) -> None:
+        """Load what has changed, again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            for name in list(self.service.repository.changed()):
+                try:
+                    await self.service.repository.load(name)
+                except ServingError as error:
+                    LOG.error("%s", error)
+
+    # --- HTTP -----------------------------------------------------------------------------------------------------
+
+    async def _start_http(self) -> None:
+        settings = self.settings
+        if settings.http_port is None:
+            return
+        config = uvicorn.Config(
+            HttpApp(self.service, settings.max_body, settings.token),  # type: ignore[arg-type]
+            host=settings.host,
+            port=settings.http_port,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+            backlog=2048,
+        )
+        self._http = uvicorn.Server(config)
+        if not config.loaded:
+            config.load()
+        self._http.lifespan = config.lifespan_class(config)
+        await self._http.startup()
+        if self._http.should_exit:
+            raise DlbridgeError(f"cannot listen at {settings.host}:{settings.http_port}", hint="is the port in use?")
+        self.http_port = self._http.servers[0].sockets[0].getsockname()[1]
+        self._tasks.append(asyncio.get_running_loop().create_task(self._http.main_loop()))
+
+    # --- gRPC -----------------------------------------------------------------------------------------------------
+
+    async def _start_grpc(self) -> None:
+        settings = self.settings
+        if settings.grpc_port is None:
+            return
+        options = [
+            ("grpc.max_receive_message_length", settings.max_body),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ]
+        interceptors: Sequence[Any] = [] if settings.token is None else [_TokenCheck(settings.token)]
+        self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
+        self._grpc.add_generic_rpc_handlers(tuple(GrpcService(self.service).handlers()))
+        address = f"{settings.host}:{settings.grpc_port}"
+        try:
+            if settings.certificate is not None and settings.key is not None:
+                pair = (settings.key.read_bytes(), settings.certificate.read_bytes())
+                self.grpc_port = self._grpc.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            else:
+                self.grpc_port = self._grpc.add_insecure_port(address)
+        except RuntimeError:
+            raise DlbridgeError(f"cannot listen at {address}", hint="is the port in use?") from None
+        await self._grpc.start()
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        self.service.is_draining = True
+        ending = []
+        if self._grpc is not None:
+            ending.append(self._grpc.stop(DRAIN_SECONDS))
+        if self._http is not None and self._http.started:
+            self._http.should_exit = True
+            ending.append(self._http.shutdown())
+        await asyncio.gather(*ending)
+        for task in self._tasks:
+            task.cancel()
+        await self.service.repository.close()
+
+
+class _TokenCheck(grpc.aio.ServerInterceptor):
+    """Refuses calls without the token, but for those that ask whether the server lives."""
+
+    def __init__(self, token: str) -> None:
+        self._header = ("authorization", f"Bearer {token}")
+
+        async def refuse(message: Any, context: grpc.aio.ServicerContext) -> None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token")
+
+        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Hand on calls that may go on."""
+        is_health = details.method.rpartition("/")[2] in ("ServerLive", "ServerReady", "Check")
+        if is_health or self._header in tuple(details.invocation_metadata):
+            return await continuation(details)
+        return self._refusal
+
+
+def serve(path: Path, settings: Settings, on_start: Any = None) -> None:
+    """Serve a repository, or one ``.onnx`` file, until the process is told to end.
+
+    Args:
+        path: The repository or file.
+        settings: How to serve.
+        on_start: Called with the :class:`Server` when requests are taken.
+
+    Raises:
+        FileError: When there is no such repository.
+        DlbridgeError: When a port is in use, or the settings would let anybody in.
+    """
+
+    async def main() -> None:
+        server = Server(path, settings)
+        await server.run(None if on_start is None else lambda: on_start(server))
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(main())
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

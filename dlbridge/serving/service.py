@@ -1,0 +1,193 @@
+"""What the server does, whichever protocol asks: inference, metadata, statistics, the repository."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dlbridge import __version__
+from dlbridge.serving import classification, ensembles, ports
+from dlbridge.serving.frames import Named
+from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.repository import Repository, ServedModel
+from dlbridge.serving.requests import InferRequest, InferResponse
+from dlbridge.serving.tensors import Tensor, check_size
+from dlbridge.serving.versions import ServedVersion, State
+
+NAME = "dlbridge"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "statistics",
+)
+
+
+class Service:
+    """Answers requests from the models of a repository.
+
+    Args:
+        repository: The models.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+        self.is_draining = False
+        self.started = time.time()
+
+    # --- inference ------------------------------------------------------------------------------------------------
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Run a model.
+
+        Raises:
+            ServingError: When there is no such model, the tensors do not fit it, or it cannot run now.
+        """
+        model = self.repository.model(request.model)
+        if model.is_ensemble:
+            return await ensembles.infer(self, model, request)
+        version = self.repository.version(request.model, request.version)
+        scheduler = version.scheduler
+        inputs, rows = _fitted(version, request.inputs)
+        wanted = None if request.outputs is None else _wanted(version, request.outputs)
+        outputs = await scheduler.infer(inputs, wanted, rows, request.priority, request.timeout)
+        if version.reshapes:
+            outputs = [_reshaped(version, name, tensor) for name, tensor in outputs]
+        if request.outputs is not None and any(request.outputs.values()):
+            outputs = [
+                (name, classification.classes(tensor, request.outputs[name], version.labels.get(name), version.label))
+                if request.outputs.get(name)
+                else (name, tensor)
+                for name, tensor in outputs
+            ]
+        return InferResponse(request.model, str(version.version), request.id, outputs)
+
+    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Load a model, or what has changed of it.
+
+        Raises:
+            ServingError: When it cannot be loaded, or is to be loaded with other files than the repository's.
+        """
+        if parameters:
+            raise ServingError(
+                f"a model is loaded as the repository has it, '{min(parameters)}' is not taken",
+                Status.UNIMPLEMENTED,
+                where=name,
+            )
+        await self.repository.load(name)
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken: no model is being loaded for the first time, and the server is not ending."""
+        return not self.is_draining
+
+    def metadata(self) -> dict[str, Any]:
+        """The server's own metadata."""
+        return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+
+    def is_model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a model can be asked now."""
+        model = self.repository.model(name)
+        if model.is_ensemble:
+            return all(self.is_model_ready(step.model_name) for step in model.config.ensemble_scheduling.step)
+        return self.repository.version(name, version).state is State.READY
+
+    def model_metadata(self, name: str, version: str = "") -> dict[str, Any]:
+        """A model's inputs and outputs as the protocol shows them."""
+        model, config = self._config(name, version)
+        versions = ["1"] if model.is_ensemble else [str(v.version) for v in model.ready()]
+        rows = [-1] if config.max_batch_size > 0 else []
+        return {
+            "name": name,
+            "versions": versions,
+            "platform": config.platform,
+            "inputs": [ports.metadata(p, rows) for p in config.input],
+            "outputs": [ports.metadata(p, rows) for p in config.output],
+        }
+
+    def config(self, name: str, version: str = "") -> Any:
+        """A model's completed ``ModelConfig``."""
+        return self._config(name, version)[1]
+
+    def _config(self, name: str, version: str) -> tuple[ServedModel, Any]:
+        model = self.repository.model(name)
+        if model.is_ensemble:
+            return model, model.config
+        return model, self.repository.version(name, version).config
+
+    def versions(self, name: str = "", version: str = "") -> list[ServedVersion]:
+        """The versions that are ready, of one model or of all."""
+        if name:
+            model = self.repository.model(name)
+            return [self.repository.version(name, version)] if version else model.ready()
+        return [v for _, model in sorted(self.repository.models.items()) for v in model.ready()]
+
+    def index(self, only_ready: bool = False) -> list[dict[str, str]]:
+        """What the repository holds: name, version, state and reason of each version."""
+        found = []
+        models = self.repository.models
+        for name in sorted({*self.repository.names(), *models}):
+            model = models.get(name)
+            if model is None:
+                found.append({"name": name, "version": "", "state": "", "reason": "not loaded"})
+                continue
+            if model.is_ensemble:
+                found.append({"name": name, "version": "1", "state": "READY", "reason": ""})
+            for number, served in sorted({**model.failed, **model.versions}.items()):
+                row = {"name": name, "version": str(number), "state": served.state.value, "reason": served.reason}
+                found.append(row)
+            if not model.versions and not model.failed and not model.is_ensemble:
+                found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
+        return [row for row in found if row["state"] == "READY"] if only_ready else found
+
+
+def _reshaped(version: ServedVersion, name: str, tensor: Tensor) -> Named:
+    reshape = version.reshapes.get(name)
+    return name, tensor if reshape is None else reshape(tensor)
+
+
+def _wanted(version: ServedVersion, outputs: Mapping[str, int]) -> list[str]:
+    known = [port.name for port in version.config.output]
+    for name in outputs:
+        if name not in known:
+            raise ServingError(f"it has no output '{name}'; it has {', '.join(known)}", where=version.label)
+    return list(outputs)
+
+
+def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[Named], int]:
+    """The tensors of a request in the order of the model's inputs, and their rows.
+
+    Raises:
+        ServingError: When one is missing, unknown, of another type, or of a shape that the model does not take.
+    """
+    config = version.config
+    inputs: list[Named] = []
+    rows: int | None = None
+    for port in version.ports:
+        tensor = given.get(port.name)
+        where = f"input '{port.name}' of {version.label}"
+        if tensor is None:
+            raise ServingError("no tensor came for it", where=where)
+        if tensor.datatype != port.datatype:
+            raise ServingError(f"it takes {port.datatype}, {tensor.datatype} came", where=where)
+        if not port.accepts(tensor.shape):
+            raise ServingError(f"it takes the shape {port.shape}, {list(tensor.shape)} came", where=where)
+        check_size(tensor, where)
+        if port.has_rows:
+            if rows is not None and rows != tensor.shape[0]:
+                raise ServingError(f"it has {tensor.shape[0]} rows, another input has {rows}", where=where)
+            rows = tensor.shape[0]
+        inputs.append(_reshaped(version, port.name, tensor))
+    if len(given) > len(inputs):
+        unknown = next(name for name in given if name not in {port.name for port in version.ports})
+        known = ", ".join(port.name for port in version.ports)
+        raise ServingError(f"it has no input '{unknown}'; it has {known}", where=version.label)
+    if rows is not None and not 0 < rows <= config.max_batch_size:
+        raise ServingError(f"{rows} rows came, it takes from 1 to {config.max_batch_size}", where=version.label)
+    return inputs, 1 if rows is None else rows

@@ -1,0 +1,220 @@
+"""Tensors as the Open Inference Protocol carries them: a datatype, a shape and the bytes of the elements.
+
+A tensor stays the bytes that came in until a worker makes an array of it: joining rows to a batch is joining bytes.
+Elements are little-endian and in row-major order; an element of ``BYTES`` is its length (32 bits) and its bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlbridge.serving.problems import ServingError
+
+#: Name in the protocol -> (numpy's dtype, None for what numpy has not; name in ``config.pbtxt``; bytes an element).
+_KINDS: dict[str, tuple[np.dtype | None, str, int]] = {
+    "BOOL": (np.dtype("bool"), "TYPE_BOOL", 1),
+    **{f"{sign}INT{bits}": (np.dtype(f"{sign}int{bits}".lower()), f"TYPE_{sign}INT{bits}", bits // 8)
+       for sign in ("", "U") for bits in (8, 16, 32, 64)},
+    "FP16": (np.dtype("float16"), "TYPE_FP16", 2),
+    "FP32": (np.dtype("float32"), "TYPE_FP32", 4),
+    "FP64": (np.dtype("float64"), "TYPE_FP64", 8),
+    "BF16": (None, "TYPE_BF16", 2),
+    "BYTES": (np.dtype("object"), "TYPE_STRING", 0),
+}  # fmt: skip
+#: Name in ``config.pbtxt`` -> name in the protocol.
+DATATYPES = {config: name for name, (_, config, _) in _KINDS.items()}
+CONFIG_TYPES = {name: config for name, (_, config, _) in _KINDS.items()}
+#: Name of a numpy dtype -> name in the protocol.
+_OF_NUMPY = {dtype.name: name for name, (dtype, _, _) in _KINDS.items() if dtype is not None} | {"bfloat16": "BF16"}
+_LENGTH = struct.Struct("<I")
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor on its way.
+
+    Attributes:
+        datatype: Name of the element type in the protocol (``FP32``).
+        shape: Its sizes.
+        data: The bytes of its elements.
+    """
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+
+def datatype_of(dtype: np.dtype) -> str:
+    """The protocol's name of a numpy dtype."""
+    return _OF_NUMPY[dtype.name]
+
+
+def item_size(datatype: str) -> int:
+    """Bytes an element; 0 for ``BYTES``, whose elements have no fixed size."""
+    return _KINDS[datatype][2]
+
+
+def zeros(datatype: str, shape: Sequence[int]) -> bytes:
+    """The bytes of a tensor of zeros, or of empty strings."""
+    return bytes(math.prod(shape) * (item_size(datatype) or _LENGTH.size))
+
+
+def check_size(tensor: Tensor, where: str) -> None:
+    """Check that a tensor has as many elements as its shape says.
+
+    Raises:
+        ServingError: When it has more or fewer.
+    """
+    count = math.prod(tensor.shape)
+    if tensor.datatype == "BYTES":
+        found = sum(1 for _ in strings(tensor.data, where))
+        if found != count:
+            raise ServingError(f"shape {list(tensor.shape)} wants {count} strings, {found} came", where=where)
+        return
+    expected = count * item_size(tensor.datatype)
+    if len(tensor.data) != expected:
+        what = f"{tensor.datatype}{list(tensor.shape)}"
+        raise ServingError(f"{what} has {expected} bytes, {len(tensor.data)} came", where=where)
+
+
+def strings(data: Buffer, where: str = "") -> Iterable[memoryview]:
+    """The elements of a ``BYTES`` tensor.
+
+    Raises:
+        ServingError: When an element is longer than what is left.
+    """
+    view, place = memoryview(data), 0
+    while place < len(view):
+        if place + _LENGTH.size > len(view):
+            raise ServingError("the last string's length is cut off", where=where)
+        (length,) = _LENGTH.unpack_from(view, place)
+        place += _LENGTH.size
+        if place + length > len(view):
+            raise ServingError(f"a string of {length} bytes is cut off", where=where)
+        yield view[place : place + length]
+        place += length
+
+
+def join_strings(elements: Iterable[Buffer]) -> bytes:
+    """The bytes of a ``BYTES`` tensor of these elements."""
+    return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
+
+
+def join_rows(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one datatype and one shape but for the first size, as one."""
+    first = tensors[0]
+    rows = sum(t.shape[0] for t in tensors)
+    return Tensor(first.datatype, (rows, *first.shape[1:]), b"".join(t.data for t in tensors))
+
+
+def split_rows(tensor: Tensor, rows: Sequence[int]) -> list[Tensor]:
+    """A tensor cut along its first size."""
+    inner = tensor.shape[1:]
+    view = memoryview(tensor.data)
+    if tensor.datatype == "BYTES":
+        elements = list(strings(view))
+        each = math.prod(inner)
+        ends = np.cumsum(rows).tolist()
+        pieces = [join_strings(elements[(e - r) * each : e * each]) for r, e in zip(rows, ends, strict=True)]
+        return [Tensor("BYTES", (r, *inner), piece) for r, piece in zip(rows, pieces, strict=True)]
+    size = item_size(tensor.datatype) * math.prod(inner)
+    parts, start = [], 0
+    for count in rows:
+        parts.append(Tensor(tensor.datatype, (count, *inner), view[start : start + count * size]))
+        start += count * size
+    return parts
+
+
+def from_json(datatype: str, shape: tuple[int, ...], values: Any, where: str) -> Tensor:
+    """A tensor of the numbers, booleans or strings of a JSON list, flat or nested.
+
+    Raises:
+        ServingError: When they are not of the datatype, or of another number than the shape says.
+    """
+    if datatype in ("FP16", "BF16"):
+        raise ServingError(f"{datatype} cannot be given as JSON", where=where, hint="use the binary tensor extension")
+    if datatype == "BYTES":
+        return _strings_from_json(shape, values, where)
+    dtype = _KINDS[datatype][0]
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError) as error:
+        raise ServingError(f"its data make no tensor: {error}", where=where) from None
+    count = math.prod(shape)
+    if array.size != count:
+        raise ServingError(f"shape {list(shape)} wants {count} elements, {array.size} came", where=where)
+    if array.size == 0:
+        return Tensor(datatype, shape, b"")
+    _check_kind(array, datatype, where)
+    with np.errstate(all="ignore"):
+        cast = array.astype(dtype)
+    if array.dtype.kind in "iu" and not np.array_equal(cast, array) and dtype is not None and dtype.kind in "biu":
+        raise ServingError(f"a number is out of the range of {datatype}", where=where)
+    return Tensor(datatype, shape, cast.tobytes())
+
+
+def _check_kind(array: np.ndarray, datatype: str, where: str) -> None:
+    allowed = {"BOOL": "b", "FP32": "iuf", "FP64": "iuf"}.get(datatype, "iu")
+    if array.dtype.kind not in allowed:
+        raise ServingError(f"its data are {array.dtype}, not {datatype}", where=where)
+
+
+def _strings_from_json(shape: tuple[int, ...], values: Any, where: str) -> Tensor:
+    flat: list[bytes] = []
+    pending = [values]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending.extend(reversed(item))
+        elif isinstance(item, str):
+            flat.append(item.encode())
+        else:
+            raise ServingError(f"its data hold a {type(item).__name__}, not strings alone", where=where)
+    if len(flat) != math.prod(shape):
+        raise ServingError(f"shape {list(shape)} wants {math.prod(shape)} strings, {len(flat)} came", where=where)
+    return Tensor("BYTES", shape, join_strings(flat))
+
+
+def to_json(tensor: Tensor, where: str) -> list[Any]:
+    """The elements as a flat list of JSON values.
+
+    Raises:
+        ServingError: For ``FP16`` and ``BF16``, and for bytes that are no UTF-8: these have no JSON form.
+    """
+    if tensor.datatype in ("FP16", "BF16"):
+        raise ServingError(f"{tensor.datatype} has no JSON form", where=where, hint="ask for binary data")
+    if tensor.datatype == "BYTES":
+        try:
+            return [bytes(element).decode() for element in strings(tensor.data)]
+        except UnicodeDecodeError:
+            raise ServingError("a string is no UTF-8", where=where, hint="ask for binary data") from None
+    return np.frombuffer(tensor.data, _KINDS[tensor.datatype][0]).tolist()
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """The tensor as a numpy array (strings as ``str`` objects)."""
+    if tensor.datatype == "BYTES":
+        texts = [bytes(element).decode("utf-8", "surrogateescape") for element in strings(tensor.data)]
+        return np.array(texts, dtype=object).reshape(tensor.shape)
+    dtype = _KINDS[tensor.datatype][0]
+    if dtype is None:
+        import ml_dtypes
+
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+
+
+def from_array(array: np.ndarray) -> Tensor:
+    """A numpy array as a tensor."""
+    if array.dtype == object or array.dtype.kind in "SU":
+        texts = (e if isinstance(e, bytes) else str(e).encode("utf-8", "surrogateescape") for e in array.reshape(-1))
+        return Tensor("BYTES", array.shape, join_strings(texts))
+    data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return Tensor(datatype_of(array.dtype), array.shape, data)
