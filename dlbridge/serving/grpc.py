@@ -162,7 +162,7 @@ async def _abort(context: grpc.aio.ServicerContext, error: DlbridgeError) -> Non
     await context.abort(grpc.StatusCode[status.grpc], str(error), trailing)
 
 
-# --- requests and answers ----------------------------------------------------------------------------------------------
+# --- requests and answers --------------------------------------------------------------------------------------------
 
 
 def parse(message: Any) -> InferRequest:

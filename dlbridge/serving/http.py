@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,8 +27,9 @@ HEADER_LENGTH = "inference-header-content-length"
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
-#: A decompressed body may be as large as a plain one; what is compressed further is read piece by piece.
-_PIECE = 1 << 20
+#: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
+_WATCH_AFTER = 0.1
+_GONE = "gone"
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -75,7 +77,7 @@ class HttpApp:
             model, version = _model_of(path)
             body = await self._body(headers, receive)
             request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH))
-            response = await self._service.infer(request)
+            response = await self._unless_gone(self._service.infer(request), receive)
             text, payload = render(response, is_binary)
         except ServingError as error:
             await _send_error(send, error)
@@ -88,6 +90,30 @@ class HttpApp:
         content.append((b"content-length", str(len(whole)).encode()))
         await send({"type": "http.response.start", "status": 200, "headers": content})
         await send({"type": "http.response.body", "body": whole})
+
+    async def _unless_gone(self, work: Awaitable[InferResponse], receive: Receive) -> InferResponse:
+        """Wait for an answer; where it takes long, look whether the client is still there, and withdraw otherwise."""
+        loop = asyncio.get_running_loop()
+        mine = asyncio.current_task()
+        watching: list[asyncio.Task[None]] = []
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if mine is not None:
+                mine.cancel(_GONE)
+
+        timer = loop.call_later(_WATCH_AFTER, lambda: watching.append(loop.create_task(watch())))
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            if error.args == (_GONE,):
+                raise ServingError("the client went away", Status.CANCELLED) from None
+            raise
+        finally:
+            timer.cancel()
+            for task in watching:
+                task.cancel()
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")
@@ -127,7 +153,7 @@ class HttpApp:
         return ServingError(f"a request may have {self._max_body} bytes", Status.TOO_LARGE)
 
 
-# --- requests and answers ----------------------------------------------------------------------------------------------
+# --- requests and answers --------------------------------------------------------------------------------------------
 
 
 def parse(model: str, version: str, body: bytes, header_length: bytes | None = None) -> tuple[InferRequest, bool]:
@@ -278,31 +304,31 @@ def _retry(error: ServingError) -> dict[str, str]:
     return {} if error.retry_after is None else {"Retry-After": str(max(1, round(error.retry_after)))}
 
 
-# --- everything else -----------------------------------------------------------------------------------------------------
+# --- everything else ------------------------------------------------------------------------------------------------
 
 
 def _application(service: Service) -> Starlette:
     """The routes but for inference."""
 
-    def live(request: Request) -> Response:
+    async def live(request: Request) -> Response:
         return Response(status_code=200)
 
-    def ready(request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         return Response(status_code=200 if service.is_ready else 503)
 
-    def metadata(request: Request) -> Response:
+    async def metadata(request: Request) -> Response:
         return JSONResponse(service.metadata())
 
-    def model_ready(request: Request) -> Response:
+    async def model_ready(request: Request) -> Response:
         return Response(status_code=200 if service.is_model_ready(*_named(request)) else 503)
 
-    def model_metadata(request: Request) -> Response:
+    async def model_metadata(request: Request) -> Response:
         return JSONResponse(service.model_metadata(*_named(request)))
 
-    def model_config(request: Request) -> Response:
+    async def model_config(request: Request) -> Response:
         return JSONResponse(configs.to_json(service.config(*_named(request))))
 
-    def statistics(request: Request) -> Response:
+    async def statistics(request: Request) -> Response:
         name, version = _named(request)
         return JSONResponse({"model_stats": [metrics.to_json(v) for v in service.versions(name, version)]})
 
@@ -318,16 +344,16 @@ def _application(service: Service) -> Starlette:
         await service.repository.unload(request.path_params["name"])
         return JSONResponse({})
 
-    def shared_memory(request: Request) -> Response:
+    async def shared_memory(request: Request) -> Response:
         return JSONResponse([])
 
-    def prometheus(request: Request) -> Response:
+    async def prometheus(request: Request) -> Response:
         return Response(metrics.exposition(service), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def description(request: Request) -> Response:
+    async def description(request: Request) -> Response:
         return JSONResponse(openapi.document())
 
-    def front(request: Request) -> Response:
+    async def front(request: Request) -> Response:
         return HTMLResponse(page.html())
 
     model = "/v2/models/{name}"

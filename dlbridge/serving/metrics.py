@@ -6,7 +6,6 @@ The metrics have the names that Triton gives them, so that dashboards made for i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,9 +19,9 @@ from dlbridge.serving.versions import ServedVersion
 _PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 
 
-@dataclass
 class _Collector:
-    service: Service
+    def __init__(self, service: Service) -> None:
+        self.service = service
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of all versions that are ready."""

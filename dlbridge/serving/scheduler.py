@@ -108,7 +108,7 @@ class Scheduler:
         self._preferred = max(batching.preferred_batch_size, default=self._max_rows)
         ahead = _AHEAD if self._is_batching else _AHEAD_ALONE * self._instances
         self._free = self._slots = self._instances + ahead
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_timer_set = False
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
@@ -133,12 +133,12 @@ class Scheduler:
         """How many requests wait."""
         return sum(map(len, self._queues.values())) + len(self._late)
 
-    async def drained(self) -> None:
-        """Wait until nothing is queued and nothing is under way."""
-        while self.waiting or self._free < self._slots:
-            if self._worker is None:
-                return
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing is queued and nothing is under way, at most so long; then refuse what is left."""
+        end = time.monotonic() + seconds
+        while (self.waiting or self._free < self._slots) and time.monotonic() < end:
             await asyncio.sleep(0.005)
+        self.refuse_all(ServingError("the model is being unloaded", Status.UNAVAILABLE, retry_after=1.0))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,8 @@ class Scheduler:
         queue.append(pending)
         self._dispatch()
         if pending.deadline is not None and not pending.sent:
-            asyncio.get_running_loop().call_later((pending.deadline - now) / 1e9, self._dispatch)
+            seconds = (pending.deadline - now) / 1e9
+            asyncio.get_running_loop().call_later(seconds, self._expire, pending, queue, policy)
         return await answer
 
     def _retry_after(self) -> float:
@@ -184,7 +185,6 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Send what can be sent now."""
-        self._drop_late()
         runs: list[list[Pending]] = []
         while self._worker is not None and self._free > 0:
             batch = self._next_batch()
@@ -195,22 +195,26 @@ class Scheduler:
         if runs:
             self._send(runs)
 
-    def _drop_late(self) -> None:
-        now = time.perf_counter_ns()
-        for level, queue in self._queues.items():
-            while queue and (queue[0].answer.done() or (queue[0].deadline or now + 1) <= now):
-                pending = queue.popleft()
-                if pending.answer.done():
-                    self._statistics.cancelled += 1
-                elif self._policies[level].is_delayed:
-                    self._late.append(pending)
-                else:
-                    self._fail(pending, ServingError("it waited longer than it was allowed to", Status.LATE))
+    def _expire(self, pending: Pending, queue: deque[Pending], policy: QueuePolicy) -> None:
+        """What becomes of a request that still waits at its deadline."""
+        if pending.sent or pending.answer.done():
+            return
+        queue.remove(pending)
+        if policy.is_delayed:
+            self._late.append(pending)
+            self._dispatch()
+            return
+        self._fail(pending, ServingError("it waited longer than it was allowed to", Status.LATE))
 
     def _next_batch(self) -> list[Pending]:
         """The requests that go into the next run; none where it pays to wait for more."""
-        queue = next((q for q in (*self._queues.values(), self._late) if q), None)
-        if queue is None:
+        for queue in (*self._queues.values(), self._late):
+            while queue and queue[0].answer.done():  # withdrawn while it waited
+                queue.popleft()
+                self._statistics.cancelled += 1
+            if queue:
+                break
+        else:
             return []
         if not self._is_batching:
             return [queue.popleft()]
@@ -238,8 +242,13 @@ class Scheduler:
         return batch, rows
 
     def _wait(self, nanoseconds: int) -> None:
-        if self._timer is None or self._timer.cancelled() or self._timer.when() < asyncio.get_running_loop().time():
-            self._timer = asyncio.get_running_loop().call_later(nanoseconds / 1e9, self._dispatch)
+        if not self._is_timer_set:
+            self._is_timer_set = True
+            asyncio.get_running_loop().call_later(nanoseconds / 1e9, self._waited)
+
+    def _waited(self) -> None:
+        self._is_timer_set = False
+        self._dispatch()
 
     def _send(self, batches: list[list[Pending]]) -> None:
         assert self._worker is not None

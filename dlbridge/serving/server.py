@@ -21,12 +21,11 @@ from dlbridge.serving.http import HttpApp
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
 from dlbridge.serving.service import Service
+from dlbridge.serving.versions import DRAIN_SECONDS
 
 LOG = logging.getLogger("dlbridge.serving")
 #: Addresses that only this machine reaches.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-#: Seconds that requests under way have when the server is told to end.
-DRAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

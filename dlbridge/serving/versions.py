@@ -23,6 +23,8 @@ from dlbridge.serving.statistics import Statistics
 LOG = logging.getLogger("dlbridge.serving")
 #: Seconds before a worker that died is started again: the first time, and at most.
 _RESTART_SECONDS, _MAX_RESTART_SECONDS = 0.05, 10.0
+#: Seconds that requests have to be answered when what they wait for is to end.
+DRAIN_SECONDS = 30.0
 #: A worker that dies so often without one answer in between is not started again.
 _MAX_DEATHS = 5
 
@@ -125,7 +127,7 @@ class ServedVersion:
         if self._restarting is not None:
             self._restarting.cancel()
         if self._scheduler is not None:
-            await self._scheduler.drained()
+            await self._scheduler.drain(DRAIN_SECONDS)
         if self._worker is not None:
             await self._worker.end()
         self.state, self.reason = State.UNAVAILABLE, "unloaded"

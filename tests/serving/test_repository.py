@@ -1,0 +1,142 @@
+"""Loading, unloading, new versions, and what fails."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from tests_serving import start, write_entry
+
+
+@pytest.fixture
+def running(tmp_path):
+    write_entry(tmp_path, "model", factor=2.0)
+    running = start(tmp_path, "--poll", "0.1")
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+def answer(running) -> list[float]:
+    status, found, _ = running.infer("model", [[1, 1, 1]])
+    assert status == 200, found
+    return found["outputs"][0]["data"]
+
+
+def until(condition, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def test_a_new_version_takes_over_without_a_lost_request(running):
+    stop, seen = threading.Event(), []
+
+    def ask():
+        while not stop.is_set():
+            seen.append(answer(running)[0])
+
+    askers = [threading.Thread(target=ask) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+    for version in (2, 3):
+        write_entry(running.repository, "model", factor=float(version + 1), version=version)
+        until(lambda version=version: seen[-1:] == [version + 1.0])
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert set(seen) == {2.0, 3.0, 4.0}
+    rows = running.ask("POST", "/v2/repository/index")[1]
+    assert [row["version"] for row in rows if row["state"] == "READY"] == ["3"]
+
+
+@pytest.mark.parametrize("kind", ["garbage", "certificate"])
+def test_a_version_that_fails_leaves_the_old_one_in_its_place(running, kind):
+    folder = running.repository / "model" / "2"
+    if kind == "garbage":
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"\x08garbage" * 100)
+    else:
+        folder.mkdir()
+        (folder / "certificate.json").write_text('{"passed": false}')
+        write_entry(running.repository, "model", version=2)
+
+    def failed():
+        rows = running.ask("POST", "/v2/repository/index")[1]
+        return [row for row in rows if row["version"] == "2" and row["state"] == "UNAVAILABLE" and row["reason"]]
+
+    until(failed)
+    assert answer(running) == [2.0, 2.0, 2.0]
+
+
+def test_a_worker_that_is_killed_is_started_again(running):
+    answer(running)
+    killed = []
+    for _ in range(3):
+        pid = worker_of(running)
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+        until(lambda: worker_of(running) not in (None, *killed))
+        until(lambda: running.infer("model", [[1, 1, 1]])[0] == 200)
+    assert answer(running) == [2.0, 2.0, 2.0]
+
+
+def worker_of(running) -> int | None:
+    """The process that runs the model: the only child of the server."""
+    path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
+    with open(path, encoding="ascii") as file:
+        children = [int(pid) for pid in file.read().split()]
+    alive = [pid for pid in children if _state(pid) not in ("Z", "")]
+    return alive[-1] if alive else None
+
+
+def _state(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def test_unload_and_load(running):
+    running.stop()
+    again = start(running.repository)
+    assert again.ask("POST", "/v2/repository/models/model/unload")[0] == 200
+    status, found, headers = again.infer("model", [[1, 1, 1]])
+    assert status == 503 and "unloaded" in found["error"] and headers["retry-after"]
+    assert again.ask("POST", "/v2/repository/models/model/load", {})[0] == 200
+    assert answer(again) == [2.0, 2.0, 2.0]
+    assert again.stop() == 0
+
+
+def test_what_is_queued_is_answered_before_the_server_ends(running):
+    big = np.ones((20000, 3))
+    answers = []
+    askers = [threading.Thread(target=lambda: answers.append(running.infer("model", big))) for _ in range(8)]
+    for asker in askers:
+        asker.start()
+    time.sleep(0.3)
+    code = running.stop()
+    for asker in askers:
+        asker.join()
+    assert code == 0
+    assert [status for status, _, _ in answers] == [200] * len(askers)
+
+
+def test_a_link_that_leaves_the_repository_is_not_followed(tmp_path):
+    outside = write_entry(tmp_path / "outside", "secret")
+    repository = tmp_path / "repository"
+    write_entry(repository, "model")
+    (repository / "linked").symlink_to(outside)
+    inner = repository / "inner" / "1"
+    inner.mkdir(parents=True)
+    (inner / "model.onnx").symlink_to(outside / "1" / "model.onnx")
+    running = start(repository)
+    rows = {row["name"]: row for row in running.ask("POST", "/v2/repository/index")[1]}
+    assert "linked" not in rows
+    assert rows["inner"]["state"] == "UNAVAILABLE" and "leaves the repository" in rows["inner"]["reason"]
+    assert running.infer("model", [[1, 1, 1]])[0] == 200
+    running.stop()

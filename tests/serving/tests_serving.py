@@ -1,0 +1,88 @@
+"""A server in a process of its own, and models that it can serve."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+
+def affine(path: Path, factor: float = 2.0, sizes: tuple[Any, ...] = ("batch", 3)) -> Path:
+    """Write ``y = x * factor`` as an ONNX file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, sizes)
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
+    graph = helper.make_graph([node], "affine", [x], [y], [constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, path)
+    return path
+
+
+def write_entry(repository: Path, name: str, config: str = "", factor: float = 2.0, version: int = 1) -> Path:
+    """Write an entry of the repository around :func:`affine`."""
+    affine(repository / name / str(version) / "model.onnx", factor)
+    if config:
+        (repository / name / "config.pbtxt").write_text(config)
+    return repository / name
+
+
+@dataclass
+class Running:
+    """A server that runs.
+
+    Attributes:
+        process: Its process.
+        port: Its HTTP port.
+        grpc_port: Its gRPC port.
+        repository: What it serves.
+    """
+
+    process: subprocess.Popen[str]
+    port: int
+    grpc_port: int
+    repository: Path
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """(status, JSON or bytes, headers) of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        answer = connection.getresponse()
+        found = answer.read()
+        connection.close()
+        kind = answer.headers.get("content-type", "")
+        return answer.status, json.loads(found) if "json" in kind else found, dict(answer.headers.items())
+
+    def infer(self, model: str, x: Any, **parameters: Any) -> tuple[int, Any, dict[str, str]]:
+        """Ask a model of :func:`affine`."""
+        array = np.asarray(x, np.float32)
+        entry = {"name": "x", "shape": list(array.shape), "datatype": "FP32", "data": array.reshape(-1).tolist()}
+        return self.ask("POST", f"/v2/models/{model}/infer", {"inputs": [entry], "parameters": parameters})
+
+    def stop(self) -> int:
+        """End it as an operator would, and return its exit code."""
+        self.process.terminate()
+        self.process.stdout.close()  # type: ignore[union-attr]
+        return self.process.wait(40)
+
+
+def start(repository: Path, *options: str) -> Running:
+    """Start a server on free ports."""
+    command = [sys.executable, "-m", "dlbridge", "serve", str(repository), "--http-port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()  # type: ignore[union-attr]
+    ports = re.findall(r":(\d+)", line)
+    assert len(ports) == 2, line
+    return Running(process, int(ports[0]), int(ports[1]), repository)
