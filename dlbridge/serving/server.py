@@ -140,6 +140,7 @@ class Server:
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_config=None,
             server_header=False,
             date_header=False,
