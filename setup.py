@@ -1,11 +1,11 @@
-"""Compiles the protocol files of the server (``dlbridge/serving/protos``) into the descriptors that it loads."""
+"""Compiles the protocol files of the server (``dlbridge/repository/protos``) into the descriptors that it loads."""
 
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PROTOS = Path("dlbridge/serving/protos")
+PROTOS = Path("dlbridge/repository/protos")
 DESCRIPTORS = "inference.binpb"
 
 

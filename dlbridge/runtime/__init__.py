@@ -6,8 +6,8 @@ result = session(image=batch)                           # or session(batch); res
 
 from __future__ import annotations
 
+from dlbridge.repository.layout import find_model
 from dlbridge.runtime.batch import run_file
-from dlbridge.runtime.repository import find_model
 from dlbridge.runtime.session import Port, Result, Session, load
 
 __all__ = ["Port", "Result", "Session", "find_model", "load", "run_file"]

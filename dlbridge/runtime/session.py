@@ -13,8 +13,8 @@ import onnxruntime
 
 from dlbridge import constraints
 from dlbridge.errors import FileError, ProviderError, SignatureError, suggest
+from dlbridge.repository.layout import find_model
 from dlbridge.runtime import values
-from dlbridge.runtime.repository import find_model
 
 #: Short names of execution providers.
 PROVIDERS = {

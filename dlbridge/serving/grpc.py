@@ -11,11 +11,13 @@ import grpc.aio
 import numpy as np
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.serving import messages, metrics
+from dlbridge.repository import messages
+from dlbridge.repository.datatypes import CONFIG_TYPES
+from dlbridge.serving import metrics
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse
 from dlbridge.serving.service import Service
-from dlbridge.serving.tensors import CONFIG_TYPES, Tensor, join_strings
+from dlbridge.serving.tensors import Tensor, join_strings
 
 SERVICE = "GRPCInferenceService"
 #: Datatype -> the field of ``InferTensorContents`` that holds its elements, and their numpy dtype.

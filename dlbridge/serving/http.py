@@ -16,12 +16,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.serving import config as configs
+from dlbridge.repository import config as configs
+from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving import metrics, openapi, page
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse
 from dlbridge.serving.service import Service
-from dlbridge.serving.tensors import CONFIG_TYPES, Tensor, from_json, to_json
+from dlbridge.serving.tensors import Tensor, from_json, to_json
 
 HEADER_LENGTH = "inference-header-content-length"
 _HEADER_LENGTH = HEADER_LENGTH.encode()

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlbridge.serving.tensors import DATATYPES, Tensor
+from dlbridge.repository.datatypes import DATATYPES
+from dlbridge.serving.tensors import Tensor
 
 
 @dataclass(frozen=True, slots=True)

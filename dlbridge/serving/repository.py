@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dlbridge.errors import DlbridgeError, FileError, suggest
-from dlbridge.runtime.repository import CONFIG_FILE, MODEL_FILE
-from dlbridge.serving import config as configs
+from dlbridge.repository import config as configs
+from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.versions import ServedVersion, State
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlbridge.serving.config import MAX_QUEUE
+from dlbridge.repository.config import MAX_QUEUE
 from dlbridge.serving.frames import Named
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.process import WorkerProcess

@@ -14,24 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge.repository.datatypes import KINDS, OF_NUMPY
 from dlbridge.serving.problems import ServingError
 
-#: Name in the protocol -> (numpy's dtype, None for what numpy has not; name in ``config.pbtxt``; bytes an element).
-_KINDS: dict[str, tuple[np.dtype | None, str, int]] = {
-    "BOOL": (np.dtype("bool"), "TYPE_BOOL", 1),
-    **{f"{sign}INT{bits}": (np.dtype(f"{sign}int{bits}".lower()), f"TYPE_{sign}INT{bits}", bits // 8)
-       for sign in ("", "U") for bits in (8, 16, 32, 64)},
-    "FP16": (np.dtype("float16"), "TYPE_FP16", 2),
-    "FP32": (np.dtype("float32"), "TYPE_FP32", 4),
-    "FP64": (np.dtype("float64"), "TYPE_FP64", 8),
-    "BF16": (None, "TYPE_BF16", 2),
-    "BYTES": (np.dtype("object"), "TYPE_STRING", 0),
-}  # fmt: skip
-#: Name in ``config.pbtxt`` -> name in the protocol.
-DATATYPES = {config: name for name, (_, config, _) in _KINDS.items()}
-CONFIG_TYPES = {name: config for name, (_, config, _) in _KINDS.items()}
-#: Name of a numpy dtype -> name in the protocol.
-_OF_NUMPY = {dtype.name: name for name, (dtype, _, _) in _KINDS.items() if dtype is not None} | {"bfloat16": "BF16"}
 _LENGTH = struct.Struct("<I")
 Buffer = bytes | bytearray | memoryview
 
@@ -53,12 +38,12 @@ class Tensor:
 
 def datatype_of(dtype: np.dtype) -> str:
     """The protocol's name of a numpy dtype."""
-    return _OF_NUMPY[dtype.name]
+    return OF_NUMPY[dtype.name]
 
 
 def item_size(datatype: str) -> int:
     """Bytes an element; 0 for ``BYTES``, whose elements have no fixed size."""
-    return _KINDS[datatype][2]
+    return KINDS[datatype][2]
 
 
 def zeros(datatype: str, shape: Sequence[int]) -> bytes:
@@ -142,7 +127,7 @@ def from_json(datatype: str, shape: tuple[int, ...], values: Any, where: str) ->
         raise ServingError(f"{datatype} cannot be given as JSON", where=where, hint="use the binary tensor extension")
     if datatype == "BYTES":
         return _strings_from_json(shape, values, where)
-    dtype = _KINDS[datatype][0]
+    dtype = KINDS[datatype][0]
     try:
         array = np.asarray(values)
     except (ValueError, OverflowError) as error:
@@ -195,7 +180,7 @@ def to_json(tensor: Tensor, where: str) -> list[Any]:
             return [bytes(element).decode() for element in strings(tensor.data)]
         except UnicodeDecodeError:
             raise ServingError("a string is no UTF-8", where=where, hint="ask for binary data") from None
-    return np.frombuffer(tensor.data, _KINDS[tensor.datatype][0]).tolist()
+    return np.frombuffer(tensor.data, KINDS[tensor.datatype][0]).tolist()
 
 
 def to_array(tensor: Tensor) -> np.ndarray:
@@ -203,7 +188,7 @@ def to_array(tensor: Tensor) -> np.ndarray:
     if tensor.datatype == "BYTES":
         texts = [bytes(element).decode("utf-8", "surrogateescape") for element in strings(tensor.data)]
         return np.array(texts, dtype=object).reshape(tensor.shape)
-    dtype = _KINDS[tensor.datatype][0]
+    dtype = KINDS[tensor.datatype][0]
     if dtype is None:
         import ml_dtypes
 

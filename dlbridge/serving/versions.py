@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dlbridge.errors import DlbridgeError, FileError
-from dlbridge.runtime.repository import CERTIFICATE_FILE
-from dlbridge.serving import config as configs
+from dlbridge.repository import config as configs
+from dlbridge.repository.config import Signature
+from dlbridge.repository.layout import CERTIFICATE_FILE
 from dlbridge.serving import ports
-from dlbridge.serving.config import Signature
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.process import WorkerProcess
 from dlbridge.serving.scheduler import Scheduler

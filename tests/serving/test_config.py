@@ -3,8 +3,8 @@
 import pytest
 
 from dlbridge.errors import FileError
-from dlbridge.serving import config as configs
-from dlbridge.serving.config import Signature
+from dlbridge.repository import config as configs
+from dlbridge.repository.config import Signature
 
 SIGNATURE = Signature(
     {"x": ("FP32", ("batch", 3)), "n": ("INT64", ("batch",))}, {"y": ("FP32", ("batch", 3)), "s": ("FP32", ())}

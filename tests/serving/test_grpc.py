@@ -4,7 +4,7 @@ import grpc
 import numpy as np
 import pytest
 
-from dlbridge.serving import messages
+from dlbridge.repository import messages
 
 METHODS = {name: (request, response) for name, request, response, _ in messages.methods("GRPCInferenceService")}
 

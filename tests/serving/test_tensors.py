@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving import frames, tensors
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.tensors import Tensor
@@ -39,7 +40,7 @@ def test_splitting_undoes_joining(rows, dtype, data):
     assert [(t.shape, bytes(t.data)) for t in found] == [(t.shape, bytes(t.data)) for t in given]
 
 
-@given(st.sampled_from([*tensors.CONFIG_TYPES]), st.lists(st.integers(0, 5), max_size=3), st.binary(max_size=64))
+@given(st.sampled_from([*CONFIG_TYPES]), st.lists(st.integers(0, 5), max_size=3), st.binary(max_size=64))
 def test_bytes_that_do_not_fit_are_refused(datatype, shape, data):
     tensor = Tensor(datatype, tuple(shape), data)
     try:
@@ -56,7 +57,7 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from([*tensors.CONFIG_TYPES]), st.lists(st.integers(0, 3), max_size=3), values)
+@given(st.sampled_from([*CONFIG_TYPES]), st.lists(st.integers(0, 3), max_size=3), values)
 def test_json_makes_a_whole_tensor_or_an_error(datatype, shape, data):
     try:
         tensor = tensors.from_json(datatype, tuple(shape), data, "x")

@@ -13,7 +13,9 @@ import onnx_ir as ir
 from dlbridge.errors import DlbridgeError
 from dlbridge.files import writing
 from dlbridge.frameworks.onnx.source import OnnxSource
-from dlbridge.runtime.repository import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.config import PLATFORM, text
+from dlbridge.repository.layout import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.messages import ModelConfig
 
 #: Largest batch that a server may send to a model whose batch size is free.
 MAX_BATCH_SIZE = 64
@@ -26,10 +28,6 @@ _TYPES = {
     ir.DataType.STRING: "TYPE_STRING",
     **{ir.DataType[f"{u}INT{n}"]: f"TYPE_{u}INT{n}" for u in ("", "U") for n in (8, 16, 32, 64)},
 }
-
-
-class Word(str):
-    """A string that stands in a text protobuf without quotes: the name of an enum value."""
 
 
 def save_entry(
@@ -59,14 +57,14 @@ def save_entry(
         DlbridgeError: When an input or output has a type that a repository has no name for.
     """
     entry = Path(folder) / (name or source.name)
-    text = config(source, entry.name, max_batch_size)
+    described = config(source, entry.name, max_batch_size)
     with writing(entry, force=force) as fresh:
         fresh.mkdir()
-        (fresh / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (fresh / CONFIG_FILE).write_text(described, encoding="utf-8")
         source.save(fresh / "1" / MODEL_FILE)
         if certificate is not None:
-            text = json.dumps(certificate, indent=2) + "\n"
-            (fresh / CERTIFICATE_FILE).write_text(text, encoding="utf-8")
+            certified = json.dumps(certificate, indent=2) + "\n"
+            (fresh / CERTIFICATE_FILE).write_text(certified, encoding="utf-8")
     return entry
 
 
@@ -81,15 +79,11 @@ def config(source: OnnxSource, name: str, max_batch_size: int = MAX_BATCH_SIZE) 
     inputs = [v for v in graph.inputs if not v.is_initializer()]
     firsts = {_first(v) for v in (*inputs, *graph.outputs)}
     batched = len(firsts) == 1 and isinstance(next(iter(firsts)), str)
-    return text_proto(
-        {
-            "name": name,
-            "platform": "onnxruntime_onnx",
-            "max_batch_size": max_batch_size if batched else 0,
-            "input": [_port(v, batched) for v in inputs],
-            "output": [_port(v, batched) for v in graph.outputs],
-        }
-    )
+    found = ModelConfig(name=name, platform=PLATFORM, max_batch_size=max_batch_size if batched else 0)
+    for ports, values in ((found.input, inputs), (found.output, graph.outputs)):
+        for value in values:
+            _add_port(ports, value, batched)
+    return text(found)
 
 
 def _first(value: ir.Value) -> int | str | None:
@@ -99,34 +93,12 @@ def _first(value: ir.Value) -> int | str | None:
     return first if isinstance(first, int) else first.value
 
 
-def _port(value: ir.Value, batched: bool) -> dict[str, Any]:
+def _add_port(ports: Any, value: ir.Value, batched: bool) -> None:
     if value.dtype not in _TYPES:
         raise DlbridgeError(f"a repository has no name for the type {value.dtype}", where=value.name)
     if value.shape is None:
         raise DlbridgeError("its shape is not known, a repository needs it", where=value.name)
     sizes = [s if isinstance(s, int) else -1 for s in value.shape][1 if batched else 0 :]
-    port: dict[str, Any] = {"name": value.name, "data_type": Word(_TYPES[value.dtype]), "dims": sizes}
+    port = ports.add(name=value.name, data_type=_TYPES[value.dtype], dims=sizes or [1])
     if not sizes:  # Triton wants a dim, and is told that there is none
-        port.update(dims=[1], reshape={"shape": []})
-    return port
-
-
-def text_proto(message: Mapping[str, Any], indent: str = "") -> str:
-    """A message as text protobuf: lists of numbers in brackets, messages in braces, one field a line."""
-    lines = []
-    for key, value in message.items():
-        messages = value if isinstance(value, list) and value and isinstance(value[0], Mapping) else [value]
-        for item in messages:
-            if isinstance(item, Mapping):
-                lines.append(f"{indent}{key} {{\n{text_proto(item, indent + '  ')}{indent}}}\n")
-            else:
-                lines.append(f"{indent}{key}: {_scalar(item)}\n")
-    return "".join(lines)
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_scalar, value))}]"
-    if isinstance(value, Word) or not isinstance(value, str):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
+        port.reshape.SetInParent()

@@ -16,9 +16,9 @@ from typing import Any
 from google.protobuf import json_format, text_format
 
 from dlbridge.errors import FileError
-from dlbridge.runtime.repository import CONFIG_FILE, MODEL_FILE
-from dlbridge.serving.messages import ModelConfig
-from dlbridge.serving.tensors import CONFIG_TYPES, DATATYPES
+from dlbridge.repository.datatypes import CONFIG_TYPES, DATATYPES
+from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.messages import ModelConfig
 
 PLATFORM, BACKEND, ENSEMBLE = "onnxruntime_onnx", "onnxruntime", "ensemble"
 #: A configuration file is small: more than this is no configuration.

@@ -18,7 +18,7 @@ _PACKAGE = "inference"
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
-    compiled = files("dlbridge.serving") / "protos" / "inference.binpb"
+    compiled = files("dlbridge.repository") / "protos" / "inference.binpb"
     if not compiled.is_file():
         raise FileError(
             "the protocol files of the server are not compiled",
