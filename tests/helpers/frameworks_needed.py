@@ -49,7 +49,7 @@ def _of_value(value: object, seen: set[object]) -> Iterator[str]:
         case type():
             yield from _of_class(value, seen)
         case _:
-            yield from _of_module(type(value).__module__)
+            yield from _of_module(type(value).__module__ or "")
 
 
 def _of_module(name: str) -> Iterator[str]:
@@ -62,8 +62,9 @@ def _of_module(name: str) -> Iterator[str]:
 
 def _of_class(kind: type, seen: set[object]) -> Iterator[str]:
     for base in kind.__mro__:
-        yield from _of_module(base.__module__)
-        if base.__module__.startswith("tests."):
+        module = base.__module__ or ""  # classes that are made at run time may have none
+        yield from _of_module(module)
+        if module.startswith("tests."):
             for member in vars(base).values():
                 if isinstance(member, FunctionType):
                     yield from _of_function(member, seen)

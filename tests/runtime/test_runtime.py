@@ -156,8 +156,8 @@ def test_it_runs_where_nothing_but_onnxruntime_and_numpy_is_installed(adder, tmp
     script = textwrap.dedent(f"""
         import sys
 
-        FORBIDDEN = {{"torch", "keras", "tensorflow", "tf2onnx", "onnx_ir", "onnx", "pydantic", "yaml", "pyarrow"}}
-        HOUSE = ("dlbridge.constraints", "dlbridge.errors", "dlbridge.files", "dlbridge.runtime")
+        FORBIDDEN = {{"torch", "keras", "tensorflow", "tf2onnx", "onnx_ir", "onnx", "google", "pydantic", "yaml"}}
+        HOUSE = ("dlbridge.constraints", "dlbridge.errors", "dlbridge.files", "dlbridge.repository", "dlbridge.runtime")
 
         class Forbid:
             def find_spec(self, name, path=None, target=None):

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("grpc")
 
-from tests_serving import Running, start, write_entry
+from tests.helpers.serving import Running, start, write_entry
 
 BATCHED = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 20000 }"
 

@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from tests_serving import start, write_entry
+
+from tests.helpers.serving import start, write_entry
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import onnx_ir as ir
 import pytest
+from google.protobuf import text_format
 
 from dlbridge import frameworks, runtime
 from dlbridge.errors import FileError
 from dlbridge.frameworks.onnx.entry import config, save_entry
 from dlbridge.model import Model
+from dlbridge.repository.messages import ModelConfig
 
 ONNX = frameworks.get("onnx")
 
@@ -35,53 +37,33 @@ def test_an_entry_is_served_and_loaded(tmp_path):
         save_entry(ONNX.write(_model(*_NEGATIVE)), tmp_path)
 
 
+def _config(model: Model, name: str, max_batch_size: int = 64):
+    return text_format.Parse(config(ONNX.write(model), name, max_batch_size), ModelConfig())
+
+
 def test_config_of_a_model_with_a_free_batch():
-    assert (
-        config(ONNX.write(_model(*_NEGATIVE)), "digits", 8)
-        == """\
-name: "digits"
-platform: "onnxruntime_onnx"
-max_batch_size: 8
-input {
-  name: "x"
-  data_type: TYPE_FP32
-  dims: [3]
-}
-input {
-  name: "id"
-  data_type: TYPE_INT64
-  dims: [1]
-  reshape {
-    shape: []
-  }
-}
-output {
-  name: "y"
-  data_type: TYPE_FP32
-  dims: [3]
-}
-output {
-  name: "same"
-  data_type: TYPE_INT64
-  dims: [1]
-  reshape {
-    shape: []
-  }
-}
-"""
-    )
+    found = _config(_model(*_NEGATIVE), "digits", 8)
+    assert (found.name, found.platform, found.max_batch_size) == ("digits", "onnxruntime_onnx", 8)
+    ports = [(p.name, p.data_type, list(p.dims), p.HasField("reshape")) for p in (*found.input, *found.output)]
+    fp32, int64 = 11, 9
+    assert ports == [
+        ("x", fp32, [3], False),
+        ("id", int64, [1], True),
+        ("y", fp32, [3], False),
+        ("same", int64, [1], True),
+    ]
 
 
 @pytest.mark.parametrize(
     ("signature", "dims"),
     [
-        ("(float[1, 3, h, w] x) => (y)", "dims: [1, 3, -1, -1]"),
-        ("(float[a] x, float[b] z) => (y)", "dims: [-1]"),
+        ("(float[1, 3, h, w] x) => (y)", [1, 3, -1, -1]),
+        ("(float[a] x, float[b] z) => (y)", [-1]),
     ],
 )
 def test_config_of_a_model_without_one_batch_has_all_dims(signature, dims):
-    text = config(ONNX.write(_model(signature, "[a] y = Neg(x)")), "m")
-    assert "max_batch_size: 0" in text and dims in text
+    found = _config(_model(signature, "[a] y = Neg(x)"), "m")
+    assert found.max_batch_size == 0 and list(found.input[0].dims) == dims
 
 
 def test_save_makes_a_file_or_an_entry(tmp_path):
