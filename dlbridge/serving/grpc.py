@@ -15,8 +15,9 @@ from dlbridge.repository import messages
 from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving import metrics
 from dlbridge.serving.problems import ServingError, Status
-from dlbridge.serving.requests import InferRequest, InferResponse
+from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
+from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, join_strings
 
 SERVICE = "GRPCInferenceService"
@@ -63,7 +64,11 @@ class GrpcService:
                 "model_stats": [metrics.to_json(v) for v in self._service.versions(r.name, r.version)]
             },
             "RepositoryIndex": lambda r: {"models": self._service.index(r.ready)},
-            "SystemSharedMemoryStatus": lambda r: {},
+            "SystemSharedMemoryStatus": lambda r: {
+                "regions": {region.name: region.described() for region in self._service.memory.status(r.name)}
+            },
+            "SystemSharedMemoryRegister": self._register,
+            "SystemSharedMemoryUnregister": self._unregister,
             "CudaSharedMemoryStatus": lambda r: {},
         }
         coroutines: Mapping[str, Callable[[Any], Any]] = {
@@ -87,6 +92,14 @@ class GrpcService:
                 method = _refusing
             yield name, grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
 
+    def _register(self, message: Any) -> dict[str, Any]:
+        self._service.memory.register(message.name, message.key, message.offset, message.byte_size)
+        return {}
+
+    def _unregister(self, message: Any) -> dict[str, Any]:
+        self._service.memory.unregister(message.name)
+        return {}
+
     def _health(self) -> Iterable[tuple[str, grpc.RpcMethodHandler]]:
         for name, request, response, _ in messages.methods("Health", "grpc.health.v1"):
             method = _answering(lambda r: {"status": 1 if self._service.is_ready else 2}, response)
@@ -94,7 +107,7 @@ class GrpcService:
 
     async def _infer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return render(await self._service.infer(parse(message)))
+            return render(await self._service.infer(parse(message, self._service.memory)))
         except ServingError as error:
             return await _abort(context, error)
 
@@ -120,7 +133,7 @@ class GrpcService:
 
     async def _streamed(self, message: Any) -> Any:
         try:
-            response = render(await self._service.infer(parse(message)))
+            response = render(await self._service.infer(parse(message, self._service.memory)))
         except ServingError as error:
             failed = messages.ModelStreamInferResponse(error_message=str(error))
             failed.infer_response.id = message.id
@@ -167,7 +180,7 @@ async def _abort(context: grpc.aio.ServicerContext, error: DlbridgeError) -> Non
 # --- requests and answers --------------------------------------------------------------------------------------------
 
 
-def parse(message: Any) -> InferRequest:
+def parse(message: Any, memory: SharedMemory) -> InferRequest:
     """A request for inference.
 
     Raises:
@@ -175,9 +188,11 @@ def parse(message: Any) -> InferRequest:
     """
     inputs: dict[str, Tensor] = {}
     raw = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
-        raise ServingError(f"{len(message.inputs)} inputs came with {len(raw)} raw contents")
-    for place, entry in enumerate(message.inputs):
+    sent = [e for e in message.inputs if "shared_memory_region" not in e.parameters]
+    if raw and len(raw) != len(sent):
+        raise ServingError(f"{len(sent)} inputs came with {len(raw)} raw contents")
+    contents = iter(raw)
+    for entry in message.inputs:
         where = f"input '{entry.name}'"
         if entry.name in inputs:
             raise ServingError("it is there twice", where=where)
@@ -186,20 +201,26 @@ def parse(message: Any) -> InferRequest:
         shape = tuple(entry.shape)
         if any(size < 0 for size in shape):
             raise ServingError(f"{list(shape)} is no shape", where=where)
-        if raw:
+        shared = memory.place(_values(entry.parameters), where) if entry.parameters else None
+        if shared is not None:
+            data: Any = shared.read()
+        elif raw:
             if entry.HasField("contents"):
                 raise ServingError("it has contents beside raw contents", where=where)
-            data: Any = raw[place]
+            data = next(contents, b"")
         else:
             data = _contents(entry, where)
         inputs[entry.name] = Tensor(entry.datatype, shape, data)
-    outputs = {e.name: _number(e.parameters, "classification") for e in message.outputs} or None
+    outputs = {}
+    for entry in message.outputs:
+        place = memory.place(_values(entry.parameters), f"output '{entry.name}'") if entry.parameters else None
+        outputs[entry.name] = Wanted(_number(entry.parameters, "classification"), place)
     return InferRequest(
         message.model_name,
         inputs,
         message.model_version,
         message.id,
-        outputs,
+        outputs or None,
         _number(message.parameters, "priority"),
         _number(message.parameters, "timeout"),
     )
@@ -215,6 +236,11 @@ def _contents(entry: Any, where: str) -> bytes:
         return np.array(getattr(entry.contents, field), dtype=dtype).tobytes()
     except OverflowError as error:
         raise ServingError(f"a number is out of the range of {entry.datatype}: {error}", where=where) from None
+
+
+def _values(parameters: Any) -> dict[str, Any]:
+    """Parameters as Python values."""
+    return {name: getattr(p, p.WhichOneof("parameter_choice") or "bool_param") for name, p in parameters.items()}
 
 
 def _number(parameters: Any, name: str) -> int:
@@ -233,6 +259,11 @@ def render(response: InferResponse) -> Any:
     """The message of an answer."""
     message = messages.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
     for name, tensor in response.outputs:
-        message.outputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
-        message.raw_output_contents.append(bytes(tensor.data))
+        output = message.outputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
+        if name not in response.places:
+            message.raw_output_contents.append(bytes(tensor.data))
+            continue
+        for key, value in response.places[name][0].described(response.places[name][1]).items():
+            field = "string_param" if isinstance(value, str) else "int64_param"
+            setattr(output.parameters[key], field, value)
     return message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,8 +20,9 @@ from dlbridge.repository import config as configs
 from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving import metrics, openapi, page
 from dlbridge.serving.problems import ServingError, Status
-from dlbridge.serving.requests import InferRequest, InferResponse
+from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
+from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, from_json, to_json
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -32,9 +33,9 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _WATCH_AFTER = 0.1
 _GONE = "gone"
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class HttpApp:
@@ -77,7 +78,8 @@ class HttpApp:
         try:
             model, version = _model_of(path)
             body = await self._body(headers, receive)
-            request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH))
+            memory = self._service.memory
+            request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)
             response = await self._unless_gone(self._service.infer(request), receive)
             text, payload = render(response, is_binary)
         except ServingError as error:
@@ -157,7 +159,9 @@ class HttpApp:
 # --- requests and answers --------------------------------------------------------------------------------------------
 
 
-def parse(model: str, version: str, body: bytes, header_length: bytes | None = None) -> tuple[InferRequest, bool]:
+def parse(
+    model: str, version: str, body: bytes, header_length: bytes | None, memory: SharedMemory
+) -> tuple[InferRequest, bool]:
     """A request for inference, and whether outputs are wanted as binary data where they do not say.
 
     Raises:
@@ -180,12 +184,12 @@ def parse(model: str, version: str, body: bytes, header_length: bytes | None = N
     inputs: dict[str, Tensor] = {}
     place = 0
     for entry in entries:
-        name, tensor, place = _tensor(entry, binary, place)
+        name, tensor, place = _tensor(entry, binary, place, memory)
         _check(name not in inputs, f"input '{name}' is there twice")
         inputs[name] = tensor
     if binary is not None and place != len(binary):
         raise ServingError(f"{len(binary)} bytes of binary data came, the inputs say {place}")
-    outputs, wants_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True)
+    outputs, wants_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True, memory)
     identity = found.get("id", "")
     _check(isinstance(identity, str), "the id of the request is no string")
     request = InferRequest(
@@ -217,7 +221,7 @@ def _number(parameters: Mapping[str, Any], name: str) -> int:
     return int(value)
 
 
-def _tensor(entry: Any, binary: memoryview | None, place: int) -> tuple[str, Tensor, int]:
+def _tensor(entry: Any, binary: memoryview | None, place: int, memory: SharedMemory) -> tuple[str, Tensor, int]:
     """(name, tensor, where the next binary tensor begins) of an input."""
     _check(isinstance(entry, dict), "an input is no JSON object")
     name, datatype, shape = entry.get("name"), entry.get("datatype"), entry.get("shape")
@@ -228,7 +232,10 @@ def _tensor(entry: Any, binary: memoryview | None, place: int) -> tuple[str, Ten
         raise ServingError(f"'{datatype}' is no datatype", where=where)
     sizes_are_right = isinstance(shape, list) and all(type(s) is int and 0 <= s < 1 << 40 for s in shape)
     _check(sizes_are_right and len(shape) <= 64, f"{where} has no shape")
-    size = _parameters(entry, where).get("binary_data_size") if "parameters" in entry else None
+    parameters = _parameters(entry, where) if "parameters" in entry else {}
+    if (shared := memory.place(parameters, where)) is not None:
+        return name, Tensor(datatype, tuple(shape), shared.read()), place
+    size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in entry:
             raise ServingError("it has no data", where=where)
@@ -239,16 +246,17 @@ def _tensor(entry: Any, binary: memoryview | None, place: int) -> tuple[str, Ten
     return name, Tensor(datatype, tuple(shape), binary[place : place + size]), place + size
 
 
-def _outputs(entries: Any, is_binary: bool) -> tuple[dict[str, int] | None, bool]:
-    """(name -> classes of the outputs that are asked for, whether any is wanted as binary data)."""
+def _outputs(entries: Any, is_binary: bool, memory: SharedMemory) -> tuple[dict[str, Wanted] | None, bool]:
+    """(name -> how each output that is asked for is wanted, whether any is wanted as binary data)."""
     if entries is None or entries == []:
         return None, is_binary
     _check(isinstance(entries, list), "the outputs are no list")
-    found: dict[str, int] = {}
+    found: dict[str, Wanted] = {}
     for entry in entries:
         _check(isinstance(entry, dict) and isinstance(entry.get("name"), str), "an output has no name")
-        parameters = _parameters(entry, f"output '{entry['name']}'")
-        found[entry["name"]] = _number(parameters, "classification")
+        where = f"output '{entry['name']}'"
+        parameters = _parameters(entry, where)
+        found[entry["name"]] = Wanted(_number(parameters, "classification"), memory.place(parameters, where))
         is_binary = is_binary or parameters.get("binary_data") is True
     return found, is_binary
 
@@ -262,7 +270,10 @@ def render(response: InferResponse, is_binary: bool) -> tuple[bytes, list[Any]]:
     outputs, payload = [], []
     for name, tensor in response.outputs:
         entry: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": tensor.shape}
-        if is_binary:
+        if name in response.places:
+            place, size = response.places[name]
+            entry["parameters"] = place.described(size)
+        elif is_binary:
             entry["parameters"] = {"binary_data_size": len(tensor.data)}
             payload.append(tensor.data)
         else:
@@ -345,7 +356,23 @@ def _application(service: Service) -> Starlette:
         await service.repository.unload(request.path_params["name"])
         return JSONResponse({})
 
-    async def shared_memory(request: Request) -> Response:
+    async def memory_status(request: Request) -> Response:
+        name = request.path_params.get("region", "")
+        return JSONResponse([region.described() for region in service.memory.status(name)])
+
+    async def memory_register(request: Request) -> Response:
+        body = await _json(request)
+        key, offset, size = body.get("key"), body.get("offset", 0), body.get("byte_size")
+        is_whole = isinstance(key, str) and type(offset) is int and type(size) is int
+        _check(is_whole, "a region has a key, an offset and a byte_size")
+        service.memory.register(request.path_params["region"], key, offset, size)  # type: ignore[arg-type]
+        return JSONResponse({})
+
+    async def memory_unregister(request: Request) -> Response:
+        service.memory.unregister(request.path_params.get("region", ""))
+        return JSONResponse({})
+
+    async def nothing_registered(request: Request) -> Response:
         return JSONResponse([])
 
     async def prometheus(request: Request) -> Response:
@@ -371,8 +398,12 @@ def _application(service: Service) -> Starlette:
         Route("/v2/repository/index", index, methods=["POST"]),
         Route("/v2/repository/models/{name}/load", load, methods=["POST"]),
         Route("/v2/repository/models/{name}/unload", unload, methods=["POST"]),
-        Route("/v2/systemsharedmemory/status", shared_memory),
-        Route("/v2/cudasharedmemory/status", shared_memory),
+        Route("/v2/systemsharedmemory/status", memory_status),
+        Route("/v2/systemsharedmemory/region/{region}/status", memory_status),
+        Route("/v2/systemsharedmemory/region/{region}/register", memory_register, methods=["POST"]),
+        Route("/v2/systemsharedmemory/region/{region}/unregister", memory_unregister, methods=["POST"]),
+        Route("/v2/systemsharedmemory/unregister", memory_unregister, methods=["POST"]),
+        Route("/v2/cudasharedmemory/status", nothing_registered),
     ]
     for base in (model, version):
         routes += [

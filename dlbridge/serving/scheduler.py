@@ -229,7 +229,8 @@ class Scheduler:
 
     def _joinable(self, queue: deque[Pending]) -> tuple[list[Pending], int]:
         """The first request and those behind it that can go with it, and their rows."""
-        batch, rows, kind = [], 0, queue[0].kind()
+        batch: list[Pending] = []
+        rows, kind = 0, queue[0].kind()
         for pending in queue:
             if pending.answer.done() or (batch and pending.kind() != kind):
                 continue

@@ -82,7 +82,7 @@ class Server:
     def __init__(self, path: Path, settings: Settings) -> None:
         settings.check()
         self.settings = settings
-        self.service = Service(Repository(path))
+        self.service = Service(Repository(path), shares_memory=settings.host in LOOPBACK)
         self.http_port: int | None = None
         self.grpc_port: int | None = None
         self._stop = asyncio.Event()

@@ -11,7 +11,8 @@ from dlbridge.serving import classification, ensembles, ports
 from dlbridge.serving.frames import Named
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.repository import Repository, ServedModel
-from dlbridge.serving.requests import InferRequest, InferResponse
+from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
+from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, check_size
 from dlbridge.serving.versions import ServedVersion, State
 
@@ -32,10 +33,12 @@ class Service:
 
     Args:
         repository: The models.
+        shares_memory: Whether clients may leave tensors in shared memory.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, shares_memory: bool = False) -> None:
         self.repository = repository
+        self.memory = SharedMemory(shares_memory)
         self.is_draining = False
         self.started = time.time()
 
@@ -57,14 +60,10 @@ class Service:
         outputs = await scheduler.infer(inputs, wanted, rows, request.priority, request.timeout)
         if version.reshapes:
             outputs = [_reshaped(version, name, tensor) for name, tensor in outputs]
-        if request.outputs is not None and any(request.outputs.values()):
-            outputs = [
-                (name, classification.classes(tensor, request.outputs[name], version.labels.get(name), version.label))
-                if request.outputs.get(name)
-                else (name, tensor)
-                for name, tensor in outputs
-            ]
-        return InferResponse(request.model, str(version.version), request.id, outputs)
+        response = InferResponse(request.model, str(version.version), request.id, outputs)
+        if request.outputs is not None:
+            _deliver(response, request.outputs, version)
+        return response
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Load a model, or what has changed of it.
@@ -89,7 +88,8 @@ class Service:
 
     def metadata(self) -> dict[str, Any]:
         """The server's own metadata."""
-        return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+        extensions = [*EXTENSIONS, "system_shared_memory"] if self.memory.is_allowed else list(EXTENSIONS)
+        return {"name": NAME, "version": __version__, "extensions": extensions}
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
         """Whether a model can be asked now."""
@@ -152,12 +152,24 @@ def _reshaped(version: ServedVersion, name: str, tensor: Tensor) -> Named:
     return name, tensor if reshape is None else reshape(tensor)
 
 
-def _wanted(version: ServedVersion, outputs: Mapping[str, int]) -> list[str]:
+def _wanted(version: ServedVersion, outputs: Mapping[str, Wanted]) -> list[str]:
     known = [port.name for port in version.config.output]
     for name in outputs:
         if name not in known:
             raise ServingError(f"it has no output '{name}'; it has {', '.join(known)}", where=version.label)
     return list(outputs)
+
+
+def _deliver(response: InferResponse, wanted: Mapping[str, Wanted], version: ServedVersion) -> None:
+    """Make classes of outputs that are wanted as such, and put those that have a place there."""
+    for index, (name, tensor) in enumerate(response.outputs):
+        how = wanted.get(name, Wanted())
+        if how.classes:
+            tensor = classification.classes(tensor, how.classes, version.labels.get(name), version.label)
+        if how.place is not None:
+            how.place.write(tensor, f"output '{name}' of {version.label}")
+            response.places[name] = (how.place, len(tensor.data))
+        response.outputs[index] = (name, tensor)
 
 
 def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[Named], int]:

@@ -201,5 +201,5 @@ def from_array(array: np.ndarray) -> Tensor:
     if array.dtype == object or array.dtype.kind in "SU":
         texts = (e if isinstance(e, bytes) else str(e).encode("utf-8", "surrogateescape") for e in array.reshape(-1))
         return Tensor("BYTES", array.shape, join_strings(texts))
-    data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return Tensor(datatype_of(array.dtype), array.shape, data)

@@ -10,6 +10,7 @@ again, and never the server.
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import signal
@@ -39,7 +40,7 @@ class Worker:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._stream = connection.makefile("rb", buffering=1 << 18)
+        self._stream = io.BufferedReader(socket.SocketIO(connection, "r"), 1 << 18)
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[tuple[list[Any], memoryview] | None] = queue.SimpleQueue()
 
