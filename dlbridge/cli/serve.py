@@ -10,6 +10,7 @@ import click
 
 @click.command(short_help="Serve a repository or an ONNX file over HTTP and gRPC.")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--model", "models", multiple=True, help="Serve this entry alone; may be given again.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--http-port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 @click.option("--grpc-port", default=8001, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
@@ -20,6 +21,7 @@ import click
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 def command(
     path: Path,
+    models: tuple[str, ...],
     host: str,
     http_port: int,
     grpc_port: int,
@@ -37,7 +39,9 @@ def command(
     serving = require("dlbridge.serving", "serve")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
-    settings = serving.Settings(host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key)
+    settings = serving.Settings(
+        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models
+    )
 
     def started(server: Any) -> None:
         rows = server.service.index()

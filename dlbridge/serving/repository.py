@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,22 @@ class Repository:
 
     Args:
         path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
+        only: Names of the entries that are served; all when empty.
 
     Raises:
-        FileError: When there is no such folder or file.
+        FileError: When there is no such folder or file, or an entry of ``only`` is not there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, only: Sequence[str] = ()) -> None:
         if not path.exists():
             raise FileError("no such folder or file", where=str(path))
         self.path = path.resolve()
         self._single = self.path if self.path.is_file() else None
+        self._only: frozenset[str] = frozenset()
+        for name in only:
+            if name not in self.names():
+                raise FileError(f"there is no entry '{name}'", where=str(path), hint=suggest(name, self.names()))
+        self._only = frozenset(only)
         self.models: dict[str, ServedModel] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -72,7 +78,8 @@ class Repository:
         """The names of the entries."""
         if self._single is not None:
             return [self._single.stem]
-        return sorted(p.name for p in self.path.iterdir() if self._is_entry(p))
+        found = sorted(p.name for p in self.path.iterdir() if self._is_entry(p))
+        return [name for name in found if not self._only or name in self._only]
 
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():

@@ -41,6 +41,7 @@ class Settings:
         token: What requests must carry; None for anybody.
         certificate: File of the TLS certificate (PEM); None for no TLS.
         key: File of its key.
+        models: Names of the models that are served; all of the repository when empty.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class Settings:
     token: str | None = None
     certificate: Path | None = None
     key: Path | None = None
+    models: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check that what others can reach is protected.
@@ -82,7 +84,7 @@ class Server:
     def __init__(self, path: Path, settings: Settings) -> None:
         settings.check()
         self.settings = settings
-        self.service = Service(Repository(path), shares_memory=settings.host in LOOPBACK)
+        self.service = Service(Repository(path, settings.models), shares_memory=settings.host in LOOPBACK)
         self.http_port: int | None = None
         self.grpc_port: int | None = None
         self._stop = asyncio.Event()

@@ -1,0 +1,174 @@
+"""A load for a server: clients that each keep a connection and ask again as soon as they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.runtime.session import Port, Session
+from dlbridge.serving.tensors import Tensor, from_array
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a server did under a load.
+
+    Attributes:
+        seconds: How long it lasted.
+        latencies: Of each answer, in seconds, sorted.
+        failures: Answers that were errors.
+    """
+
+    seconds: float
+    latencies: Sequence[float]
+    failures: int
+
+    @property
+    def throughput(self) -> float:
+        """Good answers a second."""
+        return len(self.latencies) / self.seconds
+
+    def percentile(self, percent: float) -> float:
+        """The latency that so many percent of the answers kept, in seconds."""
+        if not self.latencies:
+            return float("nan")
+        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * percent / 100))]
+
+
+def sample(ports: Sequence[Port], rows: int = 1) -> dict[str, np.ndarray]:
+    """Random inputs of a model; free sizes are ``rows`` for the first and 1 for others."""
+    generator = np.random.default_rng(0)
+    found = {}
+    for port in ports:
+        shape = [s if isinstance(s, int) else rows if place == 0 else 1 for place, s in enumerate(port.shape)]
+        if port.dtype == object:
+            found[port.name] = np.full(shape, "text", dtype=object)
+        elif port.dtype.kind == "f":
+            found[port.name] = generator.standard_normal(shape).astype(port.dtype)
+        else:
+            found[port.name] = np.zeros(shape, port.dtype)
+    return found
+
+
+def request(model: str, arrays: dict[str, np.ndarray]) -> bytes:
+    """An HTTP request for inference with binary tensors."""
+    tensors: dict[str, Tensor] = {name: from_array(array) for name, array in arrays.items()}
+    inputs = [
+        {"name": n, "datatype": t.datatype, "shape": t.shape, "parameters": {"binary_data_size": len(t.data)}}
+        for n, t in tensors.items()
+    ]
+    header = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    body = b"".join([header, *(t.data for t in tensors.values())])
+    head = (
+        f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
+        f"Inference-Header-Content-Length: {len(header)}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class _Client(asyncio.Protocol):
+    """One connection, which asks again when it is answered."""
+
+    def __init__(self, message: bytes, end: float, latencies: list[float]) -> None:
+        self._message = message
+        self._end = end
+        self._latencies = latencies
+        self._buffer = b""
+        self._missing = 0
+        self._begun = 0.0
+        self._transport: Any = None
+        self._is_good = True
+        self.failures = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._begun = time.perf_counter()
+        if self._begun >= self._end:
+            self._transport.close()
+            return
+        self._transport.write(self._message)
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            self._buffer += data
+            head, found, rest = self._buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+            self._is_good = head[9:12] == b"200"
+            self._missing = (int(length[1]) if length else 0) - len(rest)
+            self._buffer = b""
+        if self._missing <= 0:
+            self._missing = 0
+            if self._is_good:
+                self._latencies.append(time.perf_counter() - self._begun)
+            else:
+                self.failures += 1
+            self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self.failures += 1
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+async def apply(host: str, port: int, message: bytes, concurrency: int, seconds: float) -> Load:
+    """Ask a server with so many clients for so long."""
+    latencies: list[float] = []
+    begin = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    clients = []
+    for _ in range(concurrency):
+        _, client = await loop.create_connection(lambda: _Client(message, begin + seconds, latencies), host, port)
+        clients.append(client)
+    await asyncio.gather(*(client.done for client in clients))
+    took = time.perf_counter() - begin
+    return Load(took, sorted(latencies), sum(client.failures for client in clients))
+
+
+def in_process(session: Session, arrays: dict[str, np.ndarray], seconds: float) -> float:
+    """Runs a second of the same session in a loop, without a server."""
+    for _ in range(3):
+        session.run(arrays)
+    count, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        session.run(arrays)
+        count += 1
+    return count / (time.perf_counter() - begin)
+
+
+def start(path: Path) -> tuple[subprocess.Popen[str], int]:
+    """A server of one entry, or of an ``.onnx`` file, on a free port of this machine, and the port.
+
+    Raises:
+        DlbridgeError: When it does not start.
+    """
+    served = [str(path.parent), "--model", path.name] if path.is_dir() else [str(path)]
+    command = [sys.executable, "-m", "dlbridge", "serve", *served, "--http-port", "0", "--grpc-port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r":(\d+)", line)
+    if found is None:
+        process.kill()
+        _, error = process.communicate()
+        raise DlbridgeError(f"the server did not start: {error.strip()}", where=str(path))
+    return process, int(found[1])
