@@ -65,6 +65,31 @@ def _load_live(source: Any, options: dict[str, Any], name: str | None = None) ->
     """
     if isinstance(source, Model):
         return source
+<<<<<<< HEAD
+=======
+    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
+        options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
+        source = _made(factories.find(source))
+    if not isinstance(source, (str, os.PathLike)):
+        for framework in frameworks.all_frameworks():
+            if framework.accepts(source):
+                return framework.read(source, **options)
+        raise DlbridgeError(
+            f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
+            hint=f"models of these frameworks can be read: {', '.join(_readable())}",
+        )
+    path = Path(source)
+    if not path.exists():
+        raise FileError("no such file or folder", where=str(path))
+    if path.is_dir() or path.suffix.lower() in _DESCRIPTIONS:
+        from dlbridge import description
+
+        if unknown := set(options) - {"partial", "name"}:
+            raise DlbridgeError(f"a description says all itself: it takes no '{min(unknown)}'", where=str(path))
+        model = description.load(path)
+        model.graph.name = options.get("name") or model.graph.name
+        return model
+>>>>>>> 2cfddf3 (dlbridge convert --into: the next version of an entry, whose configuration it must fit)
     for framework in frameworks.all_frameworks():
         if framework.accepts(source):
             takes_name = any(option.name == "name" for option in frameworks.declared(framework.ReadOptions))
@@ -111,6 +136,7 @@ def convert(
     force: bool = False,
     partial: bool = False,
     read: Mapping[str, Any] | None = None,
+    into: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
     """Convert a model.
@@ -126,6 +152,7 @@ def convert(
         partial: Where the framework has that option: what is not supported becomes functions to be filled in, which
             raise when called (``Source.stand_ins``); a model that has such is not compared.
         read: The ``ReadOptions`` of the framework that reads.
+        into: A repository of served models: what is written becomes the next version of the model's entry there.
         options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
@@ -154,6 +181,8 @@ def convert(
     certificate = _certificate(model, to, written) if check else None
     if output is not None:
         frameworks.get(to).save(written, Path(output), certificate=certificate, force=force)
+    if into is not None:
+        frameworks.get(to).add_version(written, Path(into), certificate=certificate)
     return written
 
 

@@ -16,6 +16,7 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.argument("model")
 @click.option("--to", required=True, metavar="FRAMEWORK", help="A framework (see below), or 'description'.")
 @click.option("-o", "--output", help="Folder to write (for ONNX also a .onnx file). Default: NAME-FRAMEWORK.")
+@click.option("--into", metavar="REPO", help="A repository of served models: write its next version there (ONNX).")
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @limit_option
@@ -27,6 +28,7 @@ def command(
     model: str,
     to: str,
     output: str | None,
+    into: str | None,
     print_source: bool,
     check: bool,
     limits: tuple[str, ...],
@@ -53,8 +55,10 @@ def command(
         check_free(target, force=force)
     given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
     loaded = api.load(model, **given)
-    target = target or Path(f"{loaded.name}-{to}")
-    source = api.convert(loaded, to, target, check=check, force=force, partial=partial, **options)
+    if target is None and into is None:
+        target = Path(f"{loaded.name}-{to}")
+    source = api.convert(loaded, to, target, check=check, force=force, partial=partial, into=into, **options)
+    target = target or Path(str(into)) / loaded.name
     stand_ins = source.stand_ins if partial else {}
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
     if as_json:

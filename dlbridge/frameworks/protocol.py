@@ -199,6 +199,14 @@ class Framework:
                 (fresh / "certificate.json").write_text(text, encoding="utf-8")
         return Path(target)
 
+    def add_version(self, source: Source, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
+        """Put what was written into a repository of served models, as the next version of its entry.
+
+        Raises:
+            DlbridgeError: When nothing serves what this framework writes.
+        """
+        raise DlbridgeError(f"a repository holds ONNX models, not those of {self.name}", hint="convert it to 'onnx'")
+
     def prepare_command_line(self) -> None:
         """Called by the command line before anything is imported: keep start-up messages off the terminal."""
 

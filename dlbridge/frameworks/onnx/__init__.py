@@ -50,5 +50,9 @@ class Onnx(ModularFramework):
         entry = self.part("entry")
         return entry.save_entry(source, target.parent, target.name, certificate=certificate, force=force)
 
+    def add_version(self, source: Any, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
+        """See ``dlbridge.frameworks.onnx.entry.add_version``."""
+        return self.part("entry").add_version(source, repository, certificate=certificate)
+
 
 FRAMEWORK = Onnx()

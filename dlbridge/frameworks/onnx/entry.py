@@ -10,10 +10,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import writing
 from dlbridge.frameworks.onnx.source import OnnxSource
-from dlbridge.repository.config import PLATFORM, text
+from dlbridge.repository.config import PLATFORM, Signature, complete, is_name, read, text
+from dlbridge.repository.datatypes import DATATYPES
 from dlbridge.repository.layout import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE
 from dlbridge.repository.messages import ModelConfig
 
@@ -68,6 +69,58 @@ def save_entry(
     return entry
 
 
+def add_version(
+    source: OnnxSource,
+    repository: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    certificate: Mapping[str, Any] | None = None,
+    max_batch_size: int = MAX_BATCH_SIZE,
+) -> Path:
+    """Put a model into a repository, as the next version of its entry; the first makes the entry.
+
+    Args:
+        source: The written model.
+        repository: The repository.
+        name: Name of the entry; the model's when None.
+        certificate: What verification has found, as JSON types.
+        max_batch_size: See :func:`config`; for a new entry alone.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        FileError: When the entry's configuration does not fit the model.
+    """
+    name = name or source.name
+    if not is_name(name):
+        raise FileError(f"'{name}' is no name of a model in a repository", hint="name the model: --name")
+    entry = Path(repository) / name
+    if not entry.exists():
+        return save_entry(source, repository, name, certificate=certificate, max_batch_size=max_batch_size) / "1"
+    complete(read(entry), _signature(source), str(entry / CONFIG_FILE))
+    version = max((int(p.name) for p in entry.iterdir() if p.name.isdigit()), default=0) + 1
+    with writing(entry / str(version)) as fresh:
+        source.save(fresh / MODEL_FILE)
+        if certificate is not None:
+            certified = json.dumps(certificate, indent=2) + "\n"
+            (fresh / CERTIFICATE_FILE).write_text(certified, encoding="utf-8")
+    return entry / str(version)
+
+
+def _signature(source: OnnxSource) -> Signature:
+    graph = source.ir.graph
+    inputs = [v for v in graph.inputs if not v.is_initializer()]
+    return Signature(
+        {v.name or "": _described(v) for v in inputs}, {v.name or "": _described(v) for v in graph.outputs}
+    )
+
+
+def _described(value: ir.Value) -> tuple[str, tuple[int | str, ...]]:
+    _check_type(value)
+    return DATATYPES[_TYPES[value.dtype]], tuple(s if isinstance(s, int) else -1 for s in value.shape or ())  # type: ignore[index]
+
+
 def config(source: OnnxSource, name: str, max_batch_size: int = MAX_BATCH_SIZE) -> str:
     """``config.pbtxt`` of a model: Triton's ``ModelConfig`` as text.
 
@@ -93,11 +146,15 @@ def _first(value: ir.Value) -> int | str | None:
     return first if isinstance(first, int) else first.value
 
 
-def _add_port(ports: Any, value: ir.Value, batched: bool) -> None:
+def _check_type(value: ir.Value) -> None:
     if value.dtype not in _TYPES:
         raise DlbridgeError(f"a repository has no name for the type {value.dtype}", where=value.name)
     if value.shape is None:
         raise DlbridgeError("its shape is not known, a repository needs it", where=value.name)
+
+
+def _add_port(ports: Any, value: ir.Value, batched: bool) -> None:
+    _check_type(value)
     sizes = [s if isinstance(s, int) else -1 for s in value.shape][1 if batched else 0 :]
     port = ports.add(name=value.name, data_type=_TYPES[value.dtype], dims=sizes or [1])
     if not sizes:  # Triton wants a dim, and is told that there is none

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 
 from dlbridge import frameworks, runtime
 from dlbridge.errors import FileError
-from dlbridge.frameworks.onnx.entry import config, save_entry
+from dlbridge.frameworks.onnx.entry import add_version, config, save_entry
 from dlbridge.model import Model
 from dlbridge.repository.messages import ModelConfig
 
@@ -35,6 +35,20 @@ def test_an_entry_is_served_and_loaded(tmp_path):
     assert (runtime.load(entry)(x, np.arange(2)).y == -1).all()
     with pytest.raises(FileError, match="already exists"):
         save_entry(ONNX.write(_model(*_NEGATIVE)), tmp_path)
+
+
+def test_the_next_model_becomes_the_next_version(tmp_path):
+    source = ONNX.write(_model(*_NEGATIVE))
+    assert add_version(source, tmp_path, "m") == tmp_path / "m" / "1"
+    assert add_version(source, tmp_path, "m", certificate={"passed": True}) == tmp_path / "m" / "2"
+    assert json.loads((tmp_path / "m" / "2" / "certificate.json").read_text()) == {"passed": True}
+    assert runtime.load(tmp_path / "m", version=2)(np.ones((2, 3), "float32"), np.arange(2)).y.sum() == -6
+    other = ONNX.write(_model("(float[batch, 4] x) => (y)", "[a] y = Neg(x)"))
+    with pytest.raises(FileError, match="'x' has the sizes"):
+        add_version(other, tmp_path, "m")
+    with pytest.raises(FileError, match="no name of a model"):
+        add_version(source, tmp_path, "../m")
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["1", "2", "config.pbtxt"]
 
 
 def _config(model: Model, name: str, max_batch_size: int = 64):
