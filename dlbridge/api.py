@@ -65,31 +65,6 @@ def _load_live(source: Any, options: dict[str, Any], name: str | None = None) ->
     """
     if isinstance(source, Model):
         return source
-<<<<<<< HEAD
-=======
-    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
-        options.setdefault("name", source.rpartition(":")[2].rpartition(".")[2])
-        source = _made(factories.find(source))
-    if not isinstance(source, (str, os.PathLike)):
-        for framework in frameworks.all_frameworks():
-            if framework.accepts(source):
-                return framework.read(source, **options)
-        raise DlbridgeError(
-            f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
-            hint=f"models of these frameworks can be read: {', '.join(_readable())}",
-        )
-    path = Path(source)
-    if not path.exists():
-        raise FileError("no such file or folder", where=str(path))
-    if path.is_dir() or path.suffix.lower() in _DESCRIPTIONS:
-        from dlbridge import description
-
-        if unknown := set(options) - {"partial", "name"}:
-            raise DlbridgeError(f"a description says all itself: it takes no '{min(unknown)}'", where=str(path))
-        model = description.load(path)
-        model.graph.name = options.get("name") or model.graph.name
-        return model
->>>>>>> 2cfddf3 (dlbridge convert --into: the next version of an entry, whose configuration it must fit)
     for framework in frameworks.all_frameworks():
         if framework.accepts(source):
             takes_name = any(option.name == "name" for option in frameworks.declared(framework.ReadOptions))
@@ -110,10 +85,12 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
     if path.is_dir() or suffix in _DESCRIPTIONS:
         from dlbridge import description
 
-        unknown = sorted(options.keys() - {"partial"})
+        unknown = sorted(options.keys() - {"partial", "name"})
         if unknown:
             raise DlbridgeError(f"a description says all itself: it takes no '{unknown[0]}'", where=str(path))
-        return description.load(path)
+        model = description.load(path)
+        model.graph.name = options.get("name") or model.graph.name
+        return model
     for framework in frameworks.all_frameworks():
         if suffix in framework.suffixes:
             return framework.read(path, **options)
