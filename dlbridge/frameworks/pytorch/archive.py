@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.export.pt2_archive._package import PT2ArchiveReader
 
 from dlbridge.border import check_name
 from dlbridge.errors import FileError
 from dlbridge.frameworks.pytorch import program_text
+from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
 from dlbridge.limits import limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")

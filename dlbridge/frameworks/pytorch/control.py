@@ -14,6 +14,7 @@ import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sizes_of, with_sizes
@@ -87,7 +88,7 @@ RULES: dict[str, Callable[..., list[ir.Value]]] = {
 
 def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.Tensor]) -> list[Any]:
     """What a higher-order op makes of its arguments; ``val`` are fake tensors of that."""
-    op = Op(program, val, [v for v in torch.utils._pytree.tree_leaves(args) if isinstance(v, ir.Value)], program.site)
+    op = Op(program, val, [v for v in pytree.tree_leaves(args) if isinstance(v, ir.Value)], program.site)
     try:
         return RULES[name](program, op, *args)
     except UnsupportedOpError as error:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from dlbridge.frameworks import Coverage, Section
-from dlbridge.frameworks.pytorch import reading, reads, writes
+from dlbridge.frameworks.pytorch import compat, reading, reads, writes
 from dlbridge.frameworks.pytorch.rules import rules
 
 _NOTE = """\
@@ -40,7 +40,7 @@ def _sections(used: Mapping[str, Mapping[str, list[str]]]) -> list[Section]:
 
 
 def _core_ops() -> set[str]:
-    names = (n for n in torch._C._dispatch_get_all_op_names() if n.startswith("aten::") and _is_core(n))
+    names = (n for n in compat.operator_names() if n.startswith("aten::") and _is_core(n))
     return {f"aten.{name.removeprefix('aten::').partition('.')[0]}" for name in names}
 
 
@@ -51,7 +51,7 @@ def _is_core(name: str) -> bool:
 
 
 def _is_decomposed(name: str) -> bool:
-    packet, table = getattr(torch.ops.aten, name.removeprefix("aten.")), torch._decomp.core_aten_decompositions()
+    packet, table = getattr(torch.ops.aten, name.removeprefix("aten.")), compat.core_decompositions()
     composite = "CompositeImplicitAutograd"
     overloads = [getattr(packet, overload) for overload in packet.overloads()]
-    return any(o in table or torch._C._dispatch_has_kernel_for_dispatch_key(o.name(), composite) for o in overloads)
+    return any(o in table or compat.has_kernel(o.name(), composite) for o in overloads)

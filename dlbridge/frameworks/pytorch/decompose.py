@@ -14,13 +14,17 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import shape_kernels  # noqa: F401
+from dlbridge.frameworks.pytorch import (
+    compat,
+    shape_kernels,  # noqa: F401
+)
+from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.guards import of_memory
 
 
 @functools.cache
 def _table() -> dict[Any, Any]:
-    return dict(torch._decomp.core_aten_decompositions())
+    return dict(compat.core_decompositions())
 
 
 def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
@@ -36,12 +40,12 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
     table = _table()
     if target in table:
         function: Any = table[target]
-    elif torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"):
+    elif compat.has_kernel(target.name(), "CompositeImplicitAutograd"):
         function = target.decompose
     else:
         return None
     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), _value)
-    leaves, spec = torch.utils._pytree.tree_flatten((_plain(args), _plain(kwargs)))
+    leaves, spec = pytree.tree_flatten((_plain(args), _plain(kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     mode = next((leaves[i].fake_mode for i in places if hasattr(leaves[i], "fake_mode")), None)
 
@@ -49,7 +53,7 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         filled = list(leaves)
         for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
-        again, keywords = torch.utils._pytree.tree_unflatten(filled, spec)
+        again, keywords = pytree.tree_unflatten(filled, spec)
         made = function(*again, **keywords)
         return tuple(made) if isinstance(made, tuple) else made  # a named tuple would be a node of the graph
 
@@ -57,7 +61,7 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         leaves = [mode.from_tensor(v) if _is_real(v) else v for v in leaves]
     known = _fixed(mode)
     noted = _noted(mode)
-    with torch.no_grad(), mode or torch.utils._python_dispatch._disable_current_modes(), quiet():
+    with torch.no_grad(), mode or compat.without_modes(), quiet():
         try:
             graph_module = make_fx(call)(*(leaves[i] for i in places))
         except Exception as error:  # torch's own code, on sizes that are not numbers

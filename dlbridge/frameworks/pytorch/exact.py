@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.compat import TorchDispatchMode, pytree
 from dlbridge.ops.evaluator import NARROW, eps, perturb, widen
 
 _WIDE = {
@@ -61,9 +61,9 @@ class Float64(TorchDispatchMode):
             if "not implemented for" not in str(error) and "not support" not in str(error):
                 raise
             result = func(*args, **(kwargs or {}))  # there is no such kernel for float64
-        if func._schema.is_mutable:
+        if compat.schema(func).is_mutable:
             return self._written_back(func, args, kwargs or {}, arguments, named, result)
-        fresh = not any(r.alias_info for r in func._schema.returns)
+        fresh = not any(r.alias_info for r in compat.schema(func).returns)
         return pytree.tree_map_only(torch.Tensor, functools.partial(self._settle, fresh=fresh), result)
 
     def _widen(self, value: Any) -> Any:

@@ -13,6 +13,7 @@ from torch.export import Dim, ShapesCollection
 
 from dlbridge import constraints
 from dlbridge.errors import SignatureError
+from dlbridge.frameworks.pytorch.compat import pytree
 
 _SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
 _NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
@@ -65,7 +66,7 @@ class Example:
     @property
     def leaves(self) -> list[Any]:
         """What the inputs hold, in the order of the program's placeholders."""
-        return torch.utils._pytree.tree_leaves((self.args, self.kwargs))
+        return pytree.tree_leaves((self.args, self.kwargs))
 
     def shapes(self, module: torch.nn.Module) -> Any:
         """The dynamic shapes as torch.export takes them."""
@@ -167,7 +168,7 @@ class Example:
                     now = made.get(id(tensor), tensor)
                     made[id(tensor)] = torch.cat([now, now], dim=axis)
         self.dims = [(made.get(id(t), t), names) for t, names in self.dims]
-        swap = torch.utils._pytree.tree_map
+        swap = pytree.tree_map
         self.args = swap(lambda t: made.get(id(t), t), self.args)
         self.kwargs = swap(lambda t: made.get(id(t), t), self.kwargs)
 

@@ -13,12 +13,12 @@ from typing import Any
 import sympy
 import torch
 from torch.export import ExportedProgram
-from torch.fx.experimental import _config
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import guards, recurrence, training_only, trial
+from dlbridge.frameworks.pytorch import compat, guards, recurrence, training_only, trial
+from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
@@ -207,9 +207,7 @@ def _without_transforms(module: torch.nn.Module, example: Example, shapes: Any, 
 
     Torch has no public name for this.
     """
-    return torch.export._trace._export(
-        module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict, pre_dispatch=False
-    )
+    return compat.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict, pre_dispatch=False)
 
 
 def _refuse(guard: Guard) -> None:
@@ -231,7 +229,7 @@ def _refuse(guard: Guard) -> None:
 def _line_of_one(module: torch.nn.Module, example: Example, name: str) -> str:
     """The line on which the code asks whether a size is 1: torch notes it where it takes no size for more than 1."""
     tracing = Tracing()
-    with contextlib.suppress(DlbridgeError), _config.patch(backed_size_oblivious=True):
+    with contextlib.suppress(DlbridgeError), fx_config.patch(backed_size_oblivious=True):
         program = _traced(module, example, example.shapes(module), strict=False, mode=tracing)
         names = Names(program, _placed(program, example))
         one = {sympy.Symbol(name, integer=True, positive=True): sympy.Integer(1)}

@@ -9,6 +9,8 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, pytree
 from dlbridge.frameworks.pytorch.tensors import size_of
 
 #: In-place ops that change how a tensor is seen, not its elements.
@@ -17,7 +19,7 @@ _VIEWS_IN_PLACE = frozenset(f"aten::{n}_" for n in ("squeeze", "unsqueeze", "tra
 
 def is_number_along_axis(target: Any, args: Sequence[Any]) -> bool:
     """Whether an op that goes along an axis is given a tensor of rank 0."""
-    has_axis = any(a.name in ("dim", "dimension") and str(a.type) == "int" for a in target._schema.arguments)
+    has_axis = any(a.name in ("dim", "dimension") and str(a.type) == "int" for a in compat.schema(target).arguments)
     first = args[0] if args else None
     along = has_axis and plain_name(target) not in ("aten.unsqueeze", "aten.squeeze")
     return along and isinstance(first, ir.Value) and first.meta.get("sizes") == []
@@ -25,7 +27,7 @@ def is_number_along_axis(target: Any, args: Sequence[Any]) -> bool:
 
 def plain_name(target: Any) -> str:
     """``aten.add`` of ``aten.add_.Tensor``."""
-    name = target._schema.name.replace("::", ".")
+    name = compat.schema(target).name.replace("::", ".")
     return name[:-1] if name.endswith("_") and not name.endswith("__") else name
 
 
@@ -54,7 +56,7 @@ def repeats_around(stack: dict[str, tuple[str, Any]]) -> dict[str, int]:
 
 def mutates(node: torch.fx.Node) -> bool:
     """Whether a call writes into its first argument; one that only shows it in another shape makes a view."""
-    schema = getattr(node.target, "_schema", None)
+    schema = compat.schema(node.target)
     if schema is None or not schema.arguments or not node.args or schema.name in _VIEWS_IN_PLACE:
         return False
     alias = schema.arguments[0].alias_info
@@ -65,7 +67,7 @@ def needed(graph: torch.fx.Graph) -> set[torch.fx.Node]:
     """The nodes that the outputs need, or what is written in place; checks of arguments need nothing."""
     found: set[torch.fx.Node] = set()
     for node in reversed(graph.nodes):
-        acts = node.op == "output" or mutates(node) or isinstance(node.target, torch._ops.HigherOrderOperator)
+        acts = node.op == "output" or mutates(node) or isinstance(node.target, HigherOrderOperator)
         if acts or node in found:
             found.add(node)
             found.update(node.all_input_nodes)
@@ -80,14 +82,14 @@ def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
         return None
     for source in node.all_input_nodes:
         given = source.meta.get("val")
-        if isinstance(given, torch.Tensor) and given.untyped_storage()._cdata == first.untyped_storage()._cdata:
+        if isinstance(given, torch.Tensor) and compat.share_memory(given, first):
             return source
     return None
 
 
 def is_complex(val: Any) -> bool:
     """Whether a call gives complex tensors."""
-    return any(isinstance(v, torch.Tensor) and v.is_complex() for v in torch.utils._pytree.tree_leaves(val))
+    return any(isinstance(v, torch.Tensor) and v.is_complex() for v in pytree.tree_leaves(val))
 
 
 def is_size(val: Any) -> bool:

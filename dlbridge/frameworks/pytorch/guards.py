@@ -18,10 +18,9 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, SymT, symbol_is_type
-from torch.utils._sympy.numbers import int_oo
-from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
 from dlbridge.constraints import Expression
+from dlbridge.frameworks.pytorch.compat import ValueRanges, bound_sympy, int_oo
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
 from dlbridge.frameworks.pytorch.tensors import size_of

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
+from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.frameworks.pytorch.runner import to_array, to_tensor
 

@@ -14,7 +14,8 @@ import sympy
 import torch
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.pytorch import control, decompose, symbols
+from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
+from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
 from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
     base_of,
@@ -196,13 +197,13 @@ class Program:
         target, val = node.target, node.meta.get("val")
         if target is operator.getitem:
             self._bind_item(node, env, tracked)
-        elif isinstance(target, torch._ops.HigherOrderOperator):
+        elif isinstance(target, HigherOrderOperator):
             env[node] = _Binding(self._higher_order(node, env))
         elif is_size(val) and not reads_tensor(node):
             return  # arithmetic on sizes: read from meta where it is used
         elif val is None:
             return  # an assertion
-        elif isinstance(target, torch._ops.OpOverload):
+        elif isinstance(target, OpOverload):
             self._call_aten(node, target, env, tracked)
         else:
             self._report(str(target))
@@ -240,14 +241,14 @@ class Program:
         args = torch.fx.map_arg(node.args, lambda n: self._read(n, env))
         kwargs = {k: torch.fx.map_arg(v, lambda n: self._read(n, env)) for k, v in node.kwargs.items()}
         args, kwargs = sizes_in(args), {k: sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
-        names = [a.name for a in target._schema.arguments]
+        names = [a.name for a in compat.schema(target).arguments]
         while len(args) and names[len(args) - 1] in _PLACE:
             args = args[:-1]
         val = node.meta["val"]
         if any(v is None for v in self._tensors(node, env)):
             self.lost(f"{self._site}: {target}")
             return nothing(val)
-        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         for value in tensors:
             self.symbols.note_in_module(self._frame.code, value)
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
@@ -309,7 +310,7 @@ class Program:
     def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
         """Read an op without a rule as the ops that torch takes it apart into."""
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
-        tensors = [v for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
+        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         if graph_module is None and self.partial:
             return self._stand_in(target, tensors, node.meta["val"])
         if graph_module is None:

@@ -23,6 +23,7 @@ import onnx_ir as ir
 import sympy
 
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.fx_schema import plain_name
 from dlbridge.frameworks.pytorch.tensors import (
     DTYPES,
@@ -82,7 +83,7 @@ def rule_of(target: Any) -> Rule | None:
     ``add_`` has the rule of ``add``, ``view_copy`` that of ``view``.
     """
     name = plain_name(target)
-    found = RULES.get(f"{name}.{target._overloadname}") or RULES.get(name)
+    found = RULES.get(f"{name}.{compat.overload_name(target)}") or RULES.get(name)
     return found or RULES.get(name.removesuffix("_copy"))
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 from torch.nn.modules import rnn
 
+from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.tracing import INSTEAD
 
 _OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional"
@@ -49,7 +50,7 @@ def _fake_packed(x: torch.Tensor, batch_sizes: torch.Tensor, hx: Any, parameters
 
 
 def _define(name: str, hx: str, results: str, fake: Callable[..., Any]) -> None:
-    own = getattr(torch._VF, name)
+    own = getattr(compat.functions, name)
 
     def run(*arguments: Any) -> Any:
         return tuple(v.clone() for v in own(*arguments))
@@ -87,13 +88,13 @@ _library.define(
 )
 _library.impl(
     "pack_padded_sequence",
-    lambda x, lengths, batch_first: torch._VF._pack_padded_sequence(x.contiguous(), lengths, batch_first),
+    lambda x, lengths, batch_first: compat.functions._pack_padded_sequence(x.contiguous(), lengths, batch_first),
     "CompositeExplicitAutograd",
 )
 _library.impl(
     "pad_packed_sequence",
     lambda data, sizes, batch, first, value, total: tuple(
-        v.clone() for v in torch._VF._pad_packed_sequence(data, sizes, first, value, total)
+        v.clone() for v in compat.functions._pad_packed_sequence(data, sizes, first, value, total)
     ),
     "CompositeExplicitAutograd",
 )
@@ -151,6 +152,6 @@ def packed(module: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-INSTEAD[torch._VF._pack_padded_sequence] = _pack
-INSTEAD[torch._VF._pad_packed_sequence] = _pad
+INSTEAD[compat.functions._pack_padded_sequence] = _pack
+INSTEAD[compat.functions._pad_packed_sequence] = _pad
 INSTEAD[torch.Tensor.__getitem__] = _item

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from dlbridge.frameworks.pytorch import compat
+
 _library = torch.library.Library("aten", "IMPL")
 
 
@@ -18,5 +20,5 @@ for _name in (
     "fake_quantize_per_channel_affine_cachemask",
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
 ):
-    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
+    if not compat.has_kernel(f"aten::{_name}", "Meta"):
         _library.impl(_name, _masked, "Meta")

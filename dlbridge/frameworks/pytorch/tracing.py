@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, S
 from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import DlbridgeError
+from dlbridge.frameworks.pytorch import compat
 
 _TORCH = str(Path(torch.__file__).parent)
 #: What to write instead of a branch on numbers.
@@ -73,7 +74,7 @@ class Tracing(TorchFunctionMode):
 
     def _guards(self, args: Any) -> int:
         if self._env is None:
-            mode = torch._guards.detect_fake_mode(args)
+            mode = compat.detect_fake_mode(args)
             self._env = mode.shape_env if mode is not None else None
         return len(self._env.guards) if self._env is not None else 0
 

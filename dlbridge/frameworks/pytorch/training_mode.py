@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
 
 #: A function that normalises -> its argument that says whether by the statistics of its input.
 _NORMS: dict[Callable[..., Any], str] = {F.batch_norm: "training", F.instance_norm: "use_input_stats"}
@@ -49,7 +48,7 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
     if module is None:
         return TrainingMode()
     parts = dict(module.named_modules())
-    cumulative = {p for p, part in parts.items() if isinstance(part, _BatchNorm) and part.momentum is None}
+    cumulative = {p for p, part in parts.items() if isinstance(part, BatchNorm) and part.momentum is None}
     in_eval = frozenset(_in_eval(module))
     calls = _calls(module, program, in_eval) if _has_calls(program, parts) else {}
     return TrainingMode(in_eval, frozenset(cumulative), calls)
@@ -80,7 +79,7 @@ def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> b
         if str(node.target) not in ("aten.batch_norm.default", "aten.instance_norm.default") or node.args[3] is None:
             continue
         path = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()][-1:]
-        if not path or not isinstance(parts.get(path[0]), _NormBase):
+        if not path or not isinstance(parts.get(path[0]), NormBase):
             return True
     return False
 

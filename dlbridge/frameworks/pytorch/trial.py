@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 
 from dlbridge.constraints import Expression, broken
 from dlbridge.frameworks.pytorch import guards
+from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.examples import Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names
 from dlbridge.frameworks.pytorch.tensors import sizes_of
@@ -161,9 +162,7 @@ class Trial:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), self._buffers_kept():
             torch.manual_seed(0)
             try:
-                args, kwargs = torch.utils._pytree.tree_unflatten(
-                    [_copy(v) for v in inputs], self._program.call_spec.in_spec
-                )
+                args, kwargs = pytree.tree_unflatten([_copy(v) for v in inputs], self._program.call_spec.in_spec)
                 wanted = _tensors(self._module(*args, **kwargs))
             except Exception:  # whatever the module's code raises: it does not take these sizes
                 return Outcome.REFUSED
@@ -216,7 +215,7 @@ def _copy(value: Any) -> Any:
 
 
 def _tensors(result: Any) -> list[Any]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if leaf is not None]
+    return [leaf for leaf in pytree.tree_leaves(result) if leaf is not None]
 
 
 def _close(made: Any, wanted: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
@@ -33,7 +34,7 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
     if whole.meta.get("complex"):
         return _of_complex(op, node, whole, part)
     called = node.args[0] if node.target is operator.getitem else node
-    name = called.target._schema.name.partition("::")[2].removesuffix("_")  # type: ignore[union-attr]
+    name = compat.schema(called.target).name.partition("::")[2].removesuffix("_")  # type: ignore[union-attr]
     args = [size_of(a.meta["val"]) if isinstance(a, torch.fx.Node) else size_of(a) for a in called.args[1:]]  # type: ignore[union-attr]
     if name in _SAME and (name != "expand" or sizes(whole) == sizes(part)):
         return op.cast(part, whole.dtype)
@@ -98,7 +99,7 @@ def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: np.ndarray) 
 
 def _part_scatter(op: Op, name: str, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
     called: Any = node.args[0]
-    places = {a.name: i for i, a in enumerate(called.target._schema.arguments)}
+    places = {a.name: i for i, a in enumerate(compat.schema(called.target).arguments)}
     axis = called.kwargs.get("dim", called.args[places["dim"]] if len(called.args) > places["dim"] else 0)
     axis %= rank(whole)
     vals, index = called.meta["val"], node.args[1]

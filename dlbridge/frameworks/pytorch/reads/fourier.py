@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from torch.utils._sympy.functions import FloorDiv
 
+from dlbridge.frameworks.pytorch.compat import FloorDiv
 from dlbridge.frameworks.pytorch.reading import Op, reads_complex
 from dlbridge.frameworks.pytorch.reads.complex import is_complex, joined
 from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes, with_sizes

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from torch.utils._sympy.functions import FloorDiv
 
+from dlbridge.frameworks.pytorch.compat import FloorDiv
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
 from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, rank, sizes, with_sizes

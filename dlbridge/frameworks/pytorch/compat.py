@@ -1,0 +1,82 @@
+"""PyTorch's private API, in one place.
+
+``tests/frameworks/pytorch/test_compat.py`` asks for all of it of the installed PyTorch, and sees that no other module
+here touches what is private.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import ExportedProgram
+from torch.export.pt2_archive._package import PT2ArchiveReader
+from torch.fx.experimental import _config as fx_config
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.batchnorm import _NormBase as NormBase
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _disable_current_modes as without_modes
+from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
+
+__all__ = [
+    "BatchNorm",
+    "FakeTensorMode",
+    "FloorDiv",
+    "HigherOrderOperator",
+    "NormBase",
+    "OpOverload",
+    "PT2ArchiveReader",
+    "TorchDispatchMode",
+    "ValueRanges",
+    "bound_sympy",
+    "core_decompositions",
+    "detect_fake_mode",
+    "export",
+    "functions",
+    "fx_config",
+    "has_kernel",
+    "int_oo",
+    "operator_names",
+    "overload_name",
+    "pytree",
+    "schema",
+    "share_memory",
+    "without_modes",
+]
+
+#: The functions of the recurrent layers, which their modules call.
+functions = torch._VF
+#: op -> the function that writes it in the ops of the core set.
+core_decompositions = torch._decomp.core_aten_decompositions
+detect_fake_mode = torch._guards.detect_fake_mode
+#: Whether the dispatcher has a kernel for (the qualified name of an op, a dispatch key).
+has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+#: The qualified names of all ops that the dispatcher knows.
+operator_names = torch._C._dispatch_get_all_op_names
+
+
+def export(*args: Any, **options: Any) -> ExportedProgram:
+    """What ``torch.export.export`` calls; it takes options that the public function has not."""
+    from torch.export import _trace  # it loads much, which most models need not
+
+    return _trace._export(*args, **options)
+
+
+def schema(op: Any) -> Any:
+    """The schema of an overload of an op; None for what has none."""
+    return getattr(op, "_schema", None)
+
+
+def overload_name(op: Any) -> str:
+    """``Tensor`` of ``aten.add.Tensor``."""
+    return op._overloadname
+
+
+def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are views of the same memory; fake tensors have some too."""
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
