@@ -22,22 +22,22 @@ __all__ = ["Model"]
 class Model:
     """A model in the neutral form: an ``onnx_ir`` graph at ``IR_OPSET``, plus what training needs to know.
 
-    Conventions that readers keep and writers rely on:
+    Readers keep these conventions, and writers rely on them:
 
-    * A node's name is its dotted path (``layer1.0.conv1``), unique in the graph; what stands before the last dot is
-      the block that it stands in. Class names of blocks are in ``traits.blocks(graph)``.
+    * A node's name is its dotted path (``layer1.0.conv1``), unique in the graph; the part before the last dot is the
+      block that contains it. Class names of blocks are in ``traits.blocks(graph)``.
     * A weight is an initializer named by its state-dict key (``layer1.0.conv1.weight``), with ``traits.kind``.
     * Every value has a dtype and, as far as inference can tell, a shape; unknown sizes are named (``batch``).
     * Weights are lazy: reading the model does not read them; ``value.const_value.numpy()`` does, memory-mapped.
 
     Args:
-        ir_model: The graph. It is taken over, not copied.
+        ir_model: The graph. The model keeps it, without a copy.
         training: The training specification (``dlbridge.training.TrainingSpec``), if the model has one.
 
     Attributes:
         original: Runs what the model was read from, in its own framework: arrays by input name -> arrays by output
-            name. Verification compares with it; where it has ``exact()``, that runs it in float64
-            (``frameworks.Exact``). None when there is nothing to run, and for copies, which may change.
+            name. Verification compares with it, in float64 if it has a method ``exact()``, which returns a
+            ``frameworks.Exact``. None if there is nothing to run, and for copies, because they may be changed.
     """
 
     def __init__(self, ir_model: ir.Model, *, training: Any = None) -> None:
@@ -61,7 +61,7 @@ class Model:
         blocks: dict[str, str] | None = None,
         training: Any = None,
     ) -> Model:
-        """Make a model of the parts of a graph; nodes in any order that can be sorted."""
+        """Make a model from the parts of a graph. The nodes are sorted."""
         graph = ir.Graph(
             list(inputs),
             list(outputs),
@@ -74,7 +74,7 @@ class Model:
         traits.set_blocks(graph, blocks or {})
         return cls(ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="dlbridge"), training=training)
 
-    # --- what it is ------------------------------------------------------------------------------------------------
+    # --- its parts --------------------------------------------------------------------------------------------------
 
     @property
     def graph(self) -> ir.Graph:
@@ -86,7 +86,7 @@ class Model:
 
     @property
     def inputs(self) -> list[ir.Value]:
-        """The inputs that a caller gives; names, dtypes and shapes are on the values."""
+        """The inputs that a caller passes, as values with a name, dtype and shape."""
         return [v for v in self.graph.inputs if not v.is_initializer()]
 
     @property
@@ -100,17 +100,17 @@ class Model:
 
     @property
     def weights(self) -> Mapping[str, np.ndarray]:
-        """Name -> array of every initializer, read when looked up (memory-mapped where the source allows)."""
+        """Initializer name -> array. An array is read when it is looked up, memory-mapped if the source allows it."""
         return _Weights(self.graph)
 
     def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Replace the numbers of initializers.
+        """Replace the values of initializers.
 
         Args:
             arrays: Initializer name -> array of the same shape and dtype.
 
         Raises:
-            WeightsError: When a name is not in the model, or a shape or dtype differs.
+            WeightsError: When there is no such initializer, or a shape or dtype differs.
         """
         for name, array in arrays.items():
             value = self.graph.initializers.get(name)
@@ -125,7 +125,7 @@ class Model:
         self.original = None
 
     def clone(self) -> Model:
-        """A copy whose graph can be changed freely; the weights' memory is shared until replaced."""
+        """A copy whose graph can be changed freely. The weights' memory is shared until they are replaced."""
         functions = [f.clone() if hasattr(f, "clone") else f for f in self.ir.functions.values()]
         copy = ir.Model(
             self.graph.clone(),
@@ -142,7 +142,7 @@ class Model:
 
         return f"<Model {self.name} ({signature(self.inputs)}) -> ({signature(self.outputs)}), {len(self.graph)} nodes>"
 
-    # --- where it goes ---------------------------------------------------------------------------------------------
+    # --- other forms of it ------------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Save as a folder: ``model.yaml`` (the canonical description) and ``weights.safetensors``.
@@ -193,12 +193,12 @@ class Model:
     def to_onnx(
         self, path: str | os.PathLike[str] | None = None, *, opset: int | None = None, force: bool = False
     ) -> Any:
-        """The model as an ``onnx_ir.Model`` in standard ops alone, and as a file when ``path`` is given.
+        """The model as an ``onnx_ir.Model`` in standard ops alone, and as a file if ``path`` is given.
 
         Args:
-            path: The ``.onnx`` file to write; weights beyond 2 GB go to a file beside it.
-            opset: The opset to write (``dlbridge.ops.traits.EXPORT_OPSET`` when None).
-            force: Replace a file that is there.
+            path: The ``.onnx`` file to write. Weights beyond 2 GB are written to a file next to it.
+            opset: The opset; ``dlbridge.ops.traits.EXPORT_OPSET`` when None.
+            force: Replace an existing file.
         """
         source: Any = self.write("onnx", opset=opset)
         if path is not None:

@@ -1,4 +1,4 @@
-"""The ``dlbridge`` command: one file a subcommand. Nothing heavy is imported before it is needed."""
+"""The ``dlbridge`` command: one file for each subcommand. Nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command. A known error ends in one message on standard error and a non-zero exit code."""
+    """Run the command. An error becomes one message on standard error and a non-zero exit code."""
     try:
         if code := cli.main(standalone_mode=False):
             sys.exit(code)

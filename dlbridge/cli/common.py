@@ -1,4 +1,4 @@
-"""What the subcommands share: options, printing, errors."""
+"""Shared by the subcommands: options, printing, errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, MissingExtraError
 
-#: Exit code of an error that dlbridge explains, and of a bug.
+#: Exit codes: of an error that dlbridge explains, and of a bug.
 EXPLAINED, BUG = 1, 70
 
 #: Package -> the extra that brings it, beside those of the frameworks.
@@ -30,12 +30,12 @@ limit_option = click.option(
     "limits",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="How much a file may ask for, where that is to be more than usual, e.g. 'nodes=1000000'.",
+    help="Raise a limit on what a file may contain, e.g. 'nodes=1000000'.",
 )
 
 
 def fail(error: Exception) -> int:
-    """Print an error for a person and give the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
+    """Print an error for a person and return the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
     if os.environ.get("DLBRIDGE_DEBUG"):
         import traceback
 
@@ -56,7 +56,7 @@ def fail(error: Exception) -> int:
 
 
 def quiet_frameworks() -> None:
-    """Keep the frameworks' start-up chatter off the terminal; only their errors stay."""
+    """Keep the frameworks' start-up messages off the terminal, except errors."""
     for framework in frameworks.all_frameworks():
         framework.prepare_command_line()
     if not sys.warnoptions:
@@ -65,15 +65,15 @@ def quiet_frameworks() -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:
-    """``nodes=1000000`` of the command line as the ``limits`` of ``dlbridge.load``.
+    """Parse ``nodes=1000000`` into the ``limits`` of ``dlbridge.load``.
 
     Raises:
-        click.BadParameter: When one is not of that form.
+        click.BadParameter: When a text has another form.
     """
     found = {}
     for text in limits:
@@ -85,7 +85,7 @@ def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:
 
 
 def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:
-    """A rich progress bar (or spinner) on standard error, and a function that advances it with a text."""
+    """Make a progress bar (or spinner) on standard error, and a function that advances it and shows a text."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

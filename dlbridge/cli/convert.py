@@ -1,4 +1,4 @@
-"""``dlbridge convert``: a model in, source and weights of a framework out."""
+"""``dlbridge convert``: writes a model as source and weights of a framework."""
 
 from __future__ import annotations
 

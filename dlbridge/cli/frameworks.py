@@ -1,4 +1,4 @@
-"""``dlbridge frameworks``: which frameworks there are, built in and plugged in, and what each can do."""
+"""``dlbridge frameworks``: lists the frameworks, built in and plugged in, and what each can do."""
 
 from __future__ import annotations
 

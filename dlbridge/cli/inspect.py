@@ -1,4 +1,4 @@
-"""``dlbridge inspect``: what is in a model."""
+"""``dlbridge inspect``: shows the layers, shapes, parameters and costs of a model."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ _GIVEN = "dlbridge.cli.options.given"
 
 @dataclass(frozen=True)
 class Form:
-    """How a flag is typed. Options of two frameworks share a flag where they agree in this.
+    """How a flag is typed. Options of two frameworks share a flag if they agree in all of this.
 
     Attributes:
         spelling: ``--opset``, ``--lift/--no-lift``.
-        kind: What the text after it is; None for a flag that stands alone.
-        choices: The words that are allowed.
-        metavar: What stands for the text in the help.
-        parse: Makes the value of the texts; the flag may be given more than once.
+        kind: The type of its value; None for a flag without a value.
+        choices: The values that are allowed, if they are listed.
+        metavar: The placeholder of the value in the help.
+        parse: Converts the texts to the option's value; such a flag may be given more than once.
     """
 
     spelling: str
@@ -50,7 +50,7 @@ class Use:
 class FrameworkFlag(click.Option):
     """A flag that sets an option of one framework or of several.
 
-    Its value is no argument of the command's function: ``reading`` and ``writing`` give it.
+    Its value is not passed to the command's function: ``reading`` and ``writing`` return it.
     """
 
     def __init__(self, form: Form) -> None:
@@ -82,9 +82,9 @@ def _keep(ctx: click.Context, flag: click.Parameter, value: Any) -> None:
 
 
 class FrameworkCommand(click.Command):
-    """A command that takes the options of the frameworks that read and write, beside its own.
+    """A command that has the options of the frameworks as flags, in addition to its own.
 
-    They are looked up when the command is used or explains itself, not when it is made.
+    They are looked up when the command is used or its help is shown, not when it is defined.
     """
 
     purposes: tuple[Purpose, ...] = ("read",)
@@ -113,8 +113,8 @@ class ConvertingCommand(FrameworkCommand):
 
 
 def _flags(purposes: Iterable[Purpose], taken: set[str]) -> list[FrameworkFlag]:
-    """The flags of all frameworks. One that the command itself, or a framework before, has for something else gets the
-    framework's name before its own."""
+    """The flags of all frameworks. A flag that the command itself or an earlier framework uses for something else is
+    prefixed with the framework's name."""
     found: dict[str, FrameworkFlag] = {}
     for framework in frameworks.all_frameworks():
         for purpose in purposes:
@@ -133,7 +133,7 @@ def _flags(purposes: Iterable[Purpose], taken: set[str]) -> list[FrameworkFlag]:
 
 
 def _form(option: frameworks.Option, prefix: str = "") -> Form | None:
-    """The flag of an option; None where the command line has no word for it."""
+    """The form of an option's flag; None if the option has no flag."""
     if option.python_only:
         return None
     if option.flag is not None:
@@ -156,7 +156,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def _groups(
     ctx: click.Context, flags: Iterable[FrameworkFlag], purpose: Purpose
 ) -> list[tuple[tuple[str, ...], list[tuple[str, str]]]]:
-    """(frameworks, the flags that all of these have with the same help), those of most frameworks first."""
+    """Group the flags: (frameworks, the flags that they share with the same help), the largest groups first."""
     found: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for flag in flags:
         texts: dict[str, list[str]] = {}
@@ -188,16 +188,16 @@ def _given(ctx: click.Context) -> dict[FrameworkFlag, Any]:
 
 
 def reading(ctx: click.Context) -> dict[str, Any]:
-    """The options for the framework that reads, by name. Which one that is, and whether it takes them, is known when
-    the model is."""
+    """The options that were given for reading, by name. Whether the framework that reads takes them turns out when the
+    model is loaded."""
     return {use.option.name: value for flag, value in _given(ctx).items() for use in flag.uses if use.purpose == "read"}
 
 
 def writing(ctx: click.Context, to: str) -> dict[str, Any]:
-    """The options for what writes, by name.
+    """The options that were given for writing, by name.
 
     Raises:
-        click.UsageError: When one is an option of other targets: it is not ignored.
+        click.UsageError: When one is an option of other targets.
     """
     found = {}
     for flag, value in _given(ctx).items():

@@ -1,4 +1,4 @@
-"""``dlbridge run``: a deployed model over a file of inputs, by onnxruntime alone."""
+"""``dlbridge run``: runs a deployed model on a file of inputs, with onnxruntime alone."""
 
 from __future__ import annotations
 

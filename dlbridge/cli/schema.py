@@ -1,4 +1,4 @@
-"""``dlbridge schema``: the JSON Schema of descriptions, for editors and validators."""
+"""``dlbridge schema``: prints the JSON Schema of descriptions, for editors and validators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dlbridge train``: train a description in a framework; the result is the same in all."""
+"""``dlbridge train``: trains a description in a framework; the result is the same in all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dlbridge verify``: every route on the same inputs, judged against the original in float64."""
+"""``dlbridge verify``: runs a model by every route on the same inputs, and compares each with the judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m dlbridge.conformance``: the score of the standard's node tests for each framework."""
+"""``python -m dlbridge.conformance``: prints the score of the standard's node tests for each framework."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(names: tuple[str, ...], match: str, json_file: Path | None, report: Pat
 
 
 def writers() -> list[str]:
-    """The frameworks that are installed, but for the standard's own runtime, which reads what was not written."""
+    """The frameworks that are installed, except the standard itself, whose tests these are."""
     found = [f.name for f in frameworks.all_frameworks() if f.is_installed]
     return [name for name in found if name != frameworks.STANDARD]
 
@@ -101,7 +101,7 @@ def page(results: dict[str, list[Result]]) -> str:
 
 
 def _cause(result: Result) -> str:
-    """The reason without what differs between tests of one cause."""
+    """The reason, without the details that differ between tests that fail for the same cause."""
     reason = (result.reason or "").replace("|", "-")
     if result.wrong:
         return "a wrong number, given without an error"

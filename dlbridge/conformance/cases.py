@@ -1,4 +1,4 @@
-"""The node tests of the ONNX standard: which there are, which are in scope, and how one is run."""
+"""The node tests of the ONNX standard: lists them, says which are in scope, and runs one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from dlbridge.ops.keys import is_op, op_key
 TIME_LIMIT = 20
 #: Tests that draw random numbers have no right answer.
 _RANDOM = {"Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
-#: Element types that neither PyTorch nor Keras computes with.
+#: Element types that frameworks hardly compute with: of fewer than 8 bits, and 8-bit floats.
 NARROW = {d for d in ir.DataType if d >= ir.DataType.FLOAT8E4M3FN}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test: a model, what is given to it, what it must return."""
+    """One test: a model, its inputs, and the outputs that it must have."""
 
     name: str
     proto: onnx.ModelProto
@@ -58,7 +58,7 @@ class Case:
         return any(t in NARROW for t in _types(self.proto))
 
     def out_of_scope(self) -> str | None:
-        """Why the test does not count: it is not of the default domain on tensors, or has no one right answer."""
+        """Why the test does not count: it uses another domain or no tensors, or it has no single right answer."""
         if any(node.domain not in ("", "ai.onnx") for node in self.proto.graph.node):
             return "of another domain"
         values = [*self.proto.graph.input, *self.proto.graph.output]
@@ -76,13 +76,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a test: ``reason`` is None when it passed."""
+    """The result of a test: ``reason`` is None if it passed."""
 
     name: str
     reason: str | None
     seconds: float
     narrow: bool
-    #: Whether a number that rounding does not explain was given without an error: the worst that can happen.
+    #: Whether it returned numbers that rounding does not explain, without an error: the worst that can happen.
     wrong: bool = False
 
 
@@ -180,7 +180,8 @@ def run_case(case: Case, framework: str) -> Result:
 
 @functools.cache
 def _start(framework: str) -> None:
-    """Import a framework and run one node in it: it may take longer than a test, and half an import breaks the rest."""
+    """Import a framework and run one node in it. That may take longer than a test may, and an interrupted import breaks
+    all further tests."""
     x = onnx.helper.make_tensor_value_info("x", 1, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "start", [x], [x])
     graph.output[0].name = "y"
@@ -203,7 +204,7 @@ def run(model: Model, framework: str, inputs: list[list[Any]]) -> Iterator[list[
 
 
 def array(data: Any) -> np.ndarray:
-    """A test's datum, which is an array, a number or a tensor proto."""
+    """The array of a test's input or output, which is an array, a number or a tensor proto."""
     return onnx.numpy_helper.to_array(data) if isinstance(data, onnx.TensorProto) else np.asarray(data)
 
 
@@ -217,7 +218,7 @@ def compare(given: list[np.ndarray], expected: list[Any], rtol: float, atol: flo
     for index, (got, right) in enumerate(zip(given, map(array, expected), strict=True)):
         assert got.dtype == right.dtype, f"output {index}: dtype {got.dtype}, {right.dtype} expected"
         assert got.shape == right.shape, f"output {index}: shape {got.shape}, {right.shape} expected"
-        # As ONNX's own runner has it: two units in the last place of bfloat16.
+        # As in ONNX's own runner: two units in the last place of bfloat16.
         limit = max(rtol, 2**-6) if right.dtype.name == "bfloat16" else rtol
         if type(right.dtype.type(0)).__module__ == "ml_dtypes":
             got, right = got.astype(np.float32), right.astype(np.float32)
@@ -230,7 +231,7 @@ def _short(reason: str | None) -> str | None:
 
 @contextmanager
 def _limit(seconds: int) -> Iterator[None]:
-    """Interrupt what takes longer (in the main thread, where signals arrive)."""
+    """Interrupt the block after some seconds (only in the main thread, where signals arrive)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""``python -m dlbridge.conformance.coverage``: the page of what is read, what is written, and what tests it."""
+"""``python -m dlbridge.conformance.coverage``: writes the page of what is read, what is written, and what tests it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import onnx
 from dlbridge import frameworks
 from dlbridge.ops import traits
 
-#: Types of the standard that are no tensors of numbers.
+#: Types of the standard that are not tensors of numbers.
 _OTHER_TYPES = ("seq(", "optional(", "map(", "tensor(string)")
 Used = dict[str, dict[str, list[str]]]
 
@@ -43,7 +43,7 @@ def main(used: tuple[Path, ...], conformance: Path, output: Path) -> None:
 
 
 def _merged(files: Iterable[Path]) -> Used:
-    """Registry -> rule -> the tests that used it, from every worker."""
+    """Merge the files of all workers: registry -> rule -> the tests that used it."""
     found: Used = {}
     for file in files:
         for registry, rules in json.loads(file.read_text()).items():

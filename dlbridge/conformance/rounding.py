@@ -1,4 +1,4 @@
-"""Whether rounding explains numbers beyond a tolerance, which may be less than what the type holds."""
+"""Decides whether rounding explains numbers beyond a test's tolerance, which may be finer than the type."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def explains(case: Case, given: list[list[np.ndarray]]) -> str | None:
-    """Why numbers beyond the tolerance are no wrong ones: their rounding is of the size of the test's own.
+    """Why numbers beyond the tolerance are not wrong: their rounding is about that of the test's own numbers.
 
-    How far the test's numbers are from the exact ones, which the reference evaluator that made them gives in float64,
-    is what the type owes. None when ours are more than twice as far, or dtypes and shapes differ.
+    The rounding of the test's numbers is their distance from the exact ones, which the reference evaluator computes in
+    float64. None if ours are more than twice as far, or if dtypes or shapes differ.
     """
     from dlbridge.conformance.cases import array
 

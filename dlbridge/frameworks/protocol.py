@@ -155,6 +155,8 @@ class Framework:
     def read_model(self, source: Any, options: Any) -> Model:
         """A model of the framework, live or in a file, in the neutral form.
 
+        A reader sets ``model.original``, so that conversions are compared with what was read.
+
         Args:
             source: What ``accepts`` accepts, or the path of a file with one of ``suffixes``.
             options: An instance of ``ReadOptions``.

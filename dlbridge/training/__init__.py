@@ -1,4 +1,4 @@
-"""Training one model in any framework with the same result: the specification, the data, the result."""
+"""Trains a model in any framework with the same result: the specification, the data, the loop, checkpoints."""
 
 from __future__ import annotations
 

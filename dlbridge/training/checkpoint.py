@@ -1,9 +1,9 @@
-"""Checkpoints on disk: weights and optimizer slots under names that no framework owns.
+"""Checkpoints on disk: weights and optimizer slots under the model's own names, which every framework can read.
 
-A checkpoint is a folder. Its ``state.json`` says where training stands and names the files of the weights, of the
-optimizer's slots and of the best weights. A new one is written file by file beside the old; then ``state.json`` is
-replaced in one step, and only then do the files go that it no longer names. So there is a whole checkpoint whenever the
-process is killed, the machine stops or the disk is full.
+A checkpoint is a folder. Its ``state.json`` has the number of epochs and the history, and names the files of the
+weights, of the optimizer's slots and of the best weights. A new checkpoint is written file by file next to the old one;
+then ``state.json`` is replaced in one step, and only then are the files deleted that it no longer names. So there is a
+complete checkpoint whenever the process is killed, the machine stops or the disk is full.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dlbridge.training.spec import TrainingSpec
 
 STATE_FILE = "state.json"
 _ENDING = ".safetensors"
-#: The files of a checkpoint that names none, as they were before each epoch had its own.
+#: The files of a checkpoint that names none: older ones had the same files for every epoch.
 _UNNAMED = {what: f"{what}{_ENDING}" for what in ("weights", "slots", "best")}
 
 
@@ -33,7 +33,7 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write arrays as one safetensors file.
 
     Raises:
-        FileError: When they cannot be written, as the disk is full.
+        FileError: When they cannot be written, because the disk is full for example.
     """
     with replacing(path) as fresh:
         try:
@@ -43,10 +43,10 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint into its folder, in the place of the one that is there.
+    """Write a checkpoint into its folder; it replaces the one that is there.
 
     Raises:
-        FileError: When there is no room for it; the one that was there stays whole.
+        FileError: When there is no room for it; the one that was there stays complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = _state(folder) if (folder / STATE_FILE).exists() else {}
@@ -78,7 +78,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _goes_on(before: Mapping[str, list[float]], history: Mapping[str, list[float]]) -> bool:
-    """Whether one history is the beginning of the other."""
+    """Whether ``history`` begins with the numbers of ``before``."""
     return all(history.get(name, [])[: len(numbers)] == numbers for name, numbers in before.items())
 
 
@@ -106,7 +106,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """What ``state.json`` says."""
+    """Read ``state.json``."""
     try:
         state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state.setdefault("files", _UNNAMED)

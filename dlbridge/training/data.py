@@ -1,9 +1,10 @@
-"""Training data: arrays bound to a model's inputs and target, in batches that every framework sees alike."""
+"""Training data: arrays for a model's inputs and its target, in the same batches for every framework."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from dlbridge.training.targets import fit_target
 
 Arrays = dict[str, np.ndarray]
 
-#: Largest size that a compressed array file may unfold to, in bytes.
+#: The largest size of a decompressed ``.npz`` file, in bytes.
 MAX_UNPACKED = 64 << 30
 
 
@@ -50,7 +51,7 @@ def _read_npz(path: Path) -> Arrays:
     with readable(str(path)), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(item.file_size for item in members) > MAX_UNPACKED:
-            raise FileError("unfolds to more than the limit", where=str(path))
+            raise FileError("it is larger than the limit when decompressed", where=str(path))
         return {item.filename.removesuffix(".npy"): npz_member(archive, item, path) for item in members}
 
 
@@ -74,7 +75,7 @@ class Dataset:
     Attributes:
         inputs: Input name -> array; the first axis counts rows.
         target: The array that the loss compares with.
-        spec: How the rows are put into batches.
+        spec: The batch size, the order of the rows and the share that validates.
     """
 
     inputs: Arrays
@@ -86,28 +87,26 @@ class Dataset:
         return len(self.target)
 
     def split(self) -> tuple[Dataset, Dataset | None]:
-        """The rows to train on, and those to validate on: the last share of them, as ``validation_split`` says.
+        """Split the rows into those to train on and those to validate on, which are the last ones.
 
         Raises:
-            TrainingError: When one of them would have no rows.
+            TrainingError: When either would have no rows.
         """
         share = self.spec.validation_split
         if share == 0:
             return self, None
         kept = math.floor(self.rows * (1 - share))  # as Keras counts
-        if kept in (0, self.rows):
-            raise TrainingError(
-                f"a validation_split of {share} leaves no rows to train on"
-                if kept == 0
-                else f"a validation_split of {share} holds back none of {self.rows} rows"
-            )
+        if kept == 0:
+            raise TrainingError(f"a validation_split of {share} leaves no rows to train on")
+        if kept == self.rows:
+            raise TrainingError(f"a validation_split of {share} holds back none of {self.rows} rows")
         return self._rows(slice(0, kept)), self._rows(slice(kept, None))
 
     def _rows(self, rows: Any) -> Dataset:
         return Dataset({k: v[rows] for k, v in self.inputs.items()}, self.target[rows], self.spec)
 
     def epoch(self, number: int) -> Dataset:
-        """The rows in the order of an epoch: shuffled by (seed, epoch), the same wherever it is trained."""
+        """The rows in the order of an epoch: shuffled by (seed, epoch), in the same way for every framework."""
         if not self.spec.shuffle:
             return self
         return self._rows(np.random.default_rng([self.spec.seed, number]).permutation(self.rows))
@@ -120,15 +119,15 @@ class Dataset:
 
 
 def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.PathLike[str]) -> Dataset:
-    """Data for a model: an array for each input and one for the target, with the dtypes that the model wants.
+    """Find an array for each input and one for the target, and give them the dtypes that the model expects.
 
-    Where the data has columns instead of an input's array, as CSV files do, ``image_0, image_1, ...`` or
-    ``image.0, image.1, ...`` are put together in the order of their numbers.
+    If the data has columns in place of an input's array, as CSV files do, ``image_0, image_1, ...`` or
+    ``image.0, image.1, ...`` are stacked in the order of their numbers.
 
     Raises:
-        TrainingError: When an input or the target is missing, holds no numbers or none that can be right, or lengths
+        TrainingError: When an input or the target is missing, is not numeric or cannot be right, or when lengths
             differ.
-        SignatureError: When an array does not have the shape of its input, or has numbers that its dtype cannot hold.
+        SignatureError: When an array does not have its input's shape, or has numbers that its dtype cannot represent.
     """
     arrays = read_arrays(source)
     inputs: Arrays = {}
@@ -152,11 +151,9 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
 def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
     if name in arrays:
         return arrays[name], {name}
-    parts = {
-        k: k[len(name) + 1 :] for k in arrays if k.startswith((f"{name}_", f"{name}.")) and k[len(name) + 1 :].isdigit()
-    }
-    if parts:
-        columns = sorted(parts, key=lambda k: int(parts[k]))
+    columns = [key for key in arrays if re.fullmatch(rf"{re.escape(name)}[_.]\d+", key)]
+    if columns:
+        columns.sort(key=lambda key: int(key[len(name) + 1 :]))
         return np.stack([arrays[k] for k in columns], axis=1), set(columns)
     hint = suggest(name, arrays) or f"the data has: {', '.join(arrays)}"
     raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)

@@ -1,4 +1,4 @@
-"""Training into a folder, with a progress bar: what the command line does."""
+"""Trains into a folder, with a progress bar: what the command line does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dlbridge.training.result import Result
 from dlbridge.training.spec import TrainingSpec
 
 CHECKPOINT = "checkpoint"
-#: The checkpoint of a training that is to replace what is in the folder, and has not yet.
+#: The checkpoint of a training that will replace what is in the folder when it is finished.
 NEW_CHECKPOINT = "checkpoint.new"
 
 
@@ -44,17 +44,17 @@ def train_to_folder(
 ) -> Result:
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
-    The folder holds the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
-    ``history.json``, ``history.png``, and ``checkpoint/`` to go on from. That is written after every epoch; the rest
-    when training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed has its checkpoint
-    alone, and ``resume`` goes on from it. What ``force`` replaces stays until the new training has come to its end:
-    till then its checkpoint is in ``checkpoint.new/``.
+    The folder has the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
+    ``history.json``, ``history.png``, and ``checkpoint/`` to continue from. The checkpoint is written after every
+    epoch; the rest when training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed leaves
+    only its checkpoint, and ``resume`` continues from it. What ``force`` replaces stays until the new training is
+    finished; until then its checkpoint is in ``checkpoint.new/``.
 
     Raises:
-        FileError: When the folder exists and neither ``force`` nor ``resume`` is set, there is nothing to resume, or
-            the disk is full; the checkpoint of the last epoch before is whole then.
-        TrainingError: When training diverges, after what was reached before has been written.
-        MissingExtraError: When there is to be a plot and matplotlib is not installed.
+        FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
+            or when the disk is full; then the checkpoint of the epoch before stays complete.
+        TrainingError: When training diverges; the epochs before are written first.
+        MissingExtraError: When ``plot`` is set and matplotlib is not installed.
     """
     if plot:
         require("matplotlib", "plot")  # before the work is done, not after it
@@ -93,7 +93,7 @@ def _write(result: Result, target: Path, framework: str, plot: bool) -> None:
 
 
 def _place(target: Path, resume: bool, force: bool) -> Path:
-    """The folder of the checkpoint while training runs."""
+    """Choose the folder of the checkpoint while training runs."""
     new = target / NEW_CHECKPOINT
     if resume:
         return new if (new / STATE_FILE).exists() else target / CHECKPOINT
@@ -101,7 +101,7 @@ def _place(target: Path, resume: bool, force: bool) -> Path:
         raise FileError("there is a training already", where=str(target), hint="go on with --resume, or pass --force")
     check_free(target, force=force)
     if target.is_symlink() or target.is_file():
-        raise FileError("is no folder, so that no training can be kept in it", where=str(target))
+        raise FileError("it is not a folder, so no training can be written into it", where=str(target))
     if not target.exists():
         return target / CHECKPOINT
     if new.exists():
@@ -111,7 +111,7 @@ def _place(target: Path, resume: bool, force: bool) -> Path:
 
 @contextmanager
 def _stopping_when_terminated() -> Iterator[None]:
-    """Let SIGTERM, by which schedulers end a process, stop a training as Ctrl-C does."""
+    """Let SIGTERM, with which schedulers end a process, stop a training as Ctrl-C does."""
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -129,7 +129,7 @@ def _stopping_when_terminated() -> Iterator[None]:
 
 @contextmanager
 def _bar(epochs: int, framework: str, quiet: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show a progress bar, or a line an epoch where there is no terminal, and give the function that advances it."""
+    """Show a progress bar, or a line for each epoch if there is no terminal; yield the function that advances it."""
     console = Console(stderr=True, quiet=quiet)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:

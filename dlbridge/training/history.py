@@ -1,4 +1,4 @@
-"""The history of a training, as JSON and as a picture."""
+"""Writes the history of a training, as JSON and as a plot."""
 
 from __future__ import annotations
 

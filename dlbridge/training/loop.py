@@ -1,4 +1,4 @@
-"""``train``: a model, data and a specification go to a framework; the trained model comes back, and into a folder."""
+"""Trains a model in a framework: ``train`` runs the epochs, the framework's trainer the steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dlbridge.training.data import Dataset, bind
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.spec import TrainingSpec
 
-#: What to do about a training that diverges.
+#: What to try when training diverges.
 DIVERGED_HINT = "a smaller learning rate often helps; look for extreme numbers in the data"
 Source = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -37,23 +37,23 @@ def train(
     save: Callable[[Checkpoint], None] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Result:
-    """Train a model. The weights, the batches and the formulas are the same in every framework.
+    """Train a model. The initial weights, the batches and the formulas are the same in every framework.
 
-    Where the loss or a weight becomes infinite or NaN, training ends: the result is that of the epochs before, it says
-    so (``Result.diverged``), and there is a warning.
+    If the loss or a weight becomes infinite or NaN, training ends: the result is that of the epochs before,
+    ``Result.diverged`` says what happened, and there is a warning.
 
     Args:
-        model: It is not changed.
+        model: The model; it is not changed.
         data: Arrays by name, or a ``.npz``, CSV or Parquet file.
         framework: One of ``dlbridge.frameworks.trainers()``; the first that is installed when None.
-        spec: The model's own when None.
-        checkpoint: Where to go on from, of either framework.
-        save: Called after each epoch with where training stands.
+        spec: How to train; the model's own specification when None.
+        checkpoint: Where to continue, from any framework.
+        save: Called after each epoch with a checkpoint.
         progress: Called after each epoch with its number (from 1) and its metrics.
 
     Raises:
-        TrainingError: When there is no specification, data, model or checkpoint do not fit it, or not even the first
-            epoch has a finite loss.
+        TrainingError: When there is no specification; when the data, the model, the checkpoint or the framework do not
+            fit it; when not even the first epoch has a finite loss.
     """
     result = fit(model, data, framework=framework, spec=spec, checkpoint=checkpoint, save=save, progress=progress)
     if result.diverged is not None:
@@ -71,7 +71,7 @@ def fit(
     save: Callable[[Checkpoint], None] | None,
     progress: Callable[[int, dict[str, float]], None] | None,
 ) -> Result:
-    """As :func:`train`; whoever calls it says that training has diverged."""
+    """Train without a warning when training diverges: the caller reports it."""
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
@@ -104,7 +104,7 @@ def fit(
 
 
 class _Course:
-    """The epochs of a training, one after the other, and how far it has come."""
+    """Runs the epochs, and keeps the checkpoint of the last good one."""
 
     def __init__(
         self,
@@ -116,14 +116,14 @@ class _Course:
         progress: Callable[[int, dict[str, float]], None] | None,
     ) -> None:
         self.trainer, self.spec = trainer, spec
-        #: The last whole epoch whose numbers are all finite.
+        #: The checkpoint of the last complete epoch whose numbers are all finite.
         self.reached = reached
         #: What became infinite or NaN, and in which epoch.
         self.diverged: str | None = None
         self._finite, self._save, self._progress = finite, save, progress
 
     def run(self, data: Dataset) -> bool:
-        """Train to the last epoch, or until it is stopped by Ctrl-C or diverges; whether it was stopped."""
+        """Train until the last epoch, Ctrl-C or a divergence, and return whether it was stopped by Ctrl-C."""
         seen, held_out = data.split()
         try:
             while self.reached.epoch < self.spec.epochs and self.diverged is None:
@@ -156,7 +156,7 @@ class _Course:
         return Checkpoint(self.reached.epoch + 1, weights, slots, step, history, best, self.spec)
 
     def _divergence(self, epoch: int, metrics: dict[str, float], weights: Mapping[str, np.ndarray]) -> str | None:
-        """What is infinite or NaN after an epoch, and was not before."""
+        """What became infinite or NaN in an epoch; None if nothing did."""
         for name in ("loss", "val_loss"):
             if not math.isfinite(metrics.get(name, 0.0)):
                 return f"the {name} of epoch {epoch} is {metrics[name]}"
@@ -174,7 +174,7 @@ def _filled(model: Model, weights: Mapping[str, np.ndarray]) -> Model:
     return copy
 
 
-#: Loss from probabilities -> the op that makes these, whose input are the logits.
+#: Loss of probabilities -> the op that computes probabilities from logits.
 _ENDINGS = {
     "SparseCategoricalCrossentropy": "Softmax",
     "CategoricalCrossentropy": "Softmax",
@@ -183,9 +183,10 @@ _ENDINGS = {
 
 
 def _with_logits(model: Model, spec: TrainingSpec) -> tuple[Model, bool]:
-    """The model as it is trained: with the one output that the loss reads, before its Softmax or Sigmoid if it has one.
+    """The model to train, and whether its output is logits.
 
-    Cross-entropy of logits is exact where that of probabilities overflows; it is the same number elsewhere.
+    Its only output is the one that the loss reads, without its final Softmax or Sigmoid: the cross-entropy of logits is
+    exact where that of probabilities overflows, and the same number elsewhere.
     """
     copy = model.clone()
     copy.training = None  # its outputs are no longer those that the specification names
@@ -228,7 +229,7 @@ def _check(model: Model, spec: TrainingSpec) -> None:
     names = [v.name for v in model.outputs]
     if spec.loss.of is not None and spec.loss.of not in names:
         raise TrainingError(
-            f"the loss is of '{spec.loss.of}', which is no output", where=model.name, hint=f"outputs: {names}"
+            f"the loss is of '{spec.loss.of}', which is not an output", where=model.name, hint=f"outputs: {names}"
         )
     if spec.loss.of is None and len(names) > 1:
         raise TrainingError(f"of which output is the loss? There are {names}", where=model.name, hint="say loss.of")

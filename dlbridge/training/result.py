@@ -1,4 +1,4 @@
-"""What training gives back."""
+"""What training returns: the trained model, its history, and a checkpoint to continue from."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ History = dict[str, list[float]]
 
 @dataclass
 class Checkpoint:
-    """Where training stands, under names that no framework owns: what one has begun another goes on with.
+    """The state of a training, under the model's own names, so that another framework can continue it.
 
     Attributes:
-        epoch: How many epochs are done.
+        epoch: The number of completed epochs.
         weights: Initializer name -> array.
         slots: Optimizer slot ("momentum", "m", "v") -> initializer name -> array.
-        step: How many steps the optimizer has made.
-        history: As far as it goes.
-        best: (value that is minimised, weights) of the best epoch so far.
-        spec: The specification that was trained by, which tells what may go on from here.
+        step: The number of steps that the optimizer has made.
+        history: The metrics of the completed epochs.
+        best: (loss, weights) of the best epoch so far.
+        spec: The specification of the training; a training that continues must agree with it.
     """
 
     epoch: int
@@ -43,9 +43,9 @@ class Result:
         model: With the weights of the last epoch.
         best: With the weights of the epoch with the smallest validation loss (training loss where there is none).
         history: "loss", "val_loss", "accuracy", "val_accuracy", ... -> a number for each epoch.
-        checkpoint: Where training stands, to go on from.
+        checkpoint: The state of the training, to continue from.
         interrupted: Whether it was stopped (Ctrl-C) before the last epoch.
-        diverged: Where a number became infinite or NaN, so that training ended after the epoch before; else None.
+        diverged: What became infinite or NaN, which ended the training; None if nothing did.
         seconds: How long it took.
     """
 

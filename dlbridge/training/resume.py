@@ -1,4 +1,4 @@
-"""What a training may go on from: a checkpoint of the same model, trained in the same way."""
+"""Checks that a training can continue from a checkpoint: the same model, trained in the same way."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dlbridge.ops import traits
 from dlbridge.training.result import Checkpoint
 from dlbridge.training.spec import TrainingSpec
 
-#: What may be another number when training goes on; everything else would make it another training.
+#: The settings that may change when training continues; a change of any other would make it another training.
 MAY_CHANGE = frozenset({"epochs", "batch_size", "optimizer.learning_rate", "optimizer.weight_decay"})
 
 
 def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
-    """Check that a checkpoint is one of this model, trained by this specification.
+    """Check that a checkpoint belongs to this model and this specification.
 
     Raises:
-        TrainingError: When it is of another model, or the optimizer, the loss or anything else is another one.
+        TrainingError: When it belongs to another model, or the optimizer, the loss or any other setting differs.
     """
     if checkpoint.weights:
         _check_weights(checkpoint.weights, model)
@@ -30,7 +30,7 @@ def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
         raise TrainingError(
             f"the checkpoint is of another optimizer: it holds {_listed(checkpoint.slots)}, "
             f"{spec.optimizer.kind} needs {_listed(spec.optimizer.slots)}",
-            hint="go on with the optimizer that it was trained with, or begin anew",
+            hint="continue with the optimizer that it was trained with, or start anew",
         )
 
 
@@ -41,7 +41,7 @@ def _check_weights(weights: dict[str, np.ndarray], model: Model) -> None:
         other += [n for n, v in held.items() if traits.kind(v) == "parameter" and v.uses() and n not in weights]
     if other:
         raise TrainingError(
-            f"the checkpoint is of another model, which differs in '{other[0]}'", where=model.name, hint="begin anew"
+            f"the checkpoint is of another model, which differs in '{other[0]}'", where=model.name, hint="start anew"
         )
 
 
@@ -52,7 +52,7 @@ def _check_spec(before: TrainingSpec, now: TrainingSpec) -> None:
         shown = "; ".join(f"{n} was {old.get(n)!r} and is {new.get(n)!r}" for n in changed)
         raise TrainingError(
             f"the checkpoint was trained in another way: {shown}",
-            hint=f"only {', '.join(sorted(MAY_CHANGE))} may change when training goes on; or begin anew",
+            hint=f"only {', '.join(sorted(MAY_CHANGE))} may change when training continues; or start anew",
         )
 
 

@@ -1,4 +1,4 @@
-"""What is trained, and how: the training section of a description."""
+"""The training section of a description: loss, optimizer, metrics, epochs, batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Part(BaseModel):
 
 def _is_identifier(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
-        raise ValueError("the printed code has it as a variable, so it must be an identifier")
+        raise ValueError("the printed code uses it as a variable, so it must be an identifier")
     return text
 
 
@@ -22,12 +22,12 @@ def _is_identifier(text: str) -> str:
 
 
 class _Loss(_Part):
-    """All losses are the mean over the batch and, where the output has more axes, over these too. The classes of an
-    output are its last axis, but for the standard's own loss."""
+    """All losses are the mean over the batch and over all further axes of the output, if any. The classes are on the
+    last axis, except for the standard's own loss."""
 
     of: str | None = Field(None, description="The output that the loss reads; needed where there are several.")
     target: Annotated[str, AfterValidator(_is_identifier)] | None = Field(
-        None, description="Name of the target in the data. Default: 'label', or the only one left."
+        None, description="Name of the target in the data. Default: 'label', or the only array that is not an input."
     )
 
 
@@ -113,7 +113,7 @@ class _Optimizer(_Part):
 
     @property
     def slots(self) -> set[str]:
-        """What it remembers of each trained weight from one step to the next; checkpoints hold it by these names."""
+        """The names under which checkpoints have the optimizer's state, one array for each trained weight."""
         return {"m", "v"}
 
 
@@ -169,7 +169,8 @@ Optimizer = Annotated[SGD | Adam | AdamW, Field(discriminator="kind")]
 
 # --- all of it -----------------------------------------------------------------------------------------------------
 
-#: Accuracy is the share of classes that are the largest; of a binary cross-entropy, of numbers on the right side.
+#: Accuracy is the share of rows whose largest output is the right class; for a binary cross-entropy, the share of
+#: numbers on the right side of the threshold.
 Metric = Literal["accuracy", "mean_absolute_error", "mean_squared_error"]
 
 

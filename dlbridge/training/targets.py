@@ -1,4 +1,4 @@
-"""The target of a loss: whether it can be right for the output and the loss, before anything is trained."""
+"""Checks the target of a loss, before anything is trained: its shape, dtype and numbers must suit output and loss."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.training.spec import TrainingSpec
 
-#: The axis of the classes where it is not the last.
+#: Loss -> the axis of the classes, if that is not the last.
 CLASS_AXIS = {"SoftmaxCrossEntropyLoss": 1}
 
 Sizes = list[int | None]
 
 
 def fit_target(target: np.ndarray, model: Model, spec: TrainingSpec, dims: Mapping[str, int]) -> np.ndarray:
-    """The target as the loss wants it: class numbers as int64, everything else in the output's shape and dtype.
+    """Convert the target to what the loss expects: class numbers as int64, all else in the output's shape and dtype.
 
     Args:
-        target: What the data holds.
-        model: Its output is what the target is compared with.
-        spec: Says the loss, and of which output it is.
-        dims: The named sizes that the inputs have.
+        target: The array from the data.
+        model: The model whose output the target is compared with.
+        spec: Names the loss and its output.
+        dims: The named sizes of the inputs.
 
     Raises:
         TrainingError: When its shape or its numbers cannot be right.

@@ -1,4 +1,4 @@
-"""Compares the routes of a model with its judge: all frameworks, and the ONNX files that their exporters write."""
+"""Compares every route of a model with its judge."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def verify(
     thorough: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Run a model by every route on the same inputs and judge each.
+    """Run a model by every route on the same inputs, and compare each with the judge.
 
-    The judge is the original in float64, or the standard's reference evaluator on a model that was not read from
-    anything that runs. What rounding is allowed comes from the judge's own run in the types in use.
+    The judge is the original in float64 or, for a model that was not read from anything that runs, the standard's
+    reference evaluator. The allowed rounding is measured on the judge's own run in the types in use.
 
     Args:
         model: The model.
         routes: Names of frameworks, ``"onnx via ..."`` for a framework's own export, and ``"original"`` for a model
             that was read from one. When None, all of the frameworks that are installed; the report says which are not.
-        batch_sizes: Sizes of the batch to try; a model without a symbolic batch is tried once for each seed.
+        batch_sizes: Sizes of the batch to try. A model without a symbolic batch gets as many sets of inputs.
         sizes: Sizes of other symbolic dimensions.
-        inputs: Arrays to use besides the random ones.
+        inputs: Arrays to use in addition to the random ones.
         seed: Seed of the random inputs.
         judge: ``"original"``, or ``"reference"`` for the reference evaluator; when None, the original if there is one.
-        written: Framework -> its ``Source`` of this model, where that very one is to be verified.
-        thorough: Judge in float64 in any case. Without it only what departs from the judge's own run by more than the
-            type has free is judged so, and the rest of a big model costs no run in float64.
-        progress: Called with what is being done.
+        written: Framework -> the ``Source`` to verify; other frameworks write the model anew.
+        thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
+            run by more than its type rounds in any case, which saves the run in float64 of a big model.
+        progress: Called with the name of each step as it begins.
 
     Returns:
-        The report; a route that departs or cannot run is in it, and ``report.passed`` is False.
+        The report. If a route departs or cannot run, ``report.passed`` is False and the report says why.
 
     Raises:
         DlbridgeError: When the judge cannot run, or a route is unknown.
@@ -105,10 +105,10 @@ def _judged(
     kind: str | None,
     routes: Sequence[str],
 ) -> tuple[list[Case], Judge]:
-    """The inputs, and the judge that has run on them.
+    """Make the inputs, and run the judge on them.
 
-    The largest of the random ones is spread over several sizes of numbers, unless the judge does not run on it or gives
-    what is not finite.
+    The largest set of random inputs has rows of several magnitudes, unless the judge cannot run on it or its outputs
+    are not finite.
     """
     for spread in (True, False):
         cases = _cases(model, batch_sizes, sizes, inputs, seed, spread)
@@ -145,13 +145,13 @@ def _cases(
 
 
 class _Comparison:
-    """What the routes of one model are compared with."""
+    """Compares the outputs of routes with the judge's."""
 
     def __init__(self, model: Model, judge: Judge, cases: Sequence[Case], thorough: bool) -> None:
         self._model, self._judge, self._cases, self._thorough = model, judge, cases, thorough
 
     def checks(self, route: Route, outputs: list[Arrays], report: Report) -> list[Check]:
-        """One for each input; a departure is located and told to the report."""
+        """One check for each set of inputs. The node where a departure begins goes into the report."""
         unlike = [mismatch(output, own) for output, own in zip(outputs, self._judge.own, strict=True)]
         if any(unlike):
             return [self._unlike(route.name, i, found) for i, found in enumerate(unlike)]
@@ -177,7 +177,7 @@ class _Comparison:
         return Check(name, self._cases[index][0], {}, 0.0, not found, message)
 
     def _measured(self, outputs: list[Arrays], *, exact: bool) -> list[dict[str, Finding]]:
-        """For each input, how far each output is from the judge's: in float64, or in the judge's own types."""
+        """How far each output is from the judge's, in float64 or in its own types, for each set of inputs."""
         judge = self._judge
         judged = judge.exact if exact else judge.own
         assert judged is not None
@@ -190,32 +190,32 @@ class _Comparison:
         return found
 
     def _constant(self) -> list[str]:
-        """What is to be known about outputs that no input moves: that they agree shows nothing of the model."""
+        """A note for each output that has the same value for every input: that it agrees shows nothing."""
         found = []
         for name, first in self._judge.own[0].items():
             if first.size and all((one[name] == first.flat[0]).all() for one in self._judge.own):
                 found.append(f"output '{name}' is {first.flat[0]} for every input, so it shows nothing")
         return found
 
-    # --- what rounding moves ------------------------------------------------------------------------------------------
+    # --- ill-conditioned outputs --------------------------------------------------------------------------------------
 
     def _excuse(self, route: Route, outputs: list[Arrays], findings: list[dict[str, Finding]]) -> None:
-        """Where rounding explains too much to tell by the numbers, compare the written form in float64.
+        """Compare ill-conditioned outputs in float64, because rounding alone could explain how far they are off.
 
-        An output is ill-conditioned where the judge's own rounding is beyond what its type and the depth explain, or
-        where rounding, or noise of its size, moves the judge as far as the output departs. It passes where the written
-        form computes the judge's numbers in float64, and the check says so. Where it cannot be run in float64, departs
-        there too, or has infinities or NaN of its own, it does not pass.
+        An output is ill-conditioned if the judge's own rounding is more than its type and the depth explain, or if
+        rounding, or noise of that size, moves the judge as far as the output departs. It passes if the written form
+        computes the judge's numbers in float64, and the check says so. It does not pass if it cannot be run in float64,
+        departs there too, or has infinities or NaN that the judge has not.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
         strained = [(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)]
         if len(strained) < len(failed):
-            return  # a fault that rounding does not explain
+            return  # at least one departure that rounding does not explain
         exact = self._judge.exact
         wide, trouble = None, ""
         try:
             wide = route.exact([self._cases[i][1] for i, _ in strained]) if exact is not None else None
-        except Exception as error:  # then it cannot be told, which is said
+        except Exception as error:  # then it stays undecided, and the message says so
             trouble = f"; in float64 it cannot be run ({type(error).__name__}: {error})"
         for place, (i, name) in enumerate(strained):
             finding = findings[i][name]
@@ -239,7 +239,7 @@ class _Comparison:
         return finding.strained or self._is_moved(output, index, name)
 
     def _is_moved(self, output: np.ndarray, index: int, name: str) -> bool:
-        """Whether the judge's own rounding, or as much noise on its way, moves an output as far as one departs."""
+        """Whether the judge's own rounding, or noise of that size, moves an output as far as it departs."""
         exact = self._judge.exact
         if exact is None:
             return False
@@ -252,7 +252,7 @@ class _Comparison:
         distance = _distance(output, right)
         return distance <= FACTOR * max(_distance(m, right) for m in moved)
 
-    # --- what is told -------------------------------------------------------------------------------------------------
+    # --- what goes into the report ------------------------------------------------------------------------------------
 
     def _check(self, name: str, index: int, found: Mapping[str, Finding]) -> Check:
         errors = {output: f.error for output, f in found.items()}
@@ -278,7 +278,7 @@ class _Comparison:
         outputs = {name for name, f in found.items() if not f.fits and not f.excused}
         try:
             return first_departure(self._model, route, self._judge, index, self._cases[index][1], outputs)
-        except Exception as error:  # the departure is told in any case; where it begins is help
+        except Exception as error:  # the departure is reported in any case; where it begins is extra help
             return f"the node cannot be named ({type(error).__name__}: {error})"
 
 
@@ -299,7 +299,7 @@ def _distance(array: np.ndarray, right: np.ndarray) -> float:
 
 
 def _agree_in_float64(wide: np.ndarray, exact: np.ndarray, own: np.ndarray) -> bool:
-    """Whether two forms give the same in float64, but for constants that one of them keeps in the judge's own type."""
+    """Whether two forms agree in float64, except for constants that one of them holds in the narrower type."""
     if not is_float(own.dtype):
         return bool(np.array_equal(wide, exact))
     return _distance(wide, exact) <= max(1e-6, _distance(own, exact) / 2)

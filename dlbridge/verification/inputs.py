@@ -13,20 +13,20 @@ from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes, shape_at
 
-#: Factors of the rows of inputs that are spread.
+#: Factors for the rows of inputs whose rows have several magnitudes (``spread``).
 _SIZES = np.array([1.0, 0.01, 4.0, 0.1, 2.0])
-#: One more than the largest integer that looks nothing up, where inputs are spread.
+#: With ``spread``, integers that are not used as an index are below this.
 _WIDE = 10
-#: The slot of a recurrent layer's sequence lengths.
+#: Which input of a recurrent layer has the sequence lengths.
 _LENGTHS = 4
-#: Ops that hand lengths of sequences through, in another order at most.
+#: Ops whose output has the sequence lengths of their input, possibly in another order.
 _LENGTHS_PRESERVING = {"Cast", "Reshape", "Identity", "TopK", "Gather"}
-#: Ops that hand an index through to whatever looks it up.
+#: Ops whose output has the indices of their input.
 _INDEX_PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip"}
 
 
 def batch_dim(model: Model) -> str | None:
-    """Name of the symbolic dimension that stands first in an input: the batch."""
+    """The name of the first symbolic dimension that is axis 0 of an input: the batch."""
     for value in model.inputs:
         if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
             return value.shape[0].value
@@ -38,19 +38,19 @@ def random_inputs(
 ) -> dict[str, np.ndarray]:
     """Arrays for all inputs of a model.
 
-    Floats are standard normal; integers that look something up stay below the size of what they look up in, others
-    are 0 or 1, lengths of sequences at least 1; booleans are coin tosses. Each input has its own stream from
-    (seed, name).
+    Floats are standard normal. Integers that are used as an index stay below the size of the indexed axis, sequence
+    lengths are at least 1, other integers are 0 or 1; booleans are coin tosses. Each input has its own random stream,
+    from (seed, name).
 
     Args:
         model: The model.
-        sizes: Symbolic dimension -> size; those not named get one near ``DEFAULT_SIZE`` that the model takes.
+        sizes: Symbolic dimension -> size; the others get a size near ``DEFAULT_SIZE`` that the model accepts.
         seed: Any integer.
-        spread: Rows of floats of several sizes, which reach what small and large numbers alone reach (an epsilon, a
-            clip), and integers that look nothing up from a wider range.
+        spread: Make rows of floats of several magnitudes, which reach what only small or large numbers reach (an
+            epsilon, a clip), and take integers that are no index from a wider range.
 
     Raises:
-        ShapeError: When an input's rank or dtype is not known, or the model takes no such sizes.
+        ShapeError: When an input's rank or dtype is not known, or the model does not accept the sizes.
     """
     arrays = {}
     sizes = {**sizes, **fitting_sizes(model, fixed=sizes)}
@@ -71,27 +71,26 @@ def _random(
     assert dtype is not None
     if dtype == ir.DataType.BOOL:
         return generator.random(shape) < 0.5
-    if dtype.is_integer() and (steps := _steps(value, sizes)):
-        return -np.sort(-generator.integers(1, steps + 1, shape)).astype(
-            dtype.numpy()
-        )  # some ask for the longest first
     if dtype.is_integer():
-        limit = _limit(value)
-        limit = (limit or 2) if not spread or limit else _WIDE
+        steps = _steps(value, sizes)
+        if steps:
+            longest_first = -np.sort(-generator.integers(1, steps + 1, shape))  # as some models require
+            return longest_first.astype(dtype.numpy())
+        limit = _limit(value) or (_WIDE if spread else 2)
         return generator.integers(0, limit, shape).astype(dtype.numpy())
     array = generator.standard_normal(shape)
     return (_spread(array) if spread else array).astype(dtype.numpy())
 
 
 def _spread(array: np.ndarray) -> np.ndarray:
-    """The rows of an array in several sizes; a single one larger than it was."""
+    """Scale the rows of an array by several factors; a single row becomes larger."""
     rows = array.shape[0] if array.ndim else 1
     factors = np.resize(_SIZES if rows > 1 else _SIZES[-1:], rows)
     return array * factors.reshape(-1, *[1] * (array.ndim - 1)) if array.ndim else array * factors[0]
 
 
 def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
-    """How long the sequences are whose lengths the value holds; None when it holds something else."""
+    """The number of steps of the sequences whose lengths this input has; None if it has no sequence lengths."""
     for node, slot in _uses_through(value, _LENGTHS_PRESERVING):
         if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
             x = node.inputs[0]
@@ -102,7 +101,7 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
 
 
 def _limit(value: ir.Value) -> int | None:
-    """One more than the largest index that the model can look up with this input; None when it looks nothing up."""
+    """The size of the smallest axis that this input indexes; None if it is not used as an index."""
     limits: list[int] = []
     for node, slot in _uses_through(value, _INDEX_PRESERVING):
         table = {("Embedding", 0): 1, ("Gather", 1): 0}.get((op_key(node), slot))
@@ -114,7 +113,7 @@ def _limit(value: ir.Value) -> int | None:
 
 
 def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
-    """(node, slot of its input) of all that reads a value, also behind ops that hand its numbers on."""
+    """Yield (node, input index) of every use of a value, also through ops that keep its numbers."""
     seen: set[ir.Value] = set()
     pending = [value]
     while pending:

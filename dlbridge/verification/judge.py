@@ -1,7 +1,8 @@
-"""Judges: what a model ought to give, by something that is not under test.
+"""Judges: the outputs that a model should have, computed by something that is not under test.
 
-A judge is the original in float64, or, for a model that was not read from anything that runs, the standard's reference
-evaluator on the neutral form. What it owes to rounding is told by its own run in the types in use.
+A judge is the original in float64 or, for a model that was not read from anything that runs, the standard's reference
+evaluator on the neutral form. How much rounding is allowed is measured on the judge itself: its run in the types in use
+against its run in float64.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op
 from dlbridge.verification.measure import Allowance, Arrays
 
-#: Loops and recurrent layers count as so many operations behind one another.
+#: A loop or a recurrent layer counts as this many operations in a row.
 _STEPS = 64
 _LOOPS = ("Loop", "Scan", "LSTM", "GRU", "RNN")
 
@@ -26,18 +27,18 @@ ORIGINAL, REFERENCE = "original", "reference"
 
 
 class Judge:
-    """What a model gives for some inputs.
+    """The outputs that a model should have for some inputs.
 
     Args:
         model: The model.
-        cases: Arrays by input name, one for each input.
-        runs: Runs it in its own types; None where nothing but the model in float64 is known.
-        opens: Makes what runs it in float64; None where nothing does.
-        name: What it is, for people.
+        cases: Arrays by input name, one mapping for each set of inputs.
+        runs: Runs the model in its own types; None if the judge runs in float64 alone.
+        opens: Returns a function that runs the model in float64; None if there is none.
+        name: What the judge is called in reports.
 
     Attributes:
-        name: What it is, for people.
-        trouble: Why it cannot be run in float64, where that was tried in vain.
+        name: What the judge is called in reports.
+        trouble: Why it does not run in float64, if that was tried and failed.
     """
 
     def __init__(
@@ -58,33 +59,33 @@ class Judge:
 
     @property
     def own(self) -> list[Arrays]:
-        """What it gives in its own types: those of the outputs, and the numbers with its own rounding."""
+        """The outputs in the model's own types: they have the right dtypes, and the judge's own rounding."""
         if self._own is None:
             self._own = self._run_own()
         return self._own
 
     @property
     def exact(self) -> list[Arrays] | None:
-        """What it gives in float64; None where it cannot be had."""
+        """The outputs in float64; None if the judge does not run in float64."""
         if self._exact is None:
             self._exact = self._all()
         return self._exact
 
     @property
     def noisy(self) -> list[Arrays] | None:
-        """What it gives in float64 when each of its results is moved by as much as its type rounds."""
+        """The outputs in float64 when each intermediate result is disturbed by as much as its type rounds."""
         if self._noisy is None and self.exact is not None:
             self._noisy = self._all(noise=self._exact_run.eps or eps(np.float32))
         return self._noisy
 
     @property
     def allowance(self) -> Allowance:
-        """What rounding is allowed where the judge's own is measured."""
+        """How much rounding the type and the depth of the model can explain."""
         coarsest = self._exact_run.eps if self._exact_run is not None else 0.0
         return Allowance(coarsest or eps(np.float32), depth(self._model))
 
     def shown(self, index: int) -> list[np.ndarray] | None:
-        """Every float array that the judge computes for one input, in order; None where it cannot be had."""
+        """Every float array that the judge computes for one set of inputs, in order; None if it does not show them."""
         if self.exact is None:
             return None
         seen: list[np.ndarray] = []
@@ -92,7 +93,7 @@ class Judge:
         return seen
 
     def close(self) -> None:
-        """Let go of what was made to run it."""
+        """Free the live model."""
         self._exact_run, self._opens = None, None
 
     def _run_own(self) -> list[Arrays]:
@@ -100,7 +101,7 @@ class Judge:
         if self._runs is not None:
             try:
                 return [self._runs(arrays) for arrays in self._cases]
-            except Exception as error:  # a type that has no kernels on a CPU; float64 has them
+            except Exception as error:  # a type without kernels on a CPU; float64 has them
                 trouble = error
         found = self.noisy
         if found is None:
@@ -117,13 +118,13 @@ class Judge:
             return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
 
     def _all(self, **options: Any) -> list[Arrays] | None:
-        """What it gives in float64 for every input; None, and why, where it does not run so."""
+        """The outputs in float64 for every set of inputs; None, with the reason in ``trouble``, if that fails."""
         if self._opens is None:
             return None
         try:
             self._exact_run = self._exact_run or self._opens()
             return [self._exact_run(arrays, **options) for arrays in self._cases]
-        except Exception as error:  # no kernels, no copy: what it gives in its own types has to do
+        except Exception as error:  # no kernels, or no copy can be made: its own types have to do
             self._exact_run, self._opens = None, None
             self.trouble = f"{type(error).__name__}: {_first_line(error)}"
             return None
@@ -134,13 +135,13 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequence[str]) -> Judge:
-    """The judge of a model.
+    """Choose the judge of a model.
 
     Args:
         model: The model.
-        cases: Arrays by input name, one for each input.
-        kind: ``"original"`` or ``"reference"``; the original where there is one when None.
-        routes: What is under test, which may not judge.
+        cases: Arrays by input name, one mapping for each set of inputs.
+        kind: ``"original"`` or ``"reference"``; when None, the original if there is one.
+        routes: The routes under test; none of them may judge.
 
     Raises:
         DlbridgeError: When there is no such judge.
@@ -160,7 +161,7 @@ def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequen
 
 
 def _standard(model: Model) -> Callable[[Arrays], Arrays]:
-    """Runs a model by the runtime of the standard, which is not dlbridge's."""
+    """Return a function that runs a model in the standard's runtime, which is not part of dlbridge."""
     live: list[Any] = []
     framework = frameworks.get(frameworks.STANDARD)
 
@@ -173,7 +174,7 @@ def _standard(model: Model) -> Callable[[Arrays], Arrays]:
 
 
 def depth(model: Model) -> int:
-    """How many operations stand behind one another in a model, at most."""
+    """The length of the longest chain of operations in a model."""
     depths: dict[Any, int] = {}
     deepest = 0
     for node in model.graph:

@@ -1,8 +1,8 @@
 """Finds the first node whose inputs agree and whose outputs do not.
 
-The values of the neutral form are known by name. A written model's values have no names that are to be relied on, but
-in float64 equal values are equal to many digits: a value of the neutral form is right in the written model where an
-array with its numbers is computed on the way, in whatever layout.
+Values of the neutral form have names; the intermediate values of a written model have none that can be relied on. But
+in float64 equal values are equal to many digits, so a value of the neutral form counts as right if the written model
+computes an array with the same numbers anywhere, in whatever layout.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from dlbridge.verification.routes import Route
 
 #: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
 _EQUAL = 1e-6
-#: Of a model with more bytes of weights not all values are held in float64.
+#: A model with more bytes of weights is not searched: all of its values in float64 would not fit into memory.
 _LARGEST = 1 << 30
-#: Arrays of more axes are compared in the order in which they are.
+#: Arrays with more axes than this are compared without trying other orders of the axes.
 _PERMUTED = 5
 
 
 def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays: Arrays, outputs: set[str]) -> str:
-    """A sentence that names the node where a route first departs from the judge on one input.
+    """A sentence that names the node where a route first departs from the judge.
 
     Args:
-        model: What was read.
-        route: What departs.
-        judge: From what.
-        index: Of the input.
-        arrays: That input.
+        model: The model in the neutral form.
+        route: The route that departs.
+        judge: The judge.
+        index: Which set of inputs.
+        arrays: These inputs.
         outputs: Names of the outputs that depart.
     """
     weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
@@ -46,7 +46,7 @@ def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays
         return f"the node is not looked for: the model has {weights >> 20} MiB of weights"
     try:
         values = Evaluator(model.ir).values(arrays)
-    except Exception as error:  # an op that the reference evaluator has not
+    except Exception as error:  # an op that the reference evaluator lacks
         return f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})"
     exact = judge.exact
     read_wrong = exact is not None and any(
@@ -72,7 +72,7 @@ def _named(node: ir.Node | None) -> str:
 
 
 def _rewritten(model: Model, route: Route, arrays: Arrays) -> list[np.ndarray]:
-    """The values of a model that is written again with each of them as an output, in a framework that shows none."""
+    """All float values of a model, for a framework that shows none: it writes the model anew with each as an output."""
     copy = model.clone()
     values = [v for node in copy.graph for v in node.outputs if v.name and v.dtype is not None]
     floats = [v for v in values if v.dtype is not None and v.dtype.is_floating_point()]
@@ -83,7 +83,7 @@ def _rewritten(model: Model, route: Route, arrays: Arrays) -> list[np.ndarray]:
 
 
 def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir.Node | None:
-    """The first node with an output that is not shown, and of which nothing is made that is shown."""
+    """The first node with an output that was not computed, and from which nothing that was computed is derived."""
     depends: set[ir.Value] = set(model.inputs)
     nodes = list(model.graph)
     for node in nodes:
@@ -104,7 +104,7 @@ def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir
 
 
 def _tells(array: np.ndarray) -> bool:
-    """Whether an array is known by its numbers: floats that are not all the same."""
+    """Whether an array can be recognised by its numbers: floats that are not all equal."""
     return array.dtype == np.float64 and array.size > 1 and bool((array != array.flat[0]).any())
 
 
@@ -124,11 +124,7 @@ def _graphs(attribute: Any) -> Iterable[ir.Graph]:
 
 
 class _Shown:
-    """The arrays that a form of the model has computed.
-
-    Args:
-        arrays: Floats and others; only floats are looked for.
-    """
+    """The arrays that a form of the model has computed, for looking up others by their numbers."""
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self._by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -137,7 +133,7 @@ class _Shown:
             self._by_size.setdefault(array.size, []).append((array, _marks(array)))
 
     def has(self, wanted: np.ndarray) -> bool:
-        """Whether an array with these numbers is among them, in any order of the axes and cut into any shape."""
+        """Whether one of them has these numbers, in any shape and any order of the axes."""
         wanted = np.asarray(wanted, np.float64)
         marks = _marks(wanted)
         for array, own in self._by_size.get(wanted.size, []):
@@ -147,7 +143,7 @@ class _Shown:
 
 
 def _marks(array: np.ndarray) -> np.ndarray:
-    """Numbers about an array that do not depend on the order of its axes; the first is the largest."""
+    """The largest magnitude, maximum, minimum and mean: they do not depend on the order of the axes."""
     finite = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     largest = np.abs(finite).max(initial=0.0)
     mean = finite.mean() if finite.size else 0.0

@@ -1,8 +1,8 @@
-"""Measures how far numbers are from the judge's, and how far rounding allows them to be.
+"""Measures how far numbers are from the judge's, and how far rounding lets them be.
 
-Errors are measured in groups of elements that belong together: the whole array, each row (one index on the first
-axis), each channel (one on the second), and each index on the last axis. A group's error counts against the group's own
-largest number, so that a wrong score shows beside a large coordinate.
+Errors are measured by groups of elements: the whole array, each row (one index on the first axis), each channel (one on
+the second), and each index on the last axis. A group's error is relative to the largest number in the group, so that a
+wrong score is noticed next to a large coordinate.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy as np
 
 from dlbridge.ops.evaluator import eps
 
-#: Rounding, in eps of the type, that any form of a model may have in any case. Sums of many float32 numbers in another
-#: order take most of it; kernels of the half types add up in float32. Frameworks keep constants in float32 also in a
-#: model of float64.
+#: Rounding, in multiples of the type's eps, that is allowed in any case. Sums of many float32 numbers in another order
+#: need most of it; kernels of the half types accumulate in float32. Frameworks hold constants in float32 even in a
+#: float64 model.
 _FREE = {"float64": 2.0**32, "float32": 64.0, "float16": 4.0, "bfloat16": 4.0}
-#: How much more than the judge's own rounding another form of the model may have.
+#: How many times the judge's own rounding another form of the model may have.
 FACTOR = 4.0
-#: Where more than this part of a number is rounding, nothing can be shown.
+#: If rounding is more than this share of a number, nothing can be shown.
 _LARGEST = 0.1
-#: A group of fewer elements has no scale of its own.
+#: A group with fewer elements than this is not measured by itself.
 _SMALLEST_GROUP = 4
 
 Arrays = dict[str, np.ndarray]
@@ -38,10 +38,10 @@ class Finding:
         error: The error of the group of elements that is furthest beyond its bound (or nearest to it), relative to the
             largest number in that group.
         bound: What is allowed there.
-        message: Why it cannot be right, where that is no matter of an error.
+        message: Why it is wrong, if that is not a matter of size.
         group: Which elements: ``"index 3 of axis 1"``; empty for the whole output.
         strained: Whether the judge's own rounding is more than its type and the depth of the model explain.
-        excused: Why it passes though it is beyond its bound.
+        excused: Why it passes although it is beyond its bound.
     """
 
     error: float = 0.0
@@ -58,11 +58,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What rounding is allowed.
+    """How much rounding a model can explain.
 
     Attributes:
-        eps: That of the coarsest float type that the judge computes in.
-        depth: How many operations stand behind one another in the model.
+        eps: The eps of the coarsest float type that the judge computes in.
+        depth: The length of the longest chain of operations in the model.
     """
 
     eps: float
@@ -75,7 +75,7 @@ class Allowance:
 
 
 def free(dtype: Any) -> float:
-    """The relative rounding that a float type is allowed in any case."""
+    """The relative rounding that is allowed in any case for a float type."""
     return _FREE.get(np.dtype(dtype).name, 1.0) * eps(dtype)
 
 
@@ -84,7 +84,7 @@ def _free(size: float) -> float:
 
 
 def is_float(dtype: Any) -> bool:
-    """Whether a type is one of floats, those of a few bits among them."""
+    """Whether a dtype is a float, including the narrow ones."""
     name: str = np.dtype(dtype).name
     return name.startswith(("float", "bfloat"))
 
@@ -108,13 +108,13 @@ def measure(
     own: Sequence[np.ndarray] | None,
     allowance: Allowance,
 ) -> list[Finding]:
-    """One output on several inputs against the judge's.
+    """Compare one output with the judge's, on several sets of inputs.
 
     Args:
-        outputs: What a form of the model gives, one array for each input.
-        judged: What the judge gives in float64, or in its own types where ``own`` is None.
-        own: What the judge gives in its own types.
-        allowance: What rounding is allowed beyond what the type has free.
+        outputs: The output of a form of the model, one array for each set of inputs.
+        judged: The judge's in float64, or in its own types if ``own`` is None.
+        own: The judge's in its own types.
+        allowance: How much rounding the model can explain, beyond what is allowed in any case.
     """
     if not is_float(outputs[0].dtype):
         owns = judged if own is None else own
@@ -131,7 +131,7 @@ def measure(
 def _worst(
     finding: Finding, name: str, error: np.ndarray, scale: np.ndarray, owed: np.ndarray, dtype: Any, most: float
 ) -> None:
-    """Make a finding that of the worst group in a family, where that is worse than what it has found."""
+    """Replace a finding by that of the worst group in a family, if that is worse."""
     if not error.size:
         return
     allowed = free(dtype) * scale + np.minimum(FACTOR * owed, most) + _smallest(dtype)
@@ -145,7 +145,7 @@ def _worst(
 
 
 def _smallest(dtype: Any) -> float:
-    """A difference that is none: numbers below the smallest normal one may be flushed to zero."""
+    """The difference that always passes: numbers below the smallest normal one may be flushed to zero."""
     info = ml_dtypes.finfo(dtype)
     return float(info.smallest_subnormal) * 4 if np.dtype(dtype) == np.float16 else float(info.smallest_normal)
 
@@ -154,7 +154,7 @@ Distances = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _distances(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Distances:
-    """|y - judged|, |judged| and |own - judged|; infinities and NaN must be where the judge has them in either type."""
+    """|y - judged|, |judged| and |own - judged|. Infinities and NaN must be where the judge has them in either type."""
     y, judged, own = (a.astype(np.float64) for a in (y, judged, own))
     with np.errstate(all="ignore"):
         error, owed = np.abs(y - judged), np.abs(own - judged)
@@ -165,10 +165,10 @@ def _distances(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Distances:
 
 
 def _families(parts: Sequence[Distances]) -> Iterator[tuple[str, list[tuple[Any, Any, Any, float]]]]:
-    """Families of groups: their name, and for each input the error, scale and own rounding of each group, and the
-    largest number around them.
+    """Yield each way to group the elements: its name and, for each set of inputs, the error, scale and own rounding of
+    each group, and the largest number of the array.
 
-    Groups with the same index on an axis count together over all inputs; rows are of one input.
+    Groups with the same index on an axis are joined over all sets of inputs, except on the first axis.
     """
     largest = [float(scale.max(initial=0.0)) for _, scale, _ in parts]
     whole = [tuple(np.asarray([a.max(initial=0.0)]) for a in part) for part in parts]

@@ -1,4 +1,4 @@
-"""What verification finds: a ``Check`` for each route and input, and a ``Report`` of all."""
+"""The result of a verification: a ``Check`` for each route and set of inputs, and a ``Report`` with all of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dlbridge.errors import IllConditionedError, VerificationError, WrittenModel
 
 @dataclass
 class Check:
-    """One route on one input: its error against the judge, per output.
+    """One route on one set of inputs: the error of each output against the judge.
 
     Attributes:
-        route: What was run.
-        sizes: The sizes of the input.
-        errors: Output -> its error relative to the largest number of its row, channel or whole, whichever is worst.
-        bound: What is allowed for the output that is furthest beyond (or nearest to) its bound.
+        route: The route.
+        sizes: The sizes of the symbolic dimensions.
+        errors: Output -> its error, relative to the largest number of its row, its channel or the whole array,
+            whichever is worst.
+        bound: The bound of the output that is furthest beyond its bound, or nearest to it.
         passed: Whether every output is within its bound.
-        message: What is wrong, or what is to be known about a check that has passed.
-        bounds: Output -> what is allowed.
+        message: What is wrong, or a note about a check that passed.
+        bounds: Output -> its bound.
         ill_conditioned: Whether the judge's own rounding is more than its type and the depth of the model explain.
     """
 
@@ -34,12 +35,12 @@ class Check:
 
     @property
     def excess(self) -> float:
-        """The largest error in bounds: more than 1 departs."""
+        """The largest error as a multiple of its bound: more than 1 is a departure."""
         return max((e / (self.bounds.get(k, self.bound) or 1e-300) for k, e in self.errors.items()), default=0.0)
 
     @property
     def reason(self) -> str:
-        """Why it has not passed; never empty."""
+        """Why it did not pass; never empty."""
         if self.message:
             return self.message
         at = ", ".join(f"{name}={size}" for name, size in self.sizes.items())
@@ -49,17 +50,17 @@ class Check:
 
 @dataclass
 class Report:
-    """What verification found.
+    """The result of a verification.
 
     Attributes:
         model: The model's name.
-        judge: What the routes are compared with.
-        precision: In which types it ran: its own, or (also) float64.
-        checks: One for each route and input.
+        judge: What the routes were compared with.
+        precision: The types that the judge ran in: its own, or also float64.
+        checks: One for each route and set of inputs.
         pairs: (route, route) -> the largest relative difference between them over all inputs and outputs.
-        failures: Route -> why it could not be built or run at all.
-        departures: Route -> where its numbers first depart.
-        left_out: Route -> why it was not tried, where all were asked for.
+        failures: Route -> why it could not be built or run.
+        departures: Route -> the node where its numbers first depart.
+        left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
     """
 
     model: str
@@ -76,7 +77,7 @@ class Report:
         return bool(self.checks) and not self.failures and all(c.passed for c in self.checks)
 
     def require(self) -> None:
-        """Do nothing when all routes agree.
+        """Raise an error unless all routes agree.
 
         Raises:
             WrittenModelError: When one could not be built or run.

@@ -1,4 +1,4 @@
-"""Routes: the ways in which a model can be run, as the registry of frameworks has them."""
+"""Routes: the ways to run a model, one for each framework and for each framework's ONNX exporter."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _VIA = f"{frameworks.STANDARD} via "
 
 
 def known(model: Model) -> list[str]:
-    """The routes of a model: each framework's form of it, each framework's own ONNX export, and the original."""
+    """The routes of a model: it is written for each framework, exported to ONNX by each exporter, or the original."""
     return [*_owners(), *([ORIGINAL] if model.original is not None else [])]
 
 
 def not_installed(routes: Iterable[str]) -> dict[str, str]:
-    """Of these routes, those that cannot be tried here -> what is missing."""
+    """The routes among these whose framework is not installed, each with a sentence that says what is missing."""
     owners = _owners()
     missing = {name: owners[name] for name in routes if name in owners and not owners[name].is_installed}
     return {name: framework.not_installed for name, framework in missing.items()}
 
 
 def _owners() -> dict[str, frameworks.Framework]:
-    """Route -> the framework that writes the model for it."""
+    """Route -> the framework that the model is written in for it."""
     found = frameworks.all_frameworks()
     exported = {f"{_VIA}{framework.exporter}": framework for framework in found if framework.exporter is not None}
     return {**{framework.name: framework for framework in found}, **exported}
 
 
 class Route:
-    """One way to run a model, made live.
+    """One way to run a model, built and loaded.
 
     Args:
         model: The model.
-        name: One of ``known``, or the name of a framework.
-        written: Framework -> its ``Source`` of this model, where that very one is to be run.
+        name: One of ``known(model)``.
+        written: Framework -> the ``Source`` to run; other frameworks write the model anew.
 
     Attributes:
-        note: What is to be known about how it is run; empty where it is run as it is.
+        note: What a reader of the report should know about how it was run; empty if there is nothing special.
 
     Raises:
         DlbridgeError: When there is no such route.
@@ -78,7 +78,7 @@ class Route:
             self.note = f"compared by the reference evaluator: {error.message.splitlines()[0]}"
         except DlbridgeError:
             raise
-        except Exception as error:  # what running somebody's code raises can be anything
+        except Exception as error:  # executing generated code and frameworks can raise anything
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
         if name != framework.name:
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
@@ -94,7 +94,7 @@ class Route:
         return frameworks.get(frameworks.STANDARD).load(path)
 
     def run(self, arrays: Arrays) -> Arrays:
-        """Arrays by input name -> arrays by output name, in the layout of the model.
+        """Run it: arrays by input name -> arrays by output name, in the model's layout.
 
         Raises:
             WrittenModelError: When it cannot be run; the message has the reason.
@@ -112,21 +112,21 @@ class Route:
         return _move({name: np.asarray(array) for name, array in found.items()}, self._outputs, last=False)
 
     def _run_exact(self, arrays: Arrays) -> Arrays:
-        """Run in float64 what has no kernels in its own types, and round to these."""
+        """Run a model whose types have no kernels here in float64, and round the outputs to their types."""
         run, types = self._opens_exact(), self._types
         assert run is not None and types is not None
         with np.errstate(over="ignore"):
             return {name: array.astype(types.get(name, array.dtype)) for name, array in run(arrays).items()}
 
     def _opens_exact(self) -> frameworks.Exact | None:
-        """What runs it in float64; None where nothing does."""
+        """Return what runs it in float64; None if nothing does."""
         if self._framework is not None:
             return self._framework.exact(self._live)
         opens = getattr(self._model.original, "exact", None)
         return opens() if opens is not None else None
 
     def exact(self, cases: Sequence[Arrays], seen: list[np.ndarray] | None = None) -> list[Arrays] | None:
-        """The same in float64; None where that cannot be had."""
+        """Run it in float64 on each set of inputs; None if the framework has no float64 run."""
         run = self._opens_exact()
         if run is None:
             return None
@@ -134,13 +134,13 @@ class Route:
 
 
 def unknown(route: str, model: Model) -> DlbridgeError:
-    """The error for a route that is none."""
+    """The error for a route that does not exist."""
     names = known(model)
     return DlbridgeError(f"unknown route '{route}'", hint=suggest(route, names) or f"routes: {', '.join(names)}")
 
 
 def _types(source: Any) -> dict[str, np.dtype]:
-    """The types that a written graph says its outputs have."""
+    """The dtypes of a written graph's outputs."""
     return {v.name or "": v.dtype.numpy() for v in source.ir.graph.outputs if v.dtype is not None}
 
 
@@ -150,7 +150,7 @@ def _said(error: Exception) -> str:
 
 
 def _moved(values: Iterable[ir.Value]) -> set[str]:
-    """Names of the inputs or outputs that a writer made channels-last."""
+    """The names of the inputs or outputs that the writer made channels-last."""
     return {v.name or "" for v in values if v.metadata_props.get(traits.LAYOUT) == "channels_last"}
 
 

@@ -1,4 +1,4 @@
-"""Sizes to verify with: for each name in a model's signature one that keeps what the signature says of it."""
+"""Sizes to verify with: one for each named size of a model's signature, within the signature's constraints."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dlbridge.errors import ShapeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
 
-#: Size of a symbolic dimension, other than the batch, that the caller gives no size.
+#: Size of a symbolic dimension, other than the batch, if the caller does not choose one.
 DEFAULT_SIZE = 6
 
 
 def fitting_sizes(
     model: Model, preferred: Mapping[str, int] | None = None, fixed: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """A size for each name in the shapes of a model's inputs: near to the preferred one, within the constraints.
+    """A size for each name in the shapes of a model's inputs: close to the preferred one, within the constraints.
 
     Args:
         model: The model.
-        preferred: Name -> the size that is wanted; ``DEFAULT_SIZE`` for the others.
-        fixed: Name -> the size that it must have.
+        preferred: Name -> the wanted size; ``DEFAULT_SIZE`` for the others.
+        fixed: Name -> the required size.
 
     Raises:
-        ShapeError: When no sizes keep the constraints.
+        ShapeError: When no sizes satisfy the constraints.
     """
     known = traits.constraints(model.graph)
     names = {n for v in model.inputs for d in v.shape or () for n in _names(d)} | {n for c in known for n in c.names}
@@ -40,7 +40,7 @@ def fitting_sizes(
 
 
 def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
-    """The shape of an input where names have these sizes, ``DEFAULT_SIZE`` where they have none.
+    """The shape of an input at these sizes; a name without a size has ``DEFAULT_SIZE``.
 
     Raises:
         ShapeError: When its rank is not known, or a size would be negative.

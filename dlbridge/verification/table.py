@@ -9,7 +9,7 @@ from dlbridge.verification.report import Report
 
 
 def table(report: Report) -> Table:
-    """One row a route: its largest relative error against the judge, where, and whether rounding explains it."""
+    """One row for each route: its largest relative error against the judge, at which sizes, and the verdict."""
     rows = Table(title=f"{escape(report.model)}: each route against {report.judge}", title_justify="left")
     rows.add_column("route")
     rows.add_column("largest error", justify="right")
