@@ -17,7 +17,7 @@ from dlbridge.limits import limits, raise_hint
 
 #: The files that Keras writes into a ``.keras`` archive.
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-#: Growth below this many bytes is no harm, nor are weights below this number that a file does not hold.
+#: Archives that grow by less than this many bytes are harmless, as are this many weights beyond those in the file.
 _HARMLESS = 64 << 20
 
 
@@ -92,7 +92,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_words(config: Any, where: str) -> None:
-    """Refuse names in a configuration that no layer has, and paths of files that a layer would read."""
+    """Refuse names in a configuration that no layer has, and file paths that a layer would read."""
     pending = [config]
     while pending:
         part = pending.pop()
@@ -110,7 +110,7 @@ def _check_words(config: Any, where: str) -> None:
 
 
 def _check_size(config: dict[str, Any], size: int, where: str) -> None:
-    """Check, before memory is taken for them, that the model has no more weights than the file holds.
+    """Check that the model has no more weights than the file contains, before memory is allocated for them.
 
     In a ``StatelessScope`` variables have shapes and no numbers. A layer that cannot be made there tells its own
     mistake when the model is loaded.
@@ -149,7 +149,7 @@ def _check_h5(path: Path) -> None:
 
 
 def _check_group(group: Any, path: Path) -> int:
-    """Check that all of a group is in this file. Returns the bytes of its numbers."""
+    """Check that everything in a group is stored in this file. Returns the size of its numbers in bytes."""
     import h5py
 
     size = 0

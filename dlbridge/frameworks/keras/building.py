@@ -1,4 +1,4 @@
-"""``Builder``: makes the nodes, constants and weights of a graph that is read from Keras."""
+"""``Builder``: creates the nodes, constants and weights of a graph that is being read from Keras."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from dlbridge.source.weights import View
 
 IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES.items()}
 
-#: What a rule may give as an input: a value, a number, an array, or nothing.
+#: What a rule may pass as an input: a value, a number, an array, or nothing.
 Operand = ir.Value | bool | int | float | np.ndarray | Sequence[int] | None
 
 
 class Builder:
-    """A graph in the making. Nodes stand in the order in which they are made; each has its dtype and shape at once.
+    """Builds a graph. Nodes are in the order of their creation; the dtype and shape of each are inferred at once.
 
     Attributes:
         graph: The graph.
         blocks: Block path -> class name.
         path: The path that new nodes are named after.
-        sizes: The sizes that are not known.
-        inside: Whether new nodes stand in the block ``path``; else beside it, as ``<path>_<op>``.
+        sizes: The unknown sizes.
+        inside: Whether new nodes are located in the block ``path``; else they are beside it, as ``<path>_<op>``.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,7 +56,7 @@ class Builder:
 
     @contextmanager
     def at(self, path: str, *, inside: bool = False) -> Iterator[None]:
-        """Name nodes after ``path``, for as long as the context lasts."""
+        """Within the block, name nodes after ``path``."""
         before = self.path, self.inside
         self.path, self.inside = path, inside
         try:
@@ -65,15 +65,15 @@ class Builder:
             self.path, self.inside = before
 
     def node_name(self, wanted: str) -> str:
-        """The name, or with a number that makes it new; it is taken then."""
+        """The name, with a number appended if it is in use; it counts as used from now on."""
         return self._nodes.fresh(wanted)
 
     def value_name(self) -> str:
-        """A name for a value; in the end values are named after their nodes."""
+        """A preliminary name for a value; in the end values are named after their nodes."""
         return self._values.fresh(f"value_{len(self.graph)}")
 
     def name_after_layer(self, node: ir.Node) -> None:
-        """Give a node the name of the path itself: it is what the layer there does."""
+        """Give a node the present path as its name: it implements the layer there."""
         node.name = self.node_name(self.path)
         node.metadata_props.pop(traits.ANONYMOUS, None)
 
@@ -110,7 +110,7 @@ class Builder:
         Args:
             op_type: A standard op, or one of the ``dlbridge`` domain.
             inputs: Values; numbers become constants of the dtype of the first value, lists of ints int64 ones.
-            is_layer: Whether the node is what the layer at the path does, and so has its name.
+            is_layer: Whether the node implements the layer at the path, and gets its name.
             outputs: How many outputs there are.
             domain: The op's domain.
             attributes: Its attributes; those that are None are left out.

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class RefusalError(Exception):
-    """A rule cannot say in ONNX what is asked of it; the message says what."""
+    """A rule cannot express a call in ONNX; the message says what of it."""
 
 
 @dataclass(frozen=True)
 class LayerRule:
-    """A rule, and what it does about masks.
+    """A rule for a layer, and which inputs of a call it takes into account.
 
     Attributes:
         function: The rule.
-        masks: Whether it heeds the mask of its inputs, or its result does not depend on it at inference.
-        arguments: Whether it heeds arguments of the call beyond the first.
-        lora: Whether it heeds what LoRA adds to the layer's weights; else such a layer is opened.
+        masks: Whether it uses the masks of its inputs, or its result does not depend on them at inference.
+        arguments: Whether it uses arguments of the call beyond the first.
+        lora: Whether it adds LoRA's matrices to the layer's weights; if not, such a layer is opened.
     """
 
     function: Callable[[CallSite], Any]
@@ -45,7 +45,7 @@ LAYERS: dict[str, LayerRule] = {}
 #: Class of an operation (``keras.ops.add`` -> ``Add``) -> its rule.
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 
-#: Operations whose symbolic result has another dtype in Keras than the computed one; their rules know the right one.
+#: Operations whose symbolic result has another dtype in Keras than the computed one; their rules give the right one.
 MISTYPED = {"MultiHot", "PSNR", "Gcd", "Lcm", "Logsumexp", "Meshgrid", "Ndim", "Reciprocal"}
 
 
@@ -75,12 +75,12 @@ class CallSite:
     """A call, as a rule sees it.
 
     Attributes:
-        reader: Opens what has no rule.
+        reader: Reads the graph around the call, and opens layers.
         source: The layer or operation.
         args: Positional arguments of the call; tensors are values of the graph.
         kwargs: Keyword arguments.
         mask: The mask of the first argument (values or None, nested as the argument is).
-        outputs: What Keras says of an operation's outputs (tensors without numbers).
+        outputs: An operation's outputs as Keras infers them (tensors without numbers).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CallSite:
 
     @property
     def kind(self) -> str:
-        """The name of Keras' own class that a layer is of, whatever a user's class that inherits it is called."""
+        """The name of the layer's class in Keras, or of the Keras class that the user's class inherits."""
         own = layer_code.keras_class(self.source)
         return (own or type(self.source)).__name__
 
@@ -127,11 +127,11 @@ class CallSite:
 
     @property
     def dtype(self) -> ir.DataType:
-        """The dtype that Keras gives the operation's result."""
+        """The dtype of the operation's result in Keras."""
         return IR_DTYPES[self.outputs[0].dtype]
 
     def tensor(self, operand: Any, like: ir.Value | None = None) -> ir.Value:
-        """An argument as a value; what is no tensor becomes a constant, of the dtype of ``like``."""
+        """An argument as a value. What is not a tensor becomes a constant, of the dtype of ``like`` if given."""
         if isinstance(operand, ir.Value):
             return operand
         if isinstance(operand, keras.Variable) or compat.raw_variable(operand):
@@ -143,34 +143,34 @@ class CallSite:
         return self.build.constant(np.asarray(operand), like.dtype)
 
     def refuse(self, what: str) -> NoReturn:
-        """Stop: the rule cannot say this in ONNX."""
+        """Raise the error that the rule cannot express this in ONNX."""
         raise RefusalError(what)
 
     def rank(self, value: ir.Value | None = None) -> int:
         return len(self.shape(value))
 
     def shape(self, value: ir.Value | None = None) -> list[Any]:
-        """Sizes of a value: ints, and SymbolicDims where they are not known."""
+        """Sizes of a value: ints, and ``SymbolicDim``s for unknown ones."""
         value = self.x if value is None else value
         if value.shape is None:
             self.refuse("the rank of its input is not known")
         return list(value.shape)
 
     def axis(self, axis: int, rank: int) -> int:
-        """An axis counted from the front."""
+        """A possibly negative axis, counted from the front."""
         return axis % rank if rank else 0
 
     # --- what is made ------------------------------------------------------------------------------------------------
 
     def op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
-        """Make a node (see :meth:`Builder.op`)."""
+        """Add a node (see :meth:`Builder.op`)."""
         first = inputs[0] if inputs else None
         if isinstance(first, ir.Value) and not options.get("domain") and not op_types.takes(op_type, first.dtype):
             self.refuse(f"{op_type} of {first.dtype.name}" if first.dtype is not None else op_type)
         return self.build.op(op_type, *inputs, **options)
 
     def layer_op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
-        """Make the node that is what the layer does: it gets the layer's name."""
+        """Add the node that implements the layer, and give it the layer's name."""
         return self.build.op(op_type, *inputs, is_layer=True, **options)
 
     def weight(self, variable: Any, name: str, *steps: tuple, buffer: bool = False) -> ir.Value:
@@ -182,7 +182,7 @@ class CallSite:
         return self.computed(value)
 
     def computed(self, value: ir.Value) -> ir.Value:
-        """A weight in the dtype that the layer computes in."""
+        """Cast a weight to the dtype that the layer computes in."""
         wanted = IR_DTYPES.get(getattr(self.source, "compute_dtype", None) or "")
         floating = value.dtype is not None and value.dtype.is_floating_point()
         if wanted is None or not floating or value.dtype == wanted or not wanted.is_floating_point():
@@ -194,20 +194,20 @@ class CallSite:
         return value if perm == list(range(len(perm))) else self.op("Transpose", value, perm=perm)
 
     def first(self, value: ir.Value, data_format: str) -> ir.Value:
-        """A batch of images (or sequences, volumes) in that layout, channels-first."""
+        """Transpose a batch of images (or sequences, volumes) from this layout to channels-first."""
         return value if data_format == "channels_first" else self.transpose(value, to_first(self.rank(value)))
 
     def last(self, value: ir.Value, data_format: str) -> ir.Value:
-        """What is channels-first back in that layout."""
+        """Transpose from channels-first back to this layout."""
         return value if data_format == "channels_first" else self.transpose(value, to_last(self.rank(value)))
 
     def cast(self, value: ir.Value, dtype: str | ir.DataType) -> ir.Value:
-        """A value in a dtype, which Keras or onnx_ir calls so."""
+        """Cast a value to a dtype of Keras or onnx_ir."""
         wanted = IR_DTYPES[dtype] if isinstance(dtype, str) else dtype
         return value if value.dtype == wanted else self.op("Cast", value, to=wanted)
 
     def promoted(self, *operands: Any, to: ir.DataType | None = None) -> list[ir.Value]:
-        """Operands in the dtype that Keras computes with (``to``, by default that of the result)."""
+        """Cast operands to the dtype in which Keras computes (``to``, by default that of the result)."""
         wanted = to or self.dtype
         found = []
         for operand in operands:
@@ -218,12 +218,12 @@ class CallSite:
         return found
 
     def common(self, *operands: Any) -> list[ir.Value]:
-        """Operands in the dtype that Keras compares them in."""
+        """Cast operands to the dtype in which Keras compares them."""
         kinds = [type(v) if isinstance(v, (bool, int, float)) else _keras_dtype(self.tensor(v)) for v in operands]
         return self.promoted(*operands, to=IR_DTYPES[keras.backend.result_type(*kinds)])
 
     def reshape(self, value: ir.Value, sizes: Sequence[Any], **options: Any) -> ir.Value:
-        """Reshape to ints and at most one size that is not known (None, -1 or symbolic)."""
+        """Reshape to sizes of which at most one is unknown (None, -1 or symbolic)."""
         target = [s if isinstance(s, int) else -1 for s in sizes]
         if target.count(-1) > 1:
             self.refuse("a reshape to several sizes that are not known")
@@ -246,7 +246,7 @@ class CallSite:
         return self.op("Shape", value, start=axis, end=axis + 1 if axis != -1 else None)
 
     def activation(self, value: ir.Value, function: Any) -> ir.Value:
-        """What a layer's ``activation`` makes of its result."""
+        """Apply a layer's ``activation`` to its result."""
         return self.reader.activation(self, value, function)
 
 

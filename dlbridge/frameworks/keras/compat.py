@@ -61,7 +61,7 @@ _COUNTERS = "object_name_uids"
 
 @contextmanager
 def attributes_kept(*names: str) -> Iterator[None]:
-    """Give attributes that Keras keeps for this thread back the values that they have now, in the end."""
+    """Within the block, Keras' attributes of this thread may change; afterwards they have their former values."""
     before = {name: global_state.get_global_attribute(name) for name in names}
     try:
         yield
@@ -110,7 +110,7 @@ def own_attributes_skipped() -> Iterator[None]:
 
 @contextmanager
 def inference(layer: Any) -> Iterator[None]:
-    """Let the layers that a layer calls know that this is no training, as they do when Keras calls it."""
+    """Tell the layers that a layer calls that this is not training, as Keras does when it calls the layer."""
     if not isinstance(layer, keras.layers.Layer):
         yield
         return
@@ -128,7 +128,7 @@ def inference(layer: Any) -> Iterator[None]:
 
 
 def is_from_keras(kind: type) -> bool:
-    """Whether a class is Keras' own."""
+    """Whether a class is defined by Keras."""
     return kind.__module__.startswith("keras.src.")
 
 
@@ -145,7 +145,7 @@ def own_operations() -> frozenset[str]:
 
 
 def raw_variable(item: Any) -> bool:
-    """Whether something is a variable of the backend, which no Keras variable holds."""
+    """Whether an object is a variable of the backend that is not wrapped in a Keras variable."""
     if isinstance(item, keras.Variable):
         return False
     if keras.backend.backend() == "tensorflow":
@@ -183,7 +183,7 @@ class RecordingScope(keras.StatelessScope):
         raise NotImplementedError
 
     def drawn(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What a function of ``keras.random`` gives."""
+        """The result of a function of ``keras.random``, as a tensor without numbers."""
         raise NotImplementedError
 
 
@@ -236,7 +236,7 @@ def _forward(scope: RecordingScope, original: Callable[..., Any], function: Call
 def _einsum_spec(
     scope: RecordingScope, original: Callable[..., Any], operation: Any, *operands: Any, **_: Any
 ) -> keras.KerasTensor:
-    """What comes out of an Einsum. Keras' own takes no capital letters, and an ellipsis only at the front."""
+    """The result of an Einsum. Keras' own function takes no capital letters, and an ellipsis only at the front."""
     inputs, arrow, output = operation.subscripts.replace(" ", "").partition("->")
     sizes: dict[str, Any] = {}
     for spec, operand in zip(inputs.split(","), operands, strict=True):

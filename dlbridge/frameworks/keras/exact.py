@@ -22,7 +22,7 @@ _NARROW = (tf.float32, tf.float16, tf.bfloat16)
 _WIDE = {tf.complex64: tf.complex128, **dict.fromkeys(_NARROW, tf.float64)}
 #: What TensorFlow raises where an op has no kernel for float64, or does not take that type.
 _NO_KERNEL = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError, TypeError)
-#: Ops that look at the bits of a number, so its type must be the model's.
+#: Ops on the bits of a number, which therefore need the model's own type.
 _OF_BITS = ("Bitcast", "DecodeRaw")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
@@ -63,7 +63,7 @@ class Exact:
         captured = traced.captured_inputs
         found = run.graph(graph, [*given, *captured])
         self.eps = max(self.eps, run.eps)
-        # what the model gives back as a constant, or twice, is an output of the graph all the same
+        # a constant, or a tensor that is returned twice, is an output of the graph too
         results = tf.nest.pack_sequence_as(traced.structured_outputs, found, expand_composites=True)
         return {name: np.asarray(value) for name, value in zip(self._outputs, results, strict=True)}
 
@@ -144,7 +144,7 @@ class _Run:
         return tf.cast(value, _WIDE[value.dtype]) if value.dtype in _WIDE else value
 
     def _settled(self, value: Any) -> Any:
-        """A result as those that read it get it."""
+        """The result in float64, with noise added if that was asked for."""
         value = self._widened(value)
         if value.dtype != tf.float64 or (not self.noise and self.seen is None):
             return value

@@ -1,7 +1,7 @@
-"""``GraphReader``: goes through the calls of a Keras model, lets a rule make nodes of each, and opens what has no rule.
+"""``GraphReader``: reads the calls of a Keras model one by one, by the rules for its layers and operations.
 
-A layer or operation without a rule is opened: its ``call`` runs on ``KerasTensor``s, which records the layers and
-``keras.ops`` that it is made of, and these are walked in turn. Variables of an opened layer stand as tensors in it.
+A layer or operation without a rule is *opened*: its ``call`` runs on ``KerasTensor``s, which records the layers and
+``keras.ops`` that it uses, and these are read in turn. Variables of an opened layer are tensors meanwhile.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _GRAPH_CALLS = (Functional.call, Sequential.call)
 
 
 class GraphReader:
-    """Holds what is known while one model is read.
+    """Reads one model.
 
     Attributes:
-        build: The graph in the making.
-        troubles: (path, what cannot be read) of everything that has no rule.
+        build: Builds the graph.
+        troubles: (path, reason) of everything that cannot be read.
         trust_code: Whether ``Lambda`` layers may run.
         losses: Paths of the layers whose code adds losses.
         converted: Paths of the layers whose code tf2onnx converted.
-        trace: What Python code makes of values (:meth:`Tracer.trace`).
-        partial: Whether what cannot be read becomes a stand-in, to be filled in by hand.
+        trace: Reads the results of Python code (:meth:`Tracer.trace`).
+        partial: Whether what cannot be read becomes a placeholder, whose code a person writes.
     """
 
     def __init__(self, build: Builder, model: Any, *, trust_code: bool = False, partial: bool = False) -> None:
@@ -59,13 +59,13 @@ class GraphReader:
         self.buffers = {id(v) for layer in everything for v in layer._non_trainable_variables}
 
     def forget(self) -> None:
-        """Leave the model that was read as it was."""
+        """Remove all traces of reading from the model."""
         self._tracer.recording.forget()
 
     # --- graphs ------------------------------------------------------------------------------------------------------
 
     def run(self, function: Function, inputs: list[ir.Value], path: str) -> Any:
-        """The values that a functional graph makes of its inputs, nested as its outputs are."""
+        """Read a functional graph, and return its outputs, nested as the graph's are."""
         frame = {id(t): v for t, v in zip(function._inputs, inputs, strict=True)}
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
@@ -74,7 +74,7 @@ class GraphReader:
         return tree.map_structure(lambda t: frame[id(t)], function._outputs_struct)
 
     def add_loss(self, _: Any = None) -> None:
-        """Take note of a loss that a layer's code adds: it is nothing at inference, and part of training."""
+        """Record that a layer's code adds a loss, which matters in training only."""
         where = self.build.path
         if where not in self.losses:
             self.losses.append(where)
@@ -84,7 +84,7 @@ class GraphReader:
     def apply(
         self, node: Any, frame: MutableMapping[int, ir.Value], path: str, holder: Any, flat: bool = False
     ) -> None:
-        """Make the nodes of one call, and enter its outputs into the frame."""
+        """Read one call, and enter its outputs into the frame."""
         args, kwargs = node.arguments.convert(lambda t: frame[id(t)] if isinstance(t, keras.KerasTensor) else t)
         operation = node.operation
         self.functional = holder is None  # there Keras itself replaces what was said of training
@@ -111,12 +111,12 @@ class GraphReader:
             frame[id(tensor)] = value
 
     def run_inner(self, function: Callable[..., Any], *args: Any) -> Any:
-        """What a function that is an argument of the operation here makes of values, in the body in the making."""
+        """Read a function that is an argument of the present operation, into the present body."""
         frame, holder = self._around
         return self.trace(function, args, {}, holder, flat=True, around=frame)
 
     def evaluate_captured(self, function: Callable[..., Any]) -> None:
-        """Walk what such a function takes from the code around it, so that it is made before its body is."""
+        """Read the tensors that such a function captures, so that their nodes precede its body."""
         frame, holder = self._around
         for item in tree.flatten(closure(function)):
             if isinstance(item, keras.KerasTensor):
@@ -125,7 +125,7 @@ class GraphReader:
                 self.evaluate_captured(item)
 
     def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
-        """A node in the place of what cannot be read, for a person to fill in."""
+        """Add placeholder nodes for an operation that cannot be read, whose code a person will write."""
         tensors = [v for v in tree.flatten(arguments) if isinstance(v, ir.Value)]
         likes = [_placeholder(t) for t in outputs]
         kind = type(operation).__name__
@@ -134,7 +134,7 @@ class GraphReader:
         return self.build.stand_in(node)
 
     def value(self, item: Any) -> ir.Value:
-        """What a rule or an opened layer gave, as a value: variables and arrays become ones."""
+        """The result of a rule or an opened layer as a value; variables and arrays become values too."""
         if isinstance(item, ir.Value):
             return item
         if isinstance(item, keras.Variable) or compat.raw_variable(item):
@@ -142,7 +142,7 @@ class GraphReader:
         return self.build.value(to_array(item))
 
     def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
-        """A result in the dtype that Keras gives it; of a layer, only where both are float."""
+        """Cast a result to its dtype in Keras; for a layer only if both dtypes are floating."""
         wanted = IR_DTYPES.get(tensor.dtype)
         if wanted is None:
             raise RefusalError(f"a result of dtype {tensor.dtype}")
@@ -165,15 +165,15 @@ class GraphReader:
         flat: bool = False,
         outputs: Sequence[Any] = (),
     ) -> Any:
-        """What a layer or an operation makes of its arguments, at the builder's path.
+        """Read a call of a layer or an operation, at the builder's path.
 
         Args:
             operation: The layer or operation.
             args: Positional arguments; tensors are values.
             kwargs: Keyword arguments.
-            anonymous: Whether its name was made up.
-            flat: Leave the names of an operation's nodes as they come.
-            outputs: What Keras says of the outputs of an operation.
+            anonymous: Whether Keras made up its name.
+            flat: Do not give the operation's name to one of its nodes.
+            outputs: The outputs of an operation as Keras infers them.
 
         Raises:
             RefusalError: When there is no rule and it cannot be opened, or the rule cannot say what is asked.
@@ -210,9 +210,9 @@ class GraphReader:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         elif rule is not None:
             if masked and not rule.masks:
-                raise RefusalError("it is given a mask, which its rule does not heed")
+                raise RefusalError("it is given a mask, which its rule does not use")
             if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
-                raise RefusalError("it is called with further arguments, which its rule does not heed")
+                raise RefusalError("it is called with further arguments, which its rule does not use")
             site = CallSite(self, layer, args, kwargs, mask)
             result = self._named(lambda: rule.function(site), False, layer_code.keras_class(layer))
         else:
@@ -242,14 +242,14 @@ class GraphReader:
             return self.run(function, given, path)
 
     def _as_declared(self, value: ir.Value, tensor: Any) -> ir.Value:
-        """An argument of a nested model in the dtype that the model declares."""
+        """Cast an argument of a nested model to the dtype that the model declares."""
         if value.shape is not None and len(value.shape) != len(tensor.shape):
             raise RefusalError(f"it is given a tensor of {len(value.shape)} axes where it declares {len(tensor.shape)}")
         wanted = IR_DTYPES[tensor.dtype]
         return value if value.dtype == wanted else self.build.op("Cast", value, to=wanted)
 
     def _named(self, rule: Callable[[], Any], anonymous: bool, kind: type | None = None) -> Any:
-        """Run a rule. Where it names no node the main one, its last node is it."""
+        """Run a rule. If it names no node after the layer, its last node is."""
         before, path = len(self.build.made), self.build.path
         result = rule()
         made = self.build.made[before:]
@@ -263,13 +263,13 @@ class GraphReader:
         return result
 
     def open(self, site: CallSite) -> Any:
-        """Open a layer whose rule leaves this call to what the layer's own code says."""
+        """Open a layer whose rule does not cover this call."""
         return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def _open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Walk what a layer's or operation's ``call`` is made of, as a block."""
+        """Read the ``call`` of a layer or operation as a block."""
         is_layer = isinstance(operation, keras.layers.Layer)
         why = layer_code.never_opened(operation, self.trust_code)
         if why is not None:
@@ -331,7 +331,7 @@ class GraphReader:
             ) from error
 
     def activation(self, site: CallSite, value: ir.Value, function: Any) -> ir.Value:
-        """What a layer's ``activation`` makes of its result."""
+        """Apply a layer's ``activation`` to its result."""
         if function is None or function is keras.activations.linear:
             return value
         if isinstance(function, keras.layers.Layer):
@@ -347,11 +347,11 @@ class GraphReader:
             raise RefusalError(f"the activation '{name}' does not run on KerasTensors ({error})") from error
 
     def open_model(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The values that a model without a graph makes of its inputs, nested as its ``call`` gives them."""
+        """Read a model without a graph, and return its outputs, nested as its ``call`` returns them."""
         return self._open(model, args, kwargs)
 
     def variable(self, variable: Any, holder: Any = None) -> ir.Value:
-        """A variable in the shape that Keras has it in, as a value; in an opened layer by the layer's path."""
+        """A variable as a value, in its Keras shape; in an opened layer it is named after the layer's path."""
         if compat.raw_variable(variable):
             variable = self._raw.setdefault(id(variable), RawVariable(variable))
             self.buffers.add(id(variable))
@@ -376,8 +376,8 @@ def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _rule(layer: Any) -> LayerRule | None:
-    """The rule of a layer: that of its class, or of the class of ``keras.layers`` (or of those that are printed) that
-    it inherits and computes as."""
+    """The rule of a layer's class, or of the class of ``keras.layers`` that it inherits without changing what it
+    computes."""
     base = layer_code.keras_class(layer)
     return (
         LAYERS.get(base.__name__) if base is not None and not layer_code.computes_otherwise(type(layer), base) else None
@@ -390,6 +390,6 @@ def _graph(model: Any) -> Function | None:
 
 
 def _placeholder(tensor: Any) -> ir.Value:
-    """A value in the place of what could not be read, so that reading goes on and finds the rest."""
+    """A value for what could not be read, so that reading goes on and finds all problems."""
     shape = ir.Shape([d if isinstance(d, int) else None for d in tensor.shape])
     return ir.Value(name=tensor.name, type=ir.TensorType(IR_DTYPES[tensor.dtype]), shape=shape)

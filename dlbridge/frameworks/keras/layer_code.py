@@ -1,4 +1,4 @@
-"""Running Keras code on ``TracedTensor``s: tensors of values, variables as tensors, where a layer is held."""
+"""The Python code of Keras layers: which class defines it, what it captures, running it with tensors as variables."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.recording import TracedTensor
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, closure
 
-#: What Keras and TensorFlow keep about a layer in its ``__dict__``, which is no attribute of the user's.
+#: Attributes in which Keras and TensorFlow keep their own records of a layer.
 _BOOKKEEPING = re.compile(r"_(non_)?trainable_variables|_layers|_metrics|_seed_generators|_tracker|_self_.*|_obj_.*")
 
-#: Layers that the writer prints into a file where a model needs them.
+#: Layers that the writer copies into a file that needs them.
 _PRINTED = (UnbiasedBatchNormalization, Weight)
 
 #: Layers that are not opened, and why.
@@ -40,7 +40,7 @@ _CLOSED = {
 
 
 def captured_tensors(function: Any, _seen: tuple[Any, ...] = ()) -> list[Any]:
-    """The tensors that a function, and the functions that it uses, take from the code around them."""
+    """The tensors that a function, and the functions that it uses, capture from the code around them."""
     found: list[Any] = []
     for item in keras.tree.flatten(closure(function)):
         if isinstance(item, keras.KerasTensor):
@@ -52,7 +52,7 @@ def captured_tensors(function: Any, _seen: tuple[Any, ...] = ()) -> list[Any]:
 
 @contextmanager
 def sizes_of_this_set(function: Any, book: SizeBook) -> Iterator[None]:
-    """Let the sizes that a function takes from the code around it stand as the book's primes of now."""
+    """Within the block, the sizes that a function captured are represented by the book's present set of primes."""
     undo: list[Callable[[], None]] = []
     try:
         _move(function, book, undo, [])
@@ -92,7 +92,7 @@ def _has_sizes(nest: Any) -> bool:
     return any(isinstance(item, SymbolicSize) for item in (keras.tree.flatten(nest) if nested else [nest]))
 
 
-#: What a user's class may define anew and still compute as the class that it inherits.
+#: Methods that a subclass may override and still compute what its base class computes.
 _NO_COMPUTATION = {
     *("__init__", "__new__", "build", "build_from_config", "compute_output_shape", "compute_output_spec"),
     *("get_config", "from_config", "get_build_config", "get_compile_config", "compile_from_config"),
@@ -102,7 +102,7 @@ _NO_COMPUTATION = {
 
 
 def keras_class(thing: Any) -> type | None:
-    """The class of Keras' own, or of those that are printed, that an object is of or inherits first."""
+    """The first class in an object's inheritance that Keras defines, or that the writer prints."""
     return next((kind for kind in type(thing).__mro__ if is_from_keras(kind) or is_printed(kind)), None)
 
 
@@ -114,7 +114,7 @@ def computes_otherwise(kind: type, own: type) -> bool:
 
 
 def is_printed(kind: type) -> bool:
-    """Whether a class is one that the writer prints into a file, and computes what it did there."""
+    """Whether a class is one that the writer prints into files, with its code unchanged."""
     return any(kind.__name__ == printed.__name__ and _computed(kind) == _computed(printed) for printed in _PRINTED)
 
 
@@ -124,27 +124,27 @@ def _computed(kind: type) -> dict[str, Any]:
 
 
 def function_of(operation: Any) -> Callable[..., Any]:
-    """What a layer or operation computes its result by."""
+    """The function by which a layer or operation computes its result."""
     quantised = isinstance(operation, keras.layers.Layer) and operation.quantization_mode is not None
     return operation.quantized_call if quantised else operation.call
 
 
 def never_opened(operation: Any, trust_code: bool) -> str | None:
-    """Why a layer must not be opened; None when it may."""
+    """Why a layer must not be opened; None if it may be."""
     kind = next((k for k in type(operation).__mro__ if is_from_keras(k) and k.__name__ in _CLOSED), None)
     return None if kind is None or (trust_code and kind.__name__ == "Lambda") else _CLOSED[kind.__name__]
 
 
 def shadow(layer: Any, symbol: Callable[[Any], Any], told: Callable[[Any], None], kinds: dict[type, type]) -> Any:
-    """A layer that is another's in everything, but that tensors stand in its attributes that are variables.
+    """A copy of a layer in which variables are replaced by tensors.
 
-    The layer itself stays as it is; what its code assigns to attributes is the shadow's.
+    The layer itself is unchanged: its code assigns to attributes of the copy.
 
     Args:
         layer: The layer.
-        symbol: Gives the tensor of a variable.
-        told: Is called with each loss that the code adds.
-        kinds: Class of a layer -> the class of its shadows; is added to.
+        symbol: Returns the tensor for a variable.
+        told: Called with each loss that the code adds.
+        kinds: Class of a layer -> the class of its copies; filled here.
     """
     kind = type(layer)
     if kind not in kinds:
@@ -176,7 +176,7 @@ def _is_variable(item: Any) -> bool:
 
 
 def attribute_of(holder: Any, layer: Any) -> str | None:
-    """The attribute of a layer that holds another: ``proj``, ``blocks.0`` in a list, ``heads.left`` in a dict."""
+    """The attribute by which a layer refers to another: ``proj``, ``blocks.0`` in a list, ``heads.left`` in a dict."""
     for name, item in vars(holder).items():
         if _BOOKKEEPING.fullmatch(name):
             continue

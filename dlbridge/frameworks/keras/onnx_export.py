@@ -20,7 +20,7 @@ from dlbridge.passes import signature
 
 #: The newest opset that tf2onnx writes.
 NEWEST_OPSET = 18
-#: What TensorFlow's frozen graphs, which tf2onnx starts from, hold at most, in bytes.
+#: Largest size in bytes of TensorFlow's frozen graphs, which tf2onnx starts from.
 LARGEST = 2**31 - 2**20
 
 

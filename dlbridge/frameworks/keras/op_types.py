@@ -1,4 +1,4 @@
-"""The element types that an op of the standard takes, and a wider one for those that it does not."""
+"""The element types that ONNX ops accept, and a wider type for those that they do not."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _WIDER = {
 
 @functools.cache
 def wider(op_type: str, index: int, dtype: ir.DataType) -> ir.DataType | None:
-    """The type in which to compute an op whose input ``index`` cannot be of ``dtype``; None where it can.
+    """The type in which to compute an op whose input ``index`` cannot be of ``dtype``; None if it can.
 
     Integers are computed modulo their size then, booleans as 0 and 1.
     """
-    taken = _taken(op_type, index)
-    if not taken or dtype in taken:
+    accepted = _accepted_types(op_type, index)
+    if not accepted or dtype in accepted:
         return None
     names = _WIDER.get(dtype.name, ())
-    return next((ir.DataType[name] for name in names if ir.DataType[name] in taken), None)
+    return next((ir.DataType[name] for name in names if ir.DataType[name] in accepted), None)
 
 
 def takes(op_type: str, dtype: ir.DataType | None) -> bool:
     """Whether the first input of an op can be of a type, or the op can be computed in a wider one."""
-    taken = _taken(op_type, 0)
-    return dtype is None or not taken or dtype in taken or wider(op_type, 0, dtype) is not None
+    accepted = _accepted_types(op_type, 0)
+    return dtype is None or not accepted or dtype in accepted or wider(op_type, 0, dtype) is not None
 
 
 @functools.cache
 def outputs_like_first(op_type: str) -> frozenset[int]:
-    """Places of the outputs that have the type of the first input."""
+    """Indices of the outputs that have the type of the first input."""
     schema = onnx.defs.get_schema(op_type, IR_OPSET)
     return frozenset(i for i, o in enumerate(schema.outputs) if o.type_str == schema.inputs[0].type_str)
 
@@ -47,7 +47,7 @@ def _parameter(schema: onnx.defs.OpSchema, index: int) -> onnx.defs.OpSchema.For
 
 
 @functools.cache
-def _taken(op_type: str, index: int) -> frozenset[ir.DataType]:
+def _accepted_types(op_type: str, index: int) -> frozenset[ir.DataType]:
     if not onnx.defs.has(op_type):
         return frozenset()
     schema = onnx.defs.get_schema(op_type, IR_OPSET)

@@ -1,4 +1,4 @@
-"""Runs what a model was read from, by the names of the neutral form: in its own types, and in float64."""
+"""Runs the Keras model that a model was read from, in its own types and in float64, by the model's names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlbridge.frameworks.keras.exact import Exact
 
 
 class Original:
-    """The live model, called as it was read: arrays by input name -> arrays by output name.
+    """The live Keras model as a function: arrays by input name -> arrays by output name.
 
     Args:
         live: The model.

@@ -87,7 +87,7 @@ def read(source: Any, options: ReadOptions) -> Model:
 
 
 def _losses(live: Any, reader: GraphReader) -> list[str]:
-    """What Keras adds to the loss of a model, beside the regularizers of weights."""
+    """Terms that Keras adds to the loss of a model, other than regularizers of weights."""
     found = [f"{path or live.name}: its code adds a loss (add_loss)" for path in reader.losses]
     for layer in live._flatten_layers():
         if layer.activity_regularizer is not None:
@@ -96,13 +96,13 @@ def _losses(live: Any, reader: GraphReader) -> list[str]:
 
 
 def _masked(result: Any, model: Model) -> list[str]:
-    """The outputs whose mask Keras weighs the loss by."""
+    """The outputs by whose masks Keras weights the loss."""
     pairs = zip(tree.flatten(result), model.outputs, strict=True)
     return [f"{v.name}: Keras weighs the loss by the mask of this output" for r, v in pairs if mask_of(r) is not None]
 
 
 def _collect(reader: GraphReader, run: Any) -> Any:
-    """What a walk gives; in the end nothing of it is left in Keras or in the model."""
+    """Run the reader; afterwards nothing is left of it in Keras or in the model."""
     try:
         with compat.wrapped(), compat.counters_kept():
             return run()
@@ -114,7 +114,7 @@ def _collect(reader: GraphReader, run: Any) -> Any:
 
 
 def _finish(build: Builder, converted: list[str]) -> Model:
-    """The model; what tf2onnx made of the layers at the paths ``converted`` has layers in the place of patterns."""
+    """The finished model. In the blocks ``converted``, which tf2onnx wrote, patterns are replaced by layers."""
     name_values(build.graph)
     graph = build.graph
     ir_model = ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="keras")
@@ -138,7 +138,7 @@ def _stands_in(node: ir.Node, path: str) -> bool:
 
 
 def _name_lifted(build: Builder, nodes: list[ir.Node], path: str) -> None:
-    """Name what a block has become: a layer that is all of it has its name, one of several stands in it."""
+    """Rename the nodes of a block after patterns were replaced: its only node gets the block's name."""
     if len(nodes) == 1:
         nodes[0].name = path
         nodes[0].metadata_props.pop(traits.ANONYMOUS, None)
@@ -170,7 +170,7 @@ def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list
 
 
 def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """What a model whose graph is not known is called with: positional and keyword arguments."""
+    """Positional and keyword arguments to call a model with that has no graph."""
     parameters = inspect.signature(model.call).parameters
     if wanted:
         values = {name: _input(build, name, *_spec(name, spec)) for name, spec in wanted.items()}
@@ -190,7 +190,7 @@ def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> t
 
 
 def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
-    """Inputs for an argument of that shape, or of that nest of shapes."""
+    """Inputs for an argument of this shape or nested structure of shapes."""
     if not isinstance(shape, dict) and all(d is None or isinstance(d, int) for d in shape):
         return _input(build, name, [None, *shape[1:]], dtype)
     if isinstance(shape, dict):
@@ -199,7 +199,7 @@ def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
 
 
 def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | None = None) -> tuple[list[Any], str]:
-    """(sizes, dtype) that a user gives for an input."""
+    """(sizes, dtype) that the user specified for an input."""
     if isinstance(spec, str):
         match = _SPEC.fullmatch(spec.replace(" ", ""))
         if match is None or match[1] not in IR_DTYPES:

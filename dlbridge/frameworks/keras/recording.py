@@ -1,4 +1,4 @@
-"""``Recording``: what code does that runs on tensors without numbers, as Keras itself enters it.
+"""``Recording``: the calls of layers and ``keras.ops`` that code makes on tensors without numbers.
 
 Keras tells the operation that made a tensor of each call that reads it. A ``TracedTensor`` gives a listener for that
 operation, so a recording learns of each call in the order in which the calls are made, and makes traced tensors of
@@ -19,18 +19,18 @@ from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize, UnknownSizeE
 
 
 class RandomError(Exception):
-    """Code draws random numbers where they are part of the result."""
+    """Code draws random numbers that are part of the result."""
 
 
 class Carried:
-    """What a tensor carries, and each other name of the same tensor with it: its mask."""
+    """The mask of a tensor, shared by all Python objects that are the same tensor."""
 
     def __init__(self, mask: Any = None) -> None:
         self.mask = mask
 
 
 class TracedTensor(keras.KerasTensor):
-    """A tensor without numbers in code that is recorded.
+    """A tensor without numbers, in code that is being recorded.
 
     Attributes:
         recording: What it is recorded by.
@@ -48,7 +48,7 @@ class TracedTensor(keras.KerasTensor):
 
     @_keras_history.setter
     def _keras_history(self, _: Any) -> None:
-        """The recording knows already."""
+        """Ignored: the recording has this already."""
 
     @property
     def _keras_mask(self) -> Any:
@@ -82,7 +82,7 @@ class SymbolicVariable(TracedTensor):
 
 
 class Recording(compat.RecordingScope):
-    """What the code of one model does, run after run, on tensors without numbers.
+    """The calls that the code of one model makes on tensors without numbers, over several runs.
 
     Attributes:
         book: The sizes that are not known.
@@ -103,7 +103,7 @@ class Recording(compat.RecordingScope):
 
     @contextmanager
     def run(self, symbol: Callable[[Any], Any]) -> Iterator[None]:
-        """Record what this thread does, for as long as the context lasts."""
+        """Within the block, record the calls that this thread makes."""
         before, self.symbol = self.symbol, symbol
         self.state_mapping: dict[int, Any] = {}
         try:
@@ -113,7 +113,7 @@ class Recording(compat.RecordingScope):
             self.symbol = before
 
     def forget(self) -> None:
-        """Take what was recorded off the layers that were called: they are those of the user's model."""
+        """Remove the recorded nodes from the layers that were called, which belong to the user's model."""
         for node in self.nodes:
             calls = node.operation._inbound_nodes
             calls[:] = [call for call in calls if call is not node]
@@ -123,7 +123,7 @@ class Recording(compat.RecordingScope):
     # --- what Keras enters --------------------------------------------------------------------------------------------
 
     def append(self, node: Any) -> None:
-        """Take note of a call that reads a traced tensor."""
+        """Record a call that reads a traced tensor."""
         if self.nodes and self.nodes[-1] is node:
             return  # it reads several
         self.nodes.append(node)
@@ -143,7 +143,7 @@ class Recording(compat.RecordingScope):
         return tensor
 
     def given(self, shape: list[Any], dtype: str, *, variable: bool) -> Any:
-        """A tensor that is given to the code."""
+        """A tensor that is passed to the code."""
         kind = SymbolicVariable if variable else TracedTensor
         tensor = keras.KerasTensor(shape, dtype=dtype)
         tensor.__class__ = kind
@@ -229,7 +229,7 @@ def _length(one: slice, size: int) -> int:
 
 
 def node_of(tensor: Any) -> Any:
-    """The call that made a tensor; None where it comes from outside of what was recorded."""
+    """The call that made a tensor; None if the tensor was made outside of the recording."""
     if isinstance(tensor, TracedTensor):
         return tensor.node
     history = getattr(tensor, "_keras_history", None)
@@ -239,7 +239,7 @@ def node_of(tensor: Any) -> Any:
 
 
 def recorded(result: Any, book: SizeBook, outer: Any = ()) -> list[Any]:
-    """What was recorded on the way to a result: operations with their arguments, in the order of a walk.
+    """The recorded operations that lead to a result, with their arguments.
 
     The walk ends at the tensors ``outer``.
     """

@@ -22,7 +22,7 @@ from dlbridge.passes.sizes import Size
 
 #: The first prime of each set is the largest below.
 _SETS = (7920, 6998)
-#: A rest or quotient up to here has a prime of its own too: code is full of such numbers that are no sizes.
+#: A remainder or quotient up to this number is represented by a prime too, as code has many such numbers.
 _COMMON = 512
 
 
@@ -32,11 +32,11 @@ def to_array(tensor: Any) -> np.ndarray:
 
 
 class UnknownSizeError(ValueError):
-    """Code asks for the number of a size that is not known."""
+    """Code asks for the number of an unknown size."""
 
 
 class SizeBook:
-    """The sizes that are not known in a graph.
+    """The unknown sizes of a graph, each represented by a prime while code runs.
 
     Attributes:
         places: Name of a size -> (value, axis) where it can be read.
@@ -53,7 +53,7 @@ class SizeBook:
 
     @contextmanager
     def second_set(self) -> Iterator[None]:
-        """Use the other primes for as long as the context lasts."""
+        """Within the block, represent sizes by the other set of primes."""
         self._set, before = 1, self._known
         self._known = {}
         try:
@@ -62,7 +62,7 @@ class SizeBook:
             self._set, self._known = 0, before
 
     def of_axis(self, value: ir.Value, axis: int) -> int:
-        """The size of an axis: an int, symbolic where it is not known."""
+        """The size of an axis as an int, symbolic if the size is unknown."""
         dim = value.shape[axis]  # type: ignore[index]
         if isinstance(dim, int):
             return dim
@@ -78,7 +78,7 @@ class SizeBook:
         return size.number if size.number is not None else SymbolicSize(size, self)
 
     def number(self, size: Size) -> int:
-        """The int that stands for a size."""
+        """The prime that represents a size."""
         total = 0
         for names, count in size.terms.items():
             for name in names:
@@ -100,7 +100,7 @@ class SizeBook:
         return primes[name]
 
     def recover(self, number: Any) -> Size | None:
-        """The size that an int stands for; None when it is a plain number."""
+        """The size that an int represents; None for a plain number."""
         if isinstance(number, SymbolicSize):
             return number.size
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or not self._primes[self._set]:
@@ -117,7 +117,7 @@ class SizeBook:
         return size * Size.of(rest) if rest != number else None  # type: ignore[operator]
 
     def of_shape(self, shape: Any) -> tuple[Any, ...]:
-        """A shape with the sizes that are not known found again."""
+        """A shape with the ints that represent unknown sizes replaced by symbolic ones."""
         return tuple(d if d is None or self.recover(d) is None else self.symbolic(self.recover(d)) for d in shape)  # type: ignore[arg-type]
 
     def derived(self, op: str, a: Size, b: Size) -> int:
@@ -157,7 +157,7 @@ class SizeBook:
 
 
 def closure(function: Any) -> list[Any]:
-    """What a function takes from the code around it."""
+    """The variables that a function captures from the code around it, and its defaults."""
     found = []
     for cell in getattr(function, "__closure__", None) or ():
         with suppress(ValueError):  # nothing in it yet
@@ -166,7 +166,7 @@ def closure(function: Any) -> list[Any]:
 
 
 class SymbolicSize(int):
-    """A size that is not known, as an int."""
+    """An unknown size as a Python int."""
 
     size: Size
     book: SizeBook

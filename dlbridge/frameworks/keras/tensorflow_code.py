@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ConversionError(Exception):
-    """TensorFlow or tf2onnx cannot say the code; the message says why."""
+    """TensorFlow or tf2onnx cannot convert the code; the message says why."""
 
 
 #: Each run may find variables that the one before did not reach; more runs than this find those that the code makes.
@@ -36,7 +36,7 @@ _MAX_RUNS = 10
 
 
 class _Reading(keras.StatelessScope):
-    """Gives the variables that are read in it the values that stand for them, and takes note of the others.
+    """Within this scope, variables have the values of the inputs for them; variables without an input are recorded.
 
     Attributes:
         values: id of a variable -> its value.
@@ -109,7 +109,7 @@ class _Call:
                 compat.set_keras_mask(tensors[value], tensors[mask])
         scopes.append(_Reading(held))
         with scopes[-1] as scope:
-            layer = layer_code.shadow(self.layer, lambda v: self._held(v, held, scope), self._add_loss, {})
+            layer = layer_code.shadow(self.layer, lambda v: self._replacement(v, held, scope), self._add_loss, {})
             _without_traces(layer)
             packed, named = tree.map_structure(lambda v: tensors[v] if isinstance(v, ir.Value) else v, self.nest)
             result = self.function(layer, *packed, **named)
@@ -123,8 +123,8 @@ class _Call:
     def _add_loss(self, _: Any) -> None:
         self.adds_loss = True
 
-    def _held(self, variable: Any, held: dict[int, Any], scope: _Reading) -> Any:
-        """What stands in the attribute of the layer for a variable."""
+    def _replacement(self, variable: Any, held: dict[int, Any], scope: _Reading) -> Any:
+        """The replacement of a variable in an attribute of the layer."""
         if isinstance(variable, keras.Variable):
             return variable  # the scope gives its value
         if id(variable) not in held:
@@ -145,10 +145,10 @@ def _without_traces(layer: Any) -> None:
 def read_call(
     reader: GraphReader, layer: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
 ) -> Any:
-    """The values that code of a layer makes of values, nested as it gives them.
+    """Convert a call of a layer's code by tf2onnx, and return its results, nested as the code returns them.
 
     Args:
-        reader: Gets the nodes and weights.
+        reader: Receives the nodes and weights.
         layer: The layer.
         function: Its code, a function of the layer and the arguments.
         args: The arguments; the values in it are tensors.
@@ -193,7 +193,7 @@ def read_call(
     reader.converted.append(reader.build.path)
     held = [reader.variable(v, layer if _is_of(v, layer) else None) for v in call.variables]
     inputs = [*call.given, *call.masks, *held]
-    results = _spliced(reader, _standard(ir_model, inputs), inputs)
+    results = _inline(reader, _standard(ir_model, inputs), inputs)
     count = len(results) - len(call.masked)
     for place, mask in zip(call.masked, results[count:], strict=True):
         masks.set_mask(results[place], mask)
@@ -202,13 +202,13 @@ def read_call(
 
 
 def _is_of(variable: Any, layer: Any) -> bool:
-    """Whether a variable is one of the layer's own, rather than of the layers in it."""
+    """Whether a variable belongs to the layer itself and not to a layer inside of it."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     return any(variable is v for v in own) or compat.raw_variable(variable)
 
 
 def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
-    """What tf2onnx wrote at the opset of models in memory, with layers in the place of patterns."""
+    """Upgrade what tf2onnx wrote to ``IR_OPSET``, fold its constants and infer its shapes."""
     upgrade(ir_model)
     found = {str(v.name).partition(":")[0]: v for v in ir_model.graph.inputs}
     inputs = [found.get(f"input_{i}") or ir.Value(name=f"input_{i}") for i in range(len(given))]
@@ -227,8 +227,8 @@ def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
     return model
 
 
-def _spliced(reader: GraphReader, model: Model, given: list[ir.Value]) -> list[ir.Value]:
-    """The outputs of a model whose nodes are moved into the graph that is being read."""
+def _inline(reader: GraphReader, model: Model, given: list[ir.Value]) -> list[ir.Value]:
+    """Move the nodes of a model into the graph that is being read, and return its outputs there."""
     graph, build = model.graph, reader.build
     results = list(graph.outputs)
     graph.outputs.clear()

@@ -1,6 +1,6 @@
-"""``Tracer``: what Python code makes of values, found by running it on tensors without numbers.
+"""``Tracer``: runs Python code of layers on tensors without numbers, and reads the calls that it makes.
 
-The calls that are recorded are walked in turn, as far as the results ask for them.
+Of the recorded calls, those are read on which the results depend.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Run:
-    """The tensors that stand for values in one run of code.
+    """The tensors that represent values in one run of code.
 
     Attributes:
         given: id of each tensor -> (the tensor, its value).
@@ -51,7 +51,7 @@ class _Run:
         self._variables: dict[int, SymbolicVariable] = {}
 
     def symbol(self, value: Any) -> Any:
-        """The tensor of a value; what is no value is itself."""
+        """The tensor that represents a value; anything else is returned as it is."""
         if not isinstance(value, ir.Value):
             return value
         if value not in self._tensors:
@@ -59,7 +59,7 @@ class _Run:
         return self._tensors[value]
 
     def loose(self, variable: Any) -> SymbolicVariable:
-        """The tensor of a variable of another layer than the one that is opened; it is named where it is used."""
+        """The tensor that represents a variable of a layer other than the opened one."""
         if id(variable) not in self._variables:
             shape, dtype = list(variable.shape), keras.backend.standardize_dtype(variable.dtype)
             tensor = self._recording.given(shape, dtype, variable=True)
@@ -82,10 +82,10 @@ class _Run:
 
 
 class Tracer:
-    """Runs code for a reader.
+    """Runs code of layers for a ``GraphReader``.
 
     Attributes:
-        recording: What the code does.
+        recording: The calls that the code makes.
     """
 
     def __init__(self, reader: GraphReader) -> None:
@@ -104,15 +104,15 @@ class Tracer:
         flat: bool = False,
         around: MutableMapping[int, ir.Value] | None = None,
     ) -> Any:
-        """What a Python function makes of values, found by calling it on ``KerasTensor``s.
+        """Read the results of a Python function of values, by calling it on ``KerasTensor``s.
 
         Args:
             function: Code that calls layers and ``keras.ops``.
-            args: Its arguments; the values in it stand as tensors.
+            args: Its arguments; values are replaced by tensors.
             kwargs: Its keyword arguments, likewise.
             holder: The layer that the code belongs to, if any.
-            method: Whether the function takes the layer first: it gets one whose variables are tensors.
-            flat: Name what is made after the path where this is, as parts of the layer there.
+            method: Whether the first argument is the layer; a copy is passed in which variables are tensors.
+            flat: Name the nodes after the present path, as parts of the layer there.
             around: The tensors of the code that the function was written in, which it may use.
         """
         book = self._reader.build.sizes
@@ -152,7 +152,7 @@ class Tracer:
         return result, run
 
     def _keep_masks(self, result: Any, run: _Run, values: MutableMapping[int, ir.Value], holder: Any) -> None:
-        """Give values the masks that the tensors in their places had in the end."""
+        """Give values the masks that their tensors had at the end of the run."""
 
         def as_value(mask: Any) -> Any:
             if isinstance(mask, keras.KerasTensor):
@@ -170,7 +170,7 @@ class Tracer:
                 masks.carry(values[id(tensor)], what)
 
     def _entered(self, node: Any) -> None:
-        """Let a layer that is called in code that is recorded do to masks what it does when it runs."""
+        """Apply to masks what a layer that is called in recorded code does to them."""
         layer = node.operation
         if not isinstance(layer, keras.layers.Layer):
             return
@@ -203,7 +203,7 @@ class Tracer:
             output.carried = one.carried
 
     def evaluate(self, tensor: Any, frame: MutableMapping[int, ir.Value], holder: Any, flat: bool) -> None:
-        """Walk all calls that a tensor is made by."""
+        """Read all calls on which a tensor depends."""
         path = self._reader.build.path
         pending = [tensor]
         while pending:
@@ -226,7 +226,7 @@ class Tracer:
 
     @contextmanager
     def masks_of(self, node: Any, frame: MutableMapping[int, ir.Value]) -> Iterator[None]:
-        """Let values carry the masks that the tensors in their places carried when the code made a call."""
+        """Within the block, values have the masks that their tensors had when the code made a call."""
         known = self.recording.masks.get(node)
         if known is None:  # a call in a graph of layers: what is carried now is what Keras finds
             yield
@@ -243,7 +243,7 @@ class Tracer:
                 masks.carry(value, what)
 
     def check_masks(self, node: Any, values: list[ir.Value]) -> None:
-        """Refuse a layer whose code has other masks than those that the code around it went on with."""
+        """Refuse a layer whose masks differ from those that the code around it saw."""
         pairs = zip(node.outputs, values, strict=True) if node in self._not_followed else ()
         if any((mask_of(tensor) is None) != (mask_of(value) is None) for tensor, value in pairs):
             raise RefusalError("it sets a mask in code that does not run on KerasTensors; call keras.ops alone in it")

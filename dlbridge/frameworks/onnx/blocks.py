@@ -16,19 +16,19 @@ from dlbridge.ops.names import prefixes, unique
 from dlbridge.passes.lift.pattern import WANTED_PATH
 from dlbridge.passes.scopes import become_module, common_scope, differ_only_in_numbers, move_into_block
 
-#: Ops that give the same numbers in another shape: of a layer, the smaller part.
+#: Ops that only change shape or type, which are never the main op of a layer.
 _SHAPING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast"})
 
 
 def collapse(graph: ir.Graph, own: set[str]) -> None:
-    """Let nodes and modules agree on paths; in place.
+    """Make the paths of nodes and modules consistent; in place.
 
-    A node that is all there is of a module gets the module's path; a node that has the path of a module with other
-    nodes in it becomes one of those.
+    The only node of a module gets the module's path; a node that has the path of a module with other nodes is moved
+    into that module.
 
     Args:
         graph: The graph.
-        own: Names of initializers that the file gave; the names of others follow their node.
+        own: Names of initializers that are the file's; others are renamed with their node.
     """
     nodes = list(graph.all_nodes())
     taken = {node.name for node in nodes}
@@ -52,7 +52,7 @@ def collapse(graph: ir.Graph, own: set[str]) -> None:
 
 
 def _rename_weights(node: ir.Node, old: str, own: set[str]) -> None:
-    """Let the weights that were named after a node follow its new name."""
+    """Rename the weights that were named after a node."""
     names = node.graph.initializers if isinstance(node.graph, ir.Graph) else {}
     for value in weights_of(node):
         fresh = f"{node.name}.{value.name.removeprefix(f'{old}.')}"
@@ -61,7 +61,7 @@ def _rename_weights(node: ir.Node, old: str, own: set[str]) -> None:
 
 
 def join_layers(graph: ir.Graph, own: set[str]) -> None:
-    """Make siblings of the ops of each layer that tf2onnx gave a scope: ``dense`` and ``dense_softmax``; in place.
+    """Replace each layer's scope in tf2onnx's names by names side by side: ``dense`` and ``dense_softmax``; in place.
 
     The op that reads the weights (if none does, the last one that computes) is the layer. A scope with several such ops
     is a block and stays a block.
@@ -115,7 +115,7 @@ def _scope_of_neighbours(node: ir.Node) -> str:
 
 
 def hoist_shared(graph: ir.Graph) -> None:
-    """Move what one instance of a repeated block computes for all of them in front of the first; in place.
+    """Move nodes of one instance of a repeated block that all instances use to before the first instance; in place.
 
     Exporters merge equal computations: the mask that each layer of a decoder makes of the model's inputs is made in
     layer 0, and read in layer 1. Only what no weight has a part in is moved.
@@ -142,7 +142,7 @@ def hoist_shared(graph: ir.Graph) -> None:
 
 
 def _shared_block(node: ir.Node) -> str | None:
-    """The outermost block of a made-up node that reads its result itself, as another instance of the block does."""
+    """The outermost block around an unnamed node whose result is read both in it and in another instance of it."""
     scope = traits.scope(node)
     if not traits.is_anonymous(node) or not scope:
         return None
@@ -156,7 +156,7 @@ def _shared_block(node: ir.Node) -> str | None:
 
 
 def _made_inside(node: ir.Node, block: str) -> list[ir.Node] | None:
-    """What a node is made of inside a block, and itself; None where a weight or a named layer has a part in it."""
+    """The nodes inside a block on which a node depends, and itself; None if a weight or a named layer is among them."""
     if not traits.is_anonymous(node) or weights_of(node):
         return None
     found: list[ir.Node] = []

@@ -1,8 +1,8 @@
-"""Names and kinds of what stands in an ONNX file: node names to dotted paths, initializers to state-dict keys.
+"""Names of nodes and weights in an ONNX file: dotted paths for nodes, state-dict keys for initializers.
 
 A node's path is taken from, in this order:
 
-1. its main weight, when that has a state-dict name: a Conv that reads ``layer1.0.conv1.weight`` is ``layer1.0.conv1``;
+1. its weight, if that has a state-dict name: a Conv that reads ``layer1.0.conv1.weight`` is ``layer1.0.conv1``;
 2. the module path that ``torch.onnx`` (dynamo) writes into the node's metadata;
 3. a name with slashes: ``/layer1/layer1.0/conv1/Conv`` (torch.onnx, older), ``model/dense/MatMul`` (tf2onnx);
 4. any other name, made an identifier; such a name is marked as made up.
@@ -26,7 +26,7 @@ from dlbridge.passes.lift.pattern import WANTED_PATH
 
 SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 
-#: op type -> what stands in its slots, as PyTorch's layers call it.
+#: Op type -> {index of an input: its name in PyTorch's layers}.
 SLOT_NAMES: dict[str, dict[int, str]] = {
     "Conv": {1: "weight", 2: "bias"},
     "ConvTranspose": {1: "weight", 2: "bias"},
@@ -46,11 +46,11 @@ SLOT_NAMES: dict[str, dict[int, str]] = {
     "RNN": {1: "weight_ih", 2: "weight_hh", 3: "bias"},
 }
 _BUFFERS = frozenset({"running_mean", "running_var"})
-#: Last parts of state-dict names that are buffers in the models that have them, though float.
+#: Last parts of state-dict names of floats that are usually buffers.
 _BUFFER_NAMES = re.compile(r"(running_(mean|var)|inv_freq|.*mask|mean|std|anchors?|sin|cos|.*_table|freqs.*)")
-#: Modules that hold others: a node directly in one is not the module itself.
+#: PyTorch's modules that consist of other modules: a node in one does not implement it.
 _HOLDER_CLASSES = re.compile(r"torch\.nn\.modules\.(container|transformer)|.*MultiheadAttention$")
-#: Scopes that TensorFlow puts inside a layer's own.
+#: Scopes that TensorFlow creates inside a layer's own scope.
 _TF_SCOPES = frozenset(
     {"Tensordot", "batchnorm", "moments", "einsum", "convolution", "separable_conv2d", "embedding_lookup"}
 )
@@ -58,7 +58,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _STATE_DICT_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 #: Names that exporters make up: val_12, onnx::Conv_40, const_fold_opt__7, _v_12, 41.
 _MADE_UP = re.compile(r"(\d+|.*::.*|val_\d+|.*__\d+|_?v_?\d+|.*_output_\d+|.*:\d+|node_.*|\w*[Cc]onst\w*|.*_\d+)")
-#: What torch.onnx calls the constants that come out of torch's ops: after the op, the first without a number.
+#: Names that torch.onnx gives to constants made by PyTorch's ops: the op's name, the first one without a number.
 _OF_OPS = frozenset(
     {"add", "alias", "arange", "cat", "clone", "cumsum", "detach", "div", "expand", "full", "index", "lift_fresh_copy"}
     | {"mul", "permute", "repeat", "reshape", "select", "slice", "squeeze", "stack", "sub", "to", "transpose"}
@@ -81,13 +81,13 @@ def name_nodes(graph: ir.Graph) -> None:
 
 
 def _reads_weight(node: ir.Node) -> bool:
-    """Whether a node is the product with a weight that a layer is."""
+    """Whether a node is a convolution or matrix product with a weight."""
     w = node.inputs[1] if is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") else None
     return w is not None and w.is_initializer() and w.const_value is not None
 
 
 def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
-    """(dotted path, whether it was made up) of a node; adds the classes of its blocks."""
+    """(dotted path of a node, whether it was made up); also records the classes of its blocks."""
     stack, names = (_words(node.metadata_props.get(key, "[]")) for key in (SCOPES, _CLASSES))
     modules = [(s, c) for s, c in zip(stack[:-1], names[:-1], strict=False) if not s.startswith("_empty_nn_module")]
     for scope, class_name in modules:
@@ -113,7 +113,7 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
 
 
 def _words(text: str) -> list[str]:
-    """A list of strings as torch.onnx writes it; nothing where the text is none."""
+    """A list of strings as torch.onnx writes it; empty if the text is not one."""
     try:
         found = ast.literal_eval(text) if len(text) <= limits().text >> 10 else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -122,7 +122,7 @@ def _words(text: str) -> list[str]:
 
 
 def _is_block(class_name: str) -> bool:
-    """Whether a module is made of others: all but torch's own layers."""
+    """Whether a module consists of other modules: all do except PyTorch's own layers."""
     return not class_name.startswith("torch.nn.modules.") or bool(_HOLDER_CLASSES.match(class_name))
 
 
@@ -144,8 +144,8 @@ def dotted_parts(parts: list[str]) -> str:
 
 
 def _common_root(names: list[str]) -> str:
-    """The scopes that most names with slashes begin with, while most still have a scope behind: in tf2onnx's names,
-    the model itself."""
+    """The outer scopes that most names with slashes share, as long as most have a further scope: the model itself in
+    tf2onnx's names."""
     names = [n for n in names if "/" in n and not n.startswith("/")]
     root = ""
     while names:
@@ -159,7 +159,7 @@ def _common_root(names: list[str]) -> str:
 
 
 def is_state_dict_name(name: str) -> bool:
-    """Whether an initializer's name is one that a person's module gave it."""
+    """Whether an initializer's name comes from a user's module."""
     return bool(_STATE_DICT_NAME.fullmatch(name)) or (
         bool(_IDENTIFIER.fullmatch(name)) and not _MADE_UP.fullmatch(name) and name not in _OF_OPS
     )
@@ -177,7 +177,7 @@ def _weight_path(node: ir.Node) -> str | None:
 
 
 def name_weights(graph: ir.Graph, *, torch: bool = False) -> None:
-    """Set the kind of every initializer, and name those without a name of their own after the node that uses them.
+    """Set the kind of every initializer, and name those that have only a made-up name after the node that reads them.
 
     Float initializers in weight slots are parameters (running statistics: buffers); so are other float ones with a
     state-dict name, unless the name is one that buffers have. The rest are constants.
@@ -203,7 +203,7 @@ def name_weights(graph: ir.Graph, *, torch: bool = False) -> None:
 
 
 def _layer_path(node: ir.Node) -> str:
-    """Path of the layer whose weights a node reads: its module, when it is one op of that (``fc.matmul``: ``fc``)."""
+    """Path of the layer whose weights a node reads: ``fc`` of ``fc.matmul``, else the node's own path."""
     scope, _, last = (node.name or "").rpartition(".")
     plain = re.sub(r"_\d+$", "", last) in (op_key(node).lower(), "convolution", "biasadd")
     return scope if scope and plain else node.name

@@ -72,7 +72,7 @@ def load(path: Path) -> ExportedProgram:
 
 
 def _check(path: Path) -> None:
-    """Check an archive by the reader that torch itself reads it with."""
+    """Check an archive with the reader that PyTorch itself uses."""
     with PT2ArchiveReader(str(path)) as reader:
         names = reader.get_file_names()
         sizes = {name: reader.archive_file.get_record_size(name) for name in names}
@@ -94,7 +94,7 @@ def _check(path: Path) -> None:
 
 
 def _check_members(path: Path, names: list[str], sizes: dict[str, int]) -> None:
-    """Refuse an archive with other members than a saved program's, or one that grows out of hand."""
+    """Refuse an archive with members that a saved program does not have, or whose members decompress to too much."""
     where = str(path)
     with zipfile.ZipFile(path) as archive:
         listed = [info.filename.partition("/")[2] for info in archive.infolist()]
@@ -116,7 +116,7 @@ def _check_members(path: Path, names: list[str], sizes: dict[str, int]) -> None:
 
 
 def _check_tensors(config: Any, prefix: str, sizes: dict[str, int]) -> None:
-    """Check what a file says of its tensors: each is numbers that are there, not an object."""
+    """Check the tensors that a file declares: each must be numbers in the file, not a pickled object."""
     for name, entry in config["config"].items():
         check_name(name)
         member, meta = entry["path_name"], entry["tensor_meta"]
@@ -131,7 +131,7 @@ def _check_tensors(config: Any, prefix: str, sizes: dict[str, int]) -> None:
 
 
 def _check_examples(data: bytes, path: Path) -> None:
-    """Torch reads the example inputs as a pickle of any objects where they are not tensors alone."""
+    """Refuse example inputs that PyTorch would unpickle as arbitrary objects."""
     try:
         torch.load(io.BytesIO(data), weights_only=True)
     except Exception:  # of a pickle that is none, torch raises nearly anything
@@ -153,7 +153,7 @@ def _at(path: Path, member: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Within the block, torch does not log what it could not read: that becomes an error."""
+    """Within the block, PyTorch does not log what it could not read; that becomes an error."""
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -87,7 +87,7 @@ RULES: dict[str, Callable[..., list[ir.Value]]] = {
 
 
 def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.Tensor]) -> list[Any]:
-    """What a higher-order op makes of its arguments; ``val`` are fake tensors of that."""
+    """Read a higher-order op; ``val`` are the fake tensors of its results."""
     op = Op(program, val, [v for v in pytree.tree_leaves(args) if isinstance(v, ir.Value)], program.site)
     try:
         return RULES[name](program, op, *args)
@@ -104,7 +104,7 @@ def fold_over(
     states: Sequence[ir.Value],
     sequences: Sequence[ir.Value],
 ) -> list[ir.Value]:
-    """The last states of a ``Scan`` whose step gives new states alone: ``run(*states, *parts)``."""
+    """The final states of a ``Scan`` whose step, ``run(*states, *parts)``, returns the new states only."""
     now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in states]
     now += [_parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
     graph = _body(program, op, "step", now, lambda: run(*now))
@@ -134,7 +134,7 @@ def _runs(program: Program, op: Op, inner: torch.fx.GraphModule, given: Sequence
 
 
 def _values(op: Op, items: Sequence[Any]) -> list[ir.Value]:
-    """Tensors of a loop or branch; numbers and complex tensors are not what a body can hand on."""
+    """The tensors that enter a loop or branch. Numbers and complex tensors cannot, and are refused."""
     for item in items:
         if not isinstance(item, ir.Value) or item.meta.get("complex"):
             op.refuse("a branch or loop over numbers or complex tensors")
@@ -160,7 +160,7 @@ def _body(
             own = value.producer() in nodes and value not in results
             results.append(value if own else with_sizes(op("Identity", value), value.meta.get("sizes", [])))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
-        value.name = _name(program)  # each graph by itself would name them alike
+        value.name = _name(program)  # names made within each graph would clash
     return ir.Graph(parameters, results, nodes=live(nodes, results), name=name)
 
 
@@ -190,12 +190,12 @@ def _graphs(node: ir.Node) -> list[ir.Graph]:
 
 
 def inside(node: ir.Node) -> list[ir.Node]:
-    """The nodes of the bodies of a node, and of the bodies in them."""
+    """The nodes in the bodies of a node, nested bodies included."""
     return [n for graph in _graphs(node) for inner in graph for n in (inner, *inside(inner))]
 
 
 def reads(node: ir.Node) -> set[ir.Value]:
-    """What a node and its bodies read."""
+    """The values that a node and its bodies read."""
     found = {v for v in node.inputs if v is not None}
     for graph in _graphs(node):
         found.update(graph.outputs, *(reads(inner) for inner in graph))

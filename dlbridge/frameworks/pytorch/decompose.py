@@ -1,4 +1,4 @@
-"""Takes one ATen op apart into simpler ones, as torch itself does: by its decomposition, or by what it is made of."""
+"""Decomposes an ATen op into simpler ones as PyTorch does: by its decomposition, or by tracing a composite op."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _table() -> dict[Any, Any]:
 
 
 def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
-    """The ops that a call is made of, as a graph whose placeholders are the call's tensors; None when it is one piece.
+    """The decomposition of a call as a graph whose placeholders are the call's tensors; None if there is none.
 
     Args:
         node: A call of an ATen op, with fake tensors in ``meta["val"]``.
@@ -76,19 +76,19 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
 
 
 def _fixed(mode: Any) -> dict[Any, Any]:
-    """The symbolic sizes that are known to be a number, or another size."""
+    """The symbolic sizes that are known to equal a number or another size."""
     return dict(mode.shape_env.replacements) if mode is not None and mode.shape_env is not None else {}
 
 
 def _noted(mode: Any) -> int:
-    """How many equations between sizes are taken for granted (another number would take another way)."""
+    """How many equations between sizes were assumed so far."""
     env = mode.shape_env if mode is not None else None
     return sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards) if env is not None else 0
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's log of what went wrong in this thread, which is told in words of ours."""
+    """Within the block, PyTorch does not log errors of this thread; they are reported otherwise."""
     logger, here = logging.getLogger("torch._subclasses.fake_tensor"), threading.get_ident()
 
     def is_of_others(record: logging.LogRecord) -> bool:
@@ -102,7 +102,7 @@ def quiet() -> Iterator[None]:
 
 
 def _value(node: torch.fx.Node) -> Any:
-    """What stands for a node: the fake tensor, or the constant of the graph that it names."""
+    """The value of an argument node: its fake tensor, or the constant of the graph that it refers to."""
     if "val" in node.meta or node.op != "get_attr":
         return node.meta["val"]
     owner: Any = node.graph.owning_module
@@ -112,7 +112,7 @@ def _value(node: torch.fx.Node) -> Any:
 
 
 def _plain(arguments: Any) -> Any:
-    """The arguments in lists that may be written to, which the graph's own may not."""
+    """The arguments with fx's immutable lists copied to plain ones."""
     if isinstance(arguments, dict):
         return {k: _plain(v) for k, v in arguments.items()}
     return [_plain(a) for a in arguments] if isinstance(arguments, (list, tuple)) else arguments

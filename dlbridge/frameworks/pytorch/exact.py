@@ -33,7 +33,7 @@ _CHECKS = {torch.ops.aten._assert_tensor_metadata.default}
 
 
 class Float64(TorchDispatchMode):
-    """Computes in float64 whatever the code asks for.
+    """Computes in float64, whatever float type the code asks for.
 
     Args:
         noise: Move each result by a random part of at most this.
@@ -64,7 +64,7 @@ class Float64(TorchDispatchMode):
         if compat.schema(func).is_mutable:
             return self._written_back(func, args, kwargs or {}, arguments, named, result)
         fresh = not any(r.alias_info for r in compat.schema(func).returns)
-        return pytree.tree_map_only(torch.Tensor, functools.partial(self._settle, fresh=fresh), result)
+        return pytree.tree_map_only(torch.Tensor, functools.partial(self._as_float64, fresh=fresh), result)
 
     def _widen(self, value: Any) -> Any:
         if isinstance(value, torch.dtype) and value in _WIDE:
@@ -79,13 +79,13 @@ class Float64(TorchDispatchMode):
         """The bits of a number are those of the type that the module computes in: float32, where it is not said."""
         if tensor.dtype == torch.float64 and dtype.itemsize == 4:
             tensor = tensor.to(torch.float32)
-        return self._settle(tensor.view(dtype), fresh=False)
+        return self._as_float64(tensor.view(dtype), fresh=False)
 
     def _note(self, dtype: torch.dtype) -> None:
         self.eps = max(self.eps, torch.finfo(dtype).eps)
 
-    def _settle(self, tensor: torch.Tensor, fresh: bool) -> torch.Tensor:
-        """A result as those that read it get it."""
+    def _as_float64(self, tensor: torch.Tensor, fresh: bool) -> torch.Tensor:
+        """The result in float64, with noise added if that was asked for."""
         tensor = tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
         if self.noise and fresh and tensor.dtype == torch.float64:
             tensor = torch.from_numpy(np.asarray(perturb(tensor.detach().numpy(), self.noise, self._generator)))
@@ -97,7 +97,7 @@ class Float64(TorchDispatchMode):
             self.seen.append(tensor.detach().numpy().copy())
 
     def _written_back(self, func, args, named_args, arguments, named, result):  # type: ignore[no-untyped-def]
-        """What an op that writes into its operands returns: those very tensors, with the numbers."""
+        """Copy results back into the operands that an op writes to, and return those tensors."""
         given, wide = (*args, *named_args.values()), (*arguments, *named.values())
         owner = {}
         for before, after in zip(pytree.tree_leaves(given), pytree.tree_leaves(wide), strict=True):
@@ -111,7 +111,7 @@ class Float64(TorchDispatchMode):
 
 
 class Exact:
-    """A module in float64: its own copy, which goes when this does.
+    """A copy of a module in float64.
 
     Args:
         module: Left as it is.

@@ -65,7 +65,7 @@ class Example:
 
     @property
     def leaves(self) -> list[Any]:
-        """What the inputs hold, in the order of the program's placeholders."""
+        """The leaves of the inputs, in the order of the program's placeholders."""
         return pytree.tree_leaves((self.args, self.kwargs))
 
     def shapes(self, module: torch.nn.Module) -> Any:
@@ -80,7 +80,7 @@ class Example:
     # --- tensors ---------------------------------------------------------------------------------------------------
 
     def _choose(self, inputs: Any, sequence: int, image: int, step: int) -> dict[str, int]:
-        """The sizes in the example of the names in specs: such as are usual, within the bounds that are stated."""
+        """Sizes of the example for the names in specs: common numbers within the stated bounds."""
         preferred: dict[str, int] = {}
         for path, text in _specs(inputs):
             _, sizes = _parse(text, path)
@@ -94,7 +94,7 @@ class Example:
         return found
 
     def _bounded(self, text: str, path: str) -> str:
-        """A size without its bounds, which are noted: ``n`` of ``2<=n<=16``."""
+        """Record the bounds of a size, and return it without them: ``n`` of ``2<=n<=16``."""
         if not re.search(r"[<>=]", text):
             return text
         try:
@@ -149,13 +149,13 @@ class Example:
     # --- names -----------------------------------------------------------------------------------------------------
 
     def _same_batch(self) -> None:
-        """Where nobody has named sizes: the first axis is the batch in those tensors where it is as long."""
+        """If the user named no sizes, the first axis is the batch, in all tensors in which it has the same size."""
         sizes = [t.shape[0] for t, _ in self.dims]
         batch = max(sizes, key=sizes.count, default=0)
         self.dims = [(t, names if t.shape[0] == batch else {}) for t, names in self.dims]
 
     def _widen(self) -> None:
-        """Repeat examples along named axes of size 1, which torch.export would take for fixed."""
+        """Repeat examples along named axes of size 1, which torch.export would treat as fixed."""
         larger: dict[str, set[int]] = {}
         for tensor, names in self.dims:
             for axis, text in names.items():
@@ -193,7 +193,7 @@ class Example:
 
 
 def _specs(inputs: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The texts among the inputs, with their paths."""
+    """The specs (strings) among the inputs, with their paths."""
     if isinstance(inputs, str):
         yield path or "0", inputs
     elif isinstance(inputs, Mapping):
@@ -213,7 +213,7 @@ def _parse(text: str, path: str) -> tuple[torch.dtype, list[str]]:
 
 
 def arithmetic(text: str, names: Mapping[str, Any]) -> Any:
-    """``2*batch + 1`` of what the names stand for."""
+    """Evaluate ``2*batch + 1`` for the sizes of these names."""
 
     def value(tree: ast.expr) -> Any:
         match tree:

@@ -1,4 +1,4 @@
-"""``torch.export`` of a live module: traced with its sizes free, and what that takes for granted of them."""
+"""Exports a live module with ``torch.export`` and dynamic sizes, and collects what the export assumes of these."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Exported:
 
 
 class FixedSizeError(DlbridgeError):
-    """The module's code is right for the sizes of the example alone; another example would not help."""
+    """The module's code works for the sizes of the example only; another example would not help."""
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def export(module: torch.nn.Module, inputs: Any, dynamic: Mapping[str, Mapping[i
 
 
 def of_program(program: ExportedProgram) -> Exported:
-    """A program that somebody else exported: what it states of its sizes is what they must keep."""
+    """A program that was exported elsewhere; the constraints that it states on its sizes are kept."""
     names = Names(program, {})
     known = [*guards.of_ranges(program, names), *guards.found(guards.environment(program), names)]
     texts, unsaid = guards.constraints_of(known)
@@ -146,7 +146,7 @@ class _PinnedError(FixedSizeError):
 
 
 def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Exported:
-    """One export, with what its guards come to.
+    """Export once, and check the guards of the export.
 
     Raises:
         FixedSizeError: When the code is right for some of the sizes alone, and does not refuse the others.
@@ -203,15 +203,15 @@ def _has_transforms(program: ExportedProgram) -> bool:
 
 
 def _without_transforms(module: torch.nn.Module, example: Example, shapes: Any, strict: bool) -> ExportedProgram:
-    """The program below torch's transforms: ``vmap`` is in it as the ops on whole batches that it comes to.
+    """The program with PyTorch's function transforms expanded: ``vmap`` becomes ops on whole batches.
 
-    Torch has no public name for this.
+    PyTorch has no public function for this.
     """
     return compat.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict, pre_dispatch=False)
 
 
 def _refuse(guard: Guard) -> None:
-    """Refuse code that is right where a guard holds, and is another model elsewhere."""
+    """Refuse code that computes something else for sizes that break a guard."""
     try:
         text = guards.constraints_of([guard])[0][0]
     except IndexError:
@@ -227,7 +227,7 @@ def _refuse(guard: Guard) -> None:
 
 
 def _line_of_one(module: torch.nn.Module, example: Example, name: str) -> str:
-    """The line on which the code asks whether a size is 1: torch notes it where it takes no size for more than 1."""
+    """The line on which the code asks whether a size is 1; found by an export that does not assume sizes above 1."""
     tracing = Tracing()
     with contextlib.suppress(DlbridgeError), fx_config.patch(backed_size_oblivious=True):
         program = _traced(module, example, example.shapes(module), strict=False, mode=tracing)
@@ -240,7 +240,7 @@ def _line_of_one(module: torch.nn.Module, example: Example, name: str) -> str:
 
 
 def _placed(program: ExportedProgram, example: Example) -> dict[str, dict[int, str]]:
-    """By the name of the placeholder, the names of its dynamic axes."""
+    """Name of a placeholder -> the names of its dynamic axes."""
     names = {id(t): named for t, named in example.dims}
     # Keyword arguments stand in the order of the call, as the placeholders do.
     pairs = zip(inputs_of(program), example.leaves, strict=False)

@@ -1,4 +1,4 @@
-"""What a call in an exported graph says of itself: its name, what it writes to and views, where it stands."""
+"""What the schema and metadata of an fx node say: the op's name, what it writes to or is a view of, its source line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, pytree
 from dlbridge.frameworks.pytorch.tensors import size_of
 
-#: In-place ops that change how a tensor is seen, not its elements.
+#: In-place ops that change a tensor's shape or strides and leave its elements alone.
 _VIEWS_IN_PLACE = frozenset(f"aten::{n}_" for n in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"))
 
 
 def is_number_along_axis(target: Any, args: Sequence[Any]) -> bool:
-    """Whether an op that goes along an axis is given a tensor of rank 0."""
+    """Whether an op with an argument ``dim`` is called with a tensor of rank 0."""
     has_axis = any(a.name in ("dim", "dimension") and str(a.type) == "int" for a in compat.schema(target).arguments)
     first = args[0] if args else None
     along = has_axis and plain_name(target) not in ("aten.unsqueeze", "aten.squeeze")
@@ -42,7 +42,7 @@ def source_line(trace: str | None) -> str:
 
 
 def modules_around(stack: dict[str, tuple[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """(path, class) of the modules around a call; all calls of a module are in the same place."""
+    """(path, class) of the modules around a call, the same for every call of a module."""
     return tuple(
         (path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
         for path, kind in stack.values()
@@ -55,7 +55,7 @@ def repeats_around(stack: dict[str, tuple[str, Any]]) -> dict[str, int]:
 
 
 def mutates(node: torch.fx.Node) -> bool:
-    """Whether a call writes into its first argument; one that only shows it in another shape makes a view."""
+    """Whether a call writes to its first argument. One that only changes its shape makes a view."""
     schema = compat.schema(node.target)
     if schema is None or not schema.arguments or not node.args or schema.name in _VIEWS_IN_PLACE:
         return False
@@ -64,7 +64,7 @@ def mutates(node: torch.fx.Node) -> bool:
 
 
 def needed(graph: torch.fx.Graph) -> set[torch.fx.Node]:
-    """The nodes that the outputs need, or what is written in place; checks of arguments need nothing."""
+    """The nodes that contribute to the outputs or to in-place writes; argument checks do not count."""
     found: set[torch.fx.Node] = set()
     for node in reversed(graph.nodes):
         acts = node.op == "output" or mutates(node) or isinstance(node.target, HigherOrderOperator)
@@ -75,7 +75,7 @@ def needed(graph: torch.fx.Graph) -> set[torch.fx.Node]:
 
 
 def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The argument that a result is a view of."""
+    """The argument whose memory the result shares."""
     val = node.meta["val"]
     first = val[0] if isinstance(val, (list, tuple)) and val else val
     if not isinstance(first, torch.Tensor):
@@ -88,11 +88,12 @@ def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
 
 
 def is_complex(val: Any) -> bool:
-    """Whether a call gives complex tensors."""
+    """Whether a call returns complex tensors."""
     return any(isinstance(v, torch.Tensor) and v.is_complex() for v in pytree.tree_leaves(val))
 
 
 def is_size(val: Any) -> bool:
+    """Whether a call returns a number, symbolic or not, instead of a tensor."""
     return isinstance(val, (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
 
 
@@ -102,11 +103,12 @@ def reads_tensor(node: torch.fx.Node) -> bool:
 
 
 def sizes_in(arguments: Any) -> Any:
-    """Arguments with torch's symbolic numbers as sympy expressions."""
+    """Replace PyTorch's symbolic numbers in arguments by sympy expressions."""
     if isinstance(arguments, (list, tuple)):
         return [sizes_in(a) for a in arguments]
     return size_of(arguments) if isinstance(arguments, (torch.SymInt, torch.SymFloat)) else arguments
 
 
 def nothing(val: Any) -> Any:
+    """None in place of each result of a call that could not be read."""
     return [None] * len(val) if isinstance(val, (list, tuple)) else None

@@ -36,7 +36,7 @@ _LARGE = (2999, 4096, 5040, 6143, 16384, 30030, 65521, 131072, 131073, 1048576)
 
 @dataclass(frozen=True)
 class Guard:
-    """A relation between sizes that a program is right for.
+    """A relation between sizes without which a program is not right.
 
     Attributes:
         relation: The relation.
@@ -97,7 +97,7 @@ class Names:
                 self.text[symbol] = unique(plain, taken)
 
     def _give(self, size: Any, text: str) -> None:
-        """Let a size have the name, or be what the text says of names that are known."""
+        """Bind a size to a name, or to an expression of names that are known."""
         if isinstance(size, int):
             return
         own = self._known.get(text)
@@ -207,7 +207,7 @@ def ranges(names: Sequence[sympy.Symbol], stated: Sequence[Expression]) -> dict[
 
 
 def follows(relation: sympy.Basic, stated: Sequence[Expression]) -> bool:
-    """Whether a relation holds for all sizes that are stated."""
+    """Whether a relation holds for all sizes within the stated bounds."""
     if relation is sympy.true or relation is True:
         return True
     if not relation.free_symbols:
@@ -238,7 +238,7 @@ def of_ranges(program: ExportedProgram, names: Names) -> list[Guard]:
 
 
 def constraints_of(guards: Sequence[Guard]) -> tuple[list[str], list[Guard]]:
-    """Guards as text, in the plainest words; and those that no text can say."""
+    """(guards as text in the simplest form, guards that cannot be written as text)."""
     said: dict[str, Expression] = {}
     wordless: dict[frozenset[sympy.Basic], list[Guard]] = {}
     for guard in guards:
@@ -257,7 +257,7 @@ def constraints_of(guards: Sequence[Guard]) -> tuple[list[str], list[Guard]]:
 
 
 def _plainest(given: list[Expression]) -> list[str]:
-    """All that is said of one name alone as its bounds and what divides it, where that says the same."""
+    """Combine the constraints on one name into bounds and a divisor, if that is equivalent."""
     texts: list[str] = []
     for name in sorted({next(iter(c.names)) for c in given if len(c.names) == 1}):
         own = [c for c in given if c.names == {name}]
@@ -269,7 +269,7 @@ def _plainest(given: list[Expression]) -> list[str]:
 
 
 def _always(constraint: Expression, known: Sequence[Expression] = ()) -> bool:
-    """Whether no sizes that keep what is known break a constraint, as with what torch cannot prove."""
+    """Whether no sizes that satisfy what is known break a constraint; PyTorch cannot prove every such implication."""
     names = sorted(constraint.names)
     generator = random.Random(0)
     sizes = []
@@ -294,7 +294,7 @@ def _all_of(name: str, constraints: Sequence[Expression]) -> Callable[[int], boo
 def _tabulated(
     symbols: frozenset[sympy.Basic], guards: Sequence[Guard], said: Sequence[Expression]
 ) -> list[str] | None:
-    """Relations on one name for which there are no words (``trunc(0.4*n) >= 2``) as its bounds, found by trying."""
+    """Relations on one name that have no notation (``trunc(0.4*n) >= 2``) as bounds of it, found by trial."""
     if len(symbols) != 1:
         return None
     (symbol,) = symbols
@@ -308,7 +308,7 @@ def _tabulated(
 
 
 def _as_bounds(name: str, keeps: Callable[[int], bool], numbers: Collection[int] = ()) -> list[str] | None:
-    """What a size must keep as bounds and a remainder; None where it is something else.
+    """The constraint on a size as bounds and a remainder; None if it has another form.
 
     Args:
         name: The name of the size.
@@ -373,7 +373,7 @@ def words(size: sympy.Basic) -> str:
 
 
 def _sum(size: sympy.Basic) -> str:
-    """A sum: what is added first, then what is taken away, numbers last."""
+    """A sum as text: positive terms first, then negative ones, numbers last."""
     terms = sorted(size.args, key=lambda a: (a.could_extract_minus_sign(), a.is_Integer))  # type: ignore[attr-defined]
     text = ""
     for term in terms:

@@ -67,7 +67,7 @@ def _silence() -> Iterator[None]:
 
 
 def _shapes(live: torch.nn.Module, free: tuple[dict[int, Any], ...]) -> Any:
-    """The free axes by argument; a forward that takes ``*args`` wants them in a tuple of its own."""
+    """The dynamic axes by argument; those of ``*args`` are in a tuple of their own."""
     import inspect
 
     parameters = inspect.signature(live.forward).parameters.values()
@@ -80,7 +80,7 @@ def _free_axes(value: ir.Value) -> dict[int, Any]:
 
 
 def _examples(model: Model) -> tuple[torch.Tensor, ...]:
-    """Zeros of each input, free dims of one name of one size. Zero is an index that every table has."""
+    """Zeros for each input; dims with the same name have the same size. Zero is a valid index into every table."""
     sizes: dict[str, int] = {}
     for value in model.inputs:
         for axis, size in enumerate(value.shape or ()):

@@ -1,4 +1,4 @@
-"""Runs what a model was read from, by the names of the neutral form: in its own types, and in float64."""
+"""Runs the PyTorch model that a model was read from, in its own types and in float64, by the model's names."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _unchanged() -> Iterator[None]:
 
 @contextmanager
 def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    """With the module in eval mode; afterwards each module within it is in the mode in which it was."""
+    """Within the block, the module is in eval mode; afterwards every submodule is in its former mode."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""A module of our own to read: it holds the tensors of the user's, and nothing else of it."""
+"""Copies a module for reading: the copy shares the tensors of the user's module and nothing else."""
 
 from __future__ import annotations
 

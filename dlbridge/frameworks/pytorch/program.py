@@ -1,4 +1,4 @@
-"""Walks the graph of an exported program and applies the reading rules: fx nodes in, ``ir`` nodes out."""
+"""Reads the graph of an exported program: applies a reading rule to each fx node, which makes ``ir`` nodes."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from dlbridge.ops import missing, traits
 _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
 #: Higher-order ops that run a graph as it stands -> position of the graph among the arguments.
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
-#: How deep ops may be taken apart into ops that are to be taken apart.
+#: How deep decompositions may be nested.
 _MAX_DEPTH = 8
 
 
 class _Binding:
-    """What an fx node stands for. A view remembers its base, so that either sees what is written into the other."""
+    """The value of an fx node. A view refers to its base, so that a write to either is seen by the other."""
 
     __slots__ = ("base", "node", "seen", "value", "version")
 
@@ -59,16 +59,16 @@ class _Binding:
 
 
 class Program:
-    """The translation of one exported program.
+    """The graph that is being made of one exported program.
 
     Attributes:
         nodes: The nodes made so far, in order.
-        frames: Node -> where it stands.
+        frames: Node -> where it is located.
         constants: The constants that the nodes read.
         weights: The weights that are made of others, by name.
         replaced: The weights that these are made of.
-        missing: Ops that nothing reads.
-        partial: Whether these become stand-ins, to be filled in by hand.
+        missing: Ops without a rule.
+        partial: Whether these become placeholders, whose code a person writes.
         training: What is known of the module in training mode.
     """
 
@@ -129,7 +129,7 @@ class Program:
 
     @contextmanager
     def body(self) -> Iterator[list[ir.Node]]:
-        """Make nodes of a body, for as long as the context lasts; sizes that are read in it are not known after it."""
+        """Within the block, nodes go into the body of a branch or loop; sizes computed there are unknown outside."""
         around, known = self.nodes, self.symbols
         self.nodes, self.symbols = [], known.copy()
         try:
@@ -138,7 +138,7 @@ class Program:
             self.nodes, self.symbols = around, known
 
     def run_inner(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
-        """As ``run``, of a graph whose nodes stand where the op stands that it belongs to."""
+        """Translate an inner graph, all of whose nodes are located where the op is that it belongs to."""
         self._depth += 1
         try:
             return self.run(graph_module, arguments)
@@ -148,7 +148,7 @@ class Program:
     # --- the walk --------------------------------------------------------------------------------------------------
 
     def run(self, graph_module: torch.fx.GraphModule, arguments: Sequence[Any]) -> Any:
-        """Translate a graph; what it returns, with values for its nodes.
+        """Translate a graph, and return what it returns, with values in place of its nodes.
 
         Args:
             graph_module: The graph.
@@ -175,7 +175,7 @@ class Program:
 
     def _enter(self, node: torch.fx.Node) -> None:
         if self._depth:
-            return  # what an op is taken apart into stands where the op stands
+            return  # the ops of a decomposition are located where the decomposed op is
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
@@ -236,7 +236,7 @@ class Program:
     # --- one call --------------------------------------------------------------------------------------------------
 
     def _apply(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
-        """Apply the rule of a call to its arguments as they are now."""
+        """Apply the rule of a call to the present values of its arguments."""
         target: Any = node.target
         args = torch.fx.map_arg(node.args, lambda n: self._read(n, env))
         kwargs = {k: torch.fx.map_arg(v, lambda n: self._read(n, env)) for k, v in node.kwargs.items()}
@@ -255,17 +255,17 @@ class Program:
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
         number = rule is not None and is_number_along_axis(target, args)
-        if number:  # torch takes a number for a vector of one where an op goes along an axis
+        if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element
             args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
         try:
             if rule is None:
-                return self._take_apart(node, target, args, kwargs)
+                return self._decomposed(node, target, args, kwargs)
             made = rule(op, *args, **kwargs)
             if number:
                 made = _shaped(op, made, val)
         except UnsupportedOpError as error:
             if self.partial:
-                return self._stand_in(target, tensors, val, error.message)
+                return self._add_placeholder(target, tensors, val, error.message)
             error.where = error.where or op.site
             self.refused.append(error)
             return nothing(val)
@@ -273,26 +273,26 @@ class Program:
 
     @property
     def frame(self) -> Frame:
-        """The modules around the call that is read."""
+        """The modules around the call that is being read."""
         return self._frame
 
     @property
     def site(self) -> str:
-        """Where the call stands that is read: module and source line."""
+        """Where the call that is being read is located: module and source line."""
         return self._site
 
     def lost(self, site: str) -> None:
-        """Refuse what reads a result that is not there: unless that has been told, a rule does not give it."""
+        """Report a use of an output that no rule produced, unless its producer has already been reported."""
         if not self.missing and not self.refused:
             why = "reads a further result of an op, which is not computed"
             self.refused.append(UnsupportedOpError(why, where=site))
 
     def _tensors(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> list[Any]:
-        """The tensors among the arguments; None for one that could not be computed."""
+        """The tensors among the arguments; None for one that could not be read."""
         return [self._read(n, env) for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
 
     def _typed(self, made: Any, val: Any) -> Any:
-        """Give what a rule made the dtypes and sizes that torch says."""
+        """Set the dtypes and sizes of what a rule made to those of PyTorch's fake tensors."""
         if isinstance(val, (list, tuple)):
             return [self._typed(m, v) if m is not None else None for m, v in zip(made, val, strict=False)]
         if isinstance(made, ir.Value) and isinstance(val, torch.Tensor):
@@ -307,12 +307,12 @@ class Program:
             self.symbols.note_in_module(self._frame.code, made)
         return made
 
-    def _take_apart(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
-        """Read an op without a rule as the ops that torch takes it apart into."""
+    def _decomposed(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
+        """Read an op without a rule as the ops that PyTorch decomposes it into."""
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         if graph_module is None and self.partial:
-            return self._stand_in(target, tensors, node.meta["val"])
+            return self._add_placeholder(target, tensors, node.meta["val"])
         if graph_module is None:
             self._report(str(target))
             return nothing(node.meta["val"])
@@ -338,8 +338,8 @@ class Program:
         self._frame, self._site = frame, site
         return result
 
-    def _stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
-        """A node in the place of an op that cannot be read, for a person to fill in."""
+    def _add_placeholder(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
+        """Add a placeholder node for an op that cannot be read, whose code a person will write."""
         fakes = val if isinstance(val, (list, tuple)) else [val]
         types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
         note = f"{target} at {self._site}{f': {why}' if why else ''}"
@@ -362,7 +362,7 @@ class Program:
         return self._current(env[item], env)
 
     def _current(self, binding: _Binding, env: dict[torch.fx.Node, _Binding]) -> Any:
-        """What a binding stands for now; a view of what was written to since is made again."""
+        """The present value of a binding. A view is computed again if its base was written to since."""
         base = binding.base
         if base is None:
             return binding.value
@@ -379,7 +379,7 @@ class Program:
         return binding.value
 
     def _write(self, binding: _Binding, value: Any, env: dict[torch.fx.Node, _Binding]) -> None:
-        """Let a binding stand for a new value, and what it is a view of for the same with that part replaced."""
+        """Set a binding to a new value, and replace that part in the tensor that it is a view of."""
         self._current(binding, env)
         binding.value = value
         binding.version += 1
@@ -399,14 +399,14 @@ class Program:
 
 
 def _of_rank(op: Op, made: Any, val: Any) -> Any:
-    """A result with as many axes as torch's own has, which the ops that it is taken apart into do not always give."""
+    """Reshape a result to the rank that PyTorch gives it; a decomposition may end in another rank."""
     if not isinstance(made, ir.Value) or not isinstance(val, torch.Tensor) or rank(made) == val.dim():
         return made
     return op.reshape(made, sizes_of(val))
 
 
 def _shaped(op: Op, made: Any, val: Any) -> Any:
-    """What a rule made, in the sizes that torch says."""
+    """Reshape what a rule made to the sizes of PyTorch's result."""
     if isinstance(val, (list, tuple)):
         return [op.reshape(m, sizes_of(v)) for m, v in zip(made, val, strict=True)]
     return op.reshape(made, sizes_of(val))

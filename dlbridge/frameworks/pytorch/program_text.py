@@ -124,7 +124,7 @@ def _guard(text: str) -> None:
 
 
 def _arithmetic(text: str, *, guard: bool) -> None:
-    """Refuse what is evaluated and is no arithmetic, or makes numbers without bounds."""
+    """Refuse text that would be evaluated and is not arithmetic, or could make unboundedly large numbers."""
     what = "guard" if guard else "size"
     try:
         tree = ast.parse(text if len(text) <= _MAX_EXPRESSION else "", mode="eval")
@@ -173,7 +173,7 @@ def _exponent(node: ast.AST) -> ast.expr | None:
 
 
 def _is_small_power(node: ast.AST) -> bool:
-    """Whether a power has a small number as its exponent, and its base is no power again."""
+    """Whether a power has a small constant exponent and a base that contains no power."""
     exponent = _exponent(node)
     while isinstance(exponent, ast.UnaryOp) or (isinstance(exponent, ast.Call) and len(exponent.args) == 1):
         exponent = exponent.operand if isinstance(exponent, ast.UnaryOp) else exponent.args[0]
@@ -191,7 +191,7 @@ def _check_exponent(inputs: Any) -> None:
 
 
 def _free(text: str) -> None:
-    """Text that torch only quotes."""
+    """Text that PyTorch only quotes."""
 
 
 # --- trees of inputs and outputs --------------------------------------------------------------------------------------
@@ -256,14 +256,14 @@ def _check_metadata(tree: dict[str, Any]) -> None:
                 _dotted(item.rpartition(",")[2])
 
 
-#: What is a mapping of names in torch's schema -> what its keys are.
+#: Mapping in PyTorch's schema -> what its keys are.
 _KEYS: dict[str, Callable[[str], None]] = {
     **dict.fromkeys(("tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values"), _name),
     **dict.fromkeys(("custom_obj_values", "as_string_to_argument", "opset_version"), _name),
     "range_constraints": _expression,
     "treespec_namedtuple_fields": _dotted,
 }
-#: The strings of torch's schema -> what they are.
+#: String field in PyTorch's schema -> what it is.
 _STRINGS: dict[str, Callable[[str], None]] = {
     **dict.fromkeys(("name", "as_name", "user_input_name", "forward_arg_names", "field_names", "verifiers"), _name),
     **dict.fromkeys(("parameter_name", "buffer_name", "tensor_constant_name", "custom_obj_name", "fqn"), check_name),

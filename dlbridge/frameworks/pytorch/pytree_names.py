@@ -1,4 +1,4 @@
-"""Names of nested inputs and outputs, from the tree that ``torch.export`` keeps of them."""
+"""Names of nested inputs and outputs, taken from the pytrees that ``torch.export`` stores with a program."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _paths(spec: Any, prefix: str) -> list[str]:
 
 
 def _keys(context: Any, count: int) -> list[str] | None:
-    """The keys of a node of the tree: those of a dict, or the fields that a class of the user's was registered with."""
+    """The keys of a pytree node: those of a dict, or the fields with which the user registered a class."""
     fields = getattr(context, "_fields", None)
     if fields is not None and len(fields) == count:
         return [str(f) for f in fields]

@@ -94,7 +94,7 @@ def _load_rules() -> None:
 
 
 def _tidy(model: Model, *, lift: bool) -> None:
-    """Fold what is constant, raise patterns to layers, and let names follow."""
+    """Fold constants, replace patterns by layers, and rename nodes accordingly."""
     model.graph.meta[KINDS_KNOWN] = True
     shapes.infer(model)
     fold.fold(model)
@@ -166,7 +166,7 @@ class _Reader:
         return value
 
     def _number(self, name: str, val: Any) -> Any:
-        """A number among the inputs: a tensor of rank 0 when it is symbolic, else what it was."""
+        """A number among the inputs: a tensor of rank 0 if it is symbolic, else the number itself."""
         size = size_of(val) if isinstance(val, torch.SymInt) else val
         if not isinstance(val, torch.SymInt) or isinstance(size, int):
             return val
@@ -176,7 +176,7 @@ class _Reader:
         return value
 
     def _weight(self, spec: Any, known: dict[int, ir.Value]) -> ir.Value | None:
-        """The initializer of a parameter, buffer or constant; one for all that are the same tensor."""
+        """The initializer of a parameter, buffer or constant; names of the same tensor share one."""
         target, program = spec.target, self.exported
         tensor = program.state_dict.get(target)
         tensor = program.constants.get(target) if tensor is None else tensor
@@ -206,14 +206,14 @@ class _Reader:
         return with_sizes(value, sizes)
 
     def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
-        """The program's own initializers, but those of which others are made."""
+        """The program's initializers, except those that only served to make others."""
         read = {v for node in nodes for v in control.reads(node)}
         return [v for v in self.initializers if v in read or v not in self.translation.replaced]
 
     # --- what comes out ----------------------------------------------------------------------------------------------
 
     def _outputs(self, results: Sequence[Any]) -> list[ir.Value]:
-        """The outputs, each made by a node of its own and with its name."""
+        """The outputs, each named, and each the output of a node of its own."""
         specs = self.exported.graph_signature.output_specs
         output = next(n for n in self.exported.graph.nodes if n.op == "output")
         users = [(r, n) for r, s, n in zip(results, specs, output.args[0], strict=True) if s.kind.name == "USER_OUTPUT"]
@@ -237,7 +237,7 @@ class _Reader:
         return outputs
 
     def _type_values(self, nodes: Sequence[ir.Node]) -> None:
-        """Shapes that torch knows, where the symbols in them have names."""
+        """Set the shapes that PyTorch knows, if the symbols in them have names."""
         for node in nodes:
             for value in node.outputs:
                 sizes = value.meta.get("sizes")
@@ -245,7 +245,7 @@ class _Reader:
                     value.shape = ir.Shape([self.translation.symbols.dim(s) for s in sizes])
 
     def _refuse(self) -> None:
-        """One error for everything that could not be read."""
+        """Raise one error for everything that could not be read."""
         missing, refused = self.translation.missing, self.translation.refused
         if not missing and not refused:
             return

@@ -7,8 +7,8 @@ A rule is a function with the parameters of the ATen op, after ``op``::
         return op("Celu", x, alpha=alpha)
 
 Tensors come as ``ir.Value``; sizes as an int, or as a sympy expression where they are symbolic; dtypes as
-``torch.dtype``. What says where a tensor lives (``device``, ``layout``, ``memory_format``, ...) is left out. A rule
-gives back one value, or a list where the op has several results. In-place ops have the rule of the op that they are.
+``torch.dtype``. Arguments about a tensor's place in memory (``device``, ``layout``, ...) are left out. A rule returns
+one value, or a list if the op has several results. An in-place op has the rule of the op without ``_``.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 Rule = Callable[..., Any]
 
 
-#: Key of ``node.meta``: the path that a rule gives a node, where one module becomes several layers.
+#: Key of ``node.meta``: the path that a rule gives to a node, if one module becomes several layers.
 LAYER_NAME = "pytorch.layer_name"
-#: Key of ``node.meta``: the node is all that its module does, as with torch's own layers.
+#: Key of ``node.meta``: the node is the whole of its module, as it is with PyTorch's own layers.
 WHOLE_MODULE = "pytorch.whole_module"
 
 #: Name of an ATen op (``aten.add`` or, for one overload, ``aten.add.Tensor``) -> its rule.
 RULES: dict[str, Rule] = {}
-#: The same where complex tensors go in or come out.
+#: The same for calls with complex tensors among their arguments or results.
 COMPLEX_RULES: dict[str, Rule] = {}
 
 
@@ -68,7 +68,7 @@ def reads(*names: str) -> Callable[[Rule], Rule]:
 
 
 def reads_complex(*names: str) -> Callable[[Rule], Rule]:
-    """Decorator: this function reads these ATen ops where complex tensors go in or come out."""
+    """Decorator: this function reads these ATen ops when an argument or a result is complex."""
 
     def register(rule: Rule) -> Rule:
         COMPLEX_RULES.update(dict.fromkeys(names, rule))
@@ -110,13 +110,13 @@ class Op:
 
     @property
     def path(self) -> str:
-        """Path of the module whose code makes the call."""
+        """Path of the module whose code makes this call."""
         return self._program._frame.code
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def __call__(self, op_type: str, *inputs: Any, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
-        """Make a node; its output, or a list of them.
+        """Add a node, and return its output, or a list of several.
 
         Args:
             op_type: A standard op.
@@ -126,10 +126,10 @@ class Op:
             domain: ``"dlbridge"`` for the ops of our own.
             attributes: Those that are None are left out.
         """
-        like = next((v for v in inputs if isinstance(v, ir.Value)), None)
-        values = [self._input(v, like) for v in inputs]
-        if like is not None and not domain and (wide := _wider(op_type, values.index(like), like.dtype)):
-            return self._widened(op_type, values, like.dtype, wide, outputs, attributes)
+        first = next((v for v in inputs if isinstance(v, ir.Value)), None)
+        values = [self._input(v, first) for v in inputs]
+        if first is not None and not domain and (wide := _wider(op_type, values.index(first), first.dtype)):
+            return self._widened(op_type, values, first.dtype, wide, outputs, attributes)
         while values and values[-1] is None:
             values.pop()
         given = [_attribute(name, v) for name, v in attributes.items() if v is not None]
@@ -143,7 +143,7 @@ class Op:
     def _widened(
         self, op_type: str, inputs: list[Any], narrow: Any, wide: ir.DataType, outputs: int, attributes: dict[str, Any]
     ) -> Any:
-        """A node on integers of a type that the standard's op does not take: computed in a wider one, and cut to it."""
+        """A node for integers of a type that the ONNX op does not accept: compute in a wider type, and cast back."""
         given = [self.cast(v, wide) if v is not None and v.dtype == narrow else v for v in inputs]
         made = self(op_type, *given, outputs=outputs, **attributes)
         if outputs > 1:
@@ -151,15 +151,15 @@ class Op:
         return self.cast(made, narrow) if made.dtype == wide else made
 
     def extension(self, op_type: str, *inputs: Any, **attributes: Any) -> ir.Value:
-        """Make a node of the domain ``dlbridge``."""
+        """Add a node of the domain ``dlbridge``."""
         return self(op_type, *inputs, domain=extension.DOMAIN, **attributes)
 
-    def _input(self, value: Any, like: ir.Value | None) -> ir.Value | None:
+    def _input(self, value: Any, first: ir.Value | None) -> ir.Value | None:
         if value is None or isinstance(value, ir.Value):
             return value
         if isinstance(value, (list, tuple)):
             return self.ints(value)
-        dtype = like.dtype if like is not None and like.dtype is not None else ir.DataType.FLOAT
+        dtype = first.dtype if first is not None and first.dtype is not None else ir.DataType.FLOAT
         return self.number(value, dtype)
 
     # --- constants and sizes ---------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Op:
         shape: Sequence[int],
         kind: traits.Kind,
     ) -> ir.Value:
-        """An initializer that is made of other weights; calls with the same name share it.
+        """An initializer computed from other weights; calls with the same name share it.
 
         Args:
             name: Its name.
@@ -211,7 +211,7 @@ class Op:
         return with_sizes(made, [size])
 
     def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
-        """A value of these sizes, from which a symbol among them can be computed from now on."""
+        """Set the sizes of a value; from now on the symbols among them can be computed from it."""
         self._program.symbols.note_sizes(x, list(of))
         return with_sizes(x, of)
 
@@ -233,14 +233,14 @@ class Op:
 
     @property
     def layer_class(self) -> str:
-        """Name of torch's own class whose call this is, or nothing."""
+        """Name of PyTorch's own class whose ``forward`` makes this call, or an empty string."""
         modules = self._program.frame.modules
         kind = modules[-1][1] if modules else ""
         return kind.rpartition(".")[2] if kind.startswith("torch.nn.modules.") else ""
 
     @property
     def layer_path(self) -> str:
-        """Path of the module whose call this is."""
+        """Path of the innermost module around this call."""
         return self._program.frame.path
 
     @property
@@ -249,11 +249,11 @@ class Op:
         return self._program.training
 
     def fold_over(self, run: Callable[..., list[ir.Value]], states: list[ir.Value], of: list[ir.Value]) -> Any:
-        """The last states of a loop over the first axis: ``run(*states, *parts)`` makes the next ones."""
+        """The final states of a loop over the first axis of ``of``; ``run(*states, *parts)`` gives the next states."""
         return self._program.fold_over(run, self, states, of)
 
     def refuse(self, why: str) -> Any:
-        """Say that this call cannot be read, and why."""
+        """Raise the error that this call cannot be read, and why."""
         raise UnsupportedOpError(why, where=self.site)
 
     # --- what rules share ------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class Op:
         return sized_like(made, x)
 
     def reshape(self, x: ir.Value, target: Sequence[Size]) -> ir.Value:
-        """Reshape; sizes that stay, and one that follows from the others, need no computing."""
+        """Reshape. Sizes that do not change, and one that follows from the others, are not computed."""
         have = known_sizes(x)
         if have is not None and list(have) == list(target):
             return x
@@ -293,7 +293,7 @@ class Op:
         return made if have is None else with_sizes(made, [have[p] for p in perm])
 
     def swap(self, x: ir.Value, first: int, second: int) -> ir.Value:
-        """The two axes exchanged."""
+        """Exchange two axes."""
         perm = list(range(rank(x)))
         perm[first], perm[second] = perm[second], perm[first]
         return self.transpose(x, perm)
@@ -325,46 +325,46 @@ class Op:
         return made
 
     def binary(self, op_type: str, a: Any, b: Any, dtype: Any = None) -> ir.Value:
-        """An elementwise op on operands brought to one dtype (that of the result when None)."""
+        """An elementwise op on operands cast to one dtype, by default that of the result."""
         dtype = self.dtype if dtype is None else onnx_dtype(dtype)
         return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
 
 
-#: Integer types, and what computes the same modulo their range.
+#: Integer type -> a wider type, in which arithmetic gives the same result modulo the range of the narrow one.
 _WIDER = {
     **dict.fromkeys((ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16), ir.DataType.INT32),
     ir.DataType.UINT32: ir.DataType.INT64,
 }
 
 
-#: Ops of floats alone, which torch has for integers too: in float64, they are exact up to 2**53.
+#: ONNX ops of floats that PyTorch also has for integers. In float64 they are exact up to 2**53.
 _OF_FLOATS = frozenset({"Conv", "ConvTranspose", "AveragePool", "MaxPool"})
 
 
 def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataType | None:
-    """The type that an op has to compute in, of which the standard does not take integers as narrow as these."""
+    """The wider type to compute an op in, if the ONNX op does not accept this integer type; else None."""
     wide = _WIDER.get(dtype) if dtype is not None else None
     if op_type in _OF_FLOATS and dtype is not None and dtype.is_integer():
         return ir.DataType.DOUBLE
     if (
         wide is None
-        or dtype.name.lower() in _taken(op_type, position)
-        or wide.name.lower() not in _taken(op_type, position)
+        or dtype.name.lower() in _accepted_types(op_type, position)
+        or wide.name.lower() not in _accepted_types(op_type, position)
     ):  # type: ignore[union-attr]
         return None
     return wide
 
 
 @functools.cache
-def _taken(op_type: str, position: int) -> frozenset[str]:
-    """The names of the types that the standard's op takes as one of its inputs."""
+def _accepted_types(op_type: str, position: int) -> frozenset[str]:
+    """The names of the types that an ONNX op accepts for one of its inputs."""
     schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, "")
     given = schema.inputs[min(position, len(schema.inputs) - 1)]
     return frozenset(t.removeprefix("tensor(").removesuffix(")") for t in given.types)
 
 
 def _attribute(name: str, value: Any) -> ir.Attr:
-    """An attribute by the type of its value; what a list is, onnx_ir would ask of all its protocols first."""
+    """An attribute, its type chosen by its value. (For lists of ints this is quicker than onnx_ir's conversion.)"""
     if any(isinstance(v, sympy.Expr) for v in (value if isinstance(value, (list, tuple)) else [value])):
         raise UnsupportedOpError(
             f"its '{name}' depends on a size that is not known before the model runs; give that size a number "
@@ -376,7 +376,7 @@ def _attribute(name: str, value: Any) -> ir.Attr:
 
 
 def _result_dtype(node: ir.Node) -> ir.DataType | None:
-    """The dtype of what a node makes, as far as rules need it before shapes are inferred."""
+    """The dtype of a node's output, as far as rules need it before shape inference."""
     if op_key(node) in _BOOLEAN:
         return ir.DataType.BOOL
     if op_key(node) in _INT64:

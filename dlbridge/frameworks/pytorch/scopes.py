@@ -1,4 +1,4 @@
-"""Names of nodes: paths of the modules that they are, or stand in; and the classes of the blocks."""
+"""Names nodes by the path of the module that they implement or are located in, and records the classes of blocks."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import prefixes, unique
 from dlbridge.passes.scopes import become_module, move_into_block
 
-#: Modules of torch that hold others: a call in one is not the module itself.
+#: PyTorch's modules that consist of other modules: a node in one does not implement it.
 _HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.|rnn\.\w+Cell$)|.*\.MultiheadAttention$")
-#: Key of ``node.meta``: the node is one of torch's layers, whatever its weights are called (they may be shared).
+#: Key of ``node.meta``: the node implements one of PyTorch's layers, even if shared weights have another layer's name.
 _LAYER = "pytorch.layer"
 
 
 def is_layer(kind: str) -> bool:
-    """Whether a class is one of torch's own layers, which the writer prints as one line."""
+    """Whether a class is one of PyTorch's own layers, which the writer prints as one line."""
     return kind.startswith("torch.nn.modules.") and not _HOLDERS.match(kind)
 
 
 def dotted(path: str) -> str:
-    """A module path as the name of a node: it has no spaces, else it is the path in the state dict."""
+    """A module path as the name of a node: the path in the state dict, with spaces replaced."""
     return ".".join(re.sub(r"[\s$]+", "_", part) for part in path.split(".") if part)
 
 
 def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dict[str, str]:
     """Give every node its dotted path.
 
-    A call in one of torch's layers is that layer; of several in one, the one that reads its weights, else the last.
-    Other calls are named after their op, in the block that they stand in.
+    A node in one of PyTorch's layers gets the layer's path; if there are several, the one that reads the weights does,
+    or the last one. Other nodes are named after their op, in the block that they are located in.
 
     Returns:
         {path: class} of the blocks.
@@ -52,12 +52,14 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
     layers = {node: path for node in nodes if (path := node.meta.get(LAYER_NAME))}
     layers |= {
-        _main([n for n in members if frames[n].repeats.get(path, 0) == frames[members[0]].repeats.get(path, 0)]): path
+        _implementing(
+            [n for n in members if frames[n].repeats.get(path, 0) == frames[members[0]].repeats.get(path, 0)]
+        ): path
         for path, members in inside.items()
         if not layers.keys() & set(members)
     }
-    _note_repeats(nodes, frames)
-    _note_root_layer(nodes, frames)
+    _record_calls(nodes, frames)
+    _mark_root_layer(nodes, frames)
     taken = {dotted(path) for path in (*inside, *layers.values())} | set(blocks)
     again = _Calls(taken)
     for node in nodes:
@@ -72,16 +74,16 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
     return blocks
 
 
-def _note_root_layer(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
-    """Mark the nodes that a model consists of which is one of torch's layers: its weights have no module's name."""
+def _mark_root_layer(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
+    """Mark the nodes of a model that is itself one of PyTorch's layers: its weights have names without a module."""
     for node in nodes:
         modules = frames[node].modules
         if len(modules) == 1 and modules[0][0] == "" and is_layer(modules[0][1]) and _weights(node):
             node.metadata_props[traits.ROOT_LAYER] = "true"
 
 
-def _note_repeats(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
-    """Let the nodes of modules that are called more than once know which call they are of."""
+def _record_calls(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
+    """Record, for nodes of modules that are called more than once, which call they belong to."""
     several = {path for frame in frames.values() for path, number in frame.repeats.items() if number}
     for node in nodes if several else ():
         calls = {dotted(path): number for path, number in frames[node].repeats.items() if path in several}
@@ -90,7 +92,7 @@ def _note_repeats(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> 
 
 
 class _Calls:
-    """Names of the layers of a stack: of those that are called again, beside the stack, which they keep in mind."""
+    """Names the layers of modules that are called more than once: later calls get a path beside the first."""
 
     def __init__(self, taken: set[str]) -> None:
         self.taken = taken
@@ -112,18 +114,24 @@ class _Calls:
 
 
 def _layer_around(node: ir.Node, frames: Mapping[ir.Node, Frame]) -> str | None:
-    """The path of the layer that a node stands in; a model that is one layer itself is a block of that class."""
+    """The path of the layer that a node is located in. (A model that is itself one layer counts as a block.)"""
     own = frames[node].path if node.meta.get(WHOLE_MODULE) else None
     return next((p for p, kind in frames[node].modules if p and (is_layer(kind) or p == own)), None)
 
 
-def _main(nodes: list[ir.Node]) -> ir.Node:
+def _of_first_call(nodes: list[ir.Node], path: str, frames: Mapping[ir.Node, Frame]) -> list[ir.Node]:
+    """The nodes that belong to the same call of the module at a path as the first of them."""
+    first = frames[nodes[0]].repeats.get(path, 0)
+    return [node for node in nodes if frames[node].repeats.get(path, 0) == first]
+
+
+def _implementing(nodes: list[ir.Node]) -> ir.Node:
     weighted = [n for n in nodes if _weights(n)]
     return (weighted or nodes)[-1]
 
 
 def _weights(node: ir.Node) -> dict[int, str]:
-    """Place among the inputs -> name of the weights that a node reads."""
+    """Index of the input -> name of the weight, for the weights that a node reads."""
     read = {place: value for place, value in enumerate(node.inputs) if value is not None and is_weight(value)}
     return {place: value.name or "" for place, value in read.items()}
 
@@ -133,7 +141,7 @@ def is_weight(value: ir.Value) -> bool:
 
 
 _WEIGHT, _BOTH = {"weight": 1}, {"weight": 1, "bias": 2}
-#: Where an op's weights stand in its inputs, by the names that torch's layers have for them.
+#: Op -> {name of a weight in PyTorch's layer: index of the input}.
 _SLOTS: dict[str, dict[str, int]] = {
     "BatchNormalization": {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4},
     "Conv": _BOTH,
@@ -149,15 +157,14 @@ _SLOTS: dict[str, dict[str, int]] = {
 
 
 def collapse(graph: ir.Graph) -> None:
-    """A module that came out as one node gives that node its path; blocks that hold nothing go. In place.
+    """Give a node the path of its module if it is the module's only node, and drop empty blocks; in place.
 
-    What is left of nodes that read weights of the block around them is marked: a layer of their own would give these
-    weights other names.
+    Nodes that read weights of the block around them are marked: as layers of their own they would rename these weights.
     """
     nodes = list(graph)
     classes = traits.blocks(graph)
     taken = {node.name for node in nodes}
-    _part_norms(nodes, classes, taken)
+    _separate_norms(nodes, classes, taken)
     inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
     for node in nodes:
         scope = traits.scope(node)
@@ -173,10 +180,11 @@ def collapse(graph: ir.Graph) -> None:
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
 
 
-def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str | None]) -> None:
-    """Put what a module of batch norm does besides (an activation) next to it: it is torch's own layer then. In place.
+def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str | None]) -> None:
+    """Move what a batch norm module computes besides (an activation) next to it; in place.
 
-    Only that layer has the running statistics in training, and all of the keys.
+    The module can then be PyTorch's own layer. Only that updates the running statistics and has all keys of the state
+    dict.
     """
     members: dict[str, list[ir.Node]] = {}
     for node in nodes:
@@ -196,9 +204,9 @@ def _part_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set
 
 
 def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str | None]) -> None:
-    """A layer that has the path of a module with other nodes in it becomes one of those. In place.
+    """Move a layer that has the path of a block into that block; in place.
 
-    That is so where a module holds a matrix of its own beside its children.
+    A module that has a matrix of its own beside its child modules makes such a layer.
     """
     path = node.name or ""
     if node.meta.get(_LAYER) or not inside[path]:
@@ -208,7 +216,7 @@ def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str | None
 
 
 def _is_layer_of(node: ir.Node, path: str) -> bool:
-    """Whether a node's weights are named as those of torch's layer at that path are, and of the same kind."""
+    """Whether a node's weights have the names and kinds of those of PyTorch's layer at that path."""
     slots = {slot: name for name, slot in _SLOTS.get(op_key(node), {}).items()}
     prefix = f"{path}." if path else ""
     for slot, name in _weights(node).items():

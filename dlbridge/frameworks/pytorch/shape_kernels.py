@@ -1,4 +1,4 @@
-"""Kernels for shapes alone, of ops that torch 2.13 has none for: it would export them at fixed sizes only."""
+"""Meta kernels (shapes only) of ops for which PyTorch 2.13 has none, and which it would export at fixed sizes only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbolic sizes: which tensor's axis a symbol is the size of, and arithmetic on them as nodes."""
+"""Symbolic sizes: on which axis of which tensor each is found, and nodes that compute arithmetic on them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Symbols:
-    """The symbols of a program."""
+    """The symbolic sizes of a program, and the values from which each can be computed."""
 
     def __init__(self) -> None:
         #: Dimensions that the user named: symbol -> name.
         self.names: dict[sympy.Symbol, str] = {}
-        #: What is the size of an axis -> the first that has it, for a symbol; for arithmetic on symbols the last.
+        #: Size -> (value, axis) that has it: the first one for a symbol, the latest one for arithmetic on symbols.
         self._axes: dict[sympy.Expr, tuple[ir.Value, int]] = {}
         self._scaled: dict[sympy.Symbol, tuple[ir.Value, int, sympy.Expr]] = {}
         self._numbers: dict[sympy.Symbol, ir.Value] = {}
@@ -28,7 +28,7 @@ class Symbols:
         self._near: dict[tuple[str, sympy.Expr], tuple[ir.Value, int]] = {}
 
     def copy(self) -> Symbols:
-        """One that learns by itself from here on."""
+        """A copy to which further sizes can be added without changing this one."""
         new = Symbols()
         new.names = self.names
         new._axes, new._scaled = dict(self._axes), dict(self._scaled)
@@ -36,13 +36,13 @@ class Symbols:
         return new
 
     def note_in_module(self, path: str, value: ir.Value) -> None:
-        """Note that the code of the module at a path has this tensor."""
+        """Record that the code of the module at this path uses this tensor, so its sizes are at hand there."""
         for axis, size in reversed(list(enumerate(known_sizes(value) or ()))):
             if isinstance(size, sympy.Expr):
                 self._near[path, size] = (value, axis)
 
     def note_sizes(self, value: ir.Value, sizes: list[Any]) -> None:
-        """Note which symbols are sizes of this tensor."""
+        """Record which symbols are sizes of this tensor."""
         for axis, size in enumerate(sizes):
             if isinstance(size, sympy.Symbol):
                 self._axes.setdefault(size, (value, axis))
@@ -52,17 +52,17 @@ class Symbols:
                     self._scaled.setdefault(next(iter(size.free_symbols)), (value, axis, size))
 
     def bind(self, symbol: sympy.Symbol, value: ir.Value) -> None:
-        """Note that a symbol is the number that a tensor of one element holds."""
+        """Record that a symbol is the number in a tensor of one element."""
         self._numbers[symbol] = value
 
     def dim(self, size: Any) -> int | str | None:
-        """A size as a dim of ``ir.Shape``: a number, or arithmetic on names; None for what is neither."""
+        """A size as a dim of ``ir.Shape``: a number, or arithmetic on names as text; None if it has no such form."""
         return size if isinstance(size, int) else _text(size, self.names)
 
     # --- as nodes ----------------------------------------------------------------------------------------------------
 
     def value(self, size: sympy.Expr, op: Op, *, vector: bool) -> ir.Value:
-        """A size as int64 (float32 for what is not whole), of rank 0 or as a vector of one element."""
+        """A size as a tensor of int64 (float32 if it is not an integer), of rank 0 or a vector of one element."""
         found = self._look_up(size, op)
         if found is None:
             found = self._compute(size, op)
@@ -86,7 +86,7 @@ class Symbols:
         return op.number(int(size) if getattr(size, "is_Integer", False) else size, ir.DataType.INT64)
 
     def _look_up(self, size: sympy.Expr, op: Op) -> ir.Value | None:
-        """The size as it stands on an axis of what the op reads, of what the code around has, or of a tensor before."""
+        """Read the size from an axis of the op's inputs, of a tensor in the module's code, or of an earlier tensor."""
         for value in op.tensors:
             axes = [axis for axis, s in enumerate(known_sizes(value) or ()) if s == size]
             if axes:
@@ -124,7 +124,7 @@ class Symbols:
         return op.refuse(f"the size {size} cannot be computed from sizes that are known")
 
     def _solve(self, symbol: sympy.Symbol, op: Op) -> ir.Value:
-        """A symbol of which only a multiple, or a multiple and a bit, is a size."""
+        """Solve for a symbol of which only ``a * symbol + b`` is the size of an axis."""
         if symbol not in self._scaled:
             return op.refuse(f"the size {symbol} is not known")
         value, axis, size = self._scaled[symbol]
@@ -162,7 +162,7 @@ def _fold(op_type: str, parts: list[ir.Value], op: Op) -> ir.Value:
 
 
 def _text(size: Any, names: dict[sympy.Symbol, str]) -> str | None:
-    """A size in the words of ``passes.sizes``."""
+    """A size as text in the notation of ``passes.sizes``."""
     if isinstance(size, sympy.Symbol):
         return names.get(size)
     if getattr(size, "is_Integer", False):

@@ -1,6 +1,6 @@
 """Types and sizes of the tensors of an exported program, as the reading rules see them.
 
-A size is an int, or a sympy expression where it is symbolic. Rules keep the sizes that they know beside a value.
+A size is an int, or a sympy expression if it is symbolic. Known sizes are kept in ``value.meta``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DTYPES: dict[torch.dtype, ir.DataType] = {
 
 
 def onnx_dtype(dtype: Any) -> ir.DataType:
-    """A dtype of torch, numpy or ONNX as ONNX has it."""
+    """The ONNX dtype for a dtype of PyTorch, numpy or ONNX."""
     if isinstance(dtype, ir.DataType):
         return dtype
     return DTYPES[dtype] if isinstance(dtype, torch.dtype) else ir.DataType.from_numpy(np.dtype(dtype))
@@ -64,12 +64,12 @@ def sizes_of(tensor: torch.Tensor) -> list[Size]:
 
 
 def known_sizes(x: ir.Value) -> list[Size] | None:
-    """Sizes of a value, where they are known."""
+    """Sizes of a value; None if they are unknown."""
     return x.meta.get("sizes")
 
 
 def sizes(x: ir.Value) -> list[Size]:
-    """Sizes of a tensor that a rule is given."""
+    """Sizes of a value that a rule received; these are always known."""
     return x.meta["sizes"]
 
 
@@ -79,7 +79,7 @@ def numel(of: Sequence[Size]) -> Size:
 
 
 def common_sizes(shapes: Sequence[Sequence[Size]]) -> list[Size]:
-    """What shapes broadcast to."""
+    """The shape that these shapes broadcast to."""
     depth = max(map(len, shapes))
     common: list[Size] = [1] * depth
     for shape in shapes:
@@ -98,7 +98,7 @@ def with_sizes(x: ir.Value, of: Sequence[Size]) -> ir.Value:
 
 
 def sized_like(x: ir.Value, other: ir.Value) -> ir.Value:
-    """A value that is known to be of another's sizes."""
+    """Give a value the sizes of another, if those are known."""
     known = known_sizes(other)
     return x if known is None else with_sizes(x, known)
 

@@ -32,7 +32,7 @@ _IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): Fa
 
 
 class DataDependentError(DlbridgeError):
-    """The code takes another way for other values of a tensor."""
+    """The code branches on the values of a tensor."""
 
     @property
     def partial_fx_graph(self) -> None:
@@ -57,7 +57,7 @@ class Tracing(TorchFunctionMode):
         self._env: ShapeEnv | None = None
 
     def line(self, index: int) -> str:
-        """The user's line of the call that made a guard; empty when no call of torch's made it."""
+        """The user's line whose call made a guard; empty if no PyTorch call made it."""
         return next((line for before, after, line in self.lines if before <= index < after), "")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,7 +79,7 @@ class Tracing(TorchFunctionMode):
         return len(self._env.guards) if self._env is not None else 0
 
 
-#: Function of torch's -> what is called in its place: ``instead(function, *args, **kwargs)``.
+#: PyTorch function -> what is called instead: ``instead(function, *args, **kwargs)``.
 INSTEAD: dict[Any, Callable[..., Any]] = {}
 
 
@@ -125,7 +125,7 @@ def _caller(frame: FrameType | None) -> FrameType | None:
 
 
 def _answer(frame: FrameType) -> bool | None:
-    """The truth of a tensor with which the check passes that asks for it; None where no check does."""
+    """The truth value of a tensor for which the argument check that asks for it passes; None outside of such checks."""
     code = frame.f_code
     for (file, function), answer in _IMMATERIAL.items():
         if code.co_name == function and code.co_filename.replace("\\", "/").endswith(file):
@@ -169,7 +169,7 @@ def _found(tree: ast.AST) -> Iterator[tuple[ast.stmt, ast.expr, bool]]:
                 yield node, test, False
 
 
-#: Names of functions and methods that tell a person something, and change nothing.
+#: Names of functions and methods that print or log, and change nothing.
 _TELLING = frozenset({"print", "warn", "warn_once", "warning", "warning_once", "info", "debug", "error", "log"})
 
 
@@ -211,7 +211,7 @@ def _at(instruction: dis.Instruction) -> Any:
 
 
 def _leaves(test: ast.expr, negated: bool = False) -> Iterator[tuple[ast.expr, bool]]:
-    """What a test is made of by ``not``, ``and``, ``or``, and whether it is negated there."""
+    """The operands of ``not``, ``and`` and ``or`` in a test, and whether each is negated."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield from _leaves(operand, not negated)

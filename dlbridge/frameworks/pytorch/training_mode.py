@@ -1,4 +1,4 @@
-"""What a module that is read in eval mode would do in training: which parts stay in eval mode, which statistics move.
+"""Finds, while a module is read in eval mode, which parts stay so in training, and which statistics are updated.
 
 A graph that is traced in eval mode says ``training=False`` of every normalisation. torch's own layers are known by
 their class; of ``F.batch_norm`` in a user's code it is asked by running that code in training mode, on a copy whose
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from dlbridge.frameworks.pytorch.compat import BatchNorm, FakeTensorMode, NormBase, pytree
 
-#: A function that normalises -> its argument that says whether by the statistics of its input.
+#: Normalization function -> its argument that says whether to use the statistics of the input.
 _NORMS: dict[Callable[..., Any], str] = {F.batch_norm: "training", F.instance_norm: "use_input_stats"}
 
 
@@ -44,7 +44,7 @@ class TrainingMode:
 
 
 def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
-    """The facts of a module that was exported; none are known of a program alone."""
+    """What is known of a module that was exported; of a program alone nothing is."""
     if module is None:
         return TrainingMode()
     parts = dict(module.named_modules())
@@ -74,7 +74,7 @@ def _in_eval(module: torch.nn.Module) -> set[str]:
 
 
 def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> bool:
-    """Whether code other than torch's own layers normalises by running statistics."""
+    """Whether code outside of PyTorch's own layers normalizes by running statistics."""
     for node in program.graph.nodes:
         if str(node.target) not in ("aten.batch_norm.default", "aten.instance_norm.default") or node.args[3] is None:
             continue
@@ -85,7 +85,7 @@ def _has_calls(program: ExportedProgram, parts: dict[str, torch.nn.Module]) -> b
 
 
 class _Record(TorchFunctionMode):
-    """Keeps what the calls of normalising functions are given."""
+    """Records the arguments of calls of normalization functions."""
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()

@@ -33,17 +33,17 @@ _PRINTED = {
 
 @contextlib.contextmanager
 def kept(module: torch.nn.Module) -> Iterator[None]:
-    """While this is on, parts of the module that act in training alone are traced as one op each."""
+    """Within the block, submodules that act in training only are traced as one op each."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(traced_losses.TracedLosses())
         for part in module.modules():
-            if _law(part, 0) is not None:
+            if _training_op(part, 0) is not None:
                 stack.enter_context(mock.patch.object(part, "forward", _forward(part)))
         yield
 
 
-def _law(part: torch.nn.Module, rank: int) -> tuple[str, float, list[int]] | None:
-    """What a module does in training to an input of that rank; None for one that is no drop path and no noise.
+def _training_op(part: torch.nn.Module, rank: int) -> tuple[str, float, list[int]] | None:
+    """(op, amount, axes) of a drop path or noise layer for an input of that rank; None for other modules.
 
     Drop path has many authors, who agree on the names: ``DropPath`` (timm), ``SwinDropPath`` and the like
     (transformers), ``StochasticDepth`` (torchvision).
@@ -54,7 +54,7 @@ def _law(part: torch.nn.Module, rank: int) -> tuple[str, float, list[int]] | Non
     if name.endswith("DropPath") or name == "StochasticDepth":
         ratio = getattr(part, "drop_prob", getattr(part, "p", None))
         if not isinstance(ratio, (int, float)) or not ratio or not getattr(part, "scale_by_keep", True):
-            return None  # without the scale it is another law, which no op here has
+            return None  # without the scale it is another distribution, for which there is no op here
         first = 0 if getattr(part, "mode", "row") == "batch" else 1
         return "BroadcastDropout", float(ratio), list(range(first, rank))
     for printed, kind in _PRINTED.items():
@@ -65,7 +65,7 @@ def _law(part: torch.nn.Module, rank: int) -> tuple[str, float, list[int]] | Non
 
 
 def _code(kind: type) -> tuple[Any, ...]:
-    """What a class computes, wherever it is defined: others have other noise under the same names."""
+    """The code of a class's ``forward``, to tell it from another class of the same name."""
     found = kind.forward.__code__  # type: ignore[attr-defined]
     return found.co_code, found.co_names, [c for c in found.co_consts if not isinstance(c, CodeType)]
 
@@ -73,6 +73,6 @@ def _code(kind: type) -> tuple[Any, ...]:
 def _forward(part: torch.nn.Module) -> Callable[..., torch.Tensor]:
     def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
         (x,) = (*args, *kwargs.values())
-        return torch.ops.dlbridge.training_only(x, *_law(part, x.dim()))
+        return torch.ops.dlbridge.training_only(x, *_training_op(part, x.dim()))
 
     return forward

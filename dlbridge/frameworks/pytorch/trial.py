@@ -24,11 +24,11 @@ from dlbridge.frameworks.pytorch.examples import Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names
 from dlbridge.frameworks.pytorch.tensors import sizes_of
 
-#: Elements of all inputs together above which nothing is tried.
+#: Inputs with more elements in total than this are not tried.
 _LARGEST = 1 << 23
 #: At how many sizes a module is run.
 _TRIALS = 32
-#: How far results may be apart, relative to the largest number in them.
+#: Largest allowed difference of results, relative to the largest number in them.
 _TOLERANCE = 1e-4
 
 Sizes = dict[sympy.Symbol, int]
@@ -138,7 +138,7 @@ class Trial:
         return outcome
 
     def _made(self, sizes: Sizes) -> list[Any] | None:
-        """The example, repeated or cut along each axis; None where that is too large."""
+        """The example, repeated or cut to these sizes along each axis; None if that is too large."""
         made: list[Any] = []
         numbers = {s: sympy.Integer(n) for s, n in sizes.items()}
         total = 0
@@ -191,7 +191,7 @@ class Trial:
 
     @contextlib.contextmanager
     def _buffers_kept(self) -> Iterator[None]:
-        """Buffers that the module writes to are as before afterwards."""
+        """Within the block, the module may write to buffers; afterwards they are as before."""
         written = set(self._program.graph_signature.buffers_to_mutate.values())
         kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n in written}
         try:
@@ -261,14 +261,14 @@ def settle(trial: Trial, found: Sequence[Guard]) -> tuple[list[Guard], Guard | N
 
 
 def _fixes(guard: Guard) -> bool:
-    """Whether a guard leaves a size, or what is computed of it, but one number."""
+    """Whether a guard fixes a size, or an expression of sizes, to one number."""
     relation = guard.relation
     fixed = isinstance(relation, sympy.Eq) and any(side.is_number for side in relation.args)
     return fixed and not any("Mod" in type(part).__name__ for part in sympy.preorder_traversal(relation))
 
 
 def at_one(trial: Trial, kept: Sequence[Guard]) -> list[str]:
-    """The names that the module's code treats in another way where they are 1, which torch's guards do not tell."""
+    """The names of sizes for which the module's code behaves differently at 1, which PyTorch's guards do not record."""
     for names, sizes in trial.ones(kept):
         outcome = trial.at(sizes)
         if outcome is Outcome.SAME and len(names) > 1:
@@ -279,5 +279,5 @@ def at_one(trial: Trial, kept: Sequence[Guard]) -> list[str]:
 
 
 def unstated(texts: Sequence[str], stated: Sequence[Expression]) -> list[str]:
-    """Constraints with those that the user has stated, each once."""
+    """Merge constraints with those that the user stated, without duplicates."""
     return list(dict.fromkeys([*(c.text for c in stated), *texts]))

@@ -1,4 +1,4 @@
-"""Writing into views: the whole tensor after a part of it, which a view shows, has been replaced."""
+"""Writes through views: computes the base tensor after the part of it that a view shows was replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
 from dlbridge.frameworks.pytorch.tensors import rank, size_of, sized_like, sizes, with_sizes
 
-#: Views that show everything, in the same order.
+#: Views of all elements in the same order.
 _SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})
 _RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "view_as"})
 _PARTS = frozenset({"split", "split_with_sizes", "chunk", "unbind", "tensor_split"})
@@ -58,7 +58,7 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
 
 
 def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
-    """The same for the real and for the imaginary parts."""
+    """The same, applied to the real and to the imaginary parts."""
     new = [with_sizes(op("Expand", p, sizes(part)), sizes(part)) for p in complex_parts(op, part)]
     made = [scatter(op, node, w, p) for w, p in zip(complex_parts(op, whole), new, strict=True)]
     result = sized_like(joined(op, *made), whole)
