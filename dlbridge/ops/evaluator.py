@@ -18,6 +18,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_cast import cast_to
 
+from dlbridge.ops.ceil_pools import AveragePool, MaxPool
+
 #: Float types that are widened to float64.
 NARROW = tuple(np.dtype(t) for t in ("float32", "float16", ml_dtypes.bfloat16))
 #: Element types that ``Cast`` makes float64 of.
@@ -82,7 +84,7 @@ class _Float64(ReferenceEvaluator):
     state: _State
 
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
-        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast], **options)
+        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, MaxPool, AveragePool], **options)
         for node in self.rt_nodes_:
             node.run = self._settled(node.run)
 

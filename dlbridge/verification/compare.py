@@ -203,31 +203,33 @@ class _Comparison:
         """Compare ill-conditioned outputs in float64, because rounding alone could explain how far they are off.
 
         An output is ill-conditioned if the judge's own rounding is more than its type and the depth explain, or if
-        rounding, or noise of that size, moves the judge as far as the output departs. It passes if the written form
-        computes the judge's numbers in float64, and the check says so. It does not pass if it cannot be run in float64,
-        departs there too, or has infinities or NaN that the judge has not.
+        rounding, or noise of that size, moves the judge as far as the output departs. Such an output, and one that is
+        only a little beyond its bound, passes if the written form computes the judge's numbers in float64, and the check
+        says so. It does not pass if it cannot be run in float64, departs there too, or has infinities or NaN that the
+        judge has not.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
-        strained = [(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)]
-        if len(strained) < len(failed):
+        strained = {(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)}
+        if any(key not in strained and not findings[key[0]][key[1]].is_near for key in failed):
             return  # at least one departure that rounding does not explain
         exact = self._judge.exact
         wide, trouble = None, ""
         try:
-            wide = route.exact([self._cases[i][1] for i, _ in strained]) if exact is not None else None
+            wide = route.exact([self._cases[i][1] for i, _ in failed]) if exact is not None else None
         except Exception as error:  # then it stays undecided, and the message says so
             trouble = f"; in float64 it cannot be run ({type(error).__name__}: {error})"
-        for place, (i, name) in enumerate(strained):
-            finding = findings[i][name]
-            finding.strained = True
+        for place, (i, name) in enumerate(failed):
+            finding, is_strained = findings[i][name], (i, name) in strained
+            finding.strained = is_strained
             if wide is None or exact is None:
-                finding.message = (
-                    f"ill-conditioned: {_size(finding)}, and rounding alone moves the judge as far{trouble}"
-                )
+                if is_strained:
+                    why = f"{_size(finding)}, and rounding alone moves the judge as far{trouble}"
+                    finding.message = f"ill-conditioned: {why}"
                 continue
             if _agree_in_float64(wide[place][name], exact[i][name], self._judge.own[i][name]):
-                finding.excused = f"ill-conditioned: {_size(finding)} is rounding; the same in float64"
-            elif self._is_moved(wide[place][name], i, name):
+                kind = "ill-conditioned: " if is_strained else ""
+                finding.excused = f"{kind}{_size(finding)} is rounding; the same in float64"
+            elif is_strained and self._is_moved(wide[place][name], i, name):
                 finding.message = f"ill-conditioned: {_size(finding)}, and so is what rounding of constants alone moves"
             else:
                 finding.strained = False

@@ -1,0 +1,41 @@
+"""An output a little beyond its bound passes where float64 shows that only rounding moved it, and nowhere else."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dlbridge.verification.compare import _Comparison
+from dlbridge.verification.measure import Allowance
+from dlbridge.verification.report import Report
+
+EXACT = np.linspace(0.5, 1.0, 24).reshape(4, 6)
+EPS = float(np.finfo(np.float32).eps)
+
+
+def compared(off: float, off_in_float64: float):
+    """The checks of a form that departs by so many times its bound in float32, and so much in float64."""
+    right = {"y": EXACT.astype(np.float32)}
+    judge = SimpleNamespace(
+        own=[right], exact=[{"y": right["y"].astype(np.float64)}], noisy=None, trouble="", allowance=Allowance(EPS, 1)
+    )
+    moved = right["y"].copy()
+    moved[2, 3] += off * 64 * EPS
+    route = SimpleNamespace(name="written", note="", exact=lambda cases: [{"y": judge.exact[0]["y"] + off_in_float64}])
+    report = Report("model", "the original")
+    return _Comparison(None, judge, [({}, {})], True).checks(route, [{"y": moved}], report)[0]
+
+
+@pytest.mark.parametrize(
+    ("off", "off_in_float64", "passes", "word"),
+    [
+        (0.5, 1.0, True, ""),
+        (2.0, 0.0, True, "is rounding; the same in float64"),
+        (2.0, 1e-3, False, "departs in float64 too"),
+        (9.0, 0.0, False, "bound"),
+    ],
+)
+def test_only_rounding_that_float64_clears_passes(off, off_in_float64, passes, word):
+    check = compared(off, off_in_float64)
+    assert check.passed is passes and word in check.message, check.message
+    assert not check.ill_conditioned
