@@ -204,9 +204,9 @@ class _Comparison:
 
         An output is ill-conditioned if the judge's own rounding is more than its type and the depth explain, or if
         rounding, or noise of that size, moves the judge as far as the output departs. Such an output, and one that is
-        only a little beyond its bound, passes if the written form computes the judge's numbers in float64, and the check
-        says so. It does not pass if it cannot be run in float64, departs there too, or has infinities or NaN that the
-        judge has not.
+        only a little beyond its bound, passes if the written form computes the judge's numbers in float64, and the
+        check says so. It does not pass if it cannot be run in float64, departs there too, or has infinities or NaN that
+        the judge has not.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
         strained = {(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)}
