@@ -148,6 +148,8 @@ def convert(
         frameworks.write_options(to, writing)
     elif writing:
         raise DlbridgeError(f"a description takes no option '{min(writing)}'")
+    elif into is not None:
+        raise DlbridgeError("a repository holds ONNX models, not descriptions", hint="convert it to 'onnx'")
     model = load(source, **{**(read or {}), **mode})
     if to == DESCRIPTION:
         if output is not None:
@@ -164,10 +166,10 @@ def convert(
 
 
 def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
-    """What was written, run beside what was read (or the standard's evaluator), as JSON types.
+    """Compare what was written with what was read, or with the standard's evaluator; the report as JSON types.
 
     Raises:
-        VerificationError: When it does not agree, or cannot be run.
+        VerificationError: When they do not agree, or what was written cannot be run.
     """
     from dlbridge.verification import verify as run_checks
 
@@ -177,7 +179,7 @@ def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
 
 
 def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = None, **options: Any) -> Result:
-    """Train a model in a framework; the trained weights are in ``result.model``.
+    """Train a model in a framework. The trained weights are in ``result.model``.
 
     Args:
         source: What :func:`load` takes.
@@ -196,7 +198,13 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
 
 
 def verify(source: Any, *, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
-    """Run a model by every route and judge each by the original in float64. See ``dlbridge.verification.verify``."""
+    """Run a model by every route and compare each with the original in float64.
+
+    Args:
+        source: What :func:`load` takes.
+        read: The ``ReadOptions`` of the framework that reads.
+        options: See ``dlbridge.verification.verify``.
+    """
     from dlbridge.verification import verify as run_checks
 
     return run_checks(load(source, **dict(read or {})), **options)

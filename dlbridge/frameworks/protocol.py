@@ -247,6 +247,8 @@ class ModularFramework(Framework):
         return require(f"{type(self).__module__}.{name}", self.extra)
 
     def read_model(self, source: Any, options: Any) -> Model:
+        if not self.reads:
+            return super().read_model(source, options)
         return self.part("reader").read(source, options)
 
     def write_model(self, model: Model, options: Any) -> Source:

@@ -73,7 +73,8 @@ class _Field(Name):
 @functools.lru_cache(maxsize=8192)
 def read(template: str) -> tuple[Expr, tuple[str, ...]]:
     """The tree of a ``str.format`` template, with fields by the names that are given, in order."""
-    text, fields = "", []
+    text = ""
+    fields: list[str] = []
     for before, field, _, _ in string.Formatter().parse(template):
         text += before
         if field is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 
@@ -65,6 +65,8 @@ class ArrayDialect:
 
 
 ArrayRule = Callable[[Op, ArrayDialect], Emit | Code]
+#: A rule, with what it takes besides.
+_Rule = TypeVar("_Rule", bound=Callable[..., Emit | Code])
 
 
 class Family:
@@ -74,8 +76,8 @@ class Family:
         #: (domain, op type) -> rule.
         self.table: dict[tuple[str, str], ArrayRule] = {}
 
-    def __call__(self, *op_types: str, domain: str = "") -> Callable[[ArrayRule], ArrayRule]:
-        def register(rule: ArrayRule) -> ArrayRule:
+    def __call__(self, *op_types: str, domain: str = "") -> Callable[[_Rule], _Rule]:
+        def register(rule: _Rule) -> _Rule:
             for op_type in op_types:
                 self.table[domain, op_type] = rule
             return rule
