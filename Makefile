@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test lint models modules suites faults conformance coverage fuzz bench clean
+.PHONY: help setup demo test quick lint models modules suites faults conformance coverage fuzz bench clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,9 @@ demo: setup          ## train the digits CNN in PyTorch and Keras, export, compa
 
 test: setup          ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: setup         ## a part of the default suite, in less than two minutes
+	$(BIN)/python -m pytest -m quick -n 2 --dist loadfile
 
 lint: setup          ## format, lint, types, import rules
 	$(BIN)/ruff format --check dlbridge tests examples bench

@@ -1,4 +1,4 @@
-"""What the standard says of a node in words, and its shape inference does not look at."""
+"""Checks of nodes that the ONNX standard states in words only, so that shape inference does not make them."""
 
 from __future__ import annotations
 

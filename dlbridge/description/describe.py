@@ -1,4 +1,4 @@
-"""Model -> canonical description: everything said, nothing implied."""
+"""Model -> canonical description, in which everything is explicit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import op_key
 
-#: Constants up to this many elements stand in the description; larger ones, and weights, in the weights file.
+#: Constants up to this many elements are written into the description; larger ones, and weights, into the weights file.
 INLINE_ELEMENTS = 64
 
 
@@ -50,7 +50,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def is_inline(value: ir.Value) -> bool:
-    """Whether the numbers of an initializer stand in the description."""
+    """Whether the numbers of an initializer are written into the description."""
     tensor = value.const_value
     if tensor is None:
         return False

@@ -1,4 +1,4 @@
-"""Text -> plain data, each piece with the line that it stands on.
+"""Text -> plain data, with the line of every piece.
 
 Scalars are read by the core schema of YAML 1.2 (of which JSON is a part), not by YAML 1.1: ``1e-3`` is a number and
 ``no`` is a word. Tags are refused, and so are documents that grow out of hand when their aliases are expanded.
@@ -20,7 +20,7 @@ from dlbridge.limits import limits, raise_hint
 
 Path_ = tuple[Any, ...]
 
-#: Of the values that a document may have, one in so many may come from an alias: the others somebody wrote.
+#: At most one in so many of the values that a document may have can come from aliases.
 ALIASED = 10
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -62,7 +62,7 @@ class Document:
     def fail(
         self, path: Path_, message: str, hint: str | None = None, kind: type[DlbridgeError] = DescriptionError
     ) -> NoReturn:
-        """Raise the error of what stands at ``path``."""
+        """Raise the error for the data at ``path``."""
         raise kind(message, where=self.where(path), hint=hint)
 
 
@@ -121,7 +121,7 @@ class _Builder:
 
     def __init__(self, name: str) -> None:
         self.result = Document(None, name)
-        self.anchors: dict[str, tuple[Any, Path_, int]] = {}  # what stands there, where, and how many values it has
+        self.anchors: dict[str, tuple[Any, Path_, int]] = {}  # name -> (data, path, number of values)
         self.values = self.aliased = 0
 
     def document(self, events: Iterator[Any]) -> Document:
@@ -191,7 +191,7 @@ class _Builder:
         if event.anchor not in self.anchors:
             self.fail(event, f"the alias *{event.anchor} has no anchor &{event.anchor} before it")
         data, origin, size = self.anchors[event.anchor]
-        self.aliased += size  # before it is copied: a bomb is not to go off while it is counted
+        self.aliased += size  # counted before copying, so that a document of nested aliases is refused in time
         if self.aliased > limits().values // ALIASED:
             what = f"its aliases stand for more than {limits().values // ALIASED:,} values"
             self.fail(event, what, raise_hint("values"))
@@ -199,7 +199,7 @@ class _Builder:
         return self.copy(data, origin, path)
 
     def copy(self, data: Any, origin: Path_, path: Path_) -> Any:
-        """A copy, so that what is done to one use is not done to the other."""
+        """A copy, so that a change to one use does not affect another."""
         self.result.lines.setdefault(path, self.result.lines[origin])
         if isinstance(data, dict):
             return {k: self.copy(v, (*origin, k), (*path, k)) for k, v in data.items()}

@@ -1,4 +1,4 @@
-"""Description -> Model: the sugar is expanded, every value gets its dtype and shape."""
+"""Description -> Model: expands shorthand, and infers the dtype and shape of every value."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class _Expander:
 
     @contextmanager
     def at(self, path: Path_) -> Iterator[None]:
-        """Give errors without a place the place ``path``."""
+        """Within the block, errors without a location get the location ``path``."""
         try:
             yield
         except DlbridgeError as error:
@@ -122,7 +122,7 @@ class _Expander:
             raise
 
     def infer(self, model: Model) -> None:
-        """Infer all types; what the description says of values must agree, and wins where inference knows less."""
+        """Infer all types. Types that the description states must agree, and are kept if inference knows less."""
         try:
             shapes.infer(model)
         except ShapeError as error:
@@ -145,7 +145,7 @@ class _Expander:
     # --- a graph ------------------------------------------------------------------------------------------------------
 
     def graph(self, scope: Scope, spec: schema.Graph, path: Path_, raw: Mapping[str, Any]) -> list[ir.Value]:
-        """Add what a graph holds to ``scope``; returns its outputs."""
+        """Add the nodes of a graph to ``scope``, and return its outputs."""
         for name, of in spec.inputs.items():
             with self.at((*path, "inputs", name)):
                 value = set_type(ir.Value(name=name), of)
@@ -167,7 +167,7 @@ class _Expander:
         return outputs
 
     def output(self, scope: Scope, name: str, reference: str, before: list[ir.Value]) -> ir.Value:
-        """What leaves a graph is called ``name``: renamed, or copied where something else needs the name it has."""
+        """Call an output of a graph ``name``: rename the value, or copy it if its name is needed elsewhere."""
         value = scope.resolve(reference)
         if value.name == name and value not in before:
             return value
@@ -289,7 +289,7 @@ class _Expander:
         return filled
 
     def shared(self, scope: Scope, spec: schema.Node, path: str) -> str | None:
-        """Prefix of the weights that an instance takes: of another instance, or as the scope around it does."""
+        """Prefix of the weights that an instance uses: another instance's, or those that the scope around it uses."""
         if spec.weights is not None:
             prefix = scope.path(f"{spec.weights}.")
             if not any(n.startswith(prefix) for n in scope.parts.initializers):
@@ -339,7 +339,7 @@ class _Expander:
             return {key: scope.resolve(reference) for key, reference in listed.items()}
 
     def prune(self, outputs: list[ir.Value]) -> None:
-        """Take off the outputs at the end of a node's list that nothing reads and that the op may leave out."""
+        """Remove optional outputs from the end of a node's list if nothing reads them."""
         for node in self.sugar:
             of = signature.schema(node.domain, node.op_type)
             keep = len(node.outputs)
@@ -359,26 +359,26 @@ class _Expander:
                 scope.define(name, {"0": value})
                 self.places[value.name or ""] = (*path, name)
 
-    def fill(self, held: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol]) -> None:
-        """Put given numbers into the initializers; every one of them must have numbers then."""
-        initial.fill(held, weights)
-        missing = [name for name, value in held.items() if value.const_value is None]
+    def fill(self, initializers: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol]) -> None:
+        """Set the numbers of the initializers, and check that none is left without."""
+        initial.fill(initializers, weights)
+        missing = [name for name, value in initializers.items() if value.const_value is None]
         if missing:
             listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             with self.at(self.places.get(missing[0], ())):
                 hint = "give a weights file, or 'init' or 'value' here"
                 raise WeightsError(f"no numbers for {len(missing)} weights: {listed}", hint=hint)
 
-    def check_new_weights(self, held: Mapping[str, ir.Value]) -> None:
-        """Check, before any is made, that the weights that start from the seed are not too many."""
-        new = [v.const_value for v in held.values() if traits.INIT in v.metadata_props]
+    def check_new_weights(self, initializers: Mapping[str, ir.Value]) -> None:
+        """Check the total size of the weights that are made from the seed, before any is made."""
+        new = [v.const_value for v in initializers.values() if traits.INIT in v.metadata_props]
         size = sum(tensor.nbytes for tensor in new if isinstance(tensor, ir.LazyTensor))
         if size > limits().new_weights:
             raise DescriptionError(f"its new weights would have {size:,} bytes", hint=raise_hint("new_weights"))
 
 
 def _reads(spec: schema.Node) -> list[str]:
-    """The names at the head of what a node reads."""
+    """The names of nodes or inputs in the references of a node."""
     listed = spec.from_ if isinstance(spec.from_, list) else [spec.from_]
     texts = [*listed, *spec.settings.values(), *(spec.inputs or ())]
     return [t.split(".")[0] for t in texts if isinstance(t, str)]

@@ -1,4 +1,4 @@
-"""The types of one node's outputs, while a description is expanded: weights are as large as their input asks."""
+"""Infers the types of one node's outputs while a description is expanded; sizes of weights follow from the input."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _set(value: ir.Value, proto: onnx.TypeProto) -> None:
 
 
 def _infer_extension(node: ir.Node) -> None:
-    """A node of our own domain; the bodies of the functions are checked when the whole graph is inferred."""
+    """Infer a node of the domain ``dlbridge``; its function body is checked with the whole graph."""
     x = node.inputs[0].shape  # type: ignore[union-attr]
     if is_op(node, "Linear"):
         w = node.inputs[1].shape  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The initializers of a model while it is made: constants, weights that start from the seed, weights that are given."""
+"""The initializers of a new model: constants, weights made from the seed, and weights that are given."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def constant(name: str, tensor: ir.TensorProtocol, kind: traits.Kind = "constant
 def started(
     name: str, of: ir.DataType, shape: tuple[int, ...], init: Mapping[str, Any], kind: traits.Kind, seed: int
 ) -> ir.Value:
-    """A weight whose numbers are made from the seed when they are first looked at."""
+    """A weight whose numbers are made from the seed on first use."""
 
     def numbers() -> ir.Tensor:
         return ir.Tensor(initializers.make(init, name, shape, seed).astype(of.numpy()), dtype=of, name=name)
@@ -65,16 +65,16 @@ def started(
     return value
 
 
-def fill(held: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol]) -> None:
-    """Put given numbers into initializers.
+def fill(known: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol]) -> None:
+    """Set the numbers of initializers.
 
     Raises:
         WeightsError: When a name, a shape or a dtype differs, or some weights are given and others are not.
     """
     for name, tensor in weights.items():
-        value = held.get(name)
+        value = known.get(name)
         if value is None:
-            raise WeightsError("no weight of that name in the model", where=name, hint=suggest(name, held))
+            raise WeightsError("no weight of that name in the model", where=name, hint=suggest(name, known))
         assert value.shape is not None and value.dtype is not None
         expected = tuple(value.shape.numpy())
         if tuple(tensor.shape.numpy()) != expected:
@@ -83,6 +83,6 @@ def fill(held: Mapping[str, ir.Value], weights: Mapping[str, ir.TensorProtocol])
             given, wanted = values.dtype_name(tensor.dtype), values.dtype_name(value.dtype)
             raise WeightsError(f"dtype {given} given, {wanted} expected", where=name)
         value.const_value = tensor
-    absent = [n for n, v in held.items() if n not in weights and isinstance(v.const_value, ir.LazyTensor)]
+    absent = [n for n, v in known.items() if n not in weights and isinstance(v.const_value, ir.LazyTensor)]
     if weights and absent:
         raise WeightsError(f"the weights do not hold '{absent[0]}'", hint=f"missing: {len(absent)}")

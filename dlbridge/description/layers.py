@@ -1,4 +1,4 @@
-"""The ops that have weights: what their weights are called, how large they are, and how they start.
+"""The ops that have weights: the names, shapes and initial values of these.
 
 A rule takes the :class:`Facts` of a node and yields its weights, in the order of the op's inputs. Defaults are those of
 Keras: Glorot uniform for kernels, orthogonal for recurrent kernels, zeros for biases, 1 for an LSTM's forget gate.
@@ -29,7 +29,7 @@ class Weight:
 
 @dataclass
 class Facts:
-    """What is known of a node when its weights are made.
+    """What is known of a node when its weights are created.
 
     Attributes:
         op: The op type.
@@ -56,7 +56,7 @@ class Facts:
         return value.shape
 
     def rank(self, at_least: int) -> int:
-        """Rank of the input; fails when it is lower than the op takes."""
+        """Rank of the input; an error if it is too low for the op."""
         rank = len(self.shape())
         if rank < at_least:
             raise ShapeError(f"{self.op} takes inputs of rank {at_least} or more, not the shape {self.shape()}")
@@ -76,7 +76,7 @@ class Facts:
         return size
 
     def size(self, name: str, slot: int, axis: int, times: int = 1) -> int:
-        """A size that the person gives, or that a weight given in ``slot`` has."""
+        """A size that the description states, or that of the weight in ``slot``."""
         given = self.value(slot)
         if name in self.sizes:
             return self.sizes[name]
@@ -102,7 +102,7 @@ Rule = Callable[[Facts], Iterator[Weight]]
 
 #: Op -> its rule.
 RULES: dict[str, Rule] = {}
-#: Op -> names of the sizes that a person gives.
+#: Op -> names of the sizes that a description states.
 SIZES: dict[str, tuple[str, ...]] = {}
 #: Op -> names of its weights and their slots.
 NAMES: dict[str, dict[str, int]] = {}

@@ -28,7 +28,7 @@ WeightMaker = Callable[[str, ir.DataType, tuple[int, ...], Mapping[str, Any], tr
 
 
 class NodeMaker:
-    """Makes the nodes of one scope.
+    """Creates the nodes of one scope.
 
     Args:
         scope: The names that the nodes see.
@@ -83,7 +83,7 @@ class NodeMaker:
         return node
 
     def _check_weights(self, node: ir.Node) -> None:
-        """Compare the weights of a layer with what its input asks for, as far as both are known."""
+        """Compare the shapes of a layer's weights with those that its input requires, as far as both are known."""
         rule = layers.RULES.get(op_key(node))
         if rule is None or node.domain not in ("", extension.DOMAIN):
             return
@@ -327,7 +327,7 @@ class NodeMaker:
         _record_kernel(op, inputs, attributes)
 
     def _shared(self, spec: Node, path: str, name: str) -> ir.Value | None:
-        """The weight that stands in this one's place, when the node or the block around it shares weights."""
+        """The weight to use instead, if the node or the block around it shares weights."""
         if spec.weights is not None:
             found = self.scope.parts.find_initializer(self.scope.path(f"{spec.weights}.{name}"))
             if found is None and name == "weight":
@@ -343,7 +343,7 @@ class NodeMaker:
 
     @staticmethod
     def _weight_dtype(inputs: list[ir.Value | None]) -> ir.DataType:
-        """That of the other weights or of the input, when it is a float."""
+        """The dtype of the other weights, or of the input if that is a float."""
         for value in inputs:
             if value is not None and value.dtype is not None and value.dtype.is_floating_point():
                 return value.dtype
@@ -390,7 +390,7 @@ def _stacking(weight: layers.Weight) -> dict[str, Any]:
 
 
 def _record_kernel(op: str, inputs: list[ir.Value | None], attributes: dict[str, ir.Attr]) -> None:
-    """Say the kernel's shape on the node, also where a shared weight told it."""
+    """Set the attribute for the kernel's shape, also if the shape comes from a shared weight."""
     weight = inputs[1] if len(inputs) > 1 else None
     if op in ("Conv", "ConvTranspose") and "kernel_shape" not in attributes and weight is not None:
         assert weight.shape is not None

@@ -1,4 +1,4 @@
-"""Counts the nodes that a description makes before any is made: blocks that repeat blocks make any number."""
+"""Counts the nodes of a description before they are created, as nested repeats can make any number of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlbridge.limits import limits
 
 
 class Repeats:
-    """The nodes of a description with its blocks put where they are used.
+    """The nodes of a description after its blocks are expanded.
 
     Args:
         description: The description.
@@ -26,9 +26,9 @@ class Repeats:
         self.known: dict[tuple[str, str], int] = {}
 
     def first_beyond(self, limit: int) -> int | None:
-        """The node with which there are more than ``limit``; None where there are not.
+        """The node with which the count exceeds ``limit``; None if it does not.
 
-        What follows from the number of a repetition is taken to be as in the last one.
+        Quantities that depend on the number of a repetition are taken from the last one.
         """
         total = 0
         for index, node in enumerate(self.data.get("nodes") or []):

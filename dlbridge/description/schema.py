@@ -87,7 +87,7 @@ class Node(BaseModel):
     weights: Name | None = None
     initializers: dict[str, InitializerSpec] = {}
     outputs: list[str | None] | None = None
-    # The canonical form, which says everything:
+    # In the canonical form only:
     inputs: list[str | None] | None = None
     attributes: dict[str, Any] = {}
     metadata: dict[str, str] = {}
@@ -104,7 +104,7 @@ class Node(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What stands beside the keys above: attributes, inputs by name, sizes; for a block, its parameters."""
+        """The further keys: attributes, inputs by name, sizes; for a block, its parameters."""
         return self.model_extra or {}
 
 
@@ -177,7 +177,7 @@ def check(document: Document, path: Path_ = (), of: type[BaseModel] = Descriptio
 
 
 def check_data(document: Document, path: Path_, data: Any, of: type[BaseModel]) -> Any:
-    """As :func:`check`, for data that were made of what stands at ``path``."""
+    """As :func:`check`, for data derived from those at ``path``."""
     try:
         return of.model_validate(data)
     except ValidationError as error:
@@ -185,7 +185,7 @@ def check_data(document: Document, path: Path_, data: Any, of: type[BaseModel]) 
 
 
 def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], error: ValidationError) -> NoReturn:
-    """Raise the first mistake that pydantic found, in words of the description."""
+    """Raise the first mistake that pydantic found, in the terms of descriptions."""
     problems = error.errors(include_url=False)
     # Of the branches of a union, the one that got furthest says most.
     problem = max(problems, key=lambda p: len(_real(data, p["loc"])))

@@ -1,4 +1,4 @@
-"""Names while a description is expanded: what a reference means, and what is taken."""
+"""Names while a description is expanded: what a reference refers to, and which names are in use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def conventional_name(op: str) -> str:
 
 @dataclass
 class Parts:
-    """The parts of one graph as they come: the model's, or that of a subgraph with its parent's."""
+    """The parts of the graph that is being built: the model's, or a subgraph's with its parent's."""
 
     parent: Parts | None = None
     inputs: list[ir.Value] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Parts:
     node_names: set[str] = field(default_factory=set)
 
     def add_value(self, value: ir.Value) -> None:
-        """Take the name of a value.
+        """Reserve the name of a value.
 
         Raises:
             DescriptionError: When something in this graph or around it has it already.
@@ -80,7 +80,7 @@ class Parts:
 
 @dataclass
 class Scope:
-    """The names that nodes of one list see: of the model, of a block's instance, of a subgraph.
+    """The names that are visible in one list of nodes: of the model, an instance of a block, or a subgraph.
 
     Attributes:
         parts: The graph that is built.
@@ -105,11 +105,11 @@ class Scope:
         return self.prefix + name
 
     def define(self, name: str, outputs: Mapping[str, ir.Value]) -> None:
-        """Let ``name`` mean the first output, and ``name.key`` each."""
+        """Bind ``name`` to the first output, and ``name.key`` to each."""
         self.names[name] = dict(outputs)
 
     def fresh_name(self, base: str) -> str:
-        """A name for something without one: ``fc1``, ``fc2``, ..."""
+        """A name for a layer without one: ``fc1``, ``fc2``, ..."""
         while True:
             self.counts[base] += 1
             name = f"{base}{self.counts[base]}"
@@ -117,7 +117,7 @@ class Scope:
                 return name
 
     def resolve(self, reference: str, reader: str | None = None) -> ir.Value:
-        """What a reference means: an input, a node's output, a weight.
+        """The value that a reference refers to: an input, a node's output, a weight.
 
         Raises:
             DescriptionError: When nothing of that name comes before.

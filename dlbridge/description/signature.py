@@ -1,4 +1,4 @@
-"""What an op takes and makes, as the standard (or the extension domain) says it."""
+"""The inputs, outputs and attributes of an op, from its ONNX schema or its extension function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dlbridge.ops.traits import IR_OPSET
 Schema: TypeAlias = onnx.defs.OpSchema
 Parameter: TypeAlias = onnx.defs.OpSchema.FormalParameter
 
-#: What other frameworks call an op -> its name here.
+#: Name of an op in other frameworks -> its ONNX name.
 _OTHER_NAMES = {
     "dense": "Linear",
     "fullyconnected": "Linear",
@@ -44,13 +44,13 @@ _OTHER_NAMES = {
 }
 
 
-#: Inputs that are vectors: one number stands for a vector of one.
+#: Inputs that are vectors; a single number may be written for a vector of one element.
 VECTORS = frozenset(("axes", "shape", "starts", "ends", "steps", "repeats", "split", "sizes", "scales", "pads", "K"))
 
 
 @functools.cache
 def schema(domain: str, op_type: str) -> Schema | None:
-    """What the standard (or the extension domain) says of an op; None for an op that it does not know."""
+    """The schema of an op; None for an unknown op."""
     if domain == extension.DOMAIN:
         return _extension_schema(op_type)
     try:
@@ -60,7 +60,7 @@ def schema(domain: str, op_type: str) -> Schema | None:
 
 
 def _extension_schema(op_type: str) -> Schema | None:
-    """A schema made of the function's signature: an input that an overload lacks is optional."""
+    """A schema made from a function's signature; an input that one of the overloads lacks is optional."""
     if op_type not in extension.EXTENSION_OPS:
         return None
     function = extension.function(op_type)
@@ -102,14 +102,14 @@ def _ops() -> tuple[str, ...]:
 
 
 def attribute_type(of: Schema | None, name: str) -> ir.AttributeType | None:
-    """The type that an op's schema says of an attribute."""
+    """The type of an attribute in an op's schema."""
     if of is None or name not in of.attributes:
         return None
     return ir.AttributeType(of.attributes[name].type.value)
 
 
 def type_text(of: ir.DataType) -> str:
-    """The standard's word for a tensor of that dtype: ``tensor(float)``."""
+    """ONNX' name for a tensor of that dtype: ``tensor(float)``."""
     return f"tensor({of.name.lower()})"
 
 
@@ -147,7 +147,7 @@ def unknown_key(op: str, of: Schema | None, key: str, node_keys: list[str]) -> D
 
 
 def slot(of: Schema | None, op: str, key: str) -> int | None:
-    """The input that a key means: a weight's name, the ONNX name of an input, or that in other case."""
+    """The input that a key refers to, by the name of a weight or the ONNX name of the input in any case."""
     if key in layers.NAMES.get(op, {}):
         return layers.NAMES[op][key]
     if of is None:

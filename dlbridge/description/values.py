@@ -14,7 +14,7 @@ from dlbridge.errors import DescriptionError, suggest
 Attribute = ir.AttributeType
 
 _SPECIAL = {"FLOAT": "float32", "DOUBLE": "float64"}
-#: What descriptions call a dtype -> the dtype.
+#: Name of a dtype in descriptions -> the dtype.
 DTYPES = {_SPECIAL.get(d.name, d.name.lower()): d for d in ir.DataType if d != ir.DataType.UNDEFINED}
 _DTYPE_NAMES: dict[ir.DataType, str] = {d: name for name, d in DTYPES.items()}
 _CONTAINERS: dict[str, type] = {
@@ -167,7 +167,7 @@ def _clip(value: Any) -> str:
 # --- attributes -----------------------------------------------------------------------------------------------------
 
 
-#: Attributes that hold a dtype's number; descriptions say its name.
+#: Attributes whose value is the number of a dtype; descriptions use its name.
 DTYPE_ATTRIBUTES = frozenset(("to", "dtype", "output_dtype", "output_datatype", "softmax_precision", "stash_type"))
 _SCALARS: dict[ir.AttributeType, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     Attribute.INT: ("an integer", lambda v: isinstance(v, int), int),

@@ -152,7 +152,7 @@ def _read_file(path: Path) -> dict[str, ir.TensorProtocol]:
 
 
 class _Entry:
-    """What a header says of a tensor."""
+    """The entry for a tensor in a file's header."""
 
     def __init__(self, entry: Mapping[str, Any], packed: Mapping[str, Any] | None) -> None:
         self.begin, self.end = (int(offset) for offset in entry["data_offsets"])
@@ -174,7 +174,7 @@ class _Entry:
 
 
 def _check_layout(entries: Mapping[str, _Entry], size: int, path: Path) -> None:
-    """The tensors must lie one after the other and fill the file."""
+    """Check that the tensors follow one another and fill the file."""
     position = 0
     ordered: Iterable[tuple[str, _Entry]] = sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end))
     for name, entry in ordered:

@@ -25,7 +25,7 @@ def run_file(
     force: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Run a model over a file (see ``readers``) and write what it gives (see ``writers``), in the order of the rows.
+    """Run a model over a file (see ``readers``) and write its outputs (see ``writers``), in the order of the rows.
 
     A model whose inputs have a free first size (``batch``) gets ``batch_size`` rows at a time; one with a fixed first
     size gets that many; a model whose inputs have different first sizes gets everything at once.

@@ -1,5 +1,5 @@
 """Input files as batches of arrays: ``.npz``, ``.npy``, CSV, Parquet and images. Files may be hostile: nothing in them
-is executed (no pickle), and what they claim to hold is checked before memory is taken for it.
+is executed (no pickle), and what they claim to hold is checked before memory is allocated for it.
 
 Which numbers go where:
 
@@ -88,7 +88,7 @@ def _expand(paths: list[Path]) -> list[Path]:
 
 
 def fit(array: np.ndarray, port: Port, where: str) -> np.ndarray:
-    """The array in the dtype of a port, by the rule of this module.
+    """Cast an array to the dtype of a port, by the rule of this module.
 
     Raises:
         SignatureError: When that would change numbers.
@@ -138,7 +138,7 @@ def _npz(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
 
 
 def npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """The array in a member of a ``.npz`` file, checked before memory is taken for it.
+    """The array in a member of a ``.npz`` file, checked before memory is allocated for it.
 
     Raises:
         FileError: When it is broken, unpacks to many times its size, or holds Python objects.
@@ -156,7 +156,7 @@ def npz_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> n
 
 
 def _check_header(stream: IO[bytes], size: int) -> None:
-    """Check that an array is as large as its header says, before memory is taken for it."""
+    """Check that an array is as large as its header says, before memory is allocated for it."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
@@ -189,7 +189,7 @@ def _only(inputs: Sequence[Port], path: Path, what: str) -> Port:
 
 
 def _columns(port: Port, header: Sequence[str] | None, width: int, alone: bool, where: str) -> list[int]:
-    """Which columns of a table an input takes, in order."""
+    """The columns of a table that an input reads, in order."""
     row = port.shape[1:]
     if not all(isinstance(s, int) for s in row):
         raise SignatureError(
@@ -228,7 +228,7 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             rows = lines if header else itertools.chain([first], lines)
             places = {p.name: _columns(p, header, len(first), len(inputs) == 1, str(path)) for p in inputs}
             numbered = enumerate(rows, start=2 if header else 1)
-            # a blank line at the end of a file is no row
+            # a blank line at the end of a file is not a row
             filled = ((number, row) for number, row in numbered if row)
             while chunk := list(itertools.islice(filled, size)):
                 for number, row in chunk:

@@ -125,7 +125,7 @@ class Session:
         return dict(zip(names, found, strict=True))
 
     def check(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays as they are fed: each of the dtype and shape that the model asks for.
+        """The arrays to feed, after checks: each has the dtype and shape that the model requires.
 
         Integers and Python floats in lists take the input's dtype when no number changes; arrays are not cast.
 
@@ -232,7 +232,7 @@ def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where
 
 
 def _provider(name: str) -> tuple[str, dict[str, str]]:
-    """(full name, options) of a provider as a user names it.
+    """(full name, options) of a provider that a user named.
 
     Raises:
         ProviderError: When this onnxruntime does not have it.

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 
-#: onnxruntime's name of an element type -> numpy dtype.
+#: Element type in onnxruntime -> numpy dtype.
 DTYPES: dict[str, np.dtype] = {
     "float": np.dtype("float32"),
     "double": np.dtype("float64"),
@@ -23,7 +23,7 @@ DTYPES: dict[str, np.dtype] = {
     "float8e5m2": np.dtype(ml_dtypes.float8_e5m2),
     "float8e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
 }
-#: Types that numpy does not have itself -> ONNX' number of them.
+#: Types that numpy itself lacks -> their number in ONNX.
 _NOT_NUMPY = {"bfloat16": 16, "float8e4m3fn": 17, "float8e4m3fnuz": 18, "float8e5m2": 19, "float8e5m2fnuz": 20}
 
 

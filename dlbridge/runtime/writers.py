@@ -58,7 +58,7 @@ def writing_results(path: str | os.PathLike[str], outputs: Sequence[Port], *, fo
 def _npz(path: Path, outputs: Sequence[Port]) -> Iterator[Append]:
     parts: list[Mapping[str, np.ndarray]] = []
     yield parts.append
-    with zipfile.ZipFile(path, "w") as archive:  # numpy.savez has no way to say a name like "file"
+    with zipfile.ZipFile(path, "w") as archive:  # numpy.savez cannot write an array called "file"
         for port in outputs:
             with archive.open(f"{port.name}.npy", "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, _joined([b[port.name] for b in parts], port), allow_pickle=False)
@@ -141,7 +141,7 @@ def _rows(array: np.ndarray, port: Port) -> np.ndarray:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a type that other programs know: bfloat16 and float8 as float32, which holds them exactly."""
+    """Convert an array to a type that other programs read: bfloat16 and float8 become float32, without loss."""
     return (
         array.astype(np.float32) if array.dtype.kind == "V" or array.dtype.name.startswith(("bf", "float8")) else array
     )

@@ -1,4 +1,4 @@
-"""Control flow of the standard around code of Keras: what runs in a branch or a loop becomes a subgraph.
+"""``If``, ``Loop`` and ``Scan`` around Keras code: a branch or the body of a loop becomes a subgraph.
 
 What runs is a function of values that makes nodes; the values around it are at hand in it, as the standard has it.
 """
@@ -18,7 +18,7 @@ _FLAG: tuple[ir.DataType, list[Any]] = ir.DataType.BOOL, []
 
 
 def branch(site: CallSite, condition: ir.Value, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """``If``: what one of two functions gives, nested as they give it."""
+    """``If``: the results of one of two functions, nested as these return them."""
     graphs: list[ir.Graph] = []
     results: list[tuple[Any, list[ir.Value]]] = []
     for name, run in (("then", then), ("otherwise", otherwise)):
@@ -48,7 +48,7 @@ def loop(
     count: ir.Value | None = None,
     goes_on: Callable[[list[ir.Value]], ir.Value] | None = None,
 ) -> list[ir.Value]:
-    """``Loop``: the states after at most ``count`` rounds, as long as the states before a round go on.
+    """``Loop``: the states after at most ``count`` rounds; ``goes_on`` decides before each.
 
     Args:
         site: The call.
@@ -103,7 +103,7 @@ def scan(
 
 
 def flag(site: CallSite, value: Any) -> ir.Value:
-    """A condition as a boolean scalar."""
+    """Reshape and cast a condition to a boolean scalar."""
     value = site.cast(site.tensor(value), ir.DataType.BOOL)
     return site.op("Reshape", value, []) if site.rank(value) else value
 

@@ -1,4 +1,4 @@
-"""Masks: Keras attaches one to a tensor, and gives it to the layers that ask for it.
+"""Masks: Keras attaches them to tensors, and passes them to layers that have an argument for them.
 
 A mask belongs to the tensor, not to a name of it: a layer that gives back its input (``Dropout`` at inference) gives
 back its mask too, and ``MultiHeadAttention`` takes the masks off the tensors that it is given, for whoever reads them
@@ -21,10 +21,10 @@ from dlbridge.frameworks.keras.recording import Carried, TracedTensor
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.graph_reader import GraphReader
 
-#: Key in a value's ``meta`` of what the tensor carries in Keras.
+#: Key in a value's ``meta`` of the mask that the tensor has in Keras.
 _CARRIED = "keras_carried"
 
-#: Layers that give back their input itself at inference.
+#: Layers that return their input itself at inference.
 _TRANSPARENT = (
     keras.layers.ActivityRegularization,
     keras.layers.AlphaDropout,
@@ -42,12 +42,12 @@ _TRANSPARENT = (
 
 
 def carried(item: ir.Value | TracedTensor) -> Carried:
-    """What a value, or a tensor that is recorded, carries."""
+    """The holder of the mask of a value, or of a recorded tensor."""
     return item.carried if isinstance(item, TracedTensor) else item.meta.setdefault(_CARRIED, Carried())
 
 
 def mask_of(item: Any) -> Any:
-    """The mask of a value (a bool value), if it has one; that of a tensor, if it is recorded."""
+    """The mask (a bool value) of a value or a recorded tensor; None if it has none."""
     return carried(item).mask if isinstance(item, (ir.Value, TracedTensor)) else None
 
 
@@ -56,7 +56,7 @@ def set_mask(item: ir.Value, mask: ir.Value | None) -> None:
 
 
 def carry(item: ir.Value | TracedTensor, what: Carried) -> None:
-    """Make something another name of the tensor that carries this."""
+    """Let a value share this mask, as another Python object for the same tensor does."""
     if isinstance(item, TracedTensor):
         item.carried = what
     else:
@@ -103,7 +103,7 @@ def _is_tensor(item: Any) -> bool:
 
 
 def after_call(layer: Any, args: tuple, kwargs: dict[str, Any], outputs: Sequence[Any]) -> None:
-    """What a layer's ``call`` does to the masks of its arguments, and by giving back one of them."""
+    """Apply what a layer's ``call`` does to the masks of its arguments, also by returning one of them."""
     if _takes_masks_off(layer):
         given = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
         for name in ("query", "value", "key"):
@@ -126,7 +126,7 @@ def _is_transparent(layer: Any) -> bool:
 
 
 def may_set_masks(layer: Any, inputs: Sequence[Any]) -> bool:
-    """Whether a layer, opened, may set masks in another way than by its ``compute_mask``."""
+    """Whether the code of an opened layer may set masks other than by ``compute_mask``."""
     if type(layer).__name__ == "ReversibleEmbedding":
         return layer.mask_zero
     is_graph = isinstance(layer, (compat.Functional, compat.Sequential))

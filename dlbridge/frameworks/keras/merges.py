@@ -1,4 +1,4 @@
-"""Layers of Keras that join tensors: an op that was one comes back as one, with its name."""
+"""Writes ops that were merging layers in Keras (``Add``, ``Concatenate``) as these layers, with their names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def merging_layers(graph: ir.Graph) -> Iterator[tuple[ir.Node, Emit]]:
         if None in shapes or len({len(s) for s in shapes}) > 1:  # type: ignore[arg-type]
             continue
         if name == "Add" and any(s != shapes[0] for s in shapes):
-            continue  # broadcasting is where Keras' own add goes wrong
+            continue  # Keras' own add is wrong for some broadcasts
         axis = node.attributes["axis"].as_int() if name == "Concatenate" else -1
         last = axis in (-1, len(shapes[0]) - 1)  # type: ignore[arg-type]
         new = call(f"layers.{name}", **({} if last else {"axis": axis}))

@@ -10,8 +10,7 @@ import numpy as np
 
 
 class RawVariable:
-    """A variable of the backend that no Keras variable holds, as what a Keras variable says of itself. Nothing in Keras
-    trains it."""
+    """A variable of the backend without a Keras variable around it. Keras does not train it."""
 
     trainable = False
 
@@ -26,7 +25,7 @@ class RawVariable:
 
 
 def snapshot(variable: Any) -> Callable[[], np.ndarray]:
-    """Reads the numbers that a variable has now, later, without a copy where the backend allows it."""
+    """A function that returns the present numbers of a variable later, without a copy if the backend allows that."""
     tensor = variable.value
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

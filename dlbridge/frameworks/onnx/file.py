@@ -1,4 +1,4 @@
-"""What is in an ONNX file or ``ModelProto``, checked: its tensors, the files that it names, the work it asks for."""
+"""Loads an ONNX file or ``ModelProto`` after checking its tensors, the files that it refers to, and its size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlbridge.errors import FileError
 from dlbridge.limits import limits, raise_hint
 
 _TENSOR = onnx.TensorProto
-#: dtype -> the field that holds its numbers where they are no bytes, and how many entries of it one number takes.
+#: dtype -> (field with its numbers if they are not raw bytes, entries of that field per number).
 _FIELDS: dict[int, tuple[str, float]] = {
     _TENSOR.FLOAT: ("float_data", 1),
     _TENSOR.COMPLEX64: ("float_data", 2),
@@ -78,7 +78,7 @@ def _deserialize(proto: onnx.ModelProto, folder: Path | None, where: str) -> ir.
     """The graph of a ``ModelProto``; without a ``folder``, it may name no other file."""
     _check_opsets(proto, where)
     for graph in _graphs(proto):
-        if not all(isinstance(text, str) for text in _texts(graph)):  # protobuf gives what is no UTF-8 as bytes
+        if not all(isinstance(text, str) for text in _texts(graph)):  # protobuf returns text that is not UTF-8 as bytes
             raise FileError("a name in it is no UTF-8 text", where=where)
         if graph.sparse_initializer:
             raise FileError("it has sparse initializers", where=where, hint="write them as dense ones")
@@ -204,7 +204,7 @@ def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 
 def _check_order(model: ir.Model, where: str) -> None:
-    """Bring the nodes into an order in which they can run.
+    """Sort the nodes topologically.
 
     Raises:
         FileError: When there is none.
@@ -221,7 +221,7 @@ def _check_order(model: ir.Model, where: str) -> None:
 
 
 def _check_defined(graph: ir.Graph | ir.Function, where: str) -> None:
-    """Check that what is read is made by a node, or is an input or initializer."""
+    """Check that every value that is read is a node's output, an input or an initializer."""
     for node in graph:
         for body in _bodies(node):
             _check_defined(body, where)

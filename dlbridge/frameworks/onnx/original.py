@@ -1,4 +1,4 @@
-"""Runs what a model was read from: by onnxruntime in its own types, and by the reference evaluator in float64."""
+"""Runs the ONNX model that a model was read from: by onnxruntime, and by the reference evaluator in float64."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.scopes import differ_only_in_numbers
 from dlbridge.passes.upgrade import upgrade
 
-#: Names of graphs that exporters give to all.
+#: Names that exporters give to every graph.
 _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-export", "tf2onnx")
 
 
@@ -32,7 +32,7 @@ _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-ex
 def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: ReadOptions) -> Model:
     """Read an ONNX model.
 
-    External data stays in its file, memory-mapped; a file's external data must stand in the file's folder. Functions
+    External data stays in its file, memory-mapped; a file's external data must be in the file's folder. Functions
     of the file are inlined, initializers that are inputs too are weights, patterns become layers again.
 
     Args:
@@ -65,7 +65,7 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     upgrade(ir_model)
     _name_dims(graph)
     for value in graph.outputs:
-        value.shape = None if value.producer() is not None else value.shape  # what it says may be made up
+        value.shape = None if value.producer() is not None else value.shape  # the stated shape may be wrong
     model = Model(ir_model)
     fold.lift_constants(graph)
     _part_equal_vectors(graph)
@@ -95,7 +95,7 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
 
 
 def _take_constraints(model: ir.Model) -> None:
-    """Let the graph say what its sizes must keep, as a file of ours says it in the model's metadata."""
+    """Copy the constraints on sizes, which files of dlbridge have in the model's metadata, to the graph."""
     text = model.metadata_props.pop(traits.CONSTRAINTS, None)
     if text is not None:
         model.graph.metadata_props[traits.CONSTRAINTS] = text
@@ -126,7 +126,7 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
 
 
 def _set_aside(model: ir.Model) -> None:
-    """Let ops of domains that mean nothing here stand for themselves, to be filled in by hand."""
+    """Turn ops of unknown domains into placeholders, whose code a person will write."""
     known = {"", extension.DOMAIN, *(f.domain for f in model.functions.values())}
     for node in model.graph.all_nodes():
         if node.domain not in known:
@@ -182,7 +182,7 @@ def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> N
 
 
 def _inline_functions(model: ir.Model, where: str) -> None:
-    """Put the bodies of the file's own functions where they are called; those of our layers stay."""
+    """Inline the file's own functions; calls of dlbridge's layers stay."""
     own = {key: function for key, function in model.functions.items() if not _is_ours(function)}
     if own:
         main = model.graph.opset_imports.get("")
@@ -196,7 +196,7 @@ def _inline_functions(model: ir.Model, where: str) -> None:
 
 
 def _is_ours(function: ir.Function) -> bool:
-    """Whether a function is the meaning of a layer of ours; one that has only its name is the file's own."""
+    """Whether a function is that of one of dlbridge's layers, not just one of the same name."""
     if function.domain != extension.DOMAIN or function.name not in extension.EXTENSION_OPS:
         return False
     ours = extension.function(function.name, function.overload)
@@ -210,7 +210,7 @@ def _parts(node: ir.Node) -> tuple[object, ...]:
 
 
 def _part_bodies(graph: ir.Graph) -> None:
-    """Give the values of each subgraph names that no other has: onnx's inference knows values by name alone."""
+    """Make the names of values unique across subgraphs, as onnx' shape inference identifies values by name."""
     taken = {v.name for v in (*graph.inputs, *graph.initializers.values(), *(o for n in graph for o in n.outputs))}
     for body in graph.subgraphs():
         for value in (*body.inputs, *body.initializers.values(), *(o for node in body for o in node.outputs)):
@@ -219,7 +219,7 @@ def _part_bodies(graph: ir.Graph) -> None:
 
 
 def _part_equal_vectors(graph: ir.Graph) -> None:
-    """Give back the vectors of their own to layers that torch.onnx let share one because the numbers are equal.
+    """Give layers weights of their own again that torch.onnx merged because their numbers are equal.
 
     It writes such a one as ``Identity`` of the other's initializer. Matrices stay shared: those are meant to be. A
     vector may have sizes of 1 beside its own: (96, 1, 1).
@@ -244,7 +244,7 @@ def _part_equal_vectors(graph: ir.Graph) -> None:
 
 
 def _part_merged_vectors(graph: ir.Graph) -> None:
-    """Give back the vectors of their own to instances of a block whose equal initializers torch.onnx has merged."""
+    """Give instances of a block weights of their own again that torch.onnx merged because their numbers are equal."""
     for value in list(graph.initializers.values()):
         owner, _, last = value.name.rpartition(".")
         tensor = value.const_value
@@ -260,7 +260,7 @@ def _part_merged_vectors(graph: ir.Graph) -> None:
                 own = ir.Value(name=name, type=value.type, shape=value.shape, const_value=file.view(tensor))
                 graph.register_initializer(own)
             elif own.const_value is None or not np.array_equal(own.const_value.numpy(), tensor.numpy()):
-                continue  # a weight that has the name, and other numbers
+                continue  # there is a weight of that name with other numbers
             use.node.replace_input_with(use.idx, own)
 
 

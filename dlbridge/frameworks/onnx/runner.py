@@ -22,7 +22,7 @@ from dlbridge.runtime import values
 
 @dataclass
 class Live:
-    """A session of onnxruntime, and what it was made of."""
+    """A session of onnxruntime and the model that it was made from."""
 
     session: onnxruntime.InferenceSession
     source: OnnxSource | None = None
@@ -54,7 +54,7 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
 
 
 def in_memory(model: ir.Model) -> Live:
-    """A session of a graph in memory, as it is.
+    """A session of a graph in memory, without changes.
 
     Raises:
         FileError: When onnxruntime cannot load it.

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from dlbridge.files import writing
 
-#: protobuf, and so an ``.onnx`` file, ends at 2 GiB; what is larger keeps its weights in a file beside it.
+#: Largest ``.onnx`` file, a limit of protobuf. The weights of a larger model are in a file beside it.
 LARGEST_FILE = 2**31 - 1
 #: Weights of an external file begin at multiples of this, so that runtimes can map them.
 _ALIGNMENT = 4096
@@ -110,7 +110,7 @@ def _write(model: ir.Model, file: BinaryIO, places: list[tuple[ir.Value, dict[st
     proto = without_weights(model, shown=-1)
     weights = {v.name for v, _ in places}
     kept = [i for i in proto.graph.input if i.name not in weights]
-    # what is said of a weight, beyond its numbers, stands in its value info
+    # the metadata of a weight is stored in its value info
     proto.graph.value_info.extend(i for i in proto.graph.input if i.name in weights and i.metadata_props)
     del proto.graph.input[:]
     proto.graph.input.extend(kept)

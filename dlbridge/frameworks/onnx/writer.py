@@ -1,4 +1,4 @@
-"""Writes a model as ONNX: standard ops alone, at the opset that is asked for."""
+"""Writes a model as ONNX: standard ops only, at the requested opset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dlbridge.passes import fold, shapes
 from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
 
-#: What is behind the name of a weight that was transposed at export.
+#: Suffix of the name of a weight that was transposed at export.
 TRANSPOSED = ".T"
 _METADATA_PREFIX = "dlbridge."
 
@@ -90,7 +90,7 @@ def _linear(node: ir.Node) -> None:
 
 
 def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
-    """A weight, transposed: once at export, but for one that others read as it is (it would be there twice)."""
+    """Transpose a weight: at export, unless other nodes read it untransposed (it would be stored twice)."""
     graph, tensor = weight.graph, weight.const_value
     only_here = all(is_op(use.node, "Linear") and use.idx == 1 for use in weight.uses())
     made = graph.initializers.get(f"{weight.name}{TRANSPOSED}") if graph is not None else None
@@ -123,7 +123,7 @@ def _lower_by_function(node: ir.Node) -> None:
 
 
 def _become(node: ir.Node, new: ir.Node) -> None:
-    """Put ``new``, of one output, in the place of ``node``: name, output, metadata."""
+    """Replace ``node`` by ``new``, which has one output; name and metadata stay."""
     old, value, name = node.outputs[0], new.outputs[0], node.outputs[0].name
     new.name = node.name
     new.metadata_props.update(node.metadata_props)
@@ -135,7 +135,7 @@ def _become(node: ir.Node, new: ir.Node) -> None:
 
 
 def _stretch_mask(node: ir.Node) -> None:
-    """A mask of one row for all queries becomes one of as many rows, without which onnxruntime 1.32 does not run it."""
+    """Expand a mask of one row to one row per query, which onnxruntime 1.32 requires."""
     query, mask = node.inputs[0], node.inputs[3] if len(node.inputs) > 3 else None
     if mask is None or mask.shape is None or len(mask.shape) < 2 or mask.shape[-2] != 1 or query.shape[-2] == 1:
         return
@@ -150,7 +150,7 @@ def _stretch_mask(node: ir.Node) -> None:
 
 
 def _expand_batch_statistics(node: ir.Node) -> None:
-    """A batch norm by the statistics of the batch becomes arithmetic: onnxruntime has no kernel for it."""
+    """Replace a batch norm by the statistics of the batch by arithmetic: onnxruntime has no kernel for it."""
     mode, x = node.attributes.get("training_mode"), node.inputs[0]
     if mode is None or not mode.as_int() or x is None or x.shape is None:
         return
