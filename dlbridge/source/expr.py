@@ -7,6 +7,7 @@ it), ``LayerHere`` (the layer that a node's code calls) and ``Arguments`` (what 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,9 +41,11 @@ class Expr:
 
     def walk(self) -> Iterator[Expr]:
         """It and all that is in it, in the order in which they are printed."""
-        yield self
-        for child in self.children():
-            yield from child.walk()
+        pending: list[Expr] = [self]
+        while pending:
+            node = pending.pop()
+            yield node
+            pending += reversed(node.children())
 
     def map(self, change: Callable[[Expr], Expr | None]) -> Expr:
         """The expression with nodes exchanged; ``change`` gives None for those that stay, whose parts are tried."""
@@ -55,11 +58,16 @@ class Expr:
 
     def values(self) -> Iterator[ir.Value]:
         """The values that it reads, in order."""
-        return (node.value for node in self.walk() if isinstance(node, Val))
+        return (leaf.value for leaf in self._leaves if isinstance(leaf, Val))
 
     def literals(self) -> Iterator[Literal]:
         """The literals that may become parameters, in order."""
-        return (node.literal for node in self.walk() if isinstance(node, Lit))
+        return (leaf.literal for leaf in self._leaves if isinstance(leaf, Lit))
+
+    @functools.cached_property
+    def _leaves(self) -> tuple[Val | Lit, ...]:
+        """The values and literals in it, found once: they are asked for again and again."""
+        return tuple(node for node in self.walk() if isinstance(node, (Val, Lit)))
 
     def names(self) -> set[str]:
         """The names of functions and modules that it reads; variables are none."""
