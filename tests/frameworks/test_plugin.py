@@ -133,6 +133,15 @@ for name, array in more[0].weights.items():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_standard_s_node_tests_are_run_on_it(tmp_path):
+    results = tmp_path / "results.json"
+    done = run("-m", "dlbridge.conformance", "--in", "numpy", "--match", "test_relu", "--json", str(results))
+    assert done.returncode == 0, done.stderr
+    reasons = {result["name"]: result["reason"] for result in json.loads(results.read_text())["numpy"]}
+    assert reasons["test_relu"] is None
+    assert "no rule for" in next(reason for reason in reasons.values() if reason is not None)
+
+
 def test_what_it_does_not_train_is_told_with_who_does(blobs):
     done = dlbridge("train", MLP, "--in", "numpy", "--data", blobs / "blobs.npz", "-o", blobs / "out", "--no-plot")
     assert done.returncode == 1
