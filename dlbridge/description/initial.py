@@ -52,7 +52,7 @@ def started(
 ) -> ir.Value:
     """A weight whose numbers are made from the seed on first use."""
 
-    def numbers() -> ir.Tensor:
+    def numbers() -> ir.Tensor[Any]:
         return ir.Tensor(initializers.make(init, name, shape, seed).astype(of.numpy()), dtype=of, name=name)
 
     initializers.check_shape(init, shape)

@@ -104,7 +104,7 @@ def check_option(found: Option, value: Any, where: str) -> None:
         return
     words = [word for word in _allowed(found.type) if isinstance(word, str)]
     raise DlbridgeError(
-        f"option '{found.name}' is {_described(found.type)}, not {value!r}",
+        f"option '{found.name}' is {_described(found.type)}, not {_shown(value)}",
         where=where,
         hint=(suggest(value, words) if isinstance(value, str) else None) or found.help,
     )
@@ -132,6 +132,11 @@ def _allowed(hint: Any) -> list[Any]:
     if typing.get_origin(hint) is Literal:
         return list(typing.get_args(hint))
     return [value for part in typing.get_args(hint) for value in _allowed(part)]
+
+
+def _shown(value: Any) -> str:
+    """A value that was given, where it is short; else what it is."""
+    return repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
 
 
 def _described(hint: Any) -> str:

@@ -115,6 +115,7 @@ def test_sizes_asked_of_a_program_that_has_its_own_are_refused():
         ("keras", {"io_layout": "nativ"}, "is 'same' or 'native', not 'nativ'", "did you mean 'native'"),
         ("onnx", {"opset": "17"}, "is int or None, not '17'", "Opset of the file"),
         ("onnx", {"opset": True}, "is int or None, not True", "Opset of the file"),
+        ("onnx", {"opset": [17]}, "is int or None, not a list", "Opset of the file"),
         ("onnx", {"opst": 17}, "takes no option 'opst'", "did you mean 'opset'"),
         ("description", {"opset": 17}, "takes no option 'opset'", None),
     ],
