@@ -54,7 +54,7 @@ class Summary:
 def summarize(model: Model) -> Summary:
     """Count a model's layers, parameters and operations. A weight that is shared counts once, at its first user."""
     model = model.clone()
-    shapes.infer(model)
+    shapes.infer(model.ir)
     counted: set[ir.Value] = set()
     rows = []
     for node in model.graph:

@@ -124,7 +124,7 @@ class _Expander:
     def infer(self, model: Model) -> None:
         """Infer all types. Types that the description states must agree, and are kept if inference knows less."""
         try:
-            shapes.infer(model)
+            shapes.infer(model.ir)
         except ShapeError as error:
             place = self.places.get(error.where or "")
             if place is not None:

@@ -12,7 +12,7 @@ from dlbridge.ops import extension
 from dlbridge.ops.keys import is_op
 from dlbridge.ops.traits import IR_OPSET, IR_VERSION
 from dlbridge.passes import shapes
-from dlbridge.passes.sizes import Integers
+from dlbridge.passes.integers import Integers
 
 #: Constants up to this many elements are shown to inference with their numbers.
 _SHOWN_ELEMENTS = 256

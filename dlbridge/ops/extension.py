@@ -45,12 +45,17 @@ A function has a fixed number of inputs, so each op that has an optional input h
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
 from dlbridge.ops import special
 from dlbridge.ops.traits import IR_OPSET
+
+if TYPE_CHECKING:
+    import onnx
 
 DOMAIN = "dlbridge"
 #: Version of the domain that models import.
@@ -112,13 +117,14 @@ EXTENSION_OPS = tuple(sorted({op for op, _ in _BODIES} | set(special.FUNCTIONS))
 
 
 @functools.cache
-def _function_proto(op_type: str, overload: str):
+def _function_proto(op_type: str, overload: str) -> onnx.FunctionProto:
     import onnx.parser
 
     from dlbridge.ops import arrays
 
     if op_type in special.FUNCTIONS:
-        return arrays.body(special.FUNCTIONS[op_type], op_type, DOMAIN, IR_OPSET)
+        formulas: Mapping[str, Any] = special.FUNCTIONS
+        return arrays.body(formulas[op_type], op_type, DOMAIN, IR_OPSET)
     body = _BODIES[op_type, overload]
     proto = onnx.parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["": {IR_OPSET}]> {body}')
     proto.overload = overload

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.model import Model
-from dlbridge.ops import traits
-from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops.keys import op_key
+from dlbridge.passes.rewriter import Rewriter, Site
+
+if TYPE_CHECKING:
+    from dlbridge.model import Model
 
 Precision = Literal["float64", "float32", "float16", "bfloat16"]
 
@@ -40,13 +42,23 @@ _FLOAT32_SLOTS = {"Resize": (2,), "NonMaxSuppression": (0, 1, 3, 4)}
 
 
 def convert(model: Model, dtype: Precision) -> Model:
-    """A clone in which every float32 becomes ``dtype``; float types of another width, integers and names stay.
+    """A clone in which every float32 becomes ``dtype`` (:func:`set_precision`); ``model`` is left as it is."""
+    copy = model.clone()
+    set_precision(copy.ir, dtype)
+    return copy
+
+
+def set_precision(model: ir.Model, dtype: Precision) -> bool:
+    """Let every float32 become ``dtype``, in place; float types of another width, integers and names stay.
 
     Initializers are converted when they are read, so the weights are not copied here.
 
     Args:
-        model: Left as it is.
+        model: The model.
         dtype: What float32 becomes.
+
+    Returns:
+        Whether it is another type.
 
     Raises:
         DlbridgeError: When ``dtype`` is not a float type that a model can have.
@@ -54,20 +66,16 @@ def convert(model: Model, dtype: Precision) -> Model:
     if dtype not in _TYPES:
         raise DlbridgeError(f"no precision '{dtype}'", hint=f"known: {', '.join(_TYPES)}")
     target = _TYPES[dtype]
-    copy = model.clone()
     if target == ir.DataType.FLOAT:
-        return copy
-    for graph in _graphs(copy.graph):
+        return False
+    rewriter = Rewriter(model.graph)
+    for graph in (model.graph, *model.graph.subgraphs()):
         for value in (*graph.inputs, *graph.initializers.values()):
             if not _only_float32(value):
                 _convert_value(value, target)
         for node in list(graph):
-            _convert_node(node, target)
-    return copy
-
-
-def _graphs(graph: ir.Graph) -> list[ir.Graph]:
-    return [graph, *graph.subgraphs()]
+            _convert_node(Site(node, rewriter), target)
+    return True
 
 
 def _only_float32(value: ir.Value) -> bool:
@@ -80,38 +88,43 @@ def _only_float32(value: ir.Value) -> bool:
     )
 
 
-def _convert_node(node: ir.Node, target: ir.DataType) -> None:
+def _convert_node(site: Site, target: ir.DataType) -> None:
+    node = site.node
     for name, attribute in list(node.attributes.items()):
         node.attributes[name] = _convert_attribute(attribute, target)
-    for table in (_DEFAULT_FLOAT, _INNER_DTYPE if target == ir.DataType.DOUBLE else {}):
-        name = table.get(op_key(node))
-        if name is not None and (name not in node.attributes or name == "stash_type"):
-            node.attributes[name] = ir.AttrInt64(name, int(target))
-    if is_op(node, "ConstantOfShape") and "value" not in node.attributes:
-        zero = ir.tensor([0.0], dtype=ir.DataType.FLOAT)
-        node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(zero, target))
-    if is_op(node, "Constant") and not {"value_float", "value_floats"}.isdisjoint(node.attributes):
-        (name,) = node.attributes
-        numbers = ir.tensor(node.attributes.pop(name).value, dtype=ir.DataType.FLOAT)
-        node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(numbers, target))
-    for slot in _FLOAT32_SLOTS.get(op_key(node), ()):
-        _restore_float32(node, slot)
+    _state_dtype(site, _DEFAULT_FLOAT.get(site.key), target)
+    if target == ir.DataType.DOUBLE:
+        _state_dtype(site, _INNER_DTYPE.get(site.key), target)
+    if site.is_op("ConstantOfShape") and not site.has("value"):
+        _state_tensor(site, ir.tensor([0.0], dtype=ir.DataType.FLOAT), target)
+    if site.is_op("Constant") and (site.has("value_float") or site.has("value_floats")):
+        ((name, attribute),) = list(node.attributes.items())
+        del node.attributes[name]
+        _state_tensor(site, ir.tensor(attribute.value, dtype=ir.DataType.FLOAT), target)
+    for slot in _FLOAT32_SLOTS.get(site.key, ()):
+        _restore_float32(site, slot)
     for value in node.outputs:
         _convert_value(value, target)
 
 
-def _restore_float32(node: ir.Node, slot: int) -> None:
+def _state_dtype(site: Site, name: str | None, target: ir.DataType) -> None:
+    """State an attribute that is float32 where it is left out; that of inner arithmetic is widened where it is not."""
+    if name is not None and (not site.has(name) or name == "stash_type"):
+        site.set(**{name: int(target)})
+
+
+def _state_tensor(site: Site, tensor: ir.TensorProtocol, target: ir.DataType) -> None:
+    site.node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(tensor, target))
+
+
+def _restore_float32(site: Site, slot: int) -> None:
     """Cast an input back to the float32 that its slot asks for."""
-    value = node.inputs[slot] if slot < len(node.inputs) else None
+    value = site.input(slot)
     if value is None or (value.is_initializer() and _only_float32(value)):
         return
-    to = ir.AttrInt64("to", int(ir.DataType.FLOAT))
-    cast = ir.Node("", "Cast", [value], [to], name=f"{node.name}_float32_{slot}")
-    cast.outputs[0].name = f"{node.name}_float32_{slot}"
-    cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-    cast.metadata_props[traits.ANONYMOUS] = "true"
-    node.graph.insert_before(node, cast)
-    node.replace_input_with(slot, cast.outputs[0])
+    cast = site.op("Cast", f"float32_{slot}", [value], to=int(ir.DataType.FLOAT))
+    cast.type, cast.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
+    site.set_input(slot, cast)
 
 
 def _convert_value(value: ir.Value, target: ir.DataType) -> None:
@@ -122,7 +135,8 @@ def _convert_value(value: ir.Value, target: ir.DataType) -> None:
 
 def _convert_type(kind: ir.TypeProtocol | None, target: ir.DataType) -> ir.TypeProtocol | None:
     if isinstance(kind, (ir.SequenceType, ir.OptionalType)):
-        return type(kind)(_convert_type(kind.elem_type, target))
+        element = _convert_type(kind.elem_type, target)
+        return kind if element is None else type(kind)(element)
     if isinstance(kind, ir.TensorType) and kind.dtype == ir.DataType.FLOAT:
         return ir.TensorType(target)
     return kind
@@ -132,7 +146,7 @@ def _convert_tensor(tensor: ir.TensorProtocol, target: ir.DataType) -> ir.Tensor
     if tensor.dtype != ir.DataType.FLOAT or target == ir.DataType.FLOAT:
         return tensor
     return ir.LazyTensor(
-        functools.partial(_cast, tensor, target), dtype=target, shape=ir.Shape(tensor.shape), name=tensor.name
+        functools.partial(_cast, tensor, target), dtype=target, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dlbridge.model import Model
-from dlbridge.passes import shapes
-from dlbridge.passes.fold import fold
+from dlbridge.passes.pipeline import Pipeline
+from dlbridge.passes.standard import FOLD, INFER, REFINE
+
+#: The first passes of every writer. A model may have been changed since it was read, so its types are inferred here.
+PREPARE = Pipeline("write", [INFER, FOLD, REFINE])
 
 __all__ = ["prepare"]
 
@@ -12,7 +15,5 @@ __all__ = ["prepare"]
 def prepare(model: Model) -> Model:
     """A copy with constants folded, no-ops removed, and every dtype and shape inferred."""
     model = model.clone()
-    shapes.infer(model)
-    fold(model)
-    shapes.infer(model)
+    PREPARE(model.ir)
     return model

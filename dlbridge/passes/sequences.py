@@ -13,8 +13,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.ops.keys import is_op, op_key
-from dlbridge.passes.upgrade import Site
+from dlbridge.passes.matching import static_size, subgraphs
+from dlbridge.passes.rewriter import Rewriter, Site
 
 #: What is resolved here.
 OPS = frozenset(
@@ -47,52 +47,63 @@ Sequence = Items | Slices
 Rule = Callable[[Site, dict[ir.Value, Sequence]], Sequence | None]
 
 
-def resolve(graph: ir.Graph) -> None:
+def resolve(graph: ir.Graph) -> bool:
     """Replace the nodes on sequences by nodes on tensors, in place; shapes should have been inferred.
+
+    Returns:
+        Whether there were any.
 
     Raises:
         UnsupportedOpError: When a sequence is more than plumbing: made in a loop, of an unknown number of tensors, or
             an output of the model. All such places are named.
     """
+    rewriter = Rewriter(graph)
     known: dict[ir.Value, Sequence] = {}
     troubles: list[str] = []
-    _resolve(graph, known, troubles)
+    _resolve(graph, rewriter, known, troubles)
     if troubles:
         lines = "\n".join(f"  {trouble}" for trouble in troubles)
         raise UnsupportedOpError(
             f"sequences that cannot be taken apart before the model runs:\n{lines}",
             hint="let the model hand on tensors: torch.stack or torch.cat in the place of a list that grows in a loop",
         )
+    return rewriter.changed
 
 
-def _resolve(graph: ir.Graph, known: dict[ir.Value, Sequence], troubles: list[str]) -> None:
+def _resolve(graph: ir.Graph, rewriter: Rewriter, known: dict[ir.Value, Sequence], troubles: list[str]) -> None:
     done = []
     for node in list(graph):
         for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                _resolve(attribute.as_graph(), known, troubles)
-        rule = _RULES.get(op_key(node))
-        holds = any(v in known for v in node.inputs if v is not None)
-        if rule is None or (is_op(node, "Identity") and not holds):
-            if holds:
-                troubles.append(f"{node.name}: {node.op_type} of a sequence")
-            elif any(isinstance(v.type, ir.SequenceType) for v in node.outputs):
-                troubles.append(f"{node.name}: {node.op_type} gives a sequence")
-            continue
-        try:
-            found = rule(Site(node, graph), known)
-        except _UnknownError as error:
-            troubles.append(f"{node.name}: {node.op_type}: {error}")
-            continue
-        if isinstance(found, (Items, Slices)):
-            known[node.outputs[0]] = found
-            if node.outputs[0].is_graph_output():
-                troubles.append(f"{node.name}: a sequence as an output")
-                continue
-        done.append(node)
-    for node in reversed(done):  # what reads a sequence goes before what makes it
-        if not any(v.uses() for v in node.outputs):
-            graph.remove(node, safe=True)
+            for body in subgraphs(attribute):
+                _resolve(body, rewriter, known, troubles)
+        if _resolve_node(Site(node, rewriter), known, troubles):
+            done.append(node)
+    rewriter.erase_unused(list(reversed(done)))  # what reads a sequence goes before what makes it
+
+
+def _resolve_node(site: Site, known: dict[ir.Value, Sequence], troubles: list[str]) -> bool:
+    """Follow the sequence that a node makes, or replace what it makes of one; whether it can go then."""
+    node = site.node
+    rule = _RULES.get(site.key)
+    holds = any(v in known for v in site.operands)
+    if rule is None or (site.is_op("Identity") and not holds):
+        if holds:
+            troubles.append(f"{node.name}: {node.op_type} of a sequence")
+        elif any(isinstance(v.type, ir.SequenceType) for v in node.outputs):
+            troubles.append(f"{node.name}: {node.op_type} gives a sequence")
+        return False
+    try:
+        found = rule(site, known)
+    except _UnknownError as error:
+        troubles.append(f"{node.name}: {node.op_type}: {error}")
+        return False
+    if not isinstance(found, (Items, Slices)):
+        return True
+    known[site.output] = found
+    if site.output.is_graph_output():
+        troubles.append(f"{node.name}: a sequence as an output")
+        return False
+    return True
 
 
 class _UnknownError(Exception):
@@ -118,8 +129,7 @@ def _items(site: Site, sequence: Sequence) -> list[ir.Value]:
 
 
 def _static_size(slices: Slices) -> int | None:
-    size = slices.tensor.shape[slices.axis] if slices.tensor.shape is not None else None
-    return size if isinstance(size, int) else None
+    return static_size(slices.tensor, slices.axis)
 
 
 def _at(site: Site, slices: Slices, index: int, what: str) -> ir.Value:
@@ -168,7 +178,7 @@ def _insert(site: Site, known: dict[ir.Value, Sequence]) -> Sequence:
     position = _place(site, 2, len(items))
     if not -len(items) <= position <= len(items):
         raise _UnknownError(f"position {position} of {len(items)} elements")
-    items.insert(position, site.input(1))  # type: ignore[arg-type]
+    items.insert(position, site.operand(1))
     return Items(tuple(items))
 
 
@@ -182,28 +192,29 @@ def _erase(site: Site, known: dict[ir.Value, Sequence]) -> Sequence:
 
 
 def _split(site: Site, known: dict[ir.Value, Sequence]) -> Sequence:
-    x = site.input(0)
-    assert x is not None
+    x = site.operand(0)
     if x.shape is None:
         raise _UnknownError("the rank of its input is not known")
-    axis = site.get("axis", 0) % len(x.shape)
+    axis = site.integer("axis") % len(x.shape)
     if site.input(1) is None:
-        return Slices(x, axis, kept=bool(site.get("keepdims", 1)))
+        return Slices(x, axis, kept=bool(site.integer("keepdims")))
     sizes = site.known(1)
     if sizes is not None and sizes.ndim == 0:
         return Slices(x, axis, int(sizes))
-    shape = site.input(1).shape  # type: ignore[union-attr]
-    count = len(sizes) if sizes is not None else shape[0] if shape is not None and len(shape) == 1 else None
-    if not isinstance(count, int):
+    count = len(sizes) if sizes is not None else _count_of_parts(site)
+    if count is None:
         raise _UnknownError("the number of parts is computed")
-    node = ir.node("Split", [x, site.input(1)], {"axis": axis}, num_outputs=count, name=f"{site.node.name}_parts")
-    for index, value in enumerate(node.outputs):
-        value.name = f"{site.node.name}_part_{index}"
+    parts = site.many("Split", "part", [x, site.input(1)], count, axis=axis)
+    for index, value in enumerate(parts):
         if sizes is not None:
             value.type = x.type
             value.shape = ir.Shape([*x.shape[:axis], int(sizes[index]), *x.shape[axis + 1 :]])
-    site.node.graph.insert_before(site.node, node)  # type: ignore[union-attr]
-    return Items(tuple(node.outputs))
+    return Items(tuple(parts))
+
+
+def _count_of_parts(site: Site) -> int | None:
+    """How many sizes a vector of sizes has that the model computes."""
+    return static_size(site.input(1), 0) if site.rank(1) == 1 else None
 
 
 def _element(site: Site, known: dict[ir.Value, Sequence]) -> None:
@@ -277,9 +288,10 @@ def _count(site: Site, slices: Slices) -> ir.Value:
 
 
 def _concat(site: Site, known: dict[ir.Value, Sequence]) -> None:
-    sequence, axis, new_axis = _sequence(site, known), site.get("axis"), bool(site.get("new_axis", 0))
+    sequence, axis, new_axis = _sequence(site, known), site.integer("axis"), bool(site.integer("new_axis"))
     if isinstance(sequence, Slices):
-        rank = len(sequence.tensor.shape)  # type: ignore[arg-type]
+        assert sequence.tensor.shape is not None
+        rank = len(sequence.tensor.shape)
         if sequence.kept and not new_axis and axis % rank == sequence.axis:
             site.replace_output(0, site.op("Identity", "whole", [sequence.tensor]))
             return

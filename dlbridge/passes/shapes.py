@@ -10,17 +10,18 @@ import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
-from dlbridge.model import Model
 from dlbridge.ops import extension, traits
-from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops.keys import op_key
 from dlbridge.passes import shape_rules
-from dlbridge.passes.sizes import Integers, Size
+from dlbridge.passes.integers import Integers
+from dlbridge.passes.matching import Match, input_at, match, subgraphs
+from dlbridge.passes.sizes import Size, Sizes
 
 #: Initializers up to this many elements are shown to inference with their numbers: shapes are computed from them.
 _SHOWN_ELEMENTS = 256
 
 
-def infer(model: Model) -> None:
+def infer(model: ir.Model) -> None:
     """Set dtype and shape of every value of the graph and its subgraphs, in place.
 
     The names of symbolic dims are kept and propagated. Weights are not read, but for small integer ones.
@@ -28,13 +29,22 @@ def infer(model: Model) -> None:
     Raises:
         ShapeError: When shapes or dtypes do not fit an op; the error names the node and the shapes that it was given.
     """
-    proto = _skeleton(model.ir)
+    proto = _skeleton(model)
     try:
         inferred = _inferred(proto)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError) as error:
         raise _explain(model, proto, error) from None
     _take_types(model.graph, inferred.graph)
     follow(model.graph)
+
+
+def infer_open(model: ir.Model) -> bool:
+    """Infer again (:func:`infer`) where a type or a size is still open; whether there was one."""
+    values = (value for node in model.graph.all_nodes() for value in node.outputs)
+    if not any(value.type is None or _is_open(value) for value in values):
+        return False
+    infer(model)
+    return True
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -73,7 +83,9 @@ def infer_node(node: ir.Node, known: Integers) -> None:
         if found is not None:
             _set_type(value, found)
     if node.domain == extension.DOMAIN:
-        node.outputs[0].dtype = node.inputs[min(1, len(node.inputs) - 1)].dtype  # the weight's, where there is one
+        weight = input_at(node, 1) or node.inputs[0]
+        assert weight is not None
+        node.outputs[0].type = weight.type
     if any(_is_open(value) for value in node.outputs):
         _close(node, known)
     known.visit(node)
@@ -90,33 +102,44 @@ def _is_unknown(size: int | ir.SymbolicDim) -> bool:
 
 
 def _close(node: ir.Node, known: Integers) -> None:
-    if is_op(node, "Loop"):
-        _settle(node, known)
+    """Set the sizes of a node's outputs that are open, by our rules, else by onnx's."""
+    loop = match(node, "Loop")
+    if loop is not None:
+        _settle(loop, known)
         return
-    rule = shape_rules.RULES.get((node.domain, node.op_type))
-    found = [rule(node, known)] * (len(node.outputs) if is_op(node, "Split") else 1) if rule is not None else None
-    if found is None or found[0] is None:
-        found = _one_node(node, known)
-    for value, sizes in zip(node.outputs, found, strict=False):
+    for value, sizes in zip(node.outputs, _found_shapes(node, known), strict=False):
         if sizes is None or (value.shape is not None and len(value.shape) != len(sizes)):
             continue
         old = value.shape if value.shape is not None else [None] * len(sizes)
-        value.shape = ir.Shape(
-            [
-                size.dim() if size is not None and (before is None or _is_unknown(before)) else before
-                for size, before in zip(sizes, old, strict=True)
-            ]
-        )
+        value.shape = ir.Shape([_more_known(before, size) for before, size in zip(old, sizes, strict=True)])
 
 
-def _settle(loop: ir.Node, known: Integers) -> None:
+def _found_shapes(node: ir.Node, known: Integers) -> list[Sizes | None]:
+    """The shapes of a node's outputs, as far as they follow."""
+    rule = shape_rules.RULES.get((node.domain, node.op_type))
+    first = None if rule is None else rule(Match(node), known)
+    if first is None:
+        return [None if t is None else shape_of_type(t) for t in _one_node_types(node, known)]
+    several = match(node, "Split") is not None
+    return [first] * len(node.outputs) if several else [first]
+
+
+def _more_known(before: int | ir.SymbolicDim | None, found: Size | None) -> int | str | ir.SymbolicDim | None:
+    """The size that was known before, else what was found now."""
+    if found is None or (before is not None and not _is_unknown(before)):
+        return before
+    return found.dim()
+
+
+def _settle(loop: Match, known: Integers) -> None:
     """Find which states of a loop keep their shape: those that do so in one round, of states of their first shapes.
 
     onnx's inference takes it that a state may have another shape in each round.
     """
-    body = loop.attributes["body"].as_graph()
-    states = list(zip(loop.inputs[2:], body.inputs[2:], body.outputs[1:], loop.outputs, strict=False))
-    kept = [state for state in states if state[0] is not None and state[0].shape is not None]
+    body = loop.node.attributes["body"].as_graph()
+    inputs, outputs = loop.node.inputs[2:], loop.node.outputs
+    states = list(zip(inputs, body.inputs[2:], body.outputs[1:], outputs, strict=False))
+    kept = [(f, *others) for f, *others in states if f is not None and f.shape is not None]
     before = {v: v.shape for v in (*body.inputs, *(o for node in body for o in node.outputs))}
     while kept:
         for first, taken, _, _ in kept:
@@ -131,14 +154,9 @@ def _settle(loop: ir.Node, known: Integers) -> None:
             value.shape = shape
     for first, _, _, last in kept:
         last.shape = first.shape
-    for one, all_rounds in zip(body.outputs[1 + len(states) :], loop.outputs[len(states) :], strict=True):
+    for one, all_rounds in zip(body.outputs[1 + len(states) :], outputs[len(states) :], strict=True):
         if one.shape is not None and all_rounds.shape is None:
             all_rounds.shape = ir.Shape([None, *one.shape])
-
-
-def _one_node(node: ir.Node, known: Integers) -> list[list[Size | None] | None]:
-    """Shapes of a standard op's outputs by onnx's inference, now that more is known of its inputs."""
-    return [None if t is None else shape_of_type(t) for t in _one_node_types(node, known)]
 
 
 def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | None]:
@@ -151,9 +169,9 @@ def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | Non
         if value is None:
             continue
         types[value.name] = ir.serde.serialize_value(value).type
-        entries = known.numbers(value)
-        if entries is not None:
-            array = np.asarray(entries, value.dtype.numpy()).reshape(known.get(value).shape)
+        entries, found = known.numbers(value), known.get(value)
+        if entries is not None and found is not None and value.dtype is not None:
+            array = np.asarray(entries, value.dtype.numpy()).reshape(found.shape)
             numbers[value.name] = onnx.numpy_helper.from_array(array)
     schema = onnx.defs.get_schema(op_key(node), traits.IR_OPSET, "")
     try:
@@ -163,7 +181,7 @@ def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | Non
     return [result.get(v.name) for v in node.outputs]
 
 
-def shape_of_type(proto: onnx.TypeProto) -> list[Size | None] | None:
+def shape_of_type(proto: onnx.TypeProto) -> Sizes | None:
     """The sizes that a type says."""
     shape = ir.serde.deserialize_type_proto_for_shape(proto)
     return None if shape is None else [Size.of(size) for size in shape]
@@ -201,7 +219,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None:
-            value.dtype, value.shape = tensor.dtype, ir.Shape(tensor.shape)
+            value.dtype, value.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
         if tensor is not None and tensor.size <= _SHOWN_ELEMENTS and tensor.dtype.is_integer():
             shown = ir.serde.serialize_tensor(ir.Tensor(tensor.numpy(), dtype=tensor.dtype))
             shown.name = value.name
@@ -221,11 +239,8 @@ def _graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
     yield graph
     for node in graph:
         for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _graphs(attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for subgraph in attribute.as_graphs():
-                    yield from _graphs(subgraph)
+            for subgraph in subgraphs(attribute):
+                yield from _graphs(subgraph)
 
 
 def _graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -247,20 +262,22 @@ def _set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
         value.type = known
     if shape is None:
         return
-    before = value.shape if value.shape is not None and len(value.shape) == len(shape) else None
-    sizes: list[int | str | None] = []
-    for axis, size in enumerate(shape):
-        name = size if isinstance(size, int) else size.value
-        if before is not None and (name is None or str(name).startswith("unk__")):
-            old = before[axis]
-            old_name = old if isinstance(old, int) else old.value
-            if old_name is not None and not str(old_name).startswith("unk__"):
-                name = old_name
-        sizes.append(name)
-    value.shape = ir.Shape(sizes)
+    if value.shape is not None and len(value.shape) == len(shape):
+        shape = ir.Shape([_not_less_known(old, new) for old, new in zip(value.shape, shape, strict=True)])
+    value.shape = shape
 
 
-def _explain(model: Model, proto: onnx.ModelProto, error: Exception) -> ShapeError:
+def _not_less_known(old: int | ir.SymbolicDim, new: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """The new size, but the old one where only that is known."""
+    return old if _is_made_up(new) and not _is_made_up(old) else new
+
+
+def _is_made_up(size: int | ir.SymbolicDim) -> bool:
+    """Whether a size is open, or has a number for a name (``unk__3``) that inference has given it."""
+    return not isinstance(size, int) and (size.value is None or str(size.value).startswith("unk__"))
+
+
+def _explain(model: ir.Model, proto: onnx.ModelProto, error: Exception) -> ShapeError:
     """The error of onnx in words of the user's model: which node, and the shapes that it was given."""
     text = str(error)
     found = re.search(r"node name: ([^)]*)\)", text)
@@ -268,9 +285,9 @@ def _explain(model: Model, proto: onnx.ModelProto, error: Exception) -> ShapeErr
     reason = text.rpartition("Error] ")[2].strip().splitlines()[0] if text else type(error).__name__
     node = next((n for n in ir.traversal.RecursiveGraphIterator(model.graph) if name and n.name == name), None)
     if node is None:
-        return ShapeError(reason, where=name or model.name)
+        return ShapeError(reason, where=name or model.graph.name)
     shapes = _lenient_types(proto)
-    inputs = ", ".join(f"{v.name}: {shapes.get(v.name, _text(v))}" for v in node.inputs if v is not None)
+    inputs = ", ".join(f"{v.name}: {shapes.get(v.name or '', _text(v))}" for v in node.inputs if v is not None)
     return ShapeError(f"{node.op_type} cannot take ({inputs}): {reason}", where=name)
 
 

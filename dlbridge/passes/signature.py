@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.model import Model
 from dlbridge.passes import shapes
+
+if TYPE_CHECKING:
+    from dlbridge.model import Model
 
 
 def rename(graph: ir.Graph, model: Model) -> None:
@@ -18,7 +21,7 @@ def rename(graph: ir.Graph, model: Model) -> None:
         DlbridgeError: When there are not as many, or one has another rank.
     """
     model = model.clone()
-    shapes.infer(model)
+    shapes.infer(model.ir)
     inputs = [v for v in graph.inputs if not v.is_initializer()]
     _check_count("inputs", inputs, model.inputs)
     _check_count("outputs", graph.outputs, model.outputs)

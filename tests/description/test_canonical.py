@@ -124,7 +124,7 @@ def model_of(text):
     model = Model(ir.from_proto(onnx.parser.parse_model(text)))
     for value in model.graph.initializers.values():
         traits.set_kind(value, "constant")
-    shapes.infer(model)
+    shapes.infer(model.ir)
     return model
 
 

@@ -43,7 +43,7 @@ class Build:
 
     def model(self, *outputs):
         model = Model.build("g", [self.x], outputs, self.nodes, self.weights)
-        shapes.infer(model)
+        shapes.infer(model.ir)
         return model
 
 

@@ -12,10 +12,12 @@ from tests.helpers.layout_graphs import FLOAT, Build, run
 
 def check(model, *sizes):
     """Same outputs before and after, with shape inference agreeing; returns the number of transposes that is left."""
-    after = layout.channels_last(model.clone())
+    after = model.clone()
+    layout.channels_last(after.ir)
     count = sum(n.op_type == "Transpose" for n in after.graph if not _of_weights(n.inputs[0]))
-    standard = layout.to_standard(after.clone())
-    shapes.infer(standard)
+    standard = after.clone()
+    layout.to_standard(standard.ir)
+    shapes.infer(standard.ir)
     for size in sizes or (2,):
         shape = [d if isinstance(d, int) else size for d in model.inputs[0].shape]
         x = np.random.default_rng(size).normal(size=shape).astype(np.float32)
@@ -167,11 +169,13 @@ def test_many_random_graphs_keep_their_meaning(model):
 def test_native_interface_is_channels_last():
     b = Build("batch", 3, 5, 4)
     model = b.model(conv(b, b.x, 3, 6))
-    native = layout.channels_last(model.clone(), io_layout="native")
+    native = model.clone()
+    layout.channels_last(native.ir, io_layout="native")
     assert str(native.inputs[0].shape) == "[batch,5,4,3]"
     assert not any(n.op_type == "Transpose" for n in native.graph)
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32)
-    standard = layout.to_standard(native)
+    standard = native.clone()
+    layout.to_standard(standard.ir)
     (got,) = run(standard, x.transpose(0, 2, 3, 1))
     np.testing.assert_allclose(got.transpose(0, 3, 1, 2), run(model, x)[0], rtol=1e-5, atol=1e-5)
 

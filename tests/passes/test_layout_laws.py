@@ -174,9 +174,9 @@ def holds(op, monkeypatch, examples):
     fired = Counter()
 
     def counted(rule):
-        def wrapped(node, perm):
-            move = rule(node, perm)
-            return move and (lambda: (fired.update([node.op_type]), move())[1])
+        def wrapped(site, perm):
+            move = rule(site, perm)
+            return move and (lambda: (fired.update([site.key]), move())[1])
 
         return wrapped
 

@@ -290,8 +290,8 @@ def _model(inputs: str, body: str, weights: dict[str, tuple[int, ...]]) -> Model
             if name in weights:
                 value.metadata_props["dlbridge.kind"] = "parameter"
     model.outputs[0].shape = None
-    shapes.infer(model)
-    fold.fold(model)
+    shapes.infer(model.ir)
+    fold.fold(model.ir)
     return model
 
 
@@ -312,9 +312,9 @@ def test_pattern(name):
             ]
         )
     before = _run(model, x)
-    lift(model)
-    fold.fold(model)
-    shapes.infer(model)
+    lift(model.ir)
+    fold.fold(model.ir)
+    shapes.infer(model.ir)
     assert " ".join(n.op_type for n in model.graph) == ops
     assert len({n.name for n in model.graph}) == len(list(model.graph))
     # scale and epsilon are float32 attributes
@@ -330,7 +330,7 @@ def test_names_follow_the_layer():
     for node, name in zip(model.graph, ("block.fc.matmul", "block.fc.add", "block.act"), strict=True):
         node.name = name
     model.graph.initializers["W"].name = "block.fc.weight"
-    lift(model)
+    lift(model.ir)
     assert [n.name for n in model.graph] == ["block.fc", "block.act"]
 
 
@@ -341,6 +341,6 @@ def test_a_bias_behind_a_computed_matrix_stays():
             y = Add(h, b)
         }"""
     model = Model(ir.from_onnx_text(text))
-    shapes.infer(model)
-    lift(model)
+    shapes.infer(model.ir)
+    lift(model.ir)
     assert [n.op_type for n in model.graph] == ["Linear", "Add"]

@@ -31,7 +31,7 @@ def _model() -> Model:
     weight.const_value = ir.tensor(np.linspace(-1, 1, 40, dtype=np.float32).reshape(5, 8), name="W")
     model.graph.register_initializer(weight)
     traits.set_kind(weight, "parameter")
-    shapes.infer(model)
+    shapes.infer(model.ir)
     return model
 
 
@@ -42,7 +42,7 @@ def _run(model: Model, x: np.ndarray) -> np.ndarray:
 def test_float64_computes_the_same_with_float64_rounding():
     model = _model()
     wide = precision.convert(model, "float64")
-    shapes.infer(wide)
+    shapes.infer(wide.ir)
     x = np.random.default_rng(0).normal(size=(3, 2, 4, 4))
     y32, y64 = _run(model, x.astype(np.float32)), _run(wide, x)
     assert (y32.dtype, y64.dtype) == (np.float32, np.float64)
@@ -65,7 +65,7 @@ def test_names_kinds_and_the_original_stay():
     assert half.graph.initializers["scales"].dtype == ir.DataType.FLOAT  # Resize has its scales in float32 alone
     assert traits.kind(half.graph.initializers["W"]) == "parameter"
     assert [n.name for n in half.graph] == [n.name for n in model.graph]
-    shapes.infer(half)
+    shapes.infer(half.ir)
     assert half.outputs[0].dtype == ir.DataType.FLOAT16
 
 

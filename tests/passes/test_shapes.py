@@ -27,7 +27,7 @@ def test_symbolic_names_go_through_extension_ops_and_subgraphs():
         [choice] y = If(flag) <then_branch = t () => (a) { [relu] a = Relu(h) },
                                else_branch = e () => (b) { [sigmoid] b = Sigmoid(h) }>""",
     )
-    shapes.infer(model)
+    shapes.infer(model.ir)
     assert _shape(model, "h") == _shape(model, "a") == _shape(model, "y") == "FLOAT[batch,16]"
 
 
@@ -39,7 +39,7 @@ def test_shape_arithmetic_is_followed():
         [join] t = Concat<axis = 0>(s, rest)
         [reshape] y = Reshape(x, t)""",
     )
-    shapes.infer(model)
+    shapes.infer(model.ir)
     assert _shape(model, "y") == "FLOAT[batch,12]"
 
 
@@ -48,7 +48,7 @@ def test_a_mismatch_names_the_node_and_both_shapes(op):
     model = _model("(float[batch, 3] x, float[16, 5] W) => (y)", f"[fc] y = {op}(x, W)")
     model.graph[0].name = "encoder.fc"
     with pytest.raises(ShapeError) as caught:
-        shapes.infer(model)
+        shapes.infer(model.ir)
     assert caught.value.where == "encoder.fc"
     assert "FLOAT[batch,3]" in str(caught.value) and "FLOAT[16,5]" in str(caught.value)
 
@@ -56,7 +56,7 @@ def test_a_mismatch_names_the_node_and_both_shapes(op):
 def test_mismatched_dtypes():
     model = _model("(float[2] x, int64[2] k) => (y)", "[add] y = Add(x, k)")
     with pytest.raises(ShapeError, match=r"add: .*INT64\[2\]"):
-        shapes.infer(model)
+        shapes.infer(model.ir)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_mismatched_dtypes():
 )
 def test_sizes_that_onnx_leaves_open(signature, body, shape):
     model = _model(signature, body)
-    shapes.infer(model)
+    shapes.infer(model.ir)
     assert str(model.outputs[0].shape) == f"[{shape}]"
 
 
@@ -119,5 +119,5 @@ def test_a_table_made_of_vectors():
         [rows] rows = Range(zero, three, one) [down] down = Unsqueeze(rows, second)
         [add] index = Add(across, down) [take] y = Gather<axis = 1>(x, index)""",
     )
-    shapes.infer(model)
+    shapes.infer(model.ir)
     assert _shape(model, "y") == "FLOAT[n,3,4]"

@@ -8,7 +8,6 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.model import Model
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
 from dlbridge.passes.upgrade import upgrade
@@ -145,7 +144,7 @@ def test_the_numbers_stay(name):
     for number, node in enumerate(model.graph.all_nodes()):
         node.name = f"n{number}"
     upgrade(model)
-    shapes.infer(Model(model))
+    shapes.infer(model)
     new = ir.to_proto(model)
     assert {o.domain: o.version for o in new.opset_import} == {"": IR_OPSET}
     if name != "group norm":  # onnx infers no shape for it

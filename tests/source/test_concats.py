@@ -29,7 +29,7 @@ def _model(nodes, outputs, blocks=None):
         made.append(node)
         values.append(node.outputs[0])
     model = Model.build("g", inputs, [values[i] for i in outputs], made, [], blocks=blocks or {})
-    shapes.infer(model)
+    shapes.infer(model.ir)
     return model
 
 

@@ -46,8 +46,10 @@ def test_no_transposes_are_added(name):
     options = {"weights_backbone": None} if name.startswith("deeplab") else {}
     model = dlbridge.load(factory(weights=None, **options).eval(), inputs=INPUTS)
     before = _transposes(model.graph)
-    same = _transposes(layout.channels_last(prepare(model.clone())).graph)
-    native = _transposes(layout.channels_last(prepare(model.clone()), io_layout="native").graph)
+    prepared = [prepare(model), prepare(model)]
+    for each, io_layout in zip(prepared, ("same", "native"), strict=True):
+        layout.channels_last(each.ir, io_layout=io_layout)
+    same, native = (_transposes(each.graph) for each in prepared)
     print(f"{name}: {before} in the original, {same} with the interface's, {native} in native layout")
     images = 2 if name.startswith("deeplab") else 1  # the input, and for segmentation the output
     assert same <= before + images

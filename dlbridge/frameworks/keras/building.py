@@ -16,7 +16,8 @@ from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.frameworks.keras.variables import hollow, snapshot
 from dlbridge.ops import traits
 from dlbridge.passes import shapes
-from dlbridge.passes.sizes import Integers, Size
+from dlbridge.passes.integers import Integers
+from dlbridge.passes.sizes import Size
 from dlbridge.source.names import Names
 from dlbridge.source.weights import View
 

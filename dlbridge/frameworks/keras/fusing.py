@@ -7,7 +7,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FLAT, SHARED, TAKES_ACTIVATION, fused_activation
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, layer_key
-from dlbridge.passes.constants import constant
+from dlbridge.passes.matching import constant
 from dlbridge.source.op import weight_of
 
 

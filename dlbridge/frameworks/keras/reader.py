@@ -36,9 +36,10 @@ from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
-from dlbridge.passes import fold, layout, shapes
+from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.lift import lift
 from dlbridge.passes.scopes import name_values
+from dlbridge.passes.standard import FOLD, INFER
 from dlbridge.source.names import Names, identifier
 
 _SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
@@ -113,6 +114,23 @@ def _collect(reader: GraphReader, run: Any) -> Any:
         reader.forget()
 
 
+def _cancel_transposes(model: ir.Model) -> bool:
+    return layout.simplify(model.graph, reshapes=False)
+
+
+#: What is done to the graph that was built, each node of which has its types.
+PIPELINE = Pipeline(
+    "read",
+    [
+        FOLD,
+        Pass("cancel_transposes", _cancel_transposes, "Cancel and move the transposes of channels-last layers."),
+        INFER,
+        FOLD.named("fold_inferred"),
+    ],
+    has=["types"],
+)
+
+
 def _finish(build: Builder, converted: list[str]) -> Model:
     """The finished model. In the blocks ``converted``, which tf2onnx wrote, patterns are replaced by layers."""
     name_values(build.graph)
@@ -120,12 +138,9 @@ def _finish(build: Builder, converted: list[str]) -> Model:
     ir_model = ir.Model(graph, ir_version=traits.IR_VERSION, producer_name="keras")
     traits.set_blocks(graph, build.blocks)
     model = Model(ir_model)
-    fold.fold(model)
-    layout.simplify(graph, reshapes=False)
-    shapes.infer(model)
-    fold.fold(model)
+    PIPELINE(model.ir)
     if converted:
-        lift(model, lambda node: any(_stands_in(node, path) for path in converted))
+        lift(model.ir, lambda node: any(_stands_in(node, path) for path in converted))
         for path in filter(None, converted):
             _name_lifted(build, [node for node in graph.all_nodes() if _stands_in(node, path)], path)
         graph.metadata_props.pop(traits.BLOCKS, None)

@@ -20,7 +20,9 @@ from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _registe
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
-from dlbridge.passes import fold, shapes
+from dlbridge.passes.constants import lift_constants
+from dlbridge.passes.fold import fold
+from dlbridge.passes.shapes import infer
 from dlbridge.passes.upgrade import upgrade
 
 if TYPE_CHECKING:
@@ -221,9 +223,9 @@ def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
     for number, node in enumerate(ir_model.graph.all_nodes()):
         node.name = f"node_{number}"
     model = Model(ir_model)
-    fold.lift_constants(model.graph)
-    shapes.infer(model)
-    fold.fold(model)
+    lift_constants(model.graph)
+    infer(model.ir)
+    fold(model.ir)
     return model
 
 

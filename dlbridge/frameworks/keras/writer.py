@@ -6,6 +6,7 @@ Blocks are functions that join layers. A block that computes with sizes known on
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections import Counter
@@ -34,9 +35,10 @@ from dlbridge.frameworks.keras.printer import (
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import layout
+from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.layout.pads import split_pads
-from dlbridge.passes.prepare import prepare
+from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.standard import on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import LAYER, Code, Literal, call, code
@@ -71,12 +73,32 @@ def write(model: Model, options: WriteOptions) -> Source:
     """
     for module in pkgutil.iter_modules(writes.__path__):
         importlib.import_module(f"{writes.__name__}.{module.name}")
-    model = layout.channels_last(prepare(model), io_layout=options.io_layout)
-    split_pads(model.graph, layout.DOMAIN)
-    grow_concats(model.graph)
+    model = model.clone()
+    pipeline(options.io_layout)(model.ir)
     paths = Paths(spelled, flat)
     paths.respell(model.graph)
     return KerasWriter(model, paths, options.partial).source()
+
+
+def pipeline(io_layout: str = "same") -> Pipeline:
+    """What is done to a model before it is printed.
+
+    Args:
+        io_layout: The layout of inputs and outputs (:func:`dlbridge.passes.layout.channels_last`).
+    """
+    last = functools.partial(layout.channels_last, io_layout=io_layout)
+    split = on_graph(split_pads, layout.DOMAIN)
+    return Pipeline(
+        "write",
+        [
+            *PREPARE,
+            Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
+            Pass("split_pads", split, "Put pads that Keras' layers cannot say before them."),
+            Pass(
+                "grow_concats", on_graph(grow_concats), "Let a list of tensors grow where it is joined again and again."
+            ),
+        ],
+    )
 
 
 class KerasWriter:

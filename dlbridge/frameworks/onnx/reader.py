@@ -18,10 +18,11 @@ from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, missing, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
-from dlbridge.passes import fold, sequences, shapes
-from dlbridge.passes.lift import lift as lift_layers
+from dlbridge.passes import Pass, Pipeline, sequences
+from dlbridge.passes.constants import lift_constants
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.scopes import differ_only_in_numbers
+from dlbridge.passes.standard import EVERYTHING, FOLD, INFER, LIFT, REFINE, on_graph, renaming
 from dlbridge.passes.upgrade import upgrade
 
 #: Names that exporters give to every graph.
@@ -59,39 +60,46 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     for value in list(graph.inputs):
         if value.is_initializer():
             graph.inputs.remove(value)
-    own = set(graph.initializers)
-    _part_bodies(graph)
-    naming.name_nodes(graph)
-    upgrade(ir_model)
-    _name_dims(graph)
-    for value in graph.outputs:
-        value.shape = None if value.producer() is not None else value.shape  # the stated shape may be wrong
+    graph.meta[_OWN] = set(graph.initializers)
+    graph.meta[WEIGHTS_FOLDED] = ir_model.producer_name == "tf2onnx"
+    passes = PIPELINE if options.lift else PIPELINE.without("lift")
+    passes(ir_model)
     model = Model(ir_model)
-    fold.lift_constants(graph)
-    _part_equal_vectors(graph)
-    torch = ir_model.producer_name == "pytorch"
-    if torch:
-        _part_merged_vectors(graph)
-    naming.name_weights(graph, torch=torch)
-    shapes.infer(model)
-    fold.fold(model)
-    sequences.resolve(graph)
-    naming.name_weights(graph, torch=torch)  # of what was folded: a transposed weight
-    shapes.infer(model)
-    if options.lift:
-        graph.meta[WEIGHTS_FOLDED] = ir_model.producer_name == "tf2onnx"
-        lift_layers(model)
-        fold.fold(model)
-    if ir_model.producer_name == "tf2onnx":
-        blocks.join_layers(graph, own)
-    blocks.assign_scope_of_neighbours(graph)
-    blocks.hoist_shared(graph)
-    blocks.collapse(graph, own)
-    naming.name_values(graph)
-    extension.attach_functions(ir_model)
-    shapes.infer(model)
     model.original = Original(source, lambda: file.load(source, where))
     return model
+
+
+#: Key of ``graph.meta``: the names of the initializers that the file has.
+_OWN = "dlbridge.own_names"
+
+
+def _forget_outputs(model: ir.Model) -> None:
+    """The shapes that a file states for its outputs may be made up."""
+    for value in model.graph.outputs:
+        if value.producer() is not None:
+            value.shape = None
+
+
+def _part_vectors(model: ir.Model) -> None:
+    """Give back the vectors of their own to layers that share one because the numbers are equal."""
+    _part_equal_vectors(model.graph)
+    if model.producer_name == "pytorch":
+        _part_merged_vectors(model.graph)
+
+
+def _name_weights(model: ir.Model) -> None:
+    naming.name_weights(model.graph, torch=model.producer_name == "pytorch")
+
+
+def _join_layers(model: ir.Model) -> bool:
+    if model.producer_name != "tf2onnx":
+        return False
+    blocks.join_layers(model.graph, model.graph.meta[_OWN])
+    return True
+
+
+def _collapse(model: ir.Model) -> None:
+    blocks.collapse(model.graph, model.graph.meta[_OWN])
 
 
 def _take_constraints(model: ir.Model) -> None:
@@ -284,3 +292,36 @@ def _name_dims(graph: ir.Graph) -> None:
                     old = unique(label, taken)
             sizes.append(old)
         value.shape = ir.Shape(sizes)
+
+
+#: What is done to the graph of a file.
+PIPELINE = Pipeline(
+    "read",
+    [
+        Pass("part_bodies", on_graph(_part_bodies), "Give the values of subgraphs names of their own."),
+        Pass("name_nodes", on_graph(naming.name_nodes), "Give every node its dotted path, every block its class."),
+        Pass("upgrade", upgrade, f"Say it at opset {traits.IR_OPSET}, in inference form."),
+        Pass("name_dims", on_graph(_name_dims), "Name the sizes of inputs that have no name."),
+        Pass("attach_functions", extension.attach_functions, "Give it the functions that its layers of ours are."),
+        Pass("forget_outputs", _forget_outputs, "Drop the shapes that the file states for its outputs."),
+        Pass("lift_constants", on_graph(lift_constants), "Make initializers of all constants."),
+        Pass("part_vectors", _part_vectors, "Give layers back the vectors that an exporter let them share."),
+        Pass("name_weights", _name_weights, "Tell weights from constants, and name them after their layers."),
+        INFER,
+        FOLD,
+        Pass("resolve_sequences", on_graph(sequences.resolve), "Take sequences of tensors apart."),
+        Pass("name_folded", _name_weights, "Name the weights that folding has made.", keeps=EVERYTHING),
+        INFER.named("infer_resolved"),
+        REFINE,
+        LIFT,
+        FOLD.named("fold_lifted"),
+        renaming("join_layers", _join_layers, "Make siblings of the ops of each layer that tf2onnx gave a scope."),
+        renaming(
+            "assign_scopes", on_graph(blocks.assign_scope_of_neighbours), "Put nodes without a scope beside others."
+        ),
+        renaming("hoist_shared", on_graph(blocks.hoist_shared), "Move what one block computes for all before them."),
+        renaming("collapse", _collapse, "Let a module that came out as one node give that its path."),
+        renaming("name_values", on_graph(naming.name_values), "Name every value after its node."),
+        REFINE.named("refine_folded"),
+    ],
+)

@@ -16,9 +16,13 @@ from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.passes import fold, shapes
+from dlbridge.passes import Pass, Pipeline
 from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
+from dlbridge.passes.matching import match
+from dlbridge.passes.no_ops import remove_no_op
+from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.standard import EVERYTHING, INFER, on_graph
 
 #: Suffix of the name of a weight that was transposed at export.
 TRANSPOSED = ".T"
@@ -43,20 +47,8 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
         UnsupportedOpError: When ops cannot be said at that opset; all are named, with the lowest opset that has them.
     """
     opset = traits.EXPORT_OPSET if options.opset is None else options.opset
-    copy = model.clone()
-    shapes.infer(copy)
-    for node in [n for n in copy.graph.all_nodes() if n.domain == extension.DOMAIN]:
-        _LOWER.get(op_key(node), _lower_by_function)(node)
-    for key in [k for k in copy.ir.functions if k[0] == extension.DOMAIN]:
-        del copy.ir.functions[key]
-    copy.graph.opset_imports.pop(extension.DOMAIN, None)
-    InlinePass()(copy.ir)
-    for node in [n for n in copy.graph.all_nodes() if is_op(n, "BatchNormalization")]:
-        _expand_batch_statistics(node)
-    for node in [n for n in copy.graph.all_nodes() if is_op(n, "Attention")]:
-        _stretch_mask(node)
-    _drop_unused_weights(copy.graph)
-    written = downgrade(copy, opset)
+    written = model.clone().ir
+    pipeline(opset)(written)
     written.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     written.producer_name, written.producer_version = "dlbridge", dlbridge.__version__
     if not options.metadata:
@@ -69,27 +61,57 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
     return source
 
 
+def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
+    """What is done to a model before it is an ONNX file of an opset."""
+    return Pipeline(
+        "write",
+        [
+            INFER,
+            Pass("lower", lower, "Say the layers of the dlbridge domain in standard ops.", requires=INFER.provides),
+            Pass("for_onnxruntime", _for_onnxruntime, "Say what onnxruntime has no kernel for in ops that it has."),
+            Pass("drop_weights", on_graph(_drop_unused_weights), "Drop weights that nothing reads.", keeps=EVERYTHING),
+            INFER.named("infer_lowered"),
+            Pass(
+                "downgrade",
+                functools.partial(downgrade, opset=opset),
+                f"Say it at opset {opset}.",
+                requires=INFER.provides,
+            ),
+        ],
+    )
+
+
 # --- the extension domain in standard ops ---------------------------------------------------------------------------
 
 
-def _linear(node: ir.Node) -> None:
-    x, weight = node.inputs[0], node.inputs[1]
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    assert x is not None and weight is not None
-    if x.shape is not None and len(x.shape) == 2:
-        operands = [v for v in (x, weight, bias) if v is not None]
-        _become(node, ir.node("Gemm", operands, {"transB": 1}))
+def lower(model: ir.Model) -> bool:
+    """Say the layers of the ``dlbridge`` domain in standard ops, in place; whether there were any."""
+    rewriter = Rewriter(model.graph)
+    for node in [n for n in model.graph.all_nodes() if n.domain == extension.DOMAIN]:
+        _LOWER.get(op_key(node), _lower_by_function)(Site(node, rewriter))
+    for key in [k for k in model.functions if k[0] == extension.DOMAIN]:
+        del model.functions[key]
+    model.graph.opset_imports.pop(extension.DOMAIN, None)
+    if model.functions:
+        InlinePass()(model)
+        rewriter.changed = True
+    return rewriter.changed
+
+
+def _linear(site: Site) -> None:
+    x, weight, bias = site.operand(0), site.operand(1), site.input(2)
+    if site.rank() == 2:
+        site.rewriter.replace(site.node, "Gemm", site.operands, {"transB": 1})
         return
-    product = ir.node("MatMul", [x, _transposed(node, weight)], name=f"{node.name}_product" if bias else node.name)
+    transposed = _transposed(site, weight)
     if bias is None:
-        _become(node, product)
+        site.rewriter.replace(site.node, "MatMul", [x, transposed])
         return
-    product.outputs[0].name = f"{node.name}_product"
-    node.graph.insert_before(node, product)  # type: ignore[union-attr]
-    _become(node, ir.node("Add", [product.outputs[0], bias]))
+    product = site.op("MatMul", "product", [x, transposed])
+    site.rewriter.replace(site.node, "Add", [product, bias])
 
 
-def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
+def _transposed(site: Site, weight: ir.Value) -> ir.Value:
     """Transpose a weight: at export, unless other nodes read it untransposed (it would be stored twice)."""
     graph, tensor = weight.graph, weight.const_value
     only_here = all(is_op(use.node, "Linear") and use.idx == 1 for use in weight.uses())
@@ -97,15 +119,11 @@ def _transposed(node: ir.Node, weight: ir.Value) -> ir.Value:
     if made is not None:
         return made
     if tensor is None or graph is None or not weight.is_initializer() or weight.is_graph_input() or not only_here:
-        flip = ir.node("Transpose", [weight], {"perm": [1, 0]}, name=f"{node.name}_transposed")
-        flip.outputs[0].name = f"{node.name}_transposed"
-        node.graph.insert_before(node, flip)  # type: ignore[union-attr]
-        return flip.outputs[0]
+        return site.op("Transpose", "transposed", [weight], perm=[1, 0])
     name, flipped = f"{weight.name}{TRANSPOSED}", tensor.shape.numpy()[::-1]
     lazy = ir.LazyTensor(functools.partial(_transpose, tensor), dtype=tensor.dtype, shape=ir.Shape(flipped), name=name)
-    made = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(flipped), const_value=lazy)
+    made = site.rewriter.add_initializer(name, lazy)
     made.metadata_props.update(weight.metadata_props)
-    graph.register_initializer(made)
     return made
 
 
@@ -113,56 +131,58 @@ def _transpose(tensor: ir.TensorProtocol) -> ir.Tensor:
     return ir.Tensor(np.ascontiguousarray(tensor.numpy().T), dtype=tensor.dtype)
 
 
-def _embedding(node: ir.Node) -> None:
-    indices, weight = node.inputs
-    _become(node, ir.node("Gather", [weight, indices], {"axis": 0}))
+def _embedding(site: Site) -> None:
+    site.rewriter.replace(site.node, "Gather", [site.operand(1), site.operand(0)], {"axis": 0})
 
 
-def _lower_by_function(node: ir.Node) -> None:
-    expand(node, extension.function(op_key(node), node.overload))
+def _lower_by_function(site: Site) -> None:
+    expand(site.node, extension.function(op_key(site.node), site.node.overload), site.rewriter)
 
 
-def _become(node: ir.Node, new: ir.Node) -> None:
-    """Replace ``node`` by ``new``, which has one output; name and metadata stay."""
-    old, value, name = node.outputs[0], new.outputs[0], node.outputs[0].name
-    new.name = node.name
-    new.metadata_props.update(node.metadata_props)
-    value.type, value.shape = old.type, old.shape
-    node.graph.insert_before(node, new)  # type: ignore[union-attr]
-    old.replace_all_uses_with(value, replace_graph_outputs=True)
-    old.name, value.name = f"{name}.replaced", name
-    node.graph.remove(node, safe=True)  # type: ignore[union-attr]
+def _nothing(site: Site) -> None:
+    (identity,) = expand(site.node, extension.function(op_key(site.node)), site.rewriter)
+    remove_no_op(identity, site.rewriter)
 
 
-def _stretch_mask(node: ir.Node) -> None:
+_LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.TRAINING_ONLY_OPS, _nothing)}
+
+
+# --- what onnxruntime has no kernel for -------------------------------------------------------------------------------
+
+
+def _for_onnxruntime(model: ir.Model) -> bool:
+    rewriter = Rewriter(model.graph)
+    for node in list(model.graph.all_nodes()):
+        site = Site(node, rewriter)
+        if match(node, "BatchNormalization", training_mode=1) is not None:
+            _expand_batch_statistics(site)
+        elif match(node, "Attention") is not None:
+            _stretch_mask(site)
+    return rewriter.changed
+
+
+def _stretch_mask(site: Site) -> None:
     """Expand a mask of one row to one row per query, which onnxruntime 1.32 requires."""
-    query, mask = node.inputs[0], node.inputs[3] if len(node.inputs) > 3 else None
-    if mask is None or mask.shape is None or len(mask.shape) < 2 or mask.shape[-2] != 1 or query.shape[-2] == 1:
+    query, mask = site.operand(0), site.input(3)
+    if mask is None or mask.shape is None or len(mask.shape) < 2 or mask.shape[-2] != 1:
         return
-    rows = ir.node("Shape", [query], {"start": -2, "end": -1}, name=f"{node.name}_rows")
-    one = ir.node("Constant", [], {"value_ints": [1]}, name=f"{node.name}_one")
-    shape = ir.node("Concat", [rows.outputs[0], one.outputs[0]], {"axis": 0}, name=f"{node.name}_mask_shape")
-    wide = ir.node("Expand", [mask, shape.outputs[0]], name=f"{node.name}_mask")
-    for made in (rows, one, shape, wide):
-        made.outputs[0].name = made.name
-        node.graph.insert_before(node, made)
-    node.replace_input_with(3, wide.outputs[0])
+    if site.static_size(0, -2) == 1:
+        return
+    rows = site.op("Shape", "rows", [query], start=-2, end=-1)
+    shape = site.op("Concat", "mask_shape", [rows, site.constant("one", [1])], axis=0)
+    site.set_input(3, site.op("Expand", "mask", [mask, shape]))
 
 
-def _expand_batch_statistics(node: ir.Node) -> None:
+def _expand_batch_statistics(site: Site) -> None:
     """Replace a batch norm by the statistics of the batch by arithmetic: onnxruntime has no kernel for it."""
-    mode, x = node.attributes.get("training_mode"), node.inputs[0]
-    if mode is None or not mode.as_int() or x is None or x.shape is None:
+    x, size = site.operand(0), site.rank()
+    if size is None or any(site.is_read(index) for index in range(1, len(site.node.outputs))):
         return
-    if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
-        return
-    axes = [0, *range(2, len(x.shape))]
-    shape = [-1, *[1] * (len(x.shape) - 2)]
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    axes, shape = [0, *range(2, size)], [-1, *[1] * (size - 2)]
     text = f"""BatchStatistics (X, scale, B, mean, var) => (Y) {{
         axes = Constant <value_ints = {axes}> ()
         shape = Constant <value_ints = {shape}> ()
-        single = Constant <value_float = {epsilon!r}> ()
+        single = Constant <value_float = {site.number("epsilon")!r}> ()
         epsilon = Cast <to = {int(x.dtype or 1)}> (single)
         centre = ReduceMean <keepdims = 1> (X, axes)
         centred = Sub (X, centre)
@@ -177,15 +197,7 @@ def _expand_batch_statistics(node: ir.Node) -> None:
         Y = Add (scaled, term)
     }}"""
     proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
-    expand(node, ir.from_proto(proto))
-
-
-def _nothing(node: ir.Node) -> None:
-    (identity,) = expand(node, extension.function(op_key(node)))
-    fold.remove_no_op(identity)
-
-
-_LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.TRAINING_ONLY_OPS, _nothing)}
+    expand(site.node, ir.from_proto(proto), site.rewriter)
 
 
 # --- what the file does not hold --------------------------------------------------------------------------------------

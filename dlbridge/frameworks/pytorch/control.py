@@ -18,7 +18,7 @@ from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sizes_of, with_sizes
-from dlbridge.passes.inline import subgraphs
+from dlbridge.passes.matching import subgraphs
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program

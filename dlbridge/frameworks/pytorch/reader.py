@@ -36,10 +36,10 @@ from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.ops.names import identifier, unique
-from dlbridge.passes import fold, shapes
-from dlbridge.passes.lift import lift as lift_layers
+from dlbridge.passes import Pipeline
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
 from dlbridge.passes.scopes import name_values
+from dlbridge.passes.standard import FOLD, INFER, LIFT, REFINE, on_graph, renaming
 
 
 @border.reader(lambda source: False)
@@ -93,18 +93,27 @@ def _load_rules() -> None:
         importlib.import_module(f"{reads.__name__}.{module.name}")
 
 
+#: What is done to a program of torch.export in the neutral form.
+PIPELINE = Pipeline(
+    "read",
+    [
+        INFER,
+        FOLD,
+        LIFT,
+        FOLD.named("fold_lifted"),
+        renaming("collapse", on_graph(scopes.collapse), "Let a module that came out as one node give that its path."),
+        renaming("name_values", on_graph(name_values), "Name every value after its node."),
+        REFINE,
+    ],
+)
+
+
 def _tidy(model: Model, *, lift: bool) -> None:
     """Fold constants, replace patterns by layers, and rename nodes accordingly."""
     model.graph.meta[KINDS_KNOWN] = True
-    shapes.infer(model)
-    fold.fold(model)
-    if lift:
-        lift_layers(model)
-        fold.fold(model)
-    scopes.collapse(model.graph)
-    name_values(model.graph)
+    passes = PIPELINE if lift else PIPELINE.without("lift")
+    passes(model.ir)
     extension.attach_functions(model.ir)
-    shapes.infer(model)
 
 
 class _Reader:

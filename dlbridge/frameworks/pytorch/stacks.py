@@ -12,9 +12,8 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.passes.constants import constant
-from dlbridge.passes.fold import remove_unused
-from dlbridge.passes.lift.pattern import input_at
+from dlbridge.passes.matching import constant, input_at
+from dlbridge.passes.unused import remove_unused
 from dlbridge.source.recurrent import joins, turns
 
 DOMAIN = "dlbridge.stack"

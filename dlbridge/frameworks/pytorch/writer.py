@@ -11,8 +11,10 @@ from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.passes import Pass, Pipeline
 from dlbridge.passes.layout.pads import join_pads
-from dlbridge.passes.prepare import prepare
+from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import write_modules
 from dlbridge.source.program import Source
 
@@ -35,10 +37,20 @@ def write(model: Model, options: WriteOptions) -> Source:
     return write_modules(lambda: _prepared(model, options.memory_format), dialect, partial=options.partial)
 
 
+#: What is done to a model before its classes are printed.
+PIPELINE = Pipeline(
+    "write",
+    [
+        *PREPARE,
+        Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
+        Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
+    ],
+)
+
+
 def _prepared(model: Model, memory_format: str | None) -> Model:
-    prepared = prepare(model)
-    join_pads(prepared.graph)
-    join_stacks(prepared.graph)
+    prepared = model.clone()
+    PIPELINE(prepared.ir)
     if memory_format is not None:
         _check_memory_format(prepared, memory_format)
     return prepared

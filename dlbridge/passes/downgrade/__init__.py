@@ -20,7 +20,6 @@ import onnx.defs
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, UnsupportedOpError
-from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
@@ -28,20 +27,22 @@ from dlbridge.passes.downgrade import forms, layers  # noqa: F401  (they registe
 from dlbridge.passes.downgrade.site import ADAPT, REPLACE, VALUES, CannotDowngradeError, Old
 from dlbridge.passes.fold import fold
 from dlbridge.passes.inline import expand
+from dlbridge.passes.matching import is_read
+from dlbridge.passes.rewriter import Rewriter
 
 #: The oldest opset that is written.
 OLDEST = 13
 
 
-def downgrade(model: Model, opset: int) -> ir.Model:
+def downgrade(model: ir.Model, opset: int) -> bool:
     """Say a model at ``opset``, in place.
 
     Args:
-        model: A model in ops of the standard alone; it is used up.
+        model: A model in ops of the standard alone, at ``IR_OPSET``.
         opset: 13 to ``IR_OPSET``.
 
     Returns:
-        The graph of ``model``, now at ``opset``.
+        Whether a node was replaced by others.
 
     Raises:
         DlbridgeError: When there is no such opset.
@@ -51,22 +52,28 @@ def downgrade(model: Model, opset: int) -> ir.Model:
         raise DlbridgeError(f"opset {opset} cannot be written", hint=f"choose one from {OLDEST} to {IR_OPSET}")
     problems: list[str] = []
     done: set[ir.Node] = set()
-    while _replace_all(model, opset, done, problems):
-        pass
+    changed = _replace_all(model, opset, done, problems)
+    while changed:
+        # bodies and rules compute axes and shapes of constants; older forms need their numbers
+        fold(model)
+        shapes.infer(model)
+        if not _replace_all(model, opset, done, problems):
+            break
+    rewriter = Rewriter(model.graph)
     for node in _standard_nodes(model):
         with _recorded(node, opset, problems):
-            _adapt(node, opset)
+            _adapt(node, rewriter, opset)
     if problems:
         raise UnsupportedOpError(
             f"{len(problems)} op(s) cannot be said at opset {opset}:\n  " + "\n  ".join(problems),
-            where=model.name,
+            where=model.graph.name,
             hint="export at a newer opset",
         )
     model.graph.opset_imports[""] = opset
-    return model.ir
+    return changed
 
 
-def _standard_nodes(model: Model) -> list[ir.Node]:
+def _standard_nodes(model: ir.Model) -> list[ir.Node]:
     return [n for n in model.graph.all_nodes() if n.domain == ""]
 
 
@@ -79,32 +86,29 @@ def _recorded(node: ir.Node, opset: int, problems: list[str]) -> Iterator[None]:
         problems.append(f"{node.name} ({node.op_type}): {refusal}; the lowest opset that has it is {lowest}")
 
 
-def _replace_all(model: Model, opset: int, done: set[ir.Node], problems: list[str]) -> bool:
+def _replace_all(model: ir.Model, opset: int, done: set[ir.Node], problems: list[str]) -> bool:
     """Look at each node that is not ``done``, at types just inferred; whether one was replaced by others."""
-    if done:
-        fold(model)  # bodies and rules compute axes and shapes of constants; older forms need their numbers
-    shapes.infer(model)
-    replaced = False
+    replaced, rewriter = False, Rewriter(model.graph)
     for node in _standard_nodes(model):
         if node in done:
             continue
         done.add(node)
         with _recorded(node, opset, problems):
-            replaced |= _replace(node, opset)
+            replaced |= _replace(node, rewriter, opset)
     return replaced
 
 
-def _replace(node: ir.Node, opset: int) -> bool:
+def _replace(node: ir.Node, rewriter: Rewriter, opset: int) -> bool:
     """Replace a node where a rule or the standard says by what; whether it was."""
     for name, lowest in VALUES.get(op_key(node), {}).items():
         attribute = node.attributes.get(name)
-        needed = lowest.get(attribute.value, 0) if attribute is not None else 0
+        needed = 0 if attribute is None else lowest.get(attribute.value, 0)
         if attribute is not None and needed > opset:
             raise CannotDowngradeError(f"{name}={attribute.value!r} is not known", needed)
     for below, rule in REPLACE.get(op_key(node), ()):
-        new = rule(Old(node, opset)) if opset < below else None
+        new = rule(Old(node, rewriter, opset)) if opset < below else None
         if new is not None:
-            _put_in_place(node, new if isinstance(new, tuple) else (new,))
+            rewriter.replace_node(node, new if isinstance(new, tuple) else (new,))
             return True
     old = schema(op_key(node), opset)
     if old is not None and any(opset < below for below, _ in ADAPT.get(op_key(node), ())):
@@ -115,27 +119,15 @@ def _replace(node: ir.Node, opset: int) -> bool:
     body = _body(node)
     if body is None:
         raise CannotDowngradeError(trouble)
-    expand(node, body)
+    expand(node, body, rewriter)
     return True
 
 
-def _put_in_place(node: ir.Node, new: tuple[ir.Value | None, ...]) -> None:
-    """Let new values take the names and the readers of a node's outputs, and remove the node."""
-    for old, value in zip(node.outputs, new, strict=False):
-        if value is None or not (old.uses() or old.is_graph_output()):
-            continue
-        old.replace_all_uses_with(value, replace_graph_outputs=True)
-        value.type, value.shape = old.type, old.shape
-        name, old.name = old.name, f"{old.name}.replaced"
-        value.name = name
-    node.graph.remove(node, safe=True)  # type: ignore[union-attr]
-
-
-def _adapt(node: ir.Node, opset: int) -> None:
+def _adapt(node: ir.Node, rewriter: Rewriter, opset: int) -> None:
     """Bring a node that stays into its older form, in place."""
     for below, rule in ADAPT.get(op_key(node), ()):
         if opset < below:
-            rule(Old(node, opset))
+            rule(Old(node, rewriter, opset))
     old = schema(op_key(node), opset)
     trouble = _trouble(node, old)
     if trouble is not None:
@@ -186,7 +178,7 @@ def _trouble(node: ir.Node, old: onnx.defs.OpSchema | None) -> str | None:
     given = [i for i, v in enumerate(node.inputs) if v is not None]
     if given and given[-1] >= old.max_input:
         return f"input {new.inputs[given[-1]].name} is not known"
-    if len([v for v in node.outputs if v.uses() or v.is_graph_output()]) > old.max_output:
+    if sum(is_read(v) for v in node.outputs) > old.max_output:
         return "it has fewer outputs there"
     return _type_trouble(node, old)
 

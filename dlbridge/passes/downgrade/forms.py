@@ -16,7 +16,7 @@ def _mod(site: Old) -> ir.Value | None:
     """Floored Mod of floats: the truncated one, plus the divisor where the signs differ."""
     if site.get("fmod", 0) or not site.dtype().is_floating_point():
         return None
-    divisor, zero = site.input(1), site.number("zero", 0.0)
+    divisor, zero = site.input(1), site.scalar("zero", 0.0)
     rest = site.op("Mod", "rest", [site.x, divisor], fmod=1)
     signs = [site.op("Less", f"negative_{what}", [v, zero]) for what, v in (("rest", rest), ("divisor", divisor))]
     nonzero = site.op("Not", "nonzero", [site.op("Equal", "exact", [rest, zero])])
@@ -57,7 +57,7 @@ def _trilu(site: Old) -> ir.Value:
     k = site.input(1) if site.input(1) is not None else zero
     # upper keeps column - row >= k, lower keeps column - row <= k
     dropped = site.op("Less" if site.get("upper", 1) else "Greater", "dropped", [distance, k])
-    return site.op("Where", "where", [dropped, site.number("nothing", 0), site.x])
+    return site.op("Where", "where", [dropped, site.scalar("nothing", 0), site.x])
 
 
 @adapt("Reshape", below=14)
@@ -75,7 +75,7 @@ def _roi_align(site: Old) -> None:
 
 @adapt("GridSample", below=20)
 def _grid_sample(site: Old) -> None:
-    if site.rank() != 4:
+    if site.known_rank() != 4:
         raise CannotDowngradeError("it samples images alone there", 20)
     site.set(mode={"linear": "bilinear", "cubic": "bicubic"}.get(mode := site.get("mode", "linear"), mode))
 
@@ -85,7 +85,7 @@ def _dft(site: Old) -> None:
     axis = site.known(2) if site.input(2) is not None else np.array(-2)
     if axis is None:
         raise CannotDowngradeError("an axis that is computed is not known", 20)
-    site.set(axis=int(axis) % site.rank())
+    site.set(axis=int(axis) % site.known_rank())
     site.node.resize_inputs(min(2, len(site.node.inputs)))
 
 
@@ -143,7 +143,7 @@ def _reduce_bool(site: Old) -> ir.Value | None:
     if site.dtype() != ir.DataType.BOOL:
         return None
     number = site.op("Cast", "number", [site.x], to=int(ir.DataType.UINT8))
-    attributes = {name: a.value for name, a in site.node.attributes.items()}
+    attributes = site.attributes()
     reduced = site.op(op_key(site.node), "reduced", [number, site.input(1)], **attributes)
     return site.op("Cast", "bool", [reduced], to=int(ir.DataType.BOOL))
 
@@ -168,7 +168,7 @@ def _split(site: Old) -> tuple[ir.Value, ...] | None:
     count, axis = site.get("num_outputs"), site.get("axis", 0)
     if count is None:
         return None
-    size = site.size(axis)
+    size = site.static_size(0, axis)
     if size is not None:
         part = -(-size // count)
         parts = site.constant("parts", [part] * (count - 1) + [size - part * (count - 1)])
@@ -187,7 +187,7 @@ def _pad(site: Old) -> ir.Value | None:
     axes = site.input(3)
     if axes is None:
         return None
-    rank, known = site.rank(), site.known(3)
+    rank, known = site.known_rank(), site.known(3)
     if known is not None:
         places = site.constant("places", np.concatenate([known % rank, known % rank + rank]))
     else:
@@ -208,7 +208,7 @@ def _resize(site: Old) -> ir.Value | None:
         return None
     if site.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         raise CannotDowngradeError("tf_crop_and_resize of some axes is not known", 18)
-    rank = site.rank()
+    rank = site.known_rank()
     places = site.constant("places", [a % rank for a in axes])
     scales, sizes = site.input(2), site.input(3)
     if scales is not None:
@@ -216,5 +216,5 @@ def _resize(site: Old) -> ir.Value | None:
         scales = site.op("ScatterElements", "scales", [ones, places, scales])
     if sizes is not None:
         sizes = site.op("ScatterElements", "sizes", [site.op("Shape", "shape", [site.x]), places, sizes])
-    attributes = {name: a.value for name, a in site.node.attributes.items() if name != "axes"}
+    attributes = site.attributes(without=["axes"])
     return site.op("Resize", "resize", [site.x, site.input(1), scales, sizes], **attributes)

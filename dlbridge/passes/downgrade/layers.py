@@ -19,13 +19,13 @@ from dlbridge.passes.downgrade.site import ALWAYS, CannotDowngradeError, Old, re
 
 @replace("Gelu", below=20)
 def _gelu(site: Old) -> ir.Value:
-    half, one = site.number("half", 0.5), site.number("one", 1.0)
+    half, one = site.scalar("half", 0.5), site.scalar("one", 1.0)
     if site.get("approximate", "none") == "none":  # 0.5 x (1 + erf(x / sqrt 2))
-        inner = site.op("Erf", "erf", [site.op("Div", "scaled", [site.x, site.number("sqrt_2", math.sqrt(2))])])
+        inner = site.op("Erf", "erf", [site.op("Div", "scaled", [site.x, site.scalar("sqrt_2", math.sqrt(2))])])
     else:  # 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
-        cube = site.op("Pow", "cube", [site.x, site.number("three", 3.0)])
-        sum_ = site.op("Add", "sum", [site.x, site.op("Mul", "part", [site.number("factor", 0.044715), cube])])
-        scaled = site.op("Mul", "scaled", [site.number("sqrt_2_pi", math.sqrt(2 / math.pi)), sum_])
+        cube = site.op("Pow", "cube", [site.x, site.scalar("three", 3.0)])
+        sum_ = site.op("Add", "sum", [site.x, site.op("Mul", "part", [site.scalar("factor", 0.044715), cube])])
+        scaled = site.op("Mul", "scaled", [site.scalar("sqrt_2_pi", math.sqrt(2 / math.pi)), sum_])
         inner = site.op("Tanh", "tanh", [scaled])
     return site.op("Mul", "halved", [site.op("Mul", "mul", [site.x, site.op("Add", "add", [inner, one])]), half])
 
@@ -33,7 +33,7 @@ def _gelu(site: Old) -> ir.Value:
 @replace("Swish", below=24)
 def _swish(site: Old) -> ir.Value:
     alpha = site.get("alpha", 1.0)
-    inner = site.x if alpha == 1.0 else site.op("Mul", "scaled", [site.x, site.number("alpha", alpha)])
+    inner = site.x if alpha == 1.0 else site.op("Mul", "scaled", [site.x, site.scalar("alpha", alpha)])
     return site.op("Mul", "mul", [site.x, site.op("Sigmoid", "sigmoid", [inner])])
 
 
@@ -49,7 +49,7 @@ def _normalized(site: Old, x: ir.Value, axes: list[int]) -> tuple[ir.Value, ir.V
     mean = site.op("ReduceMean", "mean", [x, over])
     difference = site.op("Sub", "difference", [x, mean])
     variance = site.op("ReduceMean", "variance", [site.op("Mul", "square", [difference, difference]), over])
-    epsilon = site.number("epsilon", site.get("epsilon", 1e-5), stash)
+    epsilon = site.scalar("epsilon", site.get("epsilon", 1e-5), stash)
     deviation = site.op("Sqrt", "deviation", [site.op("Add", "sum", [variance, epsilon])])
     normalized = site.op("Div", "normalized", [difference, deviation])
     inverse = site.op("Reciprocal", "inverse", [deviation])
@@ -61,7 +61,7 @@ def _normalized(site: Old, x: ir.Value, axes: list[int]) -> tuple[ir.Value, ir.V
 @replace("LayerNormalization", below=17)
 def _layer_norm(site: Old) -> tuple[ir.Value | None, ...]:
     axis = site.get("axis", -1)
-    axes = list(range(axis, 0)) if axis < 0 else list(range(axis, site.rank()))
+    axes = list(range(axis, 0)) if axis < 0 else list(range(axis, site.known_rank()))
     y, mean, inverse = _normalized(site, site.x, axes)
     y = site.op("Mul", "scaled", [y, site.input(1)])
     bias = site.input(2)
@@ -71,10 +71,10 @@ def _layer_norm(site: Old) -> tuple[ir.Value | None, ...]:
 @replace("RMSNormalization", below=23)
 def _rms_norm(site: Old) -> ir.Value:
     axis, stash = site.get("axis", -1), ir.DataType(site.get("stash_type", 1))
-    axes = list(range(axis, 0)) if axis < 0 else list(range(axis, site.rank()))
+    axes = list(range(axis, 0)) if axis < 0 else list(range(axis, site.known_rank()))
     x = site.x if stash == site.dtype() else site.op("Cast", "stashed", [site.x], to=int(stash))
     mean = site.op("ReduceMean", "mean", [site.op("Mul", "square", [x, x]), site.constant("axes", axes)])
-    epsilon = site.number("epsilon", site.get("epsilon", 1e-5), stash)
+    epsilon = site.scalar("epsilon", site.get("epsilon", 1e-5), stash)
     root = site.op("Sqrt", "root", [site.op("Add", "sum", [mean, epsilon])])
     y = site.op("Div", "normalized", [x, root])
     if stash != site.dtype():
@@ -88,7 +88,7 @@ def _group_norm(site: Old) -> ir.Value:
     grouped = site.op("Reshape", "grouped", [site.x, site.constant("groups", [0, site.get("num_groups"), -1])])
     y, _, _ = _normalized(site, grouped, [2])
     y = site.op("Reshape", "ungrouped", [y, site.op("Shape", "shape", [site.x])])
-    channel = site.constant("channel", [-1] + [1] * (site.rank() - 2))
+    channel = site.constant("channel", [-1] + [1] * (site.known_rank() - 2))
     y = site.op("Mul", "scaled", [y, site.op("Reshape", "scale", [site.input(1), channel])])
     return site.op("Add", "shifted", [y, site.op("Reshape", "bias", [site.input(2), channel])])
 
@@ -119,7 +119,7 @@ def _attention(site: Old) -> ir.Value | None:
         q, v = (site.op("Transpose", n, [x], perm=[0, 2, 1, 3]) for n, x in (("q", rows[0]), ("v", rows[2])))
         k = rows[1]
     size = shapes[0][-1] // (heads[0] if flat else 1)
-    scale = site.number("scale", site.get("scale") or 1 / math.sqrt(size))
+    scale = site.scalar("scale", site.get("scale") or 1 / math.sqrt(size))
     keys = site.op("Transpose", "k", [k], perm=[0, 2, 3, 1] if flat else [0, 1, 3, 2])
     scores = site.op("MatMul", "scores", [site.op("Mul", "scaled", [q, scale]), keys])
     if site.get("is_causal", 0):
@@ -146,8 +146,8 @@ def _future(site: Old, scores: ir.Value) -> ir.Value:
 def _rotary_embedding(site: Old) -> ir.Value:
     """(x1, x2) -> (cos x1 - sin x2, sin x1 + cos x2), of the halves of a head or of its neighbours (interleaved)."""
     heads, interleaved = site.get("num_heads", 0), site.get("interleaved", 0)
-    x, size, behind = site.x, site.size(-1), 1  # (batch, heads, step, size): angles get an axis for the heads
-    if site.rank() == 3:  # (batch, step, heads * size)
+    x, size, behind = site.x, site.static_size(0, -1), 1  # (batch, heads, step, size): angles get an axis for the heads
+    if site.known_rank() == 3:  # (batch, step, heads * size)
         x = site.op("Reshape", "heads", [x, site.constant("head_shape", [0, 0, heads, -1])])
         size, behind = size // heads if size is not None else None, 2
     if size is None:
@@ -199,7 +199,7 @@ def _batch_first(site: Old) -> tuple[ir.Value | None, ...] | None:
     for slot, what in ((0, "x"), (5, "initial_h"), (6, "initial_c")):
         if slot < len(inputs) and inputs[slot] is not None:
             inputs[slot] = site.op("Transpose", what, [inputs[slot]], perm=[1, 0, 2])
-    attributes = {name: a.value for name, a in site.node.attributes.items() if name != "layout"}
+    attributes = site.attributes(without=["layout"])
     made = site.many(op_key(site.node), "cell", inputs, len(site.node.outputs), **attributes)
     perms = ([2, 0, 1, 3], [1, 0, 2], [1, 0, 2])
     return tuple(

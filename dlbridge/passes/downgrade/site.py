@@ -12,7 +12,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.passes.upgrade import Site
+from dlbridge.passes.matching import rank
+from dlbridge.passes.rewriter import Rewriter, Site
 
 
 class CannotDowngradeError(Exception):
@@ -26,50 +27,36 @@ class CannotDowngradeError(Exception):
 class Old(Site):
     """A node that is brought to the older opset ``opset``."""
 
-    def __init__(self, node: ir.Node, opset: int) -> None:
-        assert node.graph is not None
-        super().__init__(node, node.graph)
+    __slots__ = ("opset",)
+
+    def __init__(self, node: ir.Node, rewriter: Rewriter, opset: int) -> None:
+        super().__init__(node, rewriter)
         self.opset = opset
 
     @property
     def x(self) -> ir.Value:
-        value = self.input(0)
-        assert value is not None
-        return value
+        """The first input."""
+        return self.operand(0)
 
-    def number(self, what: str, number: float, dtype: ir.DataType | None = None) -> ir.Value:
+    def scalar(self, what: str, number: float, dtype: ir.DataType | None = None) -> ir.Value:
         """A scalar constant of the dtype of the first input, or of ``dtype``."""
         return self.constant(what, number, dtype or self.dtype())
 
-    def rank(self, slot: int = 0) -> int:
-        value = self.input(slot)
-        if value is None or value.shape is None:
+    def known_rank(self) -> int:
+        """The rank of the first input.
+
+        Raises:
+            CannotDowngradeError: When it is not known.
+        """
+        found = rank(self.input(0))
+        if found is None:
             raise CannotDowngradeError("the rank of its input is not known")
-        return len(value.shape)
-
-    def size(self, axis: int) -> int | None:
-        """Size of an axis of the first input, where it is known."""
-        size = self.x.shape[axis] if self.x.shape is not None else None
-        return size if isinstance(size, int) else None
-
-    def many(
-        self, op_type: str, what: str, inputs: Sequence[ir.Value | None], outputs: int, **attributes: Any
-    ) -> Sequence[ir.Value]:
-        """The outputs of a new node that has several."""
-        made = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{self.node.name}_{what}")
-        for index, value in enumerate(made.outputs):
-            value.name = f"{self.node.name}_{what}_{index}"
-        self._graph.insert_before(self.node, made)
-        return made.outputs
+        return found
 
     def split(self, x: ir.Value, parts: list[int], what: str = "parts") -> Sequence[ir.Value]:
         """``x`` in parts of these sizes along its last axis."""
         sizes = self.constant(f"{what}_sizes", parts)
         return self.many("Split", what, [x, sizes], len(parts), axis=-1)
-
-    def is_read(self, output: int) -> bool:
-        outputs = self.node.outputs
-        return output < len(outputs) and bool(outputs[output].uses() or outputs[output].is_graph_output())
 
 
 Replace = Callable[[Old], "ir.Value | tuple[ir.Value | None, ...] | None"]

@@ -7,15 +7,18 @@ output 0 back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import onnx_ir as ir
 
-from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
-from dlbridge.passes.layout.axes import permuted, to_first, to_last
+from dlbridge.passes.layout.axes import inverse, permuted, to_first, to_last
 from dlbridge.passes.layout.rules import SINKS
-from dlbridge.passes.layout.transposes import cancel, is_transpose, move_after, sink, transpose
+from dlbridge.passes.layout.transposes import cancel, insert_transpose, is_transpose, move_after, perm_of, sink
+from dlbridge.passes.matching import Match, is_read, producer, rank
+from dlbridge.passes.rewriter import Rewriter, Site
 
 DOMAIN = "dlbridge.channels_last"
 
@@ -38,116 +41,125 @@ SPATIAL_OPS = {
 }
 
 
-def channels_last(model: Model, *, io_layout: str = "same") -> Model:
-    """A model whose spatial ops are channels-last, with as few transposes as the rules leave.
+def channels_last(model: ir.Model, *, io_layout: str = "same") -> bool:
+    """Let the spatial ops of a model be channels-last, with as few transposes as the rules leave; in place.
 
     Args:
-        model: It is changed in place; every shape must be inferred.
+        model: Every shape must be inferred.
         io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes an input channels-last that is
             transposed first of all, and an output that is transposed last of all.
 
     Returns:
-        The model.
+        Whether anything was changed.
     """
     graph = model.graph
+    rewriter = Rewriter(graph)
     for node in list(graph.all_nodes()):  # those of subgraphs too, whose transposes stay where they are
         if op_key(node) in SPATIAL_OPS and _is_spatial(node):
-            _wrap(node)
-    simplify(graph)
+            _wrap(Site(node, rewriter))
+    changed = rewriter.changed
+    changed |= simplify(graph)
     if io_layout == "native":
         _move_interface(graph)
         simplify(graph)
-    return model
+        changed = True
+    return changed
 
 
-def simplify(graph: ir.Graph, *, reshapes: bool = True) -> None:
-    """Cancel and move the transposes of a graph until no rule applies.
+def simplify(graph: ir.Graph, *, reshapes: bool = True) -> bool:
+    """Cancel and move the transposes of a graph until no rule applies; in place.
 
     Args:
         graph: It is changed in place.
         reshapes: Move them behind reshapes too, which may put them on the weights of what follows.
+
+    Returns:
+        Whether a rule applied.
     """
     rules = SINKS if reshapes else {key: rule for key, rule in SINKS.items() if key[1] not in ("Reshape", "Flatten")}
-    changed = True
-    while changed:
-        changed = False
+    rewriter, changed, again = Rewriter(graph), False, True
+    while again:
+        again = False
         for node in list(graph):
             if node.graph is not None and is_transpose(node):
-                changed |= cancel(node) or sink(node, rules)
+                again |= cancel(node, rewriter) or sink(node, rules, rewriter)
+        changed |= again
     _remove_dead(graph)
     _finish(graph)
+    return changed
 
 
-def to_standard(model: Model) -> Model:
+def to_standard(model: ir.Model) -> None:
     """The inverse of the wrapping: every channels-last node as the standard's op between transposes, in place."""
     graph = model.graph
+    rewriter = Rewriter(graph)
     for node in list(graph):
         if node.domain == DOMAIN:
-            x, y = node.inputs[0], node.outputs[0]
-            assert x is not None and x.shape is not None
-            rank = len(x.shape)
-            before = transpose(x, to_first(rank), f"{node.name}_to_channels_first")
-            graph.insert_before(node, before)
-            node.replace_input_with(0, before.outputs[0])
-            node.domain = ""
-            move_after(node, y, to_last(rank), f"{node.name}_to_channels_last")
+            site = Site(node, rewriter)
+            _turn(site, to_first, "to_channels_first", "to_channels_last", "")
     _finish(graph)
-    return model
 
 
 def _is_spatial(node: ir.Node) -> bool:
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    read = any(o.name and (o.uses() or o.is_graph_output()) for o in node.outputs[1:])
-    return shape is not None and len(shape) >= 3 and not read
+    size = rank(node.inputs[0])
+    return size is not None and size >= 3 and not any(o.name and is_read(o) for o in node.outputs[1:])
 
 
-def _wrap(node: ir.Node) -> None:
-    x, y, graph = node.inputs[0], node.outputs[0], node.graph
-    assert x is not None and x.shape is not None and graph is not None
-    rank = len(x.shape)
-    before = transpose(x, to_last(rank), f"{node.name}_to_channels_last")
-    graph.insert_before(node, before)
-    node.replace_input_with(0, before.outputs[0])
-    node.domain = DOMAIN
-    move_after(node, y, to_first(rank), f"{node.name}_to_channels_first")
+def _wrap(site: Site) -> None:
+    _turn(site, to_last, "to_channels_last", "to_channels_first", DOMAIN)
+
+
+def _turn(site: Site, turn: Callable[[int], list[int]], before: str, after: str, domain: str) -> None:
+    """Put a node into the other layout, between a transpose into it and one back."""
+    x = site.operand(0)
+    assert x.shape is not None
+    perm = turn(len(x.shape))
+    site.set_input(0, insert_transpose(site.rewriter, site.node, before, x, perm))
+    site.node.domain = domain
+    move_after(site, inverse(perm), after)
 
 
 def _move_interface(graph: ir.Graph) -> None:
     """Make inputs and outputs channels-last whose only reader or maker is the transpose to or from it."""
+    rewriter = Rewriter(graph)
     for value in list(graph.inputs):
-        rank = len(value.shape) if value.shape is not None else 0
-        if rank < 3 or value.is_initializer():
-            continue
-        before = ir.node("Transpose", [], {"perm": to_first(rank)}, name=f"{value.name}_to_channels_first")
+        size = rank(value)
         readers = value.consumers()
-        if not readers or not all(
-            is_transpose(n) and list(n.attributes["perm"].as_ints()) == to_last(rank) for n in readers
-        ):
+        if size is None or size < 3 or value.is_initializer() or not readers:
             continue
-        out = before.outputs[0]
-        out.dtype, out.shape = value.dtype, value.shape
-        ir.convenience.replace_all_uses_with(value, out)
-        before.resize_inputs(1)
-        before.replace_input_with(0, value)
-        value.shape = permuted(value.shape, to_last(rank))
-        value.metadata_props[traits.LAYOUT] = "channels_last"
-        graph.insert_before(graph[0], before)
+        if all(_turns(node, to_last(size)) for node in readers):
+            _move_input(value, readers, rewriter)
     for index, value in enumerate(graph.outputs):
-        maker = value.producer()
-        rank = len(value.shape) if value.shape is not None else 0
-        if (
-            maker is None
-            or rank < 3
-            or not is_transpose(maker)
-            or list(maker.attributes["perm"].as_ints()) != to_first(rank)
-        ):
+        turn, size = producer(value, "Transpose"), rank(value)
+        if turn is None or size is None or size < 3 or not _turns(turn.node, to_first(size)):
             continue
-        inner = maker.inputs[0]
-        if inner is not None and not value.uses() and not inner.is_graph_input() and not inner.is_graph_output():
+        inner = turn.operand(0)
+        if not value.uses() and not inner.is_graph_input() and not inner.is_graph_output():
             name, value.name = value.name, f"{value.name}_channels_first"
             inner.name = name
             inner.metadata_props[traits.LAYOUT] = "channels_last"
             graph.outputs[index] = inner
+
+
+def _turns(node: ir.Node, perm: list[int]) -> bool:
+    """Whether a node is the Transpose by that permutation."""
+    return is_transpose(node) and perm_of(Match(node)) == perm
+
+
+def _move_input(value: ir.Value, readers: Sequence[ir.Node], rewriter: Rewriter) -> None:
+    """Give the readers of an input, which is channels-last from now on, what it was."""
+    assert value.shape is not None
+    size, was = len(value.shape), value.shape
+    first = rewriter.graph[0]
+    name = f"{value.name}_to_channels_first"
+    out = insert_transpose(rewriter, first, "", value, to_first(size), name=name)
+    out.shape = was
+    for reader in readers:
+        for slot, given in enumerate(reader.inputs):
+            if given is value:
+                reader.replace_input_with(slot, out)
+    value.shape = permuted(was, to_last(size))
+    value.metadata_props[traits.LAYOUT] = "channels_last"
 
 
 def _finish(graph: ir.Graph) -> None:
@@ -174,7 +186,7 @@ def _is_at_interface(node: ir.Node) -> bool:
 
 def _remove_dead(graph: ir.Graph) -> None:
     for node in reversed(list(graph)):
-        if not any(o.uses() or o.is_graph_output() for o in node.outputs):
+        if not any(is_read(o) for o in node.outputs):
             graph.remove(node, safe=True)
 
 

@@ -6,14 +6,15 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import traits
-from dlbridge.ops.keys import is_op, layer_key
-from dlbridge.ops.names import unique
+from dlbridge.ops.keys import layer_key
 from dlbridge.ops.padding import same_padding
 from dlbridge.passes.layout.axes import permuted
-from dlbridge.passes.layout.transposes import is_transpose, permutation
+from dlbridge.passes.layout.transposes import perm_of
+from dlbridge.passes.matching import Match, match, sole_producer
+from dlbridge.passes.rewriter import Rewriter, Site
 
 
-def split_pads(graph: ir.Graph, domain: str) -> None:
+def split_pads(graph: ir.Graph, domain: str) -> bool:
     """Put a Pad before each channels-last Conv whose pads are neither none nor 'same', in place.
 
     'Same' pads are those of TensorFlow: as many as give ``ceil(size / stride)`` outputs, the odd one at the end.
@@ -21,82 +22,94 @@ def split_pads(graph: ir.Graph, domain: str) -> None:
     Args:
         graph: Its shapes are inferred.
         domain: The domain of the channels-last nodes.
+
+    Returns:
+        Whether there was one.
     """
-    names = {node.name or "" for node in graph}
+    rewriter = Rewriter(graph)
     for node in list(graph):
-        pads = list(node.attributes["pads"].as_ints()) if "pads" in node.attributes else []
-        if layer_key(node) != "Conv" or node.domain != domain or not any(pads) or _is_same(node, pads):
+        site = Site(node, rewriter)
+        pads = site.get("pads")
+        if layer_key(node) != "Conv" or node.domain != domain or not pads or not any(pads):
             continue
-        x, half = node.inputs[0], len(pads) // 2
-        assert x is not None and x.shape is not None
-        amounts = np.array([0, *pads[:half], 0, 0, *pads[half:], 0], np.int64)
-        constant = ir.Value(name=f"{node.name}_pads", const_value=ir.tensor(amounts, name=f"{node.name}_pads"))
-        constant.dtype, constant.shape = ir.DataType.INT64, ir.Shape([len(amounts)])
-        graph.register_initializer(constant)
-        name = unique(f"{traits.scope(node)}.pad".lstrip("."), names)
-        pad = ir.node("Pad", [x, constant], name=name, metadata_props={traits.ANONYMOUS: "true"})
-        out = pad.outputs[0]
-        out.name, out.dtype, out.shape = f"{node.name}_padded", x.dtype, _grown(x.shape, pads)
-        graph.insert_before(node, pad)
-        node.replace_input_with(0, out)
-        del node.attributes["pads"]
+        if not _is_same(site, list(pads)):
+            _split(site, list(pads))
+    return rewriter.changed
 
 
-def join_pads(graph: ir.Graph) -> None:
+def _split(site: Site, pads: list[int]) -> None:
+    x, half = site.operand(0), len(pads) // 2
+    assert x.shape is not None
+    rewriter = site.rewriter
+    amounts = rewriter.constant(f"{site.name}_pads", [0, *pads[:half], 0, 0, *pads[half:], 0])
+    name = f"{traits.scope(site.node)}.pad".lstrip(".")
+    padded = rewriter.insert(site.node, "Pad", "padded", [x, amounts], name=name).outputs[0]
+    padded.name = rewriter.value_name(f"{site.name}_padded")
+    padded.type, padded.shape = x.type, _grown(x.shape, pads)
+    site.set_input(0, padded)
+    site.take("pads")
+
+
+def join_pads(graph: ir.Graph) -> bool:
     """Let a Conv pad for itself where zeros are put around what it alone reads, in place. A Transpose may be between.
 
     Only where the Conv then pads alike at both ends.
 
     Args:
         graph: Its shapes are inferred.
+
+    Returns:
+        Whether there was one.
     """
+    rewriter = Rewriter(graph)
     for node in list(graph):
-        if not is_op(node, "Conv") or "auto_pad" in node.attributes:
-            continue
-        pad = _alone(node)
-        turned = pad if pad is not None and is_transpose(pad) else None
-        pad = _alone(turned) if turned is not None else pad
-        zeros = _zeros(pad) if pad is not None and is_op(pad, "Pad") else None
-        if pad is None or zeros is None or pad.inputs[0] is None:
-            continue
-        perm = permutation(turned) if turned is not None else list(range(len(zeros)))
-        half = len(perm) - 2
-        own = list(node.attributes["pads"].as_ints()) if "pads" in node.attributes else [0] * 2 * half
-        around = [zeros[axis] for axis in perm]
-        ends = [(own[i] + a, own[half + i] + b) for i, (a, b) in enumerate(around[2:])]
-        if any(around[0] + around[1]) or any(a != b for a, b in ends):
-            continue
-        node.attributes["pads"] = ir.AttrInt64s("pads", [a for a, _ in ends] + [b for _, b in ends])
-        x = pad.inputs[0]
-        (turned or node).replace_input_with(0, x)
-        if turned is not None:
-            turned.outputs[0].shape = permuted(x.shape, perm)
-        graph.remove(pad, safe=True)
+        conv = match(node, "Conv")
+        if conv is not None and not conv.has("auto_pad"):
+            _join(Site(node, rewriter))
+    return rewriter.changed
 
 
-def _alone(node: ir.Node) -> ir.Node | None:
-    """The node that makes a node's first input, where nothing else reads it."""
-    x = node.inputs[0]
-    return x.producer() if x is not None and len(x.uses()) == 1 and not x.is_graph_output() else None
+def _join(conv: Site) -> None:
+    turned = sole_producer(conv.operand(0), "Transpose")
+    pad = sole_producer((turned or conv).operand(0), "Pad")
+    zeros = None if pad is None else _zeros(pad)
+    if pad is None or zeros is None:
+        return
+    perm = list(range(len(zeros))) if turned is None else perm_of(turned)
+    half = len(perm) - 2
+    own = conv.ints("pads") or [0] * 2 * half
+    around = [zeros[axis] for axis in perm]
+    ends = [(own[i] + a, own[half + i] + b) for i, (a, b) in enumerate(around[2:])]
+    if any(around[0] + around[1]) or any(a != b for a, b in ends):
+        return
+    conv.set(pads=[a for a, _ in ends] + [b for _, b in ends])
+    x = pad.operand(0)
+    (turned or conv).node.replace_input_with(0, x)
+    if turned is not None:
+        turned.output.shape = permuted(x.shape, perm)
+    conv.rewriter.erase(pad.node)
 
 
-def _zeros(pad: ir.Node) -> list[tuple[int, int]] | None:
+def _zeros(pad: Match) -> list[tuple[int, int]] | None:
     """(how many zeros before, how many after) of each axis; None where it is another padding, cuts, or is not known."""
-    x, amounts, value, axes = [*pad.inputs, None, None][:4]
-    mode = pad.attributes["mode"].as_string() if "mode" in pad.attributes else "constant"
-    given = [v for v in (amounts, value, axes) if v is not None]
-    if mode != "constant" or x is None or x.shape is None or any(v.const_value is None for v in given):
+    size, numbers = pad.rank(), _numbers(pad, 1)
+    axes = None if size is None else np.arange(size)
+    if pad.input(3) is not None:
+        axes = _numbers(pad, 3)
+    if pad.text("mode") != "constant" or size is None or numbers is None or axes is None or (numbers < 0).any():
         return None
-    assert amounts is not None
-    numbers = amounts.const_value.numpy()  # type: ignore[union-attr]
-    if (numbers < 0).any() or (value is not None and value.const_value.numpy().any()):  # type: ignore[union-attr]
+    filling = _numbers(pad, 2)
+    if pad.input(2) is not None and (filling is None or filling.any()):
         return None
-    rank = len(x.shape)
-    places = range(rank) if axes is None else [int(a) % rank for a in axes.const_value.numpy()]  # type: ignore[union-attr]
-    found = [(0, 0)] * rank
-    for place, axis in enumerate(places):
-        found[axis] = int(numbers[place]), int(numbers[len(places) + place])
+    found = [(0, 0)] * size
+    for place, axis in enumerate(axes):
+        found[int(axis) % size] = int(numbers[place]), int(numbers[len(axes) + place])
     return found
+
+
+def _numbers(pad: Match, slot: int) -> np.ndarray | None:
+    value = pad.input(slot)
+    return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
 def _grown(shape: ir.Shape, pads: list[int]) -> ir.Shape:
@@ -105,19 +118,15 @@ def _grown(shape: ir.Shape, pads: list[int]) -> ir.Shape:
     return ir.Shape([d + m if isinstance(d, int) else ir.SymbolicDim(None) for d, m in zip(shape, more, strict=True)])
 
 
-def _is_same(node: ir.Node, pads: list[int]) -> bool:
+def _is_same(conv: Site, pads: list[int]) -> bool:
+    """Whether the pads are those of TensorFlow's 'same', as far as the sizes are known."""
     half = len(pads) // 2
-    weight, x = node.inputs[1], node.inputs[0]
-    kernel = list(weight.shape[2:]) if weight is not None and weight.shape is not None else [None] * half
-    strides, dilations = (
-        list(node.attributes[name].as_ints()) if name in node.attributes else [1] * half
-        for name in ("strides", "dilations")
-    )
+    strides, dilations = conv.get("strides", [1] * half), conv.get("dilations", [1] * half)
     for axis in range(half):
-        size = kernel[axis]
-        if not isinstance(size, int):
+        kernel, size = conv.static_size(1, 2 + axis), conv.static_size(0, 1 + axis)
+        if kernel is None:
             return False
-        total = same_padding(x.shape[1 + axis], size, strides[axis], dilations[axis])  # type: ignore[union-attr, index]
+        total = same_padding(size, kernel, strides[axis], dilations[axis])
         if total is None or (pads[axis], pads[half + axis]) != (total // 2, total - total // 2):
             return False
     return True

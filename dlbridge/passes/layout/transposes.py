@@ -3,95 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op
 from dlbridge.passes.layout.axes import inverse, permuted
+from dlbridge.passes.matching import Match, match, permutation, producer
+from dlbridge.passes.rewriter import Rewriter, Site
 
 #: Does the rewriting that a rule has found to be right.
 Move = Callable[[], None]
 #: Looks whether a transpose (given by its permutation) of an input of a node can go behind the node.
-Rule = Callable[[ir.Node, list[int]], Move | None]
+Rule = Callable[[Site, list[int]], Move | None]
 
 
-def is_transpose(node: ir.Node | None) -> bool:
+def is_transpose(node: ir.Node | None) -> TypeGuard[ir.Node]:
     return is_op(node, "Transpose")
 
 
-def permutation(node: ir.Node) -> list[int]:
-    """The permutation of a Transpose node; by default the axes are reversed."""
-    attribute = node.attributes.get("perm")
-    if attribute is not None:
-        return list(attribute.as_ints())
-    rank = len(node.inputs[0].shape)  # type: ignore[union-attr, arg-type]
-    return list(reversed(range(rank)))
+def perm_of(turn: Match) -> list[int]:
+    """The permutation of a Transpose node of a value whose rank is known."""
+    perm = permutation(turn)
+    if perm is None:
+        raise ValueError(f"the rank of what {turn.name} transposes has not been inferred")
+    return perm
 
 
-def transpose(value: ir.Value, perm: Sequence[int], name: str) -> ir.Node:
-    """A Transpose node of a value, with its output's dtype and shape."""
-    node = ir.node("Transpose", [value], {"perm": ir.AttrInt64s("perm", perm)}, name=name)  # untyped, it is guessed
-    out = node.outputs[0]
-    out.dtype, out.shape = value.dtype, permuted(value.shape, perm)
-    return node
+def insert_transpose(
+    rewriter: Rewriter, place: ir.Node, what: str, value: ir.Value, perm: Sequence[int], *, name: str | None = None
+) -> ir.Value:
+    """The transposed value, by a new node before ``place``."""
+    stated = {"perm": ir.AttrInt64s("perm", perm)}  # untyped, it is guessed
+    made = rewriter.insert(place, "Transpose", what, [value], stated, name=name).outputs[0]
+    made.type, made.shape = value.type, permuted(value.shape, perm)
+    return made
 
 
-def move_after(node: ir.Node, y: ir.Value, perm: Sequence[int], name: str) -> None:
-    """Let a node compute ``y`` in another order of axes, with a Transpose after it that gives ``y`` as it was."""
-    wanted, graph = y.name, node.graph
-    assert graph is not None
-    y.shape = permuted(y.shape, inverse(perm))
-    after = transpose(y, perm, name)
-    out = after.outputs[0]
-    graph.insert_after(node, after)
-    ir.convenience.replace_all_uses_with(y, out, replace_graph_outputs=True)
+def move_after(site: Site, perm: Sequence[int], what: str = "transposed", output: int = 0) -> None:
+    """Let a node compute an output in another order of axes, with a Transpose after it that gives it as it was."""
+    if list(perm) == list(range(len(perm))):
+        return
+    y = site.node.outputs[output]
+    wanted = y.name
+    stated = {"perm": ir.AttrInt64s("perm", perm)}
+    after = site.rewriter.insert(site.node, "Transpose", what, [None], stated, after=True)
+    site.rewriter.substitute(y, after.outputs[0])
     after.replace_input_with(0, y)
-    y.name, out.name = f"{wanted}_permuted", wanted
+    y.shape, y.name = permuted(y.shape, inverse(perm)), f"{wanted}_permuted"
 
 
-def cancel(node: ir.Node) -> bool:
+# --- what the rules are made of ---------------------------------------------------------------------------------------
+
+
+def before_transpose(value: ir.Value) -> ir.Value:
+    """What a Transpose reads, from what it makes."""
+    turn = producer(value, "Transpose")
+    if turn is None:
+        raise ValueError(f"{value.name} is no transposed value")
+    return turn.operand(0)
+
+
+def read_before(site: Site, slot: int = 0) -> None:
+    """Let an input be what its Transpose reads."""
+    site.set_input(slot, before_transpose(site.operand(slot)))
+
+
+def set_constant(site: Site, slot: int, what: str, numbers: Any) -> None:
+    """Let an input be a constant of int64."""
+    made = site.rewriter.constant(f"{site.name}_{what}_permuted", numbers, share=True)
+    site.set_input(slot, made)
+
+
+def is_only_input(site: Site, slot: int) -> bool:
+    """Whether an input is transposed and stands in no other slot."""
+    value = site.input(slot)
+    return producer(value, "Transpose") is not None and sum(v is value for v in site.node.inputs) == 1
+
+
+def has_same_transpose(value: ir.Value | None, perm: Sequence[int]) -> bool:
+    turn = producer(value, "Transpose")
+    return turn is not None and perm_of(turn) == list(perm)
+
+
+# --- cancelling and moving --------------------------------------------------------------------------------------------
+
+
+def cancel(node: ir.Node, rewriter: Rewriter) -> bool:
     """A Transpose of a Transpose is one Transpose, or nothing."""
-    perm, x, y = permutation(node), node.inputs[0], node.outputs[0]
-    assert x is not None
-    if perm == list(range(len(perm))):
-        return _bypass(node, x, y)
-    inner = x.producer()
-    if inner is None or not is_transpose(inner):
+    turn = match(node, "Transpose")
+    if turn is None:
         return False
-    first = permutation(inner)
-    node.replace_input_with(0, inner.inputs[0])
+    perm = perm_of(turn)
+    if perm == list(range(len(perm))):
+        return rewriter.bypass(node)
+    inner = producer(turn.operand(0), "Transpose")
+    if inner is None:
+        return False
+    first = perm_of(inner)
+    node.replace_input_with(0, inner.operand(0))
     node.attributes["perm"] = ir.AttrInt64s("perm", [first[p] for p in perm])
     return True
 
 
-def _bypass(node: ir.Node, x: ir.Value, y: ir.Value) -> bool:
-    """Let what reads ``y`` read ``x``; an output of the graph must stay a value of its own name."""
-    if y.is_graph_output():
-        if x.is_graph_input() or x.is_graph_output() or x.is_initializer():
-            return False
-        name = y.name
-        ir.convenience.replace_all_uses_with(y, x, replace_graph_outputs=True)
-        y.name, x.name = f"{name}_permuted", name
-    else:
-        ir.convenience.replace_all_uses_with(y, x)
-    assert node.graph is not None
-    node.graph.remove(node, safe=True)
-    return True
-
-
-def sink(transposed: ir.Node, rules: Mapping[tuple[str, str], Rule]) -> bool:
+def sink(transposed: ir.Node, rules: Mapping[tuple[str, str], Rule], rewriter: Rewriter) -> bool:
     """Move a Transpose behind all nodes that read it, where each has a rule that allows it."""
     out = transposed.outputs[0]
-    readers = out.consumers()
+    readers = [Site(node, rewriter) for node in out.consumers()]
     if out.is_graph_output() or not readers:
         return False
-    perm = permutation(transposed)
+    perm = perm_of(Match(transposed))
     for reader in readers:
-        rule = rules.get((reader.domain, reader.op_type))
+        rule = rules.get((reader.node.domain, reader.node.op_type))
         if rule is None or rule(reader, perm) is None:
             return False
     for reader in readers:
-        move = rules[reader.domain, reader.op_type](reader, perm)  # again: the one before may have changed things
+        move = rules[reader.node.domain, reader.node.op_type](reader, perm)  # again: the one before may have changed it
         if move is not None:
             move()
     return True

@@ -10,10 +10,8 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from dlbridge.model import Model
 from dlbridge.ops import extension
 from dlbridge.ops.keys import op_key
-from dlbridge.passes.fold import remove_unused
 from dlbridge.passes.lift import (  # noqa: F401  (rules)
     activation,
     attention,
@@ -24,27 +22,42 @@ from dlbridge.passes.lift import (  # noqa: F401  (rules)
     recurrent,
 )
 from dlbridge.passes.lift.pattern import RULES, Lifter
+from dlbridge.passes.matching import Match
+from dlbridge.passes.unused import remove_unused
 
 #: A pattern may be made of lifted ones; deeper than this none of ours is.
 _ROUNDS = 4
 
 
-def lift(model: Model, within: Callable[[ir.Node], bool] = lambda node: True) -> None:
+def lift(model: ir.Model, within: Callable[[ir.Node], bool] = lambda node: True) -> bool:
     """Raise the patterns of a model to layers, in place. Shapes must be inferred.
 
     Args:
         model: The model.
         within: Whether a pattern may end in a node.
+
+    Returns:
+        Whether there was one.
     """
-    lifter = Lifter(model.graph)
+    lifter, changed = Lifter(model.graph), False
     for _ in range(_ROUNDS):
-        changed = False
+        lifter.changed = False
         for node in list(model.graph.all_nodes()):
-            for rule in RULES.get(op_key(node), ()) if within(node) else ():
-                if node.graph is not None and rule(node, lifter):
-                    changed = True
-                    break
+            if within(node):
+                _lift_node(node, lifter)
         remove_unused(model.graph)
-        if not changed:
+        if not lifter.changed:
             break
-    extension.attach_functions(model.ir)
+        changed = True
+    extension.attach_functions(model)
+    return changed
+
+
+def _lift_node(node: ir.Node, lifter: Lifter) -> None:
+    """Try the rules of a node's op in order, until one has changed the graph."""
+    for rule in RULES.get(op_key(node), ()):
+        if node.graph is None:  # another pattern has taken it in
+            return
+        lifter.rule = rule.__name__
+        if rule(Match(node), lifter):
+            return

@@ -4,85 +4,116 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.ops.keys import is_op
-from dlbridge.passes.lift.pattern import Lifter, attribute, input_at, made_by, operands, rule, scalar, with_scalar
+from dlbridge.passes.lift.pattern import Lifter, operands, rule, scalar, with_scalar
+from dlbridge.passes.matching import Match, producer
+
+#: A value as coefficient * product of values to powers.
+Monomial = tuple[float, Counter[ir.Value]]
 
 
-def monomial(value: ir.Value, stops: set[ir.Value]) -> tuple[float, Counter[ir.Value]]:
+def monomial(value: ir.Value, stops: set[ir.Value]) -> Monomial:
     """A value as coefficient * product of values to powers, multiplications opened down to ``stops``."""
-    node = None if value in stops else made_by(value, "Mul", "Div", "Neg", "Pow")
+    node = None
+    if value not in stops:
+        node = producer(value, "Mul", "Div", "Neg", "Pow")
     if node is None:
         number = scalar(value)
-        return (number, Counter()) if number is not None else (1.0, Counter({value: 1}))
-    if is_op(node, "Neg"):
-        coefficient, powers = monomial(node.inputs[0], stops)
-        return -coefficient, powers
-    if is_op(node, "Pow"):
-        exponent = scalar(node.inputs[1])
-        if exponent not in (2.0, 3.0):
-            return 1.0, Counter({value: 1})
-        coefficient, powers = monomial(node.inputs[0], stops)
-        return coefficient**exponent, Counter({v: int(p * exponent) for v, p in powers.items()})
-    (a, left), (b, right) = (monomial(v, stops) for v in node.inputs)
-    if is_op(node, "Mul"):
-        return a * b, left + right
+        return (1.0, Counter({value: 1})) if number is None else (number, Counter())
+    match node.key:
+        case "Neg":
+            coefficient, powers = monomial(node.operand(0), stops)
+            return -coefficient, powers
+        case "Pow":
+            return _power(node, stops)
+        case "Mul":
+            (a, left), (b, right) = (monomial(v, stops) for v in node.operands)
+            return a * b, left + right
+    (a, left), (b, right) = (monomial(v, stops) for v in node.operands)
     if right or b == 0:  # a quotient of values: as it is
         return 1.0, Counter({value: 1})
     return a / b, left
 
 
-def is_monomial(value: ir.Value, coefficient: float, powers: dict[ir.Value, int]) -> bool:
+def _power(node: Match, stops: set[ir.Value]) -> Monomial:
+    """A square or a cube; any other power stays as it is."""
+    exponent = scalar(node.operand(1))
+    if exponent not in (2.0, 3.0):
+        return 1.0, Counter({node.output: 1})
+    assert exponent is not None
+    coefficient, powers = monomial(node.operand(0), stops)
+    return coefficient**exponent, Counter({v: int(p * exponent) for v, p in powers.items()})
+
+
+def is_monomial(value: ir.Value, coefficient: float, powers: Mapping[ir.Value, int]) -> bool:
     """Whether a value is coefficient * product of those values to those powers."""
     found, factors = monomial(value, set(powers))
     return math.isclose(found, coefficient, rel_tol=1e-4) and factors == Counter(powers)
 
 
-def _factor(value: ir.Value, *op_types: str, depth: int = 3) -> ir.Node | None:
+def _factor(value: ir.Value, *op_types: str, depth: int = 3) -> Match | None:
     """A factor of a product that one of these ops makes."""
-    node = made_by(value, *op_types)
+    node = producer(value, *op_types)
     if node is not None or depth == 0:
         return node
-    product = made_by(value, "Mul", "Div")
+    product = producer(value, "Mul", "Div")
     if product is None:
         return None
-    found = (_factor(v, *op_types, depth=depth - 1) for v in product.inputs[: 2 if is_op(product, "Mul") else 1])
-    return next((node for node in found if node is not None), None)
+    factors = product.operands if product.is_op("Mul") else product.operands[:1]
+    for factor in factors:
+        found = _factor(factor, *op_types, depth=depth - 1)
+        if found is not None:
+            return found
+    return None
 
 
 @rule("Mul", "Div")
-def gelu(node: ir.Node, to: Lifter) -> bool:
+def gelu(node: Match, to: Lifter) -> bool:
     """0.5 x (1 + erf(x / sqrt 2)), and with tanh(sqrt(2 / pi) (x + 0.044715 x^3)); factors in any order.
 
     Also as 0.5 x (1 - erf(-x / sqrt 2)), which is Keras' 0.5 x erfc(-x / sqrt 2).
     """
-    for value in node.inputs:
+    for value in node.operands:
         bell = _factor(value, "Add", "Sub")
         if bell is None:
             continue
-        minus = is_op(bell, "Sub")
-        one = with_scalar(bell, 1.0) if not minus else (bell.inputs[1], scalar(bell.inputs[0]))
-        curve = made_by(one[0], *(("Erf",) if minus else ("Erf", "Tanh"))) if one is not None else None
-        if curve is None or (minus and one[1] != 1):
+        curve = _curve(bell)
+        if curve is None:
             continue
-        turned = curve.inputs[0]
-        x = _erf_argument(turned, -1 if minus else 1) if is_op(curve, "Erf") else _tanh_argument(turned)
-        if x is not None and is_monomial(node.outputs[0], 0.5, {x: 1, bell.outputs[0]: 1}):
-            approximate = "none" if is_op(curve, "Erf") else "tanh"
-            return to.replace(node, "Gelu", [x], {"approximate": approximate})
-    return False
+        x = _argument(curve, minus=bell.is_op("Sub"))
+        if x is not None and is_monomial(node.output, 0.5, {x: 1, bell.output: 1}):
+            approximate = "none" if curve.is_op("Erf") else "tanh"
+            return to.become(node, "Gelu", [x], {"approximate": approximate})
+    return to.no(node, "no factor is 1 + erf(x / sqrt 2) or 1 + tanh(...), with 0.5 x as the rest of the product")
+
+
+def _curve(bell: Match) -> Match | None:
+    """The erf or tanh of 1 + erf, 1 + tanh and 1 - erf."""
+    if bell.is_op("Sub"):
+        return producer(bell.operand(1), "Erf") if scalar(bell.operand(0)) == 1 else None
+    one = with_scalar(bell, 1.0)
+    return None if one is None else producer(one[0], "Erf", "Tanh")
+
+
+def _argument(curve: Match, *, minus: bool) -> ir.Value | None:
+    """The x of which Gelu's curve is."""
+    if curve.is_op("Tanh"):
+        return _tanh_argument(curve.operand(0))
+    return _erf_argument(curve.operand(0), -1 if minus else 1)
 
 
 def _erf_argument(value: ir.Value, sign: int) -> ir.Value | None:
     """x of sign x / sqrt 2."""
-    node = made_by(value, "Mul", "Div")
+    node = producer(value, "Mul", "Div")
     if node is None:
         return None
-    candidates = [v for v in node.inputs if scalar(v) is None]
-    candidates += [negated.inputs[0] for v in candidates if (negated := made_by(v, "Neg")) is not None]
+    candidates = [v for v in node.operands if scalar(v) is None]
+    negated = [producer(v, "Neg") for v in candidates]
+    candidates += [n.operand(0) for n in negated if n is not None]
     return next((v for v in candidates if is_monomial(value, sign * math.sqrt(0.5), {v: 1})), None)
 
 
@@ -91,94 +122,108 @@ def _tanh_argument(value: ir.Value) -> ir.Value | None:
     add = _factor(value, "Add")
     if add is None:
         return None
-    for x, rest in (add.inputs, reversed(add.inputs)):
+    for x, rest in add.orders():
         if scalar(x) is None and is_monomial(rest, 0.044715, {x: 3}):
-            return x if is_monomial(value, math.sqrt(2 / math.pi), {add.outputs[0]: 1}) else None
+            return x if is_monomial(value, math.sqrt(2 / math.pi), {add.output: 1}) else None
     one = with_scalar(add, 1.0)
     if one is None:
         return None
     for x in monomial(one[0], set())[1]:
-        whole = {add.outputs[0]: 1, x: 1}
+        whole = {add.output: 1, x: 1}
         if is_monomial(one[0], 0.044715, {x: 2}) and is_monomial(value, math.sqrt(2 / math.pi), whole):
             return x
     return None
 
 
 @rule("Mul")
-def swish(node: ir.Node, to: Lifter) -> bool:
+def swish(node: Match, to: Lifter) -> bool:
     """x sigmoid(alpha x)."""
     found = operands(node, "Sigmoid")
     if found is None:
-        return False
+        return to.no(node, "no operand is a sigmoid")
     gate, x = found
-    if gate.inputs[0] is x:
-        return to.replace(node, "Swish", [x])
-    coefficient, powers = monomial(gate.inputs[0], {x})
-    return powers == Counter({x: 1}) and to.replace(node, "Swish", [x], {"alpha": coefficient})
+    if gate.operand(0) is x:
+        return to.become(node, "Swish", [x])
+    coefficient, powers = monomial(gate.operand(0), {x})
+    if powers != Counter({x: 1}):
+        return to.no(node, "the sigmoid is not of a multiple of the other operand")
+    return to.become(node, "Swish", [x], {"alpha": coefficient})
 
 
 @rule("Mul")
-def mish(node: ir.Node, to: Lifter) -> bool:
+def mish(node: Match, to: Lifter) -> bool:
     """x tanh(softplus(x))."""
     found = operands(node, "Tanh")
-    soft = made_by(found[0].inputs[0], "Softplus") if found is not None else None
-    return soft is not None and soft.inputs[0] is found[1] and to.replace(node, "Mish", [found[1]])
+    if found is None:
+        return to.no(node, "no operand is a tanh")
+    curve, x = found
+    soft = producer(curve.operand(0), "Softplus")
+    if soft is None or soft.operand(0) is not x:
+        return to.no(node, "the tanh is not of the softplus of the other operand")
+    return to.become(node, "Mish", [x])
 
 
 @rule("Log")
-def softplus(node: ir.Node, to: Lifter) -> bool:
+def softplus(node: Match, to: Lifter) -> bool:
     """log(1 + exp(x)); Softplus does not overflow where this does."""
-    add = made_by(node.inputs[0], "Add")
-    one = with_scalar(add, 1.0) if add is not None else None
-    exp = made_by(one[0], "Exp") if one is not None else None
-    return exp is not None and to.replace(node, "Softplus", [exp.inputs[0]])
+    one = with_scalar(producer(node.operand(0), "Add"), 1.0)
+    exp = None if one is None else producer(one[0], "Exp")
+    if exp is None:
+        return to.no(node, "it is not of 1 + exp(x)")
+    return to.become(node, "Softplus", [exp.operand(0)])
 
 
-def _clipped(value: ir.Value) -> ir.Value | None:
+def _clipped(clip: Match | None) -> ir.Value | None:
     """x of clip(x + 3, 0, 6)."""
-    clip = made_by(value, "Clip")
-    if clip is None or scalar(input_at(clip, 1)) != 0 or scalar(input_at(clip, 2)) != 6:
+    if clip is None or scalar(clip.input(1)) != 0 or scalar(clip.input(2)) != 6:
         return None
-    add = made_by(clip.inputs[0], "Add")
-    three = with_scalar(add, 3.0) if add is not None else None
-    return three[0] if three is not None else None
+    three = with_scalar(producer(clip.operand(0), "Add"), 3.0)
+    return None if three is None else three[0]
 
 
 @rule("Mul", "Div")
-def hard_swish(node: ir.Node, to: Lifter) -> bool:
-    """x clip(x + 3, 0, 6) / 6 in any order, x hard_sigmoid(x), and clip(x + 3, 0, 6) / 6 alone."""
-    for value in node.inputs:
+def hard_swish(node: Match, to: Lifter) -> bool:
+    """x clip(x + 3, 0, 6) / 6 in any order, and clip(x + 3, 0, 6) / 6 alone, which is HardSigmoid."""
+    for value in node.operands:
         clip = _factor(value, "Clip")
-        x = _clipped(clip.outputs[0]) if clip is not None else None
-        if x is None:
+        x = _clipped(clip)
+        if clip is None or x is None:
             continue
-        if is_monomial(node.outputs[0], 1 / 6, {x: 1, clip.outputs[0]: 1}):
-            return to.replace(node, "HardSwish", [x])
-        if is_monomial(node.outputs[0], 1 / 6, {clip.outputs[0]: 1}):
-            return to.replace(node, "HardSigmoid", [x], {"alpha": 1 / 6, "beta": 0.5})
-    found = operands(node, "HardSigmoid") if is_op(node, "Mul") else None
-    if found is None or found[0].inputs[0] is not found[1]:
-        return False
-    slope = (attribute(found[0], "alpha", 0.2), attribute(found[0], "beta", 0.5))
-    return bool(np.allclose(slope, (1 / 6, 0.5), rtol=1e-4)) and to.replace(node, "HardSwish", [found[1]])
+        if is_monomial(node.output, 1 / 6, {x: 1, clip.output: 1}):
+            return to.become(node, "HardSwish", [x])
+        if is_monomial(node.output, 1 / 6, {clip.output: 1}):
+            return to.become(node, "HardSigmoid", [x], {"alpha": 1 / 6, "beta": 0.5})
+    return to.no(node, "no factor is clip(x + 3, 0, 6) / 6")
+
+
+@rule("Mul")
+def gated_by_hard_sigmoid(node: Match, to: Lifter) -> bool:
+    """x hard_sigmoid(x), of the slope that HardSwish has."""
+    found = operands(node, "HardSigmoid")
+    if found is None or found[0].operand(0) is not found[1]:
+        return to.no(node, "no operand is the hard sigmoid of the other")
+    gate, x = found
+    if not np.allclose((gate.number("alpha"), gate.number("beta")), (1 / 6, 0.5), rtol=1e-4):
+        return to.no(node, "the hard sigmoid has another slope")
+    return to.become(node, "HardSwish", [x])
 
 
 @rule("Max")
-def leaky_relu(node: ir.Node, to: Lifter) -> bool:
+def leaky_relu(node: Match, to: Lifter) -> bool:
     """max(x, alpha x) for 0 < alpha < 1."""
-    if len(node.inputs) != 2:
-        return False
-    for x, other in (node.inputs, reversed(node.inputs)):
+    for x, other in node.orders():
         coefficient, powers = monomial(other, {x})
         if powers == Counter({x: 1}) and 0 < coefficient < 1:
-            return to.replace(node, "LeakyRelu", [x], {"alpha": coefficient})
-    return False
+            return to.become(node, "LeakyRelu", [x], {"alpha": coefficient})
+    return to.no(node, "no operand is a part of the other")
 
 
 @rule("Div")
-def softsign(node: ir.Node, to: Lifter) -> bool:
+def softsign(node: Match, to: Lifter) -> bool:
     """x / (1 + |x|)."""
-    add = made_by(node.inputs[1], "Add")
-    one = with_scalar(add, 1.0) if add is not None else None
-    size = made_by(one[0], "Abs") if one is not None else None
-    return size is not None and size.inputs[0] is node.inputs[0] and to.replace(node, "Softsign", [node.inputs[0]])
+    x, below = node.operand(0), producer(node.operand(1), "Add")
+    one = with_scalar(below, 1.0)
+    size = None if one is None else producer(one[0], "Abs")
+    if size is None or size.operand(0) is not x:
+        return to.no(node, "the divisor is not 1 + |x|")
+    return to.become(node, "Softsign", [x])

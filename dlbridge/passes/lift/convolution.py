@@ -5,71 +5,64 @@ behind a convolution that has a bias. Only where the exporter folds weights: els
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.ops.keys import is_op
-from dlbridge.passes.lift.pattern import (
-    WEIGHTS_FOLDED,
-    Lifter,
-    array,
-    inner,
-    input_at,
-    is_constant,
-    is_weight,
-    rank,
-    rule,
-    sizes,
-)
+from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED, Lifter, is_weight, rule, sizes, tensor_of
+from dlbridge.passes.matching import Match, constant, rank, sole_producer
 
 
 @rule("Mul")
-def scaled(node: ir.Node, to: Lifter) -> bool:
+def scaled(node: Match, to: Lifter) -> bool:
     """Conv, then times a constant of each channel: in the weight and the bias."""
-    found = _with_channels(node, (0, 1), (1, 0))
+    found = _with_channels(node, node.orders())
     if found is None:
-        return False
+        return to.no(node, "it is not of a convolution and a constant of each channel, whose weights may be changed")
     conv, factors = found
-    weight, bias = conv.inputs[1], input_at(conv, 2)
-    new = to.weight(weight, f"{conv.name}.weight", functools.partial(_scale, factors), shape=sizes(weight))
-    inputs = [conv.inputs[0], new]
-    if bias is not None:
-        inputs.append(to.weight(bias, f"{conv.name}.bias", functools.partial(_scale, factors), shape=sizes(bias)))
-    return _replace(node, conv, inputs, to)
+    inputs = [conv.operand(0)]
+    for slot, what in ((1, "weight"), (2, "bias")):
+        held = conv.input(slot)
+        if held is not None:
+            change = functools.partial(_scale, factors)
+            inputs.append(to.weight(held, f"{conv.name}.{what}", change, shape=sizes(held)))
+    return _put_in_place(node, conv, inputs, to)
 
 
 @rule("Add", "Sub")
-def shifted(node: ir.Node, to: Lifter) -> bool:
+def shifted(node: Match, to: Lifter) -> bool:
     """Conv, then plus (or minus) a constant of each channel: in the bias."""
-    found = _with_channels(node, (0, 1), *([(1, 0)] if is_op(node, "Add") else []))
+    orders = node.orders() if node.is_op("Add") else node.orders()[:1]
+    found = _with_channels(node, orders)
     if found is None:
-        return False
+        return to.no(node, "it is not of a convolution and a constant of each channel, whose weights may be changed")
     conv, shift = found
-    weight, bias = conv.inputs[1], input_at(conv, 2)
-    shift = shift if is_op(node, "Add") else -shift
+    if node.is_op("Sub"):
+        shift = -shift
+    bias = conv.input(2)
     if bias is None:
-        name = to.constant(f"{conv.name}.shift", shift)
-        bias = to.weight(name, f"{conv.name}.bias")
+        made = to.constant(f"{conv.name}.shift", shift, tensor_of(conv.operand(1)).dtype)
+        bias = to.weight(made, f"{conv.name}.bias")
     else:
         bias = to.weight(bias, f"{conv.name}.bias", functools.partial(np.add, shift), shape=sizes(bias))
-    return _replace(node, conv, [conv.inputs[0], weight, bias], to)
+    return _put_in_place(node, conv, [conv.operand(0), conv.operand(1), bias], to)
 
 
-def _with_channels(node: ir.Node, *orders: tuple[int, int]) -> tuple[ir.Node, np.ndarray] | None:
+def _with_channels(node: Match, orders: Sequence[tuple[ir.Value, ir.Value]]) -> tuple[Match, np.ndarray] | None:
     """(the convolution that only this node reads, the constant of each of its channels), whichever way round."""
-    if node.graph is None or not node.graph.meta.get(WEIGHTS_FOLDED):
+    if not node.graph.meta.get(WEIGHTS_FOLDED):
         return None
     for this, other in orders:
-        conv, numbers = inner(node.inputs[this], "Conv"), array(node.inputs[other])
-        if conv is None or conv.domain != "" or numbers is None or not is_constant(node.inputs[other]):
+        conv, numbers, size = sole_producer(this, "Conv"), constant(other), rank(this)
+        if conv is None or numbers is None or size is None:
             continue
-        held = [v for v in conv.inputs[1:] if v is not None]
-        channels, size = sizes(held[0])[0] if is_weight(held[0]) else 0, rank(node.inputs[this])
-        alone = all(is_weight(v) and len(v.uses()) == 1 for v in held)
-        by_channel = (channels, *[1] * ((size or 2) - 2))
-        if alone and size is not None and numbers.shape in (by_channel, (1, *by_channel)):
-            return conv, numbers.reshape(-1)
+        held = conv.operands[1:]
+        if not all(is_weight(v) and len(v.uses()) == 1 for v in held):
+            continue
+        by_channel = [sizes(held[0])[0], *[1] * (size - 2)]
+        if list(numbers.shape.numpy()) in (by_channel, [1, *by_channel]):
+            return conv, numbers.numpy().reshape(-1)
     return None
 
 
@@ -77,6 +70,5 @@ def _scale(factors: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return weight * factors.reshape(-1, *[1] * (weight.ndim - 1))
 
 
-def _replace(node: ir.Node, conv: ir.Node, inputs: list[ir.Value], to: Lifter) -> bool:
-    attributes = {name: attribute.value for name, attribute in conv.attributes.items()}
-    return to.replace(node, "Conv", inputs, attributes, path=conv.name, absorbs=[conv])
+def _put_in_place(node: Match, conv: Match, inputs: list[ir.Value], to: Lifter) -> bool:
+    return to.become(node, "Conv", inputs, conv.attributes(), path=conv.name, absorbs=[conv])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.passes.upgrade import CannotUpgradeError, Site, rule
+from dlbridge.passes.rewriter import Site
+from dlbridge.passes.upgrade.registry import CannotUpgradeError, rule
 
 #: Ops that named the inputs whose memory they may use again.
 _WITH_MEMORY_NOTES = (

@@ -1,0 +1,203 @@
+"""Transposes behind ops that work along axes: these have other numbers behind the transpose."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import onnx_ir as ir
+
+from dlbridge.passes.layout.axes import without
+from dlbridge.passes.layout.transposes import (
+    Move,
+    has_same_transpose,
+    is_only_input,
+    move_after,
+    read_before,
+    set_constant,
+)
+from dlbridge.passes.matching import Match, rank
+from dlbridge.passes.rewriter import Site
+
+REDUCTIONS = {
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+    *("ReduceSum", "ReduceSumSquare"),
+}
+
+#: Ops with an ``axis`` whose output has the shape of the input, or differs along that axis alone.
+AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
+
+
+def numbers_of(node: Match, slot: int) -> list[int] | None:
+    """The integers of an input that holds numbers."""
+    value = node.input(slot)
+    if value is None or value.const_value is None:
+        return None
+    return [int(i) for i in value.const_value.numpy().reshape(-1)]
+
+
+def along_axis(site: Site, perm: list[int]) -> Move | None:
+    slots = range(len(site.node.inputs)) if site.is_op("Concat") else range(1)
+    if not all(has_same_transpose(site.input(slot), perm) for slot in slots):
+        return None
+    axis = site.integer("axis") % len(perm)
+
+    def move() -> None:
+        for slot in slots:
+            read_before(site, slot)
+        site.set(axis=perm[axis])
+        for index in range(len(site.node.outputs)):
+            move_after(site, perm, f"transposed_{index}" if index else "transposed", index)
+
+    return move
+
+
+def _without_axes(site: Site, perm: list[int], axes: list[int]) -> Move:
+    """The axes, counted from the front, are the second input; what is left of the transpose comes behind the node."""
+    keeps = not site.is_op("Squeeze") and site.integer("keepdims") == 1
+    rest = perm if keeps else without(perm, axes)
+
+    def move() -> None:
+        read_before(site)
+        set_constant(site, 1, "axes", sorted(perm[a] for a in axes))
+        move_after(site, rest)
+
+    return move
+
+
+def reduction(site: Site, perm: list[int]) -> Move | None:
+    axes = numbers_of(site, 1)
+    if not axes or not is_only_input(site, 0):
+        return None
+    return _without_axes(site, perm, [a % len(perm) for a in axes])
+
+
+#: What holds for one holds for the other.
+squeeze = reduction
+
+
+class _Pads(NamedTuple):
+    """How much is put before and after each axis."""
+
+    before: list[int]
+    after: list[int]
+
+
+def pad(site: Site, perm: list[int]) -> Move | None:
+    amounts = numbers_of(site, 1)
+    axes = list(range(len(perm))) if site.input(3) is None else numbers_of(site, 3)
+    if amounts is None or axes is None or not is_only_input(site, 0):
+        return None
+    moved = _Pads([0] * len(perm), [0] * len(perm))
+    for place, axis in enumerate(axes):
+        moved.before[perm[axis % len(perm)]] = amounts[place]
+        moved.after[perm[axis % len(perm)]] = amounts[len(axes) + place]
+
+    def move() -> None:
+        read_before(site)
+        set_constant(site, 1, "pads", moved.before + moved.after)
+        if site.input(3) is not None:
+            site.set_input(3, None)
+        move_after(site, perm)
+
+    return move
+
+
+def cut(site: Site, perm: list[int]) -> Move | None:
+    """Slice."""
+    if site.input(3) is not None:
+        axes = numbers_of(site, 3)
+    else:
+        starts = numbers_of(site, 1)
+        axes = None if starts is None else list(range(len(starts)))
+    if axes is None or not is_only_input(site, 0):
+        return None
+    moved = [perm[a % len(perm)] for a in axes]
+
+    def move() -> None:
+        read_before(site)
+        set_constant(site, 3, "axes", moved)
+        move_after(site, perm)
+
+    return move
+
+
+def unsqueeze(site: Site, perm: list[int]) -> Move | None:
+    """Each new axis keeps its place; the axes that were there take the other places in the inner order."""
+    axes = numbers_of(site, 1)
+    if not axes or not is_only_input(site, 0):
+        return None
+    size = len(perm) + len(axes)
+    axes = sorted(a % size for a in axes)
+    old = [a for a in range(size) if a not in axes]
+    moved = list(range(size))
+    for place, source in zip(old, perm, strict=True):
+        moved[place] = old[source]
+
+    def move() -> None:
+        read_before(site)
+        move_after(site, moved)
+
+    return move
+
+
+def resize(site: Site, perm: list[int]) -> Move | None:
+    """``roi``, ``scales`` and ``sizes`` go by ``axes``, which alone change; kept in order where the sizes are known."""
+    if not is_only_input(site, 0):
+        return None
+    axes = site.ints("axes") or list(range(len(perm)))
+    moved = [perm[a % len(perm)] for a in axes]
+    given = [(slot, v) for slot, v in enumerate(site.node.inputs[1:], 1) if v is not None and v.shape != (0,)]
+
+    def move() -> None:
+        read_before(site)
+        places = moved
+        if all(value.const_value is not None for _, value in given):
+            places = sorted(moved)
+            for slot, value in given:
+                _reorder(site, slot, value, moved)
+        site.node.attributes["axes"] = ir.AttrInt64s("axes", places)
+        move_after(site, perm)
+
+    return move
+
+
+def _reorder(site: Site, slot: int, value: ir.Value, moved: list[int]) -> None:
+    """Put the numbers of an input of Resize, one for each axis, in the order of the axes; ``roi`` has two for each."""
+    tensor = value.const_value
+    if tensor is None or not tensor.size:
+        return
+    order = sorted(range(len(moved)), key=moved.__getitem__)
+    array = tensor.numpy().reshape(-1, len(moved))[:, order].reshape(-1)
+    name = f"{site.name}_{site.node.op_type}_{slot}_permuted"
+    site.set_input(slot, site.rewriter.constant(name, array, tensor.dtype, share=True))
+
+
+def cumulation(site: Site, perm: list[int]) -> Move | None:
+    axes = numbers_of(site, 1)
+    if not axes or not is_only_input(site, 0):
+        return None
+    moved = perm[axes[0] % len(perm)]
+
+    def move() -> None:
+        read_before(site)
+        set_constant(site, 1, "axis", moved)
+        move_after(site, perm)
+
+    return move
+
+
+def one_along(site: Site, perm: list[int]) -> Move | None:
+    """ArgMax and ArgMin, and Gather of one place: the place along an axis is the same wherever the axis stands."""
+    gathers = site.is_op("Gather")
+    if gathers and (rank(site.input(1)) != 0 or not is_only_input(site, 0)):
+        return None
+    axis = site.integer("axis") % len(perm)
+    drops = gathers or not site.integer("keepdims")
+    rest = without(perm, [axis]) if drops else perm
+
+    def move() -> None:
+        read_before(site)
+        site.set(axis=perm[axis])
+        move_after(site, rest)
+
+    return move

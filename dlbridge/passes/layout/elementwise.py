@@ -1,0 +1,191 @@
+"""Transposes behind elementwise ops, of one tensor and of several that broadcast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.ops import extension, traits
+from dlbridge.passes.layout.axes import inverse, permuted, to_first
+from dlbridge.passes.layout.transposes import (
+    Move,
+    before_transpose,
+    has_same_transpose,
+    insert_transpose,
+    is_only_input,
+    move_after,
+    perm_of,
+    read_before,
+)
+from dlbridge.passes.matching import is_read, match, producer, static_shape, stored
+from dlbridge.passes.rewriter import Site
+
+#: Elementwise ops of one tensor (further inputs are numbers), whatever the order of its axes.
+UNARY_OPS = {
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos"),
+    *("Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf"),
+    *("IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid"),
+    *("Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
+}
+
+#: Elementwise ops of several tensors that broadcast.
+BROADCASTING_OPS = {
+    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
+    *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
+}
+
+_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def unary(site: Site, perm: list[int]) -> Move | None:
+    made = [value for value in site.node.outputs if is_read(value)]
+    if made != [site.output] or not is_only_input(site, 0):
+        return None
+
+    def move() -> None:
+        read_before(site)
+        move_after(site, perm)
+
+    return move
+
+
+def dropout(site: Site, perm: list[int]) -> Move | None:
+    """Elements that share a decision still do where their axes are moved."""
+    rest = unary(site, perm)
+    if rest is None:
+        return None
+    moved = sorted(perm[axis] for axis in extension.shared_axes(site.node))
+
+    def move() -> None:
+        if moved:
+            site.node.attributes["axes"] = ir.AttrInt64s("axes", moved)
+        rest()
+
+    return move
+
+
+def broadcasting(site: Site, perm: list[int]) -> Move | None:
+    """The other inputs are the same transpose, hold one number, or are constants and weights that can be permuted."""
+    y = site.output
+    if y.shape is None or len(y.shape) != len(perm):
+        return None
+    if not all(_follows(value, perm) for value in site.node.inputs):
+        return None
+
+    def move() -> None:
+        for slot, value in enumerate(site.node.inputs):
+            if value is not None:
+                site.set_input(slot, _reordered(site, value, perm))
+        move_after(site, perm)
+
+    return move
+
+
+def _follows(value: ir.Value | None, perm: list[int]) -> bool:
+    """Whether there is an operand in the order of axes before the transpose, for one in the order behind it."""
+    return (
+        has_same_transpose(value, perm)
+        or is_number(value)
+        or _is_permutable(value, len(perm))
+        or _permuted_already(value, perm) is not None
+        or _thin(value, inverse(perm)) is not None
+    )
+
+
+def _reordered(site: Site, value: ir.Value, perm: list[int]) -> ir.Value:
+    """The operand in the order of axes before the transpose."""
+    if has_same_transpose(value, perm):
+        return before_transpose(value)
+    there = _permuted_already(value, perm)
+    if there is not None:
+        return there
+    shape = _thin(value, inverse(perm))
+    if shape is not None:
+        return _reshaped(site, value, shape)
+    if is_number(value):
+        return value
+    return _permute_weight(site, value, inverse(perm))
+
+
+def _permuted_already(value: ir.Value | None, perm: Sequence[int]) -> ir.Value | None:
+    """The value in channels-last form, which is there already as with an input that a convolution and an addition read.
+
+    Only from channels-first to channels-last, and not where these are one permutation: else it could go back and forth.
+    """
+    if value is None or value.is_initializer() or len(perm) < 4 or list(perm) != to_first(len(perm)):
+        return None
+    wanted = inverse(perm)
+    for node in value.consumers():
+        turn = match(node, "Transpose")
+        if turn is not None and perm_of(turn) == wanted and turn.output.uses():
+            return turn.output
+    return None
+
+
+def _thin(value: ir.Value | None, perm: Sequence[int]) -> ir.Shape | None:
+    """The shape of the transposed value, where only axes of size 1 move among the others: its numbers stay in order.
+
+    An embedding that is added to all places of an image is such a value.
+    """
+    if value is None or value.is_initializer() or value.shape is None or len(value.shape) != len(perm):
+        return None
+    order = [axis for axis in perm if value.shape[axis] != 1]
+    known = [d for d in value.shape if isinstance(d, int) and d > 0]
+    if order != sorted(order) or len(order) == len(perm) or len(known) < len(perm) - 1:
+        return None
+    return permuted(value.shape, perm)
+
+
+def _reshaped(site: Site, value: ir.Value, shape: ir.Shape) -> ir.Value:
+    """The value's numbers in another shape, from where they last stood in any."""
+    before = producer(value, *_RESHAPES)
+    while before is not None:
+        value = before.operand(0)
+        before = producer(value, *_RESHAPES)
+    made = insert_reshape(site, value, [d if isinstance(d, int) else -1 for d in shape], "reshaped")
+    made.shape = shape
+    return made
+
+
+def is_number(value: ir.Value | None) -> bool:
+    """Whether a value has one element and no axes to move."""
+    return value is None or (value.shape is not None and all(d == 1 for d in value.shape) and len(value.shape) <= 1)
+
+
+def _is_permutable(value: ir.Value | None, rank: int) -> bool:
+    """A weight, or a value computed from weights alone, of at most that rank and with known sizes."""
+    if value is None or value.shape is None or len(value.shape) > rank:
+        return False
+    return value.is_initializer() and not value.is_graph_input()
+
+
+def _permute_weight(site: Site, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+    """A weight, broadcast to the rank of the permutation, with its axes in the new order.
+
+    A constant is rearranged now; a weight that trains stays as it is and is rearranged by nodes.
+    """
+    tensor, own = stored(value), static_shape(value)
+    if tensor is None or own is None:
+        raise ValueError(f"{value.name} is no weight")
+    shape = [1] * (len(perm) - len(own)) + own
+    wanted = [shape[axis] for axis in perm]
+    while len(wanted) > 1 and wanted[0] == 1:
+        wanted = wanted[1:]
+    if traits.kind(value) == "constant":
+        array = np.ascontiguousarray(tensor.numpy().reshape(shape).transpose(perm).reshape(wanted))
+        return site.rewriter.constant(f"{value.name}_permuted", array, tensor.dtype, share=True)
+    if math.prod(shape) == max(shape):
+        return value if wanted == own else insert_reshape(site, value, wanted)
+    full = value if len(shape) == len(own) else insert_reshape(site, value, shape)
+    return insert_transpose(site.rewriter, site.node, "weight_permuted", full, perm)
+
+
+def insert_reshape(site: Site, value: ir.Value, shape: Sequence[int], what: str = "weight_reshaped") -> ir.Value:
+    """The value's numbers in another shape, by a new node before that of the site."""
+    target = site.rewriter.constant(f"{value.name}_shape", shape, share=True)
+    made = site.op("Reshape", what, [value, target])
+    made.type, made.shape = value.type, ir.Shape(list(shape))
+    return made

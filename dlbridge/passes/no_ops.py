@@ -1,0 +1,56 @@
+"""Nodes that hand their input on go: what reads their output reads the input."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlbridge.passes.matching import Match, match
+from dlbridge.passes.rewriter import Rewriter
+from dlbridge.passes.sizes import shape_of
+
+_HANDING_ON = (
+    *("Identity", "Cast", "Transpose", "Concat", "Sum", "Max", "Min", "Mean"),
+    *("Reshape", "Expand", "Flatten", "Pad"),
+)
+
+
+def remove_no_ops(graph: ir.Graph) -> bool:
+    """Remove the nodes that hand their input on; in place.
+
+    Returns:
+        Whether there were any.
+    """
+    rewriter = Rewriter(graph)
+    for node in list(graph.all_nodes()):
+        remove_no_op(node, rewriter)
+    return rewriter.changed
+
+
+def remove_no_op(node: ir.Node, rewriter: Rewriter) -> None:
+    """Let the readers of a node that hands its input on read that input."""
+    found = match(node, *_HANDING_ON)
+    if found is not None and _is_no_op(found):
+        rewriter.bypass(node)
+
+
+def _is_no_op(node: Match) -> bool:
+    source = node.input(0)
+    if source is None or len(node.node.outputs) != 1:
+        return False
+    match node.key:
+        case "Identity":
+            return True
+        case "Cast":
+            return source.dtype is not None and source.dtype == node.integer("to")
+        case "Transpose":
+            perm = node.ints("perm")
+            return perm is not None and perm == sorted(perm)
+        case "Concat" | "Sum" | "Max" | "Min" | "Mean":
+            return len(node.node.inputs) == 1
+        case "Reshape" | "Expand" | "Flatten":
+            sizes = shape_of(source)
+            return sizes is not None and None not in sizes and sizes == shape_of(node.output)
+        case "Pad":
+            pads = node.constant_array(1)
+            return pads is not None and not pads.any()
+    return False

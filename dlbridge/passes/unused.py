@@ -1,0 +1,31 @@
+"""Dead code: nodes whose results nobody reads, and constants that nobody reads, go."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlbridge.ops import traits
+from dlbridge.passes.matching import is_read
+
+
+def remove_unused(graph: ir.Graph) -> bool:
+    """Remove nodes whose results nobody reads, and constants that nobody reads; weights stay. In place.
+
+    Returns:
+        Whether there were any.
+    """
+    changed = False
+    for node in reversed(graph):
+        if not any(is_read(value) for value in node.outputs):
+            graph.remove(node, safe=True)
+            changed = True
+            continue
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                changed |= remove_unused(attribute.as_graph())
+    for name, value in list(graph.initializers.items()):
+        is_part = is_read(value) or value.is_graph_input()
+        if not is_part and traits.kind(value) == "constant":
+            del graph.initializers[name]
+            changed = True
+    return changed
