@@ -312,23 +312,35 @@ class Site(Match):
     def take(self, name: str, default: Any = None) -> Any:
         """Remove an attribute and return its value."""
         attribute = self.node.attributes.pop(name, None)
-        return default if attribute is None else attribute.value
+        if attribute is None:
+            return default
+        self.rewriter.changed = True
+        return attribute.value
 
     def set(self, **attributes: Any) -> None:
         """State attributes."""
         for name, value in attributes.items():
-            self.node.attributes[name] = ir.convenience.convert_attribute(name, value)
+            made = ir.convenience.convert_attribute(name, value)
+            self.rewriter.changed |= self.node.attributes.get(name) != made
+            self.node.attributes[name] = made
+
+    def set_op(self, op_type: str) -> None:
+        """Let it be another op of its domain."""
+        self.node.op_type = op_type
+        self.rewriter.changed = True
 
     def set_input(self, slot: int, value: ir.Value | None) -> None:
         if slot >= len(self.node.inputs):
             self.node.resize_inputs(slot + 1)
+        self.rewriter.changed |= self.node.inputs[slot] is not value
         self.node.replace_input_with(slot, value)
 
     def set_inputs(self, *values: ir.Value | None) -> None:
         """Give the node these inputs and no others."""
+        self.rewriter.changed |= len(values) != len(self.node.inputs)
         self.node.resize_inputs(len(values))
         for slot, value in enumerate(values):
-            self.node.replace_input_with(slot, value)
+            self.set_input(slot, value)
 
     # --- nodes beside it ----------------------------------------------------------------------------------------------
 

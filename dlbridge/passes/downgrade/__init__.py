@@ -38,7 +38,7 @@ def downgrade(model: ir.Model, opset: int) -> bool:
     """Say a model at ``opset``, in place.
 
     Args:
-        model: A model in ops of the standard alone, at ``IR_OPSET``.
+        model: A model in ops of the standard alone, at ``IR_OPSET``, whose types are inferred.
         opset: 13 to ``IR_OPSET``.
 
     Returns:
@@ -50,6 +50,8 @@ def downgrade(model: ir.Model, opset: int) -> bool:
     """
     if not OLDEST <= opset <= IR_OPSET:
         raise DlbridgeError(f"opset {opset} cannot be written", hint=f"choose one from {OLDEST} to {IR_OPSET}")
+    if opset < IR_OPSET and model.graph.opset_imports[""] == opset:
+        return False
     problems: list[str] = []
     done: set[ir.Node] = set()
     changed = _replace_all(model, opset, done, problems)

@@ -51,7 +51,8 @@ def upgrade(model: ir.Model) -> bool:
         rewriter = Rewriter(graph)
         for node in list(graph.all_nodes()):
             if node.domain == "":
-                changed |= _upgrade_node(Site(node, rewriter), opset, troubles)
+                _upgrade_node(Site(node, rewriter), opset, troubles)
+        changed |= rewriter.changed or opset != traits.IR_OPSET
         graph.opset_imports.pop("ai.onnx", None)
         graph.opset_imports[""] = traits.IR_OPSET
     if troubles:
@@ -62,8 +63,8 @@ def upgrade(model: ir.Model) -> bool:
     return changed
 
 
-def _upgrade_node(site: Site, opset: int, troubles: list[str]) -> bool:
-    """Apply the rules of a node's op, which may be another one after each; whether there were any."""
+def _upgrade_node(site: Site, opset: int, troubles: list[str]) -> None:
+    """Apply the rules of a node's op, which may be another one after each."""
     reached = opset
     try:
         while pending := [(below, rule) for below, rule in RULES.get(op_key(site.node), ()) if below > reached]:
@@ -71,4 +72,3 @@ def _upgrade_node(site: Site, opset: int, troubles: list[str]) -> bool:
             rule(site)
     except CannotUpgradeError as error:
         troubles.append(f"{site.node.name} ({site.node.op_type}): {error}")
-    return reached > opset

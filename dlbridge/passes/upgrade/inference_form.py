@@ -53,19 +53,19 @@ def _optional(site: Site) -> None:
     if site.input(0) is None:
         raise CannotUpgradeError("an optional value without an element")
     site.take("type")
-    site.node.op_type = "Identity"
+    site.set_op("Identity")
     site.output.type = site.operand(0).type
 
 
 @rule("OptionalGetElement", below=ALWAYS)
 def _element_of_tensor(site: Site) -> None:
     """What may be an optional value is a tensor."""
-    site.node.op_type = "Identity"
+    site.set_op("Identity")
 
 
 @rule("OptionalHasElement", below=ALWAYS)
 def _is_given(site: Site) -> None:
-    site.node.op_type = "Constant"
+    site.set_op("Constant")
     site.set(value=ir.tensor(np.array(site.input(0) is not None)))
     site.set_inputs()
 
@@ -73,5 +73,5 @@ def _is_given(site: Site) -> None:
 @rule("MeanVarianceNormalization", below=ALWAYS)
 def _mean_variance_axes(site: Site) -> None:
     """onnx's shape inference stops at this op when the axes are left to their default."""
-    if "axes" not in site.node.attributes:
-        site.node.attributes["axes"] = ir.AttrInt64s("axes", [0, 2, 3])
+    if not site.has("axes"):
+        site.set(axes=[0, 2, 3])

@@ -39,7 +39,7 @@ def _upsample_scales(site: Site) -> None:
 def _upsample(site: Site) -> None:
     """It only enlarges, so that nearest takes the position below whatever the scales are."""
     mode = site.get("mode", "nearest")
-    site.node.op_type = "Resize"
+    site.set_op("Resize")
     site.set(mode="linear" if mode == "bilinear" else mode, nearest_mode="floor")
 
 
@@ -73,7 +73,7 @@ def _resize_11(site: Site) -> None:
 
 @rule("Scatter", below=11)
 def _scatter(site: Site) -> None:
-    site.node.op_type = "ScatterElements"
+    site.set_op("ScatterElements")
 
 
 @rule("RoiAlign", below=16)

@@ -40,4 +40,6 @@ def drop_outputs(site: Site, keep: int, why: str) -> None:
     """
     if any(site.is_read(index) for index in range(keep, len(site.node.outputs))):
         raise CannotUpgradeError(why)
-    site.node.resize_outputs(min(keep, len(site.node.outputs)))
+    if len(site.node.outputs) > keep:
+        site.node.resize_outputs(keep)
+        site.rewriter.changed = True
