@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.option("--into", metavar="REPO", help="A repository of served models: write its next version there (ONNX).")
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
+@click.option("--dump-after", metavar="PASS", help="Also write the model as it is after a pass, to PASS.onnx.")
 @limit_option
 @force_option
 @json_option
@@ -31,6 +33,7 @@ def command(
     into: str | None,
     print_source: bool,
     check: bool,
+    dump_after: str | None,
     limits: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -46,18 +49,21 @@ def command(
     options, read = writing(ctx, to), {**reading(ctx), **read_limits(limits)}
     partial = options.pop("partial", False)
     read.pop("partial", None)
+    dumping = _dumping(dump_after, force)
     if print_source:
-        result = api.convert(model, to, None, check=False, partial=partial, read=read, **options)
+        with dumping:
+            result = api.convert(model, to, None, check=False, partial=partial, read=read, **options)
         click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
         return
     target = Path(output) if output else None
     if target is not None:
         check_free(target, force=force)
     given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
-    loaded = api.load(model, **given)
-    if target is None and into is None:
-        target = Path(f"{loaded.name}-{to}")
-    source = api.convert(loaded, to, target, check=check, force=force, partial=partial, into=into, **options)
+    with dumping:
+        loaded = api.load(model, **given)
+        if target is None and into is None:
+            target = Path(f"{loaded.name}-{to}")
+        source = api.convert(loaded, to, target, check=check, force=force, partial=partial, into=into, **options)
     target = target or Path(str(into)) / loaded.name
     stand_ins = source.stand_ins if partial else {}
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
@@ -69,6 +75,16 @@ def command(
         click.echo(f"  {name}")
     for name, what in stand_ins.items():
         click.echo(f"to be filled in: {name}: {what}")
+
+
+def _dumping(name: str | None, force: bool) -> AbstractContextManager[None]:
+    """Writes the model as it is after the pass ``name``, where one is named, while it is converted."""
+    if name is None:
+        return nullcontext()
+    from dlbridge.files import check_free
+    from dlbridge.passes.pipeline import dump_after
+
+    return dump_after(name, check_free(f"{name}.onnx", force=force))
 
 
 def _description_text(model: Any) -> str:

@@ -28,6 +28,8 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, suggest
 
+#: The name of the pipeline that a route ends with.
+LAST = "write"
 #: What a model may have: the dtype and shape of every value; nothing left that folding would change.
 Fact = Literal["types", "folded"]
 
@@ -99,7 +101,16 @@ class Run:
         return "\n".join(str(step) for step in self.steps)
 
 
-Watcher = Callable[[Step, ir.Model], None]
+class Watcher:
+    """Is told of each run of a pipeline and of each pass, while it is :func:`watching`."""
+
+    def begins(self, pipeline: Pipeline) -> None:
+        """A pipeline begins."""
+
+    def ran(self, step: Step, model: ir.Model) -> None:
+        """A pass has run, or was skipped; ``model`` is as it is behind it."""
+
+
 _WATCHERS: contextvars.ContextVar[tuple[Watcher, ...]] = contextvars.ContextVar("watchers", default=())
 
 
@@ -143,13 +154,15 @@ class Pipeline:
             facts: What it has besides what the pipeline counts on.
         """
         run = Run([], self.has | frozenset(facts))
+        for watcher in _WATCHERS.get():
+            watcher.begins(self)
         for each in self.passes:
             start = time.perf_counter()
             outcome = self._run(each, model, run)
             step = Step(f"{self.name}.{each.name}", time.perf_counter() - start, outcome)
             run.steps.append(step)
             for watcher in _WATCHERS.get():
-                watcher(step, model)
+                watcher.ran(step, model)
         return run
 
     def _run(self, each: Pass, model: ir.Model, run: Run) -> Literal["changed", "unchanged", "skipped"]:
@@ -215,7 +228,7 @@ def _known(name: str, names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Call ``watcher`` after each pass of any pipeline, with what it did and the model, while the context lasts."""
+    """Tell ``watcher`` of all pipelines that run, while the context lasts."""
     token = _WATCHERS.set((*_WATCHERS.get(), watcher))
     try:
         yield
@@ -223,12 +236,44 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _WATCHERS.reset(token)
 
 
+class _Timer(Watcher):
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def ran(self, step: Step, model: ir.Model) -> None:
+        self.steps.append(step)
+
+
 @contextlib.contextmanager
 def timed() -> Iterator[list[Step]]:
     """Collect what each pass does, and how long it takes, while the context lasts."""
-    steps: list[Step] = []
-    with watching(lambda step, model: steps.append(step)):
-        yield steps
+    timer = _Timer()
+    with watching(timer):
+        yield timer.steps
+
+
+class _Dump(Watcher):
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+        self.names: list[str] = []
+        self.done = False
+
+    def begins(self, pipeline: Pipeline) -> None:
+        self.names += [f"{pipeline.name}.{name}" for name in pipeline.names]
+        if pipeline.name == LAST:
+            self.check()
+
+    def ran(self, step: Step, model: ir.Model) -> None:
+        if not self.done and self._is_meant(step.name):
+            self.done = True
+            _save(model, self.path)
+
+    def check(self) -> None:
+        if not self.done and not any(self._is_meant(name) for name in self.names):
+            raise DlbridgeError(f"no pass '{self.name}' on this route", hint=_known(self.name, self.names))
+
+    def _is_meant(self, name: str) -> bool:
+        return self.name in (name, name.partition(".")[2])
 
 
 @contextlib.contextmanager
@@ -240,22 +285,12 @@ def dump_after(name: str, path: Path) -> Iterator[None]:
         path: The file. Layers of ours stand in it as functions of the ``dlbridge`` domain.
 
     Raises:
-        DlbridgeError: At the end, when no such pass ran; it lists those that did.
+        DlbridgeError: When the route has no such pass, before its last pipeline begins; it lists those there are.
     """
-    ran: list[str] = []
-    found = False
-
-    def watcher(step: Step, model: ir.Model) -> None:
-        nonlocal found
-        ran.append(step.name)
-        if not found and name in (step.name, step.name.partition(".")[2]):
-            found = True
-            _save(model, path)
-
-    with watching(watcher):
+    dump = _Dump(name, path)
+    with watching(dump):
         yield
-    if not found:
-        raise DlbridgeError(f"no pass '{name}' ran", hint=_known(name, ran))
+    dump.check()
 
 
 def _save(model: ir.Model, path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dlbridge.model import Model
-from dlbridge.passes.pipeline import Pipeline
+from dlbridge.passes.pipeline import LAST, Pipeline
 from dlbridge.passes.standard import FOLD, INFER, REFINE
 
 #: The first passes of every writer. A model may have been changed since it was read, so its types are inferred here.
-PREPARE = Pipeline("write", [INFER, FOLD, REFINE])
+PREPARE = Pipeline(LAST, [INFER, FOLD, REFINE])
 
 __all__ = ["prepare"]
 

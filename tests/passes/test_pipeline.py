@@ -138,11 +138,16 @@ def test_the_model_is_dumped_as_it_is_after_a_pass(tmp_path):
     assert {"Gelu", "Linear"} <= found["read.lift"] and "Erf" not in found["read.lift"]
 
 
-def test_a_dump_after_a_pass_that_did_not_run_lists_those_that_did(tmp_path):
-    with pytest.raises(DlbridgeError, match="no pass 'layuot'") as error, dump_after("layuot", tmp_path / "x.onnx"):
+def test_a_dump_after_a_pass_that_there_is_not_lists_those_there_are(tmp_path):
+    path = tmp_path / "x.onnx"
+    with pytest.raises(DlbridgeError, match="no pass 'downgarde'") as error, dump_after("downgarde", path):
+        model = frameworks.get("onnx").read(onnx.parser.parse_model(WRITTEN_OUT))
+        frameworks.get("onnx").write(model)
+        pytest.fail("it is told before the model is written")
+    assert "read.upgrade" in str(error.value.hint) and "write.downgrade" in str(error.value.hint)
+    with pytest.raises(DlbridgeError, match="no pass 'x'"), dump_after("x", path):
         frameworks.get("onnx").read(onnx.parser.parse_model(WRITTEN_OUT))
-    assert "read.upgrade" in str(error.value.hint)
-    assert not (tmp_path / "x.onnx").exists()
+    assert not path.exists()
 
 
 def test_facts_are_as_they_are_told():

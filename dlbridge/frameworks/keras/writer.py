@@ -37,6 +37,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.layout.pads import split_pads
+from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
@@ -89,7 +90,7 @@ def pipeline(io_layout: str = "same") -> Pipeline:
     last = functools.partial(layout.channels_last, io_layout=io_layout)
     split = on_graph(split_pads, layout.DOMAIN)
     return Pipeline(
-        "write",
+        LAST,
         [
             *PREPARE,
             Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),

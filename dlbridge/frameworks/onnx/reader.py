@@ -317,7 +317,7 @@ PIPELINE = Pipeline(
         FOLD.named("fold_lifted"),
         renaming("join_layers", _join_layers, "Make siblings of the ops of each layer that tf2onnx gave a scope."),
         renaming(
-            "assign_scopes", on_graph(blocks.assign_scope_of_neighbours), "Put nodes without a scope beside others."
+            "assign_scopes", on_graph(blocks.assign_scope_of_neighbours), "Put nodes without a scope beside theirs."
         ),
         renaming("hoist_shared", on_graph(blocks.hoist_shared), "Move what one block computes for all before them."),
         renaming("collapse", _collapse, "Let a module that came out as one node give that its path."),

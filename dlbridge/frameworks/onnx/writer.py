@@ -21,6 +21,7 @@ from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.inline import expand
 from dlbridge.passes.matching import match
 from dlbridge.passes.no_ops import remove_no_op
+from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.passes.standard import EVERYTHING, INFER, on_graph
 
@@ -64,7 +65,7 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
 def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
     """What is done to a model before it is an ONNX file of an opset."""
     return Pipeline(
-        "write",
+        LAST,
         [
             INFER,
             Pass("lower", lower, "Say the layers of the dlbridge domain in standard ops.", requires=INFER.provides),

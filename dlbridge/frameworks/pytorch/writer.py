@@ -13,6 +13,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline
 from dlbridge.passes.layout.pads import join_pads
+from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import write_modules
@@ -39,7 +40,7 @@ def write(model: Model, options: WriteOptions) -> Source:
 
 #: What is done to a model before its classes are printed.
 PIPELINE = Pipeline(
-    "write",
+    LAST,
     [
         *PREPARE,
         Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
