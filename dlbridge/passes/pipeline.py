@@ -219,7 +219,7 @@ def _after(each: Pass, facts: frozenset[Fact]) -> frozenset[Fact]:
 
 def _known(name: str, names: Sequence[str]) -> str:
     listed = f"passes: {', '.join(names)}"
-    near = suggest(name, names)
+    near = suggest(name, [*names, *(each.partition(".")[2] for each in names)])
     return f"{near}; {listed}" if near else listed
 
 

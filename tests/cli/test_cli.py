@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 
 from dlbridge import cli
@@ -202,3 +203,14 @@ def test_a_conversion_that_departs_is_refused(dlbridge, tmp_path, monkeypatch):
     assert code == 1
     assert "does not agree" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_model_is_dumped_as_it_is_behind_a_pass(dlbridge, tmp_path):
+    convert = ("convert", MLP, "--to", "onnx", "-o", "out.onnx", "--no-verify", "--dump-after")
+    code, _, err = dlbridge(*convert, "lwoer")
+    assert code != 0 and "did you mean 'lower'" in err and "write.downgrade" in err
+    assert not list(tmp_path.iterdir())
+    succeed(dlbridge, *convert, "lower")
+    assert {node.op_type for node in onnx.load(tmp_path / "lower.onnx").graph.node} >= {"Gemm", "Relu"}
+    code, _, err = dlbridge(*convert[:-1], "--force", "--dump-after", "write.infer")
+    assert code == 0 and (tmp_path / "write.infer.onnx").exists(), err
