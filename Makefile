@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint models modules suites faults conformance coverage fuzz bench clean
+.PHONY: help setup demo test quick lint models modules suites faults conformance coverage fuzz bench serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -69,5 +69,14 @@ fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no 
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench
 
+# NVIDIA's client wants an older protobuf: an environment of its own
+.venv-triton/ready:
+	$(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[all]==2.73.0'
+	@touch $@
+
+serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload, kills and reloads (15 minutes)
+	$(BIN)/python -m pytest -m slow tests/sweeps/serving -s
+
 clean:               ## remove .venv and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-triton .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -77,6 +77,7 @@ class HttpApp:
     async def _infer(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         try:
             model, version = _model_of(path)
+            self._service.check_room(model)  # what is refused in an overload costs as little as it can
             body = await self._body(headers, receive)
             memory = self._service.memory
             request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)

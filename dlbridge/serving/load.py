@@ -78,11 +78,12 @@ def request(model: str, arrays: dict[str, np.ndarray]) -> bytes:
 
 
 class _Client(asyncio.Protocol):
-    """One connection, which asks again when it is answered."""
+    """One connection, which asks again when it is answered, but not more often than every ``interval`` seconds."""
 
-    def __init__(self, message: bytes, end: float, latencies: list[float]) -> None:
+    def __init__(self, message: bytes, end: float, latencies: list[float], interval: float = 0.0) -> None:
         self._message = message
         self._end = end
+        self._interval = interval
         self._latencies = latencies
         self._buffer = b""
         self._missing = 0
@@ -121,7 +122,11 @@ class _Client(asyncio.Protocol):
                 self._latencies.append(time.perf_counter() - self._begun)
             else:
                 self.failures += 1
-            self._ask()
+            early = self._begun + self._interval - time.perf_counter()
+            if early > 0:
+                asyncio.get_running_loop().call_later(early, self._ask)
+            else:
+                self._ask()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
@@ -130,14 +135,19 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def apply(host: str, port: int, message: bytes, concurrency: int, seconds: float) -> Load:
-    """Ask a server with so many clients for so long."""
+async def apply(
+    host: str, port: int, message: bytes, concurrency: int, seconds: float, rate: float | None = None
+) -> Load:
+    """Ask a server with so many clients for so long, as fast as it answers, or so many times a second."""
+    interval = 0.0 if rate is None else concurrency / rate
     latencies: list[float] = []
     begin = time.perf_counter()
     loop = asyncio.get_running_loop()
     clients = []
     for _ in range(concurrency):
-        _, client = await loop.create_connection(lambda: _Client(message, begin + seconds, latencies), host, port)
+        _, client = await loop.create_connection(
+            lambda: _Client(message, begin + seconds, latencies, interval), host, port
+        )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))
     took = time.perf_counter() - begin

@@ -165,8 +165,7 @@ class Scheduler:
         level = priority if 0 < priority <= self._levels else self._default_level
         policy, queue = self._policies[level], self._queues[level]
         if len(queue) >= policy.size:
-            self._statistics.rejected += 1
-            raise ServingError("its queue is full", Status.TOO_MANY, retry_after=self._retry_after())
+            self._refuse()
         now = time.perf_counter_ns()
         answer = asyncio.get_running_loop().create_future()
         pending = Pending(inputs, outputs, rows, answer, now, policy.deadline(now, timeout))
@@ -176,6 +175,21 @@ class Scheduler:
             seconds = (pending.deadline - now) / 1e9
             asyncio.get_running_loop().call_later(seconds, self._expire, pending, queue, policy)
         return await answer
+
+    def check_room(self) -> None:
+        """Check that some queue has room.
+
+        Raises:
+            ServingError: When all are full.
+        """
+        for level, queue in self._queues.items():
+            if len(queue) < self._policies[level].size:
+                return
+        self._refuse()
+
+    def _refuse(self) -> None:
+        self._statistics.rejected += 1
+        raise ServingError("its queue is full", Status.TOO_MANY, retry_after=self._retry_after())
 
     def _retry_after(self) -> float:
         """Seconds in which what waits now will probably have been done."""

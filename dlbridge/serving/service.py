@@ -42,6 +42,17 @@ class Service:
         self.is_draining = False
         self.started = time.time()
 
+    def check_room(self, name: str) -> None:
+        """Check that the queue of a model has room, before a request for it is looked at.
+
+        Raises:
+            ServingError: When it has none.
+        """
+        model = self.repository.models.get(name)
+        ready = model.ready() if model is not None else []
+        if ready:
+            ready[-1].scheduler.check_room()
+
     # --- inference ------------------------------------------------------------------------------------------------
 
     async def infer(self, request: InferRequest) -> InferResponse:

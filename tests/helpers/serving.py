@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 
 def affine(path: Path, factor: float = 2.0, sizes: tuple[Any, ...] = ("batch", 3)) -> Path:
@@ -26,6 +27,18 @@ def affine(path: Path, factor: float = 2.0, sizes: tuple[Any, ...] = ("batch", 3
     graph = helper.make_graph([node], "affine", [x], [y], [constant])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(model, path)
+    return path
+
+
+def heavy(path: Path, layers: int = 24, width: int = 512) -> Path:
+    """Write a model that takes some milliseconds: matrix products one after the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ("batch", width)) for n in ("x", "y")]
+    weight = numpy_helper.from_array(np.eye(width, dtype=np.float32), "w")
+    names = ["x", *(f"h{i}" for i in range(layers - 1)), "y"]
+    nodes = [helper.make_node("MatMul", [a, "w"], [b]) for a, b in pairwise(names)]
+    graph = helper.make_graph(nodes, "heavy", ports[:1], ports[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
     return path
 
 
@@ -86,3 +99,20 @@ def start(repository: Path, *options: str) -> Running:
     ports = re.findall(r":(\d+)", line)
     assert len(ports) == 2, line
     return Running(process, int(ports[0]), int(ports[1]), repository)
+
+
+def worker_of(running) -> int | None:
+    """The process that runs the model: the only child of the server."""
+    path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
+    with open(path, encoding="ascii") as file:
+        children = [int(pid) for pid in file.read().split()]
+    alive = [pid for pid in children if _state(pid) not in ("Z", "")]
+    return alive[-1] if alive else None
+
+
+def _state(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""

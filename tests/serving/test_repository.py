@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.helpers.serving import start, write_entry
+from tests.helpers.serving import start, worker_of, write_entry
 
 
 @pytest.fixture
@@ -83,23 +83,6 @@ def test_a_worker_that_is_killed_is_started_again(running):
         until(lambda: worker_of(running) not in (None, *killed))
         until(lambda: running.infer("model", [[1, 1, 1]])[0] == 200)
     assert answer(running) == [2.0, 2.0, 2.0]
-
-
-def worker_of(running) -> int | None:
-    """The process that runs the model: the only child of the server."""
-    path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
-    with open(path, encoding="ascii") as file:
-        children = [int(pid) for pid in file.read().split()]
-    alive = [pid for pid in children if _state(pid) not in ("Z", "")]
-    return alive[-1] if alive else None
-
-
-def _state(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return ""
 
 
 def test_unload_and_load(running):

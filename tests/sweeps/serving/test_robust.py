@@ -1,0 +1,101 @@
+"""A server under more than it can do, while models change, and when what it runs is killed (``make serving``)."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from tests.helpers.serving import heavy, start, worker_of, write_entry
+
+from dlbridge.runtime import load as load_session
+from dlbridge.serving import load
+
+pytestmark = pytest.mark.slow
+#: Seconds of the soak.
+SOAK = float(os.environ.get("DLBRIDGE_SOAK_SECONDS", "60"))
+
+
+def memory(pid: int) -> int:
+    """Resident memory of a process, in KiB."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def message(running, rows):
+    session = load_session(running.repository / "model")
+    return load.request("model", load.sample(session.inputs, rows))
+
+
+def apply(running, request, clients, seconds, rate=None):
+    return asyncio.run(load.apply("127.0.0.1", running.port, request, clients, seconds, rate))
+
+
+@pytest.fixture
+def running(tmp_path):
+    config = "dynamic_batching { default_queue_policy { max_queue_size: 8 } } max_batch_size: 8192"
+    write_entry(tmp_path, "model", config)
+    running = start(tmp_path, "--poll", "1")
+    yield running
+    assert running.stop() == 0
+
+
+def test_overload_is_told_and_what_is_taken_is_done(tmp_path):
+    heavy(tmp_path / "model" / "1" / "model.onnx")
+    (tmp_path / "model" / "config.pbtxt").write_text(
+        "max_batch_size: 64 dynamic_batching { default_queue_policy { max_queue_size: 16 } }"
+    )
+    running = start(tmp_path)
+    request = message(running, 8)
+    apply(running, request, 8, 2.0)
+    capacity = apply(running, request, 8, 5.0)
+    assert not capacity.failures
+    overloaded = apply(running, request, 64, 5.0, rate=3 * capacity.throughput)
+    print(
+        f"capacity {capacity.throughput:.0f}/s, at three times that {overloaded.throughput:.0f}/s and "
+        f"{overloaded.failures / overloaded.seconds:.0f}/s refused, p99 {1000 * overloaded.percentile(99):.0f} ms"
+    )
+    assert running.stop() == 0
+    assert overloaded.failures
+    assert overloaded.throughput > 0.8 * capacity.throughput
+
+
+def test_a_soak_with_reloads(running):
+    stop, problems = threading.Event(), []
+
+    def reload():
+        version = 1
+        while not stop.wait(5.0):
+            version += 1
+            write_entry(running.repository, "model", version=version)
+
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    sizes = []
+    request = message(running, 64)
+    end = time.monotonic() + SOAK
+    while time.monotonic() < end:
+        found = apply(running, request, 4, 5.0)
+        problems.append(found.failures)
+        sizes.append(memory(running.process.pid))
+    stop.set()
+    reloading.join()
+    print(f"{len(problems)} rounds, failures {sum(problems)}, memory {sizes[0]} -> {sizes[-1]} KiB")
+    assert not sum(problems)
+    assert sizes[-1] < 1.2 * sizes[min(2, len(sizes) - 1)] + 8192
+
+
+def test_a_killed_worker_under_load(running):
+    request = message(running, 64)
+    found = []
+    asking = threading.Thread(target=lambda: found.append(apply(running, request, 4, 8.0)))
+    asking.start()
+    for _ in range(3):
+        time.sleep(1.5)
+        os.kill(worker_of(running), signal.SIGKILL)
+    asking.join()
+    print(f"{len(found[0].latencies)} answered, {found[0].failures} told to ask again")
+    assert found[0].failures <= 3 * (4 + 8)
+    assert running.infer("model", np.ones((1, 3)))[0] == 200
