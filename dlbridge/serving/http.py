@@ -327,13 +327,18 @@ def _application(service: Service) -> Starlette:
         return Response(status_code=200)
 
     async def ready(request: Request) -> Response:
-        return Response(status_code=200 if service.is_ready else 503)
+        if service.is_ready:
+            return Response(status_code=200)
+        raise ServingError("the server takes no requests", Status.UNAVAILABLE, retry_after=1.0)
 
     async def metadata(request: Request) -> Response:
         return JSONResponse(service.metadata())
 
     async def model_ready(request: Request) -> Response:
-        return Response(status_code=200 if service.is_model_ready(*_named(request)) else 503)
+        name, version = _named(request)
+        if service.is_model_ready(name, version):
+            return Response(status_code=200)
+        raise ServingError("it takes no requests now", Status.UNAVAILABLE, retry_after=1.0, where=name)
 
     async def model_metadata(request: Request) -> Response:
         return JSONResponse(service.model_metadata(*_named(request)))
