@@ -209,18 +209,21 @@ def fit(line: str) -> list[str]:
         return [line]
     text = line.lstrip()
     (node,) = ast.parse(f"{text} pass" if text.endswith(":") else text).body
-    return _long(node, line[: len(line) - len(text)])
+    return _long(node, line[: len(line) - len(text)]) or [line]
 
 
-def _long(node: ast.stmt, indent: str) -> list[str]:
+def _long(node: ast.stmt, indent: str) -> list[str] | None:
+    """The lines of a statement; None for one that is not broken."""
     match node:
         case ast.Assign(targets=[to]):
             return Assign(expression_of(to), expression_of(node.value)).lines(indent)
         case ast.Expr():
             return Do(expression_of(node.value)).lines(indent)
+        case ast.Return(value=ast.expr() as value):
+            return Return(expression_of(value)).lines(indent)
         case ast.FunctionDef():
             defaults = [""] * (len(node.args.args) - len(node.args.defaults))
             defaults += [f"={ast.unparse(default)}" for default in node.args.defaults]
             given = tuple(f"{a.arg}{d}" for a, d in zip(node.args.args, defaults, strict=True))
             return Def(node.name, given, ()).lines(indent)
-    raise ValueError(f"no line of {type(node).__name__} is broken")
+    return None
