@@ -38,24 +38,30 @@ class Trains:
 class Framework:
     """A framework. Importing its class must not import the framework itself: ``dlbridge --help`` imports all of them.
 
-    A framework has a ``name`` and the methods ``write_model``, ``load``, ``run``, ``weights`` and ``save_weights``.
-    Everything else has a default, which says that the framework does not do it:
+    A framework must have a ``name`` and the methods ``write_model``, ``load``, ``run``, ``weights`` and
+    ``save_weights``. All else has a default, which stands for a framework that does not do it. What a framework may add:
 
-    * It reads: ``suffixes`` or ``accepts``, ``read_model``, ``ReadOptions``.
-    * It trains: ``trains`` and ``trainer``.
-    * Its users have an ONNX exporter: ``exporter`` and ``export``. That is one more route of the verification.
-    * It computes in float64 what it has live: ``exact``. It is then compared more closely.
-    * It saves in another form than a folder of ``model.py`` and weights: ``save``.
+    * Options of writing: ``WriteOptions``.
+    * Reading: ``suffixes`` or ``accepts``, ``read_model``, ``ReadOptions``.
+    * Training: ``trains`` and ``trainer``.
+    * An ONNX exporter of its own: ``exporter`` and ``export``. It is one more route of the verification.
+    * Running a live model in float64: ``exact``. The framework is then compared more closely.
+    * Another form on disk than a folder of ``model.py`` and weights: ``save``; a place in a repository of served
+      models: ``add_version``.
+    * Its installation: ``extra`` and ``packages``, so that what is missing is named and left out of the verification.
+
+    Public for plug-ins, and kept stable: this class, :class:`ModularFramework`, and what ``dlbridge.frameworks``
+    exports beside them. ``docs/plugins.md`` lists the other modules that a plug-in may rely on.
 
     Attributes:
         name: The word that users say: ``--to NAME``.
         title: The name as it is written in prose; ``name`` when empty.
         extra: The extra of dlbridge that brings it (``pip install 'dlbridge[EXTRA]'``); empty for a plug-in.
-        packages: The packages that the extra brings, the framework itself first.
-        suffixes: File endings that are read.
-        exporter: The program by which its users write ONNX files; None where there is none.
-        trains: What it trains by; None where it does not train.
-        ReadOptions: Dataclass of the options of reading, its fields made by ``frameworks.option``.
+        packages: The packages that it needs, the framework itself first.
+        suffixes: The suffixes of files that it reads.
+        exporter: The name of the program with which its users write ONNX files; None if there is none.
+        trains: The losses and optimizers that it supports; None if it does not train.
+        ReadOptions: Dataclass of the options of reading. Its fields are made by ``frameworks.option``.
         WriteOptions: Dataclass of the options of writing.
     """
 
