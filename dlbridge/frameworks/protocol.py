@@ -39,7 +39,7 @@ class Framework:
     """A framework. Importing its class must not import the framework itself: ``dlbridge --help`` imports all of them.
 
     A framework must have a ``name`` and the methods ``write_model``, ``load``, ``run``, ``weights`` and
-    ``save_weights``. All else has a default, which stands for a framework that does not do it. What a framework may add:
+    ``save_weights``. All else has a default, which stands for a framework that does not do it. It may add:
 
     * Options of writing: ``WriteOptions``.
     * Reading: ``suffixes`` or ``accepts``, ``read_model``, ``ReadOptions``.

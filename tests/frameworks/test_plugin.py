@@ -52,6 +52,14 @@ def succeed(*arguments):
     return done.stdout
 
 
+def plug_in(folder, code):
+    """Make a folder in which the plug-in is this code."""
+    (folder / "dlbridge_numpy.py").write_text(code)
+    entry = folder / "dlbridge_numpy-0.1.dist-info" / "entry_points.txt"
+    entry.parent.mkdir()
+    entry.write_text("[dlbridge.frameworks]\nnumpy = dlbridge_numpy:Numpy\n")
+
+
 @pytest.fixture
 def blobs(tmp_path):
     """A model with a training section, and data for it."""
@@ -221,10 +229,7 @@ def test_a_framework_that_nobody_knows_is_named_with_those_that_are():
     ],
 )
 def test_a_plug_in_that_does_not_load_is_left_out_with_a_warning(tmp_path, code, why):
-    (tmp_path / "dlbridge_numpy.py").write_text(code)
-    entry = tmp_path / "dlbridge_numpy-0.1.dist-info" / "entry_points.txt"
-    entry.parent.mkdir()
-    entry.write_text("[dlbridge.frameworks]\nnumpy = dlbridge_numpy:Numpy\n")
+    plug_in(tmp_path, code)
     done = dlbridge("convert", MLP, "--to", "onnx", "--print", path=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the framework 'numpy' is left out" in done.stderr
@@ -232,21 +237,48 @@ def test_a_plug_in_that_does_not_load_is_left_out_with_a_warning(tmp_path, code,
 
 
 def test_a_flag_that_means_something_else_elsewhere_gets_the_name_of_its_framework(tmp_path):
-    (tmp_path / "dlbridge_numpy.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from dlbridge.frameworks import Framework, option\n"
-        "@dataclass(frozen=True)\n"
-        "class WriteOptions:\n"
-        "    opset: str = option('a', 'Another.')\n"
-        "    force: bool = option(False, 'Another.')\n"
-        "class Numpy(Framework):\n"
-        "    name = 'numpy'\n"
-        "    WriteOptions = WriteOptions\n"
-    )
-    entry = tmp_path / "dlbridge_numpy-0.1.dist-info" / "entry_points.txt"
-    entry.parent.mkdir()
-    entry.write_text("[dlbridge.frameworks]\nnumpy = dlbridge_numpy:Numpy\n")
+    code = """
+from dataclasses import dataclass
+from dlbridge.frameworks import Framework, option
+@dataclass(frozen=True)
+class WriteOptions:
+    opset: str = option('a', 'Another.')
+    force: bool = option(False, 'Another.')
+class Numpy(Framework):
+    name = 'numpy'
+    WriteOptions = WriteOptions
+"""
+    plug_in(tmp_path, code)
     text = dlbridge("convert", "--help", path=tmp_path).stdout
     assert "--numpy-opset TEXT" in text
     assert "--numpy-force" in text
     assert "--opset INTEGER" in text
+
+
+def test_a_plug_in_reads_files_with_options_of_its_own(tmp_path):
+    code = """
+from dataclasses import dataclass
+from dlbridge.frameworks import Framework, option
+@dataclass(frozen=True)
+class ReadOptions:
+    width: int = option(3, 'Width of the layer.')
+class Numpy(Framework):
+    name, suffixes, ReadOptions = 'numpy', ('.toy',), ReadOptions
+    def read_model(self, source, options):
+        import onnx_ir as ir
+        from dlbridge.model import Model
+        x = ir.Value(name='x', type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(['batch', options.width]))
+        node = ir.node('Relu', [x], name='relu')
+        node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = 'y', x.type, x.shape
+        return Model.build('toy', [x], node.outputs, [node])
+"""
+    plug_in(tmp_path, code)
+    model = tmp_path / "net.toy"
+    model.touch()
+    told = json.loads(dlbridge("inspect", model, "--width", 5, "--json", path=tmp_path).stdout)
+    assert told["inputs"] == ["x: float32[batch,5]"]
+    done = dlbridge("inspect", model, "--opset", 5, path=tmp_path)
+    assert done.returncode == 2
+    done = dlbridge("inspect", model, "--input", "x:float32[3]", path=tmp_path)
+    assert done.returncode == 1
+    assert "numpy takes no option 'inputs' to read a model" in done.stderr
