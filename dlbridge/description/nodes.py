@@ -18,7 +18,6 @@ from dlbridge.ops.keys import op_key
 
 #: Attributes that take one number for every spatial axis: ``strides: 2`` is ``strides: [2, 2]``.
 _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1, "pads": 2}
-
 #: Layers whose weights only need to be broadcastable.
 _BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
 
@@ -231,9 +230,11 @@ class NodeMaker:
         of = values.natural_dtype(value)
         if schema is not None:
             parameter = schema.inputs[min(slot, len(schema.inputs) - 1)]
-            name = parameter.name if not signature.is_variadic(parameter) else name
+            if not signature.is_variadic(parameter):
+                name = parameter.name
             of = signature.constant_dtype(schema, parameter, of, inputs)
-            value = [value] if name in signature.VECTORS and not isinstance(value, list) else value
+            if name in signature.VECTORS and not isinstance(value, list):
+                value = [value]
         constant = initial.constant(f"{path}.{name}", values.tensor_from(value, of))
         return self.scope.parts.add_initializer(constant)
 

@@ -57,7 +57,8 @@ class Repeats:
         """How often a block is repeated, and with which parameters."""
         block = self.blocks[node["block"]]
         times = parameters_of.fill(node.get("repeat", 1), given)
-        times = times if isinstance(times, int) else 1
+        if not isinstance(times, int):
+            times = 1
         own = {key: parameters_of.fill(node[key], given) for key in block.parameters if key in node}
         return times, {"index": times - 1, **block.parameters, **own}
 

@@ -127,7 +127,8 @@ def find(op: str, domain: str) -> tuple[str, Schema | None]:
     Raises:
         DescriptionError: When a known domain has no such op.
     """
-    domain = extension.DOMAIN if not domain and op in extension.EXTENSION_OPS else domain
+    if not domain and op in extension.EXTENSION_OPS:
+        domain = extension.DOMAIN
     known = schema(domain, op)
     if known is None and domain in ("", "ai.onnx", extension.DOMAIN):
         word = op.lower().replace("_", "")

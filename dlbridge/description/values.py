@@ -245,13 +245,12 @@ def _plain(name: str, value: Any, wanted: ir.AttributeType) -> Any:
 
 def _guess(value: Any) -> ir.AttributeType:
     first = value[0] if isinstance(value, list) and value else value
-    kind = (
-        Attribute.STRING
-        if isinstance(first, str)
-        else Attribute.FLOAT
-        if isinstance(first, float) or (isinstance(value, list) and any(isinstance(v, float) for v in value))
-        else Attribute.INT
-    )
+    if isinstance(first, str):
+        kind = Attribute.STRING
+    elif isinstance(first, float) or (isinstance(value, list) and any(isinstance(v, float) for v in value)):
+        kind = Attribute.FLOAT
+    else:
+        kind = Attribute.INT
     return {v: k for k, v in _LISTS.items()}[kind] if isinstance(value, list) else kind
 
 

@@ -142,9 +142,9 @@ def _rows(array: np.ndarray, port: Port) -> np.ndarray:
 
 def _plain(array: np.ndarray) -> np.ndarray:
     """Convert an array to a type that other programs read: bfloat16 and float8 become float32, without loss."""
-    return (
-        array.astype(np.float32) if array.dtype.kind == "V" or array.dtype.name.startswith(("bf", "float8")) else array
-    )
+    if array.dtype.kind == "V" or array.dtype.name.startswith(("bf", "float8")):
+        return array.astype(np.float32)
+    return array
 
 
 _WRITERS = {".npz": _npz, ".npy": _npy, ".csv": _csv, ".parquet": _parquet}

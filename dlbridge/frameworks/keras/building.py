@@ -89,7 +89,12 @@ class Builder:
         if is_layer:
             self.name_after_layer(node)
         else:
-            joint = "." if self.inside and self.path else "_" if self.path else ""
+            if self.inside and self.path:
+                joint = "."
+            elif self.path:
+                joint = "_"
+            else:
+                joint = ""
             node.name = self.node_name(f"{self.path}{joint}{node.op_type.lower()}")
             node.metadata_props[traits.ANONYMOUS] = "true"
         for value in node.outputs:
@@ -178,7 +183,8 @@ class Builder:
     def give(self, graph: ir.Graph, results: Sequence[tuple[ir.Value, ir.DataType]]) -> None:
         """Make values, in those dtypes, the outputs of the body in the making."""
         for value, dtype in results:
-            value = value if value.dtype == dtype else self.op("Cast", value, to=dtype)
+            if value.dtype != dtype:
+                value = self.op("Cast", value, to=dtype)
             if value.graph is not graph or value.is_graph_input() or value in graph.outputs:
                 value = self.op("Identity", value)
             graph.outputs.append(value)

@@ -151,7 +151,8 @@ class CallSite:
 
     def shape(self, value: ir.Value | None = None) -> list[Any]:
         """Sizes of a value: ints, and ``SymbolicDim``s for unknown ones."""
-        value = self.x if value is None else value
+        if value is None:
+            value = self.x
         if value.shape is None:
             self.refuse("the rank of its input is not known")
         return list(value.shape)
@@ -238,7 +239,12 @@ class CallSite:
     def slice(self, value: ir.Value, axis: int, start: int, stop: int | None, step: int = 1) -> ir.Value:
         """``value[start:stop:step]`` along an axis."""
         edge = np.iinfo(np.int64)
-        end = stop if stop is not None else (edge.max if step > 0 else edge.min)
+        if stop is not None:
+            end = stop
+        elif step > 0:
+            end = edge.max
+        else:
+            end = edge.min
         return self.op("Slice", value, [start], [end], [axis], [step])
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:

@@ -90,7 +90,12 @@ class GraphReader:
         self.functional = holder is None  # there Keras itself replaces what was said of training
         name, anonymous = layer_code.name_of(operation, holder, self.leaves)
         flat = flat and anonymous
-        where = path if flat else f"{path}.{name}" if path else name
+        if flat:
+            where = path
+        elif path:
+            where = f"{path}.{name}"
+        else:
+            where = name
         before, self._around = self._around, (frame, holder)
         try:
             with self.build.at(where), self._tracer.masks_of(node, frame):
@@ -379,9 +384,9 @@ def _rule(layer: Any) -> LayerRule | None:
     """The rule of a layer's class, or of the class of ``keras.layers`` that it inherits without changing what it
     computes."""
     base = layer_code.keras_class(layer)
-    return (
-        LAYERS.get(base.__name__) if base is not None and not layer_code.computes_otherwise(type(layer), base) else None
-    )
+    if base is not None and not layer_code.computes_otherwise(type(layer), base):
+        return LAYERS.get(base.__name__)
+    return None
 
 
 def _graph(model: Any) -> Function | None:

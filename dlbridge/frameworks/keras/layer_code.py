@@ -132,7 +132,9 @@ def function_of(operation: Any) -> Callable[..., Any]:
 def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None if it may be."""
     kind = next((k for k in type(operation).__mro__ if is_from_keras(k) and k.__name__ in _CLOSED), None)
-    return None if kind is None or (trust_code and kind.__name__ == "Lambda") else _CLOSED[kind.__name__]
+    if kind is None or (trust_code and kind.__name__ == "Lambda"):
+        return None
+    return _CLOSED[kind.__name__]
 
 
 def shadow(layer: Any, symbol: Callable[[Any], Any], told: Callable[[Any], None], kinds: dict[type, type]) -> Any:
@@ -201,9 +203,9 @@ def name_of(operation: Any, holder: Any, leaves: Collection[str]) -> tuple[str, 
     """
     automatic = re.fullmatch(rf"{compat.to_snake_case(type(operation).__name__)}(_\d+)?", operation.name) is not None
     if not isinstance(operation, keras.layers.Layer):
-        return (
-            (compat.to_snake_case(type(operation).__name__), True) if automatic else (path_part(operation.name), False)
-        )
+        if automatic:
+            return (compat.to_snake_case(type(operation).__name__), True)
+        return (path_part(operation.name), False)
     if holder is not None and automatic:
         attribute = attribute_of(holder, operation)
         if attribute is not None:

@@ -22,7 +22,8 @@ def layer_loops(statements: list[Statement]) -> list[Statement]:
         first = int(number)
         wanted = (f"{text}{first + i}" for i in range(len(parts)))
         count = next((i for i, (part, name) in enumerate(zip(parts, wanted, strict=True)) if _last(part) != name), None)
-        count = len(parts) if count is None else count
+        if count is None:
+            count = len(parts)
         if count < MIN_ROUNDS:
             return None
         bounds = f"{first}, {first + count}" if first else f"{count}"

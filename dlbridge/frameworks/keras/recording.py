@@ -179,7 +179,8 @@ class Recording(compat.RecordingScope):
         if not plain and dtype is None:
             return None
         first, last = (0, start) if stop is None else (start, stop)
-        step = 1 if step is None else step
+        if step is None:
+            step = 1
         operation = compat.Arange(dtype=dtype or "int32")
         if any(isinstance(v, SymbolicSize) for v in (first, last)) and isinstance(step, int):
             count = (last - first + step - 1) // step

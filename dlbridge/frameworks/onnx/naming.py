@@ -118,7 +118,9 @@ def _words(text: str) -> list[str]:
         found = ast.literal_eval(text) if len(text) <= limits().text >> 10 else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return []
-    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else []
+    if isinstance(found, list) and all(isinstance(word, str) for word in found):
+        return found
+    return []
 
 
 def _is_block(class_name: str) -> bool:

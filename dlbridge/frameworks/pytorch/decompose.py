@@ -83,7 +83,9 @@ def _fixed(mode: Any) -> dict[Any, Any]:
 def _noted(mode: Any) -> int:
     """How many equations between sizes were assumed so far."""
     env = mode.shape_env if mode is not None else None
-    return sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards) if env is not None else 0
+    if env is not None:
+        return sum(isinstance(g.expr, sympy.Eq) and not of_memory(g) for g in env.guards)
+    return 0
 
 
 @contextlib.contextmanager

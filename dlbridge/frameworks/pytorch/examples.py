@@ -86,7 +86,12 @@ class Example:
             _, sizes = _parse(text, path)
             for axis, size in enumerate(sizes):
                 for name in re.findall(r"[A-Za-z_]\w*", self._bounded(size, path)):
-                    usual = _BATCH if axis == 0 else image if len(sizes) >= 4 and axis >= 2 else sequence
+                    if axis == 0:
+                        usual = _BATCH
+                    elif len(sizes) >= 4 and axis >= 2:
+                        usual = image
+                    else:
+                        usual = sequence
                     preferred.setdefault(name, usual + (step * len(preferred) if usual == sequence else 0))
         found = constraints.fit(self.stated, preferred) if preferred else {}
         if found is None:

@@ -379,10 +379,17 @@ def _sum(size: sympy.Basic) -> str:
     for term in terms:
         taken = term.could_extract_minus_sign()  # type: ignore[attr-defined]
         word = words(-term if taken else term)
-        sign = ("-" if taken else "") if not text else (" - " if taken else " + ")
+        if not text:
+            sign = "-" if taken else ""
+        elif taken:
+            sign = " - "
+        else:
+            sign = " + "
         text += sign + word
     return text
 
 
 def _factor(text: str) -> str:
-    return text if text.isidentifier() or text.isdigit() or text.startswith(("max(", "min(")) else f"({text})"
+    if text.isidentifier() or text.isdigit() or text.startswith(("max(", "min(")):
+        return text
+    return f"({text})"

@@ -188,7 +188,8 @@ class _Reader:
         """The initializer of a parameter, buffer or constant; names of the same tensor share one."""
         target, program = spec.target, self.exported
         tensor = program.state_dict.get(target)
-        tensor = program.constants.get(target) if tensor is None else tensor
+        if tensor is None:
+            tensor = program.constants.get(target)
         if not isinstance(tensor, torch.Tensor):
             return None
         if id(tensor) in known:
@@ -201,7 +202,8 @@ class _Reader:
             kind = "buffer"
         sizes = [int(s) for s in tensor.shape]
         held = tensor.detach()
-        held = torch.view_as_real(held) if held.is_complex() else held
+        if held.is_complex():
+            held = torch.view_as_real(held)
         value = ir.Value(
             name=target,
             type=ir.TensorType(DTYPES[tensor.dtype]),

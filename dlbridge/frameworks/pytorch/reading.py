@@ -385,7 +385,12 @@ def _result_dtype(node: ir.Node) -> ir.DataType | None:
         return ir.DataType(node.attributes["to"].as_int())
     if is_op(node, "ConstantOfShape"):
         return node.attributes["value"].as_tensor().dtype if "value" in node.attributes else ir.DataType.FLOAT
-    position = 1 if is_op(node, "Where", "Embedding") else 2 if is_op(node, "OneHot") else 0
+    if is_op(node, "Where", "Embedding"):
+        position = 1
+    elif is_op(node, "OneHot"):
+        position = 2
+    else:
+        position = 0
     if len(node.inputs) <= position or node.inputs[position] is None:
         return None
     return node.inputs[position].dtype

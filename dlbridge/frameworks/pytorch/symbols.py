@@ -133,7 +133,8 @@ class Symbols:
         if not (slope.is_Integer and rest.is_Integer and slope):
             return op.refuse(f"the size {symbol} cannot be computed from {size}")
         whole = _shape(value, axis, op)
-        whole = whole if not rest else op("Sub", whole, op.ints([int(rest)]))
+        if rest:
+            whole = op("Sub", whole, op.ints([int(rest)]))
         return op("Div", whole, op.ints([int(slope)]))
 
 
@@ -154,7 +155,8 @@ def _shape(value: ir.Value, axis: int, op: Op) -> ir.Value:
 
 def _fold(op_type: str, parts: list[ir.Value], op: Op) -> ir.Value:
     real = any(p.dtype is not None and p.dtype.is_floating_point() for p in parts)
-    parts = [op.cast(p, ir.DataType.FLOAT) for p in parts] if real else parts
+    if real:
+        parts = [op.cast(p, ir.DataType.FLOAT) for p in parts]
     result = parts[0]
     for part in parts[1:]:
         result = op(op_type, result, part)

@@ -62,5 +62,6 @@ def _ctc_loss(
     loss = torch.ops.dlbridge.ctc_loss(x, targets.long(), given, wanted, blank, zero_infinity)
     if reduction == "mean":
         return (loss / wanted.clamp(min=1)).mean()
-    loss = loss.sum() if reduction == "sum" else loss
+    if reduction == "sum":
+        loss = loss.sum()
     return loss.squeeze(0) if is_one and reduction == "none" else loss

@@ -183,7 +183,8 @@ class Trial:
                 arguments.append(next(given))
                 continue
             tensor = program.state_dict.get(spec.target)
-            tensor = program.constants.get(spec.target) if tensor is None else tensor
+            if tensor is None:
+                tensor = program.constants.get(spec.target)
             arguments.append(_copy(tensor) if spec.kind.name != "PARAMETER" else tensor)
         results = torch.fx.Interpreter(program.graph_module).run(*arguments)
         specs = program.graph_signature.output_specs

@@ -137,7 +137,12 @@ def softmax_over(site: CallSite, x: ir.Value, axis: Any, op_type: str = "Softmax
     ``keras.ops`` takes ``axis=None`` as the last axis after flattening all.
     """
     rank = site.rank(x)
-    axes = list(range(rank)) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    if axis is None:
+        axes = list(range(rank))
+    elif isinstance(axis, int):
+        axes = [axis]
+    else:
+        axes = list(axis)
     axes = sorted(site.axis(a, rank) for a in axes)
     if len(axes) == 1:
         return site.op(op_type, x, axis=axes[0] if axes[0] != rank - 1 else -1)

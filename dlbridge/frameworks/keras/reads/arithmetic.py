@@ -112,7 +112,7 @@ def bitwise_not(site: CallSite, x: Any) -> ir.Value:
 
 @operation("BitwiseLeftShift", "LeftShift", "BitwiseRightShift", "RightShift")
 def shift(site: CallSite, x: Any, y: Any) -> ir.Value:
-    """Unsigned numbers are shifted; of signed ones it is the product with, or the floored quotient by, a power of two.
+    """Unsigned numbers are shifted; signed ones are multiplied by a power of two, or divided by it and floored.
 
     That is done in int64, where the powers fit. Those of int64 itself may not, so it takes two steps of half the way.
     """

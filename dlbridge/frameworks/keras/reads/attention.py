@@ -1,4 +1,4 @@
-"""Attention layers. The usual case is the standard's Attention between Linear layers; others are opened."""
+"""Attention layers. The usual case is ONNX' Attention between Linear layers; others are opened."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def grouped_query_attention(site: CallSite) -> Any:
 
 
 def _given(site: CallSite) -> dict[str, Any]:
-    """The arguments of the call by name, with the masks that Keras finds on the tensors."""
+    """The arguments of the call by name, with the masks that the tensors have in Keras."""
     given = dict(zip(_ARGUMENTS, site.args, strict=False)) | site.kwargs
     for name in ("query", "value", "key"):
         tensor = given.get(name)
@@ -79,7 +79,7 @@ def _attend(site: CallSite, given: dict[str, Any], heads: list[int], parts: list
 
 
 def _project(site: CallSite, path: str, x: ir.Value, dense: Any, inner: int) -> ir.Value:
-    """A projection as Linear: its kernel's first ``inner`` axes are those that are summed over."""
+    """A projection as Linear, which sums over the kernel's first ``inner`` axes."""
     shape = [int(s) for s in dense._kernel.shape]
     rows = int(np.prod(shape[:inner]))
     columns = int(np.prod(shape[inner:]))
@@ -120,12 +120,12 @@ def _mask(site: CallSite, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tu
 
 
 def lowest(site: CallSite, dtype: ir.DataType) -> ir.Value:
-    """The number that Keras adds where nothing may be attended to."""
+    """The number that Keras adds to the scores of masked positions."""
     return site.build.value(float(np.finfo(dtype.numpy()).min) * 0.7, dtype)
 
 
 def _triangle(site: CallSite, q: ir.Value, v: ir.Value) -> ir.Value:
-    """(1, T, S): whether a place is not before another."""
+    """The causal mask (1, T, S)."""
     rows, columns = (
         site.op("Range", 0, site.op("Squeeze", site.size(x, 1), [0]), site.build.value(1, ir.DataType.INT64))
         for x in (q, v)

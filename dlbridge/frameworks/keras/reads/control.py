@@ -28,7 +28,7 @@ def cond(site: CallSite, pred: Any, true_fn: Callable[[], Any], false_fn: Callab
 
 @operation("Switch")
 def switch(site: CallSite, index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
-    """Keras keeps the index within the branches."""
+    """``switch``: Keras clamps the index to the number of branches."""
     given, which = [site.tensor(v) for v in operands], site.tensor(index)
     for function in branches:
         site.reader.evaluate_captured(function)

@@ -26,7 +26,7 @@ def padding(kernel: list[int], strides: list[int], dilations: list[int], how: st
 
 
 def window(kernel: list[int], strides: list[int], dilations: list[int], how: str) -> dict[str, Any]:
-    """The attributes that say the window of a convolution or pooling; those that are the default are left out."""
+    """The attributes for the window of a convolution or pooling, without those that have the default."""
     found: dict[str, Any] = {"kernel_shape": kernel}
     if any(s != 1 for s in strides):
         found["strides"] = strides
@@ -52,7 +52,7 @@ def conv(site: CallSite) -> Any:
 
 
 def _kernel(site: CallSite, step: tuple[str, Any]) -> ir.Value:
-    """The kernel, with what LoRA adds to it, its axes turned by a step of ``source.weights.View``."""
+    """The kernel with LoRA's addition, its axes permuted by a step of ``source.weights.View``."""
     kind = site.layer
     if not kind.lora_enabled:
         return site.weight(kind._kernel, "weight", step)
@@ -104,7 +104,12 @@ def conv_transpose(site: CallSite) -> Any:
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     x = site.first(site.x, kind.data_format)
     extra = kind.output_padding
-    extra = [None] * count if extra is None else [extra] * count if isinstance(extra, int) else list(extra)
+    if extra is None:
+        extra = [None] * count
+    elif isinstance(extra, int):
+        extra = [extra] * count
+    else:
+        extra = list(extra)
     where = transposed_window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding, extra)
     y = site.layer_op("ConvTranspose", x, weight, *bias, **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)

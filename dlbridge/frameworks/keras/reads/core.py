@@ -39,7 +39,7 @@ def einsum_dense(site: CallSite) -> Any:
 
 
 def _as_linear(site: CallSite) -> Any:
-    """The plain case, ``ab,bc->ac`` with any axes before, as Linear; None when it is another."""
+    """An Einsum ``...ab,bc->...ac`` as Linear; None for any other."""
     kind = site.layer
     inputs, _, output = kind.equation.replace(" ", "").partition("->")
     left, right = inputs.split(",")
@@ -112,7 +112,7 @@ def spatial_dropout(site: CallSite) -> Any:
 
 @layer("StochasticDepth", masks=True)
 def stochastic_depth(site: CallSite) -> Any:
-    """That of ``keras.applications.convnext``."""
+    """``LayerScale`` of ``keras.applications.convnext``."""
     axes = list(range(1, site.rank()))
     return site.layer_op("BroadcastDropout", site.x, domain=DOMAIN, ratio=site.layer.drop_path_rate, axes=axes)
 

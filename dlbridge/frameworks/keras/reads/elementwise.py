@@ -12,12 +12,12 @@ from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float, clip
 from dlbridge.ops.extension import DOMAIN
 
-#: Function of floats -> the standard's op.
+#: Operation on floats -> ONNX op.
 _FLOAT = {"Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Sinh": "Sinh"}
 _FLOAT |= {"Cosh": "Cosh", "Arcsin": "Asin", "Arccos": "Acos", "Arctan": "Atan", "Arcsinh": "Asinh", "Erf": "Erf"}
 _FLOAT |= {"Arccosh": "Acosh", "Arctanh": "Atanh", "Floor": "Floor", "Ceil": "Ceil", "Reciprocal": "Reciprocal"}
 _FLOAT |= {"Isnan": "IsNaN"}
-#: Functions of any number.
+#: Operation on numbers of any type -> ONNX op.
 _ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
 _ANY |= {"Copy": "Identity", "Array": "Identity"}
 
@@ -75,7 +75,7 @@ def exp2(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Logaddexp", "Logaddexp2")
 def logaddexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    """max + log(1 + exp(-|a - b|)), the numbers of base 2 likewise."""
+    """max + log(1 + exp(-|a - b|)), and the same to base 2."""
     a, b = site.promoted(x1, x2)
     base = 1.0 if site.operation == "Logaddexp" else math.log(2)
     gap = site.op("Mul", site.op("Abs", site.op("Sub", a, b)), -base)
@@ -125,13 +125,13 @@ def arctan2(site: CallSite, x1: Any, x2: Any) -> ir.Value:
 
 @operation("ConvertToTensor")
 def convert_to_tensor(site: CallSite, x: Any, **_: Any) -> ir.Value:
-    """The very tensor, as in Keras, whose losses look for the softmax that made it."""
+    """The same tensor, as in Keras, whose losses look for the softmax that produced it."""
     return site.tensor(x)
 
 
 @operation("Angle")
 def angle(site: CallSite, x: Any) -> ir.Value:
-    """Of real numbers: pi of those below zero."""
+    """The angle of real numbers: pi below zero, else 0."""
     (x,) = site.promoted(x)
     below = site.op("Less", x, 0.0)
     return site.op("Where", below, site.build.value(math.pi, x.dtype), site.build.value(0.0, x.dtype))
@@ -178,7 +178,8 @@ def clip_between(site: CallSite, x: Any) -> ir.Value:
     low, high = (None if end is None else site.promoted(end)[0] for end in (kind.x_min, kind.x_max))
     if all(end is None or end.shape == () for end in (low, high)):
         return site.op("Clip", x, low, high)
-    x = x if low is None else site.op("Max", x, low)
+    if low is not None:
+        x = site.op("Max", x, low)
     return x if high is None else site.op("Min", x, high)
 
 
@@ -269,7 +270,7 @@ def isreal(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Signbit")
 def signbit(site: CallSite, x: Any) -> ir.Value:
-    """Below zero, or the zero whose reciprocal is: -0.0."""
+    """Whether the sign bit is set: below zero, or -0.0, whose reciprocal is minus infinity."""
     x = site.tensor(x)
     below = site.op("Less", x, site.build.value(0, x.dtype))
     if not x.dtype.is_floating_point():

@@ -12,12 +12,12 @@ from dlbridge.frameworks.keras.reads.activation import as_float
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
-#: The gradient downwards; that to the right is its transpose.
+#: Kernel of the vertical gradient; its transpose is that of the horizontal one.
 _SOBEL = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
 
 
 def _slide(site: CallSite, x: ir.Value, kernel: np.ndarray, padding: str = "valid") -> ir.Value:
-    """Each channel of a batch that is channels-first, under the same kernel."""
+    """Convolve each channel of a channels-first batch with the same kernel."""
     channels = site.shape(x)[1]
     if not isinstance(channels, int):
         site.refuse("an image whose number of channels is not known")

@@ -13,8 +13,8 @@ from dlbridge.frameworks.keras.reads.activation import as_float, clip
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
-#: Keras' interpolation -> the standard's mode and what else it asks for. Keras' cubic is Keys' with a = -0.5, and
-#: leaves out what is beyond the edge.
+#: Keras' interpolation -> ONNX' mode and further attributes. Keras' cubic has a = -0.5 (Keys), and excludes positions
+#: beyond the edge.
 _MODES: dict[str, dict[str, Any]] = {
     "nearest": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
     "bilinear": {"mode": "linear"},
@@ -25,7 +25,7 @@ _MODES: dict[str, dict[str, Any]] = {
 def resize_to(
     site: CallSite, x: ir.Value, size: list[int], interpolation: str, data_format: str, antialias: bool = False
 ) -> Any:
-    """An image, or a batch of images, of another size."""
+    """Resize an image or a batch of images."""
     if interpolation not in _MODES:
         site.refuse(f"the interpolation '{interpolation}'")
     if not x.dtype.is_floating_point() and interpolation != "nearest":
@@ -52,7 +52,7 @@ def _out(site: CallSite, y: ir.Value, data_format: str, single: bool) -> ir.Valu
 
 
 def resize_scales(site: CallSite, x: ir.Value, factors: list[int], interpolation: str, data_format: str) -> Any:
-    """An image made larger by whole factors."""
+    """Enlarge an image by integer factors."""
     if interpolation not in _MODES:
         site.refuse(f"the interpolation '{interpolation}'")
     x = site.first(x, data_format)
@@ -95,7 +95,8 @@ def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
             if not isinstance(size, int):
                 site.refuse("a target size for an image whose size is not known")
             total = size - wanted if crops else wanted - size
-            before = total - after if before is None else before
+            if before is None:
+                before = total - after
             after = total - before
         amounts.append((int(before or 0), int(after or 0)))
     if not crops:
@@ -158,7 +159,7 @@ def _channel_axis(site: CallSite, x: ir.Value) -> int:
 
 @operation("ExtractPatches")
 def extract_patches(site: CallSite, images: Any) -> ir.Value:
-    """A convolution with a kernel that picks each element of the window: channels run fastest."""
+    """Extract patches by a convolution that picks each element of the window; channels run fastest."""
     kind, x = site.source, site.tensor(images)
     data_format, size = _format(kind), list(kind.size)
     count = len(size)

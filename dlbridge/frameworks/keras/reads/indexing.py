@@ -1,4 +1,4 @@
-"""``keras.ops`` that take and put elements."""
+"""``keras.ops`` that gather and scatter elements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _END, _FRONT = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 @operation("GetItem")
 def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
-    """``x[key]`` of ints, slices, None and ``...``; values may stand for the ints."""
+    """``x[key]`` with a key of ints, slices, None and ``...``; ints may be values of the graph."""
     x = site.tensor(x)
     keys = list(key) if isinstance(key, (tuple, list)) else [key]
     rank = site.rank(x)
@@ -35,8 +35,18 @@ def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
         if isinstance(one, slice):
             if one != slice(None):
                 step = 1 if one.step is None else one.step
-                first = one.start if one.start is not None else (0 if step > 0 else _END)
-                last = one.stop if one.stop is not None else (_END if step > 0 else _FRONT)
+                if one.start is not None:
+                    first = one.start
+                elif step > 0:
+                    first = 0
+                else:
+                    first = _END
+                if one.stop is not None:
+                    last = one.stop
+                elif step > 0:
+                    last = _END
+                else:
+                    last = _FRONT
                 starts.append((first, last, axis, step))
         elif isinstance(one, (int, np.integer)):
             dropped.append((axis, int(one)))
@@ -75,7 +85,8 @@ def take(site: CallSite, x: Any, indices: Any) -> ir.Value:
         if not isinstance(indices, (int, list, tuple))
         else site.build.constant(np.asarray(indices, np.int64))
     )
-    where = where if where.dtype in (ir.DataType.INT32, ir.DataType.INT64) else site.cast(where, "int32")
+    if where.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
+        where = site.cast(where, "int32")
     return site.op("Gather", x, where, axis=int(axis))
 
 
@@ -93,7 +104,7 @@ def take_along_axis(site: CallSite, x: Any, indices: Any) -> ir.Value:
 
 
 def _broadcast_but(site: CallSite, x: ir.Value, y: ir.Value, axis: int) -> tuple[ir.Value, ir.Value]:
-    """Two tensors broadcast to each other along all axes but one."""
+    """Broadcast two tensors to each other along all axes but one."""
     ones = np.ones(site.rank(x), np.int64)
     ones[axis] = 0
     keep = site.build.constant(ones.astype(bool))
@@ -108,7 +119,7 @@ def one_hot(site: CallSite, x: Any) -> ir.Value:
 
 
 def one_hot_of(site: CallSite, x: ir.Value, count: int, axis: int, dtype: ir.DataType) -> ir.Value:
-    """One along ``axis`` where the class is; all zeros for numbers that are no class, negative ones too."""
+    """One-hot along ``axis``; all zeros for numbers that are not a class, negative ones too."""
     classes = np.arange(count, dtype=np.int64)
     x = site.cast(x, ir.DataType.INT64)
     wide = site.unsqueeze(x, axis)
@@ -165,7 +176,7 @@ def _starts(site: CallSite, indices: Any) -> Any:
 
 @operation("SliceUpdate")
 def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) -> ir.Value:
-    """Put ``updates`` at a place: a grid of indices, scattered."""
+    """Write ``updates`` at a start index, by scattering to a grid of indices."""
     x, new = site.promoted(inputs, updates)
     starts, sizes = _starts(site, start_indices), site.shape(new)
     if not all(isinstance(s, int) for s in sizes):
@@ -204,7 +215,8 @@ def diag(site: CallSite, x: Any) -> ir.Value:
         rows, columns = site.shape(x)
         row = np.arange(max(0, -kind.k), min(rows, columns - kind.k))
         return site.op("Gather", site.op("Reshape", x, [-1]), (row * columns + row + kind.k).astype(np.int64))
-    x = site.op("Reshape", x, [-1]) if site.rank(x) != 1 else x
+    if site.rank(x) != 1:
+        x = site.op("Reshape", x, [-1])
     (count,) = site.shape(x)
     if not isinstance(count, int):
         site.refuse("a diagonal whose size is not known")
@@ -216,7 +228,7 @@ def diag(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Digitize", "SearchSorted")
 def digitize(site: CallSite, first: Any, second: Any) -> ir.Value:
-    """How many edges are at most (or below) each number."""
+    """The count of edges that are at most (or below) each number."""
     name = type(site.source).__name__
     x, edges = (first, second) if name == "Digitize" else (second, first)
     x, edges = site.common(site.tensor(x), site.tensor(edges))

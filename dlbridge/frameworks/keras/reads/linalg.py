@@ -98,7 +98,12 @@ def norm(site: CallSite, x: Any) -> ir.Value:
 
 def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The norm of vectors, and the Frobenius norm of matrices."""
-    count = site.rank(x) if axis is None else 1 if isinstance(axis, int) else len(axis)
+    if axis is None:
+        count = site.rank(x)
+    elif isinstance(axis, int):
+        count = 1
+    else:
+        count = len(axis)
     if order in (None, 2, "fro") and not (order == 2 and count > 1 and axis is None):
         if order == 2 and count > 1:
             site.refuse("the spectral norm of a matrix")

@@ -14,7 +14,7 @@ _CHAINED = {"Add": "Add", "Multiply": "Mul", "Subtract": "Sub", "Maximum": "Max"
 
 
 def _aligned(site: CallSite) -> list[ir.Value]:
-    """The inputs with equal ranks: as Keras, axes of one are put in after the batch."""
+    """Give the inputs equal ranks: as in Keras, axes of size 1 are inserted after the batch."""
     values = [site.tensor(v) for v in site.args[0]]
     rank = max(site.rank(v) for v in values)
     return [v if site.rank(v) == rank else site.unsqueeze(v, *range(1, 1 + rank - site.rank(v))) for v in values]
@@ -29,11 +29,9 @@ def chained(site: CallSite) -> Any:
         return _masked_product(site, values, masks)
     if op_type in ("Max", "Min") and any(m is not None for m in masks):
         return _masked_extreme(site, op_type, values, masks)
-    return (
-        functools.reduce(lambda a, b: site.op(op_type, a, b), values)
-        if len(values) > 1
-        else site.op("Identity", *values)
-    )
+    if len(values) > 1:
+        return functools.reduce(lambda a, b: site.op(op_type, a, b), values)
+    return site.op("Identity", *values)
 
 
 def _masks(site: CallSite, values: list[ir.Value]) -> list[ir.Value | None]:
@@ -43,7 +41,7 @@ def _masks(site: CallSite, values: list[ir.Value]) -> list[ir.Value | None]:
 
 
 def _masked_product(site: CallSite, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
-    """As Keras, what is masked counts as 1; where all inputs have masks and all of these mask, the product is 0."""
+    """As in Keras, masked elements count as 1; if all inputs have masks and all of these mask, the product is 0."""
     one = site.build.value(1.0, values[0].dtype)
     factors = [v if m is None else site.op("Where", m, v, one) for v, m in zip(values, masks, strict=True)]
     product = functools.reduce(lambda a, b: site.op("Mul", a, b), factors)
@@ -54,11 +52,12 @@ def _masked_product(site: CallSite, values: list[ir.Value], masks: list[ir.Value
 
 
 def _masked_extreme(site: CallSite, op_type: str, values: list[ir.Value], masks: list[ir.Value | None]) -> ir.Value:
-    """As Keras, what is masked in one of two counts as the other."""
+    """As in Keras, an element that is masked in one of two inputs is taken from the other."""
     result, counted = values[0], masks[0]
     for value, mask in zip(values[1:], masks[1:], strict=True):
         other = value if mask is None else site.op("Where", mask, value, result)
-        result = result if counted is None else site.op("Where", counted, result, other)
+        if counted is not None:
+            result = site.op("Where", counted, result, other)
         counted = None if mask is None or counted is None else site.op("Or", counted, mask)
         result = site.op(op_type, result, other)
     return result
@@ -95,6 +94,6 @@ def dot(site: CallSite) -> Any:
 
 
 def _length(site: CallSite, x: ir.Value, axis: int) -> ir.Value:
-    """sqrt(max(sum(x^2), 1e-12)), as keras.utils.normalize has it."""
+    """sqrt(max(sum(x^2), 1e-12)), as in keras.utils.normalize."""
     squares = site.op("ReduceSum", site.op("Mul", x, x), [axis])
     return site.op("Sqrt", site.op("Max", squares, site.build.value(1e-12, x.dtype)))

@@ -81,13 +81,14 @@ def batch_norm(site: CallSite, x: Any, mean: Any, variance: Any, offset: Any = N
         for v in (mean, variance, scale, offset)
     )
     factor = site.op("Reciprocal", site.op("Sqrt", site.op("Add", variance, float(kind.epsilon))))
-    factor = factor if rest[0] is None else site.op("Mul", factor, rest[0])
+    if rest[0] is not None:
+        factor = site.op("Mul", factor, rest[0])
     y = site.op("Mul", site.op("Sub", x, mean), factor)
     return y if rest[1] is None else site.op("Add", y, rest[1])
 
 
 def _scaled(site: CallSite, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
-    """Divided by the deviation along some axes, without being centred."""
+    """Divide by the standard deviation along some axes, without subtracting the mean."""
     (wide,) = site.promoted(x, to=ir.DataType.DOUBLE if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT)
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
     deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), epsilon))
@@ -111,7 +112,8 @@ def last_norm(site: CallSite, x: Any, gamma: Any = None, beta: Any = None, *, sc
         site.refuse("normalisation over axes that are not the last")
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
     shape = site.shape(x)[axes[0] :]
-    gamma = gamma if gamma is not None else scale
+    if gamma is None:
+        gamma = scale
     weight = np.ones(shape, x.dtype.numpy()) if gamma is None else site.promoted(gamma)[0]
     bias = [] if beta is None else [site.promoted(beta)[0]]
     op_type = "LayerNormalization" if type(kind).__name__ == "LayerNorm" else "RMSNormalization"
@@ -131,7 +133,7 @@ def normalize(site: CallSite, x: Any) -> ir.Value:
 def attention(
     site: CallSite, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
 ) -> ir.Value:
-    """Of (batch, time, heads, size); the standard's Attention has the heads second."""
+    """Attention of (batch, time, heads, size); ONNX' Attention has the heads second."""
     kind = site.source
     if kind.attn_logits_soft_cap:
         site.refuse("a cap on the attention logits")
@@ -146,7 +148,7 @@ def attention(
 
 
 def attention_mask(site: CallSite, dtype: ir.DataType, bias: Any, mask: Any) -> list[ir.Value]:
-    """The standard's one mask, of a bias and of what may be attended to."""
+    """Combine a bias and a boolean mask to the one mask of ONNX' Attention."""
     if bias is None and mask is None:
         return []
     allowed = None if mask is None else site.cast(site.tensor(mask), ir.DataType.BOOL)

@@ -12,18 +12,18 @@ from dlbridge.ops import traits
 
 
 def wide(site: CallSite, x: ir.Value) -> ir.Value:
-    """Keras normalises half precision in float32, and rounds after."""
+    """Cast half precision to float32, in which Keras normalizes."""
     return site.cast(x, "float32") if x.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) else x
 
 
 def own(site: CallSite, variable: Any, name: str, x: ir.Value, buffer: bool = False) -> ir.Value:
-    """A weight in the dtype that is computed in."""
+    """Cast a weight to the dtype of the computation."""
     value = site.build.weight(variable, f"{site.build.path}.{name}", (), buffer)
     return value if value.dtype == x.dtype else site.op("Cast", value, to=x.dtype)
 
 
 def scale_or(site: CallSite, variable: Any, name: str, shape: list[int], fill: float, x: ir.Value) -> ir.Value:
-    """The layer's weight, or, where it has none, one that does nothing and does not train."""
+    """The layer's weight, or a neutral constant if it has none."""
     if variable is not None:
         return own(site, variable, name, x)
     return site.build.fixed(f"{site.build.path}.{name}", np.full(shape, fill, x.dtype.numpy()))  # type: ignore[union-attr]
@@ -40,7 +40,7 @@ def channels_second(site: CallSite, x: ir.Value, axis: int) -> tuple[ir.Value, l
     return site.transpose(x, perm), [perm.index(a) for a in range(rank)]
 
 
-#: Class that the writer prints -> what its statistics do in training (``traits.STATISTICS``).
+#: Class that the writer prints -> how its statistics are updated in training (``traits.STATISTICS``).
 _STATISTICS = {"InstanceStatisticsNormalization": "instance", "FrozenStatisticsNormalization": "running"}
 
 
@@ -88,7 +88,7 @@ def rms_norm(site: CallSite) -> Any:
 
 
 def over_last_axes(site: CallSite, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
-    """A normalisation over some axes, which are moved to the end and back where they are not there."""
+    """Normalize over some axes, which are moved to the end and back if necessary."""
     x, rank = wide(site, site.x), site.rank()
     rest = [a for a in range(rank) if a not in axes]
     perm = [*rest, *axes]
@@ -109,7 +109,8 @@ def group_norm(site: CallSite) -> Any:
     x, back = channels_second(site, wide(site, site.x), kind.axis)
     channels = site.shape(x)[1]
     flat = site.rank(x) == 2
-    x = site.unsqueeze(x, 2) if flat else x
+    if flat:
+        x = site.unsqueeze(x, 2)
     y = site.layer_op(
         "GroupNormalization",
         x,
@@ -118,5 +119,6 @@ def group_norm(site: CallSite) -> Any:
         num_groups=channels if kind.groups == -1 else int(kind.groups),
         epsilon=float(kind.epsilon),
     )
-    y = site.squeeze(y, 2) if flat else y
+    if flat:
+        y = site.squeeze(y, 2)
     return y if back is None else site.transpose(y, back)

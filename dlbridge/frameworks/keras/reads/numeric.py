@@ -14,7 +14,7 @@ from dlbridge.frameworks.keras.call_site import CallSite, operation
 
 # --- functions of numbers --------------------------------------------------------------------------------------------
 
-#: Where the modified Bessel function's power series ends and its asymptotic one begins.
+#: Up to this number the modified Bessel function is computed by its power series, beyond by its asymptotic series.
 _FAR = 12
 
 
@@ -106,7 +106,7 @@ def geomspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
 
 
 def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
-    """Numbers of equal distance from ``start`` to ``stop``, along a new axis."""
+    """Equally spaced numbers from ``start`` to ``stop``, along a new axis."""
     kind = site.source
     given = [kind.dtype] if kind.dtype else [_dtype(site, v) for v in (start, stop)]
     if kind.dtype and not IR_DTYPES[kind.dtype].is_floating_point():
@@ -129,7 +129,7 @@ def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
 
 
 def _dtype(site: CallSite, operand: Any) -> Any:
-    """What Keras calls the dtype of an operand: a name, or the class of a number."""
+    """The dtype of an operand for Keras' type promotion: a name, or the class of a number."""
     if isinstance(operand, (bool, int, float)):
         return type(operand)
     return next(name for name, dtype in IR_DTYPES.items() if dtype == site.tensor(operand).dtype)
@@ -225,7 +225,8 @@ def unique(site: CallSite, x: Any) -> Any:
     values, places, inverse, counts = made
     if kind.size is not None:
         values = _sized(site, values, int(kind.size), 0 if kind.fill_value is None else kind.fill_value)
-        counts = _sized(site, counts, int(kind.size), 0) if kind.return_counts else counts
+        if kind.return_counts:
+            counts = _sized(site, counts, int(kind.size), 0)
     results = [site.cast(values if axis is None else site.transpose(values, perm), dtype)]
     results += [places] if kind.return_index else []
     if kind.return_inverse:
@@ -235,7 +236,7 @@ def unique(site: CallSite, x: Any) -> Any:
 
 
 def _sized(site: CallSite, x: ir.Value, size: int, fill: Any) -> ir.Value:
-    """The first rows, filled up to a number of them."""
+    """The first rows, padded to a number of them."""
     pads = [0] * site.rank(x) + [size] + [0] * (site.rank(x) - 1)
     return site.slice(site.op("Pad", x, pads, site.build.value(fill, x.dtype)), 0, 0, size)
 
@@ -275,7 +276,7 @@ def histogram(site: CallSite, x: Any) -> Any:
 
 
 def _edges(site: CallSite, x: ir.Value, bins: int) -> ir.Value:
-    """The ends of bins between two numbers, or between the least and the greatest element."""
+    """The edges of bins between two numbers, or between the least and the greatest element."""
     kind = x.dtype.numpy()
     floating = x.dtype.is_floating_point()
     if site.source.range:
@@ -287,7 +288,8 @@ def _edges(site: CallSite, x: ir.Value, bins: int) -> ir.Value:
         steps = number(low) + (number(high) - number(low)) / number(bins) * np.arange(bins, dtype=number)
         return site.build.constant(np.append(steps, number(high)).astype(kind))
     ends = [site.op(o, x, [0]) for o in ("ReduceMin", "ReduceMax")]
-    ends = ends if floating else [site.cast(v, "float64") for v in ends]
+    if not floating:
+        ends = [site.cast(v, "float64") for v in ends]
     number = ends[0].dtype.numpy()
     step = site.op("Div", site.op("Sub", ends[1], ends[0]), float(bins))
     inner = site.op("Add", ends[0], site.op("Mul", step, np.arange(bins, dtype=number)))

@@ -83,12 +83,13 @@ def category_encoding(site: CallSite) -> Any:
 
 
 def encode(site: CallSite, x: ir.Value, mode: str, depth: int, dtype: ir.DataType, weights: Any = None) -> ir.Value:
-    """Classes as they are, one-hot, multi-hot or counted."""
+    """Encode classes as integers, one-hot, multi-hot or counts."""
     if getattr(site.layer, "sparse", False):
         site.refuse("a sparse result")
     if mode == "int":
         return site.cast(x, dtype)
-    x = site.unsqueeze(x, 0) if site.rank(x) == 0 else x
+    if site.rank(x) == 0:
+        x = site.unsqueeze(x, 0)
     if mode == "one_hot":
         last = site.shape(x)[-1] == 1 and site.rank(x) > 1
         return one_hot_of(site, site.squeeze(x, -1) if last else x, depth, -1, dtype)
@@ -108,7 +109,8 @@ def discretization(site: CallSite) -> Any:
         site.refuse("it was not adapted to data")
     x = site.x
     edges = np.asarray(kind.bin_boundaries, x.dtype.numpy() if x.dtype.is_floating_point() else np.float32)
-    x = x if x.dtype.is_floating_point() else site.cast(x, "float32")
+    if not x.dtype.is_floating_point():
+        x = site.cast(x, "float32")
     at_least = site.op("GreaterOrEqual", site.unsqueeze(x, -1), edges)
     indices = site.op("ReduceSum", site.cast(at_least, "int32"), [-1], keepdims=0)
     return encode(site, indices, kind.output_mode, len(edges) + 1, IR_DTYPES[kind.output_dtype])
@@ -116,7 +118,7 @@ def discretization(site: CallSite) -> Any:
 
 @layer("IntegerLookup")
 def integer_lookup(site: CallSite) -> Any:
-    """The place of an integer in the vocabulary, by comparing it with each."""
+    """The index of an integer in the vocabulary, found by comparing it with each entry."""
     kind = site.layer
     if kind.output_mode != "int" or kind.invert:
         site.refuse("any other use than output_mode='int' without invert")
@@ -140,7 +142,7 @@ def integer_lookup(site: CallSite) -> Any:
 
 @layer(*AUGMENTATIONS)
 def augmentation(site: CallSite) -> Any:
-    """What changes images in training alone; at inference it casts them."""
+    """Image augmentation, which acts in training only; at inference it casts."""
     x = site.cast(site.x, site.layer.compute_dtype)
     return site.layer_op(
         "Augmentation", x, domain=DOMAIN, kind=site.kind, config=json.dumps(_configuration(site.layer))
@@ -148,7 +150,7 @@ def augmentation(site: CallSite) -> Any:
 
 
 def _configuration(made: Any) -> dict[str, Any]:
-    """What was asked of a layer beside its defaults; not its seed, which Keras makes up where none was given."""
+    """The configuration of a layer without defaults, and without a seed, which Keras may have made up."""
     usual = {name: p.default for name, p in inspect.signature(type(made).__init__).parameters.items()}
     usual["data_format"] = "channels_last"
     for name in ("self", "name", "trainable", "dtype", "seed"):

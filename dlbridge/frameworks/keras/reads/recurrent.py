@@ -1,4 +1,4 @@
-"""Recurrent layers. The standard has the time first, a direction axis, gates in another order, and two biases."""
+"""Recurrent layers. ONNX has the time first, a direction axis, another order of gates, and two biases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ACTIVATIONS: dict[Any, tuple[str, float | None, float | None]] = {
 
 @dataclass
 class Run:
-    """What a recurrent layer gives: outputs of all steps (batch, time, ...), of the last, and the final states."""
+    """The results of a recurrent layer: outputs of all steps (batch, time, ...), of the last one, and final states."""
 
     sequence: ir.Value
     last: ir.Value
@@ -57,7 +57,9 @@ def _one(mask: Any) -> ir.Value | None:
 
 
 def _states(given: Any) -> list[ir.Value] | None:
-    return None if given is None else [v for v in keras.tree.flatten(given) if v is not None] or None
+    if given is None:
+        return None
+    return [v for v in keras.tree.flatten(given) if v is not None] or None
 
 
 def run_layer(
@@ -88,7 +90,7 @@ def run_layer(
 
 
 def _known(cell: Any) -> bool:
-    """Whether the standard has the activations of a cell."""
+    """Whether ONNX' op has the activations of a cell."""
     used = [cell.activation, getattr(cell, "recurrent_activation", keras.activations.sigmoid)]
     return all(any(f is known for known in _ACTIVATIONS) for f in used)
 
@@ -96,7 +98,7 @@ def _known(cell: Any) -> bool:
 def _stack(
     site: CallSite, kind: Any, cells: list[Any], x: ir.Value, mask: Any, initial: list[ir.Value] | None, zero: bool
 ) -> Run:
-    """Cells on each other: each walks the whole sequence of the one before."""
+    """Stacked cells: each reads the whole sequence of the one before."""
     path, states, begin = site.build.path, [], 0
     run = None
     for number, cell in enumerate(cells):
@@ -276,7 +278,7 @@ def bidirectional(site: CallSite) -> Any:
 
 
 def _alike(forward: Any, backward: Any) -> bool:
-    """Whether one node can be both directions."""
+    """Whether one node can implement both directions."""
     first, second = forward.cell, backward.cell
     if type(first) is not type(second) or type(first) not in _CELLS or not (_known(first) and _known(second)):
         return False
@@ -294,7 +296,7 @@ def _merged(site: CallSite, mode: str | None, pair: list[ir.Value]) -> Any:
     return site.op("Div", joined, 2.0) if mode == "ave" else joined
 
 
-#: Layers that do to the last axis, or to each element, what they do: the time needs no place of its own.
+#: Layers that work on the last axis or on each element, so that the time axis needs no treatment.
 _BLIND = ("Dense", "Activation", "Dropout", "ReLU", "LeakyReLU", "ELU", "Identity", "Rescaling")
 
 

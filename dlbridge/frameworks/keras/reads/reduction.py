@@ -19,9 +19,14 @@ _REDUCTIONS |= {"Amax": "ReduceMax", "Amin": "ReduceMin", "Logsumexp": "ReduceLo
 
 
 def axes_of(site: CallSite, x: ir.Value, axis: Any) -> list[int]:
-    """The axes that ``axis`` says, sorted; all for None."""
+    """The axes in ``axis``, sorted; all for None."""
     rank = site.rank(x)
-    axes = range(rank) if axis is None else [axis] if isinstance(axis, int) else axis
+    if axis is None:
+        axes = range(rank)
+    elif isinstance(axis, int):
+        axes = [axis]
+    else:
+        axes = axis
     return sorted(site.axis(int(a), rank) for a in axes)
 
 
@@ -79,11 +84,12 @@ def variance_of(site: CallSite, x: ir.Value, axis: Any, keepdims: bool) -> ir.Va
 
 @operation("Moments")
 def moments(site: CallSite, x: Any) -> Any:
-    """Of numbers of 16 bits it is computed in float32, and both results are within what float16 holds."""
+    """16-bit numbers are computed in float32, and both results are clipped to the range of float16."""
     kind, x = site.source, site.tensor(x)
     dtype = x.dtype
     short = dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    x = site.cast(x, ir.DataType.FLOAT) if short else x
+    if short:
+        x = site.cast(x, ir.DataType.FLOAT)
     results = [
         reduce(site, "ReduceMean", x, kind.axes, kind.keepdims),
         variance_of(site, x, kind.axes, kind.keepdims),
@@ -136,7 +142,8 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
         return site.squeeze(mean, *gone) if gone else mean
     gap = site.op("Mul", site.op("Sub", filled, mean), there)
     y = site.op("Div", reduce(site, "ReduceSum", site.op("Mul", gap, gap), axis, True), count)
-    y = site.op("Sqrt", y) if name == "std" else y
+    if name == "std":
+        y = site.op("Sqrt", y)
     return site.squeeze(y, *gone) if gone else y
 
 
@@ -144,7 +151,8 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
 def arg(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     op_type = "ArgMax" if type(kind).__name__.endswith("max") else "ArgMin"
-    x = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
+    if x.dtype == ir.DataType.BOOL:
+        x = site.cast(x, "int32")
     if kind.axis is None:
         flat = site.op(op_type, site.op("Reshape", x, [-1]), axis=0, keepdims=0)
         return site.op("Reshape", flat, [1] * site.rank(x)) if kind.keepdims else flat
@@ -153,7 +161,7 @@ def arg(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Nanargmax", "Nanargmin")
 def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
-    """-1 where there is no number at all."""
+    """The index of the extreme among numbers that are not NaN; -1 if there is none."""
     kind, x = site.source, site.tensor(x)
     if not x.dtype.is_floating_point():
         return arg(site, x)
@@ -220,7 +228,7 @@ _PLACES: dict[str, Callable[[float], float]] = {
 
 
 def _fractions(q: Any, name: str) -> np.ndarray:
-    """Quantiles as Keras rounds them to its float type; it goes on from there in doubles."""
+    """Quantiles, rounded to Keras' float type; Keras computes with them in float64."""
     return np.asarray(q, np.float32) / np.float32(100 if "percentile" in name.lower() else 1)
 
 
@@ -300,14 +308,16 @@ def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
         site.refuse("a computed quantile along no axis, of a matrix of fractions, or of a method that Keras forgets")
     single = site.rank(q) == 0
     q = q if q.dtype == ir.DataType.DOUBLE and name == "Quantile" else site.cast(q, ir.DataType.FLOAT)
-    q = site.op("Div", q, 100.0) if "percentile" in name.lower() else q
+    if "percentile" in name.lower():
+        q = site.op("Div", q, 100.0)
     fractions = site.op("Reshape", site.cast(q, ir.DataType.DOUBLE), [-1])
 
     flat, ordered, count = _in_order(site, x, axes)
     kept = site.rank(flat) - 1
     whole = site.build.value(0, ir.DataType.INT64) if name.startswith("Nan") else site.size(flat, kept)
     empty = site.op("Equal", count, whole)
-    empty = empty if name.startswith("Nan") else site.op("Not", empty)
+    if not name.startswith("Nan"):
+        empty = site.op("Not", empty)
     y = site.op("Where", empty, site.build.value(np.nan, x.dtype), _between(site, ordered, count, fractions, method))
     y = site.squeeze(y, -1) if single else site.transpose(y, [kept, *range(kept)])
     return site.unsqueeze(y, *(a + (not single) for a in axes)) if kind.keepdims else y
@@ -356,7 +366,7 @@ def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
         fill = {"sum": 0, "prod": 1, "max": ends and float(ends.min), "min": ends and float(ends.max)}[name]
     how = {"sum": "add", "prod": "mul"}.get(name, name)
     computed = isinstance(segment_ids, ir.Value)
-    # what stands at a negative id is left out: it goes to one more row, which is cut off
+    # elements with a negative id are dropped: they go to a further row, which is cut off
     shape = site.op("Add", count, 1) if computed else count
     if site.rank(data) > 1:
         shape = site.op("Concat", shape, site.op("Shape", data, start=1), axis=0)

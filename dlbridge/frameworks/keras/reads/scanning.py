@@ -13,7 +13,7 @@ from dlbridge.frameworks.keras.call_site import CallSite, operation
 
 @operation("AssociativeScan")
 def associative_scan(site: CallSite, f: Callable[..., Any], elems: Any) -> Any:
-    """In Keras' own order of the steps: the function is not told the same pairs in another."""
+    """In Keras' own order of steps, as the function may depend on which pairs it gets."""
     kind = site.source
     values = [site.tensor(v) for v in tree.flatten(elems)]
     axis = site.axis(int(kind.axis), site.rank(values[0]))

@@ -1,4 +1,4 @@
-"""``keras.ops`` that change shapes and join tensors."""
+"""``keras.ops`` that reshape, permute and concatenate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _kind(site: CallSite) -> str:
 
 
 def sizes_of(site: CallSite, sizes: Any) -> Any:
-    """A shape that Keras code gives: ints and values, as a list of ints or an int64 vector."""
+    """A shape from Keras code (ints and values), as a list of ints or an int64 vector."""
     sizes = [sizes] if isinstance(sizes, (int, ir.Value)) else list(sizes)
     if all(s is None or isinstance(s, (int, np.integer)) for s in sizes):
         return [-1 if s is None else s for s in sizes]
@@ -56,7 +56,7 @@ def reshaped(site: CallSite, x: ir.Value, shape: Any) -> ir.Value:
 
 @operation("Rearrange")
 def rearrange(site: CallSite, tensor: Any, pattern: str, **lengths: Any) -> ir.Value:
-    """``b (h p) c -> b p (h c)``: the axes in brackets are taken apart, put in order, and joined."""
+    """``b (h p) c -> b p (h c)``: split the axes in brackets, permute, and merge."""
     x = site.tensor(tensor)
     before, after = (re.findall(r"\w+|\(.*?\)", side) for side in pattern.split("->"))
     apart, joined = ([re.findall(r"\w+", group) for group in side] for side in (before, after))
@@ -114,13 +114,12 @@ def expand_dims(site: CallSite, x: Any) -> ir.Value:
 @operation("Squeeze")
 def squeeze(site: CallSite, x: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
-    axes = (
-        [i for i, s in enumerate(site.shape(x)) if s == 1]
-        if axis is None
-        else [axis]
-        if isinstance(axis, int)
-        else axis
-    )
+    if axis is None:
+        axes = [i for i, s in enumerate(site.shape(x)) if s == 1]
+    elif isinstance(axis, int):
+        axes = [axis]
+    else:
+        axes = axis
     return site.squeeze(x, *axes) if axes else x
 
 
@@ -158,7 +157,8 @@ def stacks(site: CallSite, xs: Any) -> ir.Value:
     ready = []
     for value in values:
         rank = site.rank(value)
-        value = value if rank else site.unsqueeze(value, 0)
+        if not rank:
+            value = site.unsqueeze(value, 0)
         rank = max(rank, 1)
         if rank < wanted:
             value = site.unsqueeze(
@@ -244,7 +244,12 @@ def repeat(site: CallSite, x: Any) -> ir.Value:
 def flip(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
     axis = {"Fliplr": 1, "Flipud": 0}.get(_kind(site), getattr(site.source, "axis", None))
-    axes = list(range(site.rank(x))) if axis is None else [axis] if isinstance(axis, int) else list(axis)
+    if axis is None:
+        axes = list(range(site.rank(x)))
+    elif isinstance(axis, int):
+        axes = [axis]
+    else:
+        axes = list(axis)
     lowest = np.iinfo(np.int64).min
     return site.op("Slice", x, [-1] * len(axes), [lowest] * len(axes), [int(a) for a in axes], [-1] * len(axes))
 
@@ -283,7 +288,8 @@ def roll(site: CallSite, x: Any) -> ir.Value:
 
 def _rolled(site: CallSite, x: ir.Value, axis: int, shift: int) -> ir.Value:
     size = site.shape(x)[axis]
-    shift = shift % size if isinstance(size, int) else shift
+    if isinstance(size, int):
+        shift = shift % size
     if not shift:
         return x
     return site.op("Concat", site.slice(x, axis, -shift, None), site.slice(x, axis, 0, -shift), axis=axis)
@@ -305,7 +311,7 @@ def pad(site: CallSite, x: Any, constant_values: Any = None) -> ir.Value:
 
 
 def _mirrored(site: CallSite, x: ir.Value, amounts: list[Any]) -> ir.Value:
-    """Padded by what a mirror at the edge shows, the outermost element among it."""
+    """Symmetric padding: mirrored at the edge, including the outermost element."""
     for axis, (before, after) in enumerate(amounts):
         size = site.shape(x)[axis]
         if not before and not after:

@@ -1,4 +1,4 @@
-"""``keras.ops`` of signals: Fourier transforms, whose complex numbers Keras holds as (real, imaginary)."""
+"""``keras.ops`` of signals: Fourier transforms, with complex numbers as Keras' pairs (real, imaginary)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WINDOWS = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 
 
 def _joined(site: CallSite, x: Any) -> ir.Value:
-    """(real, imaginary) as the standard has them: along one more axis at the end."""
+    """Stack (real, imaginary) along a further last axis, as in ONNX."""
     real, imaginary = x
     return site.op("Concat", *(site.unsqueeze(v, -1) for v in site.promoted(real, imaginary)), axis=-1)
 
@@ -55,7 +55,7 @@ def _real_transform(site: CallSite, x: ir.Value) -> Pair:
 
 
 def _fitted(site: CallSite, x: ir.Value, axis: int, length: int) -> ir.Value:
-    """x cut, or filled with zeros, to a length of an axis."""
+    """Cut x, or pad it with zeros, to a length along an axis."""
     axis = site.axis(axis, site.rank(x))
     size = site.shape(x)[axis]
     if size == length:
@@ -75,7 +75,7 @@ def irfft(site: CallSite, x: Any) -> ir.Value:
 
 
 def _inverse_real(site: CallSite, x: ir.Value, length: int) -> ir.Value:
-    """The other half of the spectrum is the conjugate of the first, backwards."""
+    """Complete a spectrum: its second half is the conjugate of the first, reversed."""
     half, axis = length // 2 + 1, site.rank(x) - 2
     x = _fitted(site, x, axis, half)
     if length > half:
@@ -90,7 +90,7 @@ def extract_sequences(site: CallSite, x: Any) -> ir.Value:
 
 
 def frames(site: CallSite, x: ir.Value, length: int, stride: int) -> ir.Value:
-    """Windows of the last axis, each begun ``stride`` after the one before."""
+    """Windows of the last axis, each starting ``stride`` after the one before."""
     size = site.shape(x)[-1]
     if isinstance(size, int):
         count = max(0, 1 + (size - length) // stride)
@@ -148,12 +148,17 @@ def istft(site: CallSite, x: Any) -> ir.Value:
         pieces = site.op("Mul", pieces, np.where(total == 0, 0, window / np.where(total == 0, 1, total)))
     y = _overlapped(site, pieces, whole, stride)
     start = whole // 2 if kind.center else 0
-    end = start + int(kind.length) if kind.length is not None else -(whole // 2) if kind.center else None
+    if kind.length is not None:
+        end = start + int(kind.length)
+    elif kind.center:
+        end = -(whole // 2)
+    else:
+        end = None
     return site.slice(y, site.rank(y) - 1, start, end) if start or end is not None else y
 
 
 def _overlapped(site: CallSite, pieces: ir.Value, length: int, stride: int) -> ir.Value:
-    """The sum of pieces (..., count, length) that begin ``stride`` after one another."""
+    """Overlap-add of pieces (..., count, length), each starting ``stride`` after the one before."""
     rank, count = site.rank(pieces), site.shape(pieces)[-2]
     inside = np.arange(length, dtype=np.int64)
     moved = site.transpose(pieces, [rank - 2, rank - 1, *range(rank - 2)])

@@ -1,4 +1,4 @@
-"""Cells that the standard has no op for: their steps one after the other, or as a loop, with the cell opened."""
+"""Cells for which ONNX has no op: the cell is opened, and its steps are unrolled or become a loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.bodies import scan
 from dlbridge.frameworks.keras.call_site import CallSite
 
-#: Longer sequences, and those of unknown length, are loops, but where the layer was asked to unroll them.
+#: Sequences that are longer or of unknown length become loops, unless the layer has ``unroll=True``.
 _MOST_STEPS = 4
 
 
@@ -64,7 +64,7 @@ def _unrolled(
 def _looped(
     site: CallSite, kind: Any, step: _Step, x: ir.Value, mask: ir.Value | None, states: list[ir.Value], zero: bool
 ) -> tuple[ir.Value, ir.Value, list[ir.Value]]:
-    """The output before a step is a further state, where steps can be masked."""
+    """If steps can be masked, the previous output is a further state."""
     sequences = [_time_first(site, x), *([] if mask is None else [_time_first(site, site.unsqueeze(mask, 2))])]
     repeats = mask is not None and not zero
     first = [_zeros(site, x, _output_shape(site, kind, x))] if repeats else []
@@ -80,7 +80,7 @@ def _looped(
 
 
 def _time_first(site: CallSite, value: ir.Value) -> ir.Value:
-    """With the first two axes exchanged."""
+    """Exchange the first two axes."""
     return site.transpose(value, [1, 0, *range(2, site.rank(value))])
 
 
@@ -100,5 +100,5 @@ def _output_shape(site: CallSite, kind: Any, x: ir.Value) -> list[int]:
 
 
 def _zeros(site: CallSite, x: ir.Value, shape: list[int]) -> ir.Value:
-    """Zeros of a shape, for as many sequences as there are."""
+    """Zeros of a shape, for a batch of unknown size."""
     return site.op("Expand", site.build.value(0.0, x.dtype), site.op("Concat", site.size(x, 0), shape, axis=0))

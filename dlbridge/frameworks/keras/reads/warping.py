@@ -69,9 +69,11 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
     """
     kind, x = site.source, site.tensor(images)
     single = site.rank(x) == 3
-    x = site.unsqueeze(x, 0) if single else x
+    if single:
+        x = site.unsqueeze(x, 0)
     first = kind.data_format == "channels_first"
-    x = site.transpose(x, [0, 2, 3, 1]) if first else x
+    if first:
+        x = site.transpose(x, [0, 2, 3, 1])
     shared = site.rank(transform) == 1 or site.shape(transform)[0] == 1
     numbers = site.op("Reshape", transform, [8] if shared else [-1, 8, 1])
     height, width = (site.build.sizes.of_axis(x, axis) for axis in (1, 2))
@@ -88,7 +90,8 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
     ]
     fill, dtype = float(np.float32(kind.fill_value).astype(x.dtype.numpy())), x.dtype
     nearest = kind.interpolation == "nearest"
-    x = x if nearest else site.cast(x, _FLOAT)
+    if not nearest:
+        x = site.cast(x, _FLOAT)
     pick = partial(_pixels, site, site.op("Reshape", x, [0, -1, site.build.sizes.of_axis(x, 3)]), shared, fill)
     wholes = [[_rounded(site, p)] if nearest else _neighbours(site, p) for p in places]
     rows, columns = (
@@ -99,7 +102,8 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
     y = found[0][0] if nearest else _blend(site, found, wholes, places)
     y = site.op("Where", site.unsqueeze(nowhere, -1), site.build.value(fill, y.dtype), y)
     y = site.cast(y, dtype)
-    y = site.transpose(y, [0, 3, 1, 2]) if first else y
+    if first:
+        y = site.transpose(y, [0, 3, 1, 2])
     return site.squeeze(y, 0) if single else y
 
 
@@ -112,7 +116,7 @@ def _count(site: CallSite, size: int, shape: list[int]) -> ir.Value:
 
 
 def _rounded(site: CallSite, x: ir.Value) -> ir.Value:
-    """Halves away from zero."""
+    """Round, with halves away from zero."""
     far = site.op("Abs", x)
     low = site.op("Floor", far)
     up = site.cast(site.op("GreaterOrEqual", site.op("Sub", far, low), 0.5), x.dtype)
@@ -120,7 +124,7 @@ def _rounded(site: CallSite, x: ir.Value) -> ir.Value:
 
 
 def _inside(site: CallSite, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
-    """Where a place beyond the edges lies inside: TensorFlow's MapCoordinate."""
+    """Map positions beyond the edges to positions inside, as TensorFlow's MapCoordinate does."""
     if fill_mode == "constant":
         return x
     if fill_mode in ("reflect", "wrap"):
@@ -181,7 +185,7 @@ def _neighbours(site: CallSite, place: ir.Value) -> list[ir.Value]:
 def _blend(
     site: CallSite, found: list[list[ir.Value]], wholes: list[list[ir.Value]], places: list[ir.Value]
 ) -> ir.Value:
-    """The pixels around each place, each by how near it is."""
+    """Interpolate between the pixels around each position."""
     across, down = (
         [site.unsqueeze(site.op("Sub", *pair), -1) for pair in ((high, place), (place, low))]
         for (low, high), place in zip(reversed(wholes), reversed(places), strict=True)

@@ -77,7 +77,7 @@ def gelu(op: Op, x: ir.Value, *, approximate: str = "none") -> ir.Value:
 
 @reads("aten.prelu", "aten._prelu_kernel")
 def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
-    """One slope, or one for each channel (axis 1)."""
+    """``where(x > 0, x, slope * x)``, with one slope or one per channel (axis 1)."""
     if not rank(x):  # the slope has an axis, which a number has not
         return op.squeeze(op("PRelu", op.unsqueeze(x, [0]), weight), [0])
     if rank(weight) == 1 and sizes(weight)[0] != 1 and rank(x) > 2:
@@ -92,7 +92,7 @@ def softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
 
 @reads("aten._safe_softmax")
 def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    """0 where all of the axis is minus infinity."""
+    """Softmax that is 0 where the whole axis is minus infinity."""
     x = op.cast(x, op.dtype)
     nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
     return op("Where", nothing, op.number(0, x.dtype), op("Softmax", x, axis=dim))
@@ -110,10 +110,11 @@ def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
 
 @reads("aten.softplus")
 def softplus(op: Op, x: ir.Value, beta: float = 1, threshold: float = 20) -> ir.Value:
-    """Beyond the threshold torch gives x; from 20 on the formula gives that too, to rounding."""
+    """PyTorch returns x above the threshold; from 20 on the formula equals x up to rounding."""
     scaled = x if beta == 1 else op("Mul", x, beta)
     result = op("Softplus", scaled)
-    result = result if beta == 1 else op("Div", result, beta)
+    if beta != 1:
+        result = op("Div", result, beta)
     return result if threshold >= 20 else op("Where", op("Greater", scaled, threshold), x, result)
 
 
@@ -154,5 +155,6 @@ def glu(op: Op, x: ir.Value, dim: int = -1) -> ir.Value:
 @reads("aten.logit", "aten.special_logit")
 def logit(op: Op, x: ir.Value, eps: float | None = None) -> ir.Value:
     x = op.cast(x, op.dtype)
-    x = x if eps is None else op("Clip", x, eps, 1 - eps)
+    if eps is not None:
+        x = op("Clip", x, eps, 1 - eps)
     return op("Log", op("Div", x, op("Sub", op.constant(np.ones(()), x.dtype), x)))

@@ -24,7 +24,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> ir.Value:
-    """On (batch, heads, length, size); other ranks get there and back by reshaping."""
+    """Attention of (batch, heads, length, size); other ranks are reshaped to this and back."""
     if dropout_p:
         op.refuse("attention with dropout at inference")
     size = sizes(query)[-1]
@@ -45,7 +45,7 @@ def attention(
 
 
 def _one_batch(op: Op, tensors: list[ir.Value]) -> list[ir.Value]:
-    """torch broadcasts a batch of one; Attention wants it written out."""
+    """Expand a batch of one, which PyTorch broadcasts and ONNX' Attention does not."""
     batch = next((sizes(t)[0] for t in tensors if sizes(t)[0] != 1), 1)
     if all(sizes(t)[0] == batch for t in tensors):
         return tensors

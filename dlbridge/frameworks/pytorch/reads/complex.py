@@ -1,4 +1,4 @@
-"""Complex numbers, of which the standard's ops have none: pairs (real, imaginary) along one more axis at the end."""
+"""Complex numbers, which ONNX' ops do not support: pairs (real, imaginary) along a further last axis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlbridge.frameworks.pytorch.tensors import is_float, sizes, with_sizes
 
 Pair = tuple[ir.Value, ir.Value]
 
-#: Ops that put elements in other places: what they do to a complex tensor they do to both its parts.
+#: Ops that only rearrange elements, and are applied to the real and the imaginary part.
 _MOVING = (
     *("view", "_unsafe_view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t"),
     *("expand", "expand_as", "repeat", "tile", "movedim", "flip", "roll", "slice", "select", "narrow", "index_select"),
@@ -39,7 +39,7 @@ def parts(op: Op, x: Any) -> Pair:
 
 
 def joined(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
-    """A complex tensor of its parts, which it remembers."""
+    """Stack the real and imaginary parts to a complex tensor, and keep them for later use."""
     made = op("Concat", *(op("Unsqueeze", p, [-1]) for p in (real, imaginary)), axis=-1)
     made.meta["parts"] = (real, imaginary)
     return made
@@ -62,7 +62,7 @@ def polar(op: Op, size: ir.Value, angle: ir.Value) -> ir.Value:
 
 @reads_complex("aten._to_copy", "aten.to", "prims.convert_element_type")
 def converted(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
-    """A real tensor gets an imaginary part of zeros; a complex one that is made real loses its own."""
+    """Cast between real and complex: a real tensor gets an imaginary part of zeros, a complex one loses its own."""
     real, imaginary = parts(op, x)
     if not op.val.is_complex():
         return op.cast(real, op.dtype)
@@ -135,7 +135,7 @@ def exponential(op: Op, x: ir.Value) -> ir.Value:
 
 @reads_complex(*(f"aten.{name}" for name in _MOVING))
 def moved(op: Op, *args: Any, **options: Any) -> Any:
-    """The rule of real tensors, for each part."""
+    """Apply the rule for real tensors to each part."""
     rule = RULES[f"aten.{op.name}"]
 
     def part(value: Any, index: int) -> Any:
@@ -172,7 +172,7 @@ def _filled(op: Op, number: Any) -> ir.Value:
 
 @reads_complex("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.outer", "aten.ger")
 def product(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The rule of real tensors, on the parts."""
+    """Apply the rule for real tensors to the parts."""
     rule = RULES[f"aten.{op.name}"]
     return _of_parts(op, [x, y], lambda given: rule(op, *given))
 
@@ -196,7 +196,7 @@ def added_product(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 
 
 
 def add_parts(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """x + y of complex tensors, x of the shape of the sum."""
+    """x + y of complex tensors; x has the shape of the sum."""
     (a, b), (c, d) = x.meta["parts"], parts(op, y)
     return joined(op, op("Add", a, c), op("Add", b, d) if is_complex(y) else b)
 
@@ -240,7 +240,7 @@ def logarithm(op: Op, x: ir.Value) -> ir.Value:
 
 @reads_complex("aten.pow")
 def power(op: Op, x: ir.Value, exponent: Any) -> ir.Value:
-    """By the length and the angle."""
+    """Compute by absolute value and angle."""
     if isinstance(exponent, ir.Value) or not is_complex(x) or isinstance(exponent, complex):
         op.refuse("complex exponents")
     if exponent == 2:

@@ -12,7 +12,7 @@ from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 
 
 def each(value: Any, count: int) -> list[int]:
-    """An argument that is one number for all axes, or one for each."""
+    """Expand an argument that is one number for all axes, or one per axis."""
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     return values * count if len(values) == 1 else values
 
@@ -53,7 +53,7 @@ def conv(
 
 
 def batched(op: Op, x: ir.Value, count: int, function: Any) -> ir.Value:
-    """Apply a function of (batch, channels, ...) to what may have no batch."""
+    """Apply a function of (batch, channels, ...) to a tensor that may have no batch axis."""
     if rank(x) == count + 2:
         return function(x)
     return op.squeeze(function(op.unsqueeze(x, [0])), [0])
@@ -145,7 +145,7 @@ def deform_conv(
 
 @reads("aten.unfold")
 def windows(op: Op, x: ir.Value, dimension: int, size: int, step: int) -> ir.Value:
-    """Windows along one axis, as one more axis at the end."""
+    """Sliding windows along one axis, as a further last axis."""
     axis, length = dimension % rank(x), sizes(x)[dimension]
     if not isinstance(length, int):
         op.refuse("unfold along an axis whose size is not fixed")
@@ -175,7 +175,7 @@ def im2col(op: Op, x: ir.Value, kernel_size: Any, dilation: Any, padding: Any, s
 def _windows(
     op: Op, padded: ir.Value, kernel: Any, dilation: Any, padding: Any, stride: Any, given: list[Any]
 ) -> ir.Value:
-    """For an image of any size: for each place in the kernel a slice of the image."""
+    """``nn.Unfold`` for an image of unknown size: one strided slice of the image per position in the kernel."""
     if tuple(stride) != (1, 1):
         op.refuse("unfold with strides of an image whose size is not fixed")
     reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]

@@ -29,7 +29,7 @@ from dlbridge.frameworks.pytorch.tensors import sized_like
     "prims.convert_element_type",
 )
 def same(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
-    """The same numbers, in the dtype that the result has."""
+    """Cast to the dtype of the result."""
     return op.cast(x, op.dtype)
 
 

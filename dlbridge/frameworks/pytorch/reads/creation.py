@@ -11,7 +11,7 @@ from dlbridge.frameworks.pytorch.reading import Op, reads
 
 
 def filled(op: Op, value: Any) -> ir.Value:
-    """A tensor of the sizes of the result, all elements the same."""
+    """A tensor of the result's sizes, filled with one number."""
     shape = op.sizes
     if (
         not isinstance(value, ir.Value)
@@ -29,7 +29,7 @@ def filled(op: Op, value: Any) -> ir.Value:
 
 @reads("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
 def zeros(op: Op, *args: Any, **options: Any) -> ir.Value:
-    """What is empty may hold anything, so zeros."""
+    """An uninitialised tensor may have any contents; here they are zeros."""
     return filled(op, 0)
 
 
@@ -72,7 +72,7 @@ def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
 
 @reads("aten.linspace")
 def linspace(op: Op, start: Any, end: Any, steps: Any, **options: Any) -> ir.Value:
-    """torch computes from both ends to the middle; so the last is exactly ``end``."""
+    """PyTorch computes from both ends towards the middle, so that the last element is exactly ``end``."""
     if all(isinstance(v, (int, float)) for v in (start, end, steps)):
         import torch
 

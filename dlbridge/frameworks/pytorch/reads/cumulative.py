@@ -1,4 +1,4 @@
-"""What is known so far along an axis: the largest, the smallest, the logarithm of a sum of exponentials."""
+"""Cumulative maximum, minimum and log-sum-exp along an axis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dlbridge.frameworks.pytorch.tensors import is_float, rank, sizes, with_size
 
 
 def _along(op: Op, x: ir.Value, dim: int) -> tuple[ir.Value, list[int]]:
-    """x with an axis in front, and the order that brings it back."""
+    """(x with the axis moved to the front, the permutation that moves it back)."""
     axis = dim % rank(x)
     order = [axis, *(i for i in range(rank(x)) if i != axis)]
     return op.transpose(x, order), [int(i) for i in np.argsort(order)]
@@ -23,11 +23,16 @@ def _filled(op: Op, number: object, dtype: ir.DataType, of: list) -> ir.Value:
 
 @reads("aten.cummax", "aten.cummin")
 def extreme(op: Op, x: ir.Value, dim: int) -> list[ir.Value]:
-    """(the extreme so far, where it was last); a NaN stays."""
+    """(cumulative extreme, index of its last occurrence); a NaN propagates."""
     front, back = _along(op, x, dim)
     largest, of = op.name == "cummax", sizes(front)[1:]
     limits = np.finfo(x.dtype.numpy()) if is_float(x) else np.iinfo(x.dtype.numpy())  # type: ignore[union-attr]
-    first = (-np.inf if largest else np.inf) if is_float(x) else limits.min if largest else limits.max
+    if is_float(x):
+        first = -np.inf if largest else np.inf
+    elif largest:
+        first = limits.min
+    else:
+        first = limits.max
     states = [_filled(op, first, x.dtype, of), _filled(op, 0, ir.DataType.INT64, of), op.number(0, ir.DataType.INT64)]
 
     def step(best: ir.Value, where: ir.Value, t: ir.Value, now: ir.Value) -> list[ir.Value]:

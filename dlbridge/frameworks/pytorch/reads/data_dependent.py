@@ -1,4 +1,4 @@
-"""Ops whose results are as long as the data say: positions that are marked, items repeated so often."""
+"""Ops whose result sizes depend on the data: nonzero positions, repeats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def positions(op: Op, condition: ir.Value) -> list[ir.Value]:
 
 @reads("aten.repeat_interleave.Tensor")
 def repeated_positions(op: Op, repeats: ir.Value, *, output_size: Any = None) -> ir.Value:
-    """0, 1, 2, ..., each so often as it says: row by row the marks of a table with so many in each row."""
+    """0, 1, 2, ..., each repeated as often as the tensor says."""
     repeats = op.cast(repeats, ir.DataType.INT64)
     most = op("ReduceMax", repeats, None, keepdims=0)
     columns = op("Range", op.number(0, ir.DataType.INT64), most, op.number(1, ir.DataType.INT64))
@@ -38,7 +38,7 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> ir.Value:
-    """Each to the length of the longest, then all side by side."""
+    """Pad each tensor to the length of the longest, and stack them."""
     longest = op.sizes[1 if batch_first else 0]
     rows = []
     for x in sequences:

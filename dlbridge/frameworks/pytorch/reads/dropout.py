@@ -12,13 +12,13 @@ ALWAYS_ON = "dropout that is on at inference: give it training=self.training, an
 
 
 def _does_nothing(op: Op, x: ir.Value) -> bool:
-    """Whether it is of integers, or in a module that stays in eval mode while the model trains."""
+    """Whether the input is of integers, or the module stays in eval mode while the model trains."""
     return not is_float(x) or op.layer_path in op.training.in_eval
 
 
 @reads("aten.dropout")
 def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
-    """Kept as a node, in inference form, for the training to come."""
+    """Keep a dropout as a node in inference form, for training."""
     if train and p:
         op.refuse(ALWAYS_ON)
     if _does_nothing(op, x):
@@ -28,7 +28,7 @@ def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
 
 @reads("aten.feature_dropout", "aten.alpha_dropout", "aten.feature_alpha_dropout")
 def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
-    """A feature is what stands at one place of the first two axes."""
+    """Dropout of whole features: the noise is shared along all but the first two axes."""
     axes = list(range(2, rank(x))) if op.name.startswith("feature") else []
     if op.name == "feature_dropout" and not axes:
         return dropout(op, x, p, train)
@@ -42,7 +42,7 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
 
 @reads("dlbridge.training_only")
 def training_only(op: Op, x: ir.Value, kind: str, amount: float, axes: list[int]) -> ir.Value:
-    """A module that is an op of the ``dlbridge`` domain (see ``frameworks/pytorch/training_only.py``)."""
+    """A drop path or noise module as an op of the domain ``dlbridge`` (see ``frameworks/pytorch/training_only.py``)."""
     if _does_nothing(op, x):
         return x
     amounts = {"stddev" if kind == "GaussianNoise" else "ratio": float(amount)}

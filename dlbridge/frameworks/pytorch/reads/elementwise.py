@@ -138,7 +138,8 @@ def add(op: Op, x: Any, y: Any, alpha: Any = 1) -> ir.Value:
 
 @reads("aten.rsub")
 def rsub(op: Op, x: ir.Value, y: Any, alpha: Any = 1) -> ir.Value:
-    x = x if alpha == 1 else op("Mul", op.cast(x, op.dtype), op.number(alpha, op.dtype))
+    if alpha != 1:
+        x = op("Mul", op.cast(x, op.dtype), op.number(alpha, op.dtype))
     return op.binary("Sub", y, x)
 
 
@@ -200,10 +201,11 @@ def minimum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @reads("aten.clamp", "aten.clip")
 def clamp(op: Op, x: ir.Value, min: Any = None, max: Any = None) -> ir.Value:
-    """Limits that are tensors may broadcast, which Clip's may not."""
+    """Limits that are tensors may be broadcast, which ONNX' Clip does not allow."""
     x = op.cast(x, op.dtype)
     if any(isinstance(v, ir.Value) for v in (min, max)):
-        x = x if min is None else op("Max", x, op.cast(min, op.dtype))
+        if min is not None:
+            x = op("Max", x, op.cast(min, op.dtype))
         return x if max is None else op("Min", x, op.cast(max, op.dtype))
     return op("Clip", x, *(None if v is None else op.number(v, op.dtype) for v in (min, max)))
 
@@ -232,7 +234,7 @@ def atan2(op: Op, y: ir.Value, x: ir.Value) -> ir.Value:
 
 @reads("aten.angle")
 def angle(op: Op, x: ir.Value) -> ir.Value:
-    """Of a real number: pi below zero, else 0."""
+    """The angle of a real number: pi below zero, else 0."""
     x = op.cast(x, op.dtype)
     return op("Where", op("Less", x, 0), op.number(math.pi, op.dtype), op("Mul", x, 0))
 
@@ -260,7 +262,7 @@ def hypot(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @reads("aten.logaddexp")
 def logaddexp(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """max + log(1 + exp(-|x - y|)), which does not overflow; equal infinities are no distance apart."""
+    """max + log(1 + exp(-|x - y|)), which does not overflow; the distance of equal infinities is 0."""
     distance = op("Where", op("Equal", x, y), op.number(0, op.dtype), op("Abs", op("Sub", x, y)))
     return op("Add", op("Max", x, y), op("Softplus", op("Neg", distance)))
 

@@ -20,14 +20,17 @@ _FFT = re.compile(r"fft_(i?)(r?)fft([2n]?)")
 
 @reads_complex(*(f"aten.fft_{i}{r}fft{n}" for i in ("", "i") for r in ("", "r") for n in ("", "2", "n")))
 def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | None = None) -> ir.Value:
-    """``torch.fft``: read whole, since what torch makes of them fixes sizes that are not known."""
+    """``torch.fft``, read as a whole, as PyTorch's decomposition fixes unknown sizes."""
     inverse, real, many = _FFT.fullmatch(op.name).groups()  # type: ignore[union-attr]
-    dim = ({"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]) if dim is None else dim
-    dim = dim if isinstance(dim, list) else [dim]
+    if dim is None:
+        dim = {"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]
+    if not isinstance(dim, list):
+        dim = [dim]
     normalization = _NORMS[norm] if not inverse else 2 - _NORMS[norm]
     dim = [d % rank(x) for d in dim]
     lengths = list(s) if isinstance(s, list) else [s] * len(dim)
-    dim = dim[-len(lengths) :] if isinstance(s, list) else dim
+    if isinstance(s, list):
+        dim = dim[-len(lengths) :]
     kept = lengths[:-1] if inverse and real else lengths
     for axis, length in zip(dim, kept, strict=False):
         x = _of_length(op, x, axis, length)
@@ -67,7 +70,7 @@ def _halved(size: Any) -> Any:
 
 
 def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
-    """x cut, or filled up with zeros, to a length of one axis."""
+    """Cut x, or pad it with zeros, to a length along one axis."""
     have = sizes(x)[axis]
     if length is None or length == -1 or have == length:
         return x
@@ -78,7 +81,8 @@ def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
         made = op("Slice", made, [0], [length], [axis])
     if not fixed or have < length:
         missing = op.ints([length - have])
-        missing = missing if fixed else op("Max", missing, op.ints([0]))
+        if not fixed:
+            missing = op("Max", missing, op.ints([0]))
         made = op("Pad", made, op("Concat", op.ints([0]), missing, axis=0), None, op.ints([axis]))
     made = with_sizes(made, of)
     if is_complex(x):
@@ -87,7 +91,7 @@ def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
 
 
 def of_half(op: Op, spectrum: ir.Value, axis: int, count: Any) -> ir.Value:
-    """``count`` real numbers of the first half of their spectrum; the other is its conjugate, backwards."""
+    """``count`` real numbers from the first half of their spectrum; the second half is its conjugate, reversed."""
     half = _halved(count) + 1
     mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
     signs = op.constant(np.array([1.0, -1.0]), op.dtype)
@@ -109,7 +113,7 @@ def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Va
 
 
 def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse: bool) -> ir.Value:
-    """The standard divides an inverse transform by the count, and a forward one by nothing."""
+    """Normalize: ONNX divides an inverse transform by the count, and a forward transform not at all."""
     count = numel(lengths)
     if normalization == (2 if inverse else 0):
         return x

@@ -1,4 +1,4 @@
-"""Picking and placing elements by index."""
+"""Gathering and scattering by index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def _int64(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.index_select")
 def index_select(op: Op, x: ir.Value, dim: int, index: ir.Value) -> ir.Value:
-    index = index if rank(index) else op.unsqueeze(index, [0])
+    if not rank(index):
+        index = op.unsqueeze(index, [0])
     return op("Gather", x, _int64(op, index), axis=dim % rank(x))
 
 
@@ -47,7 +48,7 @@ def take(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
 
 
 def _positions(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> list[ir.Value | None]:
-    """Index tensors alone: a mask is the positions that it marks, one tensor for each of its axes."""
+    """Replace masks among the indices by the positions that they mark, one tensor per axis."""
     found: list[ir.Value | None] = []
     for index in indices:
         if index is None or index.dtype not in (ir.DataType.BOOL, ir.DataType.UINT8):
@@ -68,14 +69,14 @@ def _marked(op: Op) -> Any:
 
 
 def _front(indices: list[ir.Value | None]) -> tuple[list[int], bool]:
-    """The indexed axes, and whether they stand side by side."""
+    """(the indexed axes, whether they are adjacent)."""
     axes = [i for i, index in enumerate(indices) if index is not None]
     return axes, axes == list(range(axes[0], axes[0] + len(axes)))
 
 
 @reads("aten.index", "aten._unsafe_index")
 def index(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> ir.Value:
-    """One index is ``Gather``; several are ``GatherND`` with the indexed axes moved to the front."""
+    """One index is a ``Gather``; several are a ``GatherND`` with the indexed axes moved to the front."""
     if len(indices) == 1 and indices[0] is not None and indices[0].dtype == ir.DataType.BOOL:
         return op("GatherND", x, op("Transpose", op("NonZero", indices[0]), perm=[1, 0]))
     positions = _positions(op, x, indices)
@@ -88,13 +89,13 @@ def index(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> ir.Value:
     picked = op("GatherND", moved, where)
     if not together or axes[0] == 0:
         return picked
-    # The axes that the indices make stand where the first of the indexed axes stood.
+    # The axes of the indices replace the first of the indexed axes.
     order = [*range(depth, depth + axes[0]), *range(depth), *range(depth + axes[0], depth + len(rest))]
     return op("Transpose", picked, perm=order)
 
 
 def _joined(op: Op, positions: list[Any]) -> tuple[ir.Value, int]:
-    """Index tensors, broadcast to one shape, side by side along a new last axis; and the rank before it."""
+    """(index tensors, broadcast to one shape and stacked along a new last axis, the rank without that axis)."""
     depth = max(rank(p) for p in positions)
     if all(sizes(p) == sizes(positions[0]) for p in positions):
         wide = positions
@@ -131,11 +132,12 @@ def index_put(
 def _updates(
     op: Op, x: ir.Value, values: ir.Value, where: ir.Value, axes: list[int], rest: list[int], together: bool, depth: int
 ) -> ir.Value:
-    """The new elements in the shape of the places that the indices name, those of the indices first."""
+    """The new elements in the shape of the indexed positions, the axes of the indices first."""
     values = op.cast(values, x.dtype)
     if together and axes[0] > 0 and rank(values) > 1:
         missing = depth + len(rest) - rank(values)
-        values = op.unsqueeze(values, list(range(missing))) if missing else values
+        if missing:
+            values = op.unsqueeze(values, list(range(missing)))
         head = axes[0]
         values = op.transpose(values, [*range(head, head + depth), *range(head), *range(head + depth, rank(values))])
     tail = [sizes(x)[i] for i in rest]
@@ -152,7 +154,7 @@ def masked_select(op: Op, x: ir.Value, mask: ir.Value) -> ir.Value:
 
 @reads("aten.masked_scatter")
 def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.Value:
-    """The n-th element that is marked becomes the n-th of the source."""
+    """Replace the n-th marked element by the n-th element of the source."""
     x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
     flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
     nth = op("Sub", op("CumSum", flat, op.number(0, ir.DataType.INT64)), op.ints([1]))
@@ -162,7 +164,7 @@ def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.
 
 @reads("aten._unique2", "aten.unique_dim")
 def unique(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
-    """(values, where each element went, how many went there); sorted, as torch's are on a CPU."""
+    """(unique values, index of each element's value, counts); sorted, as PyTorch's are on a CPU."""
     flat = op.name == "_unique2"
     axis = None if flat else args[0] % rank(x)
     values, _, inverse, counts = op("Unique", x, outputs=4, axis=axis, sorted=1)
@@ -190,14 +192,19 @@ _REDUCTIONS |= {"amax": "max", "amin": "min"}
 def scatter(
     op: Op, x: ir.Value, dim: int, index: ir.Value, src: Any, reduce: str | None = None, *, include_self: bool = True
 ) -> ir.Value:
-    kind = "add" if op.name == "scatter_add" else _REDUCTIONS[reduce] if reduce else None
+    if op.name == "scatter_add":
+        kind = "add"
+    elif reduce:
+        kind = _REDUCTIONS[reduce]
+    else:
+        kind = None
     if not isinstance(src, ir.Value) or rank(src) == 0:
         src = op("Expand", op.cast(src, x.dtype), sizes(index))
     elif sizes(src) != sizes(index):
         starts = [0] * rank(src)
         src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
     axis, index = dim % rank(x), _int64(op, index)
-    if not include_self:  # what is replaced starts from the number that changes nothing
+    if not include_self:  # replaced elements start from the neutral number
         neutral = sized_like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
         x = sized_like(op("ScatterElements", x, index, neutral, axis=axis), x)
     made = sized_like(op("ScatterElements", x, index, src, axis=axis, reduction=kind), x)
@@ -205,7 +212,7 @@ def scatter(
 
 
 def _neutral(kind: str | None, dtype: Any) -> Any:
-    """The number that a reduction leaves as it is."""
+    """The neutral number of a reduction."""
     if kind in ("add", "mul"):
         return 0 if kind == "add" else 1
     numbers = dtype.numpy()
@@ -215,7 +222,7 @@ def _neutral(kind: str | None, dtype: Any) -> Any:
 
 
 def _mean(op: Op, total: ir.Value, index: ir.Value, axis: int, include_self: bool) -> ir.Value:
-    """A sum by how many numbers were added; integers are rounded down."""
+    """Divide a sum by the count of its terms; integers are rounded down."""
     start = op("Expand", op.number(int(include_self), total.dtype), sizes(total))
     ones = op("Expand", op.number(1, total.dtype), sizes(index))
     count = op("ScatterElements", start, index, ones, axis=axis, reduction="add")
@@ -228,7 +235,8 @@ def _mean(op: Op, total: ir.Value, index: ir.Value, axis: int, include_self: boo
 @reads("aten.index_add", "aten.index_copy")
 def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, *, alpha: Any = 1) -> ir.Value:
     axis = dim % rank(x)
-    source = source if alpha == 1 else op("Mul", source, alpha)
+    if alpha != 1:
+        source = op("Mul", source, alpha)
     order = [axis, *(i for i in range(rank(x)) if i != axis)]
     where = op.unsqueeze(_int64(op, index), [1])
     reduction = "add" if op.name == "index_add" else None
@@ -241,7 +249,8 @@ def index_fill(op: Op, x: ir.Value, dim: int, index: ir.Value, value: Any) -> ir
     shape = list(sizes(x))
     shape[dim] = sizes(index)[0] if rank(index) else 1
     filled = with_sizes(op("Expand", op.cast(value, x.dtype), shape), shape)
-    index = index if rank(index) else op.unsqueeze(index, [0])
+    if not rank(index):
+        index = op.unsqueeze(index, [0])
     axis = dim % rank(x)
     order = [axis, *(i for i in range(rank(x)) if i != axis)]
     made = op("ScatterND", op.transpose(x, order), op.unsqueeze(_int64(op, index), [1]), op.transpose(filled, order))
@@ -287,7 +296,8 @@ def bucketize(
     x, edges = (a, b) if op.name == "bucketize" else (b, a)
     if rank(edges) != 1:
         op.refuse("searchsorted in more than one row of boundaries")
-    x = x if isinstance(x, ir.Value) else op.number(x, edges.dtype)
+    if not isinstance(x, ir.Value):
+        x = op.number(x, edges.dtype)
     dtype = common_dtype(op, x, edges)
     below = op("LessOrEqual" if right else "Less", op.cast(edges, dtype), op("Unsqueeze", op.cast(x, dtype), [-1]))
     return op.cast(op("ReduceSum", op.cast(below, ir.DataType.INT64), [-1], keepdims=0), op.dtype)

@@ -20,13 +20,13 @@ def _limits(dtype: ir.DataType) -> np.iinfo:
 
 
 def _wrapped(number: int, dtype: ir.DataType) -> int:
-    """A number in a type that it may be too large for."""
+    """A number in a type for which it may be too large; it wraps round."""
     limits = _limits(dtype)
     return (number - limits.min) % (1 << limits.bits) + limits.min
 
 
 def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
-    """The standard's Div truncates, so it is one too large where there is a rest and the signs differ."""
+    """Floor division: ONNX' Div truncates, so it is one too large if there is a remainder and the signs differ."""
     x = op.cast(x, op.dtype)
     divisor = op.cast(y, op.dtype)
     if not op.dtype.is_signed():
@@ -43,7 +43,7 @@ def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
 
 
 def power(op: Op, x: Any, exponent: Any) -> ir.Value:
-    """A power of integers: a fixed exponent as products."""
+    """A power of integers; if the exponent is fixed, as products."""
     base = op.cast(x, op.dtype)
     if isinstance(exponent, int) and exponent >= 0:
         return _fixed_power(op, base, exponent)
@@ -53,7 +53,7 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
 
 
 def _fixed_power(op: Op, base: ir.Value, exponent: int) -> ir.Value:
-    """Squares of squares, of which those are multiplied that are bits of the exponent."""
+    """A power by repeated squaring, for an exponent in a tensor."""
     if exponent == 0:
         return op("Expand", op.number(1, base.dtype), op.sizes)
     result = None
@@ -89,7 +89,7 @@ def _power_by_bits(op: Op, base: ir.Value, exponent: ir.Value) -> ir.Value:
 
 @reads("aten.bitwise_left_shift", "aten.__lshift__")
 def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
-    """By products, as ONNX shifts unsigned integers alone; by as many places as there are bits, nothing is left."""
+    """Shift left by multiplication, as ONNX shifts unsigned integers only; a shift by all bits gives 0."""
     bits = op.dtype.bitwidth
     x = op.cast(x, op.dtype)
     if isinstance(count, int):
@@ -101,7 +101,7 @@ def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
 
 @reads("aten.bitwise_right_shift", "aten.__rshift__")
 def shift_right(op: Op, x: Any, count: Any) -> ir.Value:
-    """By division, rounded down; by as many places as there are bits, the sign is left."""
+    """Shift right by floor division; a shift by all bits leaves the sign."""
     bits = op.dtype.bitwidth
     x = op.cast(x, op.dtype)
     if not op.dtype.is_signed():
@@ -126,7 +126,7 @@ def _unsigned_right(op: Op, x: ir.Value, count: Any, bits: int) -> ir.Value:
 
 
 def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
-    """The places to shift by as int64; those below zero or too many are ``bits``."""
+    """The number of bits to shift by as int64; numbers out of range become ``bits``."""
     places = sized_like(op.cast(count, ir.DataType.INT64), count)
     outside = op("Or", op("Less", places, 0), op("GreaterOrEqual", places, bits))
     return op("Where", outside, op.number(bits, ir.DataType.INT64), places)
@@ -146,7 +146,9 @@ def _common_divisor(op: Op, x: Any, y: Any) -> ir.Value:
         now, then = op("Where", done, a, b), op("Where", done, zero, rest)
         return [with_sizes(now, op.sizes), with_sizes(then, op.sizes)]
 
-    rounds = op.number(op.dtype.bitwidth * 3 // 2, ir.DataType.INT64)  # numbers of Fibonacci take the most
+    rounds = op.number(
+        op.dtype.bitwidth * 3 // 2, ir.DataType.INT64
+    )  # consecutive Fibonacci numbers need the most rounds
     return op("Abs", repeat(op, rounds, states, step)[0])
 
 

@@ -13,7 +13,8 @@ from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 
 
 def _eliminated(op: Op, matrix: ir.Value) -> list[ir.Value]:
-    """(a matrix (..., n, m) of which the first n columns became the identity, sign and log |determinant| of these)."""
+    """Gauss-Jordan elimination: (the matrix (..., n, m) with its first n columns reduced to the identity, sign and
+    log |determinant| of these columns)."""
     batch, n = sizes(matrix)[:-2], sizes(matrix)[-2]
     if not isinstance(n, int):
         op.refuse("equations of matrices whose size is not fixed")
@@ -46,7 +47,7 @@ def _eliminated(op: Op, matrix: ir.Value) -> list[ir.Value]:
 
 
 def _solution(op: Op, a: ir.Value, b: ir.Value) -> ir.Value:
-    """X of A X = B, of matrices in batches of the same shape."""
+    """Solve A X = B for batches of matrices of the same shape."""
     n = sizes(a)[-1]
     of = [*sizes(a)[:-1], n + sizes(b)[-1]]
     made = _eliminated(op, with_sizes(op("Concat", a, b, axis=-1), of))[0]
@@ -66,11 +67,12 @@ def _wide(op: Op, x: ir.Value, batch: list[Any]) -> ir.Value:
 
 
 def _equations(op: Op, a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
-    """X of A X = B, or of X A = B; batches broadcast."""
+    """Solve A X = B or X A = B; batches are broadcast."""
     if not left:
         return op.swap(_equations(op, op.swap(a, -1, -2), op.swap(b, -1, -2)), -1, -2)
     vectors = rank(b) == 1 or (rank(b) == rank(a) - 1 and sizes(b) == sizes(a)[:-1])
-    b = op.unsqueeze(b, [-1]) if vectors else b
+    if vectors:
+        b = op.unsqueeze(b, [-1])
     depth = max(rank(a), rank(b)) - 2
     shapes = [[1] * (depth + 2 - rank(v)) + list(sizes(v)[:-2]) for v in (a, b)]
     batch = [y if x == 1 else x for x, y in zip(*shapes, strict=True)]
@@ -129,7 +131,7 @@ def triangular_solve(
 
 
 def _of_factor(op: Op, factor: ir.Value, upper: bool) -> ir.Value:
-    """The matrix that a factor of Cholesky's is of."""
+    """The matrix of which this is the Cholesky factor."""
     triangle = _triangle(op, factor, upper, unit=False)
     turned = op.swap(triangle, -1, -2)
     pair = (turned, triangle) if upper else (triangle, turned)
@@ -152,7 +154,7 @@ def cholesky_inverse(op: Op, factor: ir.Value, upper: bool = False) -> ir.Value:
 
 @reads("aten.cholesky", "aten.linalg_cholesky_ex")
 def cholesky(op: Op, a: ir.Value, upper: bool = False, *, check_errors: bool = False) -> Any:
-    """The lower factor column by column: of what the columns before it leave of the matrix."""
+    """The lower Cholesky factor, column by column."""
     *batch, n, _ = sizes(a)
     if not isinstance(n, int):
         op.refuse("the Cholesky factor of matrices whose size is not fixed")
@@ -172,5 +174,6 @@ def cholesky(op: Op, a: ir.Value, upper: bool = False, *, check_errors: bool = F
 
     start = with_sizes(op("Expand", zero, sizes(a)), sizes(a))
     factor = repeat(op, op.number(n, ir.DataType.INT64), [matrix, start], step)[1]
-    factor = op.swap(factor, -1, -2) if upper else factor
+    if upper:
+        factor = op.swap(factor, -1, -2)
     return factor if op.name == "cholesky" else [factor, _no_error(op, a)]

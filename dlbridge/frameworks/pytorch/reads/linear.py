@@ -26,7 +26,7 @@ def matmul(op: Op, x: ir.Value, y: ir.Value, out_dtype: Any = None) -> ir.Value:
 
 @reads("aten.inner")
 def inner(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The sum of products along the last axis of both, for each row of the one with each of the other."""
+    """The inner products of the rows of one tensor with the rows of the other."""
     if not rank(x) or not rank(y):
         return op("Mul", x, y)
     rows = op.reshape(y, [numel(sizes(y)[:-1]), sizes(y)[-1]])
@@ -36,7 +36,8 @@ def inner(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 @reads("aten.addmm", "aten.addmv", "aten.baddbmm")
 def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
     product = op("MatMul", a, b)
-    product = product if alpha == 1 else op("Mul", product, alpha)
+    if alpha != 1:
+        product = op("Mul", product, alpha)
     if beta == 0:
         return product
     return op("Add", product, x if beta == 1 else op("Mul", x, beta))
@@ -58,7 +59,8 @@ def grouped_mm(op: Op, x: ir.Value, weight: ir.Value, offs: ir.Value, *rest: Any
 @reads("aten.addbmm")
 def addbmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
     product = op("ReduceSum", op("MatMul", a, b), [0], keepdims=0)
-    product = product if alpha == 1 else op("Mul", product, alpha)
+    if alpha != 1:
+        product = op("Mul", product, alpha)
     return op("Add", product, x if beta == 1 else op("Mul", x, beta))
 
 
@@ -70,17 +72,18 @@ def outer(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
 @reads("aten.einsum")
 def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) -> ir.Value:
     terms, arrow, result = equation.replace(" ", "").partition("->")
-    # An ellipsis may stand for no axis, which onnx's inference does not take.
+    # onnx' shape inference does not accept an ellipsis for no axis.
     letters = [term.replace("...", "") for term in terms.split(",")]
     kept = [
         bare if len(bare) == rank(t) else term for bare, term, t in zip(letters, terms.split(","), tensors, strict=True)
     ]
-    result = result if any("..." in term for term in kept) else result.replace("...", "")
+    if not any("..." in term for term in kept):
+        result = result.replace("...", "")
     inputs = [op.cast(t, op.dtype) for t in tensors]
     summed = max((rank(t) - len(bare) for bare, t in zip(letters, tensors, strict=True)), default=0)
     if not arrow or "..." in result or not summed:
         return op("Einsum", *inputs, equation=f"{','.join(kept)}{arrow}{result}")
-    # torch sums over the axes of an ellipsis that the result has not; onnxruntime wants it there.
+    # PyTorch sums over the axes of an ellipsis that is missing in the result; onnxruntime needs it there.
     made = op("Einsum", *inputs, equation=f"{','.join(kept)}->...{result}")
     return op("ReduceSum", made, list(range(summed)), keepdims=0)
 
@@ -133,7 +136,8 @@ def embedding_bag(
         largest = op("ReduceMax", kept, [1], keepdims=0)
         return [op("Where", op("IsInf", largest), op.number(0, rows.dtype), largest), None, None, None]
     share = op.cast(inside, weight.dtype)
-    share = share if per_sample_weights is None else op("Mul", share, per_sample_weights)
+    if per_sample_weights is not None:
+        share = op("Mul", share, per_sample_weights)
     total = op("MatMul", share, rows)
     if mode == 1:
         total = op("Div", total, op("Max", op("ReduceSum", share, [1], keepdims=1), 1))

@@ -99,7 +99,7 @@ def is_special(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.signbit")
 def signbit(op: Op, x: ir.Value) -> ir.Value:
-    """Below zero, or the zero that is: 1 / -0.0 is minus infinity."""
+    """Whether the sign bit is set: below zero, or -0.0, whose reciprocal is minus infinity."""
     below = op("Less", x, 0)
     return op("Or", below, op("Equal", op("Reciprocal", x), -np.inf)) if is_float(x) else below
 

@@ -1,4 +1,4 @@
-"""``repeat`` and ``scan``: the loops that a rule makes, for what torch computes step by step."""
+"""``repeat`` and ``scan``: loops for rules of ops that PyTorch computes step by step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
 def repeat(
     op: Op, times: ir.Value, states: Sequence[ir.Value], step: Callable[..., Sequence[ir.Value]]
 ) -> list[ir.Value]:
-    """The last states of ``states = step(k, *states)`` for k = 0, 1, ... below ``times``.
+    """The final states of ``states = step(k, *states)`` for k = 0, 1, ... below ``times``.
 
     Args:
         op: The call that is read.
@@ -36,7 +36,7 @@ def scan(
     step: Callable[..., Sequence[ir.Value]],
     backwards: bool = False,
 ) -> list[ir.Value]:
-    """The last states of ``*states, *y = step(*states, x[t])`` along axis 0, and all y, stacked along it.
+    """The final states of ``*states, *y = step(*states, x[t])`` along axis 0, and all y, stacked.
 
     Args:
         op: The call that is read.
@@ -65,21 +65,21 @@ def _parameter(op: Op, dtype: ir.DataType | None, of: Sequence[object]) -> ir.Va
 
 
 def _body(op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], Sequence[ir.Value]]) -> ir.Graph:
-    """A graph of the nodes that ``run`` makes, which gives their results."""
+    """A subgraph of the nodes that ``run`` creates."""
     with op._program.body() as nodes:
         results: list[ir.Value] = []
         for value in run():
             own = value.producer() in nodes and value not in results
             results.append(value if own else sized_like(op("Identity", value), value))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
-        value.name = _name(op)  # each graph by itself would name them alike
+        value.name = _name(op)  # names made within each graph would clash
     return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)
 
 
 def _node(
     op: Op, kind: str, inputs: Sequence[ir.Value | None], body: ir.Graph, of: Sequence[tuple[Any, Any]], **numbers: Any
 ) -> list[ir.Value]:
-    """The node of a loop, whose outputs have these dtypes and sizes."""
+    """Add the node of a loop, whose outputs have these dtypes and sizes."""
     attributes = [ir.AttrGraph("body", body), *(ir.convenience.convert_attribute(k, v) for k, v in numbers.items())]
     node = ir.Node("", kind, inputs, attributes, num_outputs=len(of))
     for value, (dtype, sizes_) in zip(node.outputs, of, strict=True):

@@ -1,4 +1,4 @@
-"""Losses that torch does not take apart, or into other sizes than it gives."""
+"""Losses that PyTorch does not decompose, or whose decomposition has other sizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 
-#: The logarithm of a probability of 0, which can be computed with; and what only such losses are beyond.
+#: A finite logarithm for a probability of 0; and the bound that only losses made of it exceed.
 _NEVER, _IMPOSSIBLE = -1e30, 1e29
 #: Logarithms of probabilities are normalised when those of their sums, over all steps, come to less than this.
 _NORMALISED = 1e-3
 
-#: torch's number of a reduction -> the op that reduces.
+#: PyTorch's number of a reduction -> the ONNX op.
 _REDUCTIONS = {1: "ReduceMean", 2: "ReduceSum"}
 
 
@@ -103,6 +103,6 @@ def _cut(op: Op, x: ir.Value, start: int, end: int) -> ir.Value:
 
 
 def _log_sum(op: Op, parts: list[ir.Value]) -> ir.Value:
-    """The logarithm of the sum of what these are the logarithms of."""
+    """log(sum(exp(x))) of these tensors."""
     largest = op("Max", *parts)
     return op("Add", largest, op("Log", op("Sum", *(op("Exp", op("Sub", part, largest)) for part in parts))))

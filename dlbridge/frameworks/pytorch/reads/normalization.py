@@ -15,7 +15,7 @@ from dlbridge.ops import traits
 
 
 def _filled(op: Op, value: ir.Value | None, shape: list[int], fill: float, dtype: Any) -> ir.Value:
-    """A weight, or the constant that stands for one that is not there."""
+    """A weight, or a constant in place of a missing one."""
     return op.constant(np.full(shape, fill), dtype) if value is None else value
 
 
@@ -45,7 +45,7 @@ def batch_norm(
 def _by_running_statistics(
     op: Op, x: ir.Value, weights: list[ir.Value], momentum: float, eps: float, own: str
 ) -> ir.Value:
-    """A normalisation that has other statistics in training.
+    """Batch or instance norm, which uses other statistics in training.
 
     Args:
         op: The call.
@@ -118,7 +118,7 @@ def native_layer_norm(op: Op, x: ir.Value, shape: Any, weight: Any, bias: Any, e
 
 
 def _statistics(op: Op, x: ir.Value, axes: list[int], eps: float, keepdims: int) -> list[ir.Value]:
-    """The mean along axes, and one by the standard deviation."""
+    """(mean along axes, reciprocal of the standard deviation)."""
     mean = op("ReduceMean", x, axes, keepdims=1)
     apart = op("Sub", x, mean)
     variance = op("ReduceMean", op("Mul", apart, apart), axes, keepdims=keepdims)
@@ -130,7 +130,8 @@ def _statistics(op: Op, x: ir.Value, axes: list[int], eps: float, keepdims: int)
 def rms_norm(
     op: Op, x: ir.Value, normalized_shape: list[int], weight: ir.Value | None = None, eps: float | None = None
 ) -> ir.Value:
-    eps = torch.finfo(op.val.dtype).eps if eps is None else eps
+    if eps is None:
+        eps = torch.finfo(op.val.dtype).eps
     scale = _filled(op, weight, normalized_shape, 1, x.dtype)
     return op("RMSNormalization", x, scale, axis=-len(normalized_shape), epsilon=eps)
 
@@ -165,7 +166,7 @@ def dist(op: Op, x: ir.Value, y: ir.Value, p: float = 2) -> ir.Value:
 
 @reads("aten._pdist_forward")
 def pdist(op: Op, x: ir.Value, p: float = 2) -> ir.Value:
-    """The distance of each row to each after it."""
+    """The distance of each row to each later row."""
     count = sizes(x)[0]
     if not isinstance(count, int):
         op.refuse("pdist of rows whose number is not fixed")
@@ -176,7 +177,7 @@ def pdist(op: Op, x: ir.Value, p: float = 2) -> ir.Value:
 
 @reads("aten._cdist_forward")
 def cdist(op: Op, x: ir.Value, y: ir.Value, p: float, mode: int | None) -> ir.Value:
-    """The distance of each row of the one to each of the other."""
+    """The distance of each row of one tensor to each row of the other."""
     return vector_norm(op, _difference(op, op.unsqueeze(x, [-2]), op.unsqueeze(y, [-3])), p, -1)
 
 
@@ -190,7 +191,7 @@ def vector_norm(
 ) -> ir.Value:
     axes = axes_of(x, dim) if rank(x) else []
     x = op.cast(x, op.dtype)
-    if not axes:  # a number: its norm is its size, or whether it is there
+    if not axes:  # a tensor of rank 0: its norm is its absolute value, or whether it is not 0
         return op.cast(op("Not", op("Equal", x, 0)), x.dtype) if ord == 0 else op("Abs", x)
     if ord is None or ord == 2:
         return op("ReduceL2", x, axes, keepdims=int(keepdim))

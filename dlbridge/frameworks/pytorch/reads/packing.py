@@ -20,14 +20,14 @@ LENGTHS = "pytorch.lengths"
 
 
 def _mask(op: Op, time: Size, lengths: ir.Value) -> ir.Value:
-    """(time, batch): where there is a step of a sequence."""
+    """(time, batch): whether there is a step of a sequence."""
     steps = op.unsqueeze(op.arange(time), [1])
     made = op("Less", steps, op.unsqueeze(lengths, [0]))
     return with_sizes(made, [time, sizes(lengths)[0]])
 
 
 def pack(op: Op, x: ir.Value, lengths: ir.Value) -> ir.Value:
-    """The steps of a padded tensor (time, batch, ...) that are none of padding."""
+    """The steps of a padded tensor (time, batch, ...) that are not padding."""
     time, _, *rest = sizes(x)
     mask = op("Reshape", _mask(op, time, lengths), [-1])
     rows = op("Reshape", x, op.ints([-1, *rest]))
@@ -51,7 +51,8 @@ def padded(op: Op, data: ir.Value, batch_sizes: ir.Value) -> tuple[ir.Value, ir.
 
 @reads("dlbridge.pack_padded_sequence")
 def pack_padded_sequence(op: Op, x: ir.Value, lengths: ir.Value, batch_first: bool) -> list[ir.Value]:
-    x = op.swap(x, 0, 1) if batch_first else x
+    if batch_first:
+        x = op.swap(x, 0, 1)
     data = pack(op, x, lengths)
     longest = op("ReduceMax", lengths, None, keepdims=0)
     steps = op("Range", op.number(0, ir.DataType.INT64), longest, op.number(1, ir.DataType.INT64))
@@ -73,7 +74,7 @@ def pad_packed_sequence(
 ) -> list[ir.Value]:
     x, lengths = padded(op, data, batch_sizes)
     time, *others = sizes(x)
-    if padding_value or PADDED in data.meta:  # what was packed is not 0 behind the ends
+    if padding_value or PADDED in data.meta:  # the tensor that was packed is not 0 after the ends
         mask = _mask(op, time, lengths)
         wide = op.unsqueeze(mask, list(range(2, len(others) + 1))) if len(others) > 1 else mask
         x = with_sizes(op("Where", wide, x, op.number(padding_value, x.dtype)), [time, *others])

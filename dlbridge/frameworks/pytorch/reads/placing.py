@@ -1,4 +1,4 @@
-"""Placing elements: along an axis with a reduction, in the flat tensor, on a diagonal."""
+"""Scattering: along an axis with a reduction, into the flat tensor, onto a diagonal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def index_reduce(
     def filled(number: Any, like: ir.Value) -> ir.Value:
         return with_sizes(op("Expand", op.number(number, x.dtype), sizes(like)), sizes(like))
 
-    if not include_self:  # what is replaced starts from the number that changes nothing
+    if not include_self:  # replaced elements start from the neutral number
         front = placed(front, filled(_neutral(kind, x.dtype), given), None)
     made = placed(front, given, kind)
     if reduce == "mean":

@@ -14,7 +14,7 @@ from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, rank, siz
 
 
 def _count(op: Op) -> int:
-    """Spatial axes, from the number in the op's name."""
+    """The number of spatial axes, from the op's name."""
     return int(op.name.partition("pool")[2][0])
 
 
@@ -55,7 +55,7 @@ def max_pool_with_indices(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> list[ir.Value]:
-    """ONNX counts indices over the whole tensor, torch in each (batch, channel)."""
+    """Convert indices: ONNX counts over the whole tensor, PyTorch within each (batch, channel)."""
     count = _count(op)
     spatial = sizes(x)[-count:]
     if rank(x) != count + 2 or not all(isinstance(s, int) for s in spatial):
@@ -86,14 +86,14 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> ir.Value:
-    if not is_float(x):  # integers are cut when they have been divided
+    if not is_float(x):  # integers are truncated after the division
         options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return op.cast(avg_pool(op, op.cast(x, ir.DataType.DOUBLE), *options), op.dtype)
     count = _count(op)
     kernel = each(kernel_size, count)
     pads = each(padding, count)
     strides = each(stride, count) if stride else kernel
-    if divisor_override is not None and ceil_mode:  # what is beyond the input counts as zeros too
+    if divisor_override is not None and ceil_mode:  # positions beyond the input count as zeros too
         x, pads, ceil_mode = _filled_up(op, x, kernel, strides, pads), [0] * count, False
 
     def pool(value: ir.Value) -> ir.Value:
@@ -112,7 +112,7 @@ def avg_pool(
 
 
 def _filled_up(op: Op, x: ir.Value, kernel: list[int], strides: list[int], pads: list[int]) -> ir.Value:
-    """``x`` with its padding, and with as many zeros at the end as the last window asks for."""
+    """Pad ``x``, also with the zeros at the end that the last window needs."""
     count = len(kernel)
     given, made = sizes(x)[-count:], op.sizes[-count:]
     if not all(isinstance(s, int) for s in given):
@@ -148,7 +148,7 @@ def _average(op: Op, x: ir.Value, kernel: list[int]) -> ir.Value:
 
 
 def _equal_windows(op: Op, x: ir.Value, output: list[Any]) -> list[int] | None:
-    """The window, when all are equal ([] for the whole); None when they are not."""
+    """The window of adaptive pooling if all are equal ([] for the whole axis), else None."""
     given = sizes(x)[-len(output) :]
     if all(o == 1 for o in output):
         return []
@@ -172,7 +172,7 @@ def _quotient(size: Size, by: int) -> Size:
 
 
 def _each_window(op: Op, reduction: str, x: ir.Value, axis: int, size: Size, out: int) -> ir.Value:
-    """The windows along an axis one by one, which need not be as long as each other."""
+    """The windows along an axis, one by one, as their lengths may differ."""
     parts = [op(reduction, op.slice(x, axis, start, end), [axis], keepdims=1) for start, end in windows(size, out)]
     shape = [*sizes(x)[:axis], out, *sizes(x)[axis + 1 :]]
     return with_sizes(op("Concat", *parts, axis=axis) if len(parts) > 1 else parts[0], shape)
@@ -195,7 +195,7 @@ def _swapped(items: list[Any], axis: int) -> list[Any]:
 
 @reads("aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d")
 def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | None]:
-    """The values; their indices are given as None, so that what reads them is refused."""
+    """The values only; the indices are None, so that a use of them is refused."""
     count = _count(op)
     output = each(output_size, count)
     kernel = _equal_windows(op, x, output)
@@ -215,7 +215,7 @@ def adaptive_max_pool(op: Op, x: ir.Value, output_size: Any) -> list[ir.Value | 
 
 @reads("aten.max_unpool2d", "aten.max_unpool3d")
 def max_unpool(op: Op, x: ir.Value, indices: ir.Value, output_size: Any, *rest: Any) -> ir.Value:
-    """Each (batch, channel) by itself, as torch counts the indices."""
+    """Unpool each (batch, channel) separately, as PyTorch counts the indices."""
     count = len(output_size)
     if rank(x) != count + 2:
         op.refuse("max_unpool without a batch")

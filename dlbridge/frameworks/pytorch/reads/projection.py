@@ -1,4 +1,4 @@
-"""LSTM with ``proj_size`` (Sak et al., 2014), which ONNX has no op for: a Scan for each layer and direction."""
+"""LSTM with ``proj_size`` (Sak et al., 2014), for which ONNX has no op: a Scan per layer and direction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
 def projected(
     op: Op, x: ir.Value, states: list[ir.Value], parameters: list[ir.Value], options: tuple[Any, ...]
 ) -> list[ir.Value]:
-    """All layers; the last one's outputs, and the final states of all.
+    """(outputs of the last layer, final states of all layers).
 
     Args:
         op: The call.
@@ -57,7 +57,7 @@ def _stacked(op: Op, values: list[ir.Value]) -> ir.Value:
 def _one_way(
     op: Op, x: ir.Value, states: list[ir.Value], weights: list[ir.Value], *, backwards: bool
 ) -> list[ir.Value]:
-    """The last h and c, and all h, of one layer in one direction."""
+    """(final h, final c, all h) of one layer in one direction."""
     w_ih, w_hh, *biases, w_hr = weights
     b_ih, b_hh = biases or (None, None)
     given = with_sizes(op.extension("Linear", x, w_ih, b_ih), [*sizes(x)[:-1], sizes(w_ih)[0]])

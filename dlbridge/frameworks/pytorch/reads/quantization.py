@@ -1,4 +1,4 @@
-"""Training for quantised numbers, and the ops of graphs that were quantised (torch.export's PT2E)."""
+"""Fake quantization in training, and the ops of quantized graphs (torch.export's PT2E)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 
 
 def _tensors(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> list[ir.Value]:
-    """Scale and zero point as tensors that broadcast to x: of rank 0, but for those that lie along an axis."""
+    """Scale and zero point as tensors that broadcast to x: of rank 0, or along an axis."""
     scale = op.cast(scale, x.dtype)
     if zero_point is None:
         zero_point = with_sizes(op("Expand", op.number(0, ir.DataType.INT32), sizes(scale)), sizes(scale))
@@ -65,7 +65,7 @@ def observed(
     per_row_fake_quant: bool = False,
     symmetric_quant: bool = False,
 ) -> ir.Value:
-    """What ``prepare_qat`` puts into a model."""
+    """The fake quantization modules that ``prepare_qat`` inserts."""
     if _is_on(op, observer_on, "observation"):
         op.refuse(
             "quantisation whose scale follows the data at inference too: "
@@ -77,7 +77,7 @@ def observed(
 
 
 def _is_on(op: Op, flag: ir.Value, what: str) -> bool:
-    """What a buffer of the module says."""
+    """The number in a buffer of the module."""
     if flag.const_value is None:
         op.refuse(f"{what} that the model turns on and off by itself")
     return bool(np.asarray(flag.const_value.numpy()).all())

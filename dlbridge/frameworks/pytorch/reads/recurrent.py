@@ -19,7 +19,7 @@ from dlbridge.frameworks.pytorch.reads.projection import projected
 from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 from dlbridge.ops import traits
 
-#: Place in torch's weights of each of ONNX's gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
+#: Index in PyTorch's weights of each of ONNX' gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
@@ -45,7 +45,7 @@ def _stacked(op: Op, kind: str, path: str, values: list[list[ir.Value]]) -> ir.V
 
 
 def _kind(op: Op, values: list[list[ir.Value]]) -> traits.Kind:
-    """What stacked weights are to training; of two biases, the first says it (``traits.BIASES``)."""
+    """The kind of stacked weights; of two biases, that of the first (``traits.BIASES``)."""
     kinds = {traits.kind(row[0]) for row in values}
     alike = len(kinds) == 1 and all(traits.kind(v) in ("frozen", kind) for kind in kinds for row in values for v in row)
     if not alike:
@@ -71,7 +71,7 @@ def _recurrent(
     lengths: ir.Value | None = None,
     **extra: Any,
 ) -> list[ir.Value]:
-    """All layers; the last one's outputs, and the final states of all.
+    """(outputs of the last layer, final states of all layers).
 
     Args:
         kind: LSTM, GRU or RNN.
@@ -90,7 +90,7 @@ def _recurrent(
         return projected(op, x, states, parameters, options)
     hidden = sizes(parameters[1])[1]
     path = (parameters[0].name or "").rpartition(".")[0]
-    is_root, path = not path, path or kind.lower()  # a model that is this layer alone holds it, by a name
+    is_root, path = not path, path or kind.lower()  # a model that is this layer itself gets a name for it
     current = op.transpose(x, [1, 0, 2]) if batch_first else x
     finals: list[list[ir.Value]] = [[] for _ in states]
     for layer in range(layers):
@@ -133,7 +133,7 @@ def _part(op: Op, state: ir.Value, layer: int, directions: int, layers: int) -> 
 
 
 def _one_sequence(op: Op, x: ir.Value, states: list[ir.Value], run: Callable[..., list[ir.Value]]) -> list[ir.Value]:
-    """Without a batch: with a batch of one, which goes again."""
+    """Without a batch axis: add a batch of one, and remove it again."""
     made = run(op.unsqueeze(x, [1]), [op.unsqueeze(s, [1]) for s in states])
     return [op.squeeze(v, [1]) for v in made]
 
@@ -157,7 +157,7 @@ def rnn(op: Op, x: ir.Value, hx: ir.Value, params: list[ir.Value], *options: Any
 
 @reads("dlbridge.lstm_packed", "dlbridge.gru_packed", "dlbridge.rnn_tanh_packed", "dlbridge.rnn_relu_packed")
 def packed(op: Op, data: ir.Value, batch_sizes: ir.Value, hx: Any, params: list[ir.Value], *options: Any) -> Any:
-    """The sequences as they were before they were packed, with their lengths."""
+    """The sequences before packing, and their lengths."""
     kind = op.name.partition("_")[0].upper()
     x, lengths = packing.padded(op, data, batch_sizes)
     states = hx if isinstance(hx, list) else [hx]
@@ -167,7 +167,7 @@ def packed(op: Op, data: ir.Value, batch_sizes: ir.Value, hx: Any, params: list[
 
 
 def _extra(op: Op, options: tuple[Any, ...]) -> dict[str, Any]:
-    """What ONNX says of each kind besides its weights."""
+    """The attributes of each kind of layer."""
     if op.name.startswith("gru"):
         return {"linear_before_reset": 1}
     if op.name.startswith("rnn"):

@@ -12,7 +12,7 @@ from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sized_lik
 
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:
-    """The axes that ``dim`` says: all when it says none."""
+    """The axes in ``dim``; all if it is empty."""
     if dim is None or dim == []:
         return list(range(rank(x)))
     return list(dim) if isinstance(dim, (list, tuple)) else [dim]
@@ -30,8 +30,8 @@ def reduce(op: Op, op_type: str, x: ir.Value, dim: Any, keepdim: bool) -> ir.Val
 
 @reads("aten.sum", "aten.nansum")
 def total(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    if op.name == "nansum":
-        x = sized_like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x) if is_float(x) else x
+    if op.name == "nansum" and is_float(x):
+        x = sized_like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x)
     return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
 
 
@@ -70,7 +70,8 @@ def extremes(op: Op, x: ir.Value, *, dim: Any = None, keepdim: bool = False) -> 
 @reads("aten.argmax", "aten.argmin")
 def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> ir.Value:
     kind = "ArgMax" if op.name == "argmax" else "ArgMin"
-    x = op.cast(x, ir.DataType.INT32) if x.dtype == ir.DataType.BOOL else x
+    if x.dtype == ir.DataType.BOOL:
+        x = op.cast(x, ir.DataType.INT32)
     if dim is None:
         return op.reshape(op(kind, op("Reshape", x, [-1]), axis=0, keepdims=0), op.sizes)
     return op(kind, x, axis=dim, keepdims=int(keepdim))
@@ -98,7 +99,7 @@ def count_nonzero(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
 
 
 def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> tuple[ir.Value, ir.Value]:
-    """(variance, mean) over axes; the mean keeps the axes."""
+    """(variance, mean) over axes; the mean keeps them as size 1."""
     axes = axes_of(x, dim)
     middle = reduce(op, "ReduceMean", x, axes, True)
     centred = sized_like(op("Sub", x, middle), x)
@@ -123,7 +124,8 @@ def _var(op: Op, x: ir.Value, args: tuple[Any, ...], options: dict[str, Any]) ->
     dim, unbiased = options.get("dim", dim), options.get("unbiased", unbiased)
     keepdim = options.get("keepdim", keepdim)
     variance, middle = _moments(op, x, dim, _correction(unbiased, options.get("correction")), keepdim)
-    middle = middle if keepdim else op.squeeze(middle, axes_of(x, dim))
+    if not keepdim:
+        middle = op.squeeze(middle, axes_of(x, dim))
     return variance, middle, axes_of(x, dim)
 
 
@@ -160,7 +162,8 @@ def topk(op: Op, x: ir.Value, k: Any, dim: int = -1, largest: bool = True, sorte
 @reads("aten.sort", "aten.sort.stable")
 def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
     """``(dim, descending)``; the stable overload has its flag first or as a keyword."""
-    args = args[1:] if len(args) > 2 else args
+    if len(args) > 2:
+        args = args[1:]
     dim, descending = (*args, *(-1, False)[len(args) :])
     dim, descending = options.get("dim", dim), options.get("descending", descending)
     numbers = x if is_float(x) or x.dtype != ir.DataType.BOOL else op.cast(x, ir.DataType.INT32)
@@ -171,13 +174,15 @@ def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
 
 @reads("aten.median", "aten.median.dim", "aten.kthvalue")
 def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
-    """The k-th smallest; of the median the lower of the two in the middle, and NaN where one of the numbers is."""
+    """The k-th smallest element; for the median the lower middle one, and NaN if there is a NaN."""
     whole = op.name == "median" and not isinstance(op.val, (list, tuple))
-    x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))]) if whole else x
+    if whole:
+        x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))])
     k, *rest = args if op.name == "kthvalue" else (None, *args)
     dim, keepdim = (*rest, *(-1, False)[len(rest) :])
     axis, keepdim = options.get("dim", dim) % rank(x), options.get("keepdim", keepdim)
-    k = (sizes(x)[axis] + 1) // 2 if k is None else k
+    if k is None:
+        k = (sizes(x)[axis] + 1) // 2
     values, where = op("TopK", x, [k], outputs=2, axis=axis, largest=0, sorted=1)
     where.dtype = ir.DataType.INT64
     value, place = (op.slice(v, axis, k - 1, k) for v in (values, where))
@@ -190,9 +195,10 @@ def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
 
 @reads("aten.nanmedian")
 def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower of the two in the middle of the numbers that are none of NaN; NaN where there is none."""
+    """The lower middle element among those that are not NaN; NaN if there are none."""
     whole = dim is None
-    x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))]) if whole else x
+    if whole:
+        x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))])
     axis = 0 if dim is None else dim % rank(x)
     nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
     known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)
@@ -209,7 +215,7 @@ def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = 
 
 @reads("aten.histc")
 def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) -> ir.Value:
-    """How many numbers fall into each of so many equal parts of [min, max]."""
+    """Histogram: the count of elements in each of ``bins`` equal parts of [min, max]."""
     if min == max:
         op.refuse("histc of a range that follows from the numbers")
     x = with_sizes(op("Reshape", op.cast(x, op.dtype), [-1, 1]), [numel(sizes(x)), 1])

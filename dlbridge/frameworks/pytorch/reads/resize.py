@@ -14,7 +14,7 @@ from dlbridge.frameworks.pytorch.tensors import sizes
 def _resize(
     op: Op, x: ir.Value, size: Any, scales: Any, *, mode: str, transform: str, antialias: bool = False
 ) -> ir.Value:
-    """By factors where the user gave factors, else to sizes."""
+    """Resize by factors if the user gave factors, else to sizes."""
     extra: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": transform}
     if mode == "nearest":  # torch rounds halves up in the one, always down in the other
         extra["nearest_mode"] = "floor" if transform == "asymmetric" else "round_prefer_ceil"
@@ -26,7 +26,7 @@ def _resize(
         return op("Resize", x, None, op.constant([1.0, 1.0, *map(float, scales)], ir.DataType.FLOAT), **extra)
     target = size or op.sizes[2:]
     if all(isinstance(s, int) for s in (*target, *sizes(x)[2:])) and not antialias:
-        # With the spatial sizes fixed the factors are too, and the batch may be anything.
+        # If the spatial sizes are fixed, so are the factors, and the batch is free.
         factors = [wanted / have for wanted, have in zip(target, sizes(x)[2:], strict=True)]
         if all(
             int(np.floor(have * np.float32(f))) == w for f, have, w in zip(factors, sizes(x)[2:], target, strict=True)

@@ -1,4 +1,4 @@
-"""Ops that rearrange, cut and join tensors."""
+"""Ops that reshape, permute, split and concatenate tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAR = 2**62
     "aten._reshape_alias",
 )
 def reshape(op: Op, x: ir.Value, *args: Any) -> ir.Value:
-    """To the sizes that the result has."""
+    """Reshape to the sizes of the result."""
     return op.reshape(x, op.sizes)
 
 
@@ -47,7 +47,12 @@ def unsqueeze(op: Op, x: ir.Value, dim: int) -> ir.Value:
 
 @reads("aten.squeeze")
 def squeeze(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
-    axes = range(rank(x)) if dim is None else dim if isinstance(dim, list) else [dim]
+    if dim is None:
+        axes = range(rank(x))
+    elif isinstance(dim, list):
+        axes = dim
+    else:
+        axes = [dim]
     ones = [a for a in axes if rank(x) and sizes(x)[a] == 1]
     return op.squeeze(x, ones) if ones else x
 
@@ -78,7 +83,7 @@ def movedim(op: Op, x: ir.Value, source: Any, destination: Any) -> ir.Value:
 
 @reads("aten.expand", "aten.expand_as", "aten.broadcast_to")
 def expand(op: Op, x: ir.Value, *args: Any, implicit: bool = False) -> ir.Value:
-    """To the sizes that the result has; a size that stays is 1 in what ONNX is told."""
+    """Expand to the sizes of the result; an unchanged size is passed to ONNX as 1."""
     target = op.sizes
     given = [1] * (len(target) - rank(x)) + sizes(x)
     if sizes(x) == target:
@@ -90,7 +95,8 @@ def expand(op: Op, x: ir.Value, *args: Any, implicit: bool = False) -> ir.Value:
 def repeat(op: Op, x: ir.Value, repeats: list[Any]) -> ir.Value:
     missing = len(repeats) - rank(x)
     repeats = [*[1] * -missing, *repeats]
-    x = op.unsqueeze(x, list(range(missing))) if missing > 0 else x
+    if missing > 0:
+        x = op.unsqueeze(x, list(range(missing)))
     return x if all(r == 1 for r in repeats) else op("Tile", x, repeats)
 
 
@@ -98,7 +104,7 @@ def repeat(op: Op, x: ir.Value, repeats: list[Any]) -> ir.Value:
 def repeat_interleave(
     op: Op, x: ir.Value, repeats: Any, dim: int | None = None, *, output_size: Any = None
 ) -> ir.Value:
-    """Each element several times: one more axis, expanded, joined again."""
+    """Repeat each element: add an axis, expand it, and merge it."""
     if dim is None:
         x, dim = op.reshape(x, [numel(sizes(x))]), 0
     axis = dim % rank(x)
@@ -114,7 +120,7 @@ def repeat_interleave(
 
 @reads("aten.cat", "aten.concat", "aten.concatenate")
 def cat(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
-    """Empty tensors of one axis are nothing to torch."""
+    """Concatenate; PyTorch ignores empty tensors of rank 1."""
     kept = [op.cast(t, op.dtype) for t in tensors if sizes(t) != [0] or rank(tensors[-1]) == 1]
     return kept[0] if len(kept) == 1 else op("Concat", *kept, axis=dim % len(op.sizes))
 
@@ -139,7 +145,7 @@ def stack_sides(op: Op, tensors: list[ir.Value]) -> ir.Value:
     "aten.split", "aten.split_with_sizes", "aten.chunk", "aten.tensor_split", "aten.unsafe_split", "aten.unsafe_chunk"
 )
 def split(op: Op, x: ir.Value, parts: Any, dim: int = 0) -> list[ir.Value]:
-    """Into the parts that torch says; in one part it is whole."""
+    """Split into the parts of PyTorch's result; one part is the tensor itself."""
     axis = dim % rank(x)
     lengths = [size_of(v.shape[axis]) for v in op.val]
     if len(lengths) == 1:
@@ -158,8 +164,10 @@ def unbind(op: Op, x: ir.Value, dim: int = 0) -> list[ir.Value]:
 def slice_(op: Op, x: ir.Value, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> ir.Value:
     axis = dim % rank(x)
     size = sizes(x)[axis]
-    start = 0 if start is None else start
-    end = _FAR if end is None else end
+    if start is None:
+        start = 0
+    if end is None:
+        end = _FAR
     if op.sizes == sizes(x) and start == 0 and step == 1:
         return x
     if isinstance(end, int) and end >= _FAR:
@@ -235,7 +243,7 @@ def channel_shuffle(op: Op, x: ir.Value, groups: int) -> ir.Value:
 
 
 def _pads(x: ir.Value, pad: list[Any]) -> list[Any]:
-    """torch's pads, the last axis first, as ONNX has them: all starts, then all ends."""
+    """Convert PyTorch's pads (last axis first) to ONNX' order: all starts, then all ends."""
     missing = rank(x) - len(pad) // 2
     starts = [0] * missing + list(pad[0::2])[::-1]
     ends = [0] * missing + list(pad[1::2])[::-1]
@@ -253,7 +261,7 @@ def constant_pad(op: Op, x: ir.Value, pad: list[Any], value: Any = 0) -> ir.Valu
 def pad(op: Op, x: ir.Value, pad: list[Any], mode: str = "constant", value: Any = None) -> ir.Value:
     if mode == "constant":
         return constant_pad(op, x, pad, value or 0)
-    if mode == "circular":  # what is cut off is gone before the rest goes round
+    if mode == "circular":  # negative pads crop before the rest is padded
         for i, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
             axis = rank(x) - 1 - i
             if before < 0 or after < 0:

@@ -1,4 +1,4 @@
-"""Special functions: ops of the ``dlbridge`` domain, and what is said by them."""
+"""Special functions: ops of the domain ``dlbridge``, and functions made of these."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ _POLYNOMIALS: dict[str, tuple[tuple[float, float], Any]] = {
     *(f"aten.special_shifted_chebyshev_polynomial_{k}" for k in "tuvw"),
 )
 def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
-    """By the recurrence of three terms up to the largest degree; a degree below zero gives 0."""
+    """Orthogonal polynomials by their three-term recurrence up to the largest degree; a negative degree gives 0."""
     x = op("Expand", op.cast(x, op.dtype), op.sizes)
     if "shifted" in op.name:
         x = _linear(op, x, -1, 2)

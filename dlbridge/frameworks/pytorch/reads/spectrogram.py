@@ -12,7 +12,7 @@ from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 
 def _window(op: Op, window: ir.Value | None, n_fft: int, win_length: int | None) -> ir.Value:
-    """The window in the middle of a frame; it is of ones where none is given."""
+    """The window, centred in a frame; ones if none is given."""
     short = n_fft - (win_length or n_fft)
     if window is None:
         window = op.constant(np.ones(n_fft - short), op.dtype)
@@ -32,7 +32,7 @@ def stft(
     return_complex: bool | None = None,
     align_to_window: bool | None = None,
 ) -> ir.Value:
-    """Of what torch has filled up at both ends. torch has the frames last."""
+    """``torch.stft`` of a signal that PyTorch has padded already. The frames are the last axis."""
     if is_complex(x) or align_to_window:
         op.refuse("stft of complex numbers, or aligned to the window")
     batch = x if rank(x) == 2 else op.unsqueeze(x, [0])
@@ -40,7 +40,8 @@ def stft(
     framed = _window(op, window, n_fft, win_length)
     made = op("STFT", op("Unsqueeze", batch, [-1]), step, framed, length, onesided=int(onesided is not False))
     made = op("Transpose", made, perm=[0, 2, 1, 3])
-    made = made if rank(x) == 2 else op("Squeeze", made, [0])
+    if rank(x) != 2:
+        made = op("Squeeze", made, [0])
     return op("Mul", made, op.constant(n_fft**-0.5, op.dtype)) if normalized else made
 
 
@@ -69,7 +70,8 @@ def istft(
         op.refuse("istft to a length, of frames whose number is not known")
     batch = x if rank(x) == 3 else op("Unsqueeze", x, [0])
     frames = of_half(op, op("Transpose", batch, perm=[0, 2, 1, 3]), 2, n_fft)
-    frames = op("Mul", frames, op.constant(n_fft**0.5, op.dtype)) if normalized else frames
+    if normalized:
+        frames = op("Mul", frames, op.constant(n_fft**0.5, op.dtype))
     framed = _window(op, window, n_fft, win_length)
     weights = op("Expand", op("Mul", framed, framed), op.ints([1, sizes(x)[-1], n_fft]))
     total, weight = (_overlapped(op, v, n_fft // hop, hop) for v in (op("Mul", frames, framed), weights))
@@ -80,8 +82,9 @@ def istft(
 
 
 def _overlapped(op: Op, frames: ir.Value, count: int, hop: int) -> ir.Value:
-    """The sum of frames (batch, time, count * hop) of which each begins a hop after the one before."""
+    """Overlap-add of frames (batch, time, count * hop), each a hop after the one before."""
     parts = op("Split", frames, outputs=count, axis=2, num_outputs=count)
-    parts = parts if isinstance(parts, list) else [parts]
+    if not isinstance(parts, list):
+        parts = [parts]
     filled = [op("Pad", part, [0, k, 0, 0, count - 1 - k, 0]) for k, part in enumerate(parts)]
     return op("Reshape", op("Sum", *filled) if count > 1 else filled[0], [0, -1])
