@@ -52,7 +52,7 @@ def residual_block(x, time, filters, target_shape, name, has_shortcut=False):
     out = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv1")(out)
     time = layers.Activation("silu")(time)
     time = layers.Dense(filters, name=f"{name}-time")(time)
-    time = layers.Reshape(target_shape, name=f"{name}-add_reshaped")(time)
+    time = layers.Reshape(target_shape)(time)
     out = out + time
     x = layers.Conv2D(filters, 1, name=f"{name}-shortcut")(x) if has_shortcut else x
     out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm2")(out)
