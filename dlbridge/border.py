@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.limits import limits, raise_hint
-from dlbridge.ops import extension, missing, traits
+from dlbridge.ops import extension, stand_ins, traits
 from dlbridge.ops.keys import op_key
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _check_op(node: ir.Node, where: str | None) -> None:
     """Refuse ops that only a writer may make, and names of ops that are none."""
     for name in (node.op_type, node.domain.replace(".", "_")):
         check_name(name, where)
-    inner = node.domain.startswith(f"{extension.DOMAIN}.") and node.domain != missing.DOMAIN
+    inner = node.domain.startswith(f"{extension.DOMAIN}.") and node.domain != stand_ins.DOMAIN
     if inner or (node.domain == extension.DOMAIN and op_key(node) not in extension.EXTENSION_OPS):
         raise FileError(f"there is no op {node.op_type} in the domain {node.domain}", where=where)
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, WeightsError
-from dlbridge.ops import extension, missing, traits
+from dlbridge.ops import extension, stand_ins, traits
 
 if TYPE_CHECKING:
     from dlbridge.source.program import Source
@@ -45,8 +45,8 @@ class Model:
         self.training = training
         self.original: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
         self.graph.opset_imports[""] = traits.IR_OPSET
-        if any(node.domain == missing.DOMAIN for node in self.graph.all_nodes()):
-            self.graph.opset_imports[missing.DOMAIN] = 1
+        if any(node.domain == stand_ins.DOMAIN for node in self.graph.all_nodes()):
+            self.graph.opset_imports[stand_ins.DOMAIN] = 1
         extension.attach_functions(ir_model)
 
     @classmethod

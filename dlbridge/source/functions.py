@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from dlbridge.ops import missing
+from dlbridge.ops import stand_ins
 from dlbridge.ops.keys import op_key
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -71,19 +71,19 @@ class Functions:
 
     def takes(self, node: ir.Node) -> bool:
         """Whether a node is written as a stand-in, for want of a rule."""
-        return node.domain == missing.DOMAIN or (self.partial and not self._emit[0].has(node))
+        return node.domain == stand_ins.DOMAIN or (self.partial and not self._emit[0].has(node))
 
     def stand_in(self, op: Op, why: str = "") -> Emit:
         """A call of a function to be filled in, which raises; equal ones share it."""
         inputs = [value for value in op.node.inputs if value is not None]
-        key = (op_key(op.node), missing.note(op.node), why, tuple(_type(v) for v in (*inputs, *op.node.outputs)))
+        key = (op_key(op.node), stand_ins.note(op.node), why, tuple(_type(v) for v in (*inputs, *op.node.outputs)))
         if key not in self._called:
             name = self._names.fresh(identifier(op.node.op_type.lower()))
-            about = [f"To be filled in: {missing.note(op.node)}.", *([why] if why else [])]
+            about = [f"To be filled in: {stand_ins.note(op.node)}.", *([why] if why else [])]
             takes, gives = (", ".join(map(_type, values)) for values in (inputs, op.node.outputs))
             about += [f"Takes {takes}.", f"Gives {gives}."]
             self._called[key], written = self._stand_in(name, op.node, about)
-            self.stand_ins[written.name] = missing.note(op.node)
+            self.stand_ins[written.name] = stand_ins.note(op.node)
             self.written.append(written)
         return Emit(call(self._called[key], *(op[i] for i, v in enumerate(op.node.inputs) if v is not None)))
 

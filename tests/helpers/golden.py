@@ -7,6 +7,9 @@ import os
 
 from tests.helpers.paths import GOLDEN
 
+#: The frameworks whose printed source is kept.
+FRAMEWORKS = ("pytorch", "keras")
+
 
 def assert_golden(text: str, name: str) -> None:
     """Check that the source is that of the golden file; with ``DLBRIDGE_UPDATE_GOLDEN`` set, write the file first."""

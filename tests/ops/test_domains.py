@@ -8,7 +8,7 @@ from onnx import helper
 from dlbridge import frameworks
 from dlbridge.errors import FileError, UnsupportedOpError
 from dlbridge.model import Model
-from dlbridge.ops import extension, missing
+from dlbridge.ops import extension, stand_ins
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes import fold, layout, precision, shapes
 from dlbridge.passes.downgrade import downgrade
@@ -119,7 +119,7 @@ def test_a_model_that_is_read_in_part_keeps_the_op_for_a_person_to_fill_in():
     for name, proto in graphs(random=0):
         for op, changed in foreign(proto):
             model = frameworks.get("onnx").read(changed, partial=True)
-            left = [node.op_type for node in model.graph.all_nodes() if node.domain == missing.DOMAIN]
+            left = [node.op_type for node in model.graph.all_nodes() if node.domain == stand_ins.DOMAIN]
             assert left == [op], (name, op)
             source = frameworks.get("pytorch").write(model, partial=True)
             assert len(source.stand_ins) == 1, (name, op)

@@ -9,7 +9,7 @@ import torch
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.verification.compare import relative_error
-from tests.helpers.golden import assert_golden
+from tests.helpers.golden import FRAMEWORKS, assert_golden
 from tests.helpers.golden_models import MODELS
 
 BATCH, PAST, NEW = 2, 5, 3
@@ -45,7 +45,7 @@ def original(module, arrays):
     return torch.utils._pytree.tree_leaves(result)
 
 
-@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("name", MODELS)
 def test_printed_source_is_the_golden_one(name, framework):
     module, model = read(name)

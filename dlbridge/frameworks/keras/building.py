@@ -81,7 +81,7 @@ class Builder:
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def stand_in(self, node: ir.Node) -> list[ir.Value]:
-        """Add a node of ``ops.missing``, whose types are known; its outputs."""
+        """Add a node of ``ops.stand_ins``, whose types are known; its outputs."""
         self._add(node, is_layer=False)
         return list(node.outputs)
 

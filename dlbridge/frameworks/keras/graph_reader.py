@@ -24,7 +24,7 @@ from dlbridge.frameworks.keras.recording import RandomError
 from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
-from dlbridge.ops import missing, traits
+from dlbridge.ops import stand_ins, traits
 
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
@@ -40,7 +40,7 @@ class GraphReader:
         losses: Paths of the layers whose code adds losses.
         converted: Paths of the layers whose code tf2onnx converted.
         trace: Reads the results of Python code (:meth:`Tracer.trace`).
-        partial: Whether what cannot be read becomes a placeholder, whose code a person writes.
+        partial: Whether what cannot be read becomes a stand-in, whose code a person writes.
     """
 
     def __init__(self, build: Builder, model: Any, *, trust_code: bool = False, partial: bool = False) -> None:
@@ -130,12 +130,12 @@ class GraphReader:
                 self.evaluate_captured(item)
 
     def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
-        """Add placeholder nodes for an operation that cannot be read, whose code a person will write."""
+        """Add a stand-in for an operation that cannot be read, whose code a person will write."""
         tensors = [v for v in tree.flatten(arguments) if isinstance(v, ir.Value)]
         likes = [_placeholder(t) for t in outputs]
         kind = type(operation).__name__
         types = [(v.dtype, v.shape) for v in likes]
-        node = missing.stand_in(kind, tensors, types, f"keras {kind} at {note}")  # type: ignore[arg-type]
+        node = stand_ins.stand_in(kind, tensors, types, f"keras {kind} at {note}")  # type: ignore[arg-type]
         return self.build.stand_in(node)
 
     def value(self, item: Any) -> ir.Value:

@@ -15,7 +15,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.onnx import ReadOptions, blocks, file, naming
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
-from dlbridge.ops import attributes, extension, missing, traits
+from dlbridge.ops import attributes, extension, stand_ins, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import identifier, unique
 from dlbridge.passes import Pass, Pipeline, sequences
@@ -121,7 +121,7 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
         for value in graph.inputs:
             _check_type(value, value.name or "input", troubles)
         for node in graph.all_nodes():
-            if not (partial and node.domain == missing.DOMAIN):
+            if not (partial and node.domain == stand_ins.DOMAIN):
                 _check_op(node, opset, own, troubles)
             resolved = op_key(node) in sequences.OPS or is_op(node, "Identity", "Optional")
             for value in () if resolved else node.outputs:
@@ -134,13 +134,13 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
 
 
 def _set_aside(model: ir.Model) -> None:
-    """Turn ops of unknown domains into placeholders, whose code a person will write."""
+    """Turn ops of unknown domains into stand-ins, whose code a person will write."""
     known = {"", extension.DOMAIN, *(f.domain for f in model.functions.values())}
     for node in model.graph.all_nodes():
         if node.domain not in known:
-            node.metadata_props[missing.NOTE] = f"{node.domain}.{node.op_type} at {node.name}"
-            node.domain = missing.DOMAIN
-            model.graph.opset_imports[missing.DOMAIN] = 1
+            node.metadata_props[stand_ins.NOTE] = f"{node.domain}.{node.op_type} at {node.name}"
+            node.domain = stand_ins.DOMAIN
+            model.graph.opset_imports[stand_ins.DOMAIN] = 1
 
 
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:

@@ -37,7 +37,7 @@ from dlbridge.frameworks.pytorch.runner import to_array
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sized_like, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.frameworks.pytorch.views import scatter
-from dlbridge.ops import missing, traits
+from dlbridge.ops import stand_ins, traits
 
 #: Arguments that say where and how a tensor lies in memory.
 _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
@@ -68,7 +68,7 @@ class Program:
         weights: The weights that are made of others, by name.
         replaced: The weights that these are made of.
         missing: Ops without a rule.
-        partial: Whether these become placeholders, whose code a person writes.
+        partial: Whether these become stand-ins, whose code a person writes.
         training: What is known of the module in training mode.
     """
 
@@ -265,7 +265,7 @@ class Program:
                 made = _shaped(op, made, val)
         except UnsupportedOpError as error:
             if self.partial:
-                return self._add_placeholder(target, tensors, val, error.message)
+                return self._add_stand_in(target, tensors, val, error.message)
             error.where = error.where or op.site
             self.refused.append(error)
             return nothing(val)
@@ -312,7 +312,7 @@ class Program:
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         if graph_module is None and self.partial:
-            return self._add_placeholder(target, tensors, node.meta["val"])
+            return self._add_stand_in(target, tensors, node.meta["val"])
         if graph_module is None:
             self._report(str(target))
             return nothing(node.meta["val"])
@@ -338,12 +338,12 @@ class Program:
         self._frame, self._site = frame, site
         return result
 
-    def _add_placeholder(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
-        """Add a placeholder node for an op that cannot be read, whose code a person will write."""
+    def _add_stand_in(self, target: Any, tensors: Sequence[ir.Value], val: Any, why: str = "") -> Any:
+        """Add a stand-in for an op that cannot be read, whose code a person will write."""
         fakes = val if isinstance(val, (list, tuple)) else [val]
         types = [(DTYPES[v.dtype], ir.Shape([self.symbols.dim(s) for s in sizes_of(v)])) for v in fakes]
         note = f"{target} at {self._site}{f': {why}' if why else ''}"
-        node = missing.stand_in(plain_name(target), tensors, types, note)
+        node = stand_ins.stand_in(plain_name(target), tensors, types, note)
         self.nodes.append(node)
         self.frames[node] = self._frame
         return self._typed(list(node.outputs) if isinstance(val, (list, tuple)) else node.outputs[0], val)

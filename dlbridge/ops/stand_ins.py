@@ -1,4 +1,4 @@
-"""Nodes that stand for what has no rule: a model that is read in part keeps them, to be filled in by hand."""
+"""Stand-ins: nodes in place of ops that have no rule, kept with ``--partial`` so that a person can write their code."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dlbridge.ops import traits
 from dlbridge.ops.names import identifier
 
 DOMAIN = "dlbridge.missing"
-#: On such a node: what it stands for and where that is (``aten.foo.default at net.warp (nets.py:31)``).
+#: Key of a stand-in's metadata: the original op and its location (``aten.foo.default at net.warp (nets.py:31)``).
 NOTE = "dlbridge.missing"
 
 
 def stand_in(
     op: str, inputs: Sequence[ir.Value], outputs: Sequence[tuple[ir.DataType, ir.Shape]], note: str
 ) -> ir.Node:
-    """A node for an op that cannot be read.
+    """Create a stand-in for an op that cannot be read.
 
     Args:
-        op: What it is called (``aten.foo``).
+        op: The op's name (``aten.foo``).
         inputs: The tensors that it reads.
-        outputs: (dtype, shape) of each that it makes.
-        note: What it is and where it stands, for the person who fills it in.
+        outputs: (dtype, shape) of each output.
+        note: The op and its location, for the person who writes its code.
     """
     node = ir.node(identifier(op), list(inputs), domain=DOMAIN, version=1, num_outputs=len(outputs))
     node.op_type, node.metadata_props[NOTE] = identifier(op), note
@@ -34,5 +34,5 @@ def stand_in(
 
 
 def note(node: ir.Node) -> str:
-    """What a node that has no rule stands for."""
+    """The original op of a stand-in, and its location."""
     return node.metadata_props.get(NOTE) or f"{node.domain}.{node.op_type} at {node.name}".lstrip(".")
