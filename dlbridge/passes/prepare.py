@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dlbridge.model import Model
+from typing import TYPE_CHECKING
+
 from dlbridge.passes.pipeline import LAST, Pipeline
 from dlbridge.passes.standard import FOLD, INFER, REFINE
+
+if TYPE_CHECKING:
+    from dlbridge.model import Model
 
 #: The first passes of every writer. A model may have been changed since it was read, so its types are inferred here.
 PREPARE = Pipeline(LAST, [INFER, FOLD, REFINE])
