@@ -163,7 +163,7 @@ def test_a_training_that_is_there_is_not_begun_again_unasked(blobs, tmp_path):
     with pytest.raises(FileError, match=r"there is a training already\n.*--resume"):
         train_to_folder(dense(), blobs, tmp_path / "run", spec=SPEC, quiet=True, plot=False)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileError, match="no folder"):
+    with pytest.raises(FileError, match="not a folder"):
         train_to_folder(dense(), blobs, tmp_path / "file", spec=SPEC, quiet=True, plot=False, force=True)
     assert (tmp_path / "file").read_text() == "mine"
 
