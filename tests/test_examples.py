@@ -3,6 +3,7 @@
 import pytest
 
 import dlbridge
+from dlbridge import frameworks
 from tests.helpers.paths import EXAMPLE_FILES
 
 
@@ -16,5 +17,6 @@ def test_all_routes_agree(example):
         "onnx",
         "onnx via torch.onnx",
         "onnx via tf2onnx",
+        *(["nnx"] if frameworks.get("nnx").is_installed else []),
     }
     assert all(error <= 1e-5 for check in report.checks for error in check.errors.values())

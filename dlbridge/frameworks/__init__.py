@@ -52,6 +52,7 @@ _BUILT_IN = {
     "pytorch": "dlbridge.frameworks.pytorch",
     "keras": "dlbridge.frameworks.keras",
     "onnx": "dlbridge.frameworks.onnx",
+    "nnx": "dlbridge.frameworks.nnx",
 }
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
+from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
 
 
@@ -100,3 +102,30 @@ def _activation(name: str, alphas: list[float], betas: list[float]) -> tuple[Any
         if default is not None
     ]
     return (name.lower(), *numbers)
+
+
+#: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
+LENGTHS, STATE, PEEPHOLES = 4, 5, 7
+
+
+def by_formula(op: Op, x: Any, named: list[tuple[Any, ...]] | None) -> Code:
+    """A call of the helper that computes ONNX's formula on arrays.
+
+    Args:
+        op: An RNN, GRU or LSTM.
+        x: Its first input.
+        named: Its activations, where they are not the usual ones.
+    """
+    slots = {"bias": 3, "lengths": LENGTHS, "h": STATE, "c": STATE + 1, "peepholes": PEEPHOLES}
+    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
+    if named is not None:
+        keywords["activations"] = named
+    direction, limit = op.attr("direction"), clip(op)
+    keywords |= {"direction": direction} if direction != "forward" else {}
+    keywords |= {"clip": limit} if limit is not None else {}
+    keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
+    keywords |= {"batch_first": True} if op.attr("layout") else {}
+    bias = op.value(3)
+    is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
+    keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
+    return call(f"onnx_{op.key.lower()}", x, op[1], op[2], **keywords)

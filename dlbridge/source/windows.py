@@ -66,3 +66,25 @@ def one_or_all(sizes: list[int]) -> Any:
 def options(**given: tuple[list[int], int]) -> dict[str, Any]:
     """Keywords with what is their default along every axis: ``strides=([2, 2], 1)`` is printed as ``strides=2``."""
     return {name: Default(one_or_all(v), default) for name, (v, default) in given.items()}
+
+
+def transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]) -> Pads:
+    """How much is cut off around the result of a channels-last transposed convolution (``extra`` is added behind)."""
+    count = len(kernel)
+    auto, shape = op.attr("auto_pad"), op.attr("output_shape")
+    if auto == "NOTSET" and not shape:
+        flat = op.attr("pads") or [0] * 2 * count
+        return list(zip(flat[:count], flat[count:], strict=True))
+    if auto == "VALID":
+        return [(0, 0)] * count
+    pads: Pads = []
+    for axis in range(count):
+        size = (op.shape() or [])[1 + axis]
+        span = (kernel[axis] - 1) * dilations[axis] + 1
+        if shape and not isinstance(size, int):
+            op.refuse("'output_shape' needs a size that is known")
+        whole = span - strides[axis] if not shape else strides[axis] * (size - 1) + span - shape[axis]  # type: ignore[operator]
+        total = whole + extra[axis]
+        half = total // 2
+        pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
+    return pads

@@ -40,6 +40,17 @@ def goes_on_always(body: ir.Graph) -> bool:
     return value is not None and value.const_value is not None and bool(np.all(value.const_value.numpy()))
 
 
+@control("If")
+def if_(op: Op, arrays: ArrayDialect) -> Code:
+    """A branch of the graph where both branches give the same shapes, as every backend wants; else Python's own if."""
+    graphs = [op.node.attributes[f"{name}_branch"].as_graph() for name in ("then", "else")]
+    yes, no = (op.function(f"{name}_branch") for name in ("then", "else"))
+    branches = call(yes.name, *yes.captured), call(no.name, *no.captured)
+    if op.shape() == [] and are_alike(*(list(g.outputs) for g in graphs)):
+        return code(f"{arrays.name('cond')}({{}}, lambda: {{}}, lambda: {{}})", op[0], *branches)
+    return code(f"{{}} if {arrays.in_python}.all() else {{}}", branches[0], op[0], branches[1])
+
+
 @control("Loop")
 def loop(op: Op, arrays: ArrayDialect) -> Code:
     graph = op.node.attributes["body"].as_graph()

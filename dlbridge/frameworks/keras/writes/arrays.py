@@ -13,6 +13,8 @@ from dlbridge.source.arrays.convolution import convolution
 from dlbridge.source.arrays.elementwise import elementwise
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.normalization import normalization
+from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
@@ -30,5 +32,6 @@ KERAS = ArrayDialect(
     in_python="ops.convert_to_numpy({})",
 )
 
-for family in (attention, control, convolution, elementwise, image, indexing, quantization, reduction, shape, signal):
+FAMILIES = (attention, control, convolution, elementwise, image, indexing, normalization, pooling, quantization)
+for family in (*FAMILIES, reduction, shape, signal):
     family.adopt(rules, KERAS)

@@ -11,7 +11,7 @@ from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
-from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, window
+from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, transposed_pads, window
 
 
 def kernel_to_last(count: int) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def conv_transpose(op: Op) -> Emit | Code:
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     extra = op.attr("output_padding") or [0] * count
-    pads = _transposed_pads(op, kernel, strides, dilations, extra)
+    pads = transposed_pads(op, kernel, strides, dilations, extra)
     weights = _weights(op, (*range(2, 2 + count), 1, 0))
     if weights is None or op.attr("group") != 1:
         return _transposed_by_hand(op, strides, dilations, pads, extra)
@@ -140,24 +140,3 @@ def _transposed_by_hand(op: Op, strides: list[int], dilations: list[int], pads: 
     keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
     result = call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
     return code("{} + {}", op[2], result) if op.has(2) else result
-
-
-def _transposed_pads(op: Op, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]) -> Pads:
-    count = len(kernel)
-    auto, shape = op.attr("auto_pad"), op.attr("output_shape")
-    if auto == "NOTSET" and not shape:
-        flat = op.attr("pads") or [0] * 2 * count
-        return list(zip(flat[:count], flat[count:], strict=True))
-    if auto == "VALID":
-        return [(0, 0)] * count
-    pads: Pads = []
-    for axis in range(count):
-        size = (op.shape() or [])[1 + axis]
-        span = (kernel[axis] - 1) * dilations[axis] + 1
-        if shape and not isinstance(size, int):
-            op.refuse("'output_shape' needs a size that is known")
-        whole = span - strides[axis] if not shape else strides[axis] * (size - 1) + span - shape[axis]  # type: ignore[operator]
-        total = whole + extra[axis]
-        half = total // 2
-        pads.append((total - half, half) if auto != "SAME_UPPER" else (half, total - half))
-    return pads

@@ -171,22 +171,9 @@ def _by_groups(op: Op, groups: int) -> Emit:
     return Emit(_scaled(op, call(LAYER, op.x), after, True), Layer(new, weights))
 
 
-@rules("LRN", domain=DOMAIN)
-@rules("LRN")
-def local_response_norm(op: Op) -> Code:
-    usual = {"alpha": 1e-4, "beta": 0.75, "bias": 1}
-    keywords = {name: op.attr(name) for name, value in usual.items() if op.attr(name) != value}
-    return call("local_response_norm", op.x, op.attr("size"), **keywords)
-
-
 @rules("LpNormalization")
 def lp_normalization(op: Op) -> Code:
     p, axis = op.attr("p"), op.attr("axis")
     if op.dtype() in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
         return call("ops.normalize", op.x, **({} if axis == -1 else {"axis": axis}), **({} if p == 2 else {"order": p}))
     return call("ops.divide_no_nan", op.x, call("lp_norm", op.x, p, axis))  # ops.normalize rounds short norms up
-
-
-@rules("MeanVarianceNormalization")
-def mean_variance_normalization(op: Op) -> Code:
-    return call("standardize", op.x, tuple(op.attr("axes")))

@@ -13,7 +13,19 @@ from dlbridge.source.code import Code, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import activations, becomes, clip, constant, directions, native_readers, readers, turns
+from dlbridge.source.recurrent import (
+    LENGTHS,
+    PEEPHOLES,
+    STATE,
+    activations,
+    becomes,
+    by_formula,
+    constant,
+    directions,
+    native_readers,
+    readers,
+    turns,
+)
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
@@ -37,8 +49,6 @@ _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
 _DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 
-#: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
-_LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
 #: In ``node.meta``: its input comes with the batch first, from a layer below, though the node has the time first.
 _GIVEN = "keras.batch_first"
 
@@ -46,7 +56,7 @@ _GIVEN = "keras.batch_first"
 @rules("RNN", "LSTM", "GRU")
 def recurrent(op: Op) -> Emit:
     weights, names = _weights(op), _activations(op)
-    fits = weights is not None and names is not None and not op.has(_PEEPHOLES)
+    fits = weights is not None and names is not None and not op.has(PEEPHOLES)
     fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
     return _layer(op, weights or {}, names or {}) if fits else _formula(op)
 
@@ -74,8 +84,8 @@ def _layer(op: Op, weights: dict[str, Weight], names: dict[str, str]) -> Emit:
         known = turn is not None and turns(turn, [1, 0, 2])
         x = turn.inputs[0] if known else call("ops.transpose", x, (1, 0, 2))  # type: ignore[union-attr]
     keywords: dict[str, Any] = {}
-    if op.has(_LENGTHS):
-        keywords["mask"] = call("steps_before", x, op[_LENGTHS])
+    if op.has(LENGTHS):
+        keywords["mask"] = call("steps_before", x, op[LENGTHS])
     states = _initial_states(op, batch_first)
     keywords |= {"initial_state": states} if states else {}
     return _results(op, weights, names, call(LAYER, x, **keywords))
@@ -197,7 +207,7 @@ def _flattens(node: ir.Node) -> bool:
 
 
 def _initial_states(op: Op, batch_first: bool) -> list[Code]:
-    indices = [i + _STATE - 1 for i in _states(op)]
+    indices = [i + STATE - 1 for i in _states(op)]
     given = [i for i in indices if op.has(i)]
     if not given:
         return []
@@ -221,7 +231,7 @@ def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: di
         keywords["trainable"] = False  # Bidirectional does not hand its own on
     if op.attr("direction") == "reverse":
         keywords["go_backwards"] = True
-    if op.has(_LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
+    if op.has(LENGTHS) and returned.get("return_sequences") and directions(op) == 1:
         keywords["zero_output_for_mask"] = True
     if op.out_dtype() == ir.DataType.BFLOAT16:  # Keras' own, orthogonal, cannot be drawn in it
         keywords["recurrent_initializer"] = Raw('"glorot_uniform"')
@@ -235,21 +245,9 @@ def _new(op: Op, weights: dict[str, Weight], names: dict[str, str], returned: di
 
 def _formula(op: Op) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    kind = op.key
-    slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
-    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
-    if _activations(op) != {}:
-        keywords["activations"] = activations(op, len(_DEFAULTS[kind]) * directions(op))
-    direction, limit = op.attr("direction"), clip(op)
-    keywords |= {"direction": direction} if direction != "forward" else {}
-    keywords |= {"clip": limit} if limit is not None else {}
-    keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
-    keywords |= {"batch_first": True} if op.attr("layout") else {}
-    bias = op.value(3)
-    is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
-    keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
+    named = None if _activations(op) == {} else activations(op, len(_DEFAULTS[op.key]) * directions(op))
     x = call("ops.transpose", op.x, (1, 0, 2)) if op.node.meta.get(_GIVEN) else op.x
-    return Emit(_cut(op, call(f"onnx_{kind.lower()}", x, op[1], op[2], **keywords)))
+    return Emit(_cut(op, by_formula(op, x, named)))
 
 
 def _weights(op: Op) -> dict[str, Weight] | None:

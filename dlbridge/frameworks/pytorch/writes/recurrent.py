@@ -18,7 +18,17 @@ from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.expr import LayerHere
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import activations, clip, directions, native_readers, readers, turns
+from dlbridge.source.recurrent import (
+    LENGTHS,
+    PEEPHOLES,
+    STATE,
+    activations,
+    by_formula,
+    directions,
+    native_readers,
+    readers,
+    turns,
+)
 from dlbridge.source.weights import View, Weight
 
 
@@ -37,18 +47,16 @@ _KINDS = {
     "GRU": _Kind("nn.GRU", (1, 0, 2), ("Sigmoid", "Tanh"), 1),
     "LSTM": _Kind("nn.LSTM", (0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh"), 2),
 }
-#: Inputs of the three ops: X, W, R, B, sequence_lens, initial_h, initial_c, P.
-_LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
 
 
 @rules("RNN", "GRU", "LSTM")
 def recurrent(op: Op) -> Emit:
     kind = _KINDS[op.key]
     weights = _weights(op, kind)
-    fits = weights is not None and _usual_activations(op, kind) is not None and not op.has(_PEEPHOLES)
+    fits = weights is not None and _usual_activations(op, kind) is not None and not op.has(PEEPHOLES)
     fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
     fits = fits and (op.key != "GRU" or op.attr("linear_before_reset") == 1)
-    fits = fits and not (op.has(_LENGTHS) and op.attr("direction") == "reverse")
+    fits = fits and not (op.has(LENGTHS) and op.attr("direction") == "reverse")
     return _layer(op, kind, weights or {}) if fits else _formula(op, kind)
 
 
@@ -101,8 +109,8 @@ def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
     x = op.x if turned is None else turned.inputs[0]
     x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
     states = _initial_states(op, kind, layout)
-    if op.has(_LENGTHS):
-        made = call("packed", LayerHere(), x, op[_LENGTHS], *([states] if states else []))
+    if op.has(LENGTHS):
+        made = call("packed", LayerHere(), x, op[LENGTHS], *([states] if states else []))
     else:
         made = call(LAYER, x, *([states] if states is not None else []))
     return _results(op, kind, made, layer, native)
@@ -149,7 +157,7 @@ def _is_batch_first(node: ir.Node) -> bool:
 
 
 def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
-    indices = range(_STATE, _STATE + kind.states)
+    indices = range(STATE, STATE + kind.states)
     if not any(op.has(i) for i in indices):
         return None
     shape = (directions(op), op.dim(0, 0 if layout else 1), (op.shape(2) or [])[2])
@@ -201,17 +209,6 @@ def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
 
 def _formula(op: Op, kind: _Kind) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    name = {"RNN": "onnx_rnn", "GRU": "onnx_gru", "LSTM": "onnx_lstm"}[op.key]
-    slots = {"bias": 3, "lengths": _LENGTHS, "h": _STATE, "c": _STATE + 1, "peepholes": _PEEPHOLES}
-    keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
-    if _usual_activations(op, kind) != "tanh":
-        keywords["activations"] = activations(op, len(kind.activations) * directions(op))
-    direction, limit = op.attr("direction"), clip(op)
-    keywords |= {"direction": direction} if direction != "forward" else {}
-    keywords |= {"clip": limit} if limit is not None else {}
-    keywords |= {n: True for n in ("input_forget", "linear_before_reset") if op.attr(n, 0)}
-    keywords |= {"batch_first": True} if op.attr("layout") else {}
-    bias = op.value(3)
-    is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
-    keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
-    return Emit(_cut(op, kind, call(name, op.x, op[1], op[2], **keywords)))
+    usual = _usual_activations(op, kind) == "tanh"
+    named = None if usual else activations(op, len(kind.activations) * directions(op))
+    return Emit(_cut(op, kind, by_formula(op, op.x, named)))

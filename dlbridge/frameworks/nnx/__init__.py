@@ -1,0 +1,43 @@
+"""Flax NNX: written as classes of ``nnx.Module``, run and trained in JAX. It reads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dlbridge.frameworks import Coverage, Framework, ModularFramework, Trains, option
+
+if TYPE_CHECKING:
+    from dlbridge.model import Model
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a module is written."""
+
+    io_layout: Literal["same", "native"] = option(
+        "same", "Layout of inputs and outputs: the 'same', or 'native', which is channels-last."
+    )
+    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
+
+
+class NNX(ModularFramework):
+    name = "nnx"
+    title = "Flax NNX"
+    extra = "nnx"
+    packages = ("flax", "jax", "optax")
+    trains = Trains()
+    WriteOptions = WriteOptions
+
+    def read_model(self, source: Any, options: Any) -> Model:
+        return Framework.read_model(self, source, options)  # which says that they are not read
+
+    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
+        return self.part("onnx_export").export(live, model, path, opset=opset)
+
+    def coverage(self) -> Coverage:
+        return Coverage(writes=self.part("writer").rules_loaded().table)
+
+
+FRAMEWORK = NNX()

@@ -1,0 +1,116 @@
+"""NNX's dialect: how a model is said in classes of ``nnx.Module``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from flax import nnx
+
+from dlbridge.frameworks.nnx import helpers
+from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
+from dlbridge.frameworks.nnx.training_code import training_loop
+from dlbridge.source.arithmetic import Elements
+from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.definitions import Definition
+from dlbridge.source.dialect import Dialect
+from dlbridge.source.expr import Attr, Name
+from dlbridge.source.modules import ModuleWriter
+from dlbridge.source.names import identifier, is_plain
+from dlbridge.source.regularized import comment
+from dlbridge.source.statements import Do, Statement, Text, fit
+
+#: Constants with more elements than this come from the weights file, not from the source.
+MAX_PRINTED = 64
+#: Of constants with more elements than this, a number that all of them are is printed once.
+MAX_REPEATED = 8
+_OWN = frozenset(dir(nnx.Module))
+
+
+class NNXDialect(Dialect):
+    """Classes of ``nnx.Module``."""
+
+    framework = "nnx"
+    rules = rules
+    helpers = helpers
+    imports = {  # noqa: RUF012
+        "jax": "import jax",
+        "jnp": "import jax.numpy as jnp",
+        "np": "import numpy as np",
+        "optax": "import optax",
+        "nnx": "from flax import nnx",
+    }
+    always = frozenset({"nnx"})
+    base = "nnx.Module"
+    init = None
+    parameters = ("*", "rngs")
+    passed_on = {"rngs": RNGS}  # noqa: RUF012
+    call = "__call__"
+    empty = "nnx.Module()"
+    gap = "None"
+    sequence = "nnx.Sequential"
+    state = STATE
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def dim(self, value: ir.Value, axis: int) -> Code:
+        return code(f"{{}}.shape[{axis}]", value)
+
+    def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
+        items = elements.items[0] if elements.rank == 0 else list(elements.items)
+        return call("jnp.array", items, dtype=dtype_name(value.dtype))  # type: ignore[arg-type]
+
+    # --- modules -----------------------------------------------------------------------------------------------------
+
+    def spelled(self, part: str) -> str:
+        return f"{part}_" if part in _OWN or part == "rngs" else part  # not as what every module has
+
+    def module_list(self, kinds: Sequence[str]) -> str:
+        return "nnx.List"
+
+    def item_of_sequence(self, sequence: Code, index: str) -> Code:
+        return super().item_of_sequence(Attr(sequence, "layers"), index)
+
+    def assign(self, owner: Code, name: str, new: Code, kind: str) -> Statement:
+        return super().assign(owner, name, new, kind) if is_plain(name) else Do(call("setattr", owner, name, new))
+
+    def get(self, owner: Code, name: str, kind: str) -> Code:
+        return call("getattr", owner, name)
+
+    # --- weights that no layer holds ---------------------------------------------------------------------------------
+
+    def free_weight(self, kind: str, shape: tuple[int, ...], dtype: ir.DataType) -> Code:
+        given = None if dtype == ir.DataType.FLOAT else dtype_name(dtype)
+        variable = {"parameter": "nnx.Param", "frozen": "Frozen"}.get(kind, "nnx.Variable")
+        return call(variable, call("jnp.zeros", shape, dtype=given))
+
+    def constant(self, array: np.ndarray, dtype: ir.DataType) -> Code | None:
+        said = dtype_name(dtype)
+        if array.size > MAX_REPEATED and array.tobytes() == np.full_like(array, array.flat[0]).tobytes():
+            made = call("jnp.full", array.shape, Literal(array.flat[0], "value"), dtype=said)
+        elif 0 < array.size <= MAX_PRINTED:
+            made = call("jnp.array", Literal(array, "values"), dtype=said)
+        else:
+            return None
+        return call("nnx.Variable", made)
+
+    # --- the file ----------------------------------------------------------------------------------------------------
+
+    def endings(self, writer: ModuleWriter) -> list[Statement]:
+        lines = writer.tie_statements()
+        for path, is_module in writer.frozen():
+            owner, _, name = path.rpartition(".")
+            held = path if is_module else owner
+            reached = writer.reach(held) if held else Name("self")
+            lines.append(Do(call("freeze", reached, *([] if is_module else [name]))))
+        return lines
+
+    def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
+        spec = writer.model.training
+        if spec is None:
+            return []
+        inputs = [identifier(v.name or "x") for v in writer.model.inputs]
+        loop = training_loop(spec, inputs, writer.model.outputs)
+        loop[1:1] = comment(writer.model.graph)
+        return [Text.of([part for line in loop for part in fit(line)])]

@@ -1,0 +1,140 @@
+"""The registry of NNX's writing rules, and what the rules share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.nnx.helpers import SPELLING
+from dlbridge.ops import traits
+from dlbridge.source import expr
+from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.names import quoted
+from dlbridge.source.op import Emit, Layer, Op, Rules
+
+#: Slots of layers that hold what no optimizer changes.
+STATE = frozenset({"mean", "var"})
+
+
+class _Rules(Rules):
+    def emit(self, op: Op) -> Emit:
+        made = super().emit(op)
+        if made.layer is not None and _makes_fixed_trainable(made.layer, op.node):
+            op.free = True
+            made = super().emit(op)
+        if made.layer is None and made.module is None:
+            made.module = _as_function(op, made)
+        return made
+
+
+def _makes_fixed_trainable(layer: Layer, node: ir.Node) -> bool:
+    """Whether a layer would make parameters of what is none in the model: a filter that is a constant or a buffer."""
+    assert node.graph is not None
+    kinds = layer.kinds(node.graph)  # type: ignore[arg-type]
+    return any(found & {"constant", "buffer"} for slot, found in kinds.items() if slot not in STATE)
+
+
+def _as_function(op: Op, made: Emit) -> Layer | None:
+    """A function of one argument for where a sequence is printed: ``nnx.relu``, ``lambda x: x.T``."""
+    x = op.value(0)
+    values = set(made.code.values())
+    if x is None or values != {x} or len(op.node.outputs) != 1 or x.is_initializer():
+        return None
+    only = made.code
+    if isinstance(only, expr.Call) and len(only.arguments) == 1 and isinstance(only.arguments[0], expr.Val):
+        return Layer(only.function)
+    return Layer(expr.Lambda("x", only.substituted(lambda value: expr.Var("x"))))
+
+
+#: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
+rules = _Rules("nnx")
+
+DTYPES: dict[ir.DataType, str] = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.DOUBLE: "float64",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.INT8: "int8",
+    ir.DataType.INT16: "int16",
+    ir.DataType.INT32: "int32",
+    ir.DataType.INT64: "int64",
+    ir.DataType.UINT8: "uint8",
+    ir.DataType.UINT16: "uint16",
+    ir.DataType.UINT32: "uint32",
+    ir.DataType.UINT64: "uint64",
+    ir.DataType.BOOL: "bool",
+    ir.DataType.COMPLEX64: "complex64",
+    ir.DataType.COMPLEX128: "complex128",
+    ir.DataType.INT4: "int4",
+    ir.DataType.UINT4: "uint4",
+    ir.DataType.FLOAT8E4M3FN: "float8_e4m3fn",
+    ir.DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    ir.DataType.FLOAT8E5M2: "float8_e5m2",
+    ir.DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+    ir.DataType.FLOAT8E8M0: "float8_e8m0fnu",
+}
+
+
+def dtype_name(dtype: ir.DataType) -> Raw:
+    """A dtype in code. ``int`` is int64, or int32 where JAX runs without 64-bit types: its own type of indices."""
+    if dtype == ir.DataType.INT64:
+        return Raw("int")
+    return Raw("bool") if dtype == ir.DataType.BOOL else Raw(f"jnp.{DTYPES[dtype]}")
+
+
+def nnx_dtype(op: Op, dtype: ir.DataType) -> Raw:
+    """A dtype as JAX calls it; refused by name when JAX has none."""
+    if dtype not in DTYPES:
+        op.refuse(f"JAX has no dtype {dtype.name}")
+    return dtype_name(dtype)
+
+
+def quoted_dtype(op: Op, dtype: ir.DataType) -> Raw:
+    """A dtype as a string, for helpers that read it."""
+    nnx_dtype(op, dtype)
+    return Raw(quoted(DTYPES[dtype]))
+
+
+def ints(op: Op, index: int) -> Any:
+    """The elements of an integer input: a list of numbers and Python expressions, or code that reads the array."""
+    found = op.ints(index)
+    return NNX.listed(op[index]) if found is None else found
+
+
+def number(op: Op, index: int) -> Any:
+    """The one element of an input: a number, a Python expression, or code that reads the array."""
+    found = op.ints(index)
+    if found:
+        return found[0]
+    value = op.scalar(index)
+    return code("np.asarray({}).item()", op[index]) if value is None else value
+
+
+def cast(x: Any, dtype: Raw) -> Code:
+    return call("jnp.astype", x, dtype)
+
+
+def param_dtype(op: Op, index: int) -> Raw | None:
+    """The dtype to give to a layer for its parameters; None for float32."""
+    dtype = op.dtype(index)
+    return None if dtype == ir.DataType.FLOAT else nnx_dtype(op, dtype)
+
+
+RNGS = Raw("rngs")
+NNX = ArrayDialect(
+    spelling=SPELLING,
+    dtype=nnx_dtype,
+    cast=cast,
+    ints=ints,
+    number=number,
+    widened=frozenset({"INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32", "BOOL"}),
+    in_python="np.asarray({})",
+)
+
+
+def trains(op: Op, *indices: int) -> bool:
+    """Whether one of these inputs is a weight that trains."""
+    given = [op.value(index) for index in indices]
+    return any(v is not None and v.is_initializer() and traits.is_trained(v) for v in given)

@@ -1,0 +1,133 @@
+"""Makes written NNX source live, and runs it on numpy arrays.
+
+JAX computes in 64-bit types only where it is told to: here, for as long as a call takes (``wide``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+
+from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.ops.keys import is_op
+from dlbridge.source.program import Source
+from dlbridge.source.weights import contiguous
+
+#: What JAX raises where compiled code asks for the numbers in an array, or for a shape that depends on them.
+_ASKS_FOR_NUMBERS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+#: Ops that draw other numbers in each call: compiled code would draw them once.
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+
+
+@contextmanager
+def wide() -> Iterator[None]:
+    """Let JAX have types of 64 bits, on the CPU, in this thread."""
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+def load(source: Source) -> nnx.Module:
+    """The written module, in inference mode, with its weights; no random numbers are drawn for these."""
+    made = source.execute()[source.entry]
+
+    def make() -> nnx.Module:
+        return made(rngs=nnx.Rngs(0)) if "__init__" in vars(made) else made()
+
+    with wide():
+        module = nnx.eval_shape(make)
+        for key, array in source.arrays():
+            variable = lookup(module, key)
+            if variable.shape != array.shape:
+                raise WeightsError(f"the variable has the shape {variable.shape}, the weight {array.shape}", where=key)
+            variable.set_value(jnp.asarray(contiguous(array)))
+        nnx.update(module, _rest(module, make))
+    module.eval()
+    object.__setattr__(module, "dlbridge_source", source)
+    return module
+
+
+def _rest(module: nnx.Module, make: Callable[[], nnx.Module]) -> Any:
+    """The arrays of a module that no weight gives, as ``make`` makes them: constants, and keys of random numbers."""
+    missing = {path for path, leaf in nnx.to_flat_state(nnx.state(module)) if _is_abstract(leaf)}
+    if not missing:
+        return nnx.state(module, nnx.Nothing())
+    return jax.jit(lambda: nnx.state(make(), lambda path, leaf: tuple(path) in missing))()
+
+
+def _is_abstract(leaf: Any) -> bool:
+    value = leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
+    return isinstance(value, jax.ShapeDtypeStruct)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of modules and arrays, compiled where that can be: not where it asks for the numbers in an array."""
+    fast = nnx.jit(function)
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return fast(*arguments)
+        except _ASKS_FOR_NUMBERS:
+            return function(*arguments)
+
+    return call
+
+
+def lookup(module: nnx.Module, key: str) -> nnx.Variable:
+    """The variable that a weight's key names."""
+    found: Any = module
+    for part in key.split("."):
+        found = found.layers if isinstance(found, nnx.Sequential) and part.isdigit() else found
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    return found
+
+
+def _call(module: nnx.Module, *inputs: Any) -> Any:
+    return module(*inputs)
+
+
+_compiled = compiled(_call)
+
+
+def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run in the mode in which the module is.
+
+    Raises:
+        SignatureError: When an input is missing.
+    """
+    source: Source = live.dlbridge_source
+    missing = [n for n in source.inputs if n not in inputs]
+    if missing:
+        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    with wide():
+        call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
+        out = call(live, *(jnp.asarray(inputs[n]) for n in source.inputs))
+        values = out if isinstance(out, (tuple, list)) else (out,)
+        return {n: _to_array(v) for n, v in zip(source.outputs, values, strict=True)}
+
+
+def _to_array(value: Any) -> np.ndarray:
+    return np.asarray(value[...] if isinstance(value, nnx.Variable) else value)
+
+
+def weights(live: nnx.Module) -> dict[str, np.ndarray]:
+    """Framework key -> array of a live model's weights, as they are now."""
+    return {key: np.asarray(lookup(live, key)[...]) for key in live.dlbridge_source.weights}
+
+
+def save_weights(source: Source, folder: Path) -> None:
+    """Write ``weights.safetensors``, arrays by their dotted path in the module."""
+    save_file({key: contiguous(array) for key, array in source.arrays()}, folder / "weights.safetensors")

@@ -1,0 +1,92 @@
+"""The training loop that is printed below a model which has a training specification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from dlbridge.source.code import literal_text as text
+from dlbridge.source.names import argument_names
+
+#: What the loop calls by these names.
+_VARIABLES = ("model", "epochs", "batch_size", "optimizer", "epoch", "rows", "order", "start", "kept", "output")
+_VARIABLES += ("loss", "val_loss", "loss_of", "step", "gradients", "jax", "jnp", "np", "nnx", "optax", "math")
+
+_LOGARITHM = "jnp.log(jnp.clip({output}, 1e-07))"
+_LOSSES = {
+    "SparseCategoricalCrossentropy": f"-jnp.take_along_axis({_LOGARITHM}, {{target}}[..., None], axis=-1).mean()",
+    "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
+    "BinaryCrossentropy": "-({target} * jnp.log({output}) + (1 - {target}) * jnp.log(1 - {output})).mean()",
+    "MeanSquaredError": "jnp.square({output} - {target}).mean()",
+    "MeanAbsoluteError": "jnp.abs({output} - {target}).mean()",
+    "Huber": "optax.huber_loss({output}, {target}, {delta}).mean()",
+}
+_FROM_LOGITS = {
+    "SparseCategoricalCrossentropy": "optax.softmax_cross_entropy_with_integer_labels({output}, {target}).mean()",
+    "CategoricalCrossentropy": "optax.softmax_cross_entropy({output}, {target}).mean()",
+    "BinaryCrossentropy": "optax.sigmoid_binary_cross_entropy({output}, {target}).mean()",
+}
+
+
+def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
+    """A ``train`` function in Flax' and Optax' own words, with the numbers of a specification."""
+    *names, target = argument_names([*inputs, spec.loss.target or "label"], _VARIABLES)
+    read = next(v for v in outputs if spec.loss.of in (None, v.name))
+    place = f"[{list(outputs).index(read)}]" if len(outputs) > 1 else ""
+    arguments, batch = ", ".join([*names, target]), ", ".join(f"{n}[rows]" for n in (*names, target))
+    kept = "kept" if spec.validation_split else f"len({target})"
+    lines = [f"def train(model, {arguments}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
+    if spec.validation_split:
+        share = text(spec.validation_split)
+        lines.append(f"    kept = int(len({target}) * (1 - {share}))  # the rows after these validate")
+    lines += [
+        f"    optimizer = nnx.Optimizer(model, {_optimizer(spec.optimizer)}, wrt=nnx.Param)",
+        "",
+        f"    def loss_of(model, {arguments}):",
+        f"        output = model({', '.join(names)}){place}",
+        f"        return {_loss(spec.loss, target, list(read.shape or ()))}",
+        "",
+        "    @nnx.jit",
+        f"    def step(model, optimizer, {arguments}):",
+        f"        loss, gradients = nnx.value_and_grad(loss_of)(model, {arguments})",
+        "        optimizer.update(model, gradients)",
+        "        return loss",
+        "",
+        "    for epoch in range(epochs):",
+        "        model.train()",
+        f"        order = np.{f'random.permutation({kept})' if spec.shuffle else f'arange({kept})'}",
+        f"        for start in range(0, {kept}, batch_size):",
+        "            rows = order[start : start + batch_size]",
+        f"            loss = step(model, optimizer, {batch})",
+    ]
+    shown = 'f"epoch {epoch + 1}: loss {loss:.4f}"'
+    if spec.validation_split:
+        rest = ", ".join(f"{n}[kept:]" for n in (*names, target))
+        lines += ["        model.eval()", f"        val_loss = loss_of(model, {rest})"]
+        shown += ', f"val_loss {val_loss:.4f}"'
+    return [*lines, f"        print({shown})", "    model.eval()"]
+
+
+def _loss(spec: Any, target: str, shape: list[Any]) -> str:
+    if spec.op == "SoftmaxCrossEntropyLoss":
+        logits = "output" if len(shape) == 2 else "jnp.moveaxis(output, 1, -1)"
+        return f"optax.softmax_cross_entropy_with_integer_labels({logits}, {target}).mean()"
+    if "Categorical" not in spec.op and shape[-1:] == [1]:
+        target = f"{target}.reshape(output.shape)"  # a column of data has one axis
+    template = _FROM_LOGITS[spec.op] if getattr(spec, "from_logits", False) else _LOSSES[spec.op]
+    return template.format(output="output", target=target, delta=text(getattr(spec, "delta", 1.0)))
+
+
+def _optimizer(spec: Any) -> str:
+    arguments = [text(spec.learning_rate)]
+    if spec.kind == "sgd":
+        arguments += [f"momentum={text(spec.momentum)}"] if spec.momentum else []
+        arguments += ["nesterov=True"] if spec.nesterov else []
+        return f"optax.sgd({', '.join(arguments)})"
+    if (spec.beta_1, spec.beta_2) != (0.9, 0.999):
+        arguments += [f"b1={text(spec.beta_1)}", f"b2={text(spec.beta_2)}"]
+    arguments += [f"eps={text(spec.epsilon)}"] if spec.epsilon != 1e-8 else []
+    arguments += [f"weight_decay={text(spec.weight_decay)}"] if spec.kind == "adamw" else []
+    return f"optax.{spec.kind}({', '.join(arguments)})"

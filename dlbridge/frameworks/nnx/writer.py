@@ -1,0 +1,75 @@
+"""Writes a model as the source of a Flax ``nnx.Module``, channels-last."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.nnx import WriteOptions, writes
+from dlbridge.frameworks.nnx.dialect import NNXDialect
+from dlbridge.frameworks.nnx.rules import rules
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.passes import Pass, Pipeline, layout
+from dlbridge.passes.layout.pads import join_pads
+from dlbridge.passes.pipeline import LAST
+from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.standard import on_graph
+from dlbridge.source.modules import write_modules
+from dlbridge.source.op import Rules
+from dlbridge.source.program import Source
+
+
+def write(model: Model, options: WriteOptions) -> Source:
+    """The model as Flax NNX source.
+
+    Args:
+        model: The model.
+        options: See ``WriteOptions``.
+
+    Raises:
+        UnsupportedOpError: When ops have no rule; all of them are named.
+    """
+    rules_loaded()
+    return write_modules(lambda: _prepared(model, options.io_layout), NNXDialect(), partial=options.partial)
+
+
+def rules_loaded() -> Rules:
+    """The rules, with the modules of all families imported."""
+    for module in pkgutil.iter_modules(writes.__path__):
+        importlib.import_module(f"{writes.__name__}.{module.name}")
+    return rules
+
+
+def pipeline(io_layout: str = "same") -> Pipeline:
+    """What is done to a model before its classes are printed.
+
+    Args:
+        io_layout: The layout of inputs and outputs (:func:`dlbridge.passes.layout.channels_last`).
+    """
+    last = functools.partial(layout.channels_last, io_layout=io_layout)
+    return Pipeline(
+        LAST,
+        [
+            *PREPARE,
+            Pass("drop_unread", on_graph(drop_unread), "Leave out buffers that nothing reads."),
+            Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
+            Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
+        ],
+    )
+
+
+def _prepared(model: Model, io_layout: str) -> Model:
+    prepared = model.clone()
+    pipeline(io_layout)(prepared.ir)
+    return prepared
+
+
+def drop_unread(graph: ir.Graph) -> None:
+    """Remove buffers that nothing reads, in place: PyTorch counts batches in such, Flax has no place for them."""
+    for name, value in list(graph.initializers.items()):
+        if traits.kind(value) == "buffer" and not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]

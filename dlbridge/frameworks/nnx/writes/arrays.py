@@ -1,0 +1,28 @@
+"""The rules over arrays that NNX shares with other frameworks, in its dialect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dlbridge.frameworks.nnx.rules import NNX, quoted_dtype, rules
+from dlbridge.source.arrays.attention import attention
+from dlbridge.source.arrays.control import control
+from dlbridge.source.arrays.convolution import convolution
+from dlbridge.source.arrays.elementwise import elementwise
+from dlbridge.source.arrays.image import image
+from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.normalization import normalization
+from dlbridge.source.arrays.pooling import pooling
+from dlbridge.source.arrays.quantization import quantization
+from dlbridge.source.arrays.reduction import reduction
+from dlbridge.source.arrays.shape import shape
+from dlbridge.source.arrays.signal import signal
+from dlbridge.source.repeats import DOMAIN, further_call
+
+FAMILIES = (attention, control, elementwise, image, indexing, normalization, pooling, reduction, shape)
+for family in FAMILIES:
+    family.adopt(rules, NNX)
+for family in (convolution, quantization, signal):  # whose helpers read the name of the dtype
+    family.adopt(rules, replace(NNX, dtype=quoted_dtype))
+
+rules("Call", domain=DOMAIN)(further_call)

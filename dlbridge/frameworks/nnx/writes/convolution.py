@@ -1,0 +1,113 @@
+"""Convolutions, channels-last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
+from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.code import Code, Default, Literal, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import Weight
+from dlbridge.source.windows import is_same_upper, one_or_all, pads_of, transposed_pads, window
+
+
+def _weight_shape(op: Op) -> list[int]:
+    weight = op.shape(1)
+    if weight is None or not all(isinstance(d, int) for d in weight):
+        op.refuse("the shape of its weight is not known")
+    return weight  # type: ignore[return-value]
+
+
+def _padding(op: Op, kernel: list[int]) -> Any:
+    """The padding as ``nnx.Conv`` takes it; None where the helper ``pad_same`` has to pad."""
+    pads = pads_of(op, kernel, first=1)
+    if pads is None:
+        return "SAME" if is_same_upper(op, kernel, first=1) else None
+    if all(p == (0, 0) for p in pads):
+        return "VALID"
+    amounts = {amount for pair in pads for amount in pair}
+    return amounts.pop() if len(amounts) == 1 else tuple(pads)
+
+
+@rules("Conv", domain=DOMAIN)
+def conv(op: Op) -> Emit | Code:
+    weight = _weight_shape(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    group, x, padding = op.attr("group"), op.x, _padding(op, kernel)
+    if padding is None:
+        x, padding = call("pad_same", x, tuple(kernel), tuple(strides), tuple(dilations)), "VALID"
+    order = (*range(2, len(weight)), 1, 0)
+    weights = _weights(op, order)
+    if weights is None:
+        given = padding if isinstance(padding, str) else [(padding, padding)] * len(kernel)
+        given = list(padding) if isinstance(padding, tuple) else given
+        made = call(
+            "conv",
+            x,
+            call("jnp.transpose", op[1], order),
+            strides=None if set(strides) == {1} else tuple(strides),
+            padding=None if given == "VALID" else given,
+            dilation_rate=None if set(dilations) == {1} else tuple(dilations),
+        )
+        return code("{} + {}", made, op[2]) if op.has(2) else made
+    sizes = (
+        Literal(weight[1] * group, "in_features"),
+        Literal(weight[0], "out_features"),
+        Literal(tuple(kernel), "kernel_size"),
+    )
+    new = call(
+        "nnx.Conv",
+        *sizes,
+        strides=Default(one_or_all(strides), 1),
+        padding=Default(padding, "SAME"),
+        kernel_dilation=Default(one_or_all(dilations), 1),
+        feature_group_count=None if group == 1 else group,
+        use_bias=None if "bias" in weights else False,
+        param_dtype=param_dtype(op, 1),
+        rngs=RNGS,
+    )
+    return Emit(call(LAYER, x), Layer(new, weights))
+
+
+def _weights(op: Op, order: tuple[int, ...]) -> dict[str, Weight] | None:
+    kernel, bias = op.weight(1, ("transpose", order)), op.weight(2)
+    if kernel is None or (op.has(2) and bias is None):
+        return None
+    return {"kernel": kernel} | ({"bias": bias} if bias is not None else {})
+
+
+@rules("ConvTranspose", domain=DOMAIN)
+def conv_transpose(op: Op) -> Emit | Code:
+    weight = _weight_shape(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    strides, dilations = window(op, kernel)
+    extra = op.attr("output_padding") or [0] * len(kernel)
+    pads = transposed_pads(op, kernel, strides, dilations, extra)
+    weights = _weights(op, (*range(2, len(weight)), 1, 0))
+    if weights is None or op.attr("group") != 1:
+        groups = op.attr("group")
+        keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
+        result = call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
+        return code("{} + {}", result, op[2]) if op.has(2) else result
+    spans = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    around = [(s - b, s - a + e) for s, (b, a), e in zip(spans, pads, extra, strict=True)]
+    sizes = (
+        Literal(weight[0], "in_features"),
+        Literal(weight[1], "out_features"),
+        Literal(tuple(kernel), "kernel_size"),
+    )
+    new = call(
+        "nnx.ConvTranspose",
+        *sizes,
+        strides=Default(tuple(strides), None),
+        padding=Literal(tuple(around), "padding"),
+        kernel_dilation=None if set(dilations) == {1} else tuple(dilations),
+        transpose_kernel=True,
+        use_bias=None if "bias" in weights else False,
+        param_dtype=param_dtype(op, 1),
+        rngs=RNGS,
+    )
+    return Emit(call(LAYER, op.x), Layer(new, weights))

@@ -1,0 +1,167 @@
+"""Elementwise operators: Python's, and functions of ``jnp`` where it has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
+from dlbridge.source.code import Code, call, code, join
+from dlbridge.source.expr import Star
+from dlbridge.source.op import Op
+
+_OPERATORS = {
+    "Add": "+",
+    "Sub": "-",
+    "Mul": "*",
+    "Equal": "==",
+    "Less": "<",
+    "LessOrEqual": "<=",
+    "Greater": ">",
+    "GreaterOrEqual": ">=",
+    "And": "&",
+    "Or": "|",
+    "Xor": "^",
+    "BitwiseAnd": "&",
+    "BitwiseOr": "|",
+    "BitwiseXor": "^",
+}
+
+
+def is_array(op: Op, index: int, operand: Any) -> bool:
+    """Whether an operand is an array in the code, and no Python number: sizes are numbers here."""
+    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and op.rank(index) > 0)
+
+
+def operands(op: Op) -> list[Any]:
+    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are numbers."""
+    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+    if not any(is_array(op, i, t) for i, t in enumerate(terms)):
+        terms[0] = op[0]
+    return terms
+
+
+@rules(*_OPERATORS)
+def operator(op: Op) -> Code:
+    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
+
+
+@rules("Neg")
+def negate(op: Op) -> Code:
+    return code("-{}", op.x)
+
+
+@rules("Not", "BitwiseNot")
+def invert(op: Op) -> Code:
+    return code("~{}", op.x)
+
+
+@rules("Div")
+def divide(op: Op) -> Code:
+    if op.dtype().is_floating_point():
+        return code("{} / {}", *operands(op))
+    return call("jax.lax.div", *_broadcast(op))
+
+
+@rules("Mod")
+def modulo(op: Op) -> Code:
+    return call("jnp.fmod", op[0], op[1]) if op.attr("fmod") else code("{} % {}", *operands(op))
+
+
+def _broadcast(op: Op) -> list[Any]:
+    """Two inputs in one shape, for functions of ``lax``, which do not broadcast."""
+    if op.shape(0) is not None and op.shape(0) == op.shape(1):
+        return [op[0], op[1]]
+    return [Star(call("jnp.broadcast_arrays", op[0], op[1]))]
+
+
+@rules("Pow")
+def power(op: Op) -> Code:
+    """The result has the base's dtype, whatever the exponent's is."""
+    base, exponent, number = op.dtype(0), op.dtype(1), op.operand(1)
+    if not is_array(op, 1, number) and base.is_floating_point():
+        whole = isinstance(number, Code) or float(number).is_integer()
+        number = int(number) if whole and not isinstance(number, Code) else number
+        return code("{} ** {exponent}", op.x, exponent=number)
+    if base == exponent or (base.is_floating_point() and exponent.is_integer()):
+        return call("jnp.power", op[0], op[1])
+    if exponent.is_integer() or base.is_floating_point():
+        return call("jnp.power", op[0], NNX.in_dtype(op, op[1], base))
+    return NNX.in_dtype(op, call("jnp.power", NNX.in_dtype(op, op[0], exponent), op[1]))
+
+
+@rules("BitShift")
+def shift(op: Op) -> Code:
+    left, width = op.attr("direction") == "LEFT", op.dtype().bitwidth
+    count = op.const(1)
+    if count is not None and np.all((count >= 0) & (count < width)):
+        return code(f"{{}} {'<<' if left else '>>'} {{}}", *operands(op))
+    return call("shift_left" if left else "shift_right", op[0], op[1], width)
+
+
+@rules("Max", "Min")
+def extreme(op: Op) -> Code:
+    name = {"Max": "jnp.maximum", "Min": "jnp.minimum"}[op.key]
+    result, *others = operands(op)
+    for other in others:
+        result = call(name, result, other)
+    return code("{}", result)
+
+
+@rules("Sum", "Mean")
+def total(op: Op) -> Code:
+    result = join(" + ", op.tensors)
+    count = len(op.tensors)
+    return result if op.key == "Sum" or count == 1 else code("({}) / {}", result, count)
+
+
+@rules("Where")
+def where(op: Op) -> Code:
+    yes, no = op.operand(1), op.operand(2)
+    if not is_array(op, 1, yes) and not is_array(op, 2, no):
+        yes = op[1]
+    return call("jnp.where", op[0], yes, no)
+
+
+@rules("Clip")
+def clip(op: Op) -> Code:
+    low, high = (op.operand(i) if op.has(i) else None for i in (1, 2))
+    if low is None and high is None:
+        return code("{}", op.x)
+    if op.dtype().is_floating_point() and [op.scalar(i) if op.has(i) else None for i in (1, 2)] == [0, 6]:
+        return call("nnx.relu6", op.x)
+    return call("jnp.clip", op.x, min=low, max=high)
+
+
+# --- dtypes --------------------------------------------------------------------------------------------------------
+
+_FLOAT8 = {ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2}
+#: Types to which JAX rounds otherwise than the standard.
+_OTHERWISE = {ir.DataType.FLOAT8E4M3FNUZ, ir.DataType.FLOAT8E5M2FNUZ, ir.DataType.FLOAT8E8M0}
+_OTHERWISE |= {ir.DataType.INT4, ir.DataType.UINT4}
+
+
+@rules("Cast", "CastLike")
+def to_dtype(op: Op) -> Code:
+    source, target = op.dtype(), op.out_dtype()
+    nnx_dtype(op, source)
+    if source == target:
+        return code("{}", op.x)
+    if target in _OTHERWISE:
+        op.refuse(f"JAX rounds to {target.name} otherwise than the standard")
+    if target in _FLOAT8:
+        return call("float8_cast", op.x, quoted_dtype(op, target), saturate=None if op.attr("saturate") else False)
+    return cast(op.x, nnx_dtype(op, target))
+
+
+@rules("BitCast")
+def bit_cast(op: Op) -> Code:
+    source, target = op.dtype(), op.out_dtype()
+    if source == target:
+        return code("{}", op.x)
+    x = cast(op.x, nnx_dtype(op, ir.DataType.UINT8)) if source == ir.DataType.BOOL else op.x
+    if target == ir.DataType.BOOL:
+        return cast(x, nnx_dtype(op, target))
+    return call("jax.lax.bitcast_convert_type", x, nnx_dtype(op, target))

@@ -1,0 +1,54 @@
+"""Layers that multiply by a matrix: Linear, Embedding, MatMul, Gemm, Einsum."""
+
+from __future__ import annotations
+
+from dlbridge.frameworks.nnx.rules import NNX, RNGS, param_dtype, rules
+from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+
+
+@rules("Linear", domain="dlbridge")
+def linear(op: Op) -> Emit | Code:
+    weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
+    if weight is None or (op.has(2) and bias is None):
+        product = code("{} @ {}.T", op[0], op[1])
+        return code("{} + {}", product, op[2]) if op.has(2) else product
+    out_features, in_features = op.shape(1) or []
+    sizes = Literal(in_features, "in_features"), Literal(out_features, "out_features")
+    keywords = {"use_bias": None if bias else False, "param_dtype": param_dtype(op, 1), "rngs": RNGS}
+    weights = {"kernel": weight} | ({"bias": bias} if bias else {})
+    return Emit(call(LAYER, op.x), Layer(call("nnx.Linear", *sizes, **keywords), weights))
+
+
+@rules("Embedding", domain="dlbridge")
+def embedding(op: Op) -> Emit | Code:
+    weight = op.weight(1)
+    if weight is None:
+        return call("jnp.take", op[1], op[0], axis=0)
+    count, size = op.shape(1) or []
+    sizes = Literal(count, "num_embeddings"), Literal(size, "features")
+    new = call("nnx.Embed", *sizes, param_dtype=param_dtype(op, 1), rngs=RNGS)
+    return Emit(call(LAYER, op.x), Layer(new, {"embedding": weight}))
+
+
+@rules("MatMul")
+def matmul(op: Op) -> Code:
+    return code("{} @ {}", op[0], op[1])
+
+
+@rules("Gemm")
+def gemm(op: Op) -> Code:
+    left = code("{}.T", op[0]) if op.attr("transA") else op[0]
+    right = code("{}.T", op[1]) if op.attr("transB") else op[1]
+    product = code("{} @ {}", left, right)
+    alpha, beta = op.attr("alpha"), op.attr("beta")
+    product = product if alpha == 1 else code("{alpha} * ({})", product, alpha=alpha)
+    if op.has(2) and beta != 0:
+        product = code("{} + {}", product, op[2] if beta == 1 else code("{beta} * {}", op[2], beta=beta))
+    return NNX.in_dtype(op, product) if op.dtype().is_integer() and (alpha != 1 or beta != 1) else product
+
+
+@rules("Einsum")
+def einsum(op: Op) -> Code:
+    return call("jnp.einsum", op.attr("equation").replace(" ", ""), *op.tensors)

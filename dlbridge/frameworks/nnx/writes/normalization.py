@@ -1,0 +1,149 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules, trains
+from dlbridge.ops import traits
+from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.definitions import LAYER
+from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.weights import Weight
+
+_STATISTICS = {"batch": "nnx.BatchNorm", "running": "FrozenBatchNorm"}
+
+
+def _does_nothing(op: Op, index: int, number: float) -> bool:
+    """Whether a scale of ones, or a shift of zeros, stays that."""
+    value = op.value(index)
+    if value is None:
+        return True
+    if value.const_value is None or trains(op, index):
+        return False
+    return bool((value.const_value.numpy() == number).all())
+
+
+def _affine(op: Op) -> tuple[dict[str, Weight], dict[str, Any]] | None:
+    """Scale and shift, inputs 1 and 2, as a layer's weights, and its keywords for what it lacks; None where they are
+    no weights of a layer."""
+    weights: dict[str, Weight] = {}
+    keywords: dict[str, Any] = {}
+    for index, slot, number in ((1, "scale", 1.0), (2, "bias", 0.0)):
+        weight = op.weight(index)
+        value = op.value(index)
+        if weight is not None and value is not None and traits.kind(value) in ("parameter", "frozen"):
+            weights[slot] = weight
+        elif _does_nothing(op, index, number):
+            keywords[f"use_{slot}"] = False
+        else:
+            return None
+    return weights, keywords
+
+
+def _layer(op: Op, kind: str, weights: dict[str, Weight], *sizes: Any, **keywords: Any) -> Emit:
+    dtype = param_dtype(op, 1) if op.has(1) else None
+    new = call(kind, *sizes, **keywords, param_dtype=dtype, rngs=RNGS)
+    return Emit(call(LAYER, op.x), Layer(new, weights))
+
+
+def _channels(op: Op, last: bool) -> int:
+    size = (op.shape() or [None])[-1 if last else 1]
+    size = size if isinstance(size, int) else (op.shape(1) or [None])[0] if op.has(1) else None
+    if not isinstance(size, int):
+        op.refuse("the number of channels is not known")
+    return size  # type: ignore[return-value]
+
+
+@rules("BatchNormalization", domain=DOMAIN)
+@rules("BatchNormalization")
+def batch_norm(op: Op) -> Emit | Code:
+    last = op.node.domain == DOMAIN or op.rank() <= 2
+    axis = -1 if last else 1
+    if op.attr("training_mode"):
+        return _on_batch(op, axis)
+    state = {"mean": op.weight(3), "var": op.weight(4)}
+    affine = _affine(op)
+    statistics = op.node.metadata_props.get(traits.STATISTICS, "batch")
+    if None in state.values() or state["mean"] == state["var"] or affine is None or op.rank() == 1:
+        values = op.x, op[3], op[4], axis
+        return call("batch_normalization", *values, offset=op[2], scale=op[1], epsilon=op.attr("epsilon"))
+    if statistics not in _STATISTICS or op.node.metadata_props.get(traits.AVERAGE) == "cumulative":
+        op.refuse("Flax NNX has no batch normalisation with such statistics in training")
+    kind = _STATISTICS[statistics]
+    if kind == "nnx.BatchNorm" and op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased":
+        kind = "UnbiasedBatchNorm"
+    weights, without = affine
+    keywords = {"axis": None if last else 1} | _usual(op, momentum=0.99, epsilon=1e-5) | without
+    features = Literal(_channels(op, last), "num_features")
+    return _layer(op, kind, weights | state, features, **keywords)  # type: ignore[arg-type]
+
+
+def _usual(op: Op, **defaults: float) -> dict[str, Any]:
+    return {name: None if op.attr(name) == value else op.attr(name) for name, value in defaults.items()}
+
+
+def _on_batch(op: Op, axis: int) -> Emit | Code:
+    if not (op.used(1) or op.used(2)):
+        made = call("normalize_on_batch", op.x, op[1], op[2], axis, epsilon=op.attr("epsilon"))
+        return Emit(made, targets="{0}" if len(op.node.outputs) > 1 else None)
+    values = op.x, op[1], op[2], op[3], op[4]
+    made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
+    return made if len(op.node.outputs) == 3 else code(f"{{}}[:{len(op.node.outputs)}]", made)
+
+
+@rules("LayerNormalization")
+def layer_norm(op: Op) -> Emit | Code:
+    rank, axis = op.rank(), op.axis(default=-1)
+    size, affine = (op.shape() or [])[axis:], _affine(op)
+    full = op.shape(1) == size and (not op.has(2) or op.shape(2) == size)
+    if affine is None or axis != rank - 1 or not full or op.used(1) or op.used(2) or op.functional:
+        axes = tuple(range(axis, rank))
+        result = call("layer_norm", op.x, op[1], op[2] if op.has(2) else None, axes, op.attr("epsilon"))
+        return result if len(op.node.outputs) > 1 else code("{}[0]", result)
+    weights, without = affine
+    keywords = _usual(op, epsilon=1e-6) | without | {"use_fast_variance": False}
+    made = _layer(op, "nnx.LayerNorm", weights, Literal(size[0], "num_features"), **keywords)
+    return Emit(made.code, made.layer, targets=None if len(op.node.outputs) == 1 else "{0}")
+
+
+@rules("RMSNormalization")
+def rms_norm(op: Op) -> Emit | Code:
+    rank, axis, scale = op.rank(), op.axis(default=-1), op.weight(1)
+    size = (op.shape() or [])[axis:]
+    if scale is None or axis != rank - 1 or op.shape(1) != size or op.functional:
+        return call("rms_norm", op.x, op[1], tuple(range(axis, rank)), op.attr("epsilon"))
+    features = Literal(size[0], "num_features")
+    return _layer(op, "nnx.RMSNorm", {"scale": scale}, features, **_usual(op, epsilon=1e-6))
+
+
+@rules("GroupNormalization", domain=DOMAIN)
+@rules("GroupNormalization")
+def group_norm(op: Op) -> Emit | Code:
+    return _by_groups(op, op.attr("num_groups"))
+
+
+@rules("InstanceNormalization", domain=DOMAIN)
+@rules("InstanceNormalization")
+def instance_norm(op: Op) -> Emit | Code:
+    return _by_groups(op, None)
+
+
+def _by_groups(op: Op, groups: int | None) -> Emit | Code:
+    """A layer that normalises by groups of channels; None for groups of one channel each."""
+    last = op.node.domain == DOMAIN or op.rank() <= 2
+    affine = _affine(op)
+    if affine is None or op.functional or not last:
+        return call("group_norm", op.x, op[1], op[2], groups, -1 if last else 1, op.attr("epsilon"))
+    weights, without = affine
+    count = _channels(op, last)
+    keywords = _usual(op, epsilon=1e-6) | without | {"use_fast_variance": False}
+    sizes = [Literal(count, "num_features"), Literal(groups or count, "num_groups")]
+    return _layer(op, "nnx.GroupNorm", weights, *sizes, **keywords)
+
+
+@rules("LpNormalization")
+def lp_normalization(op: Op) -> Code:
+    norm = call("lp_norm", op.x, op.attr("p"), op.attr("axis"))
+    return code("{x} / jnp.where({n} == 0, 1, {n})", x=op.x, n=norm)

@@ -1,0 +1,108 @@
+import jax.numpy as jnp
+from flax import nnx
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
+    if mask is not None:
+        boolean = str(mask.dtype) == "bool"
+        scores = jnp.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = jnp.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = jnp.cumsum(ones, axis=0), jnp.cumsum(ones, axis=1)
+        scores = jnp.where(columns <= rows, scores, float("-inf"))
+    y = jnp.matmul(nnx.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = jnp.equal(jnp.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return jnp.where(hidden, 0.0, nnx.softmax(jnp.where(hidden, 0.0, scores)))
+
+
+class CachedAttention(nnx.Module):
+    def __init__(self, *, rngs):
+        self.query = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
+        self.key = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
+        self.value = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
+        self.out = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
+
+    def __call__(self, x, _0, _1):
+        out = self.query(x)
+        out = out.reshape(out.shape[0], out.shape[1], 2, 8)
+        out = out.transpose(0, 2, 1, 3)
+        key = self.key(x)
+        key = key.reshape(key.shape[0], key.shape[1], 2, 8)
+        key = key.transpose(0, 2, 1, 3)
+        _0 = jnp.concatenate([_0, key], axis=2)
+        x = self.value(x)
+        x = x.reshape(x.shape[0], x.shape[1], 2, 8)
+        x = x.transpose(0, 2, 1, 3)
+        _1 = jnp.concatenate([_1, x], axis=2)
+        range_ = jnp.arange(0, _1.shape[2], 1, dtype=int)
+        x = range_[-1 * x.shape[2]:, ...]
+        x = jnp.expand_dims(x, axis=1)
+        x = range_ <= x
+        x = attention(out, _0, _1, mask=x)
+        x = x.transpose(0, 2, 1, 3)
+        x = x.reshape(x.shape[0], x.shape[1], 16)
+        x = self.out(x)
+        return _0, _1, x
+
+
+class DecoderBlock(nnx.Module):
+    def __init__(self, *, rngs):
+        self.norm1 = nnx.RMSNorm(16, rngs=rngs)
+        self.attention = CachedAttention(rngs=rngs)
+        self.norm2 = nnx.RMSNorm(16, rngs=rngs)
+        self.gate = nnx.Linear(16, 48, use_bias=False, rngs=rngs)
+        self.up = nnx.Linear(16, 48, use_bias=False, rngs=rngs)
+        self.down = nnx.Linear(48, 16, use_bias=False, rngs=rngs)
+
+    def __call__(self, x, _0, _1):
+        norm = self.norm1(x)
+        norm, _0, _1 = self.attention(norm, _0, _1)
+        x = x + _1
+        norm2 = self.norm2(x)
+        out = self.gate(norm2)
+        out = nnx.silu(out)
+        norm2 = self.up(norm2)
+        out = out * norm2
+        out = self.down(out)
+        x = x + out
+        return norm, _0, x
+
+
+class CachedDecoder(nnx.Module):
+    def __init__(self, *, rngs):
+        self.embedding = nnx.Embed(30, 16, rngs=rngs)
+        self.blocks = nnx.List([DecoderBlock(rngs=rngs), DecoderBlock(rngs=rngs)])
+        self.norm = nnx.RMSNorm(16, rngs=rngs)
+        self.head = nnx.Linear(16, 30, use_bias=False, rngs=rngs)
+
+    def __call__(self, tokens, _0, _1, _2, _3):
+        x = self.embedding(tokens)
+        output_1_0, output_1_1, x = self.blocks[0](x, _0, _1)
+        output_1_2, output_1_3, x = self.blocks[1](x, _2, _3)
+        x = self.norm(x)
+        x = self.head(x)
+        return x, output_1_0, output_1_1, output_1_2, output_1_3
