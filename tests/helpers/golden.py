@@ -8,7 +8,7 @@ import os
 from tests.helpers.paths import GOLDEN
 
 #: The frameworks whose printed source is kept.
-FRAMEWORKS = ("pytorch", "keras")
+FRAMEWORKS = ("pytorch", "keras", "nnx")
 
 
 def assert_golden(text: str, name: str) -> None:
