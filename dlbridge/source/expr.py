@@ -325,7 +325,7 @@ class Arguments(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Dict(Expr):
-    """``{key: value, ...}``."""
+    """``{key: value, ...}``; the key ``Name("**")`` stands for ``**value``."""
 
     keys: tuple[Expr, ...]
     items: tuple[Expr, ...]

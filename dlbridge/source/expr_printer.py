@@ -130,13 +130,16 @@ def _comprehension(node: Comprehension) -> Document:
 
 
 def _fstring(node: FString) -> Document:
-    pieces = [
-        quoted(part.value)[1:-1].replace("{", "{{").replace("}", "}}")
-        if isinstance(part, Const)
-        else "{" + (f"{text_of(part.value)}:{part.spec}" if isinstance(part, Formatted) else text_of(part)) + "}"
-        for part in node.parts
-    ]
-    return ('f"' + "".join(pieces) + '"',)
+    return ('f"' + "".join(map(_in_string, node.parts)) + '"',)
+
+
+def _in_string(part: Expr) -> str:
+    if isinstance(part, Const) and isinstance(part.value, str):
+        return quoted(part.value)[1:-1].replace("{", "{{").replace("}", "}}")
+    spec = f":{part.spec}" if isinstance(part, Formatted) else ""
+    # A colon outside of brackets, or a second brace, would be read in another way.
+    text = flat(document(part.value if isinstance(part, Formatted) else part, _TERNARY + 1))
+    return f"{{{' ' if text.startswith('{') else ''}{text}{spec}}}"
 
 
 def _dict(node: Dict) -> Document:

@@ -204,7 +204,9 @@ _MAKERS: dict[type, Callable[[Any], Expr]] = {
     ast.Slice: _slice,
     ast.Tuple: lambda n: Items("(", tuple(map(_expression, n.elts))),
     ast.List: lambda n: Items("[", tuple(map(_expression, n.elts))),
-    ast.Dict: lambda n: Dict(tuple(_expression(k) for k in n.keys), tuple(map(_expression, n.values))),
+    ast.Dict: lambda n: Dict(
+        tuple(Name("**") if k is None else _expression(k) for k in n.keys), tuple(map(_expression, n.values))
+    ),
     ast.ListComp: _comprehension("["),
     ast.GeneratorExp: _comprehension(""),
     ast.JoinedStr: _fstring,

@@ -4,7 +4,7 @@ import ast
 
 import onnx_ir as ir
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlbridge.source import document, template
@@ -16,6 +16,7 @@ from dlbridge.source.expr import (
     Call,
     Comprehension,
     Const,
+    Dict,
     FString,
     IfElse,
     Index,
@@ -24,6 +25,7 @@ from dlbridge.source.expr import (
     Lambda,
     Name,
     Slice,
+    Star,
     Unary,
     Var,
     is_size,
@@ -31,6 +33,9 @@ from dlbridge.source.expr import (
 from dlbridge.source.expr_printer import document as printed
 from dlbridge.source.expr_printer import text_of
 from dlbridge.source.statements import Assign, Return, fit, target
+
+#: On a busy machine, making trees takes longer than Hypothesis thinks is healthy.
+any_pace = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SYMBOLS = ["+", "-", "*", "/", "//", "%", "@", "**", "&", "|", "^", "<<", ">>", "==", "<", "is not", "and", "or"]
 NAMES = st.sampled_from(["x", "torch", "F", "length_of_the_sequence"])
@@ -67,15 +72,13 @@ def _larger(part):
 TREES = st.recursive(LEAVES, _larger, max_leaves=25)
 
 
-def _parsed(text):
-    return ast.dump(ast.parse(text.strip(), mode="eval"))
-
-
+@any_pace
 @given(TREES)
 def test_what_is_printed_is_read_as_the_same_tree(tree):
     assert template.parse(text_of(tree)).key() == tree.key()
 
 
+@any_pace
 @given(TREES, st.sampled_from(["", "        "]), st.integers(20, 100))
 def test_broken_lines_say_the_same_and_fit_where_they_can(tree, indent, width):
     lines = document.lines(printed(tree), indent, width)
@@ -83,6 +86,60 @@ def test_broken_lines_say_the_same_and_fit_where_they_can(tree, indent, width):
     assert ast.dump(ast.parse("(" + "\n".join(lines).strip() + ")")) == ast.dump(ast.parse(flat))
     holding = [line for line in lines if len(line) > width and _brackets(line.strip())]
     assert not holding
+
+
+A, B = Name("a"), Name("b")
+#: Every place where an expression may stand in another, and one expression of each kind.
+AROUND = [
+    *(lambda e, s=s: BinOp(e, s, B) for s in SYMBOLS),
+    *(lambda e, s=s: BinOp(A, s, e) for s in SYMBOLS),
+    *(lambda e, s=s: Unary(s, e) for s in ("-", "~", "not ")),
+    lambda e: Attr(e, "x"),
+    lambda e: Call(e, (A,)),
+    lambda e: Call(A, (e, B)),
+    lambda e: Call(A, (Keyword("k", e), Keyword("**", e))),
+    lambda e: Call(A, (Star(e),)),
+    lambda e: IfElse(e, A, B),
+    lambda e: IfElse(A, e, B),
+    lambda e: IfElse(A, B, e),
+    lambda e: Lambda("x", e),
+    lambda e: Index(e, A),
+    lambda e: Index(A, e),
+    lambda e: Index(A, Slice(e, e, e)),
+    lambda e: Items("(", (e,)),
+    lambda e: Items("[", (A, e)),
+    lambda e: Dict((A, Name("**")), (e, B)),
+    lambda e: Comprehension("[", e, "i", A),
+    lambda e: Comprehension("[", A, "i", e),
+    lambda e: FString((Const("n"), e)),
+]
+INSIDE = [make(Name("c")) for make in AROUND[:-1]] + [Const(3), Const(2.5), Const("s"), Const(None)]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_brackets_keep_every_expression_together_in_every_place(around):
+    for inside in INSIDE:
+        tree = around(inside)
+        if not isinstance(tree, FString) or not _has_quotes(inside):
+            assert template.parse(text_of(tree)).key() == tree.key(), text_of(tree)
+
+
+def _has_quotes(tree):
+    return any(isinstance(n, Const) and isinstance(n.value, str) for n in tree.walk())
+
+
+def test_what_stands_behind_a_broken_bracket_is_broken_too():
+    words = ", ".join(f"word_{i}" for i in range(30))
+    lines = fit(f"x = f({words}).g({words})")
+    assert max(map(len, lines)) <= document.WIDTH
+    assert lines[-1] == ")"
+
+
+@pytest.mark.parametrize("text", ["({},)", "f({})", "({}, b)"])
+def test_a_broken_bracket_has_a_comma_at_its_end_where_that_changes_nothing(text):
+    made = Assign(Var("x"), expression(text.format("a" * 60 + " + " + "b" * 60)))
+    assert len(made.lines()) > 1
+    assert ast.dump(ast.parse("\n".join(made.lines()))) == ast.dump(ast.parse("x = " + text_of(made.value)))
 
 
 def _brackets(line):
