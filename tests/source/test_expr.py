@@ -135,7 +135,7 @@ def test_what_stands_behind_a_broken_bracket_is_broken_too():
     assert lines[-1] == ")"
 
 
-@pytest.mark.parametrize("text", ["({},)", "f({})", "({}, b)"])
+@pytest.mark.parametrize("text", ["({},)", "f({})", "({}, b)", "({}) * 2"])
 def test_a_broken_bracket_has_a_comma_at_its_end_where_that_changes_nothing(text):
     made = Assign(Var("x"), expression(text.format("a" * 60 + " + " + "b" * 60)))
     assert len(made.lines()) > 1
