@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -17,6 +16,7 @@ from dlbridge import frameworks
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from tests.helpers.onnx_text import model
 
 KERAS = frameworks.get("keras")
 RNG = np.random.default_rng(3)
@@ -24,22 +24,6 @@ RNG = np.random.default_rng(3)
 
 def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def model(text: str, **weights: np.ndarray) -> Model:
-    """A model of a graph in ONNX's text form; float weights are trained."""
-    graph = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 11, opset_import: ["": {traits.IR_OPSET}]> {text}'))
-    for name, array in weights.items():
-        tensor = ir.tensor(np.asarray(array), name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        old = next(v for node in graph.graph.all_nodes() for v in node.inputs if v is not None and v.name == name)
-        graph.graph.register_initializer(value)
-        ir.convenience.replace_all_uses_with(old, value)
-        if tensor.dtype.is_floating_point():
-            traits.set_kind(value, "parameter")
-    for i, node in enumerate(graph.graph.all_nodes()):
-        node.name = node.name or f"node{i}"
-    return Model(graph)
 
 
 def check(built: Model, *runs: dict[str, np.ndarray], text: str = "", tolerance: float = 1e-5) -> keras.Model:

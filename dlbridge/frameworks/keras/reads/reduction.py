@@ -173,24 +173,25 @@ def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
     return site.op("Where", all_nan, site.build.value(-1, found.dtype), found)
 
 
-@operation("Cumsum", "Nancumsum")
-def cumsum(site: CallSite, x: Any) -> ir.Value:
-    kind = site.source
-    (x,) = site.promoted(x)
-    if type(kind).__name__ == "Nancumsum" and x.dtype.is_floating_point():
-        x = site.op("Where", site.op("IsNaN", x), site.build.value(0.0, x.dtype), x)
-    x, axis = (site.op("Reshape", x, [-1]), 0) if kind.axis is None else (x, int(kind.axis))
-    return site.op("CumSum", x, np.int64(axis))
+#: Operation -> (ONNX op, the neutral number that replaces NaNs; None if they stay).
+_CUMULATIVE = {
+    "Cumsum": ("CumSum", None),
+    "Nancumsum": ("CumSum", 0.0),
+    "Cumprod": ("CumProd", None),
+    "Nancumprod": ("CumProd", 1.0),
+}
 
 
-@operation("Cumprod", "Nancumprod")
-def cumprod(site: CallSite, x: Any) -> ir.Value:
-    kind = site.source
+@operation(*_CUMULATIVE)
+def cumulative(site: CallSite, x: Any) -> ir.Value:
+    op_type, neutral = _CUMULATIVE[site.operation]
+    axis = site.source.axis
     (x,) = site.promoted(x)
-    if type(kind).__name__ == "Nancumprod" and x.dtype.is_floating_point():
-        x = site.op("Where", site.op("IsNaN", x), site.build.value(1.0, x.dtype), x)
-    x, axis = (site.op("Reshape", x, [-1]), 0) if kind.axis is None else (x, int(kind.axis))
-    return site.op("CumProd", x, np.int64(axis))
+    if neutral is not None and x.dtype.is_floating_point():
+        x = site.op("Where", site.op("IsNaN", x), site.build.value(neutral, x.dtype), x)
+    if axis is None:
+        x, axis = site.op("Reshape", x, [-1]), 0
+    return site.op(op_type, x, np.int64(axis))
 
 
 @operation("Sort", "Argsort", "TopK")

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
+from dlbridge.frameworks.pytorch.reads.elementwise import read_unary
 from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 #: ATen op -> the standard's op of the same meaning, without arguments.
@@ -22,12 +23,7 @@ _PLAIN = {
 }
 
 
-def _plain(op_type: str) -> Any:
-    return lambda op, x: op(op_type, op.cast(x, op.dtype))
-
-
-for _name, _op_type in _PLAIN.items():
-    reads(f"aten.{_name}")(_plain(_op_type))
+read_unary(_PLAIN)
 
 
 @reads("aten.relu6")

@@ -47,8 +47,13 @@ def _unary(op_type: str) -> Any:
     return lambda op, x: op(op_type, op.cast(x, op.dtype))
 
 
-for _name, _op_type in _UNARY.items():
-    reads(f"aten.{_name}")(_unary(_op_type))
+def read_unary(op_types: dict[str, str]) -> None:
+    """Register the rules of ATen ops that are one ONNX op of one tensor, computed in the result's dtype."""
+    for name, op_type in op_types.items():
+        reads(f"aten.{name}")(_unary(op_type))
+
+
+read_unary(_UNARY)
 
 
 @reads("aten.ceil", "aten.floor", "aten.trunc", "aten.fix", "aten.round")
