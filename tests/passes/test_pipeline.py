@@ -90,13 +90,24 @@ def test_what_a_model_has_is_not_made_again():
     assert outcomes["again"] == outcomes["fold_again"] == "skipped"
 
 
-def test_one_conversion_infers_twice_and_folds_twice():
+def test_what_onnx_is_made_of_is_inferred_again_where_it_was_lowered():
     proto = onnx.parser.parse_model(WRITTEN_OUT)
     with timed() as steps:
         frameworks.get("onnx").write(frameworks.get("onnx").read(proto))
     done = [step.name for step in steps if step.outcome != "skipped"]
     assert [name for name in done if ".infer" in name] == ["read.infer", "write.infer", "write.infer_lowered"]
     assert [name for name in done if ".fold" in name] == ["read.fold", "read.fold_lifted"]
+
+
+def test_from_pytorch_to_keras_each_border_infers_and_folds_once():
+    import torch
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten())
+    with timed() as steps:
+        dlbridge.load(module.eval(), inputs={"input": "float32[batch,3,8,8]"}).write("keras")
+    done = [step.name for step in steps if step.outcome != "skipped"]
+    assert [name for name in done if ".infer" in name] == ["read.infer", "write.infer"]
+    assert [name for name in done if ".fold" in name] == ["read.fold", "write.fold"]
 
 
 def test_a_pipeline_is_printed_as_a_list():
