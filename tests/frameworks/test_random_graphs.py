@@ -1,6 +1,5 @@
 """Random graphs give the same in PyTorch, in Keras and in onnxruntime, or a clear refusal."""
 
-import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -8,18 +7,9 @@ from hypothesis import strategies as st
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 from dlbridge.verification.compare import relative_error
-from tests.helpers.random_graphs import Graph
+from tests.helpers.random_graphs import Graph, right_answers
 
 FRAMEWORKS = ("pytorch", "keras")
-
-
-def right_answers(proto, runs):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return [dict(zip(names, session.run(None, arrays), strict=True)) for arrays in runs]
 
 
 def check(seed: int) -> list[str]:

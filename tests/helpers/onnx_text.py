@@ -24,3 +24,11 @@ def model(text: str, **weights: np.ndarray) -> Model:
     for i, node in enumerate(graph.graph.all_nodes()):
         node.name = node.name or f"node{i}"
     return Model(graph)
+
+
+def save_graph(path, signature: str, body: str):
+    """Save a model of opset 18, as a deployed one may be."""
+    text = f'<ir_version: 8, opset_import: ["": 18]> graph {signature} {{ {body} }}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path

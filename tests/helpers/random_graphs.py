@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
 
 from tests.helpers.random_steps import BATCH, STEPS, Shape
@@ -270,3 +271,13 @@ def broadcast(a: Shape, b: Shape) -> Shape | None:
             return None
         sizes.append(q if p == 1 else p)
     return tuple(sizes)
+
+
+def right_answers(proto, runs):
+    """What onnxruntime computes of a graph without optimizing it, for each of the inputs."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return [dict(zip(names, session.run(None, arrays), strict=True)) for arrays in runs]

@@ -15,8 +15,7 @@ from dlbridge.passes.downgrade import downgrade
 from dlbridge.passes.lift import lift
 from dlbridge.passes.prepare import prepare
 from dlbridge.verification.compare import relative_error
-from tests.frameworks.test_random_graphs import right_answers
-from tests.helpers.random_graphs import BINARY, UNARY, Graph
+from tests.helpers.random_graphs import BINARY, UNARY, Graph, right_answers
 
 ACME = "com.acme"
 #: Patterns that lift looks for, of three to eight ops; any one of these may be somebody else's.

@@ -8,7 +8,7 @@ import pytest
 
 from dlbridge.errors import FileError, SignatureError
 from dlbridge.runtime import load, run_file
-from tests.runtime.test_runtime import save_graph
+from tests.helpers.onnx_text import save_graph
 
 RNG = np.random.default_rng(0)
 

@@ -11,14 +11,8 @@ import pytest
 
 from dlbridge import runtime
 from dlbridge.errors import FileError, ProviderError, SignatureError
+from tests.helpers.onnx_text import save_graph
 from tests.helpers.paths import ROOT
-
-
-def save_graph(path, signature: str, body: str):
-    text = f'<ir_version: 8, opset_import: ["": 18]> graph {signature} {{ {body} }}'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(onnx.parser.parse_model(text), path)
-    return path
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from dlbridge import frameworks
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.verification.inputs import random_inputs
 from tests.helpers.paths import EXAMPLE_FILES, EXAMPLES
+from tests.helpers.training import dense
 from tests.helpers.training_places import FIRST, LAST, places
-from tests.training.test_training import dense
 
 FRAMEWORKS = ("pytorch", "keras")
 TARGETS = {

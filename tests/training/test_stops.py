@@ -19,7 +19,7 @@ from dlbridge.files import replacing, writing
 from dlbridge.training.checkpoint import load_checkpoint, save_checkpoint
 from dlbridge.training.folder import train_to_folder
 from dlbridge.training.result import Checkpoint
-from tests.training.test_training import FRAMEWORKS, SPEC, dense, largest_difference
+from tests.helpers.training import FRAMEWORKS, SPEC, dense, largest_difference
 
 MODEL = """
 dlbridge: 1

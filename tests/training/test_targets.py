@@ -9,7 +9,7 @@ from dlbridge.errors import SignatureError, TrainingError
 from dlbridge.passes import precision
 from dlbridge.training.data import bind
 from dlbridge.training.spec import TrainingSpec
-from tests.training.test_training import FRAMEWORKS, dense, largest_difference
+from tests.helpers.training import FRAMEWORKS, dense, largest_difference
 
 ROWS = 12
 IMAGE = """

@@ -13,9 +13,9 @@ from dlbridge.training.data import read_arrays
 from dlbridge.training.folder import train_to_folder
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.paths import EXAMPLES
+from tests.helpers.training import FRAMEWORKS, SPEC, dense, largest_difference
 from tests.helpers.training_places import FIRST, LAST, places
 
-FRAMEWORKS = ("pytorch", "keras")
 STEPS, BATCH = 20, 8
 OPTIMIZERS = [
     {"kind": "sgd", "learning_rate": 0.05},
@@ -24,26 +24,6 @@ OPTIMIZERS = [
     {"kind": "adam"},
     {"kind": "adamw", "weight_decay": 0.01},
 ]
-DENSE = """
-dlbridge: 1
-name: dense
-inputs: {x: {dtype: float32, shape: [batch, 5]}}
-nodes:
-  - {op: Linear, features: 8}
-  - {op: Tanh}
-  - {op: Linear, features: 3}
-  - ENDING
-outputs: {y: OUTPUT}
-"""
-
-
-def dense(ending="{op: Identity}", output="identity1", features=3):
-    text = DENSE.replace("ENDING", ending).replace("OUTPUT", output).replace("features: 3", f"features: {features}")
-    return description.load(text)
-
-
-def largest_difference(a, b):
-    return max(np.abs(a[k] - w).max() / max(np.abs(w).max(), 1e-12) for k, w in b.items() if w.dtype.kind == "f")
 
 
 def spec_of(optimizer, loss, **more):
@@ -136,16 +116,6 @@ def blobs():
     rng = np.random.default_rng(2)
     label = rng.integers(0, 3, 90)
     return {"x": (np.eye(3, 5)[label] * 2 + rng.normal(size=(90, 5)) / 3).astype(np.float32), "label": label}
-
-
-SPEC = TrainingSpec(
-    loss={"op": "SoftmaxCrossEntropyLoss"},
-    optimizer={"kind": "adam", "learning_rate": 0.01},
-    metrics=("accuracy",),
-    epochs=6,
-    batch_size=16,
-    validation_split=0.2,
-)
 
 
 def test_what_one_framework_has_begun_the_other_goes_on_with(blobs):
