@@ -78,7 +78,7 @@ def scan(
     *,
     reverse: bool = False,
 ) -> tuple[list[ir.Value], list[ir.Value]]:
-    """``Scan``: (the last states, what each step gives, stacked along axis 0).
+    """``Scan``: (final states, results of all steps, stacked along axis 0).
 
     Args:
         site: The call.

@@ -27,7 +27,7 @@ _COMMON = 512
 
 
 def to_array(tensor: Any) -> np.ndarray:
-    """The numbers of a tensor or variable. (Of a single bfloat16 TensorFlow gives Keras' own function no array.)"""
+    """The numbers of a tensor or variable. (Keras' own function fails for a single bfloat16 of TensorFlow.)"""
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else keras.ops.convert_to_numpy(tensor))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a call stands: the modules around it, from the outside in, as (path, class), and how often each was called
+    """Where a call is located: the modules around it, outermost first, as (path, class), and how often each was called
     before."""
 
     modules: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Frame:
 
 @dataclass
 class Missing:
-    """An op without a rule, and one place where it stands."""
+    """An op without a rule, and one place where it is called."""
 
     op: str
     module: str

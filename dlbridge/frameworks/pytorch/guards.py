@@ -66,7 +66,7 @@ def inputs_of(program: ExportedProgram) -> list[torch.fx.Node]:
 
 
 class Names:
-    """The names of a program's symbols: the user's, else ``batch`` for what stands first, else after the input.
+    """The names of a program's symbols: the user's names, else ``batch`` for the first axis, else the input's name.
 
     One name is one size: symbols that the user gives one name, or arithmetic on names of others, are made one.
 

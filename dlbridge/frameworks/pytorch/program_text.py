@@ -136,7 +136,7 @@ def _arithmetic(text: str, *, guard: bool) -> None:
 
 
 def _is_arithmetic(node: ast.AST, guard: bool) -> bool:
-    """Whether a node may stand in a size, or in a guard, where the names of inputs are strings too."""
+    """Whether a syntax node is allowed in a size, or in a guard, where names of inputs are strings."""
     if _exponent(node) is not None and not _is_small_power(node):
         return False
     match node:

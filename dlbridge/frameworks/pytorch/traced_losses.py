@@ -49,7 +49,7 @@ def _ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> torch.Tensor:
-    """As ``F.ctc_loss``: of one sequence or of several, whose targets are rows or stand one behind the other."""
+    """``F.ctc_loss`` of one sequence or several, with targets in rows or concatenated."""
     is_one = log_probs.dim() == 2
     x = log_probs.unsqueeze(1) if is_one else log_probs
     given, wanted = (torch.as_tensor(n).reshape(-1).long() for n in (input_lengths, target_lengths))

@@ -1,4 +1,4 @@
-"""What torch sees and is told while ``torch.export`` runs the module: argument checks pass, calls are located.
+"""Modes for ``torch.export``: argument checks pass, and calls that add guards are located in the user's code.
 
 A check of arguments (``assert (x > 0).all()``, ``if not valid: raise``) asks for the value of a tensor, which a trace
 does not have. What the model computes does not depend on it where the check passes, so it is told that it does. All
@@ -45,7 +45,7 @@ class DataDependentError(DlbridgeError):
 
 
 class Tracing(TorchFunctionMode):
-    """Answers argument checks, and notes on which line of the user's each call stands that bounds a size.
+    """Answers argument checks, and records the user's line of each call that bounds a size.
 
     Attributes:
         lines: (number of guards before, after, line) of each call that made guards.

@@ -103,7 +103,7 @@ class _Record(TorchFunctionMode):
 
 
 def _calls(module: torch.nn.Module, program: ExportedProgram, in_eval: frozenset[str]) -> dict[str, tuple[bool, float]]:
-    """Runs a copy of the module in training mode, without numbers, and gives what its normalising calls are given.
+    """Runs a copy of the module in training mode, without numbers, to find the arguments of its normalization calls.
 
     Code that cannot be run so cannot be asked: nothing is known of its calls then.
     """

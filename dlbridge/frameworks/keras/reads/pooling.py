@@ -50,7 +50,7 @@ def adaptive_layer(site: CallSite) -> Any:
 
 
 def adaptive_pool(site: CallSite, x: Any, wanted: list[int], data_format: str, largest: bool) -> Any:
-    """Pool to a size: window i of n stands from floor(i * size / n) to ceil((i + 1) * size / n)."""
+    """Pool to a size: window i of n is from floor(i * size / n) to ceil((i + 1) * size / n)."""
     x = site.first(x, data_format)
     sizes = site.shape(x)[2:]
     if all(w == 1 for w in wanted):

@@ -28,7 +28,7 @@ def _parts(site: CallSite, x: ir.Value) -> Pair:
 
 
 def _transform(site: CallSite, x: ir.Value, axis: int, **options: Any) -> ir.Value:
-    """The transform along an axis counted from the end, beside which stands that of (real, imaginary)."""
+    """The transform along an axis counted from the end, not counting the axis of (real, imaginary)."""
     return site.op("DFT", x, None, np.int64(site.rank(x) - 1 + axis), **options)
 
 
