@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
+from dlbridge.source.arrays.dtypes import DTYPES
 from dlbridge.source.code import Code, Literal, Raw, call, code
 from dlbridge.source.expr import Call, Const, Lit
 from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
@@ -214,25 +215,7 @@ def with_trainable(new: Code, trains: bool) -> Code:
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
 rules = _Rules("keras")
 
-KERAS_DTYPES: dict[ir.DataType, str] = {
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.DOUBLE: "float64",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
-    ir.DataType.INT8: "int8",
-    ir.DataType.INT16: "int16",
-    ir.DataType.INT32: "int32",
-    ir.DataType.INT64: "int64",
-    ir.DataType.UINT8: "uint8",
-    ir.DataType.UINT16: "uint16",
-    ir.DataType.UINT32: "uint32",
-    ir.DataType.UINT64: "uint64",
-    ir.DataType.BOOL: "bool",
-    ir.DataType.COMPLEX64: "complex64",
-    ir.DataType.COMPLEX128: "complex128",
-    ir.DataType.FLOAT8E4M3FN: "float8_e4m3fn",
-    ir.DataType.FLOAT8E5M2: "float8_e5m2",
-}
+KERAS_DTYPES = DTYPES
 
 #: Activations that a layer can apply itself: ``layers.Dense(128, activation="relu")``.
 FUSED_ACTIVATIONS = {

@@ -7,9 +7,9 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.helpers import SPELLING
-from dlbridge.ops import traits
 from dlbridge.source import expr
 from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.dtypes import DTYPES
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op, Rules
@@ -51,27 +51,10 @@ def _as_function(op: Op, made: Emit) -> Layer | None:
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
 rules = _Rules("nnx")
 
-DTYPES: dict[ir.DataType, str] = {
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.DOUBLE: "float64",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
-    ir.DataType.INT8: "int8",
-    ir.DataType.INT16: "int16",
-    ir.DataType.INT32: "int32",
-    ir.DataType.INT64: "int64",
-    ir.DataType.UINT8: "uint8",
-    ir.DataType.UINT16: "uint16",
-    ir.DataType.UINT32: "uint32",
-    ir.DataType.UINT64: "uint64",
-    ir.DataType.BOOL: "bool",
-    ir.DataType.COMPLEX64: "complex64",
-    ir.DataType.COMPLEX128: "complex128",
+_DTYPES = DTYPES | {
     ir.DataType.INT4: "int4",
     ir.DataType.UINT4: "uint4",
-    ir.DataType.FLOAT8E4M3FN: "float8_e4m3fn",
     ir.DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
-    ir.DataType.FLOAT8E5M2: "float8_e5m2",
     ir.DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
     ir.DataType.FLOAT8E8M0: "float8_e8m0fnu",
 }
@@ -81,12 +64,12 @@ def dtype_name(dtype: ir.DataType) -> Raw:
     """A dtype in code. ``int`` is int64, or int32 where JAX runs without 64-bit types: its own type of indices."""
     if dtype == ir.DataType.INT64:
         return Raw("int")
-    return Raw("bool") if dtype == ir.DataType.BOOL else Raw(f"jnp.{DTYPES[dtype]}")
+    return Raw("bool") if dtype == ir.DataType.BOOL else Raw(f"jnp.{_DTYPES[dtype]}")
 
 
 def nnx_dtype(op: Op, dtype: ir.DataType) -> Raw:
     """A dtype as JAX calls it; refused by name when JAX has none."""
-    if dtype not in DTYPES:
+    if dtype not in _DTYPES:
         op.refuse(f"JAX has no dtype {dtype.name}")
     return dtype_name(dtype)
 
@@ -94,7 +77,7 @@ def nnx_dtype(op: Op, dtype: ir.DataType) -> Raw:
 def quoted_dtype(op: Op, dtype: ir.DataType) -> Raw:
     """A dtype as a string, for helpers that read it."""
     nnx_dtype(op, dtype)
-    return Raw(quoted(DTYPES[dtype]))
+    return Raw(quoted(_DTYPES[dtype]))
 
 
 def ints(op: Op, index: int) -> Any:
@@ -132,9 +115,3 @@ NNX = ArrayDialect(
     widened=frozenset({"INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32", "BOOL"}),
     in_python="np.asarray({})",
 )
-
-
-def trains(op: Op, *indices: int) -> bool:
-    """Whether one of these inputs is a weight that trains."""
-    given = [op.value(index) for index in indices]
-    return any(v is not None and v.is_initializer() and traits.is_trained(v) for v in given)

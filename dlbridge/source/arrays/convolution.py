@@ -19,7 +19,7 @@ def weight_sizes(op: Op, slot: int = 1) -> tuple[list[int], int]:
         op.refuse("the shape of its weight is not known")
     count = len(weight) - 2  # type: ignore[arg-type]
     if count not in (1, 2, 3):
-        op.refuse(f"Keras convolves along 1 to 3 axes, not {count}")
+        op.refuse(f"convolutions here are along 1 to 3 axes, not {count}")
     return weight, count  # type: ignore[return-value]
 
 

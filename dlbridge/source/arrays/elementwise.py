@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code
+from dlbridge.source.code import Code, code
+from dlbridge.source.expr import is_size
 from dlbridge.source.op import Op
 
 elementwise = Family()
+#: For frameworks where sizes are numbers and all arrays know Python's operators.
+operators = Family()
 
 #: Op -> the function that computes it, as ``keras.ops`` calls it.
 FUNCTIONS = {
@@ -66,3 +71,49 @@ def is_uint64(op: Op) -> bool:
     """Whether a node computes on uint64, before any framework's own way of doing so."""
     value = op.value(0)
     return value is not None and value.dtype == ir.DataType.UINT64
+
+
+_OPERATORS = {
+    "Add": "+",
+    "Sub": "-",
+    "Mul": "*",
+    "Equal": "==",
+    "Less": "<",
+    "LessOrEqual": "<=",
+    "Greater": ">",
+    "GreaterOrEqual": ">=",
+    "And": "&",
+    "Or": "|",
+    "Xor": "^",
+    "BitwiseAnd": "&",
+    "BitwiseOr": "|",
+    "BitwiseXor": "^",
+}
+
+
+def operands(op: Op) -> list[Any]:
+    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants."""
+    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+    if not any(is_tensor(t) for t in terms):
+        terms[0] = op[0]
+    return terms
+
+
+def is_tensor(operand: Any) -> bool:
+    """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
+    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
+
+
+@operators(*_OPERATORS)
+def operator(op: Op, arrays: ArrayDialect) -> Code:
+    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
+
+
+@operators("Neg")
+def negate(op: Op, arrays: ArrayDialect) -> Code:
+    return code("-{}", op.x)
+
+
+@operators("Not", "BitwiseNot")
+def invert(op: Op, arrays: ArrayDialect) -> Code:
+    return code("~{}", op.x)

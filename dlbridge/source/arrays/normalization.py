@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, call
-from dlbridge.source.op import Op
+from dlbridge.source.code import Code, call, code
+from dlbridge.source.op import Emit, Op
 
 normalization = Family()
 
@@ -21,3 +21,13 @@ def local_response_norm(op: Op, arrays: ArrayDialect) -> Code:
 @normalization("MeanVarianceNormalization")
 def mean_variance_normalization(op: Op, arrays: ArrayDialect) -> Code:
     return call("standardize", op.x, tuple(op.attr("axes")))
+
+
+def batch_norm_on_batch(op: Op, axis: int) -> Emit | Code:
+    """A BatchNormalization in training mode, whose channels are on an axis."""
+    if not (op.used(1) or op.used(2)):
+        made = call("normalize_on_batch", op.x, op[1], op[2], axis, epsilon=op.attr("epsilon"))
+        return Emit(made, targets="{0}" if len(op.node.outputs) > 1 else None)
+    values = op.x, op[1], op[2], op[3], op[4]
+    made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
+    return made if len(op.node.outputs) == 3 else code(f"{{}}[:{len(op.node.outputs)}]", made)

@@ -35,6 +35,11 @@ def own_sizes(op: Op, target: list[Element]) -> list[Element]:
     return [op.dim(0, i) if isinstance(s, int) and s == 0 else s for i, s in enumerate(target)]
 
 
+def own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:
+    """A size that is taken from another tensor, as one of the input's own, where that has it too."""
+    return op.dim(0, have.index(name)) if isinstance(size, Code) and isinstance(name, str) and name in have else size
+
+
 @shape("Squeeze")
 def squeeze(op: Op, arrays: ArrayDialect) -> Code:
     if not op.has(1):

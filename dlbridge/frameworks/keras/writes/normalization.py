@@ -9,6 +9,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import kinds_of, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.arrays.normalization import batch_norm_on_batch
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -77,7 +78,7 @@ _BATCH_NORMS = {"instance": "InstanceStatisticsNormalization", "running": "Froze
 def batch_norm(op: Op) -> Emit | Code:
     last = op.node.domain == DOMAIN or op.rank() <= 2
     if op.attr("training_mode"):
-        return _batch_norm_on_batch(op, -1 if last else 1)
+        return batch_norm_on_batch(op, -1 if last else 1)
     state = {"moving_mean": op.weight(3), "moving_variance": op.weight(4)}
     if None in state.values() or state["moving_mean"] == state["moving_variance"]:
         keywords = {"offset": op[2], "scale": op[1], **_epsilon(op, 1e-3)}
@@ -108,15 +109,6 @@ def _batch_norm_layer(op: Op, statistics: str, state: dict[str, Weight]) -> tupl
         return "CumulativeBatchNormalization", state | {"batches": batches}
     is_unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
     return "UnbiasedBatchNormalization" if is_unbiased else "layers.BatchNormalization", state
-
-
-def _batch_norm_on_batch(op: Op, axis: int) -> Emit | Code:
-    if not (op.used(1) or op.used(2)):
-        made = call("normalize_on_batch", op.x, op[1], op[2], axis, epsilon=op.attr("epsilon"))
-        return Emit(made, targets="{0}" if len(op.node.outputs) > 1 else None)
-    values = op.x, op[1], op[2], op[3], op[4]
-    made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
-    return made if len(op.node.outputs) == 3 else code(f"{{}}[:{len(op.node.outputs)}]", made)
 
 
 @rules("LayerNormalization")

@@ -8,7 +8,7 @@ from dlbridge.frameworks.nnx.rules import NNX, quoted_dtype, rules
 from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
 from dlbridge.source.arrays.convolution import convolution
-from dlbridge.source.arrays.elementwise import elementwise
+from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.normalization import normalization
@@ -20,7 +20,7 @@ from dlbridge.source.arrays.signal import signal
 from dlbridge.source.repeats import DOMAIN, further_call
 
 FAMILIES = (attention, control, elementwise, image, indexing, normalization, pooling, reduction, shape)
-for family in FAMILIES:
+for family in (operators, *FAMILIES):
     family.adopt(rules, NNX)
 for family in (convolution, quantization, signal):  # whose helpers read the name of the dtype
     family.adopt(rules, replace(NNX, dtype=quoted_dtype))

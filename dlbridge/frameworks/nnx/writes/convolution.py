@@ -6,18 +6,12 @@ from typing import Any
 
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.arrays.convolution import weight_sizes
 from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
 from dlbridge.source.windows import is_same_upper, one_or_all, pads_of, transposed_pads, window
-
-
-def _weight_shape(op: Op) -> list[int]:
-    weight = op.shape(1)
-    if weight is None or not all(isinstance(d, int) for d in weight):
-        op.refuse("the shape of its weight is not known")
-    return weight  # type: ignore[return-value]
 
 
 def _padding(op: Op, kernel: list[int]) -> Any:
@@ -33,7 +27,7 @@ def _padding(op: Op, kernel: list[int]) -> Any:
 
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
-    weight = _weight_shape(op)
+    weight, _ = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     group, x, padding = op.attr("group"), op.x, _padding(op, kernel)
@@ -81,7 +75,7 @@ def _weights(op: Op, order: tuple[int, ...]) -> dict[str, Weight] | None:
 
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
-    weight = _weight_shape(op)
+    weight, _ = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     extra = op.attr("output_padding") or [0] * len(kernel)

@@ -8,54 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
+from dlbridge.source.arrays.elementwise import is_tensor, operands
 from dlbridge.source.code import Code, call, code, join
 from dlbridge.source.expr import Star
 from dlbridge.source.op import Op
-
-_OPERATORS = {
-    "Add": "+",
-    "Sub": "-",
-    "Mul": "*",
-    "Equal": "==",
-    "Less": "<",
-    "LessOrEqual": "<=",
-    "Greater": ">",
-    "GreaterOrEqual": ">=",
-    "And": "&",
-    "Or": "|",
-    "Xor": "^",
-    "BitwiseAnd": "&",
-    "BitwiseOr": "|",
-    "BitwiseXor": "^",
-}
-
-
-def is_array(op: Op, index: int, operand: Any) -> bool:
-    """Whether an operand is an array in the code, and no Python number: sizes are numbers here."""
-    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and op.rank(index) > 0)
-
-
-def operands(op: Op) -> list[Any]:
-    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are numbers."""
-    terms = [op.operand(i) for i in range(len(op.node.inputs))]
-    if not any(is_array(op, i, t) for i, t in enumerate(terms)):
-        terms[0] = op[0]
-    return terms
-
-
-@rules(*_OPERATORS)
-def operator(op: Op) -> Code:
-    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
-
-
-@rules("Neg")
-def negate(op: Op) -> Code:
-    return code("-{}", op.x)
-
-
-@rules("Not", "BitwiseNot")
-def invert(op: Op) -> Code:
-    return code("~{}", op.x)
 
 
 @rules("Div")
@@ -81,7 +37,7 @@ def _broadcast(op: Op) -> list[Any]:
 def power(op: Op) -> Code:
     """The result has the base's dtype, whatever the exponent's is."""
     base, exponent, number = op.dtype(0), op.dtype(1), op.operand(1)
-    if not is_array(op, 1, number) and base.is_floating_point():
+    if not is_tensor(number) and base.is_floating_point():
         whole = isinstance(number, Code) or float(number).is_integer()
         number = int(number) if whole and not isinstance(number, Code) else number
         return code("{} ** {exponent}", op.x, exponent=number)
@@ -120,7 +76,7 @@ def total(op: Op) -> Code:
 @rules("Where")
 def where(op: Op) -> Code:
     yes, no = op.operand(1), op.operand(2)
-    if not is_array(op, 1, yes) and not is_array(op, 2, no):
+    if not is_tensor(yes) and not is_tensor(no):
         yes = op[1]
     return call("jnp.where", op[0], yes, no)
 

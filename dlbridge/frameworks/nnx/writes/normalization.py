@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules, trains
+from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
+from dlbridge.source.arrays.normalization import batch_norm_on_batch
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -20,7 +21,7 @@ def _does_nothing(op: Op, index: int, number: float) -> bool:
     value = op.value(index)
     if value is None:
         return True
-    if value.const_value is None or trains(op, index):
+    if value.const_value is None or (value.is_initializer() and traits.is_trained(value)):
         return False
     return bool((value.const_value.numpy() == number).all())
 
@@ -62,7 +63,7 @@ def batch_norm(op: Op) -> Emit | Code:
     last = op.node.domain == DOMAIN or op.rank() <= 2
     axis = -1 if last else 1
     if op.attr("training_mode"):
-        return _on_batch(op, axis)
+        return batch_norm_on_batch(op, axis)
     state = {"mean": op.weight(3), "var": op.weight(4)}
     affine = _affine(op)
     statistics = op.node.metadata_props.get(traits.STATISTICS, "batch")
@@ -82,15 +83,6 @@ def batch_norm(op: Op) -> Emit | Code:
 
 def _usual(op: Op, **defaults: float) -> dict[str, Any]:
     return {name: None if op.attr(name) == value else op.attr(name) for name, value in defaults.items()}
-
-
-def _on_batch(op: Op, axis: int) -> Emit | Code:
-    if not (op.used(1) or op.used(2)):
-        made = call("normalize_on_batch", op.x, op[1], op[2], axis, epsilon=op.attr("epsilon"))
-        return Emit(made, targets="{0}" if len(op.node.outputs) > 1 else None)
-    values = op.x, op[1], op[2], op[3], op[4]
-    made = call("batch_norm_on_batch", *values, axis, epsilon=op.attr("epsilon"), momentum=op.attr("momentum"))
-    return made if len(op.node.outputs) == 3 else code(f"{{}}[:{len(op.node.outputs)}]", made)
 
 
 @rules("LayerNormalization")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, number, rules
-from dlbridge.source.arithmetic import Element
-from dlbridge.source.arrays.shape import own_sizes, product
+from dlbridge.source.arrays.shape import own_size, own_sizes, product
 from dlbridge.source.code import Code, call, code, node
 from dlbridge.source.expr import Attr
 from dlbridge.source.op import Op
@@ -25,15 +24,10 @@ def reshape(op: Op) -> Code:
     target = own_sizes(op, target)
     have, want = op.shape(), op.out_shape()
     if have is not None and want is not None:
-        target = [_own_size(op, s, d, have) for s, d in zip(target, want, strict=True)]
+        target = [own_size(op, s, d, have) for s, d in zip(target, want, strict=True)]
         if any(not isinstance(s, int) or s == 0 for s in target):
             target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, want, strict=True)]
     return method("reshape", op.x, *target) if target else method("reshape", op.x, ())
-
-
-def _own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:
-    """A size that is taken from another array, as one of the input's own, where that has it too."""
-    return op.dim(0, have.index(name)) if isinstance(size, Code) and isinstance(name, str) and name in have else size
 
 
 @rules("Flatten")

@@ -7,7 +7,7 @@ from typing import Any
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
 from dlbridge.source.arrays import ArrayDialect
 from dlbridge.source.arrays.control import control
-from dlbridge.source.arrays.elementwise import elementwise
+from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.quantization import quantization
@@ -46,6 +46,7 @@ TORCH = ArrayDialect(
     number=number,
 )
 
+operators.adopt(rules, TORCH)
 elementwise.adopt(rules, TORCH)
 control.adopt(rules, TORCH, only={"Scan"})
 image.adopt(rules, TORCH, only={"MaxRoiPool"})

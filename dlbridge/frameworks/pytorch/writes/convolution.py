@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
+from dlbridge.source.arrays.convolution import weight_sizes
 from dlbridge.source.code import Code, Default, Literal, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -21,20 +22,9 @@ def is_symmetric(pads: Pads) -> bool:
     return all(before == after for before, after in pads)
 
 
-def channels(op: Op) -> tuple[list[int], int]:
-    """The weight's shape, which must be known, and the number of spatial axes (1 to 3)."""
-    weight = op.shape(1)
-    if weight is None or not all(isinstance(d, int) for d in weight):
-        op.refuse("the shape of its weight is not known")
-    count = len(weight) - 2  # type: ignore[arg-type]
-    if count not in (1, 2, 3):
-        op.refuse(f"PyTorch convolves along 1 to 3 axes, not {count}")
-    return weight, count  # type: ignore[return-value]
-
-
 @rules("Conv")
 def conv(op: Op) -> Emit | Code:
-    weight, count = channels(op)
+    weight, count = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     pads, x = pads_of(op, kernel), op.x
@@ -66,7 +56,7 @@ def _layer(
 
 @rules("ConvTranspose")
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, count = channels(op)
+    weight, count = weight_sizes(op)
     kernel = op.attr("kernel_shape") or weight[2:]
     strides, dilations = window(op, kernel)
     extra = op.attr("output_padding") or [0] * count
@@ -113,7 +103,7 @@ def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None
 
 @rules("DeformConv")
 def deform_conv(op: Op) -> Code:
-    weight, count = channels(op)
+    weight, count = weight_sizes(op)
     if count != 2:
         op.refuse(f"it deforms along {count} axes; 2 can be written")
     kernel = op.attr("kernel_shape") or weight[2:]
@@ -136,7 +126,7 @@ def deform_conv(op: Op) -> Code:
 
 @rules("CausalConvWithState")
 def causal_conv(op: Op) -> Emit:
-    channels(op)
+    weight_sizes(op)
     how = op.attr("activation")
     return Emit(
         call(

@@ -2,60 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
-from dlbridge.source.arrays.elementwise import is_uint64
+from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
 from dlbridge.source.code import Code, call, code, join
-from dlbridge.source.expr import is_size
 from dlbridge.source.op import Emit, Layer, Op
-
-_OPERATORS = {
-    "Add": "+",
-    "Sub": "-",
-    "Mul": "*",
-    "Equal": "==",
-    "Less": "<",
-    "LessOrEqual": "<=",
-    "Greater": ">",
-    "GreaterOrEqual": ">=",
-    "And": "&",
-    "Or": "|",
-    "Xor": "^",
-    "BitwiseAnd": "&",
-    "BitwiseOr": "|",
-    "BitwiseXor": "^",
-}
-
-
-def operands(op: Op) -> list[Any]:
-    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants."""
-    terms = [op.operand(i) for i in range(len(op.node.inputs))]
-    if not any(is_tensor(t) for t in terms):
-        terms[0] = op[0]
-    return terms
-
-
-def is_tensor(operand: Any) -> bool:
-    """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
-    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
-
-
-@rules(*_OPERATORS)
-def operator(op: Op) -> Code:
-    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
-
-
-@rules("Neg")
-def negate(op: Op) -> Code:
-    return code("-{}", op.x)
-
-
-@rules("Not", "BitwiseNot")
-def invert(op: Op) -> Code:
-    return code("~{}", op.x)
 
 
 @rules("Div")

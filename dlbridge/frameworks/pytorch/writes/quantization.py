@@ -7,8 +7,9 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.frameworks.pytorch.writes.convolution import channels, flat
+from dlbridge.frameworks.pytorch.writes.convolution import flat
 from dlbridge.ops.extension import DOMAIN
+from dlbridge.source.arrays.convolution import weight_sizes
 from dlbridge.source.code import Code, call, code, single
 from dlbridge.source.op import Op
 from dlbridge.source.windows import pads_of, window
@@ -37,7 +38,7 @@ def _convolution(op: Op, weight_index: int) -> dict[str, Any]:
 
 @rules("ConvInteger")
 def conv_integer(op: Op) -> Code:
-    channels(op)
+    weight_sizes(op)
     slots = {"x_zero": 2, "w_zero": 3}
     return call(
         "conv_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)}, **_convolution(op, 1)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
-from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, own_sizes
+from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, own_size, own_sizes
 from dlbridge.source.code import Code, Literal, call, code, join, node
 from dlbridge.source.expr import Attr, Slice
 from dlbridge.source.op import Emit, Layer, Op
@@ -42,7 +42,7 @@ def reshape(op: Op) -> Emit | Code:
     target = own_sizes(op, target)
     have, made = op.shape(), op.out_shape()
     if have is not None and made is not None:
-        target = [_own_size(op, s, d, have) for s, d in zip(target, made, strict=True)]
+        target = [own_size(op, s, d, have) for s, d in zip(target, made, strict=True)]
         if any(not isinstance(s, int) or s == 0 for s in target):
             target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, made, strict=True)]
         if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
@@ -64,11 +64,6 @@ def _first_merged(op: Op, target: list[Element], rank: int) -> int | None:
         if all(same(target[a], op.dim(0, a if a < start else a + gone)) for a in kept):
             return start
     return None
-
-
-def _own_size(op: Op, size: Element, name: Any, have: list[Any]) -> Element:
-    """A size that is taken from another tensor, as one of the input's own, where that has it too."""
-    return op.dim(0, have.index(name)) if isinstance(size, Code) and isinstance(name, str) and name in have else size
 
 
 @rules("Flatten")
