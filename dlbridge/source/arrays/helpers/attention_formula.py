@@ -87,7 +87,7 @@ def linear_attention(q, k, v, heads, state=None, decay=None, beta=None, scale=No
     q, k, v = (ops.cast(ops.split_heads(x, h), "float32") for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if state is None:
-        state = ops.zeros((ops.shape(k)[0], k.shape[1], k.shape[-1], v.shape[-1]))
+        state = ops.zeros((ops.shape(k)[0], k.shape[1], k.shape[-1], v.shape[-1]), dtype="float32")
     groups = heads[0] // heads[1]
     if decay is not None:
         decay = ops.exp(ops.cast(ops.split_heads(decay, heads[1]), "float32"))
@@ -108,7 +108,7 @@ def linear_attention(q, k, v, heads, state=None, decay=None, beta=None, scale=No
         return [t + 1, state, y], [t, state, y]  # TensorFlow's scan wants as many of both
 
     queries = ops.transpose(q, (2, 0, 1, 3))
-    nothing = ops.zeros((ops.shape(q)[0], q.shape[1], v.shape[-1]))
+    nothing = ops.zeros((ops.shape(q)[0], q.shape[1], v.shape[-1]), dtype="float32")
     first = [ops.cast(0, "int32"), ops.cast(state, "float32"), nothing]
     (_, last, _), (_, _, outputs) = ops.scan(step, first, queries)
     y = ops.merge_heads(ops.transpose(outputs, (1, 2, 0, 3)))
