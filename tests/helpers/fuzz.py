@@ -2,7 +2,7 @@
 
 ``make fuzz`` tries 20,000 in worker processes: each has a bound on its memory, each mutant one on its time.
 
-    python -m tests.helpers.fuzz --mutants 20000 --jobs 2
+    python -m tests.helpers.fuzz --mutants 20000
 """
 
 from __future__ import annotations
