@@ -24,6 +24,8 @@ from dlbridge.ops.ceil_pools import AveragePool, MaxPool
 NARROW = tuple(np.dtype(t) for t in ("float32", "float16", ml_dtypes.bfloat16))
 #: Element types that ``Cast`` makes float64 of.
 _WIDENED_CASTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+#: Ops that sum products, by the names of the evaluator's classes without their versions.
+_SUMS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 
 
 def eps(dtype: Any) -> float:
@@ -36,15 +38,26 @@ def widen(array: Any) -> Any:
     return array.astype(np.float64) if isinstance(array, np.ndarray) and array.dtype in NARROW else array
 
 
-def perturb(array: np.ndarray, size: float, generator: np.random.Generator) -> np.ndarray:
+def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, is_sum: bool = False) -> np.ndarray:
     """Float64 numbers, each moved by a random part of at most ``size``, as rounding would.
 
     Integers (positions, masks, counts) are exact in every float type, so they stay; so does what is not finite.
+
+    Args:
+        array: The numbers.
+        size: The largest part.
+        generator: Where random numbers come from.
+        is_sum: Whether they are sums of products (``MatMul``, ``Conv``): a sum that is nearly 0 is rounded as its terms
+            are, whose size its row tells.
     """
     if array.dtype != np.float64:
         return array
     moves = np.isfinite(array) & (array != np.rint(array))
-    return np.where(moves, array * (1.0 + size * generator.uniform(-1.0, 1.0, array.shape)), array)
+    scale = np.abs(array)
+    if is_sum and array.ndim and array.size:
+        finite = np.where(np.isfinite(array), array, 0.0)
+        scale = np.maximum(scale, np.sqrt(np.mean(finite**2, axis=-1, keepdims=True)))
+    return np.where(moves, array + scale * size * generator.uniform(-1.0, 1.0, array.shape), array)
 
 
 @dataclass
@@ -55,13 +68,13 @@ class _State:
     seen: list[np.ndarray] | None = None
     generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def settle(self, result: Any) -> Any:
+    def settle(self, result: Any, is_sum: bool) -> Any:
         """A result as those that read it get it."""
         result = widen(result)
         if not isinstance(result, np.ndarray):
             return result
         if self.noise:
-            result = perturb(result, self.noise, self.generator)
+            result = perturb(result, self.noise, self.generator, is_sum=is_sum)
         if self.seen is not None:
             self.seen.append(result)
         return result
@@ -86,11 +99,11 @@ class _Float64(ReferenceEvaluator):
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
         super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, MaxPool, AveragePool], **options)
         for node in self.rt_nodes_:
-            node.run = self._settled(node.run)
+            node.run = self._settled(node.run, type(node).__name__.partition("_")[0] in _SUMS)
 
-    def _settled(self, run: Callable[..., Any]) -> Callable[..., Any]:
+    def _settled(self, run: Callable[..., Any], is_sum: bool) -> Callable[..., Any]:
         def settled(*arguments: Any, **options: Any) -> Any:
-            return tuple(self.state.settle(r) for r in run(*arguments, **options))
+            return tuple(self.state.settle(r, is_sum) for r in run(*arguments, **options))
 
         return settled
 

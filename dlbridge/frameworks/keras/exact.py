@@ -28,6 +28,8 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 Nest = Any
 Call = Callable[[Mapping[str, Any]], Sequence[Any]]
+#: Ops that sum products.
+_SUMS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "Conv3D"})
 
 
 class Exact:
@@ -116,7 +118,7 @@ class _Run:
             index = int(inputs[0])
             chosen = names[index if 0 <= index < len(names) else -1]
             return self.graph(self._function(op.graph, chosen), inputs[1:])
-        return [self._settled(r) for r in self._execute(op, inputs)]
+        return [self._settled(r, op.type in _SUMS) for r in self._execute(op, inputs)]
 
     def _execute(self, op: Any, inputs: list[Any]) -> list[Any]:
         for tensor in (*op.inputs, *op.outputs):
@@ -143,14 +145,14 @@ class _Run:
         self._note(value.dtype)
         return tf.cast(value, _WIDE[value.dtype]) if value.dtype in _WIDE else value
 
-    def _settled(self, value: Any) -> Any:
+    def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
         value = self._widened(value)
         if value.dtype != tf.float64 or (not self.noise and self.seen is None):
             return value
         array = value.numpy()
         if self.noise:
-            array = perturb(array, self.noise, self._generator)
+            array = perturb(array, self.noise, self._generator, is_sum=is_sum)
             value = tf.convert_to_tensor(array)
         if self.seen is not None:
             self.seen.append(array)

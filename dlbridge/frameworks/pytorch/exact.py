@@ -8,7 +8,6 @@ given, and in what comes out.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +25,8 @@ _WIDE = {
     torch.complex64: torch.complex128,
     torch.complex32: torch.complex128,
 }
+#: Ops that sum products.
+_SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
 #: (module, arrays by input name) -> arrays by output name.
 Call = Callable[[torch.nn.Module, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 #: Ops that compute nothing, and refuse the types that are not the program's own.
@@ -64,7 +65,8 @@ class Float64(TorchDispatchMode):
         if compat.schema(func).is_mutable:
             return self._written_back(func, args, kwargs or {}, arguments, named, result)
         fresh = not any(r.alias_info for r in compat.schema(func).returns)
-        return pytree.tree_map_only(torch.Tensor, functools.partial(self._as_float64, fresh=fresh), result)
+        is_sum = compat.schema(func).name.removeprefix("aten::") in _SUMS
+        return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, is_sum), result)
 
     def _widen(self, value: Any) -> Any:
         if isinstance(value, torch.dtype) and value in _WIDE:
@@ -84,11 +86,12 @@ class Float64(TorchDispatchMode):
     def _note(self, dtype: torch.dtype) -> None:
         self.eps = max(self.eps, torch.finfo(dtype).eps)
 
-    def _as_float64(self, tensor: torch.Tensor, fresh: bool) -> torch.Tensor:
+    def _as_float64(self, tensor: torch.Tensor, fresh: bool, is_sum: bool = False) -> torch.Tensor:
         """The result in float64, with noise added if that was asked for."""
         tensor = tensor.to(_WIDE.get(tensor.dtype, tensor.dtype))
         if self.noise and fresh and tensor.dtype == torch.float64:
-            tensor = torch.from_numpy(np.asarray(perturb(tensor.detach().numpy(), self.noise, self._generator)))
+            moved = perturb(tensor.detach().numpy(), self.noise, self._generator, is_sum=is_sum)
+            tensor = torch.from_numpy(np.asarray(moved))
         self._show(tensor)
         return tensor
 
