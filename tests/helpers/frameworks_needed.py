@@ -11,7 +11,7 @@ from types import CodeType, FunctionType, ModuleType
 import pytest
 
 #: Mark -> the packages of the framework.
-PACKAGES = {"pytorch": ("torch",), "keras": ("keras", "tensorflow", "tf2onnx"), "nnx": ("flax",)}
+PACKAGES = {"pytorch": ("torch",), "keras": ("keras", "tensorflow", "tf2onnx"), "nnx": ("flax", "jax", "optax")}
 #: What stands for a framework, as a whole string, an attribute or the name of an imported package.
 _WORDS = {package: mark for mark, packages in PACKAGES.items() for package in packages}
 _WORDS |= {"pytorch": "pytorch", "nnx": "nnx"} | {f"to_{mark}": mark for mark in PACKAGES}
