@@ -48,9 +48,9 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
     if serialize.weights_size(source.ir) < serialize.LARGEST_FILE // 2:
         buffer = io.BytesIO()
         serialize.write(source.ir, buffer)
-        return Live(_session(buffer.getvalue(), source.name), source)
+        return Live(_session(buffer.getvalue(), source.name, _level(source.ir)), source)
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
-        return Live(_session(str(source.save(Path(folder) / "model.onnx")), source.name), source)
+        return Live(_session(str(source.save(Path(folder) / "model.onnx")), source.name, _level(source.ir)), source)
 
 
 def in_memory(model: ir.Model) -> Live:
@@ -59,11 +59,28 @@ def in_memory(model: ir.Model) -> Live:
     Raises:
         FileError: When onnxruntime cannot load it.
     """
-    return Live(_session(ir.to_proto(model).SerializeToString(), model.graph.name or "model"))
+    return Live(_session(ir.to_proto(model).SerializeToString(), model.graph.name or "model", _level(model)))
 
 
-def _session(model: bytes | str, where: str) -> onnxruntime.InferenceSession:
+def _level(model: ir.Model) -> onnxruntime.GraphOptimizationLevel:
+    """How far onnxruntime may rewrite a model.
+
+    Its last level, which lays memory out anew, brings the process down on matrix products of float16 on some CPUs
+    (onnxruntime 1.32), so a model that has float16 is run without it.
+    """
+    graph = model.graph
+    values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph.all_nodes() for v in node.outputs)]
+    if any(v.dtype == ir.DataType.FLOAT16 for v in values):
+        return onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+def _session(
+    model: bytes | str, where: str, level: onnxruntime.GraphOptimizationLevel | None = None
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    if level is not None:
+        options.graph_optimization_level = level
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
