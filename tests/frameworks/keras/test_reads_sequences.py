@@ -185,7 +185,7 @@ def test_gates_are_where_the_standard_has_them():
     "name", ["lstm, elu and linear", "lstm, elu alone", "gru, linear", "rnn, leaky relu both ways"]
 )
 def test_other_activations_to_keras(name):
-    assert errors(sequences(OTHERS[name]), ("keras",))["keras"] <= 1e-6
+    assert errors(sequences(OTHERS[name]), ("keras",))["keras"] <= 5e-6
 
 
 def test_states_of_masked_sequences_to_every_framework():
