@@ -121,20 +121,20 @@ def test_weights_of_equal_numbers_are_themselves():
         "parameter": ["scaled.scale", "scaled.shift"],
         "buffer": ["scaled.steps"],
     }
-    assert max(errors(model, ("onnx", "pytorch", "keras")).values()) <= 5e-6
+    assert max(errors(model, ("onnx", "pytorch", "keras")).values()) <= 1e-6
 
 
 def test_weights_in_lists_and_layers():
     model = _model(Holding(name="holding"))
     found = kinds(read(model))
     assert len(found["parameter"]) == 5
-    assert errors(model)["onnx"] <= 5e-6
+    assert errors(model)["onnx"] <= 1e-6
 
 
 def test_a_variable_of_tensorflow_is_kept_and_does_not_train():
     model = _model(Raw(name="raw"))
     assert kinds(read(model)) == {"buffer": ["raw.offset"]}
-    assert errors(model)["onnx"] <= 5e-6
+    assert errors(model)["onnx"] <= 1e-6
 
 
 def test_a_variable_of_tensorflow_in_code_of_keras():
@@ -148,7 +148,7 @@ def test_a_variable_of_tensorflow_in_code_of_keras():
 
     model = _model(Plain(name="plain"))
     assert kinds(read(model)) == {"buffer": ["plain.offset"]}
-    assert errors(model)["onnx"] <= 5e-6
+    assert errors(model)["onnx"] <= 1e-6
 
 
 def test_a_method_that_tensorflow_has_traced():
@@ -156,7 +156,7 @@ def test_a_method_that_tensorflow_has_traced():
     model = _model(layer)
     model(np.zeros((2, 4), "float32"))
     assert kinds(read(model)) == {"parameter": ["traced.scale"]}
-    assert errors(model)["onnx"] <= 5e-6
+    assert errors(model)["onnx"] <= 1e-6
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -168,7 +168,7 @@ def test_a_tied_weight_is_one(first):
     model = keras.Model(x, Tied(dense, name="tied")(hidden) if first else [Tied(dense, name="tied")(hidden), hidden])
     found = read(model)
     assert kinds(found) == {"parameter": ["dense.weight"]}
-    assert max(errors(model, ("onnx", "pytorch", "keras")).values()) <= 5e-6
+    assert max(errors(model, ("onnx", "pytorch", "keras")).values()) <= 1e-6
     live = found.to_pytorch()
     assert sum(p.numel() for p in live.parameters()) == 12
 
@@ -193,7 +193,7 @@ def test_a_keras_variable_of_no_layer():
 
     model = _model(Closes(name="closes"))
     assert kinds(read(model)) == {"parameter": ["loose"]}
-    assert errors(model)["onnx"] <= 5e-6
+    assert errors(model)["onnx"] <= 1e-6
 
 
 @pytest.mark.filterwarnings("ignore")
