@@ -63,9 +63,7 @@ def save_entry(
         fresh.mkdir()
         (fresh / CONFIG_FILE).write_text(described, encoding="utf-8")
         source.save(fresh / "1" / MODEL_FILE)
-        if certificate is not None:
-            certified = json.dumps(certificate, indent=2) + "\n"
-            (fresh / CERTIFICATE_FILE).write_text(certified, encoding="utf-8")
+        _write_certificate(fresh, certificate)
     return entry
 
 
@@ -102,10 +100,14 @@ def add_version(
     version = max((int(p.name) for p in entry.iterdir() if p.name.isdigit()), default=0) + 1
     with writing(entry / str(version)) as fresh:
         source.save(fresh / MODEL_FILE)
-        if certificate is not None:
-            certified = json.dumps(certificate, indent=2) + "\n"
-            (fresh / CERTIFICATE_FILE).write_text(certified, encoding="utf-8")
+        _write_certificate(fresh, certificate)
     return entry / str(version)
+
+
+def _write_certificate(folder: Path, certificate: Mapping[str, Any] | None) -> None:
+    if certificate is not None:
+        certified = json.dumps(certificate, indent=2) + "\n"
+        (folder / CERTIFICATE_FILE).write_text(certified, encoding="utf-8")
 
 
 def _signature(source: OnnxSource) -> Signature:
