@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from collections.abc import Generator
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.helpers.frameworks_needed import PACKAGES, frameworks_needed, missing
 from tests.helpers.paths import TESTS
@@ -18,6 +22,11 @@ pytest_plugins = ["tests.helpers.rules_used"]
 # As the command line does: TensorFlow turns oneDNN, and with it channels-first convolution, on by itself on some
 # CPUs only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# The suite decides what lands, so chance has no part in it: Hypothesis tries the same examples in every run
+# (``--hypothesis-profile=default`` tries others), and takes its time on a machine that has other work.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 #: Marks of tests that are run only where ``-m`` names them.
 ASKED_FOR = ("slow", "gpu")
@@ -54,7 +63,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(framework)
 
 
+def _seed() -> None:
+    """Seed whatever draws weights and inputs: numbers that float32 rounds differ by the same amount in every run."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _seed()
     for framework in PACKAGES:
         if item.get_closest_marker(framework) and missing(framework):
             pytest.skip(f"needs {framework}")
@@ -62,7 +83,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, object]:
-    """Skip a file of tests that imports a framework which is not installed."""
+    """Skip a file of tests that imports a framework which is not installed; what a file makes on import is seeded."""
+    _seed()
     report = yield
     if report.failed:
         for framework in filter(missing, PACKAGES):

@@ -110,7 +110,7 @@ def _ok(name):
     return name not in ("in", "flag", "if", "out", "t", "e") and all(name.split("."))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(descriptions())
 def test_describe_and_expand_are_inverse(data):
     form = canonical(data)

@@ -153,14 +153,14 @@ def graphs(draw):
     return b.model(*[b("Identity", v) for v in outputs])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs())
 def test_random_graphs_keep_their_meaning(model):
     check(model)
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(graphs())
 def test_many_random_graphs_keep_their_meaning(model):
     check(model)

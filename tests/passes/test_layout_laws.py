@@ -182,7 +182,7 @@ def holds(op, monkeypatch, examples):
 
     monkeypatch.setattr(layout, "SINKS", {key: counted(rule) for key, rule in SINKS.items()})
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(max_examples=examples, database=None)
     @given(st.data())
     def law(data):
         example = Law(data.draw, op)

@@ -65,7 +65,7 @@ def _graphs(draw):
     return _model(nodes, outputs, blocks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_graphs())
 def test_what_is_computed_stays(model):
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import ast
 
 import onnx_ir as ir
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dlbridge.source import document, template
@@ -35,7 +35,6 @@ from dlbridge.source.expr_printer import text_of
 from dlbridge.source.statements import Assign, Return, fit, target
 
 #: On a busy machine, making trees takes longer than Hypothesis thinks is healthy.
-any_pace = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SYMBOLS = ["+", "-", "*", "/", "//", "%", "@", "**", "&", "|", "^", "<<", ">>", "==", "<", "is not", "and", "or"]
 NAMES = st.sampled_from(["x", "torch", "F", "length_of_the_sequence"])
@@ -72,13 +71,11 @@ def _larger(part):
 TREES = st.recursive(LEAVES, _larger, max_leaves=25)
 
 
-@any_pace
 @given(TREES)
 def test_what_is_printed_is_read_as_the_same_tree(tree):
     assert template.parse(text_of(tree)).key() == tree.key()
 
 
-@any_pace
 @given(TREES, st.sampled_from(["", "        "]), st.integers(20, 100))
 def test_broken_lines_say_the_same_and_fit_where_they_can(tree, indent, width):
     lines = document.lines(printed(tree), indent, width)
