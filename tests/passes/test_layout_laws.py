@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
@@ -197,8 +197,8 @@ def holds(op, monkeypatch, examples):
         for before, moved in zip(*results, strict=True):
             np.testing.assert_allclose(before, moved, rtol=1e-5, atol=1e-6)
 
-    for _ in range(10):  # few examples may all be ones in which the transpose stays
-        law()
+    for attempt in range(10):  # few examples may all be ones in which the transpose stays
+        seed(attempt)(law)()
         if fired[op]:
             break
     return fired[op]

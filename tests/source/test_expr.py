@@ -34,8 +34,6 @@ from dlbridge.source.expr_printer import document as printed
 from dlbridge.source.expr_printer import text_of
 from dlbridge.source.statements import Assign, Return, fit, target
 
-#: On a busy machine, making trees takes longer than Hypothesis thinks is healthy.
-
 SYMBOLS = ["+", "-", "*", "/", "//", "%", "@", "**", "&", "|", "^", "<<", ">>", "==", "<", "is not", "and", "or"]
 NAMES = st.sampled_from(["x", "torch", "F", "length_of_the_sequence"])
 LEAVES = st.one_of(
