@@ -1,6 +1,6 @@
 """Every architecture of ``keras.applications``: Keras -> PyTorch, ONNX, Keras, on fresh inputs at another batch size.
 
-``python tests/sweeps/test_keras_applications.py [name ...]`` prints the table. The bound is 1e-5, except where the
+``python -m tests.sweeps.test_keras_applications [name ...]`` prints the table. The bound is 1e-5, except where the
 source's own float32 error against float64 is above 1e-6: four times that.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 keras = pytest.importorskip("keras")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-import torchvision_cpu  # noqa: F401  (before torchvision)
+from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision)
 
 torchvision = pytest.importorskip("torchvision")
 

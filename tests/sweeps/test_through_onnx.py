@@ -1,6 +1,6 @@
 """Whole models through the ONNX file that torch.onnx (both exporters) or tf2onnx makes: ONNX -> PyTorch, ONNX -> Keras.
 
-``python tests/sweeps/test_through_onnx.py [torchvision|script|timm|transformers|keras] [name ...] [--keep=FOLDER]``
+``python -m tests.sweeps.test_through_onnx [torchvision|script|timm|transformers|keras] [name ...] [--keep=FOLDER]``
 prints the table: the error of each target against the original on fresh inputs of another batch size, and the lines
 that are printed. ``script`` is torchvision by the TorchScript exporter. With ``--keep`` the exported files are made once.
 """
@@ -22,12 +22,11 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-import torchvision_cpu  # noqa: F401  (before torchvision)
+from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision)
 
 pytest.importorskip("torchvision")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from measure import Row, _own_error, flat
+from tests.sweeps.measure import Row, _own_error, flat
 
 import dlbridge
 from dlbridge import frameworks

@@ -1,6 +1,6 @@
 """A small member of each architecture family of ``timm``: PyTorch -> PyTorch, ONNX, Keras.
 
-``python tests/sweeps/test_timm.py [name ...]`` prints the table.
+``python -m tests.sweeps.test_timm [name ...]`` prints the table.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import torchvision_cpu  # noqa: F401  (before torchvision, which timm imports)
+from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision, which timm imports)
 
 timm = pytest.importorskip("timm")
 
-from measure import measure, randomised, table
+from tests.sweeps.measure import measure, randomised, table
 
 #: Smallest image of the architectures that take any size; 64 where none is named.
 SIZES = {"inception_resnet_v2": 96, "inception_v3": 96, "inception_v4": 96, "botnet26t_256": 256, "halonet26t": 256}

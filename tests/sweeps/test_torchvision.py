@@ -1,6 +1,6 @@
 """Every torchvision classification, segmentation, video and flow architecture: PyTorch -> PyTorch, ONNX, Keras.
 
-``python tests/sweeps/test_torchvision.py [name ...]`` prints the table.
+``python -m tests.sweeps.test_torchvision [name ...]`` prints the table.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import torchvision_cpu  # noqa: F401  (before torchvision)
+from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision)
 
 torchvision = pytest.importorskip("torchvision")
 
-from measure import measure, randomised, table
+from tests.sweeps.measure import measure, randomised, table
 
 #: Smallest image that an architecture takes, where 64 is too small.
 SIZES = {"inception_v3": 96, "alexnet": 96, "googlenet": 96, "vit_b_16": 224, "vit_b_32": 224, "vit_l_16": 224}

@@ -1,6 +1,6 @@
 """Tiny configurations of the architectures of ``transformers``: PyTorch -> ONNX, Keras, PyTorch.
 
-``python tests/sweeps/test_transformers.py [name ...]`` prints the table.
+``python -m tests.sweeps.test_transformers [name ...]`` prints the table.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import torchvision_cpu  # noqa: F401  (before torchvision, which transformers imports)
+from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision, which transformers imports)
 
 transformers = pytest.importorskip("transformers")
 
-from measure import measure, randomised, table
+from tests.sweeps.measure import measure, randomised, table
 
 VOCABULARY = 99
 #: Names of the same size in the configurations, and the tiny value.
