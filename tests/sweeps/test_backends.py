@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
 
 #: Runs every written model in a folder on the numbers beside it.
 _PROGRAM = """
@@ -41,8 +40,7 @@ def _architectures() -> dict:
     """Name -> (module, inputs by name)."""
     import torch
 
-    sys.path[:0] = [str(ROOT / "tests")]
-    import architectures as a
+    from tests.helpers import architectures as a
 
     rng = np.random.default_rng(0)
 

@@ -57,13 +57,13 @@ class Source:
 
 
 def of_torchvision(name: str, *, script: bool = False) -> Source:
-    from test_torchvision import build
+    from tests.sweeps.test_torchvision import build
 
     return _of_images(*build(name), script=script)
 
 
 def of_timm(name: str) -> Source:
-    from test_timm import build
+    from tests.sweeps.test_timm import build
 
     return _of_images(*build(name))
 
@@ -74,7 +74,7 @@ def _of_images(module, example, fresh, *, script: bool = False) -> Source:
 
 
 def of_transformers(name: str) -> Source:
-    from test_transformers import build
+    from tests.sweeps.test_transformers import build
 
     module, example, fresh, dynamic = build(name)
     axes = {key: dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for key, dims in dynamic.items()}
@@ -114,7 +114,7 @@ def _export(path: Path, module, inputs, dynamic, script: bool) -> None:
 def of_keras(name: str) -> Source:
     import keras
     from tests.helpers.keras_reading import inputs_of, outputs_of
-    from test_keras_applications import build, own_error
+    from tests.sweeps.test_keras_applications import build, own_error
 
     from dlbridge.frameworks.keras.onnx_export import export
 
@@ -132,7 +132,7 @@ def of_keras(name: str) -> Source:
 
 
 def _names(sweep: str) -> list[str]:
-    return list(importlib.import_module(sweep).ALL)
+    return list(importlib.import_module(f"tests.sweeps.{sweep}").ALL)
 
 
 KINDS: dict[str, tuple[Callable[[str], Source], Callable[[], list[str]]]] = {
