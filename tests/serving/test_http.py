@@ -124,7 +124,7 @@ def test_what_is_not_there(server, method, path, status):
     assert found[0] == status and found[1]["error"], found
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999999999999999999"])
+@pytest.mark.parametrize("length", ["-1", "x", "9999999", "9" * 5000])
 def test_a_header_length_that_is_none(server, length):
     status, found, _ = server.ask(
         "POST", "/v2/models/rows/infer", {"inputs": [ENTRY]}, Inference_Header_Content_Length=length
