@@ -136,20 +136,20 @@ def convert(
         The ``Source`` that was written (``.text`` is the code); for a description, the model.
 
     Raises:
-        DlbridgeError: When there is no such framework, or it takes no such option.
+        DlbridgeError: When there is no such framework, it takes no such option, or is not served and ``into`` is given.
         VerificationError: When the written model does not agree, or cannot be built or run; nothing is written then.
         FileError: When ``output`` exists and ``force`` is not set.
     """
     if output is not None:
         check_free(output, force=force)
+    if into is not None:
+        check_served(to)
     mode = {"partial": True} if partial else {}
     writing = {**options, **mode}
     if to != DESCRIPTION:
         frameworks.write_options(to, writing)
     elif writing:
         raise DlbridgeError(f"a description takes no option '{min(writing)}'")
-    elif into is not None:
-        raise DlbridgeError("a repository holds ONNX models, not descriptions", hint="convert it to 'onnx'")
     model = load(source, **{**(read or {}), **mode})
     if to == DESCRIPTION:
         if output is not None:
@@ -163,6 +163,16 @@ def convert(
     if into is not None:
         frameworks.get(to).add_version(written, Path(into), certificate=certificate)
     return written
+
+
+def check_served(to: str) -> None:
+    """Check that a repository of served models takes what is written for a framework.
+
+    Raises:
+        DlbridgeError: When it does not.
+    """
+    if to == DESCRIPTION or not frameworks.get(to).is_served:
+        raise DlbridgeError(f"a repository holds ONNX models, '{to}' is not served", hint="convert it to 'onnx'")
 
 
 def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def command(
 
     if to != api.DESCRIPTION:
         frameworks.get(to)
+    if into is not None:
+        api.check_served(to)
     options, read = writing(ctx, to), {**reading(ctx), **read_limits(limits)}
     partial = options.pop("partial", False)
     read.pop("partial", None)

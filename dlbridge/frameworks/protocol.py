@@ -47,7 +47,7 @@ class Framework:
     * An ONNX exporter of its own: ``exporter`` and ``export``. It is one more route of the verification.
     * Running a live model in float64: ``exact``. The framework is then compared more closely.
     * Another form on disk than a folder of ``model.py`` and weights: ``save``; a place in a repository of served
-      models: ``add_version``.
+      models: ``is_served`` and ``add_version``.
     * Its installation: ``extra`` and ``packages``, so that what is missing is named and left out of the verification.
 
     Public for plug-ins, and kept stable: this class, :class:`ModularFramework`, and what ``dlbridge.frameworks``
@@ -61,6 +61,7 @@ class Framework:
         suffixes: The suffixes of files that it reads.
         exporter: The name of the program with which its users write ONNX files; None if there is none.
         trains: The losses and optimizers that it supports; None if it does not train.
+        is_served: Whether a repository of served models holds what it writes; it then has ``add_version``.
         ReadOptions: Dataclass of the options of reading. Its fields are made by ``frameworks.option``.
         WriteOptions: Dataclass of the options of writing.
     """
@@ -72,6 +73,7 @@ class Framework:
     suffixes: ClassVar[tuple[str, ...]] = ()
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
+    is_served: ClassVar[bool] = False
     ReadOptions: ClassVar[type] = NoOptions
     WriteOptions: ClassVar[type] = NoOptions
 
@@ -208,12 +210,8 @@ class Framework:
         return Path(target)
 
     def add_version(self, source: Source, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
-        """Put what was written into a repository of served models, as the next version of its entry.
-
-        Raises:
-            DlbridgeError: When nothing serves what this framework writes.
-        """
-        raise DlbridgeError(f"a repository holds ONNX models, not those of {self.name}", hint="convert it to 'onnx'")
+        """Put what was written into a repository of served models, as the next version of its entry."""
+        raise NotImplementedError(f"{self.name} is not served")
 
     def prepare_command_line(self) -> None:
         """Called by the command line before anything is imported: keep start-up messages off the terminal."""

@@ -72,6 +72,20 @@ def test_convert_prints_the_source_and_writes_nothing(dlbridge, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_convert_writes_the_next_version_into_a_repository(dlbridge, tmp_path):
+    for version in (1, 2):
+        succeed(dlbridge, "convert", MLP, "--to", "onnx", "--into", "served")
+        (entry,) = (tmp_path / "served").iterdir()
+        assert (entry / str(version) / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("target", ["pytorch", "description"])
+def test_a_repository_holds_onnx_alone_and_says_so_before_anything_is_read(dlbridge, tmp_path, target):
+    code, _, err = dlbridge("convert", "no_such_file.yaml", "--to", target, "--into", "served")
+    assert code != 0 and "repository holds ONNX models" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_convert_to_an_opset_and_back(dlbridge):
     succeed(dlbridge, "convert", MLP, "--to", "onnx", "--opset", 17, "-o", "mlp.onnx")
     told = json.loads(succeed(dlbridge, "inspect", "mlp.onnx", "--json"))

@@ -32,6 +32,7 @@ class Onnx(ModularFramework):
     name = "onnx"
     title = "ONNX"
     suffixes = (".onnx",)
+    is_served = True
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions
 
