@@ -27,7 +27,7 @@ class Form:
         spelling: ``--opset``, ``--lift/--no-lift``.
         kind: The type of its value; None for a flag without a value.
         choices: The values that are allowed, if they are listed.
-        metavar: The placeholder of the value in the help.
+        metavar: What the help shows for the value.
         parse: Converts the texts to the option's value; such a flag may be given more than once.
     """
 

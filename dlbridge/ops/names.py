@@ -6,18 +6,31 @@ import bisect
 import keyword
 import re
 import unicodedata
+from collections.abc import Collection
 
 #: How many numbers are tried one by one.
 _STEPS = 32
 
 
-def identifier(text: str) -> str:
-    """Text as a Python identifier: what cannot stand in one becomes an underscore."""
-    text = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text)).strip("_") or "x"
-    if not f"_{text}".isidentifier():  # a digit of another script, a superscript
-        text = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "x"
-    text = f"{text}_" if keyword.iskeyword(text) else text
-    return text if not text[0].isdigit() else f"_{text}"
+def python_name(
+    text: str, fallback: str = "x", *, reserved: Collection[str] = keyword.kwlist, ascii_only: bool = False
+) -> str:
+    """Text as a name that Python accepts: what cannot be in one becomes an underscore.
+
+    Args:
+        text: Any text.
+        fallback: The name of a text of which nothing is left.
+        reserved: Names that get an underscore at the end.
+        ascii_only: Whether letters of other scripts become underscores too.
+    """
+    name = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text)).strip("_")
+    if ascii_only or not f"_{name}".isidentifier():  # a digit of another script, a superscript
+        name = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
+    if not name:
+        return fallback
+    if name[0].isdigit():
+        name = f"_{name}"
+    return f"{name}_" if name in reserved else name
 
 
 def unique(name: str, taken: set[str]) -> str:

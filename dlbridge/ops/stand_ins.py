@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from dlbridge.ops import traits
-from dlbridge.ops.names import identifier
+from dlbridge.ops.names import python_name
 
 DOMAIN = "dlbridge.missing"
 #: Key of a stand-in's metadata: the original op and its location (``aten.foo.default at net.warp (nets.py:31)``).
@@ -25,8 +25,8 @@ def stand_in(
         outputs: (dtype, shape) of each output.
         note: The op and its location, for the person who writes its code.
     """
-    node = ir.node(identifier(op), list(inputs), domain=DOMAIN, version=1, num_outputs=len(outputs))
-    node.op_type, node.metadata_props[NOTE] = identifier(op), note
+    node = ir.node(python_name(op), list(inputs), domain=DOMAIN, version=1, num_outputs=len(outputs))
+    node.op_type, node.metadata_props[NOTE] = python_name(op), note
     node.metadata_props[traits.ANONYMOUS] = "true"
     for value, (dtype, shape) in zip(node.outputs, outputs, strict=True):
         value.dtype, value.shape = dtype, shape

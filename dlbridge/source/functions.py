@@ -15,7 +15,7 @@ from dlbridge.source.code import Code, call
 from dlbridge.source.definitions import Line, Written
 from dlbridge.source.emission import emit_all, leaving
 from dlbridge.source.expr import Items, Var
-from dlbridge.source.names import Names, identifier
+from dlbridge.source.names import Names, identifier, last_word
 from dlbridge.source.op import Emit, Function, Op, Rules
 from dlbridge.source.statements import Class, Def, Return
 from dlbridge.source.variables import hint, name_values
@@ -89,7 +89,7 @@ class Functions:
 
     def _function(self, name: str, written: Written, results: list[ir.Value | Code], as_tuple: bool) -> Def:
         taken = Names(*self._names.taken)
-        inputs = {v: taken.fresh(identifier((v.name or "x").rpartition(".")[2])) for v in written.block.inputs}
+        inputs = {v: taken.fresh(identifier(last_word(v.name or "x"))) for v in written.block.inputs}
         names = name_values(written, inputs, reserved=self._names.taken)
         result = returned(results, lambda v: Var(names[v]))
         result = Items("(", (result,)) if as_tuple and len(results) == 1 else result

@@ -12,7 +12,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["Names", "argument_names", "class_name", "identifier", "is_index", "is_plain", "quoted", "snake_case"]
+from dlbridge.ops.names import python_name
+
+__all__ = [
+    *("Names", "argument_names", "class_name", "identifier", "is_index", "is_plain", "last_word", "quoted"),
+    "snake_case",
+]
 
 _TAKEN = set(keyword.kwlist) | set(keyword.softkwlist) | set(dir(builtins))
 #: An item's number. Nobody writes a list of more modules than these digits count; one would be filled up to there.
@@ -20,13 +25,8 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")
 
 
 def identifier(text: str, fallback: str = "x") -> str:
-    """A Python identifier near to ``text``."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
-    if not name:
-        return fallback
-    if name[0].isdigit():
-        name = f"_{name}"
-    return f"{name}_" if name in _TAKEN else name
+    """A Python identifier near to ``text`` for printed code: in ASCII, and no keyword or builtin."""
+    return python_name(text, fallback, reserved=_TAKEN, ascii_only=True)
 
 
 def quoted(text: str) -> str:
@@ -47,6 +47,17 @@ def is_plain(word: str) -> bool:
 def is_index(word: str) -> bool:
     """Whether a part of a path is the number of an item in a list, as Python writes it."""
     return _INDEX.fullmatch(word) is not None
+
+
+def last_word(path: str) -> str:
+    """The last part of a dotted path, together with the part before it if it begins with a number.
+
+    Example:
+        >>> last_word("encoder.state"), last_word("decoder.cache.0")
+        ('state', 'cache.0')
+    """
+    head, _, last = path.rpartition(".")
+    return f"{head.rpartition('.')[2]}.{last}" if head and last[:1].isdigit() else last
 
 
 def class_name(text: str) -> str:

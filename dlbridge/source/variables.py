@@ -11,7 +11,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import Written
-from dlbridge.source.names import Names, identifier
+from dlbridge.source.names import Names, identifier, last_word
 
 
 def input_names(
@@ -24,7 +24,7 @@ def input_names(
     names = Names(*taken)
     found = {}
     for index, value in enumerate(values):
-        last = _neighbour(value, path) or (value.name or "x").rpartition(".")[2]
+        last = _neighbour(value, path) or last_word(value.name or "x")
         if not is_root and not value.is_graph_input():
             last = last.rstrip("0123456789").rstrip("_")
         in_block = not is_root and index == 0 and (len(values) == 1 or not value.is_graph_input())
@@ -147,6 +147,8 @@ def _read_after(names: Mapping[ir.Value, str], last_read: Mapping[ir.Value, int]
 def hint(node: ir.Node) -> str:
     """A variable's name from a node's: ``layer1.0.conv1`` -> ``conv``; for functions, ``out``."""
     last = (node.name or "").rpartition(".")[2].rstrip("0123456789").rstrip("_")
+    if last[:1].isdigit():  # of a list's item: blocks.1_to_channels_last
+        last = last_word(node.name or "").rstrip("0123456789").rstrip("_")
     return identifier(last.lower(), "out") if last else "out"
 
 

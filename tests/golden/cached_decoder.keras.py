@@ -50,60 +50,62 @@ class CachedAttention(layers.Layer):
         self.value = layers.Dense(16, use_bias=False, name="value")
         self.out = layers.Dense(16, use_bias=False, name="out")
 
-    def call(self, x, _0, _1):
+    def call(self, x, cache_0, cache_1):
         out = self.query(x)
         out = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
         out = ops.transpose(out, (0, 2, 1, 3))
         key = self.key(x)
         key = ops.reshape(key, (ops.shape(key)[0], ops.shape(key)[1], 2, 8))
         key = ops.transpose(key, (0, 2, 1, 3))
-        _0 = ops.concatenate([_0, key], axis=2)
+        cache_0 = ops.concatenate([cache_0, key], axis=2)
         x = self.value(x)
         x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 8))
         x = ops.transpose(x, (0, 2, 1, 3))
-        _1 = ops.concatenate([_1, x], axis=2)
-        range_ = ops.arange(0, ops.shape(_1)[2], 1, dtype="int64")
+        cache_1 = ops.concatenate([cache_1, x], axis=2)
+        range_ = ops.arange(0, ops.shape(cache_1)[2], 1, dtype="int64")
         x = range_[-1 * ops.shape(x)[2]:, ...]
         x = ops.expand_dims(x, axis=1)
         x = range_ <= x
-        x = attention(out, _0, _1, mask=x)
+        x = attention(out, cache_0, cache_1, mask=x)
         x = ops.transpose(x, (0, 2, 1, 3))
         x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 16))
         x = self.out(x)
-        return _0, _1, x
+        return cache_0, cache_1, x
 
 
-def decoder_block(x, _0, _1, name):
+def decoder_block(x, cache_0, cache_1, name):
     norm = layers.RMSNormalization(name=f"{name}-norm1")(x)
-    norm, _0, _1 = CachedAttention(name=f"{name}-attention")(norm, _0, _1)
-    x = x + _1
+    norm, cache_0, cache_1 = CachedAttention(name=f"{name}-attention")(norm, cache_0, cache_1)
+    x = x + cache_1
     norm_1 = layers.RMSNormalization(name=f"{name}-norm2")(x)
     gate = layers.Dense(48, activation="silu", use_bias=False, name=f"{name}-gate")(norm_1)
     norm_1 = layers.Dense(48, use_bias=False, name=f"{name}-up")(norm_1)
     gate = gate * norm_1
     gate = layers.Dense(16, use_bias=False, name=f"{name}-down")(gate)
     x = x + gate
-    return norm, _0, x
+    return norm, cache_0, x
 
 
-def blocks(x, _0, _1, _2, _3, name):
-    x, _0, _1 = decoder_block(x, _0, _1, name=f"{name}-0")
-    _1, _2, _3 = decoder_block(_1, _2, _3, name=f"{name}-1")
-    return x, _0, _1, _2, _3
+def blocks(x, cache_0, cache_1, cache_2, cache_3, name):
+    x, cache_0, cache_1 = decoder_block(x, cache_0, cache_1, name=f"{name}-0")
+    cache_1, cache_2, cache_3 = decoder_block(cache_1, cache_2, cache_3, name=f"{name}-1")
+    return x, cache_0, cache_1, cache_2, cache_3
 
 
 def build_model():
     tokens = keras.Input((None,), dtype="int64", name="tokens")
-    _0 = keras.Input((2, None, 8), name="cache.0")
-    _1 = keras.Input((2, None, 8), name="cache.1")
-    _2 = keras.Input((2, None, 8), name="cache.2")
-    _3 = keras.Input((2, None, 8), name="cache.3")
+    cache_0 = keras.Input((2, None, 8), name="cache.0")
+    cache_1 = keras.Input((2, None, 8), name="cache.1")
+    cache_2 = keras.Input((2, None, 8), name="cache.2")
+    cache_3 = keras.Input((2, None, 8), name="cache.3")
     x = layers.Embedding(30, 16, name="embedding")(tokens)
-    output_1_0, output_1_1, output_1_2, output_1_3, x = blocks(x, _0, _1, _2, _3, name="blocks")
+    output_1_0, output_1_1, output_1_2, output_1_3, x = blocks(
+        x, cache_0, cache_1, cache_2, cache_3, name="blocks"
+    )
     x = layers.RMSNormalization(name="norm")(x)
     x = layers.Dense(30, use_bias=False, name="head")(x)
     return keras.Model(
-        [tokens, _0, _1, _2, _3],
+        [tokens, cache_0, cache_1, cache_2, cache_3],
         [x, output_1_0, output_1_1, output_1_2, output_1_3],
         name="cacheddecoder",
     )

@@ -46,27 +46,27 @@ class CachedAttention(nnx.Module):
         self.value = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
         self.out = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
 
-    def __call__(self, x, _0, _1):
+    def __call__(self, x, cache_0, cache_1):
         out = self.query(x)
         out = out.reshape(out.shape[0], out.shape[1], 2, 8)
         out = out.transpose(0, 2, 1, 3)
         key = self.key(x)
         key = key.reshape(key.shape[0], key.shape[1], 2, 8)
         key = key.transpose(0, 2, 1, 3)
-        _0 = jnp.concatenate([_0, key], axis=2)
+        cache_0 = jnp.concatenate([cache_0, key], axis=2)
         x = self.value(x)
         x = x.reshape(x.shape[0], x.shape[1], 2, 8)
         x = x.transpose(0, 2, 1, 3)
-        _1 = jnp.concatenate([_1, x], axis=2)
-        range_ = jnp.arange(0, _1.shape[2], 1, dtype=int)
+        cache_1 = jnp.concatenate([cache_1, x], axis=2)
+        range_ = jnp.arange(0, cache_1.shape[2], 1, dtype=int)
         x = range_[-1 * x.shape[2]:, ...]
         x = jnp.expand_dims(x, axis=1)
         x = range_ <= x
-        x = attention(out, _0, _1, mask=x)
+        x = attention(out, cache_0, cache_1, mask=x)
         x = x.transpose(0, 2, 1, 3)
         x = x.reshape(x.shape[0], x.shape[1], 16)
         x = self.out(x)
-        return _0, _1, x
+        return cache_0, cache_1, x
 
 
 class DecoderBlock(nnx.Module):
@@ -78,10 +78,10 @@ class DecoderBlock(nnx.Module):
         self.up = nnx.Linear(16, 48, use_bias=False, rngs=rngs)
         self.down = nnx.Linear(48, 16, use_bias=False, rngs=rngs)
 
-    def __call__(self, x, _0, _1):
+    def __call__(self, x, cache_0, cache_1):
         norm = self.norm1(x)
-        norm, _0, _1 = self.attention(norm, _0, _1)
-        x = x + _1
+        norm, cache_0, cache_1 = self.attention(norm, cache_0, cache_1)
+        x = x + cache_1
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = nnx.silu(out)
@@ -89,7 +89,7 @@ class DecoderBlock(nnx.Module):
         out = out * norm2
         out = self.down(out)
         x = x + out
-        return norm, _0, x
+        return norm, cache_0, x
 
 
 class CachedDecoder(nnx.Module):
@@ -99,10 +99,10 @@ class CachedDecoder(nnx.Module):
         self.norm = nnx.RMSNorm(16, rngs=rngs)
         self.head = nnx.Linear(16, 30, use_bias=False, rngs=rngs)
 
-    def __call__(self, tokens, _0, _1, _2, _3):
+    def __call__(self, tokens, cache_0, cache_1, cache_2, cache_3):
         x = self.embedding(tokens)
-        output_1_0, output_1_1, x = self.blocks[0](x, _0, _1)
-        output_1_2, output_1_3, x = self.blocks[1](x, _2, _3)
+        output_1_0, output_1_1, x = self.blocks[0](x, cache_0, cache_1)
+        output_1_2, output_1_3, x = self.blocks[1](x, cache_2, cache_3)
         x = self.norm(x)
         x = self.head(x)
         return x, output_1_0, output_1_1, output_1_2, output_1_3

@@ -11,27 +11,27 @@ class CachedAttention(nn.Module):
         self.value = nn.Linear(16, 16, bias=False)
         self.out = nn.Linear(16, 16, bias=False)
 
-    def forward(self, x, _0, _1):
+    def forward(self, x, cache_0, cache_1):
         out = self.query(x)
         out = out.reshape(out.shape[0], out.shape[1], 2, 8)
         out = out.transpose(1, 2)
         key = self.key(x)
         key = key.reshape(key.shape[0], key.shape[1], 2, 8)
         key = key.transpose(1, 2)
-        _0 = torch.cat([_0, key], dim=2)
+        cache_0 = torch.cat([cache_0, key], dim=2)
         x = self.value(x)
         x = x.reshape(x.shape[0], x.shape[1], 2, 8)
         x = x.transpose(1, 2)
-        _1 = torch.cat([_1, x], dim=2)
-        range_ = torch.arange(_1.shape[2], device=_1.device)
+        cache_1 = torch.cat([cache_1, x], dim=2)
+        range_ = torch.arange(cache_1.shape[2], device=cache_1.device)
         x = range_[-1 * x.shape[2]:]
         x = x.unsqueeze(1)
         x = range_ <= x
-        x = F.scaled_dot_product_attention(out, _0, _1, attn_mask=x)
+        x = F.scaled_dot_product_attention(out, cache_0, cache_1, attn_mask=x)
         x = x.transpose(1, 2)
         x = x.flatten(2)
         x = self.out(x)
-        return _0, _1, x
+        return cache_0, cache_1, x
 
 
 class DecoderBlock(nn.Module):
@@ -44,10 +44,10 @@ class DecoderBlock(nn.Module):
         self.up = nn.Linear(16, 48, bias=False)
         self.down = nn.Linear(48, 16, bias=False)
 
-    def forward(self, x, _0, _1):
+    def forward(self, x, cache_0, cache_1):
         norm = self.norm1(x)
-        norm, _0, _1 = self.attention(norm, _0, _1)
-        x = x + _1
+        norm, cache_0, cache_1 = self.attention(norm, cache_0, cache_1)
+        x = x + cache_1
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = F.silu(out)
@@ -55,7 +55,7 @@ class DecoderBlock(nn.Module):
         out = out * norm2
         out = self.down(out)
         x = x + out
-        return norm, _0, x
+        return norm, cache_0, x
 
 
 class CachedDecoder(nn.Module):
@@ -66,10 +66,10 @@ class CachedDecoder(nn.Module):
         self.norm = nn.RMSNorm(16, eps=1e-06)
         self.head = nn.Linear(16, 30, bias=False)
 
-    def forward(self, tokens, _0, _1, _2, _3):
+    def forward(self, tokens, cache_0, cache_1, cache_2, cache_3):
         x = self.embedding(tokens)
-        output_1_0, output_1_1, x = self.blocks[0](x, _0, _1)
-        output_1_2, output_1_3, x = self.blocks[1](x, _2, _3)
+        output_1_0, output_1_1, x = self.blocks[0](x, cache_0, cache_1)
+        output_1_2, output_1_3, x = self.blocks[1](x, cache_2, cache_3)
         x = self.norm(x)
         x = self.head(x)
         return x, output_1_0, output_1_1, output_1_2, output_1_3

@@ -109,7 +109,7 @@ class GraphReader:
                 frame.update({id(t): v for t, v in zip(node.outputs, result, strict=True)})
                 return
             self.troubles.append((where, f"{type(operation).__name__}: {refusal}"))
-            result = [_placeholder(t) for t in node.outputs]
+            result = [_unread_value(t) for t in node.outputs]
         finally:
             self._around = before
         for tensor, value in zip(node.outputs, tree.flatten(result), strict=True):
@@ -132,7 +132,7 @@ class GraphReader:
     def _stand_in(self, operation: Any, arguments: Any, outputs: Sequence[Any], note: str) -> list[ir.Value]:
         """Add a stand-in for an operation that cannot be read, whose code a person will write."""
         tensors = [v for v in tree.flatten(arguments) if isinstance(v, ir.Value)]
-        likes = [_placeholder(t) for t in outputs]
+        likes = [_unread_value(t) for t in outputs]
         kind = type(operation).__name__
         types = [(v.dtype, v.shape) for v in likes]
         node = stand_ins.stand_in(kind, tensors, types, f"keras {kind} at {note}")  # type: ignore[arg-type]
@@ -394,7 +394,7 @@ def _graph(model: Any) -> Function | None:
     return model if isinstance(model, Functional) else getattr(model, "_functional", None)
 
 
-def _placeholder(tensor: Any) -> ir.Value:
+def _unread_value(tensor: Any) -> ir.Value:
     """A value for what could not be read, so that reading goes on and finds all problems."""
     shape = ir.Shape([d if isinstance(d, int) else None for d in tensor.shape])
     return ir.Value(name=tensor.name, type=ir.TensorType(IR_DTYPES[tensor.dtype]), shape=shape)

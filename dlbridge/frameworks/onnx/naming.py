@@ -20,7 +20,7 @@ import onnx_ir as ir
 from dlbridge.limits import limits
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.ops.names import identifier, unique
+from dlbridge.ops.names import python_name, unique
 from dlbridge.passes import scopes
 from dlbridge.passes.lift.pattern import WANTED_PATH
 
@@ -100,16 +100,16 @@ def _path(node: ir.Node, top: str, classes: dict[str, str]) -> tuple[str, bool]:
         scope, class_name = modules[-1]
         if scope and not _is_block(class_name):
             return dotted(scope), False
-        return ".".join(filter(None, (dotted(scope), identifier(node.op_type.lower())))), True
+        return ".".join(filter(None, (dotted(scope), python_name(node.op_type.lower())))), True
     name = re.sub(r"__\d+$", "", (node.name or "").split(";")[0].removeprefix(top))  # tf2onnx numbers all it makes
     if _STATE_DICT_NAME.fullmatch(name):  # a dotted path, as dlbridge writes it
         return name, re.sub(r"_\d+$", "", name.rpartition(".")[2]) == op_key(node).lower()
     parts = [p for p in name.split("/") if p]
     parts = [p for p in parts[:-1] if p not in _TF_SCOPES] + parts[-1:]
     if len(parts) > 1:
-        return ".".join((dotted_parts(parts[:-1]), identifier(parts[-1].lower()))), True
+        return ".".join((dotted_parts(parts[:-1]), python_name(parts[-1].lower()))), True
     name = parts[0].removeprefix("node_").lower() if parts else ""
-    return identifier(name or node.op_type.lower()), True
+    return python_name(name or node.op_type.lower()), True
 
 
 def _words(text: str) -> list[str]:
@@ -233,8 +233,8 @@ def name_values(graph: ir.Graph) -> None:
     taken = set(graph.initializers)
     for value in list(graph.initializers.values()):
         if not _IDENTIFIER.fullmatch(value.name) and not _STATE_DICT_NAME.fullmatch(value.name):
-            value.name = unique(identifier(value.name), taken)
+            value.name = unique(python_name(value.name), taken)
     for value in (*graph.inputs, *graph.outputs):
         if not value.is_initializer():
-            value.name = unique(identifier(value.name.removesuffix(":0")), taken)
+            value.name = unique(python_name(value.name.removesuffix(":0")), taken)
     scopes.name_values(graph)

@@ -17,7 +17,7 @@ from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, stand_ins, traits
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.ops.names import identifier, unique
+from dlbridge.ops.names import python_name, unique
 from dlbridge.passes import Pass, Pipeline, sequences
 from dlbridge.passes.constants import lift_constants
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
@@ -52,7 +52,7 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     border.check_traits(graph, where)
     if graph.name in _NO_NAMES:
         graph.name = Path(source).stem if isinstance(source, (str, os.PathLike)) else "model"
-    graph.name = identifier(options.name or graph.name)
+    graph.name = python_name(options.name or graph.name)
     if options.partial:
         _set_aside(ir_model)
     _refuse_unsupported(ir_model, where, options.partial)
@@ -283,7 +283,7 @@ def _name_dims(graph: ir.Graph) -> None:
         for axis, size in enumerate(value.shape):
             old = size if isinstance(size, int) else size.value
             if old is None or (isinstance(old, str) and (old.startswith("unk__") or not old.isidentifier())):
-                label = "batch" if axis == 0 else f"{identifier(value.name)}_{axis}"
+                label = "batch" if axis == 0 else f"{python_name(value.name)}_{axis}"
                 if old is not None and old in fresh:
                     old = fresh[old]
                 elif old is not None:

@@ -24,7 +24,7 @@ from dlbridge.frameworks.pytorch.compat import ValueRanges, bound_sympy, int_oo
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
 from dlbridge.frameworks.pytorch.tensors import size_of
-from dlbridge.ops.names import identifier, unique
+from dlbridge.ops.names import python_name, unique
 
 #: Functions of torch that ask how a tensor lies in memory: what they find changes no number.
 _OF_MEMORY = ("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping")
@@ -93,7 +93,7 @@ class Names:
         for node, axis, _ in places:
             symbol = size_of(node.meta["val"].shape[axis])
             if isinstance(symbol, sympy.Symbol) and symbol not in self.text:
-                plain = "batch" if axis == 0 else f"{identifier(node.name)}_{axis}"
+                plain = "batch" if axis == 0 else f"{python_name(node.name)}_{axis}"
                 self.text[symbol] = unique(plain, taken)
 
     def _give(self, size: Any, text: str) -> None:

@@ -35,7 +35,7 @@ from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_sizes
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
-from dlbridge.ops.names import identifier, unique
+from dlbridge.ops.names import python_name, unique
 from dlbridge.passes import Pipeline
 from dlbridge.passes.lift.pattern import KINDS_KNOWN
 from dlbridge.passes.scopes import name_values
@@ -139,7 +139,7 @@ class _Reader:
         self._type_values(everything)
         made = [*self.translation.constants, *self.translation.weights.values()]
         initializers = [*self._kept(nodes), *_used(made, nodes, outputs)]
-        name = identifier(self.name or blocks.get("", "model").lower())
+        name = python_name(self.name or blocks.get("", "model").lower())
         return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
 
     # --- what goes in ------------------------------------------------------------------------------------------------

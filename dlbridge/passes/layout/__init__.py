@@ -171,7 +171,7 @@ def _finish(graph: ir.Graph) -> None:
         if is_transpose(node) and traits.CLASS not in node.metadata_props:
             node.metadata_props[traits.ANONYMOUS] = "true"
             if _is_at_interface(node):
-                node.name = (node.name or "").rpartition(".")[2]
+                node.name = _name_at_interface(node)
         node.name = unique(node.name or "", nodes)
         for value in node.outputs:
             if value.name and not value.is_graph_output():
@@ -182,6 +182,18 @@ def _is_at_interface(node: ir.Node) -> bool:
     """Whether a transpose turns an input or an output: that stands in the model itself, not in the block beside it."""
     x, y = node.inputs[0], node.outputs[0]
     return x is not None and (x.is_graph_input() or (y.is_graph_output() and not y.uses()))
+
+
+def _name_at_interface(node: ir.Node) -> str:
+    """What a transpose that turns an input or an output is called, which is located in no block: after the input."""
+    x = node.inputs[0]
+    if x is None or not x.is_graph_input():
+        return (node.name or "").rpartition(".")[2]
+    perm = perm_of(Match(node))
+    name = f"{x.name}_{'channels_last' if perm == to_last(len(perm)) else 'transposed'}".replace(".", "_")
+    if not node.outputs[0].is_graph_output():
+        node.outputs[0].name = name
+    return name
 
 
 def _remove_dead(graph: ir.Graph) -> None:
