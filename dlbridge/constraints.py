@@ -1,8 +1,8 @@
-"""Constraints on the named sizes of a model: ``seq <= 512``, ``h % 32 == 0``.
+"""Arithmetic in text, and constraints on the named sizes of a model: ``seq <= 512``, ``h % 32 == 0``.
 
 A constraint is text: integers, names, ``+ - * // %``, ``min`` and ``max``, comparisons, ``and``, ``or``, ``not``.
-It may come from a file, so it is never evaluated as Python. This module imports nothing but the standard library: the
-runtime reads it too.
+It may come from a file, so it is never evaluated as Python. Sizes and the formulas of descriptions are read here too,
+each with a grammar of its own. This module imports nothing but the standard library: the runtime reads it too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import ast
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 #: Key of a file's metadata that holds the constraints, as a JSON list.
 METADATA_KEY = "dlbridge.constraints"
@@ -21,10 +23,11 @@ _FARTHEST, _KEPT = 20_000, 12
 #: Combinations of sizes that are tried.
 _COMBINATIONS = 50_000
 
-_BINARY: dict[type[ast.AST], Callable[[int, int], int]] = {
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
@@ -39,6 +42,31 @@ _COMPARE: dict[type[ast.AST], Callable[[int, int], bool]] = {
 _FUNCTIONS: dict[str, Callable[..., int]] = {"min": min, "max": max}
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What a text may consist of, besides names, brackets and signs.
+
+    Attributes:
+        operators: The operators of its arithmetic.
+        relations: Whether comparisons, ``and``, ``or``, ``not``, ``min`` and ``max`` are allowed.
+        reals: Whether numbers may have decimals.
+    """
+
+    operators: frozenset[type[ast.operator]]
+    relations: bool = False
+    reals: bool = False
+
+
+#: Sums and products of sizes.
+POLYNOMIAL = Grammar(frozenset((ast.Add, ast.Sub, ast.Mult)))
+#: A size as ONNX writes it.
+SIZE = Grammar(POLYNOMIAL.operators | {ast.FloorDiv})
+#: A condition on sizes, or what stands on one side of it.
+CONSTRAINT = Grammar(SIZE.operators | {ast.Mod}, relations=True)
+#: A number in a description.
+FORMULA = Grammar(frozenset(_BINARY), reals=True)
+
+
 class Expression:
     """Arithmetic on named sizes, or a constraint on them.
 
@@ -48,17 +76,18 @@ class Expression:
 
     Args:
         text: The text.
+        grammar: What it may consist of.
 
     Raises:
         ValueError: When the text is no such arithmetic.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, grammar: Grammar = CONSTRAINT) -> None:
         if len(text) > _LONGEST:
             raise ValueError("too long")
         try:
             self._tree = ast.parse(text, mode="eval").body
-            self.names = frozenset(_names(self._tree))
+            self.names = frozenset(_names(self._tree, grammar))
         except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"'{text}' is no arithmetic on sizes") from None
         self.text = ast.unparse(self._tree)  # of what was read alone: a file may hold comments
@@ -70,9 +99,21 @@ class Expression:
             KeyError: When a name has no size.
         """
         try:
-            return _value(self._tree, sizes)
+            return self.value(sizes)
         except ZeroDivisionError:
             return False
+
+    def value(self, sizes: Mapping[str, Any], number: Callable[[Any], Any] = lambda n: n) -> Any:
+        """The value in an algebra of any kind: of numbers, or of what else has the operators that the text uses.
+
+        Args:
+            sizes: Name -> what it is in that algebra.
+            number: Makes of a number in the text what it is there.
+
+        Raises:
+            KeyError: When a name is not known.
+        """
+        return _value(self._tree, sizes, number)
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -156,51 +197,66 @@ def _by_distance(candidates: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...
                 yield tuple(c[i] for c, i in zip(candidates, picks, strict=True))
 
 
-def _names(tree: ast.expr, depth: int = 0) -> Iterator[str]:
+def _names(tree: ast.expr, grammar: Grammar, depth: int = 0) -> Iterator[str]:
     """The names in a tree, all of whose nodes are checked."""
     if depth > _DEEPEST:
         raise SyntaxError("nested too deep")
+    parts: Sequence[ast.expr]
     match tree:
         case ast.Constant(value=int(number)) if not isinstance(number, bool):
+            return
+        case ast.Constant(value=float()) if grammar.reals:
             return
         case ast.Name(id=name):
             yield name
             return
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in grammar.operators:
             parts = [left, right]
-        case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
             parts = [operand]
-        case ast.BoolOp(values=values):
-            parts = values
-        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
-            parts = [left, *others]
-        case ast.Call(func=ast.Name(id=name), args=[_, _, *_] as arguments, keywords=[]) if name in _FUNCTIONS:
-            parts = arguments
+        case _ if grammar.relations:
+            parts = _parts_of_relation(tree)
         case _:
             raise SyntaxError("no arithmetic")
     for part in parts:
-        yield from _names(part, depth + 1)
+        yield from _names(part, grammar, depth + 1)
 
 
-def _value(tree: ast.expr, sizes: Mapping[str, int]) -> int | bool:
+def _parts_of_relation(tree: ast.expr) -> Sequence[ast.expr]:
     match tree:
-        case ast.Constant(value=int(number)):
-            return number
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return [operand]
+        case ast.BoolOp(values=values):
+            return values
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
+            return [left, *others]
+        case ast.Call(func=ast.Name(id=name), args=[_, _, *_] as arguments, keywords=[]) if name in _FUNCTIONS:
+            return arguments
+    raise SyntaxError("no arithmetic")
+
+
+def _value(tree: ast.expr, sizes: Mapping[str, Any], number: Callable[[Any], Any]) -> Any:
+    def value(part: ast.expr) -> Any:
+        return _value(part, sizes, number)
+
+    match tree:
+        case ast.Constant(value=constant):
+            return number(constant)
         case ast.Name(id=name):
             return sizes[name]
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](_value(left, sizes), _value(right, sizes))
+            return _BINARY[type(op)](value(left), value(right))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, sizes)
+            return not value(operand)
         case ast.UnaryOp(operand=operand):
-            return -_value(operand, sizes)
+            return -value(operand)
         case ast.BoolOp(op=ast.And(), values=values):
-            return all(_value(v, sizes) for v in values)
+            return all(value(v) for v in values)
         case ast.BoolOp(values=values):
-            return any(_value(v, sizes) for v in values)
+            return any(value(v) for v in values)
         case ast.Compare(left=left, ops=ops, comparators=others):
-            numbers = [_value(part, sizes) for part in (left, *others)]
+            numbers = [value(part) for part in (left, *others)]
             return all(_COMPARE[type(op)](a, b) for op, a, b in zip(ops, numbers, numbers[1:], strict=False))
         case ast.Call(func=ast.Name(id=name), args=arguments):
-            return _FUNCTIONS[name](*(_value(a, sizes) for a in arguments))
+            return _FUNCTIONS[name](*(value(a) for a in arguments))
     raise AssertionError("checked before")

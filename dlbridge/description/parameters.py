@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any
 
+from dlbridge.constraints import FORMULA, Expression
 from dlbridge.errors import DescriptionError, suggest
 
 
@@ -22,35 +21,13 @@ def fill(data: Any, parameters: Mapping[str, Any]) -> Any:
     return data
 
 
-_OPERATORS = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
-}
-
-
 def _evaluate(text: str, parameters: Mapping[str, Any]) -> Any:
-    def visit(node: ast.expr) -> Any:
-        if isinstance(node, ast.Name):
-            if node.id not in parameters:
-                raise DescriptionError(
-                    f"'${text}': no parameter is called '{node.id}'", hint=suggest(node.id, parameters)
-                )
-            return parameters[node.id]
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-            return node.value
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            return -visit(node.operand)
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](visit(node.left), visit(node.right))
-        raise ValueError
-
     try:
-        result = visit(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError):
+        result = Expression(text, FORMULA).value(parameters)
+    except KeyError as missing:
+        (name,) = missing.args
+        raise DescriptionError(f"'${text}': no parameter is called '{name}'", hint=suggest(name, parameters)) from None
+    except (ValueError, TypeError, ArithmeticError):
         raise DescriptionError(
             f"'${text}' cannot be computed", hint="numbers, parameters, + - * / // % and parentheses: $(2 * width)"
         ) from None

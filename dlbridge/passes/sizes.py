@@ -6,12 +6,19 @@ A :class:`Size` is a polynomial with integer coefficients in names: ``2*batch``,
 
 from __future__ import annotations
 
-import ast
+import functools
+import hashlib
 from collections.abc import Iterable
 from typing import overload
 
 import numpy as np
 import onnx_ir as ir
+
+from dlbridge.constraints import SIZE, Expression
+
+#: A product that would have more terms is a name of its own, which all equal ones have: text in a file may multiply
+#: many sums.
+_MOST_TERMS = 1000
 
 
 class Size:
@@ -37,10 +44,7 @@ class Size:
             return cls.of(size.value)
         if isinstance(size, (int, np.integer)):
             return cls({(): int(size)})
-        try:
-            return _parse(ast.parse(size, mode="eval").body)
-        except (SyntaxError, ValueError):
-            return cls({(size,): 1})
+        return _of_text(size)
 
     @property
     def number(self) -> int | None:
@@ -71,6 +75,9 @@ class Size:
         return self + -other
 
     def __mul__(self, other: Size) -> Size:
+        if len(self.terms) * len(other.terms) > _MOST_TERMS:
+            factors = "*".join(sorted((self._factor(), other._factor())))
+            return Size({(f"product_{hashlib.sha256(factors.encode()).hexdigest()[:12]}",): 1})
         terms: dict[tuple[str, ...], int] = {}
         for a, c in self.terms.items():
             for b, d in other.terms.items():
@@ -122,23 +129,14 @@ class Size:
         return str(self) if self.number is None else self.number
 
 
-def _parse(tree: ast.expr) -> Size:
-    match tree:
-        case ast.Constant(value=int(number)):
-            return Size({(): number})
-        case ast.Name(id=name):
-            return Size({(name,): 1})
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_parse(operand)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _parse(left) + _parse(right)
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return _parse(left) - _parse(right)
-        case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _parse(left) * _parse(right)
-        case ast.BinOp(left=left, op=ast.FloorDiv(), right=right):
-            return _parse(left) // _parse(right)
-    raise ValueError("not arithmetic")
+@functools.lru_cache(maxsize=10_000)
+def _of_text(text: str) -> Size:
+    """The size that a text says; a text that is no arithmetic is a name."""
+    try:
+        expression = Expression(text, SIZE)
+    except ValueError:
+        return Size({(text,): 1})
+    return expression.value({name: Size({(name,): 1}) for name in expression.names}, Size.of)
 
 
 #: The sizes of the axes of a value; None for one that is not known.

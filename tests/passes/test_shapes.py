@@ -121,3 +121,18 @@ def test_a_table_made_of_vectors():
     )
     shapes.infer(model.ir)
     assert _shape(model, "y") == "FLOAT[n,3,4]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-" * 100_000 + "n",
+        "+".join(["n"] * 20_000),
+        "(" * 400 + "n" + ")" * 400,
+        "*".join(f"(a{i} + b{i})" for i in range(60)),
+    ],
+    ids=["signs", "long", "nested", "product of sums"],
+)
+def test_text_from_a_file_does_not_grow_beyond_bounds(text):
+    size = Size.of(text)
+    assert len(size.terms) <= 1000 and size == Size.of(text)

@@ -1,7 +1,6 @@
 """Names in printed code, and names in a graph."""
 
 import pytest
-import torch
 from torch import nn
 
 import dlbridge

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -109,7 +108,7 @@ class Example:
         if len(found.names) != 1:
             raise SignatureError(f"'{text}' bounds no single name", where=f"input {path}")
         if all(found.text != other.text for other in self.stated):
-            self.stated.append(constraints.Expression(ast.unparse(ast.parse(text.strip(), mode="eval"))))
+            self.stated.append(found)
         return next(iter(found.names))
 
     def _make(self, given: Any, path: str) -> Any:
@@ -220,21 +219,7 @@ def _parse(text: str, path: str) -> tuple[torch.dtype, list[str]]:
 def arithmetic(text: str, names: Mapping[str, Any]) -> Any:
     """Evaluate ``2*batch + 1`` for the sizes of these names."""
 
-    def value(tree: ast.expr) -> Any:
-        match tree:
-            case ast.Constant(value=int(number)):
-                return number
-            case ast.Name(id=name):
-                return names[name]
-            case ast.BinOp(left=left, op=ast.Mult(), right=right):
-                return value(left) * value(right)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return value(left) + value(right)
-            case ast.BinOp(left=left, op=ast.Sub(), right=right):
-                return value(left) - value(right)
-        raise SignatureError(f"'{text}' {_NO_SIZE}")
-
     try:
-        return value(ast.parse(text, mode="eval").body)
-    except SyntaxError:
+        return constraints.Expression(text, constraints.POLYNOMIAL).value(names)
+    except ValueError:
         raise SignatureError(f"'{text}' {_NO_SIZE}") from None

@@ -23,6 +23,7 @@ from dlbridge.constraints import Expression
 from dlbridge.frameworks.pytorch.compat import ValueRanges, bound_sympy, int_oo
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
+from dlbridge.frameworks.pytorch.size_text import words
 from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.ops.names import python_name, unique
 
@@ -333,63 +334,3 @@ def _as_bounds(name: str, keeps: Callable[[int], bool], numbers: Collection[int]
     bounds = [Expression(text) for text in texts]
     same = all(keeps(n) == all(b({name: n}) for b in bounds) for n in tried)
     return texts if same else None
-
-
-_RELATIONS = {"Equality": "==", "Unequality": "!=", "LessThan": "<=", "GreaterThan": ">="}
-_RELATIONS |= {"StrictLessThan": "<", "StrictGreaterThan": ">"}
-_DIVISIONS = {"FloorDiv": "//", "CleanDiv": "//", "Mod": "%", "PythonMod": "%"}
-
-
-def words(size: sympy.Basic) -> str:
-    """A relation or a size as text that ``dlbridge.constraints`` reads.
-
-    Raises:
-        ValueError: When it has no words for it.
-    """
-    name = type(size).__name__
-    if isinstance(size, sympy.Symbol):
-        return str(size)
-    if size.is_Integer:  # type: ignore[attr-defined]
-        return str(int(size))  # type: ignore[arg-type]
-    if name == "Add":
-        return _sum(size)
-    parts = [words(part) for part in size.args]
-    if name == "Mul":
-        negative = parts[0] == "-1"
-        return ("-" if negative else "") + "*".join(_factor(p) for p in parts[negative:])
-    if name == "Pow" and size.args[1].is_Integer and 0 < int(size.args[1]) < 5:  # type: ignore[attr-defined,arg-type]
-        return "*".join([_factor(parts[0])] * int(size.args[1]))  # type: ignore[arg-type]
-    if name in _DIVISIONS:
-        return f"{_factor(parts[0])} {_DIVISIONS[name]} {_factor(parts[1])}"
-    if name in ("Max", "Min"):
-        return f"{name.lower()}({', '.join(parts)})"
-    if name in _RELATIONS:
-        return f"{parts[0]} {_RELATIONS[name]} {parts[1]}"
-    if name in ("And", "Or"):
-        return f" {name.lower()} ".join(f"({p})" for p in parts)
-    if name == "Not":
-        return f"not ({parts[0]})"
-    raise ValueError(f"no words for {size}")
-
-
-def _sum(size: sympy.Basic) -> str:
-    """A sum as text: positive terms first, then negative ones, numbers last."""
-    terms = sorted(size.args, key=lambda a: (a.could_extract_minus_sign(), a.is_Integer))  # type: ignore[attr-defined]
-    text = ""
-    for term in terms:
-        taken = term.could_extract_minus_sign()  # type: ignore[attr-defined]
-        word = words(-term if taken else term)
-        if not text:
-            sign = "-" if taken else ""
-        elif taken:
-            sign = " - "
-        else:
-            sign = " + "
-        text += sign + word
-    return text
-
-
-def _factor(text: str) -> str:
-    if text.isidentifier() or text.isdigit() or text.startswith(("max(", "min(")):
-        return text
-    return f"({text})"

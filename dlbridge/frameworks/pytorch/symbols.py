@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 import sympy
 
+from dlbridge.frameworks.pytorch.size_text import words
 from dlbridge.frameworks.pytorch.tensors import known_sizes, with_sizes
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ class Symbols:
 
     def dim(self, size: Any) -> int | str | None:
         """A size as a dim of ``ir.Shape``: a number, or arithmetic on names as text; None if it has no such form."""
-        return size if isinstance(size, int) else _text(size, self.names)
+        if isinstance(size, int):
+            return size
+        if not isinstance(size, sympy.Expr) or not size.is_polynomial() or not size.free_symbols <= self.names.keys():
+            return None
+        try:
+            return words(size, self.names.__getitem__)
+        except ValueError:  # half of a size
+            return None
 
     # --- as nodes ----------------------------------------------------------------------------------------------------
 
@@ -161,20 +169,3 @@ def _fold(op_type: str, parts: list[ir.Value], op: Op) -> ir.Value:
     for part in parts[1:]:
         result = op(op_type, result, part)
     return result
-
-
-def _text(size: Any, names: dict[sympy.Symbol, str]) -> str | None:
-    """A size as text in the notation of ``passes.sizes``."""
-    if isinstance(size, sympy.Symbol):
-        return names.get(size)
-    if getattr(size, "is_Integer", False):
-        return str(int(size))
-    name = type(size).__name__
-    parts = [_text(a, names) for a in getattr(size, "args", ())]
-    if not parts or None in parts:
-        return None
-    if name == "Add":
-        return " + ".join(parts).replace("+ -", "- ")  # type: ignore[arg-type]
-    if name == "Mul":
-        return "*".join(f"({p})" if " " in p else p for p in parts)  # type: ignore[union-attr]
-    return None
