@@ -19,6 +19,8 @@ import click
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ask for its token.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
+@click.option("--log-requests", is_flag=True, help="Write a line for each request.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
     path: Path,
     models: tuple[str, ...],
@@ -30,17 +32,17 @@ def command(
     token_file: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
+    log_requests: bool,
+    log_format: str,
 ) -> None:
     """Serve PATH, a repository of models or one .onnx file, over the Open Inference Protocol (HTTP and gRPC)."""
-    import logging
-
     from dlbridge.errors import require
 
     serving = require("dlbridge.serving", "serve")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    require("dlbridge.serving.logs", "serve").log_to_stderr(log_format)
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
     settings = serving.Settings(
-        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models
+        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models, log_requests
     )
 
     def started(server: Any) -> None:

@@ -19,6 +19,7 @@ from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
 from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, join_strings
+from dlbridge.serving.traces import TRACE_PARENT
 
 SERVICE = "GRPCInferenceService"
 #: Datatype -> the field of ``InferTensorContents`` that holds its elements, and their numpy dtype.
@@ -107,9 +108,20 @@ class GrpcService:
 
     async def _infer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            return render(await self._service.infer(parse(message, self._service.memory)))
+            return await self._answer(message, context)
         except ServingError as error:
             return await _abort(context, error)
+
+    async def _answer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
+        """The response to a request for inference.
+
+        Raises:
+            ServingError: When there is none.
+        """
+        with self._service.observer.request("grpc", message.model_name, message.id, _trace_parent(context)) as observed:
+            response = await self._service.infer(parse(message, self._service.memory))
+            observed.answered(response)
+            return render(response)
 
     async def _stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         """Answer the requests of a stream in their order; a request that fails does not end it."""
@@ -117,7 +129,7 @@ class GrpcService:
 
         async def take() -> None:
             async for message in requests:
-                await under_way.put(asyncio.get_running_loop().create_task(self._streamed(message)))
+                await under_way.put(asyncio.get_running_loop().create_task(self._streamed(message, context)))
             await under_way.put(None)
 
         taking = asyncio.get_running_loop().create_task(take())
@@ -131,14 +143,21 @@ class GrpcService:
                 if task is not None:
                     task.cancel()
 
-    async def _streamed(self, message: Any) -> Any:
+    async def _streamed(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
-            response = render(await self._service.infer(parse(message, self._service.memory)))
+            response = await self._answer(message, context)
         except ServingError as error:
             failed = messages.ModelStreamInferResponse(error_message=str(error))
             failed.infer_response.id = message.id
             return failed
         return messages.ModelStreamInferResponse(infer_response=response)
+
+
+def _trace_parent(context: grpc.aio.ServicerContext) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == TRACE_PARENT:
+            return str(value)
+    return ""
 
 
 def _answering(answer: Callable[[Any], Any], response: Any) -> Callable[..., Any]:

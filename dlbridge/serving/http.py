@@ -16,8 +16,12 @@ from dlbridge.serving.http_routes import application, retry_headers
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.service import Service
+from dlbridge.serving.traces import TRACE_PARENT
 
 _HEADER_LENGTH = HEADER_LENGTH.encode()
+_TRACE_PARENT = TRACE_PARENT.encode()
+#: The client's name of a request, which goes into the log and back to the client.
+_REQUEST_ID = b"x-request-id"
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 #: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
@@ -66,20 +70,26 @@ class HttpApp:
         return path in ("/v2/health/live", "/v2/health/ready") or headers.get(b"authorization") == self._authorization
 
     async def _infer(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        id = headers.get(_REQUEST_ID, b"").decode("latin-1")
+        parent = headers.get(_TRACE_PARENT, b"").decode("latin-1")
         try:
             model, version = _model_of(path)
-            self._service.check_room(model)  # what is refused in an overload costs as little as it can
-            body = await self._body(headers, receive)
-            memory = self._service.memory
-            request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)
-            response = await self._unless_gone(self._service.infer(request), receive)
-            text, payload = render(response, is_binary)
+            with self._service.observer.request("http", model, id, parent) as observed:
+                self._service.check_room(model)  # what is refused in an overload costs as little as it can
+                body = await self._body(headers, receive)
+                memory = self._service.memory
+                request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)
+                response = await self._unless_gone(self._service.infer(request), receive)
+                text, payload = render(response, is_binary)
+                observed.answered(response)
         except ServingError as error:
             await _send_error(send, error)
             return
         content = [(_HEADER_LENGTH, str(len(text)).encode()), _BINARY] if payload else [_JSON]
         whole = b"".join([text, *payload]) if payload else text
         whole, encoding = _compressed(whole, headers.get(b"accept-encoding", b""))
+        if id:
+            content.append((_REQUEST_ID, id.encode("latin-1")))
         if encoding:
             content.append((b"content-encoding", encoding))
         content.append((b"content-length", str(len(whole)).encode()))

@@ -55,6 +55,9 @@ class InferResponse:
         id: The client's name of the request.
         outputs: The tensors, in the order that was asked for.
         places: Name of an output -> the shared memory that holds it, and its bytes there.
+        arrived: When the request came into the queue, by ``time.perf_counter_ns``; 0 where it never did.
+        sent: When it was sent to the worker.
+        answered: When its outputs came back.
     """
 
     model: str
@@ -62,3 +65,6 @@ class InferResponse:
     id: str
     outputs: list[Named] = field(default_factory=list)
     places: dict[str, tuple[Place, int]] = field(default_factory=dict)
+    arrived: int = 0
+    sent: int = 0
+    answered: int = 0

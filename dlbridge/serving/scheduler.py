@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlbridge.repository.config import MAX_QUEUE
 from dlbridge.serving.frames import Named
@@ -22,6 +22,22 @@ _AHEAD = 1
 _AHEAD_ALONE = 8
 
 
+class Answer(NamedTuple):
+    """What became of a request; times by ``time.perf_counter_ns``.
+
+    Attributes:
+        outputs: The outputs that it wanted.
+        arrived: When it came into the queue.
+        sent: When it was sent to the worker.
+        answered: When its outputs came back.
+    """
+
+    outputs: list[Named]
+    arrived: int
+    sent: int
+    answered: int
+
+
 @dataclass(eq=False, slots=True)
 class Pending:
     """A request in the queue.
@@ -30,7 +46,7 @@ class Pending:
         inputs: Its tensors, in the order of the model's inputs.
         outputs: Names of the outputs that it wants; None for all.
         rows: Its first size, for a model with batches; 1 otherwise.
-        answer: What gets the outputs.
+        answer: What gets the answer.
         arrived: When it came, by ``time.perf_counter_ns``.
         deadline: When it is too late, by the same clock; None for never.
     """
@@ -38,7 +54,7 @@ class Pending:
     inputs: list[Named]
     outputs: Sequence[str] | None
     rows: int
-    answer: asyncio.Future[list[Named]]
+    answer: asyncio.Future[Answer]
     arrived: int
     deadline: int | None = None
     sent: int = 0
@@ -149,8 +165,8 @@ class Scheduler:
         rows: int,
         priority: int = 0,
         timeout: int = 0,
-    ) -> list[Named]:
-        """Run a request and return its outputs.
+    ) -> Answer:
+        """Run a request.
 
         Args:
             inputs: Its tensors.
@@ -297,7 +313,7 @@ class Scheduler:
             for pending, own in zip(batch, _split(batch, outputs), strict=True):
                 self._statistics.answered(pending.sent - pending.arrived, now - pending.arrived, tuple(times))  # type: ignore[arg-type]
                 if not pending.answer.done():
-                    pending.answer.set_result(own)
+                    pending.answer.set_result(Answer(own, pending.arrived, pending.sent, now))
         self._dispatch()
 
     def _fail(self, pending: Pending, error: ServingError) -> None:

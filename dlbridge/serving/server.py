@@ -18,9 +18,11 @@ import uvicorn
 from dlbridge.errors import DlbridgeError
 from dlbridge.serving.grpc import GrpcService
 from dlbridge.serving.http import HttpApp
+from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
 from dlbridge.serving.service import Service
+from dlbridge.serving.traces import recorder
 from dlbridge.serving.versions import DRAIN_SECONDS
 
 LOG = logging.getLogger("dlbridge.serving")
@@ -42,6 +44,7 @@ class Settings:
         certificate: File of the TLS certificate (PEM); None for no TLS.
         key: File of its key.
         models: Names of the models that are served; all of the repository when empty.
+        logs_requests: Whether each request has a line in the log.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +56,7 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     models: tuple[str, ...] = ()
+    logs_requests: bool = False
 
     def check(self) -> None:
         """Check that what others can reach is protected.
@@ -84,7 +88,8 @@ class Server:
     def __init__(self, path: Path, settings: Settings) -> None:
         settings.check()
         self.settings = settings
-        self.service = Service(Repository(path, settings.models), shares_memory=settings.host in LOOPBACK)
+        observer = Observer(settings.logs_requests, recorder())
+        self.service = Service(Repository(path, settings.models), settings.host in LOOPBACK, observer)
         self.http_port: int | None = None
         self.grpc_port: int | None = None
         self._stop = asyncio.Event()

@@ -9,6 +9,7 @@ from typing import Any
 from dlbridge import __version__
 from dlbridge.serving import classification, ensembles, ports
 from dlbridge.serving.frames import Named
+from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.repository import Repository, ServedModel
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
@@ -34,10 +35,12 @@ class Service:
     Args:
         repository: The models.
         shares_memory: Whether clients may leave tensors in shared memory.
+        observer: Tells of requests; nothing is told when None.
     """
 
-    def __init__(self, repository: Repository, shares_memory: bool = False) -> None:
+    def __init__(self, repository: Repository, shares_memory: bool = False, observer: Observer | None = None) -> None:
         self.repository = repository
+        self.observer = observer or Observer()
         self.memory = SharedMemory(shares_memory)
         self.is_draining = False
         self.started = time.time()
@@ -68,10 +71,12 @@ class Service:
         scheduler = version.scheduler
         inputs, rows = _fitted(version, request.inputs)
         wanted = None if request.outputs is None else _wanted(version, request.outputs)
-        outputs = await scheduler.infer(inputs, wanted, rows, request.priority, request.timeout)
+        answer = await scheduler.infer(inputs, wanted, rows, request.priority, request.timeout)
+        outputs = answer.outputs
         if version.reshapes:
             outputs = [_reshaped(version, name, tensor) for name, tensor in outputs]
         response = InferResponse(request.model, str(version.version), request.id, outputs)
+        response.arrived, response.sent, response.answered = answer.arrived, answer.sent, answer.answered
         if request.outputs is not None:
             _deliver(response, request.outputs, version)
         return response

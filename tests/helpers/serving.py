@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -91,10 +93,13 @@ class Running:
         return self.process.wait(40)
 
 
-def start(repository: Path, *options: str) -> Running:
-    """Start a server on free ports."""
+def start(repository: Path, *options: str, log: Path | None = None, **environment: str) -> Running:
+    """Start a server on free ports; its log goes into a file where one is named."""
     command = [sys.executable, "-m", "dlbridge", "serve", str(repository), "--http-port", "0", "--grpc-port", "0"]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    with open(log, "w", encoding="utf-8") if log is not None else nullcontext() as errors:
+        process = subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environment}
+        )
     line = process.stdout.readline()  # type: ignore[union-attr]
     ports = re.findall(r":(\d+)", line)
     assert len(ports) == 2, line
