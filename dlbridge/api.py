@@ -183,7 +183,7 @@ def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
     """
     from dlbridge.verification import verify as run_checks
 
-    report = run_checks(model, routes=[to], written={to: written}, thorough=False)
+    report = run_checks(model, routes=[to], written={to: written}, battery="quick", thorough=False)
     report.require()
     return report.to_json()
 

@@ -19,7 +19,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree.")
 @click.argument("model")
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
-@click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 7].")
+@click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 9].")
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @limit_option
@@ -43,12 +43,12 @@ def command(
     from dlbridge.verification.routes import known
 
     loaded = api.load(model, **reading(ctx), **read_limits(limits))
-    bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 1)
+    bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 2)
     with bar:
         report = api.verify(
             loaded,
             routes=list(routes) or None,
-            batch_sizes=batch_sizes or (1, 2, 7),
+            batch_sizes=batch_sizes or None,
             sizes=dict(_size(s) for s in sizes),
             seed=seed,
             progress=advance,
@@ -58,11 +58,13 @@ def command(
     else:
         from rich.console import Console
 
-        from dlbridge.verification.table import table
+        from dlbridge.verification.table import coverage_lines, table
 
         console = Console()
         console.print(table(report))
         console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
+        for line in coverage_lines(report):
+            console.print(line, markup=False)
     if not report.passed:
         ctx.exit(EXPLAINED)
 

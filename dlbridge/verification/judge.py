@@ -17,7 +17,7 @@ from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op
-from dlbridge.verification.measure import Allowance, Arrays
+from dlbridge.verification.measure import Allowance, Arrays, is_float
 
 #: A loop or a recurrent layer counts as this many operations in a row.
 _STEPS = 64
@@ -29,54 +29,72 @@ ORIGINAL, REFERENCE = "original", "reference"
 class Judge:
     """The outputs that a model should have for some inputs.
 
+    Sets of inputs are added one by one; they are known by their position.
+
     Args:
         model: The model.
-        cases: Arrays by input name, one mapping for each set of inputs.
         runs: Runs the model in its own types; None if the judge runs in float64 alone.
         opens: Returns a function that runs the model in float64; None if there is none.
         name: What the judge is called in reports.
 
     Attributes:
         name: What the judge is called in reports.
+        own: The outputs in the model's own types for each set of inputs: they have the right dtypes, and the judge's
+            own rounding.
         trouble: Why it does not run in float64, if that was tried and failed.
     """
 
     def __init__(
         self,
         model: Model,
-        cases: Sequence[Arrays],
         runs: Callable[[Arrays], Arrays] | None,
         opens: Callable[[], Any] | None,
         name: str,
     ) -> None:
         self.name, self.trouble = name, ""
-        self._model, self._cases = model, list(cases)
+        self.own: list[Arrays] = []
+        self._model = model
+        self._cases: list[Arrays] = []
         self._runs, self._opens = runs, opens
         self._exact_run: Any = None
-        self._own: list[Arrays] | None = None
-        self._exact: list[Arrays] | None = None
-        self._noisy: list[Arrays] | None = None
+        self._exact: dict[int, Arrays] = {}
+        self._noisy: dict[int, Arrays] = {}
+
+    def add(self, arrays: Arrays, outputs: Arrays | None = None) -> None:
+        """Add a set of inputs, with the outputs for it where they are known.
+
+        Raises:
+            VerificationError: When the judge cannot run on it.
+        """
+        outputs = self.run(arrays) if outputs is None else outputs
+        self._cases.append(arrays)
+        self.own.append(outputs)
 
     @property
-    def own(self) -> list[Arrays]:
-        """The outputs in the model's own types: they have the right dtypes, and the judge's own rounding."""
-        if self._own is None:
-            self._own = self._run_own()
-        return self._own
+    def is_finite(self) -> bool:
+        """Whether its outputs for the first set of inputs are finite, so that they should be for others."""
+        floats = [a for a in (self.own[0] if self.own else {}).values() if is_float(a.dtype)]
+        return all(bool(np.isfinite(a.astype(np.float64)).all()) for a in floats)
 
-    @property
-    def exact(self) -> list[Arrays] | None:
-        """The outputs in float64; None if the judge does not run in float64."""
-        if self._exact is None:
-            self._exact = self._all()
-        return self._exact
+    def exact(self, index: int) -> Arrays | None:
+        """The outputs in float64 for a set of inputs; None if the judge does not run in float64."""
+        if index not in self._exact:
+            found = self._in_float64(self._cases[index])
+            if found is None:
+                return None
+            self._exact[index] = found
+        return self._exact[index]
 
-    @property
-    def noisy(self) -> list[Arrays] | None:
+    def noisy(self, index: int) -> Arrays | None:
         """The outputs in float64 when each intermediate result is disturbed by as much as its type rounds."""
-        if self._noisy is None and self.exact is not None:
-            self._noisy = self._all(noise=self._exact_run.eps or eps(np.float32))
-        return self._noisy
+        if index not in self._noisy and self.exact(index) is not None:
+            found = self._in_float64(self._cases[index], noise=self._noise())
+            if found is not None:
+                self._noisy[index] = found
+        return self._noisy.get(index)
+
+    def _noise(self) -> float:
+        return self._exact_run.eps or eps(np.float32)
 
     @property
     def allowance(self) -> Allowance:
@@ -86,60 +104,66 @@ class Judge:
 
     def shown(self, index: int) -> list[np.ndarray] | None:
         """Every float array that the judge computes for one set of inputs, in order; None if it does not show them."""
-        if self.exact is None:
-            return None
         seen: list[np.ndarray] = []
-        self._exact_run(self._cases[index], seen=seen)
-        return seen
+        return seen if self._in_float64(self._cases[index], seen=seen) is not None else None
 
     def close(self) -> None:
         """Free the live model."""
         self._exact_run, self._opens = None, None
 
-    def _run_own(self) -> list[Arrays]:
+    def run(self, arrays: Arrays) -> Arrays:
+        """The outputs in the model's own types.
+
+        Raises:
+            VerificationError: When the judge cannot run.
+        """
         trouble: Exception | None = None
+        found: Arrays | None = None
         if self._runs is not None:
             try:
-                return [self._runs(arrays) for arrays in self._cases]
+                return self._runs(arrays)
             except Exception as error:  # a type without kernels on a CPU; float64 has them
                 trouble = error
-        found = self.noisy
+        if trouble is None or not self.own:  # one that has run before has the kernels: it does not take these inputs
+            self._runs = None
+            found = self._in_float64(arrays)
+        if found is not None:
+            found = self._in_float64(arrays, noise=self._noise())
         if found is None:
-            reason = (
-                f": {type(trouble).__name__}: {_first_line(trouble)}" if trouble is not None else f": {self.trouble}"
-            )
+            reason = f"{type(trouble).__name__}: {_first_line(trouble)}" if trouble is not None else self.trouble
             raise VerificationError(
-                f"{self.name} cannot be run, so nothing can be compared with it{reason}",
+                f"{self.name} cannot be run, so nothing can be compared with it: {reason}",
                 where=self._model.name,
                 hint="convert without the check (--no-verify, check=False) if you can compare the result yourself",
             ) from trouble
         types = {v.name or "": v.dtype.numpy() for v in self._model.outputs if v.dtype is not None}
         with np.errstate(over="ignore"):
-            return [{n: a.astype(types[n]) if n in types else a for n, a in one.items()} for one in found]
+            return {n: a.astype(types[n]) if n in types else a for n, a in found.items()}
 
-    def _all(self, **options: Any) -> list[Arrays] | None:
-        """The outputs in float64 for every set of inputs; None, with the reason in ``trouble``, if that fails."""
+    def _in_float64(self, arrays: Arrays, **options: Any) -> Arrays | None:
+        """The outputs in float64 for a set of inputs; None, with the reason in ``trouble``, if that fails."""
         if self._opens is None:
             return None
         try:
             self._exact_run = self._exact_run or self._opens()
-            return [self._exact_run(arrays, **options) for arrays in self._cases]
+            found: Arrays = self._exact_run(arrays, **options)
         except Exception as error:  # no kernels, or no copy can be made: its own types have to do
-            self._exact_run, self._opens = None, None
             self.trouble = f"{type(error).__name__}: {_first_line(error)}"
+            if not self._exact:
+                self._exact_run, self._opens = None, None
             return None
+        return found
 
 
 def _first_line(error: BaseException | None) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequence[str]) -> Judge:
+def find(model: Model, kind: str | None, routes: Sequence[str]) -> Judge:
     """Choose the judge of a model.
 
     Args:
         model: The model.
-        cases: Arrays by input name, one mapping for each set of inputs.
         kind: ``"original"`` or ``"reference"``; when None, the original if there is one.
         routes: The routes under test; none of them may judge.
 
@@ -154,10 +178,10 @@ def find(model: Model, cases: Sequence[Arrays], kind: str | None, routes: Sequen
             "there is no original to judge by", where=model.name, hint=f"judge='{REFERENCE}' needs none"
         )
     if original is not None and kind != REFERENCE:
-        opens = getattr(original, "exact", None)
-        return Judge(model, cases, original, opens, "the original")
+        opens, opened = getattr(original, "exact", None), getattr(original, "opened", None)
+        return Judge(model, original if opened is None else opened(), opens, "the original")
     runs = None if frameworks.STANDARD in routes else _standard(model)
-    return Judge(model, cases, runs, lambda: Evaluator(model.ir), "the ONNX reference evaluator")
+    return Judge(model, runs, lambda: Evaluator(model.ir), "the ONNX reference evaluator")
 
 
 def _standard(model: Model) -> Callable[[Arrays], Arrays]:

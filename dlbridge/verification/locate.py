@@ -18,9 +18,9 @@ from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import op_key
+from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
-from dlbridge.verification.routes import Route
 
 #: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
 _EQUAL = 1e-6
@@ -30,7 +30,7 @@ _LARGEST = 1 << 30
 _PERMUTED = 5
 
 
-def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays: Arrays, outputs: set[str]) -> str:
+def first_departure(model: Model, route: Form, judge: Judge, index: int, arrays: Arrays, outputs: set[str]) -> str:
     """A sentence that names the node where a route first departs from the judge.
 
     Args:
@@ -48,9 +48,9 @@ def first_departure(model: Model, route: Route, judge: Judge, index: int, arrays
         values = Evaluator(model.ir).values(arrays)
     except Exception as error:  # an op that the reference evaluator lacks
         return f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})"
-    exact = judge.exact
+    exact = judge.exact(index)
     read_wrong = exact is not None and any(
-        not _equal(values[name], array) for name, array in exact[index].items() if name in values
+        not _equal(values[name], array) for name, array in exact.items() if name in values
     )
     if read_wrong:
         shown = judge.shown(index) or []
@@ -71,7 +71,7 @@ def _named(node: ir.Node | None) -> str:
     return f"node '{node.name or node.outputs[0].name}' ({op_key(node)})"
 
 
-def _rewritten(model: Model, route: Route, arrays: Arrays) -> list[np.ndarray]:
+def _rewritten(model: Model, route: Form, arrays: Arrays) -> list[np.ndarray]:
     """All float values of a model, for a framework that shows none: it writes the model anew with each as an output."""
     copy = model.clone()
     values = [v for node in copy.graph for v in node.outputs if v.name and v.dtype is not None]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
+from dlbridge.verification.coverage import Coverage
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Check:
         message: What is wrong, or a note about a check that passed.
         bounds: Output -> its bound.
         ill_conditioned: Whether the judge's own rounding is more than its type and the depth of the model explain.
+        inputs: The strategies that filled the inputs.
+        decided: Whether anything is shown. A probe that rounding alone moves too far shows nothing, and does not count.
     """
 
     route: str
@@ -32,6 +35,8 @@ class Check:
     message: str = ""
     bounds: dict[str, float] = field(default_factory=dict)
     ill_conditioned: bool = False
+    inputs: str = ""
+    decided: bool = True
 
     @property
     def excess(self) -> float:
@@ -61,6 +66,8 @@ class Report:
         failures: Route -> why it could not be built or run.
         departures: Route -> the node where its numbers first depart.
         left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
+        inputs_left_out: Inputs that were not tried, each with the reason.
+        coverage: What the inputs have reached.
     """
 
     model: str
@@ -71,10 +78,13 @@ class Report:
     failures: dict[str, str] = field(default_factory=dict)
     departures: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    inputs_left_out: list[str] = field(default_factory=list)
+    coverage: Coverage | None = None
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and not self.failures and all(c.passed for c in self.checks)
+        decided = [c for c in self.checks if c.decided]
+        return bool(decided) and not self.failures and all(c.passed for c in decided)
 
     def require(self) -> None:
         """Raise an error unless all routes agree.
@@ -87,7 +97,7 @@ class Report:
         if self.passed:
             return
         unfit = [f"{route}: {why}" for route, why in self.failures.items()]
-        failed = {route: check for route, check in self.worst().items() if not check.passed}
+        failed = {route: check for route, check in self.worst().items() if not check.passed and check.decided}
         lines = []
         for route, check in failed.items():
             lines.append(f"{route}: {check.reason}")
@@ -131,8 +141,10 @@ class Report:
             "failures": self.failures,
             "departures": self.departures,
             "left_out": self.left_out,
+            "inputs_left_out": self.inputs_left_out,
+            "coverage": None if self.coverage is None else self.coverage.to_json(),
         }
 
 
 def _badness(check: Check) -> tuple[bool, bool, float]:
-    return not check.passed, not check.ill_conditioned, check.excess
+    return check.decided and not check.passed, not check.ill_conditioned, check.excess

@@ -18,9 +18,11 @@ def table(report: Report) -> Table:
     rows.add_column("")
     for route, check in report.worst().items():
         error = max(check.errors.values(), default=float("inf"))
-        sizes = ", ".join(f"{k}={v}" for k, v in check.sizes.items())
+        sizes = ", ".join([*(f"{k}={v}" for k, v in check.sizes.items()), check.inputs])
         verdict = f"[green]agrees[/green] {escape(check.message)}"
-        if not check.passed:
+        if not check.decided:
+            verdict = f"[yellow]shows nothing[/yellow] {escape(check.message)}"
+        elif not check.passed:
             verdict = f"[red]departs[/red] {escape(check.reason)}"
         rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), verdict)
         if route in report.departures:
@@ -30,3 +32,16 @@ def table(report: Report) -> Table:
     for route, why in report.left_out.items():
         rows.add_row(route, "-", "-", "", f"not tried: {escape(why)}")
     return rows
+
+
+def coverage_lines(report: Report) -> list[str]:
+    """What the inputs have not reached, and which were not tried, as lines of text."""
+    coverage = report.coverage
+    if coverage is None:
+        return []
+    lines = [f"reached: {coverage.reached} of {coverage.nodes} nodes"]
+    lines += [f"rows of {name}: {read} of {rows}" for name, (read, rows) in coverage.tables.items()]
+    lines += [f"not reached: {text}" for text in coverage.unreached]
+    lines += [f"dead: {text}" for text in coverage.dead]
+    lines += [f"not tried: {text}" for text in report.inputs_left_out]
+    return [*lines, *([coverage.trouble] if coverage.trouble else [])]

@@ -7,7 +7,8 @@ import pytest
 
 from dlbridge import api
 from dlbridge.errors import DlbridgeError, VerificationError
-from dlbridge.verification.compare import _cases
+from dlbridge.verification import judge as judges
+from dlbridge.verification.battery import Battery
 from tests.helpers import planted
 
 pytestmark = pytest.mark.pytorch
@@ -33,7 +34,8 @@ def _refused(model, to, faulty):
 
 def _reached(model):
     """The faults that change what the model gives for the inputs that it is verified with."""
-    cases = [arrays for _, arrays in _cases(model, (1, 2, 7), {}, None, 0, True)]
+    sets = Battery(model, {}, None, 0, full=False).cases(judges.find(model, None, []))
+    cases = [case.arrays for case in sets]
     return ((what, faulty) for what, faulty in planted.faults(model) if planted.change(model, faulty, cases) > REACHED)
 
 

@@ -49,6 +49,24 @@ def test_a_module_is_run_in_float64_whatever_types_its_code_asks_for():
     assert exact.eps == eps(np.float32)
 
 
+def test_control_flow_is_run_in_float64_and_in_its_own_types_after_it():
+    class Either(nn.Module):
+        def forward(self, x):
+            (y,) = torch.while_loop(lambda y: y.sum() < 100, lambda y: (y * 1.5 + 1,), (x.abs(),))
+            return torch.cond(x.sum() > 0, lambda y: y / 3, lambda y: y / 7, (y,))
+
+    model = dlbridge.load(Either().eval(), inputs={"x": "float32[2,3]"})
+    exact = model.original.exact()
+    for sign in (1, -1):
+        x = np.full((2, 3), sign * 0.1, np.float32)
+        (found,), (own,) = exact({"x": x}).values(), model.original({"x": x}).values()
+        y = np.abs(x.astype(np.float64))
+        while y.sum() < 100:
+            y = y * 1.5 + 1
+        np.testing.assert_allclose(found, y / (3 if sign > 0 else 7), rtol=1e-12)
+        assert np.abs(found - own).max() < 1e-4
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_judge_knows_the_coarsest_type_that_the_original_computes_in(dtype):
     module = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).eval().to(dtype)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dlbridge.verification.compare import _Comparison
+from dlbridge.verification.battery import Case
+from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.measure import Allowance
 from dlbridge.verification.report import Report
 
@@ -17,13 +18,17 @@ def compared(off: float, off_in_float64: float):
     """The checks of a form that departs by so many times its bound in float32, and so much in float64."""
     right = {"y": EXACT.astype(np.float32)}
     judge = SimpleNamespace(
-        own=[right], exact=[{"y": right["y"].astype(np.float64)}], noisy=None, trouble="", allowance=Allowance(EPS, 1)
+        own=[right],
+        exact=lambda index: {"y": right["y"].astype(np.float64)},
+        noisy=lambda index: None,
+        trouble="",
+        allowance=Allowance(EPS, 1),
     )
     moved = right["y"].copy()
     moved[2, 3] += off * 64 * EPS
-    route = SimpleNamespace(name="written", note="", exact=lambda cases: [{"y": judge.exact[0]["y"] + off_in_float64}])
+    route = SimpleNamespace(name="written", note="", exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}])
     report = Report("model", "the original")
-    return _Comparison(None, judge, [({}, {})], True).checks(route, [{"y": moved}], report)[0]
+    return Comparison(None, judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
 
 
 @pytest.mark.parametrize(

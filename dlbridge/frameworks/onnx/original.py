@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 
@@ -28,9 +29,17 @@ class Original:
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run it in its own types."""
+        return self.opened()(arrays)
+
+    def opened(self) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+        """Runs it in its own types, with one session that is made at the first call."""
+        session = functools.cache(self._session)
+        return lambda arrays: runner.run(session(), arrays)
+
+    def _session(self) -> runner.Live:
         if isinstance(self._source, (str, os.PathLike)):
-            return runner.run(runner.load(self._source), arrays)
-        return runner.run(runner.in_memory(self._load()), arrays)
+            return runner.load(self._source)
+        return runner.in_memory(self._load())
 
     def exact(self) -> Evaluator:
         """Runs it in float64."""

@@ -113,6 +113,22 @@ class Float64(TorchDispatchMode):
         return pytree.tree_map_only(torch.Tensor, lambda t: owner.get(id(t), t), result)
 
 
+@torch.ops.higher_order.cond.py_impl(Float64)  # type: ignore[untyped-decorator]
+def _cond(mode, condition, if_true, if_false, operands=()):  # type: ignore[no-untyped-def]
+    """``torch.cond``: the branch itself, op by op."""
+    with mode:
+        return (if_true if bool(condition) else if_false)(*operands)
+
+
+@torch.ops.higher_order.while_loop.py_impl(Float64)  # type: ignore[untyped-decorator]
+def _while_loop(mode, condition, body, carried, captured=()):  # type: ignore[no-untyped-def]
+    """``torch.while_loop``: one round after the other, op by op."""
+    with mode:
+        while bool(condition(*carried, *captured)):
+            carried = body(*carried, *captured)
+        return carried
+
+
 class Exact:
     """A copy of a module in float64.
 
@@ -134,7 +150,8 @@ class Exact:
         """Run it; see ``dlbridge.ops.evaluator.Evaluator``."""
         self.eps = max([self.eps, *(eps(a.dtype) for a in arrays.values() if a.dtype in NARROW)])
         mode = Float64(noise, seen)
-        with torch.no_grad(), mode:
+        # torch.cond and torch.while_loop compile what they call, which does not go with a mode
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), mode:
             found = self._call(self._module, {name: widen(a) for name, a in arrays.items()})
         self.eps = max(self.eps, mode.eps)
         return found

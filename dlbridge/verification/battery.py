@@ -1,0 +1,257 @@
+"""The battery: the sets of inputs that a model is verified with, made from its graph.
+
+A conversion takes the quick battery, three sets: plain random numbers of one row, of two rows at other sizes, and nine
+rows, each filled by another strategy. ``dlbridge verify`` takes the full one: each strategy alone, and each free size
+at 1, 2, an odd number, a larger one, and beyond the constants of the graph.
+
+The plain sets are required. The others are probes: one that the original does not take, or for which it gives no finite
+numbers, is left out, and the report says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dlbridge.errors import DlbridgeError, ShapeError
+from dlbridge.model import Model
+from dlbridge.passes.matching import constant
+from dlbridge.verification.inputs import batch_dim, filled_inputs, row_axis
+from dlbridge.verification.judge import Judge
+from dlbridge.verification.measure import Arrays, is_float
+from dlbridge.verification.roles import roles
+from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes
+from dlbridge.verification.strategies import PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
+
+#: Rows of the three sets of the quick battery.
+BATCHES = (1, 2, 9)
+#: Free sizes of the second set of the quick battery, and of the full one.
+_ODD, _FREE_SIZES = 5, (1, 2, 5, 11)
+#: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
+_LONGEST, _MOST_NUMBERS = 600, 8
+#: Rows of a set of the full battery.
+_ROWS = 2
+#: How often a set whose rows the original does not all take is made anew.
+_ATTEMPTS = 3
+
+
+@dataclass
+class Case:
+    """A set of inputs.
+
+    Attributes:
+        sizes: The sizes of the symbolic dimensions.
+        arrays: Arrays by input name.
+        strategies: The names of the strategies that fill the rows, in order.
+        is_probe: Whether it may be left out.
+    """
+
+    sizes: dict[str, int]
+    arrays: Arrays
+    strategies: tuple[str, ...] = (PLAIN.name,)
+    is_probe: bool = False
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.strategies)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a set of inputs is made.
+
+    Attributes:
+        sizes: The sizes that are fixed.
+        preferred: The sizes that are wanted, if the model accepts them.
+        strategies: The strategies that fill the rows.
+        seed: The seed of its random numbers.
+        is_probe: Whether it may be left out.
+    """
+
+    sizes: Mapping[str, int]
+    preferred: Mapping[str, int]
+    strategies: tuple[Strategy, ...]
+    seed: int
+    is_probe: bool = True
+
+
+@dataclass
+class Battery:
+    """The sets of inputs of a model.
+
+    Args:
+        model: The model.
+        sizes: Sizes that the caller has chosen.
+        batch_sizes: The rows of the plain sets and of the mixed one; ``BATCHES`` when None.
+        seed: The seed of the random numbers.
+        full: Whether it is the full battery.
+
+    Attributes:
+        left_out: What was not tried, and why.
+    """
+
+    model: Model
+    sizes: Mapping[str, int]
+    batch_sizes: Sequence[int] | None
+    seed: int
+    full: bool
+    left_out: list[str] = field(default_factory=list)
+
+    def cases(self, judge: Judge) -> list[Case]:
+        """The sets of inputs that the judge takes; it has run on each of them.
+
+        Raises:
+            VerificationError: When it does not even take plain random numbers.
+        """
+        found: list[Case] = []
+        for plan in self._plans():
+            case = self._tried(judge, plan) if plan.is_probe else self._required(judge, plan)
+            if case is not None:
+                found.append(case)
+        return found
+
+    # --- what is tried ------------------------------------------------------------------------------------------------
+
+    def _plans(self) -> Iterator[Plan]:
+        batches = list(self.batch_sizes or BATCHES)
+        name = batch_dim(self.model)
+        free = [n for n in fitting_sizes(self.model) if n != name and n not in self.sizes]
+        strategies = self._strategies()
+        for position, batch in enumerate(batches):
+            preferred = {name: batch} if name else {}
+            odd = {n: _ODD + 2 * i for i, n in enumerate(free)} if position == 1 else {}
+            plan = Plan(self.sizes, {**preferred, **odd}, (PLAIN,), self.seed + position, is_probe=False)
+            if not self.full and strategies:
+                is_last = position == len(batches) - 1 > 0
+                plan = replace(plan, strategies=self._shared(strategies, self._rows(name, batch), position, is_last))
+            yield plan
+        if self.full:
+            yield from self._probes(name, free, strategies, len(batches))
+
+    def _probes(self, batch: str | None, free: list[str], strategies: list[Strategy], position: int) -> Iterator[Plan]:
+        rows = {batch: _ROWS} if batch else {}
+        for index, strategy in enumerate(strategies):
+            yield Plan(self.sizes, rows, (strategy,), self.seed + position + index)
+        longest = _longest_constant(self.model)
+        tried: set[tuple[int, ...]] = set()
+        for size in (*_FREE_SIZES, *([longest + 1] if longest else [])) if free else ():
+            fitting = fitting_sizes(self.model, {**rows, **dict.fromkeys(free, size)}, self.sizes)
+            if tuple(fitting[n] for n in free) not in tried:
+                yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
+            tried.add(tuple(fitting[n] for n in free))
+
+    def _strategies(self) -> list[Strategy]:
+        known = roles(self.model, fitting_sizes(self.model, fixed=self.sizes))
+        wanted = [s for s in STRATEGIES if self.full or s.name not in THOROUGH_ONLY]
+        return [s for s in wanted if any(s.applies(role) for role in known)]
+
+    def _rows(self, batch: str | None, wanted: int) -> int:
+        """The number of rows that strategies can share out."""
+        if batch is not None:
+            return fitting_sizes(self.model, {batch: wanted}, self.sizes)[batch]
+        firsts = [v.shape[0] for v in self.model.inputs if v.shape is not None and len(v.shape)]
+        return min((int(s) for s in firsts if isinstance(s, int)), default=1)
+
+    def _shared(self, strategies: list[Strategy], rows: int, position: int, is_last: bool) -> tuple[Strategy, ...]:
+        """The strategies of one set of the quick battery: all in the last set, as far as there are rows for them. A
+        model that takes single rows alone gets one in each set after the first."""
+        single = rows < 2 and batch_dim(self.model) is None
+        if single and position > 0:
+            return (strategies[(position - 1) % len(strategies)],)
+        return (PLAIN, *strategies)[:rows] if is_last else (PLAIN,)
+
+    # --- what the judge takes -----------------------------------------------------------------------------------------
+
+    def _made(self, plan: Plan) -> Case:
+        sizes = {**self.sizes, **fitting_sizes(self.model, plan.preferred, plan.sizes)}
+        arrays = filled_inputs(self.model, sizes, plan.strategies, seed=plan.seed)
+        return Case(sizes, arrays, tuple(s.name for s in plan.strategies), plan.is_probe)
+
+    def _required(self, judge: Judge, plan: Plan) -> Case:
+        """A set that must be there: with fewer strategies, or at other sizes, where the judge does not take it."""
+        first = self._tried(judge, replace(plan, is_probe=True)) if plan.strategies != (PLAIN,) else None
+        if first is not None:
+            return first
+        batch = batch_dim(self.model)
+        small = {name: size for name, size in plan.preferred.items() if name == batch}
+        plain = replace(plan, strategies=(PLAIN,))
+        if small != dict(plan.preferred):
+            try:
+                case = self._made(plain)
+                judge.add(case.arrays)
+                return case
+            except (DlbridgeError, ShapeError) as error:
+                self._leave_out(f"sizes {_said(plan.preferred)}", error)
+        case = self._made(replace(plain, preferred=small))
+        judge.add(case.arrays)
+        return case
+
+    def _tried(self, judge: Judge, plan: Plan) -> Case | None:
+        """A probe, without the rows that the judge does not take; None if nothing is left of it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                case = self._made(plan)
+                outputs = judge.run(case.arrays)
+            except Exception as error:  # an index without a row, a size without a kernel: no input of this model
+                self._leave_out(", ".join(s.name for s in plan.strategies), error)
+                plan = replace(plan, strategies=tuple(s for s in plan.strategies if s in _harmless(plan)))
+            else:
+                bad = self._rows_without_numbers(outputs, len(plan.strategies), case) if judge.is_finite else set()
+                if not bad:
+                    judge.add(case.arrays, outputs)
+                    return case
+                names = [s.name for i, s in enumerate(plan.strategies) if i in bad]
+                self.left_out.append(f"{', '.join(names)}: the judge's outputs are not finite")
+                plan = replace(plan, strategies=tuple(s for i, s in enumerate(plan.strategies) if i not in bad))
+            if not plan.strategies:
+                return None
+        return None
+
+    def _leave_out(self, what: str, error: Exception) -> None:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        self.left_out.append(f"{what}: the judge does not take it ({reason[:120]})")
+
+    def _rows_without_numbers(self, outputs: Arrays, parts: int, case: Case) -> set[int]:
+        """Which strategies' rows give outputs that are not finite; all of them where rows cannot be told apart."""
+        bad: set[int] = set()
+        batch = batch_dim(self.model)
+        for value in self.model.outputs:
+            array = outputs.get(value.name or "")
+            if array is None or not is_float(array.dtype) or np.isfinite(array.astype(np.float64)).all():
+                continue
+            axis = row_axis(value, batch)
+            rows = array.shape[axis] if axis is not None else 0
+            if parts == 1 or rows != case.sizes.get(batch or "", rows) or rows < parts or axis is None:
+                return set(range(parts))
+            others = tuple(a for a in range(array.ndim) if a != axis)
+            finite = np.isfinite(array.astype(np.float64)).all(axis=others)
+            shares = np.array_split(finite, parts)
+            bad |= {index for index, share in enumerate(shares) if not share.all()}
+        return bad
+
+
+def _harmless(plan: Plan) -> tuple[Strategy, ...]:
+    """What is left of strategies when the judge has raised: first without those of integers, then nothing."""
+    of_floats = tuple(s for s in plan.strategies if s is PLAIN or s.name in _OF_FLOATS)
+    return of_floats if len(of_floats) < len(plan.strategies) else ()
+
+
+_OF_FLOATS = frozenset({"small", "mixture", "halves", "large", "ties", "negative", "positive"})
+
+
+def _longest_constant(model: Model) -> int | None:
+    """The largest integer constant of the graph that could be a length; None if there is none above the usual size."""
+    found = [0]
+    for value in model.graph.initializers.values():
+        tensor = constant(value)
+        if tensor is None or tensor.size > _MOST_NUMBERS or value.dtype is None or not value.dtype.is_integer():
+            continue
+        found += [int(n) for n in tensor.numpy().reshape(-1) if n <= _LONGEST]
+    largest = max(found)
+    return largest if largest > DEFAULT_SIZE else None
+
+
+def _said(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())

@@ -1,0 +1,209 @@
+"""Compares the outputs of a form of a model with the judge's, and tells rounding from a departure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from dlbridge.model import Model
+from dlbridge.verification.battery import Case
+from dlbridge.verification.forms import Form
+from dlbridge.verification.judge import Judge
+from dlbridge.verification.locate import first_departure
+from dlbridge.verification.measure import FACTOR, Arrays, Finding, is_float, measure, mismatch, relative_error
+from dlbridge.verification.report import Check, Report
+
+
+class Comparison:
+    """Compares the outputs of routes with the judge's."""
+
+    def __init__(self, model: Model, judge: Judge, cases: Sequence[Case], thorough: bool) -> None:
+        self._model, self._judge, self._cases, self._thorough = model, judge, cases, thorough
+
+    def checks(self, route: Form, outputs: list[Arrays], report: Report) -> list[Check]:
+        """One check for each set of inputs. The node where a departure begins goes into the report."""
+        unlike = [mismatch(output, own) for output, own in zip(outputs, self._judge.own, strict=True)]
+        if any(unlike):
+            return [self._unlike(route.name, i, found) for i, found in enumerate(unlike)]
+        findings = self._findings(outputs, report)
+        if not _all_fit(findings):
+            self._excuse(route, outputs, findings)
+        checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
+        for check in checks:
+            check.message = "; ".join(text for text in (check.message, route.note, *self._constant()) if text)
+        failed = [i for i, c in enumerate(checks) if not c.passed and c.decided and not c.ill_conditioned]
+        if failed:
+            report.departures[route.name] = self._departure(route, failed[0], findings[failed[0]])
+        return checks
+
+    def _findings(self, outputs: list[Arrays], report: Report) -> list[dict[str, Finding]]:
+        """How far each output is from the judge's, for each set of inputs.
+
+        What agrees with the judge's own run by what its type rounds in any case is not run in float64, unless that was
+        asked for.
+        """
+        everywhere = list(range(len(outputs)))
+        findings: list[dict[str, Finding]] = [{} for _ in outputs]
+        wanted = everywhere
+        if not self._thorough:
+            findings = self._measured(outputs, everywhere, exact=False)
+            wanted = [i for i in everywhere if not _all_fit([findings[i]])]
+        if not wanted:
+            return findings
+        is_exact = all(self._judge.exact(i) is not None for i in wanted)
+        if is_exact:
+            report.precision = "float64"
+        elif self._judge.trouble:
+            report.precision = f"its own types; in float64 it cannot be run: {self._judge.trouble}"
+        for index, found in zip(wanted, self._measured(outputs, wanted, exact=is_exact), strict=True):
+            findings[index] = found
+        return findings
+
+    def _unlike(self, name: str, index: int, found: Mapping[str, str]) -> Check:
+        message = "; ".join(f"output '{output}' {what}" for output, what in sorted(found.items()))
+        case = self._cases[index]
+        return Check(name, case.sizes, {}, 0.0, not found, message, inputs=case.name)
+
+    def _measured(self, outputs: list[Arrays], wanted: Sequence[int], *, exact: bool) -> list[dict[str, Finding]]:
+        """How far each output is from the judge's, in float64 or in its own types, for some sets of inputs."""
+        own = [self._judge.own[i] for i in wanted]
+        judged = [found for i in wanted if (found := self._judge.exact(i)) is not None] if exact else own
+        found: list[dict[str, Finding]] = [{} for _ in wanted]
+        for name in outputs[0]:
+            measured = measure(
+                [outputs[i][name] for i in wanted],
+                [one[name] for one in judged],
+                [one[name] for one in own] if exact else None,
+                self._judge.allowance,
+            )
+            for each, finding in zip(found, measured, strict=True):
+                each[name] = finding
+        return found
+
+    def _constant(self) -> list[str]:
+        """A note for each output that has the same value for every input: that it agrees shows nothing."""
+        found = []
+        for name, first in self._judge.own[0].items():
+            if first.size and all((one[name] == first.flat[0]).all() for one in self._judge.own):
+                found.append(f"output '{name}' is {first.flat[0]} for every input, so it shows nothing")
+        return found
+
+    # --- ill-conditioned outputs --------------------------------------------------------------------------------------
+
+    def _excuse(self, route: Form, outputs: list[Arrays], findings: list[dict[str, Finding]]) -> None:
+        """Compare ill-conditioned outputs in float64, because rounding alone could explain how far they are off.
+
+        An output is ill-conditioned if the judge's own rounding is more than its type and the depth explain, or if
+        rounding, or noise of that size, moves the judge as far as the output departs. Such an output, and one that is
+        only a little beyond its bound, passes if the written form computes the judge's numbers in float64, and the
+        check says so. It does not pass if it cannot be run in float64, departs there too, or has infinities or NaN that
+        the judge has not.
+        """
+        failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
+        strained = {(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)}
+        if any(key not in strained and not findings[key[0]][key[1]].is_near for key in failed):
+            return  # at least one departure that rounding does not explain
+        wide, trouble = self._in_float64(route, sorted({i for i, _ in failed}))
+        for i, name in failed:
+            finding, is_strained = findings[i][name], (i, name) in strained
+            finding.strained = is_strained
+            exact = self._judge.exact(i)
+            if i not in wide or exact is None:
+                if is_strained:
+                    why = f"{_size(finding)}, and rounding alone moves the judge as far{trouble}"
+                    finding.message = f"ill-conditioned: {why}"
+                continue
+            if _agree_in_float64(wide[i][name], exact[name], self._judge.own[i][name]):
+                kind = "ill-conditioned: " if is_strained else ""
+                finding.excused = f"{kind}{_size(finding)} is rounding; the same in float64"
+            elif is_strained and self._is_moved(wide[i][name], i, name):
+                finding.message = f"ill-conditioned: {_size(finding)}, and so is what rounding of constants alone moves"
+            else:
+                finding.strained = False
+                finding.message = f"{_size(finding)}, and it departs in float64 too"
+
+    def _in_float64(self, route: Form, wanted: Sequence[int]) -> tuple[dict[int, Arrays], str]:
+        """The outputs of a route in float64, by set of inputs, and why there are none."""
+        if any(self._judge.exact(i) is None for i in wanted):
+            return {}, ""
+        try:
+            found = route.exact([self._cases[i].arrays for i in wanted])
+        except Exception as error:  # then it stays undecided, and the message says so
+            return {}, f"; in float64 it cannot be run ({type(error).__name__}: {error})"
+        return ({} if found is None else dict(zip(wanted, found, strict=True))), ""
+
+    def _is_ill_conditioned(self, finding: Finding, output: np.ndarray, index: int, name: str) -> bool:
+        if is_float(output.dtype) and not np.isfinite(finding.error):
+            return False
+        return finding.strained or self._is_moved(output, index, name)
+
+    def _is_moved(self, output: np.ndarray, index: int, name: str) -> bool:
+        """Whether the judge's own rounding, or noise of that size, moves an output as far as it departs."""
+        exact = self._judge.exact(index)
+        if exact is None:
+            return False
+        right, own = exact[name], self._judge.own[index][name]
+        noisy = self._judge.noisy(index)
+        moved = [own, *([noisy[name]] if noisy is not None else [])]
+        if not is_float(output.dtype):
+            steady = np.logical_and.reduce([right == m for m in moved])
+            return not bool((steady & (output != right)).any())
+        distance = _distance(output, right)
+        return distance <= FACTOR * max(_distance(m, right) for m in moved)
+
+    # --- what goes into the report ------------------------------------------------------------------------------------
+
+    def _check(self, name: str, index: int, found: Mapping[str, Finding]) -> Check:
+        errors = {output: f.error for output, f in found.items()}
+        bounds = {output: f.bound for output, f in found.items()}
+        failed = {output: f for output, f in found.items() if not f.fits and not f.excused}
+        worst = max(found.values(), key=lambda f: f.error / (f.bound or 1e-300), default=Finding())
+        for finding in found.values():
+            if finding.fits and finding.strained:
+                finding.excused = "ill-conditioned: the judge in its own types is further from itself in float64"
+        told = failed or {output: f for output, f in found.items() if f.excused}
+        case = self._cases[index]
+        is_strained = bool(told) and all(f.strained for f in told.values())
+        return Check(
+            name,
+            case.sizes,
+            errors,
+            worst.bound,
+            not failed,
+            "; ".join(f"output '{output}': {f.excused or f.message or _size(f)}" for output, f in told.items()),
+            bounds,
+            is_strained,
+            inputs=case.name,
+            decided=not (failed and is_strained and case.is_probe),
+        )
+
+    def _departure(self, route: Form, index: int, found: Mapping[str, Finding]) -> str:
+        outputs = {name for name, f in found.items() if not f.fits and not f.excused}
+        try:
+            return first_departure(self._model, route, self._judge, index, self._cases[index].arrays, outputs)
+        except Exception as error:  # the departure is reported in any case; where it begins is extra help
+            return f"the node cannot be named ({type(error).__name__}: {error})"
+
+
+def _all_fit(findings: Iterable[Mapping[str, Finding]]) -> bool:
+    return all(f.fits for found in findings for f in found.values())
+
+
+def _size(finding: Finding) -> str:
+    if not np.isfinite(finding.error):
+        return finding.message or "infinities or NaN in other places"
+    place = f" at {finding.group}" if finding.group else ""
+    return f"error {finding.error:.1e}{place}, bound {finding.bound:.0e}"
+
+
+def _distance(array: np.ndarray, right: np.ndarray) -> float:
+    """The largest difference; infinite where infinities or NaN are in other places."""
+    return relative_error(array.astype(np.float64), right.astype(np.float64))
+
+
+def _agree_in_float64(wide: np.ndarray, exact: np.ndarray, own: np.ndarray) -> bool:
+    """Whether two forms agree in float64, except for constants that one of them holds in the narrower type."""
+    if not is_float(own.dtype):
+        return bool(np.array_equal(wide, exact))
+    return _distance(wide, exact) <= max(1e-6, _distance(own, exact) / 2)

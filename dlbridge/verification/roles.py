@@ -1,0 +1,173 @@
+"""What a graph does with each of its inputs: indexes a table, compares it with constants, takes it as a mask.
+
+The battery of inputs is made from this, so that it reaches what random numbers do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.model import Model
+from dlbridge.ops.keys import is_op, op_key
+from dlbridge.passes.matching import Match, stored
+from dlbridge.verification.sizes import DEFAULT_SIZE
+
+#: Which input of a recurrent layer has the sequence lengths.
+_LENGTHS = 4
+#: Ops whose output has the sequence lengths of their input, possibly in another order.
+_LENGTHS_PRESERVING = {"Cast", "Reshape", "Identity", "TopK", "Gather"}
+#: Ops whose output has the numbers of their input.
+_PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip", "Expand"}
+#: (op, input) -> the input that is the table which it indexes.
+_TABLES = {("Embedding", 0): 1, ("Gather", 1): 0}
+#: Ops with which a number is compared, or cut: their constants are edges.
+_COMPARING = {
+    "Equal",
+    "Less",
+    "LessOrEqual",
+    "Greater",
+    "GreaterOrEqual",
+    "Clip",
+    "Max",
+    "Min",
+    "Mod",
+    "ThresholdedRelu",
+}
+#: A constant with more numbers than this is a table, no edge.
+_MOST_EDGES = 8
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a graph does with an input.
+
+    Attributes:
+        value: The input.
+        rows: The number of rows of the smallest table that it indexes; None if it is not used as an index.
+        takes_negative: Whether every table that it indexes counts negative indices from the end.
+        steps: The number of steps of the sequences whose lengths it has; None if it has no lengths.
+        edges: The constants that it is compared with or cut at.
+        is_mask: Whether it switches something on and off.
+    """
+
+    value: ir.Value
+    rows: int | None = None
+    takes_negative: bool = False
+    steps: int | None = None
+    edges: tuple[float, ...] = ()
+    is_mask: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.value.name or ""
+
+    @property
+    def is_float(self) -> bool:
+        return self.value.dtype is not None and self.value.dtype.is_floating_point()
+
+    @property
+    def is_integer(self) -> bool:
+        return self.value.dtype is not None and self.value.dtype.is_integer()
+
+    @property
+    def is_free_integer(self) -> bool:
+        """Whether it is an integer that is neither an index nor a length."""
+        return self.is_integer and self.rows is None and self.steps is None
+
+
+def roles(model: Model, sizes: Mapping[str, int]) -> list[Role]:
+    """The role of each input, at these sizes."""
+    return [
+        Role(
+            value,
+            rows=_rows(value, sizes),
+            takes_negative=_takes_negative(value),
+            steps=_steps(value, sizes),
+            edges=_edges(value),
+            is_mask=_is_mask(value),
+        )
+        for value in model.inputs
+    ]
+
+
+def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
+    for node, slot in _uses_through(value, _LENGTHS_PRESERVING):
+        if is_op(node, "RNN", "GRU", "LSTM") and slot == _LENGTHS:
+            x = node.inputs[0]
+            axis = 1 if Match(node).get("layout", 0) else 0
+            steps = x.shape[axis] if x is not None and x.shape is not None else 1
+            return steps if isinstance(steps, int) else sizes.get(steps.value or "", DEFAULT_SIZE)
+    return None
+
+
+def _table_uses(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """(node, table) of each node that a value indexes a table in."""
+    for node, slot in _uses_through(value, _PRESERVING):
+        table = _TABLES.get((op_key(node), slot))
+        held = node.inputs[table] if table is not None else None
+        if held is not None:
+            yield node, held
+
+
+def _rows(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
+    limits: list[int] = []
+    for node, table in _table_uses(value):
+        axis = Match(node).get("axis", 0)
+        if table.shape is None:
+            limits.append(2)
+            continue
+        size = table.shape[axis]
+        limits.append(size if isinstance(size, int) else sizes.get(size.value or "", DEFAULT_SIZE))
+    return max(1, min(limits)) if limits else None
+
+
+def _takes_negative(value: ir.Value) -> bool:
+    """A ``Gather`` counts negative indices from the end; an embedding layer has none."""
+    uses = [node for node, _ in _table_uses(value)]
+    return bool(uses) and all(is_op(node, "Gather") for node in uses)
+
+
+def _edges(value: ir.Value) -> tuple[float, ...]:
+    found: set[float] = set()
+    for node, slot in _uses_through(value, _PRESERVING):
+        if not is_op(node, *_COMPARING):
+            continue
+        for other, operand in enumerate(node.inputs):
+            tensor = stored(operand) if other != slot else None
+            if tensor is None or tensor.size > _MOST_EDGES:
+                continue
+            numbers = tensor.numpy().astype(np.float64).reshape(-1)
+            found.update(float(number) for number in numbers if np.isfinite(number))
+    return tuple(sorted(found))
+
+
+def _is_mask(value: ir.Value) -> bool:
+    """Whether it is boolean, becomes so, or is subtracted from one (``(1 - mask) * -1e4``)."""
+    if value.dtype == ir.DataType.BOOL:
+        return True
+    for node, slot in _uses_through(value, _PRESERVING):
+        if is_op(node, "Cast") and node.outputs[0].dtype == ir.DataType.BOOL:
+            return True
+        minuend = stored(node.inputs[0]) if is_op(node, "Sub") and slot == 1 else None
+        if minuend is not None and minuend.size == 1 and float(minuend.numpy().reshape(-1)[0]) == 1.0:
+            return True
+    return False
+
+
+def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
+    """Yield (node, input index) of every use of a value, also through ops that keep its numbers."""
+    seen: set[ir.Value] = set()
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, slot in current.uses():
+            yield node, slot
+            if op_key(node) in handing_on and slot == 0:
+                pending.append(node.outputs[0])

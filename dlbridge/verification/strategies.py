@@ -1,0 +1,214 @@
+"""Strategies: named ways to fill an input, each of which reaches something that the others do not.
+
+Random numbers alone do not reach an epsilon, a tie, the last row of a table or a mask that is off everywhere. Each
+strategy is one function of an input's role, a shape and a generator; it returns None for an input that it has nothing
+to do with, which is then filled plainly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.verification.roles import Role
+
+#: Plain integers that are neither index nor length are below this.
+_PLAIN_BELOW = 2
+#: The range of free integers, where the type has room for it.
+_LOWEST, _HIGHEST = -40, 300
+#: Types of at most this many values are filled with all of them.
+_SMALL_TYPE = 256
+
+Fill = Callable[[Role, tuple[int, ...], np.random.Generator], "np.ndarray | None"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way to fill inputs.
+
+    Attributes:
+        name: What checks and certificates call it.
+        fill: Returns the numbers of an input, or None where it has none of its own.
+    """
+
+    name: str
+    fill: Fill
+
+    def applies(self, role: Role) -> bool:
+        """Whether it fills an input in its own way."""
+        return self.fill(role, (2, 2), np.random.default_rng(0)) is not None
+
+
+def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """Standard normal numbers, any row of a table, any length, 0 or 1, coin tosses."""
+    if role.value.dtype == ir.DataType.BOOL:
+        return generator.random(shape) < 0.5
+    if role.steps is not None:
+        return -np.sort(-generator.integers(1, role.steps + 1, shape))  # the longest first, as some models require
+    if role.is_integer:
+        return generator.integers(0, role.rows or _PLAIN_BELOW, shape)
+    return generator.standard_normal(shape)
+
+
+def _scaled(factor: float) -> Fill:
+    def fill(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+        return generator.standard_normal(shape) * factor if role.is_float else None
+
+    return fill
+
+
+def _zeros(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return np.zeros(shape) if role.is_float or role.is_free_integer else None
+
+
+def _negative(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return -np.abs(generator.standard_normal(shape)) if role.is_float else None
+
+
+def _positive(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return generator.random(shape) if role.is_float else None
+
+
+def _halves(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Multiples of a half: they show how numbers are rounded."""
+    return generator.integers(-7, 8, shape) / 2 if role.is_float else None
+
+
+def _ties(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Few different numbers: an arg-max, a sort and a maximum have to choose between equals."""
+    return generator.integers(-1, 2, shape).astype(np.float64) if role.is_float else None
+
+
+def _mixture(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Numbers of several sizes beside each other: an epsilon, a cut and a saturated activation in one row."""
+    if not role.is_float:
+        return None
+    sizes = generator.choice([0.0, 1e-3, 1.0, 4.0, 30.0], shape)
+    return sizes * generator.standard_normal(shape)
+
+
+def _edges(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """The constants that the graph compares with, and their neighbours."""
+    if not role.edges or role.rows is not None or role.steps is not None:
+        return None
+    edges = np.asarray(role.edges)
+    step = 1.0 if role.is_integer else 0.01
+    around = np.concatenate([edges - step, edges, edges + step])
+    return generator.choice(np.trunc(around) if role.is_integer else around, shape)
+
+
+def _wide(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Integers from all of the type's range, or from a wide part of it."""
+    if not role.is_free_integer or role.value.dtype is None:
+        return None
+    info = ml_dtypes.iinfo(role.value.dtype.numpy())
+    low, high = (info.min, info.max) if info.max - info.min < _SMALL_TYPE else (_LOWEST, _HIGHEST)
+    return generator.integers(max(low, info.min), min(high, info.max) + 1, shape)
+
+
+def _counted(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """0, 1, 2, ... along the last axis: positions, and every row of a table where it is short."""
+    if not role.is_integer or role.steps is not None:
+        return None
+    count = np.arange(shape[-1] if shape else 1) % (role.rows or _SMALL_TYPE // 2)
+    return np.broadcast_to(count, shape) if shape else np.asarray(1 % (role.rows or 2))
+
+
+def _first_and_last_rows(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return generator.choice([0, role.rows - 1], shape) if role.rows is not None else None
+
+
+def _negative_rows(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Indices that count from the end, where the graph's tables take them."""
+    if role.rows is None or not role.takes_negative:
+        return None
+    return generator.integers(-role.rows, 0, shape)
+
+
+def _longest(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return np.full(shape, role.steps) if role.steps is not None else None
+
+
+def _shortest(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return np.ones(shape, int) if role.steps is not None else None
+
+
+def is_switch(role: Role) -> bool:
+    """Whether an input may be a mask: one that the graph uses as such, or a free integer."""
+    return role.is_mask or role.is_free_integer
+
+
+def _on(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return np.ones(shape) if is_switch(role) else None
+
+
+def _off(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    return np.zeros(shape) if is_switch(role) else None
+
+
+def _ragged(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """On up to a place of its own in each row, as masks of padded sequences are."""
+    if not is_switch(role) or not shape:
+        return None
+    last = generator.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+    return (np.arange(shape[-1]) < last).astype(np.float64)
+
+
+def _one_full(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """The first row on, the others off but for their first place."""
+    if not is_switch(role) or not shape:
+        return None
+    found = np.zeros(shape)
+    found[..., 0] = 1
+    found[0] = 1
+    return found
+
+
+def _not_finite(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Infinities and NaN among other numbers."""
+    if not role.is_float:
+        return None
+    found = generator.standard_normal(shape)
+    return np.where(generator.random(shape) < 0.2, generator.choice([np.inf, -np.inf, np.nan], shape), found)
+
+
+def _infinite(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Infinities among other numbers."""
+    if not role.is_float:
+        return None
+    found = generator.standard_normal(shape)
+    return np.where(generator.random(shape) < 0.2, generator.choice([np.inf, -np.inf], shape), found)
+
+
+PLAIN = Strategy("plain", plain)
+#: In the order in which a set of inputs with few rows takes them.
+STRATEGIES = (
+    Strategy("small", _scaled(1e-3)),
+    Strategy("mixture", _mixture),
+    Strategy("first and last rows", _first_and_last_rows),
+    Strategy("edges", _edges),
+    Strategy("ragged", _ragged),
+    Strategy("halves", _halves),
+    Strategy("large", _scaled(30.0)),
+    Strategy("counted", _counted),
+    Strategy("wide integers", _wide),
+    Strategy("ties", _ties),
+    Strategy("zeros", _zeros),
+    Strategy("on", _on),
+    Strategy("off", _off),
+    Strategy("one row full", _one_full),
+    Strategy("longest", _longest),
+    Strategy("shortest", _shortest),
+    Strategy("negative", _negative),
+    Strategy("positive", _positive),
+    Strategy("negative rows", _negative_rows),
+    Strategy("huge", _scaled(1e3)),
+    Strategy("infinite", _infinite),
+    Strategy("not finite", _not_finite),
+)
+#: Strategies that only ``verify`` tries: a model in use seldom meets such inputs, and frameworks differ in them.
+THOROUGH_ONLY = frozenset({"negative rows", "huge", "infinite", "not finite"})
