@@ -91,13 +91,24 @@ class Cast(OpRun):
         return (cast_to(x, to, saturate != 0, round_mode or "up"),)
 
 
+class LogSoftmax(OpRun):
+    """``LogSoftmax`` by differences: the logarithm of a softmax is -inf where that is too small for a number."""
+
+    op_domain = ""
+
+    def _run(self, x, axis=None):  # type: ignore[no-untyped-def]
+        axis = -1 if axis is None else axis
+        below = x - x.max(axis=axis, keepdims=True)
+        return (below - np.log(np.exp(below).sum(axis=axis, keepdims=True)),)
+
+
 class _Float64(ReferenceEvaluator):
     """The reference evaluator in which each result is widened before it is read."""
 
     state: _State
 
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
-        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, MaxPool, AveragePool], **options)
+        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, LogSoftmax, MaxPool, AveragePool], **options)
         for node in self.rt_nodes_:
             node.run = self._settled(node.run, type(node).__name__.partition("_")[0] in _SUMS)
 

@@ -23,7 +23,7 @@ from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
 from dlbridge.verification.roles import roles
 from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes
-from dlbridge.verification.strategies import PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
+from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
 
 #: Rows of the three sets of the quick battery.
 BATCHES = (1, 2, 9)
@@ -199,6 +199,8 @@ class Battery:
                 plan = replace(plan, strategies=tuple(s for s in plan.strategies if s in _harmless(plan)))
             else:
                 bad = self._rows_without_numbers(outputs, len(plan.strategies), case) if judge.is_finite else set()
+                if plan.strategies[0].name in NOT_FINITE and not _stands(outputs):
+                    bad = {0}
                 if not bad:
                     judge.add(case.arrays, outputs)
                     return case
@@ -236,6 +238,12 @@ def _harmless(plan: Plan) -> tuple[Strategy, ...]:
     """What is left of strategies when the judge has raised: first without those of integers, then nothing."""
     of_floats = tuple(s for s in plan.strategies if s is PLAIN or s.name in _OF_FLOATS)
     return of_floats if len(of_floats) < len(plan.strategies) else ()
+
+
+def _stands(outputs: Arrays) -> bool:
+    """Whether outputs are finite numbers, where the inputs were not. The place of a NaN in an order is nowhere said, so
+    integers are none."""
+    return all(is_float(a.dtype) and bool(np.isfinite(a.astype(np.float64)).all()) for a in outputs.values())
 
 
 _OF_FLOATS = frozenset({"small", "mixture", "halves", "large", "ties", "negative", "positive"})
