@@ -31,7 +31,9 @@ def test_pools_are_those_of_pytorch(size, kernel, stride, pad, dilation):
     wanted = torch.nn.functional.max_pool2d(t, kernel, stride, pad, dilation, True).numpy()
     np.testing.assert_array_equal(pool("MaxPool", x, kernel, stride, pad, dilations=[dilation] * 2), wanted)
     wanted = torch.nn.functional.max_pool2d(t, kernel, stride, pad, dilation).numpy()
-    np.testing.assert_array_equal(pool("MaxPool", x, kernel, stride, pad, dilations=[dilation] * 2, ceil_mode=0), wanted)
+    np.testing.assert_array_equal(
+        pool("MaxPool", x, kernel, stride, pad, dilations=[dilation] * 2, ceil_mode=0), wanted
+    )
     for counts in (0, 1) if dilation == 1 else ():
         wanted = torch.nn.functional.avg_pool2d(t, kernel, stride, pad, True, bool(counts)).numpy()
         found = pool("AveragePool", x, kernel, stride, pad, count_include_pad=counts)
