@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -49,6 +49,18 @@ class Port:
         return f"{self.name}: {kind}[{', '.join('?' if s is None else str(s) for s in self.shape)}]"
 
 
+class _Size(NamedTuple):
+    """What a named size is in a call, and where that was seen first."""
+
+    size: int
+    axis: int
+    port: str
+
+    @property
+    def place(self) -> str:
+        return f"axis {self.axis} of '{self.port}'"
+
+
 class Result(Mapping[str, np.ndarray]):
     """The outputs of one call: ``result["logits"]``, ``result.logits``, ``result[0]``; unpacks as a mapping does."""
 
@@ -86,12 +98,15 @@ class Session:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
-        self._session = session
+        self._run = values.runner(session)
         self.name = name
         self.inputs = tuple(_port(p, name) for p in session.get_inputs())
         self.outputs = tuple(_port(p, name) for p in session.get_outputs())
         self.constraints = _constraints(session, name)
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._ports = {p.name: p for p in self.inputs}
+        self._results = [p.name for p in self.outputs]
+        self._arithmetic = list(_arithmetic(self.inputs))
 
     def __call__(self, /, *arrays: Any, **named: Any) -> Result:
         """Run the model.
@@ -116,9 +131,9 @@ class Session:
             SignatureError: When a name, dtype or shape does not fit.
         """
         feed = self.check(arrays)
-        names = [p.name for p in self.outputs] if outputs is None else list(outputs)
+        names = self._results if outputs is None else list(outputs)
         try:
-            found = values.run(self._session, names, feed)
+            found = self._run(names, feed)
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             shapes = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in feed.items())
             raise SignatureError(f"onnxruntime could not run it on ({shapes}): {error}", where=self.name) from error
@@ -132,28 +147,36 @@ class Session:
         Raises:
             SignatureError: When a name, dtype or shape does not fit.
         """
-        ports = {p.name: p for p in self.inputs}
-        for name in arrays:
-            if name not in ports:
-                hint = suggest(name, ports) or f"it takes {', '.join(map(str, self.inputs))}"
-                raise SignatureError(f"the model has no input '{name}'", where=self.name, hint=hint)
-        missing = [str(p) for p in self.inputs if p.name not in arrays]
-        if missing:
-            raise SignatureError(f"no array given for {', '.join(missing)}", where=self.name)
-        feed = {p.name: _as_array(arrays[p.name], p) for p in self.inputs}
-        sizes: dict[str, tuple[int, str]] = {}
-        for port in self.inputs:
-            _check_shape(feed[port.name], port, sizes)
-        known = {name: size for name, (size, _) in sizes.items()}
-        for port in self.inputs:
-            _check_arithmetic(feed[port.name], port, known)
-        self._check_constraints(sizes)
+        if arrays.keys() != self._ports.keys():
+            self._check_names(arrays)
+        feed: dict[str, np.ndarray] = {}
+        sizes: dict[str, _Size] = {}
+        for name, port in self._ports.items():
+            array = arrays[name]
+            if type(array) is not np.ndarray or array.dtype != port.dtype:
+                array = _as_array(array, port)
+            _check_shape(array, port, sizes)
+            feed[name] = array
+        if self._arithmetic or self.constraints:
+            self._check_sizes(feed, sizes)
         return feed
 
-    def _check_constraints(self, sizes: Mapping[str, tuple[int, str]]) -> None:
-        broken = constraints.broken(self.constraints, {name: size for name, (size, _) in sizes.items()})
+    def _check_names(self, arrays: Mapping[str, Any]) -> None:
+        for name in arrays:
+            if name not in self._ports:
+                hint = suggest(name, self._ports) or f"it takes {', '.join(map(str, self.inputs))}"
+                raise SignatureError(f"the model has no input '{name}'", where=self.name, hint=hint)
+        missing = ", ".join(str(p) for p in self.inputs if p.name not in arrays)
+        raise SignatureError(f"no array given for {missing}", where=self.name)
+
+    def _check_sizes(self, feed: Mapping[str, np.ndarray], sizes: Mapping[str, _Size]) -> None:
+        known = {name: found.size for name, found in sizes.items()}
+        for port, axis, due in self._arithmetic:
+            if due.names <= known.keys():
+                _check_arithmetic(feed[port.name], port, axis, due(known))
+        broken = constraints.broken(self.constraints, known)
         if broken is not None:
-            given = ", ".join(f"'{n}' is {sizes[n][0]}, {sizes[n][1]}" for n in sorted(broken.names))
+            given = ", ".join(f"'{n}' is {sizes[n].size}, {sizes[n].place}" for n in sorted(broken.names))
             raise SignatureError(
                 f"{given}; the model takes {broken.text}",
                 where=self.name,
@@ -289,32 +312,40 @@ def _as_array(given: Any, port: Port) -> np.ndarray:
     )
 
 
-def _check_shape(array: np.ndarray, port: Port, sizes: dict[str, tuple[int, str]]) -> None:
+def _check_shape(array: np.ndarray, port: Port, sizes: dict[str, _Size]) -> None:
     where = f"input '{port.name}'"
     if array.ndim != len(port.shape):
         raise SignatureError(
             f"the array has {array.ndim} axes, shape {list(array.shape)}; the model takes {port}", where=where
         )
     for axis, (size, wanted) in enumerate(zip(array.shape, port.shape, strict=True)):
-        if isinstance(wanted, int) and size != wanted:
+        if size == wanted:
+            continue
+        if isinstance(wanted, int):
             raise SignatureError(
                 f"axis {axis} is {size}, not {wanted}: shape {list(array.shape)}, the model takes {port}", where=where
             )
         if isinstance(wanted, str):
-            known, first = sizes.setdefault(wanted, (size, f"axis {axis} of '{port.name}'"))
-            if known != size:
-                raise SignatureError(f"'{wanted}' is {size} here, but {known} as {first}", where=where)
+            known = sizes.get(wanted)
+            if known is None:
+                sizes[wanted] = _Size(size, axis, port.name)
+            elif known.size != size:
+                raise SignatureError(f"'{wanted}' is {size} here, but {known.size} as {known.place}", where=where)
 
 
-def _check_arithmetic(array: np.ndarray, port: Port, sizes: Mapping[str, int]) -> None:
-    """Check sizes that are arithmetic on names (``2*n``), where the names are sizes of other axes."""
-    for axis, (size, wanted) in enumerate(zip(array.shape, port.shape, strict=True)):
-        arithmetic = constraints.dimension(wanted) if isinstance(wanted, str) else None
-        if arithmetic is None or not arithmetic.names <= sizes.keys():
-            continue
-        due = arithmetic(sizes)
-        if size != due:
-            raise SignatureError(
-                f"axis {axis} is {size}, not {wanted} = {due}: shape {list(array.shape)}, the model takes {port}",
-                where=f"input '{port.name}'",
-            )
+def _check_arithmetic(array: np.ndarray, port: Port, axis: int, due: int) -> None:
+    if array.shape[axis] != due:
+        raise SignatureError(
+            f"axis {axis} is {array.shape[axis]}, not {port.shape[axis]} = {due}: shape {list(array.shape)}, "
+            f"the model takes {port}",
+            where=f"input '{port.name}'",
+        )
+
+
+def _arithmetic(ports: Sequence[Port]) -> Iterator[tuple[Port, int, constraints.Expression]]:
+    """The axes whose sizes are arithmetic on names (``2*n``) of sizes of other axes."""
+    for port in ports:
+        for axis, size in enumerate(port.shape):
+            found = constraints.dimension(size) if isinstance(size, str) else None
+            if found is not None:
+                yield port, axis, found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -32,23 +32,22 @@ def element(kind: str) -> str:
     return kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
 
 
-def run(session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[Any]:
-    """``session.run`` for all element types.
+#: Runs a model: (names of the outputs that are wanted, input name -> array of the dtype that it asks for) -> outputs.
+Run = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
 
-    Args:
-        session: The session.
-        outputs: Names of the outputs that are wanted.
-        feed: Input name -> array, of the dtype that the session asks for.
 
-    Returns:
-        The outputs, in order.
-    """
-    ports = (*session.get_inputs(), *session.get_outputs())
-    if not any(element(p.type) in _NOT_NUMPY for p in ports):
-        return session.run(list(outputs), dict(feed))
+def runner(session: onnxruntime.InferenceSession) -> Run:
+    """``session.run`` for all element types."""
     kinds = {p.name: element(p.type) for p in session.get_inputs()}
-    values = session.run_with_ort_values(list(outputs), {n: _to_ort(a, kinds[n]) for n, a in feed.items()})
-    return [_from_ort(v) for v in values]
+    made = {element(p.type) for p in session.get_outputs()}
+    if made.isdisjoint(_NOT_NUMPY) and _NOT_NUMPY.keys().isdisjoint(kinds.values()):
+        return session.run
+
+    def run(outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[Any]:
+        values = session.run_with_ort_values(list(outputs), {n: _to_ort(a, kinds[n]) for n, a in feed.items()})
+        return [_from_ort(v) for v in values]
+
+    return run
 
 
 def _to_ort(array: np.ndarray, kind: str) -> onnxruntime.OrtValue:

@@ -99,7 +99,7 @@ def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if missing:
         raise SignatureError(f"no array given for the input(s) {', '.join(missing)}")
     outputs = live.outputs
-    found = values.run(live.session, outputs, {n: np.asarray(inputs[n]) for n in live.inputs})
+    found = values.runner(live.session)(outputs, {n: np.asarray(inputs[n]) for n in live.inputs})
     return dict(zip(outputs, found, strict=True))
 
 
