@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,13 @@ def save(model: Model, path: str | Path, *, force: bool = False) -> Path:
     return Path(path)
 
 
-def svg(model: Model) -> str:
-    """The picture: a row for each step away from the inputs, an edge for each value that a node reads."""
+def svg(model: Model, marked: Collection[str] = ()) -> str:
+    """The picture: a row for each step away from the inputs, an edge for each value that a node reads.
+
+    Args:
+        model: The model.
+        marked: Names of the nodes that have a red border.
+    """
     boxes = _place(model)
     width = max(x for x, _, _, _ in boxes.values()) + _WIDTH + _MARGIN
     height = max(y for _, y, _, _ in boxes.values()) + _HEIGHT + _MARGIN
@@ -61,7 +67,7 @@ def svg(model: Model) -> str:
         f"<title>{escape(model.name)}</title>",
     ]
     parts += [_edge(boxes, source, target, label) for source, target, label in _edges(model)]
-    parts += [_box(*box) for box in boxes.values()]
+    parts += [_box(*box, is_marked=isinstance(item, ir.Node) and item.name in marked) for item, box in boxes.items()]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -126,13 +132,14 @@ def _edge(boxes: dict[object, Box], source: object, target: object, label: str) 
     return f'<path d="{path}" fill="none" stroke="#999"><title>{escape(label)}</title></path>'
 
 
-def _box(x: int, y: int, text: str, kind: str) -> str:
+def _box(x: int, y: int, text: str, kind: str, *, is_marked: bool) -> str:
+    border = 'stroke="#d00" stroke-width="3"' if is_marked else 'stroke="#666"'
     first, _, second = text.partition("\n")
     middle = x + _WIDTH // 2
     shown = second if len(second) <= 28 else "…" + second[-27:]
     return (
         f'<g><title>{escape(text)}</title><rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" '
-        f'fill="{_COLOURS[kind]}" stroke="#666"/>'
+        f'fill="{_COLOURS[kind]}" {border}/>'
         f'<text x="{middle}" y="{y + 15}" text-anchor="middle" font-weight="bold">{escape(first)}</text>'
         f'<text x="{middle}" y="{y + 28}" text-anchor="middle" fill="#555">{escape(shown)}</text></g>'
     )

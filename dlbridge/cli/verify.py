@@ -6,6 +6,7 @@ import click
 
 from dlbridge.cli.common import (
     EXPLAINED,
+    force_option,
     json_option,
     limit_option,
     print_json,
@@ -22,7 +23,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 9].")
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
 @limit_option
+@force_option
 @json_option
 @click.pass_context
 def command(
@@ -32,7 +35,9 @@ def command(
     batch_sizes: tuple[int, ...],
     sizes: tuple[str, ...],
     seed: int,
+    page_path: str | None,
     limits: tuple[str, ...],
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run MODEL in every framework that is installed, and in onnxruntime on the ONNX files that dlbridge and the
@@ -40,8 +45,11 @@ def command(
     more than rounding explains."""
     quiet_frameworks()
     from dlbridge import api
+    from dlbridge.files import check_free, writing
     from dlbridge.verification.routes import known
 
+    if page_path is not None:
+        check_free(page_path, force=force)
     loaded = api.load(model, **reading(ctx), **read_limits(limits))
     bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 2)
     with bar:
@@ -53,6 +61,11 @@ def command(
             seed=seed,
             progress=advance,
         )
+    if page_path is not None:
+        from dlbridge.verification.page import html
+
+        with writing(page_path, force=force) as fresh:
+            fresh.write_text(html(report, loaded), encoding="utf-8")
     if as_json:
         print_json(report.to_json())
     else:

@@ -84,7 +84,7 @@ class Battery:
     Args:
         model: The model.
         sizes: Sizes that the caller has chosen.
-        batch_sizes: The rows of the plain sets and of the mixed one; ``BATCHES`` when None.
+        batch_sizes: The rows of the plain sets and of the mixed one, ``BATCHES`` when None; the probes have the first.
         seed: The seed of the random numbers.
         full: Whether it is the full battery.
 
@@ -131,7 +131,8 @@ class Battery:
             yield from self._probes(name, free, strategies, len(batches))
 
     def _probes(self, batch: str | None, free: list[str], strategies: list[Strategy], position: int) -> Iterator[Plan]:
-        rows = {batch: _ROWS} if batch else {}
+        chosen = next(iter(self.batch_sizes or ()), _ROWS)
+        rows = {batch: chosen} if batch else {}
         for index, strategy in enumerate(strategies):
             yield Plan(self.sizes, rows, (strategy,), self.seed + position + index)
         longest = _longest_constant(self.model)

@@ -143,6 +143,13 @@ def test_verify(dlbridge):
     assert "largest difference between two routes" in out
 
 
+def test_verify_writes_a_page(dlbridge, tmp_path):
+    succeed(dlbridge, "verify", MLP, "--route", "onnx", "--html", "report.html")
+    assert "Every route agrees" in (tmp_path / "report.html").read_text()
+    code, _, err = dlbridge("verify", MLP, "--route", "onnx", "--html", "report.html")
+    assert code != 0 and "report.html" in err, "a file that is there is replaced by --force alone"
+
+
 def test_train_run_and_go_on(dlbridge, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 784)).astype(np.float32)
