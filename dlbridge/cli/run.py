@@ -12,6 +12,7 @@ from dlbridge.cli.common import force_option, json_option, print_json, progress_
 @click.argument("data", nargs=-1, required=True, type=click.Path(exists=True))
 @click.option("-o", "--output", required=True, help="File for the results: .npz, .npy, .csv or .parquet.")
 @click.option("--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ...")
+@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: one a core].")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Rows at a time.")
 @force_option
 @json_option
@@ -20,6 +21,7 @@ def command(
     data: tuple[str, ...],
     output: str,
     providers: tuple[str, ...],
+    threads: int | None,
     batch_size: int,
     force: bool,
     as_json: bool,
@@ -29,7 +31,7 @@ def command(
     from dlbridge.runtime import load, run_file
 
     check_free(output, force=force)
-    session = load(model, providers=providers)
+    session = load(model, providers=providers, threads=threads, spinning=False)  # others may need the cores
     bar, advance = progress_bar("run")
     with bar:
         summary = run_file(session, list(data), output, batch_size=batch_size, force=force, progress=advance)

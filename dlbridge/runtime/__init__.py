@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dlbridge.repository.layout import find_model
 from dlbridge.runtime.batch import run_file
-from dlbridge.runtime.session import Port, Result, Session, load
+from dlbridge.runtime.loading import load
+from dlbridge.runtime.session import Result, Session
+from dlbridge.runtime.signature import Port
 
 __all__ = ["Port", "Result", "Session", "find_model", "load", "run_file"]

@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 
 from dlbridge.errors import FileError, SignatureError, require
-from dlbridge.runtime.session import Port
+from dlbridge.runtime.signature import Port
 
 Batch = dict[str, np.ndarray]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")

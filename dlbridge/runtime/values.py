@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +25,7 @@ DTYPES: dict[str, np.dtype] = {
 }
 #: Types that numpy itself lacks -> their number in ONNX.
 _NOT_NUMPY = {"bfloat16": 16, "float8e4m3fn": 17, "float8e4m3fnuz": 18, "float8e5m2": 19, "float8e5m2fnuz": 20}
+_NUMBERS = {DTYPES[name]: number for name, number in _NOT_NUMPY.items()}
 
 
 def element(kind: str) -> str:
@@ -32,30 +33,52 @@ def element(kind: str) -> str:
     return kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
 
 
-#: Runs a model: (names of the outputs that are wanted, input name -> array of the dtype that it asks for) -> outputs.
-Run = Callable[[Sequence[str], Mapping[str, np.ndarray]], list[Any]]
+#: An array, or a value of onnxruntime's that may be on a device.
+Value: TypeAlias = np.ndarray | onnxruntime.OrtValue
+#: Runs a model: (names of the outputs that are wanted, input name -> value of the dtype that it asks for) -> arrays.
+Run = Callable[[Sequence[str], Mapping[str, Value]], list[Any]]
+
+
+def shape(value: Value) -> tuple[int, ...]:
+    """The sizes of a value."""
+    return value.shape if isinstance(value, np.ndarray) else tuple(value.shape())
+
+
+def dtype(value: Value) -> np.dtype | str:
+    """The numpy dtype of a value; onnxruntime's own name of a type that has none."""
+    if isinstance(value, np.ndarray):
+        return value.dtype
+    kind = element(value.data_type())
+    return DTYPES.get(kind, kind)
+
+
+def described(value: Value) -> str:
+    """``float32[2, 3]``."""
+    return f"{dtype(value)}{list(shape(value))}"
 
 
 def runner(session: onnxruntime.InferenceSession) -> Run:
     """``session.run`` for all element types."""
-    kinds = {p.name: element(p.type) for p in session.get_inputs()}
-    made = {element(p.type) for p in session.get_outputs()}
-    if made.isdisjoint(_NOT_NUMPY) and _NOT_NUMPY.keys().isdisjoint(kinds.values()):
+    kinds = {element(p.type) for p in (*session.get_inputs(), *session.get_outputs())}
+    if kinds.isdisjoint(_NOT_NUMPY):
         return session.run
 
-    def run(outputs: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[Any]:
-        values = session.run_with_ort_values(list(outputs), {n: _to_ort(a, kinds[n]) for n, a in feed.items()})
-        return [_from_ort(v) for v in values]
+    def run(outputs: Sequence[str], feed: Mapping[str, Value]) -> list[Any]:
+        found = session.run_with_ort_values(list(outputs), {name: to_ort(value) for name, value in feed.items()})
+        return [_from_ort(value) for value in found]
 
     return run
 
 
-def _to_ort(array: np.ndarray, kind: str) -> onnxruntime.OrtValue:
-    array = np.ascontiguousarray(array)
-    if kind not in _NOT_NUMPY:
+def to_ort(value: Value) -> onnxruntime.OrtValue:
+    """A value of onnxruntime's, on the host where it was an array."""
+    if not isinstance(value, np.ndarray):
+        return value
+    array = np.asarray(value, order="C")
+    number = _NUMBERS.get(array.dtype)
+    if number is None:
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-    bits = array.view(f"u{array.dtype.itemsize}")
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _NOT_NUMPY[kind])
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(f"u{array.dtype.itemsize}"), number)
 
 
 def _from_ort(value: onnxruntime.OrtValue) -> Any:

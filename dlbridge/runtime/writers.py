@@ -18,7 +18,7 @@ import numpy as np
 
 from dlbridge.errors import FileError, SignatureError, require
 from dlbridge.files import writing
-from dlbridge.runtime.session import Port
+from dlbridge.runtime.signature import Port
 
 Append = Callable[[Mapping[str, np.ndarray]], None]
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.runtime.session import Port, Session
+from dlbridge.runtime.session import Session
+from dlbridge.runtime.signature import Port
 from dlbridge.serving.tensors import Tensor, from_array
 
 

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.runtime.session import Port, Session, load
+from dlbridge.runtime.loading import load
+from dlbridge.runtime.session import Session
+from dlbridge.runtime.signature import Port
 from dlbridge.serving import frames, tensors
 
 #: What a run that cannot be answered was: the request's fault, or the server's.

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -114,6 +115,48 @@ def test_cuda(adder):
     session = runtime.load(adder, providers=("cuda",))
     assert session.providers[0] == "CUDAExecutionProvider"
     assert (session(**_GOOD).y == 1).all()
+
+
+def test_outputs_stay_on_the_device_as_the_inputs_of_the_next_call(adder):
+    session = runtime.load(adder)
+    found = session.run_on_device(_GOOD)
+    assert isinstance(found["y"], onnxruntime.OrtValue) and found["y"].device_name() == "cpu"
+    again = session.run_on_device({"x": found["y"], "scale": 3 * _GOOD["scale"], "id": found["next"]}, ["next", "y"])
+    assert list(again) == ["next", "y"]
+    assert (again["y"].numpy() == 3).all() and again["next"].numpy().tolist() == [2, 3]
+    assert (session.run({"x": again["y"], "scale": _GOOD["scale"], "id": again["next"]})["y"] == 3).all()
+
+
+def test_values_on_the_device_are_checked_too(adder):
+    session = runtime.load(adder)
+    found = session.run_on_device(_GOOD)
+    with pytest.raises(SignatureError, match="input 'x': the value is int64, the model takes x: float32"):
+        session.run_on_device({**_GOOD, "x": found["next"]})
+    with pytest.raises(SignatureError, match="'batch' is 5 here, but 2 as axis 0 of 'x'"):
+        session.run_on_device({**_GOOD, "x": found["y"], "scale": np.ones((5, 3), "float32")})
+
+
+def test_a_number_without_axes_in_a_type_that_numpy_lacks(tmp_path):
+    path = save_graph(tmp_path / "m.onnx", "(bfloat16 x) => (bfloat16 y)", "y = Identity(x)")
+    x = np.array(1.5, ml_dtypes.bfloat16)
+    assert runtime.load(path)(x)["y"].shape == ()
+    assert runtime.load(path).run_on_device({"x": x})["y"].shape() == []
+
+
+def test_warming_up_takes_the_named_sizes(adder, monkeypatch):
+    session = runtime.load(adder)
+    asked = []
+    monkeypatch.setattr(session, "_run", lambda names, feed: asked.append(feed["x"].shape) or [None, None])
+    session.warm_up()
+    session.warm_up({"batch": 7}, runs=2)
+    assert asked == [(1, 3), (7, 3), (7, 3)]
+
+
+def test_a_profile_names_the_nodes(adder, tmp_path):
+    session = runtime.load(adder, profile=tmp_path / "profile", arena=False)
+    session(**_GOOD)
+    file = session.end_profile()
+    assert file.parent == tmp_path and '"op_name" : "Mul"' in file.read_text()
 
 
 def test_files_that_are_no_models(tmp_path):

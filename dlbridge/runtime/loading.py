@@ -1,0 +1,111 @@
+"""Loads models into onnxruntime: files, entries of a repository, execution providers, options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import onnxruntime
+
+from dlbridge.errors import FileError, ProviderError, suggest
+from dlbridge.repository.layout import find_model
+from dlbridge.runtime.session import Session
+
+#: Short names of execution providers.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
+
+
+def load(
+    path: str | os.PathLike[str],
+    providers: str | Sequence[str] = ("cpu",),
+    *,
+    version: int | None = None,
+    threads: int | None = None,
+    spinning: bool = True,
+    arena: bool = True,
+    profile: str | os.PathLike[str] | None = None,
+) -> Session:
+    """Load a repository entry or an ``.onnx`` file.
+
+    Args:
+        path: An entry (``models/digits``) or a file.
+        providers: Execution providers, the preferred first: ``cpu``, ``cuda``, ``cuda:1`` (a device), or
+            onnxruntime's full names. Nodes that the first cannot run go to the next, and to the CPU at last.
+        version: Which version of an entry; the newest when None.
+        threads: Threads for one op; as many as there are cores when None.
+        spinning: Whether threads that wait for work keep their cores busy. It is quicker on a machine that does nothing
+            else, and slower on one that is shared.
+        arena: Whether memory of the CPU is kept for the next call. Without it calls are slower, and what a large input
+            needed is given back.
+        profile: Write a profile of all that is run to a file whose name begins so (``Session.end_profile``).
+
+    Raises:
+        FileError: When the file is missing, or onnxruntime cannot load it.
+        ProviderError: When a provider is not in this onnxruntime, or cannot be started: there is no silent fall-back.
+    """
+    file = find_model(path, version)
+    asked = [_provider(p) for p in ([providers] if isinstance(providers, str) else providers)]
+    if not asked:
+        raise ProviderError("no execution provider is named", hint="'cpu' is always there")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4 if asked == [("CPUExecutionProvider", {})] else 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = arena
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=asked)
+    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        raise _load_error(error, asked, str(file)) from error
+    dropped = [name for name, _ in asked if name not in session.get_providers()]
+    if dropped:
+        raise ProviderError(
+            f"{', '.join(dropped)} could not be started; onnxruntime would have run on "
+            f"{', '.join(session.get_providers())} without a word",
+            where=str(path),
+            hint="are the driver and the libraries of the provider installed, and is there a device?",
+        )
+    return Session(session, str(path))
+
+
+def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where: str) -> FileError | ProviderError:
+    text = str(error)
+    for name, _ in asked:
+        if name != "CPUExecutionProvider" and (name in text or "provider" in text.lower()):
+            return ProviderError(f"{name} could not be started: {text}", where=where)
+    return FileError(f"onnxruntime cannot load the model: {text}", where=where)
+
+
+def _provider(name: str) -> tuple[str, dict[str, str]]:
+    """(full name, options) of a provider that a user named.
+
+    Raises:
+        ProviderError: When this onnxruntime does not have it.
+    """
+    short, _, device = name.partition(":")
+    full = PROVIDERS.get(short.lower(), short)
+    available = onnxruntime.get_available_providers()
+    if full not in available:
+        known = {v: k for k, v in PROVIDERS.items()}
+        there = ", ".join(known.get(p, p) for p in available)
+        cuda = "pip install onnxruntime-gpu in the place of onnxruntime" if "cuda" in short.lower() else None
+        raise ProviderError(
+            f"execution provider '{name}' is not in this onnxruntime; there is {there}",
+            hint=cuda or (None if short.lower() in PROVIDERS else suggest(short, PROVIDERS)),
+        )
+    if device and not device.isdigit():
+        raise ProviderError(f"'{device}' is no device number", where=name, hint="for instance cuda:0")
+    return full, ({"device_id": device} if device else {})
