@@ -29,14 +29,14 @@ def words(size: Any, symbol: Callable[[sympy.Symbol], str] = str) -> str:
         return str(int(size))
     if name == "Add":
         return _sum(size, symbol)
-    parts = [words(part, symbol) for part in size.args]
     if name == "Mul":
-        negative = parts[0] == "-1"
-        return ("-" if negative else "") + "*".join(_factor(p) for p in parts[negative:])
+        negative = size.args[0] == -1
+        return ("-" if negative else "") + "*".join(_factor(a, symbol) for a in size.args[negative:])
     if name == "Pow" and size.args[1].is_Integer and 0 < int(size.args[1]) < 5:
-        return "*".join([_factor(parts[0])] * int(size.args[1]))
+        return "*".join([_factor(size.args[0], symbol)] * int(size.args[1]))
     if name in _DIVISIONS:
-        return f"{_factor(parts[0])} {_DIVISIONS[name]} {_factor(parts[1])}"
+        return f"{_factor(size.args[0], symbol)} {_DIVISIONS[name]} {_factor(size.args[1], symbol)}"
+    parts = [words(part, symbol) for part in size.args]
     if name in ("Max", "Min"):
         return f"{name.lower()}({', '.join(parts)})"
     if name in _RELATIONS:
@@ -65,7 +65,8 @@ def _sum(size: Any, symbol: Callable[[sympy.Symbol], str]) -> str:
     return text
 
 
-def _factor(text: str) -> str:
-    if text.isidentifier() or text.isdigit() or text.startswith(("max(", "min(")):
-        return text
-    return f"({text})"
+def _factor(size: Any, symbol: Callable[[sympy.Symbol], str]) -> str:
+    """A size as a part of a product or a division: in brackets, unless it is one word or one call."""
+    text = words(size, symbol)
+    is_whole = size.is_Symbol or (size.is_Integer and size >= 0) or type(size).__name__ in ("Max", "Min")
+    return text if is_whole and not (size.is_Symbol and not text.isidentifier()) else f"({text})"
