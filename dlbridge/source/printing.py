@@ -51,19 +51,24 @@ def about_sizes(graph: ir.Graph) -> list[Statement]:
 
 
 @functools.cache
-def _definitions(module: ModuleType) -> dict[str, str]:
-    """Name -> source of the functions and classes that a helpers module or package defines.
+def _definitions(module: ModuleType) -> dict[str, tuple[str, bool]]:
+    """Name -> source of the functions and classes that a helpers module or package defines, and whether to respell it.
 
     A helpers package may say in ``ALSO`` where else there are some that are written once over arrays, and in
     ``SPELLING`` how it spells these (``source.arrays.spelling``); one that it defines itself takes their place.
     """
-    elsewhere = [part for other in getattr(module, "ALSO", ()) for part in _parts(other)]
-    respell = module.SPELLING.respell if elsewhere else str
-    found = {part: {name: respell(text) for name, text in _blocks(part).items()} for part in elsewhere}
+    found = {part: _blocks(part) for other in getattr(module, "ALSO", ()) for part in _parts(other)}
     own = {part: _blocks(part) for part in _parts(module)}
-    ours = {name: text for blocks in own.values() for name, text in blocks.items()}
+    ours = {name: (text, False) for blocks in own.values() for name, text in blocks.items()}
     in_order = sorted([*found, *own], key=lambda part: part.__name__.rpartition(".")[2])
-    return {name: ours.get(name, text) for part in in_order for name, text in (found | own)[part].items()}
+    return {name: ours.get(name, (text, True)) for part in in_order for name, text in (found | own)[part].items()}
+
+
+@functools.cache
+def _source(module: ModuleType, name: str) -> str:
+    """The source of a function or class that a helpers module or package defines, as it is printed."""
+    text, is_shared = _definitions(module)[name]
+    return module.SPELLING.respell(text) if is_shared else text
 
 
 def _parts(module: ModuleType) -> list[ModuleType]:
@@ -91,7 +96,7 @@ def _with_decorators(source: str, node: ast.FunctionDef | ast.ClassDef) -> str:
 @functools.cache
 def _names(module: ModuleType, name: str) -> frozenset[str]:
     """The names that a definition of a helpers module reads."""
-    return frozenset(n.id for n in ast.walk(ast.parse(_definitions(module)[name])) if isinstance(n, ast.Name))
+    return frozenset(n.id for n in ast.walk(ast.parse(_source(module, name))) if isinstance(n, ast.Name))
 
 
 @functools.cache
@@ -100,9 +105,10 @@ def calls_of(module: ModuleType, name: str) -> frozenset[str]:
     found, seen, pending = set[str](), set[str](), [name]
     while pending:
         current = pending.pop()
-        source = _definitions(module).get(current, "")
-        tree = ast.parse(source).body
-        if current in seen or not tree or isinstance(tree[0], ast.ClassDef):  # what a class calls runs in its layer
+        if current in seen or current not in _definitions(module):
+            continue
+        tree = ast.parse(_source(module, current)).body
+        if isinstance(tree[0], ast.ClassDef):  # what a class calls runs in its layer
             continue
         seen.add(current)
         called = [n.func for n in ast.walk(tree[0]) if isinstance(n, ast.Call)]
@@ -120,7 +126,7 @@ def helpers(module: ModuleType, names: Iterable[str]) -> dict[str, str]:
         if name not in needed:
             needed.add(name)
             pending += _names(module, name) & known.keys()
-    return {name: source for name, source in known.items() if name in needed}
+    return {name: _source(module, name) for name in known if name in needed}
 
 
 def helper_names(module: ModuleType) -> Iterable[str]:

@@ -51,56 +51,58 @@ def recurrence(step, x, states, lengths, direction, batch_first):
     return y, *last
 
 
-def recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias):
-    """What the three recurrences share: zeros for a state, biases by direction, activations by direction.
+def onnx_recurrence(
+    step,
+    x,
+    w,
+    r,
+    bias,
+    lengths,
+    states,
+    usual,
+    activations=None,
+    direction="forward",
+    clip=None,
+    batch_first=False,
+    one_bias=False,
+):
+    """Runs step(d, w, r, biases, activations, x, *states) -> new states of direction d along time; in ONNX's layout.
 
     The biases of the input and of the state are added up; where they are to train as one, that of the input does.
     """
     directions, rows, hidden = r.shape
-    size = len(default)
     batch = jnp.shape(x)[0 if batch_first else 1]
     zeros = jnp.zeros((batch, directions, hidden) if batch_first else (directions, batch, hidden), x.dtype)
     biases = jnp.zeros((directions, 2 * rows), x.dtype) if bias is None else bias
-    chosen = [activation_by_name(*a) for a in activations or [(name,) for name in default] * directions]
+    of_input, of_state = jnp.split(biases, 2, axis=1)
+    of_state = jax.lax.stop_gradient(of_state) if one_bias else of_state
+    size = len(usual)
+    chosen = [activation_by_name(*a) for a in activations or [(name,) for name in usual] * directions]
     if clip is not None:
         # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
         chosen = [f if i % size == 2 else lambda x, f=f: f(jnp.clip(x, -clip, clip)) for i, f in enumerate(chosen)]
-    gates = [chosen[size * d : size * (d + 1)] for d in range(directions)]
-    of_input, of_state = jnp.split(biases, 2, axis=1)
-    return zeros, (of_input, jax.lax.stop_gradient(of_state) if one_bias else of_state), gates
+
+    def step_of(d, x, *states):
+        biases = of_input[d], of_state[d]
+        return step(d, jnp.transpose(w[d]), jnp.transpose(r[d]), biases, chosen[size * d : size * (d + 1)], x, *states)
+
+    states = [zeros if s is None else s for s in states]
+    return recurrence(step_of, x, states, lengths, direction, batch_first)
 
 
-def onnx_lstm(
-    x,
-    w,
-    r,
-    bias=None,
-    lengths=None,
-    h=None,
-    c=None,
-    peepholes=None,
-    activations=None,
-    direction="forward",
-    clip=None,
-    input_forget=False,
-    batch_first=False,
-    one_bias=False,
-):
+def onnx_lstm(x, w, r, bias=None, lengths=None, h=None, c=None, peepholes=None, input_forget=False, **options):
     """ONNX's LSTM: gates i, o, f, c; peepholes i, o, f."""
-    default = ["sigmoid", "tanh", "tanh"]
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias)
 
-    def step(d, x, h, c):
-        f, g, last = gates[d]
-        parts = x @ jnp.transpose(w[d]) + h @ jnp.transpose(r[d]) + (wb[d] + rb[d])
-        into, out, forget, new = jnp.split(parts, 4, axis=-1)
+    def step(d, w, r, biases, activations, x, h, c):
+        f, g, last = activations
+        into, out, forget, new = jnp.split(x @ w + h @ r + sum(biases), 4, axis=-1)
         pi, po, pf = (0, 0, 0) if peepholes is None else jnp.split(peepholes[d], 3)
         into = f(into + pi * c)
         forget = 1 - into if input_forget else f(forget + pf * c)
         c = forget * c + into * g(new)
         return [f(out + po * c) * last(c), c]
 
-    return recurrence(step, x, [zeros if h is None else h, zeros if c is None else c], lengths, direction, batch_first)
+    return onnx_recurrence(step, x, w, r, bias, lengths, [h, c], ["sigmoid", "tanh", "tanh"], **options)
 
 
 class LstmText(nnx.Module):

@@ -70,11 +70,11 @@ def by_formula(op: Op, arrays: ArrayDialect, helper: str, options: dict[str, Any
 
 
 @attention("RotaryEmbedding")
-def rotary_embedding(op: Op, arrays: ArrayDialect, heads: str = "heads") -> Code:
+def rotary_embedding(op: Op, arrays: ArrayDialect) -> Code:
     keywords: dict[str, Any] = {"positions": op[3]} if op.has(3) else {}
     keywords |= {"interleaved": True} if op.attr("interleaved") else {}
     keywords |= {"rotated": op.attr("rotary_embedding_dim")} if op.attr("rotary_embedding_dim") else {}
-    keywords |= {heads: op.attr("num_heads")} if op.rank() == 3 else {}
+    keywords |= {"heads": op.attr("num_heads")} if op.rank() == 3 else {}
     return call("rotary_embedding", op.x, op[1], op[2], **keywords)
 
 

@@ -60,7 +60,9 @@ def _of_integers(op: Op, slot: int) -> dict[str, Any]:
 
 @convolution("DeformConv")
 def deform_conv(op: Op, arrays: ArrayDialect) -> Code:
-    weight_sizes(op)
+    _, count = weight_sizes(op)
+    if count != 2:
+        op.refuse(f"it deforms along {count} axes; 2 can be written")
     slots = {"bias": 3, "mask": 4}
     keywords: dict[str, Any] = {name: op[i] for name, i in slots.items() if op.has(i)}
     pads = tuple(op.attr("pads") or ())

@@ -11,4 +11,13 @@ from dlbridge.source.arrays.spelling import Spelling
 ALSO = (arrays, special)
 _OWN = ("split_heads", "merge_heads", "broadcast_add", "precise")
 #: How they are spelled here.
-SPELLING = Spelling("ops.", {"standardize_dtype": "keras.backend.standardize_dtype"} | {name: name for name in _OWN})
+SPELLING = Spelling(
+    "ops.",
+    {"standardize_dtype": "keras.backend.standardize_dtype"} | {name: name for name in _OWN},
+    {
+        "as_index(x)": 'ops.cast({x}, "int32")',
+        "is_boolean(x)": 'keras.backend.standardize_dtype({x}.dtype) == "bool"',
+        "number(n, x.dtype)": "ops.cast({n}, {x}.dtype)",
+        "places(count, x)": 'ops.arange({count}, dtype="int32")',
+    },
+)

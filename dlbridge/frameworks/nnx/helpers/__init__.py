@@ -33,4 +33,10 @@ SPELLING = Spelling(
     | {name: name for name in _OWN}
     | {name: f"nnx.{name}" for name in _NN}
     | {name: f"jax.lax.{name}" for name in _LAX},
+    {
+        "as_index(x)": 'jnp.astype({x}, "int32")',
+        "is_boolean(x)": "{x}.dtype == bool",
+        "number(n, x.dtype)": "jnp.asarray({n}, {x}.dtype)",
+        "places(count, x)": 'jnp.arange({count}, dtype="int32")',
+    },
 )

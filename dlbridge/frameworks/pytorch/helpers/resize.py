@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from dlbridge.source.arrays.helpers.image import cubic_weight
+
 
 def resize(
     x,
@@ -83,9 +85,7 @@ def interpolation_matrix(at, width, scale, mode, a, exclude_outside):
     if mode == "linear":
         weights = (1 - distance).clamp(0, 1)
     else:
-        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-        far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-        weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0))
+        weights = cubic_weight(distance, a)
     if exclude_outside:
         weights = torch.where((places >= 0) & (places < width), weights, 0)
     if scale < 1 or exclude_outside:
@@ -140,19 +140,3 @@ def read_bilinear(image, rows, columns):
     (top, bottom, wt, wb), (left, right, wl, wr) = parts
     corners = [(r, c, a[:, None] * b) for r, a in ((top, wt), (bottom, wb)) for c, b in ((left, wl), (right, wr))]
     return torch.stack([image[:, r][:, :, c] * w for r, c, w in corners], -1)
-
-
-def max_roi_pool(x, rois, size, spatial_scale=1.0):
-    """The largest elements in each part of regions (image, x1, y1, x2, y2), whose corners are rounded to pixels."""
-    pooled, limits = [], x.shape[2:]
-    for image, left, top, right, bottom in rois.tolist():
-        parts = []
-        for start, end, count, limit in zip((top, left), (bottom, right), size, limits, strict=True):
-            start, end = int(start * spatial_scale + 0.5), int(end * spatial_scale + 0.5)
-            span = max(end - start + 1, 1)
-            edges = [(start + i * span // count, start - (-(i + 1) * span // count)) for i in range(count)]
-            parts.append([(min(max(a, 0), limit), min(max(b, 0), limit)) for a, b in edges])
-        cells = [x[int(image), :, a:b, c:d] for a, b in parts[0] for c, d in parts[1]]
-        cells = [c.amax((1, 2)) if c.numel() else x.new_zeros(x.shape[1]) for c in cells]
-        pooled.append(torch.stack(cells, 1).unflatten(1, size))
-    return torch.stack(pooled) if pooled else x.new_zeros(0, x.shape[1], *size)

@@ -1,7 +1,5 @@
 """Helpers of signals; complex numbers are pairs on the last axis."""
 
-import math
-
 import torch
 
 
@@ -24,19 +22,3 @@ def stft(x, step, window=None, length=None, onesided=True):
         left = (length - len(window)) // 2
         frames = frames * torch.nn.functional.pad(window, (left, length - len(window) - left)).unsqueeze(-1)
     return dft(frames, axis=2, onesided=onesided)
-
-
-def mel_weight_matrix(bins, dft_length, sample_rate, low, high, dtype):
-    """The matrix (spectrum, bins) that turns a spectrum into bands of equal width on the mel scale."""
-    low, high = (2595 * math.log10(1 + f / 700) for f in (low, high))
-    edges = [700 * (10 ** ((low + i * (high - low) / (bins + 2)) / 2595) - 1) for i in range(bins + 2)]
-    edges = [int((dft_length + 1) * f // sample_rate) for f in edges]
-    matrix = torch.zeros(dft_length // 2 + 1, bins, dtype=torch.float64)
-    for i, (left, center, right) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
-        if left == center:
-            matrix[center, i] = 1
-        else:
-            matrix[left : center + 1, i] = torch.arange(center - left + 1) / (center - left)
-        if right > center:
-            matrix[center:right, i] = torch.arange(right - center, 0, -1) / (right - center)
-    return matrix.to(dtype)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlbridge.frameworks.pytorch.helpers import SPELLING
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
 from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
+from dlbridge.source.arrays.convolution import convolution
 from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
-from dlbridge.source.arrays.spelling import Spelling
 from dlbridge.source.code import code
 from dlbridge.source.op import Op
 
@@ -27,19 +29,8 @@ def number(op: Op, index: int) -> Any:
     return code("{}.item()", op[index]) if value is None else value
 
 
-#: Functions that PyTorch calls otherwise than ``keras.ops``.
-NAMES = {
-    "arccos": "torch.acos",
-    "arccosh": "torch.acosh",
-    "arcsin": "torch.asin",
-    "arcsinh": "torch.asinh",
-    "arctan": "torch.atan",
-    "arctanh": "torch.atanh",
-    "det": "torch.linalg.det",
-}
-
 TORCH = ArrayDialect(
-    spelling=Spelling("torch.", NAMES),
+    spelling=SPELLING,
     dtype=torch_dtype,
     cast=lambda x, dtype: code("{}.to({})", x, dtype),
     ints=ints,
@@ -48,14 +39,16 @@ TORCH = ArrayDialect(
 
 operators.adopt(rules, TORCH)
 elementwise.adopt(rules, TORCH)
+attention.adopt(rules, TORCH, only={"RotaryEmbedding"})
 control.adopt(rules, TORCH, only={"Scan"})
 image.adopt(rules, TORCH, only={"MaxRoiPool"})
 shape.adopt(rules, TORCH, only={"Identity", "CenterCropPad"})
-signal.adopt(rules, TORCH, only={"DFT"})
+convolution.adopt(rules, TORCH, only={"DeformConv"})
+signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})
 quantization.adopt(rules, TORCH, only={"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"})
 indexing.adopt(
     rules,
     TORCH,
     only={"GatherND", "ScatterND", "TensorScatter", "Compress", "Unique", "ReverseSequence"}
-    | {"NonMaxSuppression", "TfIdfVectorizer"},
+    | {"NonMaxSuppression", "OneHot", "TfIdfVectorizer"},
 )

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
-from dlbridge.source.arrays import attention as arrays
 from dlbridge.source.arrays.attention import MASK, by_formula, is_plain, through_state
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
@@ -16,7 +15,7 @@ from dlbridge.source.op import Emit, Op
 
 @rules("Attention")
 def attend(op: Op) -> Emit:
-    return _fused(op) if _is_fused(op) else by_formula(op, TORCH, "attention", _options(op))
+    return _fused(op) if _is_fused(op) else by_formula(op, TORCH, "onnx_attention", _options(op))
 
 
 def _is_fused(op: Op) -> bool:
@@ -51,11 +50,6 @@ def _options(op: Op) -> dict[str, Any]:
     options |= {"scale": op.attr("scale")} if op.attr("scale") is not None else {}
     options |= {"softcap": op.attr("softcap")} if op.attr("softcap") else {}
     return options | ({"heads": (op.attr("q_num_heads"), op.attr("kv_num_heads"))} if op.rank() == 3 else {})
-
-
-@rules("RotaryEmbedding")
-def rotary_embedding(op: Op) -> Code:
-    return arrays.rotary_embedding(op, TORCH, heads="num_heads")
 
 
 @rules("LinearAttention")

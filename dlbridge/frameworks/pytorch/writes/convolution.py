@@ -101,29 +101,6 @@ def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None
     return found
 
 
-@rules("DeformConv")
-def deform_conv(op: Op) -> Code:
-    weight, count = weight_sizes(op)
-    if count != 2:
-        op.refuse(f"it deforms along {count} axes; 2 can be written")
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
-    pads = op.attr("pads") or [0] * 4
-    return call(
-        "deform_conv",
-        op.x,
-        op[1],
-        op[2],
-        bias=op[3] if op.has(3) else None,
-        mask=op[4] if op.has(4) else None,
-        stride=tuple(strides) if strides != [1, 1] else None,
-        pads=tuple(pads) if any(pads) else None,
-        dilation=tuple(dilations) if dilations != [1, 1] else None,
-        groups=op.attr("group") if op.attr("group") != 1 else None,
-        offset_groups=op.attr("offset_group") if op.attr("offset_group") != 1 else None,
-    )
-
-
 @rules("CausalConvWithState")
 def causal_conv(op: Op) -> Emit:
     weight_sizes(op)

@@ -61,14 +61,6 @@ def scatter_elements(op: Op) -> Code:
     return method("scatter_reduce", op.x, axis, index, op[2], _REDUCTIONS[how])
 
 
-@rules("OneHot")
-def one_hot(op: Op) -> Code:
-    depth = op.scalar(1)
-    count = int(depth) if depth is not None else code("int({})", op[1])
-    axis = op.attr("axis")
-    return call("one_hot", op.x, count, op[2], **({"axis": axis} if axis != -1 else {}))
-
-
 @rules("NonZero")
 def non_zero(op: Op) -> Code:
     return code("{}.nonzero().T", op.x)

@@ -23,11 +23,6 @@ def window(op: Op) -> Code:
     return call(f"torch.{kind}_window", number(op, 0), **keywords, dtype=dtype)
 
 
-@rules("MelWeightMatrix")
-def mel_weight_matrix(op: Op) -> Code:
-    return call("mel_weight_matrix", *(number(op, i) for i in range(5)), dtype=torch_dtype(op, op.out_dtype()))
-
-
 @rules("STFT")
 def stft(op: Op) -> Code:
     return call("stft", op.x, number(op, 1), **stft_options(op, TORCH))

@@ -14,7 +14,7 @@ def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softc
     if softcap is not None:
         scores = softcap * ops.tanh(scores / softcap)
     if mask is not None:
-        boolean = ops.standardize_dtype(mask.dtype) == "bool"
+        boolean = ops.is_boolean(mask)
         scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
     if is_causal:
         ones = ops.ones_like(scores[0, 0], dtype="int32")

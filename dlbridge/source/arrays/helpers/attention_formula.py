@@ -45,14 +45,15 @@ def attention_bias(q, k, mask, past, lengths, causal, window):
     """0 where a query may look at a key, -inf where not, plus the mask's own numbers."""
     queries, keys = ops.shape(q)[2], ops.shape(k)[2]
     bias = ops.zeros((queries, keys), dtype=q.dtype)
-    nothing = ops.cast(float("-inf"), q.dtype)
+    nothing = float("-inf")
     if mask is not None:
-        if ops.standardize_dtype(mask.dtype) == "bool":
-            mask = ops.where(mask, ops.cast(0, q.dtype), nothing)
+        if ops.is_boolean(mask):
+            mask = ops.cast(ops.where(mask, 0.0, nothing), q.dtype)
         *sizes, given = ops.shape(mask)
-        bias = bias + ops.concatenate([mask, ops.broadcast_to(nothing, (*sizes, keys - given))], axis=-1)
-    columns, rows = ops.arange(keys, dtype="int32"), ops.expand_dims(ops.arange(queries, dtype="int32"), 1)
-    counts = None if lengths is None else ops.reshape(ops.cast(lengths, "int32"), (-1, 1, 1, 1))
+        rest = ops.full((*sizes, keys - given), nothing, dtype=q.dtype)
+        bias = bias + ops.concatenate([mask, rest], axis=-1)
+    columns, rows = ops.places(keys, q), ops.expand_dims(ops.places(queries, q), 1)
+    counts = None if lengths is None else ops.reshape(ops.as_index(lengths), (-1, 1, 1, 1))
     ahead = columns - rows - (past if counts is None else counts - queries)
     if causal:
         bias = ops.where(ahead > 0, nothing, bias)
@@ -72,9 +73,7 @@ def rotary_embedding(x, cos, sin, positions=None, interleaved=False, rotated=Non
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else ops.split(turned, 2, axis=-1)
     real, imaginary = a * cos - b * sin, a * sin + b * cos
     if interleaved:
-        real, imaginary = (ops.repeat(t, 2, axis=-1) for t in (real, imaginary))
-        even = ops.arange(rotated) % 2 == 0
-        turned = ops.where(even, real, imaginary)
+        turned = ops.reshape(ops.stack([real, imaginary], axis=-1), ops.shape(turned))
     else:
         turned = ops.concatenate([real, imaginary], axis=-1)
     y = ops.concatenate([turned, rest], axis=-1) if rotated < y.shape[-1] else turned

@@ -88,9 +88,9 @@ def deform_conv(
     (oh, ow), width = ops.shape(offset)[2:], weight.shape[3]
     taps = weight.shape[2] * width
     offset = ops.reshape(offset, (-1, taps, 2, oh, ow))
-    tap = ops.reshape(ops.arange(taps, dtype="int32"), (-1, 1, 1))
-    rows = ops.reshape(ops.arange(oh, dtype="int32"), (-1, 1)) * stride[0] - pads[0] + tap // width * dilation[0]
-    columns = ops.arange(ow, dtype="int32") * stride[1] - pads[1] + tap % width * dilation[1]
+    tap = ops.reshape(ops.places(taps, x), (-1, 1, 1))
+    rows = ops.reshape(ops.places(oh, x), (-1, 1)) * stride[0] - pads[0] + tap // width * dilation[0]
+    columns = ops.places(ow, x) * stride[1] - pads[1] + tap % width * dilation[1]
     rows, columns = ops.cast(rows, x.dtype) + offset[:, :, 0], ops.cast(columns, x.dtype) + offset[:, :, 1]
     values = bilinear(ops.reshape(x, (-1, channels // offset_groups, h, w)), rows, columns)
     if mask is not None:
@@ -108,7 +108,7 @@ def bilinear(x, rows, columns):
     top, left = ops.floor(rows), ops.floor(columns)
     for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
         weight = (1 - ops.abs(rows - row)) * (1 - ops.abs(columns - column))
-        r, c = ops.cast(row, "int32"), ops.cast(column, "int32")
+        r, c = ops.as_index(row), ops.as_index(column)
         inside = (r >= 0) & (r < h) & (c >= 0) & (c < w)
         at = ops.clip(r, 0, h - 1) * w + ops.clip(c, 0, w - 1)
         values = ops.take_along_axis(pixels, ops.reshape(at, (-1, 1, math.prod(ops.shape(at)[1:]))), axis=2)
@@ -123,12 +123,12 @@ def col2im(x, size, kernel, strides=None, pads=None, dilations=None):
     strides, dilations, pads = strides or [1] * count, dilations or [1] * count, pads or [0] * 2 * count
     full = [size[i] + pads[i] + pads[count + i] for i in range(count)]
     steps = [(full[i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(count)]
-    at = ops.zeros(1, dtype="int32")
+    at = ops.places(1, x)
     for i in range(count):
-        taps = ops.reshape(ops.arange(kernel[i], dtype="int32") * dilations[i], (-1, 1))
+        taps = ops.reshape(ops.places(kernel[i], x) * dilations[i], (-1, 1))
         shape = [1] * (2 * count)
         shape[i], shape[count + i] = kernel[i], steps[i]
-        at = at * full[i] + ops.reshape(taps + ops.arange(steps[i], dtype="int32") * strides[i], shape)
+        at = at * full[i] + ops.reshape(taps + ops.places(steps[i], x) * strides[i], shape)
     at, channels = ops.reshape(at, (-1,)), x.shape[1] // math.prod(kernel)
     planes = ops.transpose(ops.reshape(x, (-1, math.prod(kernel) * math.prod(steps))))
     total = ops.segment_sum(planes, at, num_segments=math.prod(full))

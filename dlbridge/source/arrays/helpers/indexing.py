@@ -5,7 +5,7 @@ from dlbridge.source.arrays import ops
 
 def wrapped(indices, size):
     """Indices, the negative ones counted from the end."""
-    return ops.where(indices < 0, indices + ops.cast(size, indices.dtype), indices)
+    return ops.where(indices < 0, indices + ops.number(size, indices.dtype), indices)
 
 
 def flat_places(indices, sizes):
@@ -74,7 +74,7 @@ def tensor_scatter(cache, update, starts=None, axis=-2, circular=False):
 def one_hot(indices, depth, values, axis=-1):
     """values[1] where the index is the place along a new axis, else values[0]; out of range, values[0]."""
     rank = len(indices.shape) + 1
-    places = ops.reshape(ops.arange(depth, dtype="int64"), (-1, *[1] * (rank - 1 - axis % rank)))
+    places = ops.reshape(ops.places(depth, indices), (-1, *[1] * (rank - 1 - axis % rank)))
     indices = ops.expand_dims(wrapped(ops.cast(indices, "int64"), depth), axis)
     return ops.where(ops.equal(indices, places), values[1], values[0])
 
@@ -101,7 +101,7 @@ def unique(x, axis=None, in_order=True):
 def reverse_sequence(x, lengths, batch_axis=1, time_axis=0):
     """The first elements along time, as many as the batch's length, in reverse."""
     x = ops.moveaxis(x, (batch_axis, time_axis), (0, 1))
-    at, lengths = ops.arange(ops.shape(x)[1], dtype="int32"), ops.cast(ops.reshape(lengths, (-1, 1)), "int32")
+    at, lengths = ops.places(ops.shape(x)[1], x), ops.reshape(ops.as_index(lengths), (-1, 1))
     at = ops.where(at < lengths, lengths - 1 - at, at)
     at = ops.reshape(at, (*ops.shape(at), *[1] * (len(x.shape) - 2)))
     x = ops.take_along_axis(x, ops.broadcast_to(at, ops.shape(x)), axis=1)
@@ -138,7 +138,7 @@ def non_max_suppression(boxes, scores, max_per_class, iou_threshold, score_thres
 def count_ngrams(x, grams, places, lengths, skips, once=False, weights=None):
     """How often each n-gram stands in each row, its elements up to ``skips`` apart; at the places that are named."""
     rows = x if len(x.shape) == 2 else ops.expand_dims(x, 0)
-    counts = [0.0] * (max(places) + 1)
+    counts = [ops.sum(ops.zeros_like(rows, dtype="float32"), axis=1)] * (max(places) + 1)
     for i, (gram, place) in enumerate(zip(grams, places, strict=True)):
         n = len(gram)
         for step in range(1, skips + 2 if n > 1 else 2):
@@ -149,6 +149,5 @@ def count_ngrams(x, grams, places, lengths, skips, once=False, weights=None):
                 counts[place] = counts[place] + ops.sum(ops.cast(found, "float32"), axis=1)
         counts[place] = ops.minimum(counts[place], 1.0) if once else counts[place]
         counts[place] = counts[place] * (1.0 if weights is None else weights[i])
-    zero = ops.sum(ops.zeros_like(rows, dtype="float32"), axis=1)
-    counts = ops.stack([zero + count for count in counts], axis=1)
+    counts = ops.stack(counts, axis=1)
     return counts if len(x.shape) == 2 else counts[0]

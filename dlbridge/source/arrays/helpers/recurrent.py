@@ -49,104 +49,79 @@ def recurrence(step, x, states, lengths, direction, batch_first):
     return y, *last
 
 
-def recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias):
-    """What the three recurrences share: zeros for a state, biases by direction, activations by direction.
+def onnx_recurrence(
+    step,
+    x,
+    w,
+    r,
+    bias,
+    lengths,
+    states,
+    usual,
+    activations=None,
+    direction="forward",
+    clip=None,
+    batch_first=False,
+    one_bias=False,
+):
+    """Runs step(d, w, r, biases, activations, x, *states) -> new states of direction d along time; in ONNX's layout.
 
     The biases of the input and of the state are added up; where they are to train as one, that of the input does.
     """
     directions, rows, hidden = r.shape
-    size = len(default)
     batch = ops.shape(x)[0 if batch_first else 1]
     zeros = ops.zeros((batch, directions, hidden) if batch_first else (directions, batch, hidden), x.dtype)
     biases = ops.zeros((directions, 2 * rows), x.dtype) if bias is None else bias
-    chosen = [activation_by_name(*a) for a in activations or [(name,) for name in default] * directions]
+    of_input, of_state = ops.split(biases, 2, axis=1)
+    of_state = ops.stop_gradient(of_state) if one_bias else of_state
+    size = len(usual)
+    chosen = [activation_by_name(*a) for a in activations or [(name,) for name in usual] * directions]
     if clip is not None:
         # As onnxruntime does: the gates alone are clipped, and not the cell that an LSTM's third activation reads.
         chosen = [f if i % size == 2 else lambda x, f=f: f(ops.clip(x, -clip, clip)) for i, f in enumerate(chosen)]
-    gates = [chosen[size * d : size * (d + 1)] for d in range(directions)]
-    of_input, of_state = ops.split(biases, 2, axis=1)
-    return zeros, (of_input, ops.stop_gradient(of_state) if one_bias else of_state), gates
+
+    def step_of(d, x, *states):
+        biases = of_input[d], of_state[d]
+        return step(d, ops.transpose(w[d]), ops.transpose(r[d]), biases, chosen[size * d : size * (d + 1)], x, *states)
+
+    states = [zeros if s is None else s for s in states]
+    return recurrence(step_of, x, states, lengths, direction, batch_first)
 
 
-def onnx_rnn(
-    x,
-    w,
-    r,
-    bias=None,
-    lengths=None,
-    h=None,
-    activations=None,
-    direction="forward",
-    clip=None,
-    batch_first=False,
-    one_bias=False,
-):
+def onnx_rnn(x, w, r, bias=None, lengths=None, h=None, **options):
     """ONNX's RNN: h = f(x W' + h R' + b)."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["tanh"], clip, one_bias)
 
-    def step(d, x, h):
-        return [gates[d][0](x @ ops.transpose(w[d]) + h @ ops.transpose(r[d]) + (wb[d] + rb[d]))]
+    def step(d, w, r, biases, activations, x, h):
+        return [activations[0](x @ w + h @ r + sum(biases))]
 
-    return recurrence(step, x, [zeros if h is None else h], lengths, direction, batch_first)
+    return onnx_recurrence(step, x, w, r, bias, lengths, [h], ["tanh"], **options)
 
 
-def onnx_gru(
-    x,
-    w,
-    r,
-    bias=None,
-    lengths=None,
-    h=None,
-    activations=None,
-    direction="forward",
-    clip=None,
-    linear_before_reset=False,
-    batch_first=False,
-    one_bias=False,
-):
+def onnx_gru(x, w, r, bias=None, lengths=None, h=None, linear_before_reset=False, **options):
     """ONNX's GRU: gates z, r, h; h = (1 - z) * new + z * h."""
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, ["sigmoid", "tanh"], clip, one_bias)
 
-    def step(d, x, h):
-        f, g = gates[d]
-        xz, xr, xh = ops.split(x @ ops.transpose(w[d]) + wb[d], 3, axis=-1)
-        wz, wr, wh = ops.split(ops.transpose(r[d]), 3, axis=-1)
-        bz, br, bh = ops.split(rb[d], 3)
+    def step(d, w, r, biases, activations, x, h):
+        f, g = activations
+        xz, xr, xh = ops.split(x @ w + biases[0], 3, axis=-1)
+        wz, wr, wh = ops.split(r, 3, axis=-1)
+        bz, br, bh = ops.split(biases[1], 3)
         update, reset = f(xz + h @ wz + bz), f(xr + h @ wr + br)
         new = g(xh + reset * (h @ wh + bh)) if linear_before_reset else g(xh + (reset * h) @ wh + bh)
         return [(1 - update) * new + update * h]
 
-    return recurrence(step, x, [zeros if h is None else h], lengths, direction, batch_first)
+    return onnx_recurrence(step, x, w, r, bias, lengths, [h], ["sigmoid", "tanh"], **options)
 
 
-def onnx_lstm(
-    x,
-    w,
-    r,
-    bias=None,
-    lengths=None,
-    h=None,
-    c=None,
-    peepholes=None,
-    activations=None,
-    direction="forward",
-    clip=None,
-    input_forget=False,
-    batch_first=False,
-    one_bias=False,
-):
+def onnx_lstm(x, w, r, bias=None, lengths=None, h=None, c=None, peepholes=None, input_forget=False, **options):
     """ONNX's LSTM: gates i, o, f, c; peepholes i, o, f."""
-    default = ["sigmoid", "tanh", "tanh"]
-    zeros, (wb, rb), gates = recurrent_parts(x, r, bias, batch_first, activations, default, clip, one_bias)
 
-    def step(d, x, h, c):
-        f, g, last = gates[d]
-        parts = x @ ops.transpose(w[d]) + h @ ops.transpose(r[d]) + (wb[d] + rb[d])
-        into, out, forget, new = ops.split(parts, 4, axis=-1)
+    def step(d, w, r, biases, activations, x, h, c):
+        f, g, last = activations
+        into, out, forget, new = ops.split(x @ w + h @ r + sum(biases), 4, axis=-1)
         pi, po, pf = (0, 0, 0) if peepholes is None else ops.split(peepholes[d], 3)
         into = f(into + pi * c)
         forget = 1 - into if input_forget else f(forget + pf * c)
         c = forget * c + into * g(new)
         return [f(out + po * c) * last(c), c]
 
-    return recurrence(step, x, [zeros if h is None else h, zeros if c is None else c], lengths, direction, batch_first)
+    return onnx_recurrence(step, x, w, r, bias, lengths, [h, c], ["sigmoid", "tanh", "tanh"], **options)

@@ -3,6 +3,7 @@
 import math
 
 from dlbridge.source.arrays import ops
+from dlbridge.source.arrays.helpers.image import cubic_weight
 
 
 def resize(
@@ -128,6 +129,4 @@ def tap_weights(taps, part, scale, mode, a):
     distance = distance if scale is None else distance * ops.cast(scale, part.dtype)
     if mode == "linear":
         return ops.maximum(1 - distance, 0)
-    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return ops.where(distance <= 1, near, ops.where(distance < 2, far, 0))
+    return cubic_weight(distance, a)
