@@ -52,6 +52,9 @@ def _as_function(op: Op, made: Emit) -> Layer | None:
 rules = _Rules("nnx")
 
 _DTYPES = DTYPES | {
+    ir.DataType.INT2: "int2",
+    ir.DataType.UINT2: "uint2",
+    ir.DataType.FLOAT4E2M1: "float4_e2m1fn",
     ir.DataType.INT4: "int4",
     ir.DataType.UINT4: "uint4",
     ir.DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",

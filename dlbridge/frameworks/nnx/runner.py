@@ -5,8 +5,7 @@ JAX computes in 64-bit types only where it is told to: here, for as long as a ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.frameworks.nnx.exact import Exact
+from dlbridge.frameworks.nnx.wide import wide
 from dlbridge.ops.keys import is_op
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
@@ -31,13 +32,6 @@ _ASKS_FOR_NUMBERS = (
 )
 #: Ops that draw other numbers in each call: compiled code would draw them once.
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
-
-
-@contextmanager
-def wide() -> Iterator[None]:
-    """Let JAX have types of 64 bits, on the CPU, in this thread."""
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        yield
 
 
 def load(source: Source) -> nnx.Module:
@@ -115,12 +109,18 @@ def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     with wide():
         call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
         out = call(live, *(jnp.asarray(inputs[n]) for n in source.inputs))
-        values = out if isinstance(out, (tuple, list)) else (out,)
-        return {n: _to_array(v) for n, v in zip(source.outputs, values, strict=True)}
+        return {n: np.asarray(v) for n, v in zip(source.outputs, _listed(out), strict=True)}
 
 
-def _to_array(value: Any) -> np.ndarray:
-    return np.asarray(value[...] if isinstance(value, nnx.Variable) else value)
+def exact(live: nnx.Module) -> Exact:
+    """Runs the live module in float64; it stays as it is."""
+    source: Source = live.dlbridge_source
+    return Exact(lambda values: _listed(live(*values)), source.inputs, source.outputs)
+
+
+def _listed(out: Any) -> list[Any]:
+    values = out if isinstance(out, (tuple, list)) else (out,)
+    return [value[...] if isinstance(value, nnx.Variable) else value for value in values]
 
 
 def weights(live: nnx.Module) -> dict[str, np.ndarray]:

@@ -96,7 +96,8 @@ def clip(op: Op) -> Code:
 _FLOAT8 = {ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2}
 #: Types to which JAX rounds otherwise than the standard.
 _OTHERWISE = {ir.DataType.FLOAT8E4M3FNUZ, ir.DataType.FLOAT8E5M2FNUZ, ir.DataType.FLOAT8E8M0}
-_OTHERWISE |= {ir.DataType.INT4, ir.DataType.UINT4}
+#: Types of which a float beyond the range becomes the last number in JAX; of an integer, the low bits are kept.
+_FEW_BITS = {ir.DataType.INT2, ir.DataType.UINT2, ir.DataType.INT4, ir.DataType.UINT4}
 
 
 @rules("Cast", "CastLike")
@@ -109,7 +110,8 @@ def to_dtype(op: Op) -> Code:
         op.refuse(f"JAX rounds to {target.name} otherwise than the standard")
     if target in _FLOAT8:
         return call("float8_cast", op.x, quoted_dtype(op, target), saturate=None if op.attr("saturate") else False)
-    return cast(op.x, nnx_dtype(op, target))
+    x = cast(op.x, nnx_dtype(op, ir.DataType.INT32)) if target in _FEW_BITS and source.is_floating_point() else op.x
+    return cast(x, nnx_dtype(op, target))
 
 
 @rules("BitCast")

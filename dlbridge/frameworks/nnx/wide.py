@@ -1,0 +1,15 @@
+"""Types of 64 bits, which JAX has only where it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+
+@contextmanager
+def wide() -> Iterator[None]:
+    """Let JAX have types of 64 bits, on the CPU, in this thread."""
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        yield
