@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint models modules suites faults conformance coverage fuzz bench serving clean
+.PHONY: help setup demo test quick lint models models-nnx modules suites faults conformance coverage fuzz bench serving clean
 
 help:            ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,7 +16,7 @@ help:            ## show the targets
 
 setup: .venv/ready   ## make .venv with dlbridge and all extras that the tests use
 
-demo: setup          ## train the digits CNN in PyTorch and Keras, export, compare, serve
+demo: setup          ## train the digits CNN in PyTorch, Keras (and Flax NNX if installed), export, compare, serve
 	$(BIN)/python examples/demo.py
 
 test: setup          ## the default test suite
@@ -46,6 +46,9 @@ suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all ta
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
 	$(BIN)/python -m pytest -m slow tests/sweeps -s
+
+models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers to Flax NNX (an hour)
+	DLBRIDGE_SWEEP_TARGETS=nnx $(BIN)/python -m pytest -m slow tests/sweeps/test_torchvision.py tests/sweeps/test_timm.py tests/sweeps/test_transformers.py -s
 
 modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and in training mode (an hour)
 	$(BIN)/python -m pytest -n 2 -m slow tests/frameworks/pytorch/test_reads_modules.py

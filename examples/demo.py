@@ -1,7 +1,8 @@
-"""The main job, end to end: one description, two frameworks, three ONNX files, one answer.
+"""The main job, end to end: one description, every framework, several ONNX files, one answer.
 
-Trains the digits CNN in PyTorch and in Keras from the same seed, draws both loss curves, takes the trained model
-through all ONNX exports, shows that every route agrees, and classifies held-out images with onnxruntime.
+Trains the digits CNN in PyTorch, in Keras, and in Flax NNX where its extra is installed (``pip install
+'dlbridge[nnx]'``), from the same seed; draws the loss curves, takes the trained model through all ONNX exports, shows
+that every route agrees, and classifies held-out images with onnxruntime.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import dlbridge
-from dlbridge import runtime, training
+from dlbridge import frameworks, runtime, training
 from dlbridge.verification.table import table
 
 HERE = Path(__file__).parent
@@ -39,27 +40,30 @@ def main() -> None:
     model = dlbridge.load(HERE / "cnn_digits.yaml")
     console.rule(f"[bold]{model.name}: one description")
     console.print((HERE / "cnn_digits.yaml").read_text(), markup=False)
-    console.rule("[bold]the same model as PyTorch and as Keras")
-    for framework in ("pytorch", "keras"):
+    names = shown()
+    console.rule("[bold]the same model in each framework")
+    for framework in names:
         dlbridge.convert(model, framework, OUT / framework, force=True)
         console.print(f"{OUT / framework / 'model.py'}: {len(model.write(framework).text.splitlines())} lines")
 
     seen, held_out = digits()
-    console.rule("[bold]trained in both, from the same seed, on the same batches")
-    results = {name: dlbridge.train(model, seen, framework=name) for name in ("pytorch", "keras")}
+    console.rule("[bold]trained in each, from the same seed, on the same batches")
+    results = {name: dlbridge.train(model, seen, framework=name) for name in names}
     picture = training.plot({name: r.history for name, r in results.items()}, OUT / "loss.png", force=True)
     console.print(f"loss curves: {picture}")
     scores = Table("trained in", "held-out accuracy", "last training loss")
     for name, result in results.items():
         scores.add_row(name, f"{accuracy(result.model, held_out):.2%}", f"{result.history['loss'][-1]:.6f}")
     console.print(scores)
+    trained = results[names[0]].model
     different = max(
-        float(np.abs(results["pytorch"].model.weights[k] - w).max()) for k, w in results["keras"].model.weights.items()
+        float(np.abs(trained.weights[key] - weight).max())
+        for result in results.values()
+        for key, weight in result.model.weights.items()
     )
-    console.print(f"largest difference of any weight between the two: {different:.1e}")
+    console.print(f"largest difference of any weight between {' and '.join(names)}: {different:.1e}")
 
     console.rule("[bold]every route, judged by what is not under test")
-    trained = results["pytorch"].model
     report = dlbridge.verify(trained)
     console.print(table(report))
     console.print(f"largest difference between any two routes: {report.largest_difference:.1e}")
@@ -73,6 +77,15 @@ def main() -> None:
     for name, result in results.items():
         if accuracy(result.model, held_out) < 0.95:
             raise SystemExit(f"{name} reached less than 95 % on held-out digits")
+
+
+def shown() -> list[str]:
+    """The frameworks to write and train in: PyTorch and Keras, and others that are installed beside them."""
+    others = [f for f in frameworks.all_frameworks() if f.trains is not None and f.name not in ("pytorch", "keras")]
+    for other in others:
+        if not other.is_installed:
+            console.print(f"{other.title} is left out: it is not installed (pip install 'dlbridge[{other.extra}]')")
+    return ["pytorch", "keras", *(other.name for other in others if other.is_installed)]
 
 
 def accuracy(model: dlbridge.Model, data: dict[str, np.ndarray]) -> float:

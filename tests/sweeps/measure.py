@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ from dlbridge import frameworks
 from dlbridge.ops import traits
 from dlbridge.verification.compare import relative_error
 
-TARGETS = ("pytorch", "onnx", "keras")
+#: What models are converted to; the command line (``--targets=keras,nnx``) or the environment may name others.
+TARGETS = tuple(os.environ.get("DLBRIDGE_SWEEP_TARGETS", "pytorch,onnx,keras").split(","))
 
 
 @dataclass
@@ -116,7 +118,7 @@ def measure(name, module, example, fresh, targets=TARGETS, dynamic=None) -> Row:
 
 
 def table(names: Sequence[str], build: Callable[[str], Sequence]) -> None:
-    """Print the rows of the models that the command line names (all when none), to ``--targets=pytorch,onnx,keras``.
+    """Print the rows of the models that the command line names (all when none), to ``--targets=pytorch,onnx,keras``, or any framework.
 
     Args:
         names: All models.
