@@ -25,7 +25,7 @@ def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softc
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if mask is not None:
-        boolean = str(mask.dtype) == "bool"
+        boolean = mask.dtype == bool
         scores = jnp.where(mask, scores, float("-inf")) if boolean else mask + scores
     if is_causal:
         ones = jnp.ones_like(scores[0, 0], dtype="int32")

@@ -32,8 +32,9 @@ def shift_right(x, count, width):
 
 
 def float8_cast(x, dtype, saturate=True):
-    """x in an 8-bit float type; beyond its range the largest numbers, or infinity (NaN, where it has none)."""
-    limit, largest_rounded = {"float8_e4m3fn": (448.0, 464.0), "float8_e5m2": (57344.0, 61440.0)}[dtype]
+    """x in a float type of few bits; beyond its range the largest numbers, or infinity (NaN, where it has none)."""
+    limits = {"float8_e4m3fn": (448.0, 464.0), "float8_e5m2": (57344.0, 61440.0), "float4_e2m1fn": (6.0, math.inf)}
+    limit, largest_rounded = limits[dtype]
     x = ops.cast(x, "float32")
     if saturate:
         return ops.cast(ops.where(ops.isnan(x), x, ops.clip(x, -limit, limit)), dtype)
