@@ -114,6 +114,7 @@ def convert(
     partial: bool = False,
     read: Mapping[str, Any] | None = None,
     into: str | os.PathLike[str] | None = None,
+    processing: Any = None,
     **options: Any,
 ) -> Any:
     """Convert a model.
@@ -130,6 +131,9 @@ def convert(
             raise when called (``Source.stand_ins``); a model that has such is not compared.
         read: The ``ReadOptions`` of the framework that reads.
         into: A repository of served models: what is written becomes the next version of the model's entry there.
+        processing: What comes before the inputs and after the outputs in the graph of an ONNX file
+            (``dlbridge.processing``). The model is compared with its original without it, and what is written with the
+            standard's evaluator.
         options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
@@ -144,6 +148,8 @@ def convert(
         check_free(output, force=force)
     if into is not None:
         check_served(to)
+    if processing is not None and to != frameworks.STANDARD:
+        raise DlbridgeError(f"a processing is put into ONNX files alone, not into '{to}'")
     mode = {"partial": True} if partial else {}
     writing = {**options, **mode}
     if to != DESCRIPTION:
@@ -158,6 +164,13 @@ def convert(
     written = model.write(to, **writing)
     check = check and not (partial and written.stand_ins)
     certificate = _certificate(model, to, written) if check else None
+    if processing is not None:
+        from dlbridge.processing import add
+
+        whole = add(model, processing)
+        written = whole.write(to, **writing)
+        if certificate is not None:
+            certificate["processing"] = _certificate(whole, to, written)
     if output is not None:
         frameworks.get(to).save(written, Path(output), certificate=certificate, force=force)
     if into is not None:

@@ -18,6 +18,7 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.option("--to", required=True, metavar="FRAMEWORK", help="A framework (see below), or 'description'.")
 @click.option("-o", "--output", help="Folder to write (for ONNX also a .onnx file). Default: NAME-FRAMEWORK.")
 @click.option("--into", metavar="REPO", help="A repository of served models: write its next version there (ONNX).")
+@click.option("--processing", "processing_file", metavar="FILE", help="Put what FILE says before and after it (ONNX).")
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @click.option("--dump-after", metavar="PASS", help="Also write the model as it is after a pass, to PASS.onnx.")
@@ -31,6 +32,7 @@ def command(
     to: str,
     output: str | None,
     into: str | None,
+    processing_file: str | None,
     print_source: bool,
     check: bool,
     dump_after: str | None,
@@ -50,6 +52,7 @@ def command(
         api.check_served(to)
     options, read = writing(ctx, to), {**reading(ctx), **read_limits(limits)}
     partial = options.pop("partial", False)
+    options["processing"] = _processing(processing_file)
     read.pop("partial", None)
     dumping = _dumping(dump_after, force)
     if print_source:
@@ -77,6 +80,14 @@ def command(
         click.echo(f"  {name}")
     for name, what in stand_ins.items():
         click.echo(f"to be filled in: {name}: {what}")
+
+
+def _processing(file: str | None) -> Any:
+    if file is None:
+        return None
+    from dlbridge.processing import load
+
+    return load(file)
 
 
 def _dumping(name: str | None, force: bool) -> AbstractContextManager[None]:

@@ -176,12 +176,19 @@ def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.nda
     for name, value in list(graph.initializers.items()):
         if value.const_value is None:
             continue
-        weights[name] = widen(value.const_value.numpy())
+        weights[name] = widen(_array(value.const_value))
         del graph.initializers[name]
         if value not in graph.inputs:
             graph.inputs.append(value)
         value.const_value = None
     return ir.to_proto(copy), weights
+
+
+def _array(tensor: ir.TensorProtocol) -> np.ndarray:
+    """The numbers of a tensor; strings as text, which is what onnxruntime gives."""
+    if tensor.dtype == ir.DataType.STRING:
+        return onnx.numpy_helper.to_array(ir.to_proto(tensor))
+    return tensor.numpy()
 
 
 def _name_overloads(proto: onnx.ModelProto) -> None:

@@ -27,7 +27,12 @@ _RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 
 
 def initializers(model: ir.Model) -> list[ir.Value]:
-    return [v for v in model.graph.initializers.values() if v.const_value is not None]
+    """Those with numbers; strings have no bytes of their own and stay in the graph."""
+    return [v for v in model.graph.initializers.values() if _has_numbers(v.const_value)]
+
+
+def _has_numbers(tensor: ir.TensorProtocol | None) -> bool:
+    return tensor is not None and tensor.dtype != ir.DataType.STRING
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol:
@@ -45,7 +50,7 @@ def without_weights(model: ir.Model, shown: int = _SMALL) -> onnx.ModelProto:
     graph = model.graph.clone()
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes > shown:
+        if tensor is not None and _has_numbers(tensor) and tensor.nbytes > shown:
             value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             del graph.initializers[name]
             value.const_value = None
