@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbridge import factories, frameworks
-from dlbridge.errors import DlbridgeError, FileError
+from dlbridge.errors import DlbridgeError, FileError, SignatureError
 from dlbridge.files import check_free
 from dlbridge.limits import limited
 from dlbridge.model import Model
+from dlbridge.repository.layout import CONFIG_FILE, find_model
 
 if TYPE_CHECKING:
     from dlbridge.training import Result
@@ -28,9 +29,10 @@ def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any
     """Read a model of any kind into the neutral form.
 
     Args:
-        source: A description (``.yaml``, ``.json``), a saved model's folder, a file of a framework (``.pt2``,
-            ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``, ``ExportedProgram`` or ``keras.Model``, or the name
-            of a function that makes one: of an installed package (``"torchvision.models:resnet18"``), or of a file
+        source: A description (``.yaml``, ``.json``), a saved model's folder, an entry of a repository of served
+            models, a file of a framework (``.pt2``, ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``,
+            ``ExportedProgram`` or ``keras.Model``, or the name of a function that makes one: of an installed package
+            (``"torchvision.models:resnet18"``), or of a file
             in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``).
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
             ``{"nodes": 1_000_000}``.
@@ -81,6 +83,8 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
     """Read a description, a saved model's folder, or a framework's file."""
     if not path.exists():
         raise FileError("no such file or folder", where=str(path))
+    if (path / CONFIG_FILE).is_file():
+        path = find_model(path)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in _DESCRIPTIONS:
         from dlbridge import description
@@ -220,14 +224,63 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
     return training.train(load(source), data, framework=framework, spec=spec, **options)
 
 
-def verify(source: Any, *, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
-    """Run a model by every route and compare each with the original in float64.
+def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **options: Any) -> Report:
+    """Show that models compute the same, judged by the first one in float64.
+
+    Without ``others``, the model is run by every route: in each framework, and through each exporter. With them, they
+    are run as they are.
+
+    Example:
+        >>> dlbridge.verify("model.onnx").require()                             # doctest: +SKIP
+        >>> dlbridge.verify(module, "model.onnx", "converted/", read=inputs)    # doctest: +SKIP
 
     Args:
         source: What :func:`load` takes.
+        others: Models that should compute the same: what :func:`load` takes, a ``Source``, or a folder that a source
+            was saved to, whose ``model.py`` is executed. Their names in the report are what they were called here.
         read: The ``ReadOptions`` of the framework that reads.
         options: See ``dlbridge.verification.verify``.
+
+    Raises:
+        SignatureError: When inputs or outputs of another model cannot be matched with the first one's.
+        DlbridgeError: When a model cannot be read, or the judge cannot run.
     """
     from dlbridge.verification import verify as run_checks
 
-    return run_checks(load(source, **dict(read or {})), **options)
+    reading = dict(read or {})
+    model = load(source, **reading)
+    named: dict[str, Any] = {}
+    for position, other in enumerate(others, 2):
+        named[_title(other, position)] = _load_other(other, reading)
+    return run_checks(model, others=named or None, **options)
+
+
+def _title(other: Any, position: int) -> str:
+    """What reports call another model."""
+    if isinstance(other, (str, os.PathLike)):
+        return str(other)
+    return f"{getattr(other, 'framework', type(other).__name__)} (model {position})"
+
+
+def _load_other(other: Any, reading: Mapping[str, Any]) -> Any:
+    """Another model to verify: a source and the folder of one stay what they are.
+
+    It is read without options first; where that does not say what its inputs are, with those of the first model, by
+    name and then by position.
+    """
+    if hasattr(other, "framework") and hasattr(other, "arrays"):
+        return other
+    if isinstance(other, (str, os.PathLike)) and (Path(other) / "model.py").is_file():
+        return Path(other)
+    inputs = reading.get("inputs")
+    attempts: list[dict[str, Any]] = [{}]
+    if reading:
+        attempts.append(dict(reading))
+    if isinstance(inputs, Mapping):
+        attempts.append({**reading, "inputs": tuple(inputs.values())})
+    for options in attempts[:-1]:
+        try:
+            return load(other, **options)
+        except SignatureError:
+            continue
+    return load(other, **attempts[-1])

@@ -1,12 +1,13 @@
-"""``dlbridge verify``: runs a model by every route on the same inputs, and compares each with the judge."""
+"""``dlbridge verify``: shows that a model computes the same by every route, or that several models do."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from dlbridge.cli.common import (
     EXPLAINED,
-    force_option,
     json_option,
     limit_option,
     print_json,
@@ -17,69 +18,111 @@ from dlbridge.cli.common import (
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
-@click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree.")
+@click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree, or that models do.")
 @click.argument("model")
+@click.argument("others", nargs=-1)
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
+@click.option("--map", "names", multiple=True, metavar="NAME=OTHER", help="Which input or output of OTHERS a name is.")
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    metavar="[NAME=]LAYOUT",
+    help="How OTHERS have the axes of an input or output: channels_last, channels_first, or an order such as 0231.",
+)
+@click.option(
+    "--battery",
+    type=click.Choice(["full", "quick", "none"]),
+    default="full",
+    show_default=True,
+    help="Which inputs are made: all kinds, those of a conversion, or none (with --inputs).",
+)
+@click.option("--inputs", metavar="FILE", help="An .npz file of inputs by name, to try as well.")
 @click.option("--batch", "batch_sizes", multiple=True, type=click.IntRange(1), help="Batch sizes [default: 1, 2, 9].")
 @click.option("--size", "sizes", multiple=True, metavar="NAME=SIZE", help="Size of another symbolic dimension.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
-@click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
+    help="Verify the model with its float32 as this type.",
+)
+@click.option("--rtol", type=click.FloatRange(0), help="A relative bound of your own, instead of the measured ones.")
+@click.option("--atol", type=click.FloatRange(0), help="An absolute bound of your own, instead of the measured ones.")
 @limit_option
-@force_option
 @json_option
 @click.pass_context
 def command(
     ctx: click.Context,
     model: str,
+    others: tuple[str, ...],
     routes: tuple[str, ...],
+    names: tuple[str, ...],
+    layouts: tuple[str, ...],
+    battery: str,
+    inputs: str | None,
     batch_sizes: tuple[int, ...],
     sizes: tuple[str, ...],
     seed: int,
-    page_path: str | None,
+    dtype: str | None,
+    rtol: float | None,
+    atol: float | None,
     limits: tuple[str, ...],
-    force: bool,
     as_json: bool,
 ) -> None:
     """Run MODEL in every framework that is installed, and in onnxruntime on the ONNX files that dlbridge and the
-    exporters of the frameworks write; judge each against the original in float64. Exits with 1 when a route departs by
-    more than rounding explains."""
+    exporters of the frameworks write; judge each against the original in float64.
+
+    With OTHERS, run them instead, as they are: files, names of functions, entries of a repository, and folders that
+    'convert' has written, whose model.py is executed.
+
+    Exits with 1 when one departs by more than rounding explains."""
     quiet_frameworks()
     from dlbridge import api
-    from dlbridge.files import check_free, writing
+    from dlbridge.verification.measure import Tolerance
+    from dlbridge.verification.others import Matching
     from dlbridge.verification.routes import known
 
-    if page_path is not None:
-        check_free(page_path, force=force)
-    loaded = api.load(model, **reading(ctx), **read_limits(limits))
-    bar, advance = progress_bar("verify", total=len(routes or known(loaded)) + 2)
+    if battery == "none" and inputs is None:
+        raise click.UsageError("--battery none needs --inputs", ctx)
+    read = {**reading(ctx), **read_limits(limits)}
+    loaded = api.load(model, **read)
+    runs = len(others or routes or known(loaded))
+    bar, advance = progress_bar("verify", total=runs + 2)
     with bar:
         report = api.verify(
             loaded,
+            *others,
+            read=read,
             routes=list(routes) or None,
+            battery=battery,
             batch_sizes=batch_sizes or None,
             sizes=dict(_size(s) for s in sizes),
+            inputs=inputs,
             seed=seed,
+            matching=Matching(dict(_pair(n, "--map") for n in names), dict(_layout(text) for text in layouts)),
+            dtype=dtype,
+            tolerance=None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
             progress=advance,
         )
-    if page_path is not None:
-        from dlbridge.verification.page import html
-
-        with writing(page_path, force=force) as fresh:
-            fresh.write_text(html(report, loaded), encoding="utf-8")
     if as_json:
         print_json(report.to_json())
     else:
-        from rich.console import Console
-
-        from dlbridge.verification.table import coverage_lines, table
-
-        console = Console()
-        console.print(table(report))
-        console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
-        for line in coverage_lines(report):
-            console.print(line, markup=False)
+        _print(report)
     if not report.passed:
         ctx.exit(EXPLAINED)
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+
+    from dlbridge.verification.table import coverage_lines, table
+
+    console = Console()
+    console.print(table(report))
+    if report.pairs:
+        console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
+    for line in coverage_lines(report):
+        console.print(line, markup=False)
 
 
 def _size(text: str) -> tuple[str, int]:
@@ -87,3 +130,16 @@ def _size(text: str) -> tuple[str, int]:
     if not equals or not size.isdigit():
         raise click.BadParameter(f"'{text}' is not of the form name=size", param_hint="--size")
     return name, int(size)
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, other = text.partition("=")
+    if not equals or not name or not other:
+        raise click.BadParameter(f"'{text}' is not of the form name=other", param_hint=option)
+    return name, other
+
+
+def _layout(text: str) -> tuple[str, str | tuple[int, ...]]:
+    """``x=0231``, or ``channels_last`` for all that have three axes or more."""
+    name, said = _pair(text, "--layout") if "=" in text else ("", text)
+    return name, tuple(int(digit) for digit in said) if said.isdigit() else said

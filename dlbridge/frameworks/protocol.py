@@ -62,6 +62,7 @@ class Framework:
         exporter: The name of the program with which its users write ONNX files; None if there is none.
         trains: The losses and optimizers that it supports; None if it does not train.
         is_served: Whether a repository of served models holds what it writes; it then has ``add_version``.
+        weights_file: The name of the file that ``save_weights`` writes, where ``load_saved`` reads it.
         ReadOptions: Dataclass of the options of reading. Its fields are made by ``frameworks.option``.
         WriteOptions: Dataclass of the options of writing.
     """
@@ -74,6 +75,7 @@ class Framework:
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
     is_served: ClassVar[bool] = False
+    weights_file: ClassVar[str] = ""
     ReadOptions: ClassVar[type] = NoOptions
     WriteOptions: ClassVar[type] = NoOptions
 
@@ -175,6 +177,18 @@ class Framework:
         """What runs the live model in float64; None where nothing does."""
         return None
 
+    def load_saved(self, source: Source, folder: Path) -> Any:
+        """The live model of a saved folder: its ``model.py``, executed, with the weights that lie beside it.
+
+        Args:
+            source: The model as the framework writes it now: the file must have the same entry, inputs and outputs.
+            folder: The folder.
+
+        Raises:
+            DlbridgeError: When the file has no such entry, or the weights do not fit it.
+        """
+        raise DlbridgeError(f"saved folders of {self.name} cannot be loaded", where=str(folder))
+
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         """Write the live model to an ONNX file by the program that ``exporter`` names."""
         raise DlbridgeError(f"{self.name} has no ONNX exporter of its own", hint="convert the model to 'onnx'")
@@ -237,7 +251,7 @@ class ModularFramework(Framework):
     |---|---|
     | ``reader.py`` | ``read(source, options)`` |
     | ``writer.py`` | ``write(model, options)`` |
-    | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``, and ``exact`` where there is one |
+    | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
     | ``trainer.py`` | ``Trainer`` |
     | ``onnx_export.py`` | ``export`` |
     """
@@ -273,6 +287,11 @@ class ModularFramework(Framework):
 
     def save_weights(self, source: Source, folder: Path) -> None:
         self.part("runner").save_weights(source, folder)
+
+    def load_saved(self, source: Source, folder: Path) -> Any:
+        if not self.weights_file:
+            return super().load_saved(source, folder)
+        return self.part("runner").load_saved(source.of_file(folder / "model.py"), folder / self.weights_file)
 
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         if self.exporter is None:

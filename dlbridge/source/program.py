@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import itertools
 import linecache
 import os
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge.errors import FileError
 from dlbridge.model import Model
 from dlbridge.source.weights import Weight, to_initializers
 
@@ -72,6 +75,21 @@ class Source:
     def initializers(self, trained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Initializer name -> array, from the arrays that the live model holds by framework key."""
         return to_initializers(self.weights, trained, self.model.weights)
+
+    def of_file(self, path: Path) -> Source:
+        """The source with the text of a file, which may have been changed by hand.
+
+        Raises:
+            FileError: When there is no such file, or its entry has another name.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            names = {node.name for node in ast.parse(text).body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FileError(f"it cannot be read: {error}", where=str(path)) from None
+        if self.entry not in names:
+            raise FileError(f"it has no '{self.entry}'", where=str(path), hint=f"it has {', '.join(sorted(names))}")
+        return dataclasses.replace(self, text=text)
 
     def execute(self) -> dict[str, Any]:
         """Run the file and give its names. Tracebacks and ``inspect`` show its text."""

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import ml_dtypes
 import numpy as np
 
+from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
+from dlbridge.ops.evaluator import eps
+from dlbridge.passes import precision
+from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
 from dlbridge.verification.battery import Battery, Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
 from dlbridge.verification.forms import Form
+from dlbridge.verification.inputs import given_inputs
 from dlbridge.verification.judge import Judge
-from dlbridge.verification.measure import Arrays, relative_error
+from dlbridge.verification.measure import Arrays, Tolerance, relative_error
+from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.report import Check, Report
-from dlbridge.verification.routes import Route, known, not_installed, unknown
+from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
+
+#: Which sets of inputs are tried.
+Extent = Literal["quick", "full", "none"]
 
 
 def verify(
     model: Model,
     *,
     routes: Sequence[str] | None = None,
-    battery: Literal["quick", "full"] = "full",
+    battery: Extent = "full",
     batch_sizes: Iterable[int] | None = None,
     sizes: Mapping[str, int] | None = None,
-    inputs: Mapping[str, np.ndarray] | None = None,
+    inputs: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
     seed: int = 0,
     judge: str | None = None,
     written: Mapping[str, Any] | None = None,
+    others: Mapping[str, Any] | None = None,
+    matching: Matching | None = None,
+    dtype: Precision | None = None,
+    tolerance: Tolerance | None = None,
     thorough: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -46,14 +62,21 @@ def verify(
         model: The model.
         routes: Names of frameworks, ``"onnx via ..."`` for a framework's own export, and ``"original"`` for a model
             that was read from one. When None, all of the frameworks that are installed; the report says which are not.
-        battery: ``"quick"`` for three sets of inputs, ``"full"`` for all that ``dlbridge.verification.battery`` has.
+            With ``others``, none.
+        battery: ``"quick"`` for three sets of inputs, ``"full"`` for all that ``dlbridge.verification.battery`` has,
+            ``"none"`` for the given inputs alone.
         batch_sizes: Sizes of the batch to try; 1, 2 and 9 when None. A model without a symbolic batch gets as many
             sets of inputs.
         sizes: Sizes of other symbolic dimensions.
-        inputs: Arrays to use in addition to those of the battery.
+        inputs: Arrays, or an ``.npz`` file of them, to use in addition to those of the battery.
         seed: Seed of the random inputs.
         judge: ``"original"``, or ``"reference"`` for the reference evaluator; when None, the original if there is one.
         written: Framework -> the ``Source`` to verify; other frameworks write the model anew.
+        others: Name -> another model that should compute the same: a ``Model``, which is run as what it was read from,
+            a ``Source``, or the folder that a source was saved to.
+        matching: How the inputs and outputs of others are matched with the model's.
+        dtype: Verify the model with its float32 as this type.
+        tolerance: Bounds of the caller, instead of those that are measured on the judge.
         thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
             run by more than its type rounds in any case, which saves the run in float64 of a big model.
         progress: Called with the name of each step as it begins.
@@ -64,17 +87,26 @@ def verify(
     Raises:
         DlbridgeError: When the judge cannot run, or a route is unknown.
     """
+    if routes is None and others:
+        routes = []
     left_out = not_installed(known(model)) if routes is None else {}
     wanted = [name for name in known(model) if name not in left_out] if routes is None else list(routes)
     _check_known(model, wanted, written or {})
     tell = progress or (lambda text: None)
     tell("the judge")
     judging = judges.find(model, judge, wanted)
+    if dtype is not None:
+        converted = precision.convert(model, dtype)
+        judging = judges.of_another_type(model, converted, eps(ml_dtypes.finfo(dtype).dtype))
+        model, wanted = converted, [name for name in wanted if name != judges.ORIGINAL]
     sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, full=battery == "full")
-    cases = [*sets.cases(judging), *_given(judging, inputs)]
+    cases = [] if battery == "none" else sets.cases(judging)
+    cases += _given(model, judging, inputs)
     report = Report(model.name, judging.name, left_out=left_out, inputs_left_out=sets.left_out)
     builders = {name: _builder(model, name, written or {}) for name in wanted}
-    compare_forms(model, judging, cases, builders, report, thorough=thorough, progress=tell)
+    builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
+    comparison = Comparison(model, judging, cases, thorough, tolerance)
+    compare_forms(comparison, judging, cases, builders, report, progress=tell)
     tell("coverage")
     report.coverage = cover(model, cases, everything=battery == "full")
     return report
@@ -84,6 +116,16 @@ def _builder(model: Model, name: str, written: Mapping[str, Any]) -> Callable[[]
     return lambda: Route(model, name, written)
 
 
+def _other(model: Model, name: str, other: Any, matching: Matching) -> Callable[[], Form]:
+    if isinstance(other, Model):
+        form = Other(model, other, name, matching)  # at once: a name that matches nothing is the caller's mistake
+        return lambda: form
+    if isinstance(other, Path):
+        return lambda: saved_route(model, name, other)
+    framework = frameworks.get(other.framework)
+    return lambda: Route(model, framework.name, {framework.name: other}, title=name)
+
+
 def _check_known(model: Model, wanted: Sequence[str], written: Mapping[str, Any]) -> None:
     names = known(model)
     for route in wanted:
@@ -91,29 +133,27 @@ def _check_known(model: Model, wanted: Sequence[str], written: Mapping[str, Any]
             raise unknown(route, model)
 
 
-def _given(judge: Judge, inputs: Mapping[str, np.ndarray] | None) -> list[Case]:
+def _given(model: Model, judge: Judge, inputs: Mapping[str, np.ndarray] | str | os.PathLike[str] | None) -> list[Case]:
     """The arrays of the caller as a set of inputs."""
     if inputs is None:
         return []
-    arrays = {name: np.asarray(array) for name, array in inputs.items()}
+    arrays = given_inputs(model, inputs)
     judge.add(arrays)
     return [Case({}, arrays, ("given",))]
 
 
 def compare_forms(
-    model: Model,
+    comparison: Comparison,
     judge: Judge,
     cases: Sequence[Case],
     builders: Mapping[str, Callable[[], Form]],
     report: Report,
     *,
-    thorough: bool,
     progress: Callable[[str], None],
 ) -> None:
     """Build each form of a model, run it on the sets of inputs that the judge has run on, and put what is found into
     the report. The forms are built one after the other, so that only one is in memory beside the judge."""
     results: dict[str, list[Arrays]] = {}
-    comparison = Comparison(model, judge, cases, thorough)
     for name, build in builders.items():
         progress(name)
         try:

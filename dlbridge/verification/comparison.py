@@ -11,23 +11,40 @@ from dlbridge.verification.battery import Case
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import first_departure
-from dlbridge.verification.measure import FACTOR, Arrays, Finding, is_float, measure, mismatch, relative_error
+from dlbridge.verification.measure import (
+    FACTOR,
+    Arrays,
+    Finding,
+    Tolerance,
+    is_float,
+    measure,
+    mismatch,
+    relative_error,
+)
 from dlbridge.verification.report import Check, Report
 
 
 class Comparison:
     """Compares the outputs of routes with the judge's."""
 
-    def __init__(self, model: Model, judge: Judge, cases: Sequence[Case], thorough: bool) -> None:
+    def __init__(
+        self,
+        model: Model,
+        judge: Judge,
+        cases: Sequence[Case],
+        thorough: bool,
+        tolerance: Tolerance | None = None,
+    ) -> None:
         self._model, self._judge, self._cases, self._thorough = model, judge, cases, thorough
+        self._tolerance = tolerance
 
     def checks(self, route: Form, outputs: list[Arrays], report: Report) -> list[Check]:
         """One check for each set of inputs. The node where a departure begins goes into the report."""
         unlike = [mismatch(output, own) for output, own in zip(outputs, self._judge.own, strict=True)]
         if any(unlike):
             return [self._unlike(route.name, i, found) for i, found in enumerate(unlike)]
-        findings = self._findings(outputs, report)
-        if not _all_fit(findings):
+        findings = self._findings(route, outputs, report)
+        if not _all_fit(findings) and self._tolerance is None:
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
         for check in checks:
@@ -37,16 +54,18 @@ class Comparison:
             report.departures[route.name] = self._departure(route, failed[0], findings[failed[0]])
         return checks
 
-    def _findings(self, outputs: list[Arrays], report: Report) -> list[dict[str, Finding]]:
+    def _findings(self, route: Form, outputs: list[Arrays], report: Report) -> list[dict[str, Finding]]:
         """How far each output is from the judge's, for each set of inputs.
 
         What agrees with the judge's own run by what its type rounds in any case is not run in float64, unless that was
-        asked for.
+        asked for, or the form computes in a coarser type.
         """
         everywhere = list(range(len(outputs)))
+        if self._tolerance is not None:
+            return [self._tolerated(self._tolerance, outputs[i], i) for i in everywhere]
         findings: list[dict[str, Finding]] = [{} for _ in outputs]
         wanted = everywhere
-        if not self._thorough:
+        if not self._thorough and not route.eps:
             findings = self._measured(outputs, everywhere, exact=False)
             wanted = [i for i in everywhere if not _all_fit([findings[i]])]
         if not wanted:
@@ -56,18 +75,33 @@ class Comparison:
             report.precision = "float64"
         elif self._judge.trouble:
             report.precision = f"its own types; in float64 it cannot be run: {self._judge.trouble}"
-        for index, found in zip(wanted, self._measured(outputs, wanted, exact=is_exact), strict=True):
+        measured = self._measured(outputs, wanted, exact=is_exact, size=route.eps)
+        for index, found in zip(wanted, measured, strict=True):
             findings[index] = found
         return findings
+
+    def _tolerated(self, tolerance: Tolerance, outputs: Arrays, index: int) -> dict[str, Finding]:
+        own = self._judge.own[index]
+        judged = (self._judge.exact(index) if self._thorough else None) or own
+        return {name: tolerance.measure(array, judged[name], own[name]) for name, array in outputs.items()}
 
     def _unlike(self, name: str, index: int, found: Mapping[str, str]) -> Check:
         message = "; ".join(f"output '{output}' {what}" for output, what in sorted(found.items()))
         case = self._cases[index]
         return Check(name, case.sizes, {}, 0.0, not found, message, inputs=case.name)
 
-    def _measured(self, outputs: list[Arrays], wanted: Sequence[int], *, exact: bool) -> list[dict[str, Finding]]:
-        """How far each output is from the judge's, in float64 or in its own types, for some sets of inputs."""
-        own = [self._judge.own[i] for i in wanted]
+    def _measured(
+        self, outputs: list[Arrays], wanted: Sequence[int], *, exact: bool, size: float = 0.0
+    ) -> list[dict[str, Finding]]:
+        """How far each output is from the judge's, in float64 or in its own types, for some sets of inputs.
+
+        Args:
+            outputs: The outputs of a form, for all sets.
+            wanted: The sets.
+            exact: Whether they are compared with the judge in float64.
+            size: The eps of the form's types, where they are coarser than the judge's own.
+        """
+        own = [self._own(i, size) for i in wanted]
         judged = [found for i in wanted if (found := self._judge.exact(i)) is not None] if exact else own
         found: list[dict[str, Finding]] = [{} for _ in wanted]
         for name in outputs[0]:
@@ -75,11 +109,16 @@ class Comparison:
                 [outputs[i][name] for i in wanted],
                 [one[name] for one in judged],
                 [one[name] for one in own] if exact else None,
-                self._judge.allowance,
+                self._judge.allowance(size),
             )
             for each, finding in zip(found, measured, strict=True):
                 each[name] = finding
         return found
+
+    def _own(self, index: int, size: float) -> Arrays:
+        """The judge's outputs with the rounding of its own types, or of coarser ones."""
+        rounded = self._judge.noisy(index, size) if size else None
+        return self._judge.own[index] if rounded is None else rounded
 
     def _constant(self) -> list[str]:
         """A note for each output that has the same value for every input: that it agrees shows nothing."""
@@ -101,7 +140,9 @@ class Comparison:
         the judge has not.
         """
         failed = [(i, n) for i, found in enumerate(findings) for n, f in found.items() if not f.fits]
-        strained = {(i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n)}
+        strained = {
+            (i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n, route.eps)
+        }
         if any(key not in strained and not findings[key[0]][key[1]].is_near for key in failed):
             return  # at least one departure that rounding does not explain
         wide, trouble = self._in_float64(route, sorted({i for i, _ in failed}))
@@ -133,18 +174,18 @@ class Comparison:
             return {}, f"; in float64 it cannot be run ({type(error).__name__}: {error})"
         return ({} if found is None else dict(zip(wanted, found, strict=True))), ""
 
-    def _is_ill_conditioned(self, finding: Finding, output: np.ndarray, index: int, name: str) -> bool:
+    def _is_ill_conditioned(self, finding: Finding, output: np.ndarray, index: int, name: str, size: float) -> bool:
         if is_float(output.dtype) and not np.isfinite(finding.error):
             return False
-        return finding.strained or self._is_moved(output, index, name)
+        return finding.strained or self._is_moved(output, index, name, size)
 
-    def _is_moved(self, output: np.ndarray, index: int, name: str) -> bool:
+    def _is_moved(self, output: np.ndarray, index: int, name: str, size: float = 0.0) -> bool:
         """Whether the judge's own rounding, or noise of that size, moves an output as far as it departs."""
         exact = self._judge.exact(index)
         if exact is None:
             return False
         right, own = exact[name], self._judge.own[index][name]
-        noisy = self._judge.noisy(index)
+        noisy = self._judge.noisy(index, size)
         moved = [own, *([noisy[name]] if noisy is not None else [])]
         if not is_float(output.dtype):
             steady = np.logical_and.reduce([right == m for m in moved])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.errors import ShapeError
+from dlbridge.errors import FileError, ShapeError, SignatureError
 from dlbridge.model import Model
 from dlbridge.verification.roles import Role, roles
 from dlbridge.verification.sizes import fitting_sizes, shape_at
@@ -62,6 +64,41 @@ def filled_inputs(
         array = _filled(role, tuple(shape), row_axis(role.value, batch), strategies, generator)
         arrays[role.name] = _of_type(array, role.value.dtype)
     return arrays
+
+
+def given_inputs(model: Model, given: Mapping[str, np.ndarray] | str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The caller's own arrays for the inputs of a model, from memory or from an ``.npz`` file.
+
+    Raises:
+        FileError: When the file cannot be read.
+        SignatureError: When an input has no array, or one of another kind or rank.
+    """
+    where = str(given) if isinstance(given, (str, os.PathLike)) else model.name
+    arrays = _read(given) if isinstance(given, (str, os.PathLike)) else {n: np.asarray(a) for n, a in given.items()}
+    unknown = sorted(arrays.keys() - {v.name for v in model.inputs})
+    missing = [v.name or "" for v in model.inputs if v.name not in arrays]
+    if missing or unknown:
+        names = ", ".join(v.name or "" for v in model.inputs)
+        what = f"there is no array for input '{missing[0]}'" if missing else f"there is no input '{unknown[0]}'"
+        raise SignatureError(what, where=where, hint=f"the inputs are: {names}")
+    found = {}
+    for value in model.inputs:
+        name, array = value.name or "", arrays[value.name or ""]
+        if value.dtype is None or value.shape is None or array.ndim != len(value.shape):
+            raise SignatureError(f"'{name}' has the shape {array.shape}, not {value.shape}", where=where)
+        wanted = value.dtype.numpy()
+        if array.dtype != wanted and not np.can_cast(array.dtype, wanted, "same_kind"):
+            raise SignatureError(f"'{name}' has the dtype {array.dtype}, not {wanted}", where=where)
+        found[name] = array.astype(wanted)
+    return found
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise FileError(f"it is no .npz file of arrays: {error}", where=str(path)) from None
 
 
 def row_axis(value: ir.Value, batch: str | None) -> int | None:

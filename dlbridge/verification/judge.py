@@ -17,7 +17,7 @@ from dlbridge.errors import DlbridgeError, VerificationError
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op
-from dlbridge.verification.measure import Allowance, Arrays, is_float
+from dlbridge.verification.measure import Allowance, Arrays, free_of, is_float
 
 #: A loop or a recurrent layer counts as this many operations in a row.
 _STEPS = 64
@@ -36,6 +36,7 @@ class Judge:
         runs: Runs the model in its own types; None if the judge runs in float64 alone.
         opens: Returns a function that runs the model in float64; None if there is none.
         name: What the judge is called in reports.
+        coarsest: The eps of the model's coarsest float type, where the judge computes in finer ones.
 
     Attributes:
         name: What the judge is called in reports.
@@ -50,15 +51,17 @@ class Judge:
         runs: Callable[[Arrays], Arrays] | None,
         opens: Callable[[], Any] | None,
         name: str,
+        coarsest: float = 0.0,
     ) -> None:
         self.name, self.trouble = name, ""
+        self._coarsest = coarsest
         self.own: list[Arrays] = []
         self._model = model
         self._cases: list[Arrays] = []
         self._runs, self._opens = runs, opens
         self._exact_run: Any = None
         self._exact: dict[int, Arrays] = {}
-        self._noisy: dict[int, Arrays] = {}
+        self._noisy: dict[tuple[int, float], Arrays] = {}
 
     def add(self, arrays: Arrays, outputs: Arrays | None = None) -> None:
         """Add a set of inputs, with the outputs for it where they are known.
@@ -85,22 +88,27 @@ class Judge:
             self._exact[index] = found
         return self._exact[index]
 
-    def noisy(self, index: int) -> Arrays | None:
-        """The outputs in float64 when each intermediate result is disturbed by as much as its type rounds."""
-        if index not in self._noisy and self.exact(index) is not None:
-            found = self._in_float64(self._cases[index], noise=self._noise())
+    def noisy(self, index: int, size: float = 0.0) -> Arrays | None:
+        """The outputs in float64 when each intermediate result is disturbed by as much as its type rounds, or by more.
+
+        Args:
+            index: The set of inputs.
+            size: The disturbance, where it is larger than the rounding of the judge's own types.
+        """
+        size = max(size, self._noise())
+        if (index, size) not in self._noisy and self.exact(index) is not None:
+            found = self._in_float64(self._cases[index], noise=size)
             if found is not None:
-                self._noisy[index] = found
-        return self._noisy.get(index)
+                self._noisy[index, size] = found
+        return self._noisy.get((index, size))
 
     def _noise(self) -> float:
-        return self._exact_run.eps or eps(np.float32)
+        own = self._exact_run.eps if self._exact_run is not None else 0.0
+        return max(self._coarsest, own or eps(np.float32))
 
-    @property
-    def allowance(self) -> Allowance:
-        """How much rounding the type and the depth of the model can explain."""
-        coarsest = self._exact_run.eps if self._exact_run is not None else 0.0
-        return Allowance(coarsest or eps(np.float32), depth(self._model))
+    def allowance(self, size: float = 0.0) -> Allowance:
+        """How much rounding the type and the depth of the model can explain, in types of at least this eps."""
+        return Allowance(max(size, self._noise()), depth(self._model), free_of(size))
 
     def shown(self, index: int) -> list[np.ndarray] | None:
         """Every float array that the judge computes for one set of inputs, in order; None if it does not show them."""
@@ -170,9 +178,9 @@ def find(model: Model, kind: str | None, routes: Sequence[str]) -> Judge:
     Raises:
         DlbridgeError: When there is no such judge.
     """
-    original = model.original
     if kind not in (None, ORIGINAL, REFERENCE):
         raise DlbridgeError(f"no judge '{kind}'", hint=f"known: {ORIGINAL}, {REFERENCE}")
+    original = model.original
     if kind == ORIGINAL and original is None:
         raise DlbridgeError(
             "there is no original to judge by", where=model.name, hint=f"judge='{REFERENCE}' needs none"
@@ -180,11 +188,30 @@ def find(model: Model, kind: str | None, routes: Sequence[str]) -> Judge:
     if original is not None and kind != REFERENCE:
         opens, opened = getattr(original, "exact", None), getattr(original, "opened", None)
         return Judge(model, original if opened is None else opened(), opens, "the original")
-    runs = None if frameworks.STANDARD in routes else _standard(model)
-    return Judge(model, runs, lambda: Evaluator(model.ir), "the ONNX reference evaluator")
+    runs = None if frameworks.STANDARD in routes else in_the_standard(model)
+    return Judge(model, runs, lambda: evaluator(model), "the ONNX reference evaluator")
 
 
-def _standard(model: Model) -> Callable[[Arrays], Arrays]:
+def of_another_type(model: Model, converted: Model, coarsest: float) -> Judge:
+    """The judge of a model whose floats were converted to another type: the model before, in float64.
+
+    Args:
+        model: The model before.
+        converted: The model with other float types.
+        coarsest: The eps of the coarsest of them.
+    """
+    opens = getattr(model.original, "exact", None)
+    if opens is not None:
+        return Judge(converted, None, opens, "the original", coarsest)
+    return Judge(converted, None, lambda: evaluator(model), "the ONNX reference evaluator", coarsest)
+
+
+def evaluator(model: Model) -> Evaluator:
+    """Runs the neutral form in float64, by the reference evaluator."""
+    return Evaluator(model.ir)
+
+
+def in_the_standard(model: Model) -> Callable[[Arrays], Arrays]:
     """Return a function that runs a model in the standard's runtime, which is not part of dlbridge."""
     live: list[Any] = []
     framework = frameworks.get(frameworks.STANDARD)

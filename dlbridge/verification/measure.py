@@ -30,6 +30,8 @@ _LARGEST = 0.1
 _SMALLEST_GROUP = 4
 
 Arrays = dict[str, np.ndarray]
+#: |y - judged|, |judged| and |own - judged|.
+Distances = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -74,20 +76,27 @@ class Allowance:
     Attributes:
         eps: The eps of the coarsest float type that the judge computes in.
         depth: The length of the longest chain of operations in the model.
+        least: The relative rounding that is allowed in any case, where it is more than that of the output's type.
     """
 
     eps: float
     depth: int
+    least: float = 0.0
 
     @property
     def most(self) -> float:
         """The rounding, relative to an output's largest number, that the type and the depth can explain."""
-        return min(_LARGEST, _free(self.eps) * self.eps * (1 + self.depth / 8))
+        return min(_LARGEST, free_of(self.eps) * (1 + self.depth / 8))
 
 
 def free(dtype: Any) -> float:
     """The relative rounding that is allowed in any case for a float type."""
     return _FREE.get(np.dtype(dtype).name, 1.0) * eps(dtype)
+
+
+def free_of(size: float) -> float:
+    """The relative rounding that is allowed in any case for the float type of an eps; 0 for none."""
+    return _free(size) * size
 
 
 def _free(size: float) -> float:
@@ -135,17 +144,26 @@ def measure(
     findings = [Finding() for _ in parts]
     for name, groups in _families(parts):
         for finding, (error, scale, owed, largest) in zip(findings, groups, strict=True):
-            _worst(finding, name, error, scale, owed, dtype, allowance.most * largest)
+            always = max(free(dtype), allowance.least)
+            _worst(finding, name, (error, scale, owed), always, _smallest(dtype), allowance.most * largest)
     return findings
 
 
-def _worst(
-    finding: Finding, name: str, error: np.ndarray, scale: np.ndarray, owed: np.ndarray, dtype: Any, most: float
-) -> None:
-    """Replace a finding by that of the worst group in a family, if that is worse."""
+def _worst(finding: Finding, name: str, groups: Distances, always: float, smallest: float, most: float) -> None:
+    """Replace a finding by that of the worst group in a family, if that is worse.
+
+    Args:
+        finding: What was found in other families.
+        name: The name of the family.
+        groups: The error, scale and own rounding of each group.
+        always: The relative error that is allowed in any case.
+        smallest: The difference that always passes.
+        most: The rounding that the model can explain.
+    """
+    error, scale, owed = groups
     if not error.size:
         return
-    allowed = free(dtype) * scale + np.minimum(FACTOR * owed, most) + _smallest(dtype)
+    allowed = always * scale + np.minimum(FACTOR * owed, most) + smallest
     place = int(np.argmax(error / allowed))
     unit = float(scale[place]) or 1.0
     relative, bound = float(error[place]) / unit, float(allowed[place]) / unit
@@ -159,9 +177,6 @@ def _smallest(dtype: Any) -> float:
     """The difference that always passes: numbers below the smallest normal one may be flushed to zero."""
     info = ml_dtypes.finfo(dtype)
     return float(info.smallest_subnormal) * 4 if np.dtype(dtype) == np.float16 else float(info.smallest_normal)
-
-
-Distances = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _distances(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Distances:
@@ -206,6 +221,26 @@ def _largest(array: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(a for a in range(array.ndim) if a != axis)
     largest: np.ndarray = array.max(axis=others, initial=0.0)
     return largest
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Bounds that the caller sets instead of those that are measured: ``|y - judged| <= atol + rtol * |judged|``."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+
+    def measure(self, y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:
+        """Compare an output with the judge's, element by element."""
+        if not is_float(y.dtype):
+            return _integers(y, judged, own)
+        error, scale, _ = _distances(y, judged, own)
+        allowed = self.atol + self.rtol * scale
+        if not error.size:
+            return Finding()
+        place = int(np.argmax(error - allowed))
+        group = f"element {[int(i) for i in np.unravel_index(place, error.shape)]}"
+        return Finding(float(error.reshape(-1)[place]), float(allowed.reshape(-1)[place]), group=group)
 
 
 def _integers(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError, MissingKernelError, WrittenModelError, suggest
+from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, WrittenModelError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.verification.judge import ORIGINAL
@@ -46,17 +46,28 @@ class Route:
         model: The model.
         name: One of ``known(model)``.
         written: Framework -> the ``Source`` to run; other frameworks write the model anew.
+        title: What reports call it; its name when None.
+        folder: Where the source was saved to: its file and its weights are run instead.
 
     Attributes:
         note: What a reader of the report should know about how it was run; empty if there is nothing special.
+        eps: 0: a route has the types of the model.
 
     Raises:
         DlbridgeError: When there is no such route.
         WrittenModelError: When the model cannot be built or loaded there; the message has the reason.
     """
 
-    def __init__(self, model: Model, name: str, written: Mapping[str, Any]) -> None:
-        self.name, self.note = name, ""
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        written: Mapping[str, Any],
+        *,
+        title: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.name, self.note, self.eps = title or name, "", 0.0
         self._model = model
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
@@ -70,7 +81,7 @@ class Route:
             raise unknown(name, model)
         source = written[framework.name] if framework.name in written else framework.write(model)
         try:
-            live = framework.load(source)
+            live = framework.load(source) if folder is None else framework.load_saved(source, folder)
         except MissingKernelError as error:
             if framework.exact(source) is None:
                 raise
@@ -131,6 +142,19 @@ class Route:
         if run is None:
             return None
         return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
+
+
+def saved_route(model: Model, title: str, folder: Path) -> Route:
+    """The route of a folder that a framework's source was saved to. The file in it is executed.
+
+    Raises:
+        DlbridgeError: When no framework saves such a folder, or it cannot be run as a form of the model.
+    """
+    for framework in frameworks.all_frameworks():
+        if framework.weights_file and (folder / framework.weights_file).is_file():
+            return Route(model, framework.name, {}, title=title, folder=folder)
+    known_files = ", ".join(f.weights_file for f in frameworks.all_frameworks() if f.weights_file)
+    raise FileError(f"there are no weights beside {folder / 'model.py'}", hint=f"one of {known_files} belongs there")
 
 
 def unknown(route: str, model: Model) -> DlbridgeError:

@@ -57,7 +57,7 @@ def test_convert_writes_a_folder(dlbridge, tmp_path, target, files):
     if "certificate.json" in files:
         certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
         assert certificate["passed"]
-        assert [c["sizes"]["batch"] for c in certificate["checks"]] == [1, 2, 7]
+        assert [c["sizes"]["batch"] for c in certificate["checks"]] == [1, 2, 9]
 
 
 def test_convert_names_the_folder_after_the_model(dlbridge, tmp_path):

@@ -59,6 +59,7 @@ class Keras(ModularFramework):
     packages = ("keras", "tensorflow", "tf2onnx")
     exporter = "tf2onnx"
     suffixes = (".keras", ".h5")
+    weights_file = "model.weights.h5"
     trains = Trains()
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions

@@ -43,6 +43,24 @@ def save_weights(source: Source, folder: Path) -> None:
         _unfilled(source, np.asarray).save_weights(folder / "model.weights.h5")
 
 
+def load_saved(source: Source, weights: Path) -> keras.Model:
+    """The model of a file, with the weights beside it.
+
+    Raises:
+        WeightsError: When the weights do not fit the model.
+    """
+    with _policy(source):
+        model = source.execute()[source.entry]()
+        if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
+            model.build(None)
+        try:
+            model.load_weights(weights)
+        except (ValueError, KeyError, OSError) as error:
+            raise WeightsError(str(error), where=str(weights)) from error
+    model.dlbridge_source = source
+    return model
+
+
 def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
     """The written model, in a stateless scope: the initializers of its variables give these weights."""
     model = source.execute()[source.entry]()

@@ -27,6 +27,7 @@ class NNX(ModularFramework):
     title = "Flax NNX"
     extra = "nnx"
     packages = ("flax", "jax", "optax")
+    weights_file = "weights.safetensors"
     trains = Trains()
     WriteOptions = WriteOptions
 

@@ -5,7 +5,7 @@ JAX computes in 64-bit types only where it is told to: here, for as long as a ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from dlbridge.errors import SignatureError, WeightsError
 from dlbridge.frameworks.nnx.exact import Exact
@@ -35,7 +36,12 @@ _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLi
 
 
 def load(source: Source) -> nnx.Module:
-    """The written module, in inference mode, with its weights; no random numbers are drawn for these."""
+    """The written module, in inference mode, with its weights."""
+    return _filled(source, source.arrays())
+
+
+def _filled(source: Source, arrays: Iterable[tuple[str, np.ndarray]]) -> nnx.Module:
+    """The written module, in inference mode, with these weights; no random numbers are drawn for them."""
     made = source.execute()[source.entry]
 
     def make() -> nnx.Module:
@@ -43,7 +49,7 @@ def load(source: Source) -> nnx.Module:
 
     with wide():
         module = nnx.eval_shape(make)
-        for key, array in source.arrays():
+        for key, array in arrays:
             variable = lookup(module, key)
             if variable.shape != array.shape:
                 raise WeightsError(f"the variable has the shape {variable.shape}, the weight {array.shape}", where=key)
@@ -52,6 +58,22 @@ def load(source: Source) -> nnx.Module:
     module.eval()
     object.__setattr__(module, "dlbridge_source", source)
     return module
+
+
+def load_saved(source: Source, weights: Path) -> nnx.Module:
+    """The module of a file, in inference mode, with the weights beside it.
+
+    Raises:
+        WeightsError: When the weights do not fit the module.
+    """
+    try:
+        arrays = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(str(error), where=str(weights)) from error
+    missing = sorted(source.weights.keys() - arrays.keys())
+    if missing:
+        raise WeightsError(f"there is no '{missing[0]}'", where=str(weights))
+    return _filled(source, arrays.items())
 
 
 def _rest(module: nnx.Module, make: Callable[[], nnx.Module]) -> Any:
@@ -85,7 +107,8 @@ def lookup(module: nnx.Module, key: str) -> nnx.Variable:
     found: Any = module
     for part in key.split("."):
         found = found.layers if isinstance(found, nnx.Sequential) and part.isdigit() else found
-        found = found[int(part)] if part.isdigit() else getattr(found, part)
+        is_item = part.isdigit() and not hasattr(found, part)
+        found = found[int(part)] if is_item else getattr(found, part)
     return found
 
 

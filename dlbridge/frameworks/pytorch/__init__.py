@@ -52,6 +52,7 @@ class PyTorch(ModularFramework):
     exporter = "torch.onnx"
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
+    weights_file = "weights.pt"
     trains = Trains()
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from dlbridge.errors import SignatureError
+from dlbridge.errors import SignatureError, WeightsError
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.source.program import Source
 
@@ -33,6 +34,21 @@ def load(source: Source) -> torch.nn.Module:
     module.load_state_dict({k: _like(made.get(k), to_tensor(a)) for k, a in source.arrays()}, assign=True)
     for pair in source.ties:
         _tie(module, *pair)
+    module.dlbridge_source = source
+    return module.eval()
+
+
+def load_saved(source: Source, weights: Path) -> torch.nn.Module:
+    """The module of a file, in eval mode, with the weights of a state dict beside it.
+
+    Raises:
+        WeightsError: When the weights do not fit the module.
+    """
+    module = source.execute()[source.entry]()
+    try:
+        module.load_state_dict(torch.load(weights, weights_only=True))
+    except (RuntimeError, OSError, pickle.UnpicklingError) as error:
+        raise WeightsError(str(error), where=str(weights)) from error
     module.dlbridge_source = source
     return module.eval()
 
