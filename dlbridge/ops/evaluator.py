@@ -153,8 +153,9 @@ class Evaluator:
         return {name: results[name] for name in self.outputs}
 
     def values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All values of the main graph by name, for these inputs."""
-        return self._run(arrays, 0.0, None)
+        """All arrays of the main graph by name, for these inputs."""
+        found = self._run(arrays, 0.0, None)
+        return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
 
     def _run(
         self, arrays: Mapping[str, np.ndarray], noise: float, seen: list[np.ndarray] | None

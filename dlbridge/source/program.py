@@ -21,6 +21,8 @@ from dlbridge.source.weights import Weight, to_initializers
 
 __all__ = ["Source"]
 
+#: What the names of files begin with that are executed from memory.
+WRITTEN_FILE = "<dlbridge"
 #: Counts the files that have been executed: two of one model are two.
 _executed = itertools.count(1)
 
@@ -94,7 +96,7 @@ class Source:
     def execute(self) -> dict[str, Any]:
         """Run the file and give its names. Tracebacks and ``inspect`` show its text."""
         names: dict[str, Any] = {"__name__": f"dlbridge_written_{self.model.name}".replace(".", "_")}
-        filename = f"<dlbridge {self.framework} {self.model.name} {next(_executed)}>"
+        filename = f"{WRITTEN_FILE} {self.framework} {self.model.name} {next(_executed)}>"
         names["__source__"] = _Shown(filename, self.text)
         exec(compile(self.text, filename, "exec"), names)
         return names

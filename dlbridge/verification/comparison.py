@@ -8,6 +8,7 @@ import numpy as np
 
 from dlbridge.model import Model
 from dlbridge.verification.battery import Case
+from dlbridge.verification.departure import Departure
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import first_departure
@@ -219,12 +220,12 @@ class Comparison:
             decided=not (failed and is_strained and case.is_probe),
         )
 
-    def _departure(self, route: Form, index: int, found: Mapping[str, Finding]) -> str:
+    def _departure(self, route: Form, index: int, found: Mapping[str, Finding]) -> Departure:
         outputs = {name for name, f in found.items() if not f.fits and not f.excused}
         try:
             return first_departure(self._model, route, self._judge, index, self._cases[index].arrays, outputs)
         except Exception as error:  # the departure is reported in any case; where it begins is extra help
-            return f"the node cannot be named ({type(error).__name__}: {error})"
+            return Departure(f"the node cannot be named ({type(error).__name__}: {error})")
 
 
 def _all_fit(findings: Iterable[Mapping[str, Finding]]) -> bool:

@@ -16,8 +16,11 @@ import onnx_ir as ir
 
 from dlbridge import frameworks
 from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import op_key
+from dlbridge.verification.causes import alone, likely_cause
+from dlbridge.verification.departure import Departure, Traced
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
@@ -30,8 +33,10 @@ _LARGEST = 1 << 30
 _PERMUTED = 5
 
 
-def first_departure(model: Model, route: Form, judge: Judge, index: int, arrays: Arrays, outputs: set[str]) -> str:
-    """A sentence that names the node where a route first departs from the judge.
+def first_departure(
+    model: Model, route: Form, judge: Judge, index: int, arrays: Arrays, outputs: set[str]
+) -> Departure:
+    """Find the node where a route first departs from the judge.
 
     Args:
         model: The model in the neutral form.
@@ -43,32 +48,80 @@ def first_departure(model: Model, route: Form, judge: Judge, index: int, arrays:
     """
     weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if weights > _LARGEST:
-        return f"the node is not looked for: the model has {weights >> 20} MiB of weights"
+        return Departure(f"the node is not looked for: the model has {weights >> 20} MiB of weights")
     try:
         values = Evaluator(model.ir).values(arrays)
     except Exception as error:  # an op that the reference evaluator lacks
-        return f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})"
+        return Departure(f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})")
     exact = judge.exact(index)
     read_wrong = exact is not None and any(
         not _equal(values[name], array) for name, array in exact.items() if name in values
     )
     if read_wrong:
-        shown = judge.shown(index) or []
-        node = _first(model, values, _Shown(shown), outputs)
-        return f"it was read wrong: the neutral form first departs from the original at {_named(node)}"
-    seen: list[np.ndarray] = []
+        shown = Shown(judge.shown(index) or [])
+        node = _first(model, values, shown, outputs)
+        return _told(
+            "it was read wrong: the neutral form first departs from the original at", model, node, values, shown
+        )
+    seen = Traced()
     if route.exact([arrays], seen) is None:
-        seen = _rewritten(model, route, arrays)
-    node = _first(model, values, _Shown(seen), outputs)
+        seen = Traced(_rewritten(model, route, arrays))
+    shown = Shown(seen)
+    node = _first(model, values, shown, outputs)
     if node is None:
-        return "every value on the way agrees in float64: the types or the rounding of the written form depart"
-    return f"the first node whose inputs agree and whose outputs do not is {_named(node)}"
+        return Departure(
+            "every value on the way agrees in float64: the types or the rounding of the written form depart"
+        )
+    found = _told("the first node whose inputs agree and whose outputs do not is", model, node, values, shown)
+    found.line = _line(route, node, values, seen, shown)
+    return found
 
 
-def _named(node: ir.Node | None) -> str:
+def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown) -> Departure:
+    """What is told of a node: its modules, and what it computes instead."""
     if node is None:
-        return "the outputs: every node agrees"
-    return f"node '{node.name or node.outputs[0].name}' ({op_key(node)})"
+        return Departure(f"{text} the outputs: every node agrees")
+    name = node.name or node.outputs[0].name or ""
+    departure = Departure(f"{text} node '{name}' ({op_key(node)})", name, op_key(node), _modules(model, name))
+    single = alone(node, values)
+    if single is not None:
+        departure.single, departure.inputs, departure.right = single
+        departure.found = shown.instead(departure.inputs, departure.right)
+        departure.cause = likely_cause(*single, shown, departure.found)
+    return departure
+
+
+def _modules(model: Model, name: str) -> str:
+    """The blocks around a node with their classes: ``layer1 (Sequential) > layer1.0 (BasicBlock)``."""
+    classes = traits.blocks(model.graph)
+    parts = name.split(".")
+    paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return " > ".join(f"{path} ({classes[path]})" for path in paths if path in classes)
+
+
+def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown) -> tuple[int, str] | None:
+    """The line of the written file that computes a node; None if the form has no file, or it cannot be told."""
+    text = getattr(route, "text", "")
+    if not text:
+        return None
+    lines = text.splitlines()
+    inputs = [values[v.name] for v in node.inputs if v is not None and v.name in values]
+    places = [shown.place(array) for array in inputs if _tells(array)]
+    last = max((place for place in places if place is not None), default=-1)
+    right = Shown([array for array in values.values() if _tells(array)])
+    size = next((values[v.name].size for v in node.outputs if v.name in values), 0)
+    for place in range(last + 1, len(seen)):
+        number, array = seen.lines[place], seen[place]
+        if number is not None and number <= len(lines) and array.size == size and not right.has(array):
+            return number, lines[number - 1]
+    return _line_that_names(lines, (node.name or "").rpartition(".")[2])
+
+
+def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:
+    """The only line that has a name between quotes, or calls an attribute of that name."""
+    spellings = (f'"{name}"', f".{name}(")
+    found = [(i, line) for i, line in enumerate(lines, 1) if name and any(s in line for s in spellings)]
+    return found[0] if len(found) == 1 else None
 
 
 def _rewritten(model: Model, route: Form, arrays: Arrays) -> list[np.ndarray]:
@@ -82,7 +135,7 @@ def _rewritten(model: Model, route: Form, arrays: Arrays) -> list[np.ndarray]:
     return [np.asarray(a, np.float64) for a in found.values()]
 
 
-def _first(model: Model, values: Arrays, shown: _Shown, outputs: set[str]) -> ir.Node | None:
+def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.Node | None:
     """The first node with an output that was not computed, and from which nothing that was computed is derived."""
     depends: set[ir.Value] = set(model.inputs)
     nodes = list(model.graph)
@@ -123,23 +176,38 @@ def _graphs(attribute: Any) -> Iterable[ir.Graph]:
         yield from attribute.as_graphs()
 
 
-class _Shown:
+class Shown:
     """The arrays that a form of the model has computed, for looking up others by their numbers."""
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        self._by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for array in arrays:
+        self._by_size: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+        for place, array in enumerate(arrays):
             array = np.asarray(array, np.float64)
-            self._by_size.setdefault(array.size, []).append((array, _marks(array)))
+            self._by_size.setdefault(array.size, []).append((place, array, _marks(array)))
 
     def has(self, wanted: np.ndarray) -> bool:
         """Whether one of them has these numbers, in any shape and any order of the axes."""
+        return self.place(wanted) is not None
+
+    def place(self, wanted: np.ndarray) -> int | None:
+        """The position of the first that has these numbers; None if there is none."""
         wanted = np.asarray(wanted, np.float64)
         marks = _marks(wanted)
-        for array, own in self._by_size.get(wanted.size, []):
+        for place, array, own in self._by_size.get(wanted.size, []):
             if np.allclose(marks, own, rtol=_EQUAL, atol=_EQUAL * marks[0]) and _same_numbers(array, wanted):
-                return True
-        return False
+                return place
+        return None
+
+    def instead(self, inputs: Arrays, right: Arrays) -> np.ndarray | None:
+        """What was computed in the place of an output: the first array of its shape behind the inputs; None if there is
+        none."""
+        wanted = next(iter(right.values()))
+        places = [self.place(array) for array in inputs.values() if _tells(array)]
+        last = max((place for place in places if place is not None), default=-1)
+        for place, array, _ in self._by_size.get(wanted.size, []):
+            if place > last and array.shape == wanted.shape and _tells(array):
+                return array
+        return None
 
 
 def _marks(array: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
 from dlbridge.verification.coverage import Coverage
+from dlbridge.verification.departure import Departure
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Report:
         checks: One for each route and set of inputs.
         pairs: (route, route) -> the largest relative difference between them over all inputs and outputs.
         failures: Route -> why it could not be built or run.
-        departures: Route -> the node where its numbers first depart.
+        departures: Route -> where its numbers first depart.
         left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
         inputs_left_out: Inputs that were not tried, each with the reason.
         coverage: What the inputs have reached.
@@ -76,7 +77,7 @@ class Report:
     checks: list[Check] = field(default_factory=list)
     pairs: dict[tuple[str, str], float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    departures: dict[str, str] = field(default_factory=dict)
+    departures: dict[str, Departure] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     inputs_left_out: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
@@ -139,7 +140,7 @@ class Report:
             "checks": [asdict(c) for c in self.checks],
             "pairs": [{"routes": list(pair), "difference": value} for pair, value in self.pairs.items()],
             "failures": self.failures,
-            "departures": self.departures,
+            "departures": {route: found.to_json() for route, found in self.departures.items()},
             "left_out": self.left_out,
             "inputs_left_out": self.inputs_left_out,
             "coverage": None if self.coverage is None else self.coverage.to_json(),

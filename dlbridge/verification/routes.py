@@ -52,6 +52,7 @@ class Route:
     Attributes:
         note: What a reader of the report should know about how it was run; empty if there is nothing special.
         eps: 0: a route has the types of the model.
+        text: The written file that is run; empty where there is none.
 
     Raises:
         DlbridgeError: When there is no such route.
@@ -67,7 +68,7 @@ class Route:
         title: str | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.name, self.note, self.eps = title or name, "", 0.0
+        self.name, self.note, self.eps, self.text = title or name, "", 0.0, ""
         self._model = model
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
@@ -93,6 +94,7 @@ class Route:
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
         if name != framework.name:
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
+        self.text = getattr(getattr(live, "dlbridge_source", None), "text", "")
         self._framework, self._live = framework, live
         written_model = getattr(source, "model", model)
         self._inputs, self._outputs = _moved(written_model.graph.inputs), _moved(written_model.graph.outputs)

@@ -26,7 +26,7 @@ def table(report: Report) -> Table:
             verdict = f"[red]departs[/red] {escape(check.reason)}"
         rows.add_row(route, f"{error:.1e}", f"{check.bound:.0e}", escape(sizes), verdict)
         if route in report.departures:
-            rows.add_row("", "", "", "", escape(report.departures[route]))
+            rows.add_row("", "", "", "", escape(str(report.departures[route])))
     for route, why in report.failures.items():
         rows.add_row(route, "-", "-", "", f"[red]failed[/red] {escape(why)}")
     for route, why in report.left_out.items():

@@ -209,7 +209,7 @@ def test_a_conversion_that_departs_is_refused(dlbridge, tmp_path, monkeypatch):
     from dlbridge.ops.evaluator import Evaluator
 
     succeed(dlbridge, "convert", MLP, "--to", "onnx", "-o", "mlp.onnx")
-    run = original.Original.__call__
+    opened = original.Original.opened
 
     def departed(outputs):
         return {name: array * array.dtype.type(1.001) for name, array in outputs.items()}
@@ -218,7 +218,7 @@ def test_a_conversion_that_departs_is_refused(dlbridge, tmp_path, monkeypatch):
         def __call__(self, arrays, **options):
             return departed(super().__call__(arrays, **options))
 
-    monkeypatch.setattr(original.Original, "__call__", lambda self, arrays: departed(run(self, arrays)))
+    monkeypatch.setattr(original.Original, "opened", lambda self: lambda arrays: departed(opened(self)(arrays)))
     monkeypatch.setattr(original, "Evaluator", Departed)
     code, _, err = dlbridge("convert", "mlp.onnx", "--to", "pytorch", "-o", "out")
     assert code == 1

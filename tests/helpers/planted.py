@@ -1,23 +1,15 @@
-"""Ten small models of different kinds, and the faults that are planted into the forms that are written of them.
-
-A fault is a change of the graph that a writer is given, while what the model was read from stays: an op, an attribute,
-a weight or a constant is another one.
-"""
+"""Ten small models of different kinds, into which faults are planted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
-import onnx_ir as ir
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import dlbridge
 from dlbridge.model import Model
-from dlbridge.ops.evaluator import Evaluator
-from dlbridge.verification.compare import relative_error
 
 
 class Images(nn.Module):
@@ -199,140 +191,3 @@ def read(name: str) -> Model:
                     torch.rand_like(tensor) * 0.8 + 0.4 if "var" in key else tensor + torch.randn_like(tensor) * 0.3
                 )
     return dlbridge.load(module, inputs=inputs)
-
-
-# --- faults -----------------------------------------------------------------------------------------------------------
-
-#: op -> what takes its place, with attributes.
-_OPS: dict[str, list[tuple[str, dict]]] = {
-    "Relu": [("Softplus", {}), ("LeakyRelu", {"alpha": 0.01})],
-    "LeakyRelu": [("Relu", {})],
-    "Sigmoid": [("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5})],
-    "Tanh": [("Softsign", {})],
-    "HardSwish": [("Relu", {})],
-    "Elu": [("Selu", {})],
-    "Softplus": [("Relu", {})],
-    "Add": [("Sub", {})],
-    "Sub": [("Add", {})],
-    "Mul": [("Add", {})],
-    "Div": [("Mul", {})],
-    "ReduceMean": [("ReduceMax", {}), ("ReduceSum", {})],
-    "Softmax": [("LogSoftmax", {})],
-    "LogSoftmax": [("Softmax", {})],
-    "ArgMax": [("ArgMin", {})],
-    "Greater": [("Less", {})],
-}
-#: attribute -> its faulty value, from the right one.
-_ATTRIBUTES: dict[str, Callable] = {
-    "epsilon": lambda v: v * 100 if v > 1e-8 else 1e-3,
-    "alpha": lambda v: v * 2,
-    "approximate": lambda v: "tanh" if v == "none" else "none",
-    "is_causal": lambda v: 1 - v,
-    "scale": lambda v: v * 1.1,
-    "largest": lambda v: 1 - v,
-    "coordinate_transformation_mode": lambda v: "asymmetric",
-    "mode": lambda v: "nearest" if v == "linear" else "edge",
-    "linear_before_reset": lambda v: 1 - v,
-    "count_include_pad": lambda v: 1 - v,
-    "pads": lambda v: (
-        [*v[len(v) // 2 :], *v[: len(v) // 2]] if list(v[: len(v) // 2]) != list(v[len(v) // 2 :]) else None
-    ),
-    "num_groups": lambda v: v * 2,
-}
-#: What an attribute is where it is left out.
-_DEFAULTS = {"Gelu": {"approximate": "none"}, "LeakyRelu": {"alpha": 0.01}, "TopK": {"largest": 1}}
-
-
-def _set(node: ir.Node, name: str, value: object) -> None:
-    node.attributes[name] = ir.convenience.convert_attribute(name, value)
-
-
-def _changes(model: Model) -> Iterator[tuple[str, Callable[[Model], None]]]:
-    """(what, how) of the faults that can be planted into a model."""
-    for index, node in enumerate(model.graph):
-        what = f"{node.name}:{node.op_type}"
-        for other, attributes in _OPS.get(node.op_type, []) if node.domain == "" else []:
-            yield f"{what} is {other}", _replaced(index, other, attributes)
-        given = {k: a.value for k, a in node.attributes.items() if not a.is_ref()}
-        for name, value in {**_DEFAULTS.get(node.op_type, {}), **given}.items():
-            changed = _ATTRIBUTES[name](value) if name in _ATTRIBUTES else None
-            if changed is not None and changed != value:
-                yield f"{what} {name}={changed}", lambda m, i=index, n=name, c=changed: _set(list(m.graph)[i], n, c)
-        if node.op_type == "Transpose":
-            perm = list(node.attributes["perm"].as_ints())
-            perm[-1], perm[-2] = perm[-2], perm[-1]
-            yield f"{what} perm", lambda m, i=index, p=perm: _set(list(m.graph)[i], "perm", p)
-        if node.op_type in ("Concat", "Sub", "MatMul", "Div") and len(node.inputs) == 2:
-            yield f"{what} operands swapped", _swapped(index)
-    for name, value in model.graph.initializers.items():
-        array = value.const_value.numpy()
-        if array.dtype != np.float32 or not array.size:
-            continue
-        for what, change in _WEIGHTS.items():
-            changed = change(array)
-            if changed is not None and not np.array_equal(changed, array):
-                yield f"{name} {what}", lambda m, n=name, c=changed: m.set_weights({n: c})
-
-
-def _replaced(index: int, op_type: str, attributes: dict) -> Callable[[Model], None]:
-    def plant(model: Model) -> None:
-        node = list(model.graph)[index]
-        node.op_type = op_type
-        for name in ("alpha", "beta", "approximate"):
-            node.attributes.pop(name, None)
-        for name, value in attributes.items():
-            _set(node, name, value)
-
-    return plant
-
-
-def _swapped(index: int) -> Callable[[Model], None]:
-    def plant(model: Model) -> None:
-        node = list(model.graph)[index]
-        first, second = node.inputs
-        node.replace_input_with(0, second)
-        node.replace_input_with(1, first)
-
-    return plant
-
-
-def _one(array: np.ndarray) -> np.ndarray:
-    """One number, the middle one, off by a hundredth of the largest."""
-    changed = array.copy()
-    changed.reshape(-1)[array.size // 2] += 0.01 * np.abs(array).max()
-    return changed
-
-
-_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray | None]] = {
-    "is zero": lambda a: np.zeros_like(a) if a.ndim == 1 else None,
-    "of another sign": lambda a: -a if a.ndim <= 1 and a.min(initial=0) < 0 else None,
-    "has two rows swapped": lambda a: np.concatenate([a[1::-1], a[2:]]) if a.ndim and len(a) > 1 else None,
-    "is transposed": lambda a: a.swapaxes(-1, -2).copy() if a.ndim > 1 and a.shape[-1] == a.shape[-2] > 1 else None,
-    "has one number off": _one,
-    "is flipped": lambda a: a[..., ::-1].copy() if a.ndim > 2 and a.shape[-1] > 1 else None,
-    "is in float16": lambda a: a.astype(np.float16).astype(a.dtype) if a.ndim > 1 else None,
-}
-
-
-def faults(model: Model) -> Iterator[tuple[str, Model]]:
-    """(what, faulty model): the faults that can be planted, in an order that mixes the kinds."""
-    changes = list(_changes(model))
-    for index in np.random.default_rng(0).permutation(len(changes)):
-        what, plant = changes[index]
-        faulty = model.clone()
-        plant(faulty)
-        yield what, faulty
-
-
-def change(model: Model, faulty: Model, cases: list[dict[str, np.ndarray]]) -> float:
-    """How far a fault moves the outputs on these inputs, in float64, relative to the largest number of each.
-
-    NaN for a graph that is none any more.
-    """
-    right, wrong = Evaluator(model.ir), None
-    try:
-        wrong = Evaluator(faulty.ir)
-        pairs = [(right(arrays), wrong(arrays)) for arrays in cases]
-    except Exception:  # sizes that do not fit: a writer or the framework refuses it
-        return float("nan")
-    return max(relative_error(b[name], a[name]) for a, b in pairs for name in a)

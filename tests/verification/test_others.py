@@ -57,7 +57,8 @@ def test_forms_of_all_kinds_agree_and_a_wrong_one_is_found(module, folder):
     assert not report.failures
     assert "'output' is its 'logits'" in report.worst()[str(folder / "foreign.onnx")].message
     (departure,) = report.departures.values()
-    assert "'0' (Conv)" in departure
+    assert (departure.node, departure.op) == ("0", "Conv")
+    assert departure.cause
 
 
 def test_the_file_of_a_written_folder_is_what_runs(module, folder, tmp_path):

@@ -142,10 +142,10 @@ def before(slot: int, op: str, **attributes: Any) -> Change:
     def change(node: ir.Node) -> None:
         value = node.inputs[slot]
         assert value is not None and node.graph is not None
-        made = ir.node(op, [value], attributes, name=f"{node.name}.before{slot}")
+        made = ir.node(op, [value], attributes, name=f"{node.name}_before_{slot}")
         node.graph.insert_before(node, made)
         result = made.outputs[0]
-        result.name, result.dtype, result.shape = f"{value.name}.before{slot}", value.dtype, value.shape
+        result.name, result.dtype, result.shape = f"{value.name}_before_{slot}", value.dtype, value.shape
         node.replace_input_with(slot, result)
 
     return change
@@ -167,9 +167,9 @@ def _insert(node: ir.Node, op: str, inputs: list[ir.Value], output: ir.Value, **
     graph = node.graph
     assert graph is not None
     last = output.producer() or node
-    made = ir.node(op, inputs, attributes, name=f"{last.name}.{op.lower()}")
+    made = ir.node(op, inputs, attributes, name=f"{last.name}_{op.lower()}")
     result = made.outputs[0]
-    result.name, result.dtype, result.shape = f"{output.name}.{op.lower()}", output.dtype, output.shape
+    result.name, result.dtype, result.shape = f"{output.name}_{op.lower()}", output.dtype, output.shape
     uses = [use for use in output.uses() if use.node is not made]
     graph.insert_after(last, made)
     for use in uses:
@@ -177,7 +177,7 @@ def _insert(node: ir.Node, op: str, inputs: list[ir.Value], output: ir.Value, **
     for index, value in enumerate(graph.outputs):
         if value is output:
             graph.outputs[index] = result
-            result.name, output.name = output.name, f"{output.name}.kept"
+            result.name, output.name = output.name, f"{output.name}_kept"
     return result
 
 

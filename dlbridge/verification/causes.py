@@ -1,0 +1,156 @@
+"""Causes of a departure, found by trying them: a change of the departing node that gives the form's own numbers.
+
+Each kind of fault of ``dlbridge.verification.faults`` is tried on the node alone, with the inputs that it has. What
+reproduces what the form has computed is believed, and nothing else. Where no change does, the numbers themselves are
+looked at: the same in another order, or off by a constant in each channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from dlbridge.model import Model
+from dlbridge.ops.evaluator import Evaluator
+from dlbridge.passes.matching import stored, subgraphs
+from dlbridge.verification.faults import faults_of
+from dlbridge.verification.measure import Arrays
+
+#: A node with an output of more elements is not tried: it is run once for each change.
+_LARGEST = 1 << 20
+#: Equal numbers in float64, relative to the largest.
+_EQUAL = 1e-6
+
+
+class Looks(Protocol):
+    """The arrays that a form has computed."""
+
+    def has(self, wanted: np.ndarray) -> bool:
+        """Whether one of them has these numbers."""
+        ...
+
+
+def alone(node: ir.Node, values: Arrays) -> tuple[Model, Arrays, Arrays] | None:
+    """A node as a model of its own, its inputs, and its outputs; None for one with graphs within it.
+
+    Weights and constants stay what they are, other inputs become inputs of the model.
+
+    Args:
+        node: The node.
+        values: The values of the graph, by name.
+    """
+    if any(subgraphs(attribute) for attribute in node.attributes.values()):
+        return None
+    given: dict[ir.Value, ir.Value] = {}
+    inputs, weights = [], []
+    for value in dict.fromkeys(v for v in node.inputs if v is not None):
+        made = ir.Value(name=value.name, type=value.type, shape=value.shape)
+        made.metadata_props.update(value.metadata_props)
+        given[value] = made
+        tensor = stored(value)
+        if tensor is not None:
+            made.const_value = tensor
+            weights.append(made)
+        elif value.name in values and value.dtype is not None:
+            made.shape = ir.Shape(values[value.name].shape)
+            inputs.append(made)
+        else:
+            return None
+    copy = ir.Node(
+        node.domain,
+        node.op_type,
+        [None if v is None else given[v] for v in node.inputs],
+        list(node.attributes.values()),
+        overload=node.overload,
+        outputs=[ir.Value(name=v.name, type=v.type, shape=v.shape) for v in node.outputs],
+        name=node.name,
+        metadata_props=dict(node.metadata_props),
+    )
+    outputs = [v for v in copy.outputs if v.name in values]
+    if not outputs:
+        return None
+    model = Model.build("node", inputs, outputs, [copy], weights)
+    arrays = {v.name or "": values[v.name or ""] for v in inputs}
+    return model, arrays, {v.name or "": values[v.name or ""] for v in outputs}
+
+
+def likely_cause(model: Model, inputs: Arrays, right: Arrays, shown: Looks, found: np.ndarray | None) -> str:
+    """What a node computes instead of what it should; empty if that is not found.
+
+    Args:
+        model: The node alone.
+        inputs: Its inputs.
+        right: The outputs that it should have.
+        shown: What the form has computed.
+        found: What it has computed in the place of the first output, where that is known.
+    """
+    wanted = next(iter(right.values()))
+    if wanted.size > _LARGEST:
+        return ""
+    node = next(iter(model.graph))
+    for fault in faults_of(node):
+        output = _run(fault.planted(model), inputs)
+        if output is not None and not _same(output, wanted) and _tells(output) and shown.has(output):
+            return fault.kind
+    if found is None:
+        return ""
+    return next((name for name, holds in _PATTERNS if holds(found, wanted)), "")
+
+
+def _run(model: Model, inputs: Arrays) -> np.ndarray | None:
+    try:
+        return next(iter(Evaluator(model.ir)(inputs).values()))
+    except Exception:  # a change with which the node cannot be run at all is none of a form that runs
+        return None
+
+
+def _tells(array: np.ndarray) -> bool:
+    return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
+
+
+def _same(array: np.ndarray, wanted: np.ndarray) -> bool:
+    if array.shape != wanted.shape:
+        return False
+    scale = np.abs(np.nan_to_num(wanted)).max(initial=0.0)
+    return bool(np.allclose(array, wanted, rtol=0.0, atol=_EQUAL * scale, equal_nan=True))
+
+
+# --- patterns of the numbers ------------------------------------------------------------------------------------------
+
+
+def _is_layout(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return _same(np.sort(found, axis=None), np.sort(wanted, axis=None))
+
+
+def _is_offset(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether each index of some axis is off by a constant."""
+    return _is_constant_along_others(found - wanted, np.abs(wanted).max(initial=0.0))
+
+
+def _is_factor(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Whether each index of some axis is off by a factor."""
+    is_large = np.abs(wanted) > 1e-3 * np.abs(wanted).max(initial=0.0)
+    ratio = np.divide(found, wanted, out=np.full(wanted.shape, np.nan), where=is_large)
+    return _is_constant_along_others(ratio, 1.0)
+
+
+def _is_constant_along_others(array: np.ndarray, scale: float) -> bool:
+    for axis in range(array.ndim):
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        if not others or array.size <= array.shape[axis]:
+            continue
+        known = ~np.isnan(array)
+        spread = np.where(known, array, -np.inf).max(axis=others) - np.where(known, array, np.inf).min(axis=others)
+        if (spread <= _EQUAL * scale).all() and known.any():
+            return True
+    return False
+
+
+_PATTERNS: tuple[tuple[str, Callable[[np.ndarray, np.ndarray], bool]], ...] = (
+    ("the same numbers in another order: a layout", _is_layout),
+    ("each channel is off by a constant: a wrong bias", _is_offset),
+    ("each channel is off by a factor: a wrong scale", _is_factor),
+)
