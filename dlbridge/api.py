@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from dlbridge.repository.layout import CONFIG_FILE, find_model
 if TYPE_CHECKING:
     from dlbridge.training import Result
     from dlbridge.verification import Report
+    from dlbridge.verification.certificate import Certificate
 
 __all__ = ["convert", "load", "train", "verify"]
 
@@ -167,7 +170,7 @@ def convert(
         return model
     written = model.write(to, **writing)
     check = check and not (partial and written.stand_ins)
-    certificate = _certificate(model, to, written) if check else None
+    certificate = _certificate(model, to, written, _request(source, read, to=to, options=options)) if check else None
     if processing is not None:
         from dlbridge.processing import add
 
@@ -192,17 +195,33 @@ def check_served(to: str) -> None:
         raise DlbridgeError(f"a repository holds ONNX models, '{to}' is not served", hint="convert it to 'onnx'")
 
 
-def _certificate(model: Model, to: str, written: Any) -> dict[str, Any]:
-    """Compare what was written with what was read, or with the standard's evaluator; the report as JSON types.
+def _certificate(model: Model, to: str, written: Any, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Compare what was written with what was read, or with the standard's evaluator; the certificate as JSON types.
 
     Raises:
         VerificationError: When they do not agree, or what was written cannot be run.
     """
     from dlbridge.verification import verify as run_checks
+    from dlbridge.verification.certificate import Request, certify
 
     report = run_checks(model, routes=[to], written={to: written}, battery="quick", thorough=False)
     report.require()
-    return report.to_json()
+    return certify(report, Request(**(request or {})))
+
+
+def _request(source: Any, read: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
+    """What was asked, as JSON types, for the certificate: what cannot be found again is left out."""
+    is_found = isinstance(source, (str, os.PathLike))
+    texts = {name: value for name, value in {"read": dict(read or {}), **more}.items() if _is_json(value)}
+    return {"source": str(source) if is_found else None, **texts}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = None, **options: Any) -> Result:
@@ -253,6 +272,65 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
     for position, other in enumerate(others, 2):
         named[_title(other, position)] = _load_other(other, reading)
     return run_checks(model, others=named or None, **options)
+
+
+def certificate(
+    report: Report, source: Any, others: Sequence[Any] = (), read: Mapping[str, Any] | None = None, options: Any = None
+) -> str:
+    """The certificate of a report, as the text of a JSON file.
+
+    Args:
+        report: What :func:`verify` returned.
+        source: The model that was verified; a path or a name is kept, so that :func:`check` finds it again.
+        others: The other models.
+        read: The options of reading.
+        options: The options of the verification.
+    """
+    from dlbridge.verification.certificate import Request, certify, dumps
+
+    plain = {name: asdict(v) if is_dataclass(v) else v for name, v in (options or {}).items() if v not in (None, {})}
+    asked = _request(source, read, others=[str(other) for other in others], options=plain)
+    return dumps(certify(report, Request(**asked)))
+
+
+def check(certificate: str | os.PathLike[str], *models: Any) -> tuple[Certificate, list[str]]:
+    """Verify again what a certificate says.
+
+    Args:
+        certificate: The file.
+        models: The models, where the certificate does not say where they are, or where they are elsewhere now.
+
+    Returns:
+        The certificate now, and what has changed, as sentences.
+
+    Raises:
+        FileError: When the file is no certificate, or does not say which model it is of.
+    """
+    from dlbridge.verification import verify as run_checks
+    from dlbridge.verification.certificate import Certificate, certify, changes
+    from dlbridge.verification.certificate import read as read_certificate
+    from dlbridge.verification.measure import Tolerance
+    from dlbridge.verification.others import Matching
+
+    before = read_certificate(certificate)
+    asked = before.request
+    source = models[0] if models else asked.source
+    if source is None:
+        hint = "name it: dlbridge verify MODEL --check CERTIFICATE"
+        raise FileError("the certificate is of a model in memory", where=str(certificate), hint=hint)
+    if asked.to is not None:
+        model = load(source, **asked.read)
+        written = model.write(asked.to, **asked.options)
+        report = run_checks(model, routes=[asked.to], written={asked.to: written}, battery="quick", thorough=False)
+    else:
+        options = dict(asked.options)
+        if "matching" in options:
+            options["matching"] = Matching(**options["matching"])
+        if "tolerance" in options:
+            options["tolerance"] = Tolerance(**options["tolerance"])
+        report = verify(source, *(models[1:] or asked.others), read=asked.read, **options)
+    now = Certificate.model_validate(certify(report, asked))
+    return now, changes(before, now)
 
 
 def _title(other: Any, position: int) -> str:

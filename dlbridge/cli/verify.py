@@ -19,8 +19,11 @@ from dlbridge.cli.options import FrameworkCommand, reading
 
 
 @click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree, or that models do.")
-@click.argument("model")
-@click.argument("others", nargs=-1)
+@click.argument("models", nargs=-1, metavar="[MODEL [OTHERS]...]")
+@click.option(
+    "--check", "checked", metavar="CERTIFICATE", help="Verify again what a certificate says; what has changed?"
+)
+@click.option("--certificate", metavar="FILE", help="Write the certificate, a JSON file.")
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
 @click.option("--map", "names", multiple=True, metavar="NAME=OTHER", help="Which input or output of OTHERS a name is.")
 @click.option(
@@ -53,8 +56,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.pass_context
 def command(
     ctx: click.Context,
-    model: str,
-    others: tuple[str, ...],
+    models: tuple[str, ...],
+    checked: str | None,
+    certificate: str | None,
     routes: tuple[str, ...],
     names: tuple[str, ...],
     layouts: tuple[str, ...],
@@ -77,38 +81,66 @@ def command(
 
     Exits with 1 when one departs by more than rounding explains."""
     quiet_frameworks()
-    from dlbridge import api
     from dlbridge.verification.measure import Tolerance
     from dlbridge.verification.others import Matching
-    from dlbridge.verification.routes import known
 
+    if checked is not None:
+        _check(ctx, checked, models, as_json)
+        return
+    if not models:
+        raise click.UsageError("name a model, or a certificate: --check", ctx)
     if battery == "none" and inputs is None:
         raise click.UsageError("--battery none needs --inputs", ctx)
-    read = {**reading(ctx), **read_limits(limits)}
-    loaded = api.load(model, **read)
-    runs = len(others or routes or known(loaded))
-    bar, advance = progress_bar("verify", total=runs + 2)
-    with bar:
-        report = api.verify(
-            loaded,
-            *others,
-            read=read,
-            routes=list(routes) or None,
-            battery=battery,
-            batch_sizes=batch_sizes or None,
-            sizes=dict(_size(s) for s in sizes),
-            inputs=inputs,
-            seed=seed,
-            matching=Matching(dict(_pair(n, "--map") for n in names), dict(_layout(text) for text in layouts)),
-            dtype=dtype,
-            tolerance=None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
-            progress=advance,
-        )
+    options: dict[str, Any] = {
+        "routes": list(routes) or None,
+        "battery": battery,
+        "batch_sizes": list(batch_sizes) or None,
+        "sizes": dict(_size(s) for s in sizes),
+        "inputs": inputs,
+        "seed": seed,
+        "matching": Matching(dict(_pair(n, "--map") for n in names), dict(_layout(text) for text in layouts)),
+        "dtype": dtype,
+        "tolerance": None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
+    }
+    report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate)
     if as_json:
         print_json(report.to_json())
     else:
         _print(report)
     if not report.passed:
+        ctx.exit(EXPLAINED)
+
+
+def _verified(models: tuple[str, ...], read: dict[str, Any], options: dict[str, Any], certificate: str | None) -> Any:
+    """Run the verification, and write its certificate if that was asked for."""
+    from dlbridge import api
+    from dlbridge.files import check_free
+    from dlbridge.verification.routes import known
+
+    target = check_free(certificate, force=True) if certificate is not None else None
+    loaded = api.load(models[0], **read)
+    bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or known(loaded)) + 2)
+    with bar:
+        report = api.verify(loaded, *models[1:], read=read, progress=advance, **options)
+    if target is not None:
+        text = api.certificate(report, models[0], models[1:], read, options)
+        target.write_text(text, encoding="utf-8")
+    return report
+
+
+def _check(ctx: click.Context, path: str, models: tuple[str, ...], as_json: bool) -> None:
+    """Verify again what a certificate says, and print what has changed."""
+    from dlbridge import api
+
+    found, changed = api.check(path, *models)
+    if as_json:
+        print_json({"passed": found.passed, "changes": changed, "certificate": found.model_dump(mode="json")})
+    else:
+        verdict = "agrees" if found.passed else "departs"
+        click.echo(f"{found.model}: {verdict}; {'changed:' if changed else 'nothing has changed'}")
+        for text in changed:
+            click.echo(f"  {text}")
+    if not found.passed:
         ctx.exit(EXPLAINED)
 
 

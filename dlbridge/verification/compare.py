@@ -102,7 +102,8 @@ def verify(
     sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, full=battery == "full")
     cases = [] if battery == "none" else sets.cases(judging)
     cases += _given(model, judging, inputs)
-    report = Report(model.name, judging.name, left_out=left_out, inputs_left_out=sets.left_out)
+    report = Report(model.name, judging.name, left_out=left_out, inputs_left_out=sets.left_out, subject=model)
+    report.cases = [case.arrays for case in cases]
     builders = {name: _builder(model, name, written or {}) for name in wanted}
     builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
     comparison = Comparison(model, judging, cases, thorough, tolerance)

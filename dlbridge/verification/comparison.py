@@ -9,6 +9,7 @@ import numpy as np
 from dlbridge.model import Model
 from dlbridge.verification.battery import Case
 from dlbridge.verification.departure import Departure
+from dlbridge.verification.figures import figures
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import first_departure
@@ -48,7 +49,9 @@ class Comparison:
         if not _all_fit(findings) and self._tolerance is None:
             self._excuse(route, outputs, findings)
         checks = [self._check(route.name, i, found) for i, found in enumerate(findings)]
-        for check in checks:
+        for index, check in enumerate(checks):
+            judged = self._judge.own[index]
+            check.figures = {n: figures(a, judged[n], check.bounds.get(n, 0.0)) for n, a in outputs[index].items()}
             check.message = "; ".join(text for text in (check.message, route.note, *self._constant()) if text)
         failed = [i for i, c in enumerate(checks) if not c.passed and c.decided and not c.ill_conditioned]
         if failed:

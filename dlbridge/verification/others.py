@@ -239,6 +239,7 @@ def _order(said: str | tuple[int, ...], rank: int | None, name: str) -> tuple[in
         if rank is None or rank < 3:
             raise SignatureError(f"'{said}' is for arrays of three axes or more", where=name)
         return _usual_orders(rank)[_CHANNELS.index(said)]
+    said = tuple(said)  # a list, where it was read from a certificate
     if sorted(said) != list(range(rank if rank is not None else len(said))):
         raise SignatureError(f"{list(said)} is no order of {rank} axes", where=name)
     return said

@@ -6,8 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
+from dlbridge.model import Model
 from dlbridge.verification.coverage import Coverage
 from dlbridge.verification.departure import Departure
+from dlbridge.verification.figures import Figures
+from dlbridge.verification.measure import Arrays
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Check:
         bounds: Output -> its bound.
         ill_conditioned: Whether the judge's own rounding is more than its type and the depth of the model explain.
         inputs: The strategies that filled the inputs.
+        figures: Output -> how far it is from the judge's, by row, in ULPs, by arg-max.
         decided: Whether anything is shown. A probe that rounding alone moves too far shows nothing, and does not count.
     """
 
@@ -38,6 +42,7 @@ class Check:
     ill_conditioned: bool = False
     inputs: str = ""
     decided: bool = True
+    figures: dict[str, Figures] = field(default_factory=dict)
 
     @property
     def excess(self) -> float:
@@ -69,6 +74,8 @@ class Report:
         left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
         inputs_left_out: Inputs that were not tried, each with the reason.
         coverage: What the inputs have reached.
+        subject: The model that was verified.
+        cases: The sets of inputs, in order.
     """
 
     model: str
@@ -81,6 +88,8 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     inputs_left_out: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
+    subject: Model | None = None
+    cases: list[Arrays] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
