@@ -8,6 +8,7 @@ import click
 
 from dlbridge.cli.common import (
     EXPLAINED,
+    force_option,
     json_option,
     limit_option,
     print_json,
@@ -51,7 +52,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
 )
 @click.option("--rtol", type=click.FloatRange(0), help="A relative bound of your own, instead of the measured ones.")
 @click.option("--atol", type=click.FloatRange(0), help="An absolute bound of your own, instead of the measured ones.")
+@click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
 @limit_option
+@force_option
 @json_option
 @click.pass_context
 def command(
@@ -70,7 +73,9 @@ def command(
     dtype: str | None,
     rtol: float | None,
     atol: float | None,
+    page_path: str | None,
     limits: tuple[str, ...],
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run MODEL in every framework that is installed, and in onnxruntime on the ONNX files that dlbridge and the
@@ -102,7 +107,7 @@ def command(
         "dtype": dtype,
         "tolerance": None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
     }
-    report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate)
+    report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate, page_path, force)
     if as_json:
         print_json(report.to_json())
     else:
@@ -111,20 +116,34 @@ def command(
         ctx.exit(EXPLAINED)
 
 
-def _verified(models: tuple[str, ...], read: dict[str, Any], options: dict[str, Any], certificate: str | None) -> Any:
-    """Run the verification, and write its certificate if that was asked for."""
+def _verified(
+    models: tuple[str, ...],
+    read: dict[str, Any],
+    options: dict[str, Any],
+    certificate: str | None,
+    page: str | None,
+    force: bool,
+) -> Any:
+    """Run the verification, and write its certificate and its page if they were asked for."""
     from dlbridge import api
-    from dlbridge.files import check_free
+    from dlbridge.files import check_free, writing
     from dlbridge.verification.routes import known
 
-    target = check_free(certificate, force=True) if certificate is not None else None
+    for target in (certificate, page):
+        if target is not None:
+            check_free(target, force=force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or known(loaded)) + 2)
     with bar:
         report = api.verify(loaded, *models[1:], read=read, progress=advance, **options)
-    if target is not None:
-        text = api.certificate(report, models[0], models[1:], read, options)
-        target.write_text(text, encoding="utf-8")
+    if certificate is not None:
+        with writing(certificate, force=force) as fresh:
+            fresh.write_text(api.certificate(report, models[0], models[1:], read, options), encoding="utf-8")
+    if page is not None:
+        from dlbridge.verification.page import html
+
+        with writing(page, force=force) as fresh:
+            fresh.write_text(html(report, loaded), encoding="utf-8")
     return report
 
 

@@ -118,10 +118,12 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
 
 
 def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:
-    """The only line that has a name between quotes, or calls an attribute of that name."""
-    spellings = (f'"{name}"', f".{name}(")
-    found = [(i, line) for i, line in enumerate(lines, 1) if name and any(s in line for s in spellings)]
-    return found[0] if len(found) == 1 else None
+    """The only line that calls an attribute of that name, or else the only one that has it between quotes."""
+    for spelling in (f".{name}(", f'"{name}"') if name else ():
+        found = [(number, line) for number, line in enumerate(lines, 1) if spelling in line]
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def _rewritten(model: Model, route: Form, arrays: Arrays) -> list[np.ndarray]:

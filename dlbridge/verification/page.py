@@ -88,7 +88,7 @@ def _route(report: Report, name: str, check: Check) -> Sequence[str]:
     elif check.passed:
         verdict = joined(tag("span", "agrees", class_="good"), " ", check.message)
     else:
-        where = report.departures.get(name, "")
+        where = str(report.departures.get(name, ""))
         verdict = joined(tag("span", "departs", class_="bad"), " ", check.reason, tag("div", where))
     error = max(check.errors.values(), default=float("inf"))
     return name, f"{error:.1e}", f"{check.bound:.0e}", _inputs(check), verdict
@@ -174,8 +174,8 @@ def _graph(report: Report, model: Model) -> Markup:
 
 def _names(report: Report, node: str) -> Iterator[bool]:
     """Whether each departure is at the node."""
-    for sentence in report.departures.values():
-        yield f"'{node}'" in sentence
+    for departure in report.departures.values():
+        yield departure.node == node
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:

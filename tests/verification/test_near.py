@@ -20,13 +20,15 @@ def compared(off: float, off_in_float64: float):
     judge = SimpleNamespace(
         own=[right],
         exact=lambda index: {"y": right["y"].astype(np.float64)},
-        noisy=lambda index: None,
+        noisy=lambda index, size: None,
         trouble="",
-        allowance=Allowance(EPS, 1),
+        allowance=lambda size: Allowance(EPS, 1),
     )
     moved = right["y"].copy()
     moved[2, 3] += off * 64 * EPS
-    route = SimpleNamespace(name="written", note="", exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}])
+    route = SimpleNamespace(
+        name="written", note="", eps=0.0, exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}]
+    )
     report = Report("model", "the original")
     return Comparison(None, judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
 

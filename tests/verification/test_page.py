@@ -13,6 +13,7 @@ from dlbridge.model import Model
 from dlbridge.verification import page
 from dlbridge.verification.charts import Decades
 from dlbridge.verification.coverage import Coverage
+from dlbridge.verification.departure import Departure
 from dlbridge.verification.report import Check, Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -31,7 +32,8 @@ def model(name="tiny"):
 def report(**given):
     good = Check("keras", {"batch": 2}, {"y": 1e-7}, 1e-5, True, inputs="plain")
     bad = Check("pytorch", {"batch": 2}, {"y": 3e-2}, 1e-5, False, inputs="plain")
-    departed = {"pytorch": "the first node whose inputs agree and whose outputs do not is node 'act' (Relu)"}
+    said = "the first node whose inputs agree and whose outputs do not is node 'act' (Relu)"
+    departed = {"pytorch": Departure(said, "act", "Relu")}
     pairs = {("keras", "pytorch"): 3e-2}
     coverage = Coverage(nodes=1, reached=1, inputs={"x": (-3.0, 4.0)}, unreached=["If 'act': no input takes a branch"])
     given = {"checks": [good, bad], "pairs": pairs, "departures": departed, "coverage": coverage, **given}
@@ -105,7 +107,7 @@ def test_a_name_is_text_wherever_it_stands(place):
         case "message":
             given.checks[1].message = HOSTILE
         case "departure":
-            given.departures["pytorch"] = HOSTILE
+            given.departures["pytorch"] = Departure(HOSTILE, cause=HOSTILE)
         case "input":
             given.coverage.inputs = {HOSTILE: (0.0, 1.0)}
         case "strategy":
