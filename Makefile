@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint models models-nnx modules suites faults conformance coverage fuzz bench serving clean
+.PHONY: help setup demo test quick lint models models-nnx modules suites training faults conformance coverage fuzz bench serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -52,6 +52,10 @@ models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers t
 
 modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and in training mode (an hour)
 	$(BIN)/python -m pytest -n 2 -m slow tests/frameworks/pytorch/test_reads_modules.py
+
+training: .venv/sweeps ## every optimizer and every loss in every framework, and the page of what they agree to (10 minutes)
+	$(BIN)/python -m pytest -m slow tests/training -s
+	$(BIN)/python -m tests.helpers.parity
 
 faults: setup        ## plant 120 faults into what is written for each framework: every one must be refused
 	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py -s

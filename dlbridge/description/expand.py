@@ -96,9 +96,11 @@ class _Expander:
         from dlbridge.training.spec import TrainingSpec
 
         training = schema.check(self.document, ("training",), TrainingSpec)
-        if training.loss.of is not None and training.loss.of not in self.description.outputs:
-            message = f"the loss is of '{training.loss.of}', which is no output of the model"
-            self.document.fail(("training", "loss", "of"), message, suggest(training.loss.of, self.description.outputs))
+        for place, loss in enumerate(training.losses):
+            if loss.of is not None and loss.of not in self.description.outputs:
+                message = f"the loss is of '{loss.of}', which is no output of the model"
+                path = ("loss", place, "of") if isinstance(training.loss, tuple) else ("loss", "of")
+                self.document.fail(("training", *path), message, suggest(loss.of, self.description.outputs))
         return training
 
     def weights(self) -> Mapping[str, ir.TensorProtocol]:

@@ -193,13 +193,12 @@ class Framework:
         """Write the live model to an ONNX file by the program that ``exporter`` names."""
         raise DlbridgeError(f"{self.name} has no ONNX exporter of its own", hint="convert the model to 'onnx'")
 
-    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
-        """Something that trains a model of one output, by a loss and an optimizer of those in ``trains``.
+    def trainer(self, model: Model, task: Any, *, checkpoint: Any) -> Trainer:
+        """Something that trains a model, by losses and an optimizer of those in ``trains``.
 
         Args:
-            model: Its only output is what the loss reads.
-            spec: A ``dlbridge.training.TrainingSpec``.
-            from_logits: Whether the output is logits, where the loss is a cross-entropy.
+            model: Its outputs are what the losses read.
+            task: A ``dlbridge.training.task.Task``: the specification, and which output each loss reads.
             checkpoint: A ``dlbridge.training.result.Checkpoint`` whose optimizer slots are gone on with.
         """
         raise TrainingError(f"{self.name} does not train", where=model.name)
@@ -298,10 +297,10 @@ class ModularFramework(Framework):
             return super().export(live, model, path, opset=opset)
         return self.part("onnx_export").export(live, model, path, opset=opset)
 
-    def trainer(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> Trainer:
+    def trainer(self, model: Model, task: Any, *, checkpoint: Any) -> Trainer:
         if self.trains is None:
-            return super().trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
-        return self.part("trainer").Trainer(model, spec, from_logits=from_logits, checkpoint=checkpoint)
+            return super().trainer(model, task, checkpoint=checkpoint)
+        return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
 
 
 class Exact(Protocol):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlbridge.border import readable
 from dlbridge.errors import FileError, SignatureError, TrainingError, require, suggest
 from dlbridge.model import Model
+from dlbridge.training.loss_part import LossPart
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.targets import fit_target
 
@@ -70,21 +71,37 @@ def _read_table(path: Path) -> Arrays:
 
 @dataclass
 class Dataset:
-    """A model's inputs and the loss' target, row by row.
+    """A model's inputs and the targets of its losses, row by row.
 
     Attributes:
         inputs: Input name -> array; the first axis counts rows.
-        target: The array that the loss compares with.
+        targets: The array that each loss compares with.
+        weights: The weight of each row for each loss; None where all are 1.
         spec: The batch size, the order of the rows and the share that validates.
+        number: The number of the epoch that it is in the order of.
+        steps: The numbers of each batch; none where nothing is trained.
     """
 
     inputs: Arrays
-    target: np.ndarray
+    targets: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray | None, ...]
     spec: TrainingSpec
+    number: int = 0
+    steps: tuple[dict[str, float], ...] = ()
 
     @property
     def rows(self) -> int:
-        return len(self.target)
+        return len(self.targets[0])
+
+    @property
+    def count(self) -> int:
+        """The number of batches."""
+        return -(-self.rows // self.spec.batch_size)
+
+    @property
+    def seed(self) -> int:
+        """What random numbers of the epoch are drawn from, so that an epoch that is resumed draws the same."""
+        return int(np.random.SeedSequence([self.spec.seed, self.number]).generate_state(1)[0])
 
     def split(self) -> tuple[Dataset, Dataset | None]:
         """Split the rows into those to train on and those to validate on, which are the last ones.
@@ -103,19 +120,33 @@ class Dataset:
         return self._rows(slice(0, kept)), self._rows(slice(kept, None))
 
     def _rows(self, rows: Any) -> Dataset:
-        return Dataset({k: v[rows] for k, v in self.inputs.items()}, self.target[rows], self.spec)
+        return replace(
+            self,
+            inputs={name: array[rows] for name, array in self.inputs.items()},
+            targets=tuple(array[rows] for array in self.targets),
+            weights=tuple(array[rows] if array is not None else None for array in self.weights),
+        )
 
-    def epoch(self, number: int) -> Dataset:
+    def epoch(self, number: int, steps: Iterable[dict[str, float]] = ()) -> Dataset:
         """The rows in the order of an epoch: shuffled by (seed, epoch), in the same way for every framework."""
-        if not self.spec.shuffle:
-            return self
-        return self._rows(np.random.default_rng([self.spec.seed, number]).permutation(self.rows))
+        order = np.random.default_rng([self.spec.seed, number]).permutation(self.rows)
+        rows = self._rows(order) if self.spec.shuffle else self
+        return replace(rows, number=number, steps=tuple(steps))
 
-    def batches(self) -> Iterator[tuple[Arrays, np.ndarray]]:
-        """(inputs, target) of one batch after the other; the last may be smaller."""
+    def batches(self) -> Iterator[Batch]:
+        """One batch after the other; the last may be smaller."""
         for start in range(0, self.rows, self.spec.batch_size):
             part = self._rows(slice(start, start + self.spec.batch_size))
-            yield part.inputs, part.target
+            yield Batch(part.inputs, part.targets, part.weights, part.rows)
+
+
+class Batch(NamedTuple):
+    """The rows of one step."""
+
+    inputs: Arrays
+    targets: tuple[np.ndarray, ...]
+    weights: tuple[np.ndarray | None, ...]
+    rows: int
 
 
 def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.PathLike[str]) -> Dataset:
@@ -139,13 +170,30 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         used |= names
         assert value.dtype is not None and value.shape is not None
         inputs[name] = _fit(array, name, value, dims)
-    target = _target(arrays, spec, used)
-    lengths = {name: len(array) if array.ndim else 0 for name, array in (*inputs.items(), ("target", target))}
+    targets = [_target(arrays, spec, loss, used) for loss in spec.losses]
+    weights = [_row_weights(arrays, loss) for loss in spec.losses]
+    named = {name: array for loss, array in zip(spec.losses, weights, strict=True) if (name := loss.sample_weight)}
+    found = {**inputs, **named} | {f"target {i + 1}": t for i, t in enumerate(targets[1:])} | {"target": targets[0]}
+    lengths = {name: len(array) if array is not None and array.ndim else 0 for name, array in found.items()}
     if len(set(lengths.values())) > 1:
         raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
-    if len(target) == 0:
+    if len(targets[0]) == 0:
         raise TrainingError("the data has no rows")
-    return Dataset(inputs, fit_target(target, model, spec, dims), spec)
+    fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
+    return Dataset(inputs, tuple(fitted), tuple(weights), spec)
+
+
+def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
+    name = loss.sample_weight
+    if name is None:
+        return None
+    if name not in arrays:
+        raise TrainingError(f"the data has no '{name}', the weights of rows", hint=suggest(name, arrays))
+    array = arrays[name]
+    _check_numbers(array, name)
+    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
+        raise TrainingError("the weights of rows are one number for each, not negative", where=name)
+    return array
 
 
 def _find(arrays: Arrays, name: str) -> tuple[np.ndarray, set[str]]:
@@ -194,9 +242,10 @@ def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
     return fitted
 
 
-def _target(arrays: Arrays, spec: TrainingSpec, used: set[str]) -> np.ndarray:
-    free = [name for name in arrays if name not in used]
-    name = spec.loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
+def _target(arrays: Arrays, spec: TrainingSpec, loss: LossPart, used: set[str]) -> np.ndarray:
+    weights = {other.sample_weight for other in spec.losses}
+    free = [name for name in arrays if name not in used | weights]
+    name = loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
     if name is None:
         raise TrainingError(
             f"which of {', '.join(free) or 'no arrays'} is the target is not clear",

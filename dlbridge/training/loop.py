@@ -7,6 +7,8 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
-from dlbridge.ops import regularization
+from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import op_key
 from dlbridge.training import resume
 from dlbridge.training.data import Dataset, bind
+from dlbridge.training.loss_part import LossPart
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.task import Steps, Task
 
 #: What to try when training diverges.
 DIVERGED_HINT = "a smaller learning rate often helps; look for extreme numbers in the data"
@@ -81,12 +85,12 @@ def fit(
     regularization.check(model.graph)
     start = time.perf_counter()
     dataset = bind(model, spec, data)
-    trained, from_logits = _with_logits(model, spec)
+    trained, task = _prepared(model, spec)
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
     if checkpoint.weights:
         trained.set_weights(checkpoint.weights)
-    trainer = trains_in.trainer(trained, spec, from_logits=from_logits, checkpoint=checkpoint)
+    trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     course = _Course(trainer, spec, checkpoint, finite, save, progress)
     interrupted = course.run(dataset)
@@ -94,6 +98,7 @@ def fit(
     result = Result(
         model=_filled(model, reached.weights),
         best=_filled(model, reached.best[1] if reached.best else reached.weights),
+        averaged=_filled(model, {**reached.weights, **reached.slots["ema"]}) if "ema" in reached.slots else None,
         history=reached.history,
         checkpoint=reached,
         interrupted=interrupted,
@@ -126,8 +131,9 @@ class _Course:
         """Train until the last epoch, Ctrl-C or a divergence, and return whether it was stopped by Ctrl-C."""
         seen, held_out = data.split()
         try:
-            while self.reached.epoch < self.spec.epochs and self.diverged is None:
-                metrics = self.trainer.epoch(seen.epoch(self.reached.epoch))
+            while self.reached.epoch < self.spec.epochs and self.diverged is None and not self._is_over():
+                steps = Steps(self.spec, self.reached.step, self.reached.epoch, seen.count, self._losses())
+                metrics = self.trainer.epoch(seen.epoch(self.reached.epoch, steps))
                 if held_out is not None:
                     metrics |= {f"val_{name}": value for name, value in self.trainer.evaluate(held_out).items()}
                 self._end_epoch(metrics)
@@ -136,6 +142,15 @@ class _Course:
         if self.diverged is not None and self.reached.epoch == 0:
             raise TrainingError(self.diverged, hint=DIVERGED_HINT)
         return False
+
+    def _losses(self) -> list[float]:
+        """The losses of the epochs so far: of validation, where there is one."""
+        history = self.reached.history
+        return history.get("val_loss", history.get("loss", []))
+
+    def _is_over(self) -> bool:
+        stopping = self.spec.early_stopping
+        return stopping is not None and stopping.is_over(self._losses())
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         reached = self._next(metrics)
@@ -174,36 +189,64 @@ def _filled(model: Model, weights: Mapping[str, np.ndarray]) -> Model:
     return copy
 
 
-#: Loss of probabilities -> the op that computes probabilities from logits.
-_ENDINGS = {
-    "SparseCategoricalCrossentropy": "Softmax",
-    "CategoricalCrossentropy": "Softmax",
-    "BinaryCrossentropy": "Sigmoid",
-}
+def _prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
+    """The model to train, and what to train it by.
 
-
-def _with_logits(model: Model, spec: TrainingSpec) -> tuple[Model, bool]:
-    """The model to train, and whether its output is logits.
-
-    Its only output is the one that the loss reads, without its final Softmax or Sigmoid: the cross-entropy of logits is
-    exact where that of probabilities overflows, and the same number elsewhere.
+    Its outputs are those that the losses read, without a final Softmax or Sigmoid: the cross-entropy of logits is exact
+    where that of probabilities overflows, and the same number elsewhere.
     """
     copy = model.clone()
     copy.training = None  # its outputs are no longer those that the specification names
     graph = copy.graph
-    output = next(v for v in graph.outputs if spec.loss.of in (None, v.name))
-    graph.outputs[:] = [output]
-    node = output.producer()
-    ending = _ENDINGS.get(spec.loss.op)
-    from_logits = ending is None or bool(getattr(spec.loss, "from_logits", False))
-    if from_logits or node is None or op_key(node) != ending or not _is_last_axis(node):
-        return copy, from_logits
-    logits = node.inputs[0]
-    assert logits is not None
-    graph.outputs[:] = [logits]
-    if not output.uses():
-        graph.remove(node, safe=True)
-    return copy, True
+    before = {value.name: value for value in graph.outputs}
+    read: list[ir.Value] = []
+    losses, places = [], []
+    for loss in spec.losses:
+        value = before[loss.of] if loss.of is not None else graph.outputs[0]
+        logits = _logits(value, loss)
+        losses.append(loss if logits is None else loss.model_copy(update={"from_logits": True}))
+        value = value if logits is None else logits
+        if value not in read:
+            read.append(value)
+        places.append(read.index(value))
+    graph.outputs[:] = read
+    for value in before.values():
+        node = value.producer()
+        if node is not None and value not in read and not any(output.uses() for output in node.outputs):
+            graph.remove(node, safe=True)
+    _add_penalties(graph, spec)
+    metrics = tuple((metric, _loss_of(metric.of, spec)) for metric in spec.metrics)
+    return copy, Task(spec, tuple(losses), tuple(places), metrics)
+
+
+def _logits(value: ir.Value, loss: LossPart) -> ir.Value | None:
+    """What a loss of probabilities may read instead of its output; None where there are no logits."""
+    node = value.producer()
+    if loss.ending is None or loss.reads_logits or node is None:
+        return None
+    if op_key(node) != loss.ending or not _is_last_axis(node):
+        return None
+    return node.inputs[0]
+
+
+def _loss_of(output: str | None, spec: TrainingSpec) -> int:
+    """The place of the loss that a metric of an output takes its target from."""
+    if output is None:
+        return 0
+    places = [i for i, loss in enumerate(spec.losses) if loss.of == output]
+    if not places:
+        raise TrainingError(f"a metric is of '{output}', which no loss reads", hint="a metric has the target of a loss")
+    return places[0]
+
+
+def _add_penalties(graph: ir.Graph, spec: TrainingSpec) -> None:
+    """Give the weights what the specification adds to the loss for them, beside what the model's author adds."""
+    if not spec.l1 and not spec.l2:
+        return
+    for name, value in graph.initializers.items():
+        if traits.is_trained(value) and not any(fnmatchcase(name, pattern) for pattern in spec.optimizer.no_decay):
+            own = regularization.penalty(value) or regularization.Penalty()
+            regularization.set_penalty(value, replace(own, l1=own.l1 + spec.l1, l2=own.l2 + spec.l2))
 
 
 def _is_last_axis(node: ir.Node) -> bool:
@@ -219,17 +262,19 @@ def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:
     if framework.trains is None:
         raise TrainingError(f"{framework.name} does not train", hint=hint)
     losses, optimizers = framework.trains.losses, framework.trains.optimizers
-    for what, wanted, known in (("loss", spec.loss.op, losses), ("optimizer", spec.optimizer.kind, optimizers)):
-        if known is not None and wanted not in known:
-            message = f"{framework.name} does not train by the {what} '{wanted}'; it knows {', '.join(sorted(known))}"
+    wanted = [("loss", loss.op, losses) for loss in spec.losses]
+    for what, name, known in (*wanted, ("optimizer", spec.optimizer.kind, optimizers)):
+        if known is not None and name not in known:
+            message = f"{framework.name} does not train by the {what} '{name}'; it knows {', '.join(sorted(known))}"
             raise TrainingError(message, hint=hint)
 
 
 def _check(model: Model, spec: TrainingSpec) -> None:
     names = [v.name for v in model.outputs]
-    if spec.loss.of is not None and spec.loss.of not in names:
-        raise TrainingError(
-            f"the loss is of '{spec.loss.of}', which is not an output", where=model.name, hint=f"outputs: {names}"
-        )
-    if spec.loss.of is None and len(names) > 1:
-        raise TrainingError(f"of which output is the loss? There are {names}", where=model.name, hint="say loss.of")
+    for loss in spec.losses:
+        if loss.of is not None and loss.of not in names:
+            raise TrainingError(
+                f"the loss is of '{loss.of}', which is not an output", where=model.name, hint=f"outputs: {names}"
+            )
+        if loss.of is None and len(names) > 1:
+            raise TrainingError(f"of which output is the loss? There are {names}", where=model.name, hint="say loss.of")

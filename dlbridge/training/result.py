@@ -42,6 +42,7 @@ class Result:
     Attributes:
         model: With the weights of the last epoch.
         best: With the weights of the epoch with the smallest validation loss (training loss where there is none).
+        averaged: With the means of the weights, where the specification keeps them (``ema``).
         history: "loss", "val_loss", "accuracy", "val_accuracy", ... -> a number for each epoch.
         checkpoint: The state of the training, to continue from.
         interrupted: Whether it was stopped (Ctrl-C) before the last epoch.
@@ -55,4 +56,5 @@ class Result:
     checkpoint: Checkpoint
     interrupted: bool = False
     diverged: str | None = None
+    averaged: Model | None = None
     seconds: float = 0.0

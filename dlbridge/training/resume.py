@@ -13,7 +13,9 @@ from dlbridge.training.result import Checkpoint
 from dlbridge.training.spec import TrainingSpec
 
 #: The settings that may change when training continues; a change of any other would make it another training.
-MAY_CHANGE = frozenset({"epochs", "batch_size", "optimizer.learning_rate", "optimizer.weight_decay"})
+MAY_CHANGE = frozenset(
+    {"epochs", "batch_size", "optimizer.learning_rate", "optimizer.weight_decay", "early_stopping", "accumulate"}
+)
 
 
 def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
@@ -26,7 +28,7 @@ def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
         _check_weights(checkpoint.weights, model)
     if checkpoint.spec is not None:
         _check_spec(checkpoint.spec, spec)
-    elif checkpoint.step and checkpoint.slots.keys() != spec.optimizer.slots:
+    elif checkpoint.step and checkpoint.slots.keys() - {"ema"} != set(spec.optimizer.slots):
         raise TrainingError(
             f"the checkpoint is of another optimizer: it holds {_listed(checkpoint.slots)}, "
             f"{spec.optimizer.kind} needs {_listed(spec.optimizer.slots)}",

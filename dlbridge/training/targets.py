@@ -9,27 +9,24 @@ import onnx_ir as ir
 
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
-from dlbridge.training.spec import TrainingSpec
-
-#: Loss -> the axis of the classes, if that is not the last.
-CLASS_AXIS = {"SoftmaxCrossEntropyLoss": 1}
+from dlbridge.training.loss_part import LossPart
 
 Sizes = list[int | None]
 
 
-def fit_target(target: np.ndarray, model: Model, spec: TrainingSpec, dims: Mapping[str, int]) -> np.ndarray:
+def fit_target(target: np.ndarray, model: Model, loss: LossPart, dims: Mapping[str, int]) -> np.ndarray:
     """Convert the target to what the loss expects: class numbers as int64, all else in the output's shape and dtype.
 
     Args:
         target: The array from the data.
         model: The model whose output the target is compared with.
-        spec: Names the loss and its output.
+        loss: The loss, which names its output.
         dims: The named sizes of the inputs.
 
     Raises:
         TrainingError: When its shape or its numbers cannot be right.
     """
-    output = next(v for v in model.outputs if spec.loss.of in (None, v.name))
+    output = next(v for v in model.outputs if loss.of in (None, v.name))
     if output.shape is None or output.dtype is None:
         return target
     if not output.dtype.is_floating_point():
@@ -39,16 +36,26 @@ def fit_target(target: np.ndarray, model: Model, spec: TrainingSpec, dims: Mappi
     if not np.isfinite(target).all():
         raise TrainingError(f"the target is {_first(target, ~np.isfinite(target))}")
     sizes: Sizes = [None, *(_size(d, dims) for d in list(output.shape)[1:])]
-    op = spec.loss.op
-    if op == "SparseCategoricalCrossentropy" or (op == "SoftmaxCrossEntropyLoss" and not _has_rows(target, sizes, 1)):
-        return _class_numbers(target, output, sizes, CLASS_AXIS.get(op, -1))
-    if op == "CategoricalCrossentropy":
-        _refuse_class_numbers(target, output, sizes)
+    axis = loss.class_axis
+    if loss.kind == "groups":
+        return _groups(target)
+    if loss.kind == "labels":
+        return _labels(target, output, sizes)
+    if loss.kind == "classes":
+        _check_class_weights(loss, sizes, output)
+        takes_rows = loss.op != "SparseCategoricalCrossentropy"
+        if not (takes_rows and _has_rows(target, sizes, axis)):
+            return _class_numbers(target, output, sizes, axis, loss)
+    if loss.kind == "probabilities":
+        _check_class_weights(loss, sizes, output)
+        _refuse_class_numbers(target, output, sizes, loss.op)
     target = _in_shape(target, output, sizes)
-    if op in ("SoftmaxCrossEntropyLoss", "CategoricalCrossentropy"):
-        target = _probabilities(target, output, CLASS_AXIS.get(op, -1))
-    elif op == "BinaryCrossentropy":
+    if loss.kind in ("classes", "probabilities"):
+        target = _probabilities(target, output, axis)
+    elif loss.kind == "shares":
         target = _shares(target, output)
+    elif loss.kind == "signs":
+        target = _signs(target, output)
     return _in_dtype(target, output.dtype.numpy())
 
 
@@ -64,7 +71,14 @@ def _has_rows(target: np.ndarray, sizes: Sizes, axis: int) -> bool:
     return target.ndim == len(sizes) > 1 and not _is_column(target, sizes, axis)
 
 
-def _class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes, axis: int) -> np.ndarray:
+def _check_class_weights(loss: LossPart, sizes: Sizes, output: ir.Value) -> None:
+    weights = getattr(loss, "class_weights", None)
+    classes = sizes[loss.class_axis] if len(sizes) > 1 else None
+    if weights is not None and classes not in (None, len(weights)):
+        raise TrainingError(f"there are {len(weights)} class_weights for the {classes} classes of '{output.name}'")
+
+
+def _class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes, axis: int, loss: LossPart) -> np.ndarray:
     if len(sizes) < 2:
         raise TrainingError(f"the loss is of classes, the output '{output.name}' {output.shape} has no axis of them")
     places = list(sizes)
@@ -79,6 +93,8 @@ def _class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes, axis: int
         )
     right = (target >= 0) & (target == np.floor(target))
     right &= target < classes if classes is not None else True
+    ignored = getattr(loss, "ignore_index", None)
+    right |= target == ignored if ignored is not None else False
     if not right.all():
         known = f"the {classes} classes" if classes is not None else "the classes"
         raise TrainingError(
@@ -93,10 +109,10 @@ def _is_column(target: np.ndarray, sizes: Sizes, axis: int) -> bool:
     return target.ndim == len(sizes) and target.shape[axis] == 1 != sizes[axis]
 
 
-def _refuse_class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes) -> None:
+def _refuse_class_numbers(target: np.ndarray, output: ir.Value, sizes: Sizes, op: str) -> None:
     if target.ndim == len(sizes) - 1 or (target.ndim == len(sizes) and target.shape[-1] == 1 != sizes[-1]):
         raise TrainingError(
-            f"the target has shape {target.shape}, class numbers it seems; CategoricalCrossentropy compares "
+            f"the target has shape {target.shape}, class numbers it seems; {op} compares "
             f"probabilities of the shape of '{output.name}' {output.shape}",
             hint="SparseCategoricalCrossentropy takes class numbers; or give a row of 0 and 1 for each",
         )
@@ -114,7 +130,41 @@ def _probabilities(target: np.ndarray, output: ir.Value, axis: int) -> np.ndarra
     return target
 
 
+# --- groups and sequences -------------------------------------------------------------------------------------------
+
+
+def _groups(target: np.ndarray) -> np.ndarray:
+    """The class of each row, which is compared with others alone."""
+    target = target.reshape(len(target), -1)
+    if target.shape[1] != 1:
+        raise TrainingError(f"the target has shape {target.shape}, and is one class number for each row")
+    return np.unique(target, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _labels(target: np.ndarray, output: ir.Value, sizes: Sizes) -> np.ndarray:
+    """Labels of sequences, -1 after their end."""
+    if len(sizes) != 3 or target.ndim != 2:
+        raise TrainingError(
+            f"the target has shape {target.shape}, the output '{output.name}' {output.shape}",
+            hint="the output is (batch, time, classes), the target (batch, labels), -1 after the end of a sequence",
+        )
+    wrong = (target != np.floor(target)) | (target < -1) | (target >= (sizes[2] or np.inf))
+    wrong[:, 1:] |= (target[:, :-1] < 0) & (target[:, 1:] >= 0)
+    if wrong.any():
+        raise TrainingError(f"the label {_first(target, wrong)} is no class, or comes after the end of its sequence")
+    return np.ascontiguousarray(target, np.int64)
+
+
 # --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def _signs(target: np.ndarray, output: ir.Value) -> np.ndarray:
+    """-1 and 1; 0 is taken as -1 where there is no -1."""
+    wrong = ~np.isin(target, (-1, 0, 1))
+    if wrong.any() or {-1, 0} <= set(np.unique(target).tolist()):
+        told = _first(target, wrong) if wrong.any() else "-1, 0 and 1"
+        raise TrainingError(f"the target of '{output.name}' is {told}, and is -1 and 1, or 0 and 1, for this loss")
+    return np.where(target > 0, 1, -1)
 
 
 def _shares(target: np.ndarray, output: ir.Value) -> np.ndarray:

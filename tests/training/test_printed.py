@@ -71,7 +71,7 @@ def test_the_printed_pytorch_training_keeps_the_rows_that_validate_to_itself(pla
 
     model, data = places(place)
     update = {"validation_split": 0.2, "metrics": ("accuracy",), "shuffle": False, "epochs": 2}
-    model.training = model.training.model_copy(update=update)
+    model.training = TrainingSpec.model_validate({**model.training.model_dump(), **update})
     source = model.write("pytorch")
     live = frameworks.get("pytorch").load(source)
     source.execute()["train"](live, *(torch.from_numpy(a) for a in data.values()))

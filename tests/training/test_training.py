@@ -12,67 +12,14 @@ from dlbridge.passes import precision
 from dlbridge.training.data import read_arrays
 from dlbridge.training.folder import train_to_folder
 from dlbridge.training.spec import TrainingSpec
-from tests.helpers.paths import EXAMPLES
 from tests.helpers.training import FRAMEWORKS, SPEC, dense, largest_difference
 from tests.helpers.training_places import FIRST, LAST, places
 
-STEPS, BATCH = 20, 8
-OPTIMIZERS = [
-    {"kind": "sgd", "learning_rate": 0.05},
-    {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9},
-    {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
-    {"kind": "adam"},
-    {"kind": "adamw", "weight_decay": 0.01},
-]
+BATCH = 8
 
 
 def spec_of(optimizer, loss, **more):
     return TrainingSpec(loss=loss, optimizer=optimizer, epochs=1, batch_size=BATCH, **more)
-
-
-@pytest.mark.parametrize("example", ["mlp_784", "cnn_digits"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["kind"] + str(len(o)))
-def test_both_frameworks_reach_the_same_weights(example, optimizer):
-    model = precision.convert(dlbridge.load(EXAMPLES / f"{example}.yaml"), "float64")
-    rng = np.random.default_rng(0)
-    shape = [d if isinstance(d, int) else STEPS * BATCH for d in model.inputs[0].shape]
-    data = {"image": rng.normal(size=shape), "label": rng.integers(0, 10, STEPS * BATCH)}
-    spec = spec_of(optimizer, model.training.loss)
-    trained = [dlbridge.train(model, data, framework=f, spec=spec).model.weights for f in FRAMEWORKS]
-    assert largest_difference(*trained) <= 1e-9
-    assert largest_difference(trained[0], model.weights) > 1e-3  # it did train
-
-
-LOSSES = [
-    ({"op": "SoftmaxCrossEntropyLoss"}, "{op: Identity}", "identity1", "classes"),
-    ({"op": "SoftmaxCrossEntropyLoss"}, "{op: Identity}", "identity1", "rows"),
-    ({"op": "SparseCategoricalCrossentropy"}, "{op: Softmax}", "softmax1", "classes"),
-    ({"op": "CategoricalCrossentropy"}, "{op: Softmax}", "softmax1", "rows"),
-    ({"op": "SparseCategoricalCrossentropy"}, "{op: Sigmoid}", "sigmoid1", "classes"),
-    ({"op": "CategoricalCrossentropy"}, "{op: Sigmoid}", "sigmoid1", "rows"),
-    ({"op": "BinaryCrossentropy"}, "{op: Sigmoid}", "sigmoid1", "rows"),
-    ({"op": "BinaryCrossentropy", "from_logits": True}, "{op: Identity}", "identity1", "rows"),
-    ({"op": "BinaryCrossentropy"}, "{op: Softmax}", "softmax1", "rows"),
-    ({"op": "MeanSquaredError"}, "{op: Identity}", "identity1", "numbers"),
-    ({"op": "MeanAbsoluteError"}, "{op: Identity}", "identity1", "numbers"),
-    ({"op": "Huber", "delta": 0.7}, "{op: Identity}", "identity1", "numbers"),
-]
-
-
-@pytest.mark.parametrize(("loss", "ending", "output", "kind"), LOSSES)
-def test_each_loss_is_the_same_in_both(loss, ending, output, kind):
-    model = precision.convert(dense(ending, output), "float64")
-    rng = np.random.default_rng(1)
-    rows = STEPS * BATCH
-    classes = rng.integers(0, 3, rows)
-    target = {"classes": classes, "rows": np.eye(3)[classes], "numbers": rng.normal(size=(rows, 3))}[kind]
-    data = {"x": rng.normal(size=(rows, 5)), "label": target}
-    metrics = ("mean_absolute_error", "mean_squared_error") if kind == "numbers" else ("accuracy",)
-    spec = spec_of({"kind": "adam"}, loss, metrics=metrics)
-    results = [dlbridge.train(model, data, framework=f, spec=spec) for f in FRAMEWORKS]
-    assert largest_difference(results[0].model.weights, results[1].model.weights) <= 1e-9
-    for name, values in results[0].history.items():
-        np.testing.assert_allclose(values, results[1].history[name], rtol=1e-5, err_msg=name)
 
 
 def test_the_classes_are_where_the_loss_has_them():

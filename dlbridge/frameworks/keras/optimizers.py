@@ -1,72 +1,161 @@
-"""Optimizers by the formulas of ``dlbridge.training.spec``.
+"""The optimizers of a specification, by its formulas.
 
-Keras' own classes differ: Adam adds epsilon before the bias correction ("epsilon hat"), and all of them round their
-hyper-parameters to float32, which shows in float64. Here every number is given in the variable's own dtype.
-
-A variable that stands for the sum of two, which have the same gradients, moves by twice as much (``twice``, by the
-variable's index).
+Keras' own classes differ: Adam adds epsilon before the bias correction ("epsilon hat"), RMSprop and Adagrad below the
+root, and all of them round their hyper-parameters to float32, which shows in float64. Here each step is computed by the
+formula of the specification, with numbers in the variable's own dtype. ``OWN`` has the class that printed code names.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-
-def _number(value: Any, variable: Any) -> Any:
-    return ops.convert_to_tensor(value, dtype=variable.dtype)
+from dlbridge.frameworks.keras import training_ops
 
 
-class SGD(keras.optimizers.SGD):
-    """``v = momentum v + g``; ``w -= lr v``, with Nesterov ``w -= lr (g + momentum v)``."""
+class Optimizer(keras.optimizers.Optimizer):
+    """The optimizer of a specification.
 
-    slots: ClassVar = {"momentum": "momentums"}
-
-    def __init__(self, spec: Any) -> None:
-        super().__init__(spec.learning_rate, momentum=spec.momentum, nesterov=spec.nesterov)
-        self.spec = spec
-        self.twice: set[int] = set()
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        gradient = ops.cast(gradient, variable.dtype)
-        if self.spec.momentum:
-            momentum = _number(self.spec.momentum, variable)
-            velocity = momentum * self.momentums[index] + gradient
-            self.assign(self.momentums[index], velocity)
-            gradient = gradient + momentum * velocity if self.spec.nesterov else velocity
-        rate = self.spec.learning_rate * (2 if index in self.twice else 1)
-        self.assign_sub(variable, _number(rate, variable) * gradient)
-
-
-class Adam(keras.optimizers.Adam):
-    """Kingma & Ba, 2015, algorithm 1; for AdamW with the decoupled weight decay of Loshchilov & Hutter, 2019."""
-
-    slots: ClassVar = {"m": "_momentums", "v": "_velocities"}
+    What depends on the step alone is computed before an epoch, for all of its batches: ``plan`` hands it over, and each
+    batch reads its row.
+    """
 
     def __init__(self, spec: Any) -> None:
-        super().__init__(spec.learning_rate, spec.beta_1, spec.beta_2, spec.epsilon)
-        self.spec = spec
-        self.twice: set[int] = set()
+        super().__init__(learning_rate=spec.optimizer.learning_rate, name=spec.optimizer.kind)
+        self.spec, self.formula = spec, spec.optimizer
+        #: How each variable is trained, and what is remembered of it by slot; by the variable's index.
+        self.weights: list[Any] = []
+        self.held: list[dict[str, Any]] = []
+        self.means: list[Any] = []
+        self.sums: list[Any] = []
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        spec, index = self.spec, self._get_variable_index(variable)
-        gradient = ops.cast(gradient, variable.dtype)
-        rate, beta_1, beta_2 = (_number(n, variable) for n in (spec.learning_rate, spec.beta_1, spec.beta_2))
-        if spec.kind == "adamw":
-            self.assign_sub(variable, rate * _number(spec.weight_decay, variable) * variable)
-        m, v = self._momentums[index], self._velocities[index]
-        self.assign(m, beta_1 * m + (1 - beta_1) * gradient)
-        self.assign(v, beta_2 * v + (1 - beta_2) * ops.square(gradient))
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        first = m / (1 - ops.power(beta_1, step))
-        first = first * (2 if index in self.twice else 1)
-        second = ops.sqrt(v / (1 - ops.power(beta_2, step)))
-        self.assign_sub(variable, rate * first / (second + _number(spec.epsilon, variable)))
+    def prepare(self, variables: Sequence[Any], weights: Sequence[Any]) -> None:
+        """Make the variables of what is remembered.
+
+        Args:
+            variables: The model's variables that train.
+            weights: How each is trained.
+        """
+        self.build(variables)
+        self.weights = list(weights)
+        start = partial(_filled, self.formula.start)
+        for variable, weight in zip(variables, weights, strict=True):
+            shape = tuple(variable.shape)
+            slots = {name: self.formula.slot_shape(name, shape, weight) for name in self.formula.slots_of(weight)}
+            self.held.append({name: self._made(size, variable, name, start) for name, size in slots.items()})
+        if self.spec.ema is not None:
+            self.means = [self._made(tuple(v.shape), v, "ema", "zeros") for v in variables]
+            for mean, variable in zip(self.means, variables, strict=True):
+                mean.assign(variable)
+        if self.spec.accumulate > 1:
+            self.sums = [self._made(tuple(v.shape), v, "sum_of_gradients", "zeros") for v in variables]
+        self._columns = sorted({"share", "is_step", "rate", *self.formula.numbers(1)})
+        self._table: Any = None
+
+    def _made(self, shape: tuple[int, ...], variable: Any, name: str, initializer: Any) -> Any:
+        return self.add_variable(shape, initializer, variable.dtype, name=f"{variable.path.replace('/', '_')}_{name}")
+
+    def plan(self, steps: Sequence[Mapping[str, float]]) -> bool:
+        """Take over the numbers of an epoch's batches, and return whether compiled code must be made anew."""
+        table = np.array([[numbers[name] for name in self._columns] for numbers in steps])
+        self.iterations.assign(0)
+        is_new = self._table is None or tuple(self._table.shape) != table.shape
+        if is_new:
+            self._table = keras.Variable(table, dtype="float64", trainable=False, name="steps")
+        else:
+            self._table.assign(table)
+        return is_new
+
+    def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
+        row = ops.take(self._table, self.iterations, axis=0)
+        numbers = {name: row[i] for i, name in enumerate(self._columns)}
+        places = [self._get_variable_index(v) for v in trainable_variables]
+        if not self.sums:
+            self._step(grads, trainable_variables, places, numbers)
+            return
+        for place, gradient in zip(places, grads, strict=True):
+            self.sums[place].assign_add(gradient * ops.cast(numbers["share"], gradient.dtype))
+
+        def step() -> None:
+            self._step([self.sums[i].value for i in places], trainable_variables, places, numbers)
+            for i in places:
+                self.sums[i].assign(ops.zeros_like(self.sums[i]))
+
+        ops.cond(numbers["is_step"] > 0, step, lambda: None)
+
+    def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], numbers: Any) -> None:
+        """One step of all weights."""
+        grads = [ops.cast(g, v.dtype) for g, v in zip(grads, variables, strict=True)]
+        grads = grads if self.spec.clip is None else clipped(self.spec.clip, grads)
+        by_type = {v.dtype: {k: ops.cast(n, v.dtype) for k, n in numbers.items()} for v in variables}
+        for place, gradient, variable in zip(places, grads, variables, strict=True):
+            held = {name: slot.value for name, slot in self.held[place].items()}
+            n, weight = by_type[variable.dtype], self.weights[place]
+            value, kept = self.formula.step(gradient, variable.value, held, n, weight, training_ops)
+            for name, new in kept.items():
+                self.held[place][name].assign(new)
+            if variable.constraint is not None:  # here, so that the mean below is of the weights as they are
+                value = variable.constraint(value)
+            variable.assign(value)
+            if self.means:
+                mean = self.means[place]
+                mean.assign(self.spec.ema * mean.value + (1 - self.spec.ema) * value)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        variables = list(trainable_variables or self._trainable_variables)
+        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        self._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])
+        self._iterations.assign_add(1)
 
 
-def optimizer(spec: Any) -> SGD | Adam:
-    """The optimizer of a specification."""
-    return SGD(spec) if spec.kind == "sgd" else Adam(spec)
+def _filled(number: float, shape: tuple[int, ...], dtype: str) -> Any:
+    """An initializer; Keras' own rounds its number to float32."""
+    return ops.convert_to_tensor(np.full(shape, number), dtype=dtype)
+
+
+def clipped(spec: Any, gradients: Sequence[Any]) -> list[Any]:
+    """Gradients, clipped as the specification says."""
+    if spec.value is not None:
+        return [ops.minimum(ops.maximum(g, -spec.value), spec.value) for g in gradients]
+    squares = [ops.sum(g * g) for g in gradients]
+    norm = ops.sqrt(sum(squares[1:], squares[0]))
+    one = ops.ones_like(norm)
+    factor = ops.where(norm > spec.norm, spec.norm / ops.where(norm > spec.norm, norm, one), one)
+    return [g * ops.cast(factor, g.dtype) for g in gradients]
+
+
+@dataclass(frozen=True)
+class Own:
+    """The class of Keras' that printed code names.
+
+    Attributes:
+        name: The class.
+        arguments: Its argument -> the specification's name.
+        note: Where its formula departs from the specification's.
+    """
+
+    name: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+_BETAS = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}
+#: The specification's name of an optimizer -> Keras' class; RAdam is missing there.
+OWN = {
+    "sgd": Own("SGD", {"momentum": "momentum", "nesterov": "nesterov"}),
+    "adam": Own("Adam", _BETAS | {"amsgrad": "amsgrad"}),
+    "adamw": Own("AdamW", _BETAS | {"amsgrad": "amsgrad", "weight_decay": "weight_decay"}),
+    "nadam": Own("Nadam", _BETAS),
+    "adamax": Own("Adamax", _BETAS),
+    "adagrad": Own("Adagrad", {"initial_accumulator_value": "initial_sum", "epsilon": "epsilon"}),
+    "adadelta": Own("Adadelta", {"rho": "rho", "epsilon": "epsilon"}),
+    "rmsprop": Own("RMSprop", {"rho": "rho", "momentum": "momentum", "epsilon": "epsilon", "centered": "centered"}),
+    "lion": Own("Lion", {"beta_1": "beta_1", "beta_2": "beta_2"}),
+    "lamb": Own("Lamb", _BETAS),
+}

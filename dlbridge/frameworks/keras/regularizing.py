@@ -69,9 +69,17 @@ def attach(variables: Mapping[str, Any], found: Mapping[str, Regularized]) -> No
     for key, regularized in found.items():
         penalty = regularized.penalty
         if penalty is not None and not penalty.unknown:
-            variables[key].regularizer = regularizers.L1L2(penalty.l1, penalty.l2)
+            variables[key].regularizer = _Penalty(penalty.l1, penalty.l2)
         if regularized.limit is not None and regularized.limit.kind != "unknown":
             variables[key].constraint = _Kept(regularized)
+
+
+class _Penalty(regularizers.L1L2):
+    """Keras' formula with its factors in the weight's own type; Keras rounds them to float32."""
+
+    def __call__(self, x: Any) -> Any:
+        x = ops.convert_to_tensor(x)
+        return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
 
 
 class _Kept(keras.constraints.Constraint):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import argument_names
+from dlbridge.source.training_text import changed_arguments, instead, left_out, missing, shown_metrics
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
@@ -18,21 +21,19 @@ _LOSSES = {
     "MeanSquaredError": '"mean_squared_error"',
     "MeanAbsoluteError": '"mean_absolute_error"',
 }
-#: What Keras' own class takes when it is given no number.
-_DEFAULTS = {
-    "sgd": {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
-    "adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
-    "adamw": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "weight_decay": 0.004},
-}
-_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *, eagerly: bool = False) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
-    *names, target = argument_names([*inputs, spec.loss.target or "label"], ("model", "keras", "layers", "ops", "math"))
+    formula = spec.losses[0]
+    is_coupled = bool(spec.optimizer.weight_decay) and spec.optimizer.decay == "coupled"
+    why = missing(spec, ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES), () if is_coupled else OWN)
+    if why is not None:
+        return instead(why)
+    *names, target = argument_names([*inputs, formula.target or "label"], ("model", "keras", "layers", "ops", "math"))
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    read = next(v for v in outputs if spec.loss.of in (None, v.name))
-    loss, metrics = _loss(spec.loss, read), [_metric(name, spec.loss, read) for name in spec.metrics]
+    read = next(v for v in outputs if formula.of in (None, v.name))
+    loss, metrics = _loss(formula, read), [_metric(name, formula, read) for name in shown_metrics(spec)]
     shown = f"[{', '.join(metrics)}]"
     if len(outputs) > 1:
         loss = f"[{', '.join(loss if v is read else 'None' for v in outputs)}]"
@@ -45,6 +46,7 @@ def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *,
     fit += ["shuffle=False"] if not spec.shuffle else []
     return [
         f"def train(model, {', '.join(names)}, {target}):",
+        *left_out(spec),
         f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={loss}{shown}{how})",
         f"    model.fit({', '.join(fit)})",
     ]
@@ -77,8 +79,11 @@ def _metric(name: str, spec: Any, output: ir.Value) -> str:
 
 
 def _optimizer(spec: Any) -> str:
-    given = {k: getattr(spec, k) for k, default in _DEFAULTS[spec.kind].items() if getattr(spec, k) != default}
-    if not given:
-        return f'"{spec.kind}"'
-    arguments = ", ".join(f"{name}={text(value)}" for name, value in given.items())
-    return f"keras.optimizers.{_CLASSES[spec.kind]}({arguments})"
+    own = OWN[spec.kind]
+    numbers = {"learning_rate": spec.learning_rate} | {name: getattr(spec, of) for name, of in own.arguments.items()}
+    if spec.weight_decay and spec.decay == "decoupled":
+        numbers["weight_decay"] = spec.weight_decay
+    arguments = changed_arguments(getattr(keras.optimizers, own.name), numbers)
+    if not arguments:
+        return f'"{own.name.lower()}"'
+    return f"keras.optimizers.{own.name}({', '.join(arguments)})"

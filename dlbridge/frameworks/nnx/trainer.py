@@ -1,130 +1,143 @@
-"""Trains in Flax NNX: ``nnx.value_and_grad``, and Optax for the optimizer."""
+"""Trains in Flax NNX: one compiled function makes the gradient and the step, by the formulas of the specification."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from dlbridge import frameworks
+from dlbridge.frameworks.nnx import training_ops
 from dlbridge.frameworks.nnx.regularizing import limited, penalty
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
 from dlbridge.model import Model
+from dlbridge.source import trained
 from dlbridge.source.regularized import of_weights
-from dlbridge.source.weights import to_initializers
-
-#: Probabilities are kept this far from 0 and 1 before their logarithm is taken (as Keras does).
-PROBABILITY_MARGIN = 1e-7
-#: The neutral name of what an optimizer remembers -> Optax' name.
-SLOTS = {"momentum": "trace", "m": "mu", "v": "nu"}
 
 Arrays = dict[str, Any]
 
 
 class Trainer:
-    """A live module with its loss and optimizer. See ``dlbridge.frameworks.Trainer``."""
+    """A live module with its losses and optimizer. See ``dlbridge.frameworks.Trainer``."""
 
-    def __init__(self, model: Model, spec: Any, *, from_logits: bool, checkpoint: Any) -> None:
-        self.spec, self.from_logits = spec, from_logits
+    def __init__(self, model: Model, task: Any, *, checkpoint: Any) -> None:
+        self.task, self.spec = task, task.spec
         self.source = frameworks.get("nnx").write(model)
         self.module = load(self.source)
-        self.loss = loss(spec.loss, from_logits)
         found = {key: lookup(self.module, key) for key in self.source.weights}
         #: Key of each weight that trains -> its variable; one that has two keys is here once.
         self.trained = {key: v for key, v in _once(found).items() if isinstance(v, nnx.Param)}
         paths = {id(variable): path for path, variable in nnx.iter_graph(self.module)}
         self.paths = {key: paths[id(variable)] for key, variable in self.trained.items()}
+        self.weights = trained.settings(self.source, self.trained, self.spec.optimizer)
         self.regularized = {
             k: r for k, r in of_weights(self.source.model.graph, self.source.weights).items() if k in self.trained
         }
-        self.optimizer = optimizer(spec.optimizer)
         self.step = checkpoint.step
         with wide():
-            nnx.reseed(self.module, default=spec.seed, dropout=spec.seed)
-            self.state_of_optimizer = self._restored(self.optimizer.init(self._values()), checkpoint.slots)
+            self.slots = self._start(checkpoint.slots)
             gradient = nnx.value_and_grad(self._loss, argnums=nnx.DiffState(0, nnx.Param), has_aux=True)
             self.gradient = compiled(gradient)
-            self.update = jax.jit(self.optimizer.update)
+            self.loss = compiled(self._loss)
+            self.update = jax.jit(self._updated)
 
     def epoch(self, data: Any) -> dict[str, float]:
         self.module.train()
-        totals = _Totals(self.spec, self.from_logits)
+        totals = _Totals(self.task)
+        gradients: Arrays = {}
         with wide():
-            for inputs, target in data.batches():
-                (value, output), gradients = self.gradient(self.module, self._inputs(inputs), self._target(target))
-                self._apply(nnx.to_flat_state(gradients))
-                self.step += 1
-                totals.add(float(value), np.asarray(output), target)
+            nnx.reseed(self.module, default=data.seed, dropout=data.seed)
+            for batch, n in zip(data.batches(), data.steps, strict=True):
+                (value, sums), found = self.gradient(self.module, *self._arrays(batch))
+                by_path = dict(nnx.to_flat_state(found))
+                new = {key: by_path[path][...] for key, path in self.paths.items()}
+                if n["share"] != 1:
+                    new = {key: array * n["share"] for key, array in new.items()}
+                gradients = {key: gradients[key] + array for key, array in new.items()} if gradients else new
+                if n["is_step"]:
+                    values, self.slots = self.update(gradients, self._values(), self.slots, n)
+                    for key, array in values.items():
+                        self.trained[key].set_value(array)
+                    self.step, gradients = self.step + 1, {}
+                totals.add(value, sums, batch.rows)
         self.module.eval()
-        return totals.means()
+        return totals.numbers()
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        totals = _Totals(self.spec, self.from_logits)
+        totals = _Totals(self.task)
         with wide():
-            for inputs, target in data.batches():
-                value, output = self._loss(self.module, self._inputs(inputs), self._target(target))
-                totals.add(float(value), np.asarray(output), target)
-        return totals.means()
+            for batch in data.batches():
+                totals.add(*self.loss(self.module, *self._arrays(batch)), batch.rows)
+        return totals.numbers()
 
-    def _loss(self, module: nnx.Module, inputs: list[Any], target: Any) -> tuple[Any, Any]:
-        """The loss, with what is added to it for weights, and the output."""
-        output = module(*inputs)
-        value = self.loss(output, target)
+    def _loss(self, module: nnx.Module, inputs: list[Any], targets: list[Any], rows: list[Any]) -> tuple[Any, Any]:
+        """The losses, with what is added to them for weights, and the sums of the metrics."""
+        out = module(*inputs)
+        outputs = out if isinstance(out, (tuple, list)) else (out,)
+        value = self.task.loss(outputs, targets, rows, training_ops, lambda loss: None)
         for key, regularized in self.regularized.items():
             value = value + penalty(regularized, lookup(module, key)[...])
-        return value, output
+        return value, self.task.sums(outputs, targets, training_ops)
 
-    def _apply(self, gradients: Any) -> None:
-        """One step of the optimizer."""
-        by_path = dict(gradients)
-        found = {key: by_path[path][...] for key, path in self.paths.items()}
-        values = self._values()
-        updates, self.state_of_optimizer = self.update(found, self.state_of_optimizer, values)
-        for key, value in optax.apply_updates(values, updates).items():
-            kept = self.regularized.get(key)
-            self.trained[key].set_value(value if kept is None else limited(kept, value))
+    def _updated(self, gradients: Arrays, values: Arrays, slots: dict[str, Arrays], n: Arrays) -> tuple[Arrays, Any]:
+        """One step of the optimizer: the weights and what is remembered."""
+        gradients = gradients if self.spec.clip is None else _clipped(self.spec.clip, gradients)
+        kept: dict[str, Arrays] = {}
+        for key, g in gradients.items():
+            numbers = {name: jnp.asarray(number, g.dtype) for name, number in n.items()}
+            held = {slot: arrays[key] for slot, arrays in slots.items() if key in arrays}
+            mean = held.pop("ema", None)
+            value, new = self.spec.optimizer.step(g, values[key], held, numbers, self.weights[key], training_ops)
+            limit = self.regularized.get(key)
+            values[key] = value = value if limit is None else limited(limit, value)
+            if mean is not None:
+                new = {**new, "ema": self.spec.ema * mean + (1 - self.spec.ema) * value}
+            for slot, array in new.items():
+                kept.setdefault(slot, {})[key] = array
+        return values, kept
 
     def _values(self) -> Arrays:
         return {key: variable[...] for key, variable in self.trained.items()}
 
-    def _inputs(self, inputs: dict[str, np.ndarray]) -> list[Any]:
-        return [jnp.asarray(inputs[name]) for name in self.source.inputs]
-
-    def _target(self, target: np.ndarray) -> Any:
-        return jnp.asarray(np.ascontiguousarray(target))
+    def _arrays(self, batch: Any) -> tuple[list[Any], list[Any], list[Any]]:
+        inputs = [jnp.asarray(batch.inputs[name]) for name in self.source.inputs]
+        targets = [jnp.asarray(np.ascontiguousarray(target)) for target in batch.targets]
+        return inputs, targets, [None if w is None else jnp.asarray(w) for w in batch.weights]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
-        known = self.source.model.weights
-        slots: dict[str, dict[str, np.ndarray]] = {}
-        for name in self.spec.optimizer.slots:
-            held = {key: np.array(array) for key, array in self._slot(SLOTS[name]).items()}
-            chosen = {key: self.source.weights[key] for key in held}
-            zeros = {v.initializer: np.zeros_like(known[v.initializer]) for w in chosen.values() for v in w.views}
-            slots[name] = to_initializers(chosen, held, zeros)
+        held = {slot: {k: np.array(a) for k, a in arrays.items()} for slot, arrays in self.slots.items()}
         arrays = {key: np.array(array) for key, array in weights(self.module).items()}
-        return self.source.initializers(arrays), slots if self.step else {}, self.step
+        return self.source.initializers(arrays), trained.to_checkpoint(self.source, held), self.step
 
-    def _slot(self, name: str) -> Arrays:
-        return next(getattr(part, name) for part in self.state_of_optimizer if hasattr(part, name))
+    def _start(self, slots: dict[str, dict[str, np.ndarray]]) -> dict[str, Arrays]:
+        """What is remembered at the start: zeros, or what a checkpoint has."""
+        optimizer = self.spec.optimizer
+        found: dict[str, Arrays] = {}
+        for key, value in self._values().items():
+            weight, settings = self.source.weights[key], self.weights[key]
+            for slot in optimizer.slots_of(settings):
+                shape = optimizer.slot_shape(slot, value.shape, settings)
+                array = trained.from_checkpoint(weight, slots.get(slot), shape)
+                start = jnp.full(shape, optimizer.start, value.dtype) if array is None else jnp.asarray(array)
+                found.setdefault(slot, {})[key] = start
+            if self.spec.ema is not None:
+                array = trained.from_checkpoint(weight, slots.get("ema"), value.shape)
+                found.setdefault("ema", {})[key] = value if array is None else jnp.asarray(array)
+        return found
 
-    def _restored(self, state: Any, slots: dict[str, dict[str, np.ndarray]]) -> Any:
-        """The optimizer's state with what a checkpoint holds."""
-        parts = list(state)
-        for name in self.spec.optimizer.slots & slots.keys():
-            index = next(i for i, part in enumerate(parts) if hasattr(part, SLOTS[name]))
-            held = dict(getattr(parts[index], SLOTS[name]))
-            for key in held:
-                weight = self.source.weights[key]
-                if all(view.initializer in slots[name] for view in weight.views):
-                    held[key] = jnp.asarray(weight.read(slots[name]), held[key].dtype)
-            counted = {"count": jnp.asarray(self.step, jnp.int32)} if hasattr(parts[index], "mu") else {}
-            parts[index] = parts[index]._replace(**{SLOTS[name]: held}, **counted)
-        return tuple(parts)
+
+def _clipped(spec: Any, gradients: Arrays) -> Arrays:
+    """Gradients, clipped as the specification says."""
+    if spec.value is not None:
+        return {key: jnp.clip(g, -spec.value, spec.value) for key, g in gradients.items()}
+    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
+    is_larger = norm > spec.norm
+    factor = jnp.where(is_larger, spec.norm / jnp.where(is_larger, norm, 1.0), 1.0)
+    return {key: g * factor.astype(g.dtype) for key, g in gradients.items()}
 
 
 def _once(variables: dict[str, nnx.Variable]) -> dict[str, nnx.Variable]:
@@ -133,88 +146,21 @@ def _once(variables: dict[str, nnx.Variable]) -> dict[str, nnx.Variable]:
 
 
 class _Totals:
-    """Means of the loss and the metrics over batches, each batch weighing as many as it has rows."""
+    """The loss and the sums of the metrics over batches."""
 
-    def __init__(self, spec: Any, from_logits: bool) -> None:
-        self.spec, self.threshold = spec, 0.0 if from_logits else 0.5
-        self.sums: dict[str, float] = {}
-        self.rows = 0
+    def __init__(self, task: Any) -> None:
+        self.task, self.loss, self.rows = task, 0.0, 0
+        self.sums: list[Arrays] = []
 
-    def add(self, value: float, output: np.ndarray, target: np.ndarray) -> None:
-        numbers = {"loss": value} | {name: self._metric(name, output, target) for name in self.spec.metrics}
-        for name, number in numbers.items():
-            self.sums[name] = self.sums.get(name, 0.0) + number * len(target)
-        self.rows += len(target)
+    def add(self, value: Any, sums: Sequence[Arrays], rows: int) -> None:
+        self.loss += float(value) * rows
+        self.rows += rows
+        self.sums = [
+            {name: array + total.get(name, 0.0) for name, array in new.items()}
+            for total, new in zip(self.sums or [{} for _ in sums], sums, strict=True)
+        ]
 
-    def means(self) -> dict[str, float]:
-        return {name: total / self.rows for name, total in self.sums.items()}
-
-    def _metric(self, name: str, output: np.ndarray, target: np.ndarray) -> float:
-        if name == "accuracy":
-            return float(self._right(output, target).mean())
-        error = output.astype(np.float64) - target.reshape(output.shape)
-        return float(np.abs(error).mean() if name == "mean_absolute_error" else np.square(error).mean())
-
-    def _right(self, output: np.ndarray, target: np.ndarray) -> np.ndarray:
-        if self.spec.loss.op == "BinaryCrossentropy":
-            return (output > self.threshold) == (target.reshape(output.shape) > 0.5)
-        axis = 1 if self.spec.loss.op == "SoftmaxCrossEntropyLoss" else -1
-        classes = target.argmax(axis) if target.ndim == output.ndim else target
-        return output.argmax(axis) == classes
-
-
-def loss(spec: Any, from_logits: bool) -> Callable[[Any, Any], Any]:
-    """The loss of a specification: (output, target) -> its mean."""
-    match spec.op:
-        case "SoftmaxCrossEntropyLoss":
-            return lambda y, t: _cross_entropy(jax.nn.log_softmax(jnp.moveaxis(y, 1, -1)), _classes_last(y, t))
-        case "SparseCategoricalCrossentropy" | "CategoricalCrossentropy":
-            logarithm = jax.nn.log_softmax if from_logits else _logarithm
-            return lambda y, t: _cross_entropy(logarithm(y), t)
-        case "BinaryCrossentropy":
-            binary = optax.sigmoid_binary_cross_entropy if from_logits else _binary
-            return lambda y, t: binary(y, t.reshape(y.shape).astype(y.dtype)).mean()
-        case "MeanSquaredError":
-            return lambda y, t: jnp.square(y - t.reshape(y.shape)).mean()
-        case "MeanAbsoluteError":
-            return lambda y, t: jnp.abs(y - t.reshape(y.shape)).mean()
-        case "Huber":
-            return lambda y, t: optax.huber_loss(y, t.reshape(y.shape), spec.delta).mean()
-    raise AssertionError(spec.op)
-
-
-def _classes_last(output: Any, target: Any) -> Any:
-    return jnp.moveaxis(target, 1, -1) if target.ndim == output.ndim else target
-
-
-def _within_margin(p: Any) -> Any:
-    return jnp.clip(p, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
-
-
-def _logarithm(p: Any) -> Any:
-    return jnp.log(_within_margin(p / p.sum(-1, keepdims=True)))
-
-
-def _cross_entropy(logarithm: Any, target: Any) -> Any:
-    if target.ndim < logarithm.ndim:
-        chosen = jnp.take_along_axis(logarithm, target[..., None].astype(int), axis=-1)
-        return -chosen.mean()
-    return -(target * logarithm).sum(-1).mean()
-
-
-def _binary(p: Any, target: Any) -> Any:
-    p = _within_margin(p)
-    return -(target * jnp.log(p) + (1 - target) * jnp.log(1 - p))
-
-
-def optimizer(spec: Any) -> optax.GradientTransformation:
-    """The optimizer of a specification. Optax' classes compute the formulas of ``dlbridge.training.spec``."""
-    match spec.kind:
-        case "sgd":
-            return optax.sgd(spec.learning_rate, spec.momentum or None, spec.nesterov)
-        case "adam":
-            return optax.adam(spec.learning_rate, spec.beta_1, spec.beta_2, spec.epsilon)
-        case "adamw":
-            betas = spec.beta_1, spec.beta_2
-            return optax.adamw(spec.learning_rate, *betas, spec.epsilon, weight_decay=spec.weight_decay)
-    raise AssertionError(spec.kind)
+    def numbers(self) -> dict[str, float]:
+        return self.task.numbers(
+            self.loss, self.rows, [{k: np.asarray(v) for k, v in held.items()} for held in self.sums]
+        )

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import argument_names
+from dlbridge.source.training_text import instead, left_out, missing
 
 #: What the loop calls by these names.
 _VARIABLES = ("model", "epochs", "batch_size", "optimizer", "epoch", "rows", "order", "start", "kept", "output")
@@ -32,12 +33,18 @@ _FROM_LOGITS = {
 
 def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
     """A ``train`` function in Flax' and Optax' own words, with the numbers of a specification."""
-    *names, target = argument_names([*inputs, spec.loss.target or "label"], _VARIABLES)
-    read = next(v for v in outputs if spec.loss.of in (None, v.name))
+    known = ("sgd", "adam", "adamw") if not spec.optimizer.weight_decay or spec.optimizer.kind == "adamw" else ()
+    why = missing(spec, ("SoftmaxCrossEntropyLoss", *_LOSSES), known)
+    if why is not None:
+        return instead(why)
+    loss = spec.losses[0]
+    *names, target = argument_names([*inputs, loss.target or "label"], _VARIABLES)
+    read = next(v for v in outputs if loss.of in (None, v.name))
     place = f"[{list(outputs).index(read)}]" if len(outputs) > 1 else ""
     arguments, batch = ", ".join([*names, target]), ", ".join(f"{n}[rows]" for n in (*names, target))
     kept = "kept" if spec.validation_split else f"len({target})"
     lines = [f"def train(model, {arguments}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
+    lines += left_out(spec)
     if spec.validation_split:
         share = text(spec.validation_split)
         lines.append(f"    kept = int(len({target}) * (1 - {share}))  # the rows after these validate")
@@ -46,7 +53,7 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
         "",
         f"    def loss_of(model, {arguments}):",
         f"        output = model({', '.join(names)}){place}",
-        f"        return {_loss(spec.loss, target, list(read.shape or ()))}",
+        f"        return {_loss(loss, target, list(read.shape or ()))}",
         "",
         "    @nnx.jit",
         f"    def step(model, optimizer, {arguments}):",

@@ -7,8 +7,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import Names, argument_names, identifier
+from dlbridge.source.training_text import changed_arguments, instead, left_out, missing, shown_metrics
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -54,17 +56,22 @@ _FROM_LOGITS = {
 
 def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
     """A ``train`` function in PyTorch's own classes, with the numbers of a specification."""
-    *names, target = argument_names([*inputs, spec.loss.target or "label"], _VARIABLES)
-    read = next(v for v in outputs if spec.loss.of in (None, v.name))
+    why = missing(spec, _LOSSES, [kind for kind in OWN if spec.optimizer.decay == "coupled" or OWN[kind].is_decoupled])
+    if why is not None:
+        return instead(why)
+    loss = spec.losses[0]
+    *names, target = argument_names([*inputs, loss.target or "label"], _VARIABLES)
+    read = next(v for v in outputs if loss.of in (None, v.name))
     output = (
         Names(*_VARIABLES, *names, target).fresh(identifier(read.name or "output")) if len(outputs) > 1 else "output"
     )
     targets = ", ".join(output if v is read else "_" for v in outputs)
-    compared = _compared(spec.loss.op, output, f"{target}[rows]", list(read.shape or ()))
+    compared = _compared(loss.op, output, f"{target}[rows]", list(read.shape or ()))
     kept = "kept" if spec.validation_split else f"len({target})"
-    metrics = {name: _metric(name, spec.loss, *compared) for name in spec.metrics}
+    metrics = {name: _metric(name, loss, *compared) for name in shown_metrics(spec)}
     shown = ["loss"] if spec.validation_split else ["loss", *metrics]
     lines = [f"def train(model, {', '.join(names)}, {target}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
+    lines += left_out(spec)
     if spec.validation_split:
         lines.append(
             f"    kept = int(len({target}) * (1 - {text(spec.validation_split)}))  # the rows after these validate"
@@ -77,7 +84,7 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
         f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({kept}).split(batch_size):",
         "            optimizer.zero_grad()",
         f"            {targets} = model({_batch(names, 'rows')})",
-        f"            loss = {_loss(spec.loss, *compared)}",
+        f"            loss = {_loss(loss, *compared)}",
         "            loss.backward()",
         "            optimizer.step()",
     ]
@@ -89,7 +96,7 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
             "        with torch.no_grad():",
             f"            rows = torch.arange(kept, len({target}))",
             f"            {output} = torch.cat([{call} for part in rows.split(batch_size)])",
-            f"            val_loss = {_loss(spec.loss, *compared)}",
+            f"            val_loss = {_loss(loss, *compared)}",
             *(f"            val_{name} = {metric}" for name, metric in metrics.items()),
         ]
         shown += [f"val_{name}" for name in ("loss", *metrics)]
@@ -133,13 +140,8 @@ def _metric(name: str, spec: Any, output: str, target: str) -> str:
 
 
 def _optimizer(spec: Any) -> str:
-    arguments = ["model.parameters()", f"lr={text(spec.learning_rate)}"]
-    if spec.kind == "sgd":
-        arguments += [f"momentum={text(spec.momentum)}"] if spec.momentum else []
-        arguments += ["nesterov=True"] if spec.nesterov else []
-        return f"torch.optim.SGD({', '.join(arguments)})"
-    if (spec.beta_1, spec.beta_2) != (0.9, 0.999):
-        arguments.append(f"betas=({text(spec.beta_1)}, {text(spec.beta_2)})")
-    arguments += [f"eps={text(spec.epsilon)}"] if spec.epsilon != 1e-8 else []
-    arguments += [f"weight_decay={text(spec.weight_decay)}"] if spec.kind == "adamw" else []
-    return f"torch.optim.{'Adam' if spec.kind == 'adam' else 'AdamW'}({', '.join(arguments)})"
+    own, decay = OWN[spec.kind], spec.weight_decay
+    given = {"lr": spec.learning_rate, **own.given(spec)}
+    shown = [f"lr={text(spec.learning_rate)}", *(a for a in changed_arguments(own.kind, given) if a[:3] != "lr=")]
+    shown += [f"weight_decay={text(decay)}"] if decay or own.is_decoupled else []
+    return f"torch.optim.{own.kind.__name__}(model.parameters(), {', '.join(shown)})"

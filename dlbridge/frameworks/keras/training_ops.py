@@ -1,0 +1,56 @@
+"""The functions by which formulas of training are computed: named and called as NumPy's, on Keras' tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+__all__ = [
+    *("abs", "arange", "argmax", "cast", "concatenate", "constant", "count", "exp", "expand_dims", "integer"),
+    *("like", "log", "log1p", "log_softmax", "logaddexp", "logsumexp", "matmul", "max", "maximum", "mean", "min"),
+    *("minimum", "moveaxis", "one_hot", "ones_like", "pick", "repeat", "reshape", "sigmoid", "sign", "sqrt", "stack"),
+    *("sum", "sum_type", "swapaxes", "take", "take_along_axis", "tanh", "where", "zeros_like"),
+]
+
+
+def argmax(x: Any, axis: int) -> Any:
+    return ops.cast(ops.argmax(x, axis=axis), "int64")
+
+
+def cast(x: Any, like: Any) -> Any:
+    """The numbers in another tensor's type."""
+    return ops.cast(x, like.dtype)
+
+
+def like(x: Any, other: Any) -> Any:
+    """The numbers in another tensor's type, to be compared with it."""
+    return ops.cast(x, other.dtype)
+
+
+def integer(x: Any) -> Any:
+    return ops.cast(x, "int64")
+
+
+def count(x: Any) -> Any:
+    """Numbers that are summed up exactly, of what is true or not."""
+    return ops.cast(x, "float64")
+
+
+def sum_type(x: Any) -> Any:
+    """The numbers in the type in which metrics are summed up."""
+    return ops.cast(x, "float64")
+
+
+def constant(values: Any, like: Any) -> Any:
+    return ops.convert_to_tensor(values, dtype=like.dtype)
+
+
+def one_hot(x: Any, count: int) -> Any:
+    """Rows of 0 and 1, which are summed up exactly."""
+    return ops.one_hot(ops.cast(x, "int32"), count, dtype="float64")
+
+
+def pick(x: Any, labels: Any) -> Any:
+    """The number of each label on the last axis."""
+    return ops.sum(ops.one_hot(ops.cast(labels, "int32"), x.shape[-1], dtype=x.dtype) * x, axis=-1)

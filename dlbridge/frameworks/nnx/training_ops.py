@@ -1,0 +1,67 @@
+"""The functions by which formulas of training are computed: NumPy's, on JAX's arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.numpy import (
+    arange,
+    expand_dims,
+    sign,
+)
+
+__all__ = [
+    *("abs", "arange", "argmax", "cast", "concatenate", "constant", "count", "exp", "expand_dims", "integer"),
+    *("like", "log", "log1p", "log_softmax", "logaddexp", "logsumexp", "matmul", "max", "maximum", "mean", "min"),
+    *("minimum", "moveaxis", "one_hot", "ones_like", "pick", "repeat", "reshape", "sigmoid", "sign", "sqrt", "stack"),
+    *("sum", "sum_type", "swapaxes", "take", "take_along_axis", "tanh", "where", "zeros_like"),
+]
+
+
+def abs(x: Any) -> Any:
+    """The size of a number, whose derivative at 0 is 0; JAX' own has 1 there."""
+    return x * stop_gradient(sign(x))
+
+
+def cast(x: Any, like: Any) -> Any:
+    """The numbers in another array's type."""
+    return x.astype(like.dtype)
+
+
+def like(x: Any, other: Any) -> Any:
+    """The numbers in another array's type, to be compared with it."""
+    return x.astype(other.dtype)
+
+
+def integer(x: Any) -> Any:
+    return x.astype(int)
+
+
+def count(x: Any) -> Any:
+    """Numbers that are summed up exactly, of what is true or not."""
+    return x.astype(jnp.float64)
+
+
+def sum_type(x: Any) -> Any:
+    """The numbers in the type in which metrics are summed up."""
+    return x.astype(jnp.float64)
+
+
+def constant(values: Any, like: Any) -> Any:
+    return jnp.asarray(values, like.dtype)
+
+
+def one_hot(x: Any, count: int) -> Any:
+    """Rows of 0 and 1, which are summed up exactly."""
+    return (expand_dims(x, -1) == arange(count)).astype(jnp.float64)
+
+
+def pick(x: Any, labels: Any) -> Any:
+    """The number of each label on the last axis."""
+    return jnp.take_along_axis(x, labels[..., None].astype(int), axis=-1)[..., 0]
+
+
+def take_along_axis(x: Any, places: Any, axis: int) -> Any:
+    return jnp.take_along_axis(x, places.astype(int), axis=axis)

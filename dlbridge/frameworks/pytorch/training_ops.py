@@ -1,0 +1,82 @@
+"""The functions by which formulas of training are computed: named and called as NumPy's, on PyTorch's tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import repeat_interleave as _repeat_interleave
+from torch.nn.functional import one_hot as _one_hot
+
+__all__ = [
+    *("abs", "arange", "argmax", "cast", "concatenate", "constant", "count", "cumsum", "exp", "expand_dims", "integer"),
+    *("like", "log", "log1p", "log_softmax", "logaddexp", "logsumexp", "matmul", "max", "maximum", "mean", "min"),
+    *("minimum", "moveaxis", "one_hot", "ones_like", "pick", "repeat", "reshape", "sigmoid", "sign", "sqrt", "stack"),
+    *("sum", "sum_type", "swapaxes", "take", "take_along_axis", "tanh", "where", "zeros_like"),
+]
+
+
+def maximum(a: Any, b: Any) -> Any:
+    if isinstance(b, torch.Tensor):
+        return torch.maximum(a, b)
+    return torch.clamp(a, min=b) if isinstance(a, torch.Tensor) else a if a > b else b
+
+
+def minimum(a: Any, b: Any) -> Any:
+    if isinstance(b, torch.Tensor):
+        return torch.minimum(a, b)
+    return torch.clamp(a, max=b) if isinstance(a, torch.Tensor) else a if a < b else b
+
+
+def cast(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The numbers in another tensor's type."""
+    return x.to(like.dtype)
+
+
+def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The numbers in another tensor's type, to be compared with it."""
+    return x.to(other.dtype)
+
+
+def integer(x: torch.Tensor) -> torch.Tensor:
+    return x.long()
+
+
+def count(x: torch.Tensor) -> torch.Tensor:
+    """Numbers that are summed up exactly, of what is true or not."""
+    return x.double()
+
+
+def sum_type(x: torch.Tensor) -> torch.Tensor:
+    """The numbers in the type in which metrics are summed up."""
+    return x.double()
+
+
+def constant(values: Any, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def arange(count: int) -> torch.Tensor:
+    return torch.arange(count)
+
+
+def one_hot(x: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows of 0 and 1, which are summed up exactly."""
+    return _one_hot(x.long(), count).double()
+
+
+def pick(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The number of each label on the last axis."""
+    return x.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
+
+
+def take(x: torch.Tensor, places: torch.Tensor, axis: int) -> torch.Tensor:
+    return x.index_select(axis, places.long().reshape(-1)).reshape(places.shape)
+
+
+def take_along_axis(x: torch.Tensor, places: torch.Tensor, axis: int) -> torch.Tensor:
+    return x.gather(axis, places.long())
+
+
+def repeat(x: torch.Tensor, repeats: int, axis: int) -> torch.Tensor:
+    return _repeat_interleave(x, repeats, dim=axis)

@@ -1,0 +1,141 @@
+"""The weights of a written model as an optimizer sees them, and its slots under the model's own names, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dlbridge.errors import TrainingError
+from dlbridge.ops import traits
+from dlbridge.ops.keys import is_op
+from dlbridge.source.program import Source
+from dlbridge.source.weights import View, Weight, to_initializers
+
+#: Slot -> framework key -> array.
+Held = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable[str] = ()) -> dict[str, Any]:
+    """Framework key -> how the weight is trained (``dlbridge.training.optimizers.Weight``).
+
+    Args:
+        source: The written model.
+        keys: The weights that train.
+        optimizer: The optimizer of a specification.
+        sums: Those of them that stand for the sum of two weights of the model.
+
+    Raises:
+        TrainingError: When the framework holds a weight in a form in which the optimizer cannot compute its step.
+    """
+    found = {}
+    for key in keys:
+        weight = source.weights[key]
+        names = tuple(dict.fromkeys(view.initializer for view in weight.views))
+        shown = source.model.graph.initializers[names[0]].const_value
+        assert shown is not None
+        if optimizer.of_whole_vectors and _has_two_biases(source, weight):
+            raise TrainingError(
+                f"{optimizer.kind} makes a step of all numbers of a weight at once; here a recurrent layer holds its "
+                "bias with that of its state, which stays 0, as one",
+                where=names[0],
+                hint="train it by another optimizer",
+            )
+        axes = _matrix_axes(weight.views[0], shown.shape.numpy(), optimizer) if optimizer.of_whole_weights else None
+        found[key] = optimizer.of(names, axes)
+    for key in sums:
+        if found[key].decay and found[key].is_coupled:
+            raise TrainingError(
+                f"{optimizer.kind} with a coupled weight decay: here one bias stands for two of the model, each of "
+                "which would decay by itself",
+                where=source.weights[key].views[0].initializer,
+                hint="name it in no_decay ('*bias*'), or say decay: decoupled",
+            )
+        found[key] = replace(found[key], count=2)
+    return found
+
+
+def _has_two_biases(source: Source, weight: Weight) -> bool:
+    """Whether it is both biases of a recurrent layer, as the standard has them in one."""
+    biases = {
+        node.inputs[3] for node in source.model.graph if is_op(node, "LSTM", "GRU", "RNN") and len(node.inputs) > 3
+    }
+    return weight.plain is not None and any(value is not None and value.name == weight.plain for value in biases)
+
+
+def _matrix_axes(view: View, shape: tuple[int, ...], optimizer: Any) -> tuple[int, int] | None:
+    """The axes of a matrix's rows and columns, as the framework has it; None for what is no matrix."""
+    seen = view.read(np.broadcast_to(np.zeros((), bool), shape))
+    long = [axis for axis, size in enumerate(seen.shape) if size > 1]
+    own = [axis for axis, size in enumerate(shape) if size > 1]
+    is_bias = len(long) <= 1 and len(own) <= 1
+    if seen.size != int(np.prod(shape)) and not is_bias:
+        raise TrainingError(
+            f"{optimizer.kind} makes a step of all numbers of a weight at once; here it is held in several parts",
+            where=view.initializer,
+            hint="train it by another optimizer",
+        )
+    if len(long) != 2 or len(own) != 2:
+        return None
+    sizes = [1] * len(shape)
+    sizes[own[0]] = shape[own[0]]
+    rows = view.read(np.broadcast_to(np.arange(shape[own[0]]).reshape(sizes), shape))
+    first, second = long
+    if (rows == np.take(rows, [0], axis=second)).all():
+        return first, second
+    if (rows == np.take(rows, [0], axis=first)).all():
+        return second, first
+    raise TrainingError(
+        f"{optimizer.kind} needs the rows and columns of a matrix, which are mixed here", where=view.initializer
+    )
+
+
+def to_checkpoint(source: Source, held: Held, sums: Iterable[str] = ()) -> dict[str, dict[str, np.ndarray]]:
+    """Slot -> initializer -> array, of arrays by the framework's keys.
+
+    An axis of one, along which a slot is the same, is made as long as the weight's. Both parts of a sum get what is
+    remembered of the sum.
+    """
+    known, doubled = source.model.weights, set(sums)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for slot, arrays in held.items():
+        chosen = {key: source.weights[key] for key in arrays}
+        whole = {key: np.broadcast_to(array, _shape(chosen[key], known)) for key, array in arrays.items()}
+        zeros = {view.initializer: np.zeros_like(known[view.initializer]) for w in chosen.values() for view in w.views}
+        found[slot] = to_initializers(chosen, whole, zeros)
+        for key in doubled & arrays.keys():
+            for view in chosen[key].views[1:]:
+                view.write(found[slot][view.initializer], whole[key])
+    return found
+
+
+def _shape(weight: Weight, known: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    return weight.views[0].read(known[weight.views[0].initializer]).shape
+
+
+def from_checkpoint(
+    weight: Weight, arrays: Mapping[str, np.ndarray] | None, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """What a checkpoint holds in a slot for a weight of the framework; None where it holds nothing.
+
+    Args:
+        weight: How the framework's weight is made of those of the model.
+        arrays: Initializer -> array of the slot.
+        shape: The slot's; along an axis of one, a slot is the same.
+    """
+    if arrays is None or any(view.initializer not in arrays for view in weight.views):
+        return None
+    array = weight.views[0].read(arrays[weight.views[0].initializer])
+    if array.shape != shape:
+        array = array[tuple(slice(0, size) for size in shape)]
+    return np.ascontiguousarray(array)
+
+
+def is_sum(source: Source, key: str) -> bool:
+    """Whether a weight is the one bias that stands for two of a recurrent layer that both train."""
+    views = source.weights[key].views
+    nodes = [node for node in source.model.graph if node.metadata_props.get(traits.BIASES) == "two"]
+    both = {value.name for node in nodes for value in node.inputs if value is not None}
+    return len(views) > 1 and views[0].initializer in both

@@ -1,0 +1,276 @@
+"""The metrics, each by one definition: sums over batches, which a framework computes, and a number of the sums.
+
+So the number of an epoch is that of all its rows together, however they are divided into batches. Class numbers are
+those of the largest output; for two classes at one output, that is 1 above the threshold (0 of logits, else 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from dlbridge.training.loss_part import LossPart
+from dlbridge.training.parts import Ops, Part, Tensor
+
+Sums = dict[str, Tensor]
+Totals = Mapping[str, np.ndarray]
+#: The number of equal parts of the probabilities in which ``AUC`` counts.
+BINS = 1000
+
+
+class _Metric(Part):
+    of: str | None = Field(None, description="The output it is of; that of the first loss when None.")
+
+    kind: str
+    #: Whether it is of classes.
+    is_of_classes: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name in the history."""
+        return self.kind if self.of is None else f"{self.of}_{self.kind}"
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        """The shapes of the sums; ``classes`` is the size of the output's axis of classes."""
+        raise NotImplementedError
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        """The sums of a batch: ``x`` is the output, ``t`` the target of ``loss``."""
+        raise NotImplementedError
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        """The number of the sums of all batches; ``loss`` is that whose target they are of."""
+        raise NotImplementedError
+
+
+def _classes(x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Class numbers of the output and of the target, flat, and 0 for each that is ignored; None where none is."""
+    if loss.kind in ("shares", "signs"):
+        threshold = 0.0 if loss.reads_logits or loss.kind == "signs" else 0.5
+        return ops.reshape(x > threshold, (-1,)), ops.reshape(t > (0.0 if loss.kind == "signs" else 0.5), (-1,)), None
+    t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
+    said, right = ops.reshape(ops.argmax(x, axis=loss.class_axis), (-1,)), ops.reshape(t, (-1,))
+    ignored = getattr(loss, "ignore_index", None)
+    return said, ops.like(right, said), None if ignored is None else ops.cast(right != ignored, x)
+
+
+class Accuracy(_Metric):
+    """The share of places whose class is right."""
+
+    kind: Literal["accuracy"] = "accuracy"  # type: ignore[assignment]
+    is_of_classes: ClassVar[bool] = True
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        return {"right": (), "count": ()}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        said, right, read = _classes(x, t, loss, ops)
+        same = ops.count(said == right)
+        read = ops.ones_like(same) if read is None else ops.count(read)
+        return {"right": ops.sum(same * read), "count": ops.sum(read)}
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        return _share(sums["right"], sums["count"])
+
+
+class TopK(_Metric):
+    """The share of places where fewer than ``k`` classes have a larger output than the right one."""
+
+    kind: Literal["top_k"] = "top_k"  # type: ignore[assignment]
+    k: int = Field(5, ge=1)
+    is_of_classes: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return super().name.replace("top_k", f"top_{self.k}")
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        return {"right": (), "count": ()}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
+        x = ops.moveaxis(x, loss.class_axis, -1)
+        read = ops.count(t != loss.ignore_index) if getattr(loss, "ignore_index", None) is not None else None
+        labels = t if read is None else ops.where(read > 0, t, ops.zeros_like(t))
+        of_label = ops.expand_dims(ops.pick(x, labels), -1)
+        right = ops.count(ops.sum(ops.count(x > of_label), axis=-1) < self.k)
+        read = ops.ones_like(right) if read is None else read
+        return {"right": ops.sum(right * read), "count": ops.sum(read)}
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        return _share(sums["right"], sums["count"])
+
+
+class _OfClasses(_Metric):
+    """Metrics of the counts of each class: how often it is said, how often it is right, how often both."""
+
+    average: Literal["macro", "binary"] | None = Field(
+        None,
+        description="'macro': the mean over the classes that occur; 'binary': that of class 1, the default where "
+        "one number of the output stands for two classes.",
+    )
+    is_of_classes: ClassVar[bool] = True
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        shape = (classes or 2,)
+        return {"both": shape, "said": shape, "right": shape}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        said, right, read = _classes(x, t, loss, ops)
+        count = 2 if loss.kind in ("shares", "signs") else int(x.shape[loss.class_axis])
+        said, right = ops.one_hot(said, count), ops.one_hot(right, count)
+        if read is not None:
+            read = ops.expand_dims(ops.count(read), -1)
+            said, right = said * read, right * read
+        sums = {"both": said * right, "said": said, "right": right}
+        return {name: ops.sum(array, axis=0) for name, array in sums.items()}
+
+    def by_class(self, sums: Totals) -> np.ndarray:
+        """The metric of each class; NaN where it is not defined."""
+        raise NotImplementedError
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        numbers, occurs = np.nan_to_num(self.by_class(sums)), (sums["said"] + sums["right"]) > 0
+        if self.average == "binary" or (self.average is None and loss.kind in ("shares", "signs")):
+            return float(numbers[1])
+        return float(numbers[occurs].mean()) if occurs.any() else 0.0
+
+
+class Precision(_OfClasses):
+    """Of the places where a class is said, the share where it is right; 0 where it is never said."""
+
+    kind: Literal["precision"] = "precision"  # type: ignore[assignment]
+
+    def by_class(self, sums: Totals) -> np.ndarray:
+        return _shares(sums["both"], sums["said"])
+
+
+class Recall(_OfClasses):
+    """Of the places where a class is right, the share where it is said; 0 where it is never right."""
+
+    kind: Literal["recall"] = "recall"  # type: ignore[assignment]
+
+    def by_class(self, sums: Totals) -> np.ndarray:
+        return _shares(sums["both"], sums["right"])
+
+
+class F1(_OfClasses):
+    """``2 both / (said + right)`` of each class: the harmonic mean of precision and recall."""
+
+    kind: Literal["f1"] = "f1"  # type: ignore[assignment]
+
+    def by_class(self, sums: Totals) -> np.ndarray:
+        return _shares(2 * sums["both"], sums["said"] + sums["right"])
+
+
+class IoU(_OfClasses):
+    """``both / (said + right - both)`` of each class: intersection over union."""
+
+    kind: Literal["iou"] = "iou"  # type: ignore[assignment]
+
+    def by_class(self, sums: Totals) -> np.ndarray:
+        return _shares(sums["both"], sums["said"] + sums["right"] - sums["both"])
+
+
+class AUC(_Metric):
+    """The area under the ROC curve of two classes at one output, by trapezoids over 1,000 parts of probability."""
+
+    kind: Literal["auc"] = "auc"  # type: ignore[assignment]
+    is_of_classes: ClassVar[bool] = True
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        return {"ones": (BINS,), "zeros": (BINS,)}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        p = ops.reshape(ops.sigmoid(x) if loss.reads_logits or loss.kind == "signs" else x, (-1,))
+        place = ops.one_hot(ops.integer(ops.minimum(ops.maximum(p * BINS, 0.0), BINS - 1.0)), BINS)
+        one = ops.expand_dims(ops.count(ops.reshape(t, (-1,)) > (0.0 if loss.kind == "signs" else 0.5)), -1)
+        return {"ones": ops.sum(place * one, axis=0), "zeros": ops.sum(place * (1 - one), axis=0)}
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        ones, zeros = (np.concatenate([[0.0], np.cumsum(sums[name][::-1])]) for name in ("ones", "zeros"))
+        if not ones[-1] or not zeros[-1]:
+            return float("nan")
+        return float(np.trapezoid(ones / ones[-1], zeros / zeros[-1]))
+
+
+class _OfErrors(_Metric):
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        return {"error": (), "count": ()}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        error = self._error(ops.sum_type(x) - ops.sum_type(t), ops)
+        return {"error": ops.sum(error), "count": ops.sum(ops.ones_like(error))}
+
+    def _error(self, e: Tensor, ops: Ops) -> Tensor:
+        return e * e
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        return _share(sums["error"], sums["count"])
+
+
+class MAE(_OfErrors):
+    """The mean of ``|x - t|``."""
+
+    kind: Literal["mean_absolute_error"] = "mean_absolute_error"  # type: ignore[assignment]
+
+    def _error(self, e: Tensor, ops: Ops) -> Tensor:
+        return ops.abs(e)
+
+
+class MSE(_OfErrors):
+    """The mean of ``(x - t)^2``."""
+
+    kind: Literal["mean_squared_error"] = "mean_squared_error"  # type: ignore[assignment]
+
+
+class RMSE(_OfErrors):
+    """The root of the mean of ``(x - t)^2`` over all rows."""
+
+    kind: Literal["root_mean_squared_error"] = "root_mean_squared_error"  # type: ignore[assignment]
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        return float(np.sqrt(super().value(sums, loss)))
+
+
+class R2(_Metric):
+    """``1 - sum (x - t)^2 / sum (t - mean t)^2`` of each number of a row, and the mean over these."""
+
+    kind: Literal["r2"] = "r2"  # type: ignore[assignment]
+
+    def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
+        shape = (classes or 1,)
+        return {"error": shape, "sum": shape, "squares": shape, "count": ()}
+
+    def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
+        columns = int(x.shape[-1]) if len(x.shape) > 1 else 1
+        x, t = (ops.reshape(ops.sum_type(array), (-1, columns)) for array in (x, t))
+        kept = {"error": (x - t) * (x - t), "sum": t, "squares": t * t}
+        return {k: ops.sum(v, axis=0) for k, v in kept.items()} | {"count": ops.sum(ops.ones_like(t[:, 0]))}
+
+    def value(self, sums: Totals, loss: LossPart) -> float:
+        total = sums["squares"] - sums["sum"] ** 2 / sums["count"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.mean(1 - sums["error"] / total))
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(part / whole)
+
+
+def _of_name(given: Any) -> Any:
+    return {"kind": given} if isinstance(given, str) else given
+
+
+AnyMetric = Accuracy | TopK | Precision | Recall | F1 | IoU | AUC | MAE | MSE | RMSE | R2
+#: A metric: its settings, or its name alone.
+Metric = Annotated[AnyMetric, Field(discriminator="kind"), BeforeValidator(_of_name)]
+METRICS: tuple[type[_Metric], ...] = AnyMetric.__args__

@@ -1,0 +1,29 @@
+"""What the parts of a training specification share: the base of their models, and what formulas compute on."""
+
+from __future__ import annotations
+
+import keyword
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+#: The functions that a framework computes formulas by: its module ``training_ops``, named and called as NumPy's are.
+Ops = Any
+#: A tensor of a framework.
+Tensor = Any
+
+
+class Part(BaseModel):
+    """A part of a specification: settings that are checked, and never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_identifier(text: str) -> str:
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise ValueError("the printed code uses it as a variable, so it must be an identifier")
+    return text
+
+
+#: A name of the data that printed code uses as a variable.
+Identifier = Annotated[str, AfterValidator(_is_identifier)]

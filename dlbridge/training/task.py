@@ -1,0 +1,125 @@
+"""What a framework is given to train by: losses bound to outputs, metrics bound to losses, the numbers of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlbridge.training.loss_part import LossPart
+from dlbridge.training.parts import Ops, Tensor
+from dlbridge.training.spec import TrainingSpec
+
+#: A loss -> a function of the framework (output, target) -> value that computes the same; None where there is none.
+Own = Callable[[LossPart], Callable[[Tensor, Tensor], Tensor] | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: the losses of a model's outputs, and what is measured.
+
+    Attributes:
+        spec: The specification: optimizer, clipping, mean of the weights.
+        losses: The losses, each with its target: the i-th target is that of the i-th loss.
+        outputs: The place of each loss' output among the outputs of the model that is trained.
+        metrics: Each metric, with the place of the loss whose output and target it is of.
+    """
+
+    spec: TrainingSpec
+    losses: tuple[LossPart, ...]
+    outputs: tuple[int, ...]
+    metrics: tuple[tuple[Any, int], ...]
+
+    def loss(
+        self, outputs: Sequence[Tensor], targets: Sequence[Tensor], rows: Sequence[Tensor | None], ops: Ops, own: Own
+    ) -> Tensor:
+        """The sum of the losses of a batch.
+
+        Args:
+            outputs: The outputs of the model.
+            targets: The target of each loss.
+            rows: The weights of the rows for each loss, or None.
+            ops: The functions of the framework.
+            own: Losses that the framework computes by a function of its own.
+        """
+        total = None
+        for loss, place, target, weights in zip(self.losses, self.outputs, targets, rows, strict=True):
+            given = own(loss) if weights is None else None
+            value = given(outputs[place], target) if given else loss.value(outputs[place], target, weights, ops)
+            value = value if loss.weight == 1 else loss.weight * value
+            total = value if total is None else total + value
+        return total
+
+    def sums(self, outputs: Sequence[Tensor], targets: Sequence[Tensor], ops: Ops) -> list[dict[str, Tensor]]:
+        """The sums of each metric for a batch."""
+        found = []
+        for metric, place in self.metrics:
+            loss = self.losses[place]
+            found.append(metric.sums(outputs[self.outputs[place]], targets[place], loss, ops))
+        return found
+
+    def sizes(self, shapes: Sequence[Sequence[Any]]) -> list[dict[str, tuple[int, ...]]]:
+        """The shapes of the sums of each metric, given those of the model's outputs."""
+        found = []
+        for metric, place in self.metrics:
+            loss, shape = self.losses[place], shapes[self.outputs[place]]
+            count = shape[loss.class_axis] if len(shape) > 1 and loss.kind not in ("shares", "signs") else None
+            found.append(metric.sizes(count if isinstance(count, int) else None))
+        return found
+
+    def numbers(self, loss: float, rows: int, sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+        """The loss and the metrics of an epoch.
+
+        Args:
+            loss: The sum of the batches' losses, each times its rows.
+            rows: The number of rows.
+            sums: The sums of each metric over all batches.
+        """
+        values = {m.name: m.value(totals, self.losses[i]) for (m, i), totals in zip(self.metrics, sums, strict=True)}
+        return {"loss": loss / rows, **values}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The numbers of an epoch's batches: the learning rate, and what a formula has that depends on the step alone.
+
+    Attributes:
+        spec: The specification.
+        done: The steps that the optimizer has made before the epoch.
+        epoch: The number of the epoch, from 0.
+        batches: The number of its batches.
+        history: The losses of the epochs before, which a schedule may heed.
+    """
+
+    spec: TrainingSpec
+    done: int
+    epoch: int
+    batches: int
+    history: Sequence[float]
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        """For each batch: ``share`` of its gradient in a step's, whether it ``is_step``, ``rate``, and the formula's
+        numbers of the step that it is part of."""
+        size = self.spec.accumulate
+        for batch in range(self.batches):
+            first = batch - batch % size
+            share = 1 / min(size, self.batches - first)
+            is_step = (batch + 1) % size == 0 or batch + 1 == self.batches
+            step = self.done + batch // size + 1
+            yield {
+                "share": share,
+                "is_step": float(is_step),
+                "rate": self.rate(step),
+                **self.spec.optimizer.numbers(step),
+            }
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        rate, schedule = self.spec.optimizer.learning_rate, self.spec.schedule
+        if schedule is None:
+            return rate
+        in_all = -(-self.batches // self.spec.accumulate) * self.spec.epochs
+        factor = schedule.at(step - 1, in_all, self.epoch, self.spec.epochs)
+        return rate * factor * (schedule.after(self.history) if schedule.kind == "plateau" else 1.0)

@@ -1,0 +1,70 @@
+"""Metrics have one definition: the frameworks' number is that of all rows together, as scikit-learn has it."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as theirs
+
+import dlbridge
+from dlbridge.training.spec import TrainingSpec
+from tests.helpers.training import dense
+
+ROWS = 90
+FRAMEWORKS = ("pytorch", "keras", "nnx")
+rng = np.random.default_rng(5)
+X = rng.normal(size=(ROWS, 5)).astype(np.float32)
+CLASSES = rng.integers(0, 3, ROWS)
+NUMBERS = rng.normal(size=(ROWS, 3)).astype(np.float32)
+SIGNS = (X[:, :3] + rng.normal(size=(ROWS, 3)) > 0).astype(np.float32)
+
+
+def of_validation(framework, loss, metrics, target):
+    """The metrics of the untrained model over rows that validate, in batches of other sizes; and its output on them."""
+    model = dense()
+    spec = TrainingSpec(
+        loss=loss,
+        optimizer={"kind": "sgd", "learning_rate": 1e-30},
+        metrics=metrics,
+        batch_size=7,
+        validation_split=0.5,
+    )
+    history = dlbridge.train(model, {"x": X, "label": target}, spec=spec, framework=framework).history
+    output = model.to_pytorch()(__import__("torch").from_numpy(X[ROWS // 2 :])).detach().numpy()
+    return {name: history[f"val_{name}"][0] for name in history if f"val_{name}" in history}, output
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_metrics_of_classes(framework):
+    names = ["accuracy", {"kind": "top_k", "k": 2}, "precision", "recall", "f1", "iou"]
+    found, output = of_validation(framework, {"op": "SoftmaxCrossEntropyLoss"}, names, CLASSES)
+    right, said = CLASSES[ROWS // 2 :], output.argmax(-1)
+    more = {"average": "macro", "zero_division": 0}
+    np.testing.assert_allclose(found["accuracy"], theirs.accuracy_score(right, said))
+    np.testing.assert_allclose(found["top_2"], theirs.top_k_accuracy_score(right, output, k=2))
+    np.testing.assert_allclose(found["precision"], theirs.precision_score(right, said, **more))
+    np.testing.assert_allclose(found["recall"], theirs.recall_score(right, said, **more))
+    np.testing.assert_allclose(found["f1"], theirs.f1_score(right, said, **more))
+    np.testing.assert_allclose(found["iou"], theirs.jaccard_score(right, said, **more))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_metrics_of_two_classes(framework):
+    loss = {"op": "BinaryCrossentropy", "from_logits": True}
+    found, output = of_validation(framework, loss, ["accuracy", "precision", "recall", "f1", "auc"], SIGNS)
+    right, said = SIGNS[ROWS // 2 :].reshape(-1), (output > 0).reshape(-1)
+    np.testing.assert_allclose(found["accuracy"], theirs.accuracy_score(right, said))
+    np.testing.assert_allclose(found["precision"], theirs.precision_score(right, said))
+    np.testing.assert_allclose(found["recall"], theirs.recall_score(right, said))
+    np.testing.assert_allclose(found["f1"], theirs.f1_score(right, said))
+    np.testing.assert_allclose(found["auc"], theirs.roc_auc_score(right, output.reshape(-1)), atol=2e-3)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_metrics_of_numbers(framework):
+    names = ["mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "r2"]
+    found, output = of_validation(framework, {"op": "MeanSquaredError"}, names, NUMBERS)
+    right = NUMBERS[ROWS // 2 :]
+    np.testing.assert_allclose(found["mean_absolute_error"], theirs.mean_absolute_error(right, output), rtol=1e-6)
+    np.testing.assert_allclose(found["mean_squared_error"], theirs.mean_squared_error(right, output), rtol=1e-6)
+    rms = np.sqrt(theirs.mean_squared_error(right, output))
+    np.testing.assert_allclose(found["root_mean_squared_error"], rms, rtol=1e-6)
+    np.testing.assert_allclose(found["r2"], theirs.r2_score(right, output), rtol=1e-5)
