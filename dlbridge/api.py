@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dlbridge.verification import Report
     from dlbridge.verification.certificate import Certificate
 
-__all__ = ["convert", "load", "train", "verify"]
+__all__ = ["convert", "load", "pull", "train", "verify"]
 
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
@@ -241,6 +241,32 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
     from dlbridge import training
 
     return training.train(load(source), data, framework=framework, spec=spec, **options)
+
+
+def pull(live: Any) -> Model:
+    """The model that a live one was written from, with the weights that the live one has now.
+
+    A model that ``to_pytorch()``, ``to_keras()`` or ``to("nnx")`` gave may be trained or changed by code of one's own;
+    this brings its weights back, under the model's own names and in its own layout.
+
+    Args:
+        live: What ``Model.to`` gave, or a deep copy of it.
+
+    Raises:
+        DlbridgeError: When the live model was not written by dlbridge.
+        WeightsError: When a weight has another shape or dtype than it had.
+    """
+    from dlbridge import frameworks
+
+    source = getattr(live, "dlbridge_source", None)
+    if source is None or source.origin is None:
+        raise DlbridgeError(
+            f"this {type(live).__name__} was not written by dlbridge, so that its weights have no names here",
+            hint="dlbridge.load reads it as a model of its own",
+        )
+    model: Model = source.origin.clone()
+    model.set_weights(source.initializers(frameworks.get(source.framework).weights(live)))
+    return model
 
 
 def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **options: Any) -> Report:

@@ -1,39 +1,58 @@
-"""``dlbridge train``: trains a description in a framework; the result is the same in all of them."""
+"""``dlbridge train``: trains a model in a framework; the result is the same in all of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from dlbridge import frameworks
 from dlbridge.cli.common import force_option, json_option, limit_option, print_json, quiet_frameworks, read_limits
+from dlbridge.cli.options import FrameworkCommand, reading
 
 
-@click.command(short_help="Train a model in a framework.")
-@click.argument("model", type=click.Path(exists=True))
+@click.command(cls=FrameworkCommand, short_help="Train a model in a framework.")
+@click.argument("model")
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What trains [default: the first that is installed].")
 @click.option("--data", required=True, type=click.Path(exists=True, dir_okay=False), help=".npz, CSV or Parquet file.")
+@click.option(
+    "--spec",
+    type=click.Path(exists=True, dir_okay=False),
+    help="How to train: YAML or JSON of a training section. Default: the model's own.",
+)
 @click.option("-o", "--output", type=click.Path(), help="Folder to write. Default: NAME-trained.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the description's.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint that an interrupted training left in --output.")
+@click.option(
+    "--resume",
+    metavar="[CHECKPOINT]",
+    is_flag=False,
+    flag_value="",
+    help="Go on from the checkpoint that an interrupted training left in --output, or from that of another training.",
+)
+@click.option("--emit", metavar="FOLDER", help="Write the training as a script of the framework, and do not train.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
 @limit_option
 @force_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     framework: str | None,
     data: str,
+    spec: str | None,
     output: str | None,
     epochs: int | None,
-    resume: bool,
+    resume: str | None,
+    emit: str | None,
     plot: bool,
     limits: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
-    """Train MODEL, a description or saved model with a training section, on --data.
+    """Train MODEL on --data: a description, a saved model's folder, a file of a framework, or the name of a function
+    that makes one (mynet:Net). It has a training section, or --spec says how. What is frozen in it stays frozen.
 
     The output folder holds the trained model, its best weights, history.json and history.png. A checkpoint is
     written after every epoch: whatever stops the training, --resume goes on from there, in any framework. What
@@ -42,14 +61,20 @@ def command(
     from dlbridge import api, training
     from dlbridge.errors import TrainingError
 
-    loaded = api.load(model, **read_limits(limits))
-    if loaded.training is None:
-        raise TrainingError("the model has no training section", where=model, hint="see examples/mlp_784.yaml")
+    given = _read_spec(spec) if spec is not None else None
+    loaded = api.load(model, **reading(ctx), **read_limits(limits))
+    how = given or loaded.training
+    if how is None:
+        raise TrainingError("the model has no training section", where=model, hint="say --spec FILE; docs/training.md")
     framework = framework or frameworks.default_trainer()
     target = Path(output or f"{loaded.name}-trained")
-    spec = loaded.training if epochs is None else loaded.training.model_copy(update={"epochs": epochs})
+    how = how if epochs is None else how.model_copy(update={"epochs": epochs})
+    if emit is not None:
+        click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
+        return
+    going_on = resume or resume == ""
     result = training.train_to_folder(
-        loaded, data, target, framework=framework, spec=spec, resume=resume, plot=plot, force=force, quiet=as_json
+        loaded, data, target, framework=framework, spec=how, resume=going_on, plot=plot, force=force, quiet=as_json
     )
     if as_json:
         print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})
@@ -61,3 +86,13 @@ def command(
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:
         raise click.exceptions.Exit(130)
+
+
+def _read_spec(path: str) -> Any:
+    """The specification in a file: a training section, alone or under ``training``."""
+    from dlbridge.description import document, schema
+    from dlbridge.training import TrainingSpec
+
+    found = document.read(Path(path))
+    is_within = isinstance(found.data, dict) and "training" in found.data
+    return schema.check(found, ("training",) if is_within else (), TrainingSpec)

@@ -95,7 +95,9 @@ class Framework:
         Raises:
             DlbridgeError: When there is no such option, its value has another type, or the model cannot be written.
         """
-        return self.write_model(model, self.write_options(options))
+        source = self.write_model(model, self.write_options(options))
+        source.origin = model
+        return source
 
     def read_options(self, given: Mapping[str, Any]) -> Any:
         """The options of reading, checked: an instance of ``ReadOptions``."""
@@ -203,6 +205,19 @@ class Framework:
         """
         raise TrainingError(f"{self.name} does not train", where=model.name)
 
+    def training_script(self, source: Source, task: Any, script: Any) -> str:
+        """A training as a script in the framework's own words, which needs nothing else.
+
+        Args:
+            source: The model, as it is trained.
+            task: A ``dlbridge.training.task.Task`` of one loss.
+            script: A ``dlbridge.training.script.Script``: the data.
+
+        Raises:
+            TrainingError: When the framework has no words for the loss or the optimizer.
+        """
+        raise TrainingError(f"there are no scripts for {self.name}", where=source.model.name)
+
     def save(
         self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False
     ) -> Path:
@@ -252,6 +267,7 @@ class ModularFramework(Framework):
     | ``writer.py`` | ``write(model, options)`` |
     | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
     | ``trainer.py`` | ``Trainer`` |
+    | ``training_script.py`` | ``script(source, task, script)`` |
     | ``onnx_export.py`` | ``export`` |
     """
 
@@ -301,6 +317,12 @@ class ModularFramework(Framework):
         if self.trains is None:
             return super().trainer(model, task, checkpoint=checkpoint)
         return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
+
+    def training_script(self, source: Source, task: Any, script: Any) -> str:
+        if not _is_found(f"{type(self).__module__}.training_script"):
+            return super().training_script(source, task, script)
+        text: str = self.part("training_script").script(source, task, script)
+        return text
 
 
 class Exact(Protocol):

@@ -49,6 +49,7 @@ class Source:
         outputs: Names of the outputs, in the order in which it returns them.
         ties: (key, key) of weights that are one and the same.
         stand_ins: What is to be filled in by hand (``partial``): the name in the file, and what it stands for.
+        origin: The model that was written, as it was given to the writer.
     """
 
     framework: str
@@ -60,6 +61,7 @@ class Source:
     outputs: list[str] = field(default_factory=list)
     ties: list[tuple[str, str]] = field(default_factory=list)
     stand_ins: dict[str, str] = field(default_factory=dict)
+    origin: Model | None = field(default=None, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Source:
         """Itself: a copy of a live model (an average of its weights, say) was written by the same source."""

@@ -9,11 +9,19 @@ if TYPE_CHECKING:
     from dlbridge.training.history import plot
     from dlbridge.training.loop import train
     from dlbridge.training.result import Result
+    from dlbridge.training.script import emit
     from dlbridge.training.spec import TrainingSpec
 
-__all__ = ["Result", "TrainingSpec", "plot", "train", "train_to_folder"]
+__all__ = ["Result", "TrainingSpec", "emit", "plot", "train", "train_to_folder"]
 
-_HOMES = {"Result": "result", "TrainingSpec": "spec", "plot": "history", "train": "loop", "train_to_folder": "folder"}
+_HOMES = {
+    "Result": "result",
+    "TrainingSpec": "spec",
+    "emit": "script",
+    "plot": "history",
+    "train": "loop",
+    "train_to_folder": "folder",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -78,6 +78,7 @@ class Dataset:
         targets: The array that each loss compares with.
         weights: The weight of each row for each loss; None where all are 1.
         spec: The batch size, the order of the rows and the share that validates.
+        names: The names of the targets in the data.
         number: The number of the epoch that it is in the order of.
         steps: The numbers of each batch; none where nothing is trained.
     """
@@ -86,6 +87,7 @@ class Dataset:
     targets: tuple[np.ndarray, ...]
     weights: tuple[np.ndarray | None, ...]
     spec: TrainingSpec
+    names: tuple[str, ...] = ()
     number: int = 0
     steps: tuple[dict[str, float], ...] = ()
 
@@ -170,7 +172,8 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         used |= names
         assert value.dtype is not None and value.shape is not None
         inputs[name] = _fit(array, name, value, dims)
-    targets = [_target(arrays, spec, loss, used) for loss in spec.losses]
+    names = tuple(_target(arrays, spec, loss, used) for loss in spec.losses)
+    targets = [arrays[name] for name in names]
     weights = [_row_weights(arrays, loss) for loss in spec.losses]
     named = {name: array for loss, array in zip(spec.losses, weights, strict=True) if (name := loss.sample_weight)}
     found = {**inputs, **named} | {f"target {i + 1}": t for i, t in enumerate(targets[1:])} | {"target": targets[0]}
@@ -180,7 +183,7 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
     if len(targets[0]) == 0:
         raise TrainingError("the data has no rows")
     fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
-    return Dataset(inputs, tuple(fitted), tuple(weights), spec)
+    return Dataset(inputs, tuple(fitted), tuple(weights), spec, names)
 
 
 def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
@@ -242,7 +245,8 @@ def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
     return fitted
 
 
-def _target(arrays: Arrays, spec: TrainingSpec, loss: LossPart, used: set[str]) -> np.ndarray:
+def _target(arrays: Arrays, spec: TrainingSpec, loss: LossPart, used: set[str]) -> str:
+    """The name of a loss' target in the data."""
     weights = {other.sample_weight for other in spec.losses}
     free = [name for name in arrays if name not in used | weights]
     name = loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
@@ -254,7 +258,7 @@ def _target(arrays: Arrays, spec: TrainingSpec, loss: LossPart, used: set[str]) 
     if name not in arrays:
         raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {', '.join(arrays)}")
     _check_numbers(arrays[name], name)
-    return arrays[name]
+    return name
 
 
 def _check_numbers(array: np.ndarray, name: str) -> None:

@@ -37,7 +37,7 @@ def train_to_folder(
     *,
     framework: str | None = None,
     spec: TrainingSpec | None = None,
-    resume: bool = False,
+    resume: bool | str | os.PathLike[str] = False,
     plot: bool = True,
     force: bool = False,
     quiet: bool = False,
@@ -45,10 +45,11 @@ def train_to_folder(
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
     The folder has the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
-    ``history.json``, ``history.png``, and ``checkpoint/`` to continue from. The checkpoint is written after every
-    epoch; the rest when training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed leaves
-    only its checkpoint, and ``resume`` continues from it. What ``force`` replaces stays until the new training is
-    finished; until then its checkpoint is in ``checkpoint.new/``.
+    their means (``averaged.safetensors``, with ``ema``), ``history.json``, ``history.png``, and ``checkpoint/`` to
+    continue from. The checkpoint is written after every epoch; the rest when training ends or is stopped by Ctrl-C or
+    SIGTERM, in one step. A training that is killed leaves only its checkpoint, and ``resume`` continues from it; given
+    a folder, from that of another training, which stays as it is. What ``force`` replaces stays until the new training
+    is finished; until then its checkpoint is in ``checkpoint.new/``.
 
     Raises:
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
@@ -63,8 +64,9 @@ def train_to_folder(
         raise TrainingError("the model has no training specification", where=model.name)
     framework = framework or frameworks.default_trainer()
     target = Path(folder)
-    place = _place(target, resume, force)
-    before = load_checkpoint(place) if resume else None
+    other = None if isinstance(resume, bool) else Path(resume)
+    place = _place(target, resume is True, force)
+    before = load_checkpoint(_checkpoint_of(other) if other is not None else place) if resume is not False else None
     save = partial(save_checkpoint, folder=place)
     with _stopping_when_terminated():
         with _bar(spec.epochs, framework, quiet) as advance:
@@ -86,17 +88,25 @@ def _write(result: Result, target: Path, framework: str, plot: bool) -> None:
     with writing(target, force=True) as fresh:
         result.model.save(fresh)
         save_arrays(result.best.weights, fresh / "best.safetensors")
+        if result.averaged is not None:
+            save_arrays(result.averaged.weights, fresh / "averaged.safetensors")
         histories.save(result.history, fresh / "history.json")
         save_checkpoint(result.checkpoint, fresh / CHECKPOINT)
         if plot and result.history.get("loss"):
             histories.plot({framework: result.history}, fresh / "history.png")
 
 
+def _checkpoint_of(folder: Path) -> Path:
+    """The checkpoint in the folder of a training, or the folder itself."""
+    found = [folder / name for name in (NEW_CHECKPOINT, CHECKPOINT) if (folder / name / STATE_FILE).exists()]
+    return found[0] if found else folder
+
+
 def _place(target: Path, resume: bool, force: bool) -> Path:
     """Choose the folder of the checkpoint while training runs."""
     new = target / NEW_CHECKPOINT
     if resume:
-        return new if (new / STATE_FILE).exists() else target / CHECKPOINT
+        return _checkpoint_of(target) if (new / STATE_FILE).exists() else target / CHECKPOINT
     if (target / CHECKPOINT / STATE_FILE).exists() and not force:
         raise FileError("there is a training already", where=str(target), hint="go on with --resume, or pass --force")
     check_free(target, force=force)

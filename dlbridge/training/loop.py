@@ -80,12 +80,10 @@ def fit(
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
     trains_in = frameworks.get(framework or frameworks.default_trainer())
-    _check_trains(trains_in, spec)
-    _check(model, spec)
-    regularization.check(model.graph)
+    check(model, spec, trains_in)
     start = time.perf_counter()
     dataset = bind(model, spec, data)
-    trained, task = _prepared(model, spec)
+    trained, task = prepared(model, spec)
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
     if checkpoint.weights:
@@ -189,7 +187,7 @@ def _filled(model: Model, weights: Mapping[str, np.ndarray]) -> Model:
     return copy
 
 
-def _prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
+def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
     """The model to train, and what to train it by.
 
     Its outputs are those that the losses read, without a final Softmax or Sigmoid: the cross-entropy of logits is exact
@@ -253,6 +251,17 @@ def _is_last_axis(node: ir.Node) -> bool:
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
     return axis == -1 or (shape is not None and axis == len(shape) - 1)
+
+
+def check(model: Model, spec: TrainingSpec, framework: frameworks.Framework) -> None:
+    """Check, before anything is done, that a framework can train a model by a specification.
+
+    Raises:
+        TrainingError: When it cannot.
+    """
+    _check_trains(framework, spec)
+    _check(model, spec)
+    regularization.check(model.graph)
 
 
 def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:

@@ -1,4 +1,4 @@
-"""Every optimizer and every loss reaches the same weights in every framework, in float64 (``make training``: all models)."""
+"""Every optimizer and every loss reaches the same weights in every framework, in float64."""
 
 import numpy as np
 import pytest

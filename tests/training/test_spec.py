@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import dlbridge
+from dlbridge import description
 from dlbridge.errors import TrainingError
 from dlbridge.training.schedules import EarlyStopping, OneCycle, Plateau
 from dlbridge.training.spec import TrainingSpec
@@ -98,7 +99,7 @@ outputs: {share: share, size: size}
 
 
 def test_several_losses_are_added_up_with_their_weights():
-    model, rng = dlbridge.description.load(TWO), np.random.default_rng(0)
+    model, rng = description.load(TWO), np.random.default_rng(0)
     data = {"x": rng.normal(size=(64, 5)), "kind": rng.integers(0, 3, 64), "height": rng.normal(size=64)}
     losses = [
         {"op": "SparseCategoricalCrossentropy", "of": "share", "target": "kind"},

@@ -47,7 +47,7 @@ def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *,
     return [
         f"def train(model, {', '.join(names)}, {target}):",
         *left_out(spec),
-        f"    model.compile(optimizer={_optimizer(spec.optimizer)}, loss={loss}{shown}{how})",
+        f"    model.compile(optimizer={optimizer_call(spec.optimizer)}, loss={loss}{shown}{how})",
         f"    model.fit({', '.join(fit)})",
     ]
 
@@ -78,12 +78,14 @@ def _metric(name: str, spec: Any, output: ir.Value) -> str:
     return text(name)
 
 
-def _optimizer(spec: Any) -> str:
+def optimizer_call(spec: Any, *more: str) -> str:
+    """What names the optimizer of a specification, of Keras' own classes; ``more`` are further arguments."""
     own = OWN[spec.kind]
     numbers = {"learning_rate": spec.learning_rate} | {name: getattr(spec, of) for name, of in own.arguments.items()}
     if spec.weight_decay and spec.decay == "decoupled":
         numbers["weight_decay"] = spec.weight_decay
     arguments = changed_arguments(getattr(keras.optimizers, own.name), numbers)
+    arguments += more
     if not arguments:
         return f'"{own.name.lower()}"'
     return f"keras.optimizers.{own.name}({', '.join(arguments)})"

@@ -77,7 +77,7 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
             f"    kept = int(len({target}) * (1 - {text(spec.validation_split)}))  # the rows after these validate"
         )
     lines += [
-        f"    optimizer = {_optimizer(spec.optimizer)}",
+        f"    optimizer = {optimizer_call(spec.optimizer)}",
         *(() if spec.validation_split else ["    model.train()"]),
         "    for epoch in range(epochs):",
         *(["        model.train()"] if spec.validation_split else ()),
@@ -139,7 +139,8 @@ def _metric(name: str, spec: Any, output: str, target: str) -> str:
     return f"({right}).float().mean()"
 
 
-def _optimizer(spec: Any) -> str:
+def optimizer_call(spec: Any) -> str:
+    """The call that makes the optimizer of a specification, of PyTorch's own class."""
     own, decay = OWN[spec.kind], spec.weight_decay
     given = {"lr": spec.learning_rate, **own.given(spec)}
     shown = [f"lr={text(spec.learning_rate)}", *(a for a in changed_arguments(own.kind, given) if a[:3] != "lr=")]

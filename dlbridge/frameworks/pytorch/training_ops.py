@@ -5,14 +5,76 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import (
+    abs,
+    argmax,
+    exp,
+    log,
+    log1p,
+    log_softmax,
+    logaddexp,
+    logsumexp,
+    matmul,
+    mean,
+    moveaxis,
+    ones_like,
+    reshape,
+    sigmoid,
+    sign,
+    sqrt,
+    stack,
+    sum,
+    swapaxes,
+    where,
+    zeros_like,
+)
+from torch import amax as max
+from torch import amin as min
+from torch import concat as concatenate
 from torch import repeat_interleave as _repeat_interleave
+from torch import unsqueeze as expand_dims
 from torch.nn.functional import one_hot as _one_hot
 
 __all__ = [
-    *("abs", "arange", "argmax", "cast", "concatenate", "constant", "count", "cumsum", "exp", "expand_dims", "integer"),
-    *("like", "log", "log1p", "log_softmax", "logaddexp", "logsumexp", "matmul", "max", "maximum", "mean", "min"),
-    *("minimum", "moveaxis", "one_hot", "ones_like", "pick", "repeat", "reshape", "sigmoid", "sign", "sqrt", "stack"),
-    *("sum", "sum_type", "swapaxes", "take", "take_along_axis", "tanh", "where", "zeros_like"),
+    "abs",
+    "arange",
+    "argmax",
+    "cast",
+    "concatenate",
+    "constant",
+    "count",
+    "exp",
+    "expand_dims",
+    "integer",
+    "like",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logaddexp",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "moveaxis",
+    "one_hot",
+    "ones_like",
+    "pick",
+    "repeat",
+    "reshape",
+    "sigmoid",
+    "sign",
+    "sqrt",
+    "stack",
+    "sum",
+    "sum_type",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "where",
+    "zeros_like",
 ]
 
 

@@ -1,0 +1,140 @@
+"""A training as a script: ``compile``, ``fit``, ``evaluate``, as every tutorial of Keras has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.errors import TrainingError
+from dlbridge.frameworks.keras.optimizers import OWN
+from dlbridge.frameworks.keras.training_code import optimizer_call
+from dlbridge.source.code import literal_text as text
+from dlbridge.source.program import Source
+from dlbridge.source.script import check_loss, head, reading, variables
+
+_LOSSES = {
+    "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
+    "SparseCategoricalCrossentropy": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
+    "CategoricalCrossentropy": "keras.losses.CategoricalCrossentropy(from_logits=True)",
+    "BinaryCrossentropy": "keras.losses.BinaryCrossentropy(from_logits=True)",
+    "MeanSquaredError": '"mean_squared_error"',
+    "MeanAbsoluteError": '"mean_absolute_error"',
+    "Huber": "keras.losses.Huber({delta})",
+}
+_TAKEN = ("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "HERE", "main", "build_model", "math")
+#: Optimizers whose class computes the formula.
+_EXACT = ("sgd", "adadelta", "lion")
+
+
+def script(source: Source, task: Any, described: Any) -> str:
+    """The whole file."""
+    spec, loss = task.spec, task.losses[0]
+    rank = len(source.model.outputs[0].shape or ())
+    check_loss(loss, _LOSSES, rank)
+    if loss.class_axis == 1 and rank > 2:
+        raise TrainingError(f"Keras has no loss with the classes on axis 1, as {loss.op} has them")
+    is_coupled = spec.optimizer.weight_decay and spec.optimizer.decay == "coupled"
+    if spec.optimizer.kind not in OWN or is_coupled or getattr(spec.optimizer, "dampening", 0):
+        raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
+    names, target = variables(source, described, _TAKEN)
+    imports, model = head(source, ["import keras", "import numpy as np", "from pathlib import Path"])
+    lines = [
+        '"""Trains the model of this file, from the weights beside it."""',
+        "",
+        *imports,
+        "",
+        "HERE = Path(__file__).parent",
+        "",
+        "",
+        *model,
+        "",
+        "",
+        *_batches(len(names)),
+        "",
+        "",
+        *_main(source, spec, loss, described, names, target),
+        "",
+        "",
+        'if __name__ == "__main__":',
+        "    main()",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_BATCHES = '''class Batches(keras.utils.PyDataset):
+    """The rows in an order of their own for each epoch."""
+
+    def __init__(self, inputs, target, batch_size, seed):
+        super().__init__()
+        self.inputs, self.target, self.batch_size, self.seed, self.epoch = inputs, target, batch_size, seed, -1
+        self.order = np.arange(len(target))
+
+    def __len__(self):
+        return -(-len(self.target) // self.batch_size)
+
+    def __getitem__(self, batch):
+        rows = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return {inputs}, self.target[rows]
+
+    def on_epoch_begin(self):
+        self.epoch += 1
+        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.target))'''.splitlines()
+
+
+def _batches(count: int) -> list[str]:
+    inputs = "self.inputs[rows]" if count == 1 else "tuple(array[rows] for array in self.inputs)"
+    return [line.replace("{inputs}", inputs) for line in _BATCHES]
+
+
+def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str) -> list[str]:
+    kept = described.kept
+    until, after = (f"[:{kept}]", f"[{kept}:]") if kept is not None else ("", "")
+    given = names[0] + "{0}" if len(names) == 1 else "[" + ", ".join(f"{name}{{0}}" for name in names) + "]"
+    metrics = [_metric(metric.kind, loss) for metric in spec.metrics]
+    own = getattr(loss, "delta", 1.0)
+    compiled = [
+        f"optimizer={_clipped(spec)}",
+        f"loss={_LOSSES[loss.op].format(delta=text(own))}",
+        *([f"metrics=[{', '.join(metrics)}]"] if metrics else []),
+    ]
+    fit = [f"epochs={spec.epochs}", "shuffle=False", "verbose=2"]
+    if kept is not None:
+        fit.insert(1, f"validation_data=({given.format(after)}, {target}{after})")
+    if spec.shuffle:
+        lines = [
+            f"batches = Batches({given.format(until)}, {target}{until}, batch_size={spec.batch_size}, seed={spec.seed})"
+        ]
+        fit.insert(0, "batches")
+    else:
+        lines = []
+        fit[:0] = [given.format(until), f"{target}{until}", f"batch_size={spec.batch_size}"]
+    is_exact = spec.optimizer.kind in _EXACT
+    note = [] if is_exact else ["# Keras adds epsilon in another place, which shows in the fourth digit."]
+    seeded = [f"keras.utils.set_random_seed({spec.seed})"] if described.is_random else []
+    size = f"batch_size={spec.batch_size}"
+    tested = f"model.evaluate({given.format(after)}, {target}{after}, {size}, verbose=0, return_dict=True)"
+    body = [
+        *reading(source, described, names, target),
+        *seeded,
+        f"model = {source.entry}()",
+        'model.load_weights(HERE / "model.weights.h5")',
+        *note,
+        f"model.compile({', '.join(compiled)})",
+        *lines,
+        f"model.fit({', '.join(fit)})",
+        f"print({tested})",
+        'model.save(HERE / "trained.keras")',
+    ]
+    return ["def main():", *(f"    {line}" for line in body)]
+
+
+def _clipped(spec: Any) -> str:
+    if spec.clip is None:
+        return optimizer_call(spec.optimizer)
+    how = f"global_clipnorm={text(spec.clip.norm)}" if spec.clip.norm else f"clipvalue={text(spec.clip.value)}"
+    return optimizer_call(spec.optimizer, how)
+
+
+def _metric(kind: str, loss: Any) -> str:
+    if kind != "accuracy":
+        return text(kind)
+    return "keras.metrics.BinaryAccuracy(threshold=0.0)" if loss.kind == "shares" else '"accuracy"'

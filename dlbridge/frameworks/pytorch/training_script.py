@@ -1,0 +1,191 @@
+"""A training as a script: a Dataset, a DataLoader, a criterion, and the loop that every tutorial of PyTorch has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlbridge.errors import TrainingError
+from dlbridge.frameworks.pytorch.optimizers import OWN
+from dlbridge.frameworks.pytorch.training_code import optimizer_call
+from dlbridge.source.code import literal_text as text
+from dlbridge.source.program import Source
+from dlbridge.source.script import check_loss, head, reading, variables
+
+_CRITERIA = {
+    "SoftmaxCrossEntropyLoss": "nn.CrossEntropyLoss()",
+    "SparseCategoricalCrossentropy": "nn.CrossEntropyLoss()",
+    "CategoricalCrossentropy": "nn.CrossEntropyLoss()",
+    "BinaryCrossentropy": "nn.BCEWithLogitsLoss()",
+    "MeanSquaredError": "nn.MSELoss()",
+    "MeanAbsoluteError": "nn.L1Loss()",
+    "Huber": "nn.HuberLoss(delta={delta})",
+}
+_TAKEN = ("model", "np", "nn", "torch", "F", "batches", "output", "loss", "optimizer", "criterion", "rows", "totals")
+_TAKEN += ("main", "train", "evaluate", "measure", "epoch", "data", "row", "Path", "HERE", "DataLoader", "math")
+
+
+def script(source: Source, task: Any, described: Any) -> str:
+    """The whole file."""
+    spec, loss = task.spec, task.losses[0]
+    check_loss(loss, _CRITERIA, len(source.model.outputs[0].shape or ()))
+    own = OWN.get(spec.optimizer.kind)
+    is_coupled = spec.optimizer.decay == "coupled"
+    if own is None or (spec.optimizer.weight_decay and is_coupled == own.is_decoupled):
+        raise TrainingError(f"PyTorch has no class for the optimizer {spec.optimizer.kind} as it is set")
+    names, target = variables(source, described, _TAKEN)
+    imports, model = head(
+        source,
+        [
+            "import numpy as np",
+            "import torch",
+            "from pathlib import Path",
+            "from torch import nn",
+            "from torch.utils.data import DataLoader, Dataset, Sampler, Subset",
+        ],
+    )
+    lines = [
+        f'"""Trains {source.entry}, from the weights beside it."""',
+        "",
+        *imports,
+        "",
+        "HERE = Path(__file__).parent",
+        "",
+        "",
+        *model,
+        "",
+        "",
+        *_dataset(names, target),
+        "",
+        "",
+        *_SAMPLER,
+        "",
+        "",
+        *_passes(names, target, spec, loss),
+        "",
+        "",
+        *_main(source, spec, loss, described, names, target),
+        "",
+        "",
+        'if __name__ == "__main__":',
+        "    main()",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dataset(names: list[str], target: str) -> list[str]:
+    given = [*names, target]
+    return [
+        "class Rows(Dataset):",
+        f"    def __init__(self, {', '.join(given)}):",
+        *(f"        self.{name} = {name}" for name in given),
+        "",
+        "    def __len__(self):",
+        f"        return len(self.{target})",
+        "",
+        "    def __getitem__(self, row):",
+        f"        return {', '.join(f'self.{name}[row]' for name in given)}",
+    ]
+
+
+_SAMPLER = '''class Shuffled(Sampler):
+    """The rows in an order of their own for each epoch."""
+
+    def __init__(self, count, seed):
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        self.epoch += 1
+        return iter(order.tolist())'''.splitlines()
+
+
+def _passes(names: list[str], target: str, spec: Any, loss: Any) -> list[str]:
+    """The functions that pass over the data: one that trains, one that does not."""
+    batch = ", ".join([*names, target])
+    measured = {"loss": "loss.item()", **{m.name: _metric(m.kind, loss, target) for m in spec.metrics}}
+    count = f"len({target})"
+    totals = [f'        totals["{name}"] += {value} * {count}' for name, value in measured.items()]
+    means = ["    return {name: total / len(batches.dataset) for name, total in totals.items()}"]
+    start = "    totals = dict.fromkeys([" + ", ".join(f'"{name}"' for name in measured) + "], 0.0)"
+    clip = []
+    if spec.clip is not None and spec.clip.norm is not None:
+        clip = [f"        torch.nn.utils.clip_grad_norm_(model.parameters(), {text(spec.clip.norm)})"]
+    elif spec.clip is not None:
+        clip = [f"        torch.nn.utils.clip_grad_value_(model.parameters(), {text(spec.clip.value)})"]
+    forward = [
+        f"        output = model({', '.join(names)})",
+        f"        loss = criterion(output, {target})",
+    ]
+    return [
+        "def train(model, batches, criterion, optimizer):",
+        "    model.train()",
+        start,
+        f"    for {batch} in batches:",
+        *forward,
+        "        optimizer.zero_grad()",
+        "        loss.backward()",
+        *clip,
+        "        optimizer.step()",
+        *totals,
+        *means,
+        "",
+        "",
+        "@torch.no_grad()",
+        "def evaluate(model, batches, criterion):",
+        "    model.eval()",
+        start,
+        f"    for {batch} in batches:",
+        *forward,
+        *totals,
+        *means,
+    ]
+
+
+def _metric(kind: str, loss: Any, target: str) -> str:
+    if kind == "mean_absolute_error":
+        return f"(output - {target}).abs().mean().item()"
+    if kind == "mean_squared_error":
+        return f"(output - {target}).square().mean().item()"
+    if loss.kind == "shares":
+        return f"((output > 0) == ({target} > 0.5)).double().mean().item()"
+    axis = loss.class_axis
+    right = f"{target}.argmax({axis})" if loss.op == "CategoricalCrossentropy" else target
+    return f"(output.argmax({axis}) == {right}).double().mean().item()"
+
+
+def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str) -> list[str]:
+    size, kept = spec.batch_size, described.kept
+    rows = [f"    rows = Rows({', '.join([*names, target])})"]
+    trained, count = "rows", "len(rows)"
+    if kept is not None:
+        trained, count = f"Subset(rows, range({kept}))", str(kept)
+        held = f"DataLoader(Subset(rows, range({kept}, len(rows))), batch_size={size})"
+        rows.append(f"    held_out = {held}  # the last rows validate")
+    sampler = f", sampler=Shuffled({count}, seed={spec.seed})" if spec.shuffle else ""
+    rows.append(f"    batches = DataLoader({trained}, batch_size={size}{sampler})")
+    criterion = _CRITERIA[loss.op].format(delta=text(getattr(loss, "delta", 1.0)))
+    seeded = f"        torch.manual_seed(np.random.SeedSequence([{spec.seed}, epoch]).generate_state(1)[0].item())"
+    numbers = "        numbers = train(model, batches, criterion, optimizer)"
+    validated = [
+        "        held = evaluate(model, held_out, criterion)",
+        '        numbers |= {f"val_{name}": value for name, value in held.items()}',
+    ]
+    return [
+        "def main():",
+        *(f"    {line}" for line in reading(source, described, names, target, made="torch.from_numpy({})")),
+        *rows,
+        f"    model = {source.entry}()",
+        '    model.load_state_dict(torch.load(HERE / "weights.pt", weights_only=True))',
+        f"    criterion = {criterion}",
+        f"    optimizer = {optimizer_call(spec.optimizer)}",
+        f"    for epoch in range({spec.epochs}):",
+        *([seeded] if described.is_random else []),
+        numbers,
+        *(validated if kept is not None else []),
+        '        shown = ", ".join(f"{name} {value:.6f}" for name, value in numbers.items())',
+        f'        print(f"epoch {{epoch + 1}}/{spec.epochs}: {{shown}}")',
+        '    torch.save(model.state_dict(), HERE / "trained.pt")',
+    ]

@@ -1,0 +1,128 @@
+"""Writes a training as a script that needs the framework alone: what a tutorial of the framework shows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dlbridge import frameworks
+from dlbridge.errors import TrainingError
+from dlbridge.files import writing
+from dlbridge.model import Model
+from dlbridge.ops import regularization
+from dlbridge.training.data import Dataset, bind, read_arrays
+from dlbridge.training.loop import check, prepared
+from dlbridge.training.spec import TrainingSpec
+
+SCRIPT = "train.py"
+#: Settings that no script has.
+_REFUSED = ("schedule", "ema", "l1", "l2", "early_stopping")
+_METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
+
+
+@dataclass(frozen=True)
+class Column:
+    """An array of the data.
+
+    Attributes:
+        name: Its name in the file.
+        dtype: The NumPy dtype that the model takes it in.
+        shape: The shape of a row, where it is another one in the file; else None.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a script says of its data.
+
+    Attributes:
+        data: The path of the ``.npz`` file, from the folder of the script.
+        inputs: The inputs, in the model's order.
+        target: The target.
+        kept: The number of rows to train on, where the others validate; else None.
+        is_random: Whether the model draws random numbers in training.
+    """
+
+    data: str
+    inputs: tuple[Column, ...]
+    target: Column
+    kept: int | None
+    is_random: bool
+
+
+def emit(
+    model: Model,
+    data: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    framework: str | None = None,
+    spec: TrainingSpec | None = None,
+    force: bool = False,
+) -> Path:
+    """Write ``train.py`` and the weights to start from into a folder, and return the script's path.
+
+    The script trains as :func:`dlbridge.training.train` does: by the same formulas, from the same weights, on the same
+    batches. Where a class of the framework departs from the formula, the script says so.
+
+    Raises:
+        TrainingError: When the specification has what such a script has no words for; it is named.
+        FileError: When the folder exists and ``force`` is not set, or the data is no ``.npz`` file.
+    """
+    spec = spec or model.training
+    if spec is None:
+        raise TrainingError("the model has no training specification", where=model.name)
+    writes = frameworks.get(framework or frameworks.default_trainer())
+    check(model, spec, writes)
+    _check_words(model, spec)
+    dataset = bind(model, spec, data)
+    trained, task = prepared(model, spec)
+    source = writes.write(trained)
+    text = writes.training_script(source, task, _described(model, dataset, Path(data), Path(folder)))
+    with writing(Path(folder), force=force) as fresh:
+        fresh.mkdir()
+        (fresh / SCRIPT).write_text(text, encoding="utf-8")
+        writes.save_weights(source, fresh)
+    return Path(folder) / SCRIPT
+
+
+def _check_words(model: Model, spec: TrainingSpec) -> None:
+    extras = [name for name in _REFUSED if getattr(spec, name)]
+    extras += [name for name in ("groups", "no_decay") if getattr(spec.optimizer, name)]
+    extras += ["several losses"] if len(spec.losses) > 1 else []
+    extras += ["accumulate"] if spec.accumulate > 1 else []
+    extras += ["sample_weight"] if any(loss.sample_weight for loss in spec.losses) else []
+    extras += [metric.name for metric in spec.metrics if metric.kind not in _METRICS or metric.of is not None]
+    kept = [v for v in model.graph.initializers.values() if regularization.penalty(v) or regularization.limit(v)]
+    extras += ["the regularizers and constraints of its weights"] if kept else []
+    if extras:
+        raise TrainingError(
+            f"a script has no words for {', '.join(extras)}", where=model.name, hint="dlbridge train has them"
+        )
+
+
+def _described(model: Model, dataset: Dataset, data: Path, folder: Path) -> Script:
+    if data.suffix.lower() != ".npz":
+        raise TrainingError("a script reads .npz files", where=str(data), hint="numpy.savez writes one")
+    arrays = read_arrays(data)
+
+    def column(name: str, bound: np.ndarray) -> Column:
+        if name not in arrays:
+            raise TrainingError(f"a script takes '{name}' as one array of the data", where=str(data))
+        same = arrays[name].shape == bound.shape
+        return Column(name, str(bound.dtype), None if same else tuple(int(size) for size in bound.shape[1:]))
+
+    seen, held_out = dataset.split()
+    return Script(
+        data=os.path.relpath(data, folder),
+        inputs=tuple(column(str(v.name), dataset.inputs[str(v.name)]) for v in model.inputs),
+        target=column(dataset.names[0], dataset.targets[0]),
+        kept=seen.rows if held_out is not None else None,
+        is_random=any("Dropout" in node.op_type or "Noise" in node.op_type for node in model.graph.all_nodes()),
+    )
