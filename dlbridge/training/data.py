@@ -172,10 +172,10 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         used |= names
         assert value.dtype is not None and value.shape is not None
         inputs[name] = _fit(array, name, value, dims)
-    names = tuple(_target(arrays, spec, loss, used) for loss in spec.losses)
-    targets = [arrays[name] for name in names]
+    target_names = tuple(_target(arrays, spec, loss, used) for loss in spec.losses)
+    targets = [arrays[name] for name in target_names]
     weights = [_row_weights(arrays, loss) for loss in spec.losses]
-    named = {name: array for loss, array in zip(spec.losses, weights, strict=True) if (name := loss.sample_weight)}
+    named = {w: array for loss, array in zip(spec.losses, weights, strict=True) if (w := loss.sample_weight)}
     found = {**inputs, **named} | {f"target {i + 1}": t for i, t in enumerate(targets[1:])} | {"target": targets[0]}
     lengths = {name: len(array) if array is not None and array.ndim else 0 for name, array in found.items()}
     if len(set(lengths.values())) > 1:
@@ -183,7 +183,7 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
     if len(targets[0]) == 0:
         raise TrainingError("the data has no rows")
     fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
-    return Dataset(inputs, tuple(fitted), tuple(weights), spec, names)
+    return Dataset(inputs, tuple(fitted), tuple(weights), spec, target_names)
 
 
 def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:

@@ -77,7 +77,7 @@ class SoftmaxCrossEntropyLoss(_Classes):
     Source: the ONNX operator SoftmaxCrossEntropyLoss, reduction mean.
     """
 
-    op: Literal["SoftmaxCrossEntropyLoss"]  # type: ignore[assignment]
+    op: Literal["SoftmaxCrossEntropyLoss"]
     class_axis: ClassVar[int] = 1
 
     @property
@@ -91,7 +91,7 @@ class NegativeLogLikelihoodLoss(_Classes):
     Source: the ONNX operator NegativeLogLikelihoodLoss.
     """
 
-    op: Literal["NegativeLogLikelihoodLoss"]  # type: ignore[assignment]
+    op: Literal["NegativeLogLikelihoodLoss"]
     class_axis: ClassVar[int] = 1
 
     def _logarithms(self, x: Tensor, ops: Ops) -> Tensor:
@@ -105,7 +105,7 @@ class SparseCategoricalCrossentropy(_Classes):
     Source: ``keras.losses.SparseCategoricalCrossentropy``.
     """
 
-    op: Literal["SparseCategoricalCrossentropy"]  # type: ignore[assignment]
+    op: Literal["SparseCategoricalCrossentropy"]
     from_logits: bool = False
     ending: ClassVar[str | None] = "Softmax"
 
@@ -116,7 +116,7 @@ class CategoricalCrossentropy(_Classes):
     Computed as SparseCategoricalCrossentropy is. Source: ``keras.losses.CategoricalCrossentropy``.
     """
 
-    op: Literal["CategoricalCrossentropy"]  # type: ignore[assignment]
+    op: Literal["CategoricalCrossentropy"]
     from_logits: bool = False
     kind: ClassVar[str] = "probabilities"
     ending: ClassVar[str | None] = "Softmax"
@@ -134,7 +134,7 @@ class CategoricalFocalCrossentropy(_Classes):
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017 (as ``keras.losses.CategoricalFocalCrossentropy``).
     """
 
-    op: Literal["CategoricalFocalCrossentropy"]  # type: ignore[assignment]
+    op: Literal["CategoricalFocalCrossentropy"]
     from_logits: bool = False
     alpha: float = Field(0.25, gt=0)
     gamma: float = Field(2.0, ge=0)
@@ -150,7 +150,7 @@ class KLDivergence(_Classes):
     Source: Kullback & Leibler, 1951.
     """
 
-    op: Literal["KLDivergence"]  # type: ignore[assignment]
+    op: Literal["KLDivergence"]
     from_logits: bool = False
     kind: ClassVar[str] = "probabilities"
     ending: ClassVar[str | None] = "Softmax"
@@ -186,7 +186,7 @@ class BinaryCrossentropy(_Binary):
     Source: ``keras.losses.BinaryCrossentropy``; from logits as ``max(x, 0) - x t + log(1 + exp(-|x|))``.
     """
 
-    op: Literal["BinaryCrossentropy"]  # type: ignore[assignment]
+    op: Literal["BinaryCrossentropy"]
     from_logits: bool = False
     pos_weight: float | None = Field(None, gt=0)
 
@@ -207,7 +207,7 @@ class BinaryFocalCrossentropy(_Binary):
     ``apply_class_balancing``).
     """
 
-    op: Literal["BinaryFocalCrossentropy"]  # type: ignore[assignment]
+    op: Literal["BinaryFocalCrossentropy"]
     from_logits: bool = False
     alpha: float = Field(0.25, gt=0, lt=1)
     gamma: float = Field(2.0, ge=0)
@@ -225,7 +225,7 @@ class Hinge(LossPart):
     Source: ``keras.losses.Hinge``.
     """
 
-    op: Literal["Hinge"]  # type: ignore[assignment]
+    op: Literal["Hinge"]
     kind: ClassVar[str] = "signs"
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
@@ -239,7 +239,7 @@ class Hinge(LossPart):
 class MeanSquaredError(LossPart):
     """``(x - t)^2``."""
 
-    op: Literal["MeanSquaredError"]  # type: ignore[assignment]
+    op: Literal["MeanSquaredError"]
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
         return (x - t) * (x - t)
@@ -248,7 +248,7 @@ class MeanSquaredError(LossPart):
 class MeanAbsoluteError(LossPart):
     """``|x - t|``."""
 
-    op: Literal["MeanAbsoluteError"]  # type: ignore[assignment]
+    op: Literal["MeanAbsoluteError"]
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
         return ops.abs(x - t)
@@ -260,7 +260,7 @@ class Huber(LossPart):
     Source: Huber, Robust Estimation of a Location Parameter, 1964.
     """
 
-    op: Literal["Huber"]  # type: ignore[assignment]
+    op: Literal["Huber"]
     delta: float = Field(1.0, gt=0)
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
@@ -275,7 +275,7 @@ class LogCosh(LossPart):
     Source: ``keras.losses.LogCosh``.
     """
 
-    op: Literal["LogCosh"]  # type: ignore[assignment]
+    op: Literal["LogCosh"]
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
         size = ops.abs(x - t)
@@ -288,7 +288,7 @@ class CosineSimilarity(LossPart):
     Source: ``torch.nn.CosineEmbeddingLoss`` of equal ones. (Keras' is smaller by 1, with the same gradient.)
     """
 
-    op: Literal["CosineSimilarity"]  # type: ignore[assignment]
+    op: Literal["CosineSimilarity"]
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
         return 1 - ops.sum(x * t, axis=-1) / (length(x, ops) * length(t, ops))
@@ -304,7 +304,7 @@ class CTC(LossPart):
     Source: Graves et al., Connectionist Temporal Classification, 2006.
     """
 
-    op: Literal["CTC"]  # type: ignore[assignment]
+    op: Literal["CTC"]
     blank: int = Field(0, ge=0, description="The class that stands for no label.")
     kind: ClassVar[str] = "labels"
 
@@ -347,7 +347,7 @@ class Triplet(LossPart):
     Source: Hermans et al., In Defense of the Triplet Loss, 2017 (batch hard).
     """
 
-    op: Literal["Triplet"]  # type: ignore[assignment]
+    op: Literal["Triplet"]
     margin: float = Field(1.0, gt=0)
     kind: ClassVar[str] = "groups"
 

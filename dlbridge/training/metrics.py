@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
 
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.parts import Ops, Part, Tensor
@@ -60,7 +60,7 @@ def _classes(x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> tuple[Tensor, Te
 class Accuracy(_Metric):
     """The share of places whose class is right."""
 
-    kind: Literal["accuracy"] = "accuracy"  # type: ignore[assignment]
+    kind: Literal["accuracy"] = "accuracy"
     is_of_classes: ClassVar[bool] = True
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
@@ -79,7 +79,7 @@ class Accuracy(_Metric):
 class TopK(_Metric):
     """The share of places where fewer than ``k`` classes have a larger output than the right one."""
 
-    kind: Literal["top_k"] = "top_k"  # type: ignore[assignment]
+    kind: Literal["top_k"] = "top_k"
     k: int = Field(5, ge=1)
     is_of_classes: ClassVar[bool] = True
 
@@ -93,7 +93,8 @@ class TopK(_Metric):
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
         x = ops.moveaxis(x, loss.class_axis, -1)
-        read = ops.count(t != loss.ignore_index) if getattr(loss, "ignore_index", None) is not None else None
+        ignored = getattr(loss, "ignore_index", None)
+        read = ops.count(t != ignored) if ignored is not None else None
         labels = t if read is None else ops.where(read > 0, t, ops.zeros_like(t))
         of_label = ops.expand_dims(ops.pick(x, labels), -1)
         right = ops.count(ops.sum(ops.count(x > of_label), axis=-1) < self.k)
@@ -142,7 +143,7 @@ class _OfClasses(_Metric):
 class Precision(_OfClasses):
     """Of the places where a class is said, the share where it is right; 0 where it is never said."""
 
-    kind: Literal["precision"] = "precision"  # type: ignore[assignment]
+    kind: Literal["precision"] = "precision"
 
     def by_class(self, sums: Totals) -> np.ndarray:
         return _shares(sums["both"], sums["said"])
@@ -151,7 +152,7 @@ class Precision(_OfClasses):
 class Recall(_OfClasses):
     """Of the places where a class is right, the share where it is said; 0 where it is never right."""
 
-    kind: Literal["recall"] = "recall"  # type: ignore[assignment]
+    kind: Literal["recall"] = "recall"
 
     def by_class(self, sums: Totals) -> np.ndarray:
         return _shares(sums["both"], sums["right"])
@@ -160,7 +161,7 @@ class Recall(_OfClasses):
 class F1(_OfClasses):
     """``2 both / (said + right)`` of each class: the harmonic mean of precision and recall."""
 
-    kind: Literal["f1"] = "f1"  # type: ignore[assignment]
+    kind: Literal["f1"] = "f1"
 
     def by_class(self, sums: Totals) -> np.ndarray:
         return _shares(2 * sums["both"], sums["said"] + sums["right"])
@@ -169,7 +170,7 @@ class F1(_OfClasses):
 class IoU(_OfClasses):
     """``both / (said + right - both)`` of each class: intersection over union."""
 
-    kind: Literal["iou"] = "iou"  # type: ignore[assignment]
+    kind: Literal["iou"] = "iou"
 
     def by_class(self, sums: Totals) -> np.ndarray:
         return _shares(sums["both"], sums["said"] + sums["right"] - sums["both"])
@@ -178,7 +179,7 @@ class IoU(_OfClasses):
 class AUC(_Metric):
     """The area under the ROC curve of two classes at one output, by trapezoids over 1,000 parts of probability."""
 
-    kind: Literal["auc"] = "auc"  # type: ignore[assignment]
+    kind: Literal["auc"] = "auc"
     is_of_classes: ClassVar[bool] = True
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
@@ -215,7 +216,7 @@ class _OfErrors(_Metric):
 class MAE(_OfErrors):
     """The mean of ``|x - t|``."""
 
-    kind: Literal["mean_absolute_error"] = "mean_absolute_error"  # type: ignore[assignment]
+    kind: Literal["mean_absolute_error"] = "mean_absolute_error"
 
     def _error(self, e: Tensor, ops: Ops) -> Tensor:
         return ops.abs(e)
@@ -224,13 +225,13 @@ class MAE(_OfErrors):
 class MSE(_OfErrors):
     """The mean of ``(x - t)^2``."""
 
-    kind: Literal["mean_squared_error"] = "mean_squared_error"  # type: ignore[assignment]
+    kind: Literal["mean_squared_error"] = "mean_squared_error"
 
 
 class RMSE(_OfErrors):
     """The root of the mean of ``(x - t)^2`` over all rows."""
 
-    kind: Literal["root_mean_squared_error"] = "root_mean_squared_error"  # type: ignore[assignment]
+    kind: Literal["root_mean_squared_error"] = "root_mean_squared_error"
 
     def value(self, sums: Totals, loss: LossPart) -> float:
         return float(np.sqrt(super().value(sums, loss)))
@@ -239,7 +240,7 @@ class RMSE(_OfErrors):
 class R2(_Metric):
     """``1 - sum (x - t)^2 / sum (t - mean t)^2`` of each number of a row, and the mean over these."""
 
-    kind: Literal["r2"] = "r2"  # type: ignore[assignment]
+    kind: Literal["r2"] = "r2"
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         shape = (classes or 1,)
@@ -270,7 +271,32 @@ def _of_name(given: Any) -> Any:
     return {"kind": given} if isinstance(given, str) else given
 
 
+def _by_name(metric: Any, write: SerializerFunctionWrapHandler) -> Any:
+    """The settings of a metric, or its name where nothing else is set."""
+    settings = write(metric)
+    return settings["kind"] if isinstance(settings, dict) and settings.keys() <= {"kind"} else settings
+
+
 AnyMetric = Accuracy | TopK | Precision | Recall | F1 | IoU | AUC | MAE | MSE | RMSE | R2
-#: A metric: its settings, or its name alone.
-Metric = Annotated[AnyMetric, Field(discriminator="kind"), BeforeValidator(_of_name)]
 METRICS: tuple[type[_Metric], ...] = AnyMetric.__args__
+_Tagged = Annotated[AnyMetric, Field(discriminator="kind")]
+_Name = Literal[
+    "accuracy",
+    "top_k",
+    "precision",
+    "recall",
+    "f1",
+    "iou",
+    "auc",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "root_mean_squared_error",
+    "r2",
+]
+#: A metric: its settings, or its name alone.
+Metric = Annotated[
+    AnyMetric,
+    Field(discriminator="kind"),
+    BeforeValidator(_of_name, json_schema_input_type=_Name | _Tagged),
+    WrapSerializer(_by_name),
+]

@@ -13,6 +13,7 @@ from dlbridge.errors import TrainingError
 from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.ops import regularization
+from dlbridge.ops.keys import op_key
 from dlbridge.training.data import Dataset, bind, read_arrays
 from dlbridge.training.loop import check, prepared
 from dlbridge.training.spec import TrainingSpec
@@ -124,5 +125,5 @@ def _described(model: Model, dataset: Dataset, data: Path, folder: Path) -> Scri
         inputs=tuple(column(str(v.name), dataset.inputs[str(v.name)]) for v in model.inputs),
         target=column(dataset.names[0], dataset.targets[0]),
         kept=seen.rows if held_out is not None else None,
-        is_random=any("Dropout" in node.op_type or "Noise" in node.op_type for node in model.graph.all_nodes()),
+        is_random=any(any(word in op_key(node) for word in ("Dropout", "Noise")) for node in model.graph.all_nodes()),
     )

@@ -71,7 +71,8 @@ class Trainer:
         totals = _Totals(self.task)
         with wide():
             for batch in data.batches():
-                totals.add(*self.loss(self.module, *self._arrays(batch)), batch.rows)
+                value, sums = self.loss(self.module, *self._arrays(batch))
+                totals.add(value, sums, batch.rows)
         return totals.numbers()
 
     def _loss(self, module: nnx.Module, inputs: list[Any], targets: list[Any], rows: list[Any]) -> tuple[Any, Any]:
