@@ -53,7 +53,7 @@ models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers t
 modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and in training mode (an hour)
 	$(BIN)/python -m pytest -n 2 -m slow tests/frameworks/pytorch/test_reads_modules.py
 
-training: .venv/sweeps ## every optimizer and every loss in every framework, and the page of what they agree to (10 minutes)
+training: .venv/sweeps ## every optimizer and every loss in every framework, and the page of what they agree to (half an hour)
 	$(BIN)/python -m pytest -m slow tests/training -s
 	$(BIN)/python -m tests.helpers.parity
 
