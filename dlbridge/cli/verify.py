@@ -50,6 +50,8 @@ from dlbridge.cli.options import FrameworkCommand, reading
     type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
     help="Verify the model with its float32 as this type.",
 )
+@click.option("--gradients", is_flag=True, help="Compare the gradients of all frameworks that train, too.")
+@click.option("--train-steps", type=click.IntRange(1), metavar="N", help="And the weights after N steps of training.")
 @click.option("--rtol", type=click.FloatRange(0), help="A relative bound of your own, instead of the measured ones.")
 @click.option("--atol", type=click.FloatRange(0), help="An absolute bound of your own, instead of the measured ones.")
 @click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
@@ -71,6 +73,8 @@ def command(
     sizes: tuple[str, ...],
     seed: int,
     dtype: str | None,
+    gradients: bool,
+    train_steps: int | None,
     rtol: float | None,
     atol: float | None,
     page_path: str | None,
@@ -105,6 +109,7 @@ def command(
         "seed": seed,
         "matching": Matching(dict(_pair(n, "--map") for n in names), dict(_layout(text) for text in layouts)),
         "dtype": dtype,
+        "train_steps": train_steps if train_steps is not None or not gradients else 0,
         "tolerance": None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
     }
     report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate, page_path, force)
@@ -170,6 +175,9 @@ def _print(report: Any) -> None:
 
     console = Console()
     console.print(table(report))
+    for check in report.training:
+        verdict = "agrees" if check.passed else "departs"
+        console.print(f"training in {check.framework}: {verdict}: {check.reason}", markup=False)
     if report.pairs:
         console.print(f"largest difference between two routes: {report.largest_difference:.1e}")
     for line in coverage_lines(report):

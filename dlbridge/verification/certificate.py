@@ -99,6 +99,7 @@ class Certificate(_Part):
     processing: dict[str, Any] | None = Field(
         None, description="The certificate of what was written with its processing, where it was."
     )
+    training: list[dict[str, Any]] = Field([], description="Gradients and steps of training, if they were compared.")
     coverage: dict[str, Any] | None = Field(description="What the inputs have reached.")
 
 

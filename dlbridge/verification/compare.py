@@ -22,6 +22,7 @@ from dlbridge.verification.battery import Battery, Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
 from dlbridge.verification.forms import Form
+from dlbridge.verification.gradients import check_training
 from dlbridge.verification.inputs import given_inputs
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
@@ -50,6 +51,7 @@ def verify(
     matching: Matching | None = None,
     dtype: Precision | None = None,
     tolerance: Tolerance | None = None,
+    train_steps: int | None = None,
     thorough: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -77,6 +79,8 @@ def verify(
         matching: How the inputs and outputs of others are matched with the model's.
         dtype: Verify the model with its float32 as this type.
         tolerance: Bounds of the caller, instead of those that are measured on the judge.
+        train_steps: Compare gradients, and the weights after so many steps of training, in all frameworks that train;
+            0 for gradients alone, None for neither.
         thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
             run by more than its type rounds in any case, which saves the run in float64 of a big model.
         progress: Called with the name of each step as it begins.
@@ -108,6 +112,9 @@ def verify(
     builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
     comparison = Comparison(model, judging, cases, thorough, tolerance)
     compare_forms(comparison, judging, cases, builders, report, progress=tell)
+    if train_steps is not None:
+        tell("training")
+        report.training = check_training(model, steps=train_steps, seed=seed)
     tell("coverage")
     report.coverage = cover(model, cases, everything=battery == "full")
     return report

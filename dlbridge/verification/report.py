@@ -12,6 +12,9 @@ from dlbridge.verification.departure import Departure
 from dlbridge.verification.figures import Figures
 from dlbridge.verification.measure import Arrays
 
+#: The relative difference of a gradient or weight in float64 that is allowed: constants are float32 in places.
+TRAINING_BOUND = 1e-6
+
 
 @dataclass
 class Check:
@@ -60,6 +63,43 @@ class Check:
 
 
 @dataclass
+class TrainingCheck:
+    """A framework's gradients and weights after some steps, beside those of the first framework.
+
+    Attributes:
+        framework: The framework.
+        compared_with: The framework that it is compared with, or ``"differences of the loss"``.
+        gradients: Weight or input -> the largest difference of its gradient, relative to the largest of it.
+        weights: Weight -> the largest difference after the steps of training, relative to the largest of it.
+        trouble: Why it could not be trained.
+        bound: The relative difference that is allowed.
+    """
+
+    framework: str
+    compared_with: str
+    gradients: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    trouble: str = ""
+    bound: float = TRAINING_BOUND
+
+    @property
+    def passed(self) -> bool:
+        return not self.trouble and all(e <= self.bound for e in (*self.gradients.values(), *self.weights.values()))
+
+    @property
+    def reason(self) -> str:
+        """Why it did not pass, or how near it is."""
+        name, error = self.worst
+        return self.trouble or f"{name} differs from {self.compared_with} by {error:.1e}, bound {self.bound:.0e}"
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The name of the weight that is furthest off, and how far."""
+        errors = {**{f"gradient of {n}": e for n, e in self.gradients.items()}, **self.weights}
+        return max(errors.items(), key=lambda pair: pair[1], default=("", 0.0))
+
+
+@dataclass
 class Report:
     """The result of a verification.
 
@@ -74,6 +114,7 @@ class Report:
         left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
         inputs_left_out: Inputs that were not tried, each with the reason.
         coverage: What the inputs have reached.
+        training: How gradients and steps of training compare, where that was asked for.
         subject: The model that was verified.
         cases: The sets of inputs, in order.
     """
@@ -88,13 +129,15 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     inputs_left_out: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
+    training: list[TrainingCheck] = field(default_factory=list)
     subject: Model | None = None
     cases: list[Arrays] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         decided = [c for c in self.checks if c.decided]
-        return bool(decided) and not self.failures and all(c.passed for c in decided)
+        trains = all(check.passed for check in self.training)
+        return bool(decided) and not self.failures and all(c.passed for c in decided) and trains
 
     def require(self) -> None:
         """Raise an error unless all routes agree.
@@ -117,6 +160,9 @@ class Report:
             also = [f"does not agree with {self.judge}:", *lines] if lines else []
             text = "cannot be built or run as written:\n    " + "\n    ".join([*unfit, *also])
             raise WrittenModelError(text, where=self.model, hint="please report this")
+        apart = [f"training in {c.framework}: {c.reason}" for c in self.training if not c.passed]
+        if not lines and apart:
+            raise VerificationError("does not train alike:\n    " + "\n    ".join(apart), where=self.model)
         if not lines:
             raise VerificationError("nothing was compared: no route, or no input", where=self.model)
         if all(check.ill_conditioned for check in failed.values()):
@@ -152,6 +198,7 @@ class Report:
             "departures": {route: found.to_json() for route, found in self.departures.items()},
             "left_out": self.left_out,
             "inputs_left_out": self.inputs_left_out,
+            "training": [{**asdict(c), "passed": c.passed} for c in self.training],
             "coverage": None if self.coverage is None else self.coverage.to_json(),
         }
 
