@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dlbridge.errors import FileError
+from dlbridge.errors import FileError, SignatureError
 from dlbridge.model import Model
 from dlbridge.source.weights import Weight, to_initializers
 
@@ -75,6 +75,16 @@ class Source:
     def array(self, key: str) -> np.ndarray:
         """The array of one weight, by framework key."""
         return self.weights[key].read(self.model.weights)
+
+    def require_inputs(self, given: Mapping[str, np.ndarray]) -> None:
+        """Check that there is an array for each input.
+
+        Raises:
+            SignatureError: When one is missing.
+        """
+        missing = [name for name in self.inputs if name not in given]
+        if missing:
+            raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=self.model.name)
 
     def initializers(self, trained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Initializer name -> array, from the arrays that the live model holds by framework key."""

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.errors import WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.ops import traits
@@ -151,9 +151,7 @@ def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
         SignatureError: When an input is missing.
     """
     source: Source = live.dlbridge_source
-    missing = [n for n in source.inputs if n not in inputs]
-    if missing:
-        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    source.require_inputs(inputs)
     values = _call(live, {n: keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs})
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
 

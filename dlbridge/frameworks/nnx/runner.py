@@ -16,7 +16,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.errors import WeightsError
 from dlbridge.frameworks.nnx.exact import Exact
 from dlbridge.frameworks.nnx.wide import wide
 from dlbridge.ops.keys import is_op
@@ -126,9 +126,7 @@ def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndar
         SignatureError: When an input is missing.
     """
     source: Source = live.dlbridge_source
-    missing = [n for n in source.inputs if n not in inputs]
-    if missing:
-        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    source.require_inputs(inputs)
     with wide():
         call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
         out = call(live, *(jnp.asarray(inputs[n]) for n in source.inputs))

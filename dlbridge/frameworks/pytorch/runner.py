@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from dlbridge.errors import SignatureError, WeightsError
+from dlbridge.errors import WeightsError
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.source.program import Source
 
@@ -76,9 +76,7 @@ def run(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np
         SignatureError: When an input is missing.
     """
     source: Source = live.dlbridge_source  # type: ignore[assignment]
-    missing = [n for n in source.inputs if n not in inputs]
-    if missing:
-        raise SignatureError(f"no array given for the input(s) {', '.join(missing)}", where=source.model.name)
+    source.require_inputs(inputs)
     with torch.inference_mode():
         return _call(live, inputs)
 
