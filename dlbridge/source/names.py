@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from dlbridge.ops.names import python_name
+from dlbridge.ops.names import python_name, unique
 
 __all__ = [
     *("Names", "argument_names", "class_name", "identifier", "is_index", "is_plain", "last_word", "quoted"),
@@ -87,12 +87,7 @@ class Names:
 
     def fresh(self, wanted: str) -> str:
         """``wanted``, or ``wanted_1``, ``wanted_2``, ... when it is taken."""
-        name, count = wanted, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken.add(name)
-        return name
+        return unique(wanted, self._taken)
 
     @property
     def taken(self) -> frozenset[str]:
