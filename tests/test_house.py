@@ -133,6 +133,19 @@ def test_no_code_tells_ops_apart_by_their_name_alone():
     assert not found, f"an op is its domain and its name, use dlbridge.ops.keys: {found}"
 
 
+def test_code_is_written_of_nodes_as_they_are():
+    """Decisions are passes: what writes the code of a node leaves no note on a node or value for others to read."""
+    package = Path(dlbridge.__file__).parent
+    writes = [path for path in package.glob("frameworks/*/*") if path.name in ("writes", "rules.py", "writer.py")]
+    found = []
+    for root in [*writes, package / "source"]:
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            notes = (node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "meta")
+            found += [f"{path.relative_to(package)}:{node.lineno}" for node in notes]
+    assert not found, f"a decision belongs in a pass, which says it in an attribute: {found}"
+
+
 def _is_text(name: ast.Attribute, above: dict[ast.AST, ast.AST]) -> bool:
     """Whether the name of an op goes into a message, or into the name of a node, and is compared with nothing."""
     node, around = name, above[name]

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from dlbridge.ops import extension
 
-__all__ = ["FORMS", "HasOp", "is_op", "layer_key", "op_key"]
+__all__ = ["HasOp", "is_form", "is_op", "layer_key", "op_key"]
 
-#: Domains of ops in a form that a writer made for itself: the same ops, in another layout or several in one.
-FORMS = frozenset({"dlbridge.channels_last", "dlbridge.stack"})
+#: Domains below ours that hold ops of their own: a further call of a module, a stand-in.
+_OWN = frozenset({"dlbridge.call", "dlbridge.missing"})
 _STANDARD = ("", "ai.onnx")
 
 
@@ -34,9 +34,18 @@ def op_key(node: HasOp) -> str:
     return node.op_type if is_standard or is_ours else f"{node.domain}::{node.op_type}"
 
 
+def is_form(domain: str) -> bool:
+    """Whether a domain holds ops of the standard, or of ``dlbridge``, in a form that a writer legalises them to.
+
+    ``dlbridge.channels_last`` holds them in another layout; a domain that is named after a framework, as one of its
+    layers has them: with an activation, of several layers, with results as the layer gives them.
+    """
+    return domain.startswith(f"{extension.DOMAIN}.") and domain not in _OWN
+
+
 def layer_key(node: HasOp) -> str:
-    """As :func:`op_key`, after a writer has put ops into forms of its own: ``Conv`` in channels-last form too."""
-    return node.op_type if node.domain in FORMS else op_key(node)
+    """As :func:`op_key`, after a writer has legalised ops: ``Conv`` in channels-last form too."""
+    return node.op_type if is_form(node.domain) else op_key(node)
 
 
 def is_op(node: HasOp | None, *keys: str) -> bool:

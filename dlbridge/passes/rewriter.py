@@ -251,6 +251,20 @@ class Rewriter:
                 self.substitute(old, new)
         self.erase(node)
 
+    def let_stand_for(self, value: ir.Value, others: Sequence[ir.Value]) -> None:
+        """Let a value, which a node makes in the form of the others, be read wherever these were.
+
+        One that is an output of the graph stays, made by an ``Identity``.
+        """
+        for other in others:
+            value.type, value.shape = other.type, other.shape
+            maker = other.producer()
+            if other.is_graph_output() and maker is not None:
+                self.replace(maker, "Identity", [value])
+            else:
+                other.replace_all_uses_with(value)
+                self.changed = True
+
     def bypass(self, node: ir.Node) -> bool:
         """Let what reads the first output of a node read its first input, and erase the node.
 
@@ -327,6 +341,12 @@ class Site(Match):
     def set_op(self, op_type: str) -> None:
         """Let it be another op of its domain."""
         self.node.op_type = op_type
+        self.rewriter.changed = True
+
+    def set_form(self, domain: str, **attributes: Any) -> None:
+        """Legalise the node: let it be the same op in a form of a writer, with attributes of that form."""
+        self.node.domain = domain
+        self.set(**attributes)
         self.rewriter.changed = True
 
     def set_input(self, slot: int, value: ir.Value | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.passes import Pass, Pipeline
+from dlbridge.passes.pipeline import LAST
+from dlbridge.passes.standard import on_graph
 from dlbridge.source import blocks, repeats
 from dlbridge.source.arithmetic import Arithmetic
 from dlbridge.source.blocks import Block
@@ -32,25 +35,45 @@ class NotCallableError(Exception):
     """A further call of a module, whose path is the message, does not fit the code that was written for the first."""
 
 
-def write_modules(prepared: Callable[[], Model], dialect: Dialect, *, partial: bool = False) -> Source:
+def write_modules(model: Model, passes: Iterable[Pass], dialect: Dialect, *, partial: bool = False) -> Source:
     """Write a model.
 
     Args:
-        prepared: Makes a copy of the model as the rules of the framework read it (the passes of its route).
+        model: The model, which stays as it is.
+        passes: The passes of its route, which legalise it for the framework.
         dialect: The framework's dialect.
         partial: Whether what has no rule gets a stand-in, not an error.
     """
     apart: set[str] = set()
     while True:
-        model = prepared()
-        repeats.join_repeats(model.graph, apart)
-        grow_concats(model.graph)
+        copy = model.clone()
+        pipeline(passes, apart)(copy.ir)
         paths = Paths(dialect.spelled)
-        repeats.respell_calls(model.graph, paths)
+        repeats.respell_calls(copy.graph, paths)
         try:
-            return ModuleWriter(model, paths, dialect, partial).source()
+            return ModuleWriter(copy, paths, dialect, partial).source()
         except NotCallableError as error:
             apart |= set(paths.of(str(error)))  # they no longer are among the modules that are called
+
+
+def pipeline(passes: Iterable[Pass], apart: Collection[str] = ()) -> Pipeline:
+    """What is done to a model before its classes are printed.
+
+    Args:
+        passes: The passes of the framework's own.
+        apart: Paths of modules each call of which is written out.
+    """
+    repeat = on_graph(repeats.join_repeats, apart)
+    return Pipeline(
+        LAST,
+        [
+            *passes,
+            Pass("join_repeats", repeat, "Let further calls of a module be calls of it."),
+            Pass(
+                "grow_concats", on_graph(grow_concats), "Let a list of tensors grow where it is joined again and again."
+            ),
+        ],
+    )
 
 
 class ModuleWriter(ModuleWeights):
@@ -222,11 +245,8 @@ class ModuleWriter(ModuleWeights):
 
     def _layer_path(self, node: ir.Node, layer: Layer, block: Block) -> str:
         """Where the layer of a node lives: two calls of one layer share it, where the block has it."""
-        plain = tuple(sorted((slot, w.plain) for slot, w in layer.weights.items()))
-        if not plain or any(name is None for _, name in plain):
-            return node.name or ""
-        key = (layer.new.key(), plain)
-        path = self.layers.setdefault(key, node.name or "")
+        key = layer.identity(self.graph)
+        path = node.name or "" if key is None else self.layers.setdefault(key, node.name or "")
         return path if block.holds(path) else node.name or ""
 
 

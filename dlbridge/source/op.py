@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.ops import attributes, extension, traits
+from dlbridge.ops import attributes, traits
 from dlbridge.ops.keys import is_op, layer_key
+from dlbridge.passes.matching import standard_default
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
 from dlbridge.source.code import Code, Raw, code, single
 from dlbridge.source.weights import Weight
@@ -44,6 +43,12 @@ class Layer:
             slot: {traits.kind(graph.initializers[view.initializer]) for view in weight.views}
             for slot, weight in self.weights.items()
         }
+
+    def identity(self, graph: ir.Graph) -> tuple[Any, ...] | None:
+        """What two calls of one layer share: its code and weights; None for layers that hold nothing but constants."""
+        if all(kinds <= {"constant"} for kinds in self.kinds(graph).values()):
+            return None
+        return self.new.key(), tuple(sorted((slot, repr(weight)) for slot, weight in self.weights.items()))
 
 
 @dataclass
@@ -217,7 +222,7 @@ class Op:
         attribute = self.node.attributes.get(name)
         if attribute is not None:
             return _python(attribute.value)
-        standard = attribute_defaults(self.node.domain, self.node.op_type).get(name)
+        standard = standard_default(self.key, name)
         return default if standard is None else _python(standard)
 
     def axis(self, name: str = "axis", default: int = 0) -> int:
@@ -229,11 +234,6 @@ class Op:
     def key(self) -> str:
         """What op the node is, in whichever form (``ops.keys``), for a rule that writes several."""
         return layer_key(self.node)
-
-    @property
-    def activation(self) -> str | None:
-        """The activation that the layer applies itself, where the writer has given it one."""
-        return self.node.meta.get("activation")
 
     def function(self, attribute: str, *, as_tuple: bool = False) -> Function:
         """A subgraph, written as a function (which returns a tuple even of one output, when ``as_tuple``)."""
@@ -279,36 +279,20 @@ def weight_of(value: ir.Value | None, *steps: tuple) -> Weight | None:
     return None if value is None else Weight.of(value.name or "", *before, *steps)
 
 
+def bare(node: ir.Node) -> Op:
+    """A node as its rule will see it, for a pass that asks what the rule would; no code is made of it."""
+
+    def no_code(*given: Any) -> Code:
+        raise NotImplementedError("a pass makes no code")
+
+    return Op(node, Arithmetic(no_code), no_code)
+
+
 def dims(value: ir.Value | None) -> list[Dim] | None:
     """A shape as ints and names; None where nothing is known."""
     if value is None or value.shape is None:
         return None
     return [d if isinstance(d, int) else d.value for d in value.shape]
-
-
-@functools.cache
-def attribute_defaults(domain: str, op_type: str) -> dict[str, Any]:
-    """The defaults that the standard (or the extension domain) gives to the attributes of an op."""
-    if domain == extension.DOMAIN:
-        return {name: a.value for name, a in extension.function(op_type).attributes.items()}
-    try:
-        # A domain below ours (channels_last) holds the standard's ops in another form, with the same attributes.
-        standard = "" if domain.startswith(f"{extension.DOMAIN}.") else domain
-        schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, standard)
-    except onnx.defs.SchemaError:
-        return {}
-    values = {
-        name: onnx.helper.get_attribute_value(a.default_value)
-        for name, a in schema.attributes.items()
-        if a.default_value.type
-    }
-    return {name: _text(v) for name, v in values.items()}
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return [_text(v) for v in value] if isinstance(value, list) else value
 
 
 class Rules:

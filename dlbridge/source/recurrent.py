@@ -31,14 +31,22 @@ def native_readers(op: Op, layout: bool) -> list[ir.Node] | None:
         if node is None:
             return None
         inner = readers(node.outputs[0])
-        squeezes = is_op(node, "Squeeze") and constant(node, 1) == [2 if layout else 1]
-        if (squeezes and directions(op) == 1) or (layout and joins(node)):
+        if (directions(op) == 1 and _drops(node, 2 if layout else 1)) or (layout and joins(node)):
             found.append(node)
         elif not layout and turns(node, [0, 2, 1, 3]) and all(n is not None and joins(n) for n in inner):
             found += [node, *(n for n in inner if n is not None)]
         else:
             return None
     return found
+
+
+def _drops(node: ir.Node, axis: int) -> bool:
+    """Whether a node removes an axis, whose size is 1."""
+    if is_op(node, "Squeeze"):
+        return constant(node, 1) == [axis]
+    target = constant(node, 1) if is_op(node, "Reshape") else None
+    before = node.inputs[0].shape if node.inputs[0] is not None else None
+    return target is not None and before is not None and becomes(target, [*before[:axis], *before[axis + 1 :]])
 
 
 def readers(value: ir.Value) -> list[ir.Node | None]:

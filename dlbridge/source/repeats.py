@@ -34,8 +34,12 @@ _SIZELESS = frozenset(
 )
 
 
-def join_repeats(graph: ir.Graph, apart: Collection[str] = ()) -> None:
-    """Replace every further call that does what the first one does, in place; not those of the modules ``apart``."""
+def join_repeats(graph: ir.Graph, apart: Collection[str] = ()) -> bool:
+    """Replace every further call that does what the first one does, in place; not those of the modules ``apart``.
+
+    Returns:
+        Whether there was one.
+    """
     found = False
     for path in sorted(_paths(graph) - set(apart), key=lambda p: (p.count("."), p)):
         calls = _calls(graph, path)
@@ -50,6 +54,7 @@ def join_repeats(graph: ir.Graph, apart: Collection[str] = ()) -> None:
                 found = True
     if found:
         graph.sort()
+    return found
 
 
 def respell_calls(graph: ir.Graph, paths: Paths) -> None:

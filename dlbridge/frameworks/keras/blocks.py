@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import SHARED
+from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
+from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source import blocks
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.op import Emit
@@ -18,44 +19,57 @@ from dlbridge.source.op import Emit
 _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormalization", "Linear", "RMSNormalization"})
 
 
-def mark_shared(graph: ir.Graph) -> set[str]:
-    """Mark the nodes that are to be written without a layer, as their weights are those of other layers; in place.
+def free_shared(graph: ir.Graph) -> bool:
+    """Legalise the nodes that are to be written without a layer, as their weights are those of other layers; in place.
 
     A layer lives in one block; elsewhere nothing could call it.
 
     Returns:
-        The blocks to be dissolved, so that layers that must be layers are called in the block that has them.
+        Whether there was one.
     """
+    rewriter = Rewriter(graph)
+    for nodes in _sharing(graph):
+        if all(layer_key(node) in _WITHOUT_LAYER for node in nodes):
+            for node in nodes:
+                Site(node, rewriter).set_form(FORM, free=1)
+    return rewriter.changed
+
+
+def _sharing(graph: ir.Graph) -> Iterator[list[ir.Node]]:
+    """The nodes that read one weight, for each weight that nodes of several blocks or ops read."""
     readers: dict[ir.Value, list[ir.Node]] = {}
     for node in graph:
         for value in dict.fromkeys(node.inputs):
             if value is not None and is_weight(value) and traits.kind(value) != "constant":
                 readers.setdefault(value, []).append(node)
-    dissolved: set[str] = set()
     for nodes in readers.values():
-        if len({(traits.scope(node), layer_key(node)) for node in nodes}) == 1:
-            continue
-        if all(layer_key(node) in _WITHOUT_LAYER for node in nodes):
-            for node in nodes:
-                node.meta[SHARED] = True
-        elif len({layer_key(node) for node in nodes}) == 1:
-            dissolved |= _below_common([traits.scope(node) for node in nodes])
-    return dissolved
+        if len({(traits.scope(node), layer_key(node)) for node in nodes}) > 1:
+            yield nodes
 
 
-def block_tree(
-    graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value], dissolved: set[str]
-) -> blocks.Block:
+def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value]) -> blocks.Block:
     """The blocks but the dissolved ones (``source.blocks.build``).
 
-    One that sees no input stands in the block around it: Keras calls no layer without an argument.
+    One that sees no input stands in the block around it: Keras calls no layer without an argument. So do those that
+    share a layer, in the block that has it.
     """
+    dissolved = _around_shared(graph)
     while True:
         root = blocks.build(graph, emits, leaving, dissolved)
         blind = {block.path for block in root.blocks() if block.path and not block.inputs}
         if not blind:
             return root
         dissolved = dissolved | blind
+
+
+def _around_shared(graph: ir.Graph) -> set[str]:
+    """The blocks that share a layer, but the one that has it."""
+    dissolved: set[str] = set()
+    for nodes in _sharing(graph):
+        kinds = {layer_key(node) for node in nodes}
+        if len(kinds) == 1 and not kinds <= _WITHOUT_LAYER:
+            dissolved |= _below_common([traits.scope(node) for node in nodes])
+    return dissolved
 
 
 def _below_common(scopes: list[str]) -> set[str]:

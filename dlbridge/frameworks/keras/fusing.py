@@ -1,33 +1,58 @@
-"""Nodes that a Keras layer does along: an activation behind its own, and the loss of the axes that it pools over."""
+"""Nodes fused into the Keras layer before them: an activation, and the loss of the axes that a layer pools over."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import FLAT, SHARED, TAKES_ACTIVATION, fused_activation
+from dlbridge.frameworks.keras.rules import FORM, TAKES_ACTIVATION
 from dlbridge.ops import traits
-from dlbridge.ops.keys import is_op, layer_key
-from dlbridge.passes.matching import constant
+from dlbridge.ops.keys import layer_key
+from dlbridge.passes.matching import match
+from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.op import weight_of
 
+#: Activations that a layer can apply itself: ``layers.Dense(128, activation="relu")``.
+_ACTIVATIONS = {
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Selu": "selu",
+    "Mish": "mish",
+    "HardSwish": "hard_swish",
+    "Swish": "silu",
+    "Elu": "elu",
+    "Gelu": "gelu",
+    "Softmax": "softmax",
+}
 
-def fuse(graph: ir.Graph) -> None:
-    """Let layers do what comes right after them, where nothing else reads what is between; in place."""
+
+def fuse(graph: ir.Graph) -> bool:
+    """Let layers do what comes right after them, where nothing else reads what is between; in place.
+
+    Returns:
+        Whether there was anything.
+    """
+    rewriter = Rewriter(graph)
     for node in list(graph):
-        follower = _only_reader(node) if not node.meta.get(SHARED) else None
+        site = Site(node, rewriter)
+        follower = _only_reader(node) if node.domain != FORM else None
         if follower is None:
             continue
-        activation = fused_activation(follower)
-        weights = (weight_of(v) for v in node.inputs[1:] if v is not None)
-        if layer_key(node) in TAKES_ACTIVATION and activation is not None and all(weights):
-            node.meta["activation"] = activation
-            _take_in(node, follower)
+        if layer_key(node) in TAKES_ACTIVATION:
+            activation = _activation(follower)
+            if activation is not None and all(weight_of(v) for v in node.inputs[1:] if v is not None):
+                _take_in(site, follower, activation=activation)
         elif layer_key(node) in ("GlobalAveragePool", "GlobalMaxPool") and _drops_pooled(follower):
-            node.meta[FLAT] = True
-            if traits.is_anonymous(node) and not traits.is_anonymous(follower):
-                node.name = follower.name
+            name = follower.name if traits.is_anonymous(node) and not traits.is_anonymous(follower) else None
+            _take_in(site, follower, keepdims=0)
+            if name is not None:
+                node.name = name
                 del node.metadata_props[traits.ANONYMOUS]
-            _take_in(node, follower)
+    return rewriter.changed
 
 
 def _only_reader(node: ir.Node) -> ir.Node | None:
@@ -36,22 +61,40 @@ def _only_reader(node: ir.Node) -> ir.Node | None:
     return uses[0].node if len(uses) == 1 and uses[0].idx == 0 and not out.is_graph_output() else None
 
 
+def _activation(node: ir.Node) -> str | None:
+    """The name under which a layer can apply this activation node itself, or None."""
+    found = match(node, *_ACTIVATIONS)
+    if found is None:
+        return None
+    name = _ACTIVATIONS[found.key]
+    match found.key:
+        case "Softmax":
+            last = found.rank() is not None and found.integer("axis") in (-1, found.rank() - 1)
+            return name if last else None
+        case "Gelu":
+            double = found.output.dtype == ir.DataType.DOUBLE  # Keras' own has its numbers in float32
+            return name if found.text("approximate") == "none" and not double else None
+        case "Elu" | "Swish":
+            return name if found.number("alpha") == 1.0 else None
+        case "Selu":
+            return name if not node.attributes else None
+    return name
+
+
 def _drops_pooled(node: ir.Node) -> bool:
     """Whether a node makes ``(batch, channels)`` of ``(batch, 1, 1, channels)``."""
     shape, made = node.inputs[0].shape, node.outputs[0].shape  # type: ignore[union-attr]
     if shape is None or made is None or len(made) != 2:
         return False
-    if is_op(node, "Squeeze"):
-        axes = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        return axes is not None and sorted(a % len(shape) for a in axes.numpy()) == list(range(1, len(shape) - 1))
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    return is_op(node, "Flatten") and axis == 1
+    squeeze = match(node, "Squeeze")
+    if squeeze is not None:
+        axes = squeeze.constant_ints(1)
+        return axes is not None and sorted(a % len(shape) for a in axes) == list(range(1, len(shape) - 1))
+    return match(node, "Flatten", axis=1) is not None
 
 
-def _take_in(node: ir.Node, follower: ir.Node) -> None:
-    out, result = node.outputs[0], follower.outputs[0]
-    wanted, out.shape = result.name, result.shape
-    ir.convenience.replace_all_uses_with(result, out, replace_graph_outputs=True)
-    assert follower.graph is not None
-    follower.graph.remove(follower, safe=True)
-    out.name = wanted
+def _take_in(site: Site, follower: ir.Node, **attributes: Any) -> None:
+    """Let a layer give what the node behind it makes."""
+    site.set_form(FORM, **attributes)
+    site.rewriter.substitute(follower.outputs[0], site.output)
+    site.rewriter.erase(follower)

@@ -1,19 +1,17 @@
-"""Writes ops that were merging layers in Keras (``Add``, ``Concatenate``) as these layers, with their names."""
+"""Ops that were merging layers in Keras (``Add``, ``Concatenate``) become these layers again, with their names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
+from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.code import call
-from dlbridge.source.definitions import LAYER
-from dlbridge.source.op import Emit, Layer
 
-_LAYERS = {
+#: Op -> the layer.
+LAYERS = {
     "Add": "Add",
     "Mul": "Multiply",
     "Sub": "Subtract",
@@ -23,21 +21,30 @@ _LAYERS = {
 }
 
 
-def merging_layers(graph: ir.Graph) -> Iterator[tuple[ir.Node, Emit]]:
-    """The nodes that were merging layers in Keras, with the code that calls the layer."""
+def merging_layers(graph: ir.Graph) -> bool:
+    """Legalise the nodes that were merging layers in Keras, in place.
+
+    Returns:
+        Whether there was one.
+    """
+    rewriter = Rewriter(graph)
     for node in graph:
-        name = _LAYERS.get(op_key(node))
-        if name is None or node.metadata_props.get(traits.CLASS) != f"keras.layers.{name}":
-            continue
-        values = list(node.inputs)
-        if len(values) < 2 or traits.is_anonymous(node) or any(v is None or is_weight(v) for v in values):
-            continue
-        shapes = [list(v.shape) if v is not None and v.shape is not None else None for v in values]
-        if None in shapes or len({len(s) for s in shapes}) > 1:  # type: ignore[arg-type]
-            continue
-        if name == "Add" and any(s != shapes[0] for s in shapes):
-            continue  # Keras' own add is wrong for some broadcasts
-        axis = node.attributes["axis"].as_int() if name == "Concatenate" else -1
-        last = axis in (-1, len(shapes[0]) - 1)  # type: ignore[arg-type]
-        new = call(f"layers.{name}", **({} if last else {"axis": axis}))
-        yield node, Emit(call(LAYER, values), Layer(new))
+        if _is_layer(node):
+            Site(node, rewriter).set_form(FORM)
+    return rewriter.changed
+
+
+def _is_layer(node: ir.Node) -> bool:
+    name = LAYERS.get(op_key(node))
+    if name is None or node.metadata_props.get(traits.CLASS) != f"keras.layers.{name}" or traits.is_anonymous(node):
+        return False
+    if node.outputs[0].dtype == ir.DataType.UINT64:  # which Keras computes as uint32
+        return False
+    values = [value for value in node.inputs if value is not None and not is_weight(value)]
+    if len(values) < 2 or len(values) < len(node.inputs):
+        return False
+    shapes = [list(value.shape) for value in values if value.shape is not None]
+    if len(shapes) < len(values) or len({len(shape) for shape in shapes}) > 1:
+        return False
+    is_alike = all(shape == shapes[0] for shape in shapes)
+    return is_alike or name != "Add"  # Keras' own add is wrong for some broadcasts

@@ -8,7 +8,6 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.ops import traits
-from dlbridge.ops.keys import op_key
 from dlbridge.source.arrays.dtypes import DTYPES
 from dlbridge.source.code import Code, Literal, Raw, call, code
 from dlbridge.source.expr import Call, Const, Lit
@@ -132,20 +131,11 @@ def broadcasts_far(shape: list[Dim] | None, other: list[Dim] | None) -> bool:
 STATE = frozenset({"moving_mean", "moving_variance", "batches"})
 #: Ops whose rule says itself what trains.
 RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
-#: In ``node.meta``: the code of the node before has done what this one does.
-DONE = "keras.done"
-#: In ``node.meta``: the weights are those of other layers too, so the node is none.
-SHARED = "keras.shared"
-#: In ``node.meta`` of a global pooling: the axes that it pools over are gone.
-FLAT = "keras.flat"
-#: In ``node.meta``: whether the node follows from an input of the model.
-LIVE = "keras.live"
-
-
-def is_live(value: ir.Value) -> bool:
-    """Whether a value follows from an input, so that it is symbolic where layers are joined."""
-    node = value.producer()
-    return value.const_value is None if node is None else node.meta.get(LIVE, True)
+#: The domain of nodes that are legalised for Keras. They have the attributes of their ops, and further ones:
+#: ``activation``: the layer's own (Linear, Conv, ConvTranspose); ``free``: the node is written without a layer, as its
+#: weights are those of other layers too; ``keepdims`` (global pooling): whether the axes that it pools over are kept.
+#: ``Add``, ``Mul``, ``Concat`` and the like are merging layers here; recurrent ones say more in ``recurrent_layers``.
+FORM = "dlbridge.keras"
 
 
 def _is_wide(op: Op) -> bool:
@@ -156,15 +146,13 @@ def _is_wide(op: Op) -> bool:
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         made = self._emit(op)
-        if op.activation and made.layer is None:  # what it was to be part of is written without a layer
-            made = Emit(call(f"keras.activations.{op.activation}", made.code), targets=made.targets)
-        op.node.meta[LIVE] = any(is_live(v) for v in made.code.values())
+        activation = op.attr("activation") if op.key in TAKES_ACTIVATION else None
+        if activation and made.layer is None:  # what it was to be part of is written without a layer
+            made = Emit(call(f"keras.activations.{activation}", made.code), targets=made.targets)
         return made
 
     def _emit(self, op: Op) -> Emit:
-        if op.node.meta.get(DONE):
-            return Emit(code("{}", op.x))
-        op.free = op.free or op.node.meta.get(SHARED, False)
+        op.free = op.free or bool(op.attr("free"))
         if _is_wide(op):
             op = _Wide(op)
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
@@ -217,22 +205,6 @@ rules = _Rules("keras")
 
 KERAS_DTYPES = DTYPES
 
-#: Activations that a layer can apply itself: ``layers.Dense(128, activation="relu")``.
-FUSED_ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Selu": "selu",
-    "Mish": "mish",
-    "HardSwish": "hard_swish",
-    "Swish": "silu",
-    "Elu": "elu",
-    "Gelu": "gelu",
-    "Softmax": "softmax",
-}
-
 #: Ops whose Keras layer takes ``activation=``.
 TAKES_ACTIVATION = {"Linear", "Conv", "ConvTranspose"}
 
@@ -266,22 +238,3 @@ def number(op: Op, index: int) -> Any:
 def in_dtype(op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:
     """A result in a dtype (by default the output's) that Keras would not give it."""
     return call("ops.cast", result, keras_dtype(op, dtype or op.out_dtype()))
-
-
-def fused_activation(node: ir.Node) -> str | None:
-    """The name under which a layer can apply this activation node itself, or None."""
-    name = FUSED_ACTIVATIONS.get(op_key(node))
-    attributes = {k: a.value for k, a in node.attributes.items()}
-    match op_key(node):
-        case "Softmax":
-            shape = node.inputs[0].shape if node.inputs[0] is not None else None
-            last = shape is not None and attributes.get("axis", -1) in (-1, len(shape) - 1)
-            return name if last else None
-        case "Gelu":
-            double = node.outputs[0].dtype == ir.DataType.DOUBLE  # Keras' own has its numbers in float32
-            return name if attributes.get("approximate", "none") == "none" and not double else None
-        case "Elu" | "Swish":
-            return name if attributes.get("alpha", 1.0) == 1.0 else None
-        case "Selu":
-            return name if not attributes else None
-    return name

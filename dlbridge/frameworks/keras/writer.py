@@ -17,11 +17,12 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import WriteOptions, automatic, helpers, writes
 from dlbridge.frameworks.keras.automatic import is_automatic
-from dlbridge.frameworks.keras.blocks import block_tree, mark_shared
+from dlbridge.frameworks.keras.blocks import block_tree, free_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import NETWORK, layer_name, spelled
 from dlbridge.frameworks.keras.needs import needs_layer, reads_numbers
+from dlbridge.frameworks.keras.operators import call_functions
 from dlbridge.frameworks.keras.printer import (
     BUILD,
     SPEC,
@@ -32,6 +33,7 @@ from dlbridge.frameworks.keras.printer import (
     stand_in,
     variable_path,
 )
+from dlbridge.frameworks.keras.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -98,6 +100,10 @@ def pipeline(io_layout: str = "same") -> Pipeline:
             Pass(
                 "grow_concats", on_graph(grow_concats), "Let a list of tensors grow where it is joined again and again."
             ),
+            Pass("free_shared", on_graph(free_shared), "Write without a layer what has the weights of other layers."),
+            Pass("fuse", on_graph(fuse), "Let a layer do the activation behind it, and drop the axes it pools over."),
+            Pass("merging_layers", on_graph(merging_layers), "Let ops that were merging layers be these again."),
+            Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers, with the batch first."),
         ],
     )
 
@@ -108,16 +114,15 @@ class KerasWriter:
     def __init__(self, model: Model, paths: Paths, partial: bool = False) -> None:
         self.model = model
         self.graph = model.graph
-        dissolved = mark_shared(self.graph)
-        fuse(self.graph)
         arithmetic = Arithmetic(
             lambda value, axis: code(f"ops.shape({{}})[{axis}]", value), largest="larger_size", smallest="smaller_size"
         )
         self.names = Names("keras", "layers", "ops", "math", "build_model", *helper_names(helpers))
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
-        self.emits |= {node: emit for node, emit in merging_layers(self.graph) if node in self.emits}
-        self.root = block_tree(self.graph, self.emits, leaving(self.returned), dissolved)
+        #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
+        self.symbolic = call_functions(self.emits, self.model.inputs)
+        self.root = block_tree(self.graph, self.emits, leaving(self.returned))
         self.homes = homes(self.graph, self.root, self.emits, paths, reachable=True)
         self.held = held(self.root, self.homes)
         self._called: dict[ir.Node, set[str]] = {}
@@ -135,7 +140,7 @@ class KerasWriter:
         self.taken = Names(*(v.name or "" for v in model.inputs))
         self.outermost: dict[str, str] = {}
         self.renamed: dict[str, str] = {}
-        self.calls = Counter(self._identity(e.layer) for e in self.emits.values() if e.layer is not None)
+        self.calls = Counter(e.layer.identity(self.graph) for e in self.emits.values() if e.layer is not None)
         self.automatic = automatic.of_writer(self)
 
     def source(self) -> Source:
@@ -164,14 +169,13 @@ class KerasWriter:
         numbers in a tensor, or has layers with weights that see no input, and so are all blocks inside it. What reads
         numbers runs eagerly, and what holds it.
         """
-        live = self._follow_inputs()
         wanted = {
             b
             for b in self.root.blocks()
-            if any(needs_layer(self._calls(s)) or self._is_loose(s, live) for s in self.nodes_of(b))
+            if any(needs_layer(self._calls(s)) or self._is_loose(s) for s in self.nodes_of(b))
         }
         given = [r for r in self.returned if isinstance(r, Code)]
-        sees = [live & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned]
+        sees = [self.symbolic & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned]
         if not all(sees) or any(needs_layer(self.calls_of(r)) for r in given):
             wanted.add(self.root)
         while True:
@@ -185,10 +189,10 @@ class KerasWriter:
             wanted |= around
         return dynamic, eager
 
-    def _is_loose(self, node: ir.Node, live: set[ir.Value]) -> bool:
+    def _is_loose(self, node: ir.Node) -> bool:
         """Whether a node is a layer whose weights no functional model would find: nothing of the graph leads to it."""
         layer = self.emits[node].layer
-        return layer is not None and bool(layer.weights) and not live & set(node.outputs)
+        return layer is not None and bool(layer.weights) and not self.symbolic & set(node.outputs)
 
     def nodes_of(self, block: Block) -> list[ir.Node]:
         return [s for s in block.steps if isinstance(s, ir.Node)]
@@ -204,13 +208,6 @@ class KerasWriter:
         found, names = code.called(), code.names()
         bodies = [part for part in self.functions.written if isinstance(part, Def) and part.name in names]
         return found.union(*map(self.calls_of, bodies), *(calls_of(helpers, name) for name in names))
-
-    def _follow_inputs(self) -> set[ir.Value]:
-        """The values that follow from an input; where layers are joined, others are constants, outside of the graph."""
-        live = set(self.model.inputs)
-        for node, emit in self.emits.items():
-            live |= set(node.outputs) if live & set(emit.code.values()) else set()
-        return live
 
     def _joined(self, node: ir.Node) -> Code:
         """The code of a node where layers are joined."""
@@ -350,19 +347,11 @@ class KerasWriter:
 
     def _layer_path(self, node: ir.Node, layer: Layer) -> str:
         """The name of the layer that a node calls: two calls of one layer share it."""
-        key = self._identity(layer)
+        key = layer.identity(self.graph)
         return node.name or "" if key is None else self.layers.setdefault(key, node.name or "")
 
-    def _identity(self, layer: Layer) -> tuple | None:
-        """What makes two layers the same: their code and weights; None for layers that hold nothing but constants."""
-        views = [view for weight in layer.weights.values() for view in weight.views]
-        if all(traits.kind(self.graph.initializers[view.initializer]) == "constant" for view in views):
-            return None
-        plain = tuple(sorted((slot, repr(w.views)) for slot, w in layer.weights.items()))
-        return (layer.new.key(), plain)
-
     def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
-        key = self._identity(layer)
+        key = layer.identity(self.graph)
         return key is not None and self.calls[key] > 1
 
     def _remember(self, block: Block, node: ir.Node, layer: Layer) -> None:

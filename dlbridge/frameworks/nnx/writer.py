@@ -13,9 +13,8 @@ from dlbridge.frameworks.nnx.dialect import NNXDialect
 from dlbridge.frameworks.nnx.rules import rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import Pass, Pipeline, layout
+from dlbridge.passes import Pass, layout
 from dlbridge.passes.layout.pads import join_pads
-from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import write_modules
@@ -34,7 +33,7 @@ def write(model: Model, options: WriteOptions) -> Source:
         UnsupportedOpError: When ops have no rule; all of them are named.
     """
     rules_loaded()
-    return write_modules(lambda: _prepared(model, options.io_layout), NNXDialect(), partial=options.partial)
+    return write_modules(model, passes(options.io_layout), NNXDialect(), partial=options.partial)
 
 
 def rules_loaded() -> Rules:
@@ -44,28 +43,19 @@ def rules_loaded() -> Rules:
     return rules
 
 
-def pipeline(io_layout: str = "same") -> Pipeline:
+def passes(io_layout: str = "same") -> list[Pass]:
     """What is done to a model before its classes are printed.
 
     Args:
         io_layout: The layout of inputs and outputs (:func:`dlbridge.passes.layout.channels_last`).
     """
     last = functools.partial(layout.channels_last, io_layout=io_layout)
-    return Pipeline(
-        LAST,
-        [
-            *PREPARE,
-            Pass("drop_unread", on_graph(drop_unread), "Leave out buffers that nothing reads."),
-            Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
-            Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
-        ],
-    )
-
-
-def _prepared(model: Model, io_layout: str) -> Model:
-    prepared = model.clone()
-    pipeline(io_layout)(prepared.ir)
-    return prepared
+    return [
+        *PREPARE,
+        Pass("drop_unread", on_graph(drop_unread), "Leave out buffers that nothing reads."),
+        Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
+        Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
+    ]
 
 
 def drop_unread(graph: ir.Graph) -> None:

@@ -35,8 +35,8 @@ _MODULAR = frozenset(
 
 #: Slots of PyTorch's layers that hold state, which no optimizer changes.
 STATE = frozenset({"running_mean", "running_var", "num_batches_tracked"})
-#: In ``node.meta``: the rule of the node before it has done what the node does.
-DONE = "pytorch.done"
+#: The domain of nodes that are legalised for PyTorch (``recurrent_layers``).
+FORM = "dlbridge.pytorch"
 
 
 class _Signed(Op):
@@ -94,8 +94,6 @@ class _Rules(Rules):
         return made
 
     def _emit(self, op: Op) -> Emit:
-        if op.node.meta.get(DONE):
-            return Emit(code("{}", op.x))
         values = [v for v in (*op.node.inputs, *op.node.outputs) if v is not None]
         if op.key in _MOVING or not any(v.dtype in UNSIGNED for v in values):
             return super().emit(op)

@@ -165,6 +165,7 @@ def collapse(graph: ir.Graph) -> None:
     classes = traits.blocks(graph)
     taken = {node.name for node in nodes}
     _separate_norms(nodes, classes, taken)
+    layers = {_what_it_does(node) for node in nodes if node.meta.get(_LAYER)}
     inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
     for node in nodes:
         scope = traits.scope(node)
@@ -175,9 +176,15 @@ def collapse(graph: ir.Graph) -> None:
             continue
         node.metadata_props.pop(traits.ROOT_LAYER, None)
         _enter_block(node, inside, taken)
-        if not node.meta.get(_LAYER) and not _is_layer_of(node, node.name or ""):
+        is_further_call = bool(traits.calls(node)) and _what_it_does(node) in layers
+        if not (node.meta.get(_LAYER) or is_further_call or _is_layer_of(node, node.name or "")):
             node.metadata_props[traits.FREE_WEIGHTS] = "true"
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
+
+
+def _what_it_does(node: ir.Node) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """The op and the weights of a node, which are the same for each call of a layer."""
+    return op_key(node), tuple(_weights(node).items())
 
 
 def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str | None]) -> None:

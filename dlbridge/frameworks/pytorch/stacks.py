@@ -1,135 +1,152 @@
 """Recurrent layers that were one layer of several in PyTorch (``num_layers``) become one again.
 
-ONNX has a node for each. A node of the domain ``dlbridge.stack`` stands for all of them: inputs X, the initial states
-(or nothing), then W, R and B of each layer; outputs as PyTorch's layer gives them.
+ONNX has a node for each; one legalised node (``recurrent_layers``) stands for all of them.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.recurrent_layers import STATES, why_no_layer
+from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
-from dlbridge.ops.keys import is_op, op_key
-from dlbridge.passes.matching import constant, input_at
+from dlbridge.ops.keys import op_key
+from dlbridge.passes.matching import Match, is_read, is_read_once, match, producer
+from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.unused import remove_unused
-from dlbridge.source.recurrent import joins, turns
-
-DOMAIN = "dlbridge.stack"
-#: Op -> how many states it has.
-STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
-_LENGTHS, _STATE, _PEEPHOLES = 4, 5, 7
+from dlbridge.source.op import bare
+from dlbridge.source.recurrent import LENGTHS, STATE, joins
 
 
-def join_stacks(graph: ir.Graph) -> None:
-    """Join every stack whose parts are connected as they are in PyTorch; in place."""
-    stacks: dict[str, list[ir.Node]] = {}
+class _ApartError(Exception):
+    """The layers cannot be one; the message says why."""
+
+
+def join_stacks(graph: ir.Graph) -> bool:
+    """Join every stack whose parts are connected as they are in PyTorch; in place.
+
+    Returns:
+        Whether there was one.
+    """
+    rewriter = Rewriter(graph)
+    rewriter.rule = "join_stacks"
+    stacks: dict[str, list[Match]] = defaultdict(list)
     for node in graph:
-        if traits.STACK in node.metadata_props and op_key(node) in STATES:
-            stacks.setdefault((node.name or "").rpartition(".")[0], []).append(node)
-    for path, nodes in stacks.items():
-        if len(nodes) > 1:
-            kept = nodes[0].metadata_props[traits.STACK]
-            _join(graph, path if kept == "true" else kept, nodes)
-    remove_unused(graph)
+        found = match(node, *STATES) if traits.STACK in node.metadata_props else None
+        if found is not None:
+            stacks[found.name.rpartition(".")[0]].append(found)
+    for path, layers in stacks.items():
+        if len(layers) > 1:
+            kept = layers[0].node.metadata_props[traits.STACK]
+            try:
+                _join(rewriter, path if kept == "true" else kept, layers)
+            except _ApartError as why:
+                rewriter.no(layers[0], str(why))
+    if rewriter.changed:
+        remove_unused(graph)
+    return rewriter.changed
 
 
-def _join(graph: ir.Graph, path: str, nodes: list[ir.Node]) -> None:
-    links = [_link(node, after) for node, after in itertools.pairwise(nodes)]
-    ends, states = _native(nodes[-1].outputs[0]), range(STATES[op_key(nodes[0])])
-    initial = [_source([input_at(n, _STATE + s) for n in nodes]) for s in states]
-    finals = [_gathered([n.outputs[1 + s] if len(n.outputs) > 1 + s else None for n in nodes]) for s in states]
-    alike = all(n.attributes == nodes[0].attributes for n in nodes)
-    plain = all(input_at(n, slot) is None for n in nodes for slot in (_LENGTHS, _PEEPHOLES))
-    weights = [input_at(n, slot) for n in nodes for slot in (1, 2, 3)]
-    plain = plain and all(v is None or traits.kind(v) in ("parameter", "frozen") for v in weights)
-    alike = alike and len({n.metadata_props.get(traits.BIASES) for n in nodes}) == 1
-    if (
-        None in links
-        or len(set(links)) > 1
-        or ends is None
-        or None in initial
-        or len({bool(values) for values in initial}) > 1  # one of LSTM's two alone: PyTorch takes both
-        or None in finals
-        or not (alike and plain)
-    ):
-        return
-    given = [nodes[0].inputs[0], *(values[0] if values else None for values in initial), *weights]  # type: ignore[index]
-    more = [ir.AttrInt64("num_layers", len(nodes)), ir.AttrFloat32("dropout", links[0] or 0.0)]
-    joined = ir.Node(
-        DOMAIN,
-        op_key(nodes[0]),
-        given,
-        [*nodes[0].attributes.values(), *more],
-        num_outputs=1 + len(states),
-        name=path,
-    )
+def _join(rewriter: Rewriter, path: str, layers: list[Match]) -> None:
+    first, last, count = layers[0], layers[-1], STATES[layers[0].key]
+    _check_alike(layers)
+    dropout = _dropout(layers)
+    sequences = _sequences(last)
+    states = [_initial([each.input(STATE + index) for each in layers]) for index in range(count)]
+    if len({state is None for state in states}) > 1:
+        raise _ApartError("one of two initial states is given, and PyTorch takes both or none")
+    finals = [_finals([each.node.outputs[1 + i : 2 + i] for each in layers]) for i in range(count)]
+    weights = [each.input(slot) for each in layers for slot in (1, 2, 3)]
+    given = [first.operand(0), None, *states, *[None] * (2 - count), *weights]
+    more = {"num_layers": len(layers), "dropout": dropout, "gives": "layer", "batch_first": 0}
+    joined = ir.node(op_key(first.node), given, first.attributes() | more, domain=FORM, num_outputs=1 + count)
+    joined.name = path
     kept = (traits.BIASES, traits.ROOT_LAYER)
-    joined.metadata_props.update({k: v for k, v in nodes[0].metadata_props.items() if k in kept})
-    graph.insert_after(nodes[-1], joined)
-    for old, new in zip([ends, *finals], joined.outputs, strict=True):
-        for value in old:  # type: ignore[union-attr]
-            new.dtype, new.shape, new.name = value.dtype, value.shape, value.name
-            ir.convenience.replace_all_uses_with(value, new, replace_graph_outputs=True)
+    joined.metadata_props.update({k: v for k, v in first.node.metadata_props.items() if k in kept})
+    first.graph.insert_after(last.node, joined)
+    for old, new in zip([sequences, *finals], joined.outputs, strict=True):
+        new.name = rewriter.value_name(path)
+        rewriter.let_stand_for(new, old)
 
 
-def _native(value: ir.Value) -> list[ir.Value] | None:
-    """Y where it is brought into the form (time, batch, directions * hidden); None where it is read as it is."""
-    found = []
+def _check_alike(layers: list[Match]) -> None:
+    for each in layers:
+        why = why_no_layer(bare(each.node))
+        if why is not None or each.input(LENGTHS) is not None:
+            raise _ApartError(why or "its sequences are of several lengths")
+    biases = {each.node.metadata_props.get(traits.BIASES) for each in layers}
+    if len(biases) > 1 or any(each.node.attributes != layers[0].node.attributes for each in layers):
+        raise _ApartError("its layers differ")
+
+
+def _sequences(layer: Match) -> list[ir.Value]:
+    """What the graph makes of a sequence: the form (time, batch, directions * hidden)."""
+    value, found = layer.output, []
     for node in value.consumers():
-        if is_op(node, "Squeeze"):
+        turn = match(node, "Transpose", perm=[0, 2, 1, 3])
+        after = [] if turn is None else list(turn.output.consumers())
+        if match(node, "Squeeze") is not None:
             found.append(node.outputs[0])
-            continue
-        inner = list(node.outputs[0].consumers())
-        if not turns(node, [0, 2, 1, 3]) or not all(joins(n) for n in inner) or node.outputs[0].is_graph_output():
-            return None
-        found += [n.outputs[0] for n in inner]
-    return None if value.is_graph_output() else found
+        elif turn is not None and not turn.output.is_graph_output() and all(joins(each) for each in after):
+            found += [each.outputs[0] for each in after]
+        else:
+            raise _ApartError("its sequence is read as ONNX has it")
+    if value.is_graph_output():
+        raise _ApartError("its sequence is returned as ONNX has it")
+    return found
 
 
-def _link(node: ir.Node, after: ir.Node) -> float | None:
-    """The ratio of the dropout between two layers, 0 where there is none; None where more is between them."""
-    found = _native(node.outputs[0])
-    if found is None or len(found) != 1:
-        return None
-    value, ratio = found[0], 0.0
-    if len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    reader = value.consumers()[0]
-    if is_op(reader, "Dropout") and len(reader.outputs[0].uses()) == 1 and not reader.outputs[0].is_graph_output():
-        given = constant(input_at(reader, 1))
-        ratio = float(given.numpy()) if given is not None else 0.5
-        value, reader = reader.outputs[0], reader.outputs[0].consumers()[0]
-    return ratio if reader is after and after.inputs[0] is value else None
+def _dropout(layers: list[Match]) -> float:
+    """The ratio of the dropout between two layers, which is the same between all; 0 where there is none."""
+    ratios = {_ratio(layer, after) for layer, after in itertools.pairwise(layers)}
+    if len(ratios) > 1:
+        raise _ApartError("the dropout between its layers differs")
+    return ratios.pop()
 
 
-def _source(parts: list[ir.Value | None]) -> list[ir.Value] | None:
-    """[the tensor that initial states are cut from, in order], [] where there are none; None where they are not."""
+def _ratio(layer: Match, after: Match) -> float:
+    """The ratio of the dropout between two layers, 0 where there is none."""
+    found = _sequences(layer)
+    value = found[0] if len(found) == 1 else None
+    if value is not None and after.input(0) is value and is_read_once(value):
+        return 0.0
+    dropout = producer(after.input(0), "Dropout")
+    if dropout is None or dropout.input(0) is not value or not (is_read_once(value) and is_read_once(dropout.output)):
+        raise _ApartError("more than dropout is between its layers")
+    ratio = dropout.constant_scalar(1)
+    return 0.5 if ratio is None else ratio
+
+
+def _initial(parts: list[ir.Value | None]) -> ir.Value | None:
+    """The tensor that the layers' initial states are cut from, in order; None where none are given."""
     if all(part is None for part in parts):
-        return []
-    cuts = [part.producer() if part is not None else None for part in parts]
-    if any(cut is None or not is_op(cut, "Slice") for cut in cuts):
         return None
-    source, rows, place = cuts[0].inputs[0], cuts[0].outputs[0].shape, 0  # type: ignore[union-attr]
-    for cut in cuts:
-        numbers = [constant(v) for v in cut.inputs[1:]]  # type: ignore[union-attr]
-        if cut.inputs[0] is not source or len(numbers) < 3 or rows is None or any(n is None for n in numbers):  # type: ignore[union-attr]
-            return None
-        start, stop, axis = (int(n.numpy().reshape(-1)[0]) for n in numbers[:3])  # type: ignore[union-attr]
-        if numbers[0].size != 1 or axis != 0 or start != place or stop - start != rows[0]:  # type: ignore[union-attr]
-            return None
-        place = stop
-    return [source] if source.shape is not None and source.shape[0] == place else None
+    source, place = None, 0
+    for part in parts:
+        cut = producer(part, "Slice")
+        bounds = None if cut is None else [cut.constant_ints(slot) for slot in (1, 2, 3)]
+        rows = None if part is None or part.shape is None else part.shape[0]
+        if cut is None or not isinstance(rows, int) or bounds != [[place], [place + rows], [0]]:
+            raise _ApartError("its initial states are not cut from one tensor")
+        source = source or cut.operand(0)
+        if cut.operand(0) is not source:
+            raise _ApartError("its initial states are not cut from one tensor")
+        place += rows
+    if source is None or source.shape is None or source.shape[0] != place:
+        raise _ApartError("its initial states are a part of a tensor")
+    return source
 
 
-def _gathered(parts: list[ir.Value | None]) -> list[ir.Value] | None:
-    """[what joins the final states, in order], [] where nothing reads them; None where something else does."""
-    if all(part is None or not (part.uses() or part.is_graph_output()) for part in parts):
+def _finals(parts: list[tuple[ir.Value, ...]]) -> list[ir.Value]:
+    """The output of the Concat that joins the layers' final states; none where nothing reads them."""
+    values = [value for part in parts for value in part]
+    readers = {node for value in values for node in value.consumers()}
+    if not any(is_read(value) for value in values):
         return []
-    readers = {node for part in parts if part is not None for node in part.consumers()}
-    node = next(iter(readers), None)
-    joined = node is not None and is_op(node, "Concat") and node.attributes["axis"].as_int() == 0
-    if len(readers) != 1 or not joined or list(node.inputs) != parts or any(p.is_graph_output() for p in parts):  # type: ignore[union-attr]
-        return None
-    return [node.outputs[0]]  # type: ignore[union-attr]
+    concat = match(next(iter(readers)), "Concat", axis=0) if len(readers) == 1 else None
+    if concat is None or list(concat.node.inputs) != values or any(value.is_graph_output() for value in values):
+        raise _ApartError("its final states are read one by one")
+    return [concat.output]

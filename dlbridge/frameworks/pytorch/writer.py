@@ -8,15 +8,15 @@ import pkgutil
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
+from dlbridge.frameworks.pytorch.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.pytorch.stacks import join_stacks
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import Pass, Pipeline
+from dlbridge.passes import Pass
 from dlbridge.passes.layout.pads import join_pads
-from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
-from dlbridge.source.modules import write_modules
+from dlbridge.source.modules import pipeline, write_modules
 from dlbridge.source.program import Source
 
 #: Memory formats, and how many axes the tensors have that are in them.
@@ -34,27 +34,19 @@ def write(model: Model, options: WriteOptions) -> Source:
         UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
     _load_rules()
-    dialect = PyTorchDialect(options.memory_format)
-    return write_modules(lambda: _prepared(model, options.memory_format), dialect, partial=options.partial)
+    if options.memory_format is not None:
+        _check_memory_format(model, options.memory_format)
+    return write_modules(model, PASSES, PyTorchDialect(options.memory_format), partial=options.partial)
 
 
 #: What is done to a model before its classes are printed.
-PIPELINE = Pipeline(
-    LAST,
-    [
-        *PREPARE,
-        Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
-        Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
-    ],
-)
-
-
-def _prepared(model: Model, memory_format: str | None) -> Model:
-    prepared = model.clone()
-    PIPELINE(prepared.ir)
-    if memory_format is not None:
-        _check_memory_format(prepared, memory_format)
-    return prepared
+PASSES = [
+    *PREPARE,
+    Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
+    Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
+    Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers of PyTorch's."),
+]
+PIPELINE = pipeline(PASSES)
 
 
 def _check_memory_format(model: Model, wanted: str) -> None:

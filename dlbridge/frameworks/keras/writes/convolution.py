@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import rules
+from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.convolution import weight_sizes
 from dlbridge.source.code import Code, Default, Literal, call, code
@@ -28,12 +28,13 @@ def zero_padding(x: Any, pads: Pads) -> Code:
     return code("{}({})", call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding")), x)
 
 
-def layer(kind: str, sizes: dict[str, Any], keywords: dict[str, Any], activation: str | None) -> Code:
+def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) -> Code:
     """``layers.Conv2D(16, 3, padding="same", activation="relu")``."""
     given = [Literal(size, name) for name, size in sizes.items()]
-    return call(f"layers.{kind}", *given, **keywords, activation=activation)
+    return call(f"layers.{kind}", *given, **keywords, activation=op.attr("activation"))
 
 
+@rules("Conv", domain=FORM)
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
     weight, count = weight_sizes(op)
@@ -60,12 +61,12 @@ def conv(op: Op) -> Emit | Code:
         keywords["use_bias"] = False
     if group == weight[0] and group > 1 and weight[1] == 1 and count <= 2:
         depth = {**weights, "kernel": _weights(op, (*range(2, 2 + count), 0, 1))["kernel"]}  # type: ignore[index]
-        new = layer(f"DepthwiseConv{count}D", {"kernel_size": one_or_all(kernel)}, keywords, op.activation)
+        new = layer(op, f"DepthwiseConv{count}D", {"kernel_size": one_or_all(kernel)}, keywords)
         return Emit(call(LAYER, x), Layer(new, depth))
     if group != 1:
         keywords["groups"] = group
     sizes = {"filters": weight[0], "kernel_size": one_or_all(kernel)}
-    return Emit(call(LAYER, x), Layer(layer(f"Conv{count}D", sizes, keywords, op.activation), weights))
+    return Emit(call(LAYER, x), Layer(layer(op, f"Conv{count}D", sizes, keywords), weights))
 
 
 def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str, Any]) -> Code:
@@ -100,6 +101,7 @@ def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
     return code("{} + {}", op[2], result) if op.has(2) else result
 
 
+@rules("ConvTranspose", domain=FORM)
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
     weight, count = weight_sizes(op)
@@ -124,9 +126,7 @@ def conv_transpose(op: Op) -> Emit | Code:
     if any(f != (0, 0) for f in fills) or (strides != [1] * count and dilations != [1] * count):
         return _transposed_by_hand(op, strides, dilations, pads, extra)
     plain = all(c == (0, 0) for c in crops)
-    new = layer(
-        f"Conv{count}DTranspose", {"filters": weight[1], "kernel_size": one_or_all(kernel)}, keywords, op.activation
-    )
+    new = layer(op, f"Conv{count}DTranspose", {"filters": weight[1], "kernel_size": one_or_all(kernel)}, keywords)
     if plain:
         return Emit(call(LAYER, op.x), Layer(new, weights))  # type: ignore[arg-type]
     amount: Any = tuple(crops) if count > 1 else crops[0]

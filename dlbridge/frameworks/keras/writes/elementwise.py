@@ -7,21 +7,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import in_dtype, is_live, keras_dtype, rules
+from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
 from dlbridge.source.arrays.elementwise import is_uint64
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.expr import is_size
 from dlbridge.source.op import Dim, Op
 
-#: Op -> operator, and the function that does the same.
-_OPERATORS = {
-    "Sub": ("-", "ops.subtract"),
-    "Mul": ("*", "ops.multiply"),
-    "Less": ("<", "ops.less"),
-    "LessOrEqual": ("<=", "ops.less_equal"),
-    "Greater": (">", "ops.greater"),
-    "GreaterOrEqual": (">=", "ops.greater_equal"),
-}
+_OPERATORS = {"Sub": "-", "Mul": "*", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">="}
 
 
 @rules("Add")
@@ -33,9 +25,9 @@ def add(op: Op) -> Code:
 def _sum(first: Any, second: Any, shape: list[Dim] | None, other: list[Dim] | None) -> Code:
     """``a + b``, in the order in which Keras does not take b for a bias along another axis."""
     if not is_tensor(second) or not _taken_for_bias(shape, other):
-        return binary("+", "ops.add", first, second)
+        return code("{} + {}", first, second)
     if not is_tensor(first) or not _taken_for_bias(other, shape):
-        return binary("+", "ops.add", second, first)
+        return code("{} + {}", second, first)
     return call("broadcast_add", first, second)
 
 
@@ -69,14 +61,7 @@ def _may_be(a: Dim, b: Dim) -> bool:
 
 @rules(*_OPERATORS)
 def operator(op: Op) -> Code:
-    return binary(*_OPERATORS[op.key], *operands(op))
-
-
-def binary(symbol: str, function: str, first: Any, second: Any) -> Code:
-    """``a + b``; ``ops.add(a, b)`` where a is a constant tensor, whose operators do not know of symbolic tensors."""
-    if is_constant(first) and is_tensor(second):
-        return call(function, first, second)
-    return code(f"{{}} {symbol} {{}}", first, second)
+    return code(f"{{}} {_OPERATORS[op.key]} {{}}", *operands(op))
 
 
 def operand(op: Op, index: int) -> Any:
@@ -98,19 +83,12 @@ def is_tensor(operand: Any) -> bool:
     return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
 
 
-def is_constant(operand: Any) -> bool:
-    """Whether an operand is a tensor even where layers are joined: it follows from no input."""
-    if isinstance(operand, Code):
-        return is_tensor(operand) and all(is_constant(v) for v in operand.values())
-    return isinstance(operand, ir.Value) and not is_live(operand)
-
-
 @rules("Div")
 def divide(op: Op) -> Code:
     if is_uint64(op):
         return code("{}[0]", call("divide_uint64", op[0], op[1]))
     if op.dtype().is_floating_point():
-        return binary("/", "ops.divide", *operands(op))
+        return code("{} / {}", *operands(op))
     if op.dtype().name.startswith("UINT"):
         return call("ops.floor_divide", op[0], op[1])
     return call("truncated_divide", op[0], op[1])

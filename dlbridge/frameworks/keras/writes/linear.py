@@ -5,12 +5,13 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import keras_dtype, rules
-from dlbridge.source.code import Code, call, code
+from dlbridge.frameworks.keras.rules import FORM, keras_dtype, rules
+from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
 
+@rules("Linear", domain=FORM)
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
     weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
@@ -23,10 +24,11 @@ def linear(op: Op) -> Emit | Code:
         return code("{} + {}", op[2], product) if op.has(2) else product
     units = op.shape(1)[0]  # type: ignore[index]
     weights = {"kernel": weight} | ({"bias": bias} if bias else {})
-    extra = (f', activation="{op.activation}"' if op.activation else "") + ("" if bias else ", use_bias=False")
-    return Emit(call(LAYER, op.x), Layer(code(f"layers.Dense({{units}}{extra})", units=units), weights))
+    keywords = {"activation": op.attr("activation"), "use_bias": None if bias else False}
+    return Emit(call(LAYER, op.x), Layer(call("layers.Dense", Literal(units, "units"), **keywords), weights))
 
 
+@rules("Embedding", domain=FORM)
 @rules("Embedding", domain="dlbridge")
 def embedding(op: Op) -> Emit | Code:
     weight = op.weight(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import kinds_of, rules
+from dlbridge.frameworks.keras.rules import FORM, kinds_of, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.normalization import batch_norm_on_batch
@@ -111,6 +111,7 @@ def _batch_norm_layer(op: Op, statistics: str, state: dict[str, Weight]) -> tupl
     return "UnbiasedBatchNormalization" if is_unbiased else "layers.BatchNormalization", state
 
 
+@rules("LayerNormalization", domain=FORM)
 @rules("LayerNormalization")
 def layer_norm(op: Op) -> Emit | Code:
     rank, axis = op.rank(), op.axis(default=-1)
@@ -132,6 +133,7 @@ def _trains(op: Op) -> bool:
     return any(v is not None and v.is_initializer() and traits.is_trained(v) for v in given)
 
 
+@rules("RMSNormalization", domain=FORM)
 @rules("RMSNormalization")
 def rms_norm(op: Op) -> Emit | Code:
     rank, axis = op.rank(), op.axis(default=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import FLAT, rules
+from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.pooling import (
@@ -73,12 +73,13 @@ def average_pool(op: Op) -> Emit | Code:
     return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer, dilations=dilated)
 
 
+@rules("GlobalAveragePool", "GlobalMaxPool", domain=FORM)
 @rules("GlobalAveragePool", "GlobalMaxPool", domain=DOMAIN)
 def global_pool(op: Op) -> Emit | Code:
     count = op.rank() - 2
     kind = op.key.removeprefix("Global").removesuffix("Pool")
     function = {"Average": "ops.mean", "Max": "ops.max"}[kind]
-    keepdims = None if op.node.meta.get(FLAT) else True
+    keepdims = True if op.attr("keepdims", 1) else None
     by_axes = call(function, op.x, axis=tuple(range(1, count + 1)), keepdims=keepdims)
     if count > 3:
         return by_axes

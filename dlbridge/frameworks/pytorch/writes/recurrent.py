@@ -5,210 +5,128 @@ Formulas: the ONNX standard, operators RNN-22, GRU-22 and LSTM-22.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.rules import DONE, rules
-from dlbridge.frameworks.pytorch.stacks import DOMAIN as STACK
+from dlbridge.frameworks.pytorch.recurrent_layers import STATES, WEIGHTS, nonlinearity
+from dlbridge.frameworks.pytorch.rules import FORM, rules
 from dlbridge.ops import traits
-from dlbridge.ops.keys import is_op
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.expr import LayerHere
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import (
-    LENGTHS,
-    PEEPHOLES,
-    STATE,
-    activations,
-    by_formula,
-    directions,
-    native_readers,
-    readers,
-    turns,
-)
+from dlbridge.source.recurrent import activations, by_formula, directions
 from dlbridge.source.weights import View, Weight
 
-
-@dataclass(frozen=True)
-class _Kind:
-    """How PyTorch has a recurrent op: its class, and the place of each of ONNX's gates."""
-
-    layer: str
-    gates: tuple[int, ...]
-    activations: tuple[str, ...]
-    states: int
+#: Op -> the place of each of ONNX's gates in PyTorch's order.
+_GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
+#: Op -> how many activations it has in a direction.
+_ACTIVATIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
+#: Inputs of a legalised node.
+_LENGTHS, _STATE = 1, 2
 
 
-_KINDS = {
-    "RNN": _Kind("nn.RNN", (0,), ("Tanh",), 1),
-    "GRU": _Kind("nn.GRU", (1, 0, 2), ("Sigmoid", "Tanh"), 1),
-    "LSTM": _Kind("nn.LSTM", (0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh"), 2),
-}
+@rules("RNN", "GRU", "LSTM", domain=FORM)
+def layer(op: Op) -> Emit:
+    """The layer that ``pytorch.recurrent_layers`` has found the node to be."""
+    batch_first, is_backwards = bool(op.attr("batch_first")), op.attr("direction") == "reverse"
+    x = code("{}.flip({time})", op.x, time=1 if batch_first else 0) if is_backwards else op.x
+    states = _initial_states(op)
+    if op.has(_LENGTHS):
+        made = call("packed", LayerHere(), x, op[_LENGTHS], *states)
+    else:
+        made = call(LAYER, x, *states)
+    weights = _weights(op)
+    layer = Layer(_new(op), weights, _frozen(op, weights))
+    if op.attr("gives") == "layer":
+        return Emit(made, layer, targets=_targets(op))
+    options = {"batch_first": batch_first or None, "backwards": is_backwards or None}
+    return Emit(_cut(op, call("onnx_outputs", made, directions(op), **options)), layer)
 
 
 @rules("RNN", "GRU", "LSTM")
-def recurrent(op: Op) -> Emit:
-    kind = _KINDS[op.key]
-    weights = _weights(op, kind)
-    fits = weights is not None and _usual_activations(op, kind) is not None and not op.has(PEEPHOLES)
-    fits = fits and op.attr("clip") is None and not op.attr("input_forget", 0)
-    fits = fits and (op.key != "GRU" or op.attr("linear_before_reset") == 1)
-    fits = fits and not (op.has(LENGTHS) and op.attr("direction") == "reverse")
-    return _layer(op, kind, weights or {}) if fits else _formula(op, kind)
+def formula(op: Op) -> Emit:
+    """The helper that computes ONNX's formula on tensors."""
+    named = None if nonlinearity(op) == "tanh" else activations(op, _ACTIVATIONS[op.key] * directions(op))
+    return Emit(_cut(op, by_formula(op, op.x, named)))
 
 
-def _usual_activations(op: Op, kind: _Kind) -> str | None:
-    """PyTorch's name for the activations; None when it has no such layer."""
-    count = directions(op)
-    given = [a.lower() for a in op.attr("activations") or ()][: len(kind.activations) * count]
-    if not given or given == [a.lower() for a in kind.activations] * count:
-        return "tanh"
-    return "relu" if op.key == "RNN" and given == ["relu"] * count else None
+def _new(op: Op) -> Code:
+    """The code that makes the layer."""
+    layers, dropout = op.attr("num_layers", 1), op.attr("dropout", 0.0)
+    keywords: dict[str, Any] = {
+        "num_layers": layers if layers > 1 else None,
+        "nonlinearity": "relu" if nonlinearity(op) == "relu" else None,
+        "bias": None if op.has(WEIGHTS + 2) else False,
+        "batch_first": bool(op.attr("batch_first")) or None,
+        "dropout": dropout or None,
+        "bidirectional": directions(op) == 2 or None,
+    }
+    sizes = {"input_size": (op.shape(WEIGHTS) or [])[2], "hidden_size": (op.shape(WEIGHTS + 1) or [])[2]}
+    given = [Literal(size, name) for name, size in sizes.items()]
+    return call(f"nn.{op.key}", *given, **keywords)
 
 
-def _weights(op: Op, kind: _Kind, first: int = 1, layer: int = 0) -> dict[str, Weight] | None:
-    """The weights of a layer of the stack, cut from ONNX's, which hold all directions and both biases.
+def _targets(op: Op) -> str:
+    """``output, (h, c)``; ``_`` for what nothing reads."""
+    if not (op.used(1) or op.used(2)):
+        return "{0}, _"
+    places = [f"{{{i}}}" if i < len(op.node.outputs) else "_" for i in range(1, STATES[op.key] + 1)]
+    return f"{{0}}, {places[0]}" if len(places) == 1 else f"{{0}}, ({', '.join(places)})"
 
-    ONNX's are the inputs ``first`` and the two behind it.
-    """
-    names = [op.initializer(first + i) for i in range(3)]
-    given = [op.value(first + i) for i in range(3)]
-    if any(v is not None and v.is_initializer() and traits.kind(v) not in ("parameter", "frozen") for v in given):
-        return None
-    if names[0] is None or names[1] is None or (op.has(first + 2) and names[2] is None):
-        return None
-    rows = (op.shape(first) or [0, 0])[1]
-    assert isinstance(rows, int)
-    reorder = (("blocks", 0, kind.gates),) if len(kind.gates) > 1 else ()
-    weights: dict[str, Weight] = {}
+
+def _initial_states(op: Op) -> list[Any]:
+    """The argument for the initial states, if any is given: h, or (h, c)."""
+    slots = range(_STATE, _STATE + STATES[op.key])
+    if not any(op.has(slot) for slot in slots):
+        return []
+    states = [_initial_state(op, slot) for slot in slots]
+    return states if len(states) == 1 else [tuple(states)]
+
+
+def _initial_state(op: Op, slot: int) -> Code | ir.Value:
+    """One of them as the layer takes it: (layers * directions, batch, hidden)."""
+    if not op.has(slot):
+        batch = op.dim(0, 0 if op.attr("batch_first") else 1)
+        return code("{}.new_zeros({})", op.x, (directions(op), batch, (op.shape(WEIGHTS + 1) or [])[2]))
+    return code("{}.transpose(0, 1)", op[slot]) if op.attr("layout") else op[slot]
+
+
+def _cut(op: Op, whole: Code) -> Code:
+    """As many results as the node has outputs."""
+    count = len(op.node.outputs)
+    if count == 1:
+        return code("{}[0]", whole)
+    return whole if count == STATES[op.key] + 1 else code(f"{{}}[:{count}]", whole)
+
+
+def _weights(op: Op) -> dict[str, Weight]:
+    """The weights of the layer, cut from ONNX's, which hold all directions and both biases."""
+    found: dict[str, Weight] = {}
+    for number in range(op.attr("num_layers", 1)):
+        found |= _weights_of(op, WEIGHTS + 3 * number, number)
+    return found
+
+
+def _weights_of(op: Op, first: int, number: int) -> dict[str, Weight]:
+    """The weights of one layer of the stack: the inputs ``first`` and the two behind it."""
+    w, r, b = (op.initializer(first + i) for i in range(3))
+    rows, gates = (op.shape(first) or [0, 0])[1], _GATES[op.key]
+    assert w is not None and r is not None and isinstance(rows, int)
+    reorder = (("blocks", 0, gates),) if len(gates) > 1 else ()
+    found: dict[str, Weight] = {}
     for d in range(directions(op)):
-        end = f"l{layer}_reverse" if d else f"l{layer}"
-        weights[f"weight_ih_{end}"] = Weight((View(names[0], (("index", d), *reorder)),))
-        weights[f"weight_hh_{end}"] = Weight((View(names[1], (("index", d), *reorder)),))
-        if names[2] is not None:
-            weights[f"bias_ih_{end}"] = Weight((View(names[2], (("index", (d, slice(0, rows))), *reorder)),))
-            weights[f"bias_hh_{end}"] = Weight((View(names[2], (("index", (d, slice(rows, 2 * rows))), *reorder)),))
-    return weights
+        end = f"l{number}_reverse" if d else f"l{number}"
+        found[f"weight_ih_{end}"] = Weight((View(w, (("index", d), *reorder)),))
+        found[f"weight_hh_{end}"] = Weight((View(r, (("index", d), *reorder)),))
+        if b is not None:
+            found[f"bias_ih_{end}"] = Weight((View(b, (("index", (d, slice(0, rows))), *reorder)),))
+            found[f"bias_hh_{end}"] = Weight((View(b, (("index", (d, slice(rows, 2 * rows))), *reorder)),))
+    return found
 
 
 def _frozen(op: Op, weights: dict[str, Weight]) -> frozenset[str]:
     """The slots of biases that do not train: PyTorch has two where the model has one, and their sum is what counts."""
     both = traits.trains_both_biases(op.node)
     return frozenset() if both else frozenset(slot for slot in weights if slot.startswith("bias_hh"))
-
-
-def _layer(op: Op, kind: _Kind, weights: dict[str, Weight]) -> Emit:
-    layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
-    native = native_readers(op, layout) if op.used(0) and not backwards else None
-    turned = None if layout or backwards else _batch_first(op, native)
-    batch_first = layout or turned is not None
-    layer = Layer(_new(op, kind, batch_first), weights, _frozen(op, weights))
-    x = op.x if turned is None else turned.inputs[0]
-    x = code("{}.flip({time})", x, time=1 if batch_first else 0) if backwards else x
-    states = _initial_states(op, kind, layout)
-    if op.has(LENGTHS):
-        made = call("packed", LayerHere(), x, op[LENGTHS], *([states] if states else []))
-    else:
-        made = call(LAYER, x, *([states] if states is not None else []))
-    return _results(op, kind, made, layer, native)
-
-
-def _new(op: Op, kind: _Kind, batch_first: bool, first: int = 1) -> Code:
-    """The code that makes the layer; its weights are the inputs from ``first`` on."""
-    layers, dropout = op.attr("num_layers", 1), op.attr("dropout", 0.0)
-    text = f"{kind.layer}({{input_size}}, {{hidden_size}}"
-    text += ", num_layers={num_layers}" if layers > 1 else ""
-    text += ', nonlinearity="relu"' if _usual_activations(op, kind) == "relu" else ""
-    text += "" if op.has(first + 2) else ", bias=False"
-    text += ", batch_first=True" if batch_first else ""
-    text += ", dropout={dropout}" if dropout else ""
-    text += ", bidirectional=True" if directions(op) == 2 else ""
-    sizes = {"input_size": (op.shape(first) or [])[2], "hidden_size": (op.shape(first + 1) or [])[2]}
-    return code(text + ")", num_layers=layers, dropout=dropout, **sizes)
-
-
-@rules("RNN", "GRU", "LSTM", domain=STACK)
-def stack(op: Op) -> Emit:
-    kind, turn, after = _KINDS[op.key], op.value(0).producer(), readers(op.output(0))  # type: ignore[union-attr]
-    first = 1 + kind.states
-    weights: dict[str, Weight] = {}
-    for layer in range(op.attr("num_layers")):
-        weights |= _weights(op, kind, first + 3 * layer, layer) or {}
-    assert op.node.graph is not None
-    calls = [n for n in op.node.graph if n.domain == STACK and n.name == op.node.name]
-    batch_first = all(_is_batch_first(n) for n in calls)  # one layer, one layout
-    for node in after if batch_first else ():
-        node.meta[DONE] = True  # type: ignore[union-attr]
-    states = [op[i] for i in range(1, first) if op.has(i)]
-    given = [] if not states else [states[0] if kind.states == 1 else tuple(states)]
-    made = call(LAYER, turn.inputs[0] if batch_first and turn is not None else op.x, *given)
-    places = [f"{{{i + 1}}}" for i in range(kind.states)]
-    finals = "_" if not (op.used(1) or op.used(2)) else places[0] if kind.states == 1 else f"({', '.join(places)})"
-    layer = Layer(_new(op, kind, batch_first, first), weights, _frozen(op, weights))
-    return Emit(made, layer, targets=f"{{0}}, {finals}")
-
-
-def _is_batch_first(node: ir.Node) -> bool:
-    around = (node.inputs[0].producer(), *readers(node.outputs[0]))  # type: ignore[union-attr]
-    return all(n is not None and turns(n, [1, 0, 2]) for n in around)
-
-
-def _initial_states(op: Op, kind: _Kind, layout: bool) -> Any:
-    indices = range(STATE, STATE + kind.states)
-    if not any(op.has(i) for i in indices):
-        return None
-    shape = (directions(op), op.dim(0, 0 if layout else 1), (op.shape(2) or [])[2])
-    given = [op[i] if op.has(i) else code("{}.new_zeros({})", op.x, shape) for i in indices]
-    if layout:
-        given = [code("{}.transpose(0, 1)", s) if op.has(i) else s for s, i in zip(given, indices, strict=True)]
-    return given[0] if kind.states == 1 else tuple(given)
-
-
-def _results(op: Op, kind: _Kind, made: Code, layer: Layer, native: list[ir.Node] | None) -> Emit:
-    """The call: PyTorch's own outputs where that is all that is read, else brought into ONNX's layout."""
-    layout, backwards = bool(op.attr("layout")), op.attr("direction") == "reverse"
-    reads_states = op.used(1) or op.used(2)
-    if (native is not None or not op.used(0)) and not (layout and reads_states):
-        for node in native or ():
-            node.meta[DONE] = True
-        places = [f"{{{i + 1}}}" if i + 1 < len(op.node.outputs) else "_" for i in range(kind.states)]
-        states = "_" if not reads_states else places[0] if kind.states == 1 else f"({', '.join(places)})"
-        return Emit(made, layer, targets=f"{{0}}, {states}")
-    options = {"batch_first": True if layout else None, "backwards": True if backwards else None}
-    return Emit(_cut(op, kind, call("onnx_outputs", made, directions(op), **options)), layer)
-
-
-def _cut(op: Op, kind: _Kind, whole: Code) -> Code:
-    """As many results as the node has outputs."""
-    count = len(op.node.outputs)
-    if count == 1:
-        return code("{}[0]", whole)
-    return whole if count == kind.states + 1 else code(f"{{}}[:{count}]", whole)
-
-
-def _batch_first(op: Op, native: list[ir.Node] | None) -> ir.Node | None:
-    """The node that brings x from (batch, time, size) to (time, batch, size), when y goes the way back.
-
-    The nodes that turn y back are then among the native ones.
-    """
-    turn = op.value(0).producer()  # type: ignore[union-attr]
-    if turn is None or not turns(turn, [1, 0, 2]):
-        return None
-    if not op.used(0):
-        return turn
-    ends = [n for n in native or () if not is_op(n, "Transpose")]
-    after = [reader for end in ends for reader in readers(end.outputs[0])]
-    if native is None or any(n is None or not turns(n, [1, 0, 2]) for n in after):
-        return None
-    native += [n for n in after if n is not None]
-    return turn
-
-
-def _formula(op: Op, kind: _Kind) -> Emit:
-    """The helper that computes ONNX's formula on tensors."""
-    usual = _usual_activations(op, kind) == "tanh"
-    named = None if usual else activations(op, len(kind.activations) * directions(op))
-    return Emit(_cut(op, kind, by_formula(op, op.x, named)))

@@ -1,0 +1,140 @@
+"""Legalise recurrent ops that are ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
+
+A node of the domain ``dlbridge.pytorch`` is such a layer, of one or more layers (``stacks``). Its inputs are the
+sequence, the lengths, the initial states (h, and c of an LSTM), then W, R and B of each layer, as ONNX has them. Of its
+attributes, ``num_layers``, ``dropout`` and ``batch_first`` are PyTorch's; ``gives`` says what its outputs are:
+
+- ``layer``: the layer's own, a sequence ``(time, batch, directions * hidden)``, or with the batch first, and states.
+- ``all``: what ONNX gives.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.rules import FORM
+from dlbridge.ops import traits
+from dlbridge.ops.keys import layer_key
+from dlbridge.passes.matching import Match, match, producer
+from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.unused import remove_unused
+from dlbridge.source.op import Op, bare
+from dlbridge.source.recurrent import LENGTHS, PEEPHOLES, STATE, directions, native_readers, readers
+
+#: Op -> how many states it has.
+STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
+#: The first of the inputs that are weights: before it are X, the lengths, h and c.
+WEIGHTS = 4
+_USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
+_SWAPPED = [1, 0, 2]
+
+
+def recurrent_layers(graph: ir.Graph) -> bool:
+    """Legalise the recurrent ops that are layers of PyTorch, in place; what follows a formula of ONNX stays.
+
+    Returns:
+        Whether there was one.
+    """
+    rewriter = Rewriter(graph)
+    rewriter.rule = "recurrent_layers"
+    for node in list(graph):
+        if match(node, *STATES) is not None:
+            _legalise(Site(node, rewriter))
+    remove_unused(graph)
+    _turn(rewriter)
+    return rewriter.changed
+
+
+def nonlinearity(op: Op) -> str | None:
+    """PyTorch's name for the activations; None when it has no such layer."""
+    usual, count = _USUAL[op.key], directions(op)
+    given = [name.lower() for name in op.attr("activations") or ()][: len(usual) * count]
+    if not given or given == usual * count:
+        return "tanh"
+    return "relu" if op.key == "RNN" and given == ["relu"] * count else None
+
+
+def _legalise(site: Site) -> bool:
+    op = bare(site.node)
+    why = why_no_layer(op)
+    if why is not None:
+        return site.rewriter.no(site, why)
+    ends = _ends(op)
+    site.set_form(FORM, gives="all" if ends is None else "layer", batch_first=int(bool(op.attr("layout"))))
+    site.rewriter.let_stand_for(site.output, ends or [])
+    states = [site.input(slot) for slot in (STATE, STATE + 1)]
+    site.set_inputs(site.input(0), site.input(LENGTHS), *states, *(site.input(slot) for slot in (1, 2, 3)))
+    return True
+
+
+def why_no_layer(op: Op) -> str | None:
+    """Why an op of the standard is none of PyTorch's layers; None where it is one."""
+    if nonlinearity(op) is None:
+        return "PyTorch has no layer with its activations"
+    if op.has(PEEPHOLES) or op.attr("clip") is not None or op.attr("input_forget", 0):
+        return "PyTorch has no layer with peepholes, clip or input_forget"
+    if op.key == "GRU" and op.attr("linear_before_reset") != 1:
+        return "PyTorch's GRU resets after the linear map"
+    if op.has(LENGTHS) and op.attr("direction") == "reverse":
+        return "PyTorch packs no sequences that run backwards"
+    if traits.FREE_WEIGHTS in op.node.metadata_props or not _has_weights(op):
+        return "its weights are computed, or no parameters, or read by their names"
+    return None
+
+
+def _has_weights(op: Op) -> bool:
+    """Whether W, R and B are parameters of the model."""
+    given = [value for value in op.node.inputs[1:4] if value is not None]
+    return all(value.is_initializer() and traits.kind(value) in ("parameter", "frozen") for value in given)
+
+
+def _ends(op: Op) -> list[ir.Value] | None:
+    """What the graph makes of the sequence, if the layer gives just that; None where the node gives what ONNX does."""
+    is_first = bool(op.attr("layout"))
+    if is_first and (op.used(1) or op.used(2)):
+        return None
+    if not op.used(0):
+        return []
+    nodes = None if op.attr("direction") == "reverse" else native_readers(op, is_first)
+    return None if nodes is None else [node.outputs[0] for node in nodes if match(node, "Transpose") is None]
+
+
+# --- the batch first --------------------------------------------------------------------------------------------------
+
+
+def _turn(rewriter: Rewriter) -> None:
+    """Let layers take and give the batch first where the graph turns what they read, and turns back what they give.
+
+    A layer that is called several times has one layout, so all of its calls are turned, or none.
+    """
+    calls: dict[ir.Value | None, list[Site]] = defaultdict(list)
+    for node in rewriter.graph:
+        if node.domain == FORM and layer_key(node) in STATES:
+            calls[node.inputs[WEIGHTS]].append(Site(node, rewriter))
+    for sites in calls.values():
+        before = {site.operand(0).producer() for site in sites}
+        behind = {node for site in sites for node in readers(site.output)}
+        if all(map(_has_one_way, sites)) and all(map(_swaps, before | behind)) and not before & behind:
+            for site in sites:
+                _take_in_turns(site)
+
+
+def _has_one_way(site: Site) -> bool:
+    """Whether a layer gives its own results, with the time first so far."""
+    return site.get("gives") == "layer" and not site.get("batch_first") and site.get("direction") != "reverse"
+
+
+def _swaps(node: ir.Node | None) -> bool:
+    return match(node, "Transpose", perm=_SWAPPED) is not None
+
+
+def _take_in_turns(site: Site) -> None:
+    turn = producer(site.operand(0), "Transpose")
+    assert turn is not None
+    site.set(batch_first=1)
+    site.set_input(0, turn.operand(0))
+    back = [Match(node) for node in readers(site.output) if node is not None]
+    site.rewriter.let_stand_for(site.output, [each.output for each in back])
+    site.rewriter.erase_unused([turn.node, *(each.node for each in back)])
