@@ -34,6 +34,11 @@ limit_option = click.option(
 )
 
 
+def writing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that reads a model and writes files: --limit, --force and --json."""
+    return limit_option(force_option(json_option(command)))
+
+
 def fail(error: Exception) -> int:
     """Print an error for a person and return the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
     if os.environ.get("DLBRIDGE_DEBUG"):

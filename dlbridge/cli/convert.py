@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dlbridge import frameworks
-from dlbridge.cli.common import force_option, json_option, limit_option, print_json, quiet_frameworks, read_limits
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
 from dlbridge.cli.options import ConvertingCommand, reading, writing
 
 
@@ -22,9 +22,7 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @click.option("--dump-after", metavar="PASS", help="Also write the model as it is after a pass, to PASS.onnx.")
-@limit_option
-@force_option
-@json_option
+@writing_options
 @click.pass_context
 def command(
     ctx: click.Context,

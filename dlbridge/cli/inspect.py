@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import click
 
-from dlbridge.cli.common import (
-    force_option,
-    json_option,
-    limit_option,
-    print_json,
-    quiet_frameworks,
-    read_limits,
-)
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
 @click.command(cls=FrameworkCommand, short_help="Show a model's layers, shapes, parameters and costs; draw it.")
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
-@limit_option
-@force_option
-@json_option
+@writing_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dlbridge import frameworks
-from dlbridge.cli.common import force_option, json_option, limit_option, print_json, quiet_frameworks, read_limits
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
@@ -32,9 +32,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
 )
 @click.option("--emit", metavar="FOLDER", help="Write the training as a script of the framework, and do not train.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
-@limit_option
-@force_option
-@json_option
+@writing_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -17,13 +17,24 @@ import warnings
 from typing import Any
 
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, suggest
-from dlbridge.frameworks.options import INPUTS, Flag, NoOptions, Option, declared, option
+from dlbridge.frameworks.options import (
+    INPUTS,
+    CommonReadOptions,
+    CommonWriteOptions,
+    Flag,
+    NoOptions,
+    Option,
+    declared,
+    option,
+)
 from dlbridge.frameworks.protocol import Coverage, Exact, Framework, ModularFramework, Section, Trainer, Trains
 
 __all__ = [
     "ENTRY_POINT_GROUP",
     "INPUTS",
     "STANDARD",
+    "CommonReadOptions",
+    "CommonWriteOptions",
     "Coverage",
     "Exact",
     "Flag",

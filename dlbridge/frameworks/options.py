@@ -20,7 +20,18 @@ from typing import Any, Literal, Union
 
 from dlbridge.errors import DlbridgeError, suggest
 
-__all__ = ["INPUTS", "Flag", "NoOptions", "Option", "check_option", "declared", "option", "parse_inputs"]
+__all__ = [
+    "INPUTS",
+    "CommonReadOptions",
+    "CommonWriteOptions",
+    "Flag",
+    "NoOptions",
+    "Option",
+    "check_option",
+    "declared",
+    "option",
+    "parse_inputs",
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,21 @@ def option(default: Any, help: str, *, flag: Flag | None = None, python_only: bo
         python_only: Whether the command line is to have no word for it.
     """
     return field(default=default, metadata={"help": help, "flag": flag, "python_only": python_only})
+
+
+@dataclass(frozen=True)
+class CommonReadOptions:
+    """What most frameworks' readers can be told."""
+
+    name: str | None = option(None, "Name of the model, where it is not to have its own.")
+    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
+
+
+@dataclass(frozen=True)
+class CommonWriteOptions:
+    """What most frameworks' writers can be told."""
+
+    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 @functools.cache

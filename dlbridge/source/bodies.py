@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -63,13 +63,21 @@ def made_members(definition: Definition, identity: str | None) -> list[tuple[Mem
     """Each member with the expression that makes it."""
     parameters, _ = split_parameters(definition)
     steps = OptionalSteps(definition, identity)
-    slot, made = 0, []
-    for index, member in enumerate(definition.written.members):
-        count = len(list(member.new.literals()))
-        shown = [Var(parameters[i]) if i in parameters else None for i in range(slot, slot + count)]
+    members = definition.written.members
+    shown = _shown([member.new for member in members], parameters, Var)
+    bound = [bind(member.new, literals) for member, literals in zip(members, shown, strict=True)]
+    return [(member, steps.member(index, bound[index])) for index, member in enumerate(members)]
+
+
+def _shown(
+    codes: Sequence[Code], parameters: Mapping[int, str], parameter: Callable[[str], Expr]
+) -> Iterator[list[Expr | None]]:
+    """For the literals of each code, counted over all of them: the parameter that stands for it, None for itself."""
+    slot = 0
+    for each in codes:
+        count = len(list(each.literals()))
+        yield [parameter(parameters[i]) if i in parameters else None for i in range(slot, slot + count)]
         slot += count
-        made.append((member, steps.member(index, bind(member.new, shown))))
-    return made
 
 
 def assignments(
@@ -96,12 +104,10 @@ def assignments(
         return Attr(Name("self"), word) if in_class else Var(word)
 
     steps = OptionalSteps(definition, identity)
-    slot, found = 0, []
-    for index, line in enumerate(definition.written.lines):
-        count = len(list(line.code.literals()))
-        shown = [parameter(parameters[i]) if i in parameters else None for i in range(slot, slot + count)]
-        slot += count
-        value = steps.line(index, bind(line.code, shown, name), name, parameter)
+    lines, found = definition.written.lines, []
+    shown = _shown([line.code for line in lines], parameters, parameter)
+    for index, (line, literals) in enumerate(zip(lines, shown, strict=True)):
+        value = steps.line(index, bind(line.code, literals, name), name, parameter)
         words = [names[v] for v in line.targets]
         found.append(Assign(target(line.pattern, words) if line.pattern else variables(words), value))
     return found

@@ -58,6 +58,11 @@ def call(function: str | Code, *args: Any, **keywords: Any) -> Code:
     return template.spliced(made, made.children())
 
 
+def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
+    """``x.name(arg, ..., keyword=...)``; keywords that are None are left out."""
+    return call(expr.Attr(node(x), name), *args, **keywords)
+
+
 def arguments(*args: Any, **keywords: Any) -> Code:
     """What stands between the brackets of a call."""
     return Arguments(_arguments(args, keywords))

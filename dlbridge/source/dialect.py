@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from dlbridge.source import printing
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw, expression
+from dlbridge.source.code import Code, Raw, code, expression
 from dlbridge.source.expr import Attr, Const, Index
 from dlbridge.source.op import Rules
 from dlbridge.source.statements import Assign, Class, Def, Raise, Statement
@@ -100,7 +100,7 @@ class Dialect:
 
     def dim(self, value: ir.Value, axis: int) -> Code:
         """A size that is known only when the model runs, as a Python int."""
-        raise NotImplementedError
+        return code(f"{{}}.shape[{axis}]", value)
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
         """Shape arithmetic as a tensor."""

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
+from dlbridge.passes.matching import match
+from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.unused import remove_unused
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
+
+#: Op -> how many states it has.
+STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
+
+
+def legalise(graph: ir.Graph, rule: Callable[[Site], object]) -> Rewriter:
+    """Let a framework's rule look at each recurrent op of a graph, and remove what nothing reads behind it."""
+    rewriter = Rewriter(graph)
+    rewriter.rule = "recurrent_layers"
+    for node in list(graph):
+        if match(node, *STATES) is not None:
+            rule(Site(node, rewriter))
+    if rewriter.changed:
+        remove_unused(graph)
+    return rewriter
 
 
 def directions(op: Op) -> int:

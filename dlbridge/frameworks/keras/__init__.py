@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
+from dlbridge.frameworks.options import CommonReadOptions, CommonWriteOptions
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class ReadOptions(CommonReadOptions):
     """How a Keras model is read."""
 
     inputs: Mapping[str, Any] | None = option(
@@ -23,19 +24,16 @@ class ReadOptions:
         "it narrows what the model says.",
         flag=INPUTS,
     )
-    name: str | None = option(None, "Name of the model, where it is not to have its own.")
     trust_code: bool = option(False, "Run the Python code that a file or a Lambda layer holds.")
-    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
 
 
 @dataclass(frozen=True)
-class WriteOptions:
+class WriteOptions(CommonWriteOptions):
     """How a Keras model is written."""
 
     io_layout: Literal["same", "native"] = option(
         "same", "Layout of the inputs and outputs: as they are, or channels-last as Keras has them."
     )
-    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Mapping
 
 import keras
@@ -11,6 +9,7 @@ import keras
 from dlbridge.frameworks import Coverage, Section
 from dlbridge.frameworks.keras import call_site, reads, writes
 from dlbridge.frameworks.keras.rules import rules
+from dlbridge.frameworks.rule_modules import import_rules
 
 _LAYERS = "A layer without a rule is opened: called on symbolic tensors, which records its ops."
 _OPERATIONS = "By the classes that record the functions of `keras.ops`; other functions call these."
@@ -18,9 +17,7 @@ _OPERATIONS = "By the classes that record the functions of `keras.ops`; other fu
 
 def coverage() -> Coverage:
     """All rules, loaded."""
-    for package in (reads, writes):
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    import_rules(reads, writes)
     return Coverage(rules.table, {"keras layers": call_site.LAYERS, "keras ops": call_site.OPERATIONS}, _sections)
 
 

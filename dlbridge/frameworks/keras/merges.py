@@ -11,14 +11,8 @@ from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.blocks import is_weight
 
 #: Op -> the layer.
-LAYERS = {
-    "Add": "Add",
-    "Mul": "Multiply",
-    "Sub": "Subtract",
-    "Max": "Maximum",
-    "Min": "Minimum",
-    "Concat": "Concatenate",
-}
+LAYERS = {"Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Max": "Maximum", "Min": "Minimum"}
+LAYERS["Concat"] = "Concatenate"
 
 
 def merging_layers(graph: ir.Graph) -> bool:

@@ -11,10 +11,8 @@ by the layer that makes them (by the key, where the model gives a dict).
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
-import pkgutil
 import re
 import warnings
 from collections.abc import Mapping
@@ -34,6 +32,7 @@ from dlbridge.frameworks.keras.graph_reader import _GRAPH_CALLS, GraphReader, _g
 from dlbridge.frameworks.keras.masks import mask_of
 from dlbridge.frameworks.keras.names import path_part, tensor_name
 from dlbridge.frameworks.keras.original import Original
+from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.passes import Pass, Pipeline, layout
@@ -58,8 +57,7 @@ def read(source: Any, options: ReadOptions) -> Model:
         SignatureError: When the inputs of a model cannot be known, or those given do not fit.
         UnsupportedOpError: When layers or operations have no rule; all of them are listed.
     """
-    for module in pkgutil.iter_modules(reads.__path__):
-        importlib.import_module(f"{reads.__name__}.{module.name}")
+    import_rules(reads)
     live = archive.load(Path(source), options.trust_code) if isinstance(source, (str, os.PathLike)) else source
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")

@@ -20,14 +20,19 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.passes.matching import is_read, match, producer
-from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.unused import remove_unused
+from dlbridge.passes.rewriter import Site
 from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare
-from dlbridge.source.recurrent import PEEPHOLES, activations, becomes, directions, native_readers, readers
+from dlbridge.source.recurrent import (
+    PEEPHOLES,
+    activations,
+    becomes,
+    directions,
+    legalise,
+    native_readers,
+    readers,
+)
 
-#: How many states an op has.
-STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
 #: The standard's activations as Keras calls them, with the numbers that make them the same.
 _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     "tanh": ("tanh",),
@@ -51,13 +56,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = Rewriter(graph)
-    rewriter.rule = "recurrent_layers"
-    for node in list(graph):
-        if match(node, *STATES) is not None:
-            _legalise(Site(node, rewriter))
-    if rewriter.changed:
-        remove_unused(graph)
+    rewriter = legalise(graph, _legalise)
     return rewriter.changed
 
 

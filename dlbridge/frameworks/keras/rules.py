@@ -12,67 +12,23 @@ from dlbridge.source.arrays.dtypes import DTYPES
 from dlbridge.source.code import Code, Literal, Raw, call, code
 from dlbridge.source.expr import Call, Const, Lit
 from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
+from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 from dlbridge.source.weights import Weight
 
 #: Ops that only move elements, which Keras does for uint64 too; it computes uint64 as uint32.
-_MOVING = frozenset(
-    {"Cast", "CastLike", "BitCast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"}
-    | {"Shape", "Size", "If", "Loop", "Scan", "Gather", "Slice", "Split", "Constant", "ConstantOfShape", "EyeLike"}
-    | {"QuantizeLinear", "DequantizeLinear", "Compress", "NonZero"}
-)
-#: Ops that ask which of two numbers is larger.
-_ORDERING = frozenset(
-    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK", "Unique"}
-    | {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin"}
-)
+_MOVING = MOVING | {"Slice", "Compress", "NonZero"}
 #: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
-_MODULAR = frozenset(
-    {"Add", "Sub", "Mul", "Sum", "Div", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"}
-    | {"CumSum", "CumProd", "ReduceSum", "ReduceProd", "MatMul", "Gemm", "Where", "Pad", "Trilu", "Equal", "Concat"}
-    | {"GatherElements", "GatherND", "TensorScatter", "ReverseSequence", "OneHot", "CenterCropPad", "DepthToSpace"}
-    | {"SpaceToDepth", "Range", "Tile", "ScatterElements", "ScatterND", "Sign"}
-)
+_MODULAR = MODULAR | {"CumProd", "Equal", "Concat", "Tile", "ScatterElements", "ScatterND", "Sign"}
 
 
-class _Signed(Op):
-    """A node on uint64, computed on int64: the same modulo 2**64, but for the order, which a flipped top bit mends."""
+class _Signed(Signed):
+    unsigned = frozenset({ir.DataType.UINT64})
 
-    def __init__(self, op: Op) -> None:
-        self.__dict__.update(op.__dict__)
-        self.flips = self.key in _ORDERING
+    def cast(self, x: Any, dtype: ir.DataType) -> Code:
+        return call("ops.cast", x, KERAS_DTYPES[dtype])
 
-    def _signed(self, index: int, given: Any) -> Any:
-        if super().dtype(index) != ir.DataType.UINT64 or not isinstance(given, (ir.Value, Code)):
-            return given
-        wide = call("ops.cast", given, "int64")
-        return call("flip_top_bit", wide) if self.flips else wide
-
-    def __getitem__(self, index: int) -> Any:
-        return self._signed(index, super().__getitem__(index))
-
-    def operand(self, index: int) -> Any:
-        return self[index] if super().dtype(index) == ir.DataType.UINT64 else super().operand(index)
-
-    @property
-    def tensors(self) -> list[Any]:
-        return [self[i] for i, v in enumerate(self.node.inputs) if v is not None]
-
-    def dtype(self, index: int = 0) -> ir.DataType:
-        dtype = super().dtype(index)
-        return ir.DataType.INT64 if dtype == ir.DataType.UINT64 else dtype
-
-    def out_dtype(self, index: int = 0) -> ir.DataType:
-        dtype = super().out_dtype(index)
-        return ir.DataType.INT64 if dtype == ir.DataType.UINT64 else dtype
-
-    def narrowed(self, made: Emit) -> Emit:
-        """The results in the types that they have."""
-        big = [v.dtype == ir.DataType.UINT64 for v in self.node.outputs]
-        if not any(big):
-            return made
-        if len(big) == 1:
-            return Emit(call("ops.cast", call("flip_top_bit", made.code) if self.flips else made.code, "uint64"))
-        return Emit(call("as_uint64", made.code, big, flip=True if self.flips else None), targets=made.targets)
+    def several(self, made: Code, types: list[ir.DataType | None], **flip: Any) -> Code:
+        return call("as_uint64", made, [dtype is not None for dtype in types], **flip)
 
 
 class _Wide(Op):
@@ -162,7 +118,7 @@ class _Rules(Rules):
         if op.key in _MOVING or not any(v.dtype == ir.DataType.UINT64 for v in values):
             return self._as_trained(op)
         is_exponent = op.key == "Pow" and op.dtype() != ir.DataType.UINT64
-        if op.key not in _ORDERING | _MODULAR and not is_exponent:
+        if op.key not in ORDERING | _MODULAR and not is_exponent:
             op.refuse("Keras computes uint64 as uint32")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))

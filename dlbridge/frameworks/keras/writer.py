@@ -7,8 +7,6 @@ Blocks are functions that join layers. A block that computes with sizes known on
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +33,7 @@ from dlbridge.frameworks.keras.printer import (
 )
 from dlbridge.frameworks.keras.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
+from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline, layout
@@ -74,8 +73,7 @@ def write(model: Model, options: WriteOptions) -> Source:
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named.
     """
-    for module in pkgutil.iter_modules(writes.__path__):
-        importlib.import_module(f"{writes.__name__}.{module.name}")
+    import_rules(writes)
     model = model.clone()
     pipeline(options.io_layout)(model.ir)
     paths = Paths(spelled, flat)

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dlbridge.frameworks import Coverage, Framework, ModularFramework, Trains, option
+from dlbridge.frameworks import CommonWriteOptions, Coverage, Framework, ModularFramework, Trains, option
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
 
 
 @dataclass(frozen=True)
-class WriteOptions:
+class WriteOptions(CommonWriteOptions):
     """How a module is written."""
 
     io_layout: Literal["same", "native"] = option(
         "same", "Layout of inputs and outputs: the 'same', or 'native', which is channels-last."
     )
-    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 class NNX(ModularFramework):
@@ -38,7 +37,7 @@ class NNX(ModularFramework):
         return self.part("onnx_export").export(live, model, path, opset=opset)
 
     def coverage(self) -> Coverage:
-        return Coverage(writes=self.part("writer").rules_loaded().table)
+        return self.part("coverage").coverage()
 
 
 FRAMEWORK = NNX()

@@ -12,7 +12,7 @@ from dlbridge.frameworks.nnx import helpers
 from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
 from dlbridge.frameworks.nnx.training_code import training_loop
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Literal, call, code
+from dlbridge.source.code import Code, Literal, call
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
@@ -53,9 +53,6 @@ class NNXDialect(Dialect):
     state = STATE
 
     # --- values ------------------------------------------------------------------------------------------------------
-
-    def dim(self, value: ir.Value, axis: int) -> Code:
-        return code(f"{{}}.shape[{axis}]", value)
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
         items = elements.items[0] if elements.rank == 0 else list(elements.items)

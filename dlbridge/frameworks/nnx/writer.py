@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx import WriteOptions, writes
 from dlbridge.frameworks.nnx.dialect import NNXDialect
-from dlbridge.frameworks.nnx.rules import rules
+from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, layout
@@ -18,29 +16,13 @@ from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import write_modules
-from dlbridge.source.op import Rules
 from dlbridge.source.program import Source
 
 
 def write(model: Model, options: WriteOptions) -> Source:
-    """The model as Flax NNX source.
-
-    Args:
-        model: The model.
-        options: See ``WriteOptions``.
-
-    Raises:
-        UnsupportedOpError: When ops have no rule; all of them are named.
-    """
-    rules_loaded()
+    """The model as Flax NNX source; an ``UnsupportedOpError`` names all ops that have no rule."""
+    import_rules(writes)
     return write_modules(model, passes(options.io_layout), NNXDialect(), partial=options.partial)
-
-
-def rules_loaded() -> Rules:
-    """The rules, with the modules of all families imported."""
-    for module in pkgutil.iter_modules(writes.__path__):
-        importlib.import_module(f"{writes.__name__}.{module.name}")
-    return rules
 
 
 def passes(io_layout: str = "same") -> list[Pass]:

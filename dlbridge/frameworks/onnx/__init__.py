@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import ModularFramework, option
+from dlbridge.frameworks import CommonReadOptions, ModularFramework, option
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class ReadOptions(CommonReadOptions):
     """How an ONNX model is read."""
 
-    name: str | None = option(None, "Name of the model, where it is not to have its own.")
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
-    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
+from dlbridge.frameworks.options import CommonReadOptions, CommonWriteOptions
 
 
 @dataclass(frozen=True)
-class ReadOptions:
+class ReadOptions(CommonReadOptions):
     """How a module or an exported program is read."""
 
     #: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a tensor,
@@ -27,13 +28,11 @@ class ReadOptions:
         "'batch', where the model's code allows it.",
         python_only=True,
     )
-    name: str | None = option(None, "Name of the model, where it is not to have its own.")
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
-    partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
 
 
 @dataclass(frozen=True)
-class WriteOptions:
+class WriteOptions(CommonWriteOptions):
     """How a module is written."""
 
     memory_format: Literal["channels_last", "channels_last_3d"] | None = option(
@@ -41,7 +40,6 @@ class WriteOptions:
         "Memory format of the weights of images or volumes; what the module takes and gives stays (batch, channels, "
         "...).",
     )
-    partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 class PyTorch(ModularFramework):

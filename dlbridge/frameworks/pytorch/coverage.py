@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +9,7 @@ import torch
 from dlbridge.frameworks import Coverage, Section
 from dlbridge.frameworks.pytorch import compat, reading, reads, writes
 from dlbridge.frameworks.pytorch.rules import rules
+from dlbridge.frameworks.rule_modules import import_rules
 
 _NOTE = """\
 The ops that PyTorch's reader has a rule for, and the rest of PyTorch's core opset. *decomposed*: read as the
@@ -20,9 +19,7 @@ are decomposed too where PyTorch can, and refused by name where it cannot."""
 
 def coverage() -> Coverage:
     """All rules, loaded."""
-    for package in (reads, writes):
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    import_rules(reads, writes)
     tables = {"aten": reading.RULES, "aten of complex numbers": reading.COMPLEX_RULES}
     return Coverage(rules.table, tables, _sections)
 

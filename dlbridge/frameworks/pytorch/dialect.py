@@ -15,7 +15,7 @@ from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw, call, code, expression, node
+from dlbridge.source.code import Code, Raw, call, expression, node
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
@@ -57,9 +57,6 @@ class PyTorchDialect(Dialect):
         self.memory_format = memory_format
 
     # --- values ------------------------------------------------------------------------------------------------------
-
-    def dim(self, value: ir.Value, axis: int) -> Code:
-        return code(f"{{}}.shape[{axis}]", value)
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
         items = elements.items[0] if elements.rank == 0 else list(elements.items)

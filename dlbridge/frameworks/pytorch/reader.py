@@ -6,9 +6,7 @@ paths of the modules; what training needs (dropout's p, batch norm's momentum) i
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from dlbridge.frameworks.pytorch import (
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_sizes
+from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
 from dlbridge.ops.names import python_name, unique
@@ -72,7 +71,7 @@ def read(source: Any, options: ReadOptions) -> Model:
         exported = exporting.export(source, inputs, dynamic)
     else:
         exported = exporting.of_program(source)
-    _load_rules()
+    import_rules(reads)
     reader = _Reader(exported, name, options.partial, training_mode.of(module, exported.program))
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
@@ -86,11 +85,6 @@ def _check_names(module: torch.nn.Module) -> None:
     for find in (module.named_modules, module.named_parameters, module.named_buffers):
         for name, _ in find():
             border.check_name(name)
-
-
-def _load_rules() -> None:
-    for module in pkgutil.iter_modules(reads.__path__):
-        importlib.import_module(f"{reads.__name__}.{module.name}")
 
 
 #: What is done to a program of torch.export in the neutral form.

@@ -19,12 +19,9 @@ from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
 from dlbridge.passes.matching import Match, match, producer
 from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.unused import remove_unused
 from dlbridge.source.op import Op, bare
-from dlbridge.source.recurrent import LENGTHS, PEEPHOLES, STATE, directions, native_readers, readers
+from dlbridge.source.recurrent import LENGTHS, PEEPHOLES, STATE, STATES, directions, legalise, native_readers, readers
 
-#: Op -> how many states it has.
-STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
 #: The first of the inputs that are weights: before it are X, the lengths, h and c.
 WEIGHTS = 4
 _USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
@@ -37,12 +34,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = Rewriter(graph)
-    rewriter.rule = "recurrent_layers"
-    for node in list(graph):
-        if match(node, *STATES) is not None:
-            _legalise(Site(node, rewriter))
-    remove_unused(graph)
+    rewriter = legalise(graph, _legalise)
     _turn(rewriter)
     return rewriter.changed
 

@@ -10,27 +10,14 @@ from dlbridge.ops import traits
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.expr import Attr, Call, Val
 from dlbridge.source.op import Emit, Layer, Op, Rules
+from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
 UNSIGNED = {ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
 #: Ops that only move elements, or that PyTorch has for all types.
-_MOVING = frozenset(
-    {"Cast", "CastLike", "BitCast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"}
-    | {"Tile", "Concat", "Split", "Shape", "Size", "Equal", "If", "Loop", "Scan", "Gather", "Constant", "EyeLike"}
-    | {"ConstantOfShape", "QuantizeLinear", "DequantizeLinear"}
-)
-#: Ops that ask which of two numbers is larger.
-_ORDERING = frozenset(
-    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Max", "Min", "Clip", "TopK", "Unique"}
-    | {"ReduceMax", "ReduceMin", "ArgMax", "ArgMin"}
-)
+_MOVING = MOVING | {"Tile", "Concat", "Equal"}
 #: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
-_MODULAR = frozenset(
-    {"Add", "Sub", "Mul", "Sum", "Div", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"}
-    | {"CumSum", "ReduceSum", "ReduceProd", "MatMul", "Gemm", "Where", "Slice", "Pad", "Trilu", "Compress", "NonZero"}
-    | {"GatherElements", "GatherND", "TensorScatter", "ReverseSequence", "OneHot", "CenterCropPad", "DepthToSpace"}
-    | {"SpaceToDepth", "Range"}
-)
+_MODULAR = MODULAR | {"Slice", "Compress", "NonZero"}
 
 
 #: Slots of PyTorch's layers that hold state, which no optimizer changes.
@@ -39,48 +26,14 @@ STATE = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 FORM = "dlbridge.pytorch"
 
 
-class _Signed(Op):
-    """A node on unsigned integers, computed on int64.
+class _Signed(Signed):
+    unsigned = UNSIGNED
 
-    int64 holds all of uint16 and uint32, and computes modulo 2**64 what uint64 does; only its order is another, which
-    a flipped top bit mends.
-    """
+    def cast(self, x: Any, dtype: ir.DataType) -> Code:
+        return code("{}.to({})", x, Raw(TORCH_DTYPES[dtype]))
 
-    def __init__(self, op: Op) -> None:
-        self.__dict__.update(op.__dict__)
-        flips = self.key in _ORDERING and any(v and v.dtype == ir.DataType.UINT64 for v in self.node.inputs)
-        self.convert, self.restore = ("flip_top_bit", True) if flips else ("", False)
-
-    def _signed(self, index: int, given: Any) -> Any:
-        if super().dtype(index) not in UNSIGNED or not isinstance(given, (ir.Value, Code)):
-            return given
-        wide = code("{}.to(torch.int64)", given)
-        return call(self.convert, wide) if self.convert else wide
-
-    def __getitem__(self, index: int) -> Any:
-        return self._signed(index, super().__getitem__(index))
-
-    def operand(self, index: int) -> Any:
-        return self[index] if super().dtype(index) in UNSIGNED else super().operand(index)
-
-    def dtype(self, index: int = 0) -> ir.DataType:
-        dtype = super().dtype(index)
-        return ir.DataType.INT64 if dtype in UNSIGNED else dtype
-
-    def out_dtype(self, index: int = 0) -> ir.DataType:
-        dtype = super().out_dtype(index)
-        return ir.DataType.INT64 if dtype in UNSIGNED else dtype
-
-    def narrowed(self, made: Emit) -> Emit:
-        """The results in the types that they have."""
-        types = [v.dtype if v.dtype in UNSIGNED else None for v in self.node.outputs]
-        if not any(types):
-            return made
-        if len(types) == 1:
-            result = call(self.convert, made.code) if self.restore else made.code
-            return Emit(code("{}.to({})", result, Raw(TORCH_DTYPES[types[0]])))  # type: ignore[index]
-        names = tuple(Raw(TORCH_DTYPES[t]) if t else None for t in types)
-        return Emit(call("as_unsigned", made.code, names, flip=True if self.restore else None), targets=made.targets)
+    def several(self, made: Code, types: list[ir.DataType | None], **flip: Any) -> Code:
+        return call("as_unsigned", made, tuple(Raw(TORCH_DTYPES[t]) if t else None for t in types), **flip)
 
 
 class _Rules(Rules):
@@ -98,7 +51,7 @@ class _Rules(Rules):
         if op.key in _MOVING or not any(v.dtype in UNSIGNED for v in values):
             return super().emit(op)
         big = any(v.dtype == ir.DataType.UINT64 for v in values[:1])
-        if big and op.key not in _ORDERING | _MODULAR:
+        if big and op.key not in ORDERING | _MODULAR:
             op.refuse("PyTorch does not compute it on uint64")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.recurrent_layers import STATES, why_no_layer
+from dlbridge.frameworks.pytorch.recurrent_layers import why_no_layer
 from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
@@ -18,7 +18,7 @@ from dlbridge.passes.matching import Match, is_read, is_read_once, match, produc
 from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.unused import remove_unused
 from dlbridge.source.op import bare
-from dlbridge.source.recurrent import LENGTHS, STATE, joins
+from dlbridge.source.recurrent import LENGTHS, STATE, STATES, joins
 
 
 class _ApartError(Exception):

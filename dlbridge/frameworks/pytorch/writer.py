@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
 from dlbridge.frameworks.pytorch.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.pytorch.stacks import join_stacks
+from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass
@@ -33,7 +31,7 @@ def write(model: Model, options: WriteOptions) -> Source:
     Raises:
         UnsupportedOpError: When ops have no rule; all of them are named. When weights do not go into the memory format.
     """
-    _load_rules()
+    import_rules(writes)
     if options.memory_format is not None:
         _check_memory_format(model, options.memory_format)
     return write_modules(model, PASSES, PyTorchDialect(options.memory_format), partial=options.partial)
@@ -55,8 +53,3 @@ def _check_memory_format(model: Model, wanted: str) -> None:
         if traits.kind(value) != "constant" and rank in MEMORY_FORMATS.values() and rank != MEMORY_FORMATS[wanted]:
             other = next(name for name, axes in MEMORY_FORMATS.items() if axes == rank)
             raise UnsupportedOpError(f"a weight of {rank} axes is not in {wanted}", where=name, hint=f"try {other}")
-
-
-def _load_rules() -> None:
-    for module in pkgutil.iter_modules(writes.__path__):
-        importlib.import_module(f"{writes.__name__}.{module.name}")

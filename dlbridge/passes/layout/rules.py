@@ -23,11 +23,8 @@ SINKS: dict[tuple[str, str], Rule] = {
     ("", "Squeeze"): along_axes.squeeze,
     ("", "Unsqueeze"): along_axes.unsqueeze,
     ("", "Resize"): along_axes.resize,
-    ("", "CumSum"): along_axes.cumulation,
-    ("", "CumProd"): along_axes.cumulation,
-    ("", "ArgMax"): along_axes.one_along,
-    ("", "ArgMin"): along_axes.one_along,
-    ("", "Gather"): along_axes.one_along,
+    **{("", op): along_axes.cumulation for op in ("CumSum", "CumProd")},
+    **{("", op): along_axes.one_along for op in ("ArgMax", "ArgMin", "Gather")},
     ("", "Reshape"): reshapes.reshape_rule,
     ("", "Flatten"): reshapes.flatten_rule,
 }

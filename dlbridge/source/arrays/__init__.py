@@ -8,8 +8,8 @@ A rule here takes an ``Op`` and an ``ArrayDialect``, which says how a framework 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import onnx_ir as ir
@@ -17,6 +17,23 @@ import onnx_ir as ir
 from dlbridge.source.arrays.spelling import Spelling
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Emit, Op, Rules
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How a framework says an activation.
+
+    Attributes:
+        function: The function of one array.
+        layer: The class of the layer that does the same, or the code that makes the layer; None where there is none.
+        keywords: Attribute of the op -> what the function and the class call it.
+        usual: The number that is not printed, as both take it where they are told none.
+    """
+
+    function: str
+    layer: str | Code | None = None
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    usual: float | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class ArrayDialect:
         widened: The types whose sums and products the framework gives in a wider one.
         usual: The type of new arrays whose dtype is not said.
         in_python: What makes of an array one that has ``tolist()`` and ``item()``.
+        activations: The activations that it has: op -> how it says it.
     """
 
     spelling: Spelling
@@ -42,6 +60,7 @@ class ArrayDialect:
     widened: frozenset[str] = frozenset()
     usual: ir.DataType | None = None
     in_python: str = "{}"
+    activations: Mapping[str, Activation] = field(default_factory=dict)
 
     def name(self, function: str) -> str:
         """What the framework calls a function, which is named as in ``keras.ops``."""

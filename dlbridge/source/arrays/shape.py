@@ -28,6 +28,21 @@ def product(dims: list[Element]) -> Element:
     return known if not unknown else join(" * ", unknown if known == 1 else [known, *unknown])
 
 
+def reshaped_to(op: Op) -> list[Element] | None:
+    """The sizes to which a Reshape is written, with -1 for one that follows; None where they are read at run time."""
+    target = op.ints(1)
+    if target is None:
+        return None
+    target = own_sizes(op, target)
+    have, made = op.shape(), op.out_shape()
+    if have is None or made is None:
+        return target
+    target = [own_size(op, size, dim, have) for size, dim in zip(target, made, strict=True)]
+    if all(isinstance(size, int) and size != 0 for size in target):
+        return target
+    return [dim if size == -1 and isinstance(dim, int) else size for size, dim in zip(target, made, strict=True)]
+
+
 def own_sizes(op: Op, target: list[Element]) -> list[Element]:
     """The target of a Reshape, with the sizes that 0 stands for."""
     if op.attr("allowzero"):

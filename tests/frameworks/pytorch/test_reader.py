@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import dlbridge
-from dlbridge.frameworks.pytorch import decompose, reader, reading
+from dlbridge.frameworks.pytorch import decompose, reading, reads
+from dlbridge.frameworks.rule_modules import import_rules
 
 
 class Block(nn.Module):
@@ -184,7 +185,7 @@ def test_what_is_taken_apart_for_one_size_alone_is_refused(monkeypatch):
 
     table = {**decompose._table(), torch.ops.aten.digamma.default: for_four_rows}
     monkeypatch.setattr(decompose, "_table", lambda: table)
-    reader._load_rules()
+    import_rules(reads)
     monkeypatch.delitem(reading.RULES, "aten.digamma")
     with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"digamma.*for one size of its input alone"):
         dlbridge.load(_Digamma(), inputs=(torch.randn(4, 3),))

@@ -8,35 +8,36 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import broadcasts_far, keras_dtype, rules
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand
+from dlbridge.source.arrays import Activation
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
-#: Op -> (function of ``ops``, name for ``layers.Activation``).
-_PLAIN = {
-    "Sigmoid": ("ops.sigmoid", "sigmoid"),
-    "Tanh": ("ops.tanh", "tanh"),
-    "Softplus": ("ops.softplus", "softplus"),
-    "Softsign": ("ops.softsign", "softsign"),
-    "Mish": ("keras.activations.mish", "mish"),
-    "HardSwish": ("ops.hard_swish", "hard_swish"),
-}
 
+def _by_name(function: str, name: str) -> Activation:
+    """One that is a layer by its name alone."""
+    return Activation(function, call("layers.Activation", name))
+
+
+ACTIVATIONS = {
+    "Relu": Activation("ops.relu", "layers.ReLU"),
+    "Sigmoid": _by_name("ops.sigmoid", "sigmoid"),
+    "Tanh": _by_name("ops.tanh", "tanh"),
+    "Softplus": _by_name("ops.softplus", "softplus"),
+    "Softsign": _by_name("ops.softsign", "softsign"),
+    "Mish": _by_name("keras.activations.mish", "mish"),
+    "HardSwish": _by_name("ops.hard_swish", "hard_swish"),
+    "HardSigmoid": _by_name("ops.hard_sigmoid", "hard_sigmoid"),
+    "Selu": _by_name("ops.selu", "selu"),
+    "Swish": _by_name("ops.silu", "silu"),
+    "Elu": Activation("ops.elu", "layers.ELU", {"alpha": "alpha"}),
+    "Celu": Activation("ops.celu", keywords={"alpha": "alpha"}),
+    "LogSoftmax": Activation("ops.log_softmax", keywords={"axis": "axis"}),
+    "HardShrink": Activation("ops.hard_shrink"),
+    "SoftShrink": Activation("ops.soft_shrink"),
+}
 #: The most axes that TensorFlow's softmax takes.
 MOST_AXES = 5
-#: Numbers of the standard's Selu, which are also Keras'.
-_SELU = (1.6732631921768188, 1.0507010221481323)
-
-
-@rules(*_PLAIN)
-def plain(op: Op) -> Emit:
-    function, name = _PLAIN[op.key]
-    return Emit(call(function, op.x), module=Layer(code(f'layers.Activation("{name}")')))
-
-
-@rules("Relu")
-def relu(op: Op) -> Emit:
-    return Emit(call("ops.relu", op.x), module=Layer(call("layers.ReLU")))
 
 
 @rules("Softmax")
@@ -48,11 +49,6 @@ def softmax(op: Op) -> Emit | Code:
     return Emit(call("ops.softmax", op.x, **keywords), module=Layer(call("layers.Softmax", **keywords)))
 
 
-@rules("LogSoftmax")
-def log_softmax(op: Op) -> Code:
-    return call("ops.log_softmax", op.x, axis=op.attr("axis"))
-
-
 @rules("LeakyRelu")
 def leaky_relu(op: Op) -> Emit:
     slope = op.attr("alpha")
@@ -60,25 +56,6 @@ def leaky_relu(op: Op) -> Emit:
         return Emit(code("ops.where({x} < 0, {x} * {}, {x})", slope, x=op.x))
     module = Layer(call("layers.LeakyReLU", negative_slope=slope))
     return Emit(call("ops.leaky_relu", op.x, negative_slope=slope), module=module)
-
-
-@rules("Elu")
-def elu(op: Op) -> Emit:
-    alpha = op.attr("alpha")
-    return Emit(call("ops.elu", op.x, alpha=alpha), module=Layer(call("layers.ELU", alpha=alpha)))
-
-
-@rules("Celu")
-def celu(op: Op) -> Code:
-    return call("ops.celu", op.x, alpha=op.attr("alpha"))
-
-
-@rules("Selu")
-def selu(op: Op) -> Emit | Code:
-    alpha, gamma = op.attr("alpha"), op.attr("gamma")
-    if abs(alpha - _SELU[0]) < 1e-6 and abs(gamma - _SELU[1]) < 1e-6:
-        return Emit(call("ops.selu", op.x), module=Layer(code('layers.Activation("selu")')))
-    return code("{} * {}", gamma, call("ops.elu", op.x, alpha=alpha))
 
 
 @rules("Gelu")
@@ -94,35 +71,9 @@ def gelu(op: Op) -> Emit | Code:
     return Emit(call("ops.gelu", op.x, approximate=False), module=Layer(code('layers.Activation("gelu")')))
 
 
-@rules("Swish")
-def swish(op: Op) -> Emit | Code:
-    alpha = op.attr("alpha")
-    if alpha == 1.0:
-        return Emit(call("ops.silu", op.x), module=Layer(code('layers.Activation("silu")')))
-    return code("{x} * ops.sigmoid({} * {x})", alpha, x=op.x)
-
-
-@rules("HardSigmoid")
-def hard_sigmoid(op: Op) -> Emit | Code:
-    alpha, beta = op.attr("alpha"), op.attr("beta")
-    if abs(alpha - 1 / 6) < 1e-7 and beta == 0.5:
-        return Emit(call("ops.hard_sigmoid", op.x), module=Layer(code('layers.Activation("hard_sigmoid")')))
-    return code("ops.clip({} * {} + {}, 0.0, 1.0)", alpha, op.x, beta)
-
-
 @rules("ThresholdedRelu")
 def thresholded_relu(op: Op) -> Code:
     return call("ops.threshold", op.x, op.attr("alpha"), 0.0)
-
-
-@rules("Shrink")
-def shrink(op: Op) -> Code:
-    bias, limit = op.attr("bias"), op.attr("lambd")
-    if op.dtype().is_floating_point() and bias == 0:
-        return call("ops.hard_shrink", op.x, limit)
-    if op.dtype().is_floating_point() and bias == limit:
-        return call("ops.soft_shrink", op.x, limit)
-    return call("shrink", op.x, bias, limit)
 
 
 @rules("Hardmax")
@@ -130,13 +81,6 @@ def hardmax(op: Op) -> Code:
     axis, dtype = op.axis(), None if op.dtype() == ir.DataType.FLOAT else keras_dtype(op, op.dtype())
     first = call("ops.argmax", code("{} + 0.0", op.x), axis=axis)  # else -0.0 is less than 0.0
     return call("ops.one_hot", first, op.dim(0, axis), axis=None if axis == op.rank() - 1 else axis, dtype=dtype)
-
-
-@rules("SwiGLU")
-def swiglu(op: Op) -> Code:
-    alpha = op.attr("alpha")
-    gate = call("ops.silu", op.x) if alpha == 1 else code("{x} * ops.sigmoid({x} * {})", alpha, x=op.x)
-    return code("{} * {}", gate, op[1])
 
 
 @rules("PRelu")

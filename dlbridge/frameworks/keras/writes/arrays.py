@@ -6,7 +6,9 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.helpers import SPELLING
 from dlbridge.frameworks.keras.rules import ints, keras_dtype, number, rules
+from dlbridge.frameworks.keras.writes.activation import ACTIVATIONS
 from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.activation import activation
 from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
 from dlbridge.source.arrays.convolution import convolution
@@ -30,8 +32,9 @@ KERAS = ArrayDialect(
     widened=frozenset({"INT8", "INT16", "UINT8", "UINT16", "BOOL"}),
     usual=ir.DataType.FLOAT,
     in_python="ops.convert_to_numpy({})",
+    activations=ACTIVATIONS,
 )
 
 FAMILIES = (attention, control, convolution, elementwise, image, indexing, normalization, pooling, quantization)
-for family in (*FAMILIES, reduction, shape, signal):
+for family in (activation, *FAMILIES, reduction, shape, signal):
     family.adopt(rules, KERAS)

@@ -6,12 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.recurrent_layers import STATES, USUAL, activation_names
+from dlbridge.frameworks.keras.recurrent_layers import USUAL, activation_names
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, kinds_of, rules
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import LENGTHS, STATE, activations, by_formula, directions
+from dlbridge.source.recurrent import LENGTHS, STATE, STATES, activations, by_formula, directions
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).

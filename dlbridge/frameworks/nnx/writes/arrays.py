@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dlbridge.frameworks.nnx.rules import NNX, quoted_dtype, rules
+from dlbridge.frameworks.nnx.writes.activation import ACTIVATIONS
+from dlbridge.source.arrays.activation import activation
 from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
 from dlbridge.source.arrays.convolution import convolution
 from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.linear import linear
 from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
@@ -19,10 +22,12 @@ from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
 from dlbridge.source.repeats import DOMAIN, further_call
 
-FAMILIES = (attention, control, elementwise, image, indexing, normalization, pooling, reduction, shape)
+FAMILIES = (attention, control, elementwise, image, indexing, linear, normalization, pooling, reduction, shape)
 for family in (operators, *FAMILIES):
     family.adopt(rules, NNX)
 for family in (convolution, quantization, signal):  # whose helpers read the name of the dtype
     family.adopt(rules, replace(NNX, dtype=quoted_dtype))
+
+activation.adopt(rules, replace(NNX, activations=ACTIVATIONS))
 
 rules("Call", domain=DOMAIN)(further_call)

@@ -5,44 +5,27 @@ from __future__ import annotations
 from dlbridge.frameworks.nnx.rules import RNGS, rules
 from dlbridge.ops.extension import DOMAIN, shared_axes
 from dlbridge.source.code import Code, Literal, call, code
-from dlbridge.source.definitions import LAYER
-from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.op import Emit, Op
+from dlbridge.source.training_only import gaussian, in_training, without_mask
 
 
 @rules("Dropout")
 def dropout(op: Op) -> Emit | Code:
-    ratio = op.scalar(1) if op.has(1) else 0.5
-    if op.used(1):
-        if ratio != 0 and op.has(2) and op.scalar(2) is not False and op.scalar(2) != 0:
-            op.refuse("Flax's dropout does not give its mask")
-        return code("{}, {}", op.x, call("jnp.ones_like", op.x, dtype=code("bool")))
-    if ratio is None:
-        return code("{}", op.x)  # a layer's rate is a number: what computes its own is left in inference form
-    return _layer(op, "nnx.Dropout", ratio)
+    ones = call("jnp.ones_like", op.x, dtype=code("bool"))
+    return without_mask(op, lambda ratio: _new("nnx.Dropout", ratio), ones, "Flax's")
 
 
-def _layer(op: Op, kind: str, rate: float, dims: tuple[int, ...] | None = None) -> Emit | Code:
-    """A call of a layer; nothing in a function, where no layer can live."""
-    if op.functional:
-        return code("{}", op.x)
-    new = call(kind, Literal(rate, "rate"), broadcast_dims=dims, rngs=RNGS)
-    return Emit(call(LAYER, op.x), Layer(new), targets=None if len(op.node.outputs) == 1 else "{0}")
+def _new(kind: str, rate: float, dims: tuple[int, ...] | None = None) -> Code:
+    return call(kind, Literal(rate, "rate"), broadcast_dims=dims, rngs=RNGS)
 
 
 @rules("BroadcastDropout", "AlphaDropout", domain=DOMAIN)
 def broadcast_dropout(op: Op) -> Emit | Code:
     kind = "nnx.Dropout" if op.key == "BroadcastDropout" else "AlphaDropout"
-    return _layer(op, kind, op.attr("ratio"), tuple(shared_axes(op.node)) or None)
+    return in_training(op, _new(kind, op.attr("ratio"), tuple(shared_axes(op.node)) or None))
 
 
-@rules("GaussianDropout", domain=DOMAIN)
-def gaussian_dropout(op: Op) -> Emit | Code:
-    return _layer(op, "GaussianDropout", op.attr("ratio"))
-
-
-@rules("GaussianNoise", domain=DOMAIN)
-def gaussian_noise(op: Op) -> Emit | Code:
-    return _layer(op, "GaussianNoise", op.attr("stddev"))
+gaussian(rules, lambda kind, what, number: _new(kind, number))
 
 
 @rules("Augmentation", domain=DOMAIN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.nnx.rules import NNX, RNGS, param_dtype, rules
+from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -30,25 +30,3 @@ def embedding(op: Op) -> Emit | Code:
     sizes = Literal(count, "num_embeddings"), Literal(size, "features")
     new = call("nnx.Embed", *sizes, param_dtype=param_dtype(op, 1), rngs=RNGS)
     return Emit(call(LAYER, op.x), Layer(new, {"embedding": weight}))
-
-
-@rules("MatMul")
-def matmul(op: Op) -> Code:
-    return code("{} @ {}", op[0], op[1])
-
-
-@rules("Gemm")
-def gemm(op: Op) -> Code:
-    left = code("{}.T", op[0]) if op.attr("transA") else op[0]
-    right = code("{}.T", op[1]) if op.attr("transB") else op[1]
-    product = code("{} @ {}", left, right)
-    alpha, beta = op.attr("alpha"), op.attr("beta")
-    product = product if alpha == 1 else code("{alpha} * ({})", product, alpha=alpha)
-    if op.has(2) and beta != 0:
-        product = code("{} + {}", product, op[2] if beta == 1 else code("{beta} * {}", op[2], beta=beta))
-    return NNX.in_dtype(op, product) if op.dtype().is_integer() and (alpha != 1 or beta != 1) else product
-
-
-@rules("Einsum")
-def einsum(op: Op) -> Code:
-    return call("jnp.einsum", op.attr("equation").replace(" ", ""), *op.tensors)

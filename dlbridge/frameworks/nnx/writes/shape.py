@@ -5,29 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, number, rules
-from dlbridge.source.arrays.shape import own_size, own_sizes, product
-from dlbridge.source.code import Code, call, code, node
-from dlbridge.source.expr import Attr
+from dlbridge.source.arrays.shape import product, reshaped_to
+from dlbridge.source.code import Code, call, code, method
 from dlbridge.source.op import Op
-
-
-def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
-    """``x.name(arg, ...)``."""
-    return call(Attr(node(x), name), *args, **keywords)
 
 
 @rules("Reshape")
 def reshape(op: Op) -> Code:
-    target = op.ints(1)
+    target = reshaped_to(op)
     if target is None:
         return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
-    target = own_sizes(op, target)
-    have, want = op.shape(), op.out_shape()
-    if have is not None and want is not None:
-        target = [own_size(op, s, d, have) for s, d in zip(target, want, strict=True)]
-        if any(not isinstance(s, int) or s == 0 for s in target):
-            target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, want, strict=True)]
-    return method("reshape", op.x, *target) if target else method("reshape", op.x, ())
+    return method("reshape", op.x, *(target or [()]))
 
 
 @rules("Flatten")

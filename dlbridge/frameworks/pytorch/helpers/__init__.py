@@ -32,6 +32,7 @@ SPELLING = Spelling(
         "arcsinh": "torch.asinh",
         "arctan": "torch.atan",
         "arctanh": "torch.atanh",
+        "clip": "torch.clamp",
         "det": "torch.linalg.det",
         "equal": "torch.eq",
     }

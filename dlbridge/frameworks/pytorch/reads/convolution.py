@@ -28,28 +28,14 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> ir.Value:
-    count = rank(weight) - 2
-    kernel, dilations = sizes(weight)[2:], each(dilation, count)
-    if padding == "same":
-        total = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
-        pads = [t // 2 for t in total] + [t - t // 2 for t in total]
-    else:
-        pads = each(0 if padding == "valid" else padding, count) * 2
+    return convolution(op, x, weight, bias, stride, padding, dilation, False, 0, groups)
 
-    def convolve(value: ir.Value) -> ir.Value:
-        return op(
-            "Conv",
-            value,
-            weight,
-            bias,
-            kernel_shape=kernel,
-            strides=each(stride, count),
-            pads=pads,
-            dilations=dilations,
-            group=groups,
-        )
 
-    return batched(op, x, count, convolve)
+@reads("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
+def conv_transpose(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None, *how: Any) -> ir.Value:
+    """``how``: stride, padding, output padding, groups and dilation, as far as they are given."""
+    stride, padding, output_padding, groups, dilation = (*how, *(1, 0, 0, 1, 1)[len(how) :])
+    return convolution(op, x, weight, bias, stride, padding, dilation, True, output_padding, groups)
 
 
 def batched(op: Op, x: ir.Value, count: int, function: Any) -> ir.Value:
@@ -57,37 +43,6 @@ def batched(op: Op, x: ir.Value, count: int, function: Any) -> ir.Value:
     if rank(x) == count + 2:
         return function(x)
     return op.squeeze(function(op.unsqueeze(x, [0])), [0])
-
-
-@reads("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
-def conv_transpose(
-    op: Op,
-    x: ir.Value,
-    weight: ir.Value,
-    bias: ir.Value | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> ir.Value:
-    count = rank(weight) - 2
-
-    def convolve(value: ir.Value) -> ir.Value:
-        return op(
-            "ConvTranspose",
-            value,
-            weight,
-            bias,
-            kernel_shape=sizes(weight)[2:],
-            strides=each(stride, count),
-            pads=each(padding, count) * 2,
-            output_padding=each(output_padding, count),
-            dilations=each(dilation, count),
-            group=groups,
-        )
-
-    return batched(op, x, count, convolve)
 
 
 @reads("aten.convolution", "aten._convolution")
@@ -104,9 +59,24 @@ def convolution(
     groups: int,
     *flags: Any,
 ) -> ir.Value:
+    count = rank(weight) - 2
+    kernel, dilations = sizes(weight)[2:], each(dilation, count)
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+        pads = [t // 2 for t in total] + [t - t // 2 for t in total]
+    else:
+        pads = each(0 if padding == "valid" else padding, count) * 2
+    attributes = {
+        "kernel_shape": kernel,
+        "strides": each(stride, count),
+        "pads": pads,
+        "dilations": dilations,
+        "group": groups,
+    }
     if transposed:
-        return conv_transpose(op, x, weight, bias, stride, padding, output_padding, groups, dilation)
-    return conv(op, x, weight, bias, stride, padding, dilation, groups)
+        attributes["output_padding"] = each(output_padding, count)
+    kind = "ConvTranspose" if transposed else "Conv"
+    return batched(op, x, count, lambda value: op(kind, value, weight, bias, **attributes))
 
 
 @reads("torchvision.deform_conv2d")

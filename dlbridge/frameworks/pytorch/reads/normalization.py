@@ -19,27 +19,30 @@ def _filled(op: Op, value: ir.Value | None, shape: list[int], fill: float, dtype
     return op.constant(np.full(shape, fill), dtype) if value is None else value
 
 
-@reads("aten.batch_norm")
-def batch_norm(
+@reads("aten.batch_norm", "aten.instance_norm")
+def norm(
     op: Op,
     x: ir.Value,
     weight: ir.Value | None,
     bias: ir.Value | None,
     mean: ir.Value | None,
     var: ir.Value | None,
-    training: bool,
+    of_input: bool,
     momentum: float,
     eps: float,
     cudnn_enabled: bool = False,
 ) -> ir.Value:
-    channels = [sizes(x)[1]]
+    """Batch or instance norm; ``of_input`` says that it takes the statistics of its input, not the running ones."""
+    own, channels = "instance" if "instance" in op.name else "batch", [sizes(x)[1]]
     dtype = weight.dtype if weight is not None else x.dtype
     scale, shift = _filled(op, weight, channels, 1, dtype), _filled(op, bias, channels, 0, dtype)
-    if training or mean is None or var is None:
-        mean, var = op.constant(np.zeros(channels), dtype), op.constant(np.ones(channels), dtype)
-        y, *_ = op("BatchNormalization", x, scale, shift, mean, var, outputs=3, epsilon=eps, training_mode=1)
-        return y
-    return _by_running_statistics(op, x, [scale, shift, mean, var], momentum, eps, "batch")
+    if not of_input and mean is not None and var is not None:
+        return _by_running_statistics(op, x, [scale, shift, mean, var], momentum, eps, own)
+    if own == "instance":
+        return op("InstanceNormalization", x, scale, shift, epsilon=eps)
+    mean, var = op.constant(np.zeros(channels), dtype), op.constant(np.ones(channels), dtype)
+    y, *_ = op("BatchNormalization", x, scale, shift, mean, var, outputs=3, epsilon=eps, training_mode=1)
+    return y
 
 
 def _by_running_statistics(
@@ -75,27 +78,7 @@ def _by_running_statistics(
 def batch_norm_no_training(
     op: Op, x: ir.Value, weight: Any, bias: Any, mean: ir.Value, var: ir.Value, momentum: float, eps: float
 ) -> list[ir.Value | None]:
-    return [batch_norm(op, x, weight, bias, mean, var, False, momentum, eps), None, None]
-
-
-@reads("aten.instance_norm")
-def instance_norm(
-    op: Op,
-    x: ir.Value,
-    weight: ir.Value | None,
-    bias: ir.Value | None,
-    mean: ir.Value | None,
-    var: ir.Value | None,
-    use_input_stats: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool = False,
-) -> ir.Value:
-    channels = [sizes(x)[1]]
-    scale, shift = _filled(op, weight, channels, 1, x.dtype), _filled(op, bias, channels, 0, x.dtype)
-    if not use_input_stats and mean is not None and var is not None:
-        return _by_running_statistics(op, x, [scale, shift, mean, var], momentum, eps, "instance")
-    return op("InstanceNormalization", x, scale, shift, epsilon=eps)
+    return [norm(op, x, weight, bias, mean, var, False, momentum, eps), None, None]
 
 
 @reads("aten.layer_norm")

@@ -19,6 +19,7 @@ def _count(op: Op) -> int:
 
 
 @reads("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d")
+@reads("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices", "aten.max_pool1d_with_indices")
 def max_pool(
     op: Op,
     x: ir.Value,
@@ -27,50 +28,27 @@ def max_pool(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
-) -> ir.Value:
+) -> ir.Value | list[ir.Value]:
     count = _count(op)
     kernel = each(kernel_size, count)
-
-    def pool(value: ir.Value) -> ir.Value:
-        return op(
-            "MaxPool",
-            value,
-            kernel_shape=kernel,
-            strides=each(stride, count) if stride else kernel,
-            pads=each(padding, count) * 2,
-            dilations=each(dilation, count),
-            ceil_mode=int(ceil_mode),
-        )
-
-    return batched(op, x, count, pool)
+    attributes = {
+        "kernel_shape": kernel,
+        "strides": each(stride, count) if stride else kernel,
+        "pads": each(padding, count) * 2,
+        "dilations": each(dilation, count),
+        "ceil_mode": int(ceil_mode),
+    }
+    if op.name.endswith("with_indices"):
+        return _with_indices(op, x, count, attributes)
+    return batched(op, x, count, lambda value: op("MaxPool", value, **attributes))
 
 
-@reads("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices", "aten.max_pool1d_with_indices")
-def max_pool_with_indices(
-    op: Op,
-    x: ir.Value,
-    kernel_size: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> list[ir.Value]:
+def _with_indices(op: Op, x: ir.Value, count: int, attributes: dict[str, Any]) -> list[ir.Value]:
     """Convert indices: ONNX counts over the whole tensor, PyTorch within each (batch, channel)."""
-    count = _count(op)
     spatial = sizes(x)[-count:]
     if rank(x) != count + 2 or not all(isinstance(s, int) for s in spatial):
         op.refuse("indices of a pool over a size that is not fixed, or without a batch")
-    kernel = each(kernel_size, count)
-    values, indices = op(
-        "MaxPool",
-        x,
-        outputs=2,
-        kernel_shape=kernel,
-        strides=each(stride, count) if stride else kernel,
-        pads=each(padding, count) * 2,
-        dilations=each(dilation, count),
-        ceil_mode=int(ceil_mode),
-    )
+    values, indices = op("MaxPool", x, outputs=2, **attributes)
     indices.dtype = ir.DataType.INT64
     return [values, op("Mod", indices, int(np.prod(spatial)))]
 

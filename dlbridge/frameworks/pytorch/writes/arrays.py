@@ -6,13 +6,16 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.helpers import SPELLING
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
+from dlbridge.frameworks.pytorch.writes.activation import ACTIVATIONS
 from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.arrays.activation import activation
 from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
 from dlbridge.source.arrays.convolution import convolution
 from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.linear import linear
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
@@ -35,8 +38,11 @@ TORCH = ArrayDialect(
     cast=lambda x, dtype: code("{}.to({})", x, dtype),
     ints=ints,
     number=number,
+    activations=ACTIVATIONS,
 )
 
+activation.adopt(rules, TORCH)
+linear.adopt(rules, TORCH)
 operators.adopt(rules, TORCH)
 elementwise.adopt(rules, TORCH)
 attention.adopt(rules, TORCH, only={"RotaryEmbedding"})

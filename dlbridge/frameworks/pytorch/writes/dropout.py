@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops.extension import DOMAIN, shared_axes
-from dlbridge.source.code import Code, call, code
+from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
+from dlbridge.source.training_only import gaussian, in_training
 
 
 @rules("Dropout")
@@ -25,14 +26,9 @@ def dropout(op: Op) -> Emit | Code:
     )
 
 
-def _layer(op: Op, new: Code) -> Emit | Code:
-    """A call of a layer; nothing in a function, where no layer can live."""
-    return code("{}", op.x) if op.functional else Emit(call(LAYER, op.x), Layer(new))
-
-
 def _torch_layer(op: Op, name: str) -> Emit | Code:
     ratio = op.attr("ratio")
-    return _layer(op, code(f"nn.{name}()") if ratio == 0.5 else code(f"nn.{name}({{p}})", p=ratio))
+    return in_training(op, code(f"nn.{name}()") if ratio == 0.5 else code(f"nn.{name}({{p}})", p=ratio))
 
 
 @rules("BroadcastDropout", domain=DOMAIN)
@@ -43,8 +39,8 @@ def broadcast_dropout(op: Op) -> Emit | Code:
     if 3 <= rank <= 5 and axes == list(range(2, rank)):
         return _torch_layer(op, f"Dropout{rank - 2}d")
     if axes == list(range(1, rank)):
-        return _layer(op, code("DropPath({drop_path})", drop_path=ratio))
-    return _layer(op, code(f"BroadcastDropout({{p}}, {tuple(axes)})", p=ratio))
+        return in_training(op, code("DropPath({drop_path})", drop_path=ratio))
+    return in_training(op, code(f"BroadcastDropout({{p}}, {tuple(axes)})", p=ratio))
 
 
 @rules("AlphaDropout", domain=DOMAIN)
@@ -54,20 +50,13 @@ def alpha_dropout(op: Op) -> Emit | Code:
         return _torch_layer(op, "AlphaDropout")
     if axes == list(range(2, op.rank())):
         return _torch_layer(op, "FeatureAlphaDropout")
-    return _layer(op, code(f"BroadcastAlphaDropout({{p}}, {tuple(axes)})", p=op.attr("ratio")))
+    return in_training(op, code(f"BroadcastAlphaDropout({{p}}, {tuple(axes)})", p=op.attr("ratio")))
 
 
-@rules("GaussianDropout", domain=DOMAIN)
-def gaussian_dropout(op: Op) -> Emit | Code:
-    return _layer(op, code("GaussianDropout({p})", p=op.attr("ratio")))
-
-
-@rules("GaussianNoise", domain=DOMAIN)
-def gaussian_noise(op: Op) -> Emit | Code:
-    return _layer(op, code("GaussianNoise({stddev})", stddev=op.attr("stddev")))
+gaussian(rules, lambda kind, what, number: call(kind, Literal(number, {"ratio": "p"}.get(what, what))))
 
 
 @rules("Augmentation", domain=DOMAIN)
 def augmentation(op: Op) -> Emit | Code:
     """In PyTorch images are augmented where data are loaded, not in the model, where its name alone stays."""
-    return _layer(op, code("nn.Identity()"))
+    return in_training(op, code("nn.Identity()"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.ops import traits
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
@@ -37,32 +37,3 @@ def embedding(op: Op) -> Emit | Code:
     count, size = op.shape(1) or []
     sizes = Literal(count, "num_embeddings"), Literal(size, "embedding_dim")
     return Emit(call(LAYER, op.x), Layer(call("nn.Embedding", *sizes, **keywords), {"weight": Weight.of(weight)}))
-
-
-@rules("MatMul")
-def matmul(op: Op) -> Code:
-    return code("{} @ {}", op[0], op[1])
-
-
-@rules("Gemm")
-def gemm(op: Op) -> Code:
-    a = code("{}.T", op[0]) if op.attr("transA") else op[0]
-    b = code("{}.T", op[1]) if op.attr("transB") else op[1]
-    product = code("{} @ {}", a, b)
-    alpha, beta = op.attr("alpha"), op.attr("beta")
-    if alpha != 1:
-        product = code("{alpha} * ({})", product, alpha=_number(op, alpha))
-    if op.has(2) and beta != 0:
-        product = code("{} + {}", product, op[2] if beta == 1 else code("{beta} * {}", op[2], beta=_number(op, beta)))
-    if op.dtype().is_integer() and (alpha % 1 or beta % 1):
-        return code("({}).to({})", product, torch_dtype(op, op.dtype()))
-    return product
-
-
-def _number(op: Op, value: float) -> float | int:
-    return int(value) if value == int(value) and op.dtype().is_integer() else value
-
-
-@rules("Einsum")
-def einsum(op: Op) -> Code:
-    return call("torch.einsum", op.attr("equation").replace(" ", ""), *op.tensors)

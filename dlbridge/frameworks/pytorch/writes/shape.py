@@ -10,15 +10,10 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
-from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, own_size, own_sizes
-from dlbridge.source.code import Code, Literal, call, code, join, node
-from dlbridge.source.expr import Attr, Slice
+from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, reshaped_to
+from dlbridge.source.code import Code, Literal, call, code, join, method, node
+from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Layer, Op
-
-
-def method(name: str, x: Any, *args: Any, **keywords: Any) -> Code:
-    """``x.name(arg, ...)``."""
-    return call(Attr(node(x), name), *args, **keywords)
 
 
 def same(a: Element, b: Element) -> bool:
@@ -36,15 +31,10 @@ def sizes(op: Op) -> list[Element]:
 
 @rules("Reshape")
 def reshape(op: Op) -> Emit | Code:
-    target = op.ints(1)
+    target, have = reshaped_to(op), op.shape()
     if target is None:
-        return call("reshape", op.x, code("{}.tolist()", op[1]), allow_zero=True if op.attr("allowzero") else None)
-    target = own_sizes(op, target)
-    have, made = op.shape(), op.out_shape()
-    if have is not None and made is not None:
-        target = [own_size(op, s, d, have) for s, d in zip(target, made, strict=True)]
-        if any(not isinstance(s, int) or s == 0 for s in target):
-            target = [d if s == -1 and isinstance(d, int) else s for s, d in zip(target, made, strict=True)]
+        return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
+    if have is not None and op.out_shape() is not None:
         if len(target) == 2 and len(have) > 1 and same(target[0], op.dim(0, 0)):
             return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
         start = _first_merged(op, target, len(have))
@@ -207,33 +197,52 @@ def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:
 
 @rules("Pad")
 def pad(op: Op) -> Code:
-    mode, pads, axes = op.attr("mode"), op.ints(1), op.numbers(3)
-    if pads is None or (op.has(3) and axes is None) or op.shape() is None:
+    mode, amounts = op.attr("mode"), _amounts(op)
+    if amounts is None:
         return call("pad", op.x, ints(op, 1), mode, _pad_value(op), axes=ints(op, 3) if op.has(3) else None)
-    rank = op.rank()
-    axes = list(range(rank)) if axes is None else [a % rank for a in axes]
-    half = len(pads) // 2
-    amounts = {axis: (pads[i], pads[i + half]) for i, axis in enumerate(axes)}
-    amounts = {axis: pair for axis, pair in amounts.items() if not all(isinstance(p, int) and p == 0 for p in pair)}
     if not amounts:
         return code("{}", op.x)
-    flat = [amount for axis in range(rank - 1, min(amounts) - 1, -1) for amount in amounts.get(axis, (0, 0))]
     if mode == "constant":
         value = _pad_value(op)
-        plain = not isinstance(value, Code) and not value
-        return call("F.pad", op.x, tuple(flat)) if plain else call("F.pad", op.x, tuple(flat), value=value)
-    known = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}[mode]
-    spatial = rank in (3, 4, 5) and min(amounts) >= 2 and op.dtype().is_floating_point()
-    if spatial and mode != "wrap" and (mode == "edge" or all(_reflects(op, a, p) for a, p in amounts.items())):
-        full = [amount for axis in range(rank - 1, 1, -1) for amount in amounts.get(axis, (0, 0))]
-        if all(isinstance(a, int) and a >= 0 for a in full):
-            return call("F.pad", op.x, tuple(full), mode=known)
-    return call("pad", op.x, pads, mode, axes=None if op.value(3) is None else axes)
+        is_zero = not isinstance(value, Code) and not value
+        return call("F.pad", op.x, _from_last(op, amounts, min(amounts)), value=None if is_zero else value)
+    if _is_known_to_torch(op, mode, amounts):
+        return call("F.pad", op.x, _from_last(op, amounts, 2), mode={"reflect": "reflect", "edge": "replicate"}[mode])
+    axes = None if op.value(3) is None else [axis % op.rank() for axis in op.numbers(3) or []]
+    return call("pad", op.x, op.ints(1), mode, axes=axes)
+
+
+#: Axis -> what is added before and behind.
+_Amounts = dict[int, tuple[Element, Element]]
+
+
+def _amounts(op: Op) -> _Amounts | None:
+    """The axes that are padded; None where that is known only when the model runs."""
+    pads, axes = op.ints(1), op.numbers(3) if op.has(3) else list(range(len(op.shape() or ())))
+    if pads is None or axes is None or op.shape() is None:
+        return None
+    pairs = zip(pads[: len(axes)], pads[len(axes) :], strict=True)
+    found = {axis % op.rank(): pair for axis, pair in zip(axes, pairs, strict=True)}
+    return {axis: pair for axis, pair in found.items() if any(not isinstance(n, int) or n != 0 for n in pair)}
+
+
+def _from_last(op: Op, amounts: _Amounts, first: int) -> tuple[Element, ...]:
+    """The amounts as ``F.pad`` takes them: those of the last axis, of the one before it, down to ``first``."""
+    return tuple(n for axis in range(op.rank() - 1, first - 1, -1) for n in amounts.get(axis, (0, 0)))
+
+
+def _is_known_to_torch(op: Op, mode: str, amounts: _Amounts) -> bool:
+    """Whether ``F.pad`` has a mode for this: it reflects and repeats the edges of floats, along spatial axes alone."""
+    if mode == "wrap" or not op.dtype().is_floating_point() or op.rank() not in (3, 4, 5) or min(amounts) < 2:
+        return False
+    if any(not isinstance(n, int) or n < 0 for pair in amounts.values() for n in pair):
+        return False
+    return mode == "edge" or all(_reflects(op, axis, pair) for axis, pair in amounts.items())
 
 
 def _reflects(op: Op, axis: int, amounts: tuple[Element, Element]) -> bool:
     size = (op.shape() or [])[axis]
-    return all(isinstance(a, int) and (not isinstance(size, int) or a < size) for a in amounts)
+    return all(isinstance(n, int) and (not isinstance(size, int) or n < size) for n in amounts)
 
 
 def _pad_value(op: Op) -> Any:
