@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from dlbridge.frameworks.keras import compat
+from dlbridge.frameworks.keras.needs import nodes_of
 from dlbridge.source.code import Code
 from dlbridge.source.expr import Call, dotted, layer_inputs
 
@@ -40,7 +41,7 @@ def automatic_names(calls: Iterable[set[str]], kinds: Iterable[str]) -> frozense
 
 def of_writer(writer: KerasWriter) -> frozenset[str]:
     """The names that Keras may give by itself to what is joined in a written model."""
-    joined = [n for b in writer.root.blocks() if b not in writer.dynamic for n in writer.nodes_of(b)]
+    joined = [n for b in writer.root.blocks() if b not in writer.dynamic for n in nodes_of(b)]
     calls, kinds = [r.called() for r in writer.returned if isinstance(r, Code)], set[str]()
     for node in joined:
         emit = writer.emits[node]

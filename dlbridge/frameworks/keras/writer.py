@@ -14,12 +14,11 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import WriteOptions, automatic, helpers, writes
-from dlbridge.frameworks.keras.automatic import is_automatic
 from dlbridge.frameworks.keras.blocks import block_tree, free_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
-from dlbridge.frameworks.keras.names import NETWORK, layer_name, spelled
-from dlbridge.frameworks.keras.needs import needs_layer, reads_numbers
+from dlbridge.frameworks.keras.names import spelled
+from dlbridge.frameworks.keras.needs import Classes
 from dlbridge.frameworks.keras.operators import call_functions
 from dlbridge.frameworks.keras.printer import (
     BUILD,
@@ -29,10 +28,10 @@ from dlbridge.frameworks.keras.printer import (
     print_module,
     sizes_of,
     stand_in,
-    variable_path,
 )
 from dlbridge.frameworks.keras.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
+from dlbridge.frameworks.keras.weights import KerasWeights
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -43,24 +42,19 @@ from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import LAYER, Code, Literal, call, code
+from dlbridge.source.code import LAYER, Code, call, code
 from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
-from dlbridge.source.expr import Attr, Call, Const, FString, Items, Var, layer_inputs
-from dlbridge.source.expr_printer import text_of
+from dlbridge.source.expr import Attr, Call, Const, Items, Var, layer_inputs
 from dlbridge.source.functions import Functions
-from dlbridge.source.names import Names, class_name, identifier, snake_case
+from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer
 from dlbridge.source.paths import Paths
-from dlbridge.source.printing import calls_of, helper_names
+from dlbridge.source.printing import helper_names
 from dlbridge.source.program import Source
-from dlbridge.source.statements import Def
 from dlbridge.source.variables import given_name, hint, hint_of_path
 from dlbridge.source.weights import Weight
-
-#: Constants with more elements than this come from the weights file, not from the source.
-MAX_PRINTED = 64
 
 
 def write(model: Model, options: WriteOptions) -> Source:
@@ -106,7 +100,7 @@ def pipeline(io_layout: str = "same") -> Pipeline:
     )
 
 
-class KerasWriter:
+class KerasWriter(KerasWeights):
     """Holds what is known while one model is written."""
 
     def __init__(self, model: Model, paths: Paths, partial: bool = False) -> None:
@@ -123,15 +117,10 @@ class KerasWriter:
         self.root = block_tree(self.graph, self.emits, leaving(self.returned))
         self.homes = homes(self.graph, self.root, self.emits, paths, reachable=True)
         self.held = held(self.root, self.homes)
-        self._called: dict[ir.Node, set[str]] = {}
-        #: Blocks that are ``Layer`` subclasses; those of them that run eagerly; those that build their own layers.
-        self.dynamic, self.eager = self._dynamic_blocks()
-        #: Whether the model is a ``keras.Model`` subclass: it has no inputs, or how many axes an output has is known
-        #: only at run time.
-        shapeless = self.root in self.eager and any(v.shape is None for v in self.graph.outputs)
-        self.subclassed = shapeless or not model.inputs
-        self.building = {i for b in self.eager | ({self.root} if self.subclassed else set()) for i in b.blocks()}
-        self.wrapped = self.root in self.dynamic
+        classes = Classes(self.graph, self.root, self.emits, self.returned, self.symbolic, self.functions.written)
+        self.calls_of = classes.calls_of
+        self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building
+        self.subclassed, self.wrapped = classes.subclassed, classes.wrapped
         pass_weights(self.root, self.emits, self.homes, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
@@ -159,58 +148,6 @@ class KerasWriter:
             outputs=[v.name or "" for v in self.model.outputs],
             stand_ins=self.functions.stand_ins,
         )
-
-    def _dynamic_blocks(self) -> tuple[set[Block], set[Block]]:
-        """Blocks that are ``Layer`` subclasses, and those of them that run eagerly.
-
-        A block is a subclass when it computes with sizes known only at run time, draws random numbers, reads the
-        numbers in a tensor, or has layers with weights that see no input, and so are all blocks inside it. What reads
-        numbers runs eagerly, and what holds it.
-        """
-        wanted = {
-            b
-            for b in self.root.blocks()
-            if any(needs_layer(self._calls(s)) or self._is_loose(s) for s in self.nodes_of(b))
-        }
-        given = [r for r in self.returned if isinstance(r, Code)]
-        sees = [self.symbolic & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned]
-        if not all(sees) or any(needs_layer(self.calls_of(r)) for r in given):
-            wanted.add(self.root)
-        while True:
-            dynamic = {inner for block in wanted for inner in block.blocks()}
-            reading = {b for b in dynamic if any(reads_numbers(self._calls(n)) for n in b.nodes())}
-            eager = {b for b in dynamic if reading & set(b.blocks())}
-            shapeless = {b for b in eager if any(v.shape is None for v in b.outputs)}
-            around = {b for b in self.root.blocks() if shapeless & {s for s in b.steps if isinstance(s, Block)}}
-            if around <= wanted:
-                break
-            wanted |= around
-        return dynamic, eager
-
-    def _is_loose(self, node: ir.Node) -> bool:
-        """Whether a node is a layer whose weights no functional model would find: nothing of the graph leads to it."""
-        layer = self.emits[node].layer
-        return layer is not None and bool(layer.weights) and not self.symbolic & set(node.outputs)
-
-    def nodes_of(self, block: Block) -> list[ir.Node]:
-        return [s for s in block.steps if isinstance(s, ir.Node)]
-
-    def _calls(self, node: ir.Node) -> set[str]:
-        """What the code of a node calls where layers are joined."""
-        if node not in self._called:
-            self._called[node] = self.calls_of(self._joined(node))
-        return self._called[node]
-
-    def calls_of(self, code: Code | Def) -> set[str]:
-        """The dotted names of what code calls, itself or by functions of the file: helpers, bodies of control flow."""
-        found, names = code.called(), code.names()
-        bodies = [part for part in self.functions.written if isinstance(part, Def) and part.name in names]
-        return found.union(*map(self.calls_of, bodies), *(calls_of(helpers, name) for name in names))
-
-    def _joined(self, node: ir.Node) -> Code:
-        """The code of a node where layers are joined."""
-        emit = self.emits[node]
-        return emit.code if emit.module is None else emit.module.new
 
     # --- one block -------------------------------------------------------------------------------------------------
 
@@ -297,31 +234,6 @@ class KerasWriter:
     def is_named(self, node: ir.Node, layer: Layer) -> bool:
         return not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights))
 
-    def _name_code(self, relative: str, block: Block, *, is_layer: bool = True) -> Code:
-        """The name of what is called ``relative`` in a block: a function gets its own name as an argument."""
-        inner = layer_name(relative) if block.path or self.wrapped or not is_layer else self._outermost(relative)
-        in_function = block.path and block not in self.dynamic
-        return FString((Var("name"), Const(f"-{inner}"))) if in_function else Const(inner)
-
-    def _outermost(self, path: str) -> str:
-        """The name of a layer of the model itself, where the inputs are layers too, and what has no name gets one.
-
-        A path has one name, which no other has, and none that Keras may give to something else.
-        """
-        if path not in self.outermost:
-            name = layer_name(path)
-            if is_automatic(name, self.automatic):
-                name = f"{name}_layer"
-            self.outermost[path] = self.taken.fresh(name)
-        return self.outermost[path]
-
-    def input_name(self, value: ir.Value) -> str:
-        """The name of the layer of an input."""
-        name = value.name or "x"
-        if not is_automatic(name, self.automatic):
-            return name
-        return self.renamed.setdefault(name, self.taken.fresh(f"{name}_input"))
-
     def _is_sequential(self) -> bool:
         return self.sequence() is not None
 
@@ -357,59 +269,6 @@ class KerasWriter:
         prefix = f"#{sequence.index(node)}" if sequence is not None else self._variable_path(block, node.name or "")
         for slot, weight in layer.weights.items():
             self.weights[f"{prefix}/{slot}"] = weight
-
-    def _variable_path(self, block: Block, name: str) -> str:
-        """Keras' path of what is called ``name`` in a block: classes add one part each, functions none."""
-        chain = [b for b in self.root.blocks() if b in self.dynamic and b.path and name.startswith(b.path + ".")]
-        chain.sort(key=lambda b: len(b.path))
-        return variable_path([b.path for b in chain], name, NETWORK if self.wrapped else None, self._outermost)
-
-    def _is_printed(self, value: ir.Value) -> bool:
-        tensor = value.const_value
-        return traits.kind(value) == "constant" and tensor is not None and tensor.size <= MAX_PRINTED
-
-    def _write_free_weight(self, written: Written, value: ir.Value) -> None:
-        block, home = written.block, self.homes[value]
-        tensor, name = value.const_value, block.relative(home)
-        assert tensor is not None
-        shape, trainable = tuple(tensor.shape.numpy()), traits.kind(value) == "parameter"
-        dtype = None if tensor.dtype == ir.DataType.FLOAT else Const(KERAS_DTYPES[tensor.dtype])
-        frozen = None if trainable else False
-        if block in self.dynamic:
-            attribute = flat(name)
-            new = call(
-                "self.add_weight", name=Const(attribute), shape=Literal(shape, "shape"), dtype=dtype, trainable=frozen
-            )
-            written.members.append(Member(attribute, new))
-            self.weights[f"{self._variable_path(block, home).rpartition('/')[0]}/{attribute}".lstrip("/")] = Weight.of(
-                value.name or ""
-            )
-            return
-        label = self._name_code(name, block)
-        new = call("Weight", Literal(shape, "shape"), dtype=dtype, trainable=frozen, name=label)
-        written.lines.append(Line([value], call(new, block.inputs[0]), None, identifier(name)))
-        self.weights[f"{self._outermost(home)}/value"] = Weight.of(value.name or "")
-
-    def _weight_key(self, block: Block, value: ir.Value) -> str:
-        found = self.weight_code(block, value)
-        return block.relative(self.homes[value]) if found is None else text_of(found)
-
-    def weight_code(self, block: Block, value: ir.Value) -> Code | None:
-        """How code of a block reads a weight that no variable of the block holds."""
-        if self._is_printed(value):
-            tensor = value.const_value
-            assert tensor is not None and value.dtype is not None
-            numbers = tensor.numpy()
-            if value.dtype == ir.DataType.UINT64 and numbers.size and numbers.max() >= 2**63:
-                # TensorFlow's backend makes tensors of Python ints by way of int64.
-                return code('ops.cast(ops.array({}, dtype="int64"), "uint64")', numbers.view("int64"))
-            dtype = Const(KERAS_DTYPES[value.dtype])
-            if not numbers.size:  # a list of nothing does not tell the shape
-                return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype)
-            return code("ops.array({}, dtype={})", numbers, dtype)
-        if block in self.dynamic:
-            return member(block.relative(self.homes[value]))
-        return None
 
 
 def _spec(value: ir.Value) -> Code:
