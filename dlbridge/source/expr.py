@@ -8,9 +8,10 @@ it), ``LayerHere`` (the layer that a node's code calls) and ``Arguments`` (what 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -31,13 +32,35 @@ class Literal:
 class Expr:
     """An expression."""
 
+    #: The fields that hold parts of the expression: one, one that may be left out, or a tuple of them, which is last.
+    _held: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        kinds = ("Expr", "Expr | None", "tuple[Expr, ...]")
+        cls._held = tuple(name for name, kind in inspect.get_annotations(cls).items() if kind in kinds)
+
     def children(self) -> tuple[Expr, ...]:
         """Its parts, in the order in which they are printed."""
-        return ()
+        found: list[Expr] = []
+        for name in self._held:
+            part = getattr(self, name)
+            if isinstance(part, tuple):
+                found += part
+            elif part is not None:
+                found.append(part)
+        return tuple(found)
 
     def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        """The same with other parts."""
-        return self
+        """The same with other parts; a tuple of them may become longer or shorter."""
+        given = iter(children)
+        changed: dict[str, Any] = {}
+        for name in self._held:
+            part = getattr(self, name)
+            if isinstance(part, tuple):
+                changed[name] = tuple(given)
+            elif part is not None:
+                changed[name] = next(given)
+        return replace(self, **changed) if changed else self  # type: ignore[type-var]
 
     def walk(self) -> Iterator[Expr]:
         """It and all that is in it, in the order in which they are printed."""
@@ -148,12 +171,6 @@ class Attr(Expr):
     value: Expr
     name: str
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Attr(children[0], self.name)
-
 
 @dataclass(frozen=True, eq=False)
 class Call(Expr):
@@ -161,12 +178,6 @@ class Call(Expr):
 
     function: Expr
     arguments: tuple[Expr, ...]
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.function, *self.arguments)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Call(children[0], children[1:])
 
     def with_keyword(self, name: str, value: Expr) -> Call:
         """The call with one more keyword argument."""
@@ -180,24 +191,12 @@ class Keyword(Expr):
     name: str
     value: Expr
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Keyword(self.name, children[0])
-
 
 @dataclass(frozen=True, eq=False)
 class Star(Expr):
     """``*value``."""
 
     value: Expr
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Star(children[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,12 +207,6 @@ class BinOp(Expr):
     symbol: str
     right: Expr
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.left, self.right)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return BinOp(children[0], self.symbol, children[1])
-
 
 @dataclass(frozen=True, eq=False)
 class Unary(Expr):
@@ -221,12 +214,6 @@ class Unary(Expr):
 
     symbol: str
     operand: Expr
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.operand,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Unary(self.symbol, children[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,12 +224,6 @@ class IfElse(Expr):
     test: Expr
     otherwise: Expr
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value, self.test, self.otherwise)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return IfElse(*children)
-
 
 @dataclass(frozen=True, eq=False)
 class Lambda(Expr):
@@ -251,12 +232,6 @@ class Lambda(Expr):
     parameters: str
     body: Expr
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.body,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Lambda(self.parameters, children[0])
-
 
 @dataclass(frozen=True, eq=False)
 class Index(Expr):
@@ -264,12 +239,6 @@ class Index(Expr):
 
     value: Expr
     index: Expr
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value, self.index)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Index(*children)
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,13 +253,6 @@ class Slice(Expr):
     def is_all(self) -> bool:
         return self.first is None and self.last is None and self.step is None
 
-    def children(self) -> tuple[Expr, ...]:
-        return tuple(part for part in (self.first, self.last, self.step) if part is not None)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        given = iter(children)
-        return Slice(*(None if part is None else next(given) for part in (self.first, self.last, self.step)))
-
     def key(self, value: Callable[[ir.Value], Any] = id, literal: Callable[[Literal], Any] = repr) -> tuple:
         given = tuple(part is None for part in (self.first, self.last, self.step))
         return (given, *super().key(value, literal))
@@ -303,24 +265,12 @@ class Items(Expr):
     bracket: str
     items: tuple[Expr, ...]
 
-    def children(self) -> tuple[Expr, ...]:
-        return self.items
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Items(self.bracket, children)
-
 
 @dataclass(frozen=True, eq=False)
 class Arguments(Expr):
     """``item, ...``: what is put between the brackets of a call, an index or a list."""
 
     items: tuple[Expr, ...]
-
-    def children(self) -> tuple[Expr, ...]:
-        return self.items
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Arguments(children)
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,24 +296,12 @@ class Comprehension(Expr):
     variable: str
     over: Expr
 
-    def children(self) -> tuple[Expr, ...]:
-        return (self.element, self.over)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Comprehension(self.bracket, children[0], self.variable, children[1])
-
 
 @dataclass(frozen=True, eq=False)
 class FString(Expr):
     """A string with expressions in it: ``f"{name}-conv"``."""
 
     parts: tuple[Expr, ...]
-
-    def children(self) -> tuple[Expr, ...]:
-        return self.parts
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return FString(children)
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,12 +310,6 @@ class Formatted(Expr):
 
     value: Expr
     spec: str
-
-    def children(self) -> tuple[Expr, ...]:
-        return (self.value,)
-
-    def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Formatted(children[0], self.spec)
 
 
 def dotted(node: Expr) -> str | None:
