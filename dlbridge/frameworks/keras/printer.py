@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 from collections.abc import Callable, Mapping
@@ -22,8 +23,8 @@ from dlbridge.source.code import Code, call, expression
 from dlbridge.source.definitions import Definition
 from dlbridge.source.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
 from dlbridge.source.names import class_name, identifier
-from dlbridge.source.regularized import comment
-from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, fit, variables
+from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
+from dlbridge.source.training_code import training_part
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -49,11 +50,8 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         elif definition is not root:
             parts.append(_function(writer, definition))
     parts.append(_build_model(writer, root))
-    if writer.model.training is not None:
-        inputs = [identifier(v.name or "x") for v in writer.model.inputs]
-        calls = training_calls(writer.model.training, inputs, writer.model.outputs, eagerly=bool(writer.eager))
-        calls[1:1] = comment(writer.model.graph)
-        parts.append(Text.of([part for line in calls for part in fit(line)]))
+    calls = functools.partial(training_calls, eagerly=bool(writer.eager))
+    parts += training_part(writer.model, calls)
     return printing.file(parts, helpers, _imported)
 
 

@@ -17,9 +17,9 @@ from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
 from dlbridge.source.modules import ModuleWriter
-from dlbridge.source.names import identifier, is_plain
-from dlbridge.source.regularized import comment
-from dlbridge.source.statements import Do, Statement, Text, fit
+from dlbridge.source.names import is_plain
+from dlbridge.source.statements import Do, Statement
+from dlbridge.source.training_code import training_part
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
@@ -104,10 +104,4 @@ class NNXDialect(Dialect):
         return lines
 
     def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
-        spec = writer.model.training
-        if spec is None:
-            return []
-        inputs = [identifier(v.name or "x") for v in writer.model.inputs]
-        loop = training_loop(spec, inputs, writer.model.outputs)
-        loop[1:1] = comment(writer.model.graph)
-        return [Text.of([part for line in loop for part in fit(line)])]
+        return training_part(writer.model, training_loop)

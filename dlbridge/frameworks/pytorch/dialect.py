@@ -21,9 +21,9 @@ from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
 from dlbridge.source.module_weights import PARAMETERS
 from dlbridge.source.modules import ModuleWriter
-from dlbridge.source.names import identifier, is_plain
-from dlbridge.source.regularized import comment
-from dlbridge.source.statements import Assign, Def, Do, For, Return, Statement, Text, fit
+from dlbridge.source.names import is_plain
+from dlbridge.source.statements import Assign, Def, Do, For, Return, Statement
+from dlbridge.source.training_code import training_part
 
 #: More frozen modules than this are frozen in a loop over their paths.
 MAX_FROZEN_LINES = 6
@@ -111,13 +111,7 @@ class PyTorchDialect(Dialect):
         if self.memory_format is not None:
             made = expression(f"{root.name}().to(memory_format=torch.{self.memory_format})")
             parts.append(Def(BUILD, (), (Return(made),)))
-        spec = writer.model.training
-        if spec is not None:
-            inputs = [identifier(v.name or "x") for v in writer.model.inputs]
-            loop = training_loop(spec, inputs, writer.model.outputs)
-            loop[1:1] = comment(writer.model.graph)
-            parts.append(Text.of([part for line in loop for part in fit(line)]))
-        return parts
+        return [*parts, *training_part(writer.model, training_loop)]
 
     def entry(self, writer: ModuleWriter, root: Definition) -> str:
         return BUILD if self.memory_format else root.name

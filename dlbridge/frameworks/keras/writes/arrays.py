@@ -15,6 +15,7 @@ from dlbridge.source.arrays.convolution import convolution
 from dlbridge.source.arrays.elementwise import elementwise
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
+from dlbridge.source.arrays.loss import losses
 from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
@@ -36,5 +37,5 @@ KERAS = ArrayDialect(
 )
 
 FAMILIES = (attention, control, convolution, elementwise, image, indexing, normalization, pooling, quantization)
-for family in (activation, *FAMILIES, reduction, shape, signal):
+for family in (activation, losses, *FAMILIES, reduction, shape, signal):
     family.adopt(rules, KERAS)

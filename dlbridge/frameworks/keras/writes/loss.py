@@ -1,30 +1,19 @@
-"""Losses of the standard."""
+"""Losses of the standard: Keras' own function where it computes them, else the helper."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlbridge.frameworks.keras.rules import rules
-from dlbridge.source.code import Code, Raw, call, code
-from dlbridge.source.names import quoted
+from dlbridge.frameworks.keras.writes.arrays import KERAS
+from dlbridge.source.arrays.loss import loss
+from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
 
 _REDUCED = {"mean": "ops.mean({})", "sum": "ops.sum({})", "none": "{}"}
 
 
-@rules("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
-def loss(op: Op) -> Emit | Code:
-    from_logits = op.key == "SoftmaxCrossEntropyLoss"
-    ignored, reduction = op.attr("ignore_index"), op.attr("reduction")
-    probabilities: Any = call("ops.log_softmax", op.x, axis=1) if from_logits else op.x
-    if from_logits and op.rank() == 2 and not op.has(2) and ignored is None:
-        each = call("keras.losses.sparse_categorical_crossentropy", op[1], op.x, from_logits=True)
-        value = code(_REDUCED[reduction], each)
-    else:
-        keywords: dict[str, Any] = {"weight": op[2]} if op.has(2) else {}
-        keywords |= {} if ignored is None else {"ignore_index": ignored}
-        keywords |= {} if reduction == "mean" else {"reduction": Raw(quoted(reduction))}
-        value = call("nll_loss", probabilities, op[1], **keywords)
-    if len(op.node.outputs) == 2 and op.used(1):
-        return code("{}, {}", value, probabilities)
-    return Emit(value, targets=None if len(op.node.outputs) == 1 else "{0}")
+@rules("SoftmaxCrossEntropyLoss")
+def cross_entropy(op: Op) -> Emit | Code:
+    if op.rank() != 2 or op.has(2) or op.attr("ignore_index") is not None:
+        return loss(op, KERAS)
+    each = call("keras.losses.sparse_categorical_crossentropy", op[1], op.x, from_logits=True)
+    return loss(op, KERAS, code(_REDUCED[op.attr("reduction")], each))

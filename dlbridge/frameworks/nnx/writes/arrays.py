@@ -14,6 +14,7 @@ from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.linear import linear
+from dlbridge.source.arrays.loss import losses
 from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
@@ -23,7 +24,7 @@ from dlbridge.source.arrays.signal import signal
 from dlbridge.source.repeats import DOMAIN, further_call
 
 FAMILIES = (attention, control, elementwise, image, indexing, linear, normalization, pooling, reduction, shape)
-for family in (operators, *FAMILIES):
+for family in (operators, losses, *FAMILIES):
     family.adopt(rules, NNX)
 for family in (convolution, quantization, signal):  # whose helpers read the name of the dtype
     family.adopt(rules, replace(NNX, dtype=quoted_dtype))
