@@ -14,7 +14,7 @@ from dlbridge.ops import attributes, traits
 from dlbridge.ops.keys import is_op, layer_key
 from dlbridge.passes.matching import standard_default
 from dlbridge.source.arithmetic import Arithmetic, Element, Elements
-from dlbridge.source.code import Code, Raw, code, single
+from dlbridge.source.code import Code, code, single
 from dlbridge.source.weights import Weight
 
 Dim = int | str | None
@@ -332,10 +332,6 @@ class Rules:
             raise UnsupportedOpError(f"{what} ({type(error).__name__}: {error})", where=op.node.name) from error
         return made if isinstance(made, Emit) else Emit(made)
 
-    @property
-    def op_types(self) -> list[tuple[str, str]]:
-        return sorted(self.table)
-
     def check(self, nodes: list[ir.Node]) -> None:
         """Raise one error that names every op without a rule, and where it stands."""
         missing: dict[str, list[str]] = {}
@@ -352,8 +348,4 @@ class Rules:
             )
 
 
-def raw(text: str) -> Raw:
-    return Raw(text)
-
-
-__all__ = ["Emit", "Layer", "Op", "Rules", "code", "dims", "raw"]
+__all__ = ["Emit", "Layer", "Op", "Rules", "code", "dims"]

@@ -232,13 +232,6 @@ class Op:
         return self.val[0] if isinstance(self.val, (list, tuple)) else self.val
 
     @property
-    def layer_class(self) -> str:
-        """Name of PyTorch's own class whose ``forward`` makes this call, or an empty string."""
-        modules = self._program.frame.modules
-        kind = modules[-1][1] if modules else ""
-        return kind.rpartition(".")[2] if kind.startswith("torch.nn.modules.") else ""
-
-    @property
     def layer_path(self) -> str:
         """Path of the innermost module around this call."""
         return self._program.frame.path

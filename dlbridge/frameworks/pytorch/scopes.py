@@ -52,9 +52,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
     layers = {node: path for node in nodes if (path := node.meta.get(LAYER_NAME))}
     layers |= {
-        _implementing(
-            [n for n in members if frames[n].repeats.get(path, 0) == frames[members[0]].repeats.get(path, 0)]
-        ): path
+        _implementing(_of_first_call(members, path, frames)): path
         for path, members in inside.items()
         if not layers.keys() & set(members)
     }

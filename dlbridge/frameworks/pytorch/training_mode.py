@@ -39,9 +39,6 @@ class TrainingMode:
     cumulative: frozenset[str] = frozenset()
     calls: dict[str, tuple[bool, float]] = field(default_factory=dict)
 
-    def stays_in_eval(self, path: str) -> bool:
-        return path in self.in_eval
-
 
 def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode:
     """What is known of a module that was exported; of a program alone nothing is."""
