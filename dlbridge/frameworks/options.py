@@ -22,6 +22,7 @@ from dlbridge.errors import DlbridgeError, suggest
 
 __all__ = [
     "INPUTS",
+    "ChannelsLastOptions",
     "CommonReadOptions",
     "CommonWriteOptions",
     "Flag",
@@ -101,6 +102,15 @@ class CommonWriteOptions:
     """What most frameworks' writers can be told."""
 
     partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
+
+
+@dataclass(frozen=True)
+class ChannelsLastOptions(CommonWriteOptions):
+    """What writers of channels-last frameworks can be told."""
+
+    io_layout: Literal["same", "native"] = option(
+        "same", "Layout of inputs and outputs: the 'same', or 'native', which is channels-last."
+    )
 
 
 @functools.cache

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
-from dlbridge.frameworks.options import CommonReadOptions, CommonWriteOptions
+from dlbridge.frameworks.options import ChannelsLastOptions, CommonReadOptions
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,8 @@ class ReadOptions(CommonReadOptions):
 
 
 @dataclass(frozen=True)
-class WriteOptions(CommonWriteOptions):
+class WriteOptions(ChannelsLastOptions):
     """How a Keras model is written."""
-
-    io_layout: Literal["same", "native"] = option(
-        "same", "Layout of the inputs and outputs: as they are, or channels-last as Keras has them."
-    )
 
 
 @contextmanager

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from dlbridge.frameworks import CommonWriteOptions, Coverage, Framework, ModularFramework, Trains, option
+from dlbridge.frameworks import Coverage, Framework, ModularFramework, Trains
+from dlbridge.frameworks.options import ChannelsLastOptions
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
 
 
 @dataclass(frozen=True)
-class WriteOptions(CommonWriteOptions):
+class WriteOptions(ChannelsLastOptions):
     """How a module is written."""
-
-    io_layout: Literal["same", "native"] = option(
-        "same", "Layout of inputs and outputs: the 'same', or 'native', which is channels-last."
-    )
 
 
 class NNX(ModularFramework):

@@ -28,6 +28,13 @@ def zero_padding(x: Any, pads: Pads) -> Code:
     return code("{}({})", call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding")), x)
 
 
+def _sizes(op: Op) -> tuple[list[int], list[int], list[int], list[int]]:
+    """The sizes of the weight and of its kernel, the strides and the dilations."""
+    weight, _ = weight_sizes(op)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    return weight, kernel, *window(op, kernel)
+
+
 def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) -> Code:
     """``layers.Conv2D(16, 3, padding="same", activation="relu")``."""
     given = [Literal(size, name) for name, size in sizes.items()]
@@ -37,10 +44,8 @@ def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) ->
 @rules("Conv", domain=FORM)
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
-    weight, count = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
-    group, x = op.attr("group"), op.x
+    weight, kernel, strides, dilations = _sizes(op)
+    count, group, x = len(kernel), op.attr("group"), op.x
     pads = pads_of(op, kernel, first=1)
     padding = "valid"
     if pads is None or any(p != (0, 0) for p in pads):
@@ -104,9 +109,8 @@ def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
 @rules("ConvTranspose", domain=FORM)
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, count = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    weight, kernel, strides, dilations = _sizes(op)
+    count = len(kernel)
     extra = op.attr("output_padding") or [0] * count
     pads = transposed_pads(op, kernel, strides, dilations, extra)
     weights = _weights(op, (*range(2, 2 + count), 1, 0))

@@ -33,12 +33,7 @@ def number(op: Op, index: int) -> Any:
 
 
 TORCH = ArrayDialect(
-    spelling=SPELLING,
-    dtype=torch_dtype,
-    cast=lambda x, dtype: code("{}.to({})", x, dtype),
-    ints=ints,
-    number=number,
-    activations=ACTIVATIONS,
+    SPELLING, torch_dtype, lambda x, dtype: code("{}.to({})", x, dtype), ints, number, activations=ACTIVATIONS
 )
 
 activation.adopt(rules, TORCH)
