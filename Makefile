@@ -57,7 +57,7 @@ training: .venv/sweeps ## every optimizer and every loss in every framework, and
 	$(BIN)/python -m pytest -m slow tests/training -s
 	$(BIN)/python -m tests.helpers.parity
 
-faults: setup        ## plant 120 faults into what is written for each framework: every one must be refused
+faults: setup        ## plant faults of 126 kinds into what is written: what is caught, and what is traced to its node
 	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras

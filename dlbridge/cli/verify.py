@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +55,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option("--train-steps", type=click.IntRange(1), metavar="N", help="And the weights after N steps of training.")
 @click.option("--rtol", type=click.FloatRange(0), help="A relative bound of your own, instead of the measured ones.")
 @click.option("--atol", type=click.FloatRange(0), help="An absolute bound of your own, instead of the measured ones.")
+@click.option(
+    "--reproduce", metavar="FOLDER", help="Write the node where a route departs, alone, to run and to report."
+)
 @click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
 @limit_option
 @force_option
@@ -77,6 +81,7 @@ def command(
     train_steps: int | None,
     rtol: float | None,
     atol: float | None,
+    reproduce: str | None,
     page_path: str | None,
     limits: tuple[str, ...],
     force: bool,
@@ -113,6 +118,8 @@ def command(
         "tolerance": None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
     }
     report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate, page_path, force)
+    if reproduce is not None:
+        _reproduce(report, reproduce, force)
     if as_json:
         print_json(report.to_json())
     else:
@@ -150,6 +157,16 @@ def _verified(
         with writing(page, force=force) as fresh:
             fresh.write_text(html(report, loaded), encoding="utf-8")
     return report
+
+
+def _reproduce(report: Any, folder: str, force: bool) -> None:
+    """Write the departing node of each route, and say where."""
+    from dlbridge.verification.reproduction import write
+
+    for name, departure in report.departures.items():
+        written = write(departure, name, Path(folder), force=force)
+        if written is not None:
+            click.echo(f"{name}: python {written / 'node.py'}", err=True)
 
 
 def _check(ctx: click.Context, path: str, models: tuple[str, ...], as_json: bool) -> None:

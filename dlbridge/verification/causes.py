@@ -7,7 +7,7 @@ looked at: the same in another order, or off by a constant in each channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -33,51 +33,62 @@ class Looks(Protocol):
         ...
 
 
-def alone(node: ir.Node, values: Arrays) -> tuple[Model, Arrays, Arrays] | None:
-    """A node as a model of its own, its inputs, and its outputs; None for one with graphs within it.
+def alone(nodes: Sequence[ir.Node], values: Arrays, last: ir.Node) -> tuple[Model, Arrays, Arrays] | None:
+    """Nodes as a model of their own, its inputs, and its outputs; None where one has graphs within it.
 
-    Weights and constants stay what they are, other inputs become inputs of the model.
+    Weights and constants stay what they are, what other nodes compute becomes inputs of the model.
 
     Args:
-        node: The node.
+        nodes: The nodes, in order.
         values: The values of the graph, by name.
+        last: The node whose outputs are those of the model.
     """
-    if any(subgraphs(attribute) for attribute in node.attributes.values()):
+    if any(subgraphs(attribute) for node in nodes for attribute in node.attributes.values()):
         return None
-    given: dict[ir.Value, ir.Value] = {}
-    inputs, weights = [], []
-    for value in dict.fromkeys(v for v in node.inputs if v is not None):
-        made = ir.Value(name=value.name, type=value.type, shape=value.shape)
-        made.metadata_props.update(value.metadata_props)
-        given[value] = made
-        tensor = stored(value)
-        if tensor is not None:
-            made.const_value = tensor
-            weights.append(made)
-        elif value.name in values and value.dtype is not None:
-            made.shape = ir.Shape(values[value.name].shape)
-            inputs.append(made)
-        else:
-            return None
-    copy = ir.Node(
-        node.domain,
-        node.op_type,
-        [None if v is None else given[v] for v in node.inputs],
-        list(node.attributes.values()),
-        overload=node.overload,
-        outputs=[ir.Value(name=v.name, type=v.type, shape=v.shape) for v in node.outputs],
-        name=node.name,
-        metadata_props=dict(node.metadata_props),
-    )
-    outputs = [v for v in copy.outputs if v.name in values]
+    made: dict[ir.Value, ir.Value] = {}
+    inputs, weights, copies = [], [], []
+    for node in nodes:
+        for value in dict.fromkeys(v for v in node.inputs if v is not None and v not in made):
+            made[value] = copy = _copied(value)
+            tensor = stored(value)
+            if tensor is not None:
+                copy.const_value = tensor
+                weights.append(copy)
+            elif value.name in values and value.dtype is not None:
+                copy.shape = ir.Shape(values[value.name].shape)
+                inputs.append(copy)
+            else:
+                return None
+        made.update({value: _copied(value) for value in node.outputs})
+        copies.append(
+            ir.Node(
+                node.domain,
+                node.op_type,
+                [None if v is None else made[v] for v in node.inputs],
+                list(node.attributes.values()),
+                overload=node.overload,
+                outputs=[made[v] for v in node.outputs],
+                name=node.name,
+                metadata_props=dict(node.metadata_props),
+            )
+        )
+    outputs = [made[v] for v in last.outputs if v.name in values]
     if not outputs:
         return None
-    model = Model.build("node", inputs, outputs, [copy], weights)
+    model = Model.build("node", inputs, outputs, copies, weights)
     arrays = {v.name or "": values[v.name or ""] for v in inputs}
     return model, arrays, {v.name or "": values[v.name or ""] for v in outputs}
 
 
-def likely_cause(model: Model, inputs: Arrays, right: Arrays, shown: Looks, found: np.ndarray | None) -> str:
+def _copied(value: ir.Value) -> ir.Value:
+    copy = ir.Value(name=value.name, type=value.type, shape=value.shape)
+    copy.metadata_props.update(value.metadata_props)
+    return copy
+
+
+def likely_cause(
+    model: Model, inputs: Arrays, right: Arrays, shown: Looks, found: np.ndarray | None, *, at: str | None = None
+) -> str:
     """What a node computes instead of what it should; empty if that is not found.
 
     Args:
@@ -86,12 +97,14 @@ def likely_cause(model: Model, inputs: Arrays, right: Arrays, shown: Looks, foun
         right: The outputs that it should have.
         shown: What the form has computed.
         found: What it has computed in the place of the first output, where that is known.
+        at: The name of the node that is changed, where the model has several.
     """
     wanted = next(iter(right.values()))
     if wanted.size > _LARGEST:
         return ""
-    node = next(iter(model.graph))
-    for fault in faults_of(node):
+    nodes = list(model.graph)
+    place = next(i for i, node in enumerate(nodes) if at is None or node.name == at)
+    for fault in faults_of(nodes[place], place):
         output = _run(fault.planted(model), inputs)
         if output is not None and not _same(output, wanted) and _tells(output) and shown.has(output):
             return fault.kind

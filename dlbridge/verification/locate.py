@@ -18,7 +18,7 @@ from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import Evaluator
-from dlbridge.ops.keys import op_key
+from dlbridge.ops.keys import is_op, op_key
 from dlbridge.verification.causes import alone, likely_cause
 from dlbridge.verification.departure import Departure, Traced
 from dlbridge.verification.forms import Form
@@ -29,6 +29,11 @@ from dlbridge.verification.measure import Arrays
 _EQUAL = 1e-6
 #: A model with more bytes of weights is not searched: all of its values in float64 would not fit into memory.
 _LARGEST = 1 << 30
+#: Ops that put numbers into another order or take some of them: a value is recognised in any order of its axes, so that
+#: what is wrong with these shows only where their result is read.
+_ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat", "Expand")
+#: How many of these are looked at before a node.
+_FARTHEST = 6
 #: Arrays with more axes than this are compared without trying other orders of the axes.
 _PERMUTED = 5
 
@@ -64,10 +69,14 @@ def first_departure(
             "it was read wrong: the neutral form first departs from the original at", model, node, values, shown
         )
     seen = Traced()
-    if route.exact([arrays], seen) is None:
+    wide = route.exact([arrays], seen)
+    if wide is None:
         seen = Traced(_rewritten(model, route, arrays))
     shown = Shown(seen)
     node = _first(model, values, shown, outputs)
+    if node is None and wide is not None and exact is not None:
+        off = [n for n in sorted(outputs) if n in wide[0] and not _equal(wide[0][n], np.asarray(exact[n]))]
+        node = _last_computing(model, off[0]) if off else None
     if node is None:
         return Departure(
             "every value on the way agrees in float64: the types or the rounding of the written form depart"
@@ -77,18 +86,55 @@ def first_departure(
     return found
 
 
+def _last_computing(model: Model, output: str) -> ir.Node | None:
+    """The node whose numbers an output has: the last one before it that does more than put them into an order."""
+    node = next(v for v in model.outputs if v.name == output).producer()
+    while node is not None and is_op(node, *_ORDERING):
+        before = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if before is None:
+            break
+        node = before
+    return node
+
+
 def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown) -> Departure:
     """What is told of a node: its modules, and what it computes instead."""
     if node is None:
         return Departure(f"{text} the outputs: every node agrees")
     name = node.name or node.outputs[0].name or ""
     departure = Departure(f"{text} node '{name}' ({op_key(node)})", name, op_key(node), _modules(model, name))
-    single = alone(node, values)
+    single = alone([node], values, node)
     if single is not None:
         departure.single, departure.inputs, departure.right = single
         departure.found = shown.instead(departure.inputs, departure.right)
         departure.cause = likely_cause(*single, shown, departure.found)
+    if not departure.cause:
+        found = _in_order_before(model, node, values, shown)
+        departure = departure if found is None else found
     return departure
+
+
+def _in_order_before(model: Model, node: ir.Node, values: Arrays, shown: Shown) -> Departure | None:
+    """A departure at an op before a node that gives it numbers in the wrong order, if that explains its numbers."""
+    before: list[ir.Node] = []
+    pending = [node]
+    while pending and len(before) < _FARTHEST:
+        current = pending.pop(0)
+        makers = [v.producer() for v in current.inputs if v is not None]
+        ordering = [m for m in makers if m is not None and is_op(m, *_ORDERING) and m not in before]
+        before += ordering
+        pending += ordering
+    for first in before:
+        chain = [n for n in model.graph if n is first or n is node or n in before]
+        single = alone(chain, values, node)
+        if single is None:
+            continue
+        cause = likely_cause(*single, shown, None, at=first.name or "")
+        if cause:
+            name = first.name or first.outputs[0].name or ""
+            text = f"the numbers of node '{name}' ({op_key(first)}) come in another order to '{node.name}'"
+            return Departure(text, name, op_key(first), _modules(model, name), None, cause, *single)
+    return None
 
 
 def _modules(model: Model, name: str) -> str:
@@ -151,7 +197,10 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.
             array = values.get(value.name or "")
             if value in depends and array is not None and _tells(array):
                 compared.add(value)
-                if any(o in matched for use in value.uses() for o in use.node.outputs) or shown.has(array):
+                readers = [
+                    use.node for use in value.uses() if not is_op(use.node, "Concat")
+                ]  # its numbers hide smaller ones
+                if any(o in matched for reader in readers for o in reader.outputs) or shown.has(array):
                     matched.add(value)
             elif value.is_graph_output() and value.name in outputs:
                 compared.add(value)

@@ -176,3 +176,20 @@ def test_a_departure_has_its_node_its_line_and_its_cause(to):
         assert "self.norm1(" in departure.line[1]
     elif to == "keras":
         assert "norm" in departure.line[1]
+
+
+def test_the_departing_node_is_written_alone(tmp_path):
+    import subprocess
+    import sys
+
+    from dlbridge.verification import reproduction
+
+    model = planted.read("patches")
+    fault = next(f for f in faults(model) if (f.kind, f.node) == ("an epsilon a hundred times larger", "norm1"))
+    written = fault.planted(model).write("pytorch")
+    report = verify(model, routes=["pytorch"], written={"pytorch": written}, battery="quick", thorough=False)
+    folder = reproduction.write(report.departures["pytorch"], "pytorch", tmp_path / "alone")
+    assert {p.name for p in folder.iterdir()} == {"node.onnx", "node.npz", "node.py", "node_pytorch.py"}
+    done = subprocess.run([sys.executable, folder / "node.py"], capture_output=True, text=True, check=True)
+    off = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines()[1:]]
+    assert off[0] < 1e-6 < 1e-5 < off[1]

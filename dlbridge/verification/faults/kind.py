@@ -119,8 +119,10 @@ def bypass(slot: int = 0) -> Change:
 
     def change(node: ir.Node) -> None:
         source = node.inputs[slot]
-        assert source is not None
+        assert source is not None and node.graph is not None
         _insert(node, "Identity", [source], node.outputs[0])
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            node.graph.remove(node, safe=True)
 
     return change
 
