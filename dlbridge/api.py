@@ -314,7 +314,11 @@ def certificate(
     """
     from dlbridge.verification.certificate import Request, certify, dumps
 
-    plain = {name: asdict(v) if is_dataclass(v) else v for name, v in (options or {}).items() if v not in (None, {})}
+    plain = {
+        name: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v
+        for name, v in (options or {}).items()
+        if v not in (None, {})
+    }
     asked = _request(source, read, others=[str(other) for other in others], options=plain)
     return dumps(certify(report, Request(**asked)))
 

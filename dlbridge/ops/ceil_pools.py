@@ -70,8 +70,8 @@ def _max_pooled(
     largest = np.full((*x.shape[:2], *counts), -np.inf)
     for place in itertools.product(*(range(k) for k in kernel)):
         begins = [p * d for p, d in zip(place, dilations, strict=True)]
-        window = [slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(begins, counts, strides, strict=True)]
-        np.maximum(largest, padded[(..., *window)], out=largest)
+        window = [..., *(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(begins, counts, strides, strict=True))]
+        np.maximum(largest, padded[tuple(window)], out=largest)
     return largest
 
 

@@ -106,7 +106,7 @@ class Comparison:
             size: The eps of the form's types, where they are coarser than the judge's own.
         """
         own = [self._own(i, size) for i in wanted]
-        judged = [found for i in wanted if (found := self._judge.exact(i)) is not None] if exact else own
+        judged = [wide for i in wanted if (wide := self._judge.exact(i)) is not None] if exact else own
         found: list[dict[str, Finding]] = [{} for _ in wanted]
         for name in outputs[0]:
             measured = measure(

@@ -177,7 +177,7 @@ def _add(graph: ir.Graph, op: str, value: ir.Value, dtype: ir.DataType | None, *
     node = ir.node(op, [value], attributes)
     graph.append(node)
     output = node.outputs[0]
-    output.dtype, output.shape = dtype, value.shape
+    output.type, output.shape = None if dtype is None else ir.TensorType(dtype), value.shape
     return output
 
 

@@ -147,7 +147,7 @@ def before(slot: int, op: str, **attributes: Any) -> Change:
         made = ir.node(op, [value], attributes, name=f"{node.name}_before_{slot}")
         node.graph.insert_before(node, made)
         result = made.outputs[0]
-        result.name, result.dtype, result.shape = f"{value.name}_before_{slot}", value.dtype, value.shape
+        result.name, result.type, result.shape = f"{value.name}_before_{slot}", value.type, value.shape
         node.replace_input_with(slot, result)
 
     return change
@@ -171,7 +171,7 @@ def _insert(node: ir.Node, op: str, inputs: list[ir.Value], output: ir.Value, **
     last = output.producer() or node
     made = ir.node(op, inputs, attributes, name=f"{last.name}_{op.lower()}")
     result = made.outputs[0]
-    result.name, result.dtype, result.shape = f"{output.name}_{op.lower()}", output.dtype, output.shape
+    result.name, result.type, result.shape = f"{output.name}_{op.lower()}", output.type, output.shape
     uses = [use for use in output.uses() if use.node is not made]
     graph.insert_after(last, made)
     for use in uses:
