@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx.reference.ops.op_average_pool import AveragePool_19 as _AveragePool
@@ -70,7 +71,10 @@ def _max_pooled(
     largest = np.full((*x.shape[:2], *counts), -np.inf)
     for place in itertools.product(*(range(k) for k in kernel)):
         begins = [p * d for p, d in zip(place, dilations, strict=True)]
-        window = [..., *(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(begins, counts, strides, strict=True))]
+        window: list[Any] = [
+            ...,
+            *(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(begins, counts, strides, strict=True)),
+        ]
         np.maximum(largest, padded[tuple(window)], out=largest)
     return largest
 
