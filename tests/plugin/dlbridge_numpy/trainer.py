@@ -7,11 +7,23 @@ from dlbridge.ops.keys import op_key
 
 
 class Trainer:
-    def __init__(self, model, spec, *, from_logits, checkpoint):
+    """Trains a model by the one loss of its task.
+
+    Args:
+        model: The model; its outputs are what the losses read.
+        task: The specification, and the losses bound to the outputs (``dlbridge.training.task``).
+        checkpoint: Where to go on.
+    """
+
+    def __init__(self, model, task, *, checkpoint):
         unknown = sorted({op_key(node) for node in model.graph} - {"Linear", "Relu"})
-        if unknown or (spec.loss.op == "SparseCategoricalCrossentropy" and not from_logits):
-            raise TrainingError(f"numpy does not train {', '.join(unknown) or 'probabilities'}", where=model.name)
-        self.nodes, self.spec, self.step = list(model.graph), spec, checkpoint.step
+        if unknown:
+            raise TrainingError(f"numpy does not train {', '.join(unknown)}", where=model.name)
+        (self.loss,), self.spec, self.step = task.losses, task.spec, checkpoint.step
+        refused = self._refused()
+        if refused:
+            raise TrainingError(f"numpy does not train by {', '.join(refused)}", where=model.name)
+        self.nodes, self.task = list(model.graph), task
         self.output = model.outputs[0]
         self.values = {value: np.array(value.const_value.numpy()) for value in model.graph.initializers.values()}
         self.inputs = {value.name: value for value in model.inputs}
@@ -20,8 +32,26 @@ class Trainer:
         begun = checkpoint.slots.get("momentum", {})
         self.momentum |= {value: np.array(begun[value.name]) for value in self.trained if value.name in begun}
 
+    def _refused(self):
+        """What the specification asks for and is not done here."""
+        spec, optimizer, loss = self.spec, self.spec.optimizer, self.loss
+        asked = {
+            "probabilities": loss.op == "SparseCategoricalCrossentropy" and not loss.reads_logits,
+            "sums of losses": loss.reduction != "mean",
+            "weights of classes or rows": loss.sample_weight or getattr(loss, "class_weights", None),
+            "ignored classes": getattr(loss, "ignore_index", None) is not None,
+            "label smoothing": getattr(loss, "label_smoothing", 0),
+            "several batches a step": spec.accumulate != 1,
+            "clipped gradients": spec.clip,
+            "a mean of the weights": spec.ema is not None,
+            "dampening, decay or groups": optimizer.dampening or optimizer.weight_decay or optimizer.groups,
+            "metrics but accuracy": any(metric.kind != "accuracy" for metric in spec.metrics),
+        }
+        return [what for what, is_asked in asked.items() if is_asked]
+
     def epoch(self, data):
-        return self._over(data, self._update)
+        numbers = iter(data.steps)
+        return self._over(data, lambda values, gradient: self._update(values, gradient, next(numbers)["rate"]))
 
     def evaluate(self, data):
         return self._over(data, lambda values, gradient: None)
@@ -32,15 +62,19 @@ class Trainer:
         return weights, slots if self.spec.optimizer.momentum else {}, self.step
 
     def _over(self, data, update):
-        """The means of the loss and the metrics over the batches."""
-        totals, rows = {}, 0
-        for inputs, target in data.batches():
-            values = self._forward(inputs)
-            numbers, gradient = self._loss(values[self.output], target)
+        """The loss and the metrics over all batches."""
+        loss, right, rows = 0.0, 0, 0
+        for batch in data.batches():
+            (target,) = batch.targets
+            values = self._forward(batch.inputs)
+            y = values[self.output]
+            found, gradient = self._loss(y, target)
             update(values, gradient)
-            rows += len(target)
-            totals = {name: totals.get(name, 0.0) + number * len(target) for name, number in numbers.items()}
-        return {name: total / rows for name, total in totals.items()}
+            rows += batch.rows
+            loss += found * batch.rows
+            right += (y.argmax(-1) == target).sum() if self.task.metrics else 0
+        sums = [{"right": right, "count": rows} for _ in self.task.metrics]
+        return self.task.numbers(loss, rows, sums)
 
     def _forward(self, inputs):
         values = {**self.values, **{self.inputs[name]: array for name, array in inputs.items()}}
@@ -53,19 +87,16 @@ class Trainer:
         return values
 
     def _loss(self, y, target):
-        """The loss and the metrics of a batch, and the loss' gradient by the output."""
-        if self.spec.loss.op == "MeanSquaredError":
+        """The loss of a batch, and its gradient by the output."""
+        if self.loss.op == "MeanSquaredError":
             error = y - target.reshape(y.shape)
-            found, gradient = {"loss": np.mean(error**2)}, 2 * error / error.size
-        else:
-            logarithm = y - y.max(-1, keepdims=True)
-            logarithm = logarithm - np.log(np.exp(logarithm).sum(-1, keepdims=True))
-            right = np.eye(y.shape[-1], dtype=y.dtype)[target]
-            found, gradient = {"loss": -np.mean((right * logarithm).sum(-1))}, (np.exp(logarithm) - right) / len(y)
-            found["accuracy"] = np.mean(y.argmax(-1) == target)
-        return {name: float(found[name]) for name in ("loss", *self.spec.metrics)}, gradient
+            return float(np.mean(error**2)), 2 * error / error.size
+        logarithm = y - y.max(-1, keepdims=True)
+        logarithm = logarithm - np.log(np.exp(logarithm).sum(-1, keepdims=True))
+        right = np.eye(y.shape[-1], dtype=y.dtype)[target]
+        return float(-np.mean((right * logarithm).sum(-1))), (np.exp(logarithm) - right) / len(y)
 
-    def _update(self, values, gradient):
+    def _update(self, values, gradient, rate):
         """One step: gradients from the last node to the first, then the optimizer."""
         gradients = {self.output: gradient}
         for node in reversed(self.nodes):
@@ -83,5 +114,5 @@ class Trainer:
             g = gradients[value].astype(self.values[value].dtype)
             self.momentum[value] = optimizer.momentum * self.momentum[value] + g
             step = g + optimizer.momentum * self.momentum[value] if optimizer.nesterov else self.momentum[value]
-            self.values[value] = self.values[value] - (optimizer.learning_rate * step).astype(step.dtype)
+            self.values[value] = self.values[value] - (rate * step).astype(step.dtype)
         self.step += 1
