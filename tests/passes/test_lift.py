@@ -344,3 +344,21 @@ def test_a_bias_behind_a_computed_matrix_stays():
     shapes.infer(model.ir)
     lift(model.ir)
     assert [n.op_type for n in model.graph] == ["Linear", "Add"]
+
+
+@pytest.mark.parametrize(
+    ("body", "stays"),
+    [
+        ("m = Abs(x) p = Add(m, one) y = Div(x, p)", "Abs Add Div"),
+        ("e = Exp(x) p = Add(e, one) y = Log(p)", "Exp Add Log"),
+        ("s = Mul(x, one) y = Max(x, s)", "Mul Max"),
+        ("s = Mul(x, one) q = Sigmoid(s) y = Mul(x, q)", "Mul Sigmoid Mul"),
+        ("d = Div(x, one) e = Erf(d) p = Add(e, one) m = Mul(x, p) y = Mul(m, one)", "Div Erf Add Mul Mul"),
+    ],
+)
+def test_a_constant_that_gives_the_result_more_axes_is_no_number(body, stays):
+    ports = "(float[n, 3] x) => (float[1, 1, n, 3] y) <float[1, 1, 1, 1] one = {1.0}>"
+    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["": 28]> g {ports} {{ {body} }}')
+    shapes.infer(model)
+    lift(model)
+    assert [node.op_type for node in model.graph] == stays.split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +19,9 @@ WANTED_PATH = "dlbridge.wanted_path"
 KINDS_KNOWN = "dlbridge.kinds_known"
 #: Key of ``graph.meta``: the exporter has folded some layers into others, so that no weight need stay as it is.
 WEIGHTS_FOLDED = "dlbridge.weights_folded"
+
+#: What gives each element a number of its own: the result has the input's axes.
+_ACTIVATIONS = frozenset({"Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Softplus", "Softsign", "Swish"})
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -40,8 +43,10 @@ class Lifter(Rewriter):
         domain: str = "",
         path: str | None = None,
         absorbs: Sequence[Match] = (),
-    ) -> Literal[True]:
-        """Put a layer in the place of a pattern; True, for rules to return.
+    ) -> bool:
+        """Put a layer in the place of a pattern; whether that was done, for rules to return.
+
+        An activation is not put where a constant of the pattern has given its result more axes than the input has.
 
         Args:
             pattern: The node that the pattern ends in. The rest of the pattern is dead code then.
@@ -53,6 +58,8 @@ class Lifter(Rewriter):
             absorbs: Nodes of the pattern whose names are wanted.
         """
         old = pattern.node
+        if op_type in _ACTIVATIONS and inputs[0] is not None and has_more_axes(old.outputs[0], inputs[0]):
+            return self.no(pattern, "a constant has more axes than the input")
         name, wanted = old.name, None
         if path is None and traits.is_anonymous(old):
             name = wanted = ".".join(filter(None, (traits.scope(old), op_type.lower())))
@@ -149,12 +156,20 @@ def operands(node: Match, *op_types: str) -> tuple[Match, ir.Value] | None:
 
 
 def with_scalar(node: Match | None, number: float | None = None) -> tuple[ir.Value, float] | None:
-    """(operand, number) of a two-operand node where one is a constant number (that number, when given)."""
+    """(operand, number) of a two-operand node where one is a constant number (that number, when given).
+
+    A constant of one element that gives the result more axes than the operand has is no number.
+    """
     for this, other in node.orders() if node is not None else ():
-        found = scalar(other)
+        found = None if has_more_axes(other, this) else scalar(other)
         if found is not None and (number is None or np.isclose(found, number, rtol=1e-4, atol=0)):
             return this, found
     return None
+
+
+def has_more_axes(value: ir.Value, than: ir.Value) -> bool:
+    """Whether a value is known to have more axes than another."""
+    return value.shape is not None and than.shape is not None and len(value.shape) > len(than.shape)
 
 
 # --- weights and numbers ----------------------------------------------------------------------------------------------
