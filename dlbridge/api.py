@@ -256,8 +256,6 @@ def pull(live: Any) -> Model:
         DlbridgeError: When the live model was not written by dlbridge.
         WeightsError: When a weight has another shape or dtype than it had.
     """
-    from dlbridge import frameworks
-
     source = getattr(live, "dlbridge_source", None)
     if source is None or source.origin is None:
         raise DlbridgeError(

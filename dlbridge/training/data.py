@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,19 +135,34 @@ class Dataset:
         rows = self._rows(order) if self.spec.shuffle else self
         return replace(rows, number=number, steps=tuple(steps))
 
+    def converted(self, convert: Callable[[np.ndarray], Any]) -> Dataset:
+        """The same with every array as a framework's tensor."""
+        return replace(
+            self,
+            inputs={name: convert(array) for name, array in self.inputs.items()},
+            targets=tuple(convert(array) for array in self.targets),
+            weights=tuple(None if array is None else convert(array) for array in self.weights),
+        )
+
     def batches(self) -> Iterator[Batch]:
         """One batch after the other; the last may be smaller."""
-        for start in range(0, self.rows, self.spec.batch_size):
-            part = self._rows(slice(start, start + self.spec.batch_size))
-            yield Batch(part.inputs, part.targets, part.weights, part.rows)
+        size = self.spec.batch_size
+        for start in range(0, self.rows, size):
+            rows = slice(start, start + size)
+            yield Batch(
+                {name: array[rows] for name, array in self.inputs.items()},
+                tuple(array[rows] for array in self.targets),
+                tuple(array[rows] if array is not None else None for array in self.weights),
+                min(size, self.rows - start),
+            )
 
 
 class Batch(NamedTuple):
     """The rows of one step."""
 
-    inputs: Arrays
-    targets: tuple[np.ndarray, ...]
-    weights: tuple[np.ndarray | None, ...]
+    inputs: dict[str, Any]
+    targets: tuple[Any, ...]
+    weights: tuple[Any, ...]
     rows: int
 
 

@@ -69,7 +69,9 @@ class Accuracy(_Metric):
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         said, right, read = _classes(x, t, loss, ops)
         same = ops.count(said == right)
-        read = ops.ones_like(same) if read is None else ops.count(read)
+        if read is None:
+            return {"right": ops.sum(same), "count": ops.size(same)}
+        read = ops.count(read)
         return {"right": ops.sum(same * read), "count": ops.sum(read)}
 
     def value(self, sums: Totals, loss: LossPart) -> float:
@@ -98,7 +100,8 @@ class TopK(_Metric):
         labels = t if read is None else ops.where(read > 0, t, ops.zeros_like(t))
         of_label = ops.expand_dims(ops.pick(x, labels), -1)
         right = ops.count(ops.sum(ops.count(x > of_label), axis=-1) < self.k)
-        read = ops.ones_like(right) if read is None else read
+        if read is None:
+            return {"right": ops.sum(right), "count": ops.size(right)}
         return {"right": ops.sum(right * read), "count": ops.sum(read)}
 
     def value(self, sums: Totals, loss: LossPart) -> float:
@@ -204,7 +207,7 @@ class _OfErrors(_Metric):
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         error = self._error(ops.sum_type(x) - ops.sum_type(t), ops)
-        return {"error": ops.sum(error), "count": ops.sum(ops.ones_like(error))}
+        return {"error": ops.sum(error), "count": ops.size(error)}
 
     def _error(self, e: Tensor, ops: Ops) -> Tensor:
         return e * e
@@ -250,7 +253,7 @@ class R2(_Metric):
         columns = int(x.shape[-1]) if len(x.shape) > 1 else 1
         x, t = (ops.reshape(ops.sum_type(array), (-1, columns)) for array in (x, t))
         kept = {"error": (x - t) * (x - t), "sum": t, "squares": t * t}
-        return {k: ops.sum(v, axis=0) for k, v in kept.items()} | {"count": ops.sum(ops.ones_like(t[:, 0]))}
+        return {k: ops.sum(v, axis=0) for k, v in kept.items()} | {"count": ops.size(t[:, 0])}
 
     def value(self, sums: Totals, loss: LossPart) -> float:
         total = sums["squares"] - sums["sum"] ** 2 / sums["count"]

@@ -55,7 +55,8 @@ class Optimizer(keras.optimizers.Optimizer):
                 mean.assign(variable)
         if self.spec.accumulate > 1:
             self.sums = [self._made(tuple(v.shape), v, "sum_of_gradients", "zeros") for v in variables]
-        self._columns = sorted({"share", "is_step", "rate", *self.formula.numbers(1)})
+        more = ("share", "is_step") if self.spec.accumulate > 1 else ()
+        self._columns = ["rate", *self.formula.numbers(1), *more]
         self._table: Any = None
 
     def _made(self, shape: tuple[int, ...], variable: Any, name: str, initializer: Any) -> Any:
@@ -74,26 +75,27 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         row = ops.take(self._table, self.iterations, axis=0)
-        numbers = {name: row[i] for i, name in enumerate(self._columns)}
         places = [self._get_variable_index(v) for v in trainable_variables]
         if not self.sums:
-            self._step(grads, trainable_variables, places, numbers)
+            self._step(grads, trainable_variables, places, row)
             return
+        numbers = dict(zip(self._columns, ops.unstack(row), strict=True))
         for place, gradient in zip(places, grads, strict=True):
             self.sums[place].assign_add(gradient * ops.cast(numbers["share"], gradient.dtype))
 
         def step() -> None:
-            self._step([self.sums[i].value for i in places], trainable_variables, places, numbers)
+            self._step([self.sums[i].value for i in places], trainable_variables, places, row)
             for i in places:
                 self.sums[i].assign(ops.zeros_like(self.sums[i]))
 
         ops.cond(numbers["is_step"] > 0, step, lambda: None)
 
-    def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], numbers: Any) -> None:
+    def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], row: Any) -> None:
         """One step of all weights."""
         grads = [ops.cast(g, v.dtype) for g, v in zip(grads, variables, strict=True)]
         grads = grads if self.spec.clip is None else clipped(self.spec.clip, grads)
-        by_type = {v.dtype: {k: ops.cast(n, v.dtype) for k, n in numbers.items()} for v in variables}
+        rows = {dtype: ops.unstack(ops.cast(row, dtype)) for dtype in {v.dtype for v in variables}}
+        by_type = {dtype: dict(zip(self._columns, numbers, strict=True)) for dtype, numbers in rows.items()}
         for place, gradient, variable in zip(places, grads, variables, strict=True):
             held = {name: slot.value for name, slot in self.held[place].items()}
             n, weight = by_type[variable.dtype], self.weights[place]

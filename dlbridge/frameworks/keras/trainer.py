@@ -35,21 +35,24 @@ class Trainer:
         self._restore(checkpoint.slots)
         self.step = checkpoint.step
         self.fitted = _Fitted(self.model, task, variables)
-        self.fitted.compile(optimizer=self.optimizer)
+        with float_type(self.source):  # in which Keras keeps the mean of the loss
+            self.fitted.compile(optimizer=self.optimizer)
 
     def epoch(self, data: Any) -> dict[str, float]:
         _reseed(self.model, data.seed)
         if self.optimizer.plan(data.steps):
             self.fitted.make_train_function(force=True)
         with float_type(self.source):
-            self.fitted.fit(*self._arrays(data), batch_size=self.spec.batch_size, shuffle=False, verbose=0)
+            fit = self.fitted.fit(*self._arrays(data), batch_size=self.spec.batch_size, shuffle=False, verbose=0)
         self.step += sum(1 for numbers in data.steps if numbers["is_step"])
-        return self.fitted.numbers()
+        return self.fitted.numbers(fit.history["loss"][-1])
 
     def evaluate(self, data: Any) -> dict[str, float]:
         with float_type(self.source):
-            self.fitted.evaluate(*self._arrays(data), batch_size=self.spec.batch_size, verbose=0)
-        return self.fitted.numbers()
+            found = self.fitted.evaluate(
+                *self._arrays(data), batch_size=self.spec.batch_size, verbose=0, return_dict=True
+            )
+        return self.fitted.numbers(found["loss"])
 
     def _arrays(self, data: Any) -> tuple[Any, Any]:
         """Inputs, and the targets with the weights of rows behind them."""
@@ -110,15 +113,15 @@ class _Fitted(keras.Model):
         value = self.task.loss(outputs, targets, rows, training_ops, lambda loss: self.own[id(loss)])
         for added in self.model.losses:
             value = value + ops.cast(added, value.dtype)
-        self.totals.add(value, outputs, targets)
+        self.totals.add(outputs, targets)
         return value
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         return {"loss": self._loss_tracker.result()}
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, loss: float) -> dict[str, float]:
         """The loss and the metrics of the epoch that has ended."""
-        return self.totals.numbers()
+        return self.totals.numbers(loss)
 
     @property
     def metrics(self) -> list[Any]:
@@ -126,12 +129,11 @@ class _Fitted(keras.Model):
 
 
 class _Totals(keras.metrics.Metric):
-    """The loss and the sums of the metrics over batches, in float64."""
+    """The sums of the metrics over batches, in float64."""
 
     def __init__(self, task: Any, shapes: list[tuple[Any, ...]]) -> None:
         super().__init__(name="totals", dtype="float64")
         self.task = task
-        self.loss, self.rows = self._zero("loss", ()), self._zero("rows", ())
         self.sums = [
             {name: self._zero(f"{place}_{name}", shape) for name, shape in sizes.items()}
             for place, sizes in enumerate(task.sizes(shapes))
@@ -140,21 +142,18 @@ class _Totals(keras.metrics.Metric):
     def _zero(self, name: str, shape: tuple[int, ...]) -> Any:
         return self.add_variable(shape, "zeros", dtype="float64", name=name)
 
-    def add(self, value: Any, outputs: list[Any], targets: list[Any]) -> None:
+    def add(self, outputs: list[Any], targets: list[Any]) -> None:
         """Add the numbers of a batch."""
-        rows = ops.cast(ops.shape(targets[0])[0], "float64")
-        self.loss.assign_add(ops.cast(value, "float64") * rows)
-        self.rows.assign_add(rows)
         for held, found in zip(self.sums, self.task.sums(outputs, targets, training_ops), strict=True):
             for name, total in held.items():
                 total.assign_add(ops.reshape(found[name], total.shape))
 
     def result(self) -> Any:
-        return self.loss / self.rows
+        return ops.zeros(())  # Keras asks; the numbers are computed when the epoch has ended
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self, loss: float) -> dict[str, float]:
         sums = [{k: ops.convert_to_numpy(v) for k, v in held.items()} for held in self.sums]
-        return self.task.numbers(float(self.loss), int(self.rows), sums)
+        return self.task.numbers(float(loss), 1, sums)
 
 
 def _target(target: Any, output: Any) -> Any:

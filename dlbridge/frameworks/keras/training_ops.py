@@ -69,6 +69,7 @@ __all__ = [
     "reshape",
     "sigmoid",
     "sign",
+    "size",
     "sqrt",
     "stack",
     "sum",
@@ -102,6 +103,11 @@ def integer(x: Any) -> Any:
 def count(x: Any) -> Any:
     """Numbers that are summed up exactly, of what is true or not."""
     return ops.cast(x, "float64")
+
+
+def size(x: Any) -> Any:
+    """The number of elements."""
+    return ops.cast(ops.prod(ops.shape(x)), "float64")
 
 
 def sum_type(x: Any) -> Any:

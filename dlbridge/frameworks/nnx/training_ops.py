@@ -68,6 +68,7 @@ __all__ = [
     "reshape",
     "sigmoid",
     "sign",
+    "size",
     "sqrt",
     "stack",
     "sum",
@@ -102,6 +103,11 @@ def integer(x: Any) -> Any:
 def count(x: Any) -> Any:
     """Numbers that are summed up exactly, of what is true or not."""
     return x.astype(jnp.float64)
+
+
+def size(x: Any) -> float:
+    """The number of elements."""
+    return float(x.size)
 
 
 def sum_type(x: Any) -> Any:

@@ -45,8 +45,8 @@ class Trainer:
         torch.manual_seed(data.seed)
         self.module.train()
         totals = _Totals(self.task)
-        for batch, n in zip(data.batches(), data.steps, strict=True):
-            outputs, targets = self._forward(batch), self._targets(batch)
+        for batch, n in zip(data.converted(to_tensor).batches(), data.steps, strict=True):
+            outputs, targets = self._forward(batch), batch.targets
             value = self._loss(outputs, targets, batch)
             (value if n["share"] == 1 else value * n["share"]).backward()
             if n["is_step"]:
@@ -58,8 +58,8 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         totals = _Totals(self.task)
         with torch.inference_mode():
-            for batch in data.batches():
-                outputs, targets = self._forward(batch), self._targets(batch)
+            for batch in data.converted(to_tensor).batches():
+                outputs, targets = self._forward(batch), batch.targets
                 totals.add(self._loss(outputs, targets, batch), outputs, targets, batch.rows)
         return totals.numbers()
 
@@ -79,18 +79,15 @@ class Trainer:
 
     def _loss(self, outputs: Tensors, targets: Tensors, batch: Any) -> torch.Tensor:
         """The losses, with what is added to them for weights."""
-        rows = [None if w is None else to_tensor(w).to(outputs[0].dtype) for w in batch.weights]
+        rows = [None if w is None else w.to(outputs[0].dtype) for w in batch.weights]
         value = self.task.loss(outputs, targets, rows, ops, lambda loss: self.own[id(loss)])
         for parameter, regularizing in self.regularized.values():
             value = value + regularizing.penalty(parameter)
         return value
 
     def _forward(self, batch: Any) -> Tensors:
-        out = self.module(*(to_tensor(batch.inputs[name]) for name in self.source.inputs))
+        out = self.module(*(batch.inputs[name] for name in self.source.inputs))
         return out if isinstance(out, tuple) else (out,)
-
-    def _targets(self, batch: Any) -> Tensors:
-        return [to_tensor(np.ascontiguousarray(target)) for target in batch.targets]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
         arrays = {k: a.copy() for k, a in weights(self.module).items()}
@@ -135,4 +132,4 @@ class _Totals:
             self.sums = self.sums or found
 
     def numbers(self) -> dict[str, float]:
-        return self.task.numbers(self.loss, self.rows, [{k: to_array(v) for k, v in s.items()} for s in self.sums])
+        return self.task.numbers(self.loss, self.rows, [{k: np.asarray(v) for k, v in s.items()} for s in self.sums])

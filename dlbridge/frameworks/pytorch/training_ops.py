@@ -66,6 +66,7 @@ __all__ = [
     "reshape",
     "sigmoid",
     "sign",
+    "size",
     "sqrt",
     "stack",
     "sum",
@@ -107,6 +108,11 @@ def integer(x: torch.Tensor) -> torch.Tensor:
 def count(x: torch.Tensor) -> torch.Tensor:
     """Numbers that are summed up exactly, of what is true or not."""
     return x.double()
+
+
+def size(x: torch.Tensor) -> float:
+    """The number of elements."""
+    return float(x.numel())
 
 
 def sum_type(x: torch.Tensor) -> torch.Tensor:
