@@ -203,7 +203,8 @@ def _explain(document: Document, path: Path_, data: Any, of: type[BaseModel], er
             message = f"{_place(loc)} is {problem['input']!r}, not {context['expected']}"
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            message = f"unknown {key} '{context['tag']}'"
+            is_item = isinstance(key, int)
+            message = f"{_place(loc)} is '{context['tag']}'" if is_item else f"unknown {key} '{context['tag']}'"
             hint = suggest(context["tag"], tags) or f"known: {', '.join(tags)}"
         case "value_error":
             pass

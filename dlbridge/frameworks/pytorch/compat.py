@@ -37,6 +37,9 @@ __all__ = [
     "core_decompositions",
     "detect_fake_mode",
     "export",
+    "foreach_clamp_max",
+    "foreach_clamp_min",
+    "foreach_mul",
     "functions",
     "fx_config",
     "has_kernel",
@@ -49,6 +52,10 @@ __all__ = [
     "without_modes",
 ]
 
+#: One operation on each tensor of a list, in place.
+foreach_clamp_max = torch._foreach_clamp_max_
+foreach_clamp_min = torch._foreach_clamp_min_
+foreach_mul = torch._foreach_mul_
 #: The functions of the recurrent layers, which their modules call.
 functions = torch._VF
 #: op -> the function that writes it in the ops of the core set.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch import training_ops as ops
 from dlbridge.frameworks.pytorch.runner import to_tensor
 
@@ -109,7 +110,7 @@ class OwnOptimizer:
             group["lr"] = n["rate"] * rate
             if decay and self.spec.decay == "decoupled":
                 with torch.no_grad():
-                    torch._foreach_mul_(group["params"], 1 - group["lr"] * decay)
+                    compat.foreach_mul(group["params"], 1 - group["lr"] * decay)
             elif decay:
                 for parameter in group["params"]:
                     parameter.grad.add_(parameter.detach(), alpha=decay)
@@ -172,9 +173,9 @@ def clip(spec: Any, parameters: Iterable[torch.nn.Parameter]) -> None:
     """Clip the gradients in place, as the specification says."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if spec.value is not None:
-        torch._foreach_clamp_min_(gradients, -spec.value)
-        torch._foreach_clamp_max_(gradients, spec.value)
+        compat.foreach_clamp_min(gradients, -spec.value)
+        compat.foreach_clamp_max(gradients, spec.value)
         return
     norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     if norm > spec.norm:
-        torch._foreach_mul_(gradients, spec.norm / norm)
+        compat.foreach_mul(gradients, spec.norm / norm)

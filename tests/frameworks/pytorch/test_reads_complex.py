@@ -46,7 +46,7 @@ class Arithmetic(nn.Module):
     def forward(self, x, y):
         z = torch.complex(x, y)
         w = torch.exp(z.conj() * 0.1) / (z + 2) - z.transpose(0, 1).reshape(z.shape[1], -1).T - x
-        w = w * torch.polar(x.exp(), y)
+        w = w * torch.polar(x.tanh().exp(), y)  # numbers whose squares float32 holds: decision 0150
         return torch.cat([w.abs(), w.angle(), torch.stack([w.real, w.imag]).sum(0)], dim=1)
 
 
