@@ -8,6 +8,7 @@ computes an array with the same numbers anywhere, in whatever layout.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ from dlbridge.verification.measure import Arrays
 _EQUAL = 1e-6
 #: A model with more bytes of weights is not searched: all of its values in float64 would not fit into memory.
 _LARGEST = 1 << 30
+#: Nor is one whose values take more bytes: they are held twice, those of the evaluator and those of the written form.
+_MOST_VALUES = 3 << 30
 #: Ops that put numbers into another order or take some of them: a value is recognised in any order of its axes, so that
 #: what is wrong with these shows only where their result is read.
 _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat", "Expand")
@@ -54,6 +57,9 @@ def first_departure(
     weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if weights > _LARGEST:
         return Departure(f"the node is not looked for: the model has {weights >> 20} MiB of weights")
+    held = _bytes_of_values(model, arrays)
+    if held > _MOST_VALUES:
+        return Departure(f"the node is not looked for: the values on the way take {held >> 30} GiB for these inputs")
     try:
         values = Evaluator(model.ir).values(arrays)
     except Exception as error:  # an op that the reference evaluator lacks
@@ -84,6 +90,22 @@ def first_departure(
     found = _told("the first node whose inputs agree and whose outputs do not is", model, node, values, shown)
     found.line = _line(route, node, values, seen, shown)
     return found
+
+
+def _bytes_of_values(model: Model, arrays: Arrays) -> int:
+    """The bytes that all values of a graph take in float64 for these inputs, as far as their sizes are known."""
+    sizes = {
+        dim.value: size
+        for value in model.inputs
+        for dim, size in zip(value.shape or (), arrays[value.name or ""].shape, strict=False)
+        if isinstance(dim, ir.SymbolicDim) and dim.value is not None
+    }
+    total = 0
+    for node in model.graph:
+        for value in node.outputs:
+            dims = [d if isinstance(d, int) else sizes.get(d.value or "") for d in value.shape or ()]
+            total += 8 * math.prod(d for d in dims if d is not None)
+    return total
 
 
 def _last_computing(model: Model, output: str) -> ir.Node | None:

@@ -14,7 +14,7 @@ import dlbridge
 from dlbridge import api
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
 from dlbridge.ops.evaluator import Evaluator, eps
-from dlbridge.verification import verify
+from dlbridge.verification import locate, verify
 from dlbridge.verification.inputs import random_inputs
 
 
@@ -154,6 +154,15 @@ def test_the_first_node_that_departs_is_named(to, weight):
     faulty.set_weights({weight: model.weights[weight] * np.float32(1.1) + np.float32(0.1)})
     with pytest.raises(VerificationError, match=f"node '{weight.partition('.')[0]}'"):
         api._certificate(model, to, faulty.write(to))
+
+
+def test_the_node_is_not_looked_for_where_the_values_on_the_way_would_not_fit_into_memory(monkeypatch):
+    model = dlbridge.load(Deep().eval(), inputs={"x": "float32[batch,3,8,8]"})
+    faulty = model.clone()
+    faulty.set_weights({"last.bias": model.weights["last.bias"] + np.float32(0.1)})
+    monkeypatch.setattr(locate, "_MOST_VALUES", 1000)
+    with pytest.raises(VerificationError, match="not looked for: the values on the way take"):
+        api._certificate(model, "onnx", faulty.write("onnx"))
 
 
 def test_what_was_read_wrong_is_told_from_what_was_written_wrong():
