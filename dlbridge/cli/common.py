@@ -56,7 +56,9 @@ def fail(error: Exception) -> int:
         click.echo(f"error: {error}", err=True)
         return EXPLAINED
     click.echo(f"error: {type(error).__name__}: {error}", err=True)
-    click.echo("  this looks like a bug in dlbridge; DLBRIDGE_DEBUG=1 shows where", err=True)
+    plugin = frameworks.plug_in_of(error)
+    whose = "dlbridge" if plugin is None else f"the plug-in '{plugin}'"
+    click.echo(f"  this looks like a bug in {whose}; DLBRIDGE_DEBUG=1 shows where", err=True)
     return BUG
 
 

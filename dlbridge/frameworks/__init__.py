@@ -186,6 +186,18 @@ def write_options(name: str, given: dict[str, Any]) -> Any:
     return writer.write_options(given, hint=hint)
 
 
+def plug_in_of(error: BaseException) -> str | None:
+    """The plug-in in whose code an error was raised, or that called what raised it; None where there is none."""
+    packages = {entry.value.partition(":")[0].partition(".")[0]: name for name, entry in _plugged_in().items()}
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        found = packages.get(module, found)
+        trace = trace.tb_next
+    return found
+
+
 def extra_of(package: str) -> str | None:
     """The extra of dlbridge that brings a package of a framework; None where none does."""
     return next((f.extra for f in all_frameworks() if f.extra and package in f.packages), None)

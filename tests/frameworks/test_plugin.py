@@ -115,6 +115,17 @@ dlbridge.cli.main()
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bug_of_it_is_not_reported_as_one_of_dlbridge(tmp_path):
+    code = f"""
+import sys, dlbridge.cli, dlbridge_numpy.writer as writer
+writer.RULES["Relu"] = lambda: None
+sys.argv = ["dlbridge", "convert", "{MLP}", "--to", "numpy", "-o", r"{tmp_path}/out"]
+dlbridge.cli.main()
+"""
+    done = run("-c", code)
+    assert "this looks like a bug in the plug-in 'numpy'" in done.stderr
+
+
 def test_it_trains_and_another_framework_goes_on(blobs):
     arguments = ["--data", blobs / "blobs.npz", "-o", blobs / "trained", "--no-plot", "--json"]
     told = json.loads(succeed("train", blobs / "blobs.yaml", "--in", "numpy", *arguments))
