@@ -22,7 +22,7 @@ from dlbridge.verification.inputs import batch_dim, filled_inputs, row_axis
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
 from dlbridge.verification.roles import roles
-from dlbridge.verification.sizes import DEFAULT_SIZE, fitting_sizes
+from dlbridge.verification.sizes import DEFAULT_SIZE, elements, fitting_sizes
 from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
 
 #: Rows of the three sets of the quick battery.
@@ -33,6 +33,8 @@ _ODD, _FREE_SIZES = 5, (1, 2, 5, 11)
 _LONGEST, _MOST_NUMBERS = 600, 8
 #: Rows of a set of the full battery.
 _ROWS = 2
+#: Elements of all values that are computed for a set of the quick battery.
+_MOST_ELEMENTS = 1 << 30
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
 
@@ -115,8 +117,8 @@ class Battery:
     # --- what is tried ------------------------------------------------------------------------------------------------
 
     def _plans(self) -> Iterator[Plan]:
-        batches = list(self.batch_sizes or BATCHES)
         name = batch_dim(self.model)
+        batches = list(self.batch_sizes or self._batches(name))
         free = [n for n in fitting_sizes(self.model) if n != name and n not in self.sizes]
         strategies = self._strategies()
         for position, batch in enumerate(batches):
@@ -129,6 +131,14 @@ class Battery:
             yield plan
         if self.full:
             yield from self._probes(name, free, strategies, len(batches))
+
+    def _batches(self, batch: str | None) -> list[int]:
+        """The usual rows, or fewer where the values of so many rows would not fit into memory: Keras holds them all."""
+        if batch is None:
+            return list(BATCHES)
+        one, two = (elements(self.model, {**fitting_sizes(self.model, fixed=self.sizes), batch: n}) for n in (1, 2))
+        most = _MOST_ELEMENTS // max(two - one, 1)
+        return [min(rows, max(most, 2)) for rows in BATCHES]
 
     def _probes(self, batch: str | None, free: list[str], strategies: list[Strategy], position: int) -> Iterator[Plan]:
         chosen = next(iter(self.batch_sizes or ()), _ROWS)

@@ -8,7 +8,6 @@ computes an array with the same numbers anywhere, in whatever layout.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from dlbridge.verification.departure import Departure, Traced
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
+from dlbridge.verification.sizes import elements
 
 #: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
 _EQUAL = 1e-6
@@ -57,7 +57,7 @@ def first_departure(
     weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if weights > _LARGEST:
         return Departure(f"the node is not looked for: the model has {weights >> 20} MiB of weights")
-    held = _bytes_of_values(model, arrays)
+    held = 8 * elements(model, _sizes(model, arrays))
     if held > _MOST_VALUES:
         return Departure(f"the node is not looked for: the values on the way take {held >> 30} GiB for these inputs")
     try:
@@ -92,20 +92,14 @@ def first_departure(
     return found
 
 
-def _bytes_of_values(model: Model, arrays: Arrays) -> int:
-    """The bytes that all values of a graph take in float64 for these inputs, as far as their sizes are known."""
-    sizes = {
+def _sizes(model: Model, arrays: Arrays) -> dict[str, int]:
+    """The named sizes of these inputs."""
+    return {
         dim.value: size
         for value in model.inputs
         for dim, size in zip(value.shape or (), arrays[value.name or ""].shape, strict=False)
         if isinstance(dim, ir.SymbolicDim) and dim.value is not None
     }
-    total = 0
-    for node in model.graph:
-        for value in node.outputs:
-            dims = [d if isinstance(d, int) else sizes.get(d.value or "") for d in value.shape or ()]
-            total += 8 * math.prod(d for d in dims if d is not None)
-    return total
 
 
 def _last_computing(model: Model, output: str) -> ir.Node | None:

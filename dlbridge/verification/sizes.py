@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import onnx_ir as ir
@@ -48,6 +49,12 @@ def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:
     if value.shape is None:
         raise ShapeError("the input has no shape", where=value.name)
     return [_size(d, sizes, value.name) for d in value.shape]
+
+
+def elements(model: Model, sizes: Mapping[str, int]) -> int:
+    """The number of elements of all values that a graph computes at these sizes, as far as their shapes are known."""
+    values = (value for node in model.graph for value in node.outputs if value.shape is not None)
+    return sum(math.prod(max(_size(d, sizes, value.name), 0) for d in value.shape or ()) for value in values)
 
 
 def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], where: str | None) -> int:

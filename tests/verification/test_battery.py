@@ -8,8 +8,10 @@ from torch import nn
 
 import dlbridge
 from dlbridge import description
-from dlbridge.verification import verify
+from dlbridge.verification import battery, verify
+from dlbridge.verification.battery import Battery
 from dlbridge.verification.inputs import filled_inputs
+from dlbridge.verification.judge import find
 from dlbridge.verification.strategies import PLAIN, STRATEGIES
 
 BY_NAME = {strategy.name: strategy for strategy in STRATEGIES}
@@ -128,3 +130,11 @@ def test_what_no_input_reaches_is_named():
     assert "gives 0 everywhere" in dead
     reached = _verified(of(lambda m, x: torch.where(x > 1, m.line(x), x), x="float32[batch,4]"))
     assert reached.coverage.unreached == []
+
+
+def test_fewer_rows_are_tried_where_the_values_of_many_would_not_fit_into_memory(monkeypatch):
+    model = of(lambda m, x: m.line(x), x="float32[batch,4]")
+    for elements, expected in ((1 << 30, [1, 2, 9]), (4 * 5, [1, 2, 5]), (1, [1, 2, 2])):
+        monkeypatch.setattr(battery, "_MOST_ELEMENTS", elements)
+        cases = Battery(model, {}, None, 0, full=False).cases(find(model, None, []))
+        assert [case.arrays["x"].shape[0] for case in cases] == expected
