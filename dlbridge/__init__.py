@@ -5,16 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dlbridge.api import convert, load, pull, train, verify
+    from dlbridge.api import convert, evaluate, load, predict, pull, train, verify
     from dlbridge.errors import DlbridgeError
     from dlbridge.model import Model
 
 __version__ = "0.1.0"
-__all__ = ["DlbridgeError", "Model", "__version__", "convert", "load", "pull", "train", "verify"]
+__all__ = [
+    "DlbridgeError",
+    "Model",
+    "__version__",
+    "convert",
+    "evaluate",
+    "load",
+    "predict",
+    "pull",
+    "train",
+    "verify",
+]
 
 _HOMES = {
     "load": "dlbridge.api",
     "convert": "dlbridge.api",
+    "evaluate": "dlbridge.api",
+    "predict": "dlbridge.api",
     "pull": "dlbridge.api",
     "train": "dlbridge.api",
     "verify": "dlbridge.api",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dlbridge.verification import Report
     from dlbridge.verification.certificate import Certificate
 
-__all__ = ["convert", "load", "pull", "train", "verify"]
+__all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
@@ -241,6 +241,53 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
     from dlbridge import training
 
     return training.train(load(source), data, framework=framework, spec=spec, **options)
+
+
+def evaluate(
+    source: Any, data: Any, *, framework: str | None = None, spec: Any = None, read: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Measure a model on data: its loss and its metrics, by the same definitions as in training.
+
+    Args:
+        source: What :func:`load` takes: a trained folder, a file, a live model.
+        data: What :func:`train` takes; all its rows are measured.
+        framework: What runs the model, one of ``dlbridge.frameworks.names()``; onnxruntime when None.
+        spec: A ``TrainingSpec`` with the losses and metrics; the model's own when None.
+        read: The ``ReadOptions`` of the framework that reads.
+
+    Raises:
+        TrainingError: When nothing says what to measure, or the data do not fit it.
+    """
+    from dlbridge import training
+
+    return training.evaluate(load(source, **(read or {})), data, framework=framework, spec=spec)
+
+
+def predict(
+    source: Any,
+    data: Any,
+    *,
+    framework: str | None = None,
+    batch_size: int = 32,
+    read: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a model says of data: arrays by output name, a row for each row.
+
+    Args:
+        source: What :func:`load` takes: a trained folder, a file, a live model.
+        data: Arrays by input name, or a ``.npz``, ``.npy``, CSV or Parquet file, or images.
+        framework: What runs the model, one of ``dlbridge.frameworks.names()``; onnxruntime when None.
+        batch_size: The rows that the model is given at a time.
+        read: The ``ReadOptions`` of the framework that reads.
+
+    Raises:
+        TrainingError: When the data has nothing for an input.
+        SignatureError: When the data do not fit the model.
+    """
+    from dlbridge import training
+
+    model = load(source, **(read or {}))
+    return training.predict(model, data, framework=framework, batch_size=batch_size)
 
 
 def pull(live: Any) -> Model:

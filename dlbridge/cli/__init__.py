@@ -11,7 +11,19 @@ from dlbridge import __version__
 from dlbridge.cli.common import fail
 from dlbridge.frameworks import names
 
-COMMANDS = ("convert", "train", "verify", "run", "serve", "bench", "inspect", "frameworks", "schema")
+COMMANDS = (
+    "convert",
+    "train",
+    "evaluate",
+    "predict",
+    "verify",
+    "run",
+    "serve",
+    "bench",
+    "inspect",
+    "frameworks",
+    "schema",
+)
 
 
 class _Commands(click.Group):

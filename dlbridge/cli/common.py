@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -89,6 +90,16 @@ def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:
             raise click.BadParameter(f"'{text}' is not of the form name=number", param_hint="--limit")
         found[name] = int(number)
     return {"limits": found} if found else {}
+
+
+def read_spec(path: str) -> Any:
+    """The specification in a file: a training section, alone or under ``training``."""
+    from dlbridge.description import document, schema
+    from dlbridge.training import TrainingSpec
+
+    found = document.read(Path(path))
+    is_within = isinstance(found.data, dict) and "training" in found.data
+    return schema.check(found, ("training",) if is_within else (), TrainingSpec)
 
 
 def progress_bar(description: str, total: int | None = None) -> tuple[Any, Callable[[str], None]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from dlbridge import frameworks
-from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, read_spec, writing_options
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
@@ -59,7 +58,7 @@ def command(
     from dlbridge import api, training
     from dlbridge.errors import TrainingError
 
-    given = _read_spec(spec) if spec is not None else None
+    given = read_spec(spec) if spec is not None else None
     loaded = api.load(model, **reading(ctx), **read_limits(limits))
     how = given or loaded.training
     if how is None:
@@ -84,13 +83,3 @@ def command(
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:
         raise click.exceptions.Exit(130)
-
-
-def _read_spec(path: str) -> Any:
-    """The specification in a file: a training section, alone or under ``training``."""
-    from dlbridge.description import document, schema
-    from dlbridge.training import TrainingSpec
-
-    found = document.read(Path(path))
-    is_within = isinstance(found.data, dict) and "training" in found.data
-    return schema.check(found, ("training",) if is_within else (), TrainingSpec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlbridge.training.evaluation import evaluate, predict, predict_to_file
     from dlbridge.training.folder import train_to_folder
     from dlbridge.training.history import plot
     from dlbridge.training.loop import train
@@ -12,13 +13,26 @@ if TYPE_CHECKING:
     from dlbridge.training.script import emit
     from dlbridge.training.spec import TrainingSpec
 
-__all__ = ["Result", "TrainingSpec", "emit", "plot", "train", "train_to_folder"]
+__all__ = [
+    "Result",
+    "TrainingSpec",
+    "emit",
+    "evaluate",
+    "plot",
+    "predict",
+    "predict_to_file",
+    "train",
+    "train_to_folder",
+]
 
 _HOMES = {
     "Result": "result",
     "TrainingSpec": "spec",
     "emit": "script",
+    "evaluate": "evaluation",
     "plot": "history",
+    "predict": "evaluation",
+    "predict_to_file": "evaluation",
     "train": "loop",
     "train_to_folder": "folder",
 }

@@ -20,12 +20,13 @@ from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.targets import fit_target
 
 Arrays = dict[str, np.ndarray]
+Source = Mapping[str, Any] | str | os.PathLike[str]
 
 #: The largest size of a decompressed ``.npz`` file, in bytes.
 MAX_UNPACKED = 64 << 30
 
 
-def read_arrays(source: Mapping[str, Any] | str | os.PathLike[str]) -> Arrays:
+def read_arrays(source: Source) -> Arrays:
     """Arrays by name, from a mapping or from a ``.npz``, CSV or Parquet file (a column each).
 
     Raises:
@@ -166,7 +167,7 @@ class Batch(NamedTuple):
     rows: int
 
 
-def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.PathLike[str]) -> Dataset:
+def bind(model: Model, spec: TrainingSpec, source: Source) -> Dataset:
     """Find an array for each input and one for the target, and give them the dtypes that the model expects.
 
     If the data has columns in place of an input's array, as CSV files do, ``image_0, image_1, ...`` or
@@ -178,15 +179,8 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         SignatureError: When an array does not have its input's shape, or has numbers that its dtype cannot represent.
     """
     arrays = read_arrays(source)
-    inputs: Arrays = {}
-    used: set[str] = set()
     dims: dict[str, int] = {}
-    for value in model.inputs:
-        name = value.name or ""
-        array, names = _find(arrays, name)
-        used |= names
-        assert value.dtype is not None and value.shape is not None
-        inputs[name] = _fit(array, name, value, dims)
+    inputs, used = _bound_inputs(model, arrays, dims)
     target_names = tuple(_target(arrays, spec, loss, used) for loss in spec.losses)
     targets = [arrays[name] for name in target_names]
     weights = [_row_weights(arrays, loss) for loss in spec.losses]
@@ -199,6 +193,33 @@ def bind(model: Model, spec: TrainingSpec, source: Mapping[str, Any] | str | os.
         raise TrainingError("the data has no rows")
     fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
     return Dataset(inputs, tuple(fitted), tuple(weights), spec, target_names)
+
+
+def bind_inputs(model: Model, source: Source) -> Arrays:
+    """Find an array for each input, as :func:`bind` does, where there is no target.
+
+    Raises:
+        TrainingError: When an input is missing or is not numeric, or when lengths differ.
+        SignatureError: When an array does not fit its input.
+    """
+    inputs, _ = _bound_inputs(model, read_arrays(source), {})
+    lengths = {name: len(array) if array.ndim else 0 for name, array in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
+    return inputs
+
+
+def _bound_inputs(model: Model, arrays: Arrays, dims: dict[str, int]) -> tuple[Arrays, set[str]]:
+    """The inputs, and the names of the arrays that they are made of; ``dims`` learns what the named sizes are."""
+    inputs: Arrays = {}
+    used: set[str] = set()
+    for value in model.inputs:
+        name = value.name or ""
+        array, names = _find(arrays, name)
+        used |= names
+        assert value.dtype is not None and value.shape is not None
+        inputs[name] = _fit(array, name, value, dims)
+    return inputs, used
 
 
 def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:

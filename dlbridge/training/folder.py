@@ -21,7 +21,8 @@ from dlbridge.files import check_free, writing
 from dlbridge.model import Model
 from dlbridge.training import history as histories
 from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_arrays, save_checkpoint
-from dlbridge.training.loop import DIVERGED_HINT, Source, fit
+from dlbridge.training.data import Source
+from dlbridge.training.loop import DIVERGED_HINT, fit
 from dlbridge.training.result import Result
 from dlbridge.training.spec import TrainingSpec
 

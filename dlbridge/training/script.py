@@ -15,7 +15,8 @@ from dlbridge.model import Model
 from dlbridge.ops import regularization
 from dlbridge.ops.keys import op_key
 from dlbridge.training.data import Dataset, bind, read_arrays
-from dlbridge.training.loop import check, prepared
+from dlbridge.training.loop import check
+from dlbridge.training.preparation import prepared
 from dlbridge.training.spec import TrainingSpec
 
 SCRIPT = "train.py"

@@ -1,0 +1,79 @@
+"""``dlbridge evaluate``: measures a model on data, by the losses and metrics of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dlbridge.cli.common import json_option, limit_option, print_json, quiet_frameworks, read_limits, read_spec
+from dlbridge.cli.options import FrameworkCommand, reading
+
+
+@click.command(cls=FrameworkCommand, short_help="Measure a model on data: loss and metrics.")
+@click.argument("model")
+@click.option("--in", "framework", metavar="FRAMEWORK", help="What runs it [default: onnx, by onnxruntime].")
+@click.option("--data", required=True, type=click.Path(exists=True), help=".npz, CSV or Parquet file.")
+@click.option(
+    "--spec",
+    type=click.Path(exists=True, dir_okay=False),
+    help="What to measure: YAML or JSON of a training section. Default: the model's own.",
+)
+@click.option("--loss", metavar="LOSS", help="Measure this loss, without a specification: MeanSquaredError.")
+@click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Measure this one: accuracy, f1, ...")
+@click.option("--batch-size", type=click.IntRange(1), help="Rows at a time [default: as in training].")
+@limit_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    framework: str | None,
+    data: str,
+    spec: str | None,
+    loss: str | None,
+    metrics: tuple[str, ...],
+    batch_size: int | None,
+    limits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure MODEL on --data: a trained folder, or any model that can be read. All rows are measured, by the same
+    definitions in every framework."""
+    quiet_frameworks()
+    from dlbridge import api, training
+
+    given = read_spec(spec) if spec is not None else None
+    loaded = api.load(model, **reading(ctx), **read_limits(limits))
+    how = _asked(given or loaded.training, loss, metrics)
+    found = training.evaluate(loaded, data, framework=framework, spec=how, batch_size=batch_size)
+    if as_json:
+        print_json(found)
+        return
+    for name, number in found.items():
+        click.echo(f"{name}: {number:.6g}")
+
+
+def _asked(spec: Any, loss: str | None, metrics: tuple[str, ...]) -> Any:
+    """The specification with the loss and the metrics that were asked for in place of its own."""
+    from pydantic import ValidationError
+
+    from dlbridge.errors import TrainingError
+    from dlbridge.training import TrainingSpec
+
+    changed: dict[str, Any] = spec.model_dump(exclude_unset=True) if spec is not None else {}
+    if loss is not None:
+        changed = {"loss": {"op": loss}, "batch_size": changed.get("batch_size", 32)}
+    if metrics:
+        changed["metrics"] = list(metrics)
+    if "loss" not in changed:
+        if metrics:
+            raise TrainingError("nothing says how the outputs are compared with the target", hint="say --loss")
+        return None
+    try:
+        return TrainingSpec.model_validate(changed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(
+            f"{place}: {first['msg']}" if place else first["msg"], hint="see docs/training.md"
+        ) from None

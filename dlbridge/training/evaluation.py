@@ -1,0 +1,189 @@
+"""Measures a model on data by the losses and metrics of a specification, and keeps what it says of data.
+
+The outputs come from any framework that runs models, onnxruntime among them; what is made of them is computed here, in
+float64, so that two frameworks that agree in their outputs agree in their numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlbridge import frameworks
+from dlbridge.errors import TrainingError
+from dlbridge.files import check_free
+from dlbridge.model import Model
+from dlbridge.runtime.readers import read_batches
+from dlbridge.runtime.signature import Port
+from dlbridge.runtime.writers import check_suffix, writing_results
+from dlbridge.training import numpy_ops
+from dlbridge.training.data import Arrays, Batch, Source, bind, bind_inputs
+from dlbridge.training.preparation import prepared
+from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.task import Task
+
+#: The rows that a model is given at a time where nothing says how many.
+BATCH_SIZE = 32
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def evaluate(
+    model: Model,
+    data: Source,
+    *,
+    framework: str | None = None,
+    spec: TrainingSpec | None = None,
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    """Measure a model on all rows of data: its loss and its metrics, by the same definitions as in training.
+
+    Args:
+        model: The model.
+        data: What :func:`dlbridge.training.train` takes.
+        framework: What runs it, one of ``dlbridge.frameworks.names()``; onnxruntime when None.
+        spec: Its losses and metrics are computed; the model's own specification when None.
+        batch_size: The rows at a time; those of the specification when None.
+
+    Returns:
+        "loss", "accuracy", ... -> number. What weights add to the loss in training is not in it.
+
+    Raises:
+        TrainingError: When there is no specification, or the data do not fit it.
+    """
+    spec = spec or model.training
+    if spec is None:
+        raise TrainingError(
+            "nothing says what to measure: the model has no training specification",
+            where=model.name,
+            hint="say the loss and the metrics: spec, or --loss and --metric",
+        )
+    spec = spec if batch_size is None else spec.model_copy(update={"batch_size": batch_size})
+    measured, task = prepared(model, spec)
+    dataset = bind(model, spec, data)
+    run = _runner(measured, framework)
+    names = [value.name or "" for value in measured.outputs]
+    total, rows, sums = 0.0, 0, [dict[str, Any]() for _ in task.metrics]
+    for batch in dataset.batches():
+        found = run(batch.inputs)
+        value, new = _measured(task, [found[name] for name in names], batch)
+        total, rows = total + value * batch.rows, rows + batch.rows
+        for held, more in zip(sums, new, strict=True):
+            for name, number in more.items():
+                held[name] = held.get(name, 0.0) + number
+    return task.numbers(total, rows, [{k: np.asarray(v) for k, v in held.items()} for held in sums])
+
+
+def _measured(task: Task, outputs: Sequence[np.ndarray], batch: Batch) -> tuple[float, list[dict[str, Any]]]:
+    """The loss of a batch, and the sums of its metrics."""
+    wide = [_wide(output) for output in outputs]
+    targets = [_wide(target) for target in batch.targets]
+    rows = [None if weights is None else _wide(weights) for weights in batch.weights]
+    with np.errstate(all="ignore"):  # what becomes infinite or NaN is seen in the numbers
+        value = task.loss(wide, targets, rows, numpy_ops, lambda loss: None)
+        return float(value), task.sums(wide, targets, numpy_ops)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Floats of any width in float64; integers as they are."""
+    return array if array.dtype.kind in "biu" else array.astype(np.float64)
+
+
+def predict(
+    model: Model, data: Any, *, framework: str | None = None, batch_size: int = BATCH_SIZE
+) -> dict[str, np.ndarray]:
+    """What a model says of data, row by row.
+
+    Args:
+        model: The model.
+        data: Arrays by input name, or a ``.npz``, ``.npy``, CSV or Parquet file, or images; targets are not needed.
+        framework: What runs it, one of ``dlbridge.frameworks.names()``; onnxruntime when None.
+        batch_size: The rows at a time.
+
+    Returns:
+        Output name -> array.
+
+    Raises:
+        TrainingError: When the data has nothing for an input.
+        SignatureError: When the data do not fit the model.
+        FileError: When a file is missing or broken.
+    """
+    parts = list(_outputs(model, data, framework, batch_size))
+    if not parts:
+        raise TrainingError("the data has no rows")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def predict_to_file(
+    model: Model,
+    data: Any,
+    output: str | os.PathLike[str],
+    *,
+    framework: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    force: bool = False,
+) -> int:
+    """Write what a model says of data into a file, batch by batch, and return the number of rows.
+
+    Args:
+        model: The model.
+        data: See :func:`predict`.
+        output: A ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` file.
+        framework: What runs it; onnxruntime when None.
+        batch_size: The rows at a time.
+        force: Replace ``output``.
+
+    Raises:
+        FileError: When ``output`` exists, or is of no kind that is written; see also :func:`predict`.
+    """
+    ports = _ports(model.outputs)
+    check_free(output, force=force)
+    check_suffix(output, ports)
+    rows = 0
+    with writing_results(output, ports, force=force) as append:
+        for part in _outputs(model, data, framework, batch_size):
+            append(part)
+            rows += len(part[ports[0].name])
+    return rows
+
+
+def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) -> Iterator[Arrays]:
+    run = _runner(model, framework)
+    for arrays in _inputs(model, data, batch_size):
+        count = len(next(iter(arrays.values())))
+        found = run(arrays)
+        for name, array in found.items():
+            if array.ndim == 0 or len(array) != count:
+                raise TrainingError(
+                    f"the output '{name}' has no row for each of the {count} rows of a batch: shape {array.shape}",
+                    where=model.name,
+                )
+        yield found
+
+
+def _inputs(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
+    """The inputs of one batch after the other."""
+    if isinstance(data, (str, os.PathLike)):
+        data = [data]
+    if isinstance(data, list):
+        yield from read_batches(data, _ports(model.inputs), batch_size)
+        return
+    arrays = bind_inputs(model, data)
+    rows = len(next(iter(arrays.values())))
+    for start in range(0, rows, batch_size):
+        yield {name: array[start : start + batch_size] for name, array in arrays.items()}
+
+
+def _runner(model: Model, framework: str | None) -> Run:
+    runs_in = frameworks.get(framework or frameworks.STANDARD)
+    live = runs_in.load(runs_in.write(model))
+    return lambda arrays: runs_in.run(live, arrays)
+
+
+def _ports(values: Sequence[Any]) -> list[Port]:
+    return [
+        Port(v.name or "", v.dtype.numpy(), tuple(s if isinstance(s, int) else s.value for s in v.shape or ()))
+        for v in values
+    ]

@@ -1,0 +1,82 @@
+"""Makes the model that is trained of a model: its outputs are what the losses read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from dlbridge.errors import TrainingError
+from dlbridge.model import Model
+from dlbridge.ops import regularization, traits
+from dlbridge.ops.keys import op_key
+from dlbridge.training.loss_part import LossPart
+from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.task import Task
+
+
+def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
+    """The model to train, and what to train it by.
+
+    Its outputs are those that the losses read, without a final Softmax or Sigmoid: the cross-entropy of logits is exact
+    where that of probabilities overflows, and the same number elsewhere.
+    """
+    copy = model.clone()
+    copy.training = None  # its outputs are no longer those that the specification names
+    graph = copy.graph
+    before = {value.name: value for value in graph.outputs}
+    read: list[ir.Value] = []
+    losses, places = [], []
+    for loss in spec.losses:
+        value = before[loss.of] if loss.of is not None else graph.outputs[0]
+        logits = _logits(value, loss)
+        losses.append(loss if logits is None else loss.model_copy(update={"from_logits": True}))
+        value = value if logits is None else logits
+        if value not in read:
+            read.append(value)
+        places.append(read.index(value))
+    graph.outputs[:] = read
+    for value in before.values():
+        node = value.producer()
+        if node is not None and value not in read and not any(output.uses() for output in node.outputs):
+            graph.remove(node, safe=True)
+    _add_penalties(graph, spec)
+    metrics = tuple((metric, _loss_of(metric.of, spec)) for metric in spec.metrics)
+    return copy, Task(spec, tuple(losses), tuple(places), metrics)
+
+
+def _logits(value: ir.Value, loss: LossPart) -> ir.Value | None:
+    """What a loss of probabilities may read instead of its output; None where there are no logits."""
+    node = value.producer()
+    if loss.ending is None or loss.reads_logits or node is None:
+        return None
+    if op_key(node) != loss.ending or not _is_last_axis(node):
+        return None
+    return node.inputs[0]
+
+
+def _loss_of(output: str | None, spec: TrainingSpec) -> int:
+    """The place of the loss that a metric of an output takes its target from."""
+    if output is None:
+        return 0
+    places = [i for i, loss in enumerate(spec.losses) if loss.of == output]
+    if not places:
+        raise TrainingError(f"a metric is of '{output}', which no loss reads", hint="a metric has the target of a loss")
+    return places[0]
+
+
+def _add_penalties(graph: ir.Graph, spec: TrainingSpec) -> None:
+    """Give the weights what the specification adds to the loss for them, beside what the model's author adds."""
+    if not spec.l1 and not spec.l2:
+        return
+    for name, value in graph.initializers.items():
+        if traits.is_trained(value) and not any(fnmatchcase(name, pattern) for pattern in spec.optimizer.no_decay):
+            own = regularization.penalty(value) or regularization.Penalty()
+            regularization.set_penalty(value, replace(own, l1=own.l1 + spec.l1, l2=own.l2 + spec.l2))
+
+
+def _is_last_axis(node: ir.Node) -> bool:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
+    return axis == -1 or (shape is not None and axis == len(shape) - 1)
