@@ -28,6 +28,11 @@ class ReadOptions(CommonReadOptions):
         "'batch', where the model's code allows it.",
         python_only=True,
     )
+    cache: bool = option(
+        True,
+        "Keep the caches that a decoder returns (past_key_values) among the outputs, by their nested names "
+        "(the default).",
+    )
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
 
 

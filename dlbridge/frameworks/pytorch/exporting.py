@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import compat, guards, recurrence, training_only, trial
+from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, training_only, trial
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
@@ -49,8 +49,8 @@ class FixedSizeError(DlbridgeError):
 
 
 @contextlib.contextmanager
-def _inference(module: torch.nn.Module) -> Iterator[None]:
-    """The module in eval mode, and torch's log off; afterwards as before.
+def _inference(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
+    """The module in eval mode, its results in classes that torch.export knows, and torch's log off; then as before.
 
     Its warnings stay: Python has one list of filters for all threads.
     """
@@ -59,13 +59,20 @@ def _inference(module: torch.nn.Module) -> Iterator[None]:
     try:
         # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
         with quiet(), training_only.kept(module), recurrence.packed(module), torch.enable_grad():
-            yield
+            with results.made_plain(module, cache=cache):
+                yield
     finally:
         for part, mode in modes.items():
             part.training = mode
 
 
-def export(module: torch.nn.Module, inputs: Any, dynamic: Mapping[str, Mapping[int, str]] | None = None) -> Exported:
+def export(
+    module: torch.nn.Module,
+    inputs: Any,
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    *,
+    cache: bool = True,
+) -> Exported:
     """Export a module in eval mode, without decomposing it.
 
     Args:
@@ -73,6 +80,7 @@ def export(module: torch.nn.Module, inputs: Any, dynamic: Mapping[str, Mapping[i
         inputs: A tensor, a tuple of them, or a dict by parameter name; nested ones too. Instead of a tensor,
             ``"float32[batch,3,224,224]"``: named sizes become dynamic; ``"float32[batch,2<=n<=16]"`` bounds one.
         dynamic: Input -> {axis: name} for tensors. When None, axis 0 of each is the batch, where that can be.
+        cache: Whether the caches that it returns are among the outputs.
 
     Raises:
         DlbridgeError: When torch cannot export the module, or a size that was named cannot be dynamic.
@@ -89,8 +97,10 @@ def export(module: torch.nn.Module, inputs: Any, dynamic: Mapping[str, Mapping[i
     for sizes in SIZES:
         example = Example(inputs, dynamic, *sizes)
         _check_call(module, example)
+        if not cache:
+            _ask_for_no_cache(module, example)
         try:
-            with _inference(module):
+            with _inference(module, cache=cache):
                 return _export(module, example)
         except FixedSizeError:
             raise
@@ -122,6 +132,13 @@ def _check_call(module: torch.nn.Module, example: Example) -> None:
             where=type(module).__name__,
             hint=f"its parameters are: {', '.join(signature.parameters)}",
         ) from None
+
+
+def _ask_for_no_cache(module: torch.nn.Module, example: Example) -> None:
+    """Call the module with ``use_cache=False``, where it takes that and the user does not say otherwise."""
+    parameters = list(inspect.signature(module.forward).parameters)
+    if "use_cache" in parameters[len(example.args) :]:
+        example.kwargs.setdefault("use_cache", False)
 
 
 def _export(module: torch.nn.Module, example: Example) -> Exported:

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
+from dlbridge.frameworks.pytorch.results import plain
 from dlbridge.frameworks.pytorch.runner import to_array, to_tensor
 
 
@@ -33,6 +34,7 @@ class Original:
         program: What it was exported to.
         leaves: The leaves of its inputs, in order.
         outputs: Names of the leaves of its outputs that are not None, in order.
+        cache: Whether the caches that it returns are among them.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Original:
         program: ExportedProgram,
         leaves: Sequence[Leaf],
         outputs: Sequence[str],
+        cache: bool = True,
     ) -> None:
-        self._leaves, self._outputs = leaves, outputs
+        self._leaves, self._outputs, self._cache = leaves, outputs, cache
         self._in_spec = program.call_spec.in_spec
         # A program is held, with all of its graph, where there is no module alone.
         self._live = functools.cache(program.module if module is None else lambda: module)
@@ -66,7 +69,8 @@ class Original:
     def _run(self, module: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         flat = [_given(arrays[n.name], n.value) if n.name is not None else n.value for n in self._leaves]
         arguments, keywords = pytree.tree_unflatten(flat, self._in_spec)  # type: ignore[arg-type]
-        found = [leaf for leaf in pytree.tree_leaves(module(*arguments, **keywords)) if leaf is not None]
+        result = plain(module(*arguments, **keywords), cache=self._cache)
+        found = [leaf for leaf in pytree.tree_leaves(result) if leaf is not None]
         return {name: _array(value) for name, value in zip(self._outputs, found, strict=True)}
 
 

@@ -68,7 +68,7 @@ def read(source: Any, options: ReadOptions) -> Model:
     if module is not None:
         name = name or type(source).__name__.lower()
         _check_names(module)
-        exported = exporting.export(source, inputs, dynamic)
+        exported = exporting.export(source, inputs, dynamic, cache=options.cache)
     else:
         exported = exporting.of_program(source)
     import_rules(reads)
@@ -76,7 +76,8 @@ def read(source: Any, options: ReadOptions) -> Model:
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
     _tidy(model, lift=options.lift)
-    model.original = original.Original(module, exported.program, reader.leaves, [v.name or "" for v in model.outputs])
+    outputs = [v.name or "" for v in model.outputs]
+    model.original = original.Original(module, exported.program, reader.leaves, outputs, cache=options.cache)
     return model
 
 

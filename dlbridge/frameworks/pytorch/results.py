@@ -1,0 +1,123 @@
+"""Makes nested dicts of what a module returns, where ``torch.export`` does not know its classes: caches above all.
+
+A decoder returns its cache as an object (``DynamicCache``, or a class of the user's own). Its tensors become outputs
+whose names are the path to them, as exporters for ONNX name them: ``past_key_values.0.key``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from dlbridge.frameworks.pytorch.compat import pytree
+
+#: Attributes of caches -> the word for them in names.
+_WORDS = {
+    "keys": "key",
+    "values": "value",
+    "self_attention_cache": "decoder",
+    "cross_attention_cache": "encoder",
+}
+#: What models call the caches that they return.
+_CACHES = frozenset({"past_key_values", "past_key_value", "past_buckets_states", "cache_params", "mems"})
+#: How deep objects may be nested.
+_MAX_DEPTH = 8
+
+
+def plain(result: Any, *, cache: bool = True) -> Any:
+    """What a module returned, in classes that ``torch.export`` knows.
+
+    Args:
+        result: A tensor, or any nesting of containers and objects that hold tensors.
+        cache: Whether caches stay in it.
+
+    Example:
+        ``{"logits": t, "past_key_values": DynamicCache(...)}`` becomes
+        ``{"logits": t, "past_key_values": {"0": {"key": t, "value": t}}}``.
+    """
+    if not cache:
+        result = _without_caches(result)
+    if not any(_is_unknown(leaf) for leaf in pytree.tree_leaves(result)):
+        return result
+    return pytree.tree_map(lambda leaf: _opened(leaf, cache) if _is_unknown(leaf) else leaf, result)
+
+
+@contextlib.contextmanager
+def made_plain(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
+    """Within the block, what a module returns is ``plain``."""
+    handle = module.register_forward_hook(lambda module, arguments, result: plain(result, cache=cache))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _is_unknown(leaf: Any) -> bool:
+    """Whether a leaf is an object that may hold tensors."""
+    if isinstance(leaf, (torch.Tensor, torch.nn.Module, type)) or callable(leaf):
+        return False
+    return isinstance(leaf, Mapping) or (hasattr(leaf, "__dict__") and not isinstance(leaf, torch.SymInt))
+
+
+def _is_cache(value: Any) -> bool:
+    return _is_unknown(value) and any(base.__name__.endswith("Cache") for base in type(value).__mro__)
+
+
+def _without_caches(result: Any) -> Any:
+    if isinstance(result, Mapping):
+        return {name: None if name in _CACHES else _without_caches(value) for name, value in result.items()}
+    return pytree.tree_map(lambda leaf: None if _is_cache(leaf) else leaf, result)
+
+
+Path = tuple[str, ...]
+
+
+def _opened(value: Any, cache: bool) -> Any:
+    """The tensors of an object in nested dicts; the object itself where it holds none."""
+    found = list(_tensors(value, (), cache, frozenset()))
+    if not found:
+        return value
+    names = [_short(path) if _is_cache(value) else path for path, _ in found]
+    if len(set(names)) < len(names):
+        names = [path for path, _ in found]
+    tree: dict[str, Any] = {}
+    for (*around, last), (_, tensor) in zip(names, found, strict=True):
+        place = tree
+        for part in around:
+            place = place.setdefault(part, {})
+        place[last] = tensor
+    return tree
+
+
+def _short(path: Path) -> Path:
+    """``0.decoder.key`` of a cache's ``self_attention_cache.layers.0.keys``."""
+    if "layers" in path:
+        at = path.index("layers")
+        path = (path[at + 1], *path[:at], *path[at + 2 :])
+    return tuple(_WORDS.get(part, part) for part in path)
+
+
+def _tensors(value: Any, path: Path, cache: bool, around: frozenset[int]) -> Iterator[tuple[Path, torch.Tensor]]:
+    """The tensors within an object, each with the attributes, keys and indices that lead to it."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+        return
+    if len(path) > _MAX_DEPTH or id(value) in around:
+        return
+    for name, part in _parts(value):
+        if cache or not (name in _CACHES or _is_cache(part)):
+            yield from _tensors(part, (*path, name), cache, around | {id(value)})
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """What an object holds: items, or attributes that are not private."""
+    if isinstance(value, (list, tuple)):
+        return [(str(i), part) for i, part in enumerate(value)]
+    if isinstance(value, Mapping):
+        return [(str(key), part) for key, part in value.items()]
+    if not _is_unknown(value):
+        return []
+    return [(name, part) for name, part in vars(value).items() if not name.startswith("_")]
