@@ -23,6 +23,7 @@ import torch
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.frameworks.pytorch.results import plain
 from dlbridge.ops import traits
 from dlbridge.verification.compare import relative_error
 
@@ -68,10 +69,8 @@ def randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def flat(result) -> list[torch.Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(result)
-    if any(not isinstance(v, (torch.Tensor, type(None), int, float, bool)) for v in leaves):
-        leaves = [v for leaf in leaves for v in (leaf.values() if hasattr(leaf, "values") else [leaf])]
-    return [v for v in leaves if isinstance(v, torch.Tensor)]
+    """The tensors of a result, also those of the caches in it."""
+    return [v for v in torch.utils._pytree.tree_leaves(plain(result)) if isinstance(v, torch.Tensor)]
 
 
 def named_inputs(module, example, dynamic) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Tiny configurations of the architectures of ``transformers``: PyTorch -> ONNX, Keras, PyTorch.
+"""Tiny configurations of the architectures of ``transformers``, as their owners have them: PyTorch -> ONNX, Keras, PyTorch.
+
+Sizes apart, the settings are the defaults: decoders return their caches, attention is the library's choice.
 
 ``python -m tests.sweeps.test_transformers [name ...]`` prints the table.
 """
@@ -54,7 +56,6 @@ TINY = {
     "eos_token_id": 2,
     "image_size": 32,
     "patch_size": 8,
-    "use_cache": False,
     "num_experts": 4,
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
@@ -287,7 +288,7 @@ def build(name: str):
         axes, lengths = {0: "batch"}, (lengths[0], (lengths[1][0], lengths[0][1]))
     dynamic = {"input_ids": axes, "attention_mask": axes}
     if name in ENCODERS or name in DECODERS or name in MULTI or name in SEQ2SEQ:
-        model = _class(name)(config)
+        model = _made(name, config)
         example, fresh = (_text(*size) for size in lengths)
         if name in SEQ2SEQ:
             for inputs, seed in ((example, 5), (fresh, 6)):
@@ -295,9 +296,9 @@ def build(name: str):
             dynamic["decoder_input_ids"] = {0: "batch", 1: "decoder_length"}
         if name in ("Rwkv", "FNet"):
             example.pop("attention_mask"), fresh.pop("attention_mask"), dynamic.pop("attention_mask")
-        return _plain(model), example, fresh, dynamic
+        return model, example, fresh, dynamic
     if name in VISION:
-        model = _class(name)(config)
+        model = _made(name, config)
         size = getattr(config, "image_size", 32)
         size = size[0] if isinstance(size, (list, tuple)) else size
         size = (
@@ -318,8 +319,8 @@ def build(name: str):
             else size
         )
         example, fresh = ({"pixel_values": torch.randn(n, 3, size, size)} for n in (2, 3))
-        return _plain(model), example, fresh, {"pixel_values": {0: "batch"}}
-    model = _class(name)(config)
+        return model, example, fresh, {"pixel_values": {0: "batch"}}
+    model = _made(name, config)
     if name in ("Whisper", "Speech2Text"):
         frames = 32
         example, fresh = (
@@ -327,32 +328,17 @@ def build(name: str):
             for n, t in ((2, 5), (3, 7))
         )
         return (
-            _plain(model),
+            model,
             example,
             fresh,
             {"input_features": {0: "batch"}, "decoder_input_ids": {0: "batch", 1: "length"}},
         )
     example, fresh = ({"input_values": torch.randn(n, 4000)} for n in (2, 3))
-    return _plain(model), example, fresh, {"input_values": {0: "batch"}}
+    return model, example, fresh, {"input_values": {0: "batch"}}
 
 
-def _class(name: str):
-    """Makes the model, with PyTorch's fused attention where the architecture has it."""
-    kind = getattr(transformers, f"{name}Model")
-
-    def make(config):
-        try:
-            return kind._from_config(config, attn_implementation="sdpa")
-        except ValueError:
-            return kind._from_config(config, attn_implementation="eager")
-
-    return make
-
-
-def _plain(model):
-    model.config.use_cache = False
-    model.config.return_dict = True
-    return randomised(model)
+def _made(name: str, config):
+    return randomised(getattr(transformers, f"{name}Model")._from_config(config))
 
 
 ALL = [*ENCODERS, *DECODERS, *SEQ2SEQ, *VISION, *AUDIO]

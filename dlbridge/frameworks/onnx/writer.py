@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 import dlbridge
-from dlbridge.frameworks.onnx import WriteOptions
+from dlbridge.frameworks.onnx import WriteOptions, masks
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.model import Model
 from dlbridge.ops import extension, traits
@@ -69,7 +69,11 @@ def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
         [
             INFER,
             Pass("lower", lower, "Say the layers of the dlbridge domain in standard ops.", requires=INFER.provides),
-            Pass("for_onnxruntime", _for_onnxruntime, "Say what onnxruntime has no kernel for in ops that it has."),
+            Pass(
+                "for_onnxruntime",
+                functools.partial(_for_onnxruntime, opset=opset),
+                "Say what onnxruntime has no kernel for in ops that it has.",
+            ),
             Pass("drop_weights", on_graph(_drop_unused_weights), "Drop weights that nothing reads.", keeps=EVERYTHING),
             INFER.named("infer_lowered"),
             Pass(
@@ -151,27 +155,17 @@ _LOWER = {"Linear": _linear, "Embedding": _embedding, **dict.fromkeys(extension.
 # --- what onnxruntime has no kernel for -------------------------------------------------------------------------------
 
 
-def _for_onnxruntime(model: ir.Model) -> bool:
+def _for_onnxruntime(model: ir.Model, opset: int) -> bool:
     rewriter = Rewriter(model.graph)
+    raised: masks.Raised = {}
     for node in list(model.graph.all_nodes()):
         site = Site(node, rewriter)
         if match(node, "BatchNormalization", training_mode=1) is not None:
             _expand_batch_statistics(site)
-        elif match(node, "Attention") is not None:
-            _stretch_mask(site)
+        elif opset >= 23 and match(node, "Attention") is not None:
+            masks.raise_lowest(site, raised)
+            masks.stretch(site)
     return rewriter.changed
-
-
-def _stretch_mask(site: Site) -> None:
-    """Expand a mask of one row to one row per query, which onnxruntime 1.32 requires."""
-    query, mask = site.operand(0), site.input(3)
-    if mask is None or mask.shape is None or len(mask.shape) < 2 or mask.shape[-2] != 1:
-        return
-    if site.static_size(0, -2) == 1:
-        return
-    rows = site.op("Shape", "rows", [query], start=-2, end=-1)
-    shape = site.op("Concat", "mask_shape", [rows, site.constant("one", [1])], axis=0)
-    site.set_input(3, site.op("Expand", "mask", [mask, shape]))
 
 
 def _expand_batch_statistics(site: Site) -> None:

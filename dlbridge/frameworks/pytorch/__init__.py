@@ -30,8 +30,8 @@ class ReadOptions(CommonReadOptions):
     )
     cache: bool = option(
         True,
-        "Keep the caches that a decoder returns (past_key_values) among the outputs, by their nested names "
-        "(the default).",
+        "Caches that a decoder returns are outputs, by their nested names ('past_key_values.0.key'; the default), or "
+        "are left out.",
     )
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
 

@@ -58,9 +58,14 @@ def _inference(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
     module.eval()
     try:
         # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
-        with quiet(), training_only.kept(module), recurrence.packed(module), torch.enable_grad():
-            with results.made_plain(module, cache=cache):
-                yield
+        with (
+            quiet(),
+            training_only.kept(module),
+            recurrence.packed(module),
+            results.made_plain(module, cache=cache),
+            torch.enable_grad(),
+        ):
+            yield
     finally:
         for part, mode in modes.items():
             part.training = mode

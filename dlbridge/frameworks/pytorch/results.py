@@ -22,7 +22,7 @@ _WORDS = {
     "cross_attention_cache": "encoder",
 }
 #: What models call the caches that they return.
-_CACHES = frozenset({"past_key_values", "past_key_value", "past_buckets_states", "cache_params", "mems"})
+_CACHES = frozenset({"cache", "past_key_values", "past_key_value", "past_buckets_states", "cache_params", "mems"})
 #: How deep objects may be nested.
 _MAX_DEPTH = 8
 
@@ -115,7 +115,8 @@ def _tensors(value: Any, path: Path, cache: bool, around: frozenset[int]) -> Ite
 def _parts(value: Any) -> list[tuple[str, Any]]:
     """What an object holds: items, or attributes that are not private."""
     if isinstance(value, (list, tuple)):
-        return [(str(i), part) for i, part in enumerate(value)]
+        names = getattr(value, "_fields", range(len(value)))
+        return [(str(name), part) for name, part in zip(names, value, strict=True)]
     if isinstance(value, Mapping):
         return [(str(key), part) for key, part in value.items()]
     if not _is_unknown(value):
