@@ -26,9 +26,13 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
+#: What ``load`` is told of the function or class that makes a model.
+_MAKING = ("arguments",)
 
 
-def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any) -> Model:
+def load(
+    source: Any, *, arguments: Mapping[str, Any] | None = None, limits: Mapping[str, int] | None = None, **options: Any
+) -> Model:
     """Read a model of any kind into the neutral form.
 
     Args:
@@ -36,7 +40,9 @@ def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any
             models, a file of a framework (``.pt2``, ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``,
             ``ExportedProgram`` or ``keras.Model``, or the name of a function that makes one: of an installed package
             (``"torchvision.models:resnet18"``), or of a file
-            in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``).
+            in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``). It returns a model, or a
+            model and example inputs, whose sizes are fixed unless ``inputs`` names them.
+        arguments: What such a function or class is called with, by name: ``{"hidden": 64}``.
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
             ``{"nodes": 1_000_000}``.
         options: The ``ReadOptions`` of the framework that reads it, e.g.
@@ -47,34 +53,48 @@ def load(source: Any, *, limits: Mapping[str, int] | None = None, **options: Any
         DlbridgeError: When the framework takes no such option.
         UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
     """
+    if isinstance(source, Model):
+        return source
     with limited(limits):
+        if _is_name(source):
+            return _load_made(factories.make(source, arguments), options)
+        if arguments:
+            raise DlbridgeError(
+                "arguments are for a function or class that makes the model",
+                where=str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
+                hint="name one: mynet:Net, models/mynet.py:Net",
+            )
         return _load(source, options)
 
 
+def _is_name(source: Any) -> bool:
+    """Whether a source is the name of a function or class that makes a model."""
+    return isinstance(source, str) and factories.is_name(source) and not Path(source).exists()
+
+
 def _load(source: Any, options: dict[str, Any]) -> Model:
-    if isinstance(source, str) and factories.is_name(source) and not Path(source).exists():
-        name = source.rpartition(":")[2].rpartition(".")[2]
-        return _load_live(_made(factories.find(source)), options, name)
     if isinstance(source, (str, os.PathLike)):
         return _load_path(Path(source), options)
     return _load_live(source, options)
 
 
-def _load_live(source: Any, options: dict[str, Any], name: str | None = None) -> Model:
-    """Read a live object.
+def _load_made(made: factories.Made, options: dict[str, Any]) -> Model:
+    """Read what a function made: the model has its name, and its example inputs, where the options say nothing."""
+    if made.framework is None:
+        return _load_live(made.model, options)
+    taken = {option.name for option in frameworks.declared(made.framework.ReadOptions)}
+    known = {"name": made.name, "example": made.example}
+    defaults = {name: value for name, value in known.items() if name in taken and value is not None}
+    return made.framework.read(made.model, **{**defaults, **options})
 
-    Args:
-        source: The object.
-        options: The reader's options.
-        name: The model's name, where the options have none and the reader takes one.
-    """
-    if isinstance(source, Model):
+
+def _load_live(source: Any, options: dict[str, Any]) -> Model:
+    """Read a live object."""
+    if isinstance(source, Model):  # a function can make one
         return source
-    for framework in frameworks.all_frameworks():
-        if framework.accepts(source):
-            takes_name = any(option.name == "name" for option in frameworks.declared(framework.ReadOptions))
-            default = {"name": name} if name is not None and takes_name else {}
-            return framework.read(source, **{**default, **options})
+    framework = frameworks.reader_of(source)
+    if framework is not None:
+        return framework.read(source, **options)
     readable = [framework.name for framework in frameworks.all_frameworks() if framework.reads]
     raise DlbridgeError(
         f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
@@ -103,12 +123,6 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
             return framework.read(path, **options)
     known = [*_DESCRIPTIONS, *(suffix for framework in frameworks.all_frameworks() for suffix in framework.suffixes)]
     raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
-
-
-def _made(found: Any) -> Any:
-    """The model that was found, or that the function or class which was found makes."""
-    is_model = any(framework.accepts(found) for framework in frameworks.all_frameworks())
-    return found() if callable(found) and not is_model else found
 
 
 def convert(
@@ -341,7 +355,7 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
     model = load(source, **reading)
     named: dict[str, Any] = {}
     for position, other in enumerate(others, 2):
-        named[_title(other, position)] = _load_other(other, reading)
+        named[_title(other, position)] = _load_other(other, {k: v for k, v in reading.items() if k not in _MAKING})
     return run_checks(model, others=named or None, **options)
 
 

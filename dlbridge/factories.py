@@ -1,15 +1,25 @@
-"""Functions and classes that make a model, by name: ``package.module:function``, ``mynet:Net``, ``mynet.py:Net``."""
+"""Functions and classes that make a model, by name: ``package.module:function``, ``mynet:Net``, ``mynet.py:Net``.
+
+They are called with arguments that the user gives (``--arg hidden=64``), and may return example inputs, too.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import json
+import os
 import re
 import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.errors import DlbridgeError
+from dlbridge import frameworks
+from dlbridge.errors import DlbridgeError, suggest
 
 _NAME = re.compile(r"(?P<module>.*[^:]):(?P<attribute>[A-Za-z_][\w.]*)\Z")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
@@ -19,6 +29,124 @@ def is_name(text: str) -> bool:
     """Whether a text is of the form ``package.module:attribute`` or ``folder/file.py:attribute``."""
     match = _NAME.match(text)
     return match is not None and (bool(_DOTTED.match(match["module"])) or match["module"].endswith(".py"))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a name stands for.
+
+    Attributes:
+        model: A live model of a framework.
+        name: The last part of the name.
+        example: Example inputs that the function returned beside the model; None where it returned none.
+        framework: The framework that reads the model; None where none does.
+    """
+
+    model: Any
+    name: str
+    example: Any = None
+    framework: frameworks.Framework | None = None
+
+
+def make(name: str, arguments: Mapping[str, Any] | None = None) -> Made:
+    """The model of that name: an object of a module, or what a class or function of it returns.
+
+    Args:
+        name: ``package.module:attribute`` or ``folder/file.py:attribute``.
+        arguments: Arguments of the class or function, by name.
+
+    Raises:
+        DlbridgeError: When there is no such object, it does not take these arguments, or its code raises an error.
+    """
+    found = find(name)
+    last = name.rpartition(":")[2].rpartition(".")[2]
+    is_model = frameworks.reader_of(found) is not None
+    if is_model or not callable(found):
+        if arguments:
+            raise DlbridgeError(f"it is a {type(found).__name__}, which takes no arguments", where=name)
+        return Made(found, last, None, frameworks.reader_of(found))
+    _check_arguments(found, arguments or {}, name)
+    try:
+        made = found(**(arguments or {}))
+    except DlbridgeError:
+        raise
+    except Exception as error:  # the user's own code raises what it likes
+        raise DlbridgeError(f"its code raised {type(error).__name__}: {error}", where=_place(error, name)) from error
+    is_pair = isinstance(made, tuple) and len(made) == 2 and frameworks.reader_of(made[0]) is not None
+    if isinstance(made, tuple) and not is_pair:
+        kinds = ", ".join(type(part).__name__ for part in made)
+        hint = "it may return a model, or a model and its example inputs"
+        raise DlbridgeError(f"it returned a tuple of {kinds or 'nothing'}", where=name, hint=hint)
+    model, example = made if is_pair else (made, None)
+    return Made(model, last, example, frameworks.reader_of(model))
+
+
+def _check_arguments(function: Any, arguments: Mapping[str, Any], name: str) -> None:
+    """Refuse arguments that a class or function does not take, and name those that it needs."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # classes written in C have none
+        return
+    parameters = signature.parameters.values()
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for given in arguments:
+        if given not in known and not takes_any:
+            hint = suggest(given, known) or f"it takes: {', '.join(known) or 'no arguments'}"
+            raise DlbridgeError(f"it takes no argument '{given}'", where=name, hint=hint)
+    missing = [p.name for p in parameters if p.name in known and p.default is p.empty and p.name not in arguments]
+    if missing:
+        raise DlbridgeError(
+            f"it cannot be called without {' and '.join(repr(each) for each in missing)}",
+            where=name,
+            hint=f"say --arg {missing[0]}=VALUE or --config FILE (arguments={{'{missing[0]}': ...}})",
+        )
+
+
+def _place(error: BaseException, name: str) -> str:
+    """``mynet:Net (mynet.py:12)``: the innermost line of an error that is not in an installed package."""
+    ours = str(Path(__file__).parent)
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [
+        (file, line)
+        for file, line in frames
+        if not file.startswith((ours, "<")) and "site-packages" not in Path(file).parts
+    ]
+    return f"{name} ({own[-1][0]}:{own[-1][1]})" if own else name
+
+
+def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
+    """Argument name -> value, of ``hidden=64``: the value is JSON, and what is no JSON is the text itself.
+
+    Raises:
+        ValueError: When a text is not of that form, or says a name twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"'{text}' is not of the form name=value")
+        if name in found:
+            raise ValueError(f"'{name}' is given twice")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def read_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments in a YAML or JSON file: a mapping by name.
+
+    Raises:
+        DlbridgeError: When the file is missing, broken, or holds something else.
+    """
+    from dlbridge.description import document
+
+    found = document.read(Path(path), is_description=False)
+    if not isinstance(found.data, dict):
+        raise DlbridgeError("it holds no arguments by name", where=str(path), hint="one a line: 'hidden: 64'")
+    return found.data
 
 
 def find(name: str) -> Any:

@@ -39,7 +39,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Convert MODEL: a description (.yaml, .json), a saved model's folder, a file of a framework, or the name of a
-    function that makes one (torchvision.models:resnet18)."""
+    function or class that makes one (torchvision.models:resnet18, mynet:Net)."""
     quiet_frameworks()
     from dlbridge import api
     from dlbridge.files import check_free

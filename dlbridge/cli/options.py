@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal, Union
 import click
 
 from dlbridge import frameworks
+from dlbridge.cli import making
 
 __all__ = ["ConvertingCommand", "FrameworkCommand", "reading", "spellings", "writing"]
 
@@ -90,11 +92,19 @@ class FrameworkCommand(click.Command):
     purposes: tuple[Purpose, ...] = ("read",)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        own = super().get_params(ctx)
+        own = self._own(ctx)
         return [*own, *_flags(self.purposes, {text for param in own for text in (*param.opts, *param.secondary_opts)})]
 
+    def _own(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, and those of how its MODEL is made."""
+        return [*super().get_params(ctx), *self._making]
+
+    @functools.cached_property
+    def _making(self) -> list[click.Option]:
+        return making.options()
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        records = [param.get_help_record(ctx) for param in super().get_params(ctx) if isinstance(param, click.Option)]
+        records = [param.get_help_record(ctx) for param in self._own(ctx) if isinstance(param, click.Option)]
         with formatter.section("Options"):
             formatter.write_dl([record for record in records if record is not None])
         flags = [param for param in self.get_params(ctx) if isinstance(param, FrameworkFlag)]
@@ -188,9 +198,12 @@ def _given(ctx: click.Context) -> dict[FrameworkFlag, Any]:
 
 
 def reading(ctx: click.Context) -> dict[str, Any]:
-    """The options that were given for reading, by name. Whether the framework that reads takes them turns out when the
-    model is loaded."""
-    return {use.option.name: value for flag, value in _given(ctx).items() for use in flag.uses if use.purpose == "read"}
+    """The options that were given for reading, by name, and those of how the model is made. Whether the framework that
+    reads takes them turns out when the model is loaded."""
+    options = {
+        use.option.name: value for flag, value in _given(ctx).items() for use in flag.uses if use.purpose == "read"
+    }
+    return {**options, **making.given(ctx)}
 
 
 def writing(ctx: click.Context, to: str) -> dict[str, Any]:

@@ -66,12 +66,13 @@ class Document:
         raise kind(message, where=self.where(path), hint=hint)
 
 
-def read(source: str | Path | Mapping[str, Any]) -> Document:
+def read(source: str | Path | Mapping[str, Any], *, is_description: bool = True) -> Document:
     """A description as a document.
 
     Args:
         source: A path to a ``.yaml`` or ``.json`` file, the text of one (anything with a line break or a brace), or
             data already in Python.
+        is_description: Whether it must be a mapping, as a description is.
 
     Raises:
         DescriptionError: When the text is broken, too big, or says a key twice.
@@ -84,14 +85,15 @@ def read(source: str | Path | Mapping[str, Any]) -> Document:
     path = Path(source)
     try:
         _check_length(path.stat().st_size, str(path))
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        found = parse(path.read_text(encoding="utf-8"), str(path), is_description=is_description)
     except OSError as error:
         raise FileError(error.strerror or "cannot be read", where=str(path)) from None
     except UnicodeDecodeError:
         raise FileError("is not UTF-8 text", where=str(path), hint="a description is a YAML or JSON file") from None
+    return found
 
 
-def parse(text: str, name: str) -> Document:
+def parse(text: str, name: str, *, is_description: bool = True) -> Document:
     """YAML or JSON text as a document. See :func:`read`."""
     _check_length(len(text), name)
     if text.lstrip().startswith("{"):  # JSON may be indented by tabs and write one character as two, YAML may not
@@ -99,7 +101,7 @@ def parse(text: str, name: str) -> Document:
     builder = _Builder(name)
     try:
         events = yaml.parse(text, Loader=_LOADER)
-        return builder.document(events)
+        document = builder.document(events)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(str(part) for part in (error.context, error.problem) if part)
@@ -109,6 +111,9 @@ def parse(text: str, name: str) -> Document:
         ) from None
     except yaml.YAMLError as error:
         raise DescriptionError(f"not valid YAML: {error}".partition("\n")[0], where=name) from None
+    if is_description and not isinstance(document.data, dict):
+        raise DescriptionError("is not a description", where=name, hint="it begins with 'dlbridge: 1' and 'name: ...'")
+    return document
 
 
 def _check_length(count: int, where: str) -> None:
@@ -130,10 +135,6 @@ class _Builder:
                 self.result.data = self.value(next(events), events, ())
                 next(events)  # the document's end
                 break
-        if not isinstance(self.result.data, dict):
-            raise DescriptionError(
-                "is not a description", where=self.result.name, hint="it begins with 'dlbridge: 1' and 'name: ...'"
-            )
         if any(isinstance(event, yaml.DocumentStartEvent) for event in events):
             raise DescriptionError("holds more than one YAML document", where=self.result.name)
         return self.result

@@ -52,6 +52,7 @@ __all__ = [
     "get",
     "names",
     "option",
+    "reader_of",
     "trainers",
     "write_options",
 ]
@@ -158,6 +159,11 @@ def _get_or_warn(name: str) -> Framework | None:
         reason = str(error) if isinstance(error, DlbridgeError) else f"{type(error).__name__}: {error}"
         warnings.warn(f"the framework '{name}' is left out, its plug-in does not load: {reason}", DlbridgeWarning, 2)
         return None
+
+
+def reader_of(live: object) -> Framework | None:
+    """The framework that reads a live object; None where none does."""
+    return next((framework for framework in all_frameworks() if framework.accepts(live)), None)
 
 
 def trainers() -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import numbers
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Union
 
 from dlbridge.errors import DlbridgeError, suggest
+from dlbridge.frameworks.inputs import parse_inputs
 
 __all__ = [
+    "EXAMPLE",
     "INPUTS",
     "ChannelsLastOptions",
     "CommonReadOptions",
@@ -31,7 +32,6 @@ __all__ = [
     "check_option",
     "declared",
     "option",
-    "parse_inputs",
 ]
 
 
@@ -187,23 +187,11 @@ def _described(hint: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
-def parse_inputs(texts: Sequence[str]) -> dict[str, str]:
-    """Input name -> ``float32[batch,3]``, of ``x:float32[batch,3]``.
-
-    Raises:
-        ValueError: When a text is not of that form.
-    """
-    found = {}
-    for text in texts:
-        match = re.fullmatch(r"([\w.]+):(\w+)\[([\w\s,+*<=>-]*)\]", text)
-        if match is None:
-            raise ValueError(f"'{text}' is not of the form name:dtype[size,size,...]")
-        found[match[1]] = f"{match[2]}[{match[3]}]"
-    return found
-
+#: What the option ``example`` of a reader is; the function that makes a model can give it.
+EXAMPLE = "Inputs that came with the model: their sizes are fixed, and 'inputs' names those that are not to be."
 
 #: The flag of readers that are told the inputs of a model which does not say them itself.
-INPUTS = Flag("input", "NAME:DTYPE[SHAPE]", parse_inputs)
+INPUTS = Flag("input", "NAME[:DTYPE][SIZES]", parse_inputs)
 
 
 def check_names(framework: str, purpose: str, options: type, given: Mapping[str, Any], hint: str | None = None) -> None:

@@ -235,3 +235,31 @@ def test_the_model_is_dumped_as_it_is_behind_a_pass(dlbridge, tmp_path):
     assert {node.op_type for node in onnx.load(tmp_path / "lower.onnx").graph.node} >= {"Gemm", "Relu"}
     code, _, err = dlbridge(*convert[:-1], "--force", "--dump-after", "write.infer")
     assert code == 0 and (tmp_path / "write.infer.onnx").exists(), err
+
+
+ZOO = """
+import torch
+
+
+def make(hidden=4, bias=True):
+    torch.manual_seed(0)
+    return torch.nn.Linear(3, hidden, bias=bias), torch.ones(5, 3)
+"""
+
+
+def test_every_command_that_takes_a_model_makes_it_with_arguments(dlbridge, tmp_path):
+    (tmp_path / "zoo.py").write_text(ZOO)
+    (tmp_path / "zoo.yaml").write_text("hidden: 6\nbias: false\n")
+    np.savez("data.npz", input=np.ones((5, 3), "float32"), output=np.ones((5, 7), "float32"))
+    loss = "loss: {op: MeanSquaredError, of: output}\n"
+    spec = "epochs: 1\nbatch_size: 5\noptimizer: {kind: sgd, learning_rate: 0.1}\n" + loss
+    (tmp_path / "spec.yaml").write_text(spec)
+    given = ("zoo.py:make", "--config", "zoo.yaml", "--arg", "hidden=7")
+    shown = json.loads(succeed(dlbridge, "inspect", *given, "--json"))
+    assert shown["parameters"] == 21
+    succeed(dlbridge, "convert", *given, "--to", "onnx", "-o", "m.onnx")
+    assert [d.dim_value for d in onnx.load("m.onnx").graph.output[0].type.tensor_type.shape.dim] == [5, 7]
+    succeed(dlbridge, "verify", *given, "m.onnx", "--battery", "quick")
+    succeed(dlbridge, "train", *given, "--data", "data.npz", "--spec", "spec.yaml", "--no-plot")
+    code, _, err = dlbridge("inspect", *given, "--arg", "hiden=3")
+    assert code == 1 and "did you mean 'hidden'" in err

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
-from dlbridge.frameworks.options import ChannelsLastOptions, CommonReadOptions
+from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class ReadOptions(CommonReadOptions):
         "it narrows what the model says.",
         flag=INPUTS,
     )
+    example: Any = option(None, EXAMPLE, python_only=True)
     trust_code: bool = option(False, "Run the Python code that a file or a Lambda layer holds.")
 
 

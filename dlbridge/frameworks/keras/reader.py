@@ -25,6 +25,7 @@ from keras import tree
 
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
+from dlbridge.frameworks.inputs import by_parameter, parse_input
 from dlbridge.frameworks.keras import ReadOptions, archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import RefusalError
@@ -40,8 +41,6 @@ from dlbridge.passes.lift import lift
 from dlbridge.passes.scopes import name_values
 from dlbridge.passes.standard import FOLD, INFER
 from dlbridge.source.names import Names, identifier
-
-_SPEC = re.compile(r"(\w+)\[([^\]]*)\]")
 
 
 @border.reader(lambda source: False)
@@ -70,7 +69,7 @@ def read(source: Any, options: ReadOptions) -> Model:
         named: dict[str, Any] = {}
         result = _collect(reader, lambda: reader.run(graph, values, ""))
     else:
-        given, named = _declared_inputs(build, live, options.inputs or {})
+        given, named = _declared_inputs(build, live, options.inputs or {}, options.example)
         result = _collect(reader, lambda: reader.open_model(live, given, named))
     if reader.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
@@ -182,9 +181,20 @@ def _graph_inputs(build: Builder, graph: Any, wanted: Mapping[str, Any]) -> list
     return values
 
 
-def _declared_inputs(build: Builder, model: Any, wanted: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """Positional and keyword arguments to call a model with that has no graph."""
+def _declared_inputs(
+    build: Builder, model: Any, wanted: Mapping[str, Any], example: Any = None
+) -> tuple[tuple, dict[str, Any]]:
+    """Positional and keyword arguments to call a model with that has no graph.
+
+    Args:
+        build: Gets the inputs.
+        model: The model.
+        wanted: What the user says of the inputs, by name.
+        example: Inputs that came with the model; they matter where neither the user nor the model says any.
+    """
     parameters = inspect.signature(model.call).parameters
+    if not wanted and example is not None and not getattr(model, "_build_shapes_dict", None):
+        wanted = by_parameter(example, list(parameters))
     if wanted:
         values = {name: _input(build, name, *_spec(name, spec)) for name, spec in wanted.items()}
         if len(values) > 1 and set(values) <= set(parameters):
@@ -214,11 +224,11 @@ def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
 def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | None = None) -> tuple[list[Any], str]:
     """(sizes, dtype) that the user specified for an input."""
     if isinstance(spec, str):
-        match = _SPEC.fullmatch(spec.replace(" ", ""))
-        if match is None or match[1] not in IR_DTYPES:
-            raise SignatureError(f"'{spec}' is not of the form dtype[size,size,...]", where=name)
-        given = [int(s) if s.isdigit() else s for s in match[2].split(",") if s]
-        kind = match[1]
+        said = parse_input(spec, name).with_dtype(dtype)
+        if said.dtype not in IR_DTYPES:
+            raise SignatureError(f"'{said.dtype}' is no dtype: '{spec}'", where=name)
+        given = [int(size) if size.isdigit() else size for size in said.sizes]
+        kind = said.dtype
     else:
         given, kind = list(spec.shape), keras.backend.standardize_dtype(spec.dtype)
         if not isinstance(spec, keras.KerasTensor) and given:

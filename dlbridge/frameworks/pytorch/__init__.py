@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
-from dlbridge.frameworks.options import CommonReadOptions, CommonWriteOptions
+from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,11 @@ class ReadOptions(CommonReadOptions):
     #: "float32[batch,3,224,224]"; named sizes become dynamic, within bounds that are stated ("float32[2<=n<=16,3]").
     inputs: Any = option(
         None,
-        "An input of a module, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic, '2<=n<=16' within bounds.",
+        "An input of a module, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic, '2<=n<=16' within bounds; "
+        "without a dtype it is float32, or that of an example.",
         flag=INPUTS,
     )
+    example: Any = option(None, EXAMPLE, python_only=True)
     dynamic: Mapping[str, Mapping[int, str]] | None = option(
         None,
         "Where the inputs are tensors: input -> {axis: name} of the dynamic sizes. When None, axis 0 of each is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,9 +13,9 @@ from torch.export import Dim, ShapesCollection
 
 from dlbridge import constraints
 from dlbridge.errors import SignatureError
+from dlbridge.frameworks.inputs import by_parameter, parse_input
 from dlbridge.frameworks.pytorch.compat import pytree
 
-_SPEC = re.compile(r"\s*(\w+)\s*\[([^\]]*)\]\s*\Z")
 _NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
 _BATCH = 2
 #: Sizes that named dimensions of sequences and of images have while the model is traced: the first that it takes; and
@@ -196,6 +197,35 @@ class Example:
             raise SignatureError(f"the example does not keep {broken.text}")
 
 
+def with_example(
+    module: torch.nn.Module, example: Any, inputs: Any, dynamic: Mapping[str, Mapping[int, str]] | None
+) -> tuple[Any, Mapping[str, Mapping[int, str]]]:
+    """The inputs and the dynamic sizes of an export, where example inputs came with the module.
+
+    Sizes of the example are fixed. What the user says of an input takes the place of that part of the example, and has
+    its dtype where it says none.
+
+    Raises:
+        SignatureError: When the user names an input that the module does not take.
+    """
+    if inputs is None:
+        return example, dynamic or {}
+    parameters = list(inspect.signature(module.forward).parameters)
+    found = by_parameter(example, parameters)
+    said = by_parameter(inputs, parameters)
+    for name, text in said.items():
+        known = found.get(name)
+        if isinstance(text, str) and isinstance(known, (torch.Tensor, np.ndarray)):
+            dtype = str(known.dtype).removeprefix("torch.")
+            said[name] = str(parse_input(text, f"input {name}").with_dtype(dtype))
+    return {**found, **said}, dynamic or {}
+
+
+def without_dtype(inputs: Any) -> list[str]:
+    """The paths of the inputs whose text says no dtype."""
+    return [path for path, text in _specs(inputs) if parse_input(text, f"input {path}").dtype is None]
+
+
 def _specs(inputs: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """The specs (strings) among the inputs, with their paths."""
     if isinstance(inputs, str):
@@ -208,12 +238,13 @@ def _specs(inputs: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _specs(value, f"{path}.{index}" if path else str(index))
 
 
-def _parse(text: str, path: str) -> tuple[torch.dtype, list[str]]:
-    match = _SPEC.match(text)
-    dtype = getattr(torch, match[1], None) if match else None
-    if match is None or not isinstance(dtype, torch.dtype):
-        raise SignatureError(f"'{text}' is not of the form dtype[size,size,...]", where=f"input {path}")
-    return dtype, [s.strip() for s in match[2].split(",") if s.strip()]
+def _parse(text: str, path: str) -> tuple[torch.dtype, tuple[str, ...]]:
+    where = f"input {path}"
+    said = parse_input(text, where).with_dtype(None)
+    dtype = getattr(torch, said.dtype or "", None)
+    if not isinstance(dtype, torch.dtype):
+        raise SignatureError(f"'{said.dtype}' is no dtype: '{text}'", where=where)
+    return dtype, said.sizes
 
 
 def arithmetic(text: str, names: Mapping[str, Any]) -> Any:

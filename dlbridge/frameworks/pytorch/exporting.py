@@ -20,7 +20,7 @@ from dlbridge.errors import DlbridgeError, SignatureError
 from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, training_only, trial
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
-from dlbridge.frameworks.pytorch.examples import SIZES, Example
+from dlbridge.frameworks.pytorch.examples import SIZES, Example, without_dtype
 from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.own_copy import own_copy
 from dlbridge.frameworks.pytorch.tensors import size_of
@@ -114,6 +114,9 @@ def export(
             if not example.made:
                 break
     assert first is not None
+    guessed = without_dtype(inputs)
+    if guessed and first.hint is None:
+        first.hint = f"no dtype was said for '{guessed[0]}', float32 was taken: say it, e.g. {guessed[0]}:int64[...]"
     raise first
 
 

@@ -28,6 +28,7 @@ from dlbridge.frameworks.pytorch import (
     scopes,
     training_mode,
 )
+from dlbridge.frameworks.pytorch.examples import with_example
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.tensors import DTYPES, size_of, sizes_of, with_sizes
@@ -55,6 +56,8 @@ def read(source: Any, options: ReadOptions) -> Model:
         DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
     """
     name, inputs, dynamic = options.name, options.inputs, options.dynamic
+    if options.example is not None and isinstance(source, torch.nn.Module):
+        inputs, dynamic = with_example(source, options.example, inputs, dynamic)
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.options import parse_inputs
+from dlbridge.frameworks.inputs import parse_inputs
 from dlbridge.ops import traits
 from tests.helpers.argument_checks import asserts_numbers
 

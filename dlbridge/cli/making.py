@@ -1,0 +1,55 @@
+"""The options of a MODEL that a function or class makes: its arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dlbridge import factories
+
+#: Key of ``ctx.meta``: keyword argument of ``dlbridge.load`` -> its value.
+_GIVEN = "dlbridge.cli.making.given"
+
+
+def _keep_config(ctx: click.Context, flag: click.Parameter, path: str | None) -> None:
+    if path is not None:
+        _arguments(ctx).update({**factories.read_arguments(path), **_arguments(ctx)})
+
+
+def _keep_arguments(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> None:
+    try:
+        _arguments(ctx).update(factories.parse_arguments(texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
+
+
+def _arguments(ctx: click.Context) -> dict[str, Any]:
+    found: dict[str, Any] = ctx.meta.setdefault(_GIVEN, {}).setdefault("arguments", {})
+    return found
+
+
+def options() -> list[click.Option]:
+    """The options, anew: their values are not passed to the command's function, :func:`given` returns them."""
+    return [
+        click.Option(
+            ["--arg"],
+            multiple=True,
+            metavar="NAME=VALUE",
+            expose_value=False,
+            callback=_keep_arguments,
+            help="An argument of the function or class that MODEL names; the value is JSON or text: 'hidden=64'.",
+        ),
+        click.Option(
+            ["--config"],
+            metavar="FILE",
+            expose_value=False,
+            callback=_keep_config,
+            help="Its arguments from a YAML or JSON file; --arg goes before it.",
+        ),
+    ]
+
+
+def given(ctx: click.Context) -> dict[str, Any]:
+    """What was given, as keyword arguments of ``dlbridge.load``."""
+    return {name: value for name, value in ctx.meta.get(_GIVEN, {}).items() if value != {}}
