@@ -27,11 +27,17 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 DESCRIPTION = "description"
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
 #: What ``load`` is told of the function or class that makes a model.
-_MAKING = ("arguments",)
+_MAKING = ("arguments", "weights", "strict")
 
 
 def load(
-    source: Any, *, arguments: Mapping[str, Any] | None = None, limits: Mapping[str, int] | None = None, **options: Any
+    source: Any,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    strict: bool = True,
+    limits: Mapping[str, int] | None = None,
+    **options: Any,
 ) -> Model:
     """Read a model of any kind into the neutral form.
 
@@ -43,6 +49,9 @@ def load(
             in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``). It returns a model, or a
             model and example inputs, whose sizes are fixed unless ``inputs`` names them.
         arguments: What such a function or class is called with, by name: ``{"hidden": 64}``.
+        weights: A file of weights for the model that it makes: a state dict or a checkpoint (``.pt``, ``.pth``,
+            ``.bin``, ``.ckpt``), ``.safetensors``, ``.npz``, the index of several (``.index.json``), ``.weights.h5``.
+        strict: Whether that file must have the model's weights and no others.
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
             ``{"nodes": 1_000_000}``.
         options: The ``ReadOptions`` of the framework that reads it, e.g.
@@ -57,10 +66,13 @@ def load(
         return source
     with limited(limits):
         if _is_name(source):
-            return _load_made(factories.make(source, arguments), options)
-        if arguments:
+            made = factories.make(source, arguments)
+            if weights is not None:
+                factories.fill(made, Path(weights), strict=strict)
+            return _load_made(made, options)
+        if arguments or weights is not None:
             raise DlbridgeError(
-                "arguments are for a function or class that makes the model",
+                f"{'arguments' if arguments else 'weights'} are for a function or class that makes the model",
                 where=str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
                 hint="name one: mynet:Net, models/mynet.py:Net",
             )
@@ -226,7 +238,8 @@ def _certificate(model: Model, to: str, written: Any, request: Mapping[str, Any]
 def _request(source: Any, read: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
     """What was asked, as JSON types, for the certificate: what cannot be found again is left out."""
     is_found = isinstance(source, (str, os.PathLike))
-    texts = {name: value for name, value in {"read": dict(read or {}), **more}.items() if _is_json(value)}
+    reading = {name: str(value) if isinstance(value, os.PathLike) else value for name, value in (read or {}).items()}
+    texts = {name: value for name, value in {"read": reading, **more}.items() if _is_json(value)}
     return {"source": str(source) if is_found else None, **texts}
 
 

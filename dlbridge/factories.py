@@ -81,6 +81,17 @@ def make(name: str, arguments: Mapping[str, Any] | None = None) -> Made:
     return Made(model, last, example, frameworks.reader_of(model))
 
 
+def fill(made: Made, weights: Path, *, strict: bool = True) -> None:
+    """Put the weights of a file into a model that was made.
+
+    Raises:
+        DlbridgeError: When no framework reads the model, or the weights do not fit it.
+    """
+    if made.framework is None:
+        raise DlbridgeError(f"there are no weights for a {type(made.model).__qualname__}", where=str(weights))
+    made.framework.fill(made.model, weights, strict=strict)
+
+
 def _check_arguments(function: Any, arguments: Mapping[str, Any], name: str) -> None:
     """Refuse arguments that a class or function does not take, and name those that it needs."""
     try:

@@ -1,4 +1,4 @@
-"""The options of a MODEL that a function or class makes: its arguments."""
+"""The options of a MODEL that a function or class makes: its arguments and its weights."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def _keep_arguments(ctx: click.Context, flag: click.Parameter, texts: tuple[str,
         raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
 
 
+def _keep_value(ctx: click.Context, flag: click.Parameter, value: Any) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_GIVEN, {})[flag.name] = value
+
+
 def _arguments(ctx: click.Context) -> dict[str, Any]:
     found: dict[str, Any] = ctx.meta.setdefault(_GIVEN, {}).setdefault("arguments", {})
     return found
@@ -46,6 +51,21 @@ def options() -> list[click.Option]:
             expose_value=False,
             callback=_keep_config,
             help="Its arguments from a YAML or JSON file; --arg goes before it.",
+        ),
+        click.Option(
+            ["--weights"],
+            metavar="FILE",
+            expose_value=False,
+            callback=_keep_value,
+            help="Its weights: a state dict or checkpoint (.pt, .pth, .bin, .ckpt), .safetensors, .npz, .index.json, "
+            ".weights.h5.",
+        ),
+        click.Option(
+            ["--strict/--no-strict"],
+            default=None,
+            expose_value=False,
+            callback=_keep_value,
+            help="Whether --weights must have the model's weights and no others (the default).",
         ),
     ]
 

@@ -175,6 +175,20 @@ class Framework:
         """
         raise DlbridgeError(f"models of {self.name} are written, not read")
 
+    def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
+        """Put the weights of a file into a live model that a user's function has made.
+
+        Args:
+            live: What ``accepts`` accepts.
+            weights: A file in one of the forms that users of the framework have.
+            strict: Whether the file must have the model's weights and no others.
+
+        Raises:
+            FileError: When the file is missing, broken, or holds what could run code.
+            WeightsError: When the weights do not fit the model.
+        """
+        raise DlbridgeError(f"{self.name} takes no weights from a file", where=str(weights))
+
     def exact(self, live: Any) -> Exact | None:
         """What runs the live model in float64; None where nothing does."""
         return None
@@ -267,6 +281,7 @@ class ModularFramework(Framework):
     | ``writer.py`` | ``write(model, options)`` |
     | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
     | ``trainer.py`` | ``Trainer`` |
+    | ``checkpoints.py`` | ``fill`` |
     | ``training_script.py`` | ``script(source, task, script)`` |
     | ``onnx_export.py`` | ``export`` |
     """
@@ -292,6 +307,11 @@ class ModularFramework(Framework):
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return self.part("runner").run(live, inputs)
+
+    def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
+        if not _is_found(f"{type(self).__module__}.checkpoints"):
+            super().fill(live, weights, strict=strict)
+        self.part("checkpoints").fill(live, weights, strict=strict)
 
     def exact(self, live: Any) -> Exact | None:
         opens = getattr(self.part("runner"), "exact", None)

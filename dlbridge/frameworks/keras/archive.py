@@ -37,7 +37,7 @@ def load(path: Path, trust_code: bool = False) -> keras.Model:
     if path.suffix.lower() == ".keras":
         _check_archive(path)
     else:
-        _check_h5(path)
+        check_h5(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=not trust_code)
     except Exception as error:  # Keras raises errors of all kinds for what is wrong with a file
@@ -133,7 +133,12 @@ def _check_member(member: zipfile.ZipInfo, where: str) -> None:
         raise FileError(f"a link stands in the archive: {member.filename!r}", where=where)
 
 
-def _check_h5(path: Path) -> None:
+def check_h5(path: Path) -> None:
+    """Check an HDF5 file: that it is one, and that all of its numbers are in it.
+
+    Raises:
+        FileError: When it is not.
+    """
     import h5py
 
     if not h5py.is_hdf5(path):

@@ -227,7 +227,7 @@ def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | Non
         said = parse_input(spec, name).with_dtype(dtype)
         if said.dtype not in IR_DTYPES:
             raise SignatureError(f"'{said.dtype}' is no dtype: '{spec}'", where=name)
-        given = [int(size) if size.isdigit() else size for size in said.sizes]
+        given: list[Any] = [int(size) if size.isdigit() else size for size in said.sizes]
         kind = said.dtype
     else:
         given, kind = list(spec.shape), keras.backend.standardize_dtype(spec.dtype)
