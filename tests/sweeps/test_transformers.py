@@ -229,6 +229,7 @@ SPECIAL = {
     "BigBird": {"attention_type": "original_full"},
     "Esm": {"position_embedding_type": "rotary"},
     "Rwkv": {"attention_hidden_size": 32},
+    "RecurrentGemma": {"num_hidden_layers": 3},  # the third is the first with attention
     "CodeGen": {"n_ctx": 64},
     "Swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "patch_size": 2, "window_size": 4},
     "Swinv2": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "patch_size": 2, "window_size": 4},
@@ -272,6 +273,8 @@ def _text(batch: int, length: int, *, masked: bool = True) -> dict[str, torch.Te
     return {"input_ids": _ids(batch, length, batch), "attention_mask": mask}
 
 
+#: Which take images of any size.
+FREE_SIZES = ("ConvNext", "ConvNextV2", "ResNet", "RegNet", "MobileNetV1", "MobileNetV2", "Segformer", "PvtV2", "Bit")
 #: Whose code fixes the length of the example.
 UNROLLED = ("Mamba", "RecurrentGemma", "Rwkv", "Funnel")
 
@@ -319,7 +322,10 @@ def build(name: str):
             else size
         )
         example, fresh = ({"pixel_values": torch.randn(n, 3, size, size)} for n in (2, 3))
-        return model, example, fresh, {"pixel_values": {0: "batch"}}
+        axes = {0: "batch"}
+        if name in FREE_SIZES:
+            axes, fresh = {0: "batch", 2: "height", 3: "width"}, {"pixel_values": torch.randn(3, 3, 96, 160)}
+        return model, example, fresh, {"pixel_values": axes}
     model = _made(name, config)
     if name in ("Whisper", "Speech2Text"):
         frames = 32
@@ -333,8 +339,8 @@ def build(name: str):
             fresh,
             {"input_features": {0: "batch"}, "decoder_input_ids": {0: "batch", 1: "length"}},
         )
-    example, fresh = ({"input_values": torch.randn(n, 4000)} for n in (2, 3))
-    return model, example, fresh, {"input_values": {0: "batch"}}
+    example, fresh = ({"input_values": torch.randn(n, samples)} for n, samples in ((2, 4000), (3, 5000)))
+    return model, example, fresh, {"input_values": {0: "batch", 1: "samples"}}
 
 
 def _made(name: str, config):

@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, training_only, trial
+from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, state, training_only, trial
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example, without_dtype
@@ -201,7 +201,7 @@ def _traced(
     module: torch.nn.Module, example: Example, shapes: Any, *, strict: bool, mode: Tracing | None = None
 ) -> ExportedProgram:
     try:
-        with contextlib.nullcontext() if strict else mode or Tracing():
+        with contextlib.nullcontext() if strict else mode or Tracing(), state.kept(module):
             program = torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
             return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
     except DlbridgeError:

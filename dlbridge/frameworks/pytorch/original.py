@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from dlbridge.frameworks.pytorch import state
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.frameworks.pytorch.results import plain
@@ -50,6 +51,7 @@ class Original:
         # A program is held, with all of its graph, where there is no module alone.
         self._live = functools.cache(program.module if module is None else lambda: module)
         self._is_program = module is None
+        self._written = state.written_buffers(program)
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run it in its own types."""
@@ -69,9 +71,10 @@ class Original:
     def _run(self, module: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         flat = [_given(arrays[n.name], n.value) if n.name is not None else n.value for n in self._leaves]
         arguments, keywords = pytree.tree_unflatten(flat, self._in_spec)  # type: ignore[arg-type]
-        result = plain(module(*arguments, **keywords), cache=self._cache)
-        found = [leaf for leaf in pytree.tree_leaves(result) if leaf is not None]
-        return {name: _array(value) for name, value in zip(self._outputs, found, strict=True)}
+        with state.kept(module, self._written):
+            result = plain(module(*arguments, **keywords), cache=self._cache)
+            found = [np.array(_array(leaf)) for leaf in pytree.tree_leaves(result) if leaf is not None]
+        return dict(zip(self._outputs, found, strict=True))
 
 
 @contextmanager

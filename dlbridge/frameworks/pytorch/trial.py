@@ -7,7 +7,6 @@ the same. So the module itself is run at such sizes, and the graph beside it.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from dlbridge.constraints import Expression, broken
-from dlbridge.frameworks.pytorch import guards
+from dlbridge.frameworks.pytorch import guards, state
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.examples import Example
 from dlbridge.frameworks.pytorch.guards import Guard, Names
@@ -56,7 +55,7 @@ class Trial:
 
     def __init__(self, module: torch.nn.Module, program: ExportedProgram, example: Example, names: Names) -> None:
         self._module, self._program, self._example = module, program, example
-        self._stated = example.stated
+        self._stated, self._written = example.stated, state.written_buffers(program)
         self._inputs = []
         self.now: Sizes = {}
         for node, leaf in zip(guards.inputs_of(program), example.leaves, strict=False):
@@ -159,11 +158,12 @@ class Trial:
         return made
 
     def _compare(self, inputs: list[Any]) -> Outcome:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), self._buffers_kept():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             try:
                 args, kwargs = pytree.tree_unflatten([_copy(v) for v in inputs], self._program.call_spec.in_spec)
-                wanted = _tensors(self._module(*args, **kwargs))
+                with state.kept(self._module, self._written):
+                    wanted = [_copy(v) for v in _tensors(self._module(*args, **kwargs))]
             except Exception:  # whatever the module's code raises: it does not take these sizes
                 return Outcome.REFUSED
             torch.manual_seed(0)
@@ -189,17 +189,6 @@ class Trial:
         results = torch.fx.Interpreter(program.graph_module).run(*arguments)
         specs = program.graph_signature.output_specs
         return _tensors([r for r, s in zip(results, specs, strict=True) if s.kind.name == "USER_OUTPUT"])
-
-    @contextlib.contextmanager
-    def _buffers_kept(self) -> Iterator[None]:
-        """Within the block, the module may write to buffers; afterwards they are as before."""
-        written = set(self._program.graph_signature.buffers_to_mutate.values())
-        kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n in written}
-        try:
-            yield
-        finally:
-            for buffer, before in kept.values():
-                buffer.copy_(before)
 
 
 def _holds(guard: Guard, sizes: Mapping[sympy.Symbol, int]) -> bool | None:

@@ -1,0 +1,73 @@
+"""A module that writes to itself when it is run: each run of a conversion begins with what was read."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+import torch
+from torch import nn
+
+import dlbridge
+from dlbridge.frameworks.pytorch.state import kept
+
+
+class Cache:
+    def __init__(self):
+        self.keys = None
+
+
+class Stateful(nn.Module):
+    """Holds a cache, a list of tensors, a counter, a buffer, and the last result."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.cache, self.sums, self.past, self.calls = Cache(), [torch.zeros(4)], deque([1]), 0
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x):
+        y = self.linear(x)
+        if self.cache.keys is not None:
+            y = y + self.cache.keys.sum(0)
+        self.cache.keys = y
+        self.sums[0].add_(1.0)
+        self.seen.add_(1.0)
+        self.past.append(2)
+        self.calls += 1
+        return y * self.sums[0] * self.seen * self.calls
+
+
+def test_each_run_begins_with_what_was_read():
+    module = Stateful().eval()
+    model = dlbridge.load(module, inputs={"x": "float32[batch,4]"})
+    assert module.cache.keys is None and module.calls == 0 and list(module.past) == [1]
+    x = torch.randn(3, 4)
+    first, second = (model.original({"x": x.numpy()})["output"] for _ in range(2))
+    assert (first == second).all()
+    dlbridge.convert(model, "pytorch")
+    assert not module.sums[0].any() and not module.seen.any()
+    torch.testing.assert_close(module(x), torch.from_numpy(first))
+
+
+def test_attributes_are_put_back_after_an_error():
+    module = Stateful()
+    del module.past
+    before = {name: value for name, value in vars(module).items() if not isinstance(value, dict)}
+    with pytest.raises(AttributeError), kept(module, ["seen"]):
+        module.new = 1
+        module.training = False
+        module(torch.randn(2, 4))
+    after = {name: value for name, value in vars(module).items() if not isinstance(value, dict)}
+    assert after == {**before, "training": False}, "the mode is not state of a run"
+    assert not module.seen.any() and not module.sums[0].any() and module.sums[0].grad_fn is None
+
+
+def test_tensors_that_are_replaced_are_those_of_before():
+    module = Stateful()
+    seen, only = module.seen, module.sums[0]
+    with kept(module):
+        module.seen = torch.ones(4)
+        module.sums = []
+        module.sums.append(only + 1)
+    assert module.seen is seen and module.sums == [only]
