@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlbridge import factories, frameworks
-from dlbridge.errors import DlbridgeError, FileError, SignatureError
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, SignatureError
 from dlbridge.files import check_free
 from dlbridge.limits import limited
 from dlbridge.model import Model
@@ -166,7 +167,7 @@ def convert(
         into: A repository of served models: what is written becomes the next version of the model's entry there.
         processing: What comes before the inputs and after the outputs in the graph of an ONNX file
             (``dlbridge.processing``). The model is compared with its original without it, and what is written with the
-            standard's evaluator.
+            standard's evaluator. Default: what the model was trained with (``Model.processing``).
         options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
@@ -197,6 +198,11 @@ def convert(
     written = model.write(to, **writing)
     check = check and not (partial and written.stand_ins)
     certificate = _certificate(model, to, written, _request(source, read, to=to, options=options)) if check else None
+    if processing is None and model.processing is not None:
+        if to == frameworks.STANDARD:
+            processing = model.processing
+        else:
+            _warn_of_processing(model, to)
     if processing is not None:
         from dlbridge.processing import add
 
@@ -209,6 +215,16 @@ def convert(
     if into is not None:
         frameworks.get(to).add_version(written, Path(into), certificate=certificate)
     return written
+
+
+def _warn_of_processing(model: Model, to: str) -> None:
+    prepared = [*model.processing.inputs, *model.processing.outputs]
+    warnings.warn(
+        f"how '{', '.join(prepared)}' of {model.name} was prepared to train is not in what is written for {to}; "
+        "it takes data that is prepared already (an ONNX file has it in its graph)",
+        DlbridgeWarning,
+        stacklevel=3,
+    )
 
 
 def check_served(to: str) -> None:
@@ -256,7 +272,8 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
 
     Args:
         source: What :func:`load` takes.
-        data: Arrays by name, or a ``.npz``, CSV or Parquet file.
+        data: Arrays by name, a ``.npz``, CSV or Parquet file, a data frame, a folder of images, a ``Dataset``, a
+            ``DataLoader``, a ``tf.data.Dataset``, a function that returns a generator; see docs/training.md.
         framework: One of ``dlbridge.frameworks.trainers()``, the first that is installed when None; the result is the
             same.
         spec: A ``TrainingSpec``; the model's own when None.

@@ -35,6 +35,8 @@ class Model:
         training: The training specification (``dlbridge.training.TrainingSpec``), if the model has one.
 
     Attributes:
+        processing: What is done with data before the model gets it and with its outputs
+            (``dlbridge.processing.Processing``), where it was trained so. An exported ONNX file has it in its graph.
         original: Runs what the model was read from, in its own framework: arrays by input name -> arrays by output
             name. Verification compares with it, in float64 if it has a method ``exact()``, which returns a
             ``frameworks.Exact``. None if there is nothing to run, and for copies, because they may be changed.
@@ -43,6 +45,7 @@ class Model:
     def __init__(self, ir_model: ir.Model, *, training: Any = None) -> None:
         self.ir = ir_model
         self.training = training
+        self.processing: Any = None
         self.original: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None = None
         self.graph.opset_imports[""] = traits.IR_OPSET
         if any(node.domain == stand_ins.DOMAIN for node in self.graph.all_nodes()):
@@ -134,7 +137,9 @@ class Model:
             functions=functions,
             metadata_props=dict(self.ir.metadata_props),
         )
-        return Model(copy, training=self.training)
+        made = Model(copy, training=self.training)
+        made.processing = self.processing
+        return made
 
     def __repr__(self) -> str:
         def signature(values: list[ir.Value]) -> str:

@@ -13,7 +13,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.command(cls=FrameworkCommand, short_help="Measure a model on data: loss and metrics.")
 @click.argument("model")
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What runs it [default: onnx, by onnxruntime].")
-@click.option("--data", required=True, type=click.Path(exists=True), help=".npz, CSV or Parquet file.")
+@click.option("--data", required=True, type=click.Path(exists=True), help="What dlbridge train takes.")
 @click.option(
     "--spec",
     type=click.Path(exists=True, dir_okay=False),

@@ -14,7 +14,13 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.command(cls=FrameworkCommand, short_help="Train a model in a framework.")
 @click.argument("model")
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What trains [default: the first that is installed].")
-@click.option("--data", required=True, type=click.Path(exists=True, dir_okay=False), help=".npz, CSV or Parquet file.")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True),
+    help=".npz, CSV or Parquet file, or a folder of images with one folder for each class.",
+)
+@click.option("--validation", type=click.Path(exists=True), help="Data of its own to validate on.")
 @click.option(
     "--spec",
     type=click.Path(exists=True, dir_okay=False),
@@ -38,6 +44,7 @@ def command(
     model: str,
     framework: str | None,
     data: str,
+    validation: str | None,
     spec: str | None,
     output: str | None,
     epochs: int | None,
@@ -66,12 +73,23 @@ def command(
     framework = framework or frameworks.default_trainer()
     target = Path(output or f"{loaded.name}-trained")
     how = how if epochs is None else how.model_copy(update={"epochs": epochs})
+    if validation is not None:
+        how = how.model_copy(update={"validation_split": 0.0})
     if emit is not None:
         click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
         return
     going_on = resume or resume == ""
     result = training.train_to_folder(
-        loaded, data, target, framework=framework, spec=how, resume=going_on, plot=plot, force=force, quiet=as_json
+        loaded,
+        data,
+        target,
+        framework=framework,
+        spec=how,
+        resume=going_on,
+        plot=plot,
+        force=force,
+        quiet=as_json,
+        validation=validation,
     )
     if as_json:
         print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})

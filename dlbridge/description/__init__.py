@@ -1,6 +1,7 @@
 """Descriptions: YAML or JSON that a person writes, the canonical form, and saved models.
 
-A saved model is a folder: ``model.yaml``, the canonical description, and its weights as safetensors.
+A saved model is a folder: ``model.yaml``, the canonical description, its weights as safetensors, and
+``processing.yaml``, what is done with data before it, where that is said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge import processing
 from dlbridge.border import check, readable
 from dlbridge.description import weights as weights_files
 from dlbridge.description.describe import describe
@@ -25,6 +27,8 @@ from dlbridge.model import Model
 __all__ = ["describe", "dump", "expand", "load", "save"]
 
 MODEL_FILE = "model.yaml"
+#: What is done with data before a saved model gets it, where that is said.
+PROCESSING_FILE = "processing.yaml"
 
 
 def load(
@@ -51,10 +55,13 @@ def load(
             source = source / MODEL_FILE
             if not source.exists():
                 raise FileError(f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent))
+    kept = source.parent / PROCESSING_FILE if isinstance(source, Path) and source.name == MODEL_FILE else None
     where = "<description>" if isinstance(source, Mapping) or "\n" in str(source) else str(source)
     with readable(where):
         model = _expanded(read(source), weights)
     check(model, where)
+    if kept is not None and kept.is_file():
+        model.processing = processing.load(kept)
     return model
 
 
@@ -85,4 +92,6 @@ def save(model: Model, folder: str | os.PathLike[str], *, force: bool = False) -
         if stored:
             data["weights"] = weights_files.write({n: v.const_value for n, v in stored.items()}, fresh)  # type: ignore[misc]
         (fresh / MODEL_FILE).write_text(to_yaml(data), encoding="utf-8")
+        if model.processing is not None:
+            processing.save(model.processing, fresh / PROCESSING_FILE)
     return Path(folder)

@@ -7,6 +7,6 @@ dlbridge.convert(model, "onnx", "digits.onnx", processing=processing)
 from __future__ import annotations
 
 from dlbridge.processing.graph import add
-from dlbridge.processing.spec import Classes, Image, Processing, Standardized, load
+from dlbridge.processing.spec import Classes, Image, Processing, Standardized, load, save
 
-__all__ = ["Classes", "Image", "Processing", "Standardized", "add", "load"]
+__all__ = ["Classes", "Image", "Processing", "Standardized", "add", "load", "save"]

@@ -67,9 +67,9 @@ class _Builder:
     def image(self, value: ir.Value, spec: Image) -> None:
         """Put an image of bytes in the place of an input."""
         where = f"input '{value.name}' of {self._where}"
-        if value.shape is None or len(value.shape) != 4:
+        if value.shape is None:
             raise DlbridgeError("an image has four axes", where=where)
-        channel = _channel_axis(value.shape, spec, where)
+        channel = channel_axis(value.shape, spec, where)
         count = value.shape[channel]
         if not isinstance(count, int):
             raise DlbridgeError("its channels have no fixed number", where=where)
@@ -203,7 +203,14 @@ class _Builder:
         return made
 
 
-def _channel_axis(shape: ir.Shape, spec: Image, where: str) -> int:
+def channel_axis(shape: ir.Shape, spec: Image, where: str) -> int:
+    """The axis of the channels of an input that takes images.
+
+    Raises:
+        DlbridgeError: When it cannot be seen from the shape, and the specification does not say it.
+    """
+    if len(shape) != 4:
+        raise DlbridgeError("an image has four axes", where=where)
     if spec.layout is not None:
         return 1 if spec.layout == "channels_first" else 3
     found = [axis for axis in (1, 3) if shape[axis] in _CHANNELS]

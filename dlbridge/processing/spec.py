@@ -73,6 +73,12 @@ class Processing(_Part):
         return self
 
 
+def save(processing: Processing, path: str | os.PathLike[str]) -> None:
+    """Write a processing as YAML, as :func:`load` reads it."""
+    data = processing.model_dump(mode="json")
+    Path(path).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def load(path: str | os.PathLike[str]) -> Processing:
     """Read a processing from a YAML or JSON file. Files of labels lie relative to it.
 

@@ -364,25 +364,40 @@ def _channels(port: Port, where: str) -> tuple[int, bool]:
     )
 
 
-def _image(path: Path, port: Port, channels: int, first: bool) -> np.ndarray:
+def decoded(file: str | Path | IO[bytes], channels: int, where: str) -> np.ndarray:
+    """An image of a file as bytes (height, width, channels), turned as its EXIF data says.
+
+    Args:
+        file: Its path, or an open file.
+        channels: 1, 3 or 4: grey, RGB or RGBA.
+        where: What messages call it.
+
+    Raises:
+        FileError: When it is no image, or too large.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise FileError(f"{image.width} x {image.height} pixels are more than is read", where=str(path))
-            turned = ImageOps.exif_transpose(image).convert(_MODES[channels])
+                raise FileError(f"{image.width} x {image.height} pixels are more than is read", where=where)
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[channels]))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise FileError(f"not an image: {error}", where=str(path)) from None
-    pixels = np.asarray(turned)
-    if len(port.shape) == 4:
-        pixels = pixels.reshape(*pixels.shape[:2], channels)
+        raise FileError(f"not an image: {error}", where=where) from None
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _image(path: Path, port: Port, channels: int, first: bool) -> np.ndarray:
+    pixels = decoded(path, channels, str(path))
+    height, width = pixels.shape[:2]
+    if len(port.shape) != 4:
+        pixels = pixels[..., 0]
     if first:
         pixels = np.moveaxis(pixels, -1, 0)
     for axis, (found, wanted) in enumerate(zip(pixels.shape, port.shape[1:], strict=True)):
         if isinstance(wanted, int) and found != wanted:
             raise SignatureError(
-                f"the image is {turned.height} rows x {turned.width} columns, the input is {port} (axis {axis + 1})",
+                f"the image is {height} rows x {width} columns, the input is {port} (axis {axis + 1})",
                 where=str(path),
                 hint="resize the images first: how they are resized is part of the model's preprocessing",
             )

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from dlbridge.errors import FileError
 from dlbridge.files import replacing
 from dlbridge.ops.names import unique
+from dlbridge.processing import Processing
 from dlbridge.training.result import Checkpoint
 from dlbridge.training.spec import TrainingSpec
 
@@ -70,6 +71,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             files["best"] = write("best", best)
     if checkpoint.spec is not None:
         state["training"] = checkpoint.spec.model_dump(mode="json")
+    if checkpoint.processing is not None:
+        state["processing"] = checkpoint.processing.model_dump(mode="json")
     with replacing(folder / STATE_FILE) as fresh:
         fresh.write_text(json.dumps({**state, "files": files}) + "\n", encoding="utf-8")
     for path in folder.iterdir():
@@ -99,8 +102,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             slots.setdefault(slot, {})[name] = array
         best = (state["best"], load_file(files["best"])) if "best" in state else None
         spec = TrainingSpec.model_validate(state["training"]) if "training" in state else None
+        processing = Processing.model_validate(state["processing"]) if "processing" in state else None
         weights = load_file(files["weights"])
-        return Checkpoint(state["epoch"], weights, slots, state["step"], state["history"], best, spec)
+        return Checkpoint(state["epoch"], weights, slots, state["step"], state["history"], best, spec, processing)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise FileError(f"the checkpoint is broken: {error}", where=str(folder)) from None
 

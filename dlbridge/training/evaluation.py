@@ -11,18 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.files import check_free
 from dlbridge.model import Model
+from dlbridge.processing import Classes, Image, Processing, add
 from dlbridge.runtime.readers import read_batches
 from dlbridge.runtime.signature import Port
 from dlbridge.runtime.writers import check_suffix, writing_results
 from dlbridge.training import numpy_ops
-from dlbridge.training.data import Arrays, Batch, Source, bind, bind_inputs
+from dlbridge.training.binding import bind_inputs
+from dlbridge.training.data import Batch, Source
+from dlbridge.training.opening import open_to_measure
 from dlbridge.training.preparation import prepared
+from dlbridge.training.preparing import Preparation
+from dlbridge.training.rows import Arrays
 from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.tables import from_frame, is_frame, read_arrays
 from dlbridge.training.task import Task
 
 #: The rows that a model is given at a time where nothing says how many.
@@ -62,7 +69,7 @@ def evaluate(
         )
     spec = spec if batch_size is None else spec.model_copy(update={"batch_size": batch_size})
     measured, task = prepared(model, spec)
-    dataset = bind(model, spec, data)
+    dataset = open_to_measure(model, spec, data)
     run = _runner(measured, framework)
     names = [value.name or "" for value in measured.outputs]
     total, rows, sums = 0.0, 0, [dict[str, Any]() for _ in task.metrics]
@@ -98,7 +105,8 @@ def predict(
 
     Args:
         model: The model.
-        data: Arrays by input name, or a ``.npz``, ``.npy``, CSV or Parquet file, or images; targets are not needed.
+        data: Arrays by input name, a data frame, or a ``.npz``, ``.npy``, CSV or Parquet file, or images; targets are
+            not needed.
         framework: What runs it, one of ``dlbridge.frameworks.names()``; onnxruntime when None.
         batch_size: The rows at a time.
 
@@ -138,7 +146,7 @@ def predict_to_file(
     Raises:
         FileError: When ``output`` exists, or is of no kind that is written; see also :func:`predict`.
     """
-    ports = _ports(model.outputs)
+    ports = _ports(_whole(model).outputs)
     check_free(output, force=force)
     check_suffix(output, ports)
     rows = 0
@@ -150,7 +158,7 @@ def predict_to_file(
 
 
 def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) -> Iterator[Arrays]:
-    run = _runner(model, framework)
+    run, classes = _runner(model, framework), _classes(model)
     for arrays in _inputs(model, data, batch_size):
         count = len(next(iter(arrays.values())))
         found = run(arrays)
@@ -160,20 +168,59 @@ def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) ->
                     f"the output '{name}' has no row for each of the {count} rows of a batch: shape {array.shape}",
                     where=model.name,
                 )
+        for after in classes:
+            found |= after(found)
         yield found
 
 
 def _inputs(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
-    """The inputs of one batch after the other."""
+    """The inputs of one batch after the other, as the model takes them."""
+    processing = model.processing or Processing()
+    before = Preparation(model, processing)
     if isinstance(data, (str, os.PathLike)):
         data = [data]
     if isinstance(data, list):
-        yield from read_batches(data, _ports(model.inputs), batch_size)
+        has_images = any(isinstance(spec, Image) for spec in processing.inputs.values())
+        for batch in read_batches(data, _ports(_whole(model).inputs), 1 if has_images else batch_size):
+            yield bind_inputs(model, batch, before)
         return
-    arrays = bind_inputs(model, data)
+    given = from_frame(data) if is_frame(data) else read_arrays(data)
+    arrays = bind_inputs(model, given, before)
     rows = len(next(iter(arrays.values())))
     for start in range(0, rows, batch_size):
         yield {name: array[start : start + batch_size] for name, array in arrays.items()}
+
+
+def _whole(model: Model) -> Model:
+    """The model with what is done before and after it, whose inputs and outputs are those of the data."""
+    return model if model.processing is None else add(model, model.processing)
+
+
+def _classes(model: Model) -> list[Callable[[Mapping[str, np.ndarray]], Arrays]]:
+    """What makes the names of the best classes of outputs, as the exported model does."""
+    processing = model.processing or Processing()
+    return [
+        _named(value, processing.outputs[value.name])
+        for value in model.outputs
+        if value.name is not None and value.name in processing.outputs
+    ]
+
+
+def _named(value: ir.Value, spec: Classes) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
+    name = value.name or ""
+    scores = ir.Value(name=f"{name}_given", type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
+    same = ir.node("Identity", [scores])
+    (made,) = same.outputs
+    made.name, made.type, made.shape = name, scores.type, scores.shape
+    whole = add(Model.build("classes", [scores], [made], [same]), Processing(outputs={name: spec}))
+    standard = frameworks.get(frameworks.STANDARD)
+    live = standard.load(standard.write(whole))
+
+    def best(outputs: Mapping[str, np.ndarray]) -> Arrays:
+        found = standard.run(live, {f"{name}_given": outputs[name].astype(np.float32)})
+        return {key: array for key, array in found.items() if key != name}
+
+    return best
 
 
 def _runner(model: Model, framework: str | None) -> Run:

@@ -42,15 +42,16 @@ def train_to_folder(
     plot: bool = True,
     force: bool = False,
     quiet: bool = False,
+    validation: Source | None = None,
 ) -> Result:
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
     The folder has the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
-    their means (``averaged.safetensors``, with ``ema``), ``history.json``, ``history.png``, and ``checkpoint/`` to
-    continue from. The checkpoint is written after every epoch; the rest when training ends or is stopped by Ctrl-C or
-    SIGTERM, in one step. A training that is killed leaves only its checkpoint, and ``resume`` continues from it; given
-    a folder, from that of another training, which stays as it is. What ``force`` replaces stays until the new training
-    is finished; until then its checkpoint is in ``checkpoint.new/``.
+    their means (``averaged.safetensors``, with ``ema``), ``history.json``, ``history.png``, ``processing.yaml`` where
+    data is prepared, and ``checkpoint/`` to continue from. The checkpoint is written after every epoch; the rest when
+    training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed leaves only its checkpoint,
+    and ``resume`` continues from it; given a folder, from that of another training, which stays as it is. What
+    ``force`` replaces stays until the new training is finished; until then its checkpoint is in ``checkpoint.new/``.
 
     Raises:
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
@@ -71,7 +72,16 @@ def train_to_folder(
     save = partial(save_checkpoint, folder=place)
     with _stopping_when_terminated():
         with _bar(spec.epochs, framework, quiet) as advance:
-            result = fit(model, data, framework=framework, spec=spec, checkpoint=before, save=save, progress=advance)
+            result = fit(
+                model,
+                data,
+                framework=framework,
+                spec=spec,
+                checkpoint=before,
+                save=save,
+                progress=advance,
+                validation=validation,
+            )
         is_finished = not result.interrupted and result.diverged is None
         has_more = result.checkpoint.epoch > (before.epoch if before is not None else 0)
         if is_finished or (has_more and place.name == CHECKPOINT):

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import regularization
+from dlbridge.processing import Processing
 from dlbridge.training import resume
-from dlbridge.training.data import Dataset, Source, bind
+from dlbridge.training.data import Source
+from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.preparation import prepared
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.spec import TrainingSpec
@@ -33,6 +36,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
+    validation: Source | None = None,
 ) -> Result:
     """Train a model. The initial weights, the batches and the formulas are the same in every framework.
 
@@ -41,18 +45,29 @@ def train(
 
     Args:
         model: The model; it is not changed.
-        data: Arrays by name, or a ``.npz``, CSV or Parquet file.
+        data: Arrays by name, a ``.npz``, CSV or Parquet file, a data frame, a folder of images, a ``Dataset``, a
+            ``DataLoader``, a ``tf.data.Dataset``, a function that returns a generator; see docs/training.md.
         framework: One of ``dlbridge.frameworks.trainers()``; the first that is installed when None.
         spec: How to train; the model's own specification when None.
         checkpoint: Where to continue, from any framework.
         save: Called after each epoch with a checkpoint.
         progress: Called after each epoch with its number (from 1) and its metrics.
+        validation: Data of its own to validate on, in place of ``validation_split``.
 
     Raises:
         TrainingError: When there is no specification; when the data, the model, the checkpoint or the framework do not
             fit it; when not even the first epoch has a finite loss.
     """
-    result = fit(model, data, framework=framework, spec=spec, checkpoint=checkpoint, save=save, progress=progress)
+    result = fit(
+        model,
+        data,
+        framework=framework,
+        spec=spec,
+        checkpoint=checkpoint,
+        save=save,
+        progress=progress,
+        validation=validation,
+    )
     if result.diverged is not None:
         warnings.warn(f"{result.diverged}; the result is that of the epochs before", RuntimeWarning, stacklevel=2)
     return result
@@ -67,6 +82,7 @@ def fit(
     checkpoint: Checkpoint | None,
     save: Callable[[Checkpoint], None] | None,
     progress: Callable[[int, dict[str, float]], None] | None,
+    validation: Source | None,
 ) -> Result:
     """Train without a warning when training diverges: the caller reports it."""
     spec = spec or model.training
@@ -75,16 +91,19 @@ def fit(
     trains_in = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, trains_in)
     start = time.perf_counter()
-    dataset = bind(model, spec, data)
-    trained, task = prepared(model, spec)
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
+    opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing)
+    trained, task = prepared(model, spec)
+    model = model.clone()
+    model.processing = opened.processing if opened.processing != Processing() else None
+    checkpoint = replace(checkpoint, processing=model.processing)
     if checkpoint.weights:
         trained.set_weights(checkpoint.weights)
     trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     course = _Course(trainer, spec, checkpoint, finite, save, progress)
-    interrupted = course.run(dataset)
+    interrupted = course.run(opened)
     reached = course.reached
     result = Result(
         model=_filled(model, spec, reached.weights),
@@ -118,9 +137,9 @@ class _Course:
         self.diverged: str | None = None
         self._finite, self._save, self._progress = finite, save, progress
 
-    def run(self, data: Dataset) -> bool:
+    def run(self, data: Opened) -> bool:
         """Train until the last epoch, Ctrl-C or a divergence, and return whether it was stopped by Ctrl-C."""
-        seen, held_out = data.split()
+        seen, held_out = data.seen, data.held_out
         try:
             while self.reached.epoch < self.spec.epochs and self.diverged is None and not self._is_over():
                 steps = Steps(self.spec, self.reached.step, self.reached.epoch, seen.count, self._losses())
@@ -159,7 +178,9 @@ class _Course:
         history = {name: [*self.reached.history.get(name, ()), value] for name, value in metrics.items()}
         value, best = metrics.get("val_loss", metrics["loss"]), self.reached.best
         best = best if best is not None and best[0] <= value else (value, weights)
-        return Checkpoint(self.reached.epoch + 1, weights, slots, step, history, best, self.spec)
+        return Checkpoint(
+            self.reached.epoch + 1, weights, slots, step, history, best, self.spec, self.reached.processing
+        )
 
     def _divergence(self, epoch: int, metrics: dict[str, float], weights: Mapping[str, np.ndarray]) -> str | None:
         """What became infinite or NaN in an epoch; None if nothing did."""

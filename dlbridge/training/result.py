@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dlbridge.model import Model
+from dlbridge.processing import Processing
 from dlbridge.training.spec import TrainingSpec
 
 History = dict[str, list[float]]
@@ -24,6 +25,7 @@ class Checkpoint:
         history: The metrics of the completed epochs.
         best: (loss, weights) of the best epoch so far.
         spec: The specification of the training; a training that continues must agree with it.
+        processing: What is done with the data before the model gets it, as it was fitted when the training began.
     """
 
     epoch: int
@@ -33,6 +35,7 @@ class Checkpoint:
     history: History = field(default_factory=dict)
     best: tuple[float, dict[str, np.ndarray]] | None = None
     spec: TrainingSpec | None = None
+    processing: Processing | None = None
 
 
 @dataclass

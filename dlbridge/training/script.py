@@ -14,14 +14,17 @@ from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.ops import regularization
 from dlbridge.ops.keys import op_key
-from dlbridge.training.data import Dataset, bind, read_arrays
+from dlbridge.training.binding import bind
+from dlbridge.training.data import Dataset
 from dlbridge.training.loop import check
 from dlbridge.training.preparation import prepared
+from dlbridge.training.rows import ArrayRows, split
 from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.tables import read_arrays
 
 SCRIPT = "train.py"
 #: Settings that no script has.
-_REFUSED = ("schedule", "ema", "l1", "l2", "early_stopping")
+_REFUSED = ("schedule", "ema", "l1", "l2", "early_stopping", "stratify", "prepare", "augment", "labels")
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 
 
@@ -83,10 +86,10 @@ def emit(
     writes = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, writes)
     _check_words(model, spec)
-    dataset = bind(model, spec, data)
+    dataset = bind(model, spec, read_arrays(data))
     trained, task = prepared(model, spec)
     source = writes.write(trained)
-    text = writes.training_script(source, task, _described(model, dataset, Path(data), Path(folder)))
+    text = writes.training_script(source, task, _described(model, spec, dataset, Path(data), Path(folder)))
     with writing(Path(folder), force=force) as fresh:
         fresh.mkdir()
         (fresh / SCRIPT).write_text(text, encoding="utf-8")
@@ -109,7 +112,7 @@ def _check_words(model: Model, spec: TrainingSpec) -> None:
         )
 
 
-def _described(model: Model, dataset: Dataset, data: Path, folder: Path) -> Script:
+def _described(model: Model, spec: TrainingSpec, dataset: Dataset, data: Path, folder: Path) -> Script:
     if data.suffix.lower() != ".npz":
         raise TrainingError("a script reads .npz files", where=str(data), hint="numpy.savez writes one")
     arrays = read_arrays(data)
@@ -120,11 +123,11 @@ def _described(model: Model, dataset: Dataset, data: Path, folder: Path) -> Scri
         same = arrays[name].shape == bound.shape
         return Column(name, str(bound.dtype), None if same else tuple(int(size) for size in bound.shape[1:]))
 
-    seen, held_out = dataset.split()
+    seen, held_out = split(ArrayRows({"rows": dataset.targets[0]}), spec.validation_split, None)
     return Script(
         data=os.path.relpath(data, folder),
         inputs=tuple(column(str(v.name), dataset.inputs[str(v.name)]) for v in model.inputs),
         target=column(dataset.names[0], dataset.targets[0]),
-        kept=seen.rows if held_out is not None else None,
+        kept=len(seen) if held_out is not None else None,
         is_random=any(any(word in op_key(node) for word in ("Dropout", "Noise")) for node in model.graph.all_nodes()),
     )

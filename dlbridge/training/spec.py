@@ -8,6 +8,7 @@ from dlbridge.training.losses import Loss
 from dlbridge.training.metrics import Metric
 from dlbridge.training.optimizers import Adam, Optimizer
 from dlbridge.training.parts import Part
+from dlbridge.training.prepare import Augmentation, Prepare
 from dlbridge.training.schedules import EarlyStopping, Schedule
 
 
@@ -47,6 +48,24 @@ class TrainingSpec(Part):
     batch_size: int = Field(32, ge=1, lt=2**31)
     validation_split: float = Field(
         0.0, ge=0, lt=1, description="Share of the data, taken from its end, to validate on."
+    )
+    stratify: bool | None = Field(
+        None,
+        description="Whether the last rows of every class validate, in place of the last of all. Default: of a folder "
+        "of images, whose classes come one after the other.",
+    )
+    prepare: dict[str, Prepare] = Field(
+        default_factory=dict,
+        description="What is done with an input before the model gets it, fitted on the rows that are trained on. It "
+        "is kept with the model, and is put into the graph of what is exported.",
+    )
+    augment: dict[str, tuple[Augmentation, ...]] = Field(
+        default_factory=dict, description="How images of an input are changed at random in training, in this order."
+    )
+    labels: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="The names of classes in the order of their numbers, by target. Default: those of the rows that "
+        "are trained on, sorted, where a target is texts.",
     )
     early_stopping: EarlyStopping | None = None
     shuffle: bool = True

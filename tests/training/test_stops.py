@@ -90,7 +90,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch(line):
 
 def test_a_full_disk_costs_one_epoch(line):
     """The limit on the size of a file stands for the disk; the history in state.json grows with each epoch."""
-    process = begin(line, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    process = begin(line, "run", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2400, 2400)))
     text = process.communicate()[0]
     assert process.returncode == 1
     assert "there is no room to write it" in text

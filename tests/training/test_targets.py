@@ -7,7 +7,8 @@ import dlbridge
 from dlbridge import description
 from dlbridge.errors import SignatureError, TrainingError
 from dlbridge.passes import precision
-from dlbridge.training.data import bind
+from dlbridge.training.binding import bind
+from dlbridge.training.opening import open_data
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import FRAMEWORKS, dense, largest_difference
 
@@ -164,7 +165,8 @@ def test_the_rows_that_validate_are_those_of_keras(rows, split):
     from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
     data = {"x": np.arange(rows * 5.0).reshape(rows, 5), "label": np.zeros(rows, int)}
-    seen, held_out = bind(dense(), TrainingSpec(loss=STANDARD, validation_split=split), data).split()
+    opened = open_data(dense(), TrainingSpec(loss=STANDARD, validation_split=split), data)
+    seen, held_out = opened.seen, opened.held_out
     (ours, theirs), _ = train_validation_split((data["x"], data["label"]), validation_split=split), None
     assert (seen.rows, held_out.rows) == (len(ours[0]), len(theirs[0]))
 

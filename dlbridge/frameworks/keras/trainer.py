@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -42,19 +44,42 @@ class Trainer:
         _reseed(self.model, data.seed)
         if self.optimizer.plan(data.steps):
             self.fitted.make_train_function(force=True)
-        with float_type(self.source):
-            fit = self.fitted.fit(*self._arrays(data), batch_size=self.spec.batch_size, shuffle=False, verbose=0)
+        with float_type(self.source), self._given(data) as given:
+            fit = self.fitted.fit(**given, shuffle=False, verbose=0)
         self.step += sum(1 for numbers in data.steps if numbers["is_step"])
         return self.fitted.numbers(fit.history["loss"][-1])
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        with float_type(self.source):
-            found = self.fitted.evaluate(
-                *self._arrays(data), batch_size=self.spec.batch_size, verbose=0, return_dict=True
-            )
+        with float_type(self.source), self._given(data) as given:
+            found = self.fitted.evaluate(**given, verbose=0, return_dict=True)
         return self.fitted.numbers(found["loss"])
 
-    def _arrays(self, data: Any) -> tuple[Any, Any]:
+    @contextmanager
+    def _given(self, data: Any) -> Iterator[dict[str, Any]]:
+        """The data as arguments of ``fit``. An error of data that is made on the way is raised as it is."""
+        if not data.is_stream:
+            inputs, targets = self._arrays(data)
+            yield {"x": inputs, "y": targets, "batch_size": self.spec.batch_size}
+            return
+        errors: list[Exception] = []
+
+        def batches() -> Iterator[tuple[Any, Any]]:
+            try:
+                for batch in data.batches():
+                    inputs, targets = self._arrays(batch)
+                    yield tuple(inputs) if isinstance(inputs, list) else inputs, tuple(targets)
+            except Exception as error:
+                errors.append(error)
+                raise
+
+        try:
+            yield {"x": batches(), "steps_per_epoch" if data.steps else "steps": data.count}
+        except Exception:
+            if errors:  # TensorFlow has made an error of its own of it
+                raise errors[0] from None
+            raise
+
+    def _arrays(self, data: Any) -> tuple[Any, list[Any]]:
         """Inputs, and the targets with the weights of rows behind them."""
         inputs = [data.inputs[name] for name in self.source.inputs]
         return inputs if len(inputs) > 1 else inputs[0], [*data.targets, *(w for w in data.weights if w is not None)]

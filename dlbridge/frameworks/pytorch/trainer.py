@@ -45,7 +45,7 @@ class Trainer:
         torch.manual_seed(data.seed)
         self.module.train()
         totals = _Totals(self.task)
-        for batch, n in zip(data.converted(to_tensor).batches(), data.steps, strict=True):
+        for batch, n in zip(data.batches(to_tensor), data.steps, strict=True):
             outputs, targets = self._forward(batch), batch.targets
             value = self._loss(outputs, targets, batch)
             (value if n["share"] == 1 else value * n["share"]).backward()
@@ -58,7 +58,7 @@ class Trainer:
     def evaluate(self, data: Any) -> dict[str, float]:
         totals = _Totals(self.task)
         with torch.inference_mode():
-            for batch in data.converted(to_tensor).batches():
+            for batch in data.batches(to_tensor):
                 outputs, targets = self._forward(batch), batch.targets
                 totals.add(self._loss(outputs, targets, batch), outputs, targets, batch.rows)
         return totals.numbers()

@@ -1,0 +1,206 @@
+"""Finds an array of the data for each input and each target of a model, and checks that it fits."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from dlbridge.errors import SignatureError, TrainingError, suggest
+from dlbridge.model import Model
+from dlbridge.training.data import Dataset
+from dlbridge.training.loss_part import LossPart
+from dlbridge.training.rows import Arrays
+from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.targets import fit_target
+
+
+class Before(Protocol):
+    """What is done with the data before a model gets it."""
+
+    def input(self, name: str, array: np.ndarray) -> np.ndarray:
+        """An input, as the model takes it."""
+        ...
+
+    def target(self, loss: LossPart, array: np.ndarray) -> np.ndarray:
+        """A target, as numbers."""
+        ...
+
+
+def bind(model: Model, spec: TrainingSpec, arrays: Mapping[str, np.ndarray], before: Before | None = None) -> Dataset:
+    """Find an array for each input and one for each target, and give them the dtypes that the model expects.
+
+    If the data has columns in place of an input's array, as CSV files do, ``image_0, image_1, ...`` or
+    ``image.0, image.1, ...`` are stacked in the order of their numbers; a model of one input takes all columns that are
+    left, in their order, where none has its name.
+
+    Raises:
+        TrainingError: When an input or the target is missing, is not numeric or cannot be right, or when lengths
+            differ.
+        SignatureError: When an array does not have its input's shape, or has numbers that its dtype cannot represent.
+    """
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    dims: dict[str, int] = {}
+    inputs, used = _bound_inputs(model, arrays, dims, spec, before)
+    target_names = tuple(target_name(arrays, spec, loss, used) for loss in spec.losses)
+    targets = [_numbers(arrays[n], n, loss, before) for n, loss in zip(target_names, spec.losses, strict=True)]
+    weights = [_row_weights(arrays, loss) for loss in spec.losses]
+    named = {w: array for loss, array in zip(spec.losses, weights, strict=True) if (w := loss.sample_weight)}
+    found = {**inputs, **named} | {f"target {i + 1}": t for i, t in enumerate(targets[1:])} | {"target": targets[0]}
+    lengths = {name: len(array) if array is not None and array.ndim else 0 for name, array in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
+    if len(targets[0]) == 0:
+        raise TrainingError("the data has no rows")
+    fitted = (fit_target(t, model, loss, dims) for t, loss in zip(targets, spec.losses, strict=True))
+    return Dataset(inputs, tuple(fitted), tuple(weights), spec, target_names)
+
+
+def bind_inputs(model: Model, arrays: Mapping[str, np.ndarray], before: Before | None = None) -> Arrays:
+    """Find an array for each input, as :func:`bind` does, where there is no target.
+
+    Raises:
+        TrainingError: When an input is missing or is not numeric, or when lengths differ.
+        SignatureError: When an array does not fit its input.
+    """
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    inputs, _ = _bound_inputs(model, arrays, {}, model.training, before)
+    lengths = {name: len(array) if array.ndim else 0 for name, array in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise TrainingError(f"the arrays have different numbers of rows: {lengths}")
+    return inputs
+
+
+def _bound_inputs(
+    model: Model, arrays: Arrays, dims: dict[str, int], spec: TrainingSpec | None, before: Before | None
+) -> tuple[Arrays, set[str]]:
+    """The inputs, and the names of the arrays that they are made of; ``dims`` learns what the named sizes are."""
+    inputs: Arrays = {}
+    used: set[str] = set()
+    for value in model.inputs:
+        name = value.name or ""
+        array, names = found_input(model, arrays, name, spec)
+        used |= names
+        assert value.dtype is not None and value.shape is not None
+        inputs[name] = _fit(array if before is None else before.input(name, array), name, value, dims)
+    return inputs, used
+
+
+def found_input(
+    model: Model, arrays: Mapping[str, np.ndarray], name: str, spec: TrainingSpec | None
+) -> tuple[np.ndarray, set[str]]:
+    """The array of an input as it is in the data, and the names of what it is made of.
+
+    Raises:
+        TrainingError: When the data has nothing for it.
+    """
+    if name in arrays:
+        return arrays[name], {name}
+    columns = [key for key in arrays if re.fullmatch(rf"{re.escape(name)}[_.]\d+", key)]
+    if columns:
+        columns.sort(key=lambda key: int(key[len(name) + 1 :]))
+        return np.stack([arrays[k] for k in columns], axis=1), set(columns)
+    columns = _columns_left(model, arrays, spec)
+    if columns:
+        return np.stack([arrays[k] for k in columns], axis=1), set(columns)
+    hint = suggest(name, arrays) or f"the data has: {', '.join(arrays)}"
+    raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)
+
+
+def _columns_left(model: Model, arrays: Mapping[str, np.ndarray], spec: TrainingSpec | None) -> list[str]:
+    """The columns of numbers that are no target and no weights, where they are as many as the one input needs."""
+    shape = model.inputs[0].shape if len(model.inputs) == 1 else None
+    if shape is None or any(not isinstance(size, int) for size in list(shape)[1:]):
+        return []
+    losses = spec.losses if spec is not None else ()
+    taken = {name for loss in losses for name in (loss.target or "label", loss.sample_weight)}
+    left = [name for name, array in arrays.items() if name not in taken and array.dtype.kind in "biuf"]
+    is_right = len(left) == math.prod(size for size in list(shape)[1:] if isinstance(size, int))
+    return left if is_right and all(arrays[name].ndim == 1 for name in left) else []
+
+
+def _numbers(array: np.ndarray, name: str, loss: LossPart, before: Before | None) -> np.ndarray:
+    """A target as numbers."""
+    array = array if before is None else before.target(loss, array)
+    check_numbers(array, name)
+    return array
+
+
+def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
+    name = loss.sample_weight
+    if name is None:
+        return None
+    if name not in arrays:
+        raise TrainingError(f"the data has no '{name}', the weights of rows", hint=suggest(name, arrays))
+    array = arrays[name]
+    check_numbers(array, name)
+    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
+        raise TrainingError("the weights of rows are one number for each, not negative", where=name)
+    return array
+
+
+def _fit(array: np.ndarray, name: str, value: Any, dims: dict[str, int]) -> np.ndarray:
+    """The array of an input in its shape and dtype; ``dims`` learns what the named sizes are."""
+    check_numbers(array, name)
+    wanted = [d if isinstance(d, int) else dims.get(d.value) for d in value.shape]
+    if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
+        array = (
+            array.reshape(len(array), *wanted[1:]) if array.shape[1] == math.prod(d or 0 for d in wanted[1:]) else array
+        )
+    if array.ndim != len(wanted) or any(
+        w is not None and w != s for w, s in zip(wanted[1:], array.shape[1:], strict=True)
+    ):
+        raise SignatureError(f"the data has shape {array.shape}, the input {value.shape}", where=name)
+    for dim, size in zip(list(value.shape)[1:], array.shape[1:], strict=True):
+        if not isinstance(dim, int) and dim.value is not None:
+            dims[dim.value] = size
+    return _in_dtype(array, name, value.dtype.numpy())
+
+
+def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
+    """The array in an input's dtype, which must hold its numbers: no NaN, no fractions or overflow of integers."""
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise TrainingError(f"the data is NaN in row {np.argwhere(np.isnan(array))[0][0]}", where=name)
+    if dtype == array.dtype:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = np.ascontiguousarray(array, dtype)
+    wrong = fitted != array if dtype.kind in "biu" else np.isfinite(fitted) != np.isfinite(array)
+    if wrong.any():
+        index = tuple(np.argwhere(wrong)[0])
+        raise SignatureError(
+            f"the input is {dtype}, which cannot hold the {array[index]} in row {index[0]}", where=name
+        )
+    return fitted
+
+
+def target_name(arrays: Mapping[str, Any], spec: TrainingSpec, loss: LossPart, used: Collection[str]) -> str:
+    """The name of a loss' target in the data: what the loss says, 'label', or what nothing else takes.
+
+    Raises:
+        TrainingError: When the data has no such array, or it is not clear which one it is.
+    """
+    taken = {*used, *(other.sample_weight for other in spec.losses)}
+    free = [name for name in arrays if name not in taken]
+    name = loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
+    if name is None:
+        raise TrainingError(
+            f"which of {', '.join(free) or 'no arrays'} is the target is not clear",
+            hint="name it 'label', or say loss.target",
+        )
+    if name not in arrays:
+        raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {', '.join(arrays)}")
+    return name
+
+
+def check_numbers(array: np.ndarray, name: str) -> None:
+    """Check that an array holds numbers.
+
+    Raises:
+        TrainingError: When it holds something else.
+    """
+    if array.dtype.kind not in "biuf":
+        raise TrainingError(f"'{name}' holds no numbers, it has dtype {array.dtype}")

@@ -1,0 +1,163 @@
+"""Fits a processing on the rows that a model is trained on: means, deviations, the names of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from dlbridge.errors import TrainingError
+from dlbridge.model import Model
+from dlbridge.processing import Classes, Image, Processing, Standardized
+from dlbridge.training.binding import found_input
+from dlbridge.training.loss_part import LossPart
+from dlbridge.training.prepare import Prepare, PreparedImage, Standardize
+from dlbridge.training.preparing import Preparation
+from dlbridge.training.rows import Arrays, Part
+from dlbridge.training.spec import TrainingSpec
+from dlbridge.training.streams import Batches
+
+#: The rows that are looked at together.
+CHUNK = 256
+
+
+def fitted(
+    model: Model, spec: TrainingSpec, rows: Part | Batches, labels: Mapping[str, tuple[str, ...]] | None = None
+) -> Processing:
+    """The processing of a model, of the rows that it is trained on.
+
+    Args:
+        model: The model.
+        spec: What is prepared, and how.
+        rows: Those that are trained on.
+        labels: The names of the classes of a target, where the data says them.
+
+    Raises:
+        TrainingError: When there is no such input, or what the data has cannot be prepared so.
+    """
+    names = [value.name or "" for value in model.inputs]
+    for name in {**spec.prepare, **spec.augment}:
+        if name not in names:
+            raise TrainingError(f"the model has no input '{name}', which is to be prepared", hint=f"it has: {names}")
+    start = Processing(inputs={name: _start(prepare) for name, prepare in spec.prepare.items()})
+    counted = [name for name, prepare in spec.prepare.items() if _has_statistics(prepare)]
+    preparation = Preparation(model, start)
+    inputs = dict(start.inputs)
+    if counted:
+        for name, (mean, std) in _statistics(model, spec, rows, preparation, counted).items():
+            inputs[name] = inputs[name].model_copy(update={"mean": mean, "std": std})
+    outputs = {}
+    for loss in spec.losses:
+        texts = _labels(spec, loss, rows, labels or {})
+        if texts is not None:
+            outputs[loss.of or model.outputs[0].name or ""] = _classes(model, loss, texts)
+    return Processing(inputs=inputs, outputs=outputs)
+
+
+def _start(prepare: Prepare) -> Image | Standardized:
+    """What is known before the data is seen."""
+    if isinstance(prepare, PreparedImage):
+        return Image(**prepare.model_dump(exclude={"kind", "normalize"}))
+    return Standardized(kind="standardized", mean=(0.0,))
+
+
+def _has_statistics(prepare: Prepare) -> bool:
+    return isinstance(prepare, Standardize) or prepare.normalize
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def _statistics(
+    model: Model, spec: TrainingSpec, rows: Part | Batches, preparation: Preparation, names: list[str]
+) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Mean and deviation of each column, or channel, of inputs, in float64."""
+    totals: dict[str, _Moments] = {name: _Moments() for name in names}
+    for arrays in _chunks(rows):
+        for name, moments in totals.items():
+            array, _ = found_input(model, arrays, name, spec)
+            if array.dtype.kind not in "biufO":
+                raise TrainingError(f"'{name}' holds no numbers, it has dtype {array.dtype}")
+            array = preparation.resized(name, array)
+            is_image = isinstance(preparation.processing.inputs[name], Image)
+            moments.add(np.moveaxis(array, preparation.channel_axis(name), -1) if is_image else array)
+    return {name: moments.numbers(name) for name, moments in totals.items()}
+
+
+class _Moments:
+    """The mean and the sum of squared deviations of columns, over chunks. Source: Chan et al., 1979."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
+
+    def add(self, array: np.ndarray) -> None:
+        x = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1).astype(np.float64)
+        count = self.count + len(x)
+        mean = x.mean(0)
+        step = mean - self.mean
+        self.squares = self.squares + ((x - mean) ** 2).sum(0) + step**2 * self.count * len(x) / count
+        self.mean = self.mean + step * len(x) / count
+        self.count = count
+
+    def numbers(self, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if not self.count:
+            raise TrainingError("the data has no rows")
+        if not np.isfinite(self.mean).all():
+            raise TrainingError("the data is infinite or NaN, so that it has no mean", where=name)
+        std = np.sqrt(self.squares / self.count)
+        std = np.where(std > 1e-12 * np.abs(self.mean), std, 1.0)  # of a column that never changes, rounding is left
+        return tuple(np.atleast_1d(self.mean).tolist()), tuple(np.atleast_1d(np.where(std == 0, 1.0, std)).tolist())
+
+
+def _chunks(rows: Part | Batches) -> Iterator[Arrays]:
+    return iter(rows) if isinstance(rows, Batches) else rows.chunks(CHUNK)
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def _labels(
+    spec: TrainingSpec, loss: LossPart, rows: Part | Batches, known: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    """The names of the classes of a loss' target; None where it is numbers without names."""
+    if isinstance(rows, Batches):
+        name = loss.target or "label"
+        return spec.labels.get(name)
+    name = _target(spec, loss, rows)
+    if name in spec.labels or name in known:
+        return spec.labels.get(name, known.get(name))
+    first = rows.rows.take(rows.numbers[:1]).get(name)
+    if first is None or not _is_text(first):
+        return None
+    return tuple(sorted({str(text) for text in rows.column(name).reshape(-1)}))
+
+
+def _target(spec: TrainingSpec, loss: LossPart, rows: Part) -> str:
+    if loss.target is not None or "label" in rows.rows.names:
+        return loss.target or "label"
+    texts = [name for name, array in rows.rows.take(rows.numbers[:1]).items() if _is_text(array)]
+    return texts[0] if len(texts) == 1 else "label"
+
+
+def _is_text(array: np.ndarray) -> bool:
+    return array.dtype.kind == "U" or (array.dtype == object and all(isinstance(x, str) for x in array.reshape(-1)))
+
+
+def _classes(model: Model, loss: LossPart, labels: tuple[str, ...]) -> Classes:
+    output = next(value for value in model.outputs if loss.of in (None, value.name))
+    if loss.kind != "classes":
+        raise TrainingError(
+            f"the target is names of classes, which {loss.op} does not take",
+            hint="SparseCategoricalCrossentropy and SoftmaxCrossEntropyLoss do; else give numbers",
+        )
+    if output.shape is None or len(output.shape) != 2:
+        raise TrainingError(f"names of classes are one for each row, the output '{output.name}' is {output.shape}")
+    count = output.shape[1]
+    if isinstance(count, int) and count != len(labels):
+        raise TrainingError(
+            f"the output '{output.name}' has {count} classes, the rows that are trained on {len(labels)}: "
+            f"{', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}",
+            hint="say the names of all classes, in their order, in 'labels'",
+        )
+    is_logits = loss.reads_logits or loss.ending is None
+    return Classes(softmax=is_logits, labels=labels)

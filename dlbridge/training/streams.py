@@ -1,0 +1,121 @@
+"""Data that is not in memory: batches that are made while a model is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dlbridge.errors import TrainingError
+from dlbridge.training.data import Augment, Batch, Dataset, seed_of
+from dlbridge.training.rows import Arrays, Names, Part, named
+from dlbridge.training.spec import TrainingSpec
+
+
+class Batches:
+    """Batches that somebody else makes: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a function that returns a
+    generator, a list. Their order and their sizes are theirs.
+
+    Args:
+        source: What is iterated over, once for each epoch.
+        names: What their parts are called, where they are tuples.
+
+    Raises:
+        TrainingError: When it can be iterated over once alone.
+    """
+
+    def __init__(self, source: Any, names: Names) -> None:
+        if hasattr(source, "__next__"):
+            raise TrainingError(
+                f"a {type(source).__name__} can be read once alone, training reads it for each epoch",
+                hint="give the function that makes it: data=batches in place of data=batches()",
+            )
+        self._source, self._names = source, names
+        self._count: int | None = None
+
+    def __iter__(self) -> Iterator[Arrays]:
+        made = self._source() if callable(self._source) and not hasattr(self._source, "__iter__") else self._source
+        for batch in made:
+            yield named(batch, self._names)
+
+    @property
+    def count(self) -> int:
+        """The number of batches; where it is not known, they are read once to be counted."""
+        if self._count is None:
+            try:
+                self._count = len(self._source)
+            except TypeError:
+                self._count = sum(1 for _ in self)
+        return self._count
+
+
+@dataclass
+class Stream:
+    """Batches that are made one after the other. What trains reads them as those of a ``Dataset``.
+
+    Attributes:
+        source: The rows, or the batches of somebody else.
+        spec: The batch size, and the order of the rows.
+        bound: Makes the arrays of a batch to what the model takes.
+        augment: Changes the inputs of a batch in training.
+        number: The number of the epoch.
+        steps: The numbers of each batch; none where nothing is trained.
+    """
+
+    source: Part | Batches
+    spec: TrainingSpec
+    bound: Callable[[Arrays], Dataset]
+    augment: Augment | None = None
+    number: int | None = None
+    steps: tuple[dict[str, float], ...] = ()
+
+    #: Whether there are no arrays of all rows.
+    is_stream = True
+
+    @property
+    def count(self) -> int:
+        """The number of batches."""
+        if isinstance(self.source, Batches):
+            return self.source.count
+        return -(-len(self.source) // self.spec.batch_size)
+
+    @property
+    def seed(self) -> int:
+        """What random numbers of the epoch are drawn from."""
+        return seed_of(self.spec, self.number)
+
+    def epoch(self, number: int, steps: Iterable[dict[str, float]] = ()) -> Stream:
+        """The batches of an epoch: of rows, in an order that is drawn from (seed, epoch)."""
+        return replace(self, number=number, steps=tuple(steps))
+
+    def batches(self, convert: Callable[[np.ndarray], Any] | None = None) -> Iterator[Batch]:
+        """One batch after the other, its arrays as ``convert`` makes them.
+
+        Raises:
+            TrainingError: When there are more or fewer than was said.
+        """
+        place = 0
+        for place, arrays in enumerate(self._arrays(), 1):
+            if place > self.count:
+                break
+            batch = self.bound(arrays).only_batch
+            if self.augment is not None:
+                batch = batch._replace(inputs=self.augment(batch.inputs, (self.spec.seed, self.number or 0, place)))
+            yield batch if convert is None else batch.converted(convert)
+        if place != self.count:
+            raise TrainingError(
+                f"the data had {self.count} batches, and gives {'more' if place > self.count else place} in an epoch",
+                hint="every epoch needs as many",
+            )
+
+    def _arrays(self) -> Iterator[Arrays]:
+        if isinstance(self.source, Batches):
+            yield from self.source
+            return
+        numbers, size = self.source.numbers, self.spec.batch_size
+        if self.number is not None and self.spec.shuffle:
+            numbers = self.source.rows.order(np.random.default_rng([self.spec.seed, self.number]), numbers)
+        for start in range(0, len(numbers), size):
+            yield self.source.rows.take(numbers[start : start + size])
