@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, state, training_only, trial
+from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, state, traced_losses, training_only, trial
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example, without_dtype
@@ -27,6 +27,8 @@ from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
 _HERE = str(Path(dlbridge.__file__).parent)
+#: PyTorch function -> what is called instead while a module is traced.
+_INSTEAD = {**recurrence.INSTEAD, **traced_losses.INSTEAD}
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
     Raises:
         FixedSizeError: When the code is right for some of the sizes alone, and does not refuse the others.
     """
-    tracing = Tracing()
+    tracing = Tracing(_INSTEAD)
     program = _traced(module, example, example.shapes(module), strict=strict, mode=tracing)
     named = _placed(program, example)
     names = Names(program, named)
@@ -201,14 +203,14 @@ def _traced(
     module: torch.nn.Module, example: Example, shapes: Any, *, strict: bool, mode: Tracing | None = None
 ) -> ExportedProgram:
     try:
-        with contextlib.nullcontext() if strict else mode or Tracing(), state.kept(module):
+        with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD), state.kept(module):
             program = torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
             return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
     except DlbridgeError:
         raise
     except Exception as error:  # torch.export raises of its own, and whatever the module's code raises
         if not strict and any(word in str(error) for word in _TRANSFORMED):
-            with contextlib.suppress(Exception), mode or Tracing():  # then the first error is told
+            with contextlib.suppress(Exception), mode or Tracing(_INSTEAD):  # then the first error is told
                 return _without_transforms(module, example, shapes, strict)
         line = _user_line(error)
         raise DlbridgeError(
@@ -253,7 +255,7 @@ def _refuse(guard: Guard) -> None:
 
 def _line_of_one(module: torch.nn.Module, example: Example, name: str) -> str:
     """The line on which the code asks whether a size is 1; found by an export that does not assume sizes above 1."""
-    tracing = Tracing()
+    tracing = Tracing(_INSTEAD)
     with contextlib.suppress(DlbridgeError), fx_config.patch(backed_size_oblivious=True):
         program = _traced(module, example, example.shapes(module), strict=False, mode=tracing)
         names = Names(program, _placed(program, example))

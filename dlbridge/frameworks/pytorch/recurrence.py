@@ -16,10 +16,11 @@ import torch
 from torch.nn.modules import rnn
 
 from dlbridge.frameworks.pytorch import compat
-from dlbridge.frameworks.pytorch.tracing import INSTEAD
 
 _OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional"
 _library = torch.library.Library("dlbridge", "DEF")
+#: PyTorch function -> what is called instead while a module is traced.
+INSTEAD: dict[Any, Callable[..., Any]] = {}
 #: Attribute of the batch sizes of a packed sequence: how many sequences there are.
 _BATCH = "_dlbridge_batch"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
 _SCHEMA = "Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool zero_infinity"
 _library = torch.library.Library("dlbridge", "FRAGMENT")
@@ -28,19 +27,8 @@ _library.impl("ctc_loss", _run, "CompositeExplicitAutograd")
 torch.library.register_fake("dlbridge::ctc_loss", lambda x, *_: x.new_empty((x.shape[1],)), lib=_library)
 
 
-class TracedLosses(TorchFunctionMode):
-    """While this is on, CTC losses are traced as one op each, and cross entropies of a linear layer in one piece."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is _own_ctc_loss:
-            func = _ctc_loss
-        if func is F.linear_cross_entropy:
-            kwargs["options"] = None
-        return func(*args, **kwargs)
-
-
 def _ctc_loss(
+    function: Any,
     log_probs: torch.Tensor,
     targets: torch.Tensor,
     input_lengths: torch.Tensor | Sequence[int],
@@ -65,3 +53,12 @@ def _ctc_loss(
     if reduction == "sum":
         loss = loss.sum()
     return loss.squeeze(0) if is_one and reduction == "none" else loss
+
+
+def _whole(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """``F.linear_cross_entropy`` without chunks."""
+    return function(*args, **{**kwargs, "options": None})
+
+
+#: PyTorch function -> what is called instead while a module is traced.
+INSTEAD = {_own_ctc_loss: _ctc_loss, F.linear_cross_entropy: _whole}

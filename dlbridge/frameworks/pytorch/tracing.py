@@ -12,9 +12,9 @@ import dis
 import functools
 import linecache
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MethodWrapperType
 from typing import Any
 
 import torch
@@ -45,14 +45,19 @@ class DataDependentError(DlbridgeError):
 
 
 class Tracing(TorchFunctionMode):
-    """Answers argument checks, and records the user's line of each call that bounds a size.
+    """Answers argument checks, calls something else for some functions, and records the user's line of each call that
+    bounds a size.
+
+    Args:
+        instead: PyTorch function -> what is called instead of it: ``instead(function, *args, **kwargs)``.
 
     Attributes:
         lines: (number of guards before, after, line) of each call that made guards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, instead: Mapping[Any, Callable[..., Any]]) -> None:
         super().__init__()
+        self._instead = instead
         self.lines: list[tuple[int, int, str]] = []
         self._env: ShapeEnv | None = None
 
@@ -62,9 +67,11 @@ class Tracing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if type(func) is MethodWrapperType:  # an attribute of a tensor: most of the calls, and nothing to do
+            return func(*args, **kwargs)
         if func is torch.Tensor.__bool__ or (func is torch.Tensor.item and args[0].dtype is torch.bool):
             return _truth(func, args[0])
-        instead = INSTEAD.get(func)
+        instead = self._instead.get(func)
         before = self._guards(args)
         made = func(*args, **kwargs) if instead is None else instead(func, *args, **kwargs)
         after = self._guards(args)
@@ -77,10 +84,6 @@ class Tracing(TorchFunctionMode):
             mode = compat.detect_fake_mode(args)
             self._env = mode.shape_env if mode is not None else None
         return len(self._env.guards) if self._env is not None else 0
-
-
-#: PyTorch function -> what is called instead: ``instead(function, *args, **kwargs)``.
-INSTEAD: dict[Any, Callable[..., Any]] = {}
 
 
 def _truth(func: Any, tensor: torch.Tensor) -> Any:

@@ -14,7 +14,6 @@ from unittest import mock
 
 import torch
 
-from dlbridge.frameworks.pytorch import traced_losses
 from dlbridge.frameworks.pytorch.helpers import dropout
 
 _library = torch.library.Library("dlbridge", "FRAGMENT")
@@ -35,7 +34,6 @@ _PRINTED = {
 def kept(module: torch.nn.Module) -> Iterator[None]:
     """Within the block, submodules that act in training only are traced as one op each."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(traced_losses.TracedLosses())
         for part in module.modules():
             if _training_op(part, 0) is not None:
                 stack.enter_context(mock.patch.object(part, "forward", _forward(part)))
