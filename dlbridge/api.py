@@ -44,7 +44,8 @@ def load(
 
     Args:
         source: A description (``.yaml``, ``.json``), a saved model's folder, an entry of a repository of served
-            models, a file of a framework (``.pt2``, ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``,
+            models, a folder that a Hugging Face model was saved to (its class and inputs are those of its
+            ``config.json``), a file of a framework (``.pt2``, ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``,
             ``ExportedProgram`` or ``keras.Model``, or the name of a function that makes one: of an installed package
             (``"torchvision.models:resnet18"``), or of a file
             in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``). It returns a model, or a
@@ -121,6 +122,9 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
         raise FileError("no such file or folder", where=str(path))
     if (path / CONFIG_FILE).is_file():
         path = find_model(path)
+    for framework in frameworks.all_frameworks() if path.is_dir() else ():
+        if framework.accepts_folder(path):
+            return framework.read(path, **options)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in _DESCRIPTIONS:
         from dlbridge import description

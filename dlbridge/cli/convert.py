@@ -38,8 +38,8 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Convert MODEL: a description (.yaml, .json), a saved model's folder, a file of a framework, or the name of a
-    function or class that makes one (torchvision.models:resnet18, mynet:Net)."""
+    """Convert MODEL: a description (.yaml, .json), the folder of a saved model or of one of Hugging Face, a file of a
+    framework, or the name of a function or class that makes one (torchvision.models:resnet18, mynet:Net)."""
     quiet_frameworks()
     from dlbridge import api
     from dlbridge.files import check_free

@@ -42,7 +42,7 @@ class Framework:
     ``save_weights``. All else has a default, which stands for a framework that does not do it. It may add:
 
     * Options of writing: ``WriteOptions``.
-    * Reading: ``suffixes`` or ``accepts``, ``read_model``, ``ReadOptions``.
+    * Reading: ``suffixes``, ``accepts_folder`` or ``accepts``, ``read_model``, ``ReadOptions``; ``fill``.
     * Training: ``trains`` and ``trainer``.
     * An ONNX exporter of its own: ``exporter`` and ``export``. It is one more route of the verification.
     * Running a live model in float64: ``exact``. The framework is then compared more closely.
@@ -164,13 +164,18 @@ class Framework:
         """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
         return False
 
+    def accepts_folder(self, path: Path) -> bool:
+        """Whether a folder is a model as users of this framework save it (decided without importing the framework)."""
+        return False
+
     def read_model(self, source: Any, options: Any) -> Model:
         """A model of the framework, live or in a file, in the neutral form.
 
         A reader sets ``model.original``, so that conversions are compared with what was read.
 
         Args:
-            source: What ``accepts`` accepts, or the path of a file with one of ``suffixes``.
+            source: What ``accepts`` accepts, the path of a file with one of ``suffixes``, or of a folder that
+                ``accepts_folder`` accepts.
             options: An instance of ``ReadOptions``.
         """
         raise DlbridgeError(f"models of {self.name} are written, not read")

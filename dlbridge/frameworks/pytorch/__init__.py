@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions
+from dlbridge.frameworks.pytorch.folders import is_pretrained
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ReadOptions(CommonReadOptions):
         "Caches that a decoder returns are outputs, by their nested names ('past_key_values.0.key'; the default), or "
         "are left out.",
     )
+    trust_code: bool = option(False, "Run the Python code that a file, a folder or a Lambda layer holds.")
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
 
 
@@ -65,6 +68,9 @@ class PyTorch(ModularFramework):
     def accepts(self, source: object) -> bool:
         torch = sys.modules.get("torch")
         return torch is not None and isinstance(source, (torch.nn.Module, torch.export.ExportedProgram))
+
+    def accepts_folder(self, path: Path) -> bool:
+        return is_pretrained(path)
 
     def coverage(self) -> Coverage:
         return self.part("coverage").coverage()

@@ -23,6 +23,7 @@ from dlbridge.frameworks.pytorch import (
     control,
     exporting,
     original,
+    pretrained,
     pytree_names,
     reads,
     scopes,
@@ -56,6 +57,10 @@ def read(source: Any, options: ReadOptions) -> Model:
         DlbridgeError: When ``torch.export`` cannot export the module, or not with the sizes that were named dynamic.
     """
     name, inputs, dynamic = options.name, options.inputs, options.dynamic
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        name = name or Path(source).resolve().name
+        source = pretrained.load(Path(source), trust_code=options.trust_code)
+        inputs = pretrained.with_inputs(source, inputs)
     if options.example is not None and isinstance(source, torch.nn.Module):
         inputs, dynamic = with_example(source, options.example, inputs, dynamic)
     if isinstance(source, (str, os.PathLike)):
