@@ -36,6 +36,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
     help="Go on from the checkpoint that an interrupted training left in --output, or from that of another training.",
 )
 @click.option("--emit", metavar="FOLDER", help="Write the training as a script of the framework, and do not train.")
+@click.option("--device", help="Where it is trained: cpu, cuda, cuda:1 [default: the framework's choice].")
+@click.option("--compile", "compiles", is_flag=True, help="Let the framework compile the model.")
+@click.option("--tensorboard", metavar="FOLDER", help="Write the numbers as TensorBoard reads them.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
 @writing_options
 @click.pass_context
@@ -50,6 +53,9 @@ def command(
     epochs: int | None,
     resume: str | None,
     emit: str | None,
+    device: str | None,
+    compiles: bool,
+    tensorboard: str | None,
     plot: bool,
     limits: tuple[str, ...],
     force: bool,
@@ -58,7 +64,7 @@ def command(
     """Train MODEL on --data: a description, a saved model's folder, a file of a framework, or the name of a function
     that makes one (mynet:Net). It has a training section, or --spec says how. What is frozen in it stays frozen.
 
-    The output folder holds the trained model, its best weights, history.json and history.png. A checkpoint is
+    The output folder holds the trained model, its best weights, history.json and its picture. A checkpoint is
     written after every epoch: whatever stops the training, --resume goes on from there, in any framework. What
     --force replaces stays until the new training is done."""
     quiet_frameworks()
@@ -90,6 +96,9 @@ def command(
         force=force,
         quiet=as_json,
         validation=validation,
+        device=device,
+        compile=compiles,
+        callbacks=[training.TensorBoard(tensorboard, by_step=True)] if tensorboard is not None else [],
     )
     if as_json:
         print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})

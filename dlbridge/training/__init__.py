@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from dlbridge.training.history import plot
     from dlbridge.training.loop import train
     from dlbridge.training.result import Result
+    from dlbridge.training.running import Callback
     from dlbridge.training.script import emit
     from dlbridge.training.spec import TrainingSpec
+    from dlbridge.training.tensorboard import TensorBoard
 
 __all__ = [
+    "Callback",
     "Result",
+    "TensorBoard",
     "TrainingSpec",
     "emit",
     "evaluate",
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Callback": "running",
+    "TensorBoard": "tensorboard",
     "Result": "result",
     "TrainingSpec": "spec",
     "emit": "script",

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlbridge import frameworks
-from dlbridge.errors import FileError, TrainingError, require
+from dlbridge.errors import FileError, TrainingError
 from dlbridge.files import check_free, writing
 from dlbridge.model import Model
 from dlbridge.training import history as histories
@@ -24,6 +24,7 @@ from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_array
 from dlbridge.training.data import Source
 from dlbridge.training.loop import DIVERGED_HINT, fit
 from dlbridge.training.result import Result
+from dlbridge.training.running import Callback
 from dlbridge.training.spec import TrainingSpec
 
 CHECKPOINT = "checkpoint"
@@ -43,11 +44,14 @@ def train_to_folder(
     force: bool = False,
     quiet: bool = False,
     validation: Source | None = None,
+    device: str | None = None,
+    compile: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
     The folder has the last weights (``model.yaml``, ``weights.safetensors``), the best ones (``best.safetensors``),
-    their means (``averaged.safetensors``, with ``ema``), ``history.json``, ``history.png``, ``processing.yaml`` where
+    their means (``averaged.safetensors``, with ``ema``), ``history.json`` and its picture, ``processing.yaml`` where
     data is prepared, and ``checkpoint/`` to continue from. The checkpoint is written after every epoch; the rest when
     training ends or is stopped by Ctrl-C or SIGTERM, in one step. A training that is killed leaves only its checkpoint,
     and ``resume`` continues from it; given a folder, from that of another training, which stays as it is. What
@@ -57,10 +61,7 @@ def train_to_folder(
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
             or when the disk is full; then the checkpoint of the epoch before stays complete.
         TrainingError: When training diverges; the epochs before are written first.
-        MissingExtraError: When ``plot`` is set and matplotlib is not installed.
     """
-    if plot:
-        require("matplotlib", "plot")  # before the work is done, not after it
     spec = spec or model.training
     if spec is None:
         raise TrainingError("the model has no training specification", where=model.name)
@@ -71,7 +72,7 @@ def train_to_folder(
     before = load_checkpoint(_checkpoint_of(other) if other is not None else place) if resume is not False else None
     save = partial(save_checkpoint, folder=place)
     with _stopping_when_terminated():
-        with _bar(spec.epochs, framework, quiet) as advance:
+        with _bar(spec.epochs, framework, quiet) as (advance, by_step):
             result = fit(
                 model,
                 data,
@@ -81,6 +82,9 @@ def train_to_folder(
                 save=save,
                 progress=advance,
                 validation=validation,
+                device=device,
+                compile=compile,
+                callbacks=[*by_step, *callbacks],
             )
         is_finished = not result.interrupted and result.diverged is None
         has_more = result.checkpoint.epoch > (before.epoch if before is not None else 0)
@@ -104,7 +108,8 @@ def _write(result: Result, target: Path, framework: str, plot: bool) -> None:
         histories.save(result.history, fresh / "history.json")
         save_checkpoint(result.checkpoint, fresh / CHECKPOINT)
         if plot and result.history.get("loss"):
-            histories.plot({framework: result.history}, fresh / "history.png")
+            picture = "history.png" if histories.has_matplotlib() else "history.svg"
+            histories.plot({framework: result.history}, fresh / picture)
 
 
 def _checkpoint_of(folder: Path) -> Path:
@@ -149,12 +154,16 @@ def _stopping_when_terminated() -> Iterator[None]:
 
 
 @contextmanager
-def _bar(epochs: int, framework: str, quiet: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show a progress bar, or a line for each epoch if there is no terminal; yield the function that advances it."""
+def _bar(
+    epochs: int, framework: str, quiet: bool
+) -> Iterator[tuple[Callable[[int, dict[str, float]], None], list[Callback]]]:
+    """Show a bar of the epochs and one of the steps, or a line for each epoch if there is no terminal; yield the
+    function that is called after an epoch, and what is told of steps."""
     console = Console(stderr=True, quiet=quiet)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(f"training in {framework}", total=epochs)
+        by_step = [_StepBar(bar)] if not bar.disable else []
 
         def advance(epoch: int, metrics: dict[str, float]) -> None:
             numbers = ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
@@ -162,4 +171,15 @@ def _bar(epochs: int, framework: str, quiet: bool) -> Iterator[Callable[[int, di
             if not console.is_terminal:
                 console.print(f"epoch {epoch}/{epochs}: {numbers}", soft_wrap=True)
 
-        yield advance
+        yield advance, list(by_step)
+
+
+class _StepBar(Callback):
+    """A bar of the steps of an epoch."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._task = bar, bar.add_task("epoch 1", total=None)
+
+    def on_step(self, epoch: int, batch: int, batches: int, loss: float) -> None:
+        text = f"epoch {epoch}: loss {loss:.4g}"
+        self._bar.update(self._task, total=batches, completed=batch, description=text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -9,12 +10,18 @@ from pathlib import Path
 
 from dlbridge.errors import require
 from dlbridge.files import writing
+from dlbridge.training import curves
 from dlbridge.training.result import History
 
 
 def save(history: History, path: Path) -> None:
     """Write a history as JSON: metric -> one number an epoch."""
     path.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+
+
+def has_matplotlib() -> bool:
+    """Whether matplotlib is installed, which draws histories; an SVG file is drawn without it too."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def plot(histories: Mapping[str, History], path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -26,9 +33,13 @@ def plot(histories: Mapping[str, History], path: str | os.PathLike[str], *, forc
         force: Replace a file that is there.
 
     Raises:
-        MissingExtraError: When matplotlib is not installed.
+        MissingExtraError: When matplotlib is not installed, and the picture is no SVG file.
         FileError: When the file exists and ``force`` is not set.
     """
+    if not has_matplotlib() and Path(path).suffix.lower() == ".svg":
+        with writing(path, force=force) as fresh:
+            fresh.write_text(curves.svg(histories), encoding="utf-8")
+        return Path(path)
     require("matplotlib", "plot")
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.preparation import prepared
 from dlbridge.training.result import Checkpoint, Result
+from dlbridge.training.running import Callback, Running, listens_to_steps
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
 
@@ -37,6 +38,9 @@ def train(
     save: Callable[[Checkpoint], None] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
     validation: Source | None = None,
+    device: str | None = None,
+    compile: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train a model. The initial weights, the batches and the formulas are the same in every framework.
 
@@ -53,6 +57,9 @@ def train(
         save: Called after each epoch with a checkpoint.
         progress: Called after each epoch with its number (from 1) and its metrics.
         validation: Data of its own to validate on, in place of ``validation_split``.
+        device: Where it is trained: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
+        compile: Let the framework compile the model: ``torch.compile``, XLA in Keras; Flax NNX always does.
+        callbacks: Told of steps and epochs; see ``dlbridge.training.Callback``.
 
     Raises:
         TrainingError: When there is no specification; when the data, the model, the checkpoint or the framework do not
@@ -67,6 +74,9 @@ def train(
         save=save,
         progress=progress,
         validation=validation,
+        device=device,
+        compile=compile,
+        callbacks=callbacks,
     )
     if result.diverged is not None:
         warnings.warn(f"{result.diverged}; the result is that of the epochs before", RuntimeWarning, stacklevel=2)
@@ -83,6 +93,9 @@ def fit(
     save: Callable[[Checkpoint], None] | None,
     progress: Callable[[int, dict[str, float]], None] | None,
     validation: Source | None,
+    device: str | None,
+    compile: bool,
+    callbacks: Sequence[Callback],
 ) -> Result:
     """Train without a warning when training diverges: the caller reports it."""
     spec = spec or model.training
@@ -100,10 +113,12 @@ def fit(
     checkpoint = replace(checkpoint, processing=model.processing)
     if checkpoint.weights:
         trained.set_weights(checkpoint.weights)
+    course = _Course(spec, checkpoint, save, progress, callbacks)
+    on_step = course.tell_step if listens_to_steps(callbacks) else None
+    task = replace(task, running=Running(device, compile, on_step))
     trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
-    course = _Course(trainer, spec, checkpoint, finite, save, progress)
-    interrupted = course.run(opened)
+    interrupted = course.run(trainer, opened, finite)
     reached = course.reached
     result = Result(
         model=_filled(model, spec, reached.weights),
@@ -123,22 +138,31 @@ class _Course:
 
     def __init__(
         self,
-        trainer: frameworks.Trainer,
         spec: TrainingSpec,
         reached: Checkpoint,
-        finite: set[str],
         save: Callable[[Checkpoint], None] | None,
         progress: Callable[[int, dict[str, float]], None] | None,
+        callbacks: Sequence[Callback],
     ) -> None:
-        self.trainer, self.spec = trainer, spec
+        self.spec, self.callbacks = spec, callbacks
         #: The checkpoint of the last complete epoch whose numbers are all finite.
         self.reached = reached
         #: What became infinite or NaN, and in which epoch.
         self.diverged: str | None = None
-        self._finite, self._save, self._progress = finite, save, progress
+        self._save, self._progress = save, progress
+        self._is_stopped = False
+        self._batches = 0
 
-    def run(self, data: Opened) -> bool:
-        """Train until the last epoch, Ctrl-C or a divergence, and return whether it was stopped by Ctrl-C."""
+    def run(self, trainer: frameworks.Trainer, data: Opened, finite: set[str]) -> bool:
+        """Train until the last epoch, Ctrl-C or a divergence, and return whether it was stopped by Ctrl-C.
+
+        Args:
+            trainer: What trains.
+            data: What it is trained on.
+            finite: The weights whose numbers are all finite at the start.
+        """
+        self.trainer, self._finite = trainer, finite
+        self._batches = data.seen.count
         seen, held_out = data.seen, data.held_out
         try:
             while self.reached.epoch < self.spec.epochs and self.diverged is None and not self._is_over():
@@ -160,7 +184,7 @@ class _Course:
 
     def _is_over(self) -> bool:
         stopping = self.spec.early_stopping
-        return stopping is not None and stopping.is_over(self._losses())
+        return self._is_stopped or (stopping is not None and stopping.is_over(self._losses()))
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         reached = self._next(metrics)
@@ -172,6 +196,13 @@ class _Course:
             self._save(reached)
         if self._progress is not None:
             self._progress(reached.epoch, metrics)
+        for callback in self.callbacks:
+            self._is_stopped |= callback.on_epoch(reached, metrics) is True
+
+    def tell_step(self, batch: int, loss: float) -> None:
+        """Tell the callbacks of a batch."""
+        for callback in self.callbacks:
+            callback.on_step(self.reached.epoch + 1, batch, self._batches, loss)
 
     def _next(self, metrics: dict[str, float]) -> Checkpoint:
         weights, slots, step = self.trainer.state()

@@ -327,7 +327,7 @@ class CTC(LossPart):
         # a step over the blank between two labels that differ
         skips = ops.concatenate([extended[:, :2] != extended[:, :2], extended[:, 2:] != extended[:, :-2]], axis=1)
         skips = skips & (extended != self.blank)
-        first = ops.arange(count) < 2
+        first = ops.arange(count, logarithm) < 2
         forward = ops.where(first, emitted[:, 0], ops.zeros_like(emitted[:, 0]) + floor)
         for time in range(1, int(logarithm.shape[1])):
             one = ops.concatenate([none[:, :1], forward[:, :-1]], axis=1)
@@ -335,7 +335,7 @@ class CTC(LossPart):
             two = ops.where(skips, two, ops.zeros_like(two) + floor)
             forward = emitted[:, time] + ops.logaddexp(ops.logaddexp(forward, one), two)
         labelled = ops.sum(ops.cast(t >= 0, x), axis=1, keepdims=True)
-        place = ops.cast(ops.arange(count), x)
+        place = ops.cast(ops.arange(count, x), x)
         ends = (place == 2 * labelled) | (place == 2 * labelled - 1)
         return -ops.logsumexp(ops.where(ends, forward, ops.zeros_like(forward) + floor), axis=1)
 

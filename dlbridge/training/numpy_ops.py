@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy import (
     abs,
-    arange,
     argmax,
     concatenate,
     exp,
@@ -77,6 +76,11 @@ __all__ = [
     "where",
     "zeros_like",
 ]
+
+
+def arange(count: int, like: Any) -> Any:
+    """0, 1, 2, ..., where another array is."""
+    return np.arange(count)
 
 
 def cast(x: Any, like: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.parts import Ops, Tensor
+from dlbridge.training.running import Running
 from dlbridge.training.spec import TrainingSpec
 
 #: A loss -> a function of the framework (output, target) -> value that computes the same; None where there is none.
@@ -25,12 +26,14 @@ class Task:
         losses: The losses, each with its target: the i-th target is that of the i-th loss.
         outputs: The place of each loss' output among the outputs of the model that is trained.
         metrics: Each metric, with the place of the loss whose output and target it is of.
+        running: The device, compilation, and who is told of steps.
     """
 
     spec: TrainingSpec
     losses: tuple[LossPart, ...]
     outputs: tuple[int, ...]
     metrics: tuple[tuple[Any, int], ...]
+    running: Running = field(default_factory=Running)
 
     def loss(
         self, outputs: Sequence[Tensor], targets: Sequence[Tensor], rows: Sequence[Tensor | None], ops: Ops, own: Own

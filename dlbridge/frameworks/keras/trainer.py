@@ -10,12 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from dlbridge.errors import TrainingError
 from dlbridge.frameworks.keras import WriteOptions, losses, training_ops
 from dlbridge.frameworks.keras.optimizers import Optimizer
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
 from dlbridge.frameworks.keras.writer import write
 from dlbridge.model import Model
 from dlbridge.source import trained
+from dlbridge.source.devices import device_number
 
 
 class Trainer:
@@ -24,6 +26,12 @@ class Trainer:
     def __init__(self, model: Model, task: Any, *, checkpoint: Any) -> None:
         self.task, self.spec = task, task.spec
         self.source = write(model, WriteOptions())
+        self.device = _device(task.running.device)
+        with keras.device(self.device):
+            self._prepare(checkpoint)
+
+    def _prepare(self, checkpoint: Any) -> None:
+        """Make the live model and its optimizer."""
         self.model = load(self.source)
         self.trained = trainable_variables(self.model)
         keys = {id(variable): key for key, variable in self.trained.items()}
@@ -36,21 +44,22 @@ class Trainer:
         self.optimizer.prepare(variables, [self.weights[key] for key in self.keys])
         self._restore(checkpoint.slots)
         self.step = checkpoint.step
-        self.fitted = _Fitted(self.model, task, variables)
+        self.fitted = _Fitted(self.model, self.task, variables)
         with float_type(self.source):  # in which Keras keeps the mean of the loss
-            self.fitted.compile(optimizer=self.optimizer)
+            self.fitted.compile(optimizer=self.optimizer, jit_compile=self.task.running.compile or "auto")
 
     def epoch(self, data: Any) -> dict[str, float]:
         _reseed(self.model, data.seed)
         if self.optimizer.plan(data.steps):
             self.fitted.make_train_function(force=True)
-        with float_type(self.source), self._given(data) as given:
-            fit = self.fitted.fit(**given, shuffle=False, verbose=0)
+        told = [_Steps(self.task.running.on_step)] if self.task.running.on_step is not None else None
+        with float_type(self.source), keras.device(self.device), self._given(data) as given:
+            fit = self.fitted.fit(**given, shuffle=False, verbose=0, callbacks=told)
         self.step += sum(1 for numbers in data.steps if numbers["is_step"])
         return self.fitted.numbers(fit.history["loss"][-1])
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        with float_type(self.source), self._given(data) as given:
+        with float_type(self.source), keras.device(self.device), self._given(data) as given:
             found = self.fitted.evaluate(**given, verbose=0, return_dict=True)
         return self.fitted.numbers(found["loss"])
 
@@ -107,6 +116,34 @@ class Trainer:
                     variable.assign(array)
             if self.optimizer.means and slots.get("ema"):
                 self.optimizer.means[place].assign(weight.read(slots["ema"]))
+
+
+class _Steps(keras.callbacks.Callback):
+    """Tells of each batch, with the mean loss of the epoch's batches so far."""
+
+    def __init__(self, on_step: Any) -> None:
+        super().__init__()
+        self.on_step = on_step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.on_step(batch + 1, float(logs["loss"]))
+
+
+def _device(name: str | None) -> str | None:
+    """What Keras calls a device.
+
+    Raises:
+        TrainingError: When there is none of that name here.
+    """
+    if name is None:
+        return None
+    kind, number = device_number(name)
+    found = f"{'gpu' if kind == 'cuda' else kind}:{number}"
+    known = [str(device) for device in keras.distribution.list_devices()]
+    known = [*known, *([] if any(device.startswith("cpu") for device in known) else ["cpu:0"])]
+    if found not in known:
+        raise TrainingError(f"Keras has no device '{name}' here; it has {', '.join(known)}")
+    return found
 
 
 class _Fitted(keras.Model):

@@ -7,7 +7,6 @@ from typing import Any
 from keras import ops
 from keras.ops import (
     abs,
-    arange,
     concatenate,
     exp,
     expand_dims,
@@ -80,6 +79,11 @@ __all__ = [
     "where",
     "zeros_like",
 ]
+
+
+def arange(count: int, like: Any) -> Any:
+    """0, 1, 2, ..., where another tensor is."""
+    return ops.arange(count)
 
 
 def argmax(x: Any, axis: int) -> Any:

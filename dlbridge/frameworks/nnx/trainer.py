@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -11,11 +12,13 @@ import numpy as np
 from flax import nnx
 
 from dlbridge import frameworks
+from dlbridge.errors import TrainingError
 from dlbridge.frameworks.nnx import training_ops
 from dlbridge.frameworks.nnx.regularizing import limited, penalty
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
 from dlbridge.model import Model
 from dlbridge.source import trained
+from dlbridge.source.devices import device_number
 from dlbridge.source.regularized import of_weights
 
 Arrays = dict[str, Any]
@@ -27,6 +30,12 @@ class Trainer:
     def __init__(self, model: Model, task: Any, *, checkpoint: Any) -> None:
         self.task, self.spec = task, task.spec
         self.source = frameworks.get("nnx").write(model)
+        self.device = _device(task.running.device)
+        with self._place():
+            self._prepare(checkpoint)
+
+    def _prepare(self, checkpoint: Any) -> None:
+        """Make the live module, what is remembered, and the functions that are compiled."""
         self.module = load(self.source)
         found = {key: lookup(self.module, key) for key in self.source.weights}
         #: Key of each weight that trains -> its variable; one that has two keys is here once.
@@ -45,13 +54,17 @@ class Trainer:
             self.loss = compiled(self._loss)
             self.update = jax.jit(self._updated)
 
+    def _place(self) -> Any:
+        """The device that arrays are made on."""
+        return jax.default_device(self.device) if self.device is not None else nullcontext()
+
     def epoch(self, data: Any) -> dict[str, float]:
         self.module.train()
         totals = _Totals(self.task)
         gradients: Arrays = {}
-        with wide():
+        with wide(), self._place():
             nnx.reseed(self.module, default=data.seed, dropout=data.seed)
-            for batch, n in zip(data.batches(), data.steps, strict=True):
+            for place, (batch, n) in enumerate(zip(data.batches(), data.steps, strict=True), 1):
                 (value, sums), found = self.gradient(self.module, *self._arrays(batch))
                 by_path = dict(nnx.to_flat_state(found))
                 new = {key: by_path[path][...] for key, path in self.paths.items()}
@@ -64,12 +77,14 @@ class Trainer:
                         self.trained[key].set_value(array)
                     self.step, gradients = self.step + 1, {}
                 totals.add(value, sums, batch.rows)
+                if self.task.running.on_step is not None:
+                    self.task.running.on_step(place, float(value))
         self.module.eval()
         return totals.numbers()
 
     def evaluate(self, data: Any) -> dict[str, float]:
         totals = _Totals(self.task)
-        with wide():
+        with wide(), self._place():
             for batch in data.batches():
                 value, sums = self.loss(self.module, *self._arrays(batch))
                 totals.add(value, sums, batch.rows)
@@ -129,6 +144,22 @@ class Trainer:
                 array = trained.from_checkpoint(weight, slots.get("ema"), value.shape)
                 found.setdefault("ema", {})[key] = value if array is None else jnp.asarray(array)
         return found
+
+
+def _device(name: str | None) -> Any:
+    """What JAX calls a device.
+
+    Raises:
+        TrainingError: When there is none of that name here.
+    """
+    if name is None:
+        return None
+    kind, number = device_number(name)
+    try:
+        return jax.devices("gpu" if kind == "cuda" else kind)[number]
+    except (RuntimeError, IndexError):
+        known = ", ".join(str(device) for device in jax.devices())
+        raise TrainingError(f"JAX has no device '{name}' here; it has {known}") from None
 
 
 def _clipped(spec: Any, gradients: Arrays) -> Arrays:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import log_softmax, sigmoid
 from jax.numpy import (
-    arange,
     argmax,
     concatenate,
     exp,
@@ -86,6 +85,11 @@ def abs(x: Any) -> Any:
     return x * stop_gradient(sign(x))
 
 
+def arange(count: int, like: Any) -> Any:
+    """0, 1, 2, ..., where another tensor is."""
+    return jnp.arange(count)
+
+
 def cast(x: Any, like: Any) -> Any:
     """The numbers in another array's type."""
     return x.astype(like.dtype)
@@ -121,7 +125,7 @@ def constant(values: Any, like: Any) -> Any:
 
 def one_hot(x: Any, count: int) -> Any:
     """Rows of 0 and 1, which are summed up exactly."""
-    return (expand_dims(x, -1) == arange(count)).astype(jnp.float64)
+    return (expand_dims(x, -1) == jnp.arange(count)).astype(jnp.float64)
 
 
 def pick(x: Any, labels: Any) -> Any:

@@ -92,7 +92,11 @@ class OwnOptimizer:
                 state = {theirs: torch.zeros_like(parameter) for theirs in self.own.slots.values()}
                 self.optimizer.state[parameter] = state | self._counted(step)
         for key, parameter in self.parameters.items():
-            held = {self.own.slots[slot]: to_tensor(arrays[key]) for slot, arrays in slots.items() if key in arrays}
+            held = {
+                self.own.slots[slot]: to_tensor(arrays[key]).to(self.parameters[key].device)
+                for slot, arrays in slots.items()
+                if key in arrays
+            }
             if held and step:
                 self.optimizer.state[parameter].update(held | self._counted(step))
             elif step and not self.spec.slots:
@@ -133,7 +137,9 @@ class FormulaOptimizer:
         self.spec, self.parameters, self.weights = spec, parameters, weights
         self.state = {
             key: {
-                slot: torch.full(spec.slot_shape(slot, tuple(p.shape), weights[key]), spec.start, dtype=p.dtype)
+                slot: torch.full(
+                    spec.slot_shape(slot, tuple(p.shape), weights[key]), spec.start, dtype=p.dtype, device=p.device
+                )
                 for slot in spec.slots_of(weights[key])
             }
             for key, p in parameters.items()
@@ -143,7 +149,7 @@ class FormulaOptimizer:
         """Take over what a checkpoint remembers after so many steps."""
         for slot, arrays in slots.items():
             for key, array in arrays.items():
-                self.state[key][slot] = to_tensor(array)
+                self.state[key][slot] = to_tensor(array).to(self.parameters[key].device)
 
     @torch.no_grad()
     def step(self, n: Mapping[str, float]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch import WriteOptions, losses, optimizers
 from dlbridge.frameworks.pytorch import training_ops as ops
 from dlbridge.frameworks.pytorch.regularizing import Regularizing
@@ -26,7 +27,9 @@ class Trainer:
     def __init__(self, model: Model, task: Any, *, checkpoint: Any) -> None:
         self.task, self.spec = task, task.spec
         self.source = write(model, WriteOptions())
-        self.module = load(self.source)
+        self.device = _device(task.running.device)
+        self.module = load(self.source).to(self.device)
+        self.called = torch.compile(self.module) if task.running.compile else self.module
         named = {k: p for k, p in self.module.named_parameters() if k in self.source.weights}
         self.parameters = {k: p for k, p in named.items() if p.requires_grad}
         self.weights = trained.settings(self.source, self.parameters, self.spec.optimizer)
@@ -45,20 +48,22 @@ class Trainer:
         torch.manual_seed(data.seed)
         self.module.train()
         totals = _Totals(self.task)
-        for batch, n in zip(data.batches(to_tensor), data.steps, strict=True):
+        for place, (batch, n) in enumerate(zip(data.batches(self._placed), data.steps, strict=True), 1):
             outputs, targets = self._forward(batch), batch.targets
             value = self._loss(outputs, targets, batch)
             (value if n["share"] == 1 else value * n["share"]).backward()
             if n["is_step"]:
                 self._step(n)
-            totals.add(value.detach(), outputs, targets, batch.rows)
+            loss = totals.add(value.detach(), outputs, targets, batch.rows)
+            if self.task.running.on_step is not None:
+                self.task.running.on_step(place, loss)
         self.module.eval()
         return totals.numbers()
 
     def evaluate(self, data: Any) -> dict[str, float]:
         totals = _Totals(self.task)
         with torch.inference_mode():
-            for batch in data.batches(to_tensor):
+            for batch in data.batches(self._placed):
                 outputs, targets = self._forward(batch), batch.targets
                 totals.add(self._loss(outputs, targets, batch), outputs, targets, batch.rows)
         return totals.numbers()
@@ -85,8 +90,11 @@ class Trainer:
             value = value + regularizing.penalty(parameter)
         return value
 
+    def _placed(self, array: np.ndarray) -> torch.Tensor:
+        return to_tensor(array).to(self.device)
+
     def _forward(self, batch: Any) -> Tensors:
-        out = self.module(*(batch.inputs[name] for name in self.source.inputs))
+        out = self.called(*(batch.inputs[name] for name in self.source.inputs))
         return out if isinstance(out, tuple) else (out,)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
@@ -108,7 +116,7 @@ class Trainer:
                     found.setdefault(slot, {})[key] = array
             if self.spec.ema is not None:
                 array = trained.from_checkpoint(weight, slots.get("ema"), shape)
-                self.ema[key] = parameter.detach().clone() if array is None else to_tensor(array)
+                self.ema[key] = parameter.detach().clone() if array is None else self._placed(array)
         self.optimizer.restore(found, self.step)
 
 
@@ -119,17 +127,38 @@ class _Totals:
         self.task, self.loss, self.rows = task, 0.0, 0
         self.sums: list[dict[str, Any]] = []
 
-    def add(self, value: torch.Tensor, outputs: Tensors, targets: Tensors, rows: int) -> None:
-        self.loss += value.item() * rows
+    def add(self, value: torch.Tensor, outputs: Tensors, targets: Tensors, rows: int) -> float:
+        """Add the numbers of a batch, and return its loss."""
+        loss = value.item()
+        self.loss += loss * rows
         self.rows += rows
         if not self.task.metrics:
-            return
+            return loss
         with torch.no_grad():
             found = self.task.sums(outputs, targets, ops)
             for total, new in zip(self.sums or [{} for _ in found], found, strict=True):
                 for name, tensor in new.items():
                     total[name] = total[name] + tensor if name in total else tensor
             self.sums = self.sums or found
+        return loss
 
     def numbers(self) -> dict[str, float]:
-        return self.task.numbers(self.loss, self.rows, [{k: np.asarray(v) for k, v in s.items()} for s in self.sums])
+        return self.task.numbers(self.loss, self.rows, [{k: _number(v) for k, v in s.items()} for s in self.sums])
+
+
+def _number(value: Any) -> np.ndarray:
+    return value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        TrainingError: When PyTorch has none of that name here.
+    """
+    try:
+        device = torch.device(name or "cpu")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TrainingError(f"PyTorch has no device '{name}' here: {str(error).splitlines()[0]}") from None
+    return device

@@ -124,8 +124,8 @@ def constant(values: Any, like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
 
-def arange(count: int) -> torch.Tensor:
-    return torch.arange(count)
+def arange(count: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.arange(count, device=like.device)
 
 
 def one_hot(x: torch.Tensor, count: int) -> torch.Tensor:
