@@ -37,6 +37,10 @@ LAYOUT = "dlbridge.layout"
 # --- on a node ----------------------------------------------------------------------------------------------------
 #: "true" when the name was made up by dlbridge, not by a person.
 ANONYMOUS = "dlbridge.anonymous"
+#: The variable that its result is assigned to in the code that it was read from; on values, where it has several.
+VARIABLE = "dlbridge.variable"
+#: The variable that is computed from its result in one statement of that code.
+TOWARDS = "dlbridge.towards"
 #: Class of the layer that the node came from, e.g. "torch.nn.modules.conv.Conv2d" or "keras.layers.Conv2D".
 CLASS = "dlbridge.class"
 #: "true" on a node whose weights live where their names say, not in a layer of its own (``F.linear(x, self.w)``).

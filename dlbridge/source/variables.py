@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.blocks import is_weight
-from dlbridge.source.definitions import Written
+from dlbridge.source.definitions import Line, Written
 from dlbridge.source.names import Names, identifier, last_word
 
 
@@ -24,7 +24,7 @@ def input_names(
     names = Names(*taken)
     found = {}
     for index, value in enumerate(values):
-        last = _neighbour(value, path) or last_word(value.name or "x")
+        last = author_name(value) or _neighbour(value, path) or last_word(value.name or "x")
         if not is_root and not value.is_graph_input():
             last = last.rstrip("0123456789").rstrip("_")
         in_block = not is_root and index == 0 and (len(values) == 1 or not value.is_graph_input())
@@ -86,9 +86,14 @@ def name_values(
             if target not in last_read:
                 names[target] = "_"
                 continue
-            reusable = [n for n in ending if n not in alive]
+            reusable = [n for n in ending if n not in alive and _may_take_over(line, n)]
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
+            author, part = author_name(target), author_name(target, traits.TOWARDS)
+            if part is not None and part not in alive:
+                author = part
+            if author is not None:
+                reusable, fresh = [], author
             if target in labels:
                 reusable, fresh = [], labels[target]
             if target in (leaving or {}):
@@ -97,6 +102,22 @@ def name_values(
             names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])
     return names
+
+
+def author_name(value: ir.Value, trait: str = traits.VARIABLE) -> str | None:
+    """A variable's name from the code that a value was read from; None where that has none."""
+    node = value.producer()
+    said = value.metadata_props.get(trait)
+    if said is None and node is not None and len(node.outputs) == 1:
+        said = node.metadata_props.get(trait)
+    return identifier(said) if said else None
+
+
+def _may_take_over(line: Line, name: str) -> bool:
+    """Whether a result may have the name of an operand that ends: not where it is another thing."""
+    if len(line.targets) > 1:
+        return False
+    return line.label is None or name in ("x", "out", line.label, line.hint)
 
 
 def names_read(written: Written) -> set[str]:

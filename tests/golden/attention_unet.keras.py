@@ -53,9 +53,9 @@ def residual_block(x, time, filters, target_shape, name, has_shortcut=False):
     time = layers.Activation("silu")(time)
     time = layers.Dense(filters, name=f"{name}-time")(time)
     time = layers.Reshape(target_shape)(time)
-    out = out + time
+    y = out + time
     x = layers.Conv2D(filters, 1, name=f"{name}-shortcut")(x) if has_shortcut else x
-    out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm2")(out)
+    out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm2")(y)
     out = layers.Activation("silu")(out)
     out = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv2")(out)
     return x + out
@@ -65,14 +65,14 @@ def spatial_attention(x, name):
     out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm")(x)
     out = layers.Conv2D(24, 1, name=f"{name}-qkv")(out)
     out = layers.Reshape((16, 24))(out)
-    out, split, split_1 = ops.split(out, 3, axis=2)
-    out = ops.expand_dims(out, axis=0)
-    split = ops.expand_dims(split, axis=0)
-    split_1 = ops.expand_dims(split_1, axis=0)
-    out = attention(out, split, split_1)
-    out = ops.reshape(out, (-1, 16, 8))
-    out = layers.Reshape((4, 4, 8))(out)
-    out = layers.Conv2D(8, 1, name=f"{name}-out")(out)
+    q, k, v = ops.split(out, 3, axis=2)
+    y = ops.expand_dims(q, axis=0)
+    y_1 = ops.expand_dims(k, axis=0)
+    y_2 = ops.expand_dims(v, axis=0)
+    y = attention(y, y_1, y_2)
+    y = ops.reshape(y, (-1, 16, 8))
+    y = layers.Reshape((4, 4, 8))(y)
+    out = layers.Conv2D(8, 1, name=f"{name}-out")(y)
     return x + out
 
 
@@ -81,8 +81,8 @@ def build_model():
     step = keras.Input((1,), name="step")
     time_1 = time(step, name="time")
     x = layers.Permute((2, 3, 1))(image)
-    x = layers.Conv2D(4, 3, padding="same", name="stem")(x)
-    down1 = residual_block(x, time_1, 4, (1, 1, 4), name="down1")
+    skip = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    down1 = residual_block(skip, time_1, 4, (1, 1, 4), name="down1")
     x = layers.ZeroPadding2D(1)(down1)
     x = layers.Conv2D(4, 3, strides=2, name="downsample")(x)
     x = residual_block(x, time_1, 8, (1, 1, 8), has_shortcut=True, name="down2")

@@ -63,9 +63,9 @@ class ResidualBlock(nnx.Module):
         time = nnx.silu(time)
         time = self.time(time)
         time = time.reshape(-1, 1, 1, self.out_features)
-        out = out + time
+        y = out + time
         x = self.shortcut(x) if self.has_shortcut else x
-        out = self.norm2(out)
+        out = self.norm2(y)
         out = nnx.silu(out)
         out = self.conv2(out)
         return x + out
@@ -81,14 +81,14 @@ class SpatialAttention(nnx.Module):
         out = self.norm(x)
         out = self.qkv(out)
         out = out.reshape(-1, 16, 24)
-        out, split, split_1 = jnp.split(out, 3, axis=2)
-        out = jnp.expand_dims(out, axis=0)
-        split = jnp.expand_dims(split, axis=0)
-        split_1 = jnp.expand_dims(split_1, axis=0)
-        out = attention(out, split, split_1)
-        out = out.reshape(-1, 16, 8)
-        out = out.reshape(-1, 4, 4, 8)
-        out = self.out(out)
+        q, k, v = jnp.split(out, 3, axis=2)
+        y = jnp.expand_dims(q, axis=0)
+        y_1 = jnp.expand_dims(k, axis=0)
+        y_2 = jnp.expand_dims(v, axis=0)
+        y = attention(y, y_1, y_2)
+        y = y.reshape(-1, 16, 8)
+        y = y.reshape(-1, 4, 4, 8)
+        out = self.out(y)
         return x + out
 
 
@@ -109,8 +109,8 @@ class AttentionUNet(nnx.Module):
     def __call__(self, image, step):
         time = self.time(step)
         x = image.transpose(0, 2, 3, 1)
-        x = self.stem(x)
-        down1 = self.down1(x, time)
+        skip = self.stem(x)
+        down1 = self.down1(skip, time)
         x = self.downsample(down1)
         x = self.down2(x, time)
         x = self.attention(x)

@@ -19,11 +19,11 @@ class ResidualBlock(nn.Module):
         out = self.conv1(out)
         time = F.silu(time)
         time = self.time(time)
-        time = time.unsqueeze(2)
-        time = time.unsqueeze(3)
-        out = out + time
+        y = time.unsqueeze(2)
+        y = y.unsqueeze(3)
+        y = out + y
         x = self.shortcut(x)
-        out = self.norm2(out)
+        out = self.norm2(y)
         out = F.silu(out)
         out = self.conv2(out)
         return x + out
@@ -41,15 +41,15 @@ class SpatialAttention(nn.Module):
         out = self.qkv(out)
         out = out.flatten(2)
         out = out.transpose(1, 2)
-        out, split, split_1 = out.chunk(3, dim=2)
-        out = out.unsqueeze(0)
-        split = split.unsqueeze(0)
-        split_1 = split_1.unsqueeze(0)
-        out = F.scaled_dot_product_attention(out, split, split_1)
-        out = out.flatten(0, 1)
-        out = out.transpose(1, 2)
-        out = out.reshape(out.shape[0], 8, 4, 4)
-        out = self.out(out)
+        q, k, v = out.chunk(3, dim=2)
+        y = q.unsqueeze(0)
+        y_1 = k.unsqueeze(0)
+        y_2 = v.unsqueeze(0)
+        y = F.scaled_dot_product_attention(y, y_1, y_2)
+        y = y.flatten(0, 1)
+        y = y.transpose(1, 2)
+        y = y.reshape(y.shape[0], 8, 4, 4)
+        out = self.out(y)
         return x + out
 
 
@@ -68,8 +68,8 @@ class AttentionUNet(nn.Module):
 
     def forward(self, image, step):
         time = self.time(step)
-        x = self.stem(image)
-        down1 = self.down1(x, time)
+        skip = self.stem(image)
+        down1 = self.down1(skip, time)
         x = self.downsample(down1)
         x = self.down2(x, time)
         x = self.attention(x)

@@ -52,44 +52,44 @@ class CachedAttention(layers.Layer):
 
     def call(self, x, cache_0, cache_1):
         out = self.query(x)
-        out = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
-        out = ops.transpose(out, (0, 2, 1, 3))
-        key = self.key(x)
-        key = ops.reshape(key, (ops.shape(key)[0], ops.shape(key)[1], 2, 8))
-        key = ops.transpose(key, (0, 2, 1, 3))
-        cache_0 = ops.concatenate([cache_0, key], axis=2)
+        query = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
+        query = ops.transpose(query, (0, 2, 1, 3))
+        out = self.key(x)
+        keys = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
+        keys = ops.transpose(keys, (0, 2, 1, 3))
+        keys = ops.concatenate([cache_0, keys], axis=2)
         x = self.value(x)
-        x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 8))
-        x = ops.transpose(x, (0, 2, 1, 3))
-        cache_1 = ops.concatenate([cache_1, x], axis=2)
-        range_ = ops.arange(0, ops.shape(cache_1)[2], 1, dtype="int64")
-        x = range_[-1 * ops.shape(x)[2]:, ...]
-        x = ops.expand_dims(x, axis=1)
-        x = range_ <= x
-        x = attention(out, cache_0, cache_1, mask=x)
-        x = ops.transpose(x, (0, 2, 1, 3))
-        x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 16))
-        x = self.out(x)
-        return cache_0, cache_1, x
+        values = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 8))
+        values = ops.transpose(values, (0, 2, 1, 3))
+        values_1 = ops.concatenate([cache_1, values], axis=2)
+        places = ops.arange(0, ops.shape(values_1)[2], 1, dtype="int64")
+        mask = places[-1 * ops.shape(values)[2]:, ...]
+        mask = ops.expand_dims(mask, axis=1)
+        mask = places <= mask
+        y = attention(query, keys, values_1, mask=mask)
+        y = ops.transpose(y, (0, 2, 1, 3))
+        y = ops.reshape(y, (ops.shape(y)[0], ops.shape(y)[1], 16))
+        x = self.out(y)
+        return keys, values_1, x
 
 
 def decoder_block(x, cache_0, cache_1, name):
-    norm = layers.RMSNormalization(name=f"{name}-norm1")(x)
-    norm, cache_0, cache_1 = CachedAttention(name=f"{name}-attention")(norm, cache_0, cache_1)
-    x = x + cache_1
-    norm_1 = layers.RMSNormalization(name=f"{name}-norm2")(x)
-    gate = layers.Dense(48, activation="silu", use_bias=False, name=f"{name}-gate")(norm_1)
-    norm_1 = layers.Dense(48, use_bias=False, name=f"{name}-up")(norm_1)
-    gate = gate * norm_1
-    gate = layers.Dense(16, use_bias=False, name=f"{name}-down")(gate)
-    x = x + gate
-    return norm, cache_0, x
+    y = layers.RMSNormalization(name=f"{name}-norm1")(x)
+    keys, values, attention = CachedAttention(name=f"{name}-attention")(y, cache_0, cache_1)
+    x = x + attention
+    y = layers.RMSNormalization(name=f"{name}-norm2")(x)
+    gate = layers.Dense(48, activation="silu", use_bias=False, name=f"{name}-gate")(y)
+    up = layers.Dense(48, use_bias=False, name=f"{name}-up")(y)
+    gate = gate * up
+    down = layers.Dense(16, use_bias=False, name=f"{name}-down")(gate)
+    x = x + down
+    return keys, values, x
 
 
 def blocks(x, cache_0, cache_1, cache_2, cache_3, name):
-    x, cache_0, cache_1 = decoder_block(x, cache_0, cache_1, name=f"{name}-0")
-    cache_1, cache_2, cache_3 = decoder_block(cache_1, cache_2, cache_3, name=f"{name}-1")
-    return x, cache_0, cache_1, cache_2, cache_3
+    keys, values, x = decoder_block(x, cache_0, cache_1, name=f"{name}-0")
+    keys_1, values_1, x = decoder_block(x, cache_2, cache_3, name=f"{name}-1")
+    return keys, values, keys_1, values_1, x
 
 
 def build_model():

@@ -48,25 +48,25 @@ class CachedAttention(nnx.Module):
 
     def __call__(self, x, cache_0, cache_1):
         out = self.query(x)
-        out = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        out = out.transpose(0, 2, 1, 3)
-        key = self.key(x)
-        key = key.reshape(key.shape[0], key.shape[1], 2, 8)
-        key = key.transpose(0, 2, 1, 3)
-        cache_0 = jnp.concatenate([cache_0, key], axis=2)
+        query = out.reshape(out.shape[0], out.shape[1], 2, 8)
+        query = query.transpose(0, 2, 1, 3)
+        out = self.key(x)
+        keys = out.reshape(out.shape[0], out.shape[1], 2, 8)
+        keys = keys.transpose(0, 2, 1, 3)
+        keys = jnp.concatenate([cache_0, keys], axis=2)
         x = self.value(x)
-        x = x.reshape(x.shape[0], x.shape[1], 2, 8)
-        x = x.transpose(0, 2, 1, 3)
-        cache_1 = jnp.concatenate([cache_1, x], axis=2)
-        range_ = jnp.arange(0, cache_1.shape[2], 1, dtype=int)
-        x = range_[-1 * x.shape[2]:, ...]
-        x = jnp.expand_dims(x, axis=1)
-        x = range_ <= x
-        x = attention(out, cache_0, cache_1, mask=x)
-        x = x.transpose(0, 2, 1, 3)
-        x = x.reshape(x.shape[0], x.shape[1], 16)
-        x = self.out(x)
-        return cache_0, cache_1, x
+        values = x.reshape(x.shape[0], x.shape[1], 2, 8)
+        values = values.transpose(0, 2, 1, 3)
+        values_1 = jnp.concatenate([cache_1, values], axis=2)
+        places = jnp.arange(0, values_1.shape[2], 1, dtype=int)
+        mask = places[-1 * values.shape[2]:, ...]
+        mask = jnp.expand_dims(mask, axis=1)
+        mask = places <= mask
+        y = attention(query, keys, values_1, mask=mask)
+        y = y.transpose(0, 2, 1, 3)
+        y = y.reshape(y.shape[0], y.shape[1], 16)
+        x = self.out(y)
+        return keys, values_1, x
 
 
 class DecoderBlock(nnx.Module):
@@ -79,17 +79,17 @@ class DecoderBlock(nnx.Module):
         self.down = nnx.Linear(48, 16, use_bias=False, rngs=rngs)
 
     def __call__(self, x, cache_0, cache_1):
-        norm = self.norm1(x)
-        norm, cache_0, cache_1 = self.attention(norm, cache_0, cache_1)
-        x = x + cache_1
+        y = self.norm1(x)
+        keys, values, attention = self.attention(y, cache_0, cache_1)
+        x = x + attention
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = nnx.silu(out)
-        norm2 = self.up(norm2)
-        out = out * norm2
+        up = self.up(norm2)
+        out = out * up
         out = self.down(out)
         x = x + out
-        return norm, cache_0, x
+        return keys, values, x
 
 
 class CachedDecoder(nnx.Module):

@@ -13,25 +13,25 @@ class CachedAttention(nn.Module):
 
     def forward(self, x, cache_0, cache_1):
         out = self.query(x)
-        out = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        out = out.transpose(1, 2)
-        key = self.key(x)
-        key = key.reshape(key.shape[0], key.shape[1], 2, 8)
-        key = key.transpose(1, 2)
-        cache_0 = torch.cat([cache_0, key], dim=2)
+        query = out.reshape(out.shape[0], out.shape[1], 2, 8)
+        query = query.transpose(1, 2)
+        out = self.key(x)
+        keys = out.reshape(out.shape[0], out.shape[1], 2, 8)
+        keys = keys.transpose(1, 2)
+        keys = torch.cat([cache_0, keys], dim=2)
         x = self.value(x)
-        x = x.reshape(x.shape[0], x.shape[1], 2, 8)
-        x = x.transpose(1, 2)
-        cache_1 = torch.cat([cache_1, x], dim=2)
-        range_ = torch.arange(cache_1.shape[2], device=cache_1.device)
-        x = range_[-1 * x.shape[2]:]
-        x = x.unsqueeze(1)
-        x = range_ <= x
-        x = F.scaled_dot_product_attention(out, cache_0, cache_1, attn_mask=x)
-        x = x.transpose(1, 2)
-        x = x.flatten(2)
-        x = self.out(x)
-        return cache_0, cache_1, x
+        values = x.reshape(x.shape[0], x.shape[1], 2, 8)
+        values = values.transpose(1, 2)
+        values_1 = torch.cat([cache_1, values], dim=2)
+        places = torch.arange(values_1.shape[2], device=values_1.device)
+        mask = places[-1 * values.shape[2]:]
+        mask = mask.unsqueeze(1)
+        mask = places <= mask
+        y = F.scaled_dot_product_attention(query, keys, values_1, attn_mask=mask)
+        y = y.transpose(1, 2)
+        y = y.flatten(2)
+        x = self.out(y)
+        return keys, values_1, x
 
 
 class DecoderBlock(nn.Module):
@@ -45,17 +45,17 @@ class DecoderBlock(nn.Module):
         self.down = nn.Linear(48, 16, bias=False)
 
     def forward(self, x, cache_0, cache_1):
-        norm = self.norm1(x)
-        norm, cache_0, cache_1 = self.attention(norm, cache_0, cache_1)
-        x = x + cache_1
+        y = self.norm1(x)
+        keys, values, attention = self.attention(y, cache_0, cache_1)
+        x = x + attention
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = F.silu(out)
-        norm2 = self.up(norm2)
-        out = out * norm2
+        up = self.up(norm2)
+        out = out * up
         out = self.down(out)
         x = x + out
-        return norm, cache_0, x
+        return keys, values, x
 
 
 class CachedDecoder(nn.Module):

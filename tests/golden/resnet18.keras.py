@@ -26,17 +26,17 @@ def downsample(x, filters, name):
 
 
 def basic_block(x, filters, name, strides=1, padding="valid", has_downsample=False):
-    downsample_1 = downsample(x, filters, name=f"{name}-downsample") if has_downsample else x
+    identity = downsample(x, filters, name=f"{name}-downsample") if has_downsample else x
     x = layers.ZeroPadding2D(1)(x) if has_downsample else x
     x = layers.Conv2D(
         filters, 3, strides=strides, padding=padding, use_bias=False, name=f"{name}-conv1"
     )(x)
     x = UnbiasedBatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}-bn1")(x)
-    x = layers.ReLU(name=f"{name}-relu")(x)
-    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}-conv2")(x)
-    x = UnbiasedBatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}-bn2")(x)
-    x = x + downsample_1
-    return layers.ReLU()(x)
+    out = layers.ReLU(name=f"{name}-relu")(x)
+    out = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}-conv2")(out)
+    out = UnbiasedBatchNormalization(epsilon=1e-05, momentum=0.9, name=f"{name}-bn2")(out)
+    out = out + identity
+    return layers.ReLU()(out)
 
 
 def layer(x, filters, name, strides=1, padding="valid", has_downsample=False):

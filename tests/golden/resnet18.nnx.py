@@ -44,14 +44,14 @@ class BasicBlock(nnx.Module):
         self.bn2 = UnbiasedBatchNorm(out_features, momentum=0.9, rngs=rngs)
 
     def __call__(self, x):
-        downsample = self.downsample(x) if self.has_downsample else x
+        identity = self.downsample(x) if self.has_downsample else x
         x = self.conv1(x)
         x = self.bn1(x)
-        x = nnx.relu(x)
-        x = self.conv2(x)
-        x = self.bn2(x)
-        x = x + downsample
-        return nnx.relu(x)
+        out = nnx.relu(x)
+        out = self.conv2(out)
+        out = self.bn2(out)
+        out = out + identity
+        return nnx.relu(out)
 
 
 class ResNet18(nnx.Module):

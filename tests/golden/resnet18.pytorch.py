@@ -16,14 +16,14 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
-        downsample = self.downsample(x)
+        identity = self.downsample(x)
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x)
-        x = self.conv2(x)
-        x = self.bn2(x)
-        x = x + downsample
-        return F.relu(x)
+        out = F.relu(x)
+        out = self.conv2(out)
+        out = self.bn2(out)
+        out = out + identity
+        return F.relu(out)
 
 
 class ResNet18(nn.Module):

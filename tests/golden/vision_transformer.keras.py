@@ -98,9 +98,9 @@ class EncoderBlock(layers.Layer):
         self.mlp = Mlp(name="mlp")
 
     def call(self, x):
-        out = self.norm1(x)
-        out = self.attention(out)
-        x = x + out
+        y = self.norm1(x)
+        attention = self.attention(y)
+        x = x + attention
         out = self.norm2(x)
         out = self.mlp(out)
         return x + out

@@ -48,9 +48,9 @@ class EncoderBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, 16))
 
     def forward(self, x):
-        out = self.norm1(x)
-        out = self.attention(out)
-        x = x + out
+        y = self.norm1(x)
+        attention = self.attention(y)
+        x = x + attention
         out = self.norm2(x)
         out = self.mlp(out)
         return x + out

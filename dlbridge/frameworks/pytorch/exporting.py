@@ -50,6 +50,10 @@ class FixedSizeError(DlbridgeError):
     """The module's code works for the sizes of the example only; another example would not help."""
 
 
+class SmallExampleError(DlbridgeError):
+    """A size that is computed from those of the example is 1, for which torch takes it ever after."""
+
+
 @contextlib.contextmanager
 def _inference(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
     """The module in eval mode, its results in classes that torch.export knows, and torch's log off; then as before.
@@ -158,7 +162,7 @@ def _export(module: torch.nn.Module, example: Example) -> Exported:
             return _attempt(module, example, strict=strict)
         except DlbridgeError as error:
             reason = reason or error
-            if isinstance(error, FixedSizeError) and not isinstance(error, _PinnedError):
+            if isinstance(error, (FixedSizeError, SmallExampleError)) and not isinstance(error, _PinnedError):
                 break
     if not example.asked and example.dims:
         with contextlib.suppress(DlbridgeError):  # what stops the static export too is told below
@@ -245,12 +249,19 @@ def _refuse(guard: Guard) -> None:
         text = str(guard.relation)
     bound = sorted(str(s) for s in guard.relation.free_symbols)
     size = bound[0] if bound else "size"
-    raise FixedSizeError(
+    kind = SmallExampleError if _says_one(guard) else FixedSizeError
+    raise kind(
         f"the model's code takes another way for some sizes: what was read would be right for {text} alone",
         where=guard.place or None,
         hint=f"give {' or '.join(repr(b) for b in bound) or 'the size'} as a number, or say which sizes are meant, if "
         f"bounds or multiples can: 'float32[batch,2<={size}<=16]', 'float32[batch,32*{size}]'",
     )
+
+
+def _says_one(guard: Guard) -> bool:
+    """Whether a guard says that a size which is computed from others is 1."""
+    relation = guard.relation
+    return isinstance(relation, sympy.Eq) and 1 in relation.args and not any(a.is_Symbol for a in relation.args)
 
 
 def _line_of_one(module: torch.nn.Module, example: Example, name: str) -> str:

@@ -158,7 +158,7 @@ def found(
         return []
     made: dict[sympy.Basic, Guard] = {}
     for index, guard in enumerate(list(env.guards)[since:], since):
-        if of_memory(guard):
+        if of_memory(guard) and not _says_number(guard.expr):
             continue
         place = line(index) or _place(guard.sloc)
         relation = names.in_names(guard.expr)
@@ -171,6 +171,11 @@ def found(
 def of_memory(guard: Any) -> bool:
     """Whether a guard of torch's is about how a tensor lies in memory."""
     return getattr(guard.sloc.framework_loc, "name", "").startswith(_OF_MEMORY)
+
+
+def _says_number(relation: sympy.Basic) -> bool:
+    """Whether a relation says which number a size is; torch puts that in its place from there on."""
+    return isinstance(relation, sympy.Eq) and any(side.is_number for side in relation.args)
 
 
 def pinned(program: ExportedProgram, size: int, line: Callable[[int], str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
+from dlbridge.frameworks.pytorch.author_names import Said
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
 from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
@@ -69,11 +70,13 @@ class Program:
         replaced: The weights that these are made of.
         missing: Ops without a rule.
         partial: Whether these become stand-ins, whose code a person writes.
+        said: What the author's code says of the results of calls, where that is known.
         training: What is known of the module in training mode.
     """
 
     def __init__(self, partial: bool = False, training: TrainingMode | None = None) -> None:
         self.partial = partial
+        self.said: Mapping[torch.fx.Node, Said] = {}
         self.training = training or TrainingMode()
         self.nodes: list[ir.Node] = []
         self.frames: dict[ir.Node, Frame] = {}
@@ -85,6 +88,7 @@ class Program:
         self.symbols = symbols.Symbols()
         self.inner = itertools.count()  # values of bodies, for their names
         self._frame = Frame(())
+        self._said: Said | None = None
         self._site = ""
         self._depth = 0
 
@@ -92,6 +96,8 @@ class Program:
 
     def add(self, node: ir.Node, op: Op) -> None:
         self.nodes.append(node)
+        if self._said is not None:
+            node.metadata_props[traits.TOWARDS if self._said.is_part else traits.VARIABLE] = self._said.name
         self.frames[node] = self._frame
 
     def constant(self, array: np.ndarray) -> ir.Value:
@@ -176,6 +182,7 @@ class Program:
     def _enter(self, node: torch.fx.Node) -> None:
         if self._depth:
             return  # the ops of a decomposition are located where the decomposed op is
+        self._said = self.said.get(node)
         stack = node.meta.get("nn_module_stack") or {}
         if any(path.startswith("_empty_nn_module") for path, _ in stack.values()):
             stack = {}
@@ -230,6 +237,9 @@ class Program:
     def _bind_item(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
         source = node.args[0]
         value = self._read(source, env)[node.args[1]]  # type: ignore[index]
+        said = self.said.get(node)
+        if said is not None and isinstance(value, ir.Value):  # one of several results
+            value.metadata_props[traits.VARIABLE] = said.name
         base = env[source].base if tracked else None  # type: ignore[index]
         env[node] = _Binding(value, base, node)
 

@@ -29,6 +29,7 @@ from dlbridge.frameworks.pytorch import (
     scopes,
     training_mode,
 )
+from dlbridge.frameworks.pytorch.author_names import author_names
 from dlbridge.frameworks.pytorch.examples import with_example
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import Op
@@ -81,6 +82,8 @@ def read(source: Any, options: ReadOptions) -> Model:
         exported = exporting.of_program(source)
     import_rules(reads)
     reader = _Reader(exported, name, options.partial, training_mode.of(module, exported.program))
+    if module is not None:  # a file's stack traces name files that are none of its business
+        reader.translation.said = author_names(exported.program.graph)
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
     _tidy(model, lift=options.lift)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import Normal
 
 import dlbridge
+from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, SignatureError
 from dlbridge.frameworks.inputs import parse_inputs
 from dlbridge.ops import traits
@@ -354,3 +355,25 @@ def test_a_condition_on_a_fraction_of_a_size_is_said_as_a_bound_of_it():
     model = dlbridge.load(program)
     assert [c.text for c in traits.constraints(model.graph) if c.names == {"x_2"}] == ["x_2 >= 5"]
     assert dlbridge.load(Shrunk(), inputs={"x": "float32[batch,3,h,w]"}).inputs
+
+
+class Strided(torch.nn.Module):
+    """Makes one frame of a few hundred samples, and goes on as if frames were any number."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, 4, 10, stride=600)
+        self.mix = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        frames = self.conv(x.unsqueeze(1)).transpose(1, 2)
+        batch, length, _ = frames.shape
+        return self.mix(frames).view(batch, length, 2, 2).transpose(1, 2)
+
+
+def test_a_size_that_is_computed_and_is_one_in_the_example_stays_free():
+    module = Strided().eval()
+    model = dlbridge.load(module, inputs={"x": "float32[batch,samples]"})
+    x = torch.randn(3, 4000)
+    live = frameworks.get("pytorch").load(dlbridge.convert(model, "pytorch"))
+    torch.testing.assert_close(live(x), module(x))
