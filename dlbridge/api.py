@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge import factories, frameworks
+from dlbridge import factories, frameworks, renaming
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, SignatureError
 from dlbridge.files import check_free
 from dlbridge.limits import limited
@@ -27,8 +27,8 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
 _DESCRIPTIONS = (".yaml", ".yml", ".json")
-#: What ``load`` is told of the function or class that makes a model.
-_MAKING = ("arguments", "weights", "strict")
+#: What ``load`` is told of one model alone: how it is made, what its inputs are called.
+_MAKING = ("arguments", "weights", "strict", "rename")
 
 
 def load(
@@ -37,6 +37,7 @@ def load(
     arguments: Mapping[str, Any] | None = None,
     weights: str | os.PathLike[str] | None = None,
     strict: bool = True,
+    rename: Mapping[str, str] | None = None,
     limits: Mapping[str, int] | None = None,
     **options: Any,
 ) -> Model:
@@ -54,6 +55,7 @@ def load(
         weights: A file of weights for the model that it makes: a state dict or a checkpoint (``.pt``, ``.pth``,
             ``.bin``, ``.ckpt``), ``.safetensors``, ``.npz``, the index of several (``.index.json``), ``.weights.h5``.
         strict: Whether that file must have the model's weights and no others.
+        rename: Other names of inputs and outputs: ``{"input.1": "image"}``.
         limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
             ``{"nodes": 1_000_000}``.
         options: The ``ReadOptions`` of the framework that reads it, e.g.
@@ -71,14 +73,18 @@ def load(
             made = factories.make(source, arguments)
             if weights is not None:
                 factories.fill(made, Path(weights), strict=strict)
-            return _load_made(made, options)
-        if arguments or weights is not None:
+            model = _load_made(made, options)
+        elif arguments or weights is not None:
             raise DlbridgeError(
                 f"{'arguments' if arguments else 'weights'} are for a function or class that makes the model",
                 where=str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
                 hint="name one: mynet:Net, models/mynet.py:Net",
             )
-        return _load(source, options)
+        else:
+            model = _load(source, options)
+    if rename:
+        renaming.rename(model, rename)
+    return model
 
 
 def _is_name(source: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The options of a MODEL that a function or class makes: its arguments and its weights."""
+"""The options of a MODEL that belong to no framework: how a function or class makes it, what its inputs are called."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def _keep_config(ctx: click.Context, flag: click.Parameter, path: str | None) ->
 def _keep_arguments(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> None:
     try:
         _arguments(ctx).update(factories.parse_arguments(texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
+
+
+def _keep_names(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> None:
+    from dlbridge.renaming import parse_names
+
+    try:
+        ctx.meta.setdefault(_GIVEN, {})["rename"] = parse_names(texts) if texts else {}
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
 
@@ -66,6 +75,14 @@ def options() -> list[click.Option]:
             expose_value=False,
             callback=_keep_value,
             help="Whether --weights must have the model's weights and no others (the default).",
+        ),
+        click.Option(
+            ["--rename"],
+            multiple=True,
+            metavar="OLD=NEW",
+            expose_value=False,
+            callback=_keep_names,
+            help="Another name for an input or output of MODEL.",
         ),
     ]
 

@@ -263,3 +263,16 @@ def test_every_command_that_takes_a_model_makes_it_with_arguments(dlbridge, tmp_
     succeed(dlbridge, "train", *given, "--data", "data.npz", "--spec", "spec.yaml", "--no-plot")
     code, _, err = dlbridge("inspect", *given, "--arg", "hiden=3")
     assert code == 1 and "did you mean 'hidden'" in err
+
+
+def test_a_file_is_cut_resized_and_renamed_on_the_way(dlbridge):
+    text = '<ir_version: 10, opset_import: ["": 20]> g (float[1,3] x) => (float[1,3] y) { a = Relu(x) \n y = Neg(a) }'
+    onnx.save(onnx.parser.parse_model(text), "m.onnx")
+    given = ("--from", "a", "--input", "a[batch,3]", "--rename", "a=image")
+    succeed(dlbridge, "convert", "m.onnx", *given, "--to", "onnx", "-o", "part.onnx")
+    graph = onnx.load("part.onnx").graph
+    assert [(v.name, [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]) for v in graph.input] == [
+        ("image", ["batch", 3])
+    ]
+    code, _, err = dlbridge("inspect", "m.onnx", "--rename", "x")
+    assert code == 2 and "old=new" in err

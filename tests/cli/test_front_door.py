@@ -103,12 +103,6 @@ def test_an_option_of_the_reader_that_is_given_to_the_writer_is_sent_where_it_be
     assert "read={'inputs': ...}" in caught.value.hint
 
 
-def test_sizes_asked_of_a_program_that_has_its_own_are_refused():
-    program = torch.export.export(_linear(), (torch.zeros(2, 3),))
-    with pytest.raises(DlbridgeError, match="sizes that it was exported with"):
-        dlbridge.load(program, inputs=SPEC)
-
-
 @pytest.mark.parametrize(
     ("to", "options", "why", "hint"),
     [

@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import CommonReadOptions, ModularFramework, option
+from dlbridge.frameworks import INPUTS, CommonReadOptions, Flag, ModularFramework, option
 
 
 @dataclass(frozen=True)
 class ReadOptions(CommonReadOptions):
     """How an ONNX model is read."""
 
+    inputs: Mapping[str, str] | None = option(
+        None,
+        "An input with other sizes than the file's, e.g. 'x[batch,3,224,224]': a name is free, a number fixed; refused "
+        "where the graph does not allow it.",
+        flag=INPUTS,
+    )
+    from_values: tuple[str, ...] = option(
+        (), "Begin at this value: it becomes an input.", flag=Flag("from", "VALUE", tuple)
+    )
+    until_values: tuple[str, ...] = option(
+        (), "End at this value: it becomes an output.", flag=Flag("until", "VALUE", tuple)
+    )
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
 
 

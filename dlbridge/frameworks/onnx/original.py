@@ -18,12 +18,12 @@ class Original:
     """An ONNX file or a model in memory: arrays by input name -> arrays by output name.
 
     Args:
-        source: The file, or the model.
-        load: Gives its graph anew, as it is in the file.
+        source: The file, or the model; None where the user asked for changes of it.
+        load: Gives its graph anew, as it is in the file, or with these changes.
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, load: Callable[[], ir.Model]
+        self, source: str | os.PathLike[str] | onnx.ModelProto | ir.Model | None, load: Callable[[], ir.Model]
     ) -> None:
         self._source, self._load = source, load
 

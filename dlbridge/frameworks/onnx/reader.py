@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,8 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge import border
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.onnx import ReadOptions, blocks, file, naming
+from dlbridge.frameworks.onnx import ReadOptions, blocks, edits, file, naming
+from dlbridge.frameworks.onnx import freed as freed_sizes
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, stand_ins, traits
@@ -46,7 +48,7 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
         ShapeError: When shapes or dtypes of the graph do not fit together.
     """
     where = str(source) if isinstance(source, (str, os.PathLike)) else "model"
-    ir_model = file.load(source, where)
+    ir_model = _load(source, where, options)
     graph = ir_model.graph
     _take_constraints(ir_model)
     border.check_traits(graph, where)
@@ -65,7 +67,24 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     passes = PIPELINE if options.lift else PIPELINE.without("lift")
     passes(ir_model)
     model = Model(ir_model)
-    model.original = Original(source, lambda: file.load(source, where))
+    is_changed = edits.are_asked(options)
+    model.original = Original(None if is_changed else source, lambda: _load(source, where, options, check=False))
+    return model
+
+
+def _load(source: Any, where: str, options: ReadOptions, *, check: bool = True) -> ir.Model:
+    """The graph of a source, with the changes that the user asks for.
+
+    Raises:
+        SignatureError: When the graph does not allow them; it is run to see that, if ``check``.
+    """
+    model = file.load(source, where)
+    if not edits.are_asked(options):
+        return model
+    before = {str(v.name): list(v.shape) for v in model.graph.inputs if v.shape is not None}
+    freed = edits.apply(model, options)
+    if freed and check:
+        freed_sizes.check(model, freed, before, where)
     return model
 
 

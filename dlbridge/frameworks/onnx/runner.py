@@ -81,7 +81,7 @@ def _session(
     options = onnxruntime.SessionOptions()
     if level is not None:
         options.graph_optimization_level = level
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it logs of an error is in the exception
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own

@@ -26,6 +26,7 @@ from dlbridge.frameworks.pytorch import (
     pretrained,
     pytree_names,
     reads,
+    resizing,
     scopes,
     training_mode,
 )
@@ -67,17 +68,14 @@ def read(source: Any, options: ReadOptions) -> Model:
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
         source = archive.load(Path(source))
-    if not isinstance(source, torch.nn.Module) and (inputs is not None or dynamic is not None):
-        raise SignatureError(
-            "an exported program has the inputs and sizes that it was exported with",
-            where=name,
-            hint="read it without inputs; for other sizes export the module again, or read the module itself",
-        )
     module = source if isinstance(source, torch.nn.Module) else None
     if module is not None:
         name = name or type(source).__name__.lower()
         _check_names(module)
-        exported = exporting.export(source, inputs, dynamic, cache=options.cache)
+    elif inputs is not None or dynamic is not None:
+        module, inputs = _resized(source, inputs, dynamic, name)
+    if module is not None:
+        exported = exporting.export(module, inputs, dynamic, cache=options.cache)
     else:
         exported = exporting.of_program(source)
     import_rules(reads)
@@ -90,6 +88,25 @@ def read(source: Any, options: ReadOptions) -> Model:
     outputs = [v.name or "" for v in model.outputs]
     model.original = original.Original(module, exported.program, reader.leaves, outputs, cache=options.cache)
     return model
+
+
+def _resized(program: Any, inputs: Any, dynamic: Any, name: str | None) -> tuple[torch.nn.Module, dict[str, str]]:
+    """A program as a module that is exported again, and what its inputs are to be.
+
+    Raises:
+        SignatureError: When it cannot have these inputs.
+    """
+    where = name or "program"
+    if dynamic is not None:
+        hint = "name them in its inputs: inputs={'x': '[batch,3]'}"
+        raise SignatureError(
+            "'dynamic' is for the example tensors of a module, not for a program", where=where, hint=hint
+        )
+    exported = exporting.of_program(program)
+    resizing.check(exported.constraints, where)
+    as_it_is = _Reader(exported, name, True, training_mode.of(None, program))
+    as_it_is._arguments()
+    return resizing.with_sizes(program, as_it_is.inputs, inputs, where)
 
 
 def _check_names(module: torch.nn.Module) -> None:
