@@ -28,7 +28,14 @@ from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.ops.names import python_name, unique
 
 #: Functions of torch that ask how a tensor lies in memory: what they find changes no number.
-_OF_MEMORY = ("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping")
+_OF_MEMORY = (
+    *("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping"),
+    "are_strides_like",
+)
+#: Where torch finds how a reshape can be made of views: that sizes differ changes no number either.
+_OF_RESHAPES = "_reshape_view_helper_core_alg"
+#: Where torch sorts axes by their strides.
+_OF_STRIDES = "__lt__", "torch/_prims_common/__init__.py"
 #: Sizes up to this one are tried, all of them, to find how a relation on one name is said in the plainest way.
 _TRIED = 1024
 #: Larger sizes that are tried besides.
@@ -170,7 +177,11 @@ def found(
 
 def of_memory(guard: Any) -> bool:
     """Whether a guard of torch's is about how a tensor lies in memory."""
-    return getattr(guard.sloc.framework_loc, "name", "").startswith(_OF_MEMORY)
+    frame = guard.sloc.framework_loc
+    function, file = getattr(frame, "name", ""), getattr(frame, "filename", "").replace("\\", "/")
+    if function == _OF_RESHAPES:
+        return isinstance(guard.expr, sympy.Ne)
+    return function.startswith(_OF_MEMORY) or (function == _OF_STRIDES[0] and file.endswith(_OF_STRIDES[1]))
 
 
 def _says_number(relation: sympy.Basic) -> bool:

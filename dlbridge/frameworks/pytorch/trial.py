@@ -25,6 +25,8 @@ from dlbridge.frameworks.pytorch.tensors import sizes_of
 
 #: Inputs with more elements in total than this are not tried.
 _LARGEST = 1 << 23
+#: Products of strides that are usual for images and for sound.
+_STEPS = (4, 8, 16, 32, 64, 128, 256, 512, 10, 20, 40, 80, 160, 320, 640, 1280)
 #: At how many sizes a module is run.
 _TRIALS = 32
 #: Largest allowed difference of results, relative to the largest number in them.
@@ -86,10 +88,13 @@ class Trial:
     def breaking(self, guard: Guard, others: Sequence[Guard]) -> list[Sizes]:
         """Some sizes that break a guard and, where there are such, no other: smaller ones and larger ones."""
         found: list[tuple[int, int, Sizes]] = []
-        for sizes in self._candidates(guard):
-            if _holds(guard, sizes) is False:
-                count = sum(_holds(other, sizes) is False for other in others if other is not guard)
-                found.append((count, len(found), sizes))
+        for candidates in (self._candidates(guard), self._far_candidates(guard)):
+            for sizes in candidates:
+                if _holds(guard, sizes) is False:
+                    count = sum(_holds(other, sizes) is False for other in others if other is not guard)
+                    found.append((count, len(found), sizes))
+            if any(count == 0 for count, _, _ in found):
+                break
         chosen: dict[bool, Sizes] = {}
         for _, _, sizes in sorted(found, key=lambda f: f[:2]):
             chosen.setdefault(sum(sizes.values()) > sum(self.now.values()), sizes)
@@ -105,6 +110,14 @@ class Trial:
         for first, second in itertools.combinations(symbols, 2):
             for a, b in itertools.product(near[first][:12], near[second][:12]):
                 yield {**self.now, first: a, second: b}
+
+    def _far_candidates(self, guard: Guard) -> Iterator[Sizes]:
+        """Sizes that differ by steps of strides and pools in a row, for guards on what such a row leaves of a size."""
+        for symbol in sorted((s for s in guard.relation.free_symbols if s in self.now), key=str):
+            for step in _STEPS:
+                for size in (self.now[symbol] + step, self.now[symbol] - step):
+                    if size >= 1 and broken(self._stated, {str(symbol): size}) is None:
+                        yield {**self.now, symbol: size}
 
     def _near(self, symbol: sympy.Symbol, numbers: Sequence[int]) -> list[int]:
         now = self.now[symbol]

@@ -377,3 +377,42 @@ def test_a_size_that_is_computed_and_is_one_in_the_example_stays_free():
     x = torch.randn(3, 4000)
     live = frameworks.get("pytorch").load(dlbridge.convert(model, "pytorch"))
     torch.testing.assert_close(live(x), module(x))
+
+
+class Patches(torch.nn.Module):
+    """Normalises along the channels, which stand first."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.LayerNorm(8)
+        self.mix = torch.nn.Conv2d(8, 8, 2, stride=2)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return F.gelu(self.mix(x)).mean((2, 3))
+
+
+def test_how_a_tensor_lies_in_memory_is_asked_of_no_size():
+    model = dlbridge.load(Patches().eval(), inputs={"x": "float32[batch,3,height,width]"})
+    assert [c.text for c in traits.constraints(model.graph)] == ["height >= 8", "width >= 8"]
+
+
+class OddFrames(torch.nn.Module):
+    """Halves and doubles the frames, and fills up where one has got lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(1, 4, 10, stride=80)
+
+    def forward(self, x):
+        frames = self.conv(x.unsqueeze(1))
+        doubled = F.avg_pool1d(frames, 2).repeat_interleave(2, -1)
+        if doubled.shape[-1] < frames.shape[-1]:
+            doubled = F.pad(doubled, (0, 1))
+        return doubled
+
+
+def test_another_way_for_some_sizes_is_found_behind_strides():
+    with pytest.raises(DlbridgeError, match="takes another way for some sizes"):
+        dlbridge.load(OddFrames().eval(), inputs={"x": "float32[batch,samples]"})
