@@ -166,7 +166,8 @@ def convert(
     Args:
         source: What :func:`load` takes.
         to: A framework, one of ``dlbridge.frameworks.names()``, or ``"description"``.
-        output: Folder to write (for ONNX also a ``.onnx`` file). Without it nothing is written.
+        output: Folder to write, or a single file: ``.onnx``, ``.keras``, ``.pt2``, which is read back and compared.
+            Without it nothing is written.
         check: Run what was written and what was read on the same inputs, and put the result into ``certificate.json``.
             A description is compared with onnxruntime and the ONNX reference evaluator; an ONNX file made of it with
             the latter alone.
@@ -190,6 +191,8 @@ def convert(
     """
     if output is not None:
         check_free(output, force=force)
+        if to != DESCRIPTION:
+            frameworks.get(to).check_target(Path(output))
     if into is not None:
         check_served(to)
     if processing is not None and to != frameworks.STANDARD:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from dlbridge.errors import DlbridgeError, TrainingError, require
+from dlbridge.errors import DlbridgeError, FileError, TrainingError, require
 from dlbridge.frameworks.options import NoOptions, check_names, check_option, declared
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Framework:
         exporter: The name of the program with which its users write ONNX files; None if there is none.
         trains: The losses and optimizers that it supports; None if it does not train.
         is_served: Whether a repository of served models holds what it writes; it then has ``add_version``.
+        file_suffixes: The suffixes of single files that ``save`` can write in place of a folder.
         weights_file: The name of the file that ``save_weights`` writes, where ``load_saved`` reads it.
         ReadOptions: Dataclass of the options of reading. Its fields are made by ``frameworks.option``.
         WriteOptions: Dataclass of the options of writing.
@@ -75,6 +76,7 @@ class Framework:
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
     is_served: ClassVar[bool] = False
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
     weights_file: ClassVar[str] = ""
     ReadOptions: ClassVar[type] = NoOptions
     WriteOptions: ClassVar[type] = NoOptions
@@ -256,6 +258,20 @@ class Framework:
                 (fresh / "certificate.json").write_text(text, encoding="utf-8")
         return Path(target)
 
+    def check_target(self, target: Path) -> None:
+        """Refuse the name of a file of a kind that this framework does not write; others are names of folders.
+
+        Raises:
+            FileError: When it is one.
+        """
+        from dlbridge import frameworks
+
+        suffix = target.suffix.lower()
+        known = {each for framework in frameworks.all_frameworks() for each in framework.suffixes}
+        if suffix in known and suffix not in self.file_suffixes:
+            writes = " or ".join(("a folder", *(f"a {each} file" for each in self.file_suffixes)))
+            raise FileError(f"'{self.name}' is written as {writes}, not as '{suffix}'", where=str(target))
+
     def add_version(self, source: Source, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
         """Put what was written into a repository of served models, as the next version of its entry."""
         raise NotImplementedError(f"{self.name} is not served")
@@ -287,6 +303,7 @@ class ModularFramework(Framework):
     | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
     | ``trainer.py`` | ``Trainer`` |
     | ``checkpoints.py`` | ``fill`` |
+    | ``single_file.py`` | ``save``, for ``file_suffixes`` |
     | ``training_script.py`` | ``script(source, task, script)`` |
     | ``onnx_export.py`` | ``export`` |
     """
@@ -342,6 +359,18 @@ class ModularFramework(Framework):
         if self.trains is None:
             return super().trainer(model, task, checkpoint=checkpoint)
         return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
+
+    def save(
+        self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False
+    ) -> Path:
+        """Write a folder, or a single file where ``target`` has one of ``file_suffixes``."""
+        if Path(target).suffix.lower() not in self.file_suffixes:
+            return super().save(source, target, certificate=certificate, force=force)
+        from dlbridge.files import writing
+
+        with writing(target, force=force) as fresh:
+            self.part("single_file").save(source, fresh, str(target))
+        return Path(target)
 
     def training_script(self, source: Source, task: Any, script: Any) -> str:
         if not _is_found(f"{type(self).__module__}.training_script"):

@@ -55,6 +55,7 @@ class Keras(ModularFramework):
     packages = ("keras", "tensorflow", "tf2onnx")
     exporter = "tf2onnx"
     suffixes = (".keras", ".h5")
+    file_suffixes = (".keras",)
     weights_file = "model.weights.h5"
     trains = Trains()
     ReadOptions = ReadOptions

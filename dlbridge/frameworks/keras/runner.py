@@ -27,7 +27,7 @@ def load(source: Source) -> keras.Model:
 
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
-    with _policy(source), keras.StatelessScope():
+    with policy(source), keras.StatelessScope():
         model = _unfilled(source, keras.ops.convert_to_tensor)
     model.dlbridge_source = source
     return model
@@ -39,7 +39,7 @@ def save_weights(source: Source, folder: Path) -> None:
     In the scope, a variable that is not made yet has the value of its initializer: Keras writes the arrays themselves.
     """
     scope = keras.StatelessScope(initialize_variables=False)
-    with _policy(source), compat.own_attributes_skipped(), scope, compat.variables_forgotten():
+    with policy(source), compat.own_attributes_skipped(), scope, compat.variables_forgotten():
         _unfilled(source, np.asarray).save_weights(folder / "model.weights.h5")
 
 
@@ -49,7 +49,7 @@ def load_saved(source: Source, weights: Path) -> keras.Model:
     Raises:
         WeightsError: When the weights do not fit the model.
     """
-    with _policy(source):
+    with policy(source):
         model = source.execute()[source.entry]()
         if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
             model.build(None)
@@ -84,7 +84,7 @@ def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple
 
 
 @contextmanager
-def _policy(source: Source) -> Iterator[None]:
+def policy(source: Source) -> Iterator[None]:
     """Make the model's float type the one that layers have that are made in this thread; else Keras cuts the inputs of
     a model in float64 to float32."""
     with compat.attributes_kept("dtype_policy"):
@@ -164,7 +164,7 @@ def exact(live: keras.Model) -> Exact:
 def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
     source: Source = live.dlbridge_source
     given = [tensors[n] for n in source.inputs]
-    with _policy(source):
+    with policy(source):
         out = live(given if len(given) > 1 else given[0] if given else None, training=False)
     return list(out) if isinstance(out, (list, tuple)) else [out]
 

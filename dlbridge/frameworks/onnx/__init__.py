@@ -42,6 +42,7 @@ class Onnx(ModularFramework):
     name = "onnx"
     title = "ONNX"
     suffixes = (".onnx",)
+    file_suffixes = (".onnx",)
     is_served = True
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions

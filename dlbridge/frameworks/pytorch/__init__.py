@@ -60,6 +60,7 @@ class PyTorch(ModularFramework):
     exporter = "torch.onnx"
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
+    file_suffixes = (".pt2",)
     weights_file = "weights.pt"
     trains = Trains()
     ReadOptions = ReadOptions
