@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint models models-nnx modules suites training faults conformance coverage fuzz bench serving clean
+.PHONY: help setup demo test quick lint models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -76,6 +76,15 @@ fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no 
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench
 
+# what bench/serving.py compares with: Triton's server, in an environment of its own
+.venv-peers/ready:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime
+	@touch $@
+
+bench-serving: .venv/torchvision .venv-peers/ready ## the server beside NVIDIA's Triton and the session alone (3 minutes)
+	$(BIN)/python -m bench serving
+
 # NVIDIA's client wants an older protobuf: an environment of its own
 .venv-triton/ready:
 	$(PYTHON) -m venv .venv-triton
@@ -86,4 +95,4 @@ serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload
 	$(BIN)/python -m pytest -m slow tests/sweeps/serving -s
 
 clean:               ## remove .venv and caches
-	rm -rf .venv .venv-triton .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-triton .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
