@@ -1,7 +1,7 @@
 """Requests a second of a served model with 16 clients, beside its session in a loop without a server.
 
-NVIDIA's Triton takes its turn where an environment has it: ``make bench-serving`` makes one from ``nvidia-pytriton``, whose
-Triton has no ONNX backend, so that a backend in Python runs the same file in onnxruntime.
+NVIDIA's Triton takes its turn where an environment has it: ``make bench-serving`` makes one from ``nvidia-pytriton``,
+whose Triton has no ONNX backend, so that a backend in Python runs the same file in onnxruntime.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def _digits(repository: Path) -> None:
 
 def _resnet(repository: Path) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "sweeps"))
-    import torchvision_cpu  # noqa: F401  (before torchvision)
+    import torchvision_cpu  # noqa: F401, I001  (before torchvision)
+
     import torchvision
 
     module = torchvision.models.resnet50().eval()
