@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlbridge.passes.matching import Match, match
+from dlbridge.passes.matching import Match, match, rank
 from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.sizes import shape_of
 
 _HANDING_ON = (
     *("Identity", "Cast", "Transpose", "Concat", "Sum", "Max", "Min", "Mean"),
-    *("Reshape", "Expand", "Flatten", "Pad"),
+    *("Reshape", "Expand", "Flatten", "Pad", "Mul", "Div"),
 )
 
 
@@ -53,4 +53,12 @@ def _is_no_op(node: Match) -> bool:
         case "Pad":
             pads = node.constant_array(1)
             return pads is not None and not pads.any()
+        case "Mul" | "Div":
+            return node.constant_scalar(1) == 1 and _has_rank_of(node.input(1), source)
     return False
+
+
+def _has_rank_of(factor: ir.Value | None, source: ir.Value) -> bool:
+    """Whether a factor has no axis that the result would have more than the source."""
+    found, wanted = rank(factor), rank(source)
+    return found == 0 or (found is not None and wanted is not None and found <= wanted)

@@ -203,3 +203,20 @@ def test_an_if_inside_the_branch_that_is_taken_is_taken_too():
     shapes.infer(model.ir)
     fold.fold(model.ir)
     assert _ops(model) == ["Exp"]
+
+
+def test_a_factor_of_one_that_changes_no_shape_goes():
+    model = _model(
+        "(float[batch, 3] x, float[3] W) => (y)",
+        """[one] c = Constant<value_float = 1.0>()
+        [ones] d = Constant<value_floats = [1.0]>()
+        [twice] e = Constant<value = float[1, 1, 1] {1.0}>()
+        [a] a = Mul(x, c) [b] b = Div(a, d) [exp] f = Exp(b)
+        [lifted] g = Mul(f, e) [weighted] y = Mul(g, W)""",
+        {"W": np.ones(3, np.float32)},
+    )
+    x = np.array([[-0.0, np.nan, 2.0]], np.float32)
+    before = _run(model, x=x)[0]
+    fold.fold(model.ir)
+    assert _ops(model) == ["Exp", "Mul", "Mul"], "not where it adds an axis, and not a parameter"
+    np.testing.assert_array_equal(_run(model, x=x)[0], before)

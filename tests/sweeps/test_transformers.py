@@ -274,7 +274,7 @@ def _text(batch: int, length: int, *, masked: bool = True) -> dict[str, torch.Te
 
 
 #: Which take images of any size.
-FREE_SIZES = ("ConvNext", "ConvNextV2", "ResNet", "RegNet", "MobileNetV1", "MobileNetV2", "Segformer", "PvtV2", "Bit")
+FREE_SIZES = ("ConvNext", "ConvNextV2", "ResNet", "RegNet", "Segformer", "PvtV2", "Bit")
 #: Whose code fixes the length of the example.
 UNROLLED = ("Mamba", "RecurrentGemma", "Rwkv", "Funnel")
 

@@ -28,14 +28,9 @@ from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.ops.names import python_name, unique
 
 #: Functions of torch that ask how a tensor lies in memory: what they find changes no number.
-_OF_MEMORY = (
-    *("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping"),
-    "are_strides_like",
-)
+_OF_MEMORY = ("check_contiguous", "is_contiguous", "is_channels_last", "should_swap", "compute_", "is_non_overlapping")
 #: Where torch finds how a reshape can be made of views: that sizes differ changes no number either.
 _OF_RESHAPES = "_reshape_view_helper_core_alg"
-#: Where torch sorts axes by their strides.
-_OF_STRIDES = "__lt__", "torch/_prims_common/__init__.py"
 #: Sizes up to this one are tried, all of them, to find how a relation on one name is said in the plainest way.
 _TRIED = 1024
 #: Larger sizes that are tried besides.
@@ -168,20 +163,30 @@ def found(
         if of_memory(guard) and not _says_number(guard.expr):
             continue
         place = line(index) or _place(guard.sloc)
-        relation = names.in_names(guard.expr)
+        relation = _cancelled(names.in_names(guard.expr))
         if _of_data(relation) or follows(relation, stated):
             continue
         made.setdefault(relation, Guard(relation, place))
     return list(made.values())
 
 
+def _cancelled(relation: sympy.Basic) -> sympy.Basic:
+    """A relation without the positive factors that both of its sides have: ``1 < b`` of ``a < a*b``."""
+    if not isinstance(relation, sympy.core.relational.Relational):
+        return relation
+    left, right = relation.lhs, relation.rhs
+    for factor in set(sympy.Mul.make_args(left)) & set(sympy.Mul.make_args(right)):
+        if factor.is_positive and not factor.is_number:
+            left, right = left / factor, right / factor
+    return relation.func(left, right)
+
+
 def of_memory(guard: Any) -> bool:
     """Whether a guard of torch's is about how a tensor lies in memory."""
-    frame = guard.sloc.framework_loc
-    function, file = getattr(frame, "name", ""), getattr(frame, "filename", "").replace("\\", "/")
+    function = getattr(guard.sloc.framework_loc, "name", "")
     if function == _OF_RESHAPES:
         return isinstance(guard.expr, sympy.Ne)
-    return function.startswith(_OF_MEMORY) or (function == _OF_STRIDES[0] and file.endswith(_OF_STRIDES[1]))
+    return function.startswith(_OF_MEMORY)
 
 
 def _says_number(relation: sympy.Basic) -> bool:
