@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from dlbridge.frameworks.keras import training_ops
@@ -111,7 +112,8 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         variables = list(trainable_variables or self._trainable_variables)
-        pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
+        # the gradient of a table that is looked up is a few of its rows: the formulas are of all
+        pairs = [(tf.convert_to_tensor(g), v) for g, v in zip(grads, variables, strict=True) if g is not None]
         self._backend_apply_gradients([g for g, _ in pairs], [v for _, v in pairs])
         self._iterations.assign_add(1)
 
