@@ -33,7 +33,9 @@ def run() -> list[dict[str, object]]:
                 ours = min(ours, _dlbridge(framework, model, spec, x, y))
                 theirs = min(theirs, by_hand(model, x, y))
             ratio = ours / theirs
-            rows.append({"model": name, "framework": framework, "dlbridge, s": ours, "by hand, s": theirs, "ratio": ratio})
+            rows.append(
+                {"model": name, "framework": framework, "dlbridge, s": ours, "by hand, s": theirs, "ratio": ratio}
+            )
     return rows
 
 

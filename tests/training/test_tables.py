@@ -17,5 +17,7 @@ def test_the_frameworks_agree(more):
     model = dlbridge.load(ROOT / "examples" / "transformer_encoder.yaml")
     optimizer = {"kind": "adamw", "weight_decay": 0.1, "epsilon": 1e-3}
     spec = TrainingSpec(loss={"op": "SoftmaxCrossEntropyLoss"}, optimizer=optimizer, batch_size=8, epochs=2, **more)
-    found = [dlbridge.train(model, ROWS, framework=name, spec=spec).model for name in ("pytorch", "keras")]
-    assert largest_difference(found[0].weights, found[1].weights) <= 1e-4
+    found = [dlbridge.train(model, ROWS, framework=name, spec=spec).model.weights for name in ("pytorch", "keras")]
+    # a softmax does not see the bias of the keys: it has no gradient but rounding
+    weights = [{n: w for n, w in found_.items() if not n.endswith("key.bias")} for found_ in found]
+    assert largest_difference(*weights) <= 1e-4
