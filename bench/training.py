@@ -1,9 +1,8 @@
-"""Processor time of an epoch of dlbridge's training, beside the loop or ``fit`` that its user would write for the model."""
+"""Processor time of an epoch of dlbridge's training, beside the loop or ``fit`` that its user would write."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def run() -> list[dict[str, object]]:
     for name in MODELS:
         for framework, by_hand in (("pytorch", _pytorch), ("keras", _keras)):
             model, spec, x, y = _case(name)
-            ours, theirs = float("inf"), float("inf")
+            ours = theirs = float("inf")
             for _ in range(ROUNDS):
                 ours = min(ours, _dlbridge(framework, model, spec, x, y))
                 theirs = min(theirs, by_hand(model, x, y))
@@ -62,7 +61,7 @@ class _Epochs(Callback):
 
     @property
     def shortest(self) -> float:
-        return min(np.diff(self.ends))
+        return float(min(np.diff(self.ends)))
 
 
 def _dlbridge(framework: str, model, spec, x, y) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -12,6 +10,7 @@ from keras import ops
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.keras import WriteOptions, losses, training_ops
+from dlbridge.frameworks.keras.feeding import Feed
 from dlbridge.frameworks.keras.optimizers import Optimizer
 from dlbridge.frameworks.keras.runner import float_type, load, trainable_variables, weights
 from dlbridge.frameworks.keras.writer import write
@@ -27,6 +26,7 @@ class Trainer:
         self.task, self.spec = task, task.spec
         self.source = write(model, WriteOptions())
         self.device = _device(task.running.device)
+        self.seen, self.held_out = (Feed(self.spec.batch_size, self._arrays) for _ in range(2))
         with keras.device(self.device):
             self._prepare(checkpoint)
 
@@ -53,40 +53,17 @@ class Trainer:
         if self.optimizer.plan(data.steps):
             self.fitted.make_train_function(force=True)
         told = [_Steps(self.task.running.on_step)] if self.task.running.on_step is not None else None
-        with float_type(self.source), keras.device(self.device), self._given(data) as given:
-            fit = self.fitted.fit(**given, shuffle=False, verbose=0, callbacks=told)
+        with float_type(self.source), keras.device(self.device), self.seen.of(data) as given:
+            steps = data.count if data.is_stream else None
+            fit = self.fitted.fit(given, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=told)
         self.step += sum(1 for numbers in data.steps if numbers["is_step"])
         return self.fitted.numbers(fit.history["loss"][-1])
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        with float_type(self.source), keras.device(self.device), self._given(data) as given:
-            found = self.fitted.evaluate(**given, verbose=0, return_dict=True)
+        with float_type(self.source), keras.device(self.device), self.held_out.of(data) as given:
+            steps = data.count if data.is_stream else None
+            found = self.fitted.evaluate(given, steps=steps, verbose=0, return_dict=True)
         return self.fitted.numbers(found["loss"])
-
-    @contextmanager
-    def _given(self, data: Any) -> Iterator[dict[str, Any]]:
-        """The data as arguments of ``fit``. An error of data that is made on the way is raised as it is."""
-        if not data.is_stream:
-            inputs, targets = self._arrays(data)
-            yield {"x": inputs, "y": targets, "batch_size": self.spec.batch_size}
-            return
-        errors: list[Exception] = []
-
-        def batches() -> Iterator[tuple[Any, Any]]:
-            try:
-                for batch in data.batches():
-                    inputs, targets = self._arrays(batch)
-                    yield tuple(inputs) if isinstance(inputs, list) else inputs, tuple(targets)
-            except Exception as error:
-                errors.append(error)
-                raise
-
-        try:
-            yield {"x": batches(), "steps_per_epoch" if data.steps else "steps": data.count}
-        except Exception:
-            if errors:  # TensorFlow has made an error of its own of it
-                raise errors[0] from None
-            raise
 
     def _arrays(self, data: Any) -> tuple[Any, list[Any]]:
         """Inputs, and the targets with the weights of rows behind them."""
