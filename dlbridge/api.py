@@ -144,6 +144,9 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
     for framework in frameworks.all_frameworks():
         if suffix in framework.suffixes:
             return framework.read(path, **options)
+    if suffix == ".py":
+        hint = f"name the function or class in it that makes the model: {path}:NAME"
+        raise FileError("a file of Python code is no model", where=str(path), hint=hint)
     known = [*_DESCRIPTIONS, *(suffix for framework in frameworks.all_frameworks() for suffix in framework.suffixes)]
     raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
 

@@ -70,6 +70,12 @@ def quiet_frameworks() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", DlbridgeWarning)
+        warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+    """Print a warning without the line of our own code that it came from."""
+    click.echo(f"warning: {message}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 import dlbridge
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError
+from dlbridge.cli import common
+from dlbridge.errors import DlbridgeError, DlbridgeWarning
 from dlbridge.frameworks.options import check_option
 
 NET = """import torch
@@ -130,3 +132,16 @@ def test_every_option_has_a_sentence_of_help_and_a_default_of_its_type(framework
         for option in frameworks.declared(declared):
             check_option(option, option.default, framework.name)
             assert option.help.endswith(".")
+
+
+def test_a_file_of_code_asks_for_a_name(own_files):
+    with pytest.raises(DlbridgeError, match=r"mynet\.py: a file of Python code is no model(.|\n)*mynet\.py:NAME"):
+        dlbridge.load("mynet.py")
+
+
+def test_a_warning_is_a_line_for_a_person(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "warnoptions", [])
+    common.quiet_frameworks()
+    warnings.warn("the names begin with 'module.'", DlbridgeWarning, stacklevel=1)
+    warnings.warn("what the libraries say", FutureWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: the names begin with 'module.'\n"
