@@ -22,6 +22,7 @@ COMMANDS = (
     "bench",
     "inspect",
     "frameworks",
+    "doctor",
     "schema",
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
@@ -11,12 +13,14 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.command(cls=FrameworkCommand, short_help="Show a model's layers, shapes, parameters and costs; draw it.")
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
+@click.option("--coverage", is_flag=True, help="Say what of it is supported: read, and written in each framework.")
 @writing_options
 @click.pass_context
 def command(
     ctx: click.Context,
     model: str,
     picture: str | None,
+    coverage: bool,
     limits: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -26,7 +30,11 @@ def command(
     from dlbridge import api
     from dlbridge.summary import summarize
 
-    loaded = api.load(model, **reading(ctx), **read_limits(limits))
+    read = {**reading(ctx), **read_limits(limits)}
+    if coverage:
+        _print_coverage(model, read, as_json)
+        return
+    loaded = api.load(model, **read)
     summary = summarize(loaded)
     if picture:
         from dlbridge import picture as drawing
@@ -64,3 +72,18 @@ def command(
 
 def _number(value: int) -> str:
     return f"{value:,}" if value else ""
+
+
+def _print_coverage(model: str, read: dict[str, Any], as_json: bool) -> None:
+    """Print what of a model is supported."""
+    from dlbridge.coverage import report
+
+    found = report(model, **read)
+    if as_json:
+        print_json(found.to_json())
+        return
+    click.echo(f"{found.model}: {sum(found.ops.values())} nodes of {len(found.ops)} ops")
+    for what, support in (("read", found.reading), *((f"to {name}", each) for name, each in found.targets.items())):
+        click.echo(f"{what}: {'all of it' if support.supported else support.reason or 'in part'}")
+        for refused in support.refused:
+            click.echo(f"  {refused}")

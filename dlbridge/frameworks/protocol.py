@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -275,6 +276,11 @@ class Framework:
     def add_version(self, source: Source, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
         """Put what was written into a repository of served models, as the next version of its entry."""
         raise NotImplementedError(f"{self.name} is not served")
+
+    def import_packages(self) -> None:
+        """Import what it needs, as ``dlbridge doctor`` does to see that it works; raises what importing raises."""
+        for package in self.packages:
+            importlib.import_module(package)
 
     def prepare_command_line(self) -> None:
         """Called by the command line before anything is imported: keep start-up messages off the terminal."""

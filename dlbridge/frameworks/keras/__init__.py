@@ -67,6 +67,10 @@ class Keras(ModularFramework):
                 require("keras", self.extra)
         return super().part(name)
 
+    def import_packages(self) -> None:
+        with _silent_stderr():
+            super().import_packages()
+
     def prepare_command_line(self) -> None:
         """TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs
         on a CPU."""
