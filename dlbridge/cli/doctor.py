@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import re
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 import click
@@ -36,6 +34,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """What is installed here, as JSON types."""
+    import platform
+
     rows = [_framework(framework) for framework in all_frameworks()]
     core = {name: _version(name) for name in _CORE}
     providers = _providers()
@@ -86,6 +86,8 @@ def _failure(framework: Framework) -> str | None:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -94,6 +96,8 @@ def _version(package: str) -> str | None:
 
 def _extras() -> dict[str, list[str]]:
     """Extra of dlbridge -> the packages of it that are not installed."""
+    from importlib.metadata import PackageNotFoundError, requires
+
     found: dict[str, list[str]] = {}
     try:
         declared = requires("dlbridge") or []
