@@ -61,7 +61,7 @@ def _class(transformers: Any, config: Mapping[str, Any], where: str, trust_code:
     code = [auto for auto, place in own.items() if str(place).endswith(f".{name}")] if isinstance(own, dict) else []
     if code and trust_code:
         return getattr(transformers, code[0])
-    found = getattr(transformers, name, None) if name.isidentifier() and not name.startswith("_") else None
+    found = _imported(transformers, name, where) if name.isidentifier() and not name.startswith("_") else None
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         return found
     if code:
@@ -72,6 +72,25 @@ def _class(transformers: Any, config: Mapping[str, Any], where: str, trust_code:
         )
     hint = suggest(name, dir(transformers)) or f"transformers is {transformers.__version__}; a newer one may have it"
     raise FileError(f"transformers has no model {name}", where=where, hint=hint)
+
+
+def _imported(transformers: Any, name: str, where: str) -> Any:
+    """A class of transformers, which imports its module now; None if there is none of that name.
+
+    Raises:
+        FileError: When the module cannot be imported, as where torch and torchvision are of different builds.
+    """
+    try:
+        return getattr(transformers, name, None)
+    except ImportError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise FileError(
+            f"transformers cannot import {name}: {cause}",
+            where=where,
+            hint=f"try it in Python: from transformers import {name}",
+        ) from error
 
 
 def _check_weights(found: Mapping[str, Any], where: str) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, MissingExtraError, WeightsError
+from dlbridge.frameworks.pytorch import pretrained
 from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision, which transformers imports)
 
 transformers = pytest.importorskip("transformers")
@@ -142,3 +143,17 @@ def test_a_saved_model_of_tensorflow_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(FileError, match="SavedModel") as caught:
         dlbridge.load(tmp_path)
     assert "tf2onnx" in caught.value.hint
+
+
+def test_transformers_that_cannot_be_imported_whole_says_why(bert, monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            try:
+                raise RuntimeError("operator torchvision::nms does not exist")
+            except RuntimeError as error:
+                raise ModuleNotFoundError(f"Could not import module '{name}'.") from error
+
+    monkeypatch.setattr(pretrained, "require", lambda *_: Broken())
+    why = r"transformers cannot import BertForSequenceClassification: operator torchvision::nms does not exist"
+    with pytest.raises(FileError, match=why):
+        dlbridge.load(bert)
