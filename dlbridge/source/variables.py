@@ -24,7 +24,8 @@ def input_names(
     names = Names(*taken)
     found = {}
     for index, value in enumerate(values):
-        last = author_name(value) or _neighbour(value, path) or last_word(value.name or "x")
+        said = author_name(value) or author_name(value, traits.TOWARDS)
+        last = said or _neighbour(value, path) or last_word(value.name or "x")
         if not is_root and not value.is_graph_input():
             last = last.rstrip("0123456789").rstrip("_")
         in_block = not is_root and index == 0 and (len(values) == 1 or not value.is_graph_input())

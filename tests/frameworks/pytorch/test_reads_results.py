@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.cli import cli
 from dlbridge.frameworks.pytorch.results import plain
 
 
@@ -148,3 +150,10 @@ def test_what_holds_no_tensor_is_left_as_it_is():
 
     nothing = Nothing()
     assert plain((nothing, None, 3)) == (nothing, None, 3)
+
+
+def test_the_command_line_leaves_caches_out(tmp_path):
+    call = ["convert", f"{__name__}:Decoder", "--input", "ids:int64[batch,length]", "--to", "onnx", "--no-cache"]
+    done = CliRunner().invoke(cli, [*call, "-o", str(tmp_path / "decoder.onnx")])
+    assert done.exit_code == 0, done.output
+    assert [v.name for v in dlbridge.load(tmp_path / "decoder.onnx").outputs] == ["logits"]
