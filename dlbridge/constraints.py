@@ -22,6 +22,9 @@ _LONGEST, _DEEPEST = 1000, 60
 _FARTHEST, _KEPT = 20_000, 12
 #: Combinations of sizes that are tried.
 _COMBINATIONS = 50_000
+#: Names that a constraint relates to each other are looked for near these multiples of the sizes that are wanted: a
+#: product of two sizes may have to be far larger.
+_MULTIPLES = (1, 2, 4, 8, 16, 32)
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -168,6 +171,20 @@ def fit(
         fixed: Name -> the size that it must have.
     """
     fixed = dict(fixed or {})
+    free = preferred.keys() - fixed.keys()
+    related = {name for c in constraints if len(c.names & free) > 1 for name in c.names & free}
+    for multiple in _MULTIPLES if related else (1,):
+        wanted = {name: size * multiple if name in related else size for name, size in preferred.items()}
+        found = _fit_near(constraints, wanted, fixed)
+        if found is not None:
+            return found
+    return None
+
+
+def _fit_near(
+    constraints: Sequence[Expression], preferred: Mapping[str, int], fixed: Mapping[str, int]
+) -> dict[str, int] | None:
+    """Sizes that keep the constraints, from the sizes of each name that are nearest to the preferred one."""
     names = sorted(set(preferred) - fixed.keys(), key=lambda n: sum(n in c.names for c in constraints))
     candidates: list[list[int]] = []
     for name in names:

@@ -51,6 +51,7 @@ def test_sizes_are_the_nearest_that_fit():
     assert fit(parse(["h % 32 == 0", "h >= 40"]), {"h": 6, "b": 2}) == {"h": 64, "b": 2}
     assert fit(parse(["n == 2*m", "n <= 9"]), {"n": 6, "m": 6}) in ({"n": 8, "m": 4}, {"n": 6, "m": 3})
     assert fit(parse(["n <= 4"]), {"m": 1, "n": 1}, {"n": 5}) is None
+    assert fit(parse(["((h - 1)//16 + 1)*((w - 1)//16 + 1) > 1"]), {"b": 2, "h": 6, "w": 6})["b"] == 2  # far from 6
     assert broken(parse(["n <= 4", "m < n"]), {"n": 5}).text == "n <= 4"
     assert broken(parse(["m < n"]), {"n": 5}) is None
 

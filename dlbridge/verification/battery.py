@@ -10,6 +10,7 @@ numbers, is left out, and the report says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,9 @@ from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOR
 BATCHES = (1, 2, 9)
 #: Free sizes of the second set of the quick battery, and of the full one.
 _ODD, _FREE_SIZES = 5, (1, 2, 5, 11)
+#: The original may take multiples of one of these alone, which its code asserts and no constraint says: images for a
+#: network that halves them five times.
+_UNITS = (2, 4, 8, 16, 32, 64)
 #: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
 _LONGEST, _MOST_NUMBERS = 600, 8
 #: Rows of a set of the full battery.
@@ -100,6 +104,7 @@ class Battery:
     seed: int
     full: bool
     left_out: list[str] = field(default_factory=list)
+    _unit: int = 1
 
     def cases(self, judge: Judge) -> list[Case]:
         """The sets of inputs that the judge takes; it has run on each of them.
@@ -107,6 +112,14 @@ class Battery:
         Raises:
             VerificationError: When it does not even take plain random numbers.
         """
+        try:
+            return self._taken(judge)
+        except DlbridgeError as refused:
+            if judge.own or not self._finds_unit(judge, refused):
+                raise
+        return self._taken(judge)
+
+    def _taken(self, judge: Judge) -> list[Case]:
         found: list[Case] = []
         for plan in self._plans():
             case = self._tried(judge, plan) if plan.is_probe else self._required(judge, plan)
@@ -114,16 +127,47 @@ class Battery:
                 found.append(case)
         return found
 
+    # --- the sizes ----------------------------------------------------------------------------------------------------
+
+    def _finds_unit(self, judge: Judge, refused: DlbridgeError) -> bool:
+        """Whether the original takes sizes that are multiples of a unit, after it has refused the usual ones."""
+        batch = batch_dim(self.model)
+        free = self._free(batch)
+        for unit in _UNITS if free else ():
+            self._unit = unit
+            odd = math.ceil(DEFAULT_SIZE / unit) | 1  # an even multiple would be one of a larger unit
+            preferred = {**({batch: 1} if batch else {}), **dict.fromkeys(free, unit * odd)}
+            plan = Plan(self.sizes, preferred, (PLAIN,), self.seed)
+            try:
+                judge.run(self._made(plan).arrays)
+            except DlbridgeError:
+                continue
+            self._leave_out(f"sizes that are no multiples of {unit}", refused)
+            return True
+        return False
+
+    def _free(self, batch: str | None) -> list[str]:
+        """The names of the sizes that are neither the batch nor chosen by the caller."""
+        return [name for name in fitting_sizes(self.model) if name != batch and name not in self.sizes]
+
+    def _fitting(self, preferred: Mapping[str, int], fixed: Mapping[str, int]) -> dict[str, int]:
+        """A size for each name, within the constraints, and a multiple of the unit."""
+        if self._unit == 1:
+            return fitting_sizes(self.model, preferred, fixed)
+        free = self._free(batch_dim(self.model))
+        rounded = {n: self._unit * math.ceil(preferred.get(n, DEFAULT_SIZE) / self._unit) for n in free}
+        return fitting_sizes(self.model, {**preferred, **rounded}, fixed)
+
     # --- what is tried ------------------------------------------------------------------------------------------------
 
     def _plans(self) -> Iterator[Plan]:
         name = batch_dim(self.model)
         batches = list(self.batch_sizes or self._batches(name))
-        free = [n for n in fitting_sizes(self.model) if n != name and n not in self.sizes]
+        free = self._free(name)
         strategies = self._strategies()
         for position, batch in enumerate(batches):
             preferred = {name: batch} if name else {}
-            odd = {n: _ODD + 2 * i for i, n in enumerate(free)} if position == 1 else {}
+            odd = {n: self._other_size(i) for i, n in enumerate(free)} if position == 1 else {}
             plan = Plan(self.sizes, {**preferred, **odd}, (PLAIN,), self.seed + position, is_probe=False)
             if not self.full and strategies:
                 is_last = position == len(batches) - 1 > 0
@@ -132,11 +176,15 @@ class Battery:
         if self.full:
             yield from self._probes(name, free, strategies, len(batches))
 
+    def _other_size(self, index: int) -> int:
+        """The size of a free name in the second set, by its position: odd, and other than its neighbour's."""
+        return _ODD + 2 * index if self._unit == 1 else self._unit * (2 + index % 2)
+
     def _batches(self, batch: str | None) -> list[int]:
         """The usual rows, or fewer where the values of so many rows would not fit into memory: Keras holds them all."""
         if batch is None:
             return list(BATCHES)
-        one, two = (elements(self.model, {**fitting_sizes(self.model, fixed=self.sizes), batch: n}) for n in (1, 2))
+        one, two = (elements(self.model, {**self._fitting({}, self.sizes), batch: n}) for n in (1, 2))
         most = _MOST_ELEMENTS // max(two - one, 1)
         return [min(rows, max(most, 2)) for rows in BATCHES]
 
@@ -148,20 +196,20 @@ class Battery:
         longest = _longest_constant(self.model)
         tried: set[tuple[int, ...]] = set()
         for size in (*_FREE_SIZES, *([longest + 1] if longest else [])) if free else ():
-            fitting = fitting_sizes(self.model, {**rows, **dict.fromkeys(free, size)}, self.sizes)
+            fitting = self._fitting({**rows, **dict.fromkeys(free, size)}, self.sizes)
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
 
     def _strategies(self) -> list[Strategy]:
-        known = roles(self.model, fitting_sizes(self.model, fixed=self.sizes))
+        known = roles(self.model, self._fitting({}, self.sizes))
         wanted = [s for s in STRATEGIES if self.full or s.name not in THOROUGH_ONLY]
         return [s for s in wanted if any(s.applies(role) for role in known)]
 
     def _rows(self, batch: str | None, wanted: int) -> int:
         """The number of rows that strategies can share out."""
         if batch is not None:
-            return fitting_sizes(self.model, {batch: wanted}, self.sizes)[batch]
+            return self._fitting({batch: wanted}, self.sizes)[batch]
         firsts = [v.shape[0] for v in self.model.inputs if v.shape is not None and len(v.shape)]
         return min((int(s) for s in firsts if isinstance(s, int)), default=1)
 
@@ -176,7 +224,7 @@ class Battery:
     # --- what the judge takes -----------------------------------------------------------------------------------------
 
     def _made(self, plan: Plan) -> Case:
-        sizes = {**self.sizes, **fitting_sizes(self.model, plan.preferred, plan.sizes)}
+        sizes = {**self.sizes, **self._fitting(plan.preferred, plan.sizes)}
         arrays = filled_inputs(self.model, sizes, plan.strategies, seed=plan.seed)
         return Case(sizes, arrays, tuple(s.name for s in plan.strategies), plan.is_probe)
 

@@ -127,9 +127,10 @@ class Judge:
         """
         trouble: Exception | None = None
         found: Arrays | None = None
-        if self._runs is not None:
+        runs, opens = self._runs, self._opens
+        if runs is not None:
             try:
-                return self._runs(arrays)
+                return runs(arrays)
             except Exception as error:  # a type without kernels on a CPU; float64 has them
                 trouble = error
         if trouble is None or not self.own:  # one that has run before has the kernels: it does not take these inputs
@@ -138,6 +139,7 @@ class Judge:
         if found is not None:
             found = self._in_float64(arrays, noise=self._noise())
         if found is None:
+            self._runs, self._opens = runs, opens  # neither takes these inputs, both may take others
             reason = f"{type(trouble).__name__}: {_first_line(trouble)}" if trouble is not None else self.trouble
             raise VerificationError(
                 f"{self.name} cannot be run, so nothing can be compared with it: {reason}",

@@ -138,3 +138,18 @@ def test_fewer_rows_are_tried_where_the_values_of_many_would_not_fit_into_memory
         monkeypatch.setattr(battery, "_MOST_ELEMENTS", elements)
         cases = Battery(model, {}, None, 0, full=False).cases(find(model, None, []))
         assert [case.arrays["x"].shape[0] for case in cases] == expected
+
+
+class Halves(nn.Module):
+    """Takes multiples of 8, which it asserts where an export does not see it."""
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling() and x.shape[2] % 8:
+            raise ValueError(f"{x.shape[2]} is no multiple of 8")
+        return x.relu()
+
+
+def test_sizes_are_multiples_of_what_the_original_takes():
+    report = verify(dlbridge.load(Halves(), inputs={"x": "float32[batch,3,h,w]"}), routes=["pytorch"])
+    assert report.passed
+    assert any("no multiples of 8" in line and "is no multiple of 8" in line for line in report.inputs_left_out)
