@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving serving clean
+.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,11 +41,25 @@ lint: setup          ## format, lint, types, import rules
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
+# Libraries whose pins would replace the environment's: into a folder of their own, without their dependencies
+LIBRARIES := axial-positional-embedding cloudpickle colt5-attention conformer deepctr-torch demucs denoising-diffusion-pytorch \
+	diffusers efficientnet-pytorch einops einx ema-pytorch encodec entmax farama-notifications frozendict ftfy fvcore \
+	g-mlp-pytorch gymnasium hyper-connections iopath kornia kornia-rs linformer local-attention loguru mlp-mixer-pytorch \
+	monai nystrom-attention open-clip-torch perceiver-pytorch performer-pytorch product-key-memory pytorch-tabnet \
+	pytorchvideo rotary-embedding-torch rtdl-num-embeddings rtdl-revisiting-models segmentation-models-pytorch \
+	stable-baselines3 tab-transformer-pytorch tabm torch-einops-utils torch-geometric vit-pytorch vocos wcwidth x-transformers
+.venv/libraries/ready: .venv/sweeps
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/libraries $(LIBRARIES)
+	@touch $@
+
+libraries: .venv/libraries/ready ## models of twenty-six more libraries: segmentation, diffusion, tables, graphs, speech (an hour)
+	PYTHONPATH=.:.venv/libraries $(BIN)/python -m pytest -m slow tests/sweeps/test_libraries.py -s
+
 suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all targets (an hour)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/frameworks/keras/test_own_layers.py tests/frameworks/keras/test_own_ops.py
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
-	$(BIN)/python -m pytest -m slow tests/sweeps -s
+	$(BIN)/python -m pytest -m slow tests/sweeps --ignore tests/sweeps/test_libraries.py -s
 
 models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers to Flax NNX (an hour)
 	DLBRIDGE_SWEEP_TARGETS=nnx $(BIN)/python -m pytest -m slow tests/sweeps/test_torchvision.py tests/sweeps/test_timm.py tests/sweeps/test_transformers.py -s
