@@ -145,3 +145,9 @@ def test_a_warning_is_a_line_for_a_person(tmp_path, capsys, monkeypatch):
     warnings.warn("the names begin with 'module.'", DlbridgeWarning, stacklevel=1)
     warnings.warn("what the libraries say", FutureWarning, stacklevel=1)
     assert capsys.readouterr().err == "warning: the names begin with 'module.'\n"
+
+
+def test_a_size_that_the_code_refuses_is_told_once(own_files, capfd):
+    with pytest.raises(DlbridgeError, match="cannot export it"):
+        dlbridge.load("mynet:Net", inputs={"input": "float32[batch,4]"})
+    assert "always_classified" not in capfd.readouterr().err

@@ -91,16 +91,19 @@ def _noted(mode: Any) -> int:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Within the block, PyTorch does not log errors of this thread; they are reported otherwise."""
-    logger, here = logging.getLogger("torch._subclasses.fake_tensor"), threading.get_ident()
+    here = threading.get_ident()
+    loggers = [logging.getLogger(name) for name in ("torch._subclasses.fake_tensor", "torch.export._trace")]
 
     def is_of_others(record: logging.LogRecord) -> bool:
         return record.thread != here
 
-    logger.addFilter(is_of_others)
+    for logger in loggers:
+        logger.addFilter(is_of_others)
     try:
         yield
     finally:
-        logger.removeFilter(is_of_others)
+        for logger in loggers:
+            logger.removeFilter(is_of_others)
 
 
 def _value(node: torch.fx.Node) -> Any:
