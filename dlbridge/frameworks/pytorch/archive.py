@@ -25,6 +25,7 @@ from dlbridge.border import check_name
 from dlbridge.errors import FileError
 from dlbridge.frameworks.pytorch import program_text
 from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
+from dlbridge.frameworks.pytorch.wrappers import SCRIPT_HINT
 from dlbridge.limits import limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -51,12 +52,14 @@ def load(path: Path) -> ExportedProgram:
     where = str(path)
     if not path.is_file():
         raise FileError("no such file", where=where)
+    if path.suffix.lower() in PICKLES and is_script(path):
+        raise FileError("a TorchScript model is not read", where=where, hint=SCRIPT_HINT)
     if path.suffix.lower() in PICKLES:
         raise FileError(
             "this is a pickle, which can run any code when it is read",
             where=where,
             hint="save the model with torch.export.save (.pt2), or name a function that makes it "
-            "(package.module:function) and loads the weights itself",
+            "(package.module:function), with the file as its --weights",
         )
     if not zipfile.is_zipfile(path):
         raise FileError("this is not a .pt2 file, or it is truncated", where=where)
@@ -69,6 +72,14 @@ def load(path: Path) -> ExportedProgram:
     except Exception as error:  # of a broken archive torch raises nearly anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(f"torch.export cannot load it: {reason}", where=where) from error
+
+
+def is_script(path: Path) -> bool:
+    """Whether a file holds a TorchScript model: an archive that has code beside its tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
 
 
 def _check(path: Path) -> None:

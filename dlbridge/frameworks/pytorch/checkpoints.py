@@ -18,6 +18,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 
 from dlbridge import checkpoints
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError
+from dlbridge.frameworks.pytorch import archive as archive_file
 from dlbridge.limits import limits, raise_hint
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -154,8 +155,8 @@ def _unpickled(path: Path) -> Any:
     is_archive = zipfile.is_zipfile(path)
     if is_archive:
         with zipfile.ZipFile(path) as archive:
-            names, size = archive.namelist(), sum(member.file_size for member in archive.infolist())
-        if any("/code/" in name for name in names):
+            size = sum(member.file_size for member in archive.infolist())
+        if archive_file.is_script(path):
             raise FileError("this is a TorchScript model, not weights", where=where, hint="save model.state_dict()")
         if size > _HARMLESS and size > limits().growth * path.stat().st_size:
             raise FileError(f"it would unpack to {size:,} bytes", where=where, hint=raise_hint("growth"))

@@ -29,6 +29,7 @@ from dlbridge.frameworks.pytorch import (
     resizing,
     scopes,
     training_mode,
+    wrappers,
 )
 from dlbridge.frameworks.pytorch.author_names import author_names
 from dlbridge.frameworks.pytorch.examples import with_example
@@ -63,6 +64,8 @@ def read(source: Any, options: ReadOptions) -> Model:
         name = name or Path(source).resolve().name
         source = pretrained.load(Path(source), trust_code=options.trust_code)
         inputs = pretrained.with_inputs(source, inputs)
+    if isinstance(source, torch.nn.Module):
+        source = wrappers.unwrapped(source)
     if options.example is not None and isinstance(source, torch.nn.Module):
         inputs, dynamic = with_example(source, options.example, inputs, dynamic)
     if isinstance(source, (str, os.PathLike)):

@@ -1,0 +1,45 @@
+"""Takes a module out of what it was wrapped into to run: ``DataParallel``, ``torch.compile``."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from dlbridge.errors import DlbridgeError, DlbridgeWarning
+
+#: Class of a wrapper -> the attribute that holds the module.
+_HOLDERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+}
+SCRIPT_HINT = (
+    "read the module that it was made from; or write the script as ONNX and read that: "
+    "torch.onnx.export(script, inputs, 'model.onnx', dynamo=False)"
+)
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The module within wrappers, with a warning that says which were taken off; a module that has none as it is.
+
+    Raises:
+        DlbridgeError: When it is a TorchScript module, whose code torch.export does not read.
+    """
+    taken: list[str] = []
+    while True:
+        holder = next((_HOLDERS[name] for name in map(_name, type(module).__mro__) if name in _HOLDERS), None)
+        if holder is None:
+            break
+        taken.append(type(module).__name__)
+        module = getattr(module, holder)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise DlbridgeError("a TorchScript module is not read", where=type(module).__name__, hint=SCRIPT_HINT)
+    if taken:
+        text = f"the module within {' and '.join(taken)} is read: the names of its weights are those that it has itself"
+        warnings.warn(text, DlbridgeWarning, stacklevel=3)
+    return module
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
