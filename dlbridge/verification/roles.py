@@ -22,8 +22,10 @@ _LENGTHS = 4
 _LENGTHS_PRESERVING = {"Cast", "Reshape", "Identity", "TopK", "Gather"}
 #: Ops whose output has the numbers of their input.
 _PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip", "Expand"}
+#: Ops whose output has indices of their inputs: the two rows of the edges of a graph, edges and a loop for each node.
+_INDEX_PRESERVING = _PRESERVING | {"Gather", "Concat", "Tile"}
 #: (op, input) -> the input that is the table which it indexes.
-_TABLES = {("Embedding", 0): 1, ("Gather", 1): 0}
+_TABLES = {("Embedding", 0): 1, ("Gather", 1): 0, ("GatherElements", 1): 0, ("ScatterElements", 1): 0}
 #: Ops with which a number is compared, or cut: their constants are edges.
 _COMPARING = {
     "Equal",
@@ -106,7 +108,7 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
 
 def _table_uses(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
     """(node, table) of each node that a value indexes a table in."""
-    for node, slot in _uses_through(value, _PRESERVING):
+    for node, slot in _uses_through(value, _INDEX_PRESERVING):
         table = _TABLES.get((op_key(node), slot))
         held = node.inputs[table] if table is not None else None
         if held is not None:
@@ -126,7 +128,7 @@ def _rows(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
 
 
 def _takes_negative(value: ir.Value) -> bool:
-    """A ``Gather`` counts negative indices from the end; an embedding layer has none."""
+    """A ``Gather`` counts negative indices from the end; an embedding layer and a scatter have none."""
     uses = [node for node, _ in _table_uses(value)]
     return bool(uses) and all(is_op(node, "Gather") for node in uses)
 
@@ -169,5 +171,5 @@ def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tupl
         seen.add(current)
         for node, slot in current.uses():
             yield node, slot
-            if op_key(node) in handing_on and slot == 0:
+            if op_key(node) in handing_on and (slot == 0 or is_op(node, "Concat")):
                 pending.append(node.outputs[0])

@@ -153,3 +153,19 @@ def test_sizes_are_multiples_of_what_the_original_takes():
     report = verify(dlbridge.load(Halves(), inputs={"x": "float32[batch,3,h,w]"}), routes=["pytorch"])
     assert report.passed
     assert any("no multiples of 8" in line and "is no multiple of 8" in line for line in report.inputs_left_out)
+
+
+class OverEdges(nn.Module):
+    """The sum of what each node's neighbours say, with a loop at each node, as graph networks have it."""
+
+    def forward(self, nodes, edges):
+        loops = torch.arange(nodes.shape[0]).expand(2, -1)
+        source, target = torch.cat([edges, loops], 1)
+        return torch.zeros_like(nodes).index_add(0, target, nodes.index_select(0, source))
+
+
+def test_edges_of_a_graph_are_between_its_nodes():
+    model = dlbridge.load(OverEdges(), inputs={"nodes": "float32[nodes,4]", "edges": "int64[2,edges]"})
+    report = verify(model, routes=["pytorch", "onnx", "keras"])
+    assert report.passed
+    assert any(case["edges"].max() > 1 for case in report.cases)
