@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 
 import dlbridge
 from dlbridge import frameworks, runtime, training
+from dlbridge.passes import precision
 from dlbridge.verification.table import table
 
 HERE = Path(__file__).parent
@@ -56,12 +57,7 @@ def main() -> None:
         scores.add_row(name, f"{accuracy(result.model, held_out):.2%}", f"{result.history['loss'][-1]:.6f}")
     console.print(scores)
     trained = results[names[0]].model
-    different = max(
-        float(np.abs(trained.weights[key] - weight).max())
-        for result in results.values()
-        for key, weight in result.model.weights.items()
-    )
-    console.print(f"largest difference of any weight between {' and '.join(names)}: {different:.1e}")
+    explain_differences(model, seen, {name: result.model for name, result in results.items()})
 
     console.rule("[bold]every route, judged by what is not under test")
     report = dlbridge.verify(trained)
@@ -77,6 +73,33 @@ def main() -> None:
     for name, result in results.items():
         if accuracy(result.model, held_out) < 0.95:
             raise SystemExit(f"{name} reached less than 95 % on held-out digits")
+
+
+def explain_differences(model: dlbridge.Model, seen: dict[str, np.ndarray], trained: dict[str, dlbridge.Model]) -> None:
+    """Say how far the weights of the frameworks are apart, and what rounding in float32 alone makes of it."""
+    first, *others = trained
+    wide = precision.convert(model, "float64")
+    exact = {name: dlbridge.train(wide, seen, framework=name).model for name in trained}
+    table = Table("largest difference of a weight, by its largest number", "difference", "in the weight")
+    for name in others:
+        table.add_row(f"{first} and {name}, in float32", *farthest(trained[first], trained[name]))
+    for name in trained:
+        table.add_row(f"{name} in float32 and in float64: rounding alone", *farthest(exact[name], trained[name]))
+    for name in others:
+        table.add_row(f"{first} and {name}, in float64", *farthest(exact[first], exact[name]))
+    console.print(table)
+    console.print("Steps of training enlarge rounding: what float32 rounds, it rounds in every framework by itself.")
+
+
+def farthest(a: dlbridge.Model, b: dlbridge.Model) -> tuple[str, str]:
+    """The largest difference of a weight, relative to the largest number of that weight, and its name."""
+    apart = {
+        name: float(np.abs(weight - b.weights[name]).max() / max(np.abs(weight).max(), 1e-12))
+        for name, weight in a.weights.items()
+        if weight.dtype.kind == "f"
+    }
+    name = max(apart, key=lambda key: apart[key])
+    return f"{apart[name]:.1e}", name
 
 
 def shown() -> list[str]:
