@@ -8,7 +8,7 @@ class ConvBlock(nnx.Module):
         self.conv = nnx.Conv(
             in_features, out_features, (3, 3), padding=1, use_bias=False, rngs=rngs
         )
-        self.bn = nnx.BatchNorm(out_features, momentum=0.9, rngs=rngs)
+        self.bn = nnx.BatchNorm(out_features, momentum=0.9, use_fast_variance=False, rngs=rngs)
 
     def __call__(self, x):
         x = self.conv(x)

@@ -19,22 +19,22 @@ STEPS, BATCH = 100, 8
 NO_GRADIENT = 1e-9
 
 _MODELS = {
-    "MLP": ("x: {dtype: float64, shape: [batch, 5]}", "{op: Linear, features: 8}|{op: Tanh}", (5,)),
+    "MLP": ("x: {dtype: float32, shape: [batch, 5]}", "{op: Linear, features: 8}|{op: Tanh}", (5,)),
     "CNN": (
-        "x: {dtype: float64, shape: [batch, 2, 6, 6]}",
+        "x: {dtype: float32, shape: [batch, 2, 6, 6]}",
         "{name: conv, op: Conv, channels: 4, kernel_shape: 3, pads: 1, bias: false}|{name: bn, op: BatchNormalization}"
         "|{op: Softplus}|{name: conv2, op: Conv, channels: 3, kernel_shape: 3}"
         "|{op: AveragePool, kernel_shape: [2, 2], strides: [2, 2]}|{op: Flatten}",
         (2, 6, 6),
     ),
     "LSTM": (
-        "x: {dtype: float64, shape: [batch, 5, 4]}",
+        "x: {dtype: float32, shape: [batch, 5, 4]}",
         "{op: Transpose, perm: [1, 0, 2]}|{name: lstm, op: LSTM, hidden_size: 6}"
         "|{op: Squeeze, from: lstm.Y_h, axes: 0}",
         (5, 4),
     ),
     "transformer": (
-        "x: {dtype: float64, shape: [batch, 5, 8]}",
+        "x: {dtype: float32, shape: [batch, 5, 8]}",
         "{name: norm1, op: LayerNormalization}|{name: query, op: Linear, features: 8}"
         "|{name: key, op: Linear, from: norm1, features: 8, bias: false}"
         "|{name: value, op: Linear, from: norm1, features: 8}"

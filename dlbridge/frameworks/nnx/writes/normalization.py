@@ -77,6 +77,8 @@ def batch_norm(op: Op) -> Emit | Code:
         kind = "UnbiasedBatchNorm"
     weights, without = affine
     keywords = {"axis": None if last else 1} | _usual(op, momentum=0.99, epsilon=1e-5) | without
+    if kind != "FrozenBatchNorm":  # the mean of squares less the square of the mean is mostly rounding in float32
+        keywords |= {"use_fast_variance": False}
     features = Literal(_channels(op, last), "num_features")
     return _layer(op, kind, weights | state, features, **keywords)  # type: ignore[arg-type]
 
