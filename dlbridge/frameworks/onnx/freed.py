@@ -103,10 +103,12 @@ def _run(live: runner.Live, arrays: _Arrays, name: str, where: str) -> _Arrays:
         text = " ".join(str(error).split())
         node = re.search(r"running (\w+) node\. Name:\s*'([^']*)'", text)
         place = f"{node[1]} node '{node[2]}'" if node else where
+        shapes = re.search(r"Input shape:.*", text)
+        reason = f" ({shapes[0]})" if shapes else ""
         raise SignatureError(
-            f"the size '{name}' cannot be free: the graph does not run with another one",
+            f"the size '{name}' cannot be free: the graph does not run with another one{reason}",
             where=f"{where}, {place}" if node else where,
-            hint=f"the graph holds the size as a number there; export the model again with it dynamic. {text[-200:]}",
+            hint="the graph holds the size as a number there; export the model again with that size dynamic",
         ) from error
 
 
