@@ -16,6 +16,8 @@ import onnx_ir as ir
 
 from dlbridge.verification.roles import Role
 
+#: Floats that become indices stay so far below the number of rows that no type rounds them up to it.
+_AWAY = 0.01
 #: Plain integers that are neither index nor length are below this.
 _PLAIN_BELOW = 2
 #: The range of free integers, where the type has room for it.
@@ -51,6 +53,8 @@ def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) ->
         return -np.sort(-generator.integers(1, role.steps + 1, shape))  # the longest first, as some models require
     if role.is_integer:
         return generator.integers(0, role.rows or _PLAIN_BELOW, shape)
+    if role.rows is not None:  # a table of features as floats, of which some are cast to indices
+        return generator.random(shape) * (role.rows - _AWAY)
     return generator.standard_normal(shape)
 
 

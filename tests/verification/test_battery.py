@@ -169,3 +169,18 @@ def test_edges_of_a_graph_are_between_its_nodes():
     report = verify(model, routes=["pytorch", "onnx", "keras"])
     assert report.passed
     assert any(case["edges"].max() > 1 for case in report.cases)
+
+
+class OneTable(nn.Module):
+    """A recommender that takes all of its features in one table of floats, and casts some of them to indices."""
+
+    def __init__(self):
+        super().__init__()
+        self.item, self.line = nn.Embedding(5, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.line(torch.cat([self.item(x[:, :1].long())[:, 0], x[:, 1:]], 1))
+
+
+def test_floats_that_are_cast_to_indices_stay_within_the_table():
+    assert verify(dlbridge.load(OneTable(), inputs={"x": "float32[batch,2]"}), routes=["pytorch", "keras"]).passed

@@ -14,15 +14,15 @@ EXACT = np.linspace(0.5, 1.0, 24).reshape(4, 6)
 EPS = float(np.finfo(np.float32).eps)
 
 
-def compared(off: float, off_in_float64: float):
+def compared(off: float, off_in_float64: float, noise: float = 0.0):
     """The checks of a form that departs by so many times its bound in float32, and so much in float64."""
     right = {"y": EXACT.astype(np.float32)}
     judge = SimpleNamespace(
         own=[right],
         exact=lambda index: {"y": right["y"].astype(np.float64)},
-        noisy=lambda index, size: None,
+        noisy=lambda index, size: {"y": EXACT + noise * max(size, EPS)},
         trouble="",
-        allowance=lambda size: Allowance(EPS, 1),
+        allowance=lambda size=0.0: Allowance(EPS, 1),
     )
     moved = right["y"].copy()
     moved[2, 3] += off * 64 * EPS
@@ -44,5 +44,19 @@ def compared(off: float, off_in_float64: float):
 )
 def test_only_rounding_that_float64_clears_passes(off, off_in_float64, passes, word):
     check = compared(off, off_in_float64)
+    assert check.passed is passes and word in check.message, check.message
+    assert not check.ill_conditioned
+
+
+@pytest.mark.parametrize(
+    ("noise", "off_in_float64", "passes", "word"),
+    [
+        (20.0, 0.0, True, "is rounding; the same in float64"),
+        (20.0, 1e-3, False, "departs in float64 too"),
+        (5.0, 0.0, False, "bound"),
+    ],
+)
+def test_what_a_few_eps_in_each_sum_move_passes_where_float64_clears_it(noise, off_in_float64, passes, word):
+    check = compared(15.0, off_in_float64, noise)
     assert check.passed is passes and word in check.message, check.message
     assert not check.ill_conditioned
