@@ -188,8 +188,12 @@ def _only(inputs: Sequence[Port], path: Path, what: str) -> Port:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _columns(port: Port, header: Sequence[str] | None, width: int, alone: bool, where: str) -> list[int]:
-    """The columns of a table that an input reads, in order."""
+def _columns(port: Port, header: Sequence[str] | None, numbers: Sequence[int], alone: bool, where: str) -> list[int]:
+    """The columns of a table that an input reads, in order.
+
+    A model's only input reads the columns of ``numbers``, if they are as many as it takes: a table that a model was
+    trained on has the names of its classes beside them.
+    """
     row = port.shape[1:]
     if not all(isinstance(s, int) for s in row):
         raise SignatureError(
@@ -205,16 +209,22 @@ def _columns(port: Port, header: Sequence[str] | None, width: int, alone: bool, 
         numbered = [f"{port.name}{mark}{i}" for i in range(count)]
         if count and all(n in names for n in numbered):
             return [names[n] for n in numbered]
-    if alone and width == count:
-        return list(range(width))
+    if alone and len(numbers) == count:
+        return list(numbers)
     wanted = f"'{port.name}'" if count == 1 else f"'{port.name}.0' to '{port.name}.{count - 1}'"
     raise SignatureError(
-        f"the input {port} needs {count} column(s); there are {width}, and none of the name(s) {wanted}", where=where
+        f"the input {port} needs {count} column(s) of numbers; there are {len(numbers)}, "
+        f"and none of the name(s) {wanted}",
+        where=where,
     )
 
 
 def _shaped(port: Port, flat: np.ndarray) -> np.ndarray:
     return flat.reshape(len(flat), *port.shape[1:])  # type: ignore[arg-type]
+
+
+#: Types of Parquet columns that are not numbers.
+_TEXTS = ("string", "large_string", "string_view", "null")
 
 
 def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
@@ -226,10 +236,14 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
                 raise FileError("the file is empty", where=str(path))
             header = None if all(_is_number(cell) for cell in first) else [c.strip() for c in first]
             rows = lines if header else itertools.chain([first], lines)
-            places = {p.name: _columns(p, header, len(first), len(inputs) == 1, str(path)) for p in inputs}
             numbered = enumerate(rows, start=2 if header else 1)
             # a blank line at the end of a file is not a row
             filled = ((number, row) for number, row in numbered if row)
+            head = list(itertools.islice(filled, 1))
+            filled = itertools.chain(head, filled)
+            by_type = header and inputs[0].dtype != object
+            numbers = [i for i, cell in enumerate(head[0][1] if head else first) if not by_type or _is_number(cell)]
+            places = {p.name: _columns(p, header, numbers, len(inputs) == 1, str(path)) for p in inputs}
             while chunk := list(itertools.islice(filled, size)):
                 for number, row in chunk:
                     if len(row) != len(first):
@@ -290,7 +304,8 @@ def _parquet(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[B
 def _from_table(batch: Any, port: Port, header: list[str], alone: bool, where: str) -> np.ndarray:
     if port.name in header:
         return _lists(batch.column(header.index(port.name)), port, f"{where}:{port.name}")
-    places = _columns(port, header, len(header), alone, where)
+    numbers = [i for i, field in enumerate(batch.schema) if port.dtype == object or str(field.type) not in _TEXTS]
+    places = _columns(port, header, numbers, alone, where)
     columns = [fit(_numbers(batch.column(i), f"{where}:{header[i]}"), port, f"{where}:{header[i]}") for i in places]
     return _shaped(port, np.stack(columns, axis=1))
 

@@ -185,7 +185,6 @@ def _without(missing, arguments, folder):
         ("keras", ["convert", MLP, "--to", "keras"], "keras"),
         ("tensorflow", ["convert", MLP, "--to", "keras"], "keras"),
         ("torch", ["train", MLP, "--data", "good.npz", "--in", "pytorch"], "torch"),
-        ("matplotlib", ["train", MLP, "--data", "good.npz"], "plot"),
         ("pyarrow", ["run", "mlp.onnx", "good.parquet", "-o", "out.npz"], "data"),
     ],
 )

@@ -79,6 +79,19 @@ def test_csv_columns_by_name(two, tmp_path):
         assert told == ["y.0,y.1,same", "-1.0,-2.0,9007199254740993", "-3.0,-4.0,-8"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_that_was_trained_on_has_names_of_classes_beside_the_numbers(double, tmp_path, suffix):
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pyarrow.table({"sepal": X[:, 0], "species": ["setosa"] * 7, "petal": X[:, 1], "width": X[:, 2]})
+    source = tmp_path / f"in.{suffix}"
+    (pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table)(table, source)
+    run_file(double, source, tmp_path / "out.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), X + X, rtol=1e-6)
+
+
 def test_parquet_columns_of_numbers(two, tmp_path):
     import pyarrow
     import pyarrow.parquet as parquet
@@ -137,8 +150,9 @@ _BAD = {
     "other.npz": (lambda p: np.savez(p, a=X, b=X), "no array 'x' in the file; there is a, b"),
     "ragged.csv": (lambda p: p.write_text("1,2,3\n4,5\n"), r"ragged.csv:2: 2 cells, 3 expected"),
     "word.csv": (lambda p: p.write_text("a,b,c\n1,2,3\n4,five,6\n"), r"word.csv:3: column 2 has 'five'"),
+    "words.csv": (lambda p: p.write_text("a,b,c\n1,2,three\n4,5,6\n"), r"needs 3 column\(s\) of numbers; there are 2"),
     "empty.csv": (lambda p: p.write_text(""), "empty"),
-    "wide.csv": (lambda p: p.write_text("1,2,3,4\n"), r"needs 3 column\(s\); there are 4"),
+    "wide.csv": (lambda p: p.write_text("1,2,3,4\n"), r"needs 3 column\(s\) of numbers; there are 4"),
     "text.parquet": (lambda p: p.write_text("no"), "not a Parquet file"),
     "text.png": (lambda p: p.write_text("no"), "takes no images"),
     "a.xyz": (lambda p: p.write_text("no"), "(?s)not a kind of file that is read.*known: .npz"),
