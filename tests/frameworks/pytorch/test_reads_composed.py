@@ -63,3 +63,12 @@ def test_composed(name):
         answers = framework.run(live, {"x": x.numpy()}).values()
         for answer, right in zip(answers, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
             np.testing.assert_allclose(answer, right, 1e-4, 1e-5, err_msg=target)
+
+
+def test_integers_are_stacked_beside_floats_as_floats():
+    class Stacked(torch.nn.Module):
+        def forward(self, x, ids):
+            return torch.column_stack([x, ids]), torch.hstack([ids, x]), torch.vstack([x, ids])
+
+    model = dlbridge.load(Stacked(), inputs={"x": "float32[batch,3]", "ids": "int64[batch,3]"})
+    assert {v.dtype.name for v in model.outputs} == {"FLOAT"}

@@ -133,6 +133,7 @@ def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
 
 @reads("aten.hstack", "aten.vstack", "aten.column_stack")
 def stack_sides(op: Op, tensors: list[ir.Value]) -> ir.Value:
+    tensors = [op.cast(t, op.dtype) for t in tensors]
     if op.name == "vstack":
         tensors = [op.unsqueeze(t, [0]) if rank(t) == 1 else t for t in tensors]
         return op("Concat", *tensors, axis=0)
