@@ -238,9 +238,9 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             rows = lines if header else itertools.chain([first], lines)
             numbered = enumerate(rows, start=2 if header else 1)
             # a blank line at the end of a file is not a row
-            filled = ((number, row) for number, row in numbered if row)
-            head = list(itertools.islice(filled, 1))
-            filled = itertools.chain(head, filled)
+            below = ((number, row) for number, row in numbered if row)
+            head = list(itertools.islice(below, 1))
+            filled = itertools.chain(head, below)
             by_type = header and inputs[0].dtype != object
             numbers = [i for i, cell in enumerate(head[0][1] if head else first) if not by_type or _is_number(cell)]
             places = {p.name: _columns(p, header, numbers, len(inputs) == 1, str(path)) for p in inputs}
