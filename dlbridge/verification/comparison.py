@@ -174,8 +174,8 @@ class Comparison:
     def _may_be_rounding(self, key: tuple[int, str], outputs: list[Arrays], findings: list[dict[str, Finding]]) -> bool:
         """Whether an output is little beyond its bound, or no further off than a few eps in each sum move the judge.
 
-        A normalization of equal numbers divides the rounding of their mean by the root of its epsilon, and frameworks sum
-        in other orders.
+        A normalization of equal numbers divides the rounding of their mean by the root of its epsilon, and frameworks
+        sum in other orders.
         """
         index, name = key
         finding = findings[index][name]
