@@ -175,7 +175,9 @@ class _Reader:
         placeholders = [n for n in self.exported.graph.nodes if n.op == "placeholder"]
         specs = self.exported.graph_signature.input_specs
         users = [s for s in specs if s.kind.name == "USER_INPUT"]
-        names = dict(zip((id(s) for s in users), pytree_names.input_names(self.exported, len(users)), strict=True))
+        taken = {str(s.target) for s in specs if s.kind.name != "USER_INPUT"}  # a weight keeps the name of its state dict
+        named_inputs = [unique(n, taken) for n in pytree_names.input_names(self.exported, len(users))]
+        names = dict(zip((id(s) for s in users), named_inputs, strict=True))
         weights: dict[int, ir.Value] = {}
         arguments: list[Any] = []
         for node, spec in zip(placeholders, specs, strict=True):
@@ -255,7 +257,7 @@ class _Reader:
         output = next(n for n in self.exported.graph.nodes if n.op == "output")
         users = [(r, n) for r, s, n in zip(results, specs, output.args[0], strict=True) if s.kind.name == "USER_OUTPUT"]
         names = pytree_names.output_names(self.exported, len(users))
-        taken = {v.name for v in self.inputs}
+        taken = {v.name or "" for v in (*self.inputs, *self.initializers)}
         outputs: list[ir.Value] = []
         for (value, node), name in zip(users, names, strict=True):
             if value is None:

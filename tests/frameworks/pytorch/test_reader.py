@@ -207,3 +207,24 @@ def test_an_attribute_that_depends_on_an_unknown_size_is_refused_until_the_size_
         dlbridge.load(Modulated(), inputs=inputs)
     live = dlbridge.load(Modulated(), inputs=inputs, dynamic={}).to_pytorch()
     torch.testing.assert_close(live(*inputs), Modulated()(*inputs))
+
+
+class Scaled(nn.Module):
+    """Names an input and an output as it names its own parameters (open_clip's ``logit_scale``)."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, shift):
+        scale = self.scale.exp()
+        return {"y": shift * scale + self.shift, "scale": scale}
+
+
+def test_a_name_of_a_weight_is_no_name_of_an_input_or_output(tmp_path):
+    module = Scaled()
+    model = dlbridge.load(module, inputs={"shift": "float32[batch,3]"})
+    assert [v.name for v in model.inputs] == ["shift_1"]
+    assert [v.name for v in model.outputs] == ["y", "scale_1"]
+    dlbridge.convert(model, "onnx", tmp_path / "m.onnx")
+    model.to_pytorch().load_state_dict(module.state_dict(), strict=True)
