@@ -44,10 +44,13 @@ class Guard:
     Attributes:
         relation: The relation.
         place: ``model.py:12``, where it comes from; empty where that is not known.
+        is_of_memory: Whether torch asked how a tensor lies in memory: it says which program was traced, but nothing of
+            what the model takes.
     """
 
     relation: sympy.Basic
     place: str = ""
+    is_of_memory: bool = False
 
 
 def environment(program: ExportedProgram) -> ShapeEnv | None:
@@ -160,13 +163,14 @@ def found(
         return []
     made: dict[sympy.Basic, Guard] = {}
     for index, guard in enumerate(list(env.guards)[since:], since):
-        if of_memory(guard) and not _says_number(guard.expr):
+        is_of_memory = of_memory(guard)
+        if is_of_memory and not _says_number(guard.expr):
             continue
         place = line(index) or _place(guard.sloc)
         relation = _cancelled(names.in_names(guard.expr))
         if _of_data(relation) or follows(relation, stated):
             continue
-        made.setdefault(relation, Guard(relation, place))
+        made.setdefault(relation, Guard(relation, place, is_of_memory))
     return list(made.values())
 
 

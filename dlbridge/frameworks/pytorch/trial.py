@@ -256,7 +256,7 @@ def settle(trial: Trial, found: Sequence[Guard]) -> tuple[list[Guard], Guard | N
             outcomes.add(tried[key])
         if Outcome.OTHER in outcomes or (Outcome.FAILED in outcomes and _fixes(guard)):
             return kept, guard
-        if outcomes == {Outcome.SAME}:
+        if outcomes == {Outcome.SAME} or guard.is_of_memory:
             pending.remove(guard)
         else:
             kept.append(guard)
