@@ -175,9 +175,7 @@ class _Reader:
         placeholders = [n for n in self.exported.graph.nodes if n.op == "placeholder"]
         specs = self.exported.graph_signature.input_specs
         users = [s for s in specs if s.kind.name == "USER_INPUT"]
-        taken = {
-            str(s.target) for s in specs if s.kind.name != "USER_INPUT"
-        }  # a weight keeps its name
+        taken = {str(s.target) for s in specs if s.kind.name != "USER_INPUT"}  # a weight keeps its name
         named_inputs = [unique(n, taken) for n in pytree_names.input_names(self.exported, len(users))]
         names = dict(zip((id(s) for s in users), named_inputs, strict=True))
         weights: dict[int, ir.Value] = {}
