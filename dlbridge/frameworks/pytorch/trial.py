@@ -256,7 +256,8 @@ def settle(trial: Trial, found: Sequence[Guard]) -> tuple[list[Guard], Guard | N
             outcomes.add(tried[key])
         if Outcome.OTHER in outcomes or (Outcome.FAILED in outcomes and _fixes(guard)):
             return kept, guard
-        if outcomes == {Outcome.SAME} or guard.is_of_memory:
+        says_nothing = guard.is_of_memory and outcomes and outcomes <= {Outcome.SAME, Outcome.REFUSED}
+        if outcomes == {Outcome.SAME} or says_nothing:
             pending.remove(guard)
         else:
             kept.append(guard)
