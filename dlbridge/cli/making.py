@@ -12,6 +12,16 @@ from dlbridge import factories
 _GIVEN = "dlbridge.cli.making.given"
 
 
+def _kept(ctx: click.Context) -> dict[str, Any]:
+    found: dict[str, Any] = ctx.meta.setdefault(_GIVEN, {})
+    return found
+
+
+def _arguments(ctx: click.Context) -> dict[str, Any]:
+    found: dict[str, Any] = _kept(ctx).setdefault("arguments", {})
+    return found
+
+
 def _keep_config(ctx: click.Context, flag: click.Parameter, path: str | None) -> None:
     if path is not None:
         _arguments(ctx).update({**factories.read_arguments(path), **_arguments(ctx)})
@@ -28,19 +38,14 @@ def _keep_names(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...
     from dlbridge.renaming import parse_names
 
     try:
-        ctx.meta.setdefault(_GIVEN, {})["rename"] = parse_names(texts) if texts else {}
+        _kept(ctx)["rename"] = parse_names(texts) if texts else {}
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=ctx, param=flag) from None
 
 
 def _keep_value(ctx: click.Context, flag: click.Parameter, value: Any) -> None:
     if value is not None:
-        ctx.meta.setdefault(_GIVEN, {})[flag.name] = value
-
-
-def _arguments(ctx: click.Context) -> dict[str, Any]:
-    found: dict[str, Any] = ctx.meta.setdefault(_GIVEN, {}).setdefault("arguments", {})
-    return found
+        _kept(ctx)[str(flag.name)] = value
 
 
 def options() -> list[click.Option]:
@@ -89,4 +94,4 @@ def options() -> list[click.Option]:
 
 def given(ctx: click.Context) -> dict[str, Any]:
     """What was given, as keyword arguments of ``dlbridge.load``."""
-    return {name: value for name, value in ctx.meta.get(_GIVEN, {}).items() if value != {}}
+    return {name: value for name, value in _kept(ctx).items() if value != {}}

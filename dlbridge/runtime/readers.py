@@ -241,8 +241,9 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             below = ((number, row) for number, row in numbered if row)
             head = list(itertools.islice(below, 1))
             filled = itertools.chain(head, below)
-            by_type = header and inputs[0].dtype != object
-            numbers = [i for i, cell in enumerate(head[0][1] if head else first) if not by_type or _is_number(cell)]
+            numbers = list(range(len(first)))
+            if header and head and inputs[0].dtype != object:  # the first row below the names tells them from texts
+                numbers = [i for i, cell in enumerate(head[0][1]) if _is_number(cell)]
             places = {p.name: _columns(p, header, numbers, len(inputs) == 1, str(path)) for p in inputs}
             while chunk := list(itertools.islice(filled, size)):
                 for number, row in chunk:

@@ -8,6 +8,7 @@ import pytest
 
 from dlbridge.errors import FileError, SignatureError
 from dlbridge.runtime import load, run_file
+from dlbridge.runtime.readers import read_batches
 from tests.helpers.onnx_text import save_graph
 
 RNG = np.random.default_rng(0)
@@ -90,6 +91,11 @@ def test_a_table_that_was_trained_on_has_names_of_classes_beside_the_numbers(dou
     (pyarrow.csv.write_csv if suffix == "csv" else pyarrow.parquet.write_table)(table, source)
     run_file(double, source, tmp_path / "out.npy")
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), X + X, rtol=1e-6)
+
+
+def test_a_table_of_names_alone_has_no_rows(double, tmp_path):
+    (tmp_path / "in.csv").write_text("a,b,c\n")
+    assert list(read_batches([tmp_path / "in.csv"], double.inputs, None)) == []
 
 
 def test_parquet_columns_of_numbers(two, tmp_path):
