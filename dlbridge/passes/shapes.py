@@ -72,14 +72,15 @@ def follow(graph: ir.Graph) -> Integers:
     return known
 
 
-def infer_node(node: ir.Node, known: Integers) -> None:
+def infer_node(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> None:
     """Set dtype and shape of the outputs of a node that was just made, as far as they follow; in place.
 
     Args:
         node: A node of a standard op, or one of the ``dlbridge`` domain, whose inputs have their types.
         known: What the small integer tensors hold; the node's results are added.
+        opset: That of the node's graph.
     """
-    for value, found in zip(node.outputs, _one_node_types(node, known), strict=False):
+    for value, found in zip(node.outputs, _one_node_types(node, known, opset), strict=False):
         if found is not None:
             _set_type(value, found)
     if node.domain == extension.DOMAIN:
@@ -159,7 +160,7 @@ def _settle(loop: Match, known: Integers) -> None:
             all_rounds.shape = ir.Shape([None, *one.shape])
 
 
-def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | None]:
+def _one_node_types(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> list[onnx.TypeProto | None]:
     typed = all(v is None or (v.shape is not None and isinstance(v.type, ir.TensorType)) for v in node.inputs)
     if node.domain != "" or not typed or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return []
@@ -173,9 +174,10 @@ def _one_node_types(node: ir.Node, known: Integers) -> list[onnx.TypeProto | Non
         if entries is not None and found is not None and value.dtype is not None:
             array = np.asarray(entries, value.dtype.numpy()).reshape(found.shape)
             numbers[value.name] = onnx.numpy_helper.from_array(array)
-    schema = onnx.defs.get_schema(op_key(node), traits.IR_OPSET, "")
+    schema = onnx.defs.get_schema(op_key(node), opset, "")
+    imports = [onnx.helper.make_opsetid("", opset)]
     try:
-        result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None)
+        result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None, opset_imports=imports)
     except onnx.shape_inference.InferenceError:
         return []  # what is wrong with the node, if anything, whole inference has said
     return [result.get(v.name) for v in node.outputs]

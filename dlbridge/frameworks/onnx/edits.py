@@ -11,7 +11,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.frameworks.inputs import parse_input
-from dlbridge.frameworks.onnx import ReadOptions
+from dlbridge.frameworks.onnx import ReadOptions, stated_sizes
 
 #: dtype as users write it -> that of the IR.
 DTYPES = {
@@ -137,6 +137,7 @@ def resize(model: ir.Model, asked: Mapping[str, Any]) -> list[str]:
         SignatureError: When there is no such input, or it has another dtype or rank.
     """
     inputs = {v.name: v for v in model.graph.inputs if not v.is_initializer()}
+    old = stated_sizes.remember(model) if asked else {}
     renamed: dict[str, int | str] = {}
     freed: list[str] = []
     for name, text in asked.items():
@@ -150,6 +151,8 @@ def resize(model: ir.Model, asked: Mapping[str, Any]) -> list[str]:
         if value.shape is not None and name not in asked:
             value.shape = ir.Shape([renamed.get(_text(size), size) for size in value.shape])
     _forget_shapes(model)
+    if freed:
+        stated_sizes.follow(model, old)
     return list(dict.fromkeys(freed))
 
 

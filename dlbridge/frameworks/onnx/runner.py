@@ -54,12 +54,19 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
 
 
 def in_memory(model: ir.Model) -> Live:
-    """A session of a graph in memory, without changes.
+    """A session of a graph in memory, without changes. Tensors in files beside one that it was read from are taken in.
 
     Raises:
         FileError: When onnxruntime cannot load it.
     """
-    return Live(_session(ir.to_proto(model).SerializeToString(), model.graph.name or "model", _level(model)))
+    name, level = model.graph.name or "model", _level(model)
+    if serialize.weights_size(model) < serialize.LARGEST_FILE // 2:
+        whole = ir.external_data.load_to_model(model.clone())
+        return Live(_session(ir.to_proto(whole).SerializeToString(), name, level))
+    with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
+        return Live(_session(str(path), name, level))
 
 
 def _level(model: ir.Model) -> onnxruntime.GraphOptimizationLevel:
