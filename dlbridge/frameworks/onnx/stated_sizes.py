@@ -1,6 +1,6 @@
 """Sizes that a graph states as numbers, where they stem from a size that is made free: they follow it.
 
-A file of a fixed batch has ``Reshape`` to ``(1, 196, 12, 64)``. Where the input of that has ``batch`` along an axis now,
+A file of a fixed batch has ``Reshape`` to ``(1, 196, 12, 64)``. Where its input has ``batch`` along an axis now,
 the 1 in that place of the target is the batch, since what a Reshape keeps in order must come out as many. Whether the
 graph means the same for each row is tried afterwards, by :mod:`dlbridge.frameworks.onnx.freed`: what is put in here is
 never believed without that.
@@ -17,9 +17,8 @@ import onnx_ir as ir
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
-from dlbridge.passes.matching import Match
 from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.sizes import Size, Sizes, product, shape_of
+from dlbridge.passes.sizes import Size, product, shape_of
 
 #: Value -> its sizes in the file, where all of them are numbers.
 OldShapes = Mapping[ir.Value, Sequence[int]]
@@ -152,7 +151,7 @@ def _target(stated: Sequence[int], given: Sequence[Size], wanted: Sequence[Size]
 def reshaped(before: Sequence[int], given: Sequence[Size], after: Sequence[int]) -> list[Size] | None:
     """The sizes that a reshape gives when its input has others; None where it cannot be told.
 
-    Axes that belong together (12, 64 and 768) are found from the sizes in the file; a size that is no number now goes to
+    Axes that belong together (12, 64 and 768) are found from the sizes in the file; a size that is free now goes to
     the axis that had the same size, else to the first of those that it is split into.
 
     Args:
