@@ -294,21 +294,43 @@ def _parquet(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[B
     parquet = require("pyarrow.parquet", "data")
     try:
         with parquet.ParquetFile(path) as file:
-            header = file.schema_arrow.names
             rows = size or max(file.metadata.num_rows, 1)
+            places = {p.name: columns_of(file.schema_arrow, p, len(inputs) == 1, str(path)) for p in inputs}
             for batch in file.iter_batches(batch_size=rows):
-                yield {p.name: _from_table(batch, p, header, len(inputs) == 1, str(path)) for p in inputs}
+                yield {p.name: from_columns(batch, places[p.name], p, str(path)) for p in inputs}
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(f"not a Parquet file: {error}", where=str(path)) from None
 
 
-def _from_table(batch: Any, port: Port, header: list[str], alone: bool, where: str) -> np.ndarray:
-    if port.name in header:
-        return _lists(batch.column(header.index(port.name)), port, f"{where}:{port.name}")
-    numbers = [i for i, field in enumerate(batch.schema) if port.dtype == object or str(field.type) not in _TEXTS]
-    places = _columns(port, header, numbers, alone, where)
-    columns = [fit(_numbers(batch.column(i), f"{where}:{header[i]}"), port, f"{where}:{header[i]}") for i in places]
-    return _shaped(port, np.stack(columns, axis=1))
+def columns_of(schema: Any, port: Port, alone: bool, where: str) -> list[int]:
+    """The columns of an Arrow table that an input reads, by the rule of this module.
+
+    Args:
+        schema: The schema of the table.
+        port: The input.
+        alone: Whether the model has no other.
+        where: What messages call the table.
+
+    Raises:
+        SignatureError: When none fill it.
+    """
+    if port.name in schema.names:
+        return [schema.names.index(port.name)]
+    numbers = [i for i, field in enumerate(schema) if port.dtype == object or str(field.type) not in _TEXTS]
+    return _columns(port, schema.names, numbers, alone, where)
+
+
+def from_columns(batch: Any, columns: Sequence[int], port: Port, where: str) -> np.ndarray:
+    """What an input reads of an Arrow batch: of one column of lists or numbers, or of a column for each number.
+
+    Raises:
+        SignatureError: When a cell is empty, or the numbers do not fit the input.
+    """
+    names = [f"{where}:{batch.schema.field(i).name}" for i in columns]
+    if len(columns) == 1:
+        return _lists(batch.column(columns[0]), port, names[0])
+    parts = [fit(_numbers(batch.column(i), name), port, name) for i, name in zip(columns, names, strict=True)]
+    return _shaped(port, np.stack(parts, axis=1))
 
 
 def _numbers(column: Any, where: str) -> np.ndarray:
@@ -348,20 +370,47 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def _images(files: list[Path], inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
-    require("PIL", "data")
     port = _only(inputs, files[0], "an image")
-    channels, first = _channels(port, str(files[0]))
+    read = image_reader(port, str(files[0]))
     rest = iter(files)
     while chunk := list(itertools.islice(rest, size)):
-        arrays = [_image(f, port, channels, first) for f in chunk]
-        for file, array in zip(chunk, arrays, strict=True):
-            if array.shape != arrays[0].shape:
-                raise SignatureError(
-                    f"it is {array.shape}, the first of its batch {arrays[0].shape}",
-                    where=str(file),
-                    hint="batch_size=1 takes them one by one",
-                )
-        yield {port.name: np.stack(arrays)}
+        yield {port.name: stacked(chunk, read)}
+
+
+def image_reader(port: Port, where: str) -> Callable[[Path], np.ndarray]:
+    """A function that reads an image file as a row of an input, by the rule of this module.
+
+    Args:
+        port: The input.
+        where: What messages call the images.
+
+    Returns:
+        A function that raises FileError when a file is no image, and SignatureError when it does not fit the input.
+
+    Raises:
+        SignatureError: When the input takes no images.
+        MissingExtraError: When Pillow is not installed.
+    """
+    require("PIL", "data")
+    channels, first = _channels(port, where)
+    return lambda path: _image(path, port, channels, first)
+
+
+def stacked(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Images as one array.
+
+    Raises:
+        SignatureError: When they are not of one size.
+    """
+    arrays = [read(file) for file in files]
+    for file, array in zip(files, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise SignatureError(
+                f"it is {array.shape}, the first of its batch {arrays[0].shape}",
+                where=str(file),
+                hint="batch_size=1 takes them one by one",
+            )
+    return np.stack(arrays)
 
 
 def _channels(port: Port, where: str) -> tuple[int, bool]:

@@ -7,6 +7,7 @@ of an output's flattened axes, Parquet a column of numbers or lists for each out
 from __future__ import annotations
 
 import csv
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def _joined(parts: list[np.ndarray], port: Port) -> np.ndarray:
     if not parts:
         return np.zeros([s if isinstance(s, int) else 0 for s in port.shape], port.dtype)
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    array = _plain(array)
+    array = plain(array)
     # object arrays would be pickled
     return array.astype(np.str_) if array.dtype == object else array
 
@@ -111,7 +112,7 @@ def _parquet(path: Path, outputs: Sequence[Port]) -> Iterator[Append]:
     writer: list[Any] = []
 
     def append(batch: Mapping[str, np.ndarray]) -> None:
-        table = pyarrow.table({p.name: _column(pyarrow, _rows(batch[p.name], p)) for p in outputs})
+        table = pyarrow.table({p.name: column(_rows(batch[p.name], p), p) for p in outputs})
         if not writer:
             writer.append(parquet.ParquetWriter(path, table.schema))
         if table.schema != writer[0].schema:
@@ -127,20 +128,27 @@ def _parquet(path: Path, outputs: Sequence[Port]) -> Iterator[Append]:
         parquet.write_table(pyarrow.table({p.name: [] for p in outputs}), path)
 
 
-def _column(pyarrow: Any, array: np.ndarray) -> Any:
-    column = pyarrow.array(array.reshape(-1))
-    for size in array.shape[:0:-1]:
-        column = pyarrow.FixedSizeListArray.from_arrays(column, size)
-    return column
+def column(array: np.ndarray, port: Port) -> Any:
+    """An output as an Arrow array of numbers, or of lists: of a fixed length where the model fixes it."""
+    pyarrow = require("pyarrow", "data")
+    flat = pyarrow.array(array.reshape(-1), pyarrow.string() if array.dtype == object else None)
+    for axis in reversed(range(1, array.ndim)):
+        count, size = math.prod(array.shape[:axis]), array.shape[axis]
+        if isinstance(port.shape[axis], int):
+            flat = pyarrow.FixedSizeListArray.from_arrays(flat, size)
+        else:
+            starts = np.arange(count + 1, dtype=np.int64) * size
+            flat = pyarrow.LargeListArray.from_arrays(starts, flat)
+    return flat
 
 
 def _rows(array: np.ndarray, port: Port) -> np.ndarray:
     if array.ndim == 0:
         raise SignatureError(f"the output {port} has no rows, a table has nothing but", hint="use .npz")
-    return _plain(array)
+    return plain(array)
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def plain(array: np.ndarray) -> np.ndarray:
     """Convert an array to a type that other programs read: bfloat16 and float8 become float32, without loss."""
     if array.dtype.kind == "V" or array.dtype.name.startswith(("bf", "float8")):
         return array.astype(np.float32)
