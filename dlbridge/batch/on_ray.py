@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import ray
 import ray.data
 
+from dlbridge import errors
 from dlbridge.batch.job import Done, Job, Worker
+from dlbridge.errors import DlbridgeError
 
 
 def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
@@ -32,7 +36,9 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
         return
     is_mine = not ray.is_initialized()
     if is_mine:
-        ray.init(log_to_driver=False, configure_logging=False)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the command has one
     try:
         needs = {"num_gpus": 1} if job.providers[0].startswith("cuda") else {"num_cpus": 1}
         units = ray.data.from_items([{"number": n} for n in numbers], override_num_blocks=len(numbers))
@@ -43,15 +49,30 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
             **needs,
         )
         for row in results.iter_rows():
-            yield Done(**row)
+            yield _done(row)
     finally:
         if is_mine:
             ray.shutdown()
 
 
 class _RayWorker:
+    """Runs units, and says what became of each as a row of Ray's. An error is a row too: Ray would wrap it."""
+
     def __init__(self, job: Job) -> None:
         self._worker = Worker(job, threads=job.threads or 1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return asdict(self._worker.run(int(row["number"])))
+        number = int(row["number"])
+        try:
+            return {**asdict(self._worker.run(number)), "problem": ""}
+        except DlbridgeError as error:
+            problem = [type(error).__name__, error.message, error.where, error.hint]
+            return {"number": number, "rows": 0, "rejected": 0, "problem": json.dumps(problem)}
+
+
+def _done(row: dict[str, Any]) -> Done:
+    problem = row.pop("problem")
+    if not problem:
+        return Done(**row)
+    kind, message, where, hint = json.loads(problem)
+    raise getattr(errors, kind, DlbridgeError)(message, where=where, hint=hint)
