@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving serving clean
+.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving precision serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -89,6 +89,9 @@ fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no 
 
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench
+
+precision: .venv/sweeps ## docs/precision.md: size, speed and loss of float16, int8, int4 (15 minutes)
+	$(BIN)/python -m bench.precision
 
 # what bench/serving.py compares with: Triton's server, in an environment of its own
 .venv-peers/ready:

@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge import factories, frameworks, renaming
+from dlbridge import factories, frameworks, precision, renaming
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, SignatureError
 from dlbridge.files import check_free
 from dlbridge.limits import limited
@@ -162,6 +162,10 @@ def convert(
     read: Mapping[str, Any] | None = None,
     into: str | os.PathLike[str] | None = None,
     processing: Any = None,
+    dtype: str | None = None,
+    quantize: str | None = None,
+    keep_float32: Sequence[str] = (),
+    calibrate: Any = None,
     **options: Any,
 ) -> Any:
     """Convert a model.
@@ -182,6 +186,12 @@ def convert(
         processing: What comes before the inputs and after the outputs in the graph of an ONNX file
             (``dlbridge.processing``). The model is compared with its original without it, and what is written with the
             standard's evaluator. Default: what the model was trained with (``Model.processing``).
+        dtype: ``"float16"`` or ``"bfloat16"``: what an ONNX file computes in, apart from what needs float32. Inputs and
+            outputs stay as they are.
+        quantize: ``"int8"``, ``"int8-static"`` or ``"int4"`` (weights alone): what its weights become.
+        keep_float32: Names of nodes and of blocks that keep their precision.
+        calibrate: Data, as :func:`predict` takes it: the ranges of ``int8-static`` are taken from it, and what is lost
+            by less precision is measured on it.
         options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
@@ -200,6 +210,7 @@ def convert(
         check_served(to)
     if processing is not None and to != frameworks.STANDARD:
         raise DlbridgeError(f"a processing is put into ONNX files alone, not into '{to}'")
+    lossy = precision.recipe(to, dtype, quantize, keep_float32, calibrate)
     mode = {"partial": True} if partial else {}
     writing = {**options, **mode}
     if to != DESCRIPTION:
@@ -211,9 +222,18 @@ def convert(
         if output is not None:
             model.save(output, force=force)
         return model
-    written = model.write(to, **writing)
+    written: Any = model.write(to, **writing)
     check = check and not (partial and written.stand_ins)
-    certificate = _certificate(model, to, written, _request(source, read, to=to, options=options)) if check else None
+    report, certificate = None, None
+    if check:
+        report, certificate = _certified(model, to, written, _request(source, read, to=to, options=options))
+    if lossy is not None:
+        from dlbridge.verification.certificate import finite
+
+        full, written = written, lossy.write(model, to, writing)
+        if report is not None and certificate is not None:
+            written.loss = lossy.loss(model, full, written, report.cases)
+            certificate["loss"] = finite(written.loss.model_dump(mode="python"))
     if processing is None and model.processing is not None:
         if to == frameworks.STANDARD:
             processing = model.processing
@@ -222,10 +242,13 @@ def convert(
     if processing is not None:
         from dlbridge.processing import add
 
-        whole = add(model, processing)
+        whole, measured = add(model, processing), written
         written = whole.write(to, **writing)
         if certificate is not None:
-            certificate["processing"] = _certificate(whole, to, written)
+            certificate["processing"] = _certified(whole, to, written)[1]
+        if lossy is not None:
+            written = lossy.write(whole, to, writing)
+            written.loss = measured.loss
     if output is not None:
         frameworks.get(to).save(written, Path(output), certificate=certificate, force=force)
     if into is not None:
@@ -253,7 +276,9 @@ def check_served(to: str) -> None:
         raise DlbridgeError(f"a repository holds ONNX models, '{to}' is not served", hint="convert it to 'onnx'")
 
 
-def _certificate(model: Model, to: str, written: Any, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _certified(
+    model: Model, to: str, written: Any, request: Mapping[str, Any] | None = None
+) -> tuple[Report, dict[str, Any]]:
     """Compare what was written with what was read, or with the standard's evaluator; the certificate as JSON types.
 
     Raises:
@@ -264,7 +289,7 @@ def _certificate(model: Model, to: str, written: Any, request: Mapping[str, Any]
 
     report = run_checks(model, routes=[to], written={to: written}, battery="quick", thorough=False)
     report.require()
-    return certify(report, Request(**(request or {})))
+    return report, certify(report, Request(**(request or {})))
 
 
 def _request(source: Any, read: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dlbridge import frameworks
+from dlbridge import frameworks, precision
 from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, writing_options
 from dlbridge.cli.options import ConvertingCommand, reading, writing
 
@@ -19,6 +19,10 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.option("-o", "--output", help="Folder to write, or a file: .onnx, .keras, .pt2. Default: NAME-FRAMEWORK.")
 @click.option("--into", metavar="REPO", help="A repository of served models: write its next version there (ONNX).")
 @click.option("--processing", "processing_file", metavar="FILE", help="Put what FILE says before and after it (ONNX).")
+@click.option("--dtype", type=click.Choice(precision.DTYPES), help="What it computes in, where that will do (ONNX).")
+@click.option("--quantize", type=click.Choice(precision.QUANTIZED), help="What its weights become (ONNX).")
+@click.option("--calibrate", metavar="FILE", help="Data for --quantize int8-static, and to measure what is lost on.")
+@click.option("--keep-float32", multiple=True, metavar="NAME", help="A node or block that keeps its precision.")
 @click.option("--print", "print_source", is_flag=True, help="Print the source instead of writing files.")
 @click.option("--verify/--no-verify", "check", default=True, help="Compare the result with the original (the default).")
 @click.option("--dump-after", metavar="PASS", help="Also write the model as it is after a pass, to PASS.onnx.")
@@ -31,6 +35,10 @@ def command(
     output: str | None,
     into: str | None,
     processing_file: str | None,
+    dtype: str | None,
+    quantize: str | None,
+    calibrate: str | None,
+    keep_float32: tuple[str, ...],
     print_source: bool,
     check: bool,
     dump_after: str | None,
@@ -51,6 +59,7 @@ def command(
     options, read = writing(ctx, to), {**reading(ctx), **read_limits(limits)}
     partial = options.pop("partial", False)
     options["processing"] = _processing(processing_file)
+    options |= {"dtype": dtype, "quantize": quantize, "calibrate": calibrate, "keep_float32": keep_float32}
     read.pop("partial", None)
     dumping = _dumping(dump_after, force)
     if print_source:
@@ -69,13 +78,17 @@ def command(
         source = api.convert(loaded, to, target, check=check, force=force, partial=partial, into=into, **options)
     target = target or Path(str(into)) / loaded.name
     stand_ins = source.stand_ins if partial else {}
+    loss = getattr(source, "loss", None)
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
     if as_json:
-        print_json({"model": loaded.name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins})
+        found = {"model": loaded.name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins}
+        print_json(found if loss is None else {**found, "loss": loss.model_dump()})
         return
     click.echo(f"{loaded.name} -> {to}: {target}")
     for name in written:
         click.echo(f"  {name}")
+    if loss is not None:
+        click.echo(loss.summary)
     for name, what in stand_ins.items():
         click.echo(f"to be filled in: {name}: {what}")
 

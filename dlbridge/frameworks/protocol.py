@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -200,6 +200,19 @@ class Framework:
     def exact(self, live: Any) -> Exact | None:
         """What runs the live model in float64; None where nothing does."""
         return None
+
+    def quantize(
+        self, source: Any, how: str, *, data: Sequence[Mapping[str, np.ndarray]] = (), keep: Sequence[str] = ()
+    ) -> Any:
+        """What was written, with its weights (and activations) as small integers.
+
+        Args:
+            source: What ``write`` returned.
+            how: ``"int8"``, ``"int8-static"`` or ``"int4"``.
+            data: Sets of inputs to calibrate with.
+            keep: Names of nodes and blocks that stay as they are.
+        """
+        raise DlbridgeError(f"{self.name} is not quantized", hint="an ONNX file can be")
 
     def load_saved(self, source: Source, folder: Path) -> Any:
         """The live model of a saved folder: its ``model.py``, executed, with the weights that lie beside it.

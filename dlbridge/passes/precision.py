@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float64", "float32", "float16", "bfloat16"]
 
-_TYPES = {
+TYPES = {
     "float64": ir.DataType.DOUBLE,
     "float32": ir.DataType.FLOAT,
     "float16": ir.DataType.FLOAT16,
@@ -38,7 +38,7 @@ _DEFAULT_FLOAT = {
 #: the input's type and the latter refuses any other value, so theirs stays.
 _INNER_DTYPE = {"GroupNormalization": "stash_type", "Attention": "softmax_precision"}
 #: op type -> slots that the standard has as float32 alone.
-_FLOAT32_SLOTS = {"Resize": (2,), "NonMaxSuppression": (0, 1, 3, 4)}
+FLOAT32_SLOTS = {"Resize": (2,), "NonMaxSuppression": (0, 1, 3, 4)}
 
 
 def convert(model: Model, dtype: Precision) -> Model:
@@ -63,9 +63,9 @@ def set_precision(model: ir.Model, dtype: Precision) -> bool:
     Raises:
         DlbridgeError: When ``dtype`` is not a float type that a model can have.
     """
-    if dtype not in _TYPES:
-        raise DlbridgeError(f"no precision '{dtype}'", hint=f"known: {', '.join(_TYPES)}")
-    target = _TYPES[dtype]
+    if dtype not in TYPES:
+        raise DlbridgeError(f"no precision '{dtype}'", hint=f"known: {', '.join(TYPES)}")
+    target = TYPES[dtype]
     if target == ir.DataType.FLOAT:
         return False
     rewriter = Rewriter(model.graph)
@@ -74,7 +74,10 @@ def set_precision(model: ir.Model, dtype: Precision) -> bool:
             if not _only_float32(value):
                 _convert_value(value, target)
         for node in list(graph):
-            _convert_node(Site(node, rewriter), target)
+            site = Site(node, rewriter)
+            convert_node(site, target)
+            for slot in FLOAT32_SLOTS.get(site.key, ()):
+                _restore_float32(site, slot)
     return True
 
 
@@ -84,14 +87,30 @@ def _only_float32(value: ir.Value) -> bool:
     return (
         value.is_initializer()
         and bool(uses)
-        and all(use.idx in _FLOAT32_SLOTS.get(op_key(use.node), ()) for use in uses)
+        and all(use.idx in FLOAT32_SLOTS.get(op_key(use.node), ()) for use in uses)
     )
 
 
-def _convert_node(site: Site, target: ir.DataType) -> None:
+def convert_node(site: Site, target: ir.DataType, was: ir.DataType = ir.DataType.FLOAT) -> None:
+    """Let what a node states and what it makes be of another float type; its inputs stay.
+
+    Args:
+        site: The node.
+        target: The type.
+        was: What becomes it.
+    """
     node = site.node
     for name, attribute in list(node.attributes.items()):
-        node.attributes[name] = _convert_attribute(attribute, target)
+        node.attributes[name] = _convert_attribute(attribute, target, was)
+    if was == ir.DataType.FLOAT:
+        _state_defaults(site, target)
+    for value in node.outputs:
+        _convert_value(value, target, was)
+
+
+def _state_defaults(site: Site, target: ir.DataType) -> None:
+    """State the type where the standard has float32 if a node states none."""
+    node = site.node
     _state_dtype(site, _DEFAULT_FLOAT.get(site.key), target)
     if target == ir.DataType.DOUBLE:
         _state_dtype(site, _INNER_DTYPE.get(site.key), target)
@@ -101,10 +120,6 @@ def _convert_node(site: Site, target: ir.DataType) -> None:
         ((name, attribute),) = list(node.attributes.items())
         del node.attributes[name]
         _state_tensor(site, ir.tensor(attribute.value, dtype=ir.DataType.FLOAT), target)
-    for slot in _FLOAT32_SLOTS.get(site.key, ()):
-        _restore_float32(site, slot)
-    for value in node.outputs:
-        _convert_value(value, target)
 
 
 def _state_dtype(site: Site, name: str | None, target: ir.DataType) -> None:
@@ -114,7 +129,7 @@ def _state_dtype(site: Site, name: str | None, target: ir.DataType) -> None:
 
 
 def _state_tensor(site: Site, tensor: ir.TensorProtocol, target: ir.DataType) -> None:
-    site.node.attributes["value"] = ir.AttrTensor("value", _convert_tensor(tensor, target))
+    site.node.attributes["value"] = ir.AttrTensor("value", convert_tensor(tensor, target))
 
 
 def _restore_float32(site: Site, slot: int) -> None:
@@ -127,23 +142,26 @@ def _restore_float32(site: Site, slot: int) -> None:
     site.set_input(slot, cast)
 
 
-def _convert_value(value: ir.Value, target: ir.DataType) -> None:
+def _convert_value(value: ir.Value, target: ir.DataType, was: ir.DataType = ir.DataType.FLOAT) -> None:
     if value.const_value is not None:
-        value.const_value = _convert_tensor(value.const_value, target)
-    value.type = _convert_type(value.type, target)
+        value.const_value = convert_tensor(value.const_value, target, was)
+    value.type = _convert_type(value.type, target, was)
 
 
-def _convert_type(kind: ir.TypeProtocol | None, target: ir.DataType) -> ir.TypeProtocol | None:
+def _convert_type(kind: ir.TypeProtocol | None, target: ir.DataType, was: ir.DataType) -> ir.TypeProtocol | None:
     if isinstance(kind, (ir.SequenceType, ir.OptionalType)):
-        element = _convert_type(kind.elem_type, target)
+        element = _convert_type(kind.elem_type, target, was)
         return kind if element is None else type(kind)(element)
-    if isinstance(kind, ir.TensorType) and kind.dtype == ir.DataType.FLOAT:
+    if isinstance(kind, ir.TensorType) and kind.dtype == was:
         return ir.TensorType(target)
     return kind
 
 
-def _convert_tensor(tensor: ir.TensorProtocol, target: ir.DataType) -> ir.TensorProtocol:
-    if tensor.dtype != ir.DataType.FLOAT or target == ir.DataType.FLOAT:
+def convert_tensor(
+    tensor: ir.TensorProtocol, target: ir.DataType, was: ir.DataType = ir.DataType.FLOAT
+) -> ir.TensorProtocol:
+    """The tensor in another float type, converted when it is read; one of a type other than ``was`` as it is."""
+    if tensor.dtype != was or target == was:
         return tensor
     return ir.LazyTensor(
         functools.partial(_cast, tensor, target), dtype=target, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name
@@ -154,11 +172,11 @@ def _cast(tensor: ir.TensorProtocol, target: ir.DataType) -> ir.Tensor:
     return ir.Tensor(tensor.numpy().astype(target.numpy()), dtype=target, name=tensor.name)
 
 
-def _convert_attribute(attribute: ir.Attr, target: ir.DataType) -> ir.Attr:
+def _convert_attribute(attribute: ir.Attr, target: ir.DataType, was: ir.DataType) -> ir.Attr:
     if attribute.is_ref():
         return attribute
-    if attribute.name in _DTYPE_ATTRIBUTES and attribute.value == ir.DataType.FLOAT:
+    if attribute.name in _DTYPE_ATTRIBUTES and attribute.value == was:
         return ir.AttrInt64(attribute.name, int(target))
     if attribute.type == ir.AttributeType.TENSOR:
-        return ir.AttrTensor(attribute.name, _convert_tensor(attribute.as_tensor(), target))
+        return ir.AttrTensor(attribute.name, convert_tensor(attribute.as_tensor(), target, was))
     return attribute

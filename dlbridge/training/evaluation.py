@@ -159,7 +159,7 @@ def predict_to_file(
 
 def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) -> Iterator[Arrays]:
     run, classes = _runner(model, framework), _classes(model)
-    for arrays in _inputs(model, data, batch_size):
+    for arrays in input_batches(model, data, batch_size):
         count = len(next(iter(arrays.values())))
         found = run(arrays)
         for name, array in found.items():
@@ -173,7 +173,7 @@ def _outputs(model: Model, data: Any, framework: str | None, batch_size: int) ->
         yield found
 
 
-def _inputs(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
+def input_batches(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
     """The inputs of one batch after the other, as the model takes them."""
     processing = model.processing or Processing()
     before = Preparation(model, processing)

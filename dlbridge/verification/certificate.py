@@ -24,6 +24,7 @@ from dlbridge import frameworks
 from dlbridge.errors import FileError
 from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
+from dlbridge.verification.loss import Loss
 from dlbridge.verification.report import Report
 
 SCHEMA_FILE = "schemas/certificate.schema.json"
@@ -99,6 +100,10 @@ class Certificate(_Part):
     processing: dict[str, Any] | None = Field(
         None, description="The certificate of what was written with its processing, where it was."
     )
+    loss: Loss | None = Field(
+        None,
+        description="What was lost by less precision, where that was asked for: all else is of the model before.",
+    )
     training: list[dict[str, Any]] = Field([], description="Gradients and steps of training, if they were compared.")
     coverage: dict[str, Any] | None = Field(description="What the inputs have reached.")
 
@@ -133,7 +138,7 @@ def certify(report: Report, request: Request | None = None) -> dict[str, Any]:
         **found,
     )
     # NaN and infinities are no JSON
-    cleaned: dict[str, Any] = _finite(certificate.model_dump(mode="python"))
+    cleaned: dict[str, Any] = finite(certificate.model_dump(mode="python"))
     return cleaned
 
 
@@ -155,13 +160,13 @@ def _routes(report: Report) -> dict[str, RouteResult]:
     return found
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON types in which numbers that are not finite are null."""
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def versions() -> dict[str, str]:

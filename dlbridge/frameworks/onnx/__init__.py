@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,12 @@ class Onnx(ModularFramework):
             return source.save(target, force=force)
         entry = self.part("entry")
         return entry.save_entry(source, target.parent, target.name, certificate=certificate, force=force)
+
+    def quantize(
+        self, source: Any, how: str, *, data: Sequence[Mapping[str, Any]] = (), keep: Sequence[str] = ()
+    ) -> Any:
+        """See ``dlbridge.frameworks.onnx.quantization``."""
+        return self.part("quantization").quantize(source, how, data, keep)
 
     def add_version(self, source: Any, repository: Path, *, certificate: Mapping[str, Any] | None = None) -> Path:
         """See ``dlbridge.frameworks.onnx.entry.add_version``."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,12 +26,15 @@ class OnnxSource:
         ir: The graph in standard ops. Its weights are those of ``model``, read when they are needed.
         opset: The opset of the default domain.
         framework: ``"onnx"``.
+        loss: What was lost by less precision (``dlbridge.verification.loss.Loss``), where that was asked for and
+            measured.
     """
 
     model: Model
     ir: ir.Model
     opset: int
     framework: str = "onnx"
+    loss: Any = None
 
     @property
     def name(self) -> str:
