@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -90,6 +90,45 @@ def infer_node(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> 
     if any(_is_open(value) for value in node.outputs):
         _close(node, known)
     known.visit(node)
+
+
+def walk(
+    graph: ir.Graph, change: Callable[[ir.Node, Integers], Iterable[ir.Node]], opset: int = traits.IR_OPSET
+) -> None:
+    """Infer types and sizes node by node, each after a change of it, in place; the graphs within included.
+
+    Args:
+        graph: A main graph.
+        change: May change a node, whose inputs have their types, and put others before it or in its place. Returns the
+            nodes that stand for it afterwards.
+        opset: That of the graph.
+    """
+    known, seen = Integers(), set[ir.Node]()
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.dtype, value.shape = value.const_value.dtype, ir.Shape(value.const_value.shape.numpy())
+    for node in list(graph.all_nodes()):
+        for made in change(node, known):
+            for each in _unseen(made, seen):
+                if each.domain == extension.DOMAIN or onnx.defs.has(op_key(each), max_inclusive_version=opset):
+                    infer_node(each, known, opset)
+
+
+def _unseen(node: ir.Node, seen: set[ir.Node]) -> list[ir.Node]:
+    """A node and those that it depends on, these first, without those that were seen."""
+    found, pending = list[ir.Node](), [node]
+    while pending:
+        last = pending[-1]
+        makers = [v.producer() for v in last.inputs if v is not None]
+        missing = [maker for maker in makers if maker is not None and maker not in seen]
+        if last in seen or not missing:
+            pending.pop()
+            if last not in seen:
+                seen.add(last)
+                found.append(last)
+        else:
+            pending += missing
+    return found
 
 
 def _is_open(value: ir.Value) -> bool:

@@ -22,6 +22,7 @@ from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import python_name, unique
 from dlbridge.passes import Pass, Pipeline, sequences
 from dlbridge.passes.constants import lift_constants
+from dlbridge.passes.foreign import has_rule, read_foreign
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.scopes import differ_only_in_numbers
 from dlbridge.passes.standard import EVERYTHING, FOLD, INFER, LIFT, REFINE, on_graph, renaming
@@ -155,8 +156,9 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
 def _set_aside(model: ir.Model) -> None:
     """Turn ops of unknown domains into stand-ins, whose code a person will write."""
     known = {"", extension.DOMAIN, *(f.domain for f in model.functions.values())}
+    opset = model.graph.opset_imports.get("", traits.IR_OPSET)
     for node in model.graph.all_nodes():
-        if node.domain not in known:
+        if node.domain not in known and not has_rule(node, opset):
             node.metadata_props[stand_ins.NOTE] = f"{node.domain}.{node.op_type} at {node.name}"
             node.domain = stand_ins.DOMAIN
             model.graph.opset_imports[stand_ins.DOMAIN] = 1
@@ -165,7 +167,7 @@ def _set_aside(model: ir.Model) -> None:
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
     site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
     is_ours = node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS
-    if (node.domain, node.op_type) in own or is_ours:
+    if (node.domain, node.op_type) in own or is_ours or has_rule(node, opset):
         return
     if node.domain != "":
         troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)
@@ -318,6 +320,7 @@ PIPELINE = Pipeline(
     "read",
     [
         Pass("part_bodies", on_graph(_part_bodies), "Give the values of subgraphs names of their own."),
+        Pass("read_foreign", read_foreign, "Say onnxruntime's own ops in the standard's."),
         Pass("name_nodes", on_graph(naming.name_nodes), "Give every node its dotted path, every block its class."),
         Pass("upgrade", upgrade, f"Say it at opset {traits.IR_OPSET}, in inference form."),
         Pass("name_dims", on_graph(_name_dims), "Name the sizes of inputs that have no name."),

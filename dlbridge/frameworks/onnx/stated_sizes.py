@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import onnx
 import onnx_ir as ir
 
 from dlbridge.ops.keys import op_key
@@ -26,7 +25,7 @@ OldShapes = Mapping[ir.Value, Sequence[int]]
 
 def remember(model: ir.Model) -> OldShapes:
     """The sizes that the values of a graph have before an input gets other ones."""
-    _walk(model.graph, lambda node, known: None)
+    shapes.walk(model.graph, lambda node, known: [node], _opset(model))
     known: dict[ir.Value, list[int]] = {}
     for value in (*model.graph.inputs, *(v for node in model.graph for v in node.outputs)):
         sizes = [size for size in value.shape or () if isinstance(size, int)]
@@ -47,39 +46,22 @@ def follow(model: ir.Model, old: OldShapes) -> bool:
     """
     rewriter = Rewriter(model.graph)
 
-    def change(node: ir.Node, known: Integers) -> None:
+    def change(node: ir.Node, known: Integers) -> list[ir.Node]:
         rule = _RULES.get(op_key(node))
         if rule is not None:
             rule(Site(node, rewriter), _Sizes(known, old))
+        return [node]
 
-    _walk(model.graph, change)
+    shapes.walk(model.graph, change, _opset(model))
     for node in model.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
     return rewriter.changed
 
 
-def _walk(graph: ir.Graph, change: Callable[[ir.Node, Integers], None]) -> None:
-    """Infer types and sizes node by node, each after it was changed."""
-    known, seen = Integers(), set[ir.Node]()
-    opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 1))
-    for value in graph.initializers.values():
-        if value.const_value is not None:
-            value.dtype, value.shape = value.const_value.dtype, ir.Shape(value.const_value.shape.numpy())
-    for node in list(graph):
-        change(node, known)
-        for each in _unseen(node, seen):  # what was put before it, and the node itself
-            if each.domain == "" and onnx.defs.has(each.op_type, max_inclusive_version=opset):
-                shapes.infer_node(each, known, opset)
-
-
-def _unseen(node: ir.Node, seen: set[ir.Node]) -> list[ir.Node]:
-    """A node and those that it depends on, these first, without those that were seen."""
-    if node in seen:
-        return []
-    seen.add(node)
-    makers = [v.producer() for v in node.inputs if v is not None]
-    return [*(each for maker in makers if maker is not None for each in _unseen(maker, seen)), node]
+def _opset(model: ir.Model) -> int:
+    imports = model.graph.opset_imports
+    return imports.get("", imports.get("ai.onnx", 1))
 
 
 class _Sizes:

@@ -7,16 +7,16 @@ in place; they run when nothing is left to replace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.passes.matching import rank
-from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.building import Building, CannotBuildError
+from dlbridge.passes.rewriter import Rewriter
 
 
-class CannotDowngradeError(Exception):
+class CannotDowngradeError(CannotBuildError):
     """An op cannot be said at the opset that is written. ``lowest`` is the opset that can, where the rule knows."""
 
     def __init__(self, why: str, lowest: int | None = None) -> None:
@@ -24,39 +24,15 @@ class CannotDowngradeError(Exception):
         self.lowest = lowest
 
 
-class Old(Site):
+class Old(Building):
     """A node that is brought to the older opset ``opset``."""
 
     __slots__ = ("opset",)
+    error = CannotDowngradeError
 
     def __init__(self, node: ir.Node, rewriter: Rewriter, opset: int) -> None:
         super().__init__(node, rewriter)
         self.opset = opset
-
-    @property
-    def x(self) -> ir.Value:
-        """The first input."""
-        return self.operand(0)
-
-    def scalar(self, what: str, number: float, dtype: ir.DataType | None = None) -> ir.Value:
-        """A scalar constant of the dtype of the first input, or of ``dtype``."""
-        return self.constant(what, number, dtype or self.dtype())
-
-    def known_rank(self) -> int:
-        """The rank of the first input.
-
-        Raises:
-            CannotDowngradeError: When it is not known.
-        """
-        found = rank(self.input(0))
-        if found is None:
-            raise CannotDowngradeError("the rank of its input is not known")
-        return found
-
-    def split(self, x: ir.Value, parts: list[int], what: str = "parts") -> Sequence[ir.Value]:
-        """``x`` in parts of these sizes along its last axis."""
-        sizes = self.constant(f"{what}_sizes", parts)
-        return self.many("Split", what, [x, sizes], len(parts), axis=-1)
 
 
 Replace = Callable[[Old], "ir.Value | tuple[ir.Value | None, ...] | None"]
