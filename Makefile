@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training faults conformance coverage fuzz bench bench-serving precision serving clean
+.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz bench bench-serving precision serving clean
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -70,6 +70,9 @@ modules: setup       ## PyTorch's ModuleInfo database, every sample in eval and 
 training: .venv/sweeps ## every optimizer and every loss in every framework, and the page of what they agree to (half an hour)
 	$(BIN)/python -m pytest -m slow tests/training -s
 	$(BIN)/python -m tests.helpers.parity
+
+right: .venv/sweeps  ## a hundred right models through the verification on PyTorch, Keras and ONNX: no false alarm (half an hour)
+	$(BIN)/python -m tests.sweeps.test_right
 
 faults: setup        ## plant faults of 126 kinds into what is written: what is caught, and what is traced to its node
 	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py -s

@@ -147,7 +147,7 @@ def _verified(
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or known(loaded)) + 2)
     with bar:
-        report = api.verify(loaded, *models[1:], read=read, progress=advance, **options)
+        report = api.verify(loaded, *models[1:], read=read, progress=advance, by_node=page is not None, **options)
     if certificate is not None:
         with writing(certificate, force=force) as fresh:
             fresh.write_text(api.certificate(report, models[0], models[1:], read, options), encoding="utf-8")

@@ -30,10 +30,12 @@ class Trains:
     Attributes:
         losses: The losses (``"MeanSquaredError"``); None for every one that there is.
         optimizers: The optimizers (``"sgd"``); None for every one that there is.
+        precisions: The half types of mixed precision (``"float16"``); None for every one that there is.
     """
 
     losses: Collection[str] | None = None
     optimizers: Collection[str] | None = None
+    precisions: Collection[str] | None = ()
 
 
 class Framework:

@@ -27,15 +27,72 @@ def variables(source: Source, script: Any, taken: tuple[str, ...]) -> tuple[list
     return names, target
 
 
+#: Variables of what is trained on and of what validates, and what else the lines here use.
+TAKEN = ("kept", "held", "split", "standardized", "CLASSES")
+_SPLIT = '''def split(label, share):
+    """The last rows of every class validate."""
+    held = np.zeros(len(label), bool)
+    for name in np.unique(label):
+        rows = np.flatnonzero(label == name)
+        held[rows[round(len(rows) * (1 - share)) :]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)'''.splitlines()
+_STANDARDIZED = '''def standardized(x, rows):
+    """Each column by its mean and deviation in these rows."""
+    columns = x[rows].reshape(-1, x.shape[-1]).astype("float64")
+    mean, std = columns.mean(0), columns.std(0)
+    std[std <= 1e-12 * np.abs(mean)] = 1  # a column that never changes
+    return (x - mean.astype("float32")) / std.astype("float32")'''.splitlines()
+
+
+def helpers(script: Any) -> list[str]:
+    """What stands above the functions of a script for its data: the names of the classes, the split, the columns."""
+    lines: list[str] = []
+    if script.classes is not None:
+        lines += [f"CLASSES = {text(list(script.classes))}", "", ""]
+    if script.share is not None:
+        lines += [*_SPLIT, "", ""]
+    if script.standardized:
+        lines += [*_STANDARDIZED, "", ""]
+    return lines
+
+
+def parts(script: Any) -> tuple[str, str]:
+    """The code that chooses the rows that are trained on, and those that validate; empty where all are trained on."""
+    if script.kept is None:
+        return "", ""
+    return ("kept", "held") if script.share is not None else (f":{script.kept}", f"{script.kept}:")
+
+
 def reading(source: Source, script: Any, names: list[str], target: str, *, made: str = "{}") -> list[str]:
     """The lines that read the data: a variable for each array. ``made`` makes of an array what the framework takes."""
     columns = {column.name: column for column in script.inputs}
+    inputs = []
+    for name, column in zip(names, (columns[n] for n in source.inputs), strict=True):
+        around = f"standardized({{}}, {_slice(parts(script)[0])})" if column.name in script.standardized else "{}"
+        inputs.append(f"{name} = {made.format(_array(column, around))}")
+    labels = _array(script.target)
+    if script.classes is not None:
+        labels = f"np.array([CLASSES.index(name) for name in data[{text(script.target.name)}]])"
     lines = [f"data = np.load(HERE / {text(script.data)})"]
-    for name, column in zip([*names, target], [*(columns[n] for n in source.inputs), script.target], strict=True):
-        array = f'data[{text(column.name)}].astype("{column.dtype}")'
-        shape = "" if column.shape is None else f".reshape({', '.join(map(str, (-1, *column.shape)))})"
-        lines.append(f"{name} = {made.format(array + shape)}")
-    return lines
+    if script.share is None:
+        return [*lines, *inputs, f"{target} = {made.format(labels)}"]
+    shape = script.target.row
+    by = f"{target}.argmax(1)" if shape and shape[0] > 1 else f"{target}[:, 0]" if shape else target
+    lines += [f"{target} = {labels}", f"kept, held = split({by}, {text(script.share)})", *inputs]
+    return lines if made == "{}" else [*lines, f"{target} = {made.format(target)}"]
+
+
+def _array(column: Any, around: str = "{}") -> str:
+    """The code of an array of the data, as the model takes it. ``around`` is done with it in the shape of the file."""
+    shape = "" if column.shape is None else f".reshape({', '.join(map(str, (-1, *column.shape)))})"
+    return around.format(f'data[{text(column.name)}].astype("{column.dtype}")') + shape
+
+
+def _slice(part: str) -> str:
+    """A part of the rows as an object."""
+    if ":" not in part:
+        return part or "slice(None)"
+    return f"slice({part.removeprefix(':')})"
 
 
 def check_loss(loss: Any, known: dict[str, str], rank: int) -> None:

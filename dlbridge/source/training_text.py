@@ -18,7 +18,7 @@ _OF_LOSS = {
     "reduction": "mean",
 }
 #: Settings of the training, and of its optimizer.
-_OF_TRAINING = ("schedule", "clip", "ema", "l1", "l2", "early_stopping")
+_OF_TRAINING = ("schedule", "clip", "ema", "precision", "l1", "l2", "early_stopping")
 _OF_OPTIMIZER = ("groups", "no_decay")
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 

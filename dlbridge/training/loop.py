@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import regularization
 from dlbridge.processing import Processing
-from dlbridge.training import resume
+from dlbridge.training import mixed, resume
 from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.preparation import prepared
@@ -188,7 +188,7 @@ class _Course:
 
     def _end_epoch(self, metrics: dict[str, float]) -> None:
         reached = self._next(metrics)
-        self.diverged = self._divergence(reached.epoch, metrics, reached.weights)
+        self.diverged = self._divergence(reached, metrics)
         if self.diverged is not None:
             return
         self.reached = reached
@@ -213,11 +213,15 @@ class _Course:
             self.reached.epoch + 1, weights, slots, step, history, best, self.spec, self.reached.processing
         )
 
-    def _divergence(self, epoch: int, metrics: dict[str, float], weights: Mapping[str, np.ndarray]) -> str | None:
+    def _divergence(self, reached: Checkpoint, metrics: dict[str, float]) -> str | None:
         """What became infinite or NaN in an epoch; None if nothing did."""
+        epoch, weights, slots = reached.epoch, reached.weights, reached.slots
         for name in ("loss", "val_loss"):
             if not math.isfinite(metrics.get(name, 0.0)):
                 return f"the {name} of epoch {epoch} is {metrics[name]}"
+        scale = slots.get(mixed.SLOT, {}).get(mixed.SCALE)
+        if scale is not None and scale < mixed.SMALLEST_SCALE:
+            return f"the gradients of epoch {epoch} are infinite or NaN at any loss scale"
         broken = [name for name in self._finite & weights.keys() if not _is_finite(weights[name])]
         return f"'{min(broken)}' is infinite or NaN after epoch {epoch}" if broken else None
 
@@ -251,11 +255,15 @@ def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:
     hint = f"train in {' or '.join(others)}, then convert the result" if others else None
     if framework.trains is None:
         raise TrainingError(f"{framework.name} does not train", hint=hint)
-    losses, optimizers = framework.trains.losses, framework.trains.optimizers
-    wanted = [("loss", loss.op, losses) for loss in spec.losses]
-    for what, name, known in (*wanted, ("optimizer", spec.optimizer.kind, optimizers)):
+    trains = framework.trains
+    wanted: list[tuple[str, str, Collection[str] | None]] = [("loss", loss.op, trains.losses) for loss in spec.losses]
+    wanted += [("optimizer", spec.optimizer.kind, trains.optimizers)]
+    wanted += [("precision", spec.precision.kind, trains.precisions)] if spec.precision is not None else []
+    for what, name, known in wanted:
         if known is not None and name not in known:
-            message = f"{framework.name} does not train by the {what} '{name}'; it knows {', '.join(sorted(known))}"
+            message = (
+                f"{framework.name} does not train by the {what} '{name}'; it knows {', '.join(sorted(known)) or 'none'}"
+            )
             raise TrainingError(message, hint=hint)
 
 

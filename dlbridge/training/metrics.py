@@ -7,13 +7,13 @@ those of the largest output; for two classes at one output, that is 1 above the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, WrapSerializer
+from pydantic import BeforeValidator, Field, WrapSerializer
 
 from dlbridge.training.loss_part import LossPart
-from dlbridge.training.parts import Ops, Part, Tensor
+from dlbridge.training.parts import Ops, Part, Tensor, by_name, of_name
 
 Sums = dict[str, Tensor]
 Totals = Mapping[str, np.ndarray]
@@ -270,16 +270,6 @@ def _shares(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.asarray(part / whole)
 
 
-def _of_name(given: Any) -> Any:
-    return {"kind": given} if isinstance(given, str) else given
-
-
-def _by_name(metric: Any, write: SerializerFunctionWrapHandler) -> Any:
-    """The settings of a metric, or its name where nothing else is set."""
-    settings = write(metric)
-    return settings["kind"] if isinstance(settings, dict) and settings.keys() <= {"kind"} else settings
-
-
 AnyMetric = Accuracy | TopK | Precision | Recall | F1 | IoU | AUC | MAE | MSE | RMSE | R2
 METRICS: tuple[type[_Metric], ...] = AnyMetric.__args__
 _Tagged = Annotated[AnyMetric, Field(discriminator="kind")]
@@ -300,6 +290,6 @@ _Name = Literal[
 Metric = Annotated[
     AnyMetric,
     Field(discriminator="kind"),
-    BeforeValidator(_of_name, json_schema_input_type=_Name | _Tagged),
-    WrapSerializer(_by_name),
+    BeforeValidator(of_name, json_schema_input_type=_Name | _Tagged),
+    WrapSerializer(by_name),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, SerializerFunctionWrapHandler
 
 #: The functions that a framework computes formulas by: its module ``training_ops``, named and called as NumPy's are.
 Ops = Any
@@ -27,3 +27,14 @@ def _is_identifier(text: str) -> str:
 
 #: A name of the data that printed code uses as a variable.
 Identifier = Annotated[str, AfterValidator(_is_identifier)]
+
+
+def of_name(given: Any) -> Any:
+    """The settings of a part of which only the name is said."""
+    return {"kind": given} if isinstance(given, str) else given
+
+
+def by_name(part: Any, write: SerializerFunctionWrapHandler) -> Any:
+    """The settings of a part, or its name where nothing else is set."""
+    settings = write(part)
+    return settings["kind"] if isinstance(settings, dict) and settings.keys() <= {"kind"} else settings

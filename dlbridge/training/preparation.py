@@ -11,6 +11,7 @@ from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import op_key
+from dlbridge.passes.mixed import mix_precision
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Task
@@ -42,6 +43,7 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
         if node is not None and value not in read and not any(output.uses() for output in node.outputs):
             graph.remove(node, safe=True)
     _add_penalties(graph, spec)
+    _mix(copy, spec)
     metrics = tuple((metric, _loss_of(metric.of, spec)) for metric in spec.metrics)
     return copy, Task(spec, tuple(losses), tuple(places), metrics)
 
@@ -74,6 +76,24 @@ def _add_penalties(graph: ir.Graph, spec: TrainingSpec) -> None:
         if traits.is_trained(value) and not any(fnmatchcase(name, pattern) for pattern in spec.optimizer.no_decay):
             own = regularization.penalty(value) or regularization.Penalty()
             regularization.set_penalty(value, replace(own, l1=own.l1 + spec.l1, l2=own.l2 + spec.l2))
+
+
+def _mix(model: Model, spec: TrainingSpec) -> None:
+    """Let the model compute in the half type of the specification."""
+    if spec.precision is None:
+        return
+    values = (*model.inputs, *model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs))
+    others = [v for v in values if v.dtype is not None and v.dtype.is_floating_point() and v.dtype.itemsize != 4]
+    if others:
+        raise TrainingError(
+            f"mixed precision is of float32 models; '{others[0].name}' is {others[0].dtype}", where=model.name
+        )
+    if not mix_precision(model.ir, spec.precision.kind):
+        raise TrainingError(
+            f"nothing in this model is computed in {spec.precision.kind}",
+            where=model.name,
+            hint="leave out 'precision': it is of products of matrices, convolutions and attention",
+        )
 
 
 def _is_last_axis(node: ir.Node) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.training import mixed
 from dlbridge.training.result import Checkpoint
 from dlbridge.training.spec import TrainingSpec
 
@@ -28,7 +29,7 @@ def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
         _check_weights(checkpoint.weights, model)
     if checkpoint.spec is not None:
         _check_spec(checkpoint.spec, spec)
-    elif checkpoint.step and checkpoint.slots.keys() - {"ema"} != set(spec.optimizer.slots):
+    elif checkpoint.step and checkpoint.slots.keys() - {"ema", mixed.SLOT} != set(spec.optimizer.slots):
         raise TrainingError(
             f"the checkpoint is of another optimizer: it holds {_listed(checkpoint.slots)}, "
             f"{spec.optimizer.kind} needs {_listed(spec.optimizer.slots)}",

@@ -23,7 +23,7 @@ class Callback:
             epoch: The number of the epoch, from 1.
             batch: The number of the batch, from 1.
             batches: How many batches the epoch has.
-            loss: The loss of the batch; in Keras the mean of the epoch's batches so far.
+            loss: The loss of the batch.
         """
 
     def on_epoch(self, checkpoint: Any, metrics: dict[str, float]) -> bool | None:

@@ -14,17 +14,16 @@ from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.ops import regularization
 from dlbridge.ops.keys import op_key
-from dlbridge.training.binding import bind
 from dlbridge.training.data import Dataset
 from dlbridge.training.loop import check
+from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.preparation import prepared
-from dlbridge.training.rows import ArrayRows, split
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.tables import read_arrays
 
 SCRIPT = "train.py"
 #: Settings that no script has.
-_REFUSED = ("schedule", "ema", "l1", "l2", "early_stopping", "stratify", "prepare", "augment", "labels")
+_REFUSED = ("schedule", "ema", "precision", "l1", "l2", "early_stopping", "augment")
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 
 
@@ -36,11 +35,13 @@ class Column:
         name: Its name in the file.
         dtype: The NumPy dtype that the model takes it in.
         shape: The shape of a row, where it is another one in the file; else None.
+        row: The shape of a row.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...] | None
+    row: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Script:
         inputs: The inputs, in the model's order.
         target: The target.
         kept: The number of rows to train on, where the others validate; else None.
+        share: The share that validates, where it is the last rows of every class; else None.
+        classes: The names of the classes in the order of their numbers, where the target is texts; else None.
+        standardized: The inputs of which each column is standardized by the rows that are trained on.
         is_random: Whether the model draws random numbers in training.
     """
 
@@ -59,6 +63,9 @@ class Script:
     inputs: tuple[Column, ...]
     target: Column
     kept: int | None
+    share: float | None
+    classes: tuple[str, ...] | None
+    standardized: tuple[str, ...]
     is_random: bool
 
 
@@ -86,10 +93,12 @@ def emit(
     writes = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, writes)
     _check_words(model, spec)
-    dataset = bind(model, spec, read_arrays(data))
+    if Path(data).suffix.lower() != ".npz":
+        raise TrainingError("a script reads .npz files", where=str(data), hint="numpy.savez writes one")
+    opened = open_data(model, spec, data)
     trained, task = prepared(model, spec)
     source = writes.write(trained)
-    text = writes.training_script(source, task, _described(model, spec, dataset, Path(data), Path(folder)))
+    text = writes.training_script(source, task, _described(model, spec, opened, Path(data), Path(folder)))
     with writing(Path(folder), force=force) as fresh:
         fresh.mkdir()
         (fresh / SCRIPT).write_text(text, encoding="utf-8")
@@ -103,6 +112,8 @@ def _check_words(model: Model, spec: TrainingSpec) -> None:
     extras += ["several losses"] if len(spec.losses) > 1 else []
     extras += ["accumulate"] if spec.accumulate > 1 else []
     extras += ["sample_weight"] if any(loss.sample_weight for loss in spec.losses) else []
+    prepared_inputs = {**(model.processing.inputs if model.processing is not None else {}), **spec.prepare}
+    extras += [f"the image '{name}' as it is prepared" for name, p in prepared_inputs.items() if p.kind == "image"]
     extras += [metric.name for metric in spec.metrics if metric.kind not in _METRICS or metric.of is not None]
     kept = [v for v in model.graph.initializers.values() if regularization.penalty(v) or regularization.limit(v)]
     extras += ["the regularizers and constraints of its weights"] if kept else []
@@ -112,22 +123,26 @@ def _check_words(model: Model, spec: TrainingSpec) -> None:
         )
 
 
-def _described(model: Model, spec: TrainingSpec, dataset: Dataset, data: Path, folder: Path) -> Script:
-    if data.suffix.lower() != ".npz":
-        raise TrainingError("a script reads .npz files", where=str(data), hint="numpy.savez writes one")
-    arrays = read_arrays(data)
+def _described(model: Model, spec: TrainingSpec, opened: Opened, data: Path, folder: Path) -> Script:
+    arrays, dataset = read_arrays(data), opened.seen
+    assert isinstance(dataset, Dataset)  # arrays are in memory
 
     def column(name: str, bound: np.ndarray) -> Column:
         if name not in arrays:
             raise TrainingError(f"a script takes '{name}' as one array of the data", where=str(data))
-        same = arrays[name].shape == bound.shape
-        return Column(name, str(bound.dtype), None if same else tuple(int(size) for size in bound.shape[1:]))
+        same = arrays[name].shape[1:] == bound.shape[1:]
+        row = tuple(int(size) for size in bound.shape[1:])
+        return Column(name, str(bound.dtype), None if same else row, row)
 
-    seen, held_out = split(ArrayRows({"rows": dataset.targets[0]}), spec.validation_split, None)
+    is_stratified = bool(spec.stratify) and opened.held_out is not None
+    named = [output.labels for output in opened.processing.outputs.values()]
     return Script(
         data=os.path.relpath(data, folder),
         inputs=tuple(column(str(v.name), dataset.inputs[str(v.name)]) for v in model.inputs),
         target=column(dataset.names[0], dataset.targets[0]),
-        kept=len(seen) if held_out is not None else None,
+        kept=len(dataset.targets[0]) if opened.held_out is not None else None,
+        share=spec.validation_split if is_stratified else None,
+        classes=named[0] if named and arrays[dataset.names[0]].dtype.kind in "UO" else None,
+        standardized=tuple(opened.processing.inputs),
         is_random=any(any(word in op_key(node) for word in ("Dropout", "Noise")) for node in model.graph.all_nodes()),
     )

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from dlbridge.training.losses import Loss
 from dlbridge.training.metrics import Metric
+from dlbridge.training.mixed import Precision
 from dlbridge.training.optimizers import Adam, Optimizer
 from dlbridge.training.parts import Part
 from dlbridge.training.prepare import Augmentation, Prepare
@@ -40,6 +41,9 @@ class TrainingSpec(Part):
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="Keep a mean of the weights: after each step, e = ema e + (1 - ema) w."
+    )
+    precision: Precision | None = Field(
+        None, description="Compute products of matrices and convolutions in this half type; weights stay float32."
     )
     l1: float = Field(0.0, ge=0, description="l1 sum |w| is added to the loss, of weights that are not in no_decay.")
     l2: float = Field(0.0, ge=0, description="l2 sum w^2 is added to the loss, of weights that are not in no_decay.")
@@ -79,7 +83,7 @@ class TrainingSpec(Part):
     @property
     def is_plain(self) -> bool:
         """Whether it is one loss, without anything that is added to the gradients, the weights or the learning rate."""
-        more = self.schedule, self.clip, self.ema
+        more = self.schedule, self.clip, self.ema, self.precision
         return len(self.losses) == 1 and self.accumulate == 1 and not any(more) and not self.l1 and not self.l2
 
     @model_validator(mode="after")

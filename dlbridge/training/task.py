@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.training.loss_part import LossPart
+from dlbridge.training.mixed import Float16, LossScale
 from dlbridge.training.parts import Ops, Tensor
 from dlbridge.training.running import Running
 from dlbridge.training.spec import TrainingSpec
@@ -34,6 +35,11 @@ class Task:
     outputs: tuple[int, ...]
     metrics: tuple[tuple[Any, int], ...]
     running: Running = field(default_factory=Running)
+
+    def loss_scale(self, slots: Mapping[str, Mapping[str, np.ndarray]]) -> LossScale | None:
+        """The loss scale, as a checkpoint remembers it; None where the loss is not scaled."""
+        precision = self.spec.precision
+        return LossScale(precision, slots) if isinstance(precision, Float16) else None
 
     def loss(
         self, outputs: Sequence[Tensor], targets: Sequence[Tensor], rows: Sequence[Tensor | None], ops: Ops, own: Own

@@ -80,6 +80,39 @@ def lines(series: Mapping[str, Sequence[float]], *, title: str) -> Markup:
     return joined(_svg(_HEIGHT, parts, title), key(series))
 
 
+def along(
+    series: Mapping[str, Sequence[tuple[int, float]]], places: Sequence[str], marks: Mapping[int, str], title: str
+) -> Markup:
+    """A line for each name over numbered places, on a logarithmic axis; a dot says its place and its number.
+
+    Args:
+        series: Name -> (place, number).
+        places: What each place is called.
+        marks: Place -> what is said of it; a line stands there.
+        title: What the chart shows, for those who do not see it.
+    """
+    numbers = [number for points in series.values() for _, number in points]
+    axis = Decades(numbers, _HEIGHT - _BOTTOM, _TOP)
+    step = (_WIDTH - _LEFT - _RIGHT) / max(len(places) - 1, 1)
+    parts = [_horizontal(y, label) for y, label in axis.ticks()]
+    for place, text in marks.items():
+        x = round(_LEFT + place * step, 1)
+        line = tag("line", tag("title", text), x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="bound")
+        parts += [
+            line,
+            tag("text", text, x=x, y=_HEIGHT - 6, text_anchor="middle" if place * 2 < len(places) else "end"),
+        ]
+    for index, points in enumerate(series.values()):
+        at = [(round(_LEFT + place * step, 1), axis(number)) for place, number in points]
+        drawn = tag("polyline", points=" ".join(f"{x},{y}" for x, y in at), stroke_width=1.5)
+        dots = [
+            tag("circle", tag("title", f"{places[place]}: {number:.2e}"), cx=x, cy=y, r=2.5)
+            for (place, number), (x, y) in zip(points, at, strict=True)
+        ]
+        parts.append(tag("g", drawn, *dots, class_=f"c{index % COLOURS}"))
+    return joined(_svg(_HEIGHT, parts, title), key(series))
+
+
 def key(names: Iterable[str]) -> Markup:
     """Which colour stands for which name."""
     return tag("div", *(tag("span", f"● {name}", class_=f"key c{i % COLOURS}") for i, name in enumerate(names)))

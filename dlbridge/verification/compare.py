@@ -14,17 +14,19 @@ import numpy as np
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
-from dlbridge.ops.evaluator import eps
+from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
 from dlbridge.verification.battery import Battery, Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
+from dlbridge.verification.depth import along_depth
 from dlbridge.verification.forms import Form
 from dlbridge.verification.gradients import check_training
 from dlbridge.verification.inputs import given_inputs
 from dlbridge.verification.judge import Judge
+from dlbridge.verification.locate import too_large
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.report import Check, Report
@@ -53,6 +55,7 @@ def verify(
     tolerance: Tolerance | None = None,
     train_steps: int | None = None,
     thorough: bool = True,
+    by_node: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run a model by every route on the same inputs, and compare each with the judge.
@@ -83,6 +86,7 @@ def verify(
             0 for gradients alone, None for neither.
         thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
             run by more than its type rounds in any case, which saves the run in float64 of a big model.
+        by_node: Measure the error of each node along the depth, too, for the first set of inputs: a page shows it.
         progress: Called with the name of each step as it begins.
 
     Returns:
@@ -111,10 +115,10 @@ def verify(
     builders = {name: _builder(model, name, written or {}) for name in wanted}
     builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
     comparison = Comparison(model, judging, cases, thorough, tolerance)
-    compare_forms(comparison, judging, cases, builders, report, progress=tell)
+    compare_forms(comparison, judging, cases, builders, report, progress=tell, by_node=by_node)
     if train_steps is not None:
         tell("training")
-        report.training = check_training(model, steps=train_steps, seed=seed)
+        report.training, report.curves = check_training(model, steps=train_steps, seed=seed)
     tell("coverage")
     report.coverage = cover(model, cases, everything=battery == "full")
     return report
@@ -158,10 +162,12 @@ def compare_forms(
     report: Report,
     *,
     progress: Callable[[str], None],
+    by_node: bool = False,
 ) -> None:
     """Build each form of a model, run it on the sets of inputs that the judge has run on, and put what is found into
     the report. The forms are built one after the other, so that only one is in memory beside the judge."""
     results: dict[str, list[Arrays]] = {}
+    depth = _Depth(report, cases) if by_node else None
     for name, build in builders.items():
         progress(name)
         try:
@@ -171,12 +177,42 @@ def compare_forms(
             report.failures[name] = str(error)
             continue
         report.checks += comparison.checks(form, results[name], report)
+        if depth is not None:
+            depth.measure(name, form)
     judge.close()
     for a, b in itertools.combinations(results, 2):
         report.pairs[a, b] = max(
             (relative_error(y[k], x[k]) for x, y in zip(results[a], results[b], strict=True) for k in x if k in y),
             default=0.0,
         )
+
+
+class _Depth:
+    """Measures the error of each node of forms, for the first set of inputs."""
+
+    def __init__(self, report: Report, cases: Sequence[Case]) -> None:
+        self._report = report
+        self._right: Arrays | None = None
+        self._model = report.subject
+        self._arrays = cases[0].arrays if cases else None
+
+    def measure(self, name: str, form: Form) -> None:
+        """Put the errors of a form into the report, where they can be measured."""
+        if self._model is None or self._arrays is None:
+            return
+        why = too_large(self._model, self._arrays)
+        if why:
+            self._report.without_depth[name] = why
+            return
+        try:
+            if self._right is None:
+                self._right = Evaluator(self._model.ir).values(self._arrays)
+            found = along_depth(self._model, form, self._arrays, self._right)
+        except Exception as error:  # the verdict is there in any case; the picture is extra help
+            self._report.without_depth[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            return
+        if found:
+            self._report.depth[name] = found
 
 
 def _run(form: Form, case: Case) -> Arrays:

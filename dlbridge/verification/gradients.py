@@ -23,7 +23,7 @@ from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import is_op
 from dlbridge.passes import precision
 from dlbridge.passes.matching import Match
-from dlbridge.training import train
+from dlbridge.training import Callback, train
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.verification.inputs import batch_dim, random_inputs
 from dlbridge.verification.measure import Arrays
@@ -40,7 +40,9 @@ _ADDED = "gradient_of."
 _ONLY_IN_TRAINING = ("Dropout", "BatchNormalization", "DropPath", "AlphaDropout", "GaussianNoise", "GaussianDropout")
 
 
-def check_training(model: Model, *, steps: int = 0, seed: int = 0) -> list[TrainingCheck]:
+def check_training(
+    model: Model, *, steps: int = 0, seed: int = 0
+) -> tuple[list[TrainingCheck], dict[str, list[float]]]:
     """Compare gradients, and weights after some steps, in all frameworks that train.
 
     Args:
@@ -48,20 +50,26 @@ def check_training(model: Model, *, steps: int = 0, seed: int = 0) -> list[Train
         steps: The number of steps; with 0, only gradients are compared.
         seed: The seed of the inputs and targets.
 
+    Returns:
+        The comparisons, and the loss of each step in each framework.
+
     Raises:
         DlbridgeError: When the model has no float output with a row for each row of its inputs.
     """
     names = [name for name in frameworks.trainers() if frameworks.get(name).is_installed]
     subject = _subject(model, seed)
     found: dict[str, tuple[Arrays, Arrays]] = {}
+    curves: dict[str, list[float]] = {}
     checks: list[TrainingCheck] = []
     for name in names:
         try:
-            found[name] = (subject.gradients(name), subject.trained(name, steps) if steps else {})
+            gradients, told = subject.gradients(name), _Losses()
+            found[name] = (gradients, subject.trained(name, steps, told) if steps else {})
+            curves |= {name: told.losses} if steps else {}
         except DlbridgeError as error:
             checks.append(TrainingCheck(name, "", trouble=error.message))
     if not found:
-        return checks
+        return checks, curves
     first, *others = found
     gradients, weights = found[first]
     for name in others:
@@ -71,7 +79,17 @@ def check_training(model: Model, *, steps: int = 0, seed: int = 0) -> list[Train
         checks.append(check)
     if not any(is_op(node, *_ONLY_IN_TRAINING) for node in subject.model.graph.all_nodes()):
         checks.append(subject.difference(first, gradients))
-    return checks
+    return checks, curves
+
+
+class _Losses(Callback):
+    """The loss of each step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_step(self, epoch: int, batch: int, batches: int, loss: float) -> None:
+        self.losses.append(loss)
 
 
 def _off(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -104,14 +122,14 @@ class _Subject:
         before = self.model.weights
         return {_shown(v.name or ""): before[v.name or ""] - after[v.name or ""] for v in self.model.parameters}
 
-    def trained(self, framework: str, steps: int) -> Arrays:
+    def trained(self, framework: str, steps: int, told: Callback) -> Arrays:
         """The weights after some steps of Adam on other batches."""
         batches = [random_inputs(self.model, self._sizes(), seed=self.seed + step) for step in range(steps)]
         data = {name: np.concatenate([batch[name] for batch in batches]) for name in self.inputs}
         generator = np.random.default_rng(self.seed)
         data["target"] = generator.standard_normal((steps * len(self.target), *self.target.shape[1:]))
         spec = self._spec({"kind": "adam", "learning_rate": 1e-3})
-        after = train(self.model, data, framework=framework, spec=spec).model.weights
+        after = train(self.model, data, framework=framework, spec=spec, callbacks=[told]).model.weights
         return {_shown(v.name or ""): after[v.name or ""] for v in self.model.parameters}
 
     def _spec(self, optimizer: dict[str, Any]) -> TrainingSpec:

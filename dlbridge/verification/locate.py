@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.verification.causes import alone, likely_cause
 from dlbridge.verification.departure import Departure, Traced
+from dlbridge.verification.depth import all_values
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
@@ -54,12 +54,9 @@ def first_departure(
         arrays: These inputs.
         outputs: Names of the outputs that depart.
     """
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    if weights > _LARGEST:
-        return Departure(f"the node is not looked for: the model has {weights >> 20} MiB of weights")
-    held = 8 * elements(model, _sizes(model, arrays))
-    if held > _MOST_VALUES:
-        return Departure(f"the node is not looked for: the values on the way take {held >> 30} GiB for these inputs")
+    why = too_large(model, arrays)
+    if why:
+        return Departure(f"the node is not looked for: {why}")
     try:
         values = Evaluator(model.ir).values(arrays)
     except Exception as error:  # an op that the reference evaluator lacks
@@ -77,7 +74,7 @@ def first_departure(
     seen = Traced()
     wide = route.exact([arrays], seen)
     if wide is None:
-        seen = Traced(_rewritten(model, route, arrays))
+        seen = Traced(np.asarray(a, np.float64) for a in all_values(model, route.name, arrays).values())
     shown = Shown(seen)
     node = _first(model, values, shown, outputs)
     if node is None and wide is not None and exact is not None:
@@ -90,6 +87,15 @@ def first_departure(
     found = _told("the first node whose inputs agree and whose outputs do not is", model, node, values, shown)
     found.line = _line(route, node, values, seen, shown)
     return found
+
+
+def too_large(model: Model, arrays: Arrays) -> str:
+    """Why not all values on the way are held in float64; empty where they may be."""
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if weights > _LARGEST:
+        return f"the model has {weights >> 20} MiB of weights"
+    held = 8 * elements(model, _sizes(model, arrays))
+    return f"the values on the way take {held >> 30} GiB for these inputs" if held > _MOST_VALUES else ""
 
 
 def _sizes(model: Model, arrays: Arrays) -> dict[str, int]:
@@ -186,17 +192,6 @@ def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:
         if len(found) == 1:
             return found[0]
     return None
-
-
-def _rewritten(model: Model, route: Form, arrays: Arrays) -> list[np.ndarray]:
-    """All float values of a model, for a framework that shows none: it writes the model anew with each as an output."""
-    copy = model.clone()
-    values = [v for node in copy.graph for v in node.outputs if v.name and v.dtype is not None]
-    floats = [v for v in values if v.dtype is not None and v.dtype.is_floating_point()]
-    copy.graph.outputs.extend(v for v in floats if not v.is_graph_output())
-    framework = frameworks.get(route.name)
-    found = framework.run(framework.load(framework.write(copy)), arrays)
-    return [np.asarray(a, np.float64) for a in found.values()]
 
 
 def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.Node | None:

@@ -24,10 +24,13 @@ def html(report: Report, model: Model, histories: Mapping[str, Mapping[str, Sequ
     Args:
         report: The report.
         model: The model that was verified.
-        histories: Framework -> metric -> one number for each epoch or step, where the frameworks were trained.
+        histories: Framework -> metric -> one number for each epoch or step, where the frameworks were trained; the
+            losses of the report's steps of training when None.
     """
+    histories = histories or {name: {"loss": losses} for name, losses in report.curves.items()}
     sections = [
         _routes(report),
+        _depth(report, model),
         _errors(report),
         _pairs(report),
         *([_coverage(report.coverage, report.inputs_left_out)] if report.coverage is not None else []),
@@ -101,6 +104,26 @@ def _unfit(name: str, verdict: Markup, why: str) -> Sequence[str]:
 def _inputs(check: Check) -> str:
     sizes = [f"{name}={size}" for name, size in check.sizes.items()]
     return ", ".join([*sizes, check.inputs] if check.inputs else sizes)
+
+
+def _depth(report: Report, model: Model) -> Markup:
+    """The errors of the nodes along the depth, with the nodes where routes depart."""
+    if not report.depth and not report.without_depth:
+        return Markup()
+    order = [node.name or node.outputs[0].name or "" for node in model.graph]
+    series = {
+        name: [(place, found[node]) for place, node in enumerate(order) if node in found]
+        for name, found in report.depth.items()
+    }
+    departed = {d.node: f"{route} departs: {d.node}" for route, d in report.departures.items() if d.node in order}
+    said = (
+        f"The largest error of each of {len(order)} nodes, relative to its largest number, from inputs to outputs: what"
+        " dlbridge writes in its own types, another model in float64."
+    )
+    marks = {order.index(node or ""): text for node, text in departed.items()}
+    missing = [tag("p", f"Not shown for {name}: {why}.", class_="soft") for name, why in report.without_depth.items()]
+    drawn = [tag("p", said, class_="soft"), charts.along(series, order, marks, "Errors by node")] if series else []
+    return _section("Errors along the depth", *drawn, *missing)
 
 
 def _errors(report: Report) -> Markup:

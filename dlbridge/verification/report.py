@@ -9,6 +9,7 @@ from dlbridge.errors import IllConditionedError, VerificationError, WrittenModel
 from dlbridge.model import Model
 from dlbridge.verification.coverage import Coverage
 from dlbridge.verification.departure import Departure
+from dlbridge.verification.depth import Depth
 from dlbridge.verification.figures import Figures
 from dlbridge.verification.measure import Arrays
 
@@ -114,6 +115,9 @@ class Report:
         left_out: Route -> why it was not tried: its framework is not installed, and no route was asked for by name.
         inputs_left_out: Inputs that were not tried, each with the reason.
         coverage: What the inputs have reached.
+        depth: Route -> node -> the largest error of its values, in the order of the graph, for the first set of inputs.
+        without_depth: Route -> why there are no such errors of it, where they were asked for.
+        curves: Framework -> the loss of each step, where steps of training were compared.
         training: How gradients and steps of training compare, where that was asked for.
         subject: The model that was verified.
         cases: The sets of inputs, in order.
@@ -129,6 +133,9 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     inputs_left_out: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
+    depth: dict[str, Depth] = field(default_factory=dict)
+    without_depth: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
     training: list[TrainingCheck] = field(default_factory=list)
     subject: Model | None = None
     cases: list[Arrays] = field(default_factory=list)
@@ -186,7 +193,7 @@ class Report:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as JSON types."""
+        """Everything but the numbers of pictures as JSON types."""
         return {
             "model": self.model,
             "judge": self.judge,

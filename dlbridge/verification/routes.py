@@ -53,6 +53,8 @@ class Route:
         note: What a reader of the report should know about how it was run; empty if there is nothing special.
         eps: 0: a route has the types of the model.
         text: The written file that is run; empty where there is none.
+        written_anew: The framework that wrote the model for this route, and that runs it; None where what is run was
+            there before, or is run by another.
 
     Raises:
         DlbridgeError: When there is no such route.
@@ -70,6 +72,7 @@ class Route:
     ) -> None:
         self.name, self.note, self.eps, self.text = title or name, "", 0.0, ""
         self._model = model
+        self.written_anew: str | None = None
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
         self._live: Any = None
@@ -92,6 +95,8 @@ class Route:
             raise
         except Exception as error:  # executing generated code and frameworks can raise anything
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
+        if name == framework.name and folder is None and framework.name not in written and self._types is None:
+            self.written_anew = name
         if name != framework.name:
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
         self.text = getattr(getattr(live, "dlbridge_source", None), "text", "")

@@ -57,7 +57,7 @@ class Keras(ModularFramework):
     suffixes = (".keras", ".h5")
     file_suffixes = (".keras",)
     weights_file = "model.weights.h5"
-    trains = Trains()
+    trains = Trains(precisions=None)
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions
 

@@ -23,11 +23,15 @@ from dlbridge.frameworks.keras import training_ops
 class Optimizer(keras.optimizers.Optimizer):
     """The optimizer of a specification.
 
+    Args:
+        spec: The specification.
+        scaled: The loss scale to begin with, where the loss is scaled (``dlbridge.training.mixed.LossScale``).
+
     What depends on the step alone is computed before an epoch, for all of its batches: ``plan`` hands it over, and each
     batch reads its row.
     """
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: Any, scaled: Any = None) -> None:
         super().__init__(learning_rate=spec.optimizer.learning_rate, name=spec.optimizer.kind)
         self.spec, self.formula = spec, spec.optimizer
         #: How each variable is trained, and what is remembered of it by slot; by the variable's index.
@@ -35,6 +39,7 @@ class Optimizer(keras.optimizers.Optimizer):
         self.held: list[dict[str, Any]] = []
         self.means: list[Any] = []
         self.sums: list[Any] = []
+        self.scaled = scaled
 
     def prepare(self, variables: Sequence[Any], weights: Sequence[Any]) -> None:
         """Make the variables of what is remembered.
@@ -59,6 +64,13 @@ class Optimizer(keras.optimizers.Optimizer):
         more = ("share", "is_step") if self.spec.accumulate > 1 else ()
         self._columns = ["rate", *self.formula.numbers(1), *more]
         self._table: Any = None
+        if self.scaled is not None:
+            self.loss_scale = self._number(self.scaled.scale, "float64", "loss_scale")
+            self.since = self._number(self.scaled.since, "int64", "steps_since")
+            self.skipped = self._number(0, "int64", "skipped")
+
+    def _number(self, value: float, dtype: str, name: str) -> Any:
+        return self.add_variable((), partial(_filled, value), dtype, name=name)
 
     def _made(self, shape: tuple[int, ...], variable: Any, name: str, initializer: Any) -> Any:
         return self.add_variable(shape, initializer, variable.dtype, name=f"{variable.path.replace('/', '_')}_{name}")
@@ -67,6 +79,8 @@ class Optimizer(keras.optimizers.Optimizer):
         """Take over the numbers of an epoch's batches, and return whether compiled code must be made anew."""
         table = np.array([[numbers[name] for name in self._columns] for numbers in steps])
         self.iterations.assign(0)
+        if self.scaled is not None:
+            self.skipped.assign(0)
         is_new = self._table is None or tuple(self._table.shape) != table.shape
         if is_new:
             self._table = keras.Variable(table, dtype="float64", trainable=False, name="steps")
@@ -75,21 +89,46 @@ class Optimizer(keras.optimizers.Optimizer):
         return is_new
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
-        row = ops.take(self._table, self.iterations, axis=0)
         places = [self._get_variable_index(v) for v in trainable_variables]
         if not self.sums:
-            self._step(grads, trainable_variables, places, row)
+            self._finite_step(grads, trainable_variables, places)
             return
+        row = ops.take(self._table, self.iterations, axis=0)
         numbers = dict(zip(self._columns, ops.unstack(row), strict=True))
         for place, gradient in zip(places, grads, strict=True):
-            self.sums[place].assign_add(gradient * ops.cast(numbers["share"], gradient.dtype))
+            if self.scaled is None:  # else the loss was multiplied by it
+                gradient = gradient * ops.cast(numbers["share"], gradient.dtype)
+            self.sums[place].assign_add(gradient)
 
         def step() -> None:
-            self._step([self.sums[i].value for i in places], trainable_variables, places, row)
+            self._finite_step([self.sums[i].value for i in places], trainable_variables, places)
             for i in places:
                 self.sums[i].assign(ops.zeros_like(self.sums[i]))
 
         ops.cond(numbers["is_step"] > 0, step, lambda: None)
+
+    def _finite_step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int]) -> None:
+        """One step of all weights; none where the loss is scaled and a gradient is not finite."""
+        if self.scaled is None:
+            self._step(grads, variables, places, ops.take(self._table, self.iterations, axis=0))
+            return
+        grads = [g / ops.cast(self.loss_scale.value, g.dtype) for g in grads]
+        is_finite = ops.all(ops.stack([ops.all(ops.isfinite(g)) for g in grads]))
+        made = self.iterations.value - ops.cast(self.skipped.value * self.spec.accumulate, self.iterations.dtype)
+        row = ops.take(self._table, made, axis=0)
+        ops.cond(is_finite, lambda: self._step(grads, variables, places, row), lambda: None)
+        scale, since = self.scaled.spec.after(self.loss_scale.value, self.since.value, is_finite, training_ops)
+        self.loss_scale.assign(scale)
+        self.since.assign(since)
+        self.skipped.assign_add(ops.cast(ops.logical_not(is_finite), "int64"))
+
+    def scale_loss(self, loss: Any) -> Any:
+        if self.scaled is None:
+            return loss
+        factor = self.loss_scale.value
+        if self.sums:
+            factor = factor * self._table[self.iterations.value, self._columns.index("share")]
+        return loss * ops.cast(factor, loss.dtype)
 
     def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], row: Any) -> None:
         """One step of all weights."""

@@ -40,7 +40,8 @@ class Trainer:
         variables = [v for v in self.model.trainable_variables if id(v) in keys]
         #: The keys of the variables, in the optimizer's order.
         self.keys = [keys[id(v)] for v in variables]
-        self.optimizer = Optimizer(self.spec)
+        self.scaled = self.task.loss_scale(checkpoint.slots)
+        self.optimizer = Optimizer(self.spec, self.scaled)
         self.optimizer.prepare(variables, [self.weights[key] for key in self.keys])
         self._restore(checkpoint.slots)
         self.step = checkpoint.step
@@ -52,11 +53,13 @@ class Trainer:
         _reseed(self.model, data.seed)
         if self.optimizer.plan(data.steps):
             self.fitted.make_train_function(force=True)
-        told = [_Steps(self.task.running.on_step)] if self.task.running.on_step is not None else None
+        told = [_Steps(self.task.running.on_step, self.fitted)] if self.task.running.on_step is not None else None
         with float_type(self.source), keras.device(self.device), self.seen.of(data) as given:
             steps = data.count if data.is_stream else None
             fit = self.fitted.fit(given, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=told)
         self.step += sum(1 for numbers in data.steps if numbers["is_step"])
+        if self.scaled is not None:
+            self.step -= int(ops.convert_to_numpy(self.optimizer.skipped))
         return self.fitted.numbers(fit.history["loss"][-1])
 
     def evaluate(self, data: Any) -> dict[str, float]:
@@ -80,6 +83,10 @@ class Trainer:
             means = zip(self.keys, self.optimizer.means, strict=True)
             copies = {key: np.array(ops.convert_to_numpy(mean)) for key, mean in means}
             slots |= trained.to_checkpoint(self.source, {"ema": copies})
+        if self.scaled is not None:
+            self.scaled.scale = float(ops.convert_to_numpy(self.optimizer.loss_scale))
+            self.scaled.since = int(ops.convert_to_numpy(self.optimizer.since))
+            slots |= self.scaled.slots()
         arrays = {key: np.array(array) for key, array in weights(self.model).items()}
         return self.source.initializers(arrays), slots, self.step
 
@@ -96,14 +103,14 @@ class Trainer:
 
 
 class _Steps(keras.callbacks.Callback):
-    """Tells of each batch, with the mean loss of the epoch's batches so far."""
+    """Tells of each batch."""
 
-    def __init__(self, on_step: Any) -> None:
+    def __init__(self, on_step: Any, fitted: _Fitted) -> None:
         super().__init__()
-        self.on_step = on_step
+        self.on_step, self.fitted = on_step, fitted
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.on_step(batch + 1, float(logs["loss"]))
+        self.on_step(batch + 1, float(ops.convert_to_numpy(self.fitted.latest)))
 
 
 def _device(name: str | None) -> str | None:
@@ -132,6 +139,8 @@ class _Fitted(keras.Model):
         self.own = {id(loss): losses.own(loss) for loss in task.losses}
         self.totals = _Totals(task, [tuple(output.shape) for output in model.outputs])
         self._variables_that_train = variables
+        #: The loss of the latest batch, where somebody listens.
+        self.latest = keras.Variable(0.0, dtype="float64", trainable=False) if task.running.on_step else None
 
     @property
     def trainable_weights(self) -> list[Any]:
@@ -153,6 +162,8 @@ class _Fitted(keras.Model):
         for added in self.model.losses:
             value = value + ops.cast(added, value.dtype)
         self.totals.add(outputs, targets)
+        if self.latest is not None:
+            self.latest.assign(ops.cast(value, "float64"))
         return value
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:

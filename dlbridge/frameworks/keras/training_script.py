@@ -9,7 +9,7 @@ from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.frameworks.keras.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import check_loss, head, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, head, helpers, parts, reading, variables
 
 _LOSSES = {
     "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
@@ -21,6 +21,7 @@ _LOSSES = {
     "Huber": "keras.losses.Huber({delta})",
 }
 _TAKEN = ("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "HERE", "main", "build_model", "math")
+_TAKEN += TAKEN
 #: Optimizers whose class computes the formula.
 _EXACT = ("sgd", "adadelta", "lion")
 
@@ -48,6 +49,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         *model,
         "",
         "",
+        *helpers(described),
         *_batches(len(names)),
         "",
         "",
@@ -87,7 +89,7 @@ def _batches(count: int) -> list[str]:
 
 def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str) -> list[str]:
     kept = described.kept
-    until, after = (f"[:{kept}]", f"[{kept}:]") if kept is not None else ("", "")
+    until, after = (f"[{part}]" if part else "" for part in parts(described))
     given = names[0] + "{0}" if len(names) == 1 else "[" + ", ".join(f"{name}{{0}}" for name in names) + "]"
     metrics = [_metric(metric.kind, loss) for metric in spec.metrics]
     own = getattr(loss, "delta", 1.0)

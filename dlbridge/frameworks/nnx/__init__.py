@@ -24,7 +24,7 @@ class NNX(ModularFramework):
     extra = "nnx"
     packages = ("flax", "jax", "optax")
     weights_file = "weights.safetensors"
-    trains = Trains()
+    trains = Trains(precisions=None)
     WriteOptions = WriteOptions
 
     def read_model(self, source: Any, options: Any) -> Model:

@@ -47,9 +47,10 @@ class Trainer:
             k: r for k, r in of_weights(self.source.model.graph, self.source.weights).items() if k in self.trained
         }
         self.step = checkpoint.step
+        self.scaled = self.task.loss_scale(checkpoint.slots)
         with wide():
             self.slots = self._start(checkpoint.slots)
-            gradient = nnx.value_and_grad(self._loss, argnums=nnx.DiffState(0, nnx.Param), has_aux=True)
+            gradient = nnx.value_and_grad(self._scaled_loss, argnums=nnx.DiffState(0, nnx.Param), has_aux=True)
             self.gradient = compiled(gradient)
             self.loss = compiled(self._loss)
             self.update = jax.jit(self._updated)
@@ -60,19 +61,26 @@ class Trainer:
 
     def epoch(self, data: Any) -> dict[str, float]:
         self.module.train()
-        totals = _Totals(self.task)
+        totals, steps = _Totals(self.task), data.steps
         gradients: Arrays = {}
+        if self.scaled is not None:
+            self.scaled.skipped = 0
         with wide(), self._place():
             nnx.reseed(self.module, default=data.seed, dropout=data.seed)
-            for place, (batch, n) in enumerate(zip(data.batches(), data.steps, strict=True), 1):
-                (value, sums), found = self.gradient(self.module, *self._arrays(batch))
+            for place, (batch, n) in enumerate(zip(data.batches(), steps, strict=True), 1):
+                scale = None if self.scaled is None else self.scaled.scale * n["share"]
+                (_, (value, sums)), found = self.gradient(self.module, scale, *self._arrays(batch))
                 by_path = dict(nnx.to_flat_state(found))
                 new = {key: by_path[path][...] for key, path in self.paths.items()}
-                if n["share"] != 1:
+                if n["share"] != 1 and self.scaled is None:
                     new = {key: array * n["share"] for key, array in new.items()}
                 gradients = {key: gradients[key] + array for key, array in new.items()} if gradients else new
-                if n["is_step"]:
-                    values, self.slots = self.update(gradients, self._values(), self.slots, n)
+                if n["is_step"] and self.scaled is not None and not self._is_step(self.scaled, gradients):
+                    gradients = {}
+                elif n["is_step"]:
+                    skipped = 0 if self.scaled is None else self.scaled.skipped * self.spec.accumulate
+                    row = steps[place - 1 - skipped]
+                    values, self.slots = self.update(gradients, self._values(), self.slots, row)
                     for key, array in values.items():
                         self.trained[key].set_value(array)
                     self.step, gradients = self.step + 1, {}
@@ -98,6 +106,17 @@ class Trainer:
         for key, regularized in self.regularized.items():
             value = value + penalty(regularized, lookup(module, key)[...])
         return value, self.task.sums(outputs, targets, training_ops)
+
+    def _scaled_loss(self, module: nnx.Module, scale: Any, *arrays: Any) -> tuple[Any, tuple[Any, Any]]:
+        """The loss times the loss scale, for its gradient; and what :meth:`_loss` gives."""
+        value, sums = self._loss(module, *arrays)
+        return value if scale is None else value * scale, (value, sums)
+
+    def _is_step(self, scaled: Any, gradients: Arrays) -> bool:
+        """Divide the gradients by the loss scale; whether they are finite, so that the step is made."""
+        for key, gradient in gradients.items():
+            gradients[key] = gradient / scaled.scale
+        return scaled.is_step(all(bool(jnp.isfinite(g).all()) for g in gradients.values()))
 
     def _updated(self, gradients: Arrays, values: Arrays, slots: dict[str, Arrays], n: Arrays) -> tuple[Arrays, Any]:
         """One step of the optimizer: the weights and what is remembered."""
@@ -127,7 +146,10 @@ class Trainer:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
         held = {slot: {k: np.array(a) for k, a in arrays.items()} for slot, arrays in self.slots.items()}
         arrays = {key: np.array(array) for key, array in weights(self.module).items()}
-        return self.source.initializers(arrays), trained.to_checkpoint(self.source, held), self.step
+        kept = trained.to_checkpoint(self.source, held)
+        if self.scaled is not None:
+            kept |= self.scaled.slots()
+        return self.source.initializers(arrays), kept, self.step
 
     def _start(self, slots: dict[str, dict[str, np.ndarray]]) -> dict[str, Arrays]:
         """What is remembered at the start: zeros, or what a checkpoint has."""

@@ -62,7 +62,7 @@ class PyTorch(ModularFramework):
     suffixes = (".pt2", ".pt", ".pth")
     file_suffixes = (".pt2",)
     weights_file = "weights.pt"
-    trains = Trains()
+    trains = Trains(precisions=None)
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions
 

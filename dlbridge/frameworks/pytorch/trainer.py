@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.pytorch import WriteOptions, losses, optimizers
+from dlbridge.frameworks.pytorch import WriteOptions, compat, losses, optimizers
 from dlbridge.frameworks.pytorch import training_ops as ops
 from dlbridge.frameworks.pytorch.regularizing import Regularizing
 from dlbridge.frameworks.pytorch.runner import load, to_array, to_tensor, weights
@@ -41,19 +41,24 @@ class Trainer:
         }
         self.own = {id(loss): losses.own(loss) for loss in task.losses}
         self.step = checkpoint.step
+        self.scaled = task.loss_scale(checkpoint.slots)
         self.ema: dict[str, torch.Tensor] = {}
         self._restore(checkpoint.slots)
 
     def epoch(self, data: Any) -> dict[str, float]:
         torch.manual_seed(data.seed)
         self.module.train()
-        totals = _Totals(self.task)
-        for place, (batch, n) in enumerate(zip(data.batches(self._placed), data.steps, strict=True), 1):
+        totals, steps = _Totals(self.task), data.steps
+        if self.scaled is not None:
+            self.scaled.skipped = 0
+        for place, (batch, n) in enumerate(zip(data.batches(self._placed), steps, strict=True), 1):
             outputs, targets = self._forward(batch), batch.targets
             value = self._loss(outputs, targets, batch)
-            (value if n["share"] == 1 else value * n["share"]).backward()
-            if n["is_step"]:
-                self._step(n)
+            factor = n["share"] if self.scaled is None else n["share"] * self.scaled.scale
+            (value if factor == 1 else value * factor).backward()
+            if n["is_step"] and (self.scaled is None or self._is_step(self.scaled)):
+                skipped = 0 if self.scaled is None else self.scaled.skipped * self.spec.accumulate
+                self._step(steps[place - 1 - skipped])
             loss = totals.add(value.detach(), outputs, targets, batch.rows)
             if self.task.running.on_step is not None:
                 self.task.running.on_step(place, loss)
@@ -68,13 +73,25 @@ class Trainer:
                 totals.add(self._loss(outputs, targets, batch), outputs, targets, batch.rows)
         return totals.numbers()
 
+    def _is_step(self, scaled: Any) -> bool:
+        """Divide the gradients by the loss scale, and leave out the step if they are not finite."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        compat.foreach_mul(gradients, 1 / scaled.scale)
+        is_finite = bool(torch.stack([g.isfinite().all() for g in gradients]).all())
+        if not is_finite:
+            self._forget_gradients()
+        return scaled.is_step(is_finite)
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
     def _step(self, n: dict[str, float]) -> None:
         """One step of the optimizer, with what is made of the gradients before it and of the weights after it."""
         if self.spec.clip is not None:
             optimizers.clip(self.spec.clip, self.parameters.values())
         self.optimizer.step(n)
-        for parameter in self.parameters.values():
-            parameter.grad = None
+        self._forget_gradients()
         with torch.no_grad():
             for parameter, regularizing in self.regularized.values():
                 regularizing.limit(parameter)
@@ -101,7 +118,10 @@ class Trainer:
         arrays = {k: a.copy() for k, a in weights(self.module).items()}
         held = self.optimizer.slots() | ({"ema": self.ema} if self.ema else {})
         copies = {slot: {k: to_array(t).copy() for k, t in kept.items()} for slot, kept in held.items() if kept}
-        return self.source.initializers(arrays), trained.to_checkpoint(self.source, copies), self.step
+        slots = trained.to_checkpoint(self.source, copies)
+        if self.scaled is not None:
+            slots |= self.scaled.slots()
+        return self.source.initializers(arrays), slots, self.step
 
     def _restore(self, slots: dict[str, dict[str, np.ndarray]]) -> None:
         """Go on with what a checkpoint remembers."""

@@ -9,7 +9,7 @@ from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import check_loss, head, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, head, helpers, reading, variables
 
 _CRITERIA = {
     "SoftmaxCrossEntropyLoss": "nn.CrossEntropyLoss()",
@@ -22,6 +22,7 @@ _CRITERIA = {
 }
 _TAKEN = ("model", "np", "nn", "torch", "F", "batches", "output", "loss", "optimizer", "criterion", "rows", "totals")
 _TAKEN += ("main", "train", "evaluate", "measure", "epoch", "data", "row", "Path", "HERE", "DataLoader", "math")
+_TAKEN += TAKEN
 
 
 def script(source: Source, task: Any, described: Any) -> str:
@@ -54,6 +55,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         *model,
         "",
         "",
+        *helpers(described),
         *_dataset(names, target),
         "",
         "",
@@ -161,9 +163,12 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     rows = [f"    rows = Rows({', '.join([*names, target])})"]
     trained, count = "rows", "len(rows)"
     if kept is not None:
-        trained, count = f"Subset(rows, range({kept}))", str(kept)
-        held = f"DataLoader(Subset(rows, range({kept}, len(rows))), batch_size={size})"
-        rows.append(f"    held_out = {held}  # the last rows validate")
+        of = ("kept", "held") if described.share is not None else (f"range({kept})", f"range({kept}, len(rows))")
+        trained, count = f"Subset(rows, {of[0]})", "len(kept)" if described.share is not None else str(kept)
+        whose = " of every class" if described.share is not None else ""
+        rows.append(
+            f"    held_out = DataLoader(Subset(rows, {of[1]}), batch_size={size})  # the last rows{whose} validate"
+        )
     sampler = f", sampler=Shuffled({count}, seed={spec.seed})" if spec.shuffle else ""
     rows.append(f"    batches = DataLoader({trained}, batch_size={size}{sampler})")
     criterion = _CRITERIA[loss.op].format(delta=text(getattr(loss, "delta", 1.0)))
