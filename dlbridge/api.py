@@ -69,7 +69,7 @@ def load(
     if isinstance(source, Model):
         return source
     with limited(limits):
-        if _is_name(source):
+        if is_name(source):
             made = factories.make(source, arguments)
             if weights is not None:
                 factories.fill(made, Path(weights), strict=strict)
@@ -87,7 +87,7 @@ def load(
     return model
 
 
-def _is_name(source: Any) -> bool:
+def is_name(source: Any) -> bool:
     """Whether a source is the name of a function or class that makes a model."""
     return isinstance(source, str) and factories.is_name(source) and not Path(source).exists()
 
@@ -166,6 +166,7 @@ def convert(
     quantize: str | None = None,
     keep_float32: Sequence[str] = (),
     calibrate: Any = None,
+    task: str | None = None,
     **options: Any,
 ) -> Any:
     """Convert a model.
@@ -192,16 +193,25 @@ def convert(
         keep_float32: Names of nodes and of blocks that keep their precision.
         calibrate: Data, as :func:`predict` takes it: the ranges of ``int8-static`` are taken from it, and what is lost
             by less precision is measured on it.
+        task: What the model is to do: ``"generate"`` writes a model of transformers so that it takes and returns its
+            cache, for a prompt and for steps; an encoder and its decoder become two graphs in the folder ``output``.
         options: The ``WriteOptions`` of the framework, e.g. ``opset=21`` for ONNX.
 
     Returns:
-        The ``Source`` that was written (``.text`` is the code); for a description, the model.
+        The ``Source`` that was written (``.text`` is the code); for a description, the model. For a task with several
+        graphs, a dict of them.
 
     Raises:
         DlbridgeError: When there is no such framework, it takes no such option, or is not served and ``into`` is given.
         VerificationError: When the written model does not agree, or cannot be built or run; nothing is written then.
         FileError: When ``output`` exists and ``force`` is not set.
     """
+    if task is not None:
+        from dlbridge import tasks
+
+        given = {"check": check, "partial": partial, "into": into, "processing": processing, **options}
+        given |= {"dtype": dtype, "quantize": quantize, "keep_float32": keep_float32, "calibrate": calibrate}
+        return tasks.convert(source, to, output, task=task, read=read, force=force, **given)
     if output is not None:
         check_free(output, force=force)
         if to != DESCRIPTION:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import onnx_ir as ir
 
+from dlbridge.decoding import Settings
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.limits import limits, raise_hint
 from dlbridge.ops import extension, stand_ins, traits
@@ -162,6 +163,9 @@ def check_traits(graph: ir.Graph, where: str | None = None) -> None:
     for path, name in traits.blocks(graph).items():
         check_name(path, where)
         check_name(name, where)
+    settings = graph.metadata_props.get(traits.GENERATION)
+    if settings is not None:
+        Settings.loads(settings, where)
     try:
         traits.constraints(graph)
     except (ValueError, RecursionError):

@@ -160,6 +160,11 @@ def broken(constraints: Sequence[Expression], sizes: Mapping[str, int]) -> Expre
     return None
 
 
+def smallest(name: str, constraints: Sequence[Expression]) -> int:
+    """The smallest size that a name may have: 1, or 0 where a constraint says so in as many words (``0 <= past``)."""
+    return 0 if any(c.text in (f"0 <= {name}", f"{name} >= 0") for c in constraints) else 1
+
+
 def fit(
     constraints: Sequence[Expression], preferred: Mapping[str, int], fixed: Mapping[str, int] | None = None
 ) -> dict[str, int] | None:
@@ -199,9 +204,10 @@ def _fit_near(
 
 def _near(name: str, wanted: int, own: Sequence[Expression], fixed: Mapping[str, int]) -> Iterator[int]:
     """The sizes of a name that keep what is said of it alone, the nearest to the wanted one first."""
+    least = smallest(name, own)
     for distance in range(_FARTHEST if own else _KEPT):
         for size in dict.fromkeys((wanted + distance, wanted - distance)):
-            if size >= 1 and broken(own, {**fixed, name: size}) is None:
+            if size >= least and broken(own, {**fixed, name: size}) is None:
                 yield size
 
 

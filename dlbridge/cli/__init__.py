@@ -18,6 +18,7 @@ COMMANDS = (
     "predict",
     "verify",
     "run",
+    "generate",
     "serve",
     "bench",
     "inspect",

@@ -61,30 +61,41 @@ def command(
     options["processing"] = _processing(processing_file)
     options |= {"dtype": dtype, "quantize": quantize, "calibrate": calibrate, "keep_float32": keep_float32}
     read.pop("partial", None)
+    task = read.pop("task", None)
     dumping = _dumping(dump_after, force)
     if print_source:
         with dumping:
-            result = api.convert(model, to, None, check=False, partial=partial, read=read, **options)
-        click.echo(result.text if hasattr(result, "text") else _description_text(result), nl=False)
+            result = api.convert(model, to, None, check=False, partial=partial, read=read, task=task, **options)
+        click.echo("".join(map(_text, result.values() if isinstance(result, dict) else [result])), nl=False)
         return
     target = Path(output) if output else None
     if target is not None:
         check_free(target, force=force)
-    given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
-    with dumping:
-        loaded = api.load(model, **given)
+    options = {"check": check, "force": force, "partial": partial, "into": into, **options}
+    if task is not None:
+        name = model.rpartition(":")[2] if api.is_name(model) else Path(model).stem
         if target is None and into is None:
-            target = Path(f"{loaded.name}-{to}")
-        source = api.convert(loaded, to, target, check=check, force=force, partial=partial, into=into, **options)
-    target = target or Path(str(into)) / loaded.name
-    stand_ins = source.stand_ins if partial else {}
-    loss = getattr(source, "loss", None)
+            target = Path(f"{name}-{to}")
+        with dumping:
+            source = api.convert(model, to, target, read=read, task=task, **options)
+        stand_ins: dict[str, str] = {}
+    else:
+        given: dict[str, Any] = {**read, **({"partial": True} if partial else {})}
+        with dumping:
+            loaded = api.load(model, **given)
+            name = loaded.name
+            if target is None and into is None:
+                target = Path(f"{name}-{to}")
+            source = api.convert(loaded, to, target, **options)
+        stand_ins = source.stand_ins if partial else {}
+    target = target or Path(str(into)) / name
     written = sorted(str(p) for p in target.rglob("*") if p.is_file()) if target.is_dir() else [str(target)]
+    loss = getattr(source, "loss", None)
     if as_json:
-        found = {"model": loaded.name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins}
+        found = {"model": name, "to": to, "output": str(target), "files": written, "stand_ins": stand_ins}
         print_json(found if loss is None else {**found, "loss": loss.model_dump()})
         return
-    click.echo(f"{loaded.name} -> {to}: {target}")
+    click.echo(f"{name} -> {to}: {target}")
     for name in written:
         click.echo(f"  {name}")
     if loss is not None:
@@ -111,7 +122,10 @@ def _dumping(name: str | None, force: bool) -> AbstractContextManager[None]:
     return dump_after(name, check_free(f"{name}.onnx", force=force))
 
 
-def _description_text(model: Any) -> str:
+def _text(result: Any) -> str:
+    """The source of what was written, or the text of a description."""
+    if hasattr(result, "text"):
+        return str(result.text)
     from dlbridge.description import dump
 
-    return dump(model)
+    return dump(result)

@@ -185,6 +185,19 @@ class Framework:
         """
         raise DlbridgeError(f"models of {self.name} are written, not read")
 
+    def parts(self, source: Any, task: str, *, trust_code: bool = False) -> dict[str, str]:
+        """The graphs that a model is written as for a task: the name of each -> the task that reads it alone.
+
+        Args:
+            source: What ``accepts`` or ``accepts_folder`` accepts.
+            task: What the model is to do.
+            trust_code: Allow the Python code of a model that lies in the folder.
+
+        Raises:
+            DlbridgeError: When the framework's models are not read for tasks.
+        """
+        raise DlbridgeError(f"models of {self.name} are not read for the task '{task}'")
+
     def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
         """Put the weights of a file into a live model that a user's function has made.
 

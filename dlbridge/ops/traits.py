@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
+from dlbridge import decoding
 from dlbridge.constraints import METADATA_KEY, Expression, parse
 
 #: The one opset that a model in memory is at.
@@ -73,6 +74,8 @@ SEED = "dlbridge.seed"
 
 #: JSON list of what the named sizes of the inputs must keep ("seq <= 512"), as ``dlbridge.constraints`` reads it.
 CONSTRAINTS = METADATA_KEY
+#: JSON of the special tokens of a model that generates, as ``dlbridge.decoding.Settings`` reads it.
+GENERATION = decoding.METADATA_KEY
 
 Kind = Literal["parameter", "frozen", "buffer", "constant"]
 

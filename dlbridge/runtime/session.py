@@ -58,6 +58,7 @@ class Session:
         inputs: What it takes.
         outputs: What it gives.
         constraints: What the named sizes of the inputs must keep (``seq <= 512``).
+        metadata: What the file says beside its graph, as text by name.
         providers: The execution providers in use, by their full names.
     """
 
@@ -69,6 +70,7 @@ class Session:
         self.outputs = self.signature.outputs
         self.constraints = self.signature.constraints
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
         self._session = session
         self._names = [p.name for p in self.outputs]
 

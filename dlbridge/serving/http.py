@@ -61,7 +61,8 @@ class HttpApp:
             await _send_error(send, ServingError("the request has no valid token", Status.UNAUTHENTICATED))
             return
         if scope["method"] == "POST" and path.endswith("/infer"):
-            await self._infer(path, headers, receive, send)
+            raw = scope["raw_path"].decode("ascii", "replace")
+            await self._infer(raw, headers, receive, send)
             return
         await self._others(scope, receive, send)
 

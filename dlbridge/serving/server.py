@@ -139,11 +139,12 @@ class Server:
         settings = self.settings
         if settings.http_port is None:
             return
+        app = HttpApp(self.service, settings.max_body, settings.token)
         config = uvicorn.Config(
-            HttpApp(self.service, settings.max_body, settings.token),  # type: ignore[arg-type]
+            app,  # type: ignore[arg-type]
             host=settings.host,
             port=settings.http_port,
-            http="httptools",
+            http=functools.partial(InferenceProtocol, app),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             access_log=False,

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from dlbridge import constraints
 from dlbridge.errors import DlbridgeError, ShapeError
 from dlbridge.model import Model
+from dlbridge.ops import traits
 from dlbridge.passes.matching import constant
 from dlbridge.verification.inputs import batch_dim, filled_inputs, row_axis
 from dlbridge.verification.judge import Judge
@@ -167,14 +169,21 @@ class Battery:
         strategies = self._strategies()
         for position, batch in enumerate(batches):
             preferred = {name: batch} if name else {}
-            odd = {n: self._other_size(i) for i, n in enumerate(free)} if position == 1 else {}
-            plan = Plan(self.sizes, {**preferred, **odd}, (PLAIN,), self.seed + position, is_probe=False)
+            others = self._empty(free) if position == 0 else {}
+            if position == 1:
+                others = {n: self._other_size(i) for i, n in enumerate(free)}
+            plan = Plan(self.sizes, {**preferred, **others}, (PLAIN,), self.seed + position, is_probe=False)
             if not self.full and strategies:
                 is_last = position == len(batches) - 1 > 0
                 plan = replace(plan, strategies=self._shared(strategies, self._rows(name, batch), position, is_last))
             yield plan
         if self.full:
             yield from self._probes(name, free, strategies, len(batches))
+
+    def _empty(self, free: list[str]) -> dict[str, int]:
+        """The sizes of nothing, for the names that may have them: a decoder that has seen no token yet."""
+        known = traits.constraints(self.model.graph)
+        return {name: 0 for name in free if constraints.smallest(name, known) == 0}
 
     def _other_size(self, index: int) -> int:
         """The size of a free name in the second set, by its position: odd, and other than its neighbour's."""

@@ -169,6 +169,14 @@ def _ragged(role: Role, shape: tuple[int, ...], generator: np.random.Generator) 
     return (np.arange(shape[-1]) < last).astype(np.float64)
 
 
+def _padded_left(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """On from a place of its own in each row, as masks of prompts of several lengths are."""
+    if not is_switch(role) or not shape:
+        return None
+    first = generator.integers(0, shape[-1], (*shape[:-1], 1))
+    return (np.arange(shape[-1]) >= first).astype(np.float64)
+
+
 def _one_full(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """The first row on, the others off but for their first place."""
     if not is_switch(role) or not shape:
@@ -212,6 +220,7 @@ STRATEGIES = (
     Strategy("on", _on),
     Strategy("off", _off),
     Strategy("one row full", _one_full),
+    Strategy("padded left", _padded_left),
     Strategy("longest", _longest),
     Strategy("shortest", _shortest),
     Strategy("negative", _negative),

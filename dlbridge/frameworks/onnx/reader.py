@@ -123,10 +123,12 @@ def _collapse(model: ir.Model) -> None:
 
 
 def _take_constraints(model: ir.Model) -> None:
-    """Copy the constraints on sizes, which files of dlbridge have in the model's metadata, to the graph."""
-    text = model.metadata_props.pop(traits.CONSTRAINTS, None)
-    if text is not None:
-        model.graph.metadata_props[traits.CONSTRAINTS] = text
+    """Copy the constraints on sizes and the special tokens, which files of dlbridge have in the model's metadata, to
+    the graph."""
+    for key in (traits.CONSTRAINTS, traits.GENERATION):
+        text = model.metadata_props.pop(key, None)
+        if text is not None:
+            model.graph.metadata_props[key] = text
 
 
 # --- what can be read ---------------------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
     limits = [c.text for c in traits.constraints(model.graph)]
     if limits:  # of the model, where onnxruntime shows it
         written.metadata_props[traits.CONSTRAINTS] = json.dumps(limits)
+    settings = model.graph.metadata_props.get(traits.GENERATION)
+    if settings is not None:
+        written.metadata_props[traits.GENERATION] = settings
     source = OnnxSource(model, written, opset)
     source.check()
     return source

@@ -37,6 +37,11 @@ class ReadOptions(CommonReadOptions):
         "Caches that a decoder returns are outputs, by their nested names ('past_key_values.0.key'; the default), or "
         "are left out.",
     )
+    task: Literal["generate", "encode", "decode"] | None = option(
+        None,
+        "What a model of transformers is to do: 'generate' reads a decoder for prompts and steps, with its cache among "
+        "the inputs; 'encode' and 'decode' are the parts of an encoder with a decoder.",
+    )
     trust_code: bool = option(False, "Run the Python code that a file, a folder or a Lambda layer holds.")
     lift: bool = option(True, "Raise patterns of operations to layers (the default).")
 
@@ -72,6 +77,9 @@ class PyTorch(ModularFramework):
 
     def accepts_folder(self, path: Path) -> bool:
         return is_pretrained(path)
+
+    def parts(self, source: Any, task: str, *, trust_code: bool = False) -> dict[str, str]:
+        return self.part("generation").parts(source, task, trust_code=trust_code)
 
     def coverage(self) -> Coverage:
         return self.part("coverage").coverage()

@@ -17,7 +17,8 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import compat, guards, recurrence, results, state, traced_losses, training_only, trial
+from dlbridge.frameworks.pytorch import compat, guards, recurrence, state, traced_losses, training_only, trial
+from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
 from dlbridge.frameworks.pytorch.examples import SIZES, Example, without_dtype
@@ -55,7 +56,7 @@ class SmallExampleError(DlbridgeError):
 
 
 @contextlib.contextmanager
-def _inference(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
+def _inference(module: torch.nn.Module, calling: Calling) -> Iterator[None]:
     """The module in eval mode, its results in classes that torch.export knows, and torch's log off; then as before.
 
     Its warnings stay: Python has one list of filters for all threads.
@@ -68,7 +69,7 @@ def _inference(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
             quiet(),
             training_only.kept(module),
             recurrence.packed(module),
-            results.made_plain(module, cache=cache),
+            calling.installed(module),
             torch.enable_grad(),
         ):
             yield
@@ -81,8 +82,7 @@ def export(
     module: torch.nn.Module,
     inputs: Any,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
-    *,
-    cache: bool = True,
+    calling: Calling | None = None,
 ) -> Exported:
     """Export a module in eval mode, without decomposing it.
 
@@ -91,7 +91,7 @@ def export(
         inputs: A tensor, a tuple of them, or a dict by parameter name; nested ones too. Instead of a tensor,
             ``"float32[batch,3,224,224]"``: named sizes become dynamic; ``"float32[batch,2<=n<=16]"`` bounds one.
         dynamic: Input -> {axis: name} for tensors. When None, axis 0 of each is the batch, where that can be.
-        cache: Whether the caches that it returns are among the outputs.
+        calling: How it is called.
 
     Raises:
         DlbridgeError: When torch cannot export the module, or a size that was named cannot be dynamic.
@@ -103,15 +103,14 @@ def export(
             hint="inputs=(tensor, ...) or inputs={'x': 'float32[batch,3,224,224]'} "
             "(on the command line: --input 'x:float32[batch,3,224,224]')",
         )
+    calling = calling or Calling()
     module = own_copy(module)
     first: DlbridgeError | None = None
     for sizes in SIZES:
         example = Example(inputs, dynamic, *sizes)
-        _check_call(module, example)
-        if not cache:
-            _ask_for_no_cache(module, example)
+        _check_call(module, example, calling)
         try:
-            with _inference(module, cache=cache):
+            with _inference(module, calling):
                 return _export(module, example)
         except FixedSizeError:
             raise
@@ -136,23 +135,18 @@ def of_program(program: ExportedProgram) -> Exported:
     return Exported(program, names, texts)
 
 
-def _check_call(module: torch.nn.Module, example: Example) -> None:
+def _check_call(module: torch.nn.Module, example: Example, calling: Calling) -> None:
     signature = inspect.signature(module.forward)
+    calling.check_sizes({tensor.shape[axis] for tensor, names in example.dims for axis in names if axis})
+    args, kwargs = calling.arguments(signature, example.args, example.kwargs)
     try:
-        signature.bind(*example.args, **example.kwargs)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         raise SignatureError(
             f"forward cannot take these inputs: {error}",
             where=type(module).__name__,
             hint=f"its parameters are: {', '.join(signature.parameters)}",
         ) from None
-
-
-def _ask_for_no_cache(module: torch.nn.Module, example: Example) -> None:
-    """Call the module with ``use_cache=False``, where it takes that and the user does not say otherwise."""
-    parameters = list(inspect.signature(module.forward).parameters)
-    if "use_cache" in parameters[len(example.args) :]:
-        example.kwargs.setdefault("use_cache", False)
 
 
 def _export(module: torch.nn.Module, example: Example) -> Exported:
@@ -185,7 +179,7 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
     tracing = Tracing(_INSTEAD)
     program = _traced(module, example, example.shapes(module), strict=strict, mode=tracing)
     named = _placed(program, example)
-    names = Names(program, named)
+    names = Names(program, named, example.stated)
     if example.asked:
         _require_dynamic(program, named, tracing)
     env = guards.environment(program)
@@ -200,6 +194,13 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
     ones = trial.at_one(side_by_side, kept)
     if ones:
         _refuse(Guard(sympy.Ne(sympy.Symbol(ones[0]), 1), _line_of_one(module, example, ones[0])))
+    empty = trial.at_zero(side_by_side)
+    if empty is not None:
+        raise FixedSizeError(
+            f"the model's code takes another way where '{empty}' is 0, or does not take that",
+            where=type(module).__name__,
+            hint=f"say '{empty}' without '0<={empty}': it is 1 at least then",
+        )
     return Exported(program, names, trial.unstated(texts, example.stated))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, SymT, symbol_is_type
 
-from dlbridge.constraints import Expression
+from dlbridge.constraints import Expression, smallest
 from dlbridge.frameworks.pytorch.compat import ValueRanges, bound_sympy, int_oo
 from dlbridge.frameworks.pytorch.examples import arithmetic
 from dlbridge.frameworks.pytorch.fx_schema import source_line
@@ -76,15 +76,28 @@ class Names:
 
     One name is one size: symbols that the user gives one name, or arithmetic on names of others, are made one.
 
+    Args:
+        program: The program.
+        named: Name of a placeholder -> the names of its axes, or arithmetic on names.
+        stated: What the user says of the names.
+
     Attributes:
         text: Symbol -> its name, or the arithmetic on names that it is.
     """
 
-    def __init__(self, program: ExportedProgram, named: Mapping[str, Mapping[int, str]]) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        named: Mapping[str, Mapping[int, str]],
+        stated: Sequence[Expression] = (),
+    ) -> None:
         self.text: dict[sympy.Symbol, str] = {}
         self._env = environment(program)
         self._known: dict[str, Any] = {}
-        self._local: dict[str, sympy.Symbol] = {}
+        zeros = [name for c in stated for name in c.names if smallest(name, stated) == 0]
+        self._local: dict[str, sympy.Symbol] = {
+            name: sympy.Symbol(name, integer=True, nonnegative=True) for name in zeros
+        }
         places = [
             (node, axis, named.get(node.name, {}).get(axis))
             for node in inputs_of(program)
@@ -221,12 +234,13 @@ def _of_data(relation: sympy.Basic) -> bool:
 
 
 def ranges(names: Sequence[sympy.Symbol], stated: Sequence[Expression]) -> dict[sympy.Symbol, ValueRanges]:
-    """The sizes that names may have, as far as stated bounds tell; 1 at least."""
+    """The sizes that names may have, as far as stated bounds tell; 1 at least, if they do not say 0."""
     made = {}
     for name in names:
         own = [c for c in stated if c.names == {str(name)}]
-        inside = [n for n in range(1, _TRIED) if all(c({str(name): n}) for c in own)] if own else []
-        low = min(inside, default=1)
+        least = smallest(str(name), own)
+        inside = [n for n in range(least, _TRIED) if all(c({str(name): n}) for c in own)] if own else []
+        low = min(inside, default=least)
         high = max(inside, default=0)
         made[name] = ValueRanges(low, high if own and high and high < _TRIED - 1 else int_oo)
     return made

@@ -13,9 +13,9 @@ import torch
 from torch.export import ExportedProgram
 
 from dlbridge.frameworks.pytorch import state
+from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
-from dlbridge.frameworks.pytorch.results import plain
 from dlbridge.frameworks.pytorch.runner import to_array, to_tensor
 
 
@@ -35,7 +35,7 @@ class Original:
         program: What it was exported to.
         leaves: The leaves of its inputs, in order.
         outputs: Names of the leaves of its outputs that are not None, in order.
-        cache: Whether the caches that it returns are among them.
+        calling: How it is called.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Original:
         program: ExportedProgram,
         leaves: Sequence[Leaf],
         outputs: Sequence[str],
-        cache: bool = True,
+        calling: Calling,
     ) -> None:
-        self._leaves, self._outputs, self._cache = leaves, outputs, cache
+        self._leaves, self._outputs, self._calling = leaves, outputs, calling
         self._in_spec = program.call_spec.in_spec
         # A program is held, with all of its graph, where there is no module alone.
         self._live = functools.cache(program.module if module is None else lambda: module)
@@ -72,7 +72,7 @@ class Original:
         flat = [_given(arrays[n.name], n.value) if n.name is not None else n.value for n in self._leaves]
         arguments, keywords = pytree.tree_unflatten(flat, self._in_spec)  # type: ignore[arg-type]
         with state.kept(module, self._written):
-            result = plain(module(*arguments, **keywords), cache=self._cache)
+            result = self._calling(module, tuple(arguments), keywords)
             found = [np.array(_array(leaf)) for leaf in pytree.tree_leaves(result) if leaf is not None]
         return dict(zip(self._outputs, found, strict=True))
 

@@ -118,7 +118,7 @@ def with_inputs(model: torch.nn.Module, given: Any) -> Any:
     Raises:
         SignatureError: When the user gives none and the model's are not known.
     """
-    known = _inputs(model)
+    known = known_inputs(model)
     if given is None:
         main = str(getattr(model, "main_input_name", "input_ids"))
         if main not in known:
@@ -139,7 +139,7 @@ def _with_dtype(name: str, text: Any, known: Mapping[str, str]) -> Any:
     return str(parse_input(text, f"input {name}").with_dtype(parse_input(known[name], name).dtype))
 
 
-def _inputs(model: torch.nn.Module) -> dict[str, str]:
+def known_inputs(model: torch.nn.Module) -> dict[str, str]:
     """Inputs of a model by name, in the order of its parameters; those whose sizes its configuration does not say are
     left out."""
     config: Any = model.config

@@ -20,8 +20,10 @@ from dlbridge.errors import SignatureError, UnsupportedOpError
 from dlbridge.frameworks.pytorch import (
     ReadOptions,
     archive,
+    caches,
     control,
     exporting,
+    generation,
     original,
     pretrained,
     pytree_names,
@@ -32,6 +34,7 @@ from dlbridge.frameworks.pytorch import (
     wrappers,
 )
 from dlbridge.frameworks.pytorch.author_names import author_names
+from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.examples import with_example
 from dlbridge.frameworks.pytorch.program import Program
 from dlbridge.frameworks.pytorch.reading import Op
@@ -63,10 +66,10 @@ def read(source: Any, options: ReadOptions) -> Model:
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         name = name or Path(source).resolve().name
         source = pretrained.load(Path(source), trust_code=options.trust_code)
-        inputs = pretrained.with_inputs(source, inputs)
+        inputs = pretrained.with_inputs(source, inputs) if options.task is None else inputs
     if isinstance(source, torch.nn.Module):
         source = wrappers.unwrapped(source)
-    if options.example is not None and isinstance(source, torch.nn.Module):
+    if options.example is not None and isinstance(source, torch.nn.Module) and options.task is None:
         inputs, dynamic = with_example(source, options.example, inputs, dynamic)
     if isinstance(source, (str, os.PathLike)):
         name = name or Path(source).stem
@@ -75,11 +78,15 @@ def read(source: Any, options: ReadOptions) -> Model:
     if module is not None:
         name = name or type(source).__name__.lower()
         _check_names(module)
+    elif options.task is not None:
+        raise SignatureError(f"'{options.task}' is a task of live models: an exported program is one graph already")
     elif inputs is not None or dynamic is not None:
         module, inputs = _resized(source, inputs, dynamic, name)
     if module is not None:
-        exported = exporting.export(module, inputs, dynamic, cache=options.cache)
+        inputs, calling = _calling(module, inputs, options)
+        exported = exporting.export(module, inputs, dynamic, calling)
     else:
+        calling = Calling()
         exported = exporting.of_program(source)
     import_rules(reads)
     reader = _Reader(exported, name, options.partial, training_mode.of(module, exported.program))
@@ -87,10 +94,27 @@ def read(source: Any, options: ReadOptions) -> Model:
         reader.translation.said = author_names(exported.program.graph)
     model = reader.model()
     traits.set_constraints(model.graph, exported.constraints)
+    if options.task is not None and module is not None:
+        model.graph.metadata_props[traits.GENERATION] = generation.settings(module).dumps()
     _tidy(model, lift=options.lift)
     outputs = [v.name or "" for v in model.outputs]
-    model.original = original.Original(module, exported.program, reader.leaves, outputs, cache=options.cache)
+    model.original = original.Original(module, exported.program, reader.leaves, outputs, calling)
     return model
+
+
+def _calling(module: torch.nn.Module, inputs: Any, options: ReadOptions) -> tuple[Any, Calling]:
+    """The inputs of a module as tensors or what is said of them, and how it is called with them.
+
+    Raises:
+        SignatureError: When the inputs of a task are said, or a cache among them cannot be taken apart.
+    """
+    if options.task is None:
+        inputs, forms = caches.taken_apart(module, inputs)
+        return inputs, Calling(forms, cache=options.cache)
+    if inputs is not None or options.dynamic is not None or not options.cache:
+        where = type(module).__name__
+        raise SignatureError(f"the task '{options.task}' says the inputs and the cache itself", where=where)
+    return generation.task(module, options.task)
 
 
 def _resized(program: Any, inputs: Any, dynamic: Any, name: str | None) -> tuple[torch.nn.Module, dict[str, str]]:

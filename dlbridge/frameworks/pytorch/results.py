@@ -6,7 +6,6 @@ whose names are the path to them, as exporters for ONNX name them: ``past_key_va
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ _WORDS = {
     "cross_attention_cache": "encoder",
 }
 #: What models call the caches that they return.
-_CACHES = frozenset({"cache", "past_key_values", "past_key_value", "past_buckets_states", "cache_params", "mems"})
+CACHES = frozenset({"cache", "past_key_values", "past_key_value", "past_buckets_states", "cache_params", "mems"})
 #: How deep objects may be nested.
 _MAX_DEPTH = 8
 
@@ -40,22 +39,12 @@ def plain(result: Any, *, cache: bool = True) -> Any:
     """
     if not cache:
         result = _without_caches(result)
-    if not any(_is_unknown(leaf) for leaf in pytree.tree_leaves(result)):
+    if not any(is_unknown(leaf) for leaf in pytree.tree_leaves(result)):
         return result
-    return pytree.tree_map(lambda leaf: _opened(leaf, cache) if _is_unknown(leaf) else leaf, result)
+    return pytree.tree_map(lambda leaf: _opened(leaf, cache) if is_unknown(leaf) else leaf, result)
 
 
-@contextlib.contextmanager
-def made_plain(module: torch.nn.Module, *, cache: bool) -> Iterator[None]:
-    """Within the block, what a module returns is ``plain``."""
-    handle = module.register_forward_hook(lambda module, arguments, result: plain(result, cache=cache))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _is_unknown(leaf: Any) -> bool:
+def is_unknown(leaf: Any) -> bool:
     """Whether a leaf is an object that may hold tensors."""
     if isinstance(leaf, (torch.Tensor, torch.nn.Module, type)) or callable(leaf):
         return False
@@ -63,12 +52,12 @@ def _is_unknown(leaf: Any) -> bool:
 
 
 def _is_cache(value: Any) -> bool:
-    return _is_unknown(value) and any(base.__name__.endswith("Cache") for base in type(value).__mro__)
+    return is_unknown(value) and any(base.__name__.endswith("Cache") for base in type(value).__mro__)
 
 
 def _without_caches(result: Any) -> Any:
     if isinstance(result, Mapping):
-        return {name: None if name in _CACHES else _without_caches(value) for name, value in result.items()}
+        return {name: None if name in CACHES else _without_caches(value) for name, value in result.items()}
     return pytree.tree_map(lambda leaf: None if _is_cache(leaf) else leaf, result)
 
 
@@ -78,18 +67,30 @@ Path = tuple[str, ...]
 def _opened(value: Any, cache: bool) -> Any:
     """The tensors of an object in nested dicts; the object itself where it holds none."""
     found = list(_tensors(value, (), cache, frozenset()))
-    if not found:
-        return value
-    names = [_short(path) if _is_cache(value) else path for path, _ in found]
-    if len(set(names)) < len(names):
-        names = [path for path, _ in found]
     tree: dict[str, Any] = {}
-    for (*around, last), (_, tensor) in zip(names, found, strict=True):
+    for (*around, last), (_, tensor) in zip(_names(value, [path for path, _ in found]), found, strict=True):
         place = tree
         for part in around:
             place = place.setdefault(part, {})
         place[last] = tensor
-    return tree
+    return tree or value
+
+
+def _names(value: Any, paths: list[Path]) -> list[Path]:
+    """What the tensors of an object are called, of the paths to them."""
+    short = [_short(path) if _is_cache(value) else path for path in paths]
+    return short if len(set(short)) == len(short) else paths
+
+
+def paths(value: Any) -> dict[Path, Path]:
+    """What each tensor of an object is called -> the attributes, keys and indices that lead to it."""
+    found = [path for path, _ in _tensors(value, (), True, frozenset())]
+    return dict(zip(_names(value, found), found, strict=True))
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """The tensors of an object."""
+    return [tensor for _, tensor in _tensors(value, (), True, frozenset())]
 
 
 def _short(path: Path) -> Path:
@@ -107,18 +108,18 @@ def _tensors(value: Any, path: Path, cache: bool, around: frozenset[int]) -> Ite
         return
     if len(path) > _MAX_DEPTH or id(value) in around:
         return
-    for name, part in _parts(value):
-        if cache or not (name in _CACHES or _is_cache(part)):
+    for name, part in parts(value):
+        if cache or not (name in CACHES or _is_cache(part)):
             yield from _tensors(part, (*path, name), cache, around | {id(value)})
 
 
-def _parts(value: Any) -> list[tuple[str, Any]]:
+def parts(value: Any) -> list[tuple[str, Any]]:
     """What an object holds: items, or attributes that are not private."""
     if isinstance(value, (list, tuple)):
         names = getattr(value, "_fields", range(len(value)))
         return [(str(name), part) for name, part in zip(names, value, strict=True)]
     if isinstance(value, Mapping):
         return [(str(key), part) for key, part in value.items()]
-    if not _is_unknown(value):
+    if not is_unknown(value):
         return []
     return [(name, part) for name, part in vars(value).items() if not name.startswith("_")]

@@ -16,7 +16,7 @@ import sympy
 import torch
 from torch.export import ExportedProgram
 
-from dlbridge.constraints import Expression, broken
+from dlbridge.constraints import Expression, broken, smallest
 from dlbridge.frameworks.pytorch import guards, state
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.examples import Example
@@ -135,6 +135,14 @@ class Trial:
             if not any(_holds(g, sizes) is False for g in kept):
                 yield [str(s) for s in some], sizes
 
+    def zeros(self) -> Iterator[tuple[str, Sizes]]:
+        """Each name that the user lets be 0, and sizes at which it is; the others as they are, then 1."""
+        for symbol in self.now:
+            if smallest(str(symbol), self._stated) == 0:
+                yield str(symbol), {**self.now, symbol: 0}
+                ones = {s: 1 if broken(self._stated, {str(s): 1}) is None else n for s, n in self.now.items()}
+                yield str(symbol), {**ones, symbol: 0}
+
     # --- side by side ------------------------------------------------------------------------------------------------
 
     def at(self, sizes: Sizes) -> Outcome:
@@ -159,7 +167,7 @@ class Trial:
                 made.append(leaf)
                 continue
             lengths = [s.xreplace(numbers) for s in shape]
-            if not all(n.is_Integer and n >= 1 for n in lengths):
+            if not all(n.is_Integer and n >= 0 for n in lengths):
                 return None
             total += int(sympy.prod(lengths))
             if total > max(_LARGEST, 4 * leaf.numel()):
@@ -280,6 +288,14 @@ def at_one(trial: Trial, kept: Sequence[Guard]) -> list[str]:
         if outcome is Outcome.OTHER and len(names) == 1:
             return names
     return []
+
+
+def at_zero(trial: Trial) -> str | None:
+    """The name of a size that the user lets be 0, for which the graph does not compute what the module does."""
+    for name, sizes in trial.zeros():
+        if trial.at(sizes) not in (Outcome.SAME, Outcome.UNKNOWN):
+            return name
+    return None
 
 
 def unstated(texts: Sequence[str], stated: Sequence[Expression]) -> list[str]:

@@ -1,0 +1,72 @@
+"""What is said of a model that generates: its special tokens, by which a loop begins, fills up and stops.
+
+This module imports nothing but the standard library and the errors: the runtime reads it too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from dlbridge.errors import DlbridgeError
+
+#: Key of a graph's metadata, and of a file's, that holds it as JSON.
+METADATA_KEY = "dlbridge.generation"
+#: What caches are called among the inputs, and what they have become among the outputs.
+PAST, PRESENT = "past_key_values", "present"
+#: The folders of an encoder and its decoder beside each other.
+ENCODER, DECODER = "encoder", "decoder"
+#: More tokens of a kind than these are in no model.
+_MOST = 4096
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The special tokens of a model.
+
+    Attributes:
+        stop: The tokens that end a text.
+        pad: What fills up short rows.
+        start: What the decoder of a model with an encoder begins with.
+        suppress: Tokens that are never chosen.
+        suppress_first: Tokens that are not chosen first.
+    """
+
+    stop: tuple[int, ...] = ()
+    pad: int = 0
+    start: int | None = None
+    suppress: tuple[int, ...] = ()
+    suppress_first: tuple[int, ...] = ()
+
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str, where: str | None = None) -> Settings:
+        """From JSON, which may be of a file.
+
+        Raises:
+            DlbridgeError: When it is something else.
+        """
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        known = {field.name for field in fields(cls)}
+        if not isinstance(found, dict) or not found.keys() <= known:
+            raise DlbridgeError(f"its '{METADATA_KEY}' says no special tokens", where=where)
+        values = {}
+        for name, value in found.items():
+            is_one = name in ("pad", "start")
+            tokens = ([] if value is None else [value]) if is_one else value
+            if not isinstance(tokens, list) or len(tokens) > _MOST or not all(_is_token(t) for t in tokens):
+                raise DlbridgeError(f"'{name}' in its '{METADATA_KEY}' is no token", where=where)
+            values[name] = value if is_one else tuple(tokens)
+        if values.get("pad", 0) is None:
+            values["pad"] = 0
+        return cls(**values)
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31

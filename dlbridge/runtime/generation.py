@@ -1,0 +1,240 @@
+"""Generates tokens with a model that takes and returns its cache: tokens in, tokens out, one step at a time.
+
+generator = dlbridge.runtime.generator("out/llama")     # an .onnx file, an entry, a folder with encoder and decoder
+generator.generate([[1, 15, 27]], max_tokens=64)        # greedy
+for tokens in generator.stream([[1, 15, 27]], temperature=0.8, top_p=0.9, seed=0): ...
+
+The loop knows no framework: it calls what it is given with arrays by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlbridge.decoding import PAST, PRESENT, Settings
+from dlbridge.errors import SignatureError
+from dlbridge.runtime.sampling import Sampling
+from dlbridge.runtime.signature import Port
+
+#: Inputs of a decoder that are not its cache.
+_IDS, _MASK, _POSITIONS, _ENCODER_MASK = "input_ids", "attention_mask", "position_ids", "encoder_attention_mask"
+_CROSS = ".encoder."
+
+Arrays = Mapping[str, Any]
+Rows = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph that takes part in generating.
+
+    Attributes:
+        run: Arrays by input name -> arrays by output name.
+        inputs: What it takes.
+    """
+
+    run: Callable[[dict[str, Any]], Arrays]
+    inputs: tuple[Port, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [port.name for port in self.inputs]
+
+
+class Generator:
+    """Generates tokens with a decoder, or with an encoder and its decoder.
+
+    Args:
+        decoder: The decoder: ``input_ids``, a mask and the cache in, ``logits`` and the cache out.
+        encoder: What makes the cache of the decoder's cross-attention; None for a decoder alone.
+        settings: The model's special tokens.
+        name: What messages call it.
+
+    Attributes:
+        settings: The model's special tokens.
+
+    Raises:
+        SignatureError: When the decoder takes no tokens or no cache.
+    """
+
+    def __init__(
+        self, decoder: Part, encoder: Part | None = None, settings: Settings | None = None, name: str = "model"
+    ) -> None:
+        self.settings = settings or Settings()
+        self._decoder, self._encoder, self._name = decoder, encoder, name
+        self._past = [port for port in decoder.inputs if port.name.startswith(f"{PAST}.")]
+        known = {_IDS, _MASK, _POSITIONS, _ENCODER_MASK, *(port.name for port in self._past)}
+        strange = [name for name in decoder.names if name not in known]
+        if _IDS not in decoder.names or not self._past or strange:
+            what = f"it takes '{strange[0]}'" if strange else f"it takes no '{_IDS}' or no '{PAST}.0.key'"
+            raise SignatureError(
+                f"{what}: this is no model that generates",
+                where=name,
+                hint="'dlbridge convert MODEL --task generate --to onnx' writes one",
+            )
+
+    def generate(self, prompts: Rows, **options: Any) -> list[list[int]]:
+        """The tokens that follow each prompt, up to the one that stops it.
+
+        Args:
+            prompts: As :meth:`stream`.
+            options: As :meth:`stream`.
+        """
+        rows: list[list[int]] = []
+        for tokens in self.stream(prompts, **options):
+            rows = rows or [[] for _ in tokens]
+            for row, token in zip(rows, tokens, strict=True):
+                if token is not None:
+                    row.append(token)
+        return rows or [[] for _ in prompts]
+
+    def stream(
+        self,
+        prompts: Rows,
+        *,
+        max_tokens: int = 64,
+        stop: Collection[int] | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        encoder: Arrays | None = None,
+    ) -> Iterator[list[int | None]]:
+        """The next token of each prompt, step by step; None of a prompt that has stopped.
+
+        Args:
+            prompts: The tokens of each prompt; short ones are filled up at their left. Of a model whose encoder takes
+                tokens, what the encoder gets.
+            max_tokens: How many tokens at most.
+            stop: Tokens that end a text, themselves included; the model's when None.
+            temperature: 0 takes the most probable token; above, tokens are drawn.
+            top_k: Draw among so many of the most probable tokens.
+            top_p: Draw among the most probable tokens that have this share of the probability together.
+            seed: Of the random numbers.
+            encoder: What the encoder gets by name, where that is no text; the prompts are then what the decoder begins
+                with, the model's start where they are empty.
+
+        Raises:
+            SignatureError: When a prompt has no tokens, or an option is out of its range.
+        """
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        ends = set(self.settings.stop if stop is None else stop)
+        if max_tokens < 0:
+            raise SignatureError(f"{max_tokens} is no number of tokens", where=self._name)
+        state = self._begun(prompts, encoder)
+        running = [True] * len(state.ids)
+        for step in range(max_tokens):
+            scores = state.advance()
+            scores[:, list(self.settings.suppress)] = -np.inf
+            if step == 0:
+                scores[:, list(self.settings.suppress_first)] = -np.inf
+            chosen = [
+                sampling.choose(row) if on else self.settings.pad for row, on in zip(scores, running, strict=True)
+            ]
+            yield [token if on else None for token, on in zip(chosen, running, strict=True)]
+            running = [on and token not in ends for token, on in zip(chosen, running, strict=True)]
+            if not any(running):
+                return
+            state.append(chosen)
+
+    # --- how it begins ------------------------------------------------------------------------------------------------
+
+    def _begun(self, prompts: Rows, encoder: Arrays | None) -> _State:
+        if self._encoder is None:
+            if encoder is not None:
+                raise SignatureError("there is no encoder that takes anything", where=self._name)
+            ids, mask = self._filled(prompts)
+            return _State(self._decoder, ids, mask, self._empty(len(ids)))
+        is_text = self._encoder.names[0] == _IDS
+        if is_text:
+            source, mask = self._filled(prompts)
+            encoder, prompts = {_IDS: source, _MASK: mask}, [[] for _ in prompts]
+        elif encoder is None:
+            raise SignatureError(f"nothing is given for the encoder: {self._encoder.names[0]}", where=self._name)
+        made = self._encoder.run({name: encoder[name] for name in self._encoder.names})
+        cross = {_past(name): value for name, value in made.items()}
+        if self.settings.start is None and not all(prompts):
+            raise SignatureError("it does not say what its decoder begins with", where=self._name)
+        begun = [list(row) or [self.settings.start] for row in prompts]
+        if len({len(row) for row in begun}) > 1:
+            raise SignatureError("what the decoder begins with has several lengths", where=self._name)
+        fixed = {**cross, **({_ENCODER_MASK: mask} if is_text else {})}
+        fixed = {name: value for name, value in fixed.items() if name in self._decoder.names}
+        ids = np.array(begun, np.int64)
+        return _State(self._decoder, ids, np.ones_like(ids), self._empty(len(ids)), fixed)
+
+    def _filled(self, prompts: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens, mask) of prompts, filled up at their left."""
+        if not prompts or not all(len(row) for row in prompts):
+            raise SignatureError("a prompt has no tokens", where=self._name, hint="begin with the model's first token")
+        longest = max(len(row) for row in prompts)
+        ids = np.full((len(prompts), longest), self.settings.pad, np.int64)
+        mask = np.zeros((len(prompts), longest), np.int64)
+        for index, row in enumerate(prompts):
+            ids[index, longest - len(row) :] = row
+            mask[index, longest - len(row) :] = 1
+        if _MASK not in self._decoder.names and self._encoder is None and not mask.all():
+            raise SignatureError(f"it takes no '{_MASK}': prompts must have one length", where=self._name)
+        return ids, mask
+
+    def _empty(self, rows: int) -> dict[str, np.ndarray]:
+        """The cache before the first token."""
+        own = [port for port in self._past if self._encoder is None or _CROSS not in port.name]
+        found = {}
+        for port in own:
+            _, heads, _, width = port.shape
+            if not isinstance(heads, int) or not isinstance(width, int):
+                raise SignatureError(f"the heads of '{port}' are not known", where=self._name)
+            found[port.name] = np.zeros((rows, heads, 0, width), port.dtype)
+        return found
+
+
+class _State:
+    """What has been generated so far: the tokens of the next step, the mask, the cache.
+
+    Args:
+        decoder: The decoder.
+        ids: The tokens of the next step.
+        mask: What of all tokens counts.
+        past: The cache.
+        fixed: What is the same in each step.
+    """
+
+    def __init__(
+        self,
+        decoder: Part,
+        ids: np.ndarray,
+        mask: np.ndarray,
+        past: dict[str, Any],
+        fixed: Arrays | None = None,
+    ) -> None:
+        self.ids = ids
+        self._decoder, self._mask, self._past, self._fixed = decoder, mask, past, dict(fixed or {})
+
+    def advance(self) -> np.ndarray:
+        """Run the decoder on the next tokens; the scores of what follows, in float64."""
+        feed = {_IDS: self.ids, **self._past, **self._fixed}
+        names = self._decoder.names
+        if _MASK in names:
+            feed[_MASK] = self._mask
+        if _POSITIONS in names:
+            positions = np.where(self._mask == 0, 0, self._mask.cumsum(-1) - 1)
+            feed[_POSITIONS] = positions[:, -self.ids.shape[1] :]
+        made = self._decoder.run(feed)
+        self._past = {_past(name): value for name, value in made.items() if _past(name) in self._past}
+        return np.asarray(made["logits"])[:, -1].astype(np.float64)
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Go on with these tokens, one a row."""
+        self.ids = np.array(tokens, np.int64)[:, None]
+        self._mask = np.concatenate([self._mask, np.ones_like(self.ids)], 1)
+
+
+def _past(name: str) -> str:
+    """The input that takes what an output has given in the step before."""
+    head, dot, rest = name.partition(".")
+    return f"{PAST}.{rest}" if dot and head == PRESENT else name

@@ -1,0 +1,61 @@
+"""Text to tokens and back, by a ``tokenizer.json`` beside a model and the ``tokenizers`` package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from dlbridge.errors import FileError, require
+
+TOKENIZER_FILE = "tokenizer.json"
+#: What stands for bytes that are no character yet.
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+class Tokenizer:
+    """Text to tokens and back.
+
+    Args:
+        path: The file.
+
+    Raises:
+        MissingExtraError: When ``tokenizers`` is not installed.
+        FileError: When the file is none of a tokenizer.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        tokenizers = require("tokenizers", "text")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # those of the package have no class of their own
+            raise FileError(f"it is no tokenizer: {error}", where=str(path)) from error
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, with those that the tokenizer puts around it."""
+        return list(self._tokenizer.encode(text).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; special ones are left out."""
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text of tokens as they come: each time, what is new in the text of all."""
+        seen: list[int] = []
+        said = ""
+        for token in tokens:
+            seen.append(token)
+            text = self.decode(seen)
+            if not text.endswith(_UNFINISHED):  # the next token has the rest of a character
+                yield text[len(said) :]
+                said = text
+        rest = self.decode(seen)[len(said) :]
+        if rest:
+            yield rest
+
+
+def find_tokenizer(path: str | os.PathLike[str]) -> Path | None:
+    """The ``tokenizer.json`` of a model: in its folder, or beside its file; None if there is none."""
+    path = Path(path)
+    found = (path if path.is_dir() else path.parent) / TOKENIZER_FILE
+    return found if found.is_file() else None
