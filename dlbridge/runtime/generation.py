@@ -129,9 +129,8 @@ class Generator:
         running = [True] * len(state.ids)
         for step in range(max_tokens):
             scores = state.advance()
-            scores[:, list(self.settings.suppress)] = -np.inf
-            if step == 0:
-                scores[:, list(self.settings.suppress_first)] = -np.inf
+            banned = self.settings.suppress + (self.settings.suppress_first if step == 0 else ())
+            scores[:, [token for token in banned if token < scores.shape[1]]] = -np.inf
             chosen = [
                 sampling.choose(row) if on else self.settings.pad for row, on in zip(scores, running, strict=True)
             ]

@@ -84,7 +84,7 @@ def settings(module: torch.nn.Module) -> Settings:
     return Settings(
         stop=stop,
         pad=(tokens("pad_token_id") or stop or (0,))[0],
-        start=next(iter(tokens("decoder_start_token_id")), None),
+        start=next(iter(tokens("decoder_start_token_id") or tokens("bos_token_id")), None),
         suppress=tokens("suppress_tokens"),
         suppress_first=tokens("begin_suppress_tokens"),
     )
@@ -201,7 +201,6 @@ class _EncoderDecoder(_Generating):
         self._main = str(getattr(module, "main_input_name", "input_ids"))
         self._source = _source(module, self._main)
         super().__init__(module)
-        self._start = module.config.decoder_start_token_id
         self._width = int(getattr(module.config, "d_model", None) or module.config.hidden_size)
 
     @property
@@ -240,7 +239,7 @@ class _Encoder(_EncoderDecoder):
 
     def arguments(self, forward: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         rows = kwargs[self._main].shape[0]
-        first = torch.full((rows, 1), self._start, dtype=torch.long)
+        first = torch.zeros((rows, 1), dtype=torch.long)  # any token: the cross-attention reads the encoder alone
         return (), {**kwargs, "decoder_input_ids": first, "use_cache": True, "return_dict": True}
 
     def result(self, result: Any) -> Any:
