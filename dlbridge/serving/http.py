@@ -61,8 +61,7 @@ class HttpApp:
             await _send_error(send, ServingError("the request has no valid token", Status.UNAUTHENTICATED))
             return
         if scope["method"] == "POST" and path.endswith("/infer"):
-            raw = scope["raw_path"].decode("ascii", "replace")
-            await self._infer(raw, headers, receive, send)
+            await self._infer(path, headers, receive, send)
             return
         await self._others(scope, receive, send)
 

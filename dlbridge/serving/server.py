@@ -139,12 +139,11 @@ class Server:
         settings = self.settings
         if settings.http_port is None:
             return
-        app = HttpApp(self.service, settings.max_body, settings.token)
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            HttpApp(self.service, settings.max_body, settings.token),  # type: ignore[arg-type]
             host=settings.host,
             port=settings.http_port,
-            http=functools.partial(InferenceProtocol, app),  # type: ignore[arg-type]
+            http="httptools",
             ws="none",
             lifespan="off",
             access_log=False,

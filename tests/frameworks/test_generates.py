@@ -1,17 +1,11 @@
-"""What is written for the task of generating says the same tokens as ``generate`` of transformers, in every framework."""
+"""What is written for generating says the same tokens as ``generate`` of transformers, in every framework."""
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import dlbridge
-from dlbridge import runtime, tasks
-from dlbridge.cli import cli
-from dlbridge.errors import DlbridgeError
+from dlbridge import tasks
 from tests.helpers.decoders import PROMPTS, features, said_by_transformers, tiny
 
 pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""The loop that generates: what it feeds, how tokens are chosen, when it stops. A counting model stands for a decoder."""
+"""The loop that generates: what it feeds, how tokens are chosen, when it stops; a counter stands for a decoder."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from dlbridge.frameworks.pytorch.original import in_eval_mode
 Task = Literal["generate", "encode", "decode"]
 #: What an input says of what is behind it: any length, none too.
 _BEHIND = "0<=past"
-#: Sizes of the runs that show how a model's cache grows: rows, and two lengths.
-_ROWS, _LENGTHS = 3, (5, 7)
+#: Sizes of the runs that show how a cache grows: rows, and two lengths that are within every window.
+_ROWS, _LENGTHS = 3, (1, 2)
 
 Tree = dict[str, Any]
 

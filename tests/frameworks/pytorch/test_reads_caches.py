@@ -110,7 +110,7 @@ def test_what_is_said_of_a_part_of_a_live_cache_frees_its_sizes():
 
 
 def test_a_cache_that_keeps_a_free_length_as_a_number_is_refused():
-    with pytest.raises(SignatureError, match="holds the number 5 .length., which is also a free size"):
+    with pytest.raises(SignatureError, match=r"holds the number 5 \(length\), which is also a free size"):
         dlbridge.load(Attention().eval(), inputs={"ids": IDS, "past": live(Counting)}, dynamic=FREE)
 
 
