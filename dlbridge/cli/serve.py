@@ -19,6 +19,7 @@ import click
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Ask for its token.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep optimised graphs in a folder.")
 @click.option("--log-requests", is_flag=True, help="Write a line for each request.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
@@ -32,6 +33,7 @@ def command(
     token_file: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
+    cache: Path | None,
     log_requests: bool,
     log_format: str,
 ) -> None:
@@ -42,7 +44,7 @@ def command(
     require("dlbridge.serving.logs", "serve").log_to_stderr(log_format)
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
     settings = serving.Settings(
-        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models, log_requests
+        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models, log_requests, cache
     )
 
     def started(server: Any) -> None:

@@ -17,14 +17,14 @@ from google.protobuf import json_format, text_format
 
 from dlbridge.errors import FileError
 from dlbridge.repository.datatypes import CONFIG_TYPES, DATATYPES
-from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, read_text
 from dlbridge.repository.messages import ModelConfig
 
 PLATFORM, BACKEND, ENSEMBLE = "onnxruntime_onnx", "onnxruntime", "ensemble"
-#: A configuration file is small: more than this is no configuration.
-MAX_BYTES = 4 << 20
 #: What a request's queue holds when the configuration sets no limit; a queue without a limit only hides an overload.
 MAX_QUEUE = 512
+#: Levels of priority, and instances of a model, that a configuration may ask for.
+MAX_LEVELS, MAX_INSTANCES = 1000, 256
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
 
 
@@ -58,13 +58,12 @@ def read(folder: Path) -> Any:
         FileError: When the file is no configuration.
     """
     path = folder / CONFIG_FILE
-    if not path.exists():
+    if not path.is_symlink() and not path.exists():
         return ModelConfig(name=folder.name)
-    if path.stat().st_size > MAX_BYTES:
-        raise FileError(f"it has more than {MAX_BYTES} bytes: this is no configuration", where=str(path))
+    content = read_text(path, folder.parent)
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        config = text_format.Parse(content, ModelConfig())
+    except (text_format.ParseError, ValueError, RecursionError) as error:
         raise FileError(f"not a model configuration: {error}", where=str(path)) from None
     if not config.name:
         config.name = folder.name
@@ -147,7 +146,13 @@ def _check_port(port: Any, found: Mapping[str, tuple[str, tuple[int | str, ...]]
 
 
 def _type_name(number: int) -> str:
-    return ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number[number].name
+    return _enum_name(ModelConfig.DESCRIPTOR.file.enum_types_by_name["DataType"], number)
+
+
+def _enum_name(kinds: Any, number: int) -> str:
+    """The name of a value of an enumeration; the number itself where it has none, which protobuf lets pass."""
+    found = kinds.values_by_number.get(number)
+    return str(number) if found is None else found.name
 
 
 # --- what can be said of a configuration without its model ------------------------------------------------------------
@@ -226,6 +231,8 @@ def _scheduling(config: Any) -> list[str]:
         problems.append(f"default_priority_level {batching.default_priority_level} is above priority_levels")
     if batching.priority_levels and not batching.default_priority_level:
         problems.append("default_priority_level is to be set where priority_levels is")
+    if batching.priority_levels > MAX_LEVELS:
+        problems.append(f"priority_levels is {batching.priority_levels}; at most {MAX_LEVELS} are served here")
     for level in batching.priority_queue_policy:
         if not 0 < level <= batching.priority_levels:
             problems.append(f"priority_queue_policy has the level {level}, there are {batching.priority_levels}")
@@ -235,11 +242,11 @@ def _scheduling(config: Any) -> list[str]:
 def _instances(config: Any) -> list[str]:
     problems = []
     for group in config.instance_group:
-        kind = type(group).DESCRIPTOR.enum_types_by_name["Kind"].values_by_number[group.kind].name
-        if group.count < 0:
-            problems.append(f"an instance_group has the count {group.count}")
-        if kind == "KIND_MODEL":
-            problems.append("instance_group KIND_MODEL is not served here: KIND_CPU or KIND_GPU")
+        kind = _enum_name(type(group).DESCRIPTOR.enum_types_by_name["Kind"], group.kind)
+        if not 0 <= group.count <= MAX_INSTANCES:
+            problems.append(f"an instance_group has the count {group.count}, not one from 0 to {MAX_INSTANCES}")
+        if kind not in ("KIND_AUTO", "KIND_CPU", "KIND_GPU"):
+            problems.append(f"instance_group {kind} is not served here: KIND_CPU or KIND_GPU")
         if kind == "KIND_CPU" and group.gpus:
             problems.append("an instance_group of KIND_CPU names gpus")
     return problems

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import onnxruntime
 
 from dlbridge.errors import FileError, ProviderError, suggest
 from dlbridge.repository.layout import find_model
+from dlbridge.runtime import graph_cache
 from dlbridge.runtime.session import Session
 
 #: Short names of execution providers.
@@ -34,6 +36,8 @@ def load(
     spinning: bool = True,
     arena: bool = True,
     profile: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    tf32: bool = False,
 ) -> Session:
     """Load a repository entry or an ``.onnx`` file.
 
@@ -48,17 +52,22 @@ def load(
         arena: Whether memory of the CPU is kept for the next call. Without it calls are slower, and what a large input
             needed is given back.
         profile: Write a profile of all that is run to a file whose name begins so (``Session.end_profile``).
+        cache: A folder for optimised graphs: a model that was loaded before, by the same onnxruntime on such a
+            processor, is not optimised again. On the CPU alone.
+        tf32: Whether CUDA may round the factors of products of float32 to 10 bits. It is quicker, and its numbers are
+            not those of the certificate.
 
     Raises:
         FileError: When the file is missing, or onnxruntime cannot load it.
         ProviderError: When a provider is not in this onnxruntime, or cannot be started: there is no silent fall-back.
     """
     file = find_model(path, version)
-    asked = [_provider(p) for p in ([providers] if isinstance(providers, str) else providers)]
+    asked = [_provider(p, tf32) for p in ([providers] if isinstance(providers, str) else providers)]
     if not asked:
         raise ProviderError("no execution provider is named", hint="'cpu' is always there")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4 if asked == [("CPUExecutionProvider", {})] else 3
+    is_cpu = asked == [("CPUExecutionProvider", {})]
+    options.log_severity_level = 4 if is_cpu else 3
     if threads is not None:
         options.intra_op_num_threads = threads
     if not spinning:
@@ -67,7 +76,10 @@ def load(
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=asked)
+        if cache is not None and is_cpu:
+            session = graph_cache.load(file, Path(cache), options, asked)
+        else:
+            session = onnxruntime.InferenceSession(str(file), options, providers=asked)
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
         raise _load_error(error, asked, str(file)) from error
     dropped = [name for name, _ in asked if name not in session.get_providers()]
@@ -89,7 +101,7 @@ def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where
     return FileError(f"onnxruntime cannot load the model: {text}", where=where)
 
 
-def _provider(name: str) -> tuple[str, dict[str, str]]:
+def _provider(name: str, tf32: bool) -> tuple[str, dict[str, str]]:
     """(full name, options) of a provider that a user named.
 
     Raises:
@@ -108,4 +120,7 @@ def _provider(name: str) -> tuple[str, dict[str, str]]:
         )
     if device and not device.isdigit():
         raise ProviderError(f"'{device}' is no device number", where=name, hint="for instance cuda:0")
-    return full, ({"device_id": device} if device else {})
+    options = {"device_id": device} if device else {}
+    if full == "CUDAExecutionProvider":
+        options["use_tf32"] = str(int(tf32))
+    return full, options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dlbridge.serving.frames import Named
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 #: An ensemble may hold ensembles, so deep and no deeper.
 MAX_DEPTH = 8
+
+
+def submit(
+    service: Service, model: ServedModel, request: InferRequest, finish: Callable[[InferResponse | ServingError], None]
+) -> Callable[[], object]:
+    """Begin with an ensemble; ``finish`` gets its answer. Returns what withdraws the request."""
+
+    async def run() -> None:
+        try:
+            found: InferResponse | ServingError = await infer(service, model, request)
+        except ServingError as error:
+            found = error
+        finish(found)
+
+    return asyncio.get_running_loop().create_task(run()).cancel
 
 
 async def infer(service: Service, model: ServedModel, request: InferRequest, depth: int = 0) -> InferResponse:

@@ -5,11 +5,12 @@ A tensor in a frame is ``[name, datatype, shape, size]`` in the header; the byte
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
+
+import orjson
 
 from dlbridge.serving.tensors import Buffer, Tensor
 
@@ -19,7 +20,7 @@ Named = tuple[str, Tensor]
 
 def encode(header: Any, payload: Sequence[Buffer] = ()) -> list[Buffer]:
     """A frame, in pieces that are to be sent one after the other."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = orjson.dumps(header)
     return [_SIZES.pack(len(text), sum(map(len, payload))) + text, *payload]
 
 
@@ -52,7 +53,7 @@ class Decoder:
             end = begin + payload_size
             if len(self._buffer) < end:
                 break
-            header = json.loads(self._buffer[place + _SIZES.size : begin])
+            header = orjson.loads(self._buffer[place + _SIZES.size : begin])
             with memoryview(self._buffer) as view:  # released before the buffer shrinks
                 payload = bytes(view[begin:end])
             yield header, memoryview(payload)
@@ -70,7 +71,7 @@ def receive(stream: BinaryIO) -> tuple[Any, memoryview] | None:
     header, payload = stream.read(header_size), stream.read(payload_size)
     if len(header) < header_size or len(payload) < payload_size:
         return None
-    return json.loads(header), memoryview(payload)
+    return orjson.loads(header), memoryview(payload)
 
 
 def send(connection: socket.socket, header: Any, payload: Sequence[Buffer] = ()) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import unquote
 
-import orjson
-
-from dlbridge.serving.http_messages import HEADER_LENGTH, parse, render
-from dlbridge.serving.http_routes import application, retry_headers
+from dlbridge.serving.http_messages import HEADER_LENGTH, body_of, error_of, model_of, parse
+from dlbridge.serving.http_routes import application
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.service import Service
@@ -21,9 +17,7 @@ from dlbridge.serving.traces import TRACE_PARENT
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 _TRACE_PARENT = TRACE_PARENT.encode()
 #: The client's name of a request, which goes into the log and back to the client.
-_REQUEST_ID = b"x-request-id"
-_JSON = (b"content-type", b"application/json")
-_BINARY = (b"content-type", b"application/octet-stream")
+REQUEST_ID = b"x-request-id"
 #: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
 _WATCH_AFTER = 0.1
 _GONE = "gone"
@@ -34,9 +28,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class HttpApp:
-    """The ASGI application.
+    """The ASGI application: everything that :class:`dlbridge.serving.http_protocol.InferenceProtocol` leaves to it.
 
-    Inference, which is what a server is asked nearly always, is answered here; everything else by Starlette's routes.
+    Inference that comes in parts, compressed or pipelined is answered here, everything else by Starlette's routes.
 
     Args:
         service: What answers.
@@ -45,8 +39,8 @@ class HttpApp:
     """
 
     def __init__(self, service: Service, max_body: int, token: str | None = None) -> None:
-        self._service = service
-        self._max_body = max_body
+        self.service = service
+        self.max_body = max_body
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._others = application(service)
 
@@ -57,42 +51,39 @@ class HttpApp:
             return
         path = scope["path"]
         headers = dict(scope["headers"])
-        if self._authorization is not None and not self._is_allowed(path, headers):
+        if not self.is_allowed(path, headers):
             await _send_error(send, ServingError("the request has no valid token", Status.UNAUTHENTICATED))
             return
         if scope["method"] == "POST" and path.endswith("/infer"):
-            await self._infer(path, headers, receive, send)
+            raw = scope["raw_path"].decode("ascii", "replace")
+            await self._infer(raw, headers, receive, send)
             return
         await self._others(scope, receive, send)
 
-    def _is_allowed(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
+    def is_allowed(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request has the token; whether the server lives, anybody may ask."""
+        if self._authorization is None:
+            return True
         return path in ("/v2/health/live", "/v2/health/ready") or headers.get(b"authorization") == self._authorization
 
     async def _infer(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
-        id = headers.get(_REQUEST_ID, b"").decode("latin-1")
+        id = headers.get(REQUEST_ID, b"").decode("latin-1")
         parent = headers.get(_TRACE_PARENT, b"").decode("latin-1")
         try:
-            model, version = _model_of(path)
-            with self._service.observer.request("http", model, id, parent) as observed:
-                self._service.check_room(model)  # what is refused in an overload costs as little as it can
+            model, version = model_of(path)
+            with self.service.observer.request("http", model, id, parent) as observed:
+                self.service.check_room(model)  # what is refused in an overload costs as little as it can
                 body = await self._body(headers, receive)
-                memory = self._service.memory
+                memory = self.service.memory
                 request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)
-                response = await self._unless_gone(self._service.infer(request), receive)
-                text, payload = render(response, is_binary)
+                response = await self._unless_gone(self.service.infer(request), receive)
+                content, whole = body_of(response, is_binary, headers.get(b"accept-encoding", b""))
                 observed.answered(response)
         except ServingError as error:
             await _send_error(send, error)
             return
-        content = [(_HEADER_LENGTH, str(len(text)).encode()), _BINARY] if payload else [_JSON]
-        whole = b"".join([text, *payload]) if payload else text
-        whole, encoding = _compressed(whole, headers.get(b"accept-encoding", b""))
         if id:
-            content.append((_REQUEST_ID, id.encode("latin-1")))
-        if encoding:
-            content.append((b"content-encoding", encoding))
-        content.append((b"content-length", str(len(whole)).encode()))
+            content.append((REQUEST_ID, id.encode("latin-1")))
         await send({"type": "http.response.start", "status": 200, "headers": content})
         await send({"type": "http.response.body", "body": whole})
 
@@ -122,7 +113,7 @@ class HttpApp:
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_body:
+        if length.isdigit() and int(length) > self.max_body:
             raise self._too_large()
         message = await receive()
         body = message.get("body", b"")
@@ -132,7 +123,7 @@ class HttpApp:
                 message = await receive()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > self._max_body:
+                if size > self.max_body:
                     raise self._too_large()
             body = b"".join(parts)
         encoding = headers.get(b"content-encoding", b"").lower()
@@ -145,41 +136,20 @@ class HttpApp:
     def _decompressed(self, body: bytes) -> bytes:
         reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
         try:
-            found = reader.decompress(body, self._max_body + 1)
+            found = reader.decompress(body, self.max_body + 1)
         except zlib.error as error:
             raise ServingError(f"the body cannot be decompressed: {error}") from None
-        if len(found) > self._max_body:
+        if len(found) > self.max_body:
             raise self._too_large()
         if not reader.eof:
             raise ServingError("the compressed body is cut off")
         return found
 
     def _too_large(self) -> ServingError:
-        return ServingError(f"a request may have {self._max_body} bytes", Status.TOO_LARGE)
-
-
-def _compressed(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
-    """A body as the client asks for it, and how it is encoded ("" for as it is)."""
-    if b"gzip" in accepted and len(body) > 1024:
-        return gzip.compress(body, compresslevel=1), b"gzip"
-    if b"deflate" in accepted and len(body) > 1024:
-        return zlib.compress(body, level=1), b"deflate"
-    return body, b""
-
-
-def _model_of(path: str) -> tuple[str, str]:
-    """(model, version) of ``/v2/models/NAME[/versions/N]/infer``."""
-    parts = path.split("/")
-    if len(parts) == 5 and parts[:3] == ["", "v2", "models"]:
-        return unquote(parts[3]), ""
-    if len(parts) == 7 and parts[:3] == ["", "v2", "models"] and parts[4] == "versions":
-        return unquote(parts[3]), parts[5]
-    raise ServingError(f"there is nothing at {path}", Status.NOT_FOUND)
+        return ServingError(f"a request may have {self.max_body} bytes", Status.TOO_LARGE)
 
 
 async def _send_error(send: Send, error: ServingError) -> None:
-    body = orjson.dumps({"error": str(error)})
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in retry_headers(error).items()]
+    headers, body = error_of(error)
     await send({"type": "http.response.start", "status": error.status.http, "headers": headers})
     await send({"type": "http.response.body", "body": body})

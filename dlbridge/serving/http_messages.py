@@ -2,18 +2,70 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
+import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import orjson
 
 from dlbridge.repository.datatypes import CONFIG_TYPES
-from dlbridge.serving.problems import ServingError
+from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, from_json, to_json
 
 HEADER_LENGTH = "inference-header-content-length"
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+#: Bodies of fewer bytes are sent as they are.
+_MIN_COMPRESSED = 1024
+
+
+#: In the place of data that an input does not have.
+_NOTHING = object()
+#: JSON of this many bytes at most is remembered: clients that send binary tensors send the same again and again.
+_REMEMBERED = 4096
+
+
+class _Input(NamedTuple):
+    """What the JSON of a request says of an input.
+
+    Attributes:
+        name, datatype, shape: Its own.
+        size: Its bytes behind the JSON; None where they are not there.
+        data: Its elements, where they are in the JSON.
+        parameters: Its parameters.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int | None
+    data: Any
+    parameters: Mapping[str, Any]
+
+
+class _Content(NamedTuple):
+    """What the JSON of a request says.
+
+    Attributes:
+        inputs: Its inputs.
+        outputs: Name and parameters of each output that it wants; None for all.
+        id: The client's name of it.
+        priority: Its level; 0 for the model's own.
+        timeout: How many microseconds it may wait; 0 for the model's own.
+        is_binary: Whether outputs are wanted as binary data.
+    """
+
+    inputs: tuple[_Input, ...]
+    outputs: tuple[tuple[str, Mapping[str, Any], int], ...] | None
+    id: str
+    priority: int
+    timeout: int
+    is_binary: bool
 
 
 def parse(
@@ -24,37 +76,53 @@ def parse(
     Raises:
         ServingError: When the body is no request.
     """
-    view = memoryview(body)
-    binary: memoryview | None = None
-    if header_length is not None:
+    if header_length is None:
+        content, binary = _content(body), None
+    else:
         split = _length(header_length)
         check(split <= len(body), f"{HEADER_LENGTH} is not from 0 to the body's {len(body)} bytes")
-        view, binary = view[:split], view[split:]
-    found = json_object(view)
+        binary = memoryview(body)[split:]
+        content = _known_content(body[:split]) if split <= _REMEMBERED else _content(body[:split])
+    inputs: dict[str, Tensor] = {}
+    place = 0
+    for entry in content.inputs:
+        tensor, place = _tensor(entry, binary, place, memory)
+        inputs[entry.name] = tensor
+    if binary is not None and place != len(binary):
+        raise ServingError(f"{len(binary)} bytes of binary data came, the inputs say {place}")
+    outputs = None
+    if content.outputs is not None:
+        outputs = {
+            name: Wanted(classes, memory.place(parameters, f"output '{name}'") if parameters else None)
+            for name, parameters, classes in content.outputs
+        }
+    request = InferRequest(model, inputs, version, content.id, outputs, content.priority, content.timeout)
+    return request, content.is_binary
+
+
+def _content(text: bytes) -> _Content:
+    """What the JSON of a request says.
+
+    Raises:
+        ServingError: When it is no request.
+    """
+    found = json_object(text)
     parameters = parameters_of(found, "the request")
     entries: Any = found.get("inputs")
     check(isinstance(entries, list), "the request has no list of inputs")
-    inputs: dict[str, Tensor] = {}
-    place = 0
-    for entry in entries:
-        name, tensor, place = _tensor(entry, binary, place, memory)
-        check(name not in inputs, f"input '{name}' is there twice")
-        inputs[name] = tensor
-    if binary is not None and place != len(binary):
-        raise ServingError(f"{len(binary)} bytes of binary data came, the inputs say {place}")
-    outputs, wants_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True, memory)
+    inputs = tuple([_input(entry) for entry in entries])
+    names = {entry.name for entry in inputs}
+    if len(names) < len(inputs):
+        twice = next(name for name in names if sum(entry.name == name for entry in inputs) > 1)
+        raise ServingError(f"input '{twice}' is there twice")
+    outputs, is_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True)
     identity = found.get("id", "")
     check(isinstance(identity, str), "the id of the request is no string")
-    request = InferRequest(
-        model,
-        inputs,
-        version,
-        identity,
-        outputs,
-        _number(parameters, "priority"),
-        _number(parameters, "timeout"),
-    )
-    return request, wants_binary
+    priority, timeout = _number(parameters, "priority"), _number(parameters, "timeout")
+    return _Content(inputs, outputs, identity, priority, timeout, is_binary)
+
+
+_known_content = functools.lru_cache(maxsize=256)(_content)
 
 
 def _length(header: bytes) -> int:
@@ -63,7 +131,7 @@ def _length(header: bytes) -> int:
     return int(header)
 
 
-def json_object(body: bytes | memoryview) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
     """The JSON object that a body is.
 
     Raises:
@@ -104,8 +172,8 @@ def _number(parameters: Mapping[str, Any], name: str) -> int:
     return int(value)
 
 
-def _tensor(entry: Any, binary: memoryview | None, place: int, memory: SharedMemory) -> tuple[str, Tensor, int]:
-    """(name, tensor, where the next binary tensor begins) of an input."""
+def _input(entry: Any) -> _Input:
+    """What the JSON of an input says."""
     check(isinstance(entry, dict), "an input is no JSON object")
     name, datatype, shape = entry.get("name"), entry.get("datatype"), entry.get("shape")
     check(isinstance(name, str), "an input has no name")
@@ -116,32 +184,37 @@ def _tensor(entry: Any, binary: memoryview | None, place: int, memory: SharedMem
     sizes_are_right = isinstance(shape, list) and all(type(s) is int and 0 <= s < 1 << 40 for s in shape)
     check(sizes_are_right and len(shape) <= 64, f"{where} has no shape")
     parameters = parameters_of(entry, where) if "parameters" in entry else {}
-    if (shared := memory.place(parameters, where)) is not None:
-        return name, Tensor(datatype, tuple(shape), shared.read()), place
     size = parameters.get("binary_data_size")
-    if size is None:
-        if "data" not in entry:
+    check(size is None or (type(size) is int and size >= 0), f"binary_data_size of {where} is no number from 0")
+    return _Input(name, datatype, tuple(shape), size, entry.get("data", _NOTHING), parameters)
+
+
+def _tensor(entry: _Input, binary: memoryview | None, place: int, memory: SharedMemory) -> tuple[Tensor, int]:
+    """An input, and where the next binary tensor begins."""
+    where = f"input '{entry.name}'"
+    if (shared := memory.place(entry.parameters, where)) is not None:
+        return Tensor(entry.datatype, entry.shape, shared.read()), place
+    if entry.size is None:
+        if entry.data is _NOTHING:
             raise ServingError("it has no data", where=where)
-        return name, from_json(datatype, tuple(shape), entry["data"], where), place
-    check(type(size) is int and size >= 0, f"binary_data_size of {where} is no number from 0")
-    if binary is None or place + size > len(binary):
-        raise ServingError(f"its {size} bytes are not in the body", where=where)
-    return name, Tensor(datatype, tuple(shape), binary[place : place + size]), place + size
+        return from_json(entry.datatype, entry.shape, entry.data, where), place
+    if binary is None or place + entry.size > len(binary):
+        raise ServingError(f"its {entry.size} bytes are not in the body", where=where)
+    return Tensor(entry.datatype, entry.shape, binary[place : place + entry.size]), place + entry.size
 
 
-def _outputs(entries: Any, is_binary: bool, memory: SharedMemory) -> tuple[dict[str, Wanted] | None, bool]:
-    """(name -> how each output that is asked for is wanted, whether any is wanted as binary data)."""
+def _outputs(entries: Any, is_binary: bool) -> tuple[tuple[tuple[str, Mapping[str, Any], int], ...] | None, bool]:
+    """(name, parameters and classes of each output that is asked for, whether any is wanted as binary data)."""
     if entries is None or entries == []:
         return None, is_binary
     check(isinstance(entries, list), "the outputs are no list")
-    found: dict[str, Wanted] = {}
+    found = {}
     for entry in entries:
         check(isinstance(entry, dict) and isinstance(entry.get("name"), str), "an output has no name")
-        where = f"output '{entry['name']}'"
-        parameters = parameters_of(entry, where)
-        found[entry["name"]] = Wanted(_number(parameters, "classification"), memory.place(parameters, where))
+        parameters = parameters_of(entry, f"output '{entry['name']}'")
+        found[entry["name"]] = (entry["name"], parameters, _number(parameters, "classification"))
         is_binary = is_binary or parameters.get("binary_data") is True
-    return found, is_binary
+    return tuple(found.values()), is_binary
 
 
 def render(response: InferResponse, is_binary: bool) -> tuple[bytes, list[Any]]:
@@ -166,3 +239,53 @@ def render(response: InferResponse, is_binary: bool) -> tuple[bytes, list[Any]]:
     if response.id:
         body["id"] = response.id
     return orjson.dumps(body), payload
+
+
+def body_of(response: InferResponse, is_binary: bool, accepted: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of an answer, compressed as the client accepts it.
+
+    Raises:
+        ServingError: When a tensor has no JSON form and was not asked for as binary data.
+    """
+    text, payload = render(response, is_binary)
+    if payload:
+        headers = [(HEADER_LENGTH.encode(), str(len(text)).encode()), _BINARY]
+        body = b"".join([text, *payload])
+    else:
+        headers, body = [_JSON], text
+    if accepted and len(body) > _MIN_COMPRESSED:
+        if b"gzip" in accepted:
+            body = gzip.compress(body, compresslevel=1)
+            headers.append((b"content-encoding", b"gzip"))
+        elif b"deflate" in accepted:
+            body = zlib.compress(body, level=1)
+            headers.append((b"content-encoding", b"deflate"))
+    headers.append((b"content-length", str(len(body)).encode()))
+    return headers, body
+
+
+def error_of(error: ServingError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of the answer to a request that fails."""
+    body = orjson.dumps({"error": str(error)})
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in retry_headers(error).items()]
+    return headers, body
+
+
+def retry_headers(error: ServingError) -> dict[str, str]:
+    """The header that says when to ask again, for an error that passes."""
+    return {} if error.retry_after is None else {"Retry-After": str(max(1, round(error.retry_after)))}
+
+
+def model_of(path: str) -> tuple[str, str]:
+    """(model, version) of ``/v2/models/NAME[/versions/N]/infer``.
+
+    Raises:
+        ServingError: When the path is none of these.
+    """
+    parts = path.split("/")
+    if len(parts) == 5 and parts[:3] == ["", "v2", "models"]:
+        return unquote(parts[3]), ""
+    if len(parts) == 7 and parts[:3] == ["", "v2", "models"] and parts[4] == "versions":
+        return unquote(parts[3]), parts[5]
+    raise ServingError(f"there is nothing at {path}", Status.NOT_FOUND)

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository import config as configs
 from dlbridge.serving import metrics, openapi, page
-from dlbridge.serving.http_messages import check, json_object, parameters_of
+from dlbridge.serving.http_messages import check, json_object, parameters_of, retry_headers
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.service import Service
 
@@ -128,11 +128,6 @@ def application(service: Service) -> Starlette:
         return JSONResponse({"error": f"{text} {request.url.path}"}, code)
 
     return Starlette(routes=routes, exception_handlers={DlbridgeError: failed, 404: unknown, 405: unknown})
-
-
-def retry_headers(error: ServingError) -> dict[str, str]:
-    """The header that says when to ask again, for an error that passes."""
-    return {} if error.retry_after is None else {"Retry-After": str(max(1, round(error.retry_after)))}
 
 
 def _named(request: Request) -> tuple[str, str]:

@@ -26,7 +26,10 @@ class Unobserved:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Tell of it."""
+        self.ended(error)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Tell of it, which has its answer, or an error."""
 
     def answered(self, response: InferResponse) -> None:
         """Note the answer."""
@@ -55,9 +58,7 @@ class Observed(Unobserved):
         self.started = time.perf_counter_ns()
         self.response: InferResponse | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def ended(self, error: BaseException | None) -> None:
         self._observer.tell(self, time.perf_counter_ns(), error)
 
     def answered(self, response: InferResponse) -> None:
@@ -82,7 +83,7 @@ class Observer:
         self._trace = trace
 
     def request(self, protocol: str, model: str, id: str = "", trace_parent: str = "") -> Unobserved:
-        """A context manager around the work for a request."""
+        """A context manager around the work for a request (or :meth:`Unobserved.ended` says when it ends)."""
         if self._logs or self._trace is not None:
             return Observed(self, protocol, model, id, trace_parent)
         return UNOBSERVED

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlbridge.errors import FileError
 from dlbridge.repository.datatypes import DATATYPES
 from dlbridge.serving.tensors import Tensor
 
@@ -71,9 +72,16 @@ def ports(config: Any) -> list[Port]:
 
 
 def datatype(port: Any) -> str:
-    """The protocol's name of the type of an input or output of a configuration."""
+    """The protocol's name of the type of an input or output of a configuration.
+
+    Raises:
+        FileError: When it has none.
+    """
     names: Mapping[int, Any] = type(port).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
-    return DATATYPES[names[port.data_type].name]
+    kind = names.get(port.data_type)
+    if kind is None or kind.name not in DATATYPES:
+        raise FileError(f"{port.data_type} is no data_type")
+    return DATATYPES[kind.name]
 
 
 def metadata(port: Any, rows: Sequence[int]) -> dict[str, Any]:

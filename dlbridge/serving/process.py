@@ -48,7 +48,7 @@ class WorkerProcess(asyncio.Protocol):
         """Start the process and have it load its model.
 
         Args:
-            order: What to load: ``file``, ``providers``, ``threads``, ``instances``, ``warmup``.
+            order: What to load: ``file``, ``providers``, ``threads``, ``instances``, ``cache``, ``warmup``.
 
         Returns:
             The model's ``signature`` and the ``providers`` in use.

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlbridge.errors import DlbridgeError, FileError, suggest
 from dlbridge.repository import config as configs
-from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, is_inside, is_version
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.versions import ServedVersion, State
 
@@ -53,15 +53,17 @@ class Repository:
     Args:
         path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
         only: Names of the entries that are served; all when empty.
+        cache: A folder for optimised graphs; None for none.
 
     Raises:
         FileError: When there is no such folder or file, or an entry of ``only`` is not there.
     """
 
-    def __init__(self, path: Path, only: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, only: Sequence[str] = (), cache: Path | None = None) -> None:
         if not path.exists():
             raise FileError("no such folder or file", where=str(path))
         self.path = path.resolve()
+        self._cache = cache
         self._single = self.path if self.path.is_file() else None
         self._only: frozenset[str] = frozenset()
         for name in only:
@@ -88,7 +90,11 @@ class Repository:
 
     def _is_inside(self, path: Path) -> bool:
         """Whether a path, links followed, is in the repository."""
-        return path.resolve().is_relative_to(self.path if self._single is None else self._single.parent)
+        return is_inside(path, self._root)
+
+    @property
+    def _root(self) -> Path:
+        return self.path if self._single is None else self._single.parent
 
     def version(self, name: str, version: str = "") -> ServedVersion:
         """A version that is ready: the one of that number, or the newest.
@@ -98,7 +104,7 @@ class Repository:
         """
         model = self.model(name)
         if version:
-            found = model.versions.get(int(version)) if version.isdigit() and len(version) < 19 else None
+            found = model.versions.get(int(version)) if is_version(version) else None
             if found is None:
                 raise ServingError(f"there is no version {version} of it", Status.NOT_FOUND, where=name)
             return found
@@ -160,7 +166,11 @@ class Repository:
             raise ServingError(str(error), where=model.name) from error
         served = {v.version: v for v in model.ready()}
         unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n)}
-        new = [ServedVersion(f, model.name, n, config) for n, f in files.items() if n not in unchanged]
+        new = [
+            ServedVersion(f, model.name, n, config, self._root, self._cache)
+            for n, f in files.items()
+            if n not in unchanged
+        ]
         await asyncio.gather(*(version.load() for version in new), return_exceptions=True)
         good = {v.version: v for v in new if v.state is State.READY}
         failed = {v.version: v for v in new if v.state is not State.READY}
@@ -247,8 +257,7 @@ def _is_same(now: dict[str, Stamp], before: dict[str, Stamp], version: int) -> b
 
 def _versions(folder: Path) -> list[Path]:
     """The version folders of an entry: those that are called by a number above 0."""
-    names = (p for p in folder.iterdir() if p.is_dir())
-    return [p for p in names if p.name.isdigit() and len(p.name) < 19 and p.name[0] != "0"]
+    return [p for p in folder.iterdir() if is_version(p.name) and p.is_dir()]
 
 
 def _stamp(path: Path) -> Stamp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,10 @@ class Answer(NamedTuple):
     answered: int
 
 
+#: Called once with what became of a request.
+Finish = Callable[[Answer | ServingError], None]
+
+
 @dataclass(eq=False, slots=True)
 class Pending:
     """A request in the queue.
@@ -46,23 +50,46 @@ class Pending:
         inputs: Its tensors, in the order of the model's inputs.
         outputs: Names of the outputs that it wants; None for all.
         rows: Its first size, for a model with batches; 1 otherwise.
-        answer: What gets the answer.
+        finish: What gets the answer.
+        kind: What requests of one batch have in common; None where they are not joined.
         arrived: When it came, by ``time.perf_counter_ns``.
-        deadline: When it is too late, by the same clock; None for never.
+        sent: When it was sent to the worker; 0 while it waits.
+        timer: What ends its waiting; None where it may wait for ever.
+        is_over: Whether it has its answer, or nobody waits for one any more.
     """
 
     inputs: list[Named]
     outputs: Sequence[str] | None
     rows: int
-    answer: asyncio.Future[Answer]
+    finish: Finish
+    kind: tuple[Any, ...] | None
     arrived: int
-    deadline: int | None = None
     sent: int = 0
+    timer: asyncio.TimerHandle | None = None
+    is_over: bool = False
 
-    def kind(self) -> tuple[Any, ...]:
-        """What requests of one batch have in common."""
-        shapes = tuple((name, t.datatype, t.shape[1:]) for name, t in self.inputs)
-        return shapes, None if self.outputs is None else tuple(self.outputs)
+    def end(self, found: Answer | ServingError) -> None:
+        """Hand over what became of it, unless it is over."""
+        self.stop_timer()
+        if not self.is_over:
+            self.is_over = True
+            self.finish(found)
+
+    def withdraw(self) -> None:
+        """Let nobody wait for it: it is not run if it has not been sent yet."""
+        self.stop_timer()
+        self.is_over = True
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+def _kind(inputs: Sequence[Named], outputs: Sequence[str] | None) -> tuple[Any, ...]:
+    """What requests of one batch have in common."""
+    shapes = tuple([(name, t.datatype, t.shape[1:]) for name, t in inputs])
+    return shapes, None if outputs is None else tuple(outputs)
 
 
 @dataclass(frozen=True)
@@ -90,12 +117,12 @@ class QueuePolicy:
             is_delayed=message.timeout_action == 1,
         )
 
-    def deadline(self, arrived: int, asked: int) -> int | None:
-        """When a request is too late that came then and asks for so many microseconds (0: says nothing)."""
+    def allowed(self, asked: int) -> int:
+        """Microseconds that a request may wait which asks for so many (0: for ever, and says nothing)."""
         allowed = self.timeout
         if asked and (not allowed or (self.is_override_allowed and asked < allowed)):
             allowed = asked
-        return arrived + 1000 * allowed if allowed else None
+        return allowed
 
 
 class Scheduler:
@@ -125,6 +152,7 @@ class Scheduler:
         ahead = _AHEAD if self._is_batching else _AHEAD_ALONE * self._instances
         self._free = self._slots = self._instances + ahead
         self._is_timer_set = False
+        self._is_dispatch_due = False
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
@@ -158,6 +186,46 @@ class Scheduler:
 
     # --- requests -------------------------------------------------------------------------------------------------
 
+    def submit(
+        self,
+        inputs: list[Named],
+        outputs: Sequence[str] | None,
+        rows: int,
+        finish: Finish,
+        priority: int = 0,
+        timeout: int = 0,
+    ) -> Pending:
+        """Queue a request.
+
+        Args:
+            inputs: Its tensors.
+            outputs: Names of the outputs that it wants; None for all.
+            rows: Its first size, for a model with batches; 1 otherwise.
+            finish: What gets its answer, later.
+            priority: Its level, 1 the highest; 0 for the model's own.
+            timeout: How many microseconds it may wait; 0 for the model's own.
+
+        Raises:
+            ServingError: When the queue is full.
+        """
+        level = priority if 0 < priority <= self._levels else self._default_level
+        policy, queue = self._policies[level], self._queues[level]
+        if not self._has_room(queue, policy):
+            self._refuse()
+        now = time.perf_counter_ns()
+        kind = _kind(inputs, outputs) if self._is_batching else None
+        pending = Pending(inputs, outputs, rows, finish, kind, now)
+        queue.append(pending)
+        loop = asyncio.get_running_loop()
+        allowed = policy.allowed(timeout)
+        if allowed:
+            pending.timer = loop.call_later(allowed / 1e6, self._expire, pending, queue, policy)
+        if self._free > 0 and not self._is_dispatch_due:
+            # not now: what else the sockets hold at this moment may go with it
+            self._is_dispatch_due = True
+            loop.call_soon(self._dispatch)
+        return pending
+
     async def infer(
         self,
         inputs: list[Named],
@@ -166,31 +234,26 @@ class Scheduler:
         priority: int = 0,
         timeout: int = 0,
     ) -> Answer:
-        """Run a request.
-
-        Args:
-            inputs: Its tensors.
-            outputs: Names of the outputs that it wants; None for all.
-            rows: Its first size, for a model with batches; 1 otherwise.
-            priority: Its level, 1 the highest; 0 for the model's own.
-            timeout: How many microseconds it may wait; 0 for the model's own.
+        """Run a request; its arguments are those of :meth:`submit`.
 
         Raises:
             ServingError: When the queue is full, the request late, or the model cannot run it.
         """
-        level = priority if 0 < priority <= self._levels else self._default_level
-        policy, queue = self._policies[level], self._queues[level]
-        if len(queue) >= policy.size:
-            self._refuse()
-        now = time.perf_counter_ns()
-        answer = asyncio.get_running_loop().create_future()
-        pending = Pending(inputs, outputs, rows, answer, now, policy.deadline(now, timeout))
-        queue.append(pending)
-        self._dispatch()
-        if pending.deadline is not None and not pending.sent:
-            seconds = (pending.deadline - now) / 1e9
-            asyncio.get_running_loop().call_later(seconds, self._expire, pending, queue, policy)
-        return await answer
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def finish(found: Answer | ServingError) -> None:
+            if answer.done():
+                return
+            if isinstance(found, ServingError):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        pending = self.submit(inputs, outputs, rows, finish, priority, timeout)
+        try:
+            return await answer
+        finally:
+            pending.withdraw()
 
     def check_room(self) -> None:
         """Check that some queue has room.
@@ -198,10 +261,13 @@ class Scheduler:
         Raises:
             ServingError: When all are full.
         """
-        for level, queue in self._queues.items():
-            if len(queue) < self._policies[level].size:
-                return
-        self._refuse()
+        if not any(self._has_room(queue, self._policies[level]) for level, queue in self._queues.items()):
+            self._refuse()
+
+    def _has_room(self, queue: deque[Pending], policy: QueuePolicy) -> bool:
+        if len(queue) >= policy.size and self._is_dispatch_due:
+            self._dispatch()  # what was about to be sent does not keep others out
+        return len(queue) < policy.size
 
     def _refuse(self) -> None:
         self._statistics.rejected += 1
@@ -215,6 +281,7 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         """Send what can be sent now."""
+        self._is_dispatch_due = False
         runs: list[list[Pending]] = []
         while self._worker is not None and self._free > 0:
             batch = self._next_batch()
@@ -227,7 +294,8 @@ class Scheduler:
 
     def _expire(self, pending: Pending, queue: deque[Pending], policy: QueuePolicy) -> None:
         """What becomes of a request that still waits at its deadline."""
-        if pending.sent or pending.answer.done():
+        pending.timer = None
+        if pending.sent or pending.is_over:
             return
         queue.remove(pending)
         if policy.is_delayed:
@@ -239,7 +307,7 @@ class Scheduler:
     def _next_batch(self) -> list[Pending]:
         """The requests that go into the next run; none where it pays to wait for more."""
         for queue in (*self._queues.values(), self._late):
-            while queue and queue[0].answer.done():  # withdrawn while it waited
+            while queue and queue[0].is_over:  # withdrawn while it waited
                 queue.popleft()
                 self._statistics.cancelled += 1
             if queue:
@@ -260,9 +328,9 @@ class Scheduler:
     def _joinable(self, queue: deque[Pending]) -> tuple[list[Pending], int]:
         """The first request and those behind it that can go with it, and their rows."""
         batch: list[Pending] = []
-        rows, kind = 0, queue[0].kind()
+        rows, kind = 0, queue[0].kind
         for pending in queue:
-            if pending.answer.done() or (batch and pending.kind() != kind):
+            if pending.is_over or pending.kind != kind:
                 continue
             if batch and rows + pending.rows > self._max_rows:
                 break
@@ -288,6 +356,7 @@ class Scheduler:
         for batch in batches:
             for pending in batch:
                 pending.sent = now
+                pending.stop_timer()
             inputs = batch[0].inputs if len(batch) == 1 else list(_joined(batch))
             runs.append((inputs, batch[0].outputs, lambda o, t, e, batch=batch: self._answered(batch, o, t, e)))
         self._worker.run(runs)
@@ -312,14 +381,12 @@ class Scheduler:
             now = time.perf_counter_ns()
             for pending, own in zip(batch, _split(batch, outputs), strict=True):
                 self._statistics.answered(pending.sent - pending.arrived, now - pending.arrived, tuple(times))  # type: ignore[arg-type]
-                if not pending.answer.done():
-                    pending.answer.set_result(Answer(own, pending.arrived, pending.sent, now))
+                pending.end(Answer(own, pending.arrived, pending.sent, now))
         self._dispatch()
 
     def _fail(self, pending: Pending, error: ServingError) -> None:
         self._statistics.failed(time.perf_counter_ns() - pending.arrived)
-        if not pending.answer.done():
-            pending.answer.set_exception(error)
+        pending.end(error)
 
 
 def _joined(batch: Sequence[Pending]) -> Iterator[Named]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import uvicorn
 from dlbridge.errors import DlbridgeError
 from dlbridge.serving.grpc import GrpcService
 from dlbridge.serving.http import HttpApp
+from dlbridge.serving.http_protocol import InferenceProtocol
 from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.repository import Repository
@@ -45,6 +47,7 @@ class Settings:
         key: File of its key.
         models: Names of the models that are served; all of the repository when empty.
         logs_requests: Whether each request has a line in the log.
+        cache: A folder for optimised graphs, so that models are loaded sooner; None for none.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +60,7 @@ class Settings:
     key: Path | None = None
     models: tuple[str, ...] = ()
     logs_requests: bool = False
+    cache: Path | None = None
 
     def check(self) -> None:
         """Check that what others can reach is protected.
@@ -89,7 +93,7 @@ class Server:
         settings.check()
         self.settings = settings
         observer = Observer(settings.logs_requests, recorder())
-        self.service = Service(Repository(path, settings.models), settings.host in LOOPBACK, observer)
+        self.service = Service(Repository(path, settings.models, settings.cache), settings.host in LOOPBACK, observer)
         self.http_port: int | None = None
         self.grpc_port: int | None = None
         self._stop = asyncio.Event()
@@ -139,11 +143,12 @@ class Server:
         settings = self.settings
         if settings.http_port is None:
             return
+        app = HttpApp(self.service, settings.max_body, settings.token)
         config = uvicorn.Config(
-            HttpApp(self.service, settings.max_body, settings.token),  # type: ignore[arg-type]
+            app,  # type: ignore[arg-type]
             host=settings.host,
             port=settings.http_port,
-            http="httptools",
+            http=functools.partial(InferenceProtocol, app),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             access_log=False,

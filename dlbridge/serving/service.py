@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlbridge import __version__
@@ -13,10 +14,13 @@ from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.repository import Repository, ServedModel
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
+from dlbridge.serving.scheduler import Answer
 from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, check_size
 from dlbridge.serving.versions import ServedVersion, State
 
+#: Called once with the answer to a request, or why there is none.
+Finish = Callable[[InferResponse | ServingError], None]
 NAME = "dlbridge"
 EXTENSIONS = (
     "binary_tensor_data",
@@ -64,22 +68,55 @@ class Service:
         Raises:
             ServingError: When there is no such model, the tensors do not fit it, or it cannot run now.
         """
+        answer: asyncio.Future[InferResponse] = asyncio.get_running_loop().create_future()
+
+        def finish(found: InferResponse | ServingError) -> None:
+            if answer.done():
+                return
+            if isinstance(found, ServingError):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        withdraw = self.submit(request, finish)
+        try:
+            return await answer
+        finally:
+            withdraw()
+
+    def submit(self, request: InferRequest, finish: Finish) -> Callable[[], object]:
+        """Queue a request.
+
+        Args:
+            request: What is asked.
+            finish: Called once, later, with the answer, or with why there is none.
+
+        Returns:
+            What withdraws it, when nobody waits for its answer any more.
+
+        Raises:
+            ServingError: When there is no such model, the tensors do not fit it, or it cannot run now.
+        """
         model = self.repository.model(request.model)
         if model.is_ensemble:
-            return await ensembles.infer(self, model, request)
+            return ensembles.submit(self, model, request, finish)
         version = self.repository.version(request.model, request.version)
         scheduler = version.scheduler
         inputs, rows = _fitted(version, request.inputs)
         wanted = None if request.outputs is None else _wanted(version, request.outputs)
-        answer = await scheduler.infer(inputs, wanted, rows, request.priority, request.timeout)
-        outputs = answer.outputs
-        if version.reshapes:
-            outputs = [_reshaped(version, name, tensor) for name, tensor in outputs]
-        response = InferResponse(request.model, str(version.version), request.id, outputs)
-        response.arrived, response.sent, response.answered = answer.arrived, answer.sent, answer.answered
-        if request.outputs is not None:
-            _deliver(response, request.outputs, version)
-        return response
+
+        def answered(found: Answer | ServingError) -> None:
+            if isinstance(found, ServingError):
+                finish(found)
+                return
+            try:
+                response = _response(version, request, found)
+            except ServingError as error:
+                finish(error)
+                return
+            finish(response)
+
+        return scheduler.submit(inputs, wanted, rows, answered, request.priority, request.timeout).withdraw
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Load a model, or what has changed of it.
@@ -161,6 +198,22 @@ class Service:
             if not model.versions and not model.failed and not model.is_ensemble:
                 found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": model.reason})
         return [row for row in found if row["state"] == "READY"] if only_ready else found
+
+
+def _response(version: ServedVersion, request: InferRequest, answer: Answer) -> InferResponse:
+    """The answer to a request.
+
+    Raises:
+        ServingError: When an output has no classes, or does not fit the memory that it is wanted in.
+    """
+    outputs = answer.outputs
+    if version.reshapes:
+        outputs = [_reshaped(version, name, tensor) for name, tensor in outputs]
+    response = InferResponse(request.model, str(version.version), request.id, outputs)
+    response.arrived, response.sent, response.answered = answer.arrived, answer.sent, answer.answered
+    if request.outputs is not None:
+        _deliver(response, request.outputs, version)
+    return response
 
 
 def _reshaped(version: ServedVersion, name: str, tensor: Tensor) -> Named:

@@ -124,7 +124,7 @@ class SharedMemory:
         """
         if not name:
             return list(self.regions.values())
-        if name not in self.regions:
+        if not isinstance(name, str) or name not in self.regions:
             raise ServingError(f"there is no region '{name}'", Status.NOT_FOUND)
         return [self.regions[name]]
 
@@ -139,7 +139,7 @@ class SharedMemory:
             return None
         size: Any = parameters.get("shared_memory_byte_size")
         offset: Any = parameters.get("shared_memory_offset", 0)
-        if name not in self.regions:
+        if not isinstance(name, str) or name not in self.regions:
             raise ServingError(f"there is no region '{name}'", where=where)
         region = self.regions[name]
         are_whole = type(size) is int and type(offset) is int

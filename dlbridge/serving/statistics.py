@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -73,9 +74,7 @@ class Statistics:
         self.compute_infer.add(times[1])
         self.compute_output.add(times[2])
         self.success.add(total)
-        seconds = total / 1e9
-        place = next((i for i, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))
-        self.latencies[place] += 1
+        self.latencies[bisect_left(BUCKETS, total / 1e9)] += 1
 
     def failed(self, total: int) -> None:
         """Count a request that was answered with an error."""

@@ -13,7 +13,7 @@ from typing import Any
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.repository import config as configs
 from dlbridge.repository.config import Signature
-from dlbridge.repository.layout import CERTIFICATE_FILE
+from dlbridge.repository.layout import CERTIFICATE_FILE, is_inside, read_text
 from dlbridge.serving import ports
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.process import WorkerProcess
@@ -25,6 +25,8 @@ LOG = logging.getLogger("dlbridge.serving")
 _RESTART_SECONDS, _MAX_RESTART_SECONDS = 0.05, 10.0
 #: Seconds that requests have to be answered when what they wait for is to end.
 DRAIN_SECONDS = 30.0
+#: Threads for one op that a configuration may ask for.
+_MAX_THREADS = 1024
 #: A worker that dies so often without one answer in between is not started again.
 _MAX_DEATHS = 5
 
@@ -46,6 +48,8 @@ class ServedVersion:
         name: The model's name.
         version: The version's number.
         config: Its configuration, as read.
+        root: The folder that nothing of it may leave.
+        cache: A folder for optimised graphs; None for none.
 
     Attributes:
         config: Its configuration; complete when it is loaded.
@@ -58,8 +62,10 @@ class ServedVersion:
         reshapes: Input or output -> how it is reshaped on its way.
     """
 
-    def __init__(self, file: Path, name: str, version: int, config: Any) -> None:
+    def __init__(self, file: Path, name: str, version: int, config: Any, root: Path, cache: Path | None = None) -> None:
         self.file = file
+        self.root = root
+        self.cache = None if cache is None else str(cache)
         self.name = name
         self.version = version
         self.config = config
@@ -103,8 +109,8 @@ class ServedVersion:
             ServingError: When it cannot be loaded; its state and reason say so too.
         """
         try:
-            _check_certificate(self.file)
-            self.labels = _labels(self.config, self.file.parent.parent)
+            _check_certificate(self.file, self.root)
+            self.labels = _labels(self.config, self.file.parent.parent, self.root)
             found = await self._start()
             self.signature = Signature.of(found["signature"])
             self.config = configs.complete(self.config, self.signature, self.label)
@@ -140,6 +146,7 @@ class ServedVersion:
                 "providers": _providers(self.config),
                 "threads": _threads(self.config),
                 "instances": sum(group.count or 1 for group in self.config.instance_group) or 1,
+                "cache": self.cache,
                 "warmup": _warm_ups(self.config),
             }
         )
@@ -174,18 +181,20 @@ class ServedVersion:
         self._scheduler.refuse_all(ServingError(self.reason, Status.UNAVAILABLE, where=self.label))
 
 
-def _check_certificate(file: Path) -> None:
-    """Check that the certificate beside a model, where there is one, says that it agrees with its original.
+def _check_certificate(file: Path, root: Path) -> None:
+    """Check that the certificate of a model or of its entry, where there is one, says that they agree.
 
     Raises:
         FileError: When it says that it does not, or is no certificate.
     """
     for folder in (file.parent, file.parent.parent):
         path = folder / CERTIFICATE_FILE
-        if not path.is_file():
+        is_there = path.is_symlink() or path.exists()
+        if not is_there or not is_inside(folder, root):
             continue
+        text = read_text(path, root)
         try:
-            passed = json.loads(path.read_text(encoding="utf-8"))["passed"]
+            passed = json.loads(text)["passed"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise FileError("it is no certificate", where=str(path)) from None
         if passed is not True:
@@ -211,8 +220,10 @@ def _threads(config: Any) -> int:
     text = (
         config.parameters["intra_op_thread_count"].string_value if "intra_op_thread_count" in config.parameters else ""
     )
-    if text and not text.isdigit():
-        raise FileError(f"intra_op_thread_count '{text}' is no number", where=config.name)
+    is_number = text.isascii() and text.isdigit() and len(text) < 5
+    if text and not (is_number and 0 < int(text) <= _MAX_THREADS):
+        what = f"intra_op_thread_count '{text}' is no number from 1 to {_MAX_THREADS}"
+        raise FileError(what, where=config.name)
     return int(text or 1)
 
 
@@ -232,14 +243,13 @@ def _warm_ups(config: Any) -> list[dict[str, Any]]:
     return samples
 
 
-def _labels(config: Any, folder: Path) -> dict[str, list[str]]:
+def _labels(config: Any, folder: Path, root: Path) -> dict[str, list[str]]:
     """Output -> the labels of its classes, from its ``label_filename``."""
     found = {}
     for output in config.output:
         if not output.label_filename:
             continue
-        path = folder / output.label_filename
-        if Path(output.label_filename).name != output.label_filename or not path.is_file():
+        if Path(output.label_filename).name != output.label_filename:
             raise FileError(f"label_filename '{output.label_filename}' is no file of the entry", where=str(folder))
-        found[output.name] = path.read_text(encoding="utf-8").splitlines()
+        found[output.name] = read_text(folder / output.label_filename, root).splitlines()
     return found

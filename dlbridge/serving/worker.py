@@ -53,7 +53,9 @@ class Worker:
             return
         order = first[0]
         try:
-            session = load(order["file"], order["providers"], threads=order["threads"], spinning=False)
+            session = load(
+                order["file"], order["providers"], threads=order["threads"], spinning=False, cache=order["cache"]
+            )
             _warm_up(session, order["warmup"])
         except DlbridgeError as error:
             self._send({"error": str(error)})

@@ -15,7 +15,7 @@ from dlbridge.files import writing
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.repository.config import PLATFORM, Signature, complete, is_name, read, text
 from dlbridge.repository.datatypes import DATATYPES
-from dlbridge.repository.layout import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE
+from dlbridge.repository.layout import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE, is_version
 from dlbridge.repository.messages import ModelConfig
 
 #: Largest batch that a server may send to a model whose batch size is free.
@@ -97,7 +97,7 @@ def add_version(
     if not entry.exists():
         return save_entry(source, repository, name, certificate=certificate, max_batch_size=max_batch_size) / "1"
     complete(read(entry), _signature(source), str(entry / CONFIG_FILE))
-    version = max((int(p.name) for p in entry.iterdir() if p.name.isdigit()), default=0) + 1
+    version = max((int(p.name) for p in entry.iterdir() if is_version(p.name)), default=0) + 1
     with writing(entry / str(version)) as fresh:
         source.save(fresh / MODEL_FILE)
         _write_certificate(fresh, certificate)
