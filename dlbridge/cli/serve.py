@@ -20,6 +20,7 @@ import click
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep optimised graphs in a folder.")
+@click.option("--grpc-engine", type=click.Choice(["auto", "zttp", "grpcio"]), default="auto", show_default=True)
 @click.option("--log-requests", is_flag=True, help="Write a line for each request.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
@@ -34,6 +35,7 @@ def command(
     tls_certificate: Path | None,
     tls_key: Path | None,
     cache: Path | None,
+    grpc_engine: str,
     log_requests: bool,
     log_format: str,
 ) -> None:
@@ -44,7 +46,18 @@ def command(
     require("dlbridge.serving.logs", "serve").log_to_stderr(log_format)
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else None
     settings = serving.Settings(
-        host, http_port, grpc_port, max_body << 20, poll, token, tls_certificate, tls_key, models, log_requests, cache
+        host,
+        http_port,
+        grpc_port,
+        max_body << 20,
+        poll,
+        token,
+        tls_certificate,
+        tls_key,
+        models,
+        log_requests,
+        cache,
+        grpc_engine,
     )
 
     def started(server: Any) -> None:

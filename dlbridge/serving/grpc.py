@@ -1,25 +1,29 @@
-"""The Open Inference Protocol over gRPC."""
+"""The Open Inference Protocol over gRPC: its methods, and its messages; what carries them is another module's business.
+
+``grpc_connection`` carries them over HTTP/2 by itself, ``grpc_aio`` by gRPC's own server.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-import grpc
-import grpc.aio
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository import messages
 from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving import metrics
+from dlbridge.serving.http_messages import retry_headers
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
 from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, join_strings
-from dlbridge.serving.traces import TRACE_PARENT
 
 SERVICE = "GRPCInferenceService"
 #: Datatype -> the field of ``InferTensorContents`` that holds its elements, and their numpy dtype.
@@ -33,167 +37,113 @@ _CONTENTS: dict[str, tuple[str, str]] = {
     "FP64": ("fp64_contents", "float64"),
 }
 #: Requests of one stream that are under way at once; their answers keep the order of the requests.
-_STREAM_AHEAD = 64
+STREAM_AHEAD = 64
+#: Methods that need no token: they ask whether the server lives.
+OPEN_METHODS = ("ServerLive", "ServerReady", "Check")
 
 
-class GrpcService:
-    """The methods of ``GRPCInferenceService``.
+class Kind(Enum):
+    """What a method does: inference, inference on each message of a stream, or something else."""
 
-    Args:
-        service: What answers.
+    INFER = 1
+    STREAM = 2
+    OTHER = 3
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of a service.
+
+    Attributes:
+        kind: What it does.
+        request: The class of its request.
+        response: The class of its response.
+        work: For what is no inference: request -> the fields of the response (None for none), or an awaitable of them;
+            None for what this server does not do.
     """
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._is_ready = service.is_model_ready
-        self._responses = {name: response for name, _, response, _ in messages.methods(SERVICE)}
+    kind: Kind
+    request: Any
+    response: Any
+    work: Callable[[Any], Any] | None = None
 
-    def handlers(self) -> Iterable[grpc.GenericRpcHandler]:
-        """What a gRPC server is to be given."""
-        yield grpc.method_handlers_generic_handler(f"inference.{SERVICE}", dict(self._handlers()))
-        yield grpc.method_handlers_generic_handler("grpc.health.v1.Health", dict(self._health()))
-
-    def _handlers(self) -> Iterable[tuple[str, grpc.RpcMethodHandler]]:
-        answers: Mapping[str, Callable[[Any], Any]] = {
-            "ServerLive": lambda r: {"live": True},
-            "ServerReady": lambda r: {"ready": self._service.is_ready},
-            "ServerMetadata": lambda r: self._service.metadata(),
-            "ModelReady": lambda r: {"ready": self._is_ready(r.name, r.version)},
-            "ModelMetadata": lambda r: self._service.model_metadata(r.name, r.version),
-            "ModelConfig": lambda r: {"config": self._service.config(r.name, r.version)},
-            "ModelStatistics": lambda r: {
-                "model_stats": [metrics.to_json(v) for v in self._service.versions(r.name, r.version)]
-            },
-            "RepositoryIndex": lambda r: {"models": self._service.index(r.ready)},
-            "SystemSharedMemoryStatus": lambda r: {
-                "regions": {region.name: region.described() for region in self._service.memory.status(r.name)}
-            },
-            "SystemSharedMemoryRegister": self._register,
-            "SystemSharedMemoryUnregister": self._unregister,
-            "CudaSharedMemoryStatus": lambda r: {},
-        }
-        coroutines: Mapping[str, Callable[[Any], Any]] = {
-            "RepositoryModelLoad": lambda r: self._service.load(r.model_name, r.parameters),
-            "RepositoryModelUnload": lambda r: self._service.repository.unload(r.model_name),
-        }
-        for name, request, response, _ in messages.methods(SERVICE):
-            if name == "ModelInfer":
-                method: Any = self._infer
-            elif name == "ModelStreamInfer":
-                yield (
-                    name,
-                    grpc.stream_stream_rpc_method_handler(self._stream, request.FromString, response.SerializeToString),
-                )
-                continue
-            elif name in answers:
-                method = _answering(answers[name], response)
-            elif name in coroutines:
-                method = _doing(coroutines[name], response)
-            else:
-                method = _refusing
-            yield name, grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
-
-    def _register(self, message: Any) -> dict[str, Any]:
-        self._service.memory.register(message.name, message.key, message.offset, message.byte_size)
-        return {}
-
-    def _unregister(self, message: Any) -> dict[str, Any]:
-        self._service.memory.unregister(message.name)
-        return {}
-
-    def _health(self) -> Iterable[tuple[str, grpc.RpcMethodHandler]]:
-        for name, request, response, _ in messages.methods("Health", "grpc.health.v1"):
-            method = _answering(lambda r: {"status": 1 if self._service.is_ready else 2}, response)
-            yield name, grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
-
-    async def _infer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            return await self._answer(message, context)
-        except ServingError as error:
-            return await _abort(context, error)
-
-    async def _answer(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
-        """The response to a request for inference.
+    def read(self, data: bytes) -> Any:
+        """The request whose bytes came.
 
         Raises:
-            ServingError: When there is none.
+            ServingError: When they are none.
         """
-        with self._service.observer.request("grpc", message.model_name, message.id, _trace_parent(context)) as observed:
-            response = await self._service.infer(parse(message, self._service.memory))
-            observed.answered(response)
-            return render(response)
-
-    async def _stream(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        """Answer the requests of a stream in their order; a request that fails does not end it."""
-        under_way: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(_STREAM_AHEAD)
-
-        async def take() -> None:
-            async for message in requests:
-                await under_way.put(asyncio.get_running_loop().create_task(self._streamed(message, context)))
-            await under_way.put(None)
-
-        taking = asyncio.get_running_loop().create_task(take())
         try:
-            while (task := await under_way.get()) is not None:
-                yield await task
-        finally:
-            taking.cancel()
-            while not under_way.empty():
-                task = under_way.get_nowait()
-                if task is not None:
-                    task.cancel()
+            return self.request.FromString(data)
+        except DecodeError as error:
+            raise ServingError(f"the message cannot be read: {error}") from None
 
-    async def _streamed(self, message: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            response = await self._answer(message, context)
-        except ServingError as error:
-            failed = messages.ModelStreamInferResponse(error_message=str(error))
-            failed.infer_response.id = message.id
-            return failed
-        return messages.ModelStreamInferResponse(infer_response=response)
+    async def answer(self, message: Any) -> Any:
+        """The response to a request that is no inference.
 
-
-def _trace_parent(context: grpc.aio.ServicerContext) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == TRACE_PARENT:
-            return str(value)
-    return ""
+        Raises:
+            DlbridgeError: When there is none.
+        """
+        if self.work is None:
+            raise ServingError("this server does not do that", Status.UNIMPLEMENTED)
+        found = self.work(message)
+        if inspect.isawaitable(found):
+            found = await found
+        return self.response(**(found or {}))
 
 
-def _answering(answer: Callable[[Any], Any], response: Any) -> Callable[..., Any]:
-    """A method that answers at once with the fields of its response."""
+def methods(service: Service) -> dict[str, Method]:
+    """Path -> method, of all that this server does."""
+    work: Mapping[str, Callable[[Any], Any]] = {
+        "ServerLive": lambda r: {"live": True},
+        "ServerReady": lambda r: {"ready": service.is_ready},
+        "ServerMetadata": lambda r: service.metadata(),
+        "ModelReady": lambda r: {"ready": service.is_model_ready(r.name, r.version)},
+        "ModelMetadata": lambda r: service.model_metadata(r.name, r.version),
+        "ModelConfig": lambda r: {"config": service.config(r.name, r.version)},
+        "ModelStatistics": lambda r: {"model_stats": [metrics.to_json(v) for v in service.versions(r.name, r.version)]},
+        "RepositoryIndex": lambda r: {"models": service.index(r.ready)},
+        "RepositoryModelLoad": lambda r: service.load(r.model_name, r.parameters),
+        "RepositoryModelUnload": lambda r: service.repository.unload(r.model_name),
+        "SystemSharedMemoryStatus": lambda r: {
+            "regions": {region.name: region.described() for region in service.memory.status(r.name)}
+        },
+        "SystemSharedMemoryRegister": lambda r: service.memory.register(r.name, r.key, r.offset, r.byte_size),
+        "SystemSharedMemoryUnregister": lambda r: service.memory.unregister(r.name),
+        "CudaSharedMemoryStatus": lambda r: {},
+    }
+    found = {
+        path: Method(kind, request, response, work.get(path.rpartition("/")[2]))
+        for path, kind, request, response in _all_methods()
+    }
+    for path, request, response in _health_methods():
+        found[path] = Method(Kind.OTHER, request, response, lambda r: {"status": 1 if service.is_ready else 2})
+    return found
 
-    async def method(message: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            return response(**answer(message))
-        except DlbridgeError as error:
-            return await _abort(context, error)
 
-    return method
+def _all_methods() -> Iterator[tuple[str, Kind, Any, Any]]:
+    kinds = {"ModelInfer": Kind.INFER, "ModelStreamInfer": Kind.STREAM}
+    for name, request, response, _ in messages.methods(SERVICE):
+        yield f"/inference.{SERVICE}/{name}", kinds.get(name, Kind.OTHER), request, response
 
 
-def _doing(work: Callable[[Any], Any], response: Any) -> Callable[..., Any]:
-    """A method that does something and has nothing to say."""
-
-    async def method(message: Any, context: grpc.aio.ServicerContext) -> Any:
-        try:
-            await work(message)
-        except DlbridgeError as error:
-            return await _abort(context, error)
-        return response()
-
-    return method
+def _health_methods() -> Iterator[tuple[str, Any, Any]]:
+    for name, request, response, _ in messages.methods("Health", "grpc.health.v1"):
+        yield f"/grpc.health.v1.Health/{name}", request, response
 
 
-async def _refusing(message: Any, context: grpc.aio.ServicerContext) -> Any:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this server does not do that")
+def failed_in_stream(message: Any, error: DlbridgeError) -> Any:
+    """What a stream answers to a message that fails."""
+    failed = messages.ModelStreamInferResponse(error_message=str(error))
+    failed.infer_response.id = message.id
+    return failed
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: DlbridgeError) -> None:
-    status = error.status if isinstance(error, ServingError) else Status.INVALID
-    retry = error.retry_after if isinstance(error, ServingError) else None
-    trailing = (("retry-after", str(max(1, round(retry)))),) if retry is not None else ()
-    await context.abort(grpc.StatusCode[status.grpc], str(error), trailing)
+def status_of(error: DlbridgeError) -> tuple[Status, tuple[tuple[str, str], ...]]:
+    """The status of a request that fails, and the metadata behind it."""
+    if not isinstance(error, ServingError):
+        return Status.INVALID, ()
+    return error.status, tuple((name.lower(), value) for name, value in retry_headers(error).items())
 
 
 # --- requests and answers --------------------------------------------------------------------------------------------

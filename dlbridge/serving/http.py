@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from dlbridge.serving.compression import ENCODINGS, decompressed, too_large
 from dlbridge.serving.http_messages import HEADER_LENGTH, body_of, error_of, model_of, parse
 from dlbridge.serving.http_routes import application
 from dlbridge.serving.problems import ServingError, Status
@@ -114,7 +114,7 @@ class HttpApp:
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_body:
-            raise self._too_large()
+            raise too_large(self.max_body)
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body"):
@@ -124,29 +124,14 @@ class HttpApp:
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > self.max_body:
-                    raise self._too_large()
+                    raise too_large(self.max_body)
             body = b"".join(parts)
         encoding = headers.get(b"content-encoding", b"").lower()
         if encoding in (b"", b"identity"):
             return body
-        if encoding not in (b"gzip", b"deflate"):
+        if encoding.decode("latin-1") not in ENCODINGS:
             raise ServingError(f"content-encoding '{encoding.decode('latin-1')}' is not gzip or deflate")
-        return self._decompressed(body)
-
-    def _decompressed(self, body: bytes) -> bytes:
-        reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
-        try:
-            found = reader.decompress(body, self.max_body + 1)
-        except zlib.error as error:
-            raise ServingError(f"the body cannot be decompressed: {error}") from None
-        if len(found) > self.max_body:
-            raise self._too_large()
-        if not reader.eof:
-            raise ServingError("the compressed body is cut off")
-        return found
-
-    def _too_large(self) -> ServingError:
-        return ServingError(f"a request may have {self.max_body} bytes", Status.TOO_LARGE)
+        return decompressed(body, self.max_body)
 
 
 async def _send_error(send: Send, error: ServingError) -> None:

@@ -277,6 +277,7 @@ def retry_headers(error: ServingError) -> dict[str, str]:
     return {} if error.retry_after is None else {"Retry-After": str(max(1, round(error.retry_after)))}
 
 
+@functools.lru_cache(maxsize=256)
 def model_of(path: str) -> tuple[str, str]:
     """(model, version) of ``/v2/models/NAME[/versions/N]/infer``.
 

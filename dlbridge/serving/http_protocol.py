@@ -24,7 +24,7 @@ LOG = logging.getLogger("dlbridge.serving")
 _HEADER_LENGTH = HEADER_LENGTH.encode()
 _TRACE_PARENT = TRACE_PARENT.encode()
 #: Headers of requests that the application answers.
-_SPECIAL = (b"content-encoding", b"transfer-encoding", b"expect", b"upgrade")
+_SPECIAL = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
 #: Bytes that the head of a request may have.
 MAX_HEAD = 64 << 10
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -156,7 +156,7 @@ class InferenceProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._is_in_head = True
         self._head_size = 0
 
@@ -164,6 +164,10 @@ class InferenceProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._is_reading = self._begins_exchange()
         if not self._is_reading:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()  # makes the scope of ASGI, which a request on the short way does without
+            self.url, self.headers, self.expect_100_continue = url, headers, expects
+            self.scope["headers"] = headers
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -198,7 +202,7 @@ class InferenceProtocol(HttpToolsProtocol):
             return False
         length = headers.get(b"content-length", b"")
         fits = length.isdigit() and len(length) < 20 and int(length) <= self.http_app.max_body
-        if not fits or any(name in headers for name in _SPECIAL):
+        if not fits or not _SPECIAL.isdisjoint(headers):
             return False
         self._exchange = Exchange(self, headers, url.decode("ascii", "replace"))
         self.cycle = self._exchange  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dlbridge.errors import FileError
@@ -20,12 +20,14 @@ class Port:
         datatype: Its element type, as the protocol names it.
         shape: Its sizes, -1 for one that is free; with the rows of a batch.
         has_rows: Whether its first size is the rows of a batch.
+        sizes: (datatype, shape) of tensors that have been found to fit -> their bytes.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     has_rows: bool
+    sizes: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict, compare=False, repr=False)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of that shape fits."""

@@ -8,18 +8,18 @@ from dlbridge.errors import DlbridgeError
 
 
 class Status(Enum):
-    """Why a request fails: (HTTP status, name of the gRPC status)."""
+    """Why a request fails: (HTTP status, name of the gRPC status, its number)."""
 
-    INVALID = (400, "INVALID_ARGUMENT")
-    UNAUTHENTICATED = (401, "UNAUTHENTICATED")
-    NOT_FOUND = (404, "NOT_FOUND")
-    TOO_LARGE = (413, "RESOURCE_EXHAUSTED")
-    TOO_MANY = (429, "RESOURCE_EXHAUSTED")
-    CANCELLED = (499, "CANCELLED")
-    INTERNAL = (500, "INTERNAL")
-    UNIMPLEMENTED = (501, "UNIMPLEMENTED")
-    UNAVAILABLE = (503, "UNAVAILABLE")
-    LATE = (504, "DEADLINE_EXCEEDED")
+    INVALID = (400, "INVALID_ARGUMENT", 3)
+    UNAUTHENTICATED = (401, "UNAUTHENTICATED", 16)
+    NOT_FOUND = (404, "NOT_FOUND", 5)
+    TOO_LARGE = (413, "RESOURCE_EXHAUSTED", 8)
+    TOO_MANY = (429, "RESOURCE_EXHAUSTED", 8)
+    CANCELLED = (499, "CANCELLED", 1)
+    INTERNAL = (500, "INTERNAL", 13)
+    UNIMPLEMENTED = (501, "UNIMPLEMENTED", 12)
+    UNAVAILABLE = (503, "UNAVAILABLE", 14)
+    LATE = (504, "DEADLINE_EXCEEDED", 4)
 
     @property
     def http(self) -> int:
@@ -28,6 +28,10 @@ class Status(Enum):
     @property
     def grpc(self) -> str:
         return self.value[1]
+
+    @property
+    def grpc_number(self) -> int:
+        return self.value[2]
 
 
 class ServingError(DlbridgeError):

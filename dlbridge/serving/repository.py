@@ -30,6 +30,7 @@ class ServedModel:
         failed: Version -> what could not be loaded when it was last tried; its ``reason`` says why.
         reason: Why nothing of it is served; "" where something is.
         stamps: What its files were like when they were loaded.
+        is_ensemble: Whether it is an ensemble of other models.
     """
 
     name: str
@@ -39,12 +40,17 @@ class ServedModel:
     reason: str = ""
     stamps: dict[str, Stamp] = field(default_factory=dict)
 
+    is_ensemble: bool = False
+
     def ready(self) -> list[ServedVersion]:
         return [v for _, v in sorted(self.versions.items()) if v.state is State.READY]
 
-    @property
-    def is_ensemble(self) -> bool:
-        return self.config is not None and configs.is_ensemble(self.config)
+    def newest(self) -> ServedVersion | None:
+        """The newest version that is ready."""
+        for number in sorted(self.versions, reverse=True):
+            if self.versions[number].state is State.READY:
+                return self.versions[number]
+        return None
 
 
 class Repository:
@@ -108,9 +114,9 @@ class Repository:
             if found is None:
                 raise ServingError(f"there is no version {version} of it", Status.NOT_FOUND, where=name)
             return found
-        ready = model.ready()
-        if ready:
-            return ready[-1]
+        newest = model.newest()
+        if newest is not None:
+            return newest
         reason = model.failed[max(model.failed)].reason if model.failed else model.reason
         raise ServingError(
             f"no version of it is ready{f' ({reason})' if reason else ''}",
@@ -158,7 +164,7 @@ class Repository:
         try:
             config = configs.ModelConfig(name=model.name) if self._single else configs.read(folder)
             if configs.is_ensemble(config):
-                model.config, model.stamps, model.reason = config, stamps, ""
+                model.config, model.stamps, model.reason, model.is_ensemble = config, stamps, "", True
                 return
             files = self._files(model.name, config)
         except DlbridgeError as error:
@@ -176,7 +182,7 @@ class Repository:
         failed = {v.version: v for v in new if v.state is not State.READY}
         # where something fails, what is served stays: nobody who asks for the model sees the failure
         kept = served if failed else {n: served[n] for n in unchanged}
-        model.config, model.reason, model.stamps = config, "", stamps
+        model.config, model.reason, model.stamps, model.is_ensemble = config, "", stamps, False
         model.versions = {**kept, **good}
         model.failed = failed
         for version in served.values():
@@ -196,7 +202,7 @@ class Repository:
         model = self.model(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
             await asyncio.gather(*(v.unload() for v in model.versions.values() if v.state is State.READY))
-            model.config, model.reason = None, "unloaded"
+            model.config, model.reason, model.is_ensemble = None, "unloaded", False
 
     async def close(self) -> None:
         """Answer what is queued, then end all workers."""

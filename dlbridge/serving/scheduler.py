@@ -261,8 +261,10 @@ class Scheduler:
         Raises:
             ServingError: When all are full.
         """
-        if not any(self._has_room(queue, self._policies[level]) for level, queue in self._queues.items()):
-            self._refuse()
+        for level, queue in self._queues.items():
+            if self._has_room(queue, self._policies[level]):
+                return
+        self._refuse()
 
     def _has_room(self, queue: deque[Pending], policy: QueuePolicy) -> bool:
         if len(queue) >= policy.size and self._is_dispatch_due:

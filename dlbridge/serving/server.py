@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import logging
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import uvicorn
 
-from dlbridge.errors import DlbridgeError
-from dlbridge.serving.grpc import GrpcService
+from dlbridge.errors import DlbridgeError, require
 from dlbridge.serving.http import HttpApp
 from dlbridge.serving.http_protocol import InferenceProtocol
 from dlbridge.serving.observer import Observer
@@ -47,6 +44,7 @@ class Settings:
         key: File of its key.
         models: Names of the models that are served; all of the repository when empty.
         logs_requests: Whether each request has a line in the log.
+        grpc_engine: What carries gRPC: ``zttp``, ``grpcio``, or ``auto`` for the first of them that is installed.
         cache: A folder for optimised graphs, so that models are loaded sooner; None for none.
     """
 
@@ -61,6 +59,7 @@ class Settings:
     models: tuple[str, ...] = ()
     logs_requests: bool = False
     cache: Path | None = None
+    grpc_engine: str = "auto"
 
     def check(self) -> None:
         """Check that what others can reach is protected.
@@ -98,7 +97,7 @@ class Server:
         self.grpc_port: int | None = None
         self._stop = asyncio.Event()
         self._http: uvicorn.Server | None = None
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: Any = None
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def run(self, on_start: Any = None) -> None:
@@ -177,24 +176,14 @@ class Server:
         settings = self.settings
         if settings.grpc_port is None:
             return
-        options = [
-            ("grpc.max_receive_message_length", settings.max_body),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ]
-        interceptors: Sequence[Any] = [] if settings.token is None else [_TokenCheck(settings.token)]
-        self._grpc = grpc.aio.server(options=options, interceptors=interceptors)
-        self._grpc.add_generic_rpc_handlers(tuple(GrpcService(self.service).handlers()))
-        address = f"{settings.host}:{settings.grpc_port}"
+        self._grpc = _grpc_server(settings.grpc_engine)(self.service, settings.max_body, settings.token)
         try:
-            if settings.certificate is not None and settings.key is not None:
-                pair = (settings.key.read_bytes(), settings.certificate.read_bytes())
-                self.grpc_port = self._grpc.add_secure_port(address, grpc.ssl_server_credentials([pair]))
-            else:
-                self.grpc_port = self._grpc.add_insecure_port(address)
-        except RuntimeError:
-            raise DlbridgeError(f"cannot listen at {address}", hint="is the port in use?") from None
-        await self._grpc.start()
+            self.grpc_port = await self._grpc.start(
+                settings.host, settings.grpc_port, settings.certificate, settings.key
+            )
+        except OSError as error:
+            where = f"{settings.host}:{settings.grpc_port}"
+            raise DlbridgeError(f"cannot listen at {where}: {error}", hint="is the port in use?") from None
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -212,23 +201,17 @@ class Server:
         await self.service.repository.close()
 
 
-class _TokenCheck(grpc.aio.ServerInterceptor):
-    """Refuses calls without the token, but for those that ask whether the server lives."""
+def _grpc_server(engine: str) -> Any:
+    """The class of the gRPC server.
 
-    def __init__(self, token: str) -> None:
-        self._header = ("authorization", f"Bearer {token}")
-
-        async def refuse(message: Any, context: grpc.aio.ServicerContext) -> None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token")
-
-        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        """Hand on calls that may go on."""
-        is_health = details.method.rpartition("/")[2] in ("ServerLive", "ServerReady", "Check")
-        if is_health or self._header in tuple(details.invocation_metadata):
-            return await continuation(details)
-        return self._refusal
+    Raises:
+        DlbridgeError: When it is not installed.
+    """
+    if engine == "auto":
+        engine = "zttp" if importlib.util.find_spec("zttp") is not None else "grpcio"
+    if engine == "zttp":
+        return require("dlbridge.serving.grpc_connection", "serve").WireServer
+    return require("dlbridge.serving.grpc_aio", "serve").AioServer
 
 
 def serve(path: Path, settings: Settings, on_start: Any = None) -> None:

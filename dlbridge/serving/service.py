@@ -22,6 +22,8 @@ from dlbridge.serving.versions import ServedVersion, State
 #: Called once with the answer to a request, or why there is none.
 Finish = Callable[[InferResponse | ServingError], None]
 NAME = "dlbridge"
+#: Shapes of an input whose sizes are remembered.
+_REMEMBERED_SHAPES = 256
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -56,9 +58,9 @@ class Service:
             ServingError: When it has none.
         """
         model = self.repository.models.get(name)
-        ready = model.ready() if model is not None else []
-        if ready:
-            ready[-1].scheduler.check_room()
+        newest = model.newest() if model is not None else None
+        if newest is not None:
+            newest.scheduler.check_room()
 
     # --- inference ------------------------------------------------------------------------------------------------
 
@@ -252,19 +254,16 @@ def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[N
     rows: int | None = None
     for port in version.ports:
         tensor = given.get(port.name)
-        where = f"input '{port.name}' of {version.label}"
         if tensor is None:
-            raise ServingError("no tensor came for it", where=where)
-        if tensor.datatype != port.datatype:
-            raise ServingError(f"it takes {port.datatype}, {tensor.datatype} came", where=where)
-        if not port.accepts(tensor.shape):
-            raise ServingError(f"it takes the shape {port.shape}, {list(tensor.shape)} came", where=where)
-        check_size(tensor, where)
+            raise ServingError("no tensor came for it", where=_where(version, port))
+        if port.sizes.get((tensor.datatype, tensor.shape)) != len(tensor.data):
+            _check(tensor, port, version)
         if port.has_rows:
             if rows is not None and rows != tensor.shape[0]:
-                raise ServingError(f"it has {tensor.shape[0]} rows, another input has {rows}", where=where)
+                what = f"it has {tensor.shape[0]} rows, another input has {rows}"
+                raise ServingError(what, where=_where(version, port))
             rows = tensor.shape[0]
-        inputs.append(_reshaped(version, port.name, tensor))
+        inputs.append(_reshaped(version, port.name, tensor) if version.reshapes else (port.name, tensor))
     if len(given) > len(inputs):
         unknown = next(name for name in given if name not in {port.name for port in version.ports})
         known = ", ".join(port.name for port in version.ports)
@@ -272,3 +271,23 @@ def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[N
     if rows is not None and not 0 < rows <= config.max_batch_size:
         raise ServingError(f"{rows} rows came, it takes from 1 to {config.max_batch_size}", where=version.label)
     return inputs, 1 if rows is None else rows
+
+
+def _check(tensor: Tensor, port: ports.Port, version: ServedVersion) -> None:
+    """Check that a tensor fits an input; of what fits, the size is remembered.
+
+    Raises:
+        ServingError: When it does not.
+    """
+    where = _where(version, port)
+    if tensor.datatype != port.datatype:
+        raise ServingError(f"it takes {port.datatype}, {tensor.datatype} came", where=where)
+    if not port.accepts(tensor.shape):
+        raise ServingError(f"it takes the shape {port.shape}, {list(tensor.shape)} came", where=where)
+    check_size(tensor, where)
+    if tensor.datatype != "BYTES" and len(port.sizes) < _REMEMBERED_SHAPES:
+        port.sizes[tensor.datatype, tensor.shape] = len(tensor.data)
+
+
+def _where(version: ServedVersion, port: ports.Port) -> str:
+    return f"input '{port.name}' of {version.label}"
