@@ -13,6 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from dlbridge.errors import FileError
+from dlbridge.frameworks.onnx import zip_maps
 from dlbridge.limits import limits, raise_hint
 
 _TENSOR = onnx.TensorProto
@@ -86,11 +87,15 @@ def _deserialize(proto: onnx.ModelProto, folder: Path | None, where: str) -> ir.
             _check_data(tensor, folder, where)
     for tensor in onnx.external_data_helper._get_attribute_tensors(proto):
         _check_data(tensor, folder, where)
+    proto, dictionaries = zip_maps.without(proto)
     try:
-        return ir.serde.deserialize_model(proto)
+        model = ir.serde.deserialize_model(proto)
     except (ir.serde.SerdeError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(f"the graph is broken: {reason}", where=where) from None
+    if dictionaries:
+        model.graph.meta[zip_maps.DROPPED] = dictionaries
+    return model
 
 
 def _graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:

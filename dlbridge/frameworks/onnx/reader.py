@@ -13,7 +13,7 @@ from onnx_ir.passes.common import InlinePass
 
 from dlbridge import border
 from dlbridge.errors import UnsupportedOpError
-from dlbridge.frameworks.onnx import ReadOptions, blocks, edits, file, naming
+from dlbridge.frameworks.onnx import ReadOptions, blocks, edits, file, naming, zip_maps
 from dlbridge.frameworks.onnx import freed as freed_sizes
 from dlbridge.frameworks.onnx.original import Original
 from dlbridge.model import Model
@@ -68,7 +68,10 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     passes = PIPELINE if options.lift else PIPELINE.without("lift")
     passes(ir_model)
     model = Model(ir_model)
-    is_changed = edits.are_asked(options)
+    dictionaries = graph.meta.pop(zip_maps.DROPPED, [])
+    if dictionaries:
+        zip_maps.tell(dictionaries)
+    is_changed = edits.are_asked(options) or bool(dictionaries)
     model.original = Original(None if is_changed else source, lambda: _load(source, where, options, check=False))
     return model
 

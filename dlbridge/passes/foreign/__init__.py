@@ -13,7 +13,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
-from dlbridge.passes.foreign import attention, microsoft, quantized  # noqa: F401  (they register their rules)
+from dlbridge.passes.foreign import attention, learned, microsoft, quantized, trees  # noqa: F401  (they register their rules)
 from dlbridge.passes.foreign.site import MICROSOFT, ML, RULES, CannotReadError, Foreign, Results
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import is_read
