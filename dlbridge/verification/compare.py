@@ -18,6 +18,7 @@ from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
+from dlbridge.verification import stepping
 from dlbridge.verification.battery import Battery, Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
@@ -31,6 +32,7 @@ from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown
+from dlbridge.verification.stepping import Stepping
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
 
@@ -115,7 +117,8 @@ def verify(
     builders = {name: _builder(model, name, written or {}) for name in wanted}
     builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
     comparison = Comparison(model, judging, cases, thorough, tolerance)
-    compare_forms(comparison, judging, cases, builders, report, progress=tell, by_node=by_node)
+    steps = stepping.of(model, judging, thorough, seed) if battery != "none" else None
+    compare_forms(comparison, judging, cases, builders, report, progress=tell, by_node=by_node, steps=steps)
     if train_steps is not None:
         tell("training")
         report.training, report.curves = check_training(model, steps=train_steps, seed=seed)
@@ -163,6 +166,7 @@ def compare_forms(
     *,
     progress: Callable[[str], None],
     by_node: bool = False,
+    steps: Stepping | None = None,
 ) -> None:
     """Build each form of a model, run it on the sets of inputs that the judge has run on, and put what is found into
     the report. The forms are built one after the other, so that only one is in memory beside the judge."""
@@ -177,8 +181,12 @@ def compare_forms(
             report.failures[name] = str(error)
             continue
         report.checks += comparison.checks(form, results[name], report)
+        if steps is not None:
+            report.checks += steps.checks(form, report)
         if depth is not None:
             depth.measure(name, form)
+    if steps is not None:
+        steps.close()
     judge.close()
     for a, b in itertools.combinations(results, 2):
         report.pairs[a, b] = max(

@@ -73,6 +73,12 @@ class Judge:
         self._cases.append(arrays)
         self.own.append(outputs)
 
+    def seen_through(self, view: Callable[[Arrays], Arrays]) -> Judge:
+        """A judge of its own inputs, which computes as this one does, of what ``view`` makes of the outputs."""
+        opens = self._opens
+        viewed = None if opens is None else lambda: _Viewed(opens(), view)
+        return Judge(self._model, lambda arrays: view(self.run(arrays)), viewed, self.name, self._coarsest)
+
     @property
     def is_finite(self) -> bool:
         """Whether its outputs for the first set of inputs are finite, so that they should be for others."""
@@ -163,6 +169,16 @@ class Judge:
                 self._exact_run, self._opens = None, None
             return None
         return found
+
+
+class _Viewed:
+    """A run in float64, of whose outputs something is made."""
+
+    def __init__(self, run: Any, view: Callable[[Arrays], Arrays]) -> None:
+        self._run, self._view, self.eps = run, view, run.eps
+
+    def __call__(self, arrays: Arrays, **options: Any) -> Arrays:
+        return self._view(self._run(arrays, **options))
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from click.testing import CliRunner
 
 import dlbridge
 from dlbridge import tasks
+from dlbridge.cli import cli
+from dlbridge.errors import DlbridgeError
 from tests.helpers.decoders import PROMPTS, features, said_by_transformers, tiny
 
 pytest.importorskip("transformers")
@@ -47,3 +52,56 @@ def test_the_same_tokens_as_transformers(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_same_tokens_as_transformers_everywhere(name):
     check(name, ["onnx", "pytorch", "keras"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model as its owner has saved it, with a tokenizer of words."""
+    tokenizers = pytest.importorskip("tokenizers")
+    path = tmp_path_factory.mktemp("saved") / "tiny-llama"
+    tiny("Llama").save_pretrained(path)
+    words = {f"w{index}": index for index in range(48)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+def run(*arguments):
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
+    run("convert", folder, "--task", "generate", "--to", "onnx", "-o", tmp_path / "llama")
+    certificate = json.loads((tmp_path / "llama" / "certificate.json").read_text())
+    assert certificate["passed"]
+    tried = {check["inputs"]: check["sizes"] for check in certificate["checks"]}
+    assert tried["a prompt and then steps"] == {"batch": 3, "seq": 7, "past": 0}
+    assert {sizes["past"] for sizes in tried.values()} >= {0, 6}
+    text = run("generate", tmp_path / "llama", "--prompt", "w5 w6 w7", "--max-tokens", 6)
+    (wanted,) = said_by_transformers(tiny("Llama"), 6, [[5, 6, 7]])
+    assert text.split() == [f"w{token}" for token in wanted]
+    rows = ["--tokens", "5,6,7", "--tokens", "12"]
+    found = json.loads(run("generate", tmp_path / "llama", *rows, "--max-tokens", 6, "--json"))
+    assert found["tokens"][0] == wanted and len(found["tokens"][1]) == 6
+
+
+def test_what_is_not_read_to_generate_says_so(tmp_path):
+    import torch
+
+    with pytest.raises(DlbridgeError, match=r"(?s)no model of transformers.*name its cache"):
+        dlbridge.load(torch.nn.Linear(2, 2), task="generate")
+    with pytest.raises(DlbridgeError, match=r"(?s)two graphs.*task='encode'"):
+        dlbridge.load(tiny("T5"), task="generate")
+    with pytest.raises(DlbridgeError, match="it has no encoder"):
+        dlbridge.load(tiny("GPT2"), task="decode")
+    with pytest.raises(DlbridgeError, match="says the inputs and the cache itself"):
+        dlbridge.load(tiny("GPT2"), task="generate", inputs={"input_ids": "int64[batch,seq]"})
+    with pytest.raises(DlbridgeError, match=r"(?s)no task 'generat'.*did you mean 'generate'"):
+        dlbridge.convert(tiny("GPT2"), "onnx", task="generat")
+    with pytest.raises(DlbridgeError, match="name a folder"):
+        dlbridge.convert(tiny("T5"), "onnx", tmp_path / "t5.onnx", task="generate")
+    with pytest.raises(DlbridgeError, match="keys and values that grow by each token"):
+        dlbridge.load(tiny("Mamba"), task="generate")

@@ -62,6 +62,7 @@ def tiny(name: str, **sizes: Any) -> torch.nn.Module:
     known = kind().to_dict()
     config = kind(**{**{key: value for key, value in _SIZES.items() if key in known}, **sizes})
     names = [f"{name}{what}" for what in ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")]
+    torch.manual_seed(0)
     module = next(getattr(transformers, each) for each in names if hasattr(transformers, each))(config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
