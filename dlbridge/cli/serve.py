@@ -21,6 +21,8 @@ import click
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Keep optimised graphs in a folder.")
 @click.option("--grpc-engine", type=click.Choice(["auto", "zttp", "grpcio"]), default="auto", show_default=True)
+@click.option("--on", type=click.Choice(["ray"]), help="Serve on Ray, with replicas [default: in this process].")
+@click.option("--emit", metavar="FOLDER", type=click.Path(path_type=Path), help="Write Ray's config and a manifest.")
 @click.option("--log-requests", is_flag=True, help="Write a line for each request.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
@@ -36,6 +38,8 @@ def command(
     tls_key: Path | None,
     cache: Path | None,
     grpc_engine: str,
+    on: str | None,
+    emit: Path | None,
     log_requests: bool,
     log_format: str,
 ) -> None:
@@ -59,12 +63,38 @@ def command(
         cache,
         grpc_engine,
     )
+    if emit is not None and on is None:
+        raise click.UsageError("--emit goes with --on ray")
+    if on is not None:
+        _on_ray(path, settings, emit)
+        return
 
     def started(server: Any) -> None:
-        rows = server.service.index()
         scheme = "https" if tls_certificate is not None else "http"
         click.echo(f"{scheme}://{host}:{server.http_port}  grpc://{host}:{server.grpc_port}")
-        for row in rows:
-            click.echo(f"  {row['name']} {row['version']} {row['state']} {row['reason']}".rstrip())
+        _show(server.service.index())
 
     serving.serve(path, settings, started)
+
+
+def _on_ray(path: Path, settings: Any, emit: Path | None) -> None:
+    from dlbridge.errors import require
+
+    if emit is not None:
+        from dlbridge.serving import ray_files
+
+        for file in ray_files.write(path, settings, emit):
+            click.echo(f"  {file}")
+        return
+    on_ray = require("dlbridge.serving.on_ray", "scale")
+
+    def started(rows: list[dict[str, str]]) -> None:
+        click.echo(f"http://{settings.host}:{settings.http_port}  grpc://{settings.host}:{settings.grpc_port}")
+        _show(rows)
+
+    on_ray.run(path, settings, started)
+
+
+def _show(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        click.echo(f"  {row['name']} {row['version']} {row['state']} {row['reason']}".rstrip())

@@ -13,7 +13,8 @@ from dlbridge.errors import DlbridgeError, FileError, suggest
 from dlbridge.repository import config as configs
 from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, is_inside, is_version
 from dlbridge.serving.problems import ServingError, Status
-from dlbridge.serving.versions import ServedVersion, State
+from dlbridge.serving.process import WorkerProcess
+from dlbridge.serving.versions import MakeWorker, ServedVersion, State
 
 LOG = logging.getLogger("dlbridge.serving")
 Stamp = tuple[int, int]
@@ -60,17 +61,21 @@ class Repository:
         path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
         only: Names of the entries that are served; all when empty.
         cache: A folder for optimised graphs; None for none.
+        worker: What runs a version.
 
     Raises:
         FileError: When there is no such folder or file, or an entry of ``only`` is not there.
     """
 
-    def __init__(self, path: Path, only: Sequence[str] = (), cache: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, only: Sequence[str] = (), cache: Path | None = None, worker: MakeWorker = WorkerProcess
+    ) -> None:
         if not path.exists():
             raise FileError("no such folder or file", where=str(path))
         self.path = path.resolve()
         self._cache = cache
         self._single = self.path if self.path.is_file() else None
+        self._worker = worker
         self._only: frozenset[str] = frozenset()
         for name in only:
             if name not in self.names():
@@ -88,6 +93,14 @@ class Repository:
             return [self._single.stem]
         found = sorted(p.name for p in self.path.iterdir() if self._is_entry(p))
         return [name for name in found if not self._only or name in self._only]
+
+    def config(self, name: str) -> Any:
+        """The configuration of an entry, as its file has it.
+
+        Raises:
+            FileError: When it cannot be read, or Triton would refuse it.
+        """
+        return configs.ModelConfig(name=name) if self._single else configs.read(self.path / name)
 
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
@@ -159,10 +172,9 @@ class Repository:
             await self._load(self.models.setdefault(name, ServedModel(name)))
 
     async def _load(self, model: ServedModel) -> None:
-        folder = self.path / model.name
         stamps = self._stamps(model.name)
         try:
-            config = configs.ModelConfig(name=model.name) if self._single else configs.read(folder)
+            config = self.config(model.name)
             if configs.is_ensemble(config):
                 model.config, model.stamps, model.reason, model.is_ensemble = config, stamps, "", True
                 return
@@ -173,7 +185,7 @@ class Repository:
         served = {v.version: v for v in model.ready()}
         unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n)}
         new = [
-            ServedVersion(f, model.name, n, config, self._root, self._cache)
+            ServedVersion(f, model.name, n, config, self._root, self._cache, self._worker)
             for n, f in files.items()
             if n not in unchanged
         ]

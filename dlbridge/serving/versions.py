@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ _MAX_THREADS = 1024
 _MAX_DEATHS = 5
 
 
+#: Makes what runs a version, of its name and of what is called when it dies.
+MakeWorker = Callable[[str, Callable[[], None]], Any]
+
+
 class State(Enum):
     """Where a version stands, as the repository's index says it."""
 
@@ -50,6 +55,7 @@ class ServedVersion:
         config: Its configuration, as read.
         root: The folder that nothing of it may leave.
         cache: A folder for optimised graphs; None for none.
+        worker: What runs it.
 
     Attributes:
         config: Its configuration; complete when it is loaded.
@@ -62,7 +68,16 @@ class ServedVersion:
         reshapes: Input or output -> how it is reshaped on its way.
     """
 
-    def __init__(self, file: Path, name: str, version: int, config: Any, root: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        version: int,
+        config: Any,
+        root: Path,
+        cache: Path | None = None,
+        worker: MakeWorker = WorkerProcess,
+    ) -> None:
         self.file = file
         self.root = root
         self.cache = None if cache is None else str(cache)
@@ -77,6 +92,7 @@ class ServedVersion:
         self.ports: list[ports.Port] = []
         self.reshapes: dict[str, ports.Reshape] = {}
         self._scheduler: Scheduler | None = None
+        self._make_worker = worker
         self._worker: WorkerProcess | None = None
         self._deaths = 0
         self._answers_before = 0
@@ -139,13 +155,15 @@ class ServedVersion:
         self.state, self.reason = State.UNAVAILABLE, "unloaded"
 
     async def _start(self) -> dict[str, Any]:
-        self._worker = WorkerProcess(self.label, self._died)
+        self._worker = self._make_worker(self.label, self._died)
         return await self._worker.start(
             {
+                "model": self.name,
+                "version": self.version,
                 "file": str(self.file),
                 "providers": _providers(self.config),
-                "threads": _threads(self.config),
-                "instances": sum(group.count or 1 for group in self.config.instance_group) or 1,
+                "threads": threads(self.config),
+                "instances": instances(self.config),
                 "cache": self.cache,
                 "warmup": _warm_ups(self.config),
             }
@@ -212,7 +230,12 @@ def _providers(config: Any) -> list[str]:
     return ["cpu"]
 
 
-def _threads(config: Any) -> int:
+def instances(config: Any) -> int:
+    """How many runs of a model there may be at once."""
+    return sum(group.count or 1 for group in config.instance_group) or 1
+
+
+def threads(config: Any) -> int:
     """Threads of onnxruntime for one op: one, unless ``parameters`` asks for more.
 
     Two busy threads on a machine that others use cost more than they give; instances make use of further cores.

@@ -56,11 +56,11 @@ class Worker:
             session = load(
                 order["file"], order["providers"], threads=order["threads"], spinning=False, cache=order["cache"]
             )
-            _warm_up(session, order["warmup"])
+            warm_up(session, order["warmup"])
         except DlbridgeError as error:
             self._send({"error": str(error)})
             return
-        self._send({"signature": _signature(session), "providers": session.providers})
+        self._send({"signature": signature(session), "providers": session.providers})
         self._answer_all(session, order["instances"])
 
     def _answer_all(self, session: Session, instances: int) -> None:
@@ -111,7 +111,8 @@ def _cut(runs: list[Any], payload: memoryview) -> list[tuple[list[Any], memoryvi
     return found
 
 
-def _signature(session: Session) -> dict[str, Any]:
+def signature(session: Session) -> dict[str, Any]:
+    """What a model takes and gives, as the server is told."""
     return {"inputs": [_port(p) for p in session.inputs], "outputs": [_port(p) for p in session.outputs]}
 
 
@@ -120,7 +121,7 @@ def _port(port: Port) -> list[Any]:
     return [port.name, tensors.datatype_of(port.dtype), [-1 if s is None else s for s in port.shape]]
 
 
-def _warm_up(session: Session, samples: list[Mapping[str, Any]]) -> None:
+def warm_up(session: Session, samples: list[Mapping[str, Any]]) -> None:
     """Run the model on samples of its configuration, before it is asked anything."""
     for sample in samples:
         feed = {name: _sample(*described) for name, described in sample["inputs"].items()}

@@ -1,0 +1,440 @@
+"""The server on Ray Serve: the same application and protocols, each version of a model as a deployment with replicas.
+
+The *front* is one deployment: it holds the repository, checks requests, makes batches and answers HTTP and gRPC, as the
+server on one machine does. In the place of a worker process, each version has an application of its own on Ray, whose
+replicas Ray places on machines, adds and removes by how much waits, and starts again when they die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import ray
+import ray.exceptions
+from ray import serve
+from ray.serve.config import HTTPOptions, gRPCOptions
+
+from dlbridge.errors import DlbridgeError, SignatureError
+from dlbridge.repository import messages
+from dlbridge.runtime.loading import load
+from dlbridge.serving import tensors
+from dlbridge.serving.frames import Named
+from dlbridge.serving.grpc import SERVICE, GrpcService
+from dlbridge.serving.http import HttpApp
+from dlbridge.serving.observer import Observer
+from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.process import LOADING_SECONDS, Answer
+from dlbridge.serving.repository import Repository
+from dlbridge.serving.server import LOOPBACK, Settings
+from dlbridge.serving.service import Service
+from dlbridge.serving.tensors import Tensor
+from dlbridge.serving.traces import recorder
+from dlbridge.serving.versions import instances, threads
+from dlbridge.serving.worker import signature, warm_up
+
+LOG = logging.getLogger("dlbridge.serving")
+#: The application of the front; that of a model is called ``NAME--VERSION``.
+FRONT = "dlbridge"
+#: Requests that may be at the front at once: what a model can take is said by its own queue.
+_AT_ONCE = 10_000
+#: Runs that wait at a replica beside the one that it is at.
+_AHEAD = 2
+#: Seconds after which requests that are under way when a replica is to end are given up.
+_DRAIN_SECONDS = 30.0
+#: Seconds that the front waits for the models before it takes requests for those that are ready.
+_START_SECONDS = 60.0
+#: Ray's deployments are made one at a time: while it pickles them it changes what pickle does.
+_DEPLOYING = threading.Lock()
+
+
+# --- a version of a model ---------------------------------------------------------------------------------------------
+
+
+class Replica:
+    """Runs one version of a model, in a process that Ray has placed.
+
+    Args:
+        order: What to load, as a worker process is told.
+    """
+
+    def __init__(self, order: Mapping[str, Any]) -> None:
+        self._error = ""
+        try:
+            self._session = load(order["file"], order["providers"], threads=order["threads"], spinning=False)
+            warm_up(self._session, order["warmup"])
+        except DlbridgeError as error:  # Ray would try again and again
+            self._error = str(error)
+
+    def describe(self) -> dict[str, Any]:
+        """The model's signature and providers, or the ``error`` why it cannot be loaded."""
+        if self._error:
+            return {"error": self._error}
+        return {"signature": signature(self._session), "providers": self._session.providers}
+
+    def run(self, inputs: list[tuple[str, str, Any, bytes]], wanted: Sequence[str] | None) -> Any:
+        """The outputs for some inputs, each as (name, datatype, shape, bytes); or why there are none."""
+        try:
+            feed = {name: tensors.to_array(Tensor(kind, tuple(shape), data)) for name, kind, shape, data in inputs}
+            outputs = self._session.run(feed, wanted)
+        except SignatureError as error:
+            return str(error)
+        return _packed((name, tensors.from_array(array)) for name, array in outputs.items())
+
+
+class RayWorker:
+    """A version's replicas, as the server sees them: in the place of a worker process.
+
+    Args:
+        name: What it serves, for messages.
+        on_end: Not called: Ray itself starts replicas again.
+    """
+
+    pid = None
+
+    def __init__(self, name: str, on_end: Callable[[], None]) -> None:
+        self.name = name
+        self._app = ""
+        self._handle: Any = None
+        self._runs: set[asyncio.Task[None]] = set()
+
+    async def start(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Deploy the version and wait until a replica has loaded it.
+
+        Returns:
+            The model's ``signature`` and the ``providers`` in use.
+
+        Raises:
+            ServingError: When it cannot be loaded, or Ray has no room for it.
+        """
+        self._app = f"{order['model']}--{order['version']}"
+        loop = asyncio.get_running_loop()
+        try:
+            self._handle, found = await loop.run_in_executor(None, _deploy, self._app, dict(order))
+        except Exception as error:  # Ray's own have no base class of their own
+            LOG.exception("Ray cannot deploy %s", self.name)
+            raise ServingError(f"Ray cannot deploy it: {error}", Status.UNAVAILABLE, where=self.name) from error
+        if "error" in found:
+            raise ServingError(found["error"], Status.INVALID, where=self.name)
+        return dict(found)
+
+    def run(self, runs: Sequence[tuple[Sequence[Named], Sequence[str] | None, Answer]]) -> None:
+        """Send runs: (inputs, names of the outputs that are wanted or None for all, what takes the answer) each."""
+        for inputs, wanted, answer in runs:
+            task = asyncio.get_running_loop().create_task(self._run(_packed(inputs), wanted, answer))
+            self._runs.add(task)
+            task.add_done_callback(self._runs.discard)
+
+    async def _run(self, inputs: Any, wanted: Sequence[str] | None, answer: Answer) -> None:
+        try:
+            found = await self._handle.run.remote(inputs, wanted)
+        except ray.exceptions.RayActorError:
+            problem = "the replica of the model ended while it was at it"
+            answer([], (), ServingError(problem, Status.UNAVAILABLE, retry_after=1.0, where=self.name))
+        except Exception as error:  # whatever Ray says: the request is to be answered
+            LOG.exception("a run of %s failed", self.name)
+            answer([], (), ServingError(f"{type(error).__name__}: {error}", Status.INTERNAL, where=self.name))
+        else:
+            if isinstance(found, str):
+                answer([], (), ServingError(found, Status.INVALID, where=self.name))
+            else:
+                answer([(name, Tensor(kind, shape, data)) for name, kind, shape, data in found], (0, 0, 0), None)
+
+    async def end(self, seconds: float = _DRAIN_SECONDS) -> None:
+        """Wait for the answers that are due (at most so long), then remove the deployment."""
+        if self._runs:
+            await asyncio.wait(self._runs, timeout=seconds)
+        await asyncio.get_running_loop().run_in_executor(None, self.kill)
+
+    def kill(self) -> None:
+        """Remove the deployment at once."""
+        if self._app:
+            serve.delete(self._app, _blocking=False)
+
+    def reap(self) -> None:
+        """Nothing is left of a replica."""
+
+
+def _packed(named: Any) -> list[tuple[str, str, Any, bytes]]:
+    return [(name, tensor.datatype, tuple(tensor.shape), bytes(tensor.data)) for name, tensor in named]
+
+
+def _deploy(app: str, order: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Deploy an application; returns what calls it, and what it says of its model when it has loaded it."""
+    with _DEPLOYING:
+        target = serve.RunTarget(_deployment(app, order).bind(order), name=app, route_prefix=None)
+        serve.run_many([target], wait_for_applications_running=False)
+        handle = serve.get_app_handle(app)
+        description = handle.describe.remote()
+    return handle, description.result(timeout_s=LOADING_SECONDS)
+
+
+def _deployment(app: str, order: dict[str, Any]) -> Any:
+    """A deployment of as many replicas as the version has instances, at most: as many as its requests keep busy."""
+    most = max(order["instances"], 1)
+    is_on_gpu = not order["providers"][0].startswith("cpu")
+    scaling: dict[str, Any] = {"num_replicas": 1}
+    if most > 1:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": 1,
+                "max_replicas": most,
+                "target_ongoing_requests": 1.5,
+                "upscale_delay_s": 3,
+                "downscale_delay_s": 60,
+            }
+        }
+    return serve.deployment(
+        Replica,
+        name=app,
+        ray_actor_options={"num_gpus": 1 / most} if is_on_gpu else {"num_cpus": order["threads"]},
+        max_ongoing_requests=1 + _AHEAD,
+        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
+        health_check_period_s=2,
+        **scaling,
+    )
+
+
+# --- the front --------------------------------------------------------------------------------------------------------
+
+
+class _Front:
+    """Answers HTTP and gRPC from the models of a repository.
+
+    Args:
+        path: The repository, or one ``.onnx`` file.
+        models: Names of the models that are served; all when empty.
+        max_body: Bytes that a request may have.
+        token: What requests must carry; None for anybody.
+        poll: Seconds between looks at the repository for what has changed; None for never.
+        shares_memory: Whether clients are on the machine of the front, and may leave tensors in shared memory.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Ray waits for it
+        self,
+        path: str,
+        models: Sequence[str],
+        max_body: int,
+        token: str | None,
+        poll: float | None,
+        shares_memory: bool,
+    ) -> None:
+        repository = Repository(Path(path), models, worker=RayWorker)
+        self._service = Service(repository, shares_memory, Observer(False, recorder()))
+        self._app = HttpApp(self._service, max_body, token)
+        self._token = token
+        self._methods = {
+            name: handler
+            for generic in GrpcService(self._service).handlers()
+            for name, handler in generic._method_handlers.items()
+        }
+        self._loading = asyncio.get_running_loop().create_task(self._service.repository.load_all())
+        await asyncio.wait([self._loading], timeout=_START_SECONDS)
+        self._polling = None if poll is None else asyncio.get_running_loop().create_task(self._poll(poll))
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return self._app
+
+    async def _poll(self, seconds: float) -> None:
+        """Load what has changed, again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            for name in list(self._service.repository.changed()):
+                with contextlib.suppress(ServingError):  # the index says why it could not be loaded
+                    await self._service.repository.load(name)
+
+    def check_health(self) -> None:
+        """Ray asks whether this process lives."""
+
+    def index(self) -> list[dict[str, str]]:
+        """What the repository holds: name, version, state and reason of each version."""
+        return self._service.index()
+
+    async def call(self, path: str, data: bytes, context: Any) -> Any:
+        """Answer one gRPC call."""
+        call = _Call(context)
+        call.check(path, self._token)
+        handler = self._methods[path]
+        return await handler.unary_unary(handler.request_deserializer(data), call)
+
+    async def stream(self, path: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        """Answer a stream of gRPC messages."""
+        call = _Call(context)
+        call.check(path, self._token)
+        handler = self._methods[path]
+
+        async def parsed() -> AsyncIterator[Any]:
+            async for data in requests:
+                yield handler.request_deserializer(data)
+
+        async for response in handler.stream_stream(parsed(), call):
+            yield response
+
+
+class _Call:
+    """A gRPC call of Ray's, with what our methods ask of grpcio's."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def check(self, path: str, token: str | None) -> None:
+        """Refuse a call without the token, but for those that ask whether the server lives."""
+        is_health = path.rpartition("/")[2] in ("ServerLive", "ServerReady", "Check")
+        if token is None or is_health or ("authorization", f"Bearer {token}") in self.invocation_metadata():
+            return
+        self._end(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token", ())
+
+    def invocation_metadata(self) -> list[tuple[str, str]]:
+        """What the client sent beside the message."""
+        return [(name, value) for name, value in self._context.invocation_metadata()]
+
+    async def abort(self, code: grpc.StatusCode, details: str, trailing: Any = ()) -> None:
+        """End the call with an error."""
+        self._end(code, details, trailing)
+
+    def _end(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
+        self._context.set_code(code)
+        self._context.set_details(details)
+        if trailing:
+            self._context.set_trailing_metadata(list(trailing))
+        raise ServingError(details)
+
+
+def _paths() -> list[tuple[str, bool]]:
+    """(path, whether it is a stream) of each method that is answered."""
+    ours = [(f"/inference.{SERVICE}/{name}", name == "ModelStreamInfer") for name, *_ in messages.methods(SERVICE)]
+    health = [(f"/grpc.health.v1.Health/{name}", False) for name, *_ in messages.methods("Health", "grpc.health.v1")]
+    return ours + health
+
+
+def _method(path: str, is_stream: bool) -> Callable[..., Any]:
+    """A method of the front: Ray calls it by the last part of its path."""
+    if is_stream:
+
+        async def answer_stream(self: Any, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:
+            async for response in self.stream(path, requests, grpc_context):
+                yield response
+
+        return answer_stream
+
+    async def answer(self: Any, data: bytes, grpc_context: Any) -> Any:
+        return await self.call(path, data, grpc_context)
+
+    return answer
+
+
+Front = type("Front", (_Front,), {path.rpartition("/")[2]: _method(path, stream) for path, stream in _paths()})
+
+
+def add_methods(servicer: Any, server: Any) -> None:
+    """Tell Ray's gRPC proxy of the methods; messages stay bytes until they reach the front."""
+    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for path, is_stream in _paths():
+        _, service, name = path.split("/")
+        make = grpc.stream_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
+        services.setdefault(service, {})[name] = make(None)
+    for service, handlers in services.items():
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+
+def application(arguments: Mapping[str, Any]) -> Any:
+    """The application of the front, as a Serve config names it.
+
+    Args:
+        arguments: ``path``, what :class:`Settings` calls ``models``, ``max_body`` and ``poll``, and ``shares_memory``.
+            The token is that of the environment variable ``DLBRIDGE_TOKEN``.
+    """
+    deployment = serve.deployment(
+        serve.ingress()(Front),
+        name="front",
+        num_replicas=1,
+        max_ongoing_requests=_AT_ONCE,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=_DRAIN_SECONDS,
+    )
+    return deployment.bind(
+        str(Path(arguments["path"]).resolve()),
+        list(arguments.get("models", ())),
+        int(arguments.get("max_body", Settings.max_body)),
+        os.environ.get("DLBRIDGE_TOKEN") or None,
+        arguments.get("poll"),
+        bool(arguments.get("shares_memory", False)),
+    )
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(path: Path, settings: Settings, on_start: Callable[[list[dict[str, str]]], None] | None = None) -> None:
+    """Serve a repository on Ray until the process is told to end.
+
+    It runs on the cluster that ``RAY_ADDRESS`` names, or on one of this machine that is begun for it.
+
+    Args:
+        path: The repository or file, under the same path on all machines.
+        settings: How to serve.
+        on_start: Called with the index of the repository when requests are taken.
+
+    Raises:
+        FileError: When there is no such repository.
+        DlbridgeError: When the settings would let anybody in, or ask for TLS, which Ray's proxies do not speak.
+    """
+    settings.check()
+    wanted = _cpus(Repository(path, settings.models))
+    if settings.certificate is not None:
+        raise DlbridgeError("Ray's proxies speak no TLS", hint="put what ends TLS in front of them, and leave it out")
+    if settings.host not in LOOPBACK:
+        LOG.warning("Ray's own ports are open to whoever reaches this machine: keep them in a network of their own")
+    variables = {"DLBRIDGE_TOKEN": settings.token or ""}
+    os.environ.update(variables)
+    is_mine = "RAY_ADDRESS" not in os.environ
+    ray.init(
+        # a laptop serves more models than it has cores, here as without Ray
+        num_cpus=max(os.cpu_count() or 1, wanted) if is_mine else None,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        runtime_env={"env_vars": variables},
+    )
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # in the place of Ray's own, which end the process at once
+        signal.signal(number, lambda *_: stopped.set())
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        serve.start(
+            http_options=HTTPOptions(host=settings.host, port=settings.http_port or 8000),
+            grpc_options=gRPCOptions(
+                port=settings.grpc_port or 8001, grpc_servicer_functions=[f"{__name__}:{add_methods.__name__}"]
+            ),
+        )
+        arguments = {
+            "path": str(path),
+            "models": settings.models,
+            "max_body": settings.max_body,
+            "poll": settings.poll,
+            "shares_memory": settings.host in LOOPBACK and len(ray.nodes()) == 1,
+        }
+        handle = serve.run(application(arguments), name=FRONT, route_prefix="/")
+        if on_start is not None:
+            on_start(handle.index.remote().result())
+        stopped.wait()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _cpus(repository: Repository) -> int:
+    """How many CPUs the models of a repository ask for, when all their instances run."""
+    total = 0
+    for name in repository.names():
+        with contextlib.suppress(DlbridgeError):  # the front says what is wrong with it
+            config = repository.config(name)
+            total += threads(config) * instances(config)
+    return total
