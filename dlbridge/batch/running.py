@@ -103,7 +103,8 @@ def run(
                 progress(done, total)
         rows, rejected = _counted(folder, units)
         summary = Summary(rows, rejected, len(units), len(found), time.monotonic() - began)
-        output.write_run(folder, {**_description(file, units, job), "result": asdict(summary)})
+        asked = {"model": str(file.resolve()), "data": [os.path.abspath(path) for path in given]}
+        output.write_run(folder, {**_description(file, units, job), "asked": asked, "result": asdict(summary)})
     return summary
 
 

@@ -25,6 +25,8 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option(
     "--check", "checked", metavar="CERTIFICATE", help="Verify again what a certificate says; what has changed?"
 )
+@click.option("--batch-run", metavar="FOLDER", help="Judge what 'dlbridge run --out FOLDER' has written by MODEL.")
+@click.option("--rows", default=100, show_default=True, type=click.IntRange(1), help="How many rows of --batch-run.")
 @click.option("--certificate", metavar="FILE", help="Write the certificate, a JSON file.")
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
 @click.option("--map", "names", multiple=True, metavar="NAME=OTHER", help="Which input or output of OTHERS a name is.")
@@ -67,6 +69,8 @@ def command(
     ctx: click.Context,
     models: tuple[str, ...],
     checked: str | None,
+    batch_run: str | None,
+    rows: int,
     certificate: str | None,
     routes: tuple[str, ...],
     names: tuple[str, ...],
@@ -101,6 +105,8 @@ def command(
     if checked is not None:
         _check(ctx, checked, models, as_json)
         return
+    if batch_run is not None and len(models) != 1:
+        raise click.UsageError("a batch run is judged by one model, the original", ctx)
     if not models:
         raise click.UsageError("name a model, or a certificate: --check", ctx)
     if battery == "none" and inputs is None:
@@ -117,7 +123,11 @@ def command(
         "train_steps": train_steps if train_steps is not None or not gradients else 0,
         "tolerance": None if rtol is None and atol is None else Tolerance(rtol or 0.0, atol or 0.0),
     }
-    report = _verified(models, {**reading(ctx), **read_limits(limits)}, options, certificate, page_path, force)
+    read = {**reading(ctx), **read_limits(limits)}
+    if batch_run is None:
+        report = _verified(models, read, options, certificate, page_path, force)
+    else:
+        report = _judged_run(models[0], read, batch_run, rows, seed, certificate, page_path, force)
     if reproduce is not None:
         _reproduce(report, reproduce, force)
     if as_json:
@@ -138,25 +148,66 @@ def _verified(
 ) -> Any:
     """Run the verification, and write its certificate and its page if they were asked for."""
     from dlbridge import api
-    from dlbridge.files import check_free, writing
     from dlbridge.verification.routes import known
 
-    for target in (certificate, page):
-        if target is not None:
-            check_free(target, force=force)
+    _check_free(certificate, page, force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or known(loaded)) + 2)
     with bar:
         report = api.verify(loaded, *models[1:], read=read, progress=advance, by_node=page is not None, **options)
     if certificate is not None:
-        with writing(certificate, force=force) as fresh:
-            fresh.write_text(api.certificate(report, models[0], models[1:], read, options), encoding="utf-8")
+        _write(certificate, api.certificate(report, models[0], models[1:], read, options), force)
     if page is not None:
-        from dlbridge.verification.page import html
-
-        with writing(page, force=force) as fresh:
-            fresh.write_text(html(report, loaded), encoding="utf-8")
+        _write_page(page, report, loaded, force)
     return report
+
+
+def _judged_run(
+    model: str,
+    read: dict[str, Any],
+    folder: str,
+    rows: int,
+    seed: int,
+    certificate: str | None,
+    page: str | None,
+    force: bool,
+) -> Any:
+    """Judge rows that a batch run has written, and write the certificate and the page if they were asked for."""
+    from dlbridge import api
+    from dlbridge.verification.batch_runs import verify_run
+    from dlbridge.verification.certificate import certify, dumps
+
+    _check_free(certificate, page, force)
+    loaded = api.load(model, **read)
+    bar, advance = progress_bar("verify", total=2)
+    with bar:
+        report = verify_run(loaded, folder, rows=rows, seed=seed, progress=advance)
+    if certificate is not None:
+        _write(certificate, dumps(certify(report)), force)
+    if page is not None:
+        _write_page(page, report, loaded, force)
+    return report
+
+
+def _check_free(certificate: str | None, page: str | None, force: bool) -> None:
+    from dlbridge.files import check_free
+
+    for target in (certificate, page):
+        if target is not None:
+            check_free(target, force=force)
+
+
+def _write(target: str, text: str, force: bool) -> None:
+    from dlbridge.files import writing
+
+    with writing(target, force=force) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+
+
+def _write_page(target: str, report: Any, model: Any, force: bool) -> None:
+    from dlbridge.verification.page import html
+
+    _write(target, html(report, model), force)
 
 
 def _reproduce(report: Any, folder: str, force: bool) -> None:
