@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz bench bench-serving precision serving clean
+.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz bench bench-serving precision serving clean scale bench-scale
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -113,6 +113,16 @@ bench-serving: .venv/torchvision .venv-peers/ready ## the server beside NVIDIA's
 
 serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload, kills and reloads (15 minutes)
 	$(BIN)/python -m pytest -m slow tests/sweeps/serving -s
+
+.venv/ray: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'ray[data,serve]'
+	@touch $@
+
+scale: .venv/ray .venv-triton/ready ## batch runs and serving on Ray, with workers and replicas that die (5 minutes)
+	$(BIN)/python -m pytest -m slow tests/batch tests/sweeps/serving/test_on_ray.py
+
+bench-scale: .venv/ray ## what Ray costs: requests and rows, beside the same without it
+	$(BIN)/python -m bench scale
 
 clean:               ## remove .venv and caches
 	rm -rf .venv .venv-triton .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
