@@ -121,6 +121,12 @@ def methods(service: Service) -> dict[str, Method]:
     return found
 
 
+def paths() -> dict[str, Kind]:
+    """The path of each method, and what it does."""
+    ours = {path: kind for path, kind, _, _ in _all_methods()}
+    return ours | {path: Kind.OTHER for path, _, _ in _health_methods()}
+
+
 def _all_methods() -> Iterator[tuple[str, Kind, Any, Any]]:
     kinds = {"ModelInfer": Kind.INFER, "ModelStreamInfer": Kind.STREAM}
     for name, request, response, _ in messages.methods(SERVICE):

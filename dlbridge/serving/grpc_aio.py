@@ -38,7 +38,6 @@ class AioServer:
     """
 
     def __init__(self, service: Service, max_body: int, token: str | None) -> None:
-        self._service = service
         options = [
             ("grpc.max_receive_message_length", max_body),
             ("grpc.max_send_message_length", -1),
@@ -47,9 +46,9 @@ class AioServer:
         interceptors: Sequence[Any] = [] if token is None else [_TokenCheck(token)]
         self._server = grpc.aio.server(options=options, interceptors=interceptors)
         services: dict[str, dict[str, Any]] = {}
-        for path, method in methods(service).items():
+        for path, handler in AioMethods(service).handlers().items():
             _, name, short = path.split("/")
-            services.setdefault(name, {})[short] = self._handler(method)
+            services.setdefault(name, {})[short] = handler
         self._server.add_generic_rpc_handlers(
             tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
         )
@@ -74,6 +73,21 @@ class AioServer:
     async def stop(self, seconds: float) -> None:
         """Take no more calls, and end when those that came are answered, or after so long."""
         await self._server.stop(seconds)
+
+
+class AioMethods:
+    """The methods as gRPC's asyncio servers take them.
+
+    Args:
+        service: What answers.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """Path -> handler."""
+        return {path: self._handler(method) for path, method in methods(self._service).items()}
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler:
         by = method.response.SerializeToString

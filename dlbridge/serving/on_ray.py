@@ -24,11 +24,11 @@ from ray import serve
 from ray.serve.config import HTTPOptions, gRPCOptions
 
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.repository import messages
 from dlbridge.runtime.loading import load
 from dlbridge.serving import tensors
 from dlbridge.serving.frames import Named
-from dlbridge.serving.grpc import SERVICE, GrpcService
+from dlbridge.serving.grpc import OPEN_METHODS, Kind, paths
+from dlbridge.serving.grpc_aio import AioMethods
 from dlbridge.serving.http import HttpApp
 from dlbridge.serving.observer import Observer
 from dlbridge.serving.problems import ServingError, Status
@@ -231,11 +231,7 @@ class _Front:
         self._service = Service(repository, shares_memory, Observer(False, recorder()))
         self._app = HttpApp(self._service, max_body, token)
         self._token = token
-        self._methods = {
-            name: handler
-            for generic in GrpcService(self._service).handlers()
-            for name, handler in generic._method_handlers.items()
-        }
+        self._methods = AioMethods(self._service).handlers()
         self._loading = asyncio.get_running_loop().create_task(self._service.repository.load_all())
         await asyncio.wait([self._loading], timeout=_START_SECONDS)
         self._polling = None if poll is None else asyncio.get_running_loop().create_task(self._poll(poll))
@@ -262,8 +258,7 @@ class _Front:
         """Answer one gRPC call."""
         call = _Call(context)
         call.check(path, self._token)
-        handler = self._methods[path]
-        return await handler.unary_unary(handler.request_deserializer(data), call)
+        return await self._methods[path].unary_unary(data, call)
 
     async def stream(self, path: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """Answer a stream of gRPC messages."""
@@ -287,8 +282,8 @@ class _Call:
 
     def check(self, path: str, token: str | None) -> None:
         """Refuse a call without the token, but for those that ask whether the server lives."""
-        is_health = path.rpartition("/")[2] in ("ServerLive", "ServerReady", "Check")
-        if token is None or is_health or ("authorization", f"Bearer {token}") in self.invocation_metadata():
+        is_open = path.rpartition("/")[2] in OPEN_METHODS
+        if token is None or is_open or ("authorization", f"Bearer {token}") in self.invocation_metadata():
             return
         self._end(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token", ())
 
@@ -308,16 +303,9 @@ class _Call:
         raise ServingError(details)
 
 
-def _paths() -> list[tuple[str, bool]]:
-    """(path, whether it is a stream) of each method that is answered."""
-    ours = [(f"/inference.{SERVICE}/{name}", name == "ModelStreamInfer") for name, *_ in messages.methods(SERVICE)]
-    health = [(f"/grpc.health.v1.Health/{name}", False) for name, *_ in messages.methods("Health", "grpc.health.v1")]
-    return ours + health
-
-
-def _method(path: str, is_stream: bool) -> Callable[..., Any]:
+def _method(path: str, kind: Kind) -> Callable[..., Any]:
     """A method of the front: Ray calls it by the last part of its path."""
-    if is_stream:
+    if kind is Kind.STREAM:
 
         async def answer_stream(self: Any, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:
             async for response in self.stream(path, requests, grpc_context):
@@ -331,14 +319,15 @@ def _method(path: str, is_stream: bool) -> Callable[..., Any]:
     return answer
 
 
-Front = type("Front", (_Front,), {path.rpartition("/")[2]: _method(path, stream) for path, stream in _paths()})
+Front = type("Front", (_Front,), {p.rpartition("/")[2]: _method(p, kind) for p, kind in paths().items()})
 
 
 def add_methods(servicer: Any, server: Any) -> None:
     """Tell Ray's gRPC proxy of the methods; messages stay bytes until they reach the front."""
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
-    for path, is_stream in _paths():
+    for path, kind in paths().items():
         _, service, name = path.split("/")
+        is_stream = kind is Kind.STREAM
         make = grpc.stream_stream_rpc_method_handler if is_stream else grpc.unary_unary_rpc_method_handler
         services.setdefault(service, {})[name] = make(None)
     for service, handlers in services.items():
