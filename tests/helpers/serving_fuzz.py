@@ -232,7 +232,7 @@ def config(chosen: random.Random, folder: Path, served: Served) -> None:
     ports.ports(found), ports.reshapes(found)
     (
         versions._providers(found),
-        versions._threads(found),
+        versions.threads(found),
         versions._warm_ups(found),
         versions._labels(found, folder, folder.parent),
     )
