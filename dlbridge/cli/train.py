@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,6 +39,8 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option("--emit", metavar="FOLDER", help="Write the training as a script of the framework, and do not train.")
 @click.option("--device", help="Where it is trained: cpu, cuda, cuda:1 [default: the framework's choice].")
 @click.option("--compile", "compiles", is_flag=True, help="Let the framework compile the model.")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Threads that read data and change images ahead.")
+@click.option("--loss", "own_loss", metavar="NAME", help="The function of a loss {op: Own}: mylosses:focal.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write the numbers as TensorBoard reads them.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
 @writing_options
@@ -55,6 +58,8 @@ def command(
     emit: str | None,
     device: str | None,
     compiles: bool,
+    workers: int,
+    own_loss: str | None,
     tensorboard: str | None,
     plot: bool,
     limits: tuple[str, ...],
@@ -98,6 +103,8 @@ def command(
         validation=validation,
         device=device,
         compile=compiles,
+        workers=workers,
+        own_loss=_own_loss(own_loss),
         callbacks=[training.TensorBoard(tensorboard, by_step=True)] if tensorboard is not None else [],
     )
     if as_json:
@@ -110,3 +117,14 @@ def command(
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:
         raise click.exceptions.Exit(130)
+
+
+def _own_loss(name: str | None) -> Any:
+    """The function of that name."""
+    from dlbridge import factories
+
+    if name is None:
+        return None
+    if not factories.is_name(name):
+        raise click.BadParameter(f"'{name}' names no function", param_hint="--loss mylosses:focal, losses.py:focal")
+    return factories.find(name)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dlbridge.training.ahead import made_ahead
 from dlbridge.training.rows import Arrays
 from dlbridge.training.spec import TrainingSpec
 
@@ -70,6 +71,7 @@ class Dataset:
         spec: The batch size and the order of the rows.
         names: The names of the targets in the data.
         augment: Changes the inputs of a batch in training.
+        workers: The threads that change inputs ahead.
         number: The number of the epoch that it is in the order of.
         steps: The numbers of each batch; none where nothing is trained.
     """
@@ -80,6 +82,7 @@ class Dataset:
     spec: TrainingSpec
     names: tuple[str, ...] = ()
     augment: Augment | None = None
+    workers: int = 0
     number: int = 0
     steps: tuple[dict[str, float], ...] = ()
 
@@ -132,15 +135,20 @@ class Dataset:
         whole = self.only_batch
         if convert is not None and self.augment is None:  # of views of one tensor, a batch costs least
             whole, convert = whole.converted(convert), None
-        for place, start in enumerate(range(0, self.rows, size), 1):
+
+        def batch(part: tuple[int, int]) -> Batch:
+            place, start = part
             rows = slice(start, start + size)
             inputs = {name: array[rows] for name, array in whole.inputs.items()}
             if self.augment is not None:
                 inputs = self.augment(inputs, (self.spec.seed, self.number, place))
-            batch = Batch(
+            return Batch(
                 inputs,
                 tuple(array[rows] for array in whole.targets),
                 tuple(array[rows] if array is not None else None for array in whole.weights),
                 min(size, self.rows - start),
             )
-            yield batch if convert is None else batch.converted(convert)
+
+        places = enumerate(range(0, self.rows, size), 1)
+        for made in made_ahead(places, batch, self.workers if self.augment is not None else 0):
+            yield made if convert is None else made.converted(convert)

@@ -24,7 +24,7 @@ from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_array
 from dlbridge.training.data import Source
 from dlbridge.training.loop import DIVERGED_HINT, fit
 from dlbridge.training.result import Result
-from dlbridge.training.running import Callback
+from dlbridge.training.running import Callback, OwnLoss
 from dlbridge.training.spec import TrainingSpec
 
 CHECKPOINT = "checkpoint"
@@ -46,6 +46,8 @@ def train_to_folder(
     validation: Source | None = None,
     device: str | None = None,
     compile: bool = False,
+    workers: int = 0,
+    own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
@@ -84,6 +86,8 @@ def train_to_folder(
                 validation=validation,
                 device=device,
                 compile=compile,
+                workers=workers,
+                own_loss=own_loss,
                 callbacks=[*by_step, *callbacks],
             )
         is_finished = not result.interrupted and result.diverged is None

@@ -20,7 +20,7 @@ from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.preparation import prepared
 from dlbridge.training.result import Checkpoint, Result
-from dlbridge.training.running import Callback, Running, listens_to_steps
+from dlbridge.training.running import Callback, OwnLoss, Running, check_own, listens_to_steps
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
 
@@ -40,6 +40,8 @@ def train(
     validation: Source | None = None,
     device: str | None = None,
     compile: bool = False,
+    workers: int = 0,
+    own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Train a model. The initial weights, the batches and the formulas are the same in every framework.
@@ -59,6 +61,8 @@ def train(
         validation: Data of its own to validate on, in place of ``validation_split``.
         device: Where it is trained: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
         compile: Let the framework compile the model: ``torch.compile``, XLA in Keras; Flax NNX always does.
+        workers: The threads that read data and change images ahead; what they make does not depend on their number.
+        own_loss: What a loss of your own code (``Own``) is: (output, target) -> a number, of the framework's tensors.
         callbacks: Told of steps and epochs; see ``dlbridge.training.Callback``.
 
     Raises:
@@ -76,6 +80,8 @@ def train(
         validation=validation,
         device=device,
         compile=compile,
+        workers=workers,
+        own_loss=own_loss,
         callbacks=callbacks,
     )
     if result.diverged is not None:
@@ -95,6 +101,8 @@ def fit(
     validation: Source | None,
     device: str | None,
     compile: bool,
+    workers: int,
+    own_loss: OwnLoss | None,
     callbacks: Sequence[Callback],
 ) -> Result:
     """Train without a warning when training diverges: the caller reports it."""
@@ -103,10 +111,11 @@ def fit(
         raise TrainingError("the model has no training specification", where=model.name)
     trains_in = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, trains_in)
+    check_own(spec, own_loss)
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
-    opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing)
+    opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing, workers=workers)
     trained, task = prepared(model, spec)
     model = model.clone()
     model.processing = opened.processing if opened.processing != Processing() else None
@@ -115,7 +124,7 @@ def fit(
         trained.set_weights(checkpoint.weights)
     course = _Course(spec, checkpoint, save, progress, callbacks)
     on_step = course.tell_step if listens_to_steps(callbacks) else None
-    task = replace(task, running=Running(device, compile, on_step))
+    task = replace(task, running=Running(device, compile, on_step, own_loss))
     trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     interrupted = course.run(trainer, opened, finite)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from dlbridge.errors import TrainingError
 from dlbridge.training.loss_part import SMALLEST_LENGTH, LossPart, length, power, softplus, within_margin
 from dlbridge.training.parts import Ops, Tensor
 
@@ -363,6 +364,26 @@ class Triplet(LossPart):
         return ops.where(margin > 0, margin, ops.zeros_like(margin))
 
 
+class Own(LossPart):
+    """What a function of your own computes of the output and the target, which are tensors of the framework that
+    trains: a number, or one for each row, whose mean is taken. The function is given beside the specification
+    (``--loss mylosses:focal``, ``own_loss=``), one for each framework: a file never says what code is run."""
+
+    op: Literal["Own"]
+    kind: ClassVar[str] = "own"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Own:
+        if self.sample_weight is not None or self.reduction != "mean":
+            raise ValueError("a loss of your own weighs and reduces by itself")
+        return self
+
+    def value(self, x: Tensor, t: Tensor, rows: Tensor | None, ops: Ops) -> Tensor:
+        raise TrainingError(
+            "the loss is a function of your own, which is run in training alone", hint="measure by another: --loss NAME"
+        )
+
+
 Loss = Annotated[
     SoftmaxCrossEntropyLoss
     | NegativeLogLikelihoodLoss
@@ -379,7 +400,8 @@ Loss = Annotated[
     | LogCosh
     | CosineSimilarity
     | CTC
-    | Triplet,
+    | Triplet
+    | Own,
     Field(discriminator="op"),
 ]
 #: The losses, in the order in which the documentation has them.

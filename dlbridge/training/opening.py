@@ -57,6 +57,7 @@ def open_data(
     *,
     validation: Any = None,
     processing: Processing | None = None,
+    workers: int = 0,
 ) -> Opened:
     """Open training data.
 
@@ -66,6 +67,7 @@ def open_data(
         source: The data; see this module.
         validation: Data of its own to validate on.
         processing: That of a training that is gone on with; it is fitted when None.
+        workers: The threads that read rows and change images ahead of the training.
 
     Raises:
         TrainingError: When the data does not fit the model or the specification.
@@ -89,7 +91,7 @@ def open_data(
     _check_augment(spec, preparation)
     dtypes = {value.name or "": value.dtype.numpy() for value in model.inputs if value.dtype is not None}
     changed = preparation.augmenter(spec.augment, dtypes) if spec.augment else None
-    binding = _Binding(model, spec)
+    binding = _Binding(model, spec, workers)
     return Opened(
         binding.data(seen, preparation, changed),
         None if held_out is None else binding.data(held_out, plain),
@@ -109,8 +111,8 @@ def open_to_measure(model: Model, spec: TrainingSpec, source: Any) -> Data:
 class _Binding:
     """Makes rows and batches to what a model is trained on, in memory where they are small."""
 
-    def __init__(self, model: Model, spec: TrainingSpec) -> None:
-        self._model, self._spec = model, spec
+    def __init__(self, model: Model, spec: TrainingSpec, workers: int = 0) -> None:
+        self._model, self._spec, self._workers = model, spec, workers
         #: Arrays are bound once, as a whole, so that messages name rows by their numbers in the data.
         self._whole: dict[tuple[int, int], Dataset] = {}
 
@@ -121,7 +123,7 @@ class _Binding:
             return bind(self._model, self._spec, arrays, before)
 
         if isinstance(source, Batches) or _size(self._model, source, before) > IN_MEMORY:
-            return Stream(source, self._spec, bound, augment)
+            return Stream(source, self._spec, bound, augment, self._workers)
         if isinstance(source.rows, ArrayRows):
             key = id(source.rows), id(before)
             if key not in self._whole:
@@ -129,7 +131,7 @@ class _Binding:
             data = self._whole[key].chosen(source.numbers)
         else:  # images as they are on the disk may be many times what is made of them: some at a time
             data = joined(map(bound, source.chunks(CHUNK)))
-        return replace(data, augment=augment)
+        return replace(data, augment=augment, workers=self._workers)
 
 
 def _size(model: Model, part: Part, before: Preparation) -> int:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dlbridge.errors import TrainingError
+from dlbridge.training.spec import TrainingSpec
+
 
 class Callback:
     """Is told of a training. Derive from it, and override what is of use.
@@ -36,6 +39,10 @@ class Callback:
         return None
 
 
+#: A loss of the user's own: (output, target) -> a number, of the framework's tensors.
+OwnLoss = Callable[[Any, Any], Any]
+
+
 @dataclass(frozen=True)
 class Running:
     """How a training is run.
@@ -44,13 +51,33 @@ class Running:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
         compile: Whether the framework compiles the model: ``torch.compile``, XLA in Keras. Flax NNX always does.
         on_step: Called after each batch with (its number from 1, its loss); None where nobody listens.
+        own_loss: The function of a loss of the user's own.
     """
 
     device: str | None = None
     compile: bool = False
     on_step: Callable[[int, float], None] | None = None
+    own_loss: OwnLoss | None = None
 
 
 def listens_to_steps(callbacks: Sequence[Callback]) -> bool:
     """Whether any of them is told of steps: what that costs is saved where none is."""
     return any(type(callback).on_step is not Callback.on_step for callback in callbacks)
+
+
+def check_own(spec: TrainingSpec, own_loss: OwnLoss | None) -> None:
+    """Check that there is a function for a loss of the user's own, and none for others.
+
+    Raises:
+        TrainingError: When there is not.
+    """
+    count = sum(loss.op == "Own" for loss in spec.losses)
+    if count > 1:
+        raise TrainingError("one loss of a specification may be a function of your own", hint="add them up in it")
+    if count and own_loss is None:
+        raise TrainingError(
+            "the loss is a function of your own, which is not given",
+            hint="say --loss mylosses:focal (own_loss=); it is code of the framework that trains",
+        )
+    if own_loss is not None and not count:
+        raise TrainingError("a loss of your own is given, the specification has another", hint="say loss: {op: Own}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import TrainingError
+from dlbridge.training.ahead import made_ahead
 from dlbridge.training.data import Augment, Batch, Dataset, seed_of
 from dlbridge.training.rows import Arrays, Names, Part, named
 from dlbridge.training.spec import TrainingSpec
@@ -60,6 +61,7 @@ class Stream:
         spec: The batch size, and the order of the rows.
         bound: Makes the arrays of a batch to what the model takes.
         augment: Changes the inputs of a batch in training.
+        workers: The threads that make batches ahead.
         number: The number of the epoch.
         steps: The numbers of each batch; none where nothing is trained.
     """
@@ -68,6 +70,7 @@ class Stream:
     spec: TrainingSpec
     bound: Callable[[Arrays], Dataset]
     augment: Augment | None = None
+    workers: int = 0
     number: int | None = None
     steps: tuple[dict[str, float], ...] = ()
 
@@ -97,12 +100,9 @@ class Stream:
             TrainingError: When there are more or fewer than was said.
         """
         place = 0
-        for place, arrays in enumerate(self._arrays(), 1):
+        for place, batch in enumerate(made_ahead(self._parts(), self._batch, self.workers), 1):
             if place > self.count:
                 break
-            batch = self.bound(arrays).only_batch
-            if self.augment is not None:
-                batch = batch._replace(inputs=self.augment(batch.inputs, (self.spec.seed, self.number or 0, place)))
             yield batch if convert is None else batch.converted(convert)
         if place != self.count:
             raise TrainingError(
@@ -110,12 +110,22 @@ class Stream:
                 hint="every epoch needs as many",
             )
 
-    def _arrays(self) -> Iterator[Arrays]:
+    def _batch(self, part: tuple[int, Any]) -> Batch:
+        """The batch of a place, of its arrays or of the numbers of its rows."""
+        place, given = part
+        arrays = self.source.rows.take(given) if isinstance(self.source, Part) else given
+        batch = self.bound(arrays).only_batch
+        if self.augment is None:
+            return batch
+        return batch._replace(inputs=self.augment(batch.inputs, (self.spec.seed, self.number or 0, place)))
+
+    def _parts(self) -> Iterator[tuple[int, Any]]:
+        """The place of each batch, from 1, and its arrays or the numbers of its rows."""
         if isinstance(self.source, Batches):
-            yield from self.source
+            yield from enumerate(self.source, 1)
             return
         numbers, size = self.source.numbers, self.spec.batch_size
         if self.number is not None and self.spec.shuffle:
             numbers = self.source.rows.order(np.random.default_rng([self.spec.seed, self.number]), numbers)
-        for start in range(0, len(numbers), size):
-            yield self.source.rows.take(numbers[start : start + size])
+        for place, start in enumerate(range(0, len(numbers), size), 1):
+            yield place, numbers[start : start + size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,6 +167,7 @@ class ParquetRows(Rows):
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._blocks = self._divided([metadata.row_group(g).total_byte_size for g in range(len(counts))])
         self._held: OrderedDict[int, Arrays] = OrderedDict()
+        self._reading = threading.Lock()
         self.size = _metadata_size(self._file)
 
     def _divided(self, sizes: list[int]) -> np.ndarray:
@@ -186,7 +188,9 @@ class ParquetRows(Rows):
         found: dict[str, np.ndarray] = {}
         for group in np.unique(groups):
             places = np.flatnonzero(groups == group)
-            for name, array in self._group(int(group)).items():
+            with self._reading:
+                arrays = self._group(int(group))
+            for name, array in arrays.items():
                 part = array[rows[places] - self._starts[group]]
                 if name not in found:
                     found[name] = np.empty((len(rows), *part.shape[1:]), part.dtype)

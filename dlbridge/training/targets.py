@@ -37,6 +37,8 @@ def fit_target(target: np.ndarray, model: Model, loss: LossPart, dims: Mapping[s
         raise TrainingError(f"the target is {_first(target, ~np.isfinite(target))}")
     sizes: Sizes = [None, *(_size(d, dims) for d in list(output.shape)[1:])]
     axis = loss.class_axis
+    if loss.kind == "own":  # its shape is the function's business
+        return np.ascontiguousarray(target, output.dtype.numpy() if target.dtype.kind == "f" else np.int64)
     if loss.kind == "groups":
         return _groups(target)
     if loss.kind == "labels":
