@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz bench bench-serving precision serving clean scale bench-scale
+.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -90,6 +90,12 @@ coverage: setup      ## docs/coverage.md: every rule and the tests that use it
 fuzz: setup          ## 20,000 mutants of files of every kind: no raw error, no hang, no memory beyond a bound
 	$(BIN)/python -m tests.helpers.fuzz --mutants 20000
 
+hostile: setup       ## 100,000 hostile requests, configurations and repositories each, for the server (15 minutes)
+	$(BIN)/python -m tests.helpers.serving_fuzz --cases 100000
+
+gpu: setup           ## the runtime and the server on an NVIDIA GPU; without one it says so and does nothing (5 minutes)
+	$(BIN)/python -m tests.helpers.gpu
+
 bench: .venv/torchvision ## benchmarks, as ratios to peers; a case that fails ends them with an error
 	$(BIN)/python -m bench
 
@@ -102,13 +108,13 @@ precision: .venv/sweeps ## docs/precision.md: size, speed and loss of float16, i
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check nvidia-pytriton==0.7.0 onnxruntime
 	@touch $@
 
-bench-serving: .venv/torchvision .venv-peers/ready ## the server beside NVIDIA's Triton and the session alone (3 minutes)
+bench-serving: .venv/torchvision .venv-peers/ready ## the server beside NVIDIA's Triton and the session alone (6 minutes)
 	$(BIN)/python -m bench serving
 
-# NVIDIA's client wants an older protobuf: an environment of its own
+# NVIDIA's client wants an older protobuf: an environment of its own, and schemathesis with it
 .venv-triton/ready:
 	$(PYTHON) -m venv .venv-triton
-	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[all]==2.73.0'
+	.venv-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[all]==2.73.0' schemathesis==4.32.5
 	@touch $@
 
 serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload, kills and reloads (15 minutes)

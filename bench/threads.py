@@ -49,7 +49,7 @@ def run() -> list[dict[str, object]]:
     """The median of three rounds, in which the settings take turns."""
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, write in MODELS.items():
+        for name, (write, _) in MODELS.items():
             repository = Path(folder) / name
             write(repository)
             rows += _measured(str(repository / name), name)

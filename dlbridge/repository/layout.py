@@ -50,7 +50,7 @@ def is_inside(path: Path, root: Path) -> bool:
     """Whether a path, links followed, is in a folder."""
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # links in a circle
+    except (OSError, RuntimeError, ValueError):  # links in a circle; no name of a file
         return False
 
 

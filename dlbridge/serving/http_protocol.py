@@ -27,6 +27,8 @@ _TRACE_PARENT = TRACE_PARENT.encode()
 _SPECIAL = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
 #: Bytes that the head of a request may have.
 MAX_HEAD = 64 << 10
+#: Seconds that a connection stays when the server ends: a request that was sent before its client knew is answered.
+_LINGER_SECONDS = 0.2
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -145,6 +147,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._is_reading = False
         self._is_in_head = False
         self._head_size = 0
+        self._is_ending = False
 
     def data_received(self, data: bytes) -> None:
         if self._is_in_head:
@@ -169,6 +172,8 @@ class InferenceProtocol(HttpToolsProtocol):
             self.url, self.headers, self.expect_100_continue = url, headers, expects
             self.scope["headers"] = headers
             super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         if self._is_reading and self._exchange is not None:
@@ -187,6 +192,20 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._exchange is not None:
             self._exchange.withdraw()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End the connection: after the request that it is at, or the one that may be on its way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+            return
+        self._is_ending = True
+        self.loop.call_later(_LINGER_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if (self.cycle is None or self.cycle.response_complete) and not self._is_in_head and not self._is_reading:
+            self.transport.close()
+        else:
+            self.loop.call_later(_LINGER_SECONDS, self._close_if_idle)
 
     def _begins_exchange(self) -> bool:
         """Whether a request, whose headers are there, goes the short way; if so, an exchange begins."""

@@ -91,6 +91,7 @@ class _Client(asyncio.Protocol):
         self._begun = 0.0
         self._transport: Any = None
         self._is_good = True
+        self._is_last = False
         self.failures = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -100,7 +101,7 @@ class _Client(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._begun = time.perf_counter()
-        if self._begun >= self._end:
+        if self._begun >= self._end or self._is_last:
             self._transport.close()
             return
         self._transport.write(self._message)
@@ -115,6 +116,7 @@ class _Client(asyncio.Protocol):
                 return
             length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
             self._is_good = head[9:12] == b"200"
+            self._is_last = b"connection: close" in head.lower()
             self._missing = (int(length[1]) if length else 0) - len(rest)
             self._buffer = b""
         if self._missing <= 0:

@@ -1,10 +1,12 @@
 """A server under more than it can do, while models change, and when what it runs is killed (``make serving``)."""
 
 import asyncio
+import json
 import os
 import signal
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -50,16 +52,19 @@ def test_overload_is_told_and_what_is_taken_is_done(tmp_path):
     running = start(tmp_path)
     request = message(running, 8)
     apply(running, request, 8, 2.0)
-    capacity = apply(running, request, 8, 5.0)
-    assert not capacity.failures
-    overloaded = apply(running, request, 64, 5.0, rate=3 * capacity.throughput)
-    print(
-        f"capacity {capacity.throughput:.0f}/s, at three times that {overloaded.throughput:.0f}/s and "
-        f"{overloaded.failures / overloaded.seconds:.0f}/s refused, p99 {1000 * overloaded.percentile(99):.0f} ms"
-    )
+    ratios = []
+    for _ in range(3):  # the machine may have other work: what is compared is measured side by side
+        capacity = apply(running, request, 8, 4.0)
+        assert not capacity.failures
+        overloaded = apply(running, request, 64, 4.0, rate=3 * capacity.throughput)
+        assert overloaded.failures
+        ratios.append(overloaded.throughput / capacity.throughput)
+        print(
+            f"capacity {capacity.throughput:.0f}/s, at three times that {overloaded.throughput:.0f}/s and "
+            f"{overloaded.failures / overloaded.seconds:.0f}/s refused, p99 {1000 * overloaded.percentile(99):.0f} ms"
+        )
     assert running.stop() == 0
-    assert overloaded.failures
-    assert overloaded.throughput > 0.8 * capacity.throughput
+    assert max(ratios) > 0.9
 
 
 def test_a_soak_with_reloads(running):
@@ -73,18 +78,25 @@ def test_a_soak_with_reloads(running):
 
     reloading = threading.Thread(target=reload)
     reloading.start()
-    sizes = []
+    sizes, files, answered = [], [], 0
     request = message(running, 64)
+    capacity = apply(running, request, 4, 5.0).throughput
     end = time.monotonic() + SOAK
     while time.monotonic() < end:
-        found = apply(running, request, 4, 5.0)
+        found = apply(running, request, 4, 10.0, rate=0.8 * capacity)
+        answered += len(found.latencies)
         problems.append(found.failures)
         sizes.append(memory(running.process.pid))
+        files.append(len(os.listdir(f"/proc/{running.process.pid}/fd")))
     stop.set()
     reloading.join()
-    print(f"{len(problems)} rounds, failures {sum(problems)}, memory {sizes[0]} -> {sizes[-1]} KiB")
+    print(
+        f"{answered} answered at 80% of {capacity:.0f}/s, {sum(problems)} failed, "
+        f"memory {sizes[0]} -> {sizes[-1]} KiB (at most {max(sizes)}), open files {files[0]} -> {files[-1]}"
+    )
     assert not sum(problems)
-    assert sizes[-1] < 1.2 * sizes[min(2, len(sizes) - 1)] + 8192
+    assert sizes[-1] < 1.05 * sizes[min(3, len(sizes) - 1)] + 4096
+    assert files[-1] <= files[0] + 8
 
 
 def test_a_killed_worker_under_load(running):
@@ -99,3 +111,21 @@ def test_a_killed_worker_under_load(running):
     print(f"{len(found[0].latencies)} answered, {found[0].failures} told to ask again")
     assert found[0].failures <= 3 * (4 + 8)
     assert running.infer("model", np.ones((1, 3)))[0] == 200
+
+
+def test_no_request_that_was_taken_is_lost_at_the_end(tmp_path):
+    write_entry(tmp_path / "repository", "model", "max_batch_size: 8192 dynamic_batching { }")
+    log = tmp_path / "log"
+    running = start(tmp_path / "repository", "--log-requests", "--log-format", "json", log=log)
+    request = message(running, 64)
+    found = []
+    asking = threading.Thread(target=lambda: found.append(apply(running, request, 16, 6.0)))
+    asking.start()
+    time.sleep(3.0)
+    assert running.stop() == 0
+    asking.join()
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    statuses = Counter(line["status"] for line in told if line["message"] == "request")
+    print(f"{len(found[0].latencies)} answered, {found[0].failures} told to ask another, {dict(statuses)} in the log")
+    assert statuses["OK"] == len(found[0].latencies) > 100
+    assert not found[0].failures and set(statuses) == {"OK"}
