@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale
+.PHONY: help setup demo test quick lint libraries models generation models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -59,7 +59,10 @@ suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all ta
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile tests/frameworks/keras/test_own_layers.py tests/frameworks/keras/test_own_ops.py
 
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
-	$(BIN)/python -m pytest -m slow tests/sweeps --ignore tests/sweeps/test_libraries.py -s
+	$(BIN)/python -m pytest -m slow tests/sweeps --ignore tests/sweeps/test_libraries.py --ignore tests/sweeps/test_generation.py -s
+
+generation: .venv/sweeps ## the same tokens as transformers from onnxruntime, PyTorch, Keras: 44 families (two hours)
+	$(BIN)/python -m pytest -m slow tests/frameworks/test_generates.py tests/sweeps/test_generation.py -s
 
 models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers to Flax NNX (an hour)
 	DLBRIDGE_SWEEP_TARGETS=nnx $(BIN)/python -m pytest -m slow tests/sweeps/test_torchvision.py tests/sweeps/test_timm.py tests/sweeps/test_transformers.py -s

@@ -30,6 +30,8 @@ class Settings:
         start: What the decoder of a model with an encoder begins with.
         suppress: Tokens that are never chosen.
         suppress_first: Tokens that are not chosen first.
+        first: The token that is always the first, as the language that a translator writes.
+        last: The token that is the last where a text is cut off.
     """
 
     stop: tuple[int, ...] = ()
@@ -37,6 +39,8 @@ class Settings:
     start: int | None = None
     suppress: tuple[int, ...] = ()
     suppress_first: tuple[int, ...] = ()
+    first: int | None = None
+    last: int | None = None
 
     def dumps(self) -> str:
         """As JSON."""
@@ -58,7 +62,7 @@ class Settings:
             raise DlbridgeError(f"its '{METADATA_KEY}' says no special tokens", where=where)
         values = {}
         for name, value in found.items():
-            is_one = name in ("pad", "start")
+            is_one = name in ("pad", "start", "first", "last")
             tokens = ([] if value is None else [value]) if is_one else value
             if not isinstance(tokens, list) or len(tokens) > _MOST or not all(_is_token(t) for t in tokens):
                 raise DlbridgeError(f"'{name}' in its '{METADATA_KEY}' is no token", where=where)

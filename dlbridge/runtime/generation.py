@@ -131,14 +131,22 @@ class Generator:
             scores = state.advance()
             banned = self.settings.suppress + (self.settings.suppress_first if step == 0 else ())
             scores[:, [token for token in banned if token < scores.shape[1]]] = -np.inf
+            forced = self._forced(step, max_tokens)
             chosen = [
-                sampling.choose(row) if on else self.settings.pad for row, on in zip(scores, running, strict=True)
+                None if not on else sampling.choose(row) if forced is None else forced
+                for row, on in zip(scores, running, strict=True)
             ]
-            yield [token if on else None for token, on in zip(chosen, running, strict=True)]
-            running = [on and token not in ends for token, on in zip(chosen, running, strict=True)]
+            yield chosen
+            running = [token is not None and token not in ends for token in chosen]
             if not any(running):
                 return
-            state.append(chosen)
+            state.append([self.settings.pad if token is None else token for token in chosen])
+
+    def _forced(self, step: int, steps: int) -> int | None:
+        """The token that a step takes whatever its scores are."""
+        if step == steps - 1 and self.settings.last is not None:
+            return self.settings.last
+        return self.settings.first if step == 0 else None
 
     # --- how it begins ------------------------------------------------------------------------------------------------
 

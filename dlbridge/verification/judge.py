@@ -7,6 +7,7 @@ against its run in float64.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,7 +115,11 @@ class Judge:
 
     def allowance(self, size: float = 0.0) -> Allowance:
         """How much rounding the type and the depth of the model can explain, in types of at least this eps."""
-        return Allowance(max(size, self._noise()), depth(self._model), free_of(size))
+        return Allowance(max(size, self._noise()), self._depth, free_of(size))
+
+    @functools.cached_property
+    def _depth(self) -> int:
+        return depth(self._model)
 
     def shown(self, index: int) -> list[np.ndarray] | None:
         """Every float array that the judge computes for one set of inputs, in order; None if it does not show them."""

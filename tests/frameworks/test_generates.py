@@ -43,9 +43,8 @@ def check(name, targets, steps=STEPS):
         assert said_by(tasks.generator(dlbridge.convert(module, target, task="generate")), name, steps) == wanted
 
 
-@pytest.mark.parametrize("name", ["Mistral", "GPT2"])
-def test_the_same_tokens_as_transformers(name):
-    check(name, ["onnx", "pytorch"])
+def test_the_same_tokens_as_transformers():
+    check("Mistral", ["onnx", "pytorch"])
 
 
 @pytest.mark.slow
@@ -86,6 +85,26 @@ def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
     rows = ["--tokens", "5,6,7", "--tokens", "12"]
     found = json.loads(run("generate", tmp_path / "llama", *rows, "--max-tokens", 6, "--json"))
     assert found["tokens"][0] == wanted and len(found["tokens"][1]) == 6
+
+
+FACTORY = """
+from tests.helpers.decoders import tiny
+
+def make(layers):
+    return tiny("T5", num_layers=layers, num_decoder_layers=layers)
+"""
+
+
+def test_from_a_function_to_a_folder_of_two_graphs(tmp_path, monkeypatch):
+    (tmp_path / "translator.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    run("convert", "translator.py:make", "--arg", "layers=1", "--task", "generate", "--to", "onnx", "-o", "t5")
+    assert sorted(p.name for p in (tmp_path / "t5").iterdir()) == ["decoder", "encoder"]
+    for part in ("encoder", "decoder"):
+        assert json.loads((tmp_path / "t5" / part / "certificate.json").read_text())["passed"]
+    rows = [word for prompt in PROMPTS for word in ("--tokens", ",".join(map(str, prompt)))]
+    found = json.loads(run("generate", "t5", *rows, "--max-tokens", 20, "--json"))["tokens"]
+    assert found == said_by_transformers(tiny("T5", num_layers=1, num_decoder_layers=1), 20)
 
 
 def test_what_is_not_read_to_generate_says_so(tmp_path):

@@ -19,6 +19,7 @@ _SIZES = {
     "n_embd": 16,
     "num_hidden_layers": 2,
     "n_layer": 2,
+    "n_layers": 2,
     "num_layers": 2,
     "num_decoder_layers": 2,
     "encoder_layers": 2,
@@ -26,6 +27,7 @@ _SIZES = {
     "num_attention_heads": 4,
     "num_heads": 4,
     "n_head": 4,
+    "n_heads": 4,
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -61,7 +63,7 @@ def tiny(name: str, **sizes: Any) -> torch.nn.Module:
     kind = getattr(transformers, f"{name}Config")
     known = kind().to_dict()
     config = kind(**{**{key: value for key, value in _SIZES.items() if key in known}, **sizes})
-    names = [f"{name}{what}" for what in ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")]
+    names = [f"{name}{what}" for what in ("ForConditionalGeneration", "MTModel", "ForCausalLM", "LMHeadModel")]
     torch.manual_seed(0)
     module = next(getattr(transformers, each) for each in names if hasattr(transformers, each))(config)
     generator = torch.Generator().manual_seed(1)

@@ -76,6 +76,12 @@ def test_suppressed_tokens_are_not_chosen():
     assert counting(Settings(suppress_first=(3,)))[1].generate([[1, 2]], max_tokens=2) == [[0, 3]]
 
 
+def test_forced_tokens_are_first_and_last():
+    generator = counting(Settings(first=7, last=5))[1]
+    assert generator.generate([[1, 2]], max_tokens=4) == [[7, 10, 8, 5]]
+    assert counting(Settings(last=5, stop=(3,)))[1].generate([[1, 2], [4, 4]], max_tokens=3) == [[3], [8, 4, 5]]
+
+
 def test_a_seed_draws_the_same_tokens_again():
     def drawn(seed):
         return counting()[1].generate([[1, 2]], max_tokens=30, temperature=2.0, seed=seed)

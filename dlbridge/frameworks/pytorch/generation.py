@@ -87,6 +87,8 @@ def settings(module: torch.nn.Module) -> Settings:
         start=next(iter(tokens("decoder_start_token_id") or tokens("bos_token_id")), None),
         suppress=tokens("suppress_tokens"),
         suppress_first=tokens("begin_suppress_tokens"),
+        first=next(iter(tokens("forced_bos_token_id")), None),
+        last=next(iter(tokens("forced_eos_token_id")), None),
     )
 
 
