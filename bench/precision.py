@@ -44,13 +44,13 @@ MODELS = {
         data, fitted = ({"x": rng.normal(size=(16, 3, 224, 224)).astype("float32")} for _ in range(2))
     """,
     "BERT base": """
-        import transformers
+        import torchvision_cpu, transformers
         module = transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=16)).eval()
         model = dlbridge.load(module, inputs={"input_ids": "int64[batch,seq]"})
         data, fitted = ({"input_ids": rng.integers(0, 30522, size=(32, 128))} for _ in range(2))
     """,
     "a decoder of 110 M parameters": """
-        import transformers
+        import torchvision_cpu, transformers
         config = transformers.LlamaConfig(
             hidden_size=768, num_hidden_layers=12, num_attention_heads=12, vocab_size=32000, intermediate_size=2048,
             tie_word_embeddings=True)

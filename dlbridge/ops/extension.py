@@ -7,6 +7,12 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
 ``Embedding(indices, W)``
     ``Y = W[indices]``. W ``(count, size)``. ``padding_idx`` (int, optional): the row that gets no gradient.
 
+``CausalMask(X, padding?)``, ``axis``, ``window``
+    Which keys each query sees, for Attention: booleans (batch, 1, queries, keys). X has an axis of the queries; padding
+    (batch, keys), where it is given, says which keys are there, else there are as many keys as queries (and the batch
+    is 1). The last query is at the last key. A query sees the keys up to its own place; of these the last ``window``
+    (0 for all).
+
 Layers that act in training alone have the body ``Y = X``. What they do in training (elements are independent, but for
 those that differ along ``axes`` alone, which share one decision; negative axes count from the end):
 
@@ -39,7 +45,7 @@ Functions of numbers, element by element, which ONNX lacks; their formulas are i
 an exponential, so that they stay in range.
 
 A function has a fixed number of inputs, so each op that has an optional input has an *overload* for each count:
-``""`` for all inputs, ``"no_bias"`` without the last.
+``""`` for all inputs, ``"no_bias"`` or ``"no_padding"`` without the last.
 """
 
 from __future__ import annotations
@@ -81,6 +87,28 @@ AUGMENTATIONS = (
     *("RandomTranslation", "RandomZoom"),
 )
 
+_CAUSAL_MASK = """CausalMask <axis: int = 1, window: int = 0> ({inputs}) => (mask) {{
+        zero = Constant <value_int: int = 0> ()
+        one = Constant <value_int: int = 1> ()
+        sizes = Shape (X)
+        place = Constant <value_int: int = @axis> ()
+        queries = Gather <axis = 0> (sizes, place)
+        {keys}
+        past = Sub (keys, queries)
+        rows = Range (past, keys, one)
+        columns = Range (zero, keys, one)
+        second = Constant <value_ints: ints = [1]> ()
+        own = Unsqueeze (rows, second)
+        before = LessOrEqual (columns, own)
+        limit = Constant <value_int: int = @window> ()
+        distance = Sub (own, columns)
+        near = Less (distance, limit)
+        unlimited = LessOrEqual (limit, zero)
+        within = Or (near, unlimited)
+        seen = And (before, within)
+        {mask}
+    }}"""
+
 _BODIES = {
     ("Linear", ""): """Linear (X, W, B) => (Y) {
         transposed = Transpose (W)
@@ -94,6 +122,20 @@ _BODIES = {
     ("Embedding", ""): """Embedding <padding_idx: int = -1> (indices, W) => (Y) {
         Y = Gather <axis = 0> (W, indices)
     }""",
+    ("CausalMask", ""): _CAUSAL_MASK.format(
+        inputs="X, padding",
+        keys="""padding_sizes = Shape (padding)
+        keys = Gather <axis = 0> (padding_sizes, one)""",
+        mask="""middle = Constant <value_ints: ints = [1, 2]> ()
+        there = Unsqueeze (padding, middle)
+        mask = And (seen, there)""",
+    ),
+    ("CausalMask", "no_padding"): _CAUSAL_MASK.format(
+        inputs="X",
+        keys="keys = Identity (queries)",
+        mask="""front = Constant <value_ints: ints = [0, 1]> ()
+        mask = Unsqueeze (seen, front)""",
+    ),
     ("FakeQuantize", ""): """FakeQuantize <quant_min: int, quant_max: int> (X, scale, zero_point) => (Y) {
         low_int = Constant <value_int: int = @quant_min> ()
         high_int = Constant <value_int: int = @quant_max> ()
@@ -111,6 +153,9 @@ _BODIES = {
     }""",
     **{(op, ""): f"{op} <{attributes}> (X) => (Y) {{ Y = Identity (X) }}" for op, attributes in _TRAINING_ONLY.items()},
 }
+
+#: (op type, number of inputs) -> the overload without the last, optional one.
+_WITHOUT_LAST = {("Linear", 2): "no_bias", ("CausalMask", 1): "no_padding"}
 
 #: Op types of the domain.
 EXTENSION_OPS = tuple(sorted({op for op, _ in _BODIES} | set(special.FUNCTIONS)))
@@ -142,7 +187,7 @@ def function(op_type: str, overload: str = "") -> ir.Function:
 
 def overload(op_type: str, inputs: int) -> str:
     """The overload of an extension op that takes this many inputs."""
-    return "no_bias" if op_type == "Linear" and inputs == 2 else ""
+    return _WITHOUT_LAST.get((op_type, inputs), "")
 
 
 def shared_axes(node: ir.Node) -> list[int]:

@@ -78,6 +78,13 @@ def _embedding(node: Match, known: Integers) -> Sizes | None:
     return None if indices is None or w is None else [*indices, w[1]]
 
 
+@rule("CausalMask", domain=extension.DOMAIN)
+def _causal_mask(node: Match, known: Integers) -> Sizes | None:
+    x, padding = shape_of(node.input(0)), shape_of(node.input(1))
+    queries = None if x is None else x[node.integer("axis")]
+    return [_ONE, _ONE, queries, queries] if padding is None else [padding[0], _ONE, queries, padding[1]]
+
+
 @rule("Reshape")
 def _reshape(node: Match, known: Integers) -> Sizes | None:
     shape, target = shape_of(node.input(0)), known.get(node.input(1))

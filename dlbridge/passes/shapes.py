@@ -86,7 +86,7 @@ def infer_node(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> 
     if node.domain == extension.DOMAIN:
         weight = input_at(node, 1) or node.inputs[0]
         assert weight is not None
-        node.outputs[0].type = weight.type
+        node.outputs[0].type = weight.type if match(node, "CausalMask") is None else ir.TensorType(ir.DataType.BOOL)
     if any(_is_open(value) for value in node.outputs):
         _close(node, known)
     known.visit(node)

@@ -164,6 +164,16 @@ def _linear() -> list[Case]:
         _case(
             "dlbridge:Embedding", X((2, 3), "int64", make=lambda x: np.abs(x * 3) % 6), W((6, 4)), layer="nn.Embedding"
         ),
+        *(
+            _case("dlbridge:CausalMask", X((2, 4, 3), free=free), *padding, axis=axis, window=window)
+            for free, axis, window, padding in (
+                ((0,), 1, 0, ()),
+                ((1,), 1, 2, ()),
+                ((0,), 2, 0, (X((2, 4), "bool", make=lambda x: x > -1),)),
+                ((0, 1), 1, 3, (X((2, 4), "bool", free=(0, 1), make=lambda x: x > -1),)),
+                ((0,), 1, 2, (X((2, 7), "bool", make=lambda x: x > -1),)),
+            )
+        ),
         _case("MatMul", vectors, W((5, 3))),
         _case("MatMul", X((2, 3, 5)), X((2, 5, 3))),
         _case("MatMul", X((5,), free=()), X((2, 5, 3))),

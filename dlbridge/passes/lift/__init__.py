@@ -21,6 +21,7 @@ from dlbridge.passes.lift import (  # noqa: F401  (rules)
     pooling,
     recurrent,
 )
+from dlbridge.passes.lift.masks import lift_masks
 from dlbridge.passes.lift.pattern import RULES, Lifter
 from dlbridge.passes.matching import Match
 from dlbridge.passes.unused import remove_unused
@@ -49,6 +50,10 @@ def lift(model: ir.Model, within: Callable[[ir.Node], bool] = lambda node: True)
         if not lifter.changed:
             break
         changed = True
+    lifter.changed = False
+    lift_masks(model.graph, lifter)
+    remove_unused(model.graph)
+    changed |= lifter.changed
     extension.attach_functions(model)
     return changed
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family, as_many_as_read
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Op
@@ -67,6 +68,13 @@ def by_formula(op: Op, arrays: ArrayDialect, helper: str, options: dict[str, Any
     keywords |= {"softmax_dtype": arrays.dtype(op, ir.DataType(precision))} if precision is not None else {}
     keywords |= {"score_output": op.attr("qk_matmul_output_mode")} if op.used(3) else {}
     return as_many_as_read(op, call(helper, op[0], op[1], op[2], **keywords), 4)
+
+
+@attention("CausalMask", domain=DOMAIN)
+def causal_mask(op: Op, arrays: ArrayDialect) -> Code:
+    keywords: dict[str, Any] = {"window": op.attr("window")} if op.attr("window") else {}
+    keywords |= {"axis": op.attr("axis")} if op.attr("axis") != 1 else {}
+    return call("visible_keys", *([op.x, op[1]] if op.has(1) else [op.x]), **keywords)
 
 
 @attention("RotaryEmbedding")

@@ -18,7 +18,7 @@ from dlbridge.source.arrays.spelling import Spelling
 ALSO = (attention, attention_formula, convolution, image, indexing, recurrent, signal)
 
 #: What is called so in ``keras.ops`` too.
-_TORCH = ("matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
+_TORCH = ("logical_and", "matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
 _F = ("elu", "leaky_relu", "silu", "softplus", "softsign")
 #: What is a method of tensors, and takes the same arguments.
 _METHODS = ("floor", "abs", "exp", "argsort")

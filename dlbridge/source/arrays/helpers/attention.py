@@ -28,3 +28,15 @@ def masked_softmax(scores):
     """Softmax over the last axis, in which rows of -inf alone become 0."""
     hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
     return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def visible_keys(x, padding=None, window=None, axis=1):
+    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    queries = ops.shape(x)[axis]
+    keys = queries if padding is None else ops.shape(padding)[1]
+    places = ops.places(keys, x)
+    own = ops.expand_dims(ops.places(queries, x) + (keys - queries), 1)
+    seen = places <= own
+    if window is not None:
+        seen = ops.logical_and(seen, places > own - window)
+    return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
