@@ -13,6 +13,10 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
     is 1). The last query is at the last key. A query sees the keys up to its own place; of these the last ``window``
     (0 for all).
 
+``RotateHalves(X, cos, sin)``
+    ``Y = X * cos + concat(-second half, first half) * sin`` on the last axis: rotary embedding (Su et al., 2021) as
+    Llama has it. cos and sin broadcast to X and are as long on the last axis.
+
 Layers that act in training alone have the body ``Y = X``. What they do in training (elements are independent, but for
 those that differ along ``axes`` alone, which share one decision; negative axes count from the end):
 
@@ -136,6 +140,14 @@ _BODIES = {
         mask="""front = Constant <value_ints: ints = [0, 1]> ()
         mask = Unsqueeze (seen, front)""",
     ),
+    ("RotateHalves", ""): """RotateHalves (X, cos, sin) => (Y) {
+        first, second = Split <axis = -1, num_outputs = 2> (X)
+        negative = Neg (second)
+        turned = Concat <axis = -1> (negative, first)
+        along = Mul (X, cos)
+        across = Mul (turned, sin)
+        Y = Add (along, across)
+    }""",
     ("FakeQuantize", ""): """FakeQuantize <quant_min: int, quant_max: int> (X, scale, zero_point) => (Y) {
         low_int = Constant <value_int: int = @quant_min> ()
         high_int = Constant <value_int: int = @quant_max> ()

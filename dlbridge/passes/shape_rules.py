@@ -31,7 +31,7 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
 @rule("Identity", "Reciprocal", "LayerNormalization", "RMSNormalization", "GroupNormalization", "LRN", "CumSum")
 @rule("MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization")
 @rule("Abs", "Floor", "Ceil", "Round", "Not")
-@rule(*extension.TRAINING_ONLY_OPS, domain=extension.DOMAIN)
+@rule("RotateHalves", *extension.TRAINING_ONLY_OPS, domain=extension.DOMAIN)
 def _same(node: Match, known: Integers) -> Sizes | None:
     return shape_of(node.input(0))
 

@@ -174,6 +174,8 @@ def _linear() -> list[Case]:
                 ((0,), 1, 2, (X((2, 7), "bool", make=lambda x: x > -1),)),
             )
         ),
+        _case("dlbridge:RotateHalves", X((2, 4, 3, 6)), X((3, 6), free=()), X((3, 6), free=())),
+        _case("dlbridge:RotateHalves", X((2, 3, 6), free=(0, 1)), X((3, 6)), X((3, 6))),
         _case("MatMul", vectors, W((5, 3))),
         _case("MatMul", X((2, 3, 5)), X((2, 5, 3))),
         _case("MatMul", X((5,), free=()), X((2, 5, 3))),

@@ -20,6 +20,7 @@ from dlbridge.passes.lift import (  # noqa: F401  (rules)
     normalization,
     pooling,
     recurrent,
+    rotary,
 )
 from dlbridge.passes.lift.masks import lift_masks
 from dlbridge.passes.lift.pattern import RULES, Lifter

@@ -83,12 +83,13 @@ def _replace(site: Site, term: Predicate, to: Lifter, graph: ir.Graph) -> None:
         return
     batch, heads, queries, keys = (size for size in sizes if size is not None)
     mask = _recognised(term)
-    if mask is None or heads != _ONE or (mask.padding is None and batch != _ONE):
+    by_attention = _only_attention_reads(site.output)  # which broadcasts a mask to its batch
+    if mask is None or heads != _ONE or (mask.padding is None and batch != _ONE and not by_attention):
         return
     if mask.padding is not None and not _is_of(mask.padding, batch, keys):
         return
     if mask.ahead is None:
-        if mask.padding is not None and mask.behind is None and _only_attention_reads(site.output):
+        if mask.padding is not None and mask.behind is None and _all_broadcast(site.output, queries):
             _put_padding(site, mask.padding)
         return
     if mask.ahead != keys - queries:
@@ -101,7 +102,7 @@ def _replace(site: Site, term: Predicate, to: Lifter, graph: ir.Graph) -> None:
     if mask.padding is None and queries != keys:
         to.no(site, "there are more keys than queries, and nothing that has their number")
         return
-    if mask.padding is None and window is None and _only_attention_reads(site.output):
+    if mask.padding is None and window is None and by_attention:
         _set_causal(site, to)
         return
     _put_causal_mask(site, mask, window, queries, graph)
@@ -138,6 +139,21 @@ def _only_attention_reads(value: ir.Value) -> bool:
     return not value.is_graph_output() and all(_is_plain_mask(use.node, use.idx) for use in value.uses())
 
 
+def _all_broadcast(value: ir.Value, queries: Size) -> bool:
+    """Whether all that reads a mask gives the same where it has one row for all queries, as what else it reads has."""
+    return not value.is_graph_output() and all(
+        _is_plain_mask(use.node, use.idx) or _chooses(use.node, use.idx, queries) for use in value.uses()
+    )
+
+
+def _chooses(node: ir.Node, slot: int, queries: Size) -> bool:
+    choice = match(node, "Where")
+    if choice is None or slot != 0:
+        return False
+    sizes = [shape_of(choice.operand(other)) or [] for other in (1, 2)]
+    return any(len(each) > 1 and each[-2] == queries for each in sizes)
+
+
 def _is_plain_mask(node: ir.Node, slot: int) -> bool:
     attention = match(node, "Attention")
     if attention is None or slot != _MASK or attention.integer("is_causal"):
@@ -171,7 +187,8 @@ def _put_causal_mask(site: Site, mask: _Mask, window: int | None, queries: Size,
     value, axis = sized
     inputs = [value] if padding is None else [value, padding]
     attributes = {"axis": axis, "window": window or 0}  # both, because evaluators know no defaults of functions
-    site.rewriter.replace(site.node, "CausalMask", inputs, attributes, domain=extension.DOMAIN)
+    made = site.rewriter.replace(site.node, "CausalMask", inputs, attributes, domain=extension.DOMAIN).outputs[0]
+    made.shape = ir.Shape([1 if padding is None else made.shape[0], *made.shape[1:]])  # type: ignore[index]
 
 
 def _truth(site: Site, padding: Read | IsTrue) -> ir.Value:

@@ -77,6 +77,11 @@ def causal_mask(op: Op, arrays: ArrayDialect) -> Code:
     return call("visible_keys", *([op.x, op[1]] if op.has(1) else [op.x]), **keywords)
 
 
+@attention("RotateHalves", domain=DOMAIN)
+def rotate_halves(op: Op, arrays: ArrayDialect) -> Code:
+    return call("rotate_halves", op[0], op[1], op[2])
+
+
 @attention("RotaryEmbedding")
 def rotary_embedding(op: Op, arrays: ArrayDialect) -> Code:
     keywords: dict[str, Any] = {"positions": op[3]} if op.has(3) else {}

@@ -40,3 +40,9 @@ def visible_keys(x, padding=None, window=None, axis=1):
     if window is not None:
         seen = ops.logical_and(seen, places > own - window)
     return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
+
+
+def rotate_halves(x, cos, sin):
+    """Rotary embedding: turns pairs of features, one from each half of x, by angles of these cosines and sines."""
+    a, b = ops.split(x, 2, axis=-1)
+    return x * cos + ops.concatenate([-b, a], axis=-1) * sin
