@@ -32,16 +32,16 @@ class BasicBlock(nnx.Module):
                 use_bias=False,
                 rngs=rngs,
             ),
-            UnbiasedBatchNorm(out_features, momentum=0.9, rngs=rngs),
+            UnbiasedBatchNorm(out_features, momentum=0.9, use_fast_variance=False, rngs=rngs),
         ) if has_downsample else None
         self.conv1 = nnx.Conv(
             in_features, out_features, (3, 3), strides=strides, padding=1, use_bias=False, rngs=rngs
         )
-        self.bn1 = UnbiasedBatchNorm(out_features, momentum=0.9, rngs=rngs)
+        self.bn1 = UnbiasedBatchNorm(out_features, momentum=0.9, use_fast_variance=False, rngs=rngs)
         self.conv2 = nnx.Conv(
             out_features, out_features, (3, 3), padding=1, use_bias=False, rngs=rngs
         )
-        self.bn2 = UnbiasedBatchNorm(out_features, momentum=0.9, rngs=rngs)
+        self.bn2 = UnbiasedBatchNorm(out_features, momentum=0.9, use_fast_variance=False, rngs=rngs)
 
     def __call__(self, x):
         identity = self.downsample(x) if self.has_downsample else x
@@ -57,7 +57,7 @@ class BasicBlock(nnx.Module):
 class ResNet18(nnx.Module):
     def __init__(self, *, rngs):
         self.conv1 = nnx.Conv(3, 8, (7, 7), strides=2, padding=3, use_bias=False, rngs=rngs)
-        self.bn1 = UnbiasedBatchNorm(8, momentum=0.9, rngs=rngs)
+        self.bn1 = UnbiasedBatchNorm(8, momentum=0.9, use_fast_variance=False, rngs=rngs)
         self.layer1 = nnx.Sequential(BasicBlock(8, 8, rngs=rngs), BasicBlock(8, 8, rngs=rngs))
         self.layer2 = nnx.Sequential(
             BasicBlock(8, 16, strides=2, has_downsample=True, rngs=rngs),
