@@ -65,7 +65,7 @@ def report(source: Any, **read: Any) -> Report:
     model = _load(source, read)
     ops = Counter(op_key(node) for node in model.graph.all_nodes() if node.domain != stand_ins.DOMAIN)
     unread = [stand_ins.note(node) for node in model.graph.all_nodes() if node.domain == stand_ins.DOMAIN]
-    targets = {framework.name: _written(model, framework, set(unread)) for framework in frameworks.all_frameworks()}
+    targets = {framework.name: _written(model, framework, set(unread)) for framework in frameworks.writers()}
     return Report(model.name, dict(sorted(ops.items())), Support(not unread, unread), targets)
 
 

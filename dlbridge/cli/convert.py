@@ -16,7 +16,9 @@ from dlbridge.cli.options import ConvertingCommand, reading, writing
 @click.command(cls=ConvertingCommand, short_help="Convert a model to a framework, ONNX or a description.")
 @click.argument("model")
 @click.option("--to", required=True, metavar="FRAMEWORK", help="A framework (see below), or 'description'.")
-@click.option("-o", "--output", help="Folder to write, or a file: .onnx, .keras, .pt2. Default: NAME-FRAMEWORK.")
+@click.option(
+    "-o", "--output", help="Folder to write, or a file: .onnx, .keras, .pt2, .tflite. Default: NAME-FRAMEWORK."
+)
 @click.option("--into", metavar="REPO", help="A repository of served models: write its next version there (ONNX).")
 @click.option("--processing", "processing_file", metavar="FILE", help="Put what FILE says before and after it (ONNX).")
 @click.option("--dtype", type=click.Choice(precision.DTYPES), help="What it computes in, where that will do (ONNX).")

@@ -148,11 +148,11 @@ def _verified(
 ) -> Any:
     """Run the verification, and write its certificate and its page if they were asked for."""
     from dlbridge import api
-    from dlbridge.verification.routes import known
+    from dlbridge.verification.routes import usual
 
     _check_free(certificate, page, force)
     loaded = api.load(models[0], **read)
-    bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or known(loaded)) + 2)
+    bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or usual(loaded)) + 2)
     with bar:
         report = api.verify(loaded, *models[1:], read=read, progress=advance, by_node=page is not None, **options)
     if certificate is not None:

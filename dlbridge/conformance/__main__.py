@@ -39,7 +39,7 @@ def main(names: tuple[str, ...], match: str, json_file: Path | None, report: Pat
 
 def writers() -> list[str]:
     """The frameworks that are installed, except the standard itself, whose tests these are."""
-    found = [f.name for f in frameworks.all_frameworks() if f.is_installed]
+    found = [f.name for f in frameworks.writers() if f.is_installed]
     return [name for name in found if name != frameworks.STANDARD]
 
 

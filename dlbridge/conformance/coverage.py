@@ -21,7 +21,7 @@ Used = dict[str, dict[str, list[str]]]
 
 def covered() -> dict[str, frameworks.Coverage]:
     """Name -> the rules, of every framework that is installed and keeps rules."""
-    found = {f.name: f.coverage() for f in frameworks.all_frameworks() if f.is_installed}
+    found = {f.name: f.coverage() for f in frameworks.writers() if f.is_installed}
     return {name: coverage for name, coverage in found.items() if coverage is not None}
 
 

@@ -55,6 +55,7 @@ __all__ = [
     "reader_of",
     "trainers",
     "write_options",
+    "writers",
 ]
 
 ENTRY_POINT_GROUP = "dlbridge.frameworks"
@@ -66,6 +67,8 @@ _BUILT_IN = {
     "keras": "dlbridge.frameworks.keras",
     "onnx": "dlbridge.frameworks.onnx",
     "nnx": "dlbridge.frameworks.nnx",
+    "tflite": "dlbridge.frameworks.keras.tflite",
+    "savedmodel": "dlbridge.frameworks.keras.savedmodel",
 }
 
 
@@ -147,6 +150,11 @@ def _trouble(plugin: Any, name: str) -> str | None:
 def all_frameworks() -> list[Framework]:
     """All frameworks, in the order of ``names``; a plug-in that cannot be loaded is left out, with a warning."""
     return [framework for name in names() if (framework := _get_or_warn(name)) is not None]
+
+
+def writers() -> list[Framework]:
+    """The frameworks that stand for themselves: without those that are another form of what one writes."""
+    return [framework for framework in all_frameworks() if not framework.form_of]
 
 
 @functools.cache

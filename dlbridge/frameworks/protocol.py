@@ -64,6 +64,9 @@ class Framework:
         suffixes: The suffixes of files that it reads.
         exporter: The name of the program with which its users write ONNX files; None if there is none.
         trains: The losses and optimizers that it supports; None if it does not train.
+        form_of: The framework whose written model this is another form of (a file for devices, say); empty for one that
+            stands for itself. A form is written and compared where it is asked for, and not by all that goes over
+            every framework.
         is_served: Whether a repository of served models holds what it writes; it then has ``add_version``.
         file_suffixes: The suffixes of single files that ``save`` can write in place of a folder.
         weights_file: The name of the file that ``save_weights`` writes, where ``load_saved`` reads it.
@@ -78,6 +81,7 @@ class Framework:
     suffixes: ClassVar[tuple[str, ...]] = ()
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
+    form_of: ClassVar[str] = ""
     is_served: ClassVar[bool] = False
     file_suffixes: ClassVar[tuple[str, ...]] = ()
     weights_file: ClassVar[str] = ""

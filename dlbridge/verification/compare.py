@@ -31,7 +31,7 @@ from dlbridge.verification.locate import too_large
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.report import Check, Report
-from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown
+from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown, usual
 from dlbridge.verification.stepping import Stepping
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
@@ -99,8 +99,8 @@ def verify(
     """
     if routes is None and others:
         routes = []
-    left_out = not_installed(known(model)) if routes is None else {}
-    wanted = [name for name in known(model) if name not in left_out] if routes is None else list(routes)
+    left_out = not_installed(usual(model)) if routes is None else {}
+    wanted = [name for name in usual(model) if name not in left_out] if routes is None else list(routes)
     _check_known(model, wanted, written or {})
     tell = progress or (lambda text: None)
     tell("the judge")

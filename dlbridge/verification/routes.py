@@ -25,6 +25,12 @@ def known(model: Model) -> list[str]:
     return [*_owners(), *([ORIGINAL] if model.original is not None else [])]
 
 
+def usual(model: Model) -> list[str]:
+    """The routes that are run where the user names none: without other forms of what a framework writes."""
+    forms = {name for name, framework in _owners().items() if framework.form_of}
+    return [name for name in known(model) if name not in forms]
+
+
 def not_installed(routes: Iterable[str]) -> dict[str, str]:
     """The routes among these whose framework is not installed, each with a sentence that says what is missing."""
     owners = _owners()

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dlbridge.errors import FileError, require
+from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions
 
@@ -80,19 +79,6 @@ class Keras(ModularFramework):
     def accepts(self, source: object) -> bool:
         keras = sys.modules.get("keras")
         return keras is not None and isinstance(source, keras.Model)
-
-    def accepts_folder(self, path: Path) -> bool:
-        return (path / "saved_model.pb").is_file()
-
-    def read_model(self, source: Any, options: Any) -> Any:
-        if isinstance(source, Path) and source.is_dir():
-            raise FileError(
-                "a SavedModel of TensorFlow is not read",
-                where=str(source),
-                hint="write it as ONNX: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx --opset 18; "
-                "or save the Keras model itself as .keras",
-            )
-        return super().read_model(source, options)
 
     def coverage(self) -> Coverage:
         return self.part("coverage").coverage()

@@ -51,7 +51,7 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
     import tensorflow as tf
     import tf2onnx
 
-    _register_erfc()
+    register_erfc()
     specs = [tf.TensorSpec(_shape(v), _dtype(v), name=f"input_{i}") for i, v in enumerate(model.inputs)]
 
     @tf.function(input_signature=specs)
@@ -61,7 +61,7 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
         return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
 
     try:
-        with _Quiet():
+        with Quiet():
             proto, _ = tf2onnx.convert.from_function(call, specs, opset=min(opset, NEWEST_OPSET))
     except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -98,7 +98,7 @@ def _dtype(value: ir.Value) -> Any:
 
 
 @functools.cache
-def _register_erfc() -> None:
+def register_erfc() -> None:
     """tf2onnx has no rule for ``Erfc``, of which Keras' exact GELU is made: it is 1 - erf."""
     from tf2onnx.handler import tf_op
 
@@ -121,7 +121,7 @@ def _register_erfc() -> None:
             )
 
 
-class _Quiet:
+class Quiet:
     """tf2onnx tells of each of its steps on the log; nothing below an error is of use here.
 
     The last of those that run at once gives the log back its level.
@@ -135,7 +135,7 @@ class _Quiet:
     def __enter__(self) -> None:
         with self._lock:
             if not self._running:
-                _Quiet._level = self._logger.level
+                Quiet._level = self._logger.level
             self._running.add(self)
             self._logger.setLevel(logging.ERROR)
 

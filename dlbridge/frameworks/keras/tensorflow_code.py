@@ -16,7 +16,7 @@ import onnx_ir as ir
 from keras import tree
 
 from dlbridge.frameworks.keras import compat, layer_code, masks
-from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, _Quiet, _register_erfc
+from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, Quiet, register_erfc
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
@@ -163,10 +163,10 @@ def read_call(
         raise ConversionError("Keras does not run on TensorFlow")
     import tf2onnx
 
-    _register_erfc()
+    register_erfc()
     call = _Call(layer, function, args, kwargs)
     try:
-        with _Quiet():
+        with Quiet():
             # Traced once to find the variables, and again with them as inputs, until all of them are.
             traced, graph, found = call.traced()
             for _ in range(_MAX_RUNS):

@@ -11,22 +11,24 @@ import warnings
 import onnx
 
 from dlbridge.errors import DlbridgeWarning
+from dlbridge.ops.keys import is_op
 
 #: Key of ``graph.meta``: outputs that are dictionaries in the file.
 DROPPED = "dlbridge.zip_maps"
+_ZIP_MAP = "ai.onnx.ml::ZipMap"
 
 
 def without(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """The model with tables in the place of dictionaries, and the names of these outputs; itself where it has none."""
     outputs = {value.name for value in proto.graph.output}
-    found = [n for n in proto.graph.node if n.domain == "ai.onnx.ml" and n.op_type == "ZipMap"]
+    found = [node for node in proto.graph.node if is_op(node, _ZIP_MAP)]
     names = [node.output[0] for node in found if len(node.input) == 1 and node.output and node.output[0] in outputs]
     if not names:
         return proto, []
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     for node in changed.graph.node:
-        if node.domain == "ai.onnx.ml" and node.op_type == "ZipMap" and node.output[0] in names:
+        if is_op(node, _ZIP_MAP) and node.output[0] in names:
             node.domain, node.op_type = "", "Identity"
             del node.attribute[:]
     for value in changed.graph.output:

@@ -138,13 +138,6 @@ def test_transformers_that_is_not_installed_is_named(bert, monkeypatch):
         dlbridge.load(bert)
 
 
-def test_a_saved_model_of_tensorflow_is_an_error_that_says_what_to_do(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(FileError, match="SavedModel") as caught:
-        dlbridge.load(tmp_path)
-    assert "tf2onnx" in caught.value.hint
-
-
 def test_transformers_that_cannot_be_imported_whole_says_why(bert, monkeypatch):
     class Broken:
         def __getattr__(self, name):

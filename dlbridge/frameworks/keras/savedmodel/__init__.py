@@ -1,0 +1,53 @@
+"""TensorFlow's SavedModel: a written Keras model as TensorFlow Serving has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlbridge.frameworks import INPUTS, ModularFramework, option
+from dlbridge.frameworks.keras import FRAMEWORK as KERAS
+from dlbridge.frameworks.keras import WriteOptions
+from dlbridge.frameworks.options import CommonReadOptions
+
+
+@dataclass(frozen=True)
+class ReadOptions(CommonReadOptions):
+    """How a SavedModel is read."""
+
+    inputs: Mapping[str, str] | None = option(
+        None, "An input with other sizes than the model's, e.g. 'x[batch,224,224,3]'.", flag=INPUTS
+    )
+    trust_code: bool = option(False, "Load a model with ops that run code or read files when it is loaded.")
+
+
+class SavedModel(ModularFramework):
+    name = "savedmodel"
+    title = "TensorFlow SavedModel"
+    extra = "keras"
+    packages = ("tensorflow", "keras")
+    form_of = KERAS.name
+    ReadOptions = ReadOptions
+    WriteOptions = WriteOptions
+
+    def part(self, name: str) -> Any:
+        KERAS.part("runner")  # without the messages of TensorFlow
+        return super().part(name)
+
+    def accepts_folder(self, path: Path) -> bool:
+        return (path / "saved_model.pb").is_file()
+
+    def read_model(self, source: Path, options: ReadOptions) -> Any:
+        KERAS.part("runner")
+        return KERAS.part("tensorflow_files").read_saved_model(Path(source), options)
+
+    def save(
+        self, source: Any, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False
+    ) -> Path:
+        """Write the folder of a SavedModel; the certificate lies in it."""
+        return self.part("runner").save(source, Path(target), certificate=certificate, force=force)
+
+
+FRAMEWORK = SavedModel()

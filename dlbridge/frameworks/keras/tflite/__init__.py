@@ -1,0 +1,45 @@
+"""TensorFlow Lite (LiteRT): a written Keras model as one ``.tflite`` file, by TensorFlow's own converter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlbridge.frameworks import INPUTS, ModularFramework, option
+from dlbridge.frameworks.keras import FRAMEWORK as KERAS
+from dlbridge.frameworks.keras import WriteOptions
+from dlbridge.frameworks.options import CommonReadOptions
+
+
+@dataclass(frozen=True)
+class ReadOptions(CommonReadOptions):
+    """How a ``.tflite`` file is read."""
+
+    inputs: Mapping[str, str] | None = option(
+        None, "An input with other sizes than the file's, e.g. 'x[batch,224,224,3]'.", flag=INPUTS
+    )
+
+
+class TFLite(ModularFramework):
+    name = "tflite"
+    title = "TensorFlow Lite"
+    extra = "keras"
+    packages = ("tensorflow", "keras")
+    form_of = KERAS.name
+    suffixes = (".tflite",)
+    file_suffixes = (".tflite",)
+    ReadOptions = ReadOptions
+    WriteOptions = WriteOptions
+
+    def part(self, name: str) -> Any:
+        KERAS.part("runner")  # without the messages of TensorFlow
+        return super().part(name)
+
+    def read_model(self, source: Path, options: ReadOptions) -> Any:
+        KERAS.part("runner")
+        return KERAS.part("tensorflow_files").read_lite(Path(source), options)
+
+
+FRAMEWORK = TFLite()
