@@ -1,4 +1,4 @@
-"""What is said of a model that generates: its special tokens, by which a loop begins, fills up and stops.
+"""What is said of a model that generates: its special tokens, by which a loop begins, fills up and stops; its sizes.
 
 This module imports nothing but the standard library and the errors: the runtime reads it too.
 """
@@ -22,7 +22,7 @@ _MOST = 4096
 
 @dataclass(frozen=True)
 class Settings:
-    """The special tokens of a model.
+    """The special tokens of a model, and sizes that its graph does not show.
 
     Attributes:
         stop: The tokens that end a text.
@@ -32,6 +32,9 @@ class Settings:
         suppress_first: Tokens that are not chosen first.
         first: The token that is always the first, as the language that a translator writes.
         last: The token that is the last where a text is cut off.
+        begin: The token that a text begins with.
+        context: How many tokens it is made for.
+        heads, width: Its heads of attention, and the size of what is between its layers.
     """
 
     stop: tuple[int, ...] = ()
@@ -41,6 +44,10 @@ class Settings:
     suppress_first: tuple[int, ...] = ()
     first: int | None = None
     last: int | None = None
+    begin: int | None = None
+    context: int | None = None
+    heads: int | None = None
+    width: int | None = None
 
     def dumps(self) -> str:
         """As JSON."""
@@ -57,12 +64,12 @@ class Settings:
             found = json.loads(text)
         except (ValueError, RecursionError):
             found = None
-        known = {field.name for field in fields(cls)}
-        if not isinstance(found, dict) or not found.keys() <= known:
+        known = {field.name: field.default for field in fields(cls)}
+        if not isinstance(found, dict) or not found.keys() <= known.keys():
             raise DlbridgeError(f"its '{METADATA_KEY}' says no special tokens", where=where)
         values = {}
         for name, value in found.items():
-            is_one = name in ("pad", "start", "first", "last")
+            is_one = not isinstance(known[name], tuple)
             tokens = ([] if value is None else [value]) if is_one else value
             if not isinstance(tokens, list) or len(tokens) > _MOST or not all(_is_token(t) for t in tokens):
                 raise DlbridgeError(f"'{name}' in its '{METADATA_KEY}' is no token", where=where)

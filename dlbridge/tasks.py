@@ -16,7 +16,7 @@ from dlbridge.files import check_free, writing
 from dlbridge.ops import traits
 from dlbridge.runtime.generation import Generator, Part
 from dlbridge.runtime.signature import Port
-from dlbridge.runtime.text import find_tokenizer
+from dlbridge.runtime.text import COMPANIONS, TOKENIZER_FILE, find_tokenizer
 
 
 def convert(
@@ -82,12 +82,13 @@ def _parts(source: Any, task: str, read: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _take_tokenizer(source: Any, output: str | os.PathLike[str] | None) -> None:
-    """Copy the tokenizer of a model's folder into the folder that was written."""
+    """Copy the tokenizer of a model's folder, and what belongs to it, into the folder that was written."""
     if output is None or not Path(output).is_dir() or not isinstance(source, (str, os.PathLike)):
         return
     found = find_tokenizer(source)
-    if found is not None:
-        shutil.copyfile(found, Path(output) / found.name)
+    for name in (TOKENIZER_FILE, *COMPANIONS) if found is not None else ():
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, Path(output) / name)
 
 
 def generator(written: Any) -> Generator:

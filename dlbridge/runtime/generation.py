@@ -9,7 +9,8 @@ The loop knows no framework: it calls what it is given with arrays by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import abc
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,16 +34,28 @@ class Part:
     """A graph that takes part in generating.
 
     Attributes:
-        run: Arrays by input name -> arrays by output name.
+        run: Arrays by input name -> arrays by output name; what it returns is awaited by ``astream`` alone.
         inputs: What it takes.
     """
 
-    run: Callable[[dict[str, Any]], Arrays]
+    run: Callable[[dict[str, Any]], Any]
     inputs: tuple[Port, ...]
 
     @property
     def names(self) -> list[str]:
         return [port.name for port in self.inputs]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What a loop wants to be run before it goes on."""
+
+    part: Part
+    feed: dict[str, Any]
+
+
+#: A loop that yields what is to be run, and is sent the outputs; or yields the next tokens.
+_Loop = abc.Generator[_Ask | list[int | None], Any, None]
 
 
 class Generator:
@@ -121,14 +134,44 @@ class Generator:
         Raises:
             SignatureError: When a prompt has no tokens, or an option is out of its range.
         """
-        sampling = Sampling(temperature, top_k, top_p, seed)
+        draws = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        loop = self._loop(prompts, max_tokens=max_tokens, stop=stop, encoder=encoder, **draws)
+        item = next(loop, None)
+        while item is not None:
+            if isinstance(item, _Ask):
+                item = loop.send(item.part.run(item.feed))
+            else:
+                yield item
+                item = next(loop, None)
+
+    async def astream(self, prompts: Rows, **options: Any) -> AsyncIterator[list[int | None]]:
+        """As :meth:`stream`, where the parts are run by coroutines."""
+        loop = self._loop(prompts, **options)
+        item = next(loop, None)
+        while item is not None:
+            if isinstance(item, _Ask):
+                item = loop.send(await item.part.run(item.feed))
+            else:
+                yield item
+                item = next(loop, None)
+
+    def _loop(
+        self,
+        prompts: Rows,
+        *,
+        max_tokens: int = 64,
+        stop: Collection[int] | None = None,
+        encoder: Arrays | None = None,
+        **draws: Any,
+    ) -> _Loop:
+        sampling = Sampling(**draws)
         ends = set(self.settings.stop if stop is None else stop)
-        if max_tokens < 0:
+        if max_tokens < 1:
             raise SignatureError(f"{max_tokens} is no number of tokens", where=self._name)
-        state = self._begun(prompts, encoder)
+        state = yield from self._begun(prompts, encoder)
         running = [True] * len(state.ids)
         for step in range(max_tokens):
-            scores = state.advance()
+            scores = yield from state.advance()
             banned = self.settings.suppress + (self.settings.suppress_first if step == 0 else ())
             scores[:, [token for token in banned if token < scores.shape[1]]] = -np.inf
             forced = self._forced(step, max_tokens)
@@ -150,7 +193,7 @@ class Generator:
 
     # --- how it begins ------------------------------------------------------------------------------------------------
 
-    def _begun(self, prompts: Rows, encoder: Arrays | None) -> _State:
+    def _begun(self, prompts: Rows, encoder: Arrays | None) -> abc.Generator[_Ask, Any, _State]:
         if self._encoder is None:
             if encoder is not None:
                 raise SignatureError("there is no encoder that takes anything", where=self._name)
@@ -162,7 +205,7 @@ class Generator:
             encoder, prompts = {_IDS: source, _MASK: mask}, [[] for _ in prompts]
         elif encoder is None:
             raise SignatureError(f"nothing is given for the encoder: {self._encoder.names[0]}", where=self._name)
-        made = self._encoder.run({name: encoder[name] for name in self._encoder.names})
+        made = yield _Ask(self._encoder, {name: encoder[name] for name in self._encoder.names})
         cross = {_past(name): value for name, value in made.items()}
         if self.settings.start is None and not all(prompts):
             raise SignatureError("it does not say what its decoder begins with", where=self._name)
@@ -222,7 +265,7 @@ class _State:
         self.ids = ids
         self._decoder, self._mask, self._past, self._fixed = decoder, mask, past, dict(fixed or {})
 
-    def advance(self) -> np.ndarray:
+    def advance(self) -> abc.Generator[_Ask, Any, np.ndarray]:
         """Run the decoder on the next tokens; the scores of what follows, in float64."""
         feed = {_IDS: self.ids, **self._past, **self._fixed}
         names = self._decoder.names
@@ -231,7 +274,7 @@ class _State:
         if _POSITIONS in names:
             positions = np.where(self._mask == 0, 0, self._mask.cumsum(-1) - 1)
             feed[_POSITIONS] = positions[:, -self.ids.shape[1] :]
-        made = self._decoder.run(feed)
+        made = yield _Ask(self._decoder, feed)
         self._past = {_past(name): value for name, value in made.items() if _past(name) in self._past}
         return np.asarray(made["logits"])[:, -1].astype(np.float64)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from dlbridge.errors import FileError, require
 
 TOKENIZER_FILE = "tokenizer.json"
+#: What belongs to it: other programs (onnxruntime-genai) read these beside it.
+COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt")
 #: What stands for bytes that are no character yet.
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import dlbridge
-from dlbridge import tasks
+from dlbridge import runtime, tasks
 from dlbridge.cli import cli
 from dlbridge.errors import DlbridgeError
 from tests.helpers.decoders import PROMPTS, features, said_by_transformers, tiny
@@ -72,6 +72,14 @@ def run(*arguments):
     return done.stdout
 
 
+def check_names(decoder):
+    """The names that onnxruntime-genai asks for by its configuration, once its sizes are found to be the model's."""
+    sizes = [decoder[f"num_{what}"] for what in ("attention_heads", "hidden_layers", "key_value_heads")]
+    assert (sizes, decoder["head_size"], decoder["hidden_size"]) == ([4, 2, 2], 4, 16)
+    names = [*decoder["inputs"].values(), *decoder["outputs"].values()]
+    return {name % layer if "%d" in name else name for name in names for layer in range(2)}
+
+
 def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
     run("convert", folder, "--task", "generate", "--to", "onnx", "-o", tmp_path / "llama")
     certificate = json.loads((tmp_path / "llama" / "certificate.json").read_text())
@@ -79,6 +87,10 @@ def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
     tried = {check["inputs"]: check["sizes"] for check in certificate["checks"]}
     assert tried["a prompt and then steps"] == {"batch": 3, "seq": 7, "past": 0}
     assert {sizes["past"] for sizes in tried.values()} >= {0, 6}
+    config = json.loads((tmp_path / "llama" / "genai_config.json").read_text())
+    session = runtime.load(tmp_path / "llama" / config["model"]["decoder"]["filename"])
+    named = check_names(config["model"]["decoder"])
+    assert {port.name for port in session.inputs} | {port.name for port in session.outputs} == named
     text = run("generate", tmp_path / "llama", "--prompt", "w5 w6 w7", "--max-tokens", 6)
     (wanted,) = said_by_transformers(tiny("Llama"), 6, [[5, 6, 7]])
     assert text.split() == [f"w{token}" for token in wanted]

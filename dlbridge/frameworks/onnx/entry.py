@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import writing
+from dlbridge.frameworks.onnx import genai
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.repository.config import PLATFORM, Signature, complete, is_name, read, text
 from dlbridge.repository.datatypes import DATATYPES
@@ -64,6 +65,9 @@ def save_entry(
         (fresh / CONFIG_FILE).write_text(described, encoding="utf-8")
         source.save(fresh / "1" / MODEL_FILE)
         _write_certificate(fresh, certificate)
+        generating = genai.config(source, Path("1") / MODEL_FILE)
+        if generating is not None:
+            (fresh / genai.FILE).write_text(json.dumps(generating, indent=2) + "\n", encoding="utf-8")
     return entry
 
 

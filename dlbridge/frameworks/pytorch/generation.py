@@ -81,6 +81,7 @@ def settings(module: torch.nn.Module) -> Settings:
         return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
 
     stop = tokens("eos_token_id")
+    config = module.config.get_text_config()
     return Settings(
         stop=stop,
         pad=(tokens("pad_token_id") or stop or (0,))[0],
@@ -89,7 +90,17 @@ def settings(module: torch.nn.Module) -> Settings:
         suppress_first=tokens("begin_suppress_tokens"),
         first=next(iter(tokens("forced_bos_token_id")), None),
         last=next(iter(tokens("forced_eos_token_id")), None),
+        begin=next(iter(tokens("bos_token_id")), None),
+        context=_whole(config, "max_position_embeddings", "n_positions", "max_seq_len"),
+        heads=_whole(config, "num_attention_heads"),
+        width=_whole(config, "hidden_size"),
     )
+
+
+def _whole(config: Any, *names: str) -> int | None:
+    """The first of these sizes that a configuration has."""
+    found = (getattr(config, name, None) for name in names)
+    return next((int(size) for size in found if isinstance(size, int) and size > 0), None)
 
 
 class _Generating(Calling):
