@@ -41,14 +41,19 @@ class Tokenizer:
         """The text of tokens; special ones are left out."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    def finished(self, tokens: Sequence[int]) -> str | None:
+        """The text of tokens; None where they end within a character, whose rest the next token has."""
+        text = self.decode(tokens)
+        return None if text.endswith(_UNFINISHED) else text
+
     def pieces(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of tokens as they come: each time, what is new in the text of all."""
         seen: list[int] = []
         said = ""
         for token in tokens:
             seen.append(token)
-            text = self.decode(seen)
-            if not text.endswith(_UNFINISHED):  # the next token has the rest of a character
+            text = self.finished(seen)
+            if text is not None:
                 yield text[len(said) :]
                 said = text
         rest = self.decode(seen)[len(said) :]

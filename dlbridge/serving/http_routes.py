@@ -6,12 +6,13 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository import config as configs
 from dlbridge.serving import metrics, openapi, page
+from dlbridge.serving.generation import Generation
 from dlbridge.serving.http_messages import check, json_object, parameters_of, retry_headers
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.service import Service
@@ -46,6 +47,13 @@ def application(service: Service) -> Starlette:
     async def statistics(request: Request) -> Response:
         name, version = _named(request)
         return JSONResponse({"model_stats": [metrics.to_json(v) for v in service.versions(name, version)]})
+
+    async def generate(request: Request) -> Response:
+        return JSONResponse(await Generation(service, *_named(request), await _json(request)).answer())
+
+    async def generate_stream(request: Request) -> Response:
+        asked = Generation(service, *_named(request), await _json(request))
+        return StreamingResponse(asked.events(), media_type="text/event-stream")
 
     async def index(request: Request) -> Response:
         body = await _json(request)
@@ -114,6 +122,8 @@ def application(service: Service) -> Starlette:
             Route(f"{base}/ready", model_ready),
             Route(f"{base}/config", model_config),
             Route(f"{base}/stats", statistics),
+            Route(f"{base}/generate", generate, methods=["POST"]),
+            Route(f"{base}/generate_stream", generate_stream, methods=["POST"]),
         ]
 
     def failed(request: Request, error: Exception) -> Response:

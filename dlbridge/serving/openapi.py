@@ -71,6 +71,25 @@ _SCHEMAS: dict[str, Any] = {
         id=_TEXT,
         outputs=_list(_object(["name", "datatype", "shape"], **_TENSOR)),
     ),
+    "GenerateRequest": _object(
+        [],
+        text_input=_TEXT,
+        tokens=_list(_WHOLE),
+        parameters={"type": "object"},
+        max_tokens=_WHOLE,
+        temperature={"type": "number"},
+        top_k=_WHOLE,
+        top_p={"type": "number"},
+        seed=_WHOLE,
+        stop=_list(_WHOLE),
+    ),
+    "GenerateResponse": _object(
+        ["model_name", "model_version", "tokens"],
+        model_name=_TEXT,
+        model_version=_TEXT,
+        text_output=_TEXT,
+        tokens=_list(_WHOLE),
+    ),
     "Index": _list(_object(["name"], name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT)),
 }
 
@@ -97,6 +116,7 @@ def _post(summary: str, body: Any, schema: str | None, *failures: int) -> dict[s
 
 
 _ANY = {"required": False, "content": {"application/json": {"schema": {"type": "object"}}}}
+_TEXT_REQUEST = {"required": True, "content": _content("GenerateRequest")}
 _INFERENCE = {
     "required": True,
     "content": {
@@ -132,6 +152,8 @@ def document() -> dict[str, Any]:
             "/config": _get("A model's configuration", "ModelConfig", 404, 503),
             "/stats": _get("A model's statistics", "Statistics", 404, 503),
             "/infer": _post("Run a model", _INFERENCE, "InferenceResponse", 400, 401, 404, 413, 429, 500, 503, 504),
+            "/generate": _post("Go on with a text", _TEXT_REQUEST, "GenerateResponse", 400, 401, 404, 501, 503),
+            "/generate_stream": _post("Go on with a text, as events", _TEXT_REQUEST, None, 400, 401, 404, 501, 503),
         }
         for end, operation in operations.items():
             paths[base + end] = {**operation, "parameters": parameters}

@@ -102,6 +102,11 @@ class Repository:
         """
         return configs.ModelConfig(name=name) if self._single else configs.read(self.path / name)
 
+    def tokenizer(self, name: str) -> Path | None:
+        """The ``tokenizer.json`` of a model; None if there is none."""
+        file = (self.path / name if self._single is None else self.path.parent) / "tokenizer.json"
+        return file if file.is_file() and self._is_inside(file) else None
+
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
             return False

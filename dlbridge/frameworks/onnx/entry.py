@@ -14,6 +14,7 @@ from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.files import writing
 from dlbridge.frameworks.onnx import genai
 from dlbridge.frameworks.onnx.source import OnnxSource
+from dlbridge.ops import traits
 from dlbridge.repository.config import PLATFORM, Signature, complete, is_name, read, text
 from dlbridge.repository.datatypes import DATATYPES
 from dlbridge.repository.layout import CERTIFICATE_FILE, CONFIG_FILE, MODEL_FILE, is_version
@@ -142,6 +143,9 @@ def config(source: OnnxSource, name: str, max_batch_size: int = MAX_BATCH_SIZE) 
     for ports, values in ((found.input, inputs), (found.output, graph.outputs)):
         for value in values:
             _add_port(ports, value, batched)
+    settings = source.ir.metadata_props.get(traits.GENERATION)
+    if settings is not None:  # a server that takes requests for text knows its special tokens by it
+        found.parameters[traits.GENERATION].string_value = settings
     return text(found)
 
 

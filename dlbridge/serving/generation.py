@@ -1,0 +1,163 @@
+"""Text and tokens by models that were written to generate: Triton's ``generate`` and ``generate_stream``, over HTTP.
+
+Each step is a request like any other, so it has its turn in the model's queue and its place in the statistics. Requests
+that generate are not joined to batches: engines that are made for that do so at each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from dlbridge.decoding import METADATA_KEY, Settings
+from dlbridge.errors import DlbridgeError
+from dlbridge.repository.datatypes import KINDS
+from dlbridge.serving.http_messages import check, parameters_of
+from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.requests import InferRequest
+from dlbridge.serving.service import Service
+from dlbridge.serving.tensors import from_array, to_array
+
+if TYPE_CHECKING:
+    from dlbridge.runtime.generation import Generator
+    from dlbridge.runtime.text import Tokenizer
+
+#: Option -> the types of its values.
+_OPTIONS: dict[str, tuple[type, ...]] = {
+    "max_tokens": (int,),
+    "temperature": (int, float),
+    "top_k": (int,),
+    "top_p": (int, float),
+    "seed": (int,),
+    "stop": (list,),
+}
+_DEFAULT_TOKENS, _MOST_TOKENS = 64, 1 << 16
+
+
+class Generation:
+    """A request for text or tokens.
+
+    Args:
+        service: What answers.
+        name: The model.
+        version: The version that is asked for; "" for the newest.
+        body: The request: ``text_input`` or ``tokens``, and options, beside it or among ``parameters``.
+
+    Raises:
+        ServingError: When the model does not generate, or the body is no such request.
+    """
+
+    def __init__(self, service: Service, name: str, version: str, body: Mapping[str, Any]) -> None:
+        self._service, self._name = service, name
+        self._version = version or str(service.repository.version(name, "").version)
+        said = {key: value for key, value in body.items() if key not in ("text_input", "tokens", "parameters", "id")}
+        self._options = _options({**parameters_of(body, "the request"), **said})
+        self._settings = self._special_tokens()
+        self._tokenizer: Tokenizer | None = None
+        self._prompt = self._tokens(body)
+
+    async def answer(self) -> dict[str, Any]:
+        """The whole text."""
+        tokens = [token async for token in self._stream()]
+        text = {"text_output": self._tokenizer.decode(tokens)} if self._tokenizer is not None else {}
+        return {**self._named, **text, "tokens": tokens}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The tokens as they come, as events of the server; what fails on the way is an event, too."""
+        try:
+            async for event in self._events():
+                yield b"data: " + orjson.dumps(event) + b"\n\n"
+        except DlbridgeError as error:
+            yield b"data: " + orjson.dumps({"error": str(error)}) + b"\n\n"
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        seen: list[int] = []
+        said = ""
+        async for token in self._stream():
+            seen.append(token)
+            if self._tokenizer is None:
+                yield {**self._named, "tokens": [token]}
+                continue
+            text = self._tokenizer.finished(seen)
+            piece = "" if text is None else text[len(said) :]
+            said = said if text is None else text
+            yield {**self._named, "text_output": piece, "tokens": [token]}
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return {"model_name": self._name, "model_version": self._version}
+
+    # --- the request --------------------------------------------------------------------------------------------------
+
+    def _special_tokens(self) -> Settings:
+        config = self._service.config(self._name, self._version)
+        if METADATA_KEY not in config.parameters:
+            raise ServingError(
+                "it is no model that generates",
+                Status.UNIMPLEMENTED,
+                where=self._name,
+                hint="'dlbridge convert MODEL --task generate --to onnx' writes one",
+            )
+        return Settings.loads(config.parameters[METADATA_KEY].string_value, self._name)
+
+    def _tokens(self, body: Mapping[str, Any]) -> list[int]:
+        text, tokens = body.get("text_input"), body.get("tokens")
+        check((text is None) != (tokens is None), "a request has text_input or tokens")
+        if tokens is not None:
+            is_row = isinstance(tokens, list) and bool(tokens) and all(type(token) is int for token in tokens)
+            check(is_row, "tokens are a list of whole numbers")
+            return list(tokens)
+        check(isinstance(text, str), "text_input is no text")
+        file = self._service.repository.tokenizer(self._name)
+        if file is None:
+            raise ServingError("there is no tokenizer.json with it", where=self._name, hint="give tokens")
+        from dlbridge.runtime.text import Tokenizer
+
+        self._tokenizer = Tokenizer(file)
+        return self._tokenizer.encode(str(text))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    async def _stream(self) -> AsyncIterator[int]:
+        async with contextlib.aclosing(self._generator().astream([self._prompt], **self._options)) as steps:
+            async for (token,) in steps:
+                if token is not None:
+                    yield token
+
+    def _generator(self) -> Generator:
+        from dlbridge.runtime.generation import Generator, Part
+        from dlbridge.runtime.signature import Port
+
+        metadata = self._service.model_metadata(self._name, self._version)
+        inputs = []
+        for port in metadata["inputs"]:
+            dtype = KINDS[port["datatype"]][0]
+            if dtype is None:
+                raise ServingError(f"its cache is {port['datatype']}, which is not served", where=self._name)
+            inputs.append(Port(port["name"], dtype, tuple(size if size >= 0 else None for size in port["shape"])))
+        return Generator(Part(self._run, tuple(inputs)), None, self._settings, self._name)
+
+    async def _run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        tensors = {name: from_array(array) for name, array in feed.items()}
+        response = await self._service.infer(InferRequest(self._name, tensors, self._version))
+        return {name: to_array(tensor) for name, tensor in response.outputs}
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the loop.
+
+    Raises:
+        ServingError: When there is none of a name, or a value is of another type.
+    """
+    for name, value in given.items():
+        check(name in _OPTIONS, f"there is no option '{name}': {', '.join(_OPTIONS)}")
+        is_one = isinstance(value, _OPTIONS[name]) and not isinstance(value, bool)
+        check(is_one, f"'{name}' is {value!r}"[:200])
+    tokens = given.get("max_tokens", _DEFAULT_TOKENS)
+    check(1 <= tokens <= _MOST_TOKENS, f"max_tokens is {tokens}, it is 1 to {_MOST_TOKENS}")
+    check(all(type(token) is int for token in given.get("stop", ())), "'stop' is no list of tokens")
+    check(given.get("seed", 0) >= 0, "'seed' is negative")
+    return {**given, "max_tokens": tokens}
