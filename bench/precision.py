@@ -70,7 +70,7 @@ rng = np.random.default_rng(0)
 {making}
 found = []
 from dlbridge import precision
-from dlbridge.passes import mixed_precision
+from dlbridge.passes import narrowing
 full = model.write("onnx")
 for kind, options in {recipes!r}.items():
     asked = eval(f"dict({{options}})")

@@ -59,10 +59,10 @@ class Recipe:
         Raises:
             DlbridgeError: When nothing in it can have less precision, or a name to keep is in none of its nodes.
         """
-        from dlbridge.passes import mixed_precision
+        from dlbridge.passes import narrowing
 
         if self.dtype is not None:
-            model = mixed_precision.lower(model, self.dtype, self.keep)  # type: ignore[arg-type]
+            model = narrowing.lower(model, self.dtype, self.keep)  # type: ignore[arg-type]
         written = model.write(to, **options)
         if self.quantize is None:
             return written
@@ -92,7 +92,7 @@ class Recipe:
         Raises:
             VerificationError: When an output is no longer finite.
         """
-        from dlbridge.passes import mixed_precision
+        from dlbridge.passes import narrowing
         from dlbridge.verification import loss
 
         data = self.data(model)
@@ -103,7 +103,7 @@ class Recipe:
             what = f"the data {name}{used}"
         rounded = None
         if self.dtype is not None:
-            rounded = dataclasses.replace(written, ir=mixed_precision.rounded(written.ir, self.dtype))  # type: ignore[arg-type]
+            rounded = dataclasses.replace(written, ir=narrowing.rounded(written.ir, self.dtype))  # type: ignore[arg-type]
         inputs = f"{loss.rows_of(data or cases)}, {what}"
         return loss.measure(full, written, data or list(cases), precision=self.name, inputs=inputs, rounded=rounded)
 

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from dlbridge.errors import WeightsError
 from dlbridge.frameworks.nnx.exact import Exact
 from dlbridge.frameworks.nnx.wide import wide
 from dlbridge.ops.keys import is_op
+from dlbridge.source import safetensors_file
 from dlbridge.source.program import Source
 from dlbridge.source.weights import contiguous
 
@@ -151,4 +152,4 @@ def weights(live: nnx.Module) -> dict[str, np.ndarray]:
 
 def save_weights(source: Source, folder: Path) -> None:
     """Write ``weights.safetensors``, arrays by their dotted path in the module."""
-    save_file({key: contiguous(array) for key, array in source.arrays()}, folder / "weights.safetensors")
+    safetensors_file.save(source.arrays, folder / "weights.safetensors")

@@ -1,4 +1,4 @@
-"""passes.mixed_precision: a model in a narrow float type, in which what needs float32 keeps it."""
+"""passes.narrowing: a model in a narrow float type, in which what needs float32 keeps it."""
 
 import numpy as np
 import onnx_ir as ir
@@ -8,7 +8,7 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import mixed_precision, shapes
+from dlbridge.passes import narrowing, shapes
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -54,7 +54,7 @@ def test_products_are_narrowed_and_normalisations_and_softmax_are_not():
         {"W": _weight(8, 8), "scale": np.ones(8)},
         "<float[8] offset = {1,2,3,4,5,6,7,8}>",
     )
-    lowered = mixed_precision.lower(model, "float16")
+    lowered = narrowing.lower(model, "float16")
     types = _types(lowered)
     assert types["fc"] == HALF
     assert (types["norm"], types["scores"], types["soft"]) == (FLOAT, FLOAT, FLOAT)
@@ -72,7 +72,7 @@ def test_positions_are_computed_in_float32_until_a_weight_is_read():
     model = _model(
         body, "float[seq,8] x, int64[seq,1] positions", {"W": _weight(8, 8)}, "<float[1,8] rate = {1,1,1,1,1,1,1,1}>"
     )
-    lowered = mixed_precision.lower(model, "float16")
+    lowered = narrowing.lower(model, "float16")
     types = _types(lowered)
     assert (types["place"], types["angle"], types["cosine"]) == (FLOAT, FLOAT, FLOAT)
     assert (types["fc"], types["turn"]) == (HALF, HALF)
@@ -88,7 +88,7 @@ def test_a_mask_of_the_lowest_number_stays_finite_and_infinity_stays_infinite(dt
     constants = constants.replace("{-inf}", "{0.0}")
     model = _model(body, "float[batch,8] x, bool[batch,8] seen", {"W": _weight(8, 8)}, constants)
     model.graph.initializers["nothing"].const_value = ir.tensor(np.float32(-np.inf), name="nothing")
-    lowered = mixed_precision.rounded(mixed_precision.lower(model, dtype).ir, dtype)
+    lowered = narrowing.rounded(narrowing.lower(model, dtype).ir, dtype)
     seen = np.zeros((3, 8), bool)
     seen[0] = True
     y = _run(lowered, x=X, seen=seen)
@@ -104,26 +104,26 @@ def test_a_constant_that_float16_does_not_hold_keeps_its_node_in_float32():
         {"W": _weight(8, 8), "V": np.full((8, 2), 1e6)},
         "<float tiny = {1e-12}, float large = {1e-6}>",
     )
-    types = _types(mixed_precision.lower(model, "float16"))
+    types = _types(narrowing.lower(model, "float16"))
     assert types["fc"] == HALF
     assert (types["eps"], types["big"], types["last"]) == (FLOAT, FLOAT, FLOAT)
-    assert _types(mixed_precision.lower(model, "bfloat16"))["last"] == ir.DataType.BFLOAT16  # it has their range
+    assert _types(narrowing.lower(model, "bfloat16"))["last"] == ir.DataType.BFLOAT16  # it has their range
 
 
 def test_a_node_or_block_that_is_named_keeps_float32():
     body = "[mlp__up] a = MatMul(x, W) [mlp__down] b = MatMul(a, W) [head] y = MatMul(b, V)"
     model = _model(body, "float[batch,8] x", {"W": _weight(8, 8), "V": _weight(8, 2)})
-    types = _types(mixed_precision.lower(model, "float16", ["mlp.up"]))
+    types = _types(narrowing.lower(model, "float16", ["mlp.up"]))
     assert (types["mlp.up"], types["mlp.down"], types["head"]) == (FLOAT, HALF, HALF)
-    lowered = mixed_precision.lower(model, "float16", ["mlp"])
+    lowered = narrowing.lower(model, "float16", ["mlp"])
     assert _types(lowered)["mlp.down"] == FLOAT and lowered.graph.initializers["W"].dtype == FLOAT
     with pytest.raises(DlbridgeError, match=r"mpl.*\n.*did you mean 'mlp'"):
-        mixed_precision.lower(model, "float16", ["mpl"])
+        narrowing.lower(model, "float16", ["mpl"])
 
 
 def test_a_weight_that_both_kinds_of_nodes_read_is_there_in_both_types():
     model = _model("[one] a = MatMul(x, W) [two] y = MatMul(a, W)", "float[batch,8] x", {"W": _weight(8, 8)})
-    lowered = mixed_precision.lower(model, "float16", ["one"])
+    lowered = narrowing.lower(model, "float16", ["one"])
     assert {n: v.dtype for n, v in lowered.graph.initializers.items()} == {"W": FLOAT, "W.float16": HALF}
     np.testing.assert_allclose(_run(lowered.ir, x=X), _run(model.ir, x=X), atol=2e-3)
 
@@ -133,7 +133,7 @@ def test_graphs_within_a_node_stay_in_float32_and_read_float32():
         [choice] y = If(flag) <then_branch = a () => (float[batch,8] t) { t = Mul(h, h) },
                               else_branch = b () => (float[batch,8] e) { e = Identity(h) }>"""
     model = _model(body, "float[batch,8] x, bool flag", {"W": _weight(8, 8)})
-    lowered = mixed_precision.lower(model, "float16")
+    lowered = narrowing.lower(model, "float16")
     assert _types(lowered)["fc"] == HALF and _types(lowered)["choice"] == FLOAT
     for flag in (True, False):
         flag = np.array(flag)
@@ -143,8 +143,8 @@ def test_graphs_within_a_node_stay_in_float32_and_read_float32():
 def test_rounding_in_float32_gives_what_kernels_of_float16_give():
     body = "[fc] a = MatMul(x, W) [act] b = Tanh(a) [head] y = MatMul(b, V)"
     model = _model(body, "float[batch,8] x", {"W": _weight(8, 8), "V": _weight(8, 2)})
-    lowered = mixed_precision.lower(model, "float16")
-    plain, rounded = _run(lowered.ir, x=X), _run(mixed_precision.rounded(lowered.ir, "float16"), x=X)
+    lowered = narrowing.lower(model, "float16")
+    plain, rounded = _run(lowered.ir, x=X), _run(narrowing.rounded(lowered.ir, "float16"), x=X)
     exact = _run(model.ir, x=X)
     assert 0 < np.abs(plain - exact).max() < 2e-3
     np.testing.assert_allclose(rounded, plain, atol=1e-3)
@@ -154,6 +154,6 @@ def test_rounding_in_float32_gives_what_kernels_of_float16_give():
 def test_a_model_with_nothing_to_narrow_is_refused():
     model = _model("y = Add(x, x)", "float[batch,8] x", {})
     with pytest.raises(DlbridgeError, match="nothing in it can be narrowed to float16"):
-        mixed_precision.lower(model, "float16")
+        narrowing.lower(model, "float16")
     with pytest.raises(DlbridgeError, match="no narrow precision 'float8'"):
-        mixed_precision.lower(model, "float8")
+        narrowing.lower(model, "float8")

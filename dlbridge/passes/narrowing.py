@@ -1,4 +1,4 @@
-"""Mixed precision: a model in float16 or bfloat16, in which what needs float32 keeps it.
+"""A narrower float type: a model in float16 or bfloat16, in which what needs float32 keeps it.
 
 Kept in float32 are normalisations, softmax, reductions and what PyTorch's autocast keeps; what is computed from
 positions and masks before any weight is read (the angles of a rotary embedding); what reads a constant that the narrow
@@ -52,13 +52,13 @@ _PASSED_ON = frozenset((*_ELEMENTS, *_MORE_ELEMENTS, "Add", "Clip", "Max", "Min"
 
 
 def lower(model: Model, dtype: Narrow, keep: Sequence[str] = ()) -> Model:
-    """A clone in a narrower float type (:func:`set_mixed`); ``model`` is left as it is."""
+    """A clone in a narrower float type (:func:`narrow`); ``model`` is left as it is."""
     copy = model.clone()
-    set_mixed(copy.ir, dtype, keep)
+    narrow(copy.ir, dtype, keep)
     return copy
 
 
-def set_mixed(model: ir.Model, dtype: Narrow, keep: Sequence[str] = ()) -> None:
+def narrow(model: ir.Model, dtype: Narrow, keep: Sequence[str] = ()) -> None:
     """Let a model compute in a narrower float type where that does, in place. Its inputs and outputs stay.
 
     Args:
@@ -77,7 +77,7 @@ def set_mixed(model: ir.Model, dtype: Narrow, keep: Sequence[str] = ()) -> None:
 
 
 class _Narrowing:
-    """One run of :func:`set_mixed`: which nodes are narrowed, and the casts between them and the others."""
+    """One run of :func:`narrow`: which nodes are narrowed, and the casts between them and the others."""
 
     def __init__(self, model: ir.Model, dtype: Narrow, keep: Sequence[str]) -> None:
         self.graph = model.graph
