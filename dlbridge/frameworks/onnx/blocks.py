@@ -10,6 +10,7 @@ from collections import Counter
 import onnx_ir as ir
 
 from dlbridge.frameworks.onnx.naming import SCOPES, weights_of
+from dlbridge.frameworks.onnx.weight_blocks import assign_scope_of_weights
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import prefixes, unique
@@ -91,9 +92,10 @@ def assign_scope_of_neighbours(graph: ir.Graph) -> None:
     """Put nodes that have no scope into the innermost scope that their neighbours share; in place.
 
     The optimizer of torch.onnx makes such nodes. One that reads an input of the model, or makes an output, stays
-    outside of all blocks.
+    outside of all blocks. Where no node says its scope, the names of the weights tell of blocks.
     """
     if not any(SCOPES in node.metadata_props for node in graph):
+        assign_scope_of_weights(graph)
         return
     taken = {node.name for node in graph}
     for node in graph:

@@ -6,6 +6,7 @@ import math
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.passes.lift.pattern import Lifter, rule, scalar
 from dlbridge.passes.matching import Match, producer, rank, sole_producer, static_size
 from dlbridge.passes.reshaping import reshape_target
@@ -65,7 +66,8 @@ def grouped_heads(node: Match, to: Lifter) -> bool:
     if k is None or v is None or _heads(k) != _heads(v):
         return to.no(node, "keys and values are not repeated alike")
     inputs = [node.operand(0), k, v, *node.node.inputs[3:]]
-    return to.become(node, "Attention", inputs, node.attributes(), path=node.name)
+    path = None if traits.is_anonymous(node.node) else node.name
+    return to.become(node, "Attention", inputs, node.attributes(), path=path)
 
 
 def _heads(value: ir.Value) -> Size | None:

@@ -4,6 +4,7 @@ import re
 import warnings
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -155,3 +156,23 @@ def test_a_vector_that_torch_merged_with_another_blocks_does_not_take_the_number
     torch.onnx.export(module, (x,), tmp_path / "mix.onnx", dynamo=True, verbose=False)
     model = dlbridge.load(tmp_path / "mix.onnx")
     assert torch.allclose(model.to_pytorch()(x), module(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "bert", "decoder"])
+def test_blocks_are_found_by_the_names_of_weights_alone(name, tmp_path):
+    """As many tools leave a file: without metadata, with numbers for the names of its nodes."""
+    path = tmp_path / f"{name}.onnx"
+    module, _ = exported(name, "dynamo" if name == "resnet18" else "plain", path)
+    proto = onnx.load(path)
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"node{number}"
+        del node.metadata_props[:]
+    model = dlbridge.load(proto)
+    text = model.write("pytorch").text
+    assert "nn.Module()" not in text
+    assert len(re.findall(r"^class ", text, re.MULTILINE)) == {"resnet18": 2, "bert": 3, "decoder": 2}[name]
+    if name == "resnet18":
+        assert len(text.splitlines()) <= 60 and text.count("relu") == 3
+    inputs = MODULES[name][1](3, 9)
+    with torch.no_grad():
+        assert (model.to_pytorch()(*inputs) - module(*inputs)).abs().max() < 1e-4
