@@ -36,7 +36,15 @@ def report(**given):
     departed = {"pytorch": Departure(said, "act", "Relu")}
     pairs = {("keras", "pytorch"): 3e-2}
     coverage = Coverage(nodes=1, reached=1, inputs={"x": (-3.0, 4.0)}, unreached=["If 'act': no input takes a branch"])
-    given = {"checks": [good, bad], "pairs": pairs, "departures": departed, "coverage": coverage, **given}
+    depth = {"pytorch": {"act": 3e-2}, "keras": {"act": 1e-7}}
+    given = {
+        "checks": [good, bad],
+        "pairs": pairs,
+        "departures": departed,
+        "coverage": coverage,
+        "depth": depth,
+        **given,
+    }
     return Report("tiny", **given)
 
 
