@@ -80,6 +80,11 @@ class Calling:
             else:
                 del module.forward
 
+    def must_read(self, name: str) -> bool:
+        """Whether an input is one that a module which takes it has to read: a part of a cache."""
+        parameter, dot, _ = name.partition(".")
+        return bool(dot) and (parameter in self._forms or parameter in results.CACHES)
+
     def check_sizes(self, free: Collection[int]) -> None:
         """Refuse a cache that keeps as a number what is a free size of its tensors: it would stay as it is.
 

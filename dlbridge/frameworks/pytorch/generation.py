@@ -124,6 +124,9 @@ class _Generating(Calling):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature([inspect.Parameter(name, kind) for name in self.inputs()])
 
+    def must_read(self, name: str) -> bool:
+        return True
+
     @property
     def _cache_name(self) -> str:
         """The parameter that takes the cache.

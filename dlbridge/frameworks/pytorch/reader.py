@@ -97,6 +97,7 @@ def read(source: Any, options: ReadOptions) -> Model:
     if options.task is not None and module is not None:
         model.graph.metadata_props[traits.GENERATION] = generation.settings(module).dumps()
     _tidy(model, lift=options.lift)
+    _check_read(model, calling)
     outputs = [v.name or "" for v in model.outputs]
     model.original = original.Original(module, exported.program, reader.leaves, outputs, calling)
     return model
@@ -115,6 +116,19 @@ def _calling(module: torch.nn.Module, inputs: Any, options: ReadOptions) -> tupl
         where = type(module).__name__
         raise SignatureError(f"the task '{options.task}' says the inputs and the cache itself", where=where)
     return generation.task(module, options.task)
+
+
+def _check_read(model: Model, calling: Calling) -> None:
+    """Refuse a module that is given a cache, or the mask of a task, and does not read it: its numbers would be those of
+    another context without a word.
+
+    Raises:
+        SignatureError: When there is one.
+    """
+    for value in model.inputs:
+        name = value.name or ""
+        if calling.must_read(name) and not value.uses() and not value.is_graph_output():
+            raise SignatureError(f"the model does not read its input '{name}'", where=model.name)
 
 
 def _resized(program: Any, inputs: Any, dynamic: Any, name: str | None) -> tuple[torch.nn.Module, dict[str, str]]:

@@ -124,6 +124,23 @@ def test_tensors_in_tuples_within_an_object_are_refused():
         dlbridge.load(Attention().eval(), inputs={"ids": IDS, "past": live(Rows)})
 
 
+class Deaf(nn.Module):
+    """Takes a cache and does nothing with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+
+    def forward(self, ids, past_key_values):
+        return self.embed(ids)
+
+
+def test_a_cache_that_the_module_does_not_read_is_refused():
+    said = {f"past_key_values.0.{part}": "float32[batch,behind,8]" for part in ("key", "value")}
+    with pytest.raises(SignatureError, match=r"does not read its input 'past_key_values\.0\.key'"):
+        dlbridge.load(Deaf().eval(), inputs={"ids": "int64[batch,seq]", **said})
+
+
 class Branching(nn.Module):
     def forward(self, x, past):
         total = torch.cat([past, x], 1)
@@ -163,6 +180,18 @@ def test_the_cache_of_transformers_with_a_mask_that_is_padded_left():
         real = mask[:, begin:end].numpy() == 1
         np.testing.assert_allclose(found["logits"][real], whole[:, begin:end][real], atol=1e-5)
         past = {name: found[name.replace("past_key_values", "present")] for name in said}
+
+
+def test_a_live_cache_of_transformers_is_the_pattern_of_others():
+    module = llama()
+    ids, mask = torch.ones(2, 3, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)
+    cache = transformers.DynamicCache([(torch.randn(2, 2, 5, 4), torch.randn(2, 2, 5, 4))])
+    free = {f"cache.0.{what}": {0: "batch", 2: "past"} for what in ("key", "value")}
+    dynamic = {"input_ids": {0: "batch", 1: "seq"}, "attention_mask": {0: "batch", 1: "past+seq"}, **free}
+    model = dlbridge.load(module, inputs={"input_ids": ids, "attention_mask": mask, "cache": cache}, dynamic=dynamic)
+    assert [v.name for v in model.inputs] == ["input_ids", "attention_mask", *free]
+    assert str(model.inputs[2].shape) == "[batch,2,past,4]"
+    dlbridge.convert(model, "onnx")
 
 
 def test_a_cache_of_transformers_that_lacks_a_layer_is_refused():
