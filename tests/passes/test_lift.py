@@ -184,6 +184,21 @@ CASES = {
         {"M": (1, 1, 5, 5)},
         "Split Attention",
     ),
+    "attention with capped scores": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s0 = MatMul(q, t)
+        s = Mul(half, s0) d = Div(s, two) u = Tanh(d) w = Mul(u, two) f = Add(w, M) p = Softmax(f)
+        e = Dropout(p, zero) y = MatMul(e, v)""",
+        {"M": (1, 1, 5, 5)},
+        "Split Attention",
+    ),
+    "attention with scores capped by another number stays": (
+        HEADS,
+        """q, k, v = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(q, t)
+        d = Div(s, two) u = Tanh(d) w = Mul(u, three) p = Softmax(w) y = MatMul(p, v)""",
+        {},
+        "Split Transpose MatMul Div Tanh Mul Softmax MatMul",
+    ),
     "attention of keys turned at once": (
         "double[batch, 5, 3, 6] x",
         """q0, k, v0 = Split<num_outputs = 3, axis = -1>(x) t = Transpose<perm = [0, 2, 3, 1]>(k)

@@ -22,12 +22,13 @@ def attention(node: Match, to: Lifter) -> bool:
     scores, mask = softmax.operand(0), None
     add = sole_producer(scores, "Add")
     if add is not None:
-        found = [(s, m) for s, m in add.orders() if producer(_unscaled(s)[0], "MatMul") is not None]
+        found = [(s, m) for s, m in add.orders() if producer(_unscaled(_uncapped(s)[0])[0], "MatMul") is not None]
         if len(found) != 1:
             return to.no(node, "it is not clear which term of the sum is the mask")
         scores, mask = found[0]
         if rank(mask) not in (2, 3, 4) or mask.dtype != v.dtype:
             return to.no(node, "the mask has another type than the values, or one axis alone")
+    scores, cap = _uncapped(scores)
     scores, factor = _unscaled(scores)
     product = sole_producer(scores, "MatMul")
     if product is None or product.rank(0) != 4 or product.rank(1) != 4:
@@ -40,12 +41,40 @@ def attention(node: Match, to: Lifter) -> bool:
     inputs = [q, k, v] if mask is None else [q, k, v, mask]
     scale, size = factor * by_q * by_k * inside, static_size(q, 3)
     usual = size is not None and math.isclose(scale, size**-0.5, rel_tol=1e-6)
-    return to.become(node, "Attention", inputs, {} if usual else {"scale": scale})
+    capped = {} if cap is None else {"softcap": cap}
+    return to.become(node, "Attention", inputs, capped if usual else {"scale": scale, **capped})
+
+
+def _uncapped(value: ir.Value) -> tuple[ir.Value, float | None]:
+    """(x, c) of c * tanh(x / c), which keeps scores between -c and c; (value, None) of any other."""
+    times = sole_producer(value, "Mul")
+    for one, other in times.orders() if times is not None else ():
+        cap, tanh = scalar(other), sole_producer(one, "Tanh")
+        if cap is None or cap <= 0 or tanh is None:
+            continue
+        x, factor = _divided(tanh.operand(0))
+        if math.isclose(factor * cap, 1.0, rel_tol=1e-6):
+            return x, cap
+    return value, None
+
+
+def _divided(value: ir.Value) -> tuple[ir.Value, float]:
+    """(x, c) of one product c * x or x / c that nothing else reads; (value, 1) of any other."""
+    node = sole_producer(value, "Mul", "Div")
+    if node is None:
+        return value, 1.0
+    right, left = scalar(node.operand(1)), scalar(node.operand(0))
+    if right is not None and right != 0:
+        return node.operand(0), right if node.is_op("Mul") else 1 / right
+    return (node.operand(1), left) if left is not None and node.is_op("Mul") else (value, 1.0)
 
 
 def _weights(value: ir.Value) -> Match | None:
     """The softmax that makes the weights, also as torch.onnx guards it: 0 where a row is masked whole, which the
     softmax makes NaN, as PyTorch's own attention has it."""
+    dropout = sole_producer(value, "Dropout")
+    if dropout is not None and dropout.constant_scalar(1) == 0:  # it does nothing in training, too
+        value = dropout.operand(0)
     guard = sole_producer(value, "Where")
     if guard is None:
         return sole_producer(value, "Softmax")

@@ -174,7 +174,8 @@ def _set_causal(site: Site, to: Lifter) -> None:
 
 def _put_padding(site: Site, padding: Read | IsTrue) -> None:
     axes = site.rewriter.constant("padding_axes", [1, 2], share=True)
-    batch, *_, keys = site.output.shape or ()
+    assert site.output.shape is not None
+    batch, *_, keys = site.output.shape
     made = site.rewriter.replace(site.node, "Unsqueeze", [_truth(site, padding), axes])
     made.outputs[0].shape = ir.Shape([batch, 1, 1, keys])
 

@@ -8,14 +8,15 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
-from dlbridge.source.arrays.attention import MASK, by_formula, is_plain, through_state
+from dlbridge.source.arrays.attention import MASK, is_plain, through_state
+from dlbridge.source.arrays.attention import attend as attend_by_arrays
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Op
 
 
 @rules("Attention")
 def attend(op: Op) -> Emit:
-    return _fused(op) if _is_fused(op) else by_formula(op, TORCH, "onnx_attention", _options(op))
+    return _fused(op) if _is_fused(op) else attend_by_arrays(op, TORCH)
 
 
 def _is_fused(op: Op) -> bool:
@@ -43,13 +44,6 @@ def _fused(op: Op) -> Emit:
     keywords |= {} if heads == kv_heads else {"enable_gqa": True}
     result = call("F.scaled_dot_product_attention", *tensors, **keywords)
     return Emit(code("{}.transpose(1, 2).flatten(2)", result) if op.rank() == 3 else result, targets=first_output(op))
-
-
-def _options(op: Op) -> dict[str, Any]:
-    options: dict[str, Any] = {"causal": True} if op.attr("is_causal") else {}
-    options |= {"scale": op.attr("scale")} if op.attr("scale") is not None else {}
-    options |= {"softcap": op.attr("softcap")} if op.attr("softcap") else {}
-    return options | ({"heads": (op.attr("q_num_heads"), op.attr("kv_num_heads"))} if op.rank() == 3 else {})
 
 
 @rules("LinearAttention")
