@@ -40,6 +40,10 @@ _SUSPICIOUS_BYTES = 1 << 30
 #: ... and this many times its compressed size is a bomb, not data.
 _SUSPICIOUS_RATIO = 100
 _MAX_PIXELS = 100_000_000
+#: What Pillow may read: other formats have decoders that few look at, and one of them runs another program.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+#: What Pillow raises over broken files.
+_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, OverflowError, MemoryError, struct.error)
 
 
 def read_batches(paths: Sequence[str | os.PathLike[str]], inputs: Sequence[Port], size: int | None) -> Iterator[Batch]:
@@ -377,8 +381,8 @@ def _images(files: list[Path], inputs: Sequence[Port], size: int | None) -> Iter
         yield {port.name: stacked(chunk, read)}
 
 
-def image_reader(port: Port, where: str) -> Callable[[Path], np.ndarray]:
-    """A function that reads an image file as a row of an input, by the rule of this module.
+def image_reader(port: Port, where: str) -> Callable[[Path | IO[bytes]], np.ndarray]:
+    """A function that reads an image, a path or an open file, as a row of an input, by the rule of this module.
 
     Args:
         port: The input.
@@ -393,7 +397,7 @@ def image_reader(port: Port, where: str) -> Callable[[Path], np.ndarray]:
     """
     require("PIL", "data")
     channels, first = _channels(port, where)
-    return lambda path: _image(path, port, channels, first)
+    return lambda file: _image(file, port, channels, first, str(file) if isinstance(file, Path) else where)
 
 
 def stacked(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
@@ -443,17 +447,17 @@ def decoded(file: str | Path | IO[bytes], channels: int, where: str) -> np.ndarr
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise FileError(f"{image.width} x {image.height} pixels are more than is read", where=where)
             pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[channels]))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, *_BROKEN) as error:
         raise FileError(f"not an image: {error}", where=where) from None
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _image(path: Path, port: Port, channels: int, first: bool) -> np.ndarray:
-    pixels = decoded(path, channels, str(path))
+def _image(file: Path | IO[bytes], port: Port, channels: int, first: bool, where: str) -> np.ndarray:
+    pixels = decoded(file, channels, where)
     height, width = pixels.shape[:2]
     if len(port.shape) != 4:
         pixels = pixels[..., 0]
@@ -463,7 +467,7 @@ def _image(path: Path, port: Port, channels: int, first: bool) -> np.ndarray:
         if isinstance(wanted, int) and found != wanted:
             raise SignatureError(
                 f"the image is {height} rows x {width} columns, the input is {port} (axis {axis + 1})",
-                where=str(path),
+                where=where,
                 hint="resize the images first: how they are resized is part of the model's preprocessing",
             )
     return pixels if port.dtype == np.uint8 else (pixels.astype(np.float32) / np.float32(255)).astype(port.dtype)

@@ -74,6 +74,10 @@ class Signature:
         self._ports = {p.name: p for p in self.inputs}
         self._arithmetic = list(_arithmetic(self.inputs))
 
+    def port(self, name: str) -> Port:
+        """An input by its name."""
+        return self._ports[name]
+
     def check(self, arrays: Mapping[str, Any]) -> dict[str, Value]:
         """What to feed, after checks: each has the dtype and shape that the model requires.
 

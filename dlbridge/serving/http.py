@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from dlbridge.serving.compression import ENCODINGS, decompressed, too_large
-from dlbridge.serving.http_messages import HEADER_LENGTH, body_of, error_of, model_of, parse
+from dlbridge.serving.http_messages import body_of, error_of, model_of, parse
 from dlbridge.serving.http_routes import application
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.service import Service
 from dlbridge.serving.traces import TRACE_PARENT
 
-_HEADER_LENGTH = HEADER_LENGTH.encode()
 _TRACE_PARENT = TRACE_PARENT.encode()
 #: The client's name of a request, which goes into the log and back to the client.
 REQUEST_ID = b"x-request-id"
@@ -75,7 +74,7 @@ class HttpApp:
                 self.service.check_room(model)  # what is refused in an overload costs as little as it can
                 body = await self._body(headers, receive)
                 memory = self.service.memory
-                request, is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), memory)
+                request, is_binary = parse(model, version, body, headers, memory)
                 response = await self._unless_gone(self.service.infer(request), receive)
                 content, whole = body_of(response, is_binary, headers.get(b"accept-encoding", b""))
                 observed.answered(response)

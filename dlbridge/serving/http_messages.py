@@ -15,9 +15,10 @@ from dlbridge.repository.datatypes import CONFIG_TYPES
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.shared_memory import SharedMemory
-from dlbridge.serving.tensors import Tensor, from_json, to_json
+from dlbridge.serving.tensors import Tensor, from_json, join_strings, to_json
 
 HEADER_LENGTH = "inference-header-content-length"
+_HEADER_LENGTH = HEADER_LENGTH.encode()
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 #: Bodies of fewer bytes are sent as they are.
@@ -69,13 +70,17 @@ class _Content(NamedTuple):
 
 
 def parse(
-    model: str, version: str, body: bytes, header_length: bytes | None, memory: SharedMemory
+    model: str, version: str, body: bytes, headers: Mapping[bytes, bytes], memory: SharedMemory
 ) -> tuple[InferRequest, bool]:
     """A request for inference, and whether outputs are wanted as binary data where they do not say.
 
     Raises:
         ServingError: When the body is no request.
     """
+    header_length = headers.get(_HEADER_LENGTH)
+    if headers.get(b"content-type", b"").startswith(b"image/"):
+        # the model's one input is not called by its name; what the image is, its own bytes say
+        return InferRequest(model, {"": Tensor("BYTES", (1,), join_strings([body]))}, version), False
     if header_length is None:
         content, binary = _content(body), None
     else:
@@ -249,7 +254,7 @@ def body_of(response: InferResponse, is_binary: bool, accepted: bytes) -> tuple[
     """
     text, payload = render(response, is_binary)
     if payload:
-        headers = [(HEADER_LENGTH.encode(), str(len(text)).encode()), _BINARY]
+        headers = [(_HEADER_LENGTH, str(len(text)).encode()), _BINARY]
         body = b"".join([text, *payload])
     else:
         headers, body = [_JSON], text

@@ -14,14 +14,13 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from dlbridge.serving.http import REQUEST_ID, HttpApp
-from dlbridge.serving.http_messages import HEADER_LENGTH, body_of, error_of, model_of, parse
+from dlbridge.serving.http_messages import body_of, error_of, model_of, parse
 from dlbridge.serving.observer import UNOBSERVED
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.traces import TRACE_PARENT
 
 LOG = logging.getLogger("dlbridge.serving")
-_HEADER_LENGTH = HEADER_LENGTH.encode()
 _TRACE_PARENT = TRACE_PARENT.encode()
 #: Headers of requests that the application answers.
 _SPECIAL = frozenset((b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"))
@@ -78,7 +77,7 @@ class Exchange:
             )
             service.check_room(model)  # what is refused in an overload costs as little as it can
             body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-            request, self._is_binary = parse(model, version, body, headers.get(_HEADER_LENGTH), service.memory)
+            request, self._is_binary = parse(model, version, body, headers, service.memory)
             self._withdraw = service.submit(request, self._finish)
         except ServingError as error:
             self._fail(error)

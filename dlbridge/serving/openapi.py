@@ -122,6 +122,7 @@ _INFERENCE = {
     "content": {
         **_content("InferenceRequest"),
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 

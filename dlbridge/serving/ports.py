@@ -10,6 +10,9 @@ from dlbridge.errors import FileError
 from dlbridge.repository.datatypes import DATATYPES
 from dlbridge.serving.tensors import Tensor
 
+#: What an input of images is, and how many channels it has.
+_IMAGE_TYPES, _CHANNELS = ("UINT8", "FP16", "FP32", "FP64"), (1, 3, 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -20,6 +23,7 @@ class Port:
         datatype: Its element type, as the protocol names it.
         shape: Its sizes, -1 for one that is free; with the rows of a batch.
         has_rows: Whether its first size is the rows of a batch.
+        takes_images: Whether the worker makes its rows of encoded images, which come as ``BYTES``.
         sizes: (datatype, shape) of tensors that have been found to fit -> their bytes.
     """
 
@@ -27,6 +31,7 @@ class Port:
     datatype: str
     shape: tuple[int, ...]
     has_rows: bool
+    takes_images: bool = False
     sizes: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict, compare=False, repr=False)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
@@ -70,7 +75,17 @@ def reshapes(config: Any) -> dict[str, Reshape]:
 def ports(config: Any) -> list[Port]:
     """The inputs of a completed configuration."""
     rows = [-1] if config.max_batch_size > 0 else []
-    return [Port(p.name, datatype(p), (*rows, *p.dims), bool(rows)) for p in config.input]
+    found = []
+    for p in config.input:
+        kind, shape = datatype(p), (*rows, *p.dims)
+        takes_images = kind in _IMAGE_TYPES and not p.HasField("reshape") and _is_of_images(shape)
+        found.append(Port(p.name, kind, shape, bool(rows), takes_images))
+    return found
+
+
+def _is_of_images(shape: Sequence[int]) -> bool:
+    """Whether an array of such a shape holds images: (batch, C, H, W), (batch, H, W, C), of 1, 3 or 4 channels."""
+    return len(shape) == 4 and (shape[1] in _CHANNELS or shape[3] in _CHANNELS)
 
 
 def datatype(port: Any) -> str:

@@ -21,6 +21,8 @@ from dlbridge.serving.versions import ServedVersion, State
 
 #: Called once with the answer to a request, or why there is none.
 Finish = Callable[[InferResponse | ServingError], None]
+#: The name of an image that came by itself.
+_ONLY = ""
 NAME = "dlbridge"
 #: Shapes of an input whose sizes are remembered.
 _REMEMBERED_SHAPES = 256
@@ -250,6 +252,8 @@ def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[N
         ServingError: When one is missing, unknown, of another type, or of a shape that the model does not take.
     """
     config = version.config
+    if _ONLY in given:
+        given = _named(given[_ONLY], version)
     inputs: list[Named] = []
     rows: int | None = None
     for port in version.ports:
@@ -280,6 +284,11 @@ def _check(tensor: Tensor, port: ports.Port, version: ServedVersion) -> None:
         ServingError: When it does not.
     """
     where = _where(version, port)
+    if tensor.datatype == "BYTES" and port.takes_images:
+        if len(tensor.shape) != 1:
+            raise ServingError(f"images come as BYTES of one axis, {list(tensor.shape)} came", where=where)
+        check_size(tensor, where)
+        return
     if tensor.datatype != port.datatype:
         raise ServingError(f"it takes {port.datatype}, {tensor.datatype} came", where=where)
     if not port.accepts(tensor.shape):
@@ -287,6 +296,17 @@ def _check(tensor: Tensor, port: ports.Port, version: ServedVersion) -> None:
     check_size(tensor, where)
     if tensor.datatype != "BYTES" and len(port.sizes) < _REMEMBERED_SHAPES:
         port.sizes[tensor.datatype, tensor.shape] = len(tensor.data)
+
+
+def _named(tensor: Tensor, version: ServedVersion) -> dict[str, Tensor]:
+    """An image that came without a name, by the name of the model's one input.
+
+    Raises:
+        ServingError: When the model does not take one image.
+    """
+    if len(version.ports) != 1 or not version.ports[0].takes_images:
+        raise ServingError("it takes no single image", where=version.label)
+    return {version.ports[0].name: tensor}
 
 
 def _where(version: ServedVersion, port: ports.Port) -> str:

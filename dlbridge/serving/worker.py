@@ -18,13 +18,15 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dlbridge.errors import DlbridgeError, SignatureError
+from dlbridge.errors import DlbridgeError, FileError, SignatureError
 from dlbridge.runtime.loading import load
+from dlbridge.runtime.readers import image_reader
 from dlbridge.runtime.session import Session
 from dlbridge.runtime.signature import Port
 from dlbridge.serving import frames, tensors
@@ -82,11 +84,11 @@ class Worker:
         number, entries, wanted = run
         begin = time.perf_counter_ns()
         try:
-            feed = {name: tensors.to_array(t) for name, t in frames.tensors(entries, payload)}
+            feed = {name: self._array(session, name, t) for name, t in frames.tensors(entries, payload)}
             taken = time.perf_counter_ns()
             outputs = session.run(feed, wanted)
             made = time.perf_counter_ns()
-        except SignatureError as error:
+        except (SignatureError, FileError) as error:
             self._send([number, [INVALID, str(error)], [], []])
             return
         except Exception as error:  # a worker answers whatever goes wrong in a run, and goes on
@@ -95,6 +97,23 @@ class Worker:
         found = [(name, tensors.from_array(array)) for name, array in outputs.items()]
         times = [taken - begin, made - taken, time.perf_counter_ns() - made]
         self._send([number, None, frames.described(found), times], [t.data for _, t in found])
+
+    def _array(self, session: Session, name: str, tensor: tensors.Tensor) -> np.ndarray:
+        """A tensor as an array: strings that come for an input of numbers are encoded images.
+
+        Raises:
+            FileError: When one is no image.
+            SignatureError: When one does not fit the input, or they are not of one size.
+        """
+        port = session.signature.port(name)
+        if tensor.datatype != "BYTES" or port.dtype == object:
+            return tensors.to_array(tensor)
+        where = f"an image for input '{name}'"
+        read = image_reader(port, where)
+        rows = [read(io.BytesIO(element)) for element in tensors.strings(tensor.data)]
+        if len({row.shape for row in rows}) != 1:
+            raise SignatureError("the images of a request, or of its batch, are not of one size", where=where)
+        return np.stack(rows)
 
     def _send(self, header: Any, payload: Any = ()) -> None:
         with self._sending:
@@ -141,6 +160,7 @@ def main() -> None:
     """Serve the socket whose number is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # of Pillow, over what clients send
     connection = socket.socket(fileno=int(sys.argv[1]))
     try:
         Worker(connection).work()

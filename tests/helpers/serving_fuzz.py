@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import io
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +34,8 @@ from dlbridge.errors import DlbridgeError
 from dlbridge.repository import config as configs
 from dlbridge.repository import messages
 from dlbridge.repository.config import Signature
+from dlbridge.runtime.readers import image_reader
+from dlbridge.runtime.signature import Port
 from dlbridge.serving import grpc as over_grpc
 from dlbridge.serving import http_messages, ports, service, versions
 from dlbridge.serving.repository import Repository, ServedModel
@@ -151,7 +155,8 @@ def http_request(chosen: random.Random, folder: Path, served: Served) -> None:
     length = (
         str(len(header)).encode() if chosen.random() < 0.9 else chosen.choice((None, b"", b"-1", b"9" * 30, b"0x1"))
     )
-    request, is_binary = http_messages.parse("model", "", body, length, SharedMemory(True))
+    headers = {} if length is None else {http_messages.HEADER_LENGTH.encode(): length}
+    request, is_binary = http_messages.parse("model", "", body, headers, SharedMemory(True))
     http_messages.body_of(fitted(request, served), is_binary, chosen.choice((b"", b"gzip", b"deflate")))
 
 
@@ -220,6 +225,27 @@ def fitted(request: InferRequest, served: Any) -> InferResponse:
         check_size(tensor, name)
         arrays[name] = to_array(tensor)
     return InferResponse("model", "1", request.id, [(name, tensor) for name, tensor in request.inputs.items()])
+
+
+@functools.cache
+def _images() -> list[bytes]:
+    """A small image in each format that is read."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    found = []
+    for kind in ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "EPS"):
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, kind)
+        found.append(data.getvalue())
+    return found
+
+
+def image(chosen: random.Random, folder: Path, served: Served) -> None:
+    """Read an image as an input takes it."""
+    port = Port("x", np.dtype("float32"), ("batch", 3, None, None))
+    found = image_reader(port, "an image")(io.BytesIO(mutant(chosen.choice(_images()), chosen)))
+    assert found.shape[0] == 3 and 0 <= found.min() <= found.max() <= 1
 
 
 # --- configurations and repositories ----------------------------------------------------------------------------------
@@ -339,6 +365,7 @@ def _add_file(chosen: random.Random, folder: Path, path: Path) -> None:
 KINDS: dict[str, Callable[[random.Random, Path, Served], None]] = {
     "http": http_request,
     "grpc": grpc_request,
+    "image": image,
     "config": config,
     "repository": repository,
 }
@@ -414,6 +441,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     watch()
+    warnings.simplefilter("ignore")
     wrongs = 0
     with tempfile.TemporaryDirectory() as name:
         folder = folder_for(Path(name))

@@ -5,6 +5,7 @@ import re
 
 import yaml
 
+from dlbridge.cli.serve import command
 from tests.helpers.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -27,3 +28,17 @@ def test_the_dashboard_asks_for_metrics_that_there_are(server):
     panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
     asked = {m for p in panels for t in p["targets"] for m in re.findall(r"nv_\w+", t["expr"])}
     assert len(asked) > 6 and asked <= there
+
+
+def test_what_the_manifests_name_is_there():
+    """Files that are mounted, options of the server, and what Grafana is told."""
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    mounts = [mount.split(":")[0] for service in compose["services"].values() for mount in service["volumes"]]
+    assert all((DEPLOY / mount).is_file() for mount in mounts if mount.startswith("./"))
+    for config in compose["configs"].values():
+        assert yaml.safe_load(config["content"])["apiVersion"] == 1
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    options = json.loads(re.search(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)[1])
+    assert options[:2] == ["dlbridge", "serve"]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {option for option in options if option.startswith("--")} <= known

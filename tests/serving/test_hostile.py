@@ -5,7 +5,11 @@ import pytest
 from tests.helpers import serving_fuzz
 
 
-@pytest.mark.parametrize(("kind", "count"), [("http", 1500), ("grpc", 1500), ("config", 400), ("repository", 150)])
+COUNTS = {"http": 1000, "grpc": 1000, "image": 500, "config": 400, "repository": 150}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "count"), COUNTS.items())
 def test_what_is_hostile_is_taken_or_refused_in_words(kind, count, tmp_path):
     serving_fuzz.watch()
     folder = serving_fuzz.folder_for(tmp_path)
