@@ -64,6 +64,7 @@ def application(service: Service) -> Starlette:
         return JSONResponse({})
 
     async def unload(request: Request) -> Response:
+        await _json(request)
         await service.repository.unload(request.path_params["name"])
         return JSONResponse({})
 
@@ -135,7 +136,7 @@ def application(service: Service) -> Starlette:
     def unknown(request: Request, error: Exception) -> Response:
         code = getattr(error, "status_code", 404)
         text = "there is nothing at" if code == 404 else f"{request.method} is not what is done at"
-        return JSONResponse({"error": f"{text} {request.url.path}"}, code)
+        return JSONResponse({"error": f"{text} {request.url.path}"}, code, getattr(error, "headers", None))
 
     return Starlette(routes=routes, exception_handlers={DlbridgeError: failed, 404: unknown, 405: unknown})
 

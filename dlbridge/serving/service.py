@@ -54,13 +54,12 @@ class Service:
         self.started = time.time()
 
     def check_room(self, name: str) -> None:
-        """Check that the queue of a model has room, before a request for it is looked at.
+        """Check that there is a model and its queue has room, before a request for it is looked at.
 
         Raises:
-            ServingError: When it has none.
+            ServingError: When there is none, or it has none.
         """
-        model = self.repository.models.get(name)
-        newest = model.newest() if model is not None else None
+        newest = self.repository.model(name).newest()
         if newest is not None:
             newest.scheduler.check_room()
 
