@@ -4,7 +4,6 @@ import pytest
 
 from tests.helpers import serving_fuzz
 
-
 COUNTS = {"http": 1000, "grpc": 1000, "image": 500, "config": 400, "repository": 150}
 
 
