@@ -34,6 +34,9 @@ from dlbridge.verification.sizes import fitting_sizes
 _DIFFERENCE_BOUND = 1e-3
 #: Rows of a batch, and the step of the differences.
 _ROWS, _STEP = 4, 1e-5
+#: A gradient that is smaller than this part of the largest is rounding: that of a bias before a normalization. Its
+#: error is relative to that part; the weight is not compared after steps of Adam, which divides by a gradient's size.
+_NO_GRADIENT = 1e-9
 #: What begins the names of the weights that are added to inputs.
 _ADDED = "gradient_of."
 #: Layers that are others in training: the loss at inference is not theirs.
@@ -74,8 +77,10 @@ def check_training(
     gradients, weights = found[first]
     for name in others:
         check = TrainingCheck(name, first)
-        check.gradients = {n: _off(found[name][0][n], g) for n, g in gradients.items()}
-        check.weights = {n: _off(found[name][1][n], w) for n, w in weights.items()}
+        least = _NO_GRADIENT * max((_largest(g) for g in gradients.values()), default=0.0)
+        check.gradients = {n: _off(found[name][0][n], g, least) for n, g in gradients.items()}
+        moved = {n for n, g in gradients.items() if _largest(g) > least}
+        check.weights = {n: _off(found[name][1][n], w) for n, w in weights.items() if n in moved}
         checks.append(check)
     if not any(is_op(node, *_ONLY_IN_TRAINING) for node in subject.model.graph.all_nodes()):
         checks.append(subject.difference(first, gradients))
@@ -92,9 +97,13 @@ class _Losses(Callback):
         self.losses.append(loss)
 
 
-def _off(found: np.ndarray, wanted: np.ndarray) -> float:
-    scale = float(np.abs(wanted).max(initial=0.0))
-    return float(np.abs(found - wanted).max(initial=0.0)) / (scale or 1.0)
+def _off(found: np.ndarray, wanted: np.ndarray, least: float = 0.0) -> float:
+    """The largest difference, relative to the largest number that is wanted; to ``least`` where all are smaller."""
+    return _largest(found - wanted) / (max(_largest(wanted), least) or 1.0)
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.abs(array).max(initial=0.0))
 
 
 @dataclass

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import dlbridge
-from dlbridge import description
+from dlbridge import description, frameworks
 from dlbridge.errors import TrainingError
+from dlbridge.passes.mixed import mix_precision
 from dlbridge.training import numpy_ops
 from dlbridge.training.mixed import Float16
 from dlbridge.training.preparation import prepared
@@ -137,3 +138,18 @@ def test_gradients_that_are_never_finite_end_the_training(framework):
     spec = TrainingSpec(loss={"op": "MeanSquaredError"}, precision="float16", batch_size=1)
     with pytest.raises(TrainingError, match="infinite or NaN at any loss scale"):
         dlbridge.train(made, arrays, framework=framework, spec=spec)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_is_written_computes_in_halves(framework):
+    """Padding and pooling between convolutions too: a layer that made float32 of its input would hide it."""
+    head = "dlbridge: 1\nname: net\ninputs: {x: {dtype: float32, shape: [batch, 2, 9, 9]}}\n"
+    nodes = "[{name: a, op: Conv, channels: 3, kernel_shape: 3, pads: [1, 0, 0, 1], strides: 2}, {op: Relu},"
+    nodes += " {op: MaxPool, kernel_shape: [2, 2]}, {name: b, op: Conv, channels: 3, kernel_shape: 2, group: 3}]"
+    made = description.load(f"{head}nodes: {nodes}\noutputs: {{y: b}}\n")
+    x = {"x": np.random.default_rng(0).normal(size=(2, 2, 9, 9)).astype(np.float32)}
+    copy = made.clone()
+    assert mix_precision(copy.ir, "float16") == 2
+    found, exact = (next(iter(frameworks.get(framework).run(m.to(framework), x).values())) for m in (copy, made))
+    assert (found == found.astype(np.float16)).all()
+    assert 1e-5 < np.abs(found - exact).max() / np.abs(exact).max() < 4e-3

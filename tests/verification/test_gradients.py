@@ -99,6 +99,18 @@ def test_a_report_with_training_that_departs_has_not_passed(model, two):
     assert not report.to_json()["training"][0]["passed"]
 
 
+def test_a_weight_without_a_gradient_is_no_departure(two, monkeypatch):
+    """The bias before a normalization: its gradient is rounding, and Adam makes steps of it."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 2)).eval()
+    model = dlbridge.load(module, inputs={"input": "float32[batch,4]"})
+    noise = lambda trained: trained.set_weights({"0.bias": trained.weights["0.bias"] + 2e-16})  # noqa: E731
+    two.append(noise)
+    ((check,), _) = gradients.check_training(model, steps=3)
+    assert check.passed, check.reason
+    assert "0.bias" in check.gradients and "0.bias" not in check.weights and "3.bias" in check.weights
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["convolutions", "sequences", "norm"])
 def test_frameworks_train_alike(kind):

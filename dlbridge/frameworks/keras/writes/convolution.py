@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
+
 from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.convolution import weight_sizes
@@ -26,6 +28,12 @@ def zero_padding(x: Any, pads: Pads) -> Code:
     else:
         amount = tuple(pads) if len(pads) > 1 else pads[0]
     return code("{}({})", call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding")), x)
+
+
+def _padded(op: Op, x: Any, pads: Pads) -> Code:
+    """What a convolution reads, padded: by a layer, or by a function for halves, of which the layer makes float32."""
+    is_half = op.dtype() in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return call("ops.pad", x, ((0, 0), *pads, (0, 0))) if is_half else zero_padding(x, pads)
 
 
 def _sizes(op: Op) -> tuple[list[int], list[int], list[int], list[int]]:
@@ -54,7 +62,7 @@ def conv(op: Op) -> Emit | Code:
         elif pads is None:
             x = call("pad_same", x, tuple(kernel), tuple(strides), tuple(dilations))
         else:
-            x = zero_padding(x, pads)
+            x = _padded(op, x, pads)
     keywords = options(strides=(strides, 1), dilation_rate=(dilations, 1))
     keywords["padding"] = Default(padding, "valid")
     if strides != [1] * count and dilations != [1] * count:
@@ -81,7 +89,7 @@ def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str,
         pads = pads_of(op, op.attr("kernel_shape") or (op.shape(1) or [])[2:], first=1)
         if pads is None:
             op.refuse("this padding with strides and dilation needs a size that is known")
-        x = zero_padding(x, pads)  # type: ignore[arg-type]
+        x = _padded(op, x, pads)  # type: ignore[arg-type]
     kernel = call("ops.transpose", op[1], kernel_to_last(count))
     name, group = ("ops.conv", []) if op.attr("group") == 1 else ("grouped_conv", [op.attr("group")])
     result = call(name, x, kernel, *group, padding="valid", dilation_rate=keywords["dilation_rate"])
