@@ -8,6 +8,7 @@ from dlbridge.frameworks.keras.rules import ints, rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.source.arrays.resize import changing, constant_scales, formula_options, target_options
 from dlbridge.source.code import Code, call, code
+from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
 
@@ -23,7 +24,7 @@ def resize(op: Op) -> Emit | Code:
         axes, scales, sizes = changing(op, axes, scales, sizes)
         if not axes:
             return code("{}", op.x)
-    plain = _layer(op, axes, scales, sizes)
+    plain = _layer(op, axes, scales, sizes) or _upsampling(op, axes, scales)
     if plain is not None:
         return plain
     shape = op.shape() or []
@@ -34,6 +35,31 @@ def resize(op: Op) -> Emit | Code:
         scales = KERAS.listed(op[2])
     known_shape = {} if known else {"shape": call("ops.shape", op.x)}
     return call("resize", op.x, **target_options(op, axes, scales, sizes), **known_shape, **formula_options(op, KERAS))
+
+
+def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
+    """``UpSampling2D`` by whole scales, whether the sizes and the place of the channels are known or not."""
+    if op.rank() != 4 or scales is None or not all(s.is_integer() and s > 1 for s in scales):
+        return None
+    places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
+    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
+    if places is None or not stretches or op.attr("exclude_outside"):
+        return None
+    coordinates = op.attr("coordinate_transformation_mode")
+    by_half = coordinates in ("half_pixel", "pytorch_half_pixel")
+    if op.attr("mode") == "nearest":
+        rounding = op.attr("nearest_mode")
+        fits = (by_half and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding == "floor")
+        keywords = {}
+    else:
+        fits = by_half and op.attr("mode") == "linear" and op.dtype() == op.dtype().FLOAT  # TensorFlow has no other
+        keywords = {"interpolation": "bilinear"}
+    if not fits:
+        return None
+    by_axis = dict(zip(axes, scales, strict=True))
+    factors = [int(by_axis.get(axis, 1)) for axis in places]
+    keywords |= {"data_format": "channels_first"} if places == (2, 3) else {}
+    return Emit(call(LAYER, op.x), Layer(call("layers.UpSampling2D", one_or_all(factors), **keywords)))
 
 
 def _listed(sizes: Any) -> list[Any]:

@@ -25,9 +25,38 @@ def resize(op: Op) -> Code:
         for axis, times in zip(axes, scales, strict=True):
             repeated = call("jnp.repeat", repeated, int(times), axis=axis)
         return repeated
+    plain = _image(op, axes, scales, sizes)
+    if plain is not None:
+        return plain
     if scales is None and sizes is None:
         scales = NNX.listed(op[2])
     return call("resize", op.x, **target_options(op, axes, scales, sizes), **formula_options(op, NNX))
+
+
+def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
+    """``jax.image.resize`` between the pixels, by whole scales or to sizes."""
+    are_whole = scales is not None and all(s.is_integer() and s > 1 for s in scales)
+    are_known = isinstance(sizes, list)  # one by one, as numbers or from the shape of another array
+    known = [size for size in sizes if isinstance(size, int)] if are_known else []
+    are_above_one = are_whole or (are_known and len(known) == len(sizes) and min(known) > 1)
+    coordinates = op.attr("coordinate_transformation_mode")
+    half_pixel = coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and are_above_one)
+    plain = not (op.attr("antialias") or op.attr("exclude_outside"))
+    if op.attr("mode") != "linear" or not (are_whole or are_known) or not (half_pixel and plain):
+        return None
+    if op.attr("keep_aspect_ratio_policy") != "stretch" or op.dtype() != op.dtype().FLOAT:
+        return None
+    given: list[Any] = [size if isinstance(size, int) else None for size in op.shape() or []]
+    target = []
+    for axis in range(op.rank()):
+        size = given[axis] if given[axis] is not None else code(f"{{}}.shape[{axis}]", op.x)
+        if axis in axes and are_known:
+            size = sizes[axes.index(axis)]
+        elif axis in axes and scales is not None:
+            times = int(scales[axes.index(axis)])
+            size = size * times if isinstance(size, int) else code(f"{{}}.shape[{axis}] * {times}", op.x)
+        target.append(size)
+    return call("jax.image.resize", op.x, tuple(target), "linear", antialias=False)
 
 
 def _repeats(op: Op, scales: list[float] | None) -> bool:
