@@ -259,6 +259,11 @@ class Framework:
         """
         raise TrainingError(f"{self.name} does not train", where=model.name)
 
+    def group(self) -> Any:
+        """The processes that train together, this one among them (``dlbridge.training.group.Group``); None where it is
+        alone."""
+        return None
+
     def training_script(self, source: Source, task: Any, script: Any) -> str:
         """A training as a script in the framework's own words, which needs nothing else.
 
@@ -397,6 +402,9 @@ class ModularFramework(Framework):
         if self.trains is None:
             return super().trainer(model, task, checkpoint=checkpoint)
         return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
+
+    def group(self) -> Any:
+        return self.part("group").group() if _is_found(f"{type(self).__module__}.group") else None
 
     def save(
         self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False

@@ -19,12 +19,13 @@ Augment = Callable[[Arrays, tuple[int, ...]], Arrays]
 
 
 class Batch(NamedTuple):
-    """The rows of one step."""
+    """The rows of one step, and their share in its gradient where other processes have rows of it too."""
 
     inputs: dict[str, Any]
     targets: tuple[Any, ...]
     weights: tuple[Any, ...]
     rows: int
+    share: float = 1.0
 
     def converted(self, convert: Callable[[np.ndarray], Any]) -> Batch:
         """The same with every array as a framework's tensor."""

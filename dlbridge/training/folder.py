@@ -59,6 +59,8 @@ def train_to_folder(
     and ``resume`` continues from it; given a folder, from that of another training, which stays as it is. What
     ``force`` replaces stays until the new training is finished; until then its checkpoint is in ``checkpoint.new/``.
 
+    Of processes that train together (``torchrun``), the first alone shows its progress and writes.
+
     Raises:
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
             or when the disk is full; then the checkpoint of the epoch before stays complete.
@@ -70,11 +72,13 @@ def train_to_folder(
     framework = framework or frameworks.default_trainer()
     target = Path(folder)
     other = None if isinstance(resume, bool) else Path(resume)
-    place = _place(target, resume is True, force)
+    group = frameworks.get(framework).group()
+    is_first = group is None or group.rank == 0  # of processes that train together, one writes
+    place = _place(target, resume is True, force) if is_first or resume is True else target / CHECKPOINT
     before = load_checkpoint(_checkpoint_of(other) if other is not None else place) if resume is not False else None
-    save = partial(save_checkpoint, folder=place)
+    save = partial(save_checkpoint, folder=place) if is_first else None
     with _stopping_when_terminated():
-        with _bar(spec.epochs, framework, quiet) as (advance, by_step):
+        with _bar(spec.epochs, framework, quiet or not is_first) as (advance, by_step):
             result = fit(
                 model,
                 data,
@@ -88,11 +92,11 @@ def train_to_folder(
                 compile=compile,
                 workers=workers,
                 own_loss=own_loss,
-                callbacks=[*by_step, *callbacks],
+                callbacks=[*by_step, *callbacks] if is_first else [],
             )
         is_finished = not result.interrupted and result.diverged is None
         has_more = result.checkpoint.epoch > (before.epoch if before is not None else 0)
-        if is_finished or (has_more and place.name == CHECKPOINT):
+        if is_first and (is_finished or (has_more and place.name == CHECKPOINT)):
             _write(result, target, framework, plot)
     if result.diverged is not None:
         raise TrainingError(

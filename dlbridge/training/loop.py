@@ -15,6 +15,7 @@ from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.ops import regularization
 from dlbridge.processing import Processing
+from dlbridge.training import group as groups
 from dlbridge.training import mixed, resume
 from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
@@ -124,7 +125,14 @@ def fit(
         trained.set_weights(checkpoint.weights)
     course = _Course(spec, checkpoint, save, progress, callbacks)
     on_step = course.tell_step if listens_to_steps(callbacks) else None
-    task = replace(task, running=Running(device, compile, on_step, own_loss))
+    group = trains_in.group()
+    if group is not None:
+        groups.check(trained, spec, opened.seen)
+        live = trains_in.load(trains_in.write(trained))
+        groups.check_rows(lambda inputs: trains_in.run(live, inputs), opened.seen, group.size)
+        held_out = None if opened.held_out is None else groups.Shard(opened.held_out, group)
+        opened = replace(opened, seen=groups.Shard(opened.seen, group), held_out=held_out)
+    task = replace(task, running=Running(device, compile, on_step, own_loss, group))
     trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     interrupted = course.run(trainer, opened, finite)

@@ -40,13 +40,13 @@ class Opened:
     """Data that a model can be trained on.
 
     Attributes:
-        seen: What it is trained on.
+        seen: What it is trained on (a part of it, where several processes train together).
         held_out: What it is validated on, if anything.
         processing: What is done with the data before the model gets it, fitted on ``seen``.
     """
 
-    seen: Data
-    held_out: Data | None
+    seen: Any
+    held_out: Any
     processing: Processing
 
 

@@ -52,12 +52,14 @@ class Running:
         compile: Whether the framework compiles the model: ``torch.compile``, XLA in Keras. Flax NNX always does.
         on_step: Called after each batch with (its number from 1, its loss); None where nobody listens.
         own_loss: The function of a loss of the user's own.
+        group: The processes that train together (``dlbridge.training.group``); None for this one alone.
     """
 
     device: str | None = None
     compile: bool = False
     on_step: Callable[[int, float], None] | None = None
     own_loss: OwnLoss | None = None
+    group: Any = None
 
 
 def listens_to_steps(callbacks: Sequence[Callback]) -> bool:

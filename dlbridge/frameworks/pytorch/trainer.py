@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch import WriteOptions, compat, losses, optimizers
@@ -30,6 +31,8 @@ class Trainer:
         self.device = _device(task.running.device)
         self.module = load(self.source).to(self.device)
         self.called = torch.compile(self.module) if task.running.compile else self.module
+        if task.running.group is not None:
+            self.called = DistributedDataParallel(self.called, find_unused_parameters=True)
         named = {k: p for k, p in self.module.named_parameters() if k in self.source.weights}
         self.parameters = {k: p for k, p in named.items() if p.requires_grad}
         self.weights = trained.settings(self.source, self.parameters, self.spec.optimizer)
@@ -54,7 +57,7 @@ class Trainer:
         for place, (batch, n) in enumerate(zip(data.batches(self._placed), steps, strict=True), 1):
             outputs, targets = self._forward(batch), batch.targets
             value = self._loss(outputs, targets, batch)
-            factor = n["share"] if self.scaled is None else n["share"] * self.scaled.scale
+            factor = n["share"] * batch.share if self.scaled is None else n["share"] * batch.share * self.scaled.scale
             (value if factor == 1 else value * factor).backward()
             if n["is_step"] and (self.scaled is None or self._is_step(self.scaled)):
                 skipped = 0 if self.scaled is None else self.scaled.skipped * self.spec.accumulate
@@ -150,12 +153,15 @@ class _Totals:
     def add(self, value: torch.Tensor, outputs: Tensors, targets: Tensors, rows: int) -> float:
         """Add the numbers of a batch, and return its loss."""
         loss = value.item()
-        self.loss += loss * rows
+        if rows:
+            self.loss += loss * rows
         self.rows += rows
         if not self.task.metrics:
             return loss
         with torch.no_grad():
             found = self.task.sums(outputs, targets, ops)
+            if not rows:  # other processes have all rows of this batch
+                found = [{name: torch.zeros_like(tensor) for name, tensor in sums.items()} for sums in found]
             for total, new in zip(self.sums or [{} for _ in found], found, strict=True):
                 for name, tensor in new.items():
                     total[name] = total[name] + tensor if name in total else tensor
@@ -163,7 +169,15 @@ class _Totals:
         return loss
 
     def numbers(self) -> dict[str, float]:
-        return self.task.numbers(self.loss, self.rows, [{k: _number(v) for k, v in s.items()} for s in self.sums])
+        sums = [{k: _number(v) for k, v in s.items()} for s in self.sums]
+        group = self.task.running.group
+        if group is None:
+            return self.task.numbers(self.loss, self.rows, sums)
+        loss, rows, *rest = group.sum(
+            [np.float64(self.loss), np.int64(self.rows), *(a for s in sums for a in s.values())]
+        )
+        found = iter(rest)
+        return self.task.numbers(float(loss), int(rows), [{k: next(found) for k in s} for s in sums])
 
 
 def _number(value: Any) -> np.ndarray:

@@ -1,0 +1,101 @@
+"""Training by several processes (``torchrun``) reaches the weights that one process reaches."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dlbridge import description, load
+from dlbridge.errors import TrainingError
+from dlbridge.training import group as groups
+from dlbridge.training.data import Batch, Dataset
+from dlbridge.training.spec import TrainingSpec
+from tests.helpers import parity
+from tests.helpers.paths import ROOT
+
+WORKERS = 2
+
+
+class _Alone:
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+
+@pytest.mark.parametrize(("rows", "size"), [(8, 2), (7, 2), (7, 3), (2, 3), (1, 4)])
+def test_shards_are_the_batch(rows, size):
+    batch = Batch({"x": np.arange(rows)}, (np.arange(rows),), (None,), rows)
+    parts = [groups.shard(batch, _Alone(rank, size)) for rank in range(size)]
+    assert np.concatenate([part.inputs["x"][: part.rows] for part in parts]).tolist() == list(range(rows))
+    assert all(len(part.inputs["x"]) >= 1 for part in parts)
+    assert sum(part.share for part in parts) == pytest.approx(size)
+    gradient = sum(part.share * part.inputs["x"].mean() for part in parts) / size
+    assert gradient == pytest.approx(np.arange(rows).mean())
+
+
+def _case(tmp_path, name, **what):
+    """A model, its data and its specification as files."""
+    made, arrays, spec = parity.case(name, steps=12, **what)
+    spec = type(spec).model_validate({**spec.model_dump(), "epochs": 3, "validation_split": 0.25})
+    arrays = {key: array[:61] for key, array in arrays.items()}  # the last batch is a small one
+    made.save(tmp_path / "model")
+    np.savez(tmp_path / "data.npz", **arrays)
+    (tmp_path / "spec.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_none=True)))
+    return ["train", "model", "--in", "pytorch", "--data", "data.npz", "--spec", "spec.json", "--no-plot"]
+
+
+def _run(tmp_path, command, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(WORKERS), "-m", "dlbridge")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("MLP", {"optimizer": "Adam"}), pytest.param("transformer", {}, marks=pytest.mark.slow)]
+)
+def test_two_processes_reach_what_one_reaches(tmp_path, monkeypatch, name, what):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = _case(tmp_path, name, **what)
+    _run(tmp_path, ["dlbridge"], *arguments, "-o", "one")
+    _run(tmp_path, TORCHRUN, *arguments, "-o", "two")
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    for key, array in one.weights.items():
+        np.testing.assert_allclose(two.weights[key], array, rtol=1e-9, atol=1e-9 * np.abs(array).max(), err_msg=key)
+    first, second = (json.loads((tmp_path / n / "history.json").read_text()) for n in ("one", "two"))
+    assert first.keys() == second.keys() and "val_loss" in first
+    for key, values in first.items():
+        np.testing.assert_allclose(second[key], values, rtol=1e-9, err_msg=key)
+
+
+def _refused(model, loss, rows=None):
+    spec = TrainingSpec.model_validate({"loss": loss, "optimizer": {"kind": "sgd"}, "batch_size": 4})
+    data = Dataset({"x": np.zeros((4, 2))}, (np.zeros((4, 2)),), (None,), spec)
+    with pytest.raises(TrainingError) as error:
+        groups.check(model, spec, data)
+    return str(error.value)
+
+
+def _model(op):
+    text = "dlbridge: 1\nname: m\ninputs: {x: {dtype: float32, shape: [batch, 2]}}\nnodes:\n  - {name: y, " + op + "}\n"
+    return description.load(text + "outputs: {y: y}\n")
+
+
+def test_what_is_not_the_same_by_parts_is_refused():
+    linear = _model("op: Linear, features: 2")
+    assert "statistics of a batch" in _refused(_model("op: BatchNormalization"), {"op": "MeanSquaredError"})
+    assert "is a sum" in _refused(linear, {"op": "MeanSquaredError", "reduction": "sum"})
+    assert "mean by sample_weight" in _refused(linear, {"op": "MeanSquaredError", "sample_weight": "w"})
+
+
+def test_rows_that_depend_on_each_other_are_found_by_trying():
+    spec = TrainingSpec.model_validate({"loss": {"op": "MeanSquaredError"}, "optimizer": {"kind": "sgd"}})
+    data = Dataset({"x": np.random.default_rng(0).random((8, 2))}, (np.zeros((8, 2)),), (None,), spec)
+    with pytest.raises(TrainingError, match="depends on the other rows"):
+        groups.check_rows(lambda arrays: {"y": arrays["x"] - arrays["x"].mean(0)}, data, 2)
+    groups.check_rows(lambda arrays: {"y": 2 * arrays["x"]}, data, 2)
