@@ -76,12 +76,13 @@ def command(
     from dlbridge import api, training
     from dlbridge.errors import TrainingError
 
+    framework = framework or frameworks.default_trainer()
+    frameworks.get(framework).group()  # first of all: TensorFlow is told of other processes before it does anything
     given = read_spec(spec) if spec is not None else None
     loaded = api.load(model, **reading(ctx), **read_limits(limits))
     how = given or loaded.training
     if how is None:
         raise TrainingError("the model has no training section", where=model, hint="say --spec FILE; docs/training.md")
-    framework = framework or frameworks.default_trainer()
     target = Path(output or f"{loaded.name}-trained")
     how = how if epochs is None else how.model_copy(update={"epochs": epochs})
     if validation is not None:

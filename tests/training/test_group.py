@@ -1,6 +1,9 @@
 """Training by several processes (``torchrun``) reaches the weights that one process reaches."""
 
+import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -42,28 +45,51 @@ def _case(tmp_path, name, **what):
     made.save(tmp_path / "model")
     np.savez(tmp_path / "data.npz", **arrays)
     (tmp_path / "spec.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_none=True)))
-    return ["train", "model", "--in", "pytorch", "--data", "data.npz", "--spec", "spec.json", "--no-plot"]
+    return ["train", "model", "--data", "data.npz", "--spec", "spec.json", "--no-plot"]
 
 
-def _run(tmp_path, command, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", *command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def _start(tmp_path, *command, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    errors = (tmp_path / f"errors{variables.get('RANK', '')}").open("w+")
+    return subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment, stderr=errors), errors
 
 
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(WORKERS), "-m", "dlbridge")
+def _end(process, errors):
+    code = process.wait(300)
+    errors.seek(0)
+    assert code == 0, errors.read()[-3000:]
+
+
+def _by_torchrun(tmp_path, arguments):
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(WORKERS), "-m", "dlbridge")
+    _end(*_start(tmp_path, *torchrun, *arguments))
+
+
+def _by_tensorflow(tmp_path, arguments):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(WORKERS)]
+        workers = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    started = []
+    for rank in range(WORKERS):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
+        started.append(_start(tmp_path, "dlbridge", *arguments, TF_CONFIG=json.dumps(config), RANK=str(rank)))
+    for found in started:
+        _end(*found)
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("MLP", {"optimizer": "Adam"}), pytest.param("transformer", {}, marks=pytest.mark.slow)]
+    ("framework", "together", "name", "what"),
+    [
+        ("pytorch", _by_torchrun, "MLP", {"optimizer": "Adam"}),
+        ("keras", _by_tensorflow, "MLP", {"optimizer": "Adam"}),
+        pytest.param("pytorch", _by_torchrun, "transformer", {}, marks=pytest.mark.slow),
+        pytest.param("keras", _by_tensorflow, "transformer", {}, marks=pytest.mark.slow),
+    ],
 )
-def test_two_processes_reach_what_one_reaches(tmp_path, monkeypatch, name, what):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    arguments = _case(tmp_path, name, **what)
-    _run(tmp_path, ["dlbridge"], *arguments, "-o", "one")
-    _run(tmp_path, TORCHRUN, *arguments, "-o", "two")
+def test_two_processes_reach_what_one_reaches(tmp_path, framework, together, name, what):
+    arguments = [*_case(tmp_path, name, **what), "--in", framework]
+    _end(*_start(tmp_path, "dlbridge", *arguments, "-o", "one"))
+    together(tmp_path, [*arguments, "-o", "two"])
     one, two = load(tmp_path / "one"), load(tmp_path / "two")
     for key, array in one.weights.items():
         np.testing.assert_allclose(two.weights[key], array, rtol=1e-9, atol=1e-9 * np.abs(array).max(), err_msg=key)

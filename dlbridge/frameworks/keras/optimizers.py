@@ -26,12 +26,13 @@ class Optimizer(keras.optimizers.Optimizer):
     Args:
         spec: The specification.
         scaled: The loss scale to begin with, where the loss is scaled (``dlbridge.training.mixed.LossScale``).
+        group: The processes that train together (``dlbridge.training.group``); None for this one alone.
 
     What depends on the step alone is computed before an epoch, for all of its batches: ``plan`` hands it over, and each
     batch reads its row.
     """
 
-    def __init__(self, spec: Any, scaled: Any = None) -> None:
+    def __init__(self, spec: Any, scaled: Any = None, group: Any = None) -> None:
         super().__init__(learning_rate=spec.optimizer.learning_rate, name=spec.optimizer.kind)
         self.spec, self.formula = spec, spec.optimizer
         #: How each variable is trained, and what is remembered of it by slot; by the variable's index.
@@ -40,6 +41,7 @@ class Optimizer(keras.optimizers.Optimizer):
         self.means: list[Any] = []
         self.sums: list[Any] = []
         self.scaled = scaled
+        self.group = group
 
     def prepare(self, variables: Sequence[Any], weights: Sequence[Any]) -> None:
         """Make the variables of what is remembered.
@@ -90,6 +92,8 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _backend_apply_gradients(self, grads: Sequence[Any], trainable_variables: Sequence[Any]) -> None:
         places = [self._get_variable_index(v) for v in trainable_variables]
+        if self.group is not None:  # the shares of a batch make the mean of all what one process would have
+            grads = [gradient / self.group.size for gradient in self.group.total(grads)]
         if not self.sums:
             self._finite_step(grads, trainable_variables, places)
             return

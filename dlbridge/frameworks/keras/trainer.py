@@ -41,13 +41,16 @@ class Trainer:
         #: The keys of the variables, in the optimizer's order.
         self.keys = [keys[id(v)] for v in variables]
         self.scaled = self.task.loss_scale(checkpoint.slots)
-        self.optimizer = Optimizer(self.spec, self.scaled)
+        self.optimizer = Optimizer(self.spec, self.scaled, self.task.running.group)
         self.optimizer.prepare(variables, [self.weights[key] for key in self.keys])
         self._restore(checkpoint.slots)
         self.step = checkpoint.step
         self.fitted = _Fitted(self.model, self.task, variables)
         with float_type(self.source):  # in which Keras keeps the mean of the loss
-            self.fitted.compile(optimizer=self.optimizer, jit_compile=self.task.running.compile or "auto")
+            is_alone = self.task.running.group is None  # XLA does not compile what processes exchange
+            self.fitted.compile(
+                optimizer=self.optimizer, jit_compile=(self.task.running.compile or "auto") if is_alone else False
+            )
 
     def epoch(self, data: Any) -> dict[str, float]:
         _reseed(self.model, data.seed)
@@ -71,7 +74,11 @@ class Trainer:
     def _arrays(self, data: Any) -> tuple[Any, list[Any]]:
         """Inputs, and the targets with the weights of rows behind them."""
         inputs = [data.inputs[name] for name in self.source.inputs]
-        return inputs if len(inputs) > 1 else inputs[0], [*data.targets, *(w for w in data.weights if w is not None)]
+        targets = [*data.targets, *(w for w in data.weights if w is not None)]
+        if self.task.running.group is not None:
+            taken = len(targets[0])
+            targets.append(np.broadcast_to(np.array([data.share, data.rows], np.float64), (taken, 2)))
+        return inputs if len(inputs) > 1 else inputs[0], targets
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
         held: dict[str, dict[str, np.ndarray]] = {}
@@ -154,6 +161,7 @@ class _Fitted(keras.Model):
     ) -> Any:
         outputs = list(y_pred) if isinstance(y_pred, (list, tuple)) else [y_pred]
         targets, rest = y[: len(self.task.losses)], list(y[len(self.task.losses) :])
+        part = None if self.task.running.group is None else rest.pop()[0]
         rows = [
             None if loss.sample_weight is None else ops.cast(rest.pop(0), outputs[0].dtype) for loss in self.task.losses
         ]
@@ -161,7 +169,9 @@ class _Fitted(keras.Model):
         value = self.task.loss(outputs, targets, rows, training_ops, lambda loss: self.own[id(loss)])
         for added in self.model.losses:
             value = value + ops.cast(added, value.dtype)
-        self.totals.add(outputs, targets)
+        self.totals.add(outputs, targets, value, part)
+        if part is not None:
+            value = value * ops.cast(part[0], value.dtype)
         if self.latest is not None:
             self.latest.assign(ops.cast(value, "float64"))
         return value
@@ -188,22 +198,35 @@ class _Totals(keras.metrics.Metric):
             {name: self._zero(f"{place}_{name}", shape) for name, shape in sizes.items()}
             for place, sizes in enumerate(task.sizes(shapes))
         ]
+        if task.running.group is not None:
+            self.seen = self._zero("loss_and_rows", (2,))
 
     def _zero(self, name: str, shape: tuple[int, ...]) -> Any:
         return self.add_variable(shape, "zeros", dtype="float64", name=name)
 
-    def add(self, outputs: list[Any], targets: list[Any]) -> None:
-        """Add the numbers of a batch."""
+    def add(self, outputs: list[Any], targets: list[Any], loss: Any, part: Any) -> None:
+        """Add the numbers of a batch, of which this process may have a part: its share and its rows."""
+        if part is not None:
+            self.seen.assign_add(ops.stack([ops.cast(loss, "float64") * part[1], part[1]]))
         for held, found in zip(self.sums, self.task.sums(outputs, targets, training_ops), strict=True):
             for name, total in held.items():
-                total.assign_add(ops.reshape(found[name], total.shape))
+                added = ops.reshape(found[name], total.shape)
+                if part is not None:  # of a batch whose rows are all with other processes, nothing counts
+                    added = ops.where(part[1] > 0, added, ops.zeros_like(added))
+                total.assign_add(added)
 
     def result(self) -> Any:
         return ops.zeros(())  # Keras asks; the numbers are computed when the epoch has ended
 
     def numbers(self, loss: float) -> dict[str, float]:
         sums = [{k: ops.convert_to_numpy(v) for k, v in held.items()} for held in self.sums]
-        return self.task.numbers(float(loss), 1, sums)
+        if self.task.running.group is None:
+            return self.task.numbers(float(loss), 1, sums)
+        seen, *rest = self.task.running.group.sum(
+            [ops.convert_to_numpy(self.seen), *(array for held in sums for array in held.values())]
+        )
+        found = iter(rest)
+        return self.task.numbers(float(seen[0]), int(seen[1]), [{k: next(found) for k in held} for held in sums])
 
 
 def _target(target: Any, output: Any) -> Any:
