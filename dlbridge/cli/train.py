@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,12 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.option("--emit", metavar="FOLDER", help="Write the training as a script of the framework, and do not train.")
 @click.option("--device", help="Where it is trained: cpu, cuda, cuda:1 [default: the framework's choice].")
 @click.option("--compile", "compiles", is_flag=True, help="Let the framework compile the model.")
-@click.option("--workers", type=click.IntRange(0), default=0, help="Threads that read data and change images ahead.")
+@click.option(
+    "--data-workers", type=click.IntRange(0), default=0, help="Threads that read data and change images ahead."
+)
 @click.option("--loss", "own_loss", metavar="NAME", help="The function of a loss {op: Own}: mylosses:focal.")
+@click.option("--on", type=click.Choice(["ray"]), help="Train in --workers processes on Ray.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="How many processes, with --on.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write the numbers as TensorBoard reads them.")
 @click.option("--plot/--no-plot", default=True, help="Draw the history (the default).")
 @writing_options
@@ -58,8 +63,10 @@ def command(
     emit: str | None,
     device: str | None,
     compiles: bool,
-    workers: int,
+    data_workers: int,
     own_loss: str | None,
+    on: str | None,
+    workers: int,
     tensorboard: str | None,
     plot: bool,
     limits: tuple[str, ...],
@@ -73,41 +80,39 @@ def command(
     written after every epoch: whatever stops the training, --resume goes on from there, in any framework. What
     --force replaces stays until the new training is done."""
     quiet_frameworks()
-    from dlbridge import api, training
-    from dlbridge.errors import TrainingError
+    from dlbridge import training
 
     framework = framework or frameworks.default_trainer()
-    frameworks.get(framework).group()  # first of all: TensorFlow is told of other processes before it does anything
-    given = read_spec(spec) if spec is not None else None
-    loaded = api.load(model, **reading(ctx), **read_limits(limits))
-    how = given or loaded.training
-    if how is None:
-        raise TrainingError("the model has no training section", where=model, hint="say --spec FILE; docs/training.md")
-    target = Path(output or f"{loaded.name}-trained")
-    how = how if epochs is None else how.model_copy(update={"epochs": epochs})
-    if validation is not None:
-        how = how.model_copy(update={"validation_split": 0.0})
+    options: dict[str, Any] = {
+        "read": {**reading(ctx), **read_limits(limits)},
+        "spec": spec,
+        "epochs": epochs,
+        "validation": validation,
+        "output": output,
+    }
+    running = {
+        "framework": framework,
+        "resume": resume or resume == "",
+        "plot": plot,
+        "force": force,
+        "quiet": as_json,
+        "validation": validation,
+        "device": device,
+        "compile": compiles,
+        "data_workers": data_workers,
+        "own_loss": own_loss,
+        "tensorboard": tensorboard,
+    }
     if emit is not None:
+        loaded, how, _ = _opened(model, **options)
         click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
         return
-    going_on = resume or resume == ""
-    result = training.train_to_folder(
-        loaded,
-        data,
-        target,
-        framework=framework,
-        spec=how,
-        resume=going_on,
-        plot=plot,
-        force=force,
-        quiet=as_json,
-        validation=validation,
-        device=device,
-        compile=compiles,
-        workers=workers,
-        own_loss=_own_loss(own_loss),
-        callbacks=[training.TensorBoard(tensorboard, by_step=True)] if tensorboard is not None else [],
-    )
+    if on is not None:
+        _on_ray(model, data, options, running, workers)
+        return
+    frameworks.get(framework).group()  # first of all: TensorFlow is told of other processes before it does anything
+    loaded, how, target = _opened(model, **options)
+    result = _train(loaded, data, target, how, running)
     if as_json:
         print_json({"output": str(target), "interrupted": result.interrupted, "history": result.history})
     elif result.interrupted and not result.checkpoint.epoch:
@@ -118,6 +123,63 @@ def command(
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:
         raise click.exceptions.Exit(130)
+
+
+def _opened(
+    model: str,
+    *,
+    read: dict[str, Any],
+    spec: str | None,
+    epochs: int | None,
+    validation: str | None,
+    output: str | None,
+) -> tuple[Any, Any, Path]:
+    """The model, how it is trained, and the folder that it is trained into."""
+    from dlbridge import api
+    from dlbridge.errors import TrainingError
+
+    loaded = api.load(model, **read)
+    how = read_spec(spec) if spec is not None else loaded.training
+    if how is None:
+        raise TrainingError("the model has no training section", where=model, hint="say --spec FILE; docs/training.md")
+    how = how if epochs is None else how.model_copy(update={"epochs": epochs})
+    if validation is not None:
+        how = how.model_copy(update={"validation_split": 0.0})
+    return loaded, how, Path(output or f"{loaded.name}-trained")
+
+
+def _train(loaded: Any, data: str, target: Path, how: Any, running: dict[str, Any]) -> Any:
+    from dlbridge import training
+
+    running = dict(running)
+    board, own_loss = running.pop("tensorboard"), _own_loss(running.pop("own_loss"))
+    callbacks = [training.TensorBoard(board, by_step=True)] if board is not None else []
+    return training.train_to_folder(loaded, data, target, spec=how, own_loss=own_loss, callbacks=callbacks, **running)
+
+
+def _on_ray(model: str, data: str, options: dict[str, Any], running: dict[str, Any], workers: int) -> None:
+    """Train in several processes on Ray."""
+    from functools import partial
+
+    from dlbridge.errors import require
+
+    on_ray = require("dlbridge.training.on_ray", "scale")
+    _, _, target = _opened(model, **options)  # what is wrong is said before a cluster is begun
+    work = partial(_work, model, data, options, {**running, "quiet": True})
+    on_gpus = str(running["device"] or "").startswith("cuda")
+    on_ray.run(work, target, running["framework"], workers, on_gpus)
+    if running["quiet"]:
+        history = json.loads((target / "history.json").read_text(encoding="utf-8"))
+        print_json({"output": str(target), "interrupted": False, "history": history})
+    else:
+        click.echo(f"trained in {running['framework']} by {workers} processes: {target}")
+
+
+def _work(model: str, data: str, options: dict[str, Any], running: dict[str, Any], is_again: bool) -> None:
+    """What each process on Ray does; ``is_again`` where it goes on with what another has begun."""
+    frameworks.get(running["framework"]).group()
+    loaded, how, target = _opened(model, **options)
+    _train(loaded, data, target, how, {**running, "resume": is_again or running["resume"]})
 
 
 def _own_loss(name: str | None) -> Any:

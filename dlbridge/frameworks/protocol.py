@@ -264,6 +264,15 @@ class Framework:
         alone."""
         return None
 
+    @property
+    def ray_trainer(self) -> str:
+        """The class of Ray Train that starts processes which train together (``module:Class``).
+
+        Raises:
+            TrainingError: When the framework trains in one process alone.
+        """
+        raise TrainingError(f"{self.name} trains in one process", hint="leave out --on")
+
     def training_script(self, source: Source, task: Any, script: Any) -> str:
         """A training as a script in the framework's own words, which needs nothing else.
 
@@ -404,7 +413,15 @@ class ModularFramework(Framework):
         return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
 
     def group(self) -> Any:
-        return self.part("group").group() if _is_found(f"{type(self).__module__}.group") else None
+        return self.part("group").group() if self._has_group else None
+
+    @property
+    def ray_trainer(self) -> str:
+        return str(self.part("group").RAY_TRAINER) if self._has_group else super().ray_trainer
+
+    @property
+    def _has_group(self) -> bool:
+        return _is_found(f"{type(self).__module__}.group")
 
     def save(
         self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False

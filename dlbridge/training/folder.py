@@ -46,7 +46,7 @@ def train_to_folder(
     validation: Source | None = None,
     device: str | None = None,
     compile: bool = False,
-    workers: int = 0,
+    data_workers: int = 0,
     own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
@@ -90,7 +90,7 @@ def train_to_folder(
                 validation=validation,
                 device=device,
                 compile=compile,
-                workers=workers,
+                data_workers=data_workers,
                 own_loss=own_loss,
                 callbacks=[*by_step, *callbacks] if is_first else [],
             )

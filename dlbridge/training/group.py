@@ -109,9 +109,13 @@ def check(model: Model, spec: TrainingSpec, data: Data) -> None:
     for loss in spec.losses:
         if loss.reduction == "sum":
             raise TrainingError(f"the loss {loss.op} is a sum over a batch, not a mean", hint="reduction: mean")
+        if loss.op == "Own":
+            raise TrainingError("of a loss of your own it is not known whether it is a mean over the rows of a batch")
         if loss.kind == "groups":
             raise TrainingError(f"the loss {loss.op} compares the rows of a batch, of which each process has a part")
-        weighted = [name for name in ("sample_weight", "class_weight", "ignore_index") if getattr(loss, name, None)]
+        weighted = [
+            name for name in ("sample_weight", "class_weights", "ignore_index") if getattr(loss, name, None) is not None
+        ]
         if weighted and loss.reduction == "mean":
             raise TrainingError(
                 f"the loss is a mean by {weighted[0]}, which is another number for the rows of each process",

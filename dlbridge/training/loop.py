@@ -41,7 +41,7 @@ def train(
     validation: Source | None = None,
     device: str | None = None,
     compile: bool = False,
-    workers: int = 0,
+    data_workers: int = 0,
     own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
@@ -62,7 +62,7 @@ def train(
         validation: Data of its own to validate on, in place of ``validation_split``.
         device: Where it is trained: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
         compile: Let the framework compile the model: ``torch.compile``, XLA in Keras; Flax NNX always does.
-        workers: The threads that read data and change images ahead; what they make does not depend on their number.
+        data_workers: Threads that read data and change images ahead; what they make does not depend on their number.
         own_loss: What a loss of your own code (``Own``) is: (output, target) -> a number, of the framework's tensors.
         callbacks: Told of steps and epochs; see ``dlbridge.training.Callback``.
 
@@ -81,7 +81,7 @@ def train(
         validation=validation,
         device=device,
         compile=compile,
-        workers=workers,
+        data_workers=data_workers,
         own_loss=own_loss,
         callbacks=callbacks,
     )
@@ -102,7 +102,7 @@ def fit(
     validation: Source | None,
     device: str | None,
     compile: bool,
-    workers: int,
+    data_workers: int,
     own_loss: OwnLoss | None,
     callbacks: Sequence[Callback],
 ) -> Result:
@@ -116,7 +116,7 @@ def fit(
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)
-    opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing, workers=workers)
+    opened = open_data(model, spec, data, validation=validation, processing=checkpoint.processing, workers=data_workers)
     trained, task = prepared(model, spec)
     model = model.clone()
     model.processing = opened.processing if opened.processing != Processing() else None

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +128,43 @@ def test_rows_that_depend_on_each_other_are_found_by_trying():
     with pytest.raises(TrainingError, match="depends on the other rows"):
         groups.check_rows(lambda arrays: {"y": arrays["x"] - arrays["x"].mean(0)}, data, 2)
     groups.check_rows(lambda arrays: {"y": 2 * arrays["x"]}, data, 2)
+
+
+# --- on Ray (make scale) ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+def test_workers_on_ray_reach_what_one_process_reaches(tmp_path, framework):
+    pytest.importorskip("ray")
+    arguments = [*_case(tmp_path, "MLP", optimizer="Adam"), "--in", framework]
+    _end(*_start(tmp_path, "dlbridge", *arguments, "-o", "one"))
+    _end(*_start(tmp_path, "dlbridge", *arguments, "-o", "two", "--on", "ray", "--workers", "2"))
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    for key, array in one.weights.items():
+        np.testing.assert_allclose(two.weights[key], array, rtol=1e-9, atol=1e-9 * np.abs(array).max(), err_msg=key)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_an_epoch_at_most(tmp_path):
+    pytest.importorskip("ray")
+    arguments = [*_case(tmp_path, "MLP", optimizer="Adam"), "--in", "pytorch", "--epochs", "150"]
+    _end(*_start(tmp_path, "dlbridge", *arguments, "-o", "one"))
+    process, errors = _start(tmp_path, "dlbridge", *arguments, "-o", "two", "--on", "ray", "--workers", "2")
+    state = tmp_path / "two/checkpoint/state.json"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    workers = [p for p in Path("/proc").glob("[0-9]*") if b"RayTrainWorker" in _command(p)]
+    os.kill(int(workers[0].name), signal.SIGKILL)
+    assert json.loads(state.read_text())["epoch"] < 140
+    _end(process, errors)
+    one, two = load(tmp_path / "one"), load(tmp_path / "two")
+    for key, array in one.weights.items():
+        np.testing.assert_allclose(two.weights[key], array, rtol=1e-9, atol=1e-9 * np.abs(array).max(), err_msg=key)
+
+
+def _command(process):
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

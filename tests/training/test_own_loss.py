@@ -122,6 +122,6 @@ def test_workers_do_not_change_what_is_trained(augments, data, monkeypatch):
     given = {"x": rng.normal(size=(40, 1, 6, 6)).astype(np.float32), "label": data["label"]}
     more = {"augment": {"x": [{"kind": "flip"}]}} if augments else {}
     spec = TrainingSpec(loss={"op": "MeanSquaredError"}, epochs=2, batch_size=8, **more)
-    alone, together = (dlbridge.train(model, Items(given), spec=spec, workers=n) for n in (0, 3))
+    alone, together = (dlbridge.train(model, Items(given), spec=spec, data_workers=n) for n in (0, 3))
     for name, weight in alone.model.weights.items():
         np.testing.assert_array_equal(together.model.weights[name], weight)

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+#: What starts such processes on Ray.
+RAY_TRAINER = "ray.train.tensorflow:TensorflowTrainer"
+
 
 class Group:
     """This process among those that train together. See ``dlbridge.training.group.Group``.

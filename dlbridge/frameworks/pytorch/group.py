@@ -9,6 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+#: What starts such processes on Ray.
+RAY_TRAINER = "ray.train.torch:TorchTrainer"
+
 
 class Group:
     """This process among those that train together. See ``dlbridge.training.group.Group``."""
