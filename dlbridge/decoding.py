@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from dlbridge.errors import DlbridgeError
 
@@ -67,7 +68,7 @@ class Settings:
         known = {field.name: field.default for field in fields(cls)}
         if not isinstance(found, dict) or not found.keys() <= known.keys():
             raise DlbridgeError(f"its '{METADATA_KEY}' says no special tokens", where=where)
-        values = {}
+        values: dict[str, Any] = {}
         for name, value in found.items():
             is_one = not isinstance(known[name], tuple)
             tokens = ([] if value is None else [value]) if is_one else value

@@ -10,7 +10,7 @@ The loop knows no framework: it calls what it is given with arrays by name.
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,7 @@ class Generator:
                 yield item
                 item = next(loop, None)
 
-    async def astream(self, prompts: Rows, **options: Any) -> AsyncIterator[list[int | None]]:
+    async def astream(self, prompts: Rows, **options: Any) -> AsyncGenerator[list[int | None], None]:
         """As :meth:`stream`, where the parts are run by coroutines."""
         loop = self._loop(prompts, **options)
         item = next(loop, None)
@@ -207,9 +207,10 @@ class Generator:
             raise SignatureError(f"nothing is given for the encoder: {self._encoder.names[0]}", where=self._name)
         made = yield _Ask(self._encoder, {name: encoder[name] for name in self._encoder.names})
         cross = {_past(name): value for name, value in made.items()}
-        if self.settings.start is None and not all(prompts):
+        first = [] if self.settings.start is None else [self.settings.start]
+        begun = [list(row) or first for row in prompts]
+        if not all(begun):
             raise SignatureError("it does not say what its decoder begins with", where=self._name)
-        begun = [list(row) or [self.settings.start] for row in prompts]
         if len({len(row) for row in begun}) > 1:
             raise SignatureError("what the decoder begins with has several lengths", where=self._name)
         fixed = {**cross, **({_ENCODER_MASK: mask} if is_text else {})}

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import dlbridge
-from dlbridge import runtime, tasks
+from dlbridge import frameworks, runtime, tasks
 from dlbridge.cli import cli
 from dlbridge.errors import DlbridgeError
 from tests.helpers.decoders import PROMPTS, features, said_by_transformers, tiny
@@ -50,7 +50,7 @@ def test_the_same_tokens_as_transformers():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_same_tokens_as_transformers_everywhere(name):
-    check(name, ["onnx", "pytorch", "keras"])
+    check(name, ["onnx", "pytorch", "keras", *(["nnx"] if frameworks.get("nnx").is_installed else [])])
 
 
 @pytest.fixture(scope="module")
