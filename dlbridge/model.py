@@ -147,6 +147,12 @@ class Model:
 
         return f"<Model {self.name} ({signature(self.inputs)}) -> ({signature(self.outputs)}), {len(self.graph)} nodes>"
 
+    def _repr_html_(self) -> str:
+        """The layers as a table, for notebooks."""
+        from dlbridge.summary import summarize, table
+
+        return table(summarize(self))
+
     # --- other forms of it ------------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str], *, force: bool = False) -> Path:

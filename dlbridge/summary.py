@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 import onnx_ir as ir
@@ -118,3 +119,22 @@ def _dtype(value: ir.Value) -> str:
 
 def _signature(value: ir.Value) -> str:
     return f"{value.name}: {_dtype(value)}{value.shape}"
+
+
+#: A table of more rows is cut off.
+_SHOWN_ROWS = 200
+
+
+def table(summary: Summary) -> str:
+    """A summary as an HTML table, of the first layers where there are very many."""
+    head = "".join(f"<th>{title}</th>" for title in ("layer", "op", "output", "parameters"))
+    rows = []
+    for row in summary.rows[:_SHOWN_ROWS]:
+        cells = (row.name, row.op, f"{row.dtype}{row.shape}", f"{row.parameters:,}" if row.parameters else "")
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    left = len(summary.rows) - _SHOWN_ROWS
+    if left > 0:
+        rows.append(f"<tr><td colspan=4>and {left:,} more</td></tr>")
+    title = f"{summary.name}: {summary.parameters:,} parameters, {summary.bytes / 1e6:.1f} MB"
+    ports = f"{', '.join(summary.inputs)} -> {', '.join(summary.outputs)}"
+    return f"<b>{escape(title)}</b><br>{escape(ports)}<table><tr>{head}</tr>{''.join(rows)}</table>"

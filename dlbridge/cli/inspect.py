@@ -13,6 +13,9 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.command(cls=FrameworkCommand, short_help="Show a model's layers, shapes, parameters and costs; draw it.")
 @click.argument("model")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the model into this SVG file.")
+@click.option(
+    "--web", type=click.Path(dir_okay=False), help="Write a page to look at: the graph, and the code it becomes."
+)
 @click.option("--coverage", is_flag=True, help="Say what of it is supported: read, and written in each framework.")
 @writing_options
 @click.pass_context
@@ -20,6 +23,7 @@ def command(
     ctx: click.Context,
     model: str,
     picture: str | None,
+    web: str | None,
     coverage: bool,
     limits: tuple[str, ...],
     force: bool,
@@ -40,6 +44,10 @@ def command(
         from dlbridge import picture as drawing
 
         drawing.save(loaded, picture, force=force)
+    if web:
+        from dlbridge import web as pages
+
+        pages.save(loaded, web, force=force)
     if as_json:
         print_json(summary.to_json())
         return
@@ -68,6 +76,8 @@ def command(
     console.print(rows)
     if picture:
         console.print(f"picture: {picture}", markup=False)
+    if web:
+        console.print(f"page: {web}", markup=False)
 
 
 def _number(value: int) -> str:

@@ -58,13 +58,13 @@ def convert(source: Source) -> bytes:
             return converter.convert()
         except Exception as error:  # the converter raises errors of many kinds
             text = str(error)
-            missing = sorted({name for name in re.findall(r"tf\.(\w+)", text) if not name.startswith("_")})
+            missing = sorted(set(re.findall(r"tf\.([A-Z]\w+)", text)))
             if missing:
-                raise WrittenModelError(
-                    f"TensorFlow Lite has no op for TensorFlow's {', '.join(missing)}",
-                    where=source.model.name,
-                    hint="a SavedModel has them (--to savedmodel); a .tflite file that has them too cannot be run here",
-                ) from error
+                hint = "a SavedModel has them (--to savedmodel); a .tflite file that has them cannot be run here"
+                if any(name.startswith("TensorList") for name in missing):  # of a recurrent layer
+                    hint = "its recurrent layers need a batch that is a number: --input 'x[1,...]'"
+                words = f"TensorFlow Lite has no op for TensorFlow's {', '.join(missing)}"
+                raise WrittenModelError(words, where=source.model.name, hint=hint) from error
             reason = (text.strip().splitlines() or [type(error).__name__])[0]
             raise WrittenModelError(f"TensorFlow's converter fails: {reason}", where=source.model.name) from error
 
