@@ -10,6 +10,7 @@ again, and never the server.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import queue
@@ -63,6 +64,8 @@ class Worker:
             self._send({"error": str(error)})
             return
         self._send({"signature": signature(session), "providers": session.providers})
+        gc.collect()
+        gc.freeze()  # as in the server
         self._answer_all(session, order["instances"])
 
     def _answer_all(self, session: Session, instances: int) -> None:
