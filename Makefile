@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models generation models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale
+.PHONY: help setup demo test quick lint libraries models generation models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale models-on-ray
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -124,11 +124,14 @@ serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload
 	$(BIN)/python -m pytest -m slow tests/sweeps/serving -s
 
 .venv/ray: .venv/ready
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'ray[data,serve]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'ray[data,serve,train]'
 	@touch $@
 
 scale: .venv/ray .venv-triton/ready ## batch runs and serving on Ray, with workers and replicas that die (5 minutes)
-	$(BIN)/python -m pytest -m slow tests/batch tests/sweeps/serving/test_on_ray.py
+	$(BIN)/python -m pytest -m slow tests/batch tests/training/test_group.py tests/sweeps/serving/test_on_ray.py
+
+models-on-ray: .venv/sweeps .venv/ray ## the sweep over whole models, spread over the workers of a Ray cluster (WORKERS=2)
+	$(BIN)/python -m tests.sweeps.on_ray --workers $(or $(WORKERS),2) tests/sweeps/test_torchvision.py tests/sweeps/test_timm.py tests/sweeps/test_transformers.py
 
 bench-scale: .venv/ray ## what Ray costs: requests and rows, beside the same without it
 	$(BIN)/python -m bench scale
