@@ -39,7 +39,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".g
 _SUSPICIOUS_BYTES = 1 << 30
 #: ... and this many times its compressed size is a bomb, not data.
 _SUSPICIOUS_RATIO = 100
-_MAX_PIXELS = 100_000_000
+#: Pixels of an image.
+MAX_PIXELS = 100_000_000
 #: What Pillow may read: other formats have decoders that few look at, and one of them runs another program.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 #: What Pillow raises over broken files.
@@ -381,12 +382,13 @@ def _images(files: list[Path], inputs: Sequence[Port], size: int | None) -> Iter
         yield {port.name: stacked(chunk, read)}
 
 
-def image_reader(port: Port, where: str) -> Callable[[Path | IO[bytes]], np.ndarray]:
+def image_reader(port: Port, where: str, budget: int | None = None) -> Callable[[Path | IO[bytes]], np.ndarray]:
     """A function that reads an image, a path or an open file, as a row of an input, by the rule of this module.
 
     Args:
         port: The input.
         where: What messages call the images.
+        budget: Pixels that all that is read may have together; None for as many as each may have.
 
     Returns:
         A function that raises FileError when a file is no image, and SignatureError when it does not fit the input.
@@ -397,7 +399,17 @@ def image_reader(port: Port, where: str) -> Callable[[Path | IO[bytes]], np.ndar
     """
     require("PIL", "data")
     channels, first = _channels(port, where)
-    return lambda file: _image(file, port, channels, first, str(file) if isinstance(file, Path) else where)
+    left = budget
+
+    def read(file: Path | IO[bytes]) -> np.ndarray:
+        nonlocal left
+        name = str(file) if isinstance(file, Path) else where
+        pixels = decoded(file, channels, name, MAX_PIXELS if left is None else left)
+        if left is not None:
+            left -= pixels.shape[0] * pixels.shape[1]
+        return _fitted(pixels, port, first, name)
+
+    return read
 
 
 def stacked(files: Sequence[Path], read: Callable[[Path], np.ndarray]) -> np.ndarray:
@@ -433,13 +445,14 @@ def _channels(port: Port, where: str) -> tuple[int, bool]:
     )
 
 
-def decoded(file: str | Path | IO[bytes], channels: int, where: str) -> np.ndarray:
+def decoded(file: str | Path | IO[bytes], channels: int, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """An image of a file as bytes (height, width, channels), turned as its EXIF data says.
 
     Args:
         file: Its path, or an open file.
         channels: 1, 3 or 4: grey, RGB or RGBA.
         where: What messages call it.
+        max_pixels: Pixels that it may have: a file of 300 bytes can claim millions.
 
     Raises:
         FileError: When it is no image, or too large.
@@ -448,7 +461,7 @@ def decoded(file: str | Path | IO[bytes], channels: int, where: str) -> np.ndarr
 
     try:
         with Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise FileError(f"{image.width} x {image.height} pixels are more than is read", where=where)
             pixels = np.asarray(ImageOps.exif_transpose(image).convert(_MODES[channels]))
     except (UnidentifiedImageError, Image.DecompressionBombError, *_BROKEN) as error:
@@ -456,8 +469,7 @@ def decoded(file: str | Path | IO[bytes], channels: int, where: str) -> np.ndarr
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _image(file: Path | IO[bytes], port: Port, channels: int, first: bool, where: str) -> np.ndarray:
-    pixels = decoded(file, channels, where)
+def _fitted(pixels: np.ndarray, port: Port, first: bool, where: str) -> np.ndarray:
     height, width = pixels.shape[:2]
     if len(port.shape) != 4:
         pixels = pixels[..., 0]

@@ -34,6 +34,8 @@ from dlbridge.serving import frames, tensors
 
 #: What a run that cannot be answered was: the request's fault, or the server's.
 INVALID, FAILED = "invalid", "failed"
+#: Pixels of the images of one run: a file of 300 bytes can claim millions.
+_MAX_PIXELS = 1 << 24
 
 
 class Worker:
@@ -112,7 +114,7 @@ class Worker:
         if tensor.datatype != "BYTES" or port.dtype == object:
             return tensors.to_array(tensor)
         where = f"an image for input '{name}'"
-        read = image_reader(port, where)
+        read = image_reader(port, where, _MAX_PIXELS)
         rows = [read(io.BytesIO(element)) for element in tensors.strings(tensor.data)]
         if len({row.shape for row in rows}) != 1:
             raise SignatureError("the images of a request, or of its batch, are not of one size", where=where)

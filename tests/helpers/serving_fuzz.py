@@ -37,7 +37,7 @@ from dlbridge.repository.config import Signature
 from dlbridge.runtime.readers import image_reader
 from dlbridge.runtime.signature import Port
 from dlbridge.serving import grpc as over_grpc
-from dlbridge.serving import http_messages, ports, service, versions
+from dlbridge.serving import http_messages, ports, service, versions, worker
 from dlbridge.serving.repository import Repository, ServedModel
 from dlbridge.serving.requests import InferRequest, InferResponse
 from dlbridge.serving.scheduler import Scheduler
@@ -244,7 +244,8 @@ def _images() -> list[bytes]:
 def image(chosen: random.Random, folder: Path, served: Served) -> None:
     """Read an image as an input takes it."""
     port = Port("x", np.dtype("float32"), ("batch", 3, None, None))
-    found = image_reader(port, "an image")(io.BytesIO(mutant(chosen.choice(_images()), chosen)))
+    read = image_reader(port, "an image", worker._MAX_PIXELS)
+    found = read(io.BytesIO(mutant(chosen.choice(_images()), chosen)))
     assert found.shape[0] == 3 and 0 <= found.min() <= found.max() <= 1
 
 

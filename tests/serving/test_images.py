@@ -114,3 +114,23 @@ def test_what_is_no_image_is_said(running, model, data, word):
     for _ in range(8):  # more often than a worker may die
         status, found, _ = running.ask("POST", f"/v2/models/{model}/infer", data, Content_Type="image/jpeg")
         assert status == 400 and word in found["error"], found
+
+
+def test_pixels_are_bounded(running):
+    """A file of some thousand bytes that claims 25 million pixels, and several that have them together."""
+    data = io.BytesIO()
+    image.new("1", (5000, 5000)).save(data, "PNG")
+    status, found, _ = running.ask("POST", "/v2/models/bytes/infer", data.getvalue(), Content_Type="image/png")
+    assert status == 400 and "pixels" in found["error"], found
+    data = io.BytesIO()
+    image.new("1", (3000, 3000)).save(data, "PNG")
+    request = messages.ModelInferRequest(model_name="bytes")
+    request.inputs.add(name="image", datatype="BYTES", shape=[3])
+    request.raw_input_contents.append(join_strings([data.getvalue()] * 3))
+    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer", messages.ModelInferRequest.SerializeToString
+        )
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request, timeout=20)
+    assert caught.value.code().name == "INVALID_ARGUMENT" and "pixels" in caught.value.details()
