@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help setup demo test quick lint libraries models generation models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale models-on-ray
+.PHONY: help setup demo test quick lint libraries models generation models-nnx modules suites training right faults conformance coverage fuzz hostile bench bench-serving precision serving gpu clean scale bench-scale models-on-ray docs gallery
 
 help:            ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -138,3 +138,14 @@ bench-scale: .venv/ray ## what Ray costs: requests and rows, beside the same wit
 
 clean:               ## remove .venv and caches
 	rm -rf .venv .venv-triton .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.venv/docs/ready:
+	$(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/pip install --quiet --disable-pip-version-check 'mkdocs>=1.6,<2' 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=0.29'
+	@touch $@
+
+docs: .venv/docs/ready ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+
+gallery: .venv/libraries/ready ## docs/gallery.md: printed models beside the code that they were read from
+	PYTHONPATH=.:.venv/libraries $(BIN)/python -m tests.sweeps.gallery docs/gallery.md
