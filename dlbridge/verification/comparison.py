@@ -165,6 +165,8 @@ class Comparison:
             if _agree_in_float64(wide[i][name], exact[name], self._judge.own[i][name]):
                 kind = "ill-conditioned: " if is_strained else ""
                 finding.excused = f"{kind}{_size(finding)} is rounding; the same in float64"
+            elif getattr(route, "folds", False) and self._is_noise(wide[i][name], i, name):
+                finding.excused = f"{_size(finding)} is rounding; in float64 no more than that of folded constants"
             elif is_strained and self._is_moved(wide[i][name], i, name):
                 finding.message = f"ill-conditioned: {_size(finding)}, and so is what rounding of constants alone moves"
             else:
@@ -212,6 +214,13 @@ class Comparison:
             return not bool((steady & (output != right)).any())
         distance = _distance(output, right)
         return distance <= FACTOR * max(_distance(m, right) for m in moved)
+
+    def _is_noise(self, wide: np.ndarray, index: int, name: str) -> bool:
+        """Whether an output in float64 is off by no more than constants that were rounded once can explain."""
+        exact, noisy = self._judge.exact(index), self._judge.noisy(index)
+        if exact is None or noisy is None or not is_float(wide.dtype):
+            return False
+        return _distance(wide, exact[name]) <= FACTOR * _distance(noisy[name], exact[name])
 
     # --- what goes into the report ------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Route:
     Attributes:
         note: What a reader of the report should know about how it was run; empty if there is nothing special.
         eps: 0: a route has the types of the model.
+        folds: Whether the exporter of a framework wrote it, which computes constants in the model's types: a batch
+            normalization that becomes part of the kernel before it.
         text: The written file that is run; empty where there is none.
         written_anew: The framework that wrote the model for this route, and that runs it; None where what is run was
             there before, or is run by another.
@@ -77,6 +79,7 @@ class Route:
         folder: Path | None = None,
     ) -> None:
         self.name, self.note, self.eps, self.text = title or name, "", 0.0, ""
+        self.folds = False
         self._model = model
         self.written_anew: str | None = None
         self._types: dict[str, np.dtype] | None = None
@@ -104,6 +107,7 @@ class Route:
         if name == framework.name and folder is None and framework.name not in written and self._types is None:
             self.written_anew = name
         if name != framework.name:
+            self.folds = True
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
         self.text = getattr(getattr(live, "dlbridge_source", None), "text", "")
         self._framework, self._live = framework, live

@@ -31,7 +31,7 @@ def _is_refused(model, to, faulty):
     except DlbridgeError:
         return True  # a graph that is none
     try:
-        api._certificate(model, to, written)
+        api._certified(model, to, written)
     except VerificationError as error:
         assert str(error).strip().splitlines()[1:], "a failure says why"
         return True
@@ -57,7 +57,7 @@ def test_planted_faults_are_refused_and_the_right_model_is_not(name):
     targets = TARGETS if name == "images" else ("pytorch", "onnx")
     for to, (fault, faulty) in zip(targets, _reached(model), strict=False):
         if to != "pytorch":
-            assert api._certificate(model, to, model.write(to))["passed"], to
+            assert api._certified(model, to, model.write(to))[1]["passed"], to
         assert _is_refused(model, to, faulty), (str(fault), to)
 
 
@@ -159,7 +159,7 @@ def test_inputs_that_the_original_does_not_take_are_not_tried():
 
     model = dlbridge.load(Places().eval(), inputs={"mask": "int64[batch,3]"})
     for to in ("pytorch", "onnx"):
-        assert api._certificate(model, to, model.write(to))["passed"]
+        assert api._certified(model, to, model.write(to))[1]["passed"]
 
 
 @pytest.mark.parametrize("to", ["pytorch", "keras", "onnx"])

@@ -106,11 +106,11 @@ def test_a_model_without_an_original_is_judged_by_what_is_not_under_test(tmp_pat
     model = dlbridge.load(tmp_path / "saved")
     assert model.original is None
     for to in ("pytorch", "onnx"):
-        assert "evaluator" in api._certificate(model, to, model.write(to))["judge"]
+        assert "evaluator" in api._certified(model, to, model.write(to))[1]["judge"]
         faulty = model.clone()
         faulty.set_weights({"0.bias": model.weights["0.bias"] * 1.01})
         with pytest.raises(VerificationError):
-            api._certificate(model, to, faulty.write(to))
+            api._certified(model, to, faulty.write(to))
 
 
 def test_a_model_in_memory_of_onnx_is_its_own_judge():
@@ -153,7 +153,7 @@ def test_the_first_node_that_departs_is_named(to, weight):
     faulty = model.clone()
     faulty.set_weights({weight: model.weights[weight] * np.float32(1.1) + np.float32(0.1)})
     with pytest.raises(VerificationError, match=f"node '{weight.partition('.')[0]}'"):
-        api._certificate(model, to, faulty.write(to))
+        api._certified(model, to, faulty.write(to))
 
 
 def test_the_node_is_not_looked_for_where_the_values_on_the_way_would_not_fit_into_memory(monkeypatch):
@@ -162,7 +162,7 @@ def test_the_node_is_not_looked_for_where_the_values_on_the_way_would_not_fit_in
     faulty.set_weights({"last.bias": model.weights["last.bias"] + np.float32(0.1)})
     monkeypatch.setattr(locate, "_MOST_VALUES", 1000)
     with pytest.raises(VerificationError, match="not looked for: the values on the way take"):
-        api._certificate(model, "onnx", faulty.write("onnx"))
+        api._certified(model, "onnx", faulty.write("onnx"))
 
 
 def test_what_was_read_wrong_is_told_from_what_was_written_wrong():
@@ -173,7 +173,7 @@ def test_what_was_read_wrong_is_told_from_what_was_written_wrong():
     model.set_weights({"norm.bias": model.weights["norm.bias"] + 1})
     model.original = original
     with pytest.raises(VerificationError, match=r"(?s)it was read wrong.*'norm'"):
-        api._certificate(model, "pytorch", model.write("pytorch"))
+        api._certified(model, "pytorch", model.write("pytorch"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_be_built_does_not_merely_disagree(text, reason):
     written = model.write("pytorch")
     broken = dataclasses.replace(written, text=f"{text}\n{written.text}")
     with pytest.raises(WrittenModelError, match=reason) as caught:
-        api._certificate(model, "pytorch", broken)
+        api._certified(model, "pytorch", broken)
     assert "does not agree" not in str(caught.value)
 
 
@@ -196,7 +196,7 @@ def test_a_model_that_cannot_be_run_says_why():
         written, text=written.text.replace("return ", "raise ValueError('lost')\n        return ")
     )
     with pytest.raises(WrittenModelError, match="lost"):
-        api._certificate(model, "pytorch", broken)
+        api._certified(model, "pytorch", broken)
 
 
 def test_outputs_of_another_dtype_are_refused():
@@ -209,7 +209,7 @@ def test_outputs_of_another_dtype_are_refused():
     wide = dataclasses.replace(written, text=written.text.replace("x * 2", "x.double() * 2"))
     assert wide.text != written.text
     with pytest.raises(VerificationError, match="dtype float64, not float32"):
-        api._certificate(model, "pytorch", wide)
+        api._certified(model, "pytorch", wide)
 
 
 # --- what rounding moves ----------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_an_ill_conditioned_output_is_told_and_passes_only_where_float64_agrees(
             return self.norm(x * 0.001 + 30)
 
     model = dlbridge.load(Normed().eval(), inputs={"x": "float32[batch,16]"})
-    certificate = api._certificate(model, "onnx", model.write("onnx"))
+    _, certificate = api._certified(model, "onnx", model.write("onnx"))
     told = [c for c in certificate["checks"] if c["ill_conditioned"]]
     assert told
     assert all("ill-conditioned" in c["message"] for c in told)
@@ -235,7 +235,7 @@ def test_an_ill_conditioned_output_is_told_and_passes_only_where_float64_agrees(
     faulty = model.clone()
     faulty.set_weights({"norm.weight": model.weights["norm.weight"] * np.float32(1.01)})
     with pytest.raises(VerificationError):
-        api._certificate(model, "onnx", faulty.write("onnx"))
+        api._certified(model, "onnx", faulty.write("onnx"))
 
 
 def test_what_rounding_alone_decides_is_an_error_of_its_own():
@@ -248,7 +248,7 @@ def test_what_rounding_alone_decides_is_an_error_of_its_own():
 
     model = dlbridge.load(Chaos().eval(), inputs={"x": "float32[batch,16]"})
     with pytest.raises(IllConditionedError, match="rounding alone"):
-        api._certificate(model, "onnx", model.write("onnx"))
+        api._certified(model, "onnx", model.write("onnx"))
 
 
 def test_ties_in_integers_are_no_false_alarm():
@@ -260,7 +260,7 @@ def test_ties_in_integers_are_no_false_alarm():
     for dtype in ("float32", "float16", "bfloat16"):
         model = dlbridge.load(Ties().eval(), inputs={"x": f"{dtype}[batch,16]"})
         for to in ("pytorch", "onnx"):
-            assert api._certificate(model, to, model.write(to))["passed"], (dtype, to)
+            assert api._certified(model, to, model.write(to))[1]["passed"], (dtype, to)
 
 
 # --- Keras ------------------------------------------------------------------------------------------------------------

@@ -14,20 +14,20 @@ EXACT = np.linspace(0.5, 1.0, 24).reshape(4, 6)
 EPS = float(np.finfo(np.float32).eps)
 
 
-def compared(off: float, off_in_float64: float, noise: float = 0.0):
+def compared(off: float, off_in_float64: float, noise: float = 0.0, folds: bool = False):
     """The checks of a form that departs by so many times its bound in float32, and so much in float64."""
     right = {"y": EXACT.astype(np.float32)}
     judge = SimpleNamespace(
         own=[right],
         exact=lambda index: {"y": right["y"].astype(np.float64)},
-        noisy=lambda index, size: {"y": EXACT + noise * max(size, EPS)},
+        noisy=lambda index, size=0.0: {"y": EXACT + noise * max(size, EPS)},
         trouble="",
         allowance=lambda size=0.0: Allowance(EPS, 1),
     )
     moved = right["y"].copy()
     moved[2, 3] += off * 64 * EPS
     route = SimpleNamespace(
-        name="written", note="", eps=0.0, exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}]
+        name="written", note="", eps=0.0, folds=folds, exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}]
     )
     report = Report("model", "the original")
     return Comparison(None, judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
@@ -60,3 +60,18 @@ def test_what_a_few_eps_in_each_sum_move_passes_where_float64_clears_it(noise, o
     check = compared(15.0, off_in_float64, noise)
     assert check.passed is passes and word in check.message, check.message
     assert not check.ill_conditioned
+
+
+@pytest.mark.parametrize(
+    ("off", "off_in_float64", "folds", "passes"),
+    [
+        (2.0, 30 * EPS, True, True),
+        (2.0, 30 * EPS, False, False),  # what is written here holds the constants of the model
+        (2.0, 90 * EPS, True, False),
+        (15.0, 30 * EPS, True, False),
+    ],
+)
+def test_constants_that_an_exporter_has_rounded_are_rounding_in_float64_too(off, off_in_float64, folds, passes):
+    check = compared(off, off_in_float64, noise=10.0, folds=folds)
+    assert check.passed is passes, check.message
+    assert not passes or "folded constants" in check.message
