@@ -99,6 +99,17 @@ def test_from_a_folder_to_text_on_the_command_line(folder, tmp_path):
     assert found["tokens"][0] == wanted and len(found["tokens"][1]) == 6
 
 
+def test_tokens_that_are_none_are_left_out():
+    from dlbridge.frameworks.pytorch.generation import settings
+
+    module = tiny("GPT2")
+    module.generation_config.pad_token_id, module.generation_config.eos_token_id = -1, [2, -1, 3]
+    found = settings(module)
+    assert (found.stop, found.pad, found.context, found.heads, found.width) == ((2, 3), 2, 96, 4, 16)
+    module.generation_config.pad_token_id = 48  # a row that the table of words does not have
+    assert settings(module).pad == 2
+
+
 FACTORY = """
 from tests.helpers.decoders import tiny
 

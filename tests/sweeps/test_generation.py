@@ -45,6 +45,7 @@ FAMILIES: dict[str, dict] = {
     "Falcon": {},
     "Mpt": {},
     "CodeGen": {"rotary_dim": 4},
+    "CTRL": {},
     "StableLm": {},
     "Olmo": {},
     "Olmo2": {},
@@ -71,7 +72,7 @@ FAMILIES: dict[str, dict] = {
     "Whisper": {},
 }
 #: Which keep another state than keys and values that grow: they are refused, with the reason.
-REFUSED = ("Mamba", "RecurrentGemma", "Rwkv", "CTRL", "OpenAIGPT")
+REFUSED = ("Mamba", "RecurrentGemma", "Rwkv", "OpenAIGPT")
 
 
 def said(generator, name: str) -> list[list[int]]:

@@ -78,13 +78,16 @@ def settings(module: torch.nn.Module) -> Settings:
 
     def tokens(name: str) -> tuple[int, ...]:
         value = next((v for c in said if (v := getattr(c, name, None)) is not None), ())
-        return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+        listed = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(int(token) for token in listed if token >= 0)  # -1 is how some say that there is none
 
-    stop = tokens("eos_token_id")
     config = module.config.get_text_config()
+    stop = tokens("eos_token_id")
+    words = _whole(config, "vocab_size")
+    fills = [token for token in (*tokens("pad_token_id"), *stop) if words is None or token < words]
     return Settings(
         stop=stop,
-        pad=(tokens("pad_token_id") or stop or (0,))[0],
+        pad=next(iter(fills), 0),
         start=next(iter(tokens("decoder_start_token_id") or tokens("bos_token_id")), None),
         suppress=tokens("suppress_tokens"),
         suppress_first=tokens("begin_suppress_tokens"),
@@ -151,8 +154,12 @@ class _Generating(Calling):
         """
         shapes = []
         for length in _LENGTHS:
-            with torch.no_grad(), in_eval_mode(module):
-                result = module(**self._prompt(module, _ROWS, length), use_cache=True, return_dict=True)
+            try:
+                with torch.no_grad(), in_eval_mode(module):
+                    result = module(**self._prompt(module, _ROWS, length), use_cache=True, return_dict=True)
+            except Exception as error:  # the model's own code raises what it likes
+                text = f"it cannot be run for its cache: {type(error).__name__}: {error}"
+                raise DlbridgeError(text, where=self._where) from error
             cache = next((value for name, value in result.items() if name in results.CACHES), None)
             if cache is None:
                 raise DlbridgeError("it returns no cache", where=self._where)
