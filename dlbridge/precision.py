@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line imports this module for its words, and numpy takes a while
+    import numpy as np
+
     from dlbridge.model import Model
     from dlbridge.verification.loss import Loss
 
@@ -28,8 +28,6 @@ DTYPES = ("float16", "bfloat16")
 QUANTIZED = ("int8", "int8-static", "int4")
 #: Rows of a set of inputs that calibration data is divided into.
 _ROWS = 8
-
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Recipe:
         data = self.data(model) if self.quantize == "int8-static" else []
         return frameworks.get(to).quantize(written, self.quantize, data=data, keep=self.keep)
 
-    def data(self, model: Model) -> list[Arrays]:
+    def data(self, model: Model) -> list[dict[str, np.ndarray]]:
         """The sets of inputs in the calibration data; none where there are no data."""
         if self.calibrate is None:
             return []
@@ -80,7 +78,7 @@ class Recipe:
         fixed = first[0] if first is not None and len(first) and batch_dim(model) is None else _ROWS
         return list(input_batches(model, self.calibrate, fixed if isinstance(fixed, int) else _ROWS))
 
-    def loss(self, model: Model, full: Any, written: Any, cases: Sequence[Arrays]) -> Loss:
+    def loss(self, model: Model, full: Any, written: Any, cases: Sequence[dict[str, np.ndarray]]) -> Loss:
         """What is lost.
 
         Args:

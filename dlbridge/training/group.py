@@ -15,6 +15,7 @@ import numpy as np
 
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
+from dlbridge.ops.keys import is_op
 from dlbridge.training.data import Batch
 from dlbridge.training.opening import Data
 from dlbridge.training.spec import TrainingSpec
@@ -100,7 +101,7 @@ def check(model: Model, spec: TrainingSpec, data: Data) -> None:
         TrainingError: When the rows of a batch are not independent of each other, or the loss is no mean over them.
     """
     for node in model.graph.all_nodes():
-        if node.op_type == "BatchNormalization":
+        if is_op(node, "BatchNormalization"):
             raise TrainingError(
                 "it normalises by the statistics of a batch, of which each process has a part",
                 where=node.name or node.op_type,
