@@ -98,7 +98,7 @@ def methods(service: Service) -> dict[str, Method]:
         "ServerLive": lambda r: {"live": True},
         "ServerReady": lambda r: {"ready": service.is_ready},
         "ServerMetadata": lambda r: service.metadata(),
-        "ModelReady": lambda r: {"ready": service.is_model_ready(r.name, r.version)},
+        "ModelReady": lambda r: {"ready": _is_ready(service, r)},
         "ModelMetadata": lambda r: service.model_metadata(r.name, r.version),
         "ModelConfig": lambda r: {"config": service.config(r.name, r.version)},
         "ModelStatistics": lambda r: {"model_stats": [metrics.to_json(v) for v in service.versions(r.name, r.version)]},
@@ -111,6 +111,7 @@ def methods(service: Service) -> dict[str, Method]:
         "SystemSharedMemoryRegister": lambda r: service.memory.register(r.name, r.key, r.offset, r.byte_size),
         "SystemSharedMemoryUnregister": lambda r: service.memory.unregister(r.name),
         "CudaSharedMemoryStatus": lambda r: {},
+        "CudaSharedMemoryUnregister": lambda r: {},  # there is none
     }
     found = {
         path: Method(kind, request, response, work.get(path.rpartition("/")[2]))
@@ -125,6 +126,20 @@ def paths() -> dict[str, Kind]:
     """The path of each method, and what it does."""
     ours = {path: kind for path, kind, _, _ in _all_methods()}
     return ours | {path: Kind.OTHER for path, _, _ in _health_methods()}
+
+
+def _is_ready(service: Service, message: Any) -> bool:
+    """Whether a model takes requests now.
+
+    Raises:
+        ServingError: When there is no such model.
+    """
+    try:
+        return service.is_model_ready(message.name, message.version)
+    except ServingError as error:
+        if error.status is Status.UNAVAILABLE:
+            return False
+        raise
 
 
 def _all_methods() -> Iterator[tuple[str, Kind, Any, Any]]:

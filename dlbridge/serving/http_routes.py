@@ -116,6 +116,8 @@ def application(service: Service) -> Starlette:
         Route("/v2/systemsharedmemory/region/{region}/unregister", memory_unregister, methods=["POST"]),
         Route("/v2/systemsharedmemory/unregister", memory_unregister, methods=["POST"]),
         Route("/v2/cudasharedmemory/status", nothing_registered),
+        Route("/v2/cudasharedmemory/unregister", nothing_registered, methods=["POST"]),
+        Route("/v2/cudasharedmemory/region/{region}/unregister", nothing_registered, methods=["POST"]),
     ]
     for base in (model, version):
         routes += [

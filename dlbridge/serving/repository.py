@@ -150,7 +150,8 @@ class Repository:
             ServingError: When there is none.
         """
         if name not in self.models:
-            raise ServingError(f"there is no model '{name}'", Status.NOT_FOUND, hint=suggest(name, self.models) or None)
+            what = f"Request for unknown model: there is no model '{name}'"  # Triton's examples look for these words
+            raise ServingError(what, Status.NOT_FOUND, hint=suggest(name, self.models) or None)
         return self.models[name]
 
     # --- loading --------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class Repository:
             ServingError: When there is no such entry, or a version of it cannot be loaded.
         """
         if name not in self.names():
-            raise ServingError(f"the repository has no entry '{name}'", Status.NOT_FOUND)
+            raise ServingError(f"failed to load '{name}': the repository has no such entry", Status.NOT_FOUND)
         async with self._locks.setdefault(name, asyncio.Lock()):
             await self._load(self.models.setdefault(name, ServedModel(name)))
 
