@@ -111,7 +111,7 @@ def _stated(site: Foreign, of: str, targets: int) -> _Forest:
     site.needs((~is_child).sum() == len(np.unique(trees)), "its nodes are no trees")
     kinds = {mode for mode in modes if mode != "LEAF"}
     feature = np.asarray(site.get("nodes_featureids"), np.int64)
-    return _Forest(own[~is_child], feature, threshold, *children, tracks, values, kinds)
+    return _Forest(own[~is_child], feature, threshold, children[0], children[1], tracks, values, kinds)
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def _ensemble(site: Foreign) -> Results:
     feature = np.concatenate([np.asarray(site.get("nodes_featureids")), nothing]).astype(np.int64)
     tracks = np.concatenate([site.get("nodes_missing_value_tracks_true") or np.zeros(inner), nothing]).astype(bool)
     roots = np.asarray(site.get("tree_roots"), np.int64)
-    forest = _Forest(roots, feature, splits, *children, tracks, values, set(modes))
+    forest = _Forest(roots, feature, splits, children[0], children[1], tracks, values, set(modes))
     y = _sums(site, forest, _AGGREGATES[site.get("aggregate_function", 1)])
     transform = _TRANSFORMS[site.get("post_transform", 0)]
     site.needs(transform in ("NONE", "SOFTMAX", "LOGISTIC"), f"its post_transform is {transform}")

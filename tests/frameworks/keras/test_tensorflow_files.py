@@ -97,3 +97,19 @@ def test_a_saved_model_that_reads_files_is_loaded_where_code_is_trusted_alone(tm
     tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": module.serve})
     with pytest.raises(FileError, match="ReadFile"):
         dlbridge.load(tmp_path / "m")
+
+
+def test_a_recurrent_layer_of_a_free_batch_says_what_to_do(tmp_path):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(4, 6, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    with pytest.raises(WrittenModelError, match=r"needs? a batch that is a number"):
+        dlbridge.convert(
+            dlbridge.load(Recurrent(), inputs={"x": "float32[batch,7,4]"}), "tflite", tmp_path / "a.tflite"
+        )
+    dlbridge.convert(dlbridge.load(Recurrent(), inputs={"x": "float32[1,7,4]"}), "tflite", tmp_path / "a.tflite")

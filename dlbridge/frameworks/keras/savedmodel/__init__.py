@@ -39,7 +39,7 @@ class SavedModel(ModularFramework):
     def accepts_folder(self, path: Path) -> bool:
         return (path / "saved_model.pb").is_file()
 
-    def read_model(self, source: Path, options: ReadOptions) -> Any:
+    def read_model(self, source: Any, options: Any) -> Any:
         KERAS.part("runner")
         return KERAS.part("tensorflow_files").read_saved_model(Path(source), options)
 

@@ -37,7 +37,7 @@ class TFLite(ModularFramework):
         KERAS.part("runner")  # without the messages of TensorFlow
         return super().part(name)
 
-    def read_model(self, source: Path, options: ReadOptions) -> Any:
+    def read_model(self, source: Any, options: Any) -> Any:
         KERAS.part("runner")
         return KERAS.part("tensorflow_files").read_lite(Path(source), options)
 
