@@ -47,7 +47,7 @@ MODELS = {
         import torchvision_cpu, transformers
         module = transformers.BertForSequenceClassification(transformers.BertConfig(num_labels=16)).eval()
         model = dlbridge.load(module, inputs={"input_ids": "int64[batch,seq]"})
-        data, fitted = ({"input_ids": rng.integers(0, 30522, size=(32, 128))} for _ in range(2))
+        data, fitted = ({"input_ids": rng.integers(0, 30522, size=(16, 64))} for _ in range(2))
     """,
     "a decoder of 110 M parameters": """
         import torchvision_cpu, transformers
@@ -56,7 +56,7 @@ MODELS = {
             tie_word_embeddings=True)
         module = transformers.LlamaForCausalLM(config).eval()
         model = dlbridge.load(module, inputs={"input_ids": "int64[batch,seq]"}, cache=False)
-        data, fitted = ({"input_ids": rng.integers(0, 32000, size=(8, 128))} for _ in range(2))
+        data, fitted = ({"input_ids": rng.integers(0, 32000, size=(8, 64))} for _ in range(2))
     """,
 }
 _PROGRAM = """
@@ -177,7 +177,7 @@ do it. Outputs that are no longer finite are an error that names the first node 
 
 {machine}. The CNN is trained, and measured on images that it was not trained or calibrated on; the other models have
 random weights, whose largest logits are nearer to each other than those of trained models, and random inputs. Time is
-of one run of 8 rows (128 tokens, or one image each). *no kernels*: onnxruntime has no bfloat16 on a CPU, and widens
+of one run of 8 rows (64 tokens, or one image each). *no kernels*: onnxruntime has no bfloat16 on a CPU, and widens
 float16 to float32 there: both are for other devices.
 
 {table}

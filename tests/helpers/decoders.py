@@ -1,109 +1,86 @@
-"""Tiny models of ``transformers`` with random weights, and what their own ``generate`` makes of prompts."""
+"""Tiny decoders of transformers, whose printed source is kept in ``tests/golden``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tests.sweeps import torchvision_cpu  # noqa: F401  (before torchvision, which transformers imports)
 
-VOCABULARY = 48
-#: Prompts of several lengths: in a batch, all but the longest are filled up at their left.
-PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [20, 21, 22]]
-#: Sizes that configurations have under one name or another.
-_SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "d_model": 16,
-    "n_embd": 16,
-    "num_hidden_layers": 2,
-    "n_layer": 2,
-    "n_layers": 2,
-    "num_layers": 2,
-    "num_decoder_layers": 2,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
+SMALL: Mapping[str, Any] = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
-    "num_heads": 4,
-    "n_head": 4,
-    "n_heads": 4,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
-    "d_ff": 32,
-    "n_inner": 32,
-    "encoder_ffn_dim": 32,
-    "decoder_ffn_dim": 32,
-    "d_kv": 4,
-    "head_dim": 4,
-    "max_position_embeddings": 96,
-    "n_positions": 96,
-    "max_source_positions": 12,
-    "max_target_positions": 96,
-    "num_mel_bins": 8,
+}
+TOKENS = {"input_ids": "int64[batch,seq]", "attention_mask": "int64[batch,seq]"}
+#: What Whisper and T5 call these sizes.
+ENCODERS: Mapping[str, Any] = {"vocab_size": 128, "d_model": 64}
+WHISPER: Mapping[str, Any] = {
+    **{f"{part}_{what}": n for part in ("encoder", "decoder") for what, n in (("layers", 2), ("attention_heads", 4))},
+    **{f"{part}_ffn_dim": 96 for part in ("encoder", "decoder")},
+    "num_mel_bins": 16,
+    "max_source_positions": 30,
+    "max_target_positions": 40,
     "pad_token_id": 0,
     "bos_token_id": 1,
-    "eos_token_id": None,
+    "eos_token_id": 2,
     "decoder_start_token_id": 1,
-    "sliding_window": None,
 }
 
 
-def tiny(name: str, **sizes: Any) -> torch.nn.Module:
-    """A model that generates, of two layers; its weights are such that it does not say one token for ever.
+@dataclass(frozen=True)
+class Decoder:
+    """A model.
 
-    Args:
-        name: What the names of its classes begin with: ``"Llama"``.
-        sizes: What its configuration has beside the usual tiny sizes.
+    Attributes:
+        module: Makes it, with random weights.
+        inputs: Its inputs.
+        helper: What stands in its printed source in place of the arithmetic of masks.
+        lines: The most lines that are printed for PyTorch and for Keras.
     """
-    import transformers
 
-    kind = getattr(transformers, f"{name}Config")
-    known = kind().to_dict()
-    config = kind(**{**{key: value for key, value in _SIZES.items() if key in known}, **sizes})
-    names = [f"{name}{what}" for what in ("ForConditionalGeneration", "MTModel", "ForCausalLM", "LMHeadModel")]
-    torch.manual_seed(0)
-    module = next(getattr(transformers, each) for each in names if hasattr(transformers, each))(config)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            scale = 2.0 / parameter.shape[-1] ** 0.5 if parameter.dim() > 1 else 0.3
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
-    module.generation_config.eos_token_id = None
-    module.generation_config.decoder_start_token_id = 1
-    return module.eval()
+    module: Callable[[], torch.nn.Module]
+    inputs: Mapping[str, str]
+    helper: str
+    lines: Mapping[str, int]
 
 
-def features(rows: int = 2) -> torch.Tensor:
-    """What the tiny Whisper hears."""
-    return torch.randn(rows, 8, 24, generator=torch.Generator().manual_seed(3))
+def _make(name: str, **options: Any) -> Callable[[], torch.nn.Module]:
+    def made() -> torch.nn.Module:
+        import transformers
+
+        torch.manual_seed(0)
+        configuration = getattr(transformers, f"{name.partition('For')[0]}Config")(**options)
+        module: torch.nn.Module = getattr(transformers, name)(configuration)
+        return module.eval()
+
+    return made
 
 
-def said_by_transformers(
-    module: torch.nn.Module, steps: int, prompts: list[list[int]] | None = None
-) -> list[list[int]]:
-    """The most probable tokens by the model's own ``generate``, without the prompts."""
-    import transformers
+_GROUPED = {**SMALL, "num_key_value_heads": 2}
+_WINDOW = {**_GROUPED, "sliding_window": 4}
+_GEMMA = {**_WINDOW, "head_dim": 16, "query_pre_attn_scalar": 16}
+_T5 = {**ENCODERS, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 
-    options = {"max_new_tokens": steps, "do_sample": False, "pad_token_id": 0}
-    if module.main_input_name == "input_features":  # the loop of all models, not that of Whisper for long recordings
-        heard = features()
-        begun = torch.ones(len(heard), 1, dtype=torch.long)
-        with torch.no_grad():
-            made = transformers.GenerationMixin.generate(
-                module, input_features=heard, decoder_input_ids=begun, **options
-            )
-        return made[:, 1:].tolist()
-    prompts = prompts or PROMPTS
-    longest = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    with torch.no_grad():
-        made = module.generate(input_ids=ids, attention_mask=mask, **options)
-    begun = 1 if module.config.is_encoder_decoder else longest
-    return made[:, begun:].tolist()
+DECODERS = {
+    "llama": Decoder(_make("LlamaForCausalLM", **_GROUPED), TOKENS, "visible_keys(", {"pytorch": 145, "keras": 185}),
+    "mistral": Decoder(_make("MistralForCausalLM", **_WINDOW), TOKENS, "window=4)", {"pytorch": 145, "keras": 185}),
+    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 205, "keras": 275}),
+    "t5": Decoder(
+        _make("T5ForConditionalGeneration", **_T5),
+        {**TOKENS, "decoder_input_ids": "int64[batch,out]"},
+        "visible_keys(",
+        {"pytorch": 500, "keras": 660},
+    ),
+    "whisper": Decoder(
+        _make("WhisperForConditionalGeneration", **ENCODERS, **WHISPER),
+        {"input_features": "float32[batch,16,60]", "decoder_input_ids": "int64[batch,out]"},
+        "is_causal=True",
+        {"pytorch": 235, "keras": 315},
+    ),
+}
