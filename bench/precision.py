@@ -112,10 +112,10 @@ def _row(name: str, kind: str, *measured: object) -> dict[str, object]:
         return {"model": name, "precision": kind, **dict.fromkeys(columns, "-"), columns[-1]: measured[0]}
     before, after, slow, fast, error, argmax, rows, node, op = measured
     cells = (
-        f"{before / 1e6:.1f}",
-        f"{after / 1e6:.1f}",
-        f"{slow:.1f}" if slow else "no kernels",
-        f"{fast:.1f}" if fast else "no kernels",
+        f"{before / 1e6:.3g}",
+        f"{after / 1e6:.3g}",
+        f"{slow:.3g}" if slow else "no kernels",
+        f"{fast:.3g}" if fast else "no kernels",
         f"{error:.1e}",
         f"{argmax:.1%} of {rows}",
         f"{node} ({op})",

@@ -267,3 +267,18 @@ def test_a_query_that_is_counted_from_the_first_key_is_left_as_it_is_where_there
     assert "CausalMask" not in ops(lifted)
     arrays = data(2, 3, 2, 0)
     np.testing.assert_allclose(run(lifted, arrays)[0], run(model, arrays)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_said_of_the_query_or_of_the_next_key_is_no_padding_of_the_key(seed):
+    for is_of_query in (True, False):
+        draw = Draw(seed, has_past=False)
+        there = draw.new("Cast <to = 9> (there)")
+        at = draw.queries() if is_of_query else draw.new(f"Div({draw.keys()}, {draw.number(2)})")
+        mask = draw.new(f"And({draw.causal()[0]}, {draw.element(there, at)})")
+        model = draw.model(mask, shown=False)
+        lifted = model.clone()
+        lift(lifted.ir)
+        arrays = data(2, 5, 0, seed)
+        np.testing.assert_allclose(run(lifted, arrays)[0], run(model, arrays)[0], rtol=1e-6)
+        assert "CausalMask" not in ops(lifted)
