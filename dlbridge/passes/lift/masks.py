@@ -33,7 +33,7 @@ _MASK = 3
 #: Ops that make indices: without one of them there is no such mask.
 _SOURCES = frozenset({"Range", "CumSum", "Trilu"})
 #: Ops of booleans that the analysis follows: a mask is what is read by something else.
-_FOLLOWED = frozenset({"And", "Or", "Not", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose"})
+_FOLLOWED = frozenset({"And", "Or", "Not", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"})
 #: Axes of a mask, from the last: keys, queries, heads, batch.
 _KEYS, _QUERIES, _BATCH = 0, 1, 3
 _ONE = Size.of(1)

@@ -1,0 +1,273 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def visible_keys(x, padding=None, window=None, axis=1):
+    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    queries = ops.shape(x)[axis]
+    keys = queries if padding is None else ops.shape(padding)[1]
+    places = ops.arange(keys, dtype="int32")
+    own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
+    seen = places <= own
+    if window is not None:
+        seen = ops.logical_and(seen, places > own - window)
+    return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
+
+
+def rotate_halves(x, cos, sin):
+    """Rotary embedding: turns pairs of features, one from each half of x, by angles of these cosines and sines."""
+    a, b = ops.split(x, 2, axis=-1)
+    return x * cos + ops.concatenate([-b, a], axis=-1) * sin
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+def rms_norm(x, scale, axes, epsilon):
+    """x over its root mean square."""
+    return scale * (x * ops.rsqrt(ops.mean(ops.square(x), axis=axes, keepdims=True) + epsilon))
+
+
+@keras.saving.register_keras_serializable("dlbridge")
+class Weight(layers.Layer):
+    """A free weight; called with any tensor of the model, which only says where it stands."""
+
+    def __init__(self, shape, dtype=None, trainable=True, **kwargs):
+        super().__init__(trainable=trainable, **kwargs)  # without the dtype: "int8" as a policy means quantisation
+        self.shape, self.kind = tuple(shape), dtype or self.dtype
+        self.value = self.add_weight(name="value", shape=self.shape, trainable=trainable, dtype=self.kind)
+
+    def call(self, x):
+        return ops.convert_to_tensor(self.value)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(self.shape, dtype=self.kind)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape, "dtype": self.kind, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2TextScaledWordEmbedding(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, input_ids, weight):
+        weight = ops.take(weight, input_ids, axis=0)
+        return weight * 8.0
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2RotaryEmbedding(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        x = ops.expand_dims(x, axis=2)
+        freqs = ops.cast(x, "float32")
+        freqs = freqs * ops.array(
+            [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
+            dtype="float32",
+        )
+        emb = ops.concatenate([freqs, freqs], axis=2)
+        cos = ops.cos(emb)
+        sin = ops.sin(emb)
+        return cos, sin
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2RMSNorm(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.weight = self.add_weight(name="weight", shape=(64,))
+
+    def call(self, x):
+        x = rms_norm(
+            x,
+            ops.array(
+                [
+                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
+                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
+                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
+                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
+                ],
+                dtype="float32",
+            ),
+            [2],
+            1e-06,
+        )
+        output = self.weight + 1.0
+        return x * output
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2Attention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q_proj = layers.Dense(64, use_bias=False, name="q_proj")
+        self.k_proj = layers.Dense(32, use_bias=False, name="k_proj")
+        self.v_proj = layers.Dense(32, use_bias=False, name="v_proj")
+        self.o_proj = layers.Dense(64, use_bias=False, name="o_proj")
+
+    def call(self, x, cos, sin, where):
+        out = self.q_proj(x)
+        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k_proj(x)
+        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v_proj(x)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        cos = ops.expand_dims(cos, axis=1)
+        sin = ops.expand_dims(sin, axis=1)
+        query_states = rotate_halves(query_states, cos, sin)
+        key_states = rotate_halves(key_states, cos, sin)
+        attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        return self.o_proj(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class GELUTanh(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        return ops.gelu(x, approximate=True)
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2MLP(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.gate_proj = layers.Dense(96, use_bias=False, name="gate_proj")
+        self.act_fn = GELUTanh(name="act_fn")
+        self.up_proj = layers.Dense(96, use_bias=False, name="up_proj")
+        self.down_proj = layers.Dense(64, use_bias=False, name="down_proj")
+
+    def call(self, x):
+        down_proj = self.gate_proj(x)
+        act_fn = self.act_fn(down_proj)
+        x = self.up_proj(x)
+        down_proj = act_fn * x
+        return self.down_proj(down_proj)
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2DecoderLayer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.input_layernorm = Gemma2RMSNorm(name="input_layernorm")
+        self.self_attn = Gemma2Attention(name="self_attn")
+        self.post_attention_layernorm = Gemma2RMSNorm(name="post_attention_layernorm")
+        self.pre_feedforward_layernorm = Gemma2RMSNorm(name="pre_feedforward_layernorm")
+        self.mlp = Gemma2MLP(name="mlp")
+        self.post_feedforward_layernorm = Gemma2RMSNorm(name="post_feedforward_layernorm")
+
+    def call(self, x, cos, sin, where):
+        output = self.input_layernorm(x)
+        attn_output = self.self_attn(output, cos, sin, where)
+        output = self.post_attention_layernorm(attn_output)
+        hidden_states = x + output
+        output = self.pre_feedforward_layernorm(hidden_states)
+        down_proj = self.mlp(output)
+        output = self.post_feedforward_layernorm(down_proj)
+        return hidden_states + output
+
+
+@keras.saving.register_keras_serializable()
+class Layers(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = Gemma2DecoderLayer(name="0")
+        self.layer_1 = Gemma2DecoderLayer(name="1")
+        self.layer_2 = Gemma2DecoderLayer(name="2")
+
+    def call(self, x, cos, sin, where, where_1):
+        hidden_states = self.layer_0(x, cos, sin, where)
+        hidden_states = self.layer_1(hidden_states, cos, sin, where_1)
+        return self.layer_2(hidden_states, cos, sin, where)
+
+
+@keras.saving.register_keras_serializable()
+class Gemma2Model(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embed_tokens = Gemma2TextScaledWordEmbedding(name="embed_tokens")
+        self.rotary_emb = Gemma2RotaryEmbedding(name="rotary_emb")
+        self.layers = Layers(name="layers")
+        self.norm = Gemma2RMSNorm(name="norm")
+
+    def call(self, input_ids, attention_mask, weight):
+        x = self.embed_tokens(input_ids, weight)
+        position_ids = ops.arange(0, ops.shape(input_ids)[1], 1, dtype="int64")
+        position_ids = ops.expand_dims(position_ids, axis=0)
+        cast = ops.cast(attention_mask, "bool")
+        input_ids = visible_keys(input_ids, cast)
+        input_ids = ops.where(
+            input_ids,
+            ops.array(0.0, dtype="float32"),
+            ops.array(-3.4028234663852886e+38, dtype="float32"),
+        )
+        attention_mask = ops.cast(attention_mask, "bool")
+        cast = visible_keys(cast, attention_mask, window=4)
+        cast = ops.where(
+            cast,
+            ops.array(0.0, dtype="float32"),
+            ops.array(-3.4028234663852886e+38, dtype="float32"),
+        )
+        cos, sin = self.rotary_emb(position_ids)
+        hidden_states = self.layers(x, cos, sin, cast, input_ids)
+        return self.norm(hidden_states)
+
+
+def build_model():
+    input_ids = keras.Input((None,), dtype="int64", name="input_ids")
+    attention_mask = keras.Input((None,), dtype="int64", name="attention_mask")
+    x = Weight((128, 64), name="model_embed_tokens_weight")(input_ids)
+    output = Gemma2Model(name="model")(input_ids, attention_mask, x)
+    logits = ops.matmul(output, ops.transpose(x))
+    logits = logits / 30.0
+    logits = layers.Activation("tanh")(logits)
+    logits = logits * 30.0
+    return keras.Model([input_ids, attention_mask], logits, name="gemma2forcausallm")

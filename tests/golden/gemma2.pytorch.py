@@ -1,0 +1,203 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (x.unflatten(-1, (h, -1)).transpose(1, 2) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = torch.matmul(q * root, k.transpose(-1, -2) * root)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        boolean = mask.dtype == torch.bool
+        scores = torch.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = torch.ones_like(scores[0, 0], dtype=torch.int32)
+        rows, columns = ones.cumsum(0), ones.cumsum(1)
+        scores = torch.where(columns <= rows, scores, float("-inf"))
+    y = torch.matmul(scores.softmax(-1) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else y.transpose(1, 2).flatten(2)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = torch.eq(scores.amax(-1, keepdim=True), float("-inf"))
+    return torch.where(hidden, 0.0, torch.where(hidden, 0.0, scores).softmax(-1))
+
+
+def visible_keys(x, padding=None, window=None, axis=1):
+    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    queries = x.shape[axis]
+    keys = queries if padding is None else padding.shape[1]
+    places = torch.arange(keys, device=x.device)
+    own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
+    seen = places <= own
+    if window is not None:
+        seen = torch.logical_and(seen, places > own - window)
+    return seen[None, None] if padding is None else torch.logical_and(seen, padding[:, None, None])
+
+
+def rotate_halves(x, cos, sin):
+    """Rotary embedding: turns pairs of features, one from each half of x, by angles of these cosines and sines."""
+    a, b = x.chunk(2, -1)
+    return x * cos + torch.cat([-b, a], -1) * sin
+
+
+class Gemma2TextScaledWordEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty((128, 64)))
+
+    def forward(self, x):
+        x = F.embedding(x, self.weight, padding_idx=0)
+        return x * 8.0
+
+
+class Gemma2RotaryEmbedding(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer(
+            "inv_freq",
+            torch.tensor(
+                [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
+                dtype=torch.float32,
+            ),
+            persistent=False,
+        )
+
+    def forward(self, x):
+        x = x.unsqueeze(2)
+        freqs = x.to(torch.float32)
+        freqs = freqs * self.inv_freq
+        emb = torch.cat([freqs, freqs], dim=2)
+        cos = torch.cos(emb)
+        sin = torch.sin(emb)
+        return cos, sin
+
+
+class Gemma2RMSNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rmsnormalization = nn.RMSNorm(64, eps=1e-06, elementwise_affine=False)
+        self.weight = nn.Parameter(torch.empty((64,)))
+
+    def forward(self, x):
+        x = self.rmsnormalization(x)
+        output = self.weight + 1.0
+        return x * output
+
+
+class Gemma2Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q_proj = nn.Linear(64, 64, bias=False)
+        self.k_proj = nn.Linear(64, 32, bias=False)
+        self.v_proj = nn.Linear(64, 32, bias=False)
+        self.o_proj = nn.Linear(64, 64, bias=False)
+
+    def forward(self, x, cos, sin, where):
+        out = self.q_proj(x)
+        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
+        query_states = query_states.transpose(1, 2)
+        out = self.k_proj(x)
+        key_states = out.reshape(out.shape[0], out.shape[1], 2, 16)
+        key_states = key_states.transpose(1, 2)
+        x = self.v_proj(x)
+        value_states = x.reshape(x.shape[0], x.shape[1], 2, 16)
+        value_states = value_states.transpose(1, 2)
+        cos = cos.unsqueeze(1)
+        sin = sin.unsqueeze(1)
+        query_states = rotate_halves(query_states, cos, sin)
+        key_states = rotate_halves(key_states, cos, sin)
+        attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
+        attn_output = attn_output.transpose(1, 2)
+        attn_output = attn_output.flatten(2)
+        return self.o_proj(attn_output)
+
+
+class GELUTanh(nn.Module):
+    def forward(self, x):
+        return F.gelu(x, approximate="tanh")
+
+
+class Gemma2MLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate_proj = nn.Linear(64, 96, bias=False)
+        self.act_fn = GELUTanh()
+        self.up_proj = nn.Linear(64, 96, bias=False)
+        self.down_proj = nn.Linear(96, 64, bias=False)
+
+    def forward(self, x):
+        down_proj = self.gate_proj(x)
+        act_fn = self.act_fn(down_proj)
+        x = self.up_proj(x)
+        down_proj = act_fn * x
+        return self.down_proj(down_proj)
+
+
+class Gemma2DecoderLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.input_layernorm = Gemma2RMSNorm()
+        self.self_attn = Gemma2Attention()
+        self.post_attention_layernorm = Gemma2RMSNorm()
+        self.pre_feedforward_layernorm = Gemma2RMSNorm()
+        self.mlp = Gemma2MLP()
+        self.post_feedforward_layernorm = Gemma2RMSNorm()
+
+    def forward(self, x, cos, sin, where):
+        output = self.input_layernorm(x)
+        attn_output = self.self_attn(output, cos, sin, where)
+        output = self.post_attention_layernorm(attn_output)
+        hidden_states = x + output
+        output = self.pre_feedforward_layernorm(hidden_states)
+        down_proj = self.mlp(output)
+        output = self.post_feedforward_layernorm(down_proj)
+        return hidden_states + output
+
+
+class Gemma2Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed_tokens = Gemma2TextScaledWordEmbedding()
+        self.rotary_emb = Gemma2RotaryEmbedding()
+        self.layers = nn.ModuleList([Gemma2DecoderLayer() for _ in range(3)])
+        self.norm = Gemma2RMSNorm()
+        self.register_buffer("constant", torch.tensor(0.0, dtype=torch.float32), persistent=False)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.embed_tokens(input_ids)
+        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
+        position_ids = position_ids.unsqueeze(0)
+        cast = attention_mask.to(torch.bool)
+        input_ids = visible_keys(input_ids, cast)
+        input_ids = torch.where(input_ids, self.constant, -3.4028234663852886e+38)
+        attention_mask = attention_mask.to(torch.bool)
+        cast = visible_keys(cast, attention_mask, window=4)
+        cast = torch.where(cast, self.constant, -3.4028234663852886e+38)
+        cos, sin = self.rotary_emb(position_ids)
+        hidden_states = self.layers[0](x, cos, sin, cast)
+        hidden_states = self.layers[1](hidden_states, cos, sin, input_ids)
+        hidden_states = self.layers[2](hidden_states, cos, sin, cast)
+        return self.norm(hidden_states)
+
+
+class Gemma2ForCausalLM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Gemma2Model()
+        self.lm_head = nn.Linear(64, 128, bias=False)
+        self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, input_ids, attention_mask):
+        output = self.model(input_ids, attention_mask)
+        logits = self.lm_head(output)
+        logits = logits / 30.0
+        logits = torch.tanh(logits)
+        return logits * 30.0

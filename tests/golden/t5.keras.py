@@ -1,0 +1,606 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def visible_keys(x, padding=None, window=None, axis=1):
+    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    queries = ops.shape(x)[axis]
+    keys = queries if padding is None else ops.shape(padding)[1]
+    places = ops.arange(keys, dtype="int32")
+    own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
+    seen = places <= own
+    if window is not None:
+        seen = ops.logical_and(seen, places > own - window)
+    return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+@keras.saving.register_keras_serializable("dlbridge")
+class Weight(layers.Layer):
+    """A free weight; called with any tensor of the model, which only says where it stands."""
+
+    def __init__(self, shape, dtype=None, trainable=True, **kwargs):
+        super().__init__(trainable=trainable, **kwargs)  # without the dtype: "int8" as a policy means quantisation
+        self.shape, self.kind = tuple(shape), dtype or self.dtype
+        self.value = self.add_weight(name="value", shape=self.shape, trainable=trainable, dtype=self.kind)
+
+    def call(self, x):
+        return ops.convert_to_tensor(self.value)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(self.shape, dtype=self.kind)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape, "dtype": self.kind, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable()
+class T5Attention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q = layers.Dense(64, use_bias=False, name="q")
+        self.k = layers.Dense(64, use_bias=False, name="k")
+        self.v = layers.Dense(64, use_bias=False, name="v")
+        self.relative_attention_bias = layers.Embedding(32, 4, name="relative_attention_bias")
+        self.o = layers.Dense(64, use_bias=False, name="o")
+
+    def call(self, x, attention_mask):
+        out = self.q(x)
+        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k(x)
+        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v(x)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        x = ops.expand_dims(x, axis=1)
+        out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        out = ops.expand_dims(out, axis=0)
+        x = out - x
+        out = x > 0
+        out = ops.cast(out, "int64")
+        out = out * 16
+        x = ops.abs(x)
+        less = x < 8
+        cast = ops.cast(x, "float32")
+        cast = cast / 8.0
+        cast = ops.log(cast)
+        cast = cast / 2.7725887
+        cast = cast * 8.0
+        cast = ops.cast(cast, "int64")
+        cast = cast + 8
+        constantofshape = ops.full(
+            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 15, dtype="int64"
+        )
+        cast = ops.minimum(cast, constantofshape)
+        x = ops.where(less, x, cast)
+        x = out + x
+        x = self.relative_attention_bias(x)
+        position_bias = ops.expand_dims(x, axis=0)
+        position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
+        attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        attn_output = self.o(attn_output)
+        return position_bias, attn_output
+
+
+@keras.saving.register_keras_serializable()
+class T5Attention_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q = layers.Dense(64, use_bias=False, name="q")
+        self.k = layers.Dense(64, use_bias=False, name="k")
+        self.v = layers.Dense(64, use_bias=False, name="v")
+        self.relative_attention_bias = layers.Embedding(32, 4, name="relative_attention_bias")
+        self.o = layers.Dense(64, use_bias=False, name="o")
+
+    def call(self, x, attention_mask):
+        out = self.q(x)
+        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k(x)
+        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v(x)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        x = ops.expand_dims(x, axis=1)
+        out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        out = ops.expand_dims(out, axis=0)
+        x = out - x
+        constantofshape = ops.full(
+            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 0, dtype="int64"
+        )
+        x = ops.minimum(x, constantofshape)
+        x = ops.negative(x)
+        less = x < 16
+        out = ops.cast(x, "float32")
+        out = out / 16.0
+        out = ops.log(out)
+        out = out / 2.0794415
+        out = out * 16.0
+        out = ops.cast(out, "int64")
+        out = out + 16
+        constantofshape = ops.full(
+            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 31, dtype="int64"
+        )
+        out = ops.minimum(out, constantofshape)
+        x = ops.where(less, x, out)
+        x = self.relative_attention_bias(x)
+        position_bias = ops.expand_dims(x, axis=0)
+        position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
+        attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        attn_output = self.o(attn_output)
+        return position_bias, attn_output
+
+
+@keras.saving.register_keras_serializable()
+class T5Attention_2(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q = layers.Dense(64, use_bias=False, name="q")
+        self.k = layers.Dense(64, use_bias=False, name="k")
+        self.v = layers.Dense(64, use_bias=False, name="v")
+        self.o = layers.Dense(64, use_bias=False, name="o")
+
+    def call(self, x, hidden_states, encoder_extended_attention_mask):
+        x = self.q(x)
+        query_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        x = self.k(hidden_states)
+        key_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v(hidden_states)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        position_bias = ops.zeros((1, 4, ops.shape(query_states)[2], ops.shape(value_states)[2]))
+        attn_output = ops.where(
+            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
+        )
+        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        attn_output = self.o(attn_output)
+        return position_bias, attn_output
+
+
+@keras.saving.register_keras_serializable()
+class T5Attention_3(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q = layers.Dense(64, use_bias=False, name="q")
+        self.k = layers.Dense(64, use_bias=False, name="k")
+        self.v = layers.Dense(64, use_bias=False, name="v")
+        self.o = layers.Dense(64, use_bias=False, name="o")
+
+    def call(self, x, attention_mask, unsqueeze_2):
+        out = self.q(x)
+        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k(x)
+        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v(x)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
+        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        return self.o(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class T5Attention_4(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q = layers.Dense(64, use_bias=False, name="q")
+        self.k = layers.Dense(64, use_bias=False, name="k")
+        self.v = layers.Dense(64, use_bias=False, name="v")
+        self.o = layers.Dense(64, use_bias=False, name="o")
+
+    def call(self, x, hidden_states, encoder_extended_attention_mask, position_bias):
+        x = self.q(x)
+        query_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        x = self.k(hidden_states)
+        key_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v(hidden_states)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        attn_output = ops.where(
+            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
+        )
+        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        return self.o(attn_output)
+
+
+def t5_dense_act_dense(x, name):
+    hidden_states = layers.Dense(96, activation="relu", use_bias=False, name=f"{name}-wi")(x)
+    hidden_states = layers.Dropout(0.1, name=f"{name}-dropout")(hidden_states)
+    return layers.Dense(64, use_bias=False, name=f"{name}-wo")(hidden_states)
+
+
+def t5_attention(x, attention_mask, unsqueeze_2, name):
+    out = layers.Dense(64, use_bias=False, name=f"{name}-q")(x)
+    query_states = layers.Reshape((-1, 4, 16))(out)
+    query_states = layers.Permute((2, 1, 3))(query_states)
+    out = layers.Dense(64, use_bias=False, name=f"{name}-k")(x)
+    key_states = layers.Reshape((-1, 4, 16))(out)
+    key_states = layers.Permute((2, 1, 3))(key_states)
+    x = layers.Dense(64, use_bias=False, name=f"{name}-v")(x)
+    value_states = layers.Reshape((-1, 4, 16))(x)
+    value_states = layers.Permute((2, 1, 3))(value_states)
+    attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
+    attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+    attn_output = layers.Permute((2, 1, 3))(attn_output)
+    attn_output = layers.Reshape((-1, 64))(attn_output)
+    return layers.Dense(64, use_bias=False, name=f"{name}-o")(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class T5DenseActDense(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.wi = layers.Dense(96, activation="relu", use_bias=False, name="wi")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+        self.wo = layers.Dense(64, use_bias=False, name="wo")
+
+    def call(self, x):
+        hidden_states = self.wi(x)
+        hidden_states = self.dropout(hidden_states)
+        return self.wo(hidden_states)
+
+
+def t5_layer_self_attention(x, attention_mask, name):
+    layer_norm = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
+    selfattention, attn_output = T5Attention(
+        name=f"{name}-SelfAttention"
+    )(layer_norm, attention_mask)
+    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(attn_output)
+    attention_output = x + dropout
+    return selfattention, attention_output
+
+
+def t5_layer_self_attention_1(x, attention_mask, unsqueeze_2, name):
+    layer_norm = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
+    attn_output = t5_attention(
+        layer_norm, attention_mask, unsqueeze_2, name=f"{name}-SelfAttention"
+    )
+    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(attn_output)
+    return x + dropout
+
+
+def t5_layer_ff(x, name):
+    out = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
+    hidden_states = t5_dense_act_dense(out, name=f"{name}-DenseReluDense")
+    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(hidden_states)
+    return x + dropout
+
+
+@keras.saving.register_keras_serializable()
+class T5LayerSelfAttention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_norm = layers.RMSNormalization(name="layer_norm")
+        self.SelfAttention = T5Attention_1(name="SelfAttention")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+
+    def call(self, x, attention_mask):
+        layer_norm = self.layer_norm(x)
+        selfattention, attn_output = self.SelfAttention(layer_norm, attention_mask)
+        dropout = self.dropout(attn_output)
+        attention_output = x + dropout
+        return selfattention, attention_output
+
+
+@keras.saving.register_keras_serializable()
+class T5LayerSelfAttention_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_norm = layers.RMSNormalization(name="layer_norm")
+        self.SelfAttention = T5Attention_3(name="SelfAttention")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+
+    def call(self, x, attention_mask, unsqueeze_2):
+        layer_norm = self.layer_norm(x)
+        attn_output = self.SelfAttention(layer_norm, attention_mask, unsqueeze_2)
+        dropout = self.dropout(attn_output)
+        return x + dropout
+
+
+@keras.saving.register_keras_serializable()
+class T5LayerCrossAttention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_norm = layers.RMSNormalization(name="layer_norm")
+        self.EncDecAttention = T5Attention_2(name="EncDecAttention")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+
+    def call(self, x, hidden_states, encoder_extended_attention_mask):
+        layer_norm = self.layer_norm(x)
+        position_bias, attn_output = self.EncDecAttention(
+            layer_norm, hidden_states, encoder_extended_attention_mask
+        )
+        dropout = self.dropout(attn_output)
+        layer_output = x + dropout
+        return position_bias, layer_output
+
+
+@keras.saving.register_keras_serializable()
+class T5LayerCrossAttention_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_norm = layers.RMSNormalization(name="layer_norm")
+        self.EncDecAttention = T5Attention_4(name="EncDecAttention")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+
+    def call(self, x, hidden_states, encoder_extended_attention_mask, position_bias):
+        layer_norm = self.layer_norm(x)
+        attn_output = self.EncDecAttention(
+            layer_norm, hidden_states, encoder_extended_attention_mask, position_bias
+        )
+        dropout = self.dropout(attn_output)
+        return x + dropout
+
+
+@keras.saving.register_keras_serializable()
+class T5LayerFF(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_norm = layers.RMSNormalization(name="layer_norm")
+        self.DenseReluDense = T5DenseActDense(name="DenseReluDense")
+        self.dropout = layers.Dropout(0.1, name="dropout")
+
+    def call(self, x):
+        out = self.layer_norm(x)
+        hidden_states = self.DenseReluDense(out)
+        dropout = self.dropout(hidden_states)
+        return x + dropout
+
+
+def layer(x, attention_mask, name):
+    x, attention_output = t5_layer_self_attention(x, attention_mask, name=f"{name}-0")
+    hidden_states = t5_layer_ff(attention_output, name=f"{name}-1")
+    return x, hidden_states
+
+
+def layer_1(x, attention_mask, unsqueeze_2, name):
+    attention_output = t5_layer_self_attention_1(x, attention_mask, unsqueeze_2, name=f"{name}-0")
+    return t5_layer_ff(attention_output, name=f"{name}-1")
+
+
+@keras.saving.register_keras_serializable()
+class Layer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = T5LayerSelfAttention(name="0")
+        self.layer_1 = T5LayerCrossAttention(name="1")
+        self.layer_2 = T5LayerFF(name="2")
+
+    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
+        x, attention_output = self.layer_0(x, attention_mask)
+        position_bias, layer_output = self.layer_1(
+            attention_output, hidden_states, encoder_extended_attention_mask
+        )
+        hidden_states = self.layer_2(layer_output)
+        return x, position_bias, hidden_states
+
+
+@keras.saving.register_keras_serializable()
+class Layer_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = T5LayerSelfAttention_1(name="0")
+        self.layer_1 = T5LayerCrossAttention_1(name="1")
+        self.layer_2 = T5LayerFF(name="2")
+
+    def call(
+        self,
+        x,
+        attention_mask,
+        unsqueeze_2,
+        hidden_states,
+        encoder_extended_attention_mask,
+        position_bias,
+    ):
+        attention_output = self.layer_0(x, attention_mask, unsqueeze_2)
+        layer_output = self.layer_1(
+            attention_output, hidden_states, encoder_extended_attention_mask, position_bias
+        )
+        return self.layer_2(layer_output)
+
+
+def t5_block(x, attention_mask, name):
+    x, hidden_states = layer(x, attention_mask, name=f"{name}-layer")
+    return x, hidden_states
+
+
+def t5_block_1(x, attention_mask, unsqueeze_2, name):
+    return layer_1(x, attention_mask, unsqueeze_2, name=f"{name}-layer")
+
+
+@keras.saving.register_keras_serializable()
+class T5Block(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = Layer(name="layer")
+
+    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
+        x, position_bias, hidden_states = self.layer(
+            x, attention_mask, hidden_states, encoder_extended_attention_mask
+        )
+        return x, position_bias, hidden_states
+
+
+@keras.saving.register_keras_serializable()
+class T5Block_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = Layer_1(name="layer")
+
+    def call(
+        self,
+        x,
+        attention_mask,
+        unsqueeze_2,
+        hidden_states,
+        encoder_extended_attention_mask,
+        position_bias,
+    ):
+        return self.layer(
+            x,
+            attention_mask,
+            unsqueeze_2,
+            hidden_states,
+            encoder_extended_attention_mask,
+            position_bias,
+        )
+
+
+def block(x, attention_mask, name):
+    x, hidden_states = t5_block(x, attention_mask, name=f"{name}-0")
+    hidden_states = t5_block_1(hidden_states, attention_mask, x, name=f"{name}-1")
+    return t5_block_1(hidden_states, attention_mask, x, name=f"{name}-2")
+
+
+@keras.saving.register_keras_serializable()
+class Block(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = T5Block(name="0")
+        self.layer_1 = T5Block_1(name="1")
+        self.layer_2 = T5Block_1(name="2")
+
+    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
+        x, position_bias, hidden_states_1 = self.layer_0(
+            x, attention_mask, hidden_states, encoder_extended_attention_mask
+        )
+        hidden_states_1 = self.layer_1(
+            hidden_states_1,
+            attention_mask,
+            x,
+            hidden_states,
+            encoder_extended_attention_mask,
+            position_bias,
+        )
+        return self.layer_2(
+            hidden_states_1,
+            attention_mask,
+            x,
+            hidden_states,
+            encoder_extended_attention_mask,
+            position_bias,
+        )
+
+
+def t5_stack(input_ids, attention_mask, weight, name):
+    inputs_embeds = ops.take(weight, input_ids, axis=0)
+    attention_mask = ops.cast(attention_mask, "bool")
+    attention_mask = ops.expand_dims(attention_mask, axis=(1, 2))
+    hidden_states = layers.Dropout(0.1, name=f"{name}-dropout")(inputs_embeds)
+    hidden_states = block(hidden_states, attention_mask, name=f"{name}-block")
+    x = layers.RMSNormalization(name=f"{name}-final_layer_norm")(hidden_states)
+    return layers.Dropout(0.1)(x)
+
+
+@keras.saving.register_keras_serializable()
+class T5Stack(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dropout = layers.Dropout(0.1, name="dropout")
+        self.block = Block(name="block")
+        self.final_layer_norm = layers.RMSNormalization(name="final_layer_norm")
+        self.dropout_dropout = layers.Dropout(0.1)
+
+    def call(self, decoder_input_ids, attention_mask, hidden_states, weight):
+        embed_tokens = ops.take(weight, decoder_input_ids, axis=0)
+        x = visible_keys(embed_tokens)
+        attention_mask_1 = ops.broadcast_to(
+            x, (ops.shape(embed_tokens)[0], 1, ops.shape(x)[2], ops.shape(x)[3])
+        )
+        attention_mask = ops.cast(attention_mask, "bool")
+        encoder_extended_attention_mask = ops.expand_dims(attention_mask, axis=(1, 2))
+        hidden_states_1 = self.dropout(embed_tokens)
+        hidden_states = self.block(
+            hidden_states_1, attention_mask_1, hidden_states, encoder_extended_attention_mask
+        )
+        x = self.final_layer_norm(hidden_states)
+        return self.dropout_dropout(x)
+
+
+def build_model():
+    input_ids = keras.Input((None,), dtype="int64", name="input_ids")
+    attention_mask = keras.Input((None,), dtype="int64", name="attention_mask")
+    decoder_input_ids = keras.Input((None,), dtype="int64", name="decoder_input_ids")
+    x = Weight((128, 64), name="shared-weight")(input_ids)
+    encoder_last_hidden_state = t5_stack(input_ids, attention_mask, x, name="encoder")
+    hidden_states = T5Stack(name="decoder")(
+        decoder_input_ids, attention_mask, encoder_last_hidden_state, x
+    )
+    sequence_output = hidden_states * 0.125
+    logits = ops.matmul(sequence_output, ops.transpose(x))
+    return keras.Model(
+        [input_ids, attention_mask, decoder_input_ids],
+        [logits, encoder_last_hidden_state],
+        name="t5forconditionalgeneration",
+    )

@@ -1,0 +1,310 @@
+import keras
+from keras import layers, ops
+
+
+def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
+    if heads is not None:
+        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+    if k.shape[1] != q.shape[1]:
+        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if mask is not None:
+        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
+        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+    if is_causal:
+        ones = ops.ones_like(scores[0, 0], dtype="int32")
+        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
+        scores = ops.where(columns <= rows, scores, float("-inf"))
+    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    return y if heads is None else merge_heads(y)
+
+
+def masked_softmax(scores):
+    """Softmax over the last axis, in which rows of -inf alone become 0."""
+    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
+    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
+
+
+def split_heads(x, heads):
+    """(batch, time, heads * size) -> (batch, heads, time, size)."""
+    x = layers.Reshape((-1, heads, x.shape[-1] // heads), dtype=x.dtype)(x)
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x):
+    """(batch, heads, time, size) -> (batch, time, heads * size)."""
+    x = ops.transpose(x, (0, 2, 1, 3))
+    return layers.Reshape((-1, x.shape[-2] * x.shape[-1]), dtype=x.dtype)(x)
+
+
+@keras.saving.register_keras_serializable("dlbridge")
+class Weight(layers.Layer):
+    """A free weight; called with any tensor of the model, which only says where it stands."""
+
+    def __init__(self, shape, dtype=None, trainable=True, **kwargs):
+        super().__init__(trainable=trainable, **kwargs)  # without the dtype: "int8" as a policy means quantisation
+        self.shape, self.kind = tuple(shape), dtype or self.dtype
+        self.value = self.add_weight(name="value", shape=self.shape, trainable=trainable, dtype=self.kind)
+
+    def call(self, x):
+        return ops.convert_to_tensor(self.value)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(self.shape, dtype=self.kind)
+
+    def get_config(self):
+        return {**super().get_config(), "shape": self.shape, "dtype": self.kind, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable()
+class WhisperAttention(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q_proj = layers.Dense(64, name="q_proj")
+        self.k_proj = layers.Dense(64, use_bias=False, name="k_proj")
+        self.v_proj = layers.Dense(64, name="v_proj")
+        self.out_proj = layers.Dense(64, name="out_proj")
+
+    def call(self, x):
+        out = self.q_proj(x)
+        query_states = out * 0.25
+        query_states = ops.reshape(query_states, (-1, 30, 4, 16))
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k_proj(x)
+        key_states = ops.reshape(out, (-1, 30, 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v_proj(x)
+        value_states = ops.reshape(x, (-1, 30, 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        attn_output = attention(query_states, key_states, value_states, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(attn_output, (-1, 30, 64))
+        return self.out_proj(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class WhisperAttention_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q_proj = layers.Dense(64, name="q_proj")
+        self.k_proj = layers.Dense(64, use_bias=False, name="k_proj")
+        self.v_proj = layers.Dense(64, name="v_proj")
+        self.out_proj = layers.Dense(64, name="out_proj")
+
+    def call(self, x):
+        out = self.q_proj(x)
+        query_states = out * 0.25
+        query_states = ops.reshape(
+            query_states, (ops.shape(query_states)[0], ops.shape(query_states)[1], 4, 16)
+        )
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        out = self.k_proj(x)
+        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v_proj(x)
+        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        attn_output = attention(query_states, key_states, value_states, is_causal=True, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        return self.out_proj(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class WhisperAttention_2(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.q_proj = layers.Dense(64, name="q_proj")
+        self.k_proj = layers.Dense(64, use_bias=False, name="k_proj")
+        self.v_proj = layers.Dense(64, name="v_proj")
+        self.out_proj = layers.Dense(64, name="out_proj")
+
+    def call(self, x, hidden_states):
+        x = self.q_proj(x)
+        query_states = x * 0.25
+        query_states = ops.reshape(
+            query_states, (ops.shape(query_states)[0], ops.shape(query_states)[1], 4, 16)
+        )
+        query_states = ops.transpose(query_states, (0, 2, 1, 3))
+        x = self.k_proj(hidden_states)
+        key_states = ops.reshape(x, (-1, 30, 4, 16))
+        key_states = ops.transpose(key_states, (0, 2, 1, 3))
+        x = self.v_proj(hidden_states)
+        value_states = ops.reshape(x, (-1, 30, 4, 16))
+        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        attn_output = attention(query_states, key_states, value_states, scale=1.0)
+        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        attn_output = ops.reshape(
+            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
+        )
+        return self.out_proj(attn_output)
+
+
+@keras.saving.register_keras_serializable()
+class WhisperEncoderLayer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.self_attn_layer_norm = layers.LayerNormalization(
+            epsilon=1e-05, name="self_attn_layer_norm"
+        )
+        self.self_attn = WhisperAttention(name="self_attn")
+        self.dropout = layers.Dropout(0.0)
+        self.final_layer_norm = layers.LayerNormalization(epsilon=1e-05, name="final_layer_norm")
+        self.fc1 = layers.Dense(96, activation="gelu", name="fc1")
+        self.dropout_1 = layers.Dropout(0.0)
+        self.fc2 = layers.Dense(64, name="fc2")
+        self.dropout_2 = layers.Dropout(0.0)
+
+    def call(self, x):
+        hidden_states = self.self_attn_layer_norm(x)
+        attn_output = self.self_attn(hidden_states)
+        hidden_states = self.dropout(attn_output)
+        hidden_states = x + hidden_states
+        hidden_states_1 = self.final_layer_norm(hidden_states)
+        hidden_states_1 = self.fc1(hidden_states_1)
+        hidden_states_1 = self.dropout_1(hidden_states_1)
+        hidden_states_1 = self.fc2(hidden_states_1)
+        hidden_states_1 = self.dropout_2(hidden_states_1)
+        return hidden_states + hidden_states_1
+
+
+@keras.saving.register_keras_serializable()
+class WhisperDecoderLayer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.self_attn_layer_norm = layers.LayerNormalization(
+            epsilon=1e-05, name="self_attn_layer_norm"
+        )
+        self.self_attn = WhisperAttention_1(name="self_attn")
+        self.dropout = layers.Dropout(0.0)
+        self.encoder_attn_layer_norm = layers.LayerNormalization(
+            epsilon=1e-05, name="encoder_attn_layer_norm"
+        )
+        self.encoder_attn = WhisperAttention_2(name="encoder_attn")
+        self.dropout_1 = layers.Dropout(0.0)
+        self.final_layer_norm = layers.LayerNormalization(epsilon=1e-05, name="final_layer_norm")
+        self.fc1 = layers.Dense(96, activation="gelu", name="fc1")
+        self.dropout_2 = layers.Dropout(0.0)
+        self.fc2 = layers.Dense(64, name="fc2")
+        self.dropout_3 = layers.Dropout(0.0)
+
+    def call(self, x, hidden_states):
+        hidden_states_1 = self.self_attn_layer_norm(x)
+        attn_output = self.self_attn(hidden_states_1)
+        hidden_states_1 = self.dropout(attn_output)
+        hidden_states_1 = x + hidden_states_1
+        hidden_states_2 = self.encoder_attn_layer_norm(hidden_states_1)
+        attn_output = self.encoder_attn(hidden_states_2, hidden_states)
+        hidden_states = self.dropout_1(attn_output)
+        hidden_states = hidden_states_1 + hidden_states
+        hidden_states_1 = self.final_layer_norm(hidden_states)
+        hidden_states_1 = self.fc1(hidden_states_1)
+        hidden_states_1 = self.dropout_2(hidden_states_1)
+        hidden_states_1 = self.fc2(hidden_states_1)
+        hidden_states_1 = self.dropout_3(hidden_states_1)
+        return hidden_states + hidden_states_1
+
+
+@keras.saving.register_keras_serializable()
+class Layers(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = WhisperEncoderLayer(name="0")
+        self.layer_1 = WhisperEncoderLayer(name="1")
+
+    def call(self, x):
+        hidden_states = self.layer_0(x)
+        return self.layer_1(hidden_states)
+
+
+@keras.saving.register_keras_serializable()
+class Layers_1(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer_0 = WhisperDecoderLayer(name="0")
+        self.layer_1 = WhisperDecoderLayer(name="1")
+
+    def call(self, x, hidden_states):
+        hidden_states_1 = self.layer_0(x, hidden_states)
+        return self.layer_1(hidden_states_1, hidden_states)
+
+
+@keras.saving.register_keras_serializable()
+class WhisperEncoder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv1 = layers.Conv1D(64, 3, padding="same", activation="gelu", name="conv1")
+        self.conv2 = layers.Conv1D(64, 3, strides=2, activation="gelu", name="conv2")
+        self.embed_positions = layers.Embedding(30, 64, trainable=False, name="embed_positions")
+        self.dropout = layers.Dropout(0.0)
+        self.layers = Layers(name="layers")
+        self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
+
+    def call(self, x):
+        x = self.conv1(x)
+        x = ops.pad(x, [(0, 0), (1, 1), (0, 0)])
+        x = self.conv2(x)
+        embed_positions = self.embed_positions(
+            ops.array(
+                [
+                    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                    22, 23, 24, 25, 26, 27, 28, 29,
+                ],
+                dtype="int64",
+            )
+        )
+        hidden_states = x + embed_positions
+        hidden_states = self.dropout(hidden_states)
+        hidden_states = self.layers(hidden_states)
+        return self.layer_norm(hidden_states)
+
+
+@keras.saving.register_keras_serializable()
+class WhisperDecoder(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.embed_positions = layers.Embedding(40, 64, name="embed_positions")
+        self.dropout = layers.Dropout(0.0)
+        self.layers = Layers_1(name="layers")
+        self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
+
+    def call(self, decoder_input_ids, hidden_states, weight):
+        embed_tokens = ops.take(weight, decoder_input_ids, axis=0)
+        position_ids = ops.arange(0, ops.shape(embed_tokens)[1], 1, dtype="int64")
+        position_ids = ops.expand_dims(position_ids, axis=0)
+        position_ids = ops.tile(position_ids, [ops.shape(embed_tokens)[0], 1])
+        x = self.embed_positions(position_ids)
+        hidden_states_1 = embed_tokens + x
+        hidden_states_1 = self.dropout(hidden_states_1)
+        hidden_states = self.layers(hidden_states_1, hidden_states)
+        return self.layer_norm(hidden_states)
+
+
+def whisper_model(x, decoder_input_ids, weight, name):
+    hidden_states = WhisperEncoder(name=f"{name}-encoder")(x)
+    hidden_states_1 = WhisperDecoder(name=f"{name}-decoder")(
+        decoder_input_ids, hidden_states, weight
+    )
+    return hidden_states, hidden_states_1
+
+
+def build_model():
+    input_features = keras.Input((16, 60), name="input_features")
+    decoder_input_ids = keras.Input((None,), dtype="int64", name="decoder_input_ids")
+    x = Weight((128, 64), name="model_decoder_embed_tokens_weight")(input_features)
+    input_features_channels_last = layers.Permute((2, 1))(input_features)
+    encoder_last_hidden_state, hidden_states = whisper_model(
+        input_features_channels_last, decoder_input_ids, x, name="model"
+    )
+    logits = ops.matmul(hidden_states, ops.transpose(x))
+    return keras.Model(
+        [input_features, decoder_input_ids],
+        [logits, encoder_last_hidden_state],
+        name="whisperforconditionalgeneration",
+    )
