@@ -5,77 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import (
-    abs,
-    argmax,
-    concatenate,
-    exp,
-    expand_dims,
-    log,
-    log1p,
-    logaddexp,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    moveaxis,
-    ones_like,
-    repeat,
-    reshape,
-    sign,
-    sqrt,
-    stack,
-    sum,
-    swapaxes,
-    take_along_axis,
-    where,
-    zeros_like,
-)
 
-__all__ = [
-    "abs",
-    "arange",
-    "argmax",
-    "cast",
-    "concatenate",
-    "constant",
-    "count",
-    "exp",
-    "expand_dims",
-    "integer",
-    "like",
-    "log",
-    "log1p",
-    "log_softmax",
-    "logaddexp",
-    "logsumexp",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "one_hot",
-    "ones_like",
-    "pick",
-    "repeat",
-    "reshape",
-    "sigmoid",
-    "sign",
-    "size",
-    "sqrt",
-    "stack",
-    "sum",
-    "sum_type",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "where",
-    "zeros_like",
-]
+
+def __getattr__(name: str) -> Any:
+    """Everything else is NumPy's own."""
+    return getattr(np, name)
 
 
 def arange(count: int, like: Any) -> Any:

@@ -4,85 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax.lax import stop_gradient
-from jax.nn import log_softmax, sigmoid
-from jax.numpy import (
-    argmax,
-    concatenate,
-    exp,
-    expand_dims,
-    log,
-    log1p,
-    logaddexp,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    moveaxis,
-    ones_like,
-    repeat,
-    reshape,
-    sign,
-    sqrt,
-    stack,
-    sum,
-    swapaxes,
-    take,
-    where,
-    zeros_like,
-)
-from jax.scipy.special import logsumexp
 
-__all__ = [
-    "abs",
-    "arange",
-    "argmax",
-    "cast",
-    "concatenate",
-    "constant",
-    "count",
-    "exp",
-    "expand_dims",
-    "integer",
-    "like",
-    "log",
-    "log1p",
-    "log_softmax",
-    "logaddexp",
-    "logsumexp",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "one_hot",
-    "ones_like",
-    "pick",
-    "repeat",
-    "reshape",
-    "sigmoid",
-    "sign",
-    "size",
-    "sqrt",
-    "stack",
-    "sum",
-    "sum_type",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "where",
-    "zeros_like",
-]
+log_softmax, sigmoid = jax.nn.log_softmax, jax.nn.sigmoid
+logsumexp = jax.scipy.special.logsumexp
+
+
+def __getattr__(name: str) -> Any:
+    """Everything else is JAX' own."""
+    return getattr(jnp, name)
 
 
 def abs(x: Any) -> Any:
     """The size of a number, whose derivative at 0 is 0; JAX' own has 1 there."""
-    return x * stop_gradient(sign(x))
+    return x * jax.lax.stop_gradient(jnp.sign(x))
 
 
 def arange(count: int, like: Any) -> Any:
@@ -125,7 +61,7 @@ def constant(values: Any, like: Any) -> Any:
 
 def one_hot(x: Any, count: int) -> Any:
     """Rows of 0 and 1, which are summed up exactly."""
-    return (expand_dims(x, -1) == jnp.arange(count)).astype(jnp.float64)
+    return (jnp.expand_dims(x, -1) == jnp.arange(count)).astype(jnp.float64)
 
 
 def pick(x: Any, labels: Any) -> Any:

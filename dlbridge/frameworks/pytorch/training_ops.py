@@ -5,78 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import (
-    abs,
-    argmax,
-    exp,
-    log,
-    log1p,
-    log_softmax,
-    logaddexp,
-    logsumexp,
-    matmul,
-    mean,
-    moveaxis,
-    ones_like,
-    reshape,
-    sigmoid,
-    sign,
-    sqrt,
-    stack,
-    sum,
-    swapaxes,
-    where,
-    zeros_like,
-)
-from torch import amax as max
-from torch import amin as min
-from torch import concat as concatenate
-from torch import repeat_interleave as _repeat_interleave
-from torch import unsqueeze as expand_dims
 from torch.nn.functional import one_hot as _one_hot
 
-__all__ = [
-    "abs",
-    "arange",
-    "argmax",
-    "cast",
-    "concatenate",
-    "constant",
-    "count",
-    "exp",
-    "expand_dims",
-    "integer",
-    "like",
-    "log",
-    "log1p",
-    "log_softmax",
-    "logaddexp",
-    "logsumexp",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "one_hot",
-    "ones_like",
-    "pick",
-    "repeat",
-    "reshape",
-    "sigmoid",
-    "sign",
-    "size",
-    "sqrt",
-    "stack",
-    "sum",
-    "sum_type",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "where",
-    "zeros_like",
-]
+max, min = torch.amax, torch.amin
+expand_dims = torch.unsqueeze
+
+
+def __getattr__(name: str) -> Any:
+    """Everything else is PyTorch's own."""
+    return getattr(torch, name)
 
 
 def maximum(a: Any, b: Any) -> Any:
@@ -147,4 +84,4 @@ def take_along_axis(x: torch.Tensor, places: torch.Tensor, axis: int) -> torch.T
 
 
 def repeat(x: torch.Tensor, repeats: int, axis: int) -> torch.Tensor:
-    return _repeat_interleave(x, repeats, dim=axis)
+    return torch.repeat_interleave(x, repeats, dim=axis)
