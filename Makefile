@@ -61,7 +61,7 @@ suites: .venv/sweeps ## the layers and operations of Keras' own tests, to all ta
 models: .venv/sweeps ## the sweep over whole models of torchvision, timm, transformers, keras.applications (an hour)
 	$(BIN)/python -m pytest -m slow tests/sweeps --ignore tests/sweeps/test_libraries.py --ignore tests/sweeps/test_generation.py -s
 
-generation: .venv/sweeps ## the same tokens as transformers from onnxruntime, PyTorch, Keras: 44 families (two hours)
+generation: .venv/sweeps ## the same tokens as transformers from onnxruntime, PyTorch, Keras: 45 families (two hours)
 	$(BIN)/python -m pytest -m slow tests/frameworks/test_generates.py tests/sweeps/test_generation.py -s
 
 models-nnx: .venv/sweeps ## the same models of torchvision, timm, transformers to Flax NNX (an hour)
