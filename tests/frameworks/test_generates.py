@@ -11,7 +11,7 @@ import dlbridge
 from dlbridge import frameworks, runtime, tasks
 from dlbridge.cli import cli
 from dlbridge.errors import DlbridgeError
-from tests.helpers.decoders import PROMPTS, features, said_by_transformers, tiny
+from tests.helpers.generating import PROMPTS, features, said_by_transformers, tiny
 
 pytest.importorskip("transformers")
 
@@ -111,7 +111,7 @@ def test_tokens_that_are_none_are_left_out():
 
 
 FACTORY = """
-from tests.helpers.decoders import tiny
+from tests.helpers.generating import tiny
 
 def make(layers):
     return tiny("T5", num_layers=layers, num_decoder_layers=layers)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import dlbridge
-from tests.helpers.decoders import said_by_transformers, tiny
+from tests.helpers.generating import said_by_transformers, tiny
 from tests.helpers.serving import Running, start, write_entry
 
 pytest.importorskip("transformers")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.helpers.decoders import features, said_by_transformers, tiny
+from tests.helpers.generating import features, said_by_transformers, tiny
 from tests.sweeps.measure import TARGETS
 
 pytest.importorskip("transformers")
