@@ -238,7 +238,8 @@ class Comparison:
 
     def _is_noise(self, wide: np.ndarray, index: int, name: str) -> bool:
         """Whether an output in float64 is off by no more than constants that were rounded once can explain."""
-        exact, noisy = self._judge.exact(index), self._judge.noisy(index)
+        rounded = _EPS_OF_SUMS * self._judge.allowance().eps
+        exact, noisy = self._judge.exact(index), self._judge.noisy(index, rounded)
         if exact is None or noisy is None or not is_float(wide.dtype):
             return False
         return _distance(wide, exact[name]) <= FACTOR * _distance(noisy[name], exact[name])
