@@ -41,9 +41,9 @@ def test_shards_are_the_batch(rows, size):
 
 
 def _case(tmp_path, name, **what):
-    """A model, its data and its specification as files."""
+    """A model, its data and its specification as files: 54 steps."""
     made, arrays, spec = parity.case(name, steps=12, **what)
-    spec = type(spec).model_validate({**spec.model_dump(), "epochs": 3, "validation_split": 0.25})
+    spec = type(spec).model_validate({**spec.model_dump(), "epochs": 9, "validation_split": 0.25})
     arrays = {key: array[:61] for key, array in arrays.items()}  # the last batch is a small one
     made.save(tmp_path / "model")
     np.savez(tmp_path / "data.npz", **arrays)
