@@ -128,7 +128,7 @@ serving: setup .venv-triton/ready ## the server under NVIDIA's clients, overload
 	@touch $@
 
 scale: .venv/ray .venv-triton/ready ## batch runs and serving on Ray, with workers and replicas that die (5 minutes)
-	$(BIN)/python -m pytest -m slow tests/batch tests/training/test_group.py tests/sweeps/serving/test_on_ray.py
+	$(BIN)/python -m pytest -m slow tests/batch tests/training/test_group.py tests/verification/test_on_ray.py tests/sweeps/serving/test_on_ray.py
 
 models-on-ray: .venv/sweeps .venv/ray ## the sweep over whole models, spread over the workers of a Ray cluster (WORKERS=2)
 	$(BIN)/python -m tests.sweeps.on_ray --workers $(or $(WORKERS),2) tests/sweeps/test_torchvision.py tests/sweeps/test_timm.py tests/sweeps/test_transformers.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -44,7 +45,7 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
         units = ray.data.from_items([{"number": n} for n in numbers], override_num_blocks=len(numbers))
         results = units.map(
             _RayWorker,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(job, os.getcwd()),
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(numbers))),
             **needs,
         )
@@ -58,7 +59,8 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
 class _RayWorker:
     """Runs units, and says what became of each as a row of Ray's. An error is a row too: Ray would wrap it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, folder: str) -> None:
+        os.chdir(folder)  # the paths of a job may be from there
         self._worker = Worker(job, threads=job.threads or 1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

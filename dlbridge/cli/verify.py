@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
 )
 @click.option("--batch-run", metavar="FOLDER", help="Judge what 'dlbridge run --out FOLDER' has written by MODEL.")
 @click.option("--rows", default=100, show_default=True, type=click.IntRange(1), help="How many rows of --batch-run.")
+@click.option("--on", type=click.Choice(["ray"]), help="Run the routes on the workers of Ray, all at once.")
 @click.option("--certificate", metavar="FILE", help="Write the certificate, a JSON file.")
 @click.option("--route", "routes", multiple=True, help="Only these routes (default: all).")
 @click.option("--map", "names", multiple=True, metavar="NAME=OTHER", help="Which input or output of OTHERS a name is.")
@@ -71,6 +73,7 @@ def command(
     checked: str | None,
     batch_run: str | None,
     rows: int,
+    on: str | None,
     certificate: str | None,
     routes: tuple[str, ...],
     names: tuple[str, ...],
@@ -125,7 +128,7 @@ def command(
     }
     read = {**reading(ctx), **read_limits(limits)}
     if batch_run is None:
-        report = _verified(models, read, options, certificate, page_path, force)
+        report = _verified(models, read, options, certificate, page_path, force, on)
     else:
         report = _judged_run(models[0], read, batch_run, rows, seed, certificate, page_path, force)
     if reproduce is not None:
@@ -145,16 +148,22 @@ def _verified(
     certificate: str | None,
     page: str | None,
     force: bool,
+    on: str | None,
 ) -> Any:
     """Run the verification, and write its certificate and its page if they were asked for."""
     from dlbridge import api
+    from dlbridge.errors import require
     from dlbridge.verification.routes import usual
 
     _check_free(certificate, page, force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or usual(loaded)) + 2)
+    spread = None
+    if on is not None:
+        spread = require("dlbridge.verification.on_ray", "scale").Spread(partial(api.load, models[0], **read))
     with bar:
-        report = api.verify(loaded, *models[1:], read=read, progress=advance, by_node=page is not None, **options)
+        more = {"progress": advance, "by_node": page is not None, "spread": spread}
+        report = api.verify(loaded, *models[1:], read=read, **more, **options)
     if certificate is not None:
         _write(certificate, api.certificate(report, models[0], models[1:], read, options), force)
     if page is not None:

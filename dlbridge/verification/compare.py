@@ -58,6 +58,8 @@ def verify(
     train_steps: int | None = None,
     thorough: bool = True,
     by_node: bool = False,
+    spread: Callable[[Model, Mapping[str, Callable[[], Form]], Sequence[Arrays]], Mapping[str, Callable[[], Form]]]
+    | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run a model by every route on the same inputs, and compare each with the judge.
@@ -89,6 +91,7 @@ def verify(
         thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
             run by more than its type rounds in any case, which saves the run in float64 of a big model.
         by_node: Measure the error of each node along the depth, too, for the first set of inputs: a page shows it.
+        spread: Has the routes run elsewhere, all at once (``dlbridge.verification.on_ray.Spread``).
         progress: Called with the name of each step as it begins.
 
     Returns:
@@ -115,6 +118,12 @@ def verify(
     report = Report(model.name, judging.name, left_out=left_out, inputs_left_out=sets.left_out, subject=model)
     report.cases = [case.arrays for case in cases]
     builders = {name: _builder(model, name, written or {}) for name in wanted}
+    if spread is not None:
+        if dtype is not None or written:
+            raise DlbridgeError(
+                "routes run elsewhere on the model as it is read: neither in another type nor as written"
+            )
+        builders = dict(spread(model, builders, report.cases))
     builders |= {name: _other(model, name, other, matching or Matching()) for name, other in (others or {}).items()}
     comparison = Comparison(model, judging, cases, thorough, tolerance)
     steps = stepping.of(model, judging, thorough, seed) if battery != "none" else None

@@ -1,0 +1,109 @@
+"""Runs the routes of a verification on Ray: each worker reads the model and runs one route on all sets of inputs.
+
+The judge, and all comparing, stay where the verification was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+
+from dlbridge import errors
+from dlbridge.errors import DlbridgeError, VerificationError
+from dlbridge.model import Model
+from dlbridge.verification.certificate import hash_graph, hash_weights
+from dlbridge.verification.forms import Form
+from dlbridge.verification.measure import Arrays
+from dlbridge.verification.routes import Route
+
+#: What a comparison asks of a route beside its outputs.
+_SAID = ("note", "eps", "folds", "text", "written_anew")
+Builders = Mapping[str, Callable[[], Form]]
+
+
+class Spread:
+    """Spreads routes over the workers of a Ray cluster: the one that ``RAY_ADDRESS`` names, or one of this machine.
+
+    Args:
+        load: Reads the model; it is pickled, so that each worker reads it too.
+    """
+
+    def __init__(self, load: Callable[[], Model]) -> None:
+        self._load = load
+
+    def __call__(self, model: Model, builders: Builders, cases: Sequence[Arrays]) -> Builders:
+        """What builds the routes whose outputs come from workers.
+
+        Args:
+            model: The model, as it was read here.
+            builders: What builds each route here.
+            cases: The sets of inputs.
+        """
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        given, same = ray.put(list(cases)), _identity(model)
+        folder = os.getcwd()
+        runs = {name: _run.remote(self._load, folder, name, given, same) for name in builders}
+        return {name: partial(_Elsewhere, name, runs[name], build, cases) for name, build in builders.items()}
+
+
+class _Elsewhere:
+    """A route that a worker has run. What is asked of it beyond that is done here, by a route that is built then.
+
+    Raises:
+        DlbridgeError: What the worker's route has raised.
+    """
+
+    def __init__(self, name: str, run: Any, build: Callable[[], Form], cases: Sequence[Arrays]) -> None:
+        found = ray.get(run)
+        if isinstance(found, list):
+            kind, message, where, hint = found
+            raise getattr(errors, kind, DlbridgeError)(message, where=where, hint=hint)
+        self.name = name
+        self._outputs = {id(case): outputs for case, outputs in zip(cases, found["outputs"], strict=True)}
+        self._build = build
+        self._here: Form | None = None
+        vars(self).update({key: found[key] for key in _SAID})
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """The outputs for a set of inputs."""
+        outputs = self._outputs.get(id(arrays))
+        return self._route.run(arrays) if outputs is None else outputs
+
+    @property
+    def _route(self) -> Form:
+        if self._here is None:
+            self._here = self._build()
+        return self._here
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._route, name)
+
+
+@ray.remote(num_cpus=1)
+def _run(load: Callable[[], Model], folder: str, name: str, cases: list[Arrays], same: str) -> Any:
+    """The outputs of a route for each set of inputs, and what else is asked of it; or its error, in parts."""
+    os.chdir(folder)  # the model may be named by a path from there
+    try:
+        model = load()
+        if _identity(model) != same:
+            raise VerificationError(
+                "the model is another one each time it is read: its weights are drawn anew",
+                hint="fix its seed, or convert it to a file and verify that",
+            )
+        route = Route(model, name, {})
+        outputs = [route.run(arrays) for arrays in cases]
+    except DlbridgeError as error:
+        return [type(error).__name__, error.message, error.where, error.hint]
+    return {"outputs": outputs, **{key: getattr(route, key) for key in _SAID}}
+
+
+def _identity(model: Model) -> str:
+    return f"{hash_graph(model)} {hash_weights(model)}"
