@@ -64,6 +64,14 @@ class Calling:
     def installed(self, module: torch.nn.Module) -> Iterator[None]:
         """Within the block, the module itself is called so."""
         forward, own = module.forward, inspect.signature(module.forward)
+        if not self._forms and (self._cache or "use_cache" not in own.parameters):
+            # The inputs stay as they are. Under another ``forward``, torch.export loses the paths of shared layers.
+            handle = module.register_forward_hook(lambda module, arguments, result: self.result(result))
+            try:
+                yield
+            finally:
+                handle.remove()
+            return
         is_attribute = "forward" in vars(module)
 
         def called(*args: Any, **kwargs: Any) -> Any:

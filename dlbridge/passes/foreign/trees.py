@@ -150,7 +150,8 @@ def _walk(site: Foreign, forest: _Forest, holder: str) -> ir.Value:
         columns["missing_is_true"] = forest.tracks
     tables = {what: _table(site, f"{holder}.{what}", numbers) for what, numbers in columns.items()}
     body = _step(x, tables, _MODES[next(iter(forest.modes))])
-    inputs = [site.constant("depth", forest.depth()), None, here]
+    # the standard lets the condition be left out; its reference evaluator then takes no step
+    inputs = [site.constant("depth", forest.depth()), site.constant("always", True, ir.DataType.BOOL), here]
     return site.rewriter.insert(site.node, "Loop", "", inputs, {"body": body}, name=f"{holder}_walk").outputs[0]
 
 

@@ -52,7 +52,9 @@ def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | N
         fits = (by_half and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding == "floor")
         keywords = {}
     else:
-        fits = by_half and op.attr("mode") == "linear" and op.dtype() == op.dtype().FLOAT  # TensorFlow has no other
+        # TensorFlow resizes in float32, and Keras compares the sizes with 0, which TensorFlow's graphs cannot
+        is_known = all(isinstance((op.shape() or [])[axis], int) for axis in places)
+        fits = is_known and by_half and op.attr("mode") == "linear" and op.dtype() == op.dtype().FLOAT
         keywords = {"interpolation": "bilinear"}
     if not fits:
         return None
