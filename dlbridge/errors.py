@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "VerificationError",
     "WeightsError",
     "WrittenModelError",
+    "from_parts",
     "printable",
     "require",
     "suggest",
@@ -47,6 +48,10 @@ class DlbridgeError(Exception):
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
         return printable(f"{head}\n  {self.hint}" if self.hint else head)
+
+    def parts(self) -> list[str | None]:
+        """The error in parts, for another process: :func:`from_parts` makes it again."""
+        return [type(self).__name__, self.message, self.where, self.hint]
 
 
 class DescriptionError(DlbridgeError):
@@ -104,6 +109,13 @@ class DlbridgeWarning(UserWarning):
 
 class TrainingError(DlbridgeError):
     """A training specification or its data cannot be used."""
+
+
+def from_parts(parts: Sequence[str | None]) -> DlbridgeError:
+    """The error that another process has raised, of what its ``parts`` said."""
+    kind, message, where, hint = parts
+    made: DlbridgeError = globals().get(kind or "", DlbridgeError)(message or "", where=where, hint=hint)
+    return made
 
 
 def printable(text: str) -> str:

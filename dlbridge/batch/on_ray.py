@@ -12,9 +12,8 @@ from typing import Any
 import ray
 import ray.data
 
-from dlbridge import errors
 from dlbridge.batch.job import Done, Job, Worker
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, from_parts
 
 
 def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
@@ -68,13 +67,11 @@ class _RayWorker:
         try:
             return {**asdict(self._worker.run(number)), "problem": ""}
         except DlbridgeError as error:
-            problem = [type(error).__name__, error.message, error.where, error.hint]
-            return {"number": number, "rows": 0, "rejected": 0, "problem": json.dumps(problem)}
+            return {"number": number, "rows": 0, "rejected": 0, "problem": json.dumps(error.parts())}
 
 
 def _done(row: dict[str, Any]) -> Done:
     problem = row.pop("problem")
     if not problem:
         return Done(**row)
-    kind, message, where, hint = json.loads(problem)
-    raise getattr(errors, kind, DlbridgeError)(message, where=where, hint=hint)
+    raise from_parts(json.loads(problem))

@@ -13,8 +13,7 @@ from typing import Any
 
 import ray
 
-from dlbridge import errors
-from dlbridge.errors import DlbridgeError, VerificationError
+from dlbridge.errors import DlbridgeError, VerificationError, from_parts
 from dlbridge.model import Model
 from dlbridge.verification.certificate import hash_graph, hash_weights
 from dlbridge.verification.forms import Form
@@ -62,8 +61,7 @@ class _Elsewhere:
     def __init__(self, name: str, run: Any, build: Callable[[], Form], cases: Sequence[Arrays]) -> None:
         found = ray.get(run)
         if isinstance(found, list):
-            kind, message, where, hint = found
-            raise getattr(errors, kind, DlbridgeError)(message, where=where, hint=hint)
+            raise from_parts(found)
         self.name = name
         self._outputs = {id(case): outputs for case, outputs in zip(cases, found["outputs"], strict=True)}
         self._build = build
@@ -101,7 +99,7 @@ def _run(load: Callable[[], Model], folder: str, name: str, cases: list[Arrays],
         route = Route(model, name, {})
         outputs = [route.run(arrays) for arrays in cases]
     except DlbridgeError as error:
-        return [type(error).__name__, error.message, error.where, error.hint]
+        return error.parts()
     return {"outputs": outputs, **{key: getattr(route, key) for key in _SAID}}
 
 
