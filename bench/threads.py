@@ -14,12 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 from bench.serving import MODELS
+from dlbridge.repository.config import ModelConfig
 from dlbridge.runtime import load as load_session
-from dlbridge.serving import load
+from dlbridge.serving import load, versions
 
 ROUNDS = 3
+#: Model -> the rows of a call: one, and what ``dlbridge run`` gives at a time.
+BATCHES = {"cnn_digits": (1, 32), "resnet50": (1,)}
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,23 @@ class Setting:
     """How a process runs a model.
 
     Attributes:
-        threads: Threads for one op; as many as there are cores when None.
-        spinning: Whether a thread that waits keeps its core busy.
+        options: What ``dlbridge.runtime.load`` is told.
         instances: Runs at once.
     """
 
-    threads: int | None
-    spinning: bool
+    options: dict[str, Any]
     instances: int = 1
 
 
+#: What ``serve`` does with an entry whose configuration says nothing of it.
+_SERVED = {"threads": versions.threads(ModelConfig())}
+_CORES = os.cpu_count() or 1
 SETTINGS = {
-    "onnxruntime's own: a thread a core, spinning": Setting(None, True),
-    "a thread a core (dlbridge run)": Setting(None, False),
-    "one thread (dlbridge serve)": Setting(1, False),
-    "one thread, an instance a core": Setting(1, False, os.cpu_count() or 1),
+    "onnxruntime's own: a thread a core, spinning": Setting({"threads": _CORES, "spinning": True}),
+    "a thread a core": Setting({"threads": _CORES}),
+    "dlbridge run, dlbridge.runtime.load": Setting({}),
+    "dlbridge serve": Setting(_SERVED, versions.instances(ModelConfig())),
+    "dlbridge serve, an instance a core": Setting(_SERVED, _CORES),
 }
 
 
@@ -52,24 +58,25 @@ def run() -> list[dict[str, object]]:
         for name, (write, seconds) in MODELS.items():
             repository = Path(folder) / name
             write(repository)
-            rows += _measured(str(repository / name), name, seconds / 2)
+            for batch in BATCHES[name]:
+                rows += _measured(str(repository / name), name, batch, seconds / 2)
     return rows
 
 
-def _measured(path: str, name: str, seconds: float) -> list[dict[str, object]]:
-    cores = os.cpu_count() or 1
+def _measured(path: str, name: str, batch: int, seconds: float) -> list[dict[str, object]]:
     one: list[float] = []
     alone: dict[str, list[float]] = {label: [] for label in SETTINGS}
     together: dict[str, list[float]] = {label: [] for label in SETTINGS}
     for _ in range(ROUNDS):
-        one.append(sum(_rates(path, Setting(1, False), 1, seconds)))
+        one.append(sum(_rates(path, Setting({"threads": 1}), batch, 1, seconds)))
         for label, setting in SETTINGS.items():
-            alone[label].append(sum(_rates(path, setting, 1, seconds)))
-            together[label].append(sum(_rates(path, setting, 2, seconds)))
-    possible = cores * max(one)
+            alone[label].append(sum(_rates(path, setting, batch, 1, seconds)))
+            together[label].append(sum(_rates(path, setting, batch, 2, seconds)))
+    possible = _CORES * max(one)
     return [
         {
             "model": name,
+            "rows": batch,
             "setting": label,
             "alone, a second": max(alone[label]),
             "two processes, a second": max(together[label]),
@@ -79,13 +86,12 @@ def _measured(path: str, name: str, seconds: float) -> list[dict[str, object]]:
     ]
 
 
-def _rates(path: str, setting: Setting, processes: int, seconds: float) -> list[float]:
+def _rates(path: str, setting: Setting, batch: int, processes: int, seconds: float) -> list[float]:
     """Runs a second of each of so many processes at the same time."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(processes), context.SimpleQueue()
-    started = [
-        context.Process(target=_process, args=(path, setting, seconds, barrier, rates)) for _ in range(processes)
-    ]
+    given = (path, setting, batch, seconds, barrier, rates)
+    started = [context.Process(target=_process, args=given) for _ in range(processes)]
     for process in started:
         process.start()
     found = [rates.get() for _ in started]
@@ -95,10 +101,15 @@ def _rates(path: str, setting: Setting, processes: int, seconds: float) -> list[
 
 
 def _process(
-    path: str, setting: Setting, seconds: float, barrier: Barrier, rates: multiprocessing.SimpleQueue[float]
+    path: str,
+    setting: Setting,
+    batch: int,
+    seconds: float,
+    barrier: Barrier,
+    rates: multiprocessing.SimpleQueue[float],
 ) -> None:
-    session = load_session(path, threads=setting.threads, spinning=setting.spinning)
-    arrays = load.sample(session.inputs)
+    session = load_session(path, **setting.options, rows=batch)
+    arrays = load.sample(session.inputs, batch)
 
     def work(_: int) -> int:
         count = 0

@@ -33,7 +33,7 @@ class Job:
         keep: The columns that go into the output; all that the model does not read when None.
         strict: Whether the first bad row ends the run.
         providers: Execution providers, as for :func:`dlbridge.runtime.load`.
-        threads: Threads for one op; as many as there are cores when None.
+        threads: Threads for one op; by the work of a batch when None, as for :func:`dlbridge.runtime.load`.
     """
 
     model: str
@@ -75,7 +75,7 @@ class Worker:
 
     def __init__(self, job: Job, threads: int | None = None) -> None:
         self._job = job
-        self._session = load(job.model, job.providers, threads=threads or job.threads, spinning=False)
+        self._session = load(job.model, job.providers, threads=threads or job.threads, rows=job.batch_size)
         self._size = _rows_at_a_time(self._session, job.batch_size)
         self._reader: Reader = reader(job.units[0], self._session.inputs, job.keep)
         self.parts = Parts(job.out, self._reader.carried, self._session.outputs)

@@ -74,7 +74,7 @@ def run(
             the column ``path``.
         strict: Whether the first bad row ends the run, in place of being rejected.
         providers: Execution providers, as for :func:`dlbridge.runtime.load`.
-        threads: Threads for one op; as many as there are cores when None (on Ray: one).
+        threads: Threads for one op; by the work of a batch when None (on Ray: one).
         on: ``ray`` for workers on Ray; None for this process.
         workers: How many workers.
         force: Replace what is in ``out``.

@@ -49,7 +49,7 @@ def sample(out: str, count: int, seed: int = 0) -> Iterator[Row]:
     run = output.read_run(folder)
     if run is None or "result" not in run:
         raise FileError("it is no batch run that is done", where=out)
-    session = load(run["asked"]["model"], threads=1, spinning=False)
+    session = load(run["asked"]["model"], threads=1)
     units = plan(run["asked"]["data"])
     if len(units) != run["parts"]:
         raise FileError("the data are not what they were when it was run", where=out)

@@ -28,7 +28,7 @@ def command(model: Path, concurrency: int, seconds: float, rows: int, as_json: b
 
     load = require("dlbridge.serving.load", "serve")
     model = model.resolve()
-    session = load_session(model, threads=1, spinning=False)
+    session = load_session(model, threads=1)
     arrays = load.sample(session.inputs, rows)
     alone = load.in_process(session, arrays, min(seconds, 3.0))
     process, port = load.start(model)

@@ -30,7 +30,7 @@ def _tokens(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -
 @click.option("--seed", type=int, help="Of the random numbers.")
 @click.option("--tokenizer", "tokenizer_file", type=click.Path(exists=True), help="A tokenizer.json elsewhere.")
 @click.option("--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: one a core].")
+@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call].")
 @json_option
 def command(
     model: str,

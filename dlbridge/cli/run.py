@@ -20,7 +20,7 @@ from dlbridge.cli.common import force_option, json_option, print_json, progress_
 @click.option("--on", metavar="ENGINE", help="Run --data on 'ray' [default: in this process].")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="How many workers, with --on.")
 @click.option("--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: one a core].")
+@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a batch].")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Rows at a time.")
 @force_option
 @json_option
@@ -67,7 +67,7 @@ def _run_one(
     from dlbridge.runtime import load, run_file
 
     check_free(output, force=force)
-    session = load(model, providers=providers, threads=threads, spinning=False)  # others may need the cores
+    session = load(model, providers=providers, threads=threads, rows=batch_size)
     bar, advance = progress_bar("run")
     with bar:
         summary = run_file(session, list(data), output, batch_size=batch_size, force=force, progress=advance)

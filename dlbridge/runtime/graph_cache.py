@@ -59,6 +59,11 @@ def load(
     return session
 
 
+def has_external_data(content: bytes) -> bool:
+    """Whether tensors of a model file are in other files of its folder."""
+    return _EXTERNAL in content
+
+
 def _key(file: Path) -> str:
     """What a model, this onnxruntime and this processor are together."""
     found = hashlib.blake2b(digest_size=20)
@@ -66,7 +71,7 @@ def _key(file: Path) -> str:
         found.update(f"{part}\n".encode())
     content = file.read_bytes()
     found.update(content)
-    if _EXTERNAL in content:
+    if has_external_data(content):
         # the elements are in other files of the folder; all that are there count, whichever are meant
         for path in sorted(p for p in file.parent.iterdir() if p.is_file() and p != file):
             found.update(f"{path.name}\n{path.stat().st_size}\n".encode())

@@ -11,6 +11,7 @@ import onnxruntime
 from dlbridge.errors import FileError, ProviderError, suggest
 from dlbridge.repository.layout import find_model
 from dlbridge.runtime import graph_cache
+from dlbridge.runtime import threads as choice
 from dlbridge.runtime.session import Session
 
 #: Short names of execution providers.
@@ -33,7 +34,8 @@ def load(
     *,
     version: int | None = None,
     threads: int | None = None,
-    spinning: bool = True,
+    spinning: bool = False,
+    rows: int = 1,
     arena: bool = True,
     profile: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -46,9 +48,13 @@ def load(
         providers: Execution providers, the preferred first: ``cpu``, ``cuda``, ``cuda:1`` (a device), or
             onnxruntime's full names. Nodes that the first cannot run go to the next, and to the CPU at last.
         version: Which version of an entry; the newest when None.
-        threads: Threads for one op; as many as there are cores when None.
+        threads: Threads for one op. When None, one where a call takes less than 5 ms of one core, and as many as there
+            are cores where it takes more (on a GPU, onnxruntime's own choice). A thread that is woken for an op costs
+            some microseconds, which small ops do not win back. The model is run on zeros to find out; a file of 64 MiB
+            counts as large without that.
         spinning: Whether threads that wait for work keep their cores busy. It is quicker on a machine that does nothing
-            else, and slower on one that is shared.
+            else, and takes up to half of the work of one that is shared.
+        rows: How many rows a call will have, for the choice of threads.
         arena: Whether memory of the CPU is kept for the next call. Without it calls are slower, and what a large input
             needed is given back.
         profile: Write a profile of all that is run to a file whose name begins so (``Session.end_profile``).
@@ -65,23 +71,20 @@ def load(
     asked = [_provider(p, tf32) for p in ([providers] if isinstance(providers, str) else providers)]
     if not asked:
         raise ProviderError("no execution provider is named", hint="'cpu' is always there")
-    options = onnxruntime.SessionOptions()
     is_cpu = asked == [("CPUExecutionProvider", {})]
-    options.log_severity_level = 4 if is_cpu else 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = arena
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
-    try:
-        if cache is not None and is_cpu:
-            session = graph_cache.load(file, Path(cache), options, asked)
-        else:
-            session = onnxruntime.InferenceSession(str(file), options, providers=asked)
-    except Exception as error:  # onnxruntime's exceptions have no base class of their own
-        raise _load_error(error, asked, str(file)) from error
+
+    def opened(threads: int | None, profile: str | os.PathLike[str] | None = None) -> onnxruntime.InferenceSession:
+        options = _options(threads, spinning, arena, profile)
+        options.log_severity_level = 4 if is_cpu else 3
+        return _open(file, options, asked, Path(cache) if cache is not None and is_cpu else None)
+
+    if threads is None and is_cpu and choice.cores() > 1 and not choice.is_large_file(file):
+        session = opened(1)
+        threads = 1 if choice.is_one_enough(session, str(path), rows) else None
+        if threads is None or profile is not None:
+            session = opened(threads, profile)
+    else:
+        session = opened(threads, profile)
     dropped = [name for name, _ in asked if name not in session.get_providers()]
     if dropped:
         raise ProviderError(
@@ -91,6 +94,36 @@ def load(
             hint="are the driver and the libraries of the provider installed, and is there a device?",
         )
     return Session(session, str(path))
+
+
+def _options(
+    threads: int | None, spinning: bool, arena: bool, profile: str | os.PathLike[str] | None
+) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = arena
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
+    return options
+
+
+def _open(
+    file: Path, options: onnxruntime.SessionOptions, asked: list[tuple[str, dict[str, str]]], cache: Path | None
+) -> onnxruntime.InferenceSession:
+    """The model in onnxruntime.
+
+    Raises:
+        FileError: When onnxruntime cannot load it.
+        ProviderError: When a provider cannot be started.
+    """
+    try:
+        if cache is not None:
+            return graph_cache.load(file, cache, options, asked)
+        return onnxruntime.InferenceSession(str(file), options, providers=asked)
+    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        raise _load_error(error, asked, str(file)) from error
 
 
 def _load_error(error: Exception, asked: list[tuple[str, dict[str, str]]], where: str) -> FileError | ProviderError:

@@ -132,6 +132,11 @@ class Session:
         return dict(zip(names, binding.get_outputs(), strict=True))
 
     @property
+    def threads(self) -> int:
+        """Threads for one op; 0 for as many as there are cores."""
+        return int(self._session.get_session_options().intra_op_num_threads)
+
+    @property
     def device(self) -> tuple[str, int]:
         """Where :meth:`run_on_device` leaves outputs: onnxruntime's name of the kind of device, and its number."""
         provider = self.providers[0]

@@ -35,8 +35,9 @@ def element(kind: str) -> str:
 
 #: An array, or a value of onnxruntime's that may be on a device.
 Value: TypeAlias = np.ndarray | onnxruntime.OrtValue
-#: Runs a model: (names of the outputs that are wanted, input name -> value of the dtype that it asks for) -> arrays.
-Run = Callable[[Sequence[str], Mapping[str, Value]], list[Any]]
+#: Runs a model: (names of the outputs that are wanted, input name -> value of the dtype that it asks for, onnxruntime's
+#: options of a run where there are any) -> arrays.
+Run = Callable[..., list[Any]]
 
 
 def shape(value: Value) -> tuple[int, ...]:
@@ -63,8 +64,9 @@ def runner(session: onnxruntime.InferenceSession) -> Run:
     if kinds.isdisjoint(_NOT_NUMPY):
         return session.run
 
-    def run(outputs: Sequence[str], feed: Mapping[str, Value]) -> list[Any]:
-        found = session.run_with_ort_values(list(outputs), {name: to_ort(value) for name, value in feed.items()})
+    def run(outputs: Sequence[str], feed: Mapping[str, Value], options: Any = None) -> list[Any]:
+        given = {name: to_ort(value) for name, value in feed.items()}
+        found = session.run_with_ort_values(list(outputs), given, options)
         return [_from_ort(value) for value in found]
 
     return run

@@ -69,7 +69,7 @@ class Replica:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self._error = ""
         try:
-            self._session = load(order["file"], order["providers"], threads=order["threads"], spinning=False)
+            self._session = load(order["file"], order["providers"], threads=order["threads"])
             warm_up(self._session, order["warmup"])
         except DlbridgeError as error:  # Ray would try again and again
             self._error = str(error)

@@ -58,9 +58,7 @@ class Worker:
             return
         order = first[0]
         try:
-            session = load(
-                order["file"], order["providers"], threads=order["threads"], spinning=False, cache=order["cache"]
-            )
+            session = load(order["file"], order["providers"], threads=order["threads"], cache=order["cache"])
             warm_up(session, order["warmup"])
         except DlbridgeError as error:
             self._send({"error": str(error)})
