@@ -38,6 +38,8 @@ _CONTENTS: dict[str, tuple[str, str]] = {
 }
 #: Requests of one stream that are under way at once; their answers keep the order of the requests.
 STREAM_AHEAD = 64
+#: Characters of an error's message: percent-encoded they are at most three times as many bytes.
+_MAX_MESSAGE = 2000
 #: Methods that need no token: they ask whether the server lives.
 OPEN_METHODS = ("ServerLive", "ServerReady", "Check")
 
@@ -118,7 +120,7 @@ def methods(service: Service) -> dict[str, Method]:
         for path, kind, request, response in _all_methods()
     }
     for path, request, response in _health_methods():
-        found[path] = Method(Kind.OTHER, request, response, lambda r: {"status": 1 if service.is_ready else 2})
+        found[path] = Method(Kind.OTHER, request, response, lambda r: _health(service, r.service))
     return found
 
 
@@ -126,6 +128,17 @@ def paths() -> dict[str, Kind]:
     """The path of each method, and what it does."""
     ours = {path: kind for path, kind, _, _ in _all_methods()}
     return ours | {path: Kind.OTHER for path, _, _ in _health_methods()}
+
+
+def _health(service: Service, name: str) -> dict[str, int]:
+    """The health of the server, which is that of its service.
+
+    Raises:
+        ServingError: When it has no service of that name.
+    """
+    if name not in ("", f"inference.{SERVICE}"):
+        raise ServingError(f"there is no service '{name}'", Status.NOT_FOUND)
+    return {"status": 1 if service.is_ready else 2}
 
 
 def _is_ready(service: Service, message: Any) -> bool:
@@ -160,11 +173,17 @@ def failed_in_stream(message: Any, error: DlbridgeError) -> Any:
     return failed
 
 
-def status_of(error: DlbridgeError) -> tuple[Status, tuple[tuple[str, str], ...]]:
-    """The status of a request that fails, and the metadata behind it."""
+def status_of(error: DlbridgeError) -> tuple[Status, str, tuple[tuple[str, str], ...]]:
+    """The status of a request that fails, its message, and the metadata behind it.
+
+    A long message is cut: clients refuse metadata of more than 8 KiB, and would show that instead of the error.
+    """
+    text = str(error)
+    if len(text) > _MAX_MESSAGE:
+        text = f"{text[:_MAX_MESSAGE]} ..."
     if not isinstance(error, ServingError):
-        return Status.INVALID, ()
-    return error.status, tuple((name.lower(), value) for name, value in retry_headers(error).items())
+        return Status.INVALID, text, ()
+    return error.status, text, tuple((name.lower(), value) for name, value in retry_headers(error).items())
 
 
 # --- requests and answers --------------------------------------------------------------------------------------------

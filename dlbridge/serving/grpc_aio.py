@@ -152,8 +152,8 @@ def _trace_parent(context: grpc.aio.ServicerContext) -> str:
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: DlbridgeError) -> None:
-    status, trailing = status_of(error)
-    await context.abort(grpc.StatusCode[status.grpc], str(error), trailing)
+    status, text, trailing = status_of(error)
+    await context.abort(grpc.StatusCode[status.grpc], text, trailing)
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):
