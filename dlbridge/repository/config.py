@@ -71,6 +71,22 @@ def read(folder: Path) -> Any:
     return config
 
 
+def from_json(content: str, name: str) -> Any:
+    """The configuration of an entry that comes as JSON, in the place of its file.
+
+    Raises:
+        FileError: When it is no configuration.
+    """
+    where = f"the configuration of '{name}'"
+    try:
+        config = json_format.Parse(content, ModelConfig(), max_recursion_depth=50)
+    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+        raise FileError(f"not a model configuration: {error}", where=where) from None
+    config.name = config.name or name
+    _check_alone(config, name, where)
+    return config
+
+
 def text(config: Any) -> str:
     """A configuration as ``config.pbtxt`` holds it."""
     return text_format.MessageToString(config)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dlbridge.serving.frames import Named
 from dlbridge.serving.ports import datatype
-from dlbridge.serving.problems import ServingError
+from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferRequest, InferResponse
 from dlbridge.serving.tensors import Tensor, check_size
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dlbridge.serving.repository import ServedModel
     from dlbridge.serving.service import Service
 
+LOG = logging.getLogger("dlbridge.serving")
 #: An ensemble may hold ensembles, so deep and no deeper.
 MAX_DEPTH = 8
 
@@ -30,6 +32,9 @@ def submit(
             found: InferResponse | ServingError = await infer(service, model, request)
         except ServingError as error:
             found = error
+        except Exception:  # whoever asked is told, whatever went wrong
+            LOG.exception("an ensemble could not be run")
+            found = ServingError("the server could not answer", Status.INTERNAL, where=model.name)
         finish(found)
 
     return asyncio.get_running_loop().create_task(run()).cancel

@@ -105,8 +105,8 @@ def methods(service: Service) -> dict[str, Method]:
         "ModelConfig": lambda r: {"config": service.config(r.name, r.version)},
         "ModelStatistics": lambda r: {"model_stats": [metrics.to_json(v) for v in service.versions(r.name, r.version)]},
         "RepositoryIndex": lambda r: {"models": service.index(r.ready)},
-        "RepositoryModelLoad": lambda r: service.load(r.model_name, r.parameters),
-        "RepositoryModelUnload": lambda r: service.repository.unload(r.model_name),
+        "RepositoryModelLoad": lambda r: service.load(r.model_name, _values(r.parameters)),
+        "RepositoryModelUnload": lambda r: service.unload(r.model_name, _values(r.parameters)),
         "SystemSharedMemoryStatus": lambda r: {
             "regions": {region.name: region.described() for region in service.memory.status(r.name)}
         },

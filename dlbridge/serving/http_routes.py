@@ -64,8 +64,7 @@ def application(service: Service) -> Starlette:
         return JSONResponse({})
 
     async def unload(request: Request) -> Response:
-        await _json(request)
-        await service.repository.unload(request.path_params["name"])
+        await service.unload(request.path_params["name"], parameters_of(await _json(request), "the request"))
         return JSONResponse({})
 
     async def memory_status(request: Request) -> Response:

@@ -166,8 +166,12 @@ class Repository:
         except ServingError as error:
             LOG.error("%s", error)
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str, config: str | None = None) -> None:
         """Load an entry, or what has changed of it. What is served goes on until what replaces it is ready.
+
+        Args:
+            name: The entry.
+            config: A configuration as JSON, in the place of the entry's file.
 
         Raises:
             ServingError: When there is no such entry, or a version of it cannot be loaded.
@@ -175,21 +179,22 @@ class Repository:
         if name not in self.names():
             raise ServingError(f"failed to load '{name}': the repository has no such entry", Status.NOT_FOUND)
         async with self._locks.setdefault(name, asyncio.Lock()):
-            await self._load(self.models.setdefault(name, ServedModel(name)))
+            await self._load(self.models.setdefault(name, ServedModel(name)), config)
 
-    async def _load(self, model: ServedModel) -> None:
+    async def _load(self, model: ServedModel, given: str | None) -> None:
         stamps = self._stamps(model.name)
         try:
-            config = self.config(model.name)
+            config = self.config(model.name) if given is None else configs.from_json(given, model.name)
             if configs.is_ensemble(config):
                 model.config, model.stamps, model.reason, model.is_ensemble = config, stamps, "", True
                 return
             files = self._files(model.name, config)
         except DlbridgeError as error:
-            model.reason, model.stamps = str(error), stamps
+            if given is None:
+                model.reason, model.stamps = str(error), stamps
             raise ServingError(str(error), where=model.name) from error
         served = {v.version: v for v in model.ready()}
-        unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n)}
+        unchanged = {n for n in files if n in served and _is_same(stamps, model.stamps, n) and config == model.config}
         new = [
             ServedVersion(f, model.name, n, config, self._root, self._cache, self._worker)
             for n, f in files.items()
@@ -215,12 +220,25 @@ class Repository:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def unload(self, name: str) -> None:
-        """Serve an entry no longer, after what is queued is answered."""
+    async def unload(self, name: str, with_steps: bool = False) -> None:
+        """Serve an entry no longer, after what is queued is answered.
+
+        Args:
+            name: The entry.
+            with_steps: Whether the models of an ensemble are unloaded with it.
+
+        Raises:
+            ServingError: When there is no such entry.
+        """
         model = self.model(name)
+        steps = []
         async with self._locks.setdefault(name, asyncio.Lock()):
+            if with_steps and model.is_ensemble:
+                steps = sorted({step.model_name for step in model.config.ensemble_scheduling.step} & self.models.keys())
             await asyncio.gather(*(v.unload() for v in model.versions.values() if v.state is State.READY))
             model.config, model.reason, model.is_ensemble = None, "unloaded", False
+        for step in steps:
+            await self.unload(step, with_steps)
 
     async def close(self) -> None:
         """Answer what is queued, then end all workers."""

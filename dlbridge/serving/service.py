@@ -124,16 +124,37 @@ class Service:
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Load a model, or what has changed of it.
 
+        Args:
+            name: The model.
+            parameters: ``config``: a configuration as JSON, in the place of the file's until the model is loaded again.
+
         Raises:
             ServingError: When it cannot be loaded, or is to be loaded with other files than the repository's.
         """
-        if parameters:
+        config = parameters.get("config")
+        if config is not None and not isinstance(config, str):
+            raise ServingError("the parameter 'config' is no text of JSON", where=name)
+        other = next((key for key in sorted(parameters) if key != "config"), None)
+        if other is not None:
             raise ServingError(
-                f"a model is loaded as the repository has it, '{min(parameters)}' is not taken",
+                f"a model is loaded from the repository's files, '{other}' is not taken",
                 Status.UNIMPLEMENTED,
                 where=name,
+                hint="put the file into the repository, and load the model then" if other.startswith("file:") else None,
             )
-        await self.repository.load(name)
+        await self.repository.load(name, config)
+
+    async def unload(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Serve a model no longer.
+
+        Args:
+            name: The model.
+            parameters: ``unload_dependents``: whether the models of an ensemble are unloaded with it.
+
+        Raises:
+            ServingError: When there is no such model.
+        """
+        await self.repository.unload(name, parameters.get("unload_dependents") is True)
 
     # --- what there is --------------------------------------------------------------------------------------------
 

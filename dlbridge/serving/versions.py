@@ -200,12 +200,15 @@ class ServedVersion:
 
 
 def _check_certificate(file: Path, root: Path) -> None:
-    """Check that the certificate of a model or of its entry, where there is one, says that they agree.
+    """Check that the certificate of a model, where there is one, says that it agrees with its original.
+
+    That of an entry is written with its first version, and says nothing of later ones.
 
     Raises:
         FileError: When it says that it does not, or is no certificate.
     """
-    for folder in (file.parent, file.parent.parent):
+    folders = [file.parent, file.parent.parent] if file.parent.name == "1" else [file.parent]
+    for folder in folders:
         path = folder / CERTIFICATE_FILE
         is_there = path.is_symlink() or path.exists()
         if not is_there or not is_inside(folder, root):

@@ -1,12 +1,15 @@
 """Loading, unloading, new versions, and what fails."""
 
+import json
 import os
 import signal
 import threading
 import time
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.helpers.serving import start, worker_of, write_entry
 
@@ -124,3 +127,95 @@ def test_a_link_that_leaves_the_repository_is_not_followed(tmp_path):
     assert rows["inner"]["state"] == "UNAVAILABLE" and "leaves the repository" in rows["inner"]["reason"]
     assert running.infer("model", [[1, 1, 1]])[0] == 200
     running.stop()
+
+
+def passed(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"passed": value}))
+
+
+def test_the_certificate_of_an_entry_speaks_for_its_first_version_alone(tmp_path):
+    for name, value in (("good", True), ("bad", False)):
+        write_entry(tmp_path, name, "version_policy { all { } }")
+        write_entry(tmp_path, name, version=2)
+        passed(tmp_path / name / "certificate.json", value)
+    running = start(tmp_path)
+    rows = running.ask("POST", "/v2/repository/index")[1]
+    states = {(row["name"], row["version"]): row["state"] for row in rows}
+    assert states == {
+        ("good", "1"): "READY",
+        ("good", "2"): "READY",
+        ("bad", "1"): "UNAVAILABLE",
+        ("bad", "2"): "READY",
+    }
+    assert running.stop() == 0
+
+
+def test_a_version_whose_warm_up_fails_leaves_the_old_one_in_its_place(tmp_path):
+    """The second version takes one row alone, which is only found when it is run."""
+    sample = 'inputs { key: "x" value { data_type: TYPE_FP32 dims: [3] zero_data: true } }'
+    write_entry(tmp_path, "model", f"max_batch_size: 4 model_warmup {{ batch_size: 2 {sample} }}")
+    running = start(tmp_path)
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ("batch", 3)) for n in "xy"]
+    shape = numpy_helper.from_array(np.array([1, 3], np.int64), "shape")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])], "one", ports[:1], ports[1:], [shape]
+    )
+    (tmp_path / "model" / "2").mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "model" / "2" / "model.onnx")
+    status, found, _ = running.ask("POST", "/v2/repository/models/model/load", {})
+    assert status == 400 and "could not run it" in found["error"]
+    assert answer(running) == [2.0, 2.0, 2.0]
+    rows = running.ask("POST", "/v2/repository/index")[1]
+    assert {row["version"]: row["state"] for row in rows} == {"1": "READY", "2": "UNAVAILABLE"}
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def still(tmp_path):
+    """A server that does not look for changes."""
+    write_entry(tmp_path, "model", "max_batch_size: 4")
+    write_entry(tmp_path, "model", factor=3.0, version=2)
+    running = start(tmp_path)
+    yield running
+    assert running.stop() == 0
+
+
+def load(running, **parameters):
+    status, found, _ = running.ask("POST", "/v2/repository/models/model/load", {"parameters": parameters})
+    return status, found
+
+
+def test_a_configuration_of_the_request(still):
+    given = {"max_batch_size": 8, "version_policy": {"specific": {"versions": [1]}}}
+    assert load(still, config=json.dumps(given))[0] == 200
+    assert still.ask("GET", "/v2/models/model/config")[1]["max_batch_size"] == 8
+    assert answer(still) == [2.0, 2.0, 2.0]
+    assert load(still)[0] == 200
+    assert still.ask("GET", "/v2/models/model/config")[1]["max_batch_size"] == 4
+    assert answer(still) == [3.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ("{", "not a model configuration"),
+        ('{"max_batch": 3}', "max_batch"),
+        ('{"name": "other"}', "its folder is"),
+        ('{"max_batch_size": 1, "input": [{"name": "nope", "data_type": "TYPE_FP32", "dims": [3]}]}', "nope"),
+        ("[" * 2000, "not a model configuration"),
+        (7, "no text"),
+    ],
+)
+def test_a_configuration_of_the_request_that_is_none(still, config, word):
+    status, found = load(still, config=config)
+    assert status == 400 and word in found["error"]
+    assert answer(still) == [3.0, 3.0, 3.0]
+    assert still.ask("GET", "/v2/models/model/config")[1]["max_batch_size"] == 4
+
+
+def test_files_of_the_request_are_refused(still):
+    status, found = load(still, **{"config": "{}", "file:1/model.onnx": "AAAA"})
+    assert status == 501 and "file:1/model.onnx" in found["error"]
+    assert answer(still) == [3.0, 3.0, 3.0]
