@@ -133,7 +133,7 @@ def _shares(rows: int, parts: int) -> list[int]:
 
 
 def _by_strategy(strategy: Strategy, role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    found = strategy.fill(role, shape, generator) if 0 not in shape else None
+    found = strategy.numbers(role, shape, generator) if 0 not in shape else None
     return np.asarray(plain(role, shape, generator) if found is None else found)
 
 

@@ -16,8 +16,8 @@ import onnx_ir as ir
 
 from dlbridge.verification.roles import Role
 
-#: Floats that become indices stay so far below the number of rows that no type rounds them up to it.
-_AWAY = 0.01
+#: Floats that become indices stay so far below the number of rows that float32 does not round them up to it.
+_AWAY, _AWAY_OF_LARGE = 0.01, 2.0**-20
 #: Plain integers that are neither index nor length are below this.
 _PLAIN_BELOW = 2
 #: The range of free integers, where the type has room for it.
@@ -42,7 +42,21 @@ class Strategy:
 
     def applies(self, role: Role) -> bool:
         """Whether it fills an input in its own way."""
-        return self.fill(role, (2, 2), np.random.default_rng(0)) is not None
+        return self.numbers(role, (2, 2), np.random.default_rng(0)) is not None
+
+    def numbers(self, role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+        """The numbers of an input, or None where it has none of its own. Floats that become indices (an ``Embedding``
+        after ``keras.Input((20,))``) stay within the rows of the table: what lies beyond, each framework takes in its
+        own way, if at all."""
+        found = self.fill(role, shape, generator)
+        if found is None or role.rows is None or not role.is_float:
+            return found
+        return np.mod(found, _end(role.rows)) if np.isfinite(found).all() else None
+
+
+def _end(rows: int) -> float:
+    """Below which floats are indices of so many rows."""
+    return rows - max(_AWAY, rows * _AWAY_OF_LARGE)
 
 
 def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
@@ -54,7 +68,7 @@ def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) ->
     if role.is_integer:
         return generator.integers(0, role.rows or _PLAIN_BELOW, shape)
     if role.rows is not None:  # a table of features as floats, of which some are cast to indices
-        return generator.random(shape) * (role.rows - _AWAY)
+        return generator.random(shape) * _end(role.rows)
     return generator.standard_normal(shape)
 
 

@@ -61,7 +61,9 @@ def read(source: Any, options: ReadOptions) -> Model:
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
     build = Builder(identifier(options.name or live.name, "model"))
-    reader = GraphReader(build, live, trust_code=options.trust_code, partial=options.partial)
+    is_file = live is not source
+    # the code of a model that is in memory has been run already, to make it
+    reader = GraphReader(build, live, trust_code=options.trust_code or not is_file, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, options.inputs or {})

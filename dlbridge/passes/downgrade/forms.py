@@ -35,6 +35,48 @@ def _range(site: Old) -> ir.Value | None:
     return site.op("Cast", "cast", [site.op("Range", "range", ends)], to=int(dtype))
 
 
+@replace("CumProd", below=26)
+def _cumprod(site: Old) -> ir.Value:
+    """A Scan along the axis, which carries the product."""
+    axis = site.known(1)
+    if axis is None:
+        raise CannotDowngradeError("its axis is no constant", 26)
+    along = int(axis.reshape(-1)[0])
+    one = ir.tensor(np.ones(1, site.dtype().numpy()), dtype=site.dtype())
+    others = site.op(
+        "Shape", "others", [site.op("ReduceSum", "slice", [site.x, site.constant("axis", [along])], keepdims=0)]
+    )
+    start = site.op("ConstantOfShape", "start", [others], value=one)
+    _, products = site.many(
+        "Scan",
+        "scan",
+        [start, site.x],
+        2,
+        body=_step_of_product(site),
+        num_scan_inputs=1,
+        scan_input_axes=[along],
+        scan_output_axes=[along],
+        scan_input_directions=[site.get("reverse", 0)],
+        scan_output_directions=[site.get("reverse", 0)],
+    )
+    return products
+
+
+def _step_of_product(site: Old) -> ir.Graph:
+    """(product before, number) -> (product after, what is put out: one of the two)."""
+    before, number = (
+        ir.Value(name=f"{site.node.name}_{what}", type=ir.TensorType(site.dtype())) for what in ("before", "number")
+    )
+    after = ir.node("Mul", [before, number], name=f"{site.node.name}_product")
+    out = ir.node("Identity", [before if site.get("exclusive", 0) else after.outputs[0]], name=f"{site.node.name}_out")
+    for node in (after, out):
+        node.outputs[0].type = ir.TensorType(site.dtype())
+        node.outputs[0].name = f"{node.name}_y"
+    return ir.Graph(
+        [before, number], [after.outputs[0], out.outputs[0]], nodes=[after, out], name=f"{site.node.name}_step"
+    )
+
+
 @replace("Shape", below=15)
 def _shape(site: Old) -> ir.Value | None:
     start, end = site.get("start", 0), site.get("end")

@@ -145,6 +145,27 @@ INTEGERS = {
     "multi hot": (lambda: L.CategoryEncoding(5), (4,)),
     "count": (lambda: L.CategoryEncoding(5, output_mode="count"), (4,)),
     "integer lookup": (lambda: L.IntegerLookup(vocabulary=[3, 1, 4]), (4,)),
+    "integer lookup with a mask": (lambda: L.IntegerLookup(vocabulary=[3, 1, 4], mask_token=2), (4,)),
+    "integer lookup, one-hot": (lambda: L.IntegerLookup(vocabulary=[3, 1], output_mode="one_hot"), (1,)),
+    "integer lookup, multi-hot": (
+        lambda: L.IntegerLookup(vocabulary=[3, 1], mask_token=4, output_mode="multi_hot"),
+        (3,),
+    ),
+    "integer lookup, counts": (
+        lambda: L.IntegerLookup(
+            vocabulary=[3, 1], mask_token=4, output_mode="count", max_tokens=6, pad_to_max_tokens=True
+        ),
+        (5,),
+    ),
+    "integer lookup, tf-idf": (
+        lambda: L.IntegerLookup(vocabulary=[3, 1], output_mode="tf_idf", idf_weights=[0.5, 2.0]),
+        (5,),
+    ),
+    "integer lookup of several unknown": (lambda: L.IntegerLookup(vocabulary=[3, 1], num_oov_indices=2), (6,)),
+    "integer lookup, the other way": (
+        lambda: L.IntegerLookup(vocabulary=[7, 9], mask_token=5, oov_token=-3, invert=True),
+        (6,),
+    ),
 }
 MERGES = {
     "add": (L.Add, (4, 3), (4, 3)),
@@ -163,7 +184,6 @@ MERGES = {
 REFUSED = {
     "Hashing": (lambda: L.Hashing(3), "int32"),
     "StringLookup": (lambda: L.StringLookup(vocabulary=["a", "b"]), "string"),
-    "Lambda": (lambda: L.Lambda(lambda x: x * 2), "float32"),
 }
 
 
@@ -195,11 +215,23 @@ def test_merging_layer(name):
     assert errors(model_of(make(), *shapes))["onnx"] <= 2e-6
 
 
+@pytest.mark.parametrize("kind", [L.Concatenate, L.Add, L.Multiply, L.Maximum, L.Average, lambda: L.Dot(axes=1)])
+def test_merging_layers_promote_their_inputs(kind):
+    """Numbers beside one-hot classes, which are integers, as tutorials of structured data put them."""
+    inputs = [keras.Input((4,), name="numbers"), keras.Input((4,), dtype="int32", name="classes")]
+    assert errors(keras.Model(inputs, kind()(inputs)))["onnx"] <= 1e-6
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_by_name(name):
     make, dtype = REFUSED[name]
     with pytest.raises(UnsupportedOpError, match=name if dtype != "string" else "string"):
         frameworks.get("keras").read(model_of(make(), (3,), dtype=dtype))
+
+
+def test_a_lambda_of_a_live_model_is_opened():
+    """Its code has been run already, to make the model; a Lambda in a file is refused (``test_reads_files``)."""
+    assert errors(model_of(L.Lambda(lambda x: x * 2 - keras.ops.sin(x)), (3,)))["onnx"] <= 1e-6
 
 
 def test_a_model_of_mixed_precision_casts_where_keras_does():

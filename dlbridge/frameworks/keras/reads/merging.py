@@ -14,8 +14,8 @@ _CHAINED = {"Add": "Add", "Multiply": "Mul", "Subtract": "Sub", "Maximum": "Max"
 
 
 def _aligned(site: CallSite) -> list[ir.Value]:
-    """Give the inputs equal ranks: as in Keras, axes of size 1 are inserted after the batch."""
-    values = [site.tensor(v) for v in site.args[0]]
+    """Give the inputs one dtype and equal ranks: as in Keras, axes of size 1 are inserted after the batch."""
+    values = site.common(*site.args[0])
     rank = max(site.rank(v) for v in values)
     return [v if site.rank(v) == rank else site.unsqueeze(v, *range(1, 1 + rank - site.rank(v))) for v in values]
 
@@ -36,7 +36,10 @@ def chained(site: CallSite) -> Any:
 
 def _masks(site: CallSite, values: list[ir.Value]) -> list[ir.Value | None]:
     """The masks of the inputs, with an axis behind for what is masked; an input that got further axes has none."""
-    found = [mask_of(v) if v is given else None for v, given in zip(values, site.args[0], strict=True)]
+    found: list[ir.Value | None] = []
+    for value, given in zip(values, site.args[0], strict=True):
+        is_as_given = isinstance(given, ir.Value) and site.rank(given) == site.rank(value)
+        found.append(mask_of(given) if is_as_given else None)
     return [None if m is None else site.unsqueeze(site.cast(m, ir.DataType.BOOL), -1) for m in found]
 
 
@@ -72,14 +75,13 @@ def average(site: CallSite) -> Any:
 
 @layer("Concatenate")
 def concatenate(site: CallSite) -> Any:
-    values = [site.tensor(v) for v in site.args[0]]
-    return site.layer_op("Concat", *values, axis=site.layer.axis)
+    return site.layer_op("Concat", *site.common(*site.args[0]), axis=site.layer.axis)
 
 
 @layer("Dot")
 def dot(site: CallSite) -> Any:
     kind = site.layer
-    x, y = (site.tensor(v) for v in site.args[0])
+    x, y = site.common(*site.args[0])
     axes = [kind.axes, kind.axes] if isinstance(kind.axes, int) else list(kind.axes)
     axes = [site.axis(a, site.rank(v)) for a, v in zip(axes, (x, y), strict=True)]
     if kind.normalize:
