@@ -1,10 +1,13 @@
-"""The classification extension: the likeliest classes of an output, in the place of its numbers."""
+"""How outputs are wanted: as their likeliest classes (the classification extension), or in shared memory."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from dlbridge.serving.problems import ServingError
+from dlbridge.serving.requests import InferResponse, Wanted
 from dlbridge.serving.tensors import Tensor, join_strings, to_array
 
 
@@ -31,3 +34,25 @@ def classes(tensor: Tensor, count: int, labels: list[str] | None, where: str) ->
             label = f":{labels[place]}" if labels is not None and place < len(labels) else ""
             texts.append(f"{row[place]:f}:{place}{label}".encode())
     return Tensor("BYTES", (*tensor.shape[:-1], count), join_strings(texts))
+
+
+def deliver(response: InferResponse, wanted: Mapping[str, Wanted], labels: Mapping[str, list[str]], where: str) -> None:
+    """Make classes of outputs that are wanted as such, and put those that have a place there.
+
+    Args:
+        response: The answer.
+        wanted: How each output is wanted.
+        labels: Output -> the labels of its classes.
+        where: The model, for messages.
+
+    Raises:
+        ServingError: When an output has no classes, or does not fit the memory that it is wanted in.
+    """
+    for index, (name, tensor) in enumerate(response.outputs):
+        how = wanted.get(name, Wanted())
+        if how.classes:
+            tensor = classes(tensor, how.classes, labels.get(name), where)
+        if how.place is not None:
+            how.place.write(tensor, f"output '{name}' of {where}")
+            response.places[name] = (how.place, len(tensor.data))
+        response.outputs[index] = (name, tensor)

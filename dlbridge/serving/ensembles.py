@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dlbridge.serving.classification import deliver
 from dlbridge.serving.frames import Named
 from dlbridge.serving.ports import datatype
 from dlbridge.serving.problems import ServingError, Status
@@ -46,8 +47,8 @@ async def infer(service: Service, model: ServedModel, request: InferRequest, dep
     Raises:
         ServingError: When a tensor does not fit, a step fails, or no step makes what the ensemble returns.
     """
-    from dlbridge.serving.service import InferResponse
-
+    if request.version not in ("", "1"):
+        raise ServingError(f"there is no version {request.version} of it", Status.NOT_FOUND, where=model.name)
     if depth >= MAX_DEPTH:
         raise ServingError(f"ensembles are nested more than {MAX_DEPTH} deep", where=model.name)
     known = _inputs(model, request)
@@ -69,10 +70,23 @@ async def infer(service: Service, model: ServedModel, request: InferRequest, dep
     absent = [name for name in wanted if name not in known]
     if absent:
         raise ServingError(f"no step of the ensemble makes its output '{absent[0]}'", where=model.name)
-    return InferResponse(model.name, "1", request.id, [(name, known[name]) for name in wanted])
+    response = InferResponse(model.name, "1", request.id, [(name, known[name]) for name in wanted])
+    if request.outputs is not None:
+        deliver(response, request.outputs, model.labels, model.name)
+    return response
 
 
 def _inputs(model: ServedModel, request: InferRequest) -> dict[str, Tensor]:
+    """The tensors of a request, which are those that the ensemble takes and no others: a step could take them for
+    another step's.
+
+    Raises:
+        ServingError: When one is missing, unknown, or of another type.
+    """
+    names = [port.name for port in model.config.input]
+    unknown = next((name for name in request.inputs if name not in names), None)
+    if unknown is not None:
+        raise ServingError(f"it has no input '{unknown}'; it has {', '.join(names)}", where=model.name)
     for port in model.config.input:
         where = f"input '{port.name}' of {model.name}"
         tensor = request.inputs.get(port.name)

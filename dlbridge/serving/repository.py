@@ -14,7 +14,7 @@ from dlbridge.repository import config as configs
 from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, is_inside, is_version
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.process import WorkerProcess
-from dlbridge.serving.versions import MakeWorker, ServedVersion, State
+from dlbridge.serving.versions import MakeWorker, ServedVersion, State, labels
 
 LOG = logging.getLogger("dlbridge.serving")
 Stamp = tuple[int, int]
@@ -32,6 +32,7 @@ class ServedModel:
         reason: Why nothing of it is served; "" where something is.
         stamps: What its files were like when they were loaded.
         is_ensemble: Whether it is an ensemble of other models.
+        labels: Of an ensemble: output -> the labels of its classes.
     """
 
     name: str
@@ -40,8 +41,8 @@ class ServedModel:
     failed: dict[int, ServedVersion] = field(default_factory=dict)
     reason: str = ""
     stamps: dict[str, Stamp] = field(default_factory=dict)
-
     is_ensemble: bool = False
+    labels: dict[str, list[str]] = field(default_factory=dict)
 
     def ready(self) -> list[ServedVersion]:
         return [v for _, v in sorted(self.versions.items()) if v.state is State.READY]
@@ -186,6 +187,8 @@ class Repository:
         try:
             config = self.config(model.name) if given is None else configs.from_json(given, model.name)
             if configs.is_ensemble(config):
+                self._check_steps(config)
+                model.labels = labels(config, self.path / model.name, self._root)
                 model.config, model.stamps, model.reason, model.is_ensemble = config, stamps, "", True
                 return
             files = self._files(model.name, config)
@@ -214,6 +217,18 @@ class Repository:
         if failed:
             first = next(iter(failed.values()))
             raise ServingError(first.reason, where=first.label)
+
+    def _check_steps(self, config: Any) -> None:
+        """Check that the models of an ensemble are in the repository.
+
+        Raises:
+            FileError: When one is not.
+        """
+        names = self.names()
+        for step in config.ensemble_scheduling.step:
+            if step.model_name not in names:
+                what = f"there is no model '{step.model_name}' in the repository, which a step of it runs"
+                raise FileError(what, where=config.name, hint=suggest(step.model_name, names) or None)
 
     def _retire(self, version: ServedVersion) -> None:
         task = asyncio.get_running_loop().create_task(version.unload())

@@ -226,35 +226,6 @@ class Scheduler:
             loop.call_soon(self._dispatch)
         return pending
 
-    async def infer(
-        self,
-        inputs: list[Named],
-        outputs: Sequence[str] | None,
-        rows: int,
-        priority: int = 0,
-        timeout: int = 0,
-    ) -> Answer:
-        """Run a request; its arguments are those of :meth:`submit`.
-
-        Raises:
-            ServingError: When the queue is full, the request late, or the model cannot run it.
-        """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def finish(found: Answer | ServingError) -> None:
-            if answer.done():
-                return
-            if isinstance(found, ServingError):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        pending = self.submit(inputs, outputs, rows, finish, priority, timeout)
-        try:
-            return await answer
-        finally:
-            pending.withdraw()
-
     def check_room(self) -> None:
         """Check that some queue has room.
 

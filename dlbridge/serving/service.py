@@ -236,7 +236,7 @@ def _response(version: ServedVersion, request: InferRequest, answer: Answer) -> 
     response = InferResponse(request.model, str(version.version), request.id, outputs)
     response.arrived, response.sent, response.answered = answer.arrived, answer.sent, answer.answered
     if request.outputs is not None:
-        _deliver(response, request.outputs, version)
+        classification.deliver(response, request.outputs, version.labels, version.label)
     return response
 
 
@@ -251,18 +251,6 @@ def _wanted(version: ServedVersion, outputs: Mapping[str, Wanted]) -> list[str]:
         if name not in known:
             raise ServingError(f"it has no output '{name}'; it has {', '.join(known)}", where=version.label)
     return list(outputs)
-
-
-def _deliver(response: InferResponse, wanted: Mapping[str, Wanted], version: ServedVersion) -> None:
-    """Make classes of outputs that are wanted as such, and put those that have a place there."""
-    for index, (name, tensor) in enumerate(response.outputs):
-        how = wanted.get(name, Wanted())
-        if how.classes:
-            tensor = classification.classes(tensor, how.classes, version.labels.get(name), version.label)
-        if how.place is not None:
-            how.place.write(tensor, f"output '{name}' of {version.label}")
-            response.places[name] = (how.place, len(tensor.data))
-        response.outputs[index] = (name, tensor)
 
 
 def _fitted(version: ServedVersion, given: Mapping[str, Tensor]) -> tuple[list[Named], int]:

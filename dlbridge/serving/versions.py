@@ -126,7 +126,7 @@ class ServedVersion:
         """
         try:
             _check_certificate(self.file, self.root)
-            self.labels = _labels(self.config, self.file.parent.parent, self.root)
+            self.labels = labels(self.config, self.file.parent.parent, self.root)
             found = await self._start()
             self.signature = Signature.of(found["signature"])
             self.config = configs.complete(self.config, self.signature, self.label)
@@ -269,7 +269,7 @@ def _warm_ups(config: Any) -> list[dict[str, Any]]:
     return samples
 
 
-def _labels(config: Any, folder: Path, root: Path) -> dict[str, list[str]]:
+def labels(config: Any, folder: Path, root: Path) -> dict[str, list[str]]:
     """Output -> the labels of its classes, from its ``label_filename``."""
     found = {}
     for output in config.output:

@@ -263,7 +263,7 @@ def config(chosen: random.Random, folder: Path, served: Served) -> None:
         versions._providers(found),
         versions.threads(found),
         versions._warm_ups(found),
-        versions._labels(found, folder, folder.parent),
+        versions.labels(found, folder, folder.parent),
     )
     Scheduler(found, Statistics())
     configs.to_json(found), configs.text(found)
@@ -319,7 +319,7 @@ def _look_through(chosen: random.Random, root: Path) -> None:
         try:
             found = configs.read(root / name)
             files = served_here._files(name, found)
-            versions._labels(found, root / name, root)
+            versions.labels(found, root / name, root)
         except DlbridgeError:
             continue
         for version, file in files.items():

@@ -172,12 +172,13 @@ def test_a_version_whose_warm_up_fails_leaves_the_old_one_in_its_place(tmp_path)
     assert running.stop() == 0
 
 
-@pytest.fixture
-def still(tmp_path):
+@pytest.fixture(scope="module")
+def still(tmp_path_factory):
     """A server that does not look for changes."""
-    write_entry(tmp_path, "model", "max_batch_size: 4")
-    write_entry(tmp_path, "model", factor=3.0, version=2)
-    running = start(tmp_path)
+    repository = tmp_path_factory.mktemp("repository")
+    write_entry(repository, "model", "max_batch_size: 4")
+    write_entry(repository, "model", factor=3.0, version=2)
+    running = start(repository)
     yield running
     assert running.stop() == 0
 
