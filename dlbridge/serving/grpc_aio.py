@@ -25,6 +25,7 @@ from dlbridge.serving.grpc import (
 )
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.service import Service
+from dlbridge.serving.token import Token
 from dlbridge.serving.traces import TRACE_PARENT
 
 
@@ -160,7 +161,7 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
     """Refuses calls without the token, but for those that ask whether the server lives."""
 
     def __init__(self, token: str) -> None:
-        self._header = ("authorization", f"Bearer {token}")
+        self._token = Token(token)
 
         async def refuse(message: Any, context: grpc.aio.ServicerContext) -> None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token")
@@ -170,6 +171,6 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Hand on calls that may go on."""
         is_open = details.method.rpartition("/")[2] in OPEN_METHODS
-        if is_open or self._header in tuple(details.invocation_metadata):
+        if is_open or self._token.is_carried(dict(details.invocation_metadata).get("authorization")):
             return await continuation(details)
         return self._refusal

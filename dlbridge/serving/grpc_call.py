@@ -121,7 +121,7 @@ class Call:
             raise ServingError("this is no call of gRPC", Status.UNIMPLEMENTED)
         if self._method is None:
             raise ServingError(f"there is no method '{path.decode('latin-1')}'", Status.UNIMPLEMENTED)
-        is_allowed = server.authorization in (None, self._headers.get(b"authorization")) or name in OPEN_METHODS
+        is_allowed = name in OPEN_METHODS or server.token.is_carried(self._headers.get(b"authorization"))
         if not is_allowed:
             raise ServingError("the request has no valid token", Status.UNAUTHENTICATED)
         timeout = self._headers.get(b"grpc-timeout")

@@ -19,6 +19,7 @@ from dlbridge.serving.grpc import methods
 from dlbridge.serving.grpc_call import Call
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.service import Service
+from dlbridge.serving.token import Token
 
 LOG = logging.getLogger("dlbridge.serving")
 #: Calls of one connection that may be withdrawn before its client is asked to open another: at 256 zttp ends it.
@@ -43,7 +44,7 @@ class WireServer:
     def __init__(self, service: Service, max_body: int, token: str | None) -> None:
         self.service = service
         self.max_body = max_body
-        self.authorization = None if token is None else f"Bearer {token}".encode()
+        self.token = Token(token)
         self.methods = {path.encode(): method for path, method in methods(service).items()}
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None

@@ -12,6 +12,7 @@ from dlbridge.serving.http_routes import application
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.service import Service
+from dlbridge.serving.token import Token
 from dlbridge.serving.traces import TRACE_PARENT
 
 _TRACE_PARENT = TRACE_PARENT.encode()
@@ -20,6 +21,8 @@ REQUEST_ID = b"x-request-id"
 #: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
 _WATCH_AFTER = 0.1
 _GONE = "gone"
+#: Paths that need no token: they ask whether the server lives.
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +43,7 @@ class HttpApp:
     def __init__(self, service: Service, max_body: int, token: str | None = None) -> None:
         self.service = service
         self.max_body = max_body
-        self._authorization = None if token is None else f"Bearer {token}".encode()
+        self._token = Token(token)
         self._others = application(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +64,7 @@ class HttpApp:
 
     def is_allowed(self, path: str, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request has the token; whether the server lives, anybody may ask."""
-        if self._authorization is None:
-            return True
-        return path in ("/v2/health/live", "/v2/health/ready") or headers.get(b"authorization") == self._authorization
+        return path in OPEN_PATHS or self._token.is_carried(headers.get(b"authorization"))
 
     async def _infer(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         id = headers.get(REQUEST_ID, b"").decode("latin-1")

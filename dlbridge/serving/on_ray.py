@@ -37,6 +37,7 @@ from dlbridge.serving.repository import Repository
 from dlbridge.serving.server import LOOPBACK, Settings
 from dlbridge.serving.service import Service
 from dlbridge.serving.tensors import Tensor
+from dlbridge.serving.token import Token
 from dlbridge.serving.traces import recorder
 from dlbridge.serving.versions import instances, threads
 from dlbridge.serving.worker import signature, warm_up
@@ -283,7 +284,7 @@ class _Call:
     def check(self, path: str, token: str | None) -> None:
         """Refuse a call without the token, but for those that ask whether the server lives."""
         is_open = path.rpartition("/")[2] in OPEN_METHODS
-        if token is None or is_open or ("authorization", f"Bearer {token}") in self.invocation_metadata():
+        if is_open or Token(token).is_carried(dict(self.invocation_metadata()).get("authorization")):
             return
         self._end(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token", ())
 
