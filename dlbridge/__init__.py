@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlbridge import lazy
+
 if TYPE_CHECKING:
     from dlbridge.api import convert, evaluate, load, predict, pull, train, verify
     from dlbridge.errors import DlbridgeError
@@ -23,27 +25,12 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    "load": "dlbridge.api",
-    "convert": "dlbridge.api",
-    "evaluate": "dlbridge.api",
-    "predict": "dlbridge.api",
-    "pull": "dlbridge.api",
-    "train": "dlbridge.api",
-    "verify": "dlbridge.api",
-    "Model": "dlbridge.model",
-    "DlbridgeError": "dlbridge.errors",
-}
-
-
-def __getattr__(name: str) -> object:
-    # Names are looked up when used, so that importing dlbridge costs nothing (PEP 562).
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'dlbridge' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+#: Where each public name lives; importing dlbridge alone costs nothing.
+__getattr__, __dir__ = lazy.names(
+    __name__,
+    {
+        **dict.fromkeys(("convert", "evaluate", "load", "predict", "pull", "train", "verify"), "api"),
+        "Model": "model",
+        "DlbridgeError": "errors",
+    },
+)

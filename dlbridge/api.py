@@ -10,12 +10,11 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge import factories, frameworks, precision, renaming
-from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError, SignatureError
+from dlbridge import frameworks, precision
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError
 from dlbridge.files import check_free
-from dlbridge.limits import limited
+from dlbridge.loading import MAKING, load, load_other
 from dlbridge.model import Model
-from dlbridge.repository.layout import CONFIG_FILE, find_model
 
 if TYPE_CHECKING:
     from dlbridge.training import Result
@@ -26,129 +25,6 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 
 #: What ``convert`` writes for people to read and change, without a framework.
 DESCRIPTION = "description"
-_DESCRIPTIONS = (".yaml", ".yml", ".json")
-#: What ``load`` is told of one model alone: how it is made, what its inputs are called.
-_MAKING = ("arguments", "weights", "strict", "rename")
-
-
-def load(
-    source: Any,
-    *,
-    arguments: Mapping[str, Any] | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    strict: bool = True,
-    rename: Mapping[str, str] | None = None,
-    limits: Mapping[str, int] | None = None,
-    **options: Any,
-) -> Model:
-    """Read a model of any kind into the neutral form.
-
-    Args:
-        source: A description (``.yaml``, ``.json``), a saved model's folder, an entry of a repository of served
-            models, a folder that a Hugging Face model was saved to (its class and inputs are those of its
-            ``config.json``), a file of a framework (``.pt2``, ``.keras``, ``.h5``, ``.onnx``), a live ``nn.Module``,
-            ``ExportedProgram`` or ``keras.Model``, or the name of a function that makes one: of an installed package
-            (``"torchvision.models:resnet18"``), or of a file
-            in the current folder or elsewhere (``"mynet:Net"``, ``"models/mynet.py:Net"``). It returns a model, or a
-            model and example inputs, whose sizes are fixed unless ``inputs`` names them.
-        arguments: What such a function or class is called with, by name: ``{"hidden": 64}``.
-        weights: A file of weights for the model that it makes: a state dict or a checkpoint (``.pt``, ``.pth``,
-            ``.bin``, ``.ckpt``), ``.safetensors``, ``.npz``, the index of several (``.index.json``), ``.weights.h5``.
-        strict: Whether that file must have the model's weights and no others.
-        rename: Other names of inputs and outputs: ``{"input.1": "image"}``.
-        limits: How much a file may ask for, where that is to be more than ``dlbridge.limits.Limits`` says:
-            ``{"nodes": 1_000_000}``.
-        options: The ``ReadOptions`` of the framework that reads it, e.g.
-            ``inputs={"x": "float32[batch,3,224,224]"}``.
-
-    Raises:
-        FileError: When there is no such file, or nothing here reads it.
-        DlbridgeError: When the framework takes no such option.
-        UnsupportedOpError: When the model has ops that no rule reads; all of them are named.
-    """
-    if isinstance(source, Model):
-        return source
-    with limited(limits):
-        if is_name(source):
-            made = factories.make(source, arguments)
-            if weights is not None:
-                factories.fill(made, Path(weights), strict=strict)
-            model = _load_made(made, options)
-        elif arguments or weights is not None:
-            raise DlbridgeError(
-                f"{'arguments' if arguments else 'weights'} are for a function or class that makes the model",
-                where=str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__,
-                hint="name one: mynet:Net, models/mynet.py:Net",
-            )
-        else:
-            model = _load(source, options)
-    if rename:
-        renaming.rename(model, rename)
-    return model
-
-
-def is_name(source: Any) -> bool:
-    """Whether a source is the name of a function or class that makes a model."""
-    return isinstance(source, str) and factories.is_name(source) and not Path(source).exists()
-
-
-def _load(source: Any, options: dict[str, Any]) -> Model:
-    if isinstance(source, (str, os.PathLike)):
-        return _load_path(Path(source), options)
-    return _load_live(source, options)
-
-
-def _load_made(made: factories.Made, options: dict[str, Any]) -> Model:
-    """Read what a function made: the model has its name, and its example inputs, where the options say nothing."""
-    if made.framework is None:
-        return _load_live(made.model, options)
-    taken = {option.name for option in frameworks.declared(made.framework.ReadOptions)}
-    known = {"name": made.name, "example": made.example}
-    defaults = {name: value for name, value in known.items() if name in taken and value is not None}
-    return made.framework.read(made.model, **{**defaults, **options})
-
-
-def _load_live(source: Any, options: dict[str, Any]) -> Model:
-    """Read a live object."""
-    if isinstance(source, Model):  # a function can make one
-        return source
-    framework = frameworks.reader_of(source)
-    if framework is not None:
-        return framework.read(source, **options)
-    readable = [framework.name for framework in frameworks.all_frameworks() if framework.reads]
-    raise DlbridgeError(
-        f"cannot read a {type(source).__module__}.{type(source).__qualname__}",
-        hint=f"models of these frameworks can be read: {', '.join(readable)}",
-    )
-
-
-def _load_path(path: Path, options: dict[str, Any]) -> Model:
-    """Read a description, a saved model's folder, or a framework's file."""
-    if not path.exists():
-        raise FileError("no such file or folder", where=str(path))
-    if (path / CONFIG_FILE).is_file():
-        path = find_model(path)
-    for framework in frameworks.all_frameworks() if path.is_dir() else ():
-        if framework.accepts_folder(path):
-            return framework.read(path, **options)
-    suffix = path.suffix.lower()
-    if path.is_dir() or suffix in _DESCRIPTIONS:
-        from dlbridge import description
-
-        unknown = sorted(options.keys() - {"partial", "name"})
-        if unknown:
-            raise DlbridgeError(f"a description says all itself: it takes no '{unknown[0]}'", where=str(path))
-        model = description.load(path)
-        model.graph.name = options.get("name") or model.graph.name
-        return model
-    for framework in frameworks.all_frameworks():
-        if suffix in framework.suffixes:
-            return framework.read(path, **options)
-    if suffix == ".py":
-        hint = f"name the function or class in it that makes the model: {path}:NAME"
-        raise FileError("a file of Python code is no model", where=str(path), hint=hint)
-    known = [*_DESCRIPTIONS, *(suffix for framework in frameworks.all_frameworks() for suffix in framework.suffixes)]
-    raise FileError(f"'{suffix}' is no model that dlbridge reads", where=str(path), hint=f"known: {', '.join(known)}")
 
 
 def convert(
@@ -436,7 +312,7 @@ def verify(source: Any, *others: Any, read: Mapping[str, Any] | None = None, **o
     model = load(source, **reading)
     named: dict[str, Any] = {}
     for position, other in enumerate(others, 2):
-        named[_title(other, position)] = _load_other(other, {k: v for k, v in reading.items() if k not in _MAKING})
+        named[_title(other, position)] = load_other(other, {k: v for k, v in reading.items() if k not in MAKING})
     return run_checks(model, others=named or None, **options)
 
 
@@ -508,27 +384,3 @@ def _title(other: Any, position: int) -> str:
     if isinstance(other, (str, os.PathLike)):
         return str(other)
     return f"{getattr(other, 'framework', type(other).__name__)} (model {position})"
-
-
-def _load_other(other: Any, reading: Mapping[str, Any]) -> Any:
-    """Another model to verify: a source and the folder of one stay what they are.
-
-    It is read without options first; where that does not say what its inputs are, with those of the first model, by
-    name and then by position.
-    """
-    if hasattr(other, "framework") and hasattr(other, "arrays"):
-        return other
-    if isinstance(other, (str, os.PathLike)) and (Path(other) / "model.py").is_file():
-        return Path(other)
-    inputs = reading.get("inputs")
-    attempts: list[dict[str, Any]] = [{}]
-    if reading:
-        attempts.append(dict(reading))
-    if isinstance(inputs, Mapping):
-        attempts.append({**reading, "inputs": tuple(inputs.values())})
-    for options in attempts[:-1]:
-        try:
-            return load(other, **options)
-        except SignatureError:
-            continue
-    return load(other, **attempts[-1])

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,17 +132,38 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: When a text is not of that form, or says a name twice.
     """
-    found: dict[str, Any] = {}
+    found = split_pairs(texts, "name=value")
+    wrong = next((name for name in found if not name.isidentifier()), None)
+    if wrong is not None:
+        raise ValueError(f"'{wrong}' is not the name of an argument")
+    return {name: _json_or_text(value) for name, value in found.items()}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def split_pairs(texts: Iterable[str], form: str) -> dict[str, str]:
+    """What is left of the equals sign -> what is right of it.
+
+    Args:
+        texts: What was given.
+        form: What an error says each should have been: ``name=value``.
+
+    Raises:
+        ValueError: When a text is not of that form, or says a name twice.
+    """
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"'{text}' is not of the form name=value")
+        if not (name and equals):
+            raise ValueError(f"'{text}' is not of the form {form}")
         if name in found:
             raise ValueError(f"'{name}' is given twice")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
+        found[name] = value
     return found
 
 

@@ -90,7 +90,7 @@ class Recipe:
         Raises:
             VerificationError: When an output is no longer finite.
         """
-        from dlbridge.passes import narrowing
+        from dlbridge.passes import rounding
         from dlbridge.verification import loss
 
         data = self.data(model)
@@ -101,7 +101,7 @@ class Recipe:
             what = f"the data {name}{used}"
         rounded = None
         if self.dtype is not None:
-            rounded = dataclasses.replace(written, ir=narrowing.rounded(written.ir, self.dtype))  # type: ignore[arg-type]
+            rounded = dataclasses.replace(written, ir=rounding.rounded(written.ir, self.dtype))  # type: ignore[arg-type]
         inputs = f"{loss.rows_of(data or cases)}, {what}"
         return loss.measure(full, written, data or list(cases), precision=self.name, inputs=inputs, rounded=rounded)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlbridge.border import check_name
 from dlbridge.errors import SignatureError, suggest
+from dlbridge.factories import split_pairs
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
@@ -111,10 +112,8 @@ def parse_names(texts: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: When a text is not of that form, or says a name twice.
     """
-    found: dict[str, str] = {}
-    for text in texts:
-        old, equals, new = text.partition("=")
-        if not equals or not old or not new or old in found:
-            raise ValueError(f"'{text}' is not of the form old=new, once for each name")
-        found[old] = new
+    found = split_pairs(texts, "old=new")
+    for old, new in found.items():
+        if not new:
+            raise ValueError(f"'{old}=' has no new name")
     return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlbridge import api, factories, frameworks
+from dlbridge import api, factories, frameworks, loading
 from dlbridge.decoding import DECODER, ENCODER, Settings
 from dlbridge.errors import DlbridgeError
 from dlbridge.files import check_free, writing
@@ -62,7 +62,7 @@ def convert(
 
 def _opened(source: Any, read: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What a function makes by its name, so that it is called once; other sources as they are."""
-    if not api.is_name(source):
+    if not loading.is_name(source):
         return source, read
     made = factories.make(source, read.pop("arguments", None))
     weights, strict = read.pop("weights", None), read.pop("strict", True)

@@ -14,6 +14,7 @@ import ray.data
 
 from dlbridge.batch.job import Done, Job, Worker
 from dlbridge.errors import DlbridgeError, from_parts
+from dlbridge.ray_cluster import connected
 
 
 def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
@@ -34,12 +35,9 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
     Worker(job, threads=1)  # finds out whether the data fit the model, before a cluster is begun
     if not numbers:
         return
-    is_mine = not ray.is_initialized()
-    if is_mine:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False  # the command has one
-    try:
+    with connected():
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        ray.data.DataContext.get_current().enable_progress_bars = False  # the command has one
         needs = {"num_gpus": 1} if job.providers[0].startswith("cuda") else {"num_cpus": 1}
         units = ray.data.from_items([{"number": n} for n in numbers], override_num_blocks=len(numbers))
         results = units.map(
@@ -50,9 +48,6 @@ def run_units(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Done]:
         )
         for row in results.iter_rows():
             yield _done(row)
-    finally:
-        if is_mine:
-            ray.shutdown()
 
 
 class _RayWorker:

@@ -40,6 +40,24 @@ def writing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return limit_option(force_option(json_option(command)))
 
 
+def spec_option(what: str) -> Callable[..., Any]:
+    """The option --spec, whose file ``read_spec`` reads. ``what`` it says is how its help begins."""
+    return click.option(
+        "--spec",
+        type=click.Path(exists=True, dir_okay=False),
+        help=f"{what}: YAML or JSON of a training section. Default: the model's own.",
+    )
+
+
+def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that runs onnxruntime: --provider and --threads."""
+    provider = click.option(
+        "--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ..."
+    )
+    threads = click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call].")
+    return provider(threads(command))
+
+
 def fail(error: Exception) -> int:
     """Print an error for a person and return the exit code. With DLBRIDGE_DEBUG set, print the traceback too."""
     if os.environ.get("DLBRIDGE_DEBUG"):

@@ -51,7 +51,7 @@ def command(
     """Convert MODEL: a description (.yaml, .json), the folder of a saved model or of one of Hugging Face, a file of a
     framework, or the name of a function or class that makes one (torchvision.models:resnet18, mynet:Net)."""
     quiet_frameworks()
-    from dlbridge import api
+    from dlbridge import api, loading
     from dlbridge.files import check_free
 
     if to != api.DESCRIPTION:
@@ -75,7 +75,7 @@ def command(
         check_free(target, force=force)
     options = {"check": check, "force": force, "partial": partial, "into": into, **options}
     if task is not None:
-        name = model.rpartition(":")[2] if api.is_name(model) else Path(model).stem
+        name = model.rpartition(":")[2] if loading.is_name(model) else Path(model).stem
         if target is None and into is None:
             target = Path(f"{name}-{to}")
         with dumping:

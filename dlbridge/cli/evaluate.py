@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from dlbridge.cli.common import json_option, limit_option, print_json, quiet_frameworks, read_limits, read_spec
+from dlbridge.cli.common import (
+    json_option,
+    limit_option,
+    print_json,
+    quiet_frameworks,
+    read_limits,
+    read_spec,
+    spec_option,
+)
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
@@ -14,11 +22,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
 @click.argument("model")
 @click.option("--in", "framework", metavar="FRAMEWORK", help="What runs it [default: onnx, by onnxruntime].")
 @click.option("--data", required=True, type=click.Path(exists=True), help="What dlbridge train takes.")
-@click.option(
-    "--spec",
-    type=click.Path(exists=True, dir_okay=False),
-    help="What to measure: YAML or JSON of a training section. Default: the model's own.",
-)
+@spec_option("What to measure")
 @click.option("--loss", metavar="LOSS", help="Measure this loss, without a specification: MeanSquaredError.")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Measure this one: accuracy, f1, ...")
 @click.option("--batch-size", type=click.IntRange(1), help="Rows at a time [default: as in training].")

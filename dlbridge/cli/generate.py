@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dlbridge.cli.common import json_option, print_json
+from dlbridge.cli.common import json_option, print_json, running_options
 
 
 def _tokens(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -> list[list[int]]:
@@ -29,8 +29,7 @@ def _tokens(ctx: click.Context, flag: click.Parameter, texts: tuple[str, ...]) -
 @click.option("--top-p", type=float, help="Draw among the most probable tokens with this share of the probability.")
 @click.option("--seed", type=int, help="Of the random numbers.")
 @click.option("--tokenizer", "tokenizer_file", type=click.Path(exists=True), help="A tokenizer.json elsewhere.")
-@click.option("--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call].")
+@running_options
 @json_option
 def command(
     model: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -48,46 +49,42 @@ def _keep_value(ctx: click.Context, flag: click.Parameter, value: Any) -> None:
         _kept(ctx)[str(flag.name)] = value
 
 
+def _option(flag: str, callback: Callable[..., None], help: str, **how: Any) -> click.Option:
+    return click.Option([flag], expose_value=False, callback=callback, help=help, **how)
+
+
 def options() -> list[click.Option]:
     """The options, anew: their values are not passed to the command's function, :func:`given` returns them."""
     return [
-        click.Option(
-            ["--arg"],
+        _option(
+            "--arg",
+            _keep_arguments,
+            "An argument of the function or class that MODEL names; the value is JSON or text: 'hidden=64'.",
             multiple=True,
             metavar="NAME=VALUE",
-            expose_value=False,
-            callback=_keep_arguments,
-            help="An argument of the function or class that MODEL names; the value is JSON or text: 'hidden=64'.",
         ),
-        click.Option(
-            ["--config"],
-            metavar="FILE",
-            expose_value=False,
-            callback=_keep_config,
-            help="Its arguments from a YAML or JSON file; --arg goes before it.",
+        _option(
+            "--config", _keep_config, "Its arguments from a YAML or JSON file; --arg goes before it.", metavar="FILE"
         ),
-        click.Option(
-            ["--weights"],
-            metavar="FILE",
-            expose_value=False,
-            callback=_keep_value,
-            help="Its weights: a state dict or checkpoint (.pt, .pth, .bin, .ckpt), .safetensors, .npz, .index.json, "
+        _option(
+            "--weights",
+            _keep_value,
+            "Its weights: a state dict or checkpoint (.pt, .pth, .bin, .ckpt), .safetensors, .npz, .index.json, "
             ".weights.h5.",
+            metavar="FILE",
         ),
-        click.Option(
-            ["--strict/--no-strict"],
+        _option(
+            "--strict/--no-strict",
+            _keep_value,
+            "Whether --weights must have the model's weights and no others (the default).",
             default=None,
-            expose_value=False,
-            callback=_keep_value,
-            help="Whether --weights must have the model's weights and no others (the default).",
         ),
-        click.Option(
-            ["--rename"],
+        _option(
+            "--rename",
+            _keep_names,
+            "Another name for an input or output of MODEL.",
             multiple=True,
             metavar="OLD=NEW",
-            expose_value=False,
-            callback=_keep_names,
-            help="Another name for an input or output of MODEL.",
         ),
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dlbridge.cli.common import force_option, json_option, print_json, progress_bar
+from dlbridge.cli.common import force_option, json_option, print_json, progress_bar, running_options
 
 
 @click.command(short_help="Run an ONNX file or repository entry on a file, or on many.")
@@ -19,8 +19,7 @@ from dlbridge.cli.common import force_option, json_option, print_json, progress_
 @click.option("--strict", is_flag=True, help="End at the first bad row of --data, in place of rejecting it.")
 @click.option("--on", metavar="ENGINE", help="Run --data on 'ray' [default: in this process].")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="How many workers, with --on.")
-@click.option("--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ...")
-@click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a batch].")
+@running_options
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Rows at a time.")
 @force_option
 @json_option

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dlbridge import frameworks
-from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, read_spec, writing_options
+from dlbridge.cli.common import print_json, quiet_frameworks, read_limits, read_spec, spec_option, writing_options
 from dlbridge.cli.options import FrameworkCommand, reading
 
 
@@ -23,11 +23,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
     help=".npz, CSV or Parquet file, or a folder of images with one folder for each class.",
 )
 @click.option("--validation", type=click.Path(exists=True), help="Data of its own to validate on.")
-@click.option(
-    "--spec",
-    type=click.Path(exists=True, dir_okay=False),
-    help="How to train: YAML or JSON of a training section. Default: the model's own.",
-)
+@spec_option("How to train")
 @click.option("-o", "--output", type=click.Path(), help="Folder to write. Default: NAME-trained.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the description's.")
 @click.option(

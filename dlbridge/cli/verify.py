@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,10 +159,10 @@ def _verified(
     _check_free(certificate, page, force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or usual(loaded)) + 2)
-    spread = None
+    elsewhere: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if on is not None:
-        spread = require("dlbridge.verification.on_ray", "scale").Spread(partial(api.load, models[0], **read))
-    with bar:
+        elsewhere = require("dlbridge.verification.on_ray", "scale").spread(partial(api.load, models[0], **read))
+    with bar, elsewhere as spread:
         more = {"progress": advance, "by_node": page is not None, "spread": spread}
         report = api.verify(loaded, *models[1:], read=read, **more, **options)
     if certificate is not None:

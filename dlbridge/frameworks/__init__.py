@@ -17,6 +17,7 @@ import warnings
 from typing import Any
 
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, suggest
+from dlbridge.frameworks.modular import ModularFramework
 from dlbridge.frameworks.options import (
     INPUTS,
     CommonReadOptions,
@@ -27,7 +28,8 @@ from dlbridge.frameworks.options import (
     declared,
     option,
 )
-from dlbridge.frameworks.protocol import Coverage, Exact, Framework, ModularFramework, Section, Trainer, Trains
+from dlbridge.frameworks.parts import Coverage, Exact, Section, Trainer, Trains
+from dlbridge.frameworks.protocol import Framework
 
 __all__ = [
     "ENTRY_POINT_GROUP",

@@ -1,4 +1,4 @@
-"""What a framework is to dlbridge: the base class ``Framework``, and what it hands out."""
+"""What a framework is to dlbridge: the base class ``Framework``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from dlbridge.errors import DlbridgeError, FileError, TrainingError, require
+from dlbridge.errors import DlbridgeError, FileError, TrainingError
 from dlbridge.frameworks.options import NoOptions, check_names, check_option, declared
+from dlbridge.frameworks.parts import Coverage, Exact, Trainer, Trains
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,22 +20,7 @@ if TYPE_CHECKING:
     from dlbridge.model import Model
     from dlbridge.source.program import Source
 
-__all__ = ["Coverage", "Exact", "Framework", "ModularFramework", "Section", "Trainer", "Trains"]
-
-
-@dataclass(frozen=True)
-class Trains:
-    """What a framework can train by: words of ``dlbridge.training.TrainingSpec``.
-
-    Attributes:
-        losses: The losses (``"MeanSquaredError"``); None for every one that there is.
-        optimizers: The optimizers (``"sgd"``); None for every one that there is.
-        precisions: The half types of mixed precision (``"float16"``); None for every one that there is.
-    """
-
-    losses: Collection[str] | None = None
-    optimizers: Collection[str] | None = None
-    precisions: Collection[str] | None = ()
+__all__ = ["Framework"]
 
 
 class Framework:
@@ -132,7 +117,7 @@ class Framework:
     @property
     def is_installed(self) -> bool:
         """Whether its package is there, found without importing it."""
-        return not self.packages or self.packages[0] in sys.modules or _is_found(self.packages[0])
+        return not self.packages or self.packages[0] in sys.modules or is_found(self.packages[0])
 
     @property
     def not_installed(self) -> str:
@@ -336,179 +321,8 @@ class Framework:
         return None
 
 
-def _is_found(package: str) -> bool:
+def is_found(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):  # a parent that is missing, a module without a specification
         return False
-
-
-class ModularFramework(Framework):
-    """A framework whose code is in modules beside its class, which is in the ``__init__.py`` of a package.
-
-    They are imported when they are needed; what they import that is not installed is an error that names the extra.
-
-    | module | holds |
-    |---|---|
-    | ``reader.py`` | ``read(source, options)`` |
-    | ``writer.py`` | ``write(model, options)`` |
-    | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
-    | ``trainer.py`` | ``Trainer`` |
-    | ``checkpoints.py`` | ``fill`` |
-    | ``single_file.py`` | ``save``, for ``file_suffixes`` |
-    | ``training_script.py`` | ``script(source, task, script)`` |
-    | ``onnx_export.py`` | ``export`` |
-    """
-
-    def part(self, name: str) -> Any:
-        """A module of the package.
-
-        Raises:
-            MissingExtraError: When it imports what is not installed.
-        """
-        return require(f"{type(self).__module__}.{name}", self.extra)
-
-    def read_model(self, source: Any, options: Any) -> Model:
-        if not self.reads:
-            return super().read_model(source, options)
-        return self.part("reader").read(source, options)
-
-    def write_model(self, model: Model, options: Any) -> Source:
-        return self.part("writer").write(model, options)
-
-    def load(self, source: Any) -> Any:
-        return self.part("runner").load(source)
-
-    def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self.part("runner").run(live, inputs)
-
-    def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
-        if not _is_found(f"{type(self).__module__}.checkpoints"):
-            super().fill(live, weights, strict=strict)
-        self.part("checkpoints").fill(live, weights, strict=strict)
-
-    def exact(self, live: Any) -> Exact | None:
-        opens = getattr(self.part("runner"), "exact", None)
-        return opens(live) if opens is not None else None
-
-    def weights(self, live: Any) -> dict[str, np.ndarray]:
-        return self.part("runner").weights(live)
-
-    def save_weights(self, source: Source, folder: Path) -> None:
-        self.part("runner").save_weights(source, folder)
-
-    def load_saved(self, source: Source, folder: Path) -> Any:
-        if not self.weights_file:
-            return super().load_saved(source, folder)
-        return self.part("runner").load_saved(source.of_file(folder / "model.py"), folder / self.weights_file)
-
-    def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
-        if self.exporter is None:
-            return super().export(live, model, path, opset=opset)
-        return self.part("onnx_export").export(live, model, path, opset=opset)
-
-    def trainer(self, model: Model, task: Any, *, checkpoint: Any) -> Trainer:
-        if self.trains is None:
-            return super().trainer(model, task, checkpoint=checkpoint)
-        return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
-
-    def group(self) -> Any:
-        return self.part("group").group() if self._has_group else None
-
-    @property
-    def ray_trainer(self) -> str:
-        return str(self.part("group").RAY_TRAINER) if self._has_group else super().ray_trainer
-
-    @property
-    def _has_group(self) -> bool:
-        return _is_found(f"{type(self).__module__}.group")
-
-    def save(
-        self, source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False
-    ) -> Path:
-        """Write a folder, or a single file where ``target`` has one of ``file_suffixes``."""
-        if Path(target).suffix.lower() not in self.file_suffixes:
-            return super().save(source, target, certificate=certificate, force=force)
-        from dlbridge.files import writing
-
-        with writing(target, force=force) as fresh:
-            self.part("single_file").save(source, fresh, str(target))
-        return Path(target)
-
-    def training_script(self, source: Source, task: Any, script: Any) -> str:
-        if not _is_found(f"{type(self).__module__}.training_script"):
-            return super().training_script(source, task, script)
-        text: str = self.part("training_script").script(source, task, script)
-        return text
-
-
-class Exact(Protocol):
-    """Runs a model with every float in float64. A framework that has it for its live models (``Framework.exact``), and
-    an original that has it (``model.original.exact()``), are compared more closely: what rounding is owed is measured,
-    and a failure names the node where numbers first depart.
-
-    Attributes:
-        eps: That of the coarsest float type in which the model computes by itself.
-    """
-
-    eps: float
-
-    def __call__(
-        self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Arrays by output name.
-
-        Args:
-            arrays: Arrays by input name, in the model's own types.
-            noise: Move each result on the way by a random part of at most this.
-            seen: Gets each float array that is computed on the way, in order.
-        """
-        ...
-
-
-class Trainer(Protocol):
-    """A model in training. ``dlbridge.training`` runs the epochs."""
-
-    def epoch(self, data: Any) -> dict[str, float]:
-        """Train on the batches of a ``Dataset``, in their order; the mean loss and metrics over them."""
-        ...
-
-    def evaluate(self, data: Any) -> dict[str, float]:
-        """The mean loss and metrics over a ``Dataset`` in inference mode."""
-        ...
-
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], int]:
-        """Copies of the weights by initializer, of the optimizer's slots by slot and initializer, and its steps."""
-        ...
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table of ``docs/coverage.md``: what a framework has, and whether it is read.
-
-    Attributes:
-        title: The heading.
-        note: What the words of the table mean, in Markdown.
-        column: What stands in a row: an "op", a "layer".
-        rows: (name, whether it is read, the tests that use its rule).
-    """
-
-    title: str
-    note: str
-    column: str
-    rows: list[tuple[str, str, list[str]]]
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """The rules of a framework, for ``docs/coverage.md``.
-
-    Attributes:
-        writes: The rules that write, by domain and op.
-        reads: Name of a table -> the rules that read, by what they read.
-        sections: Makes the page's sections on what is read, of ``{table: {rule: tests that used it}}``.
-    """
-
-    writes: dict[Any, Any]
-    reads: dict[str, dict[Any, Any]] = field(default_factory=dict)
-    sections: Callable[[Mapping[str, Mapping[str, list[str]]]], list[Section]] = lambda used: []

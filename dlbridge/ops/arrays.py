@@ -45,6 +45,18 @@ class _Body:
 _CURRENT: contextvars.ContextVar[_Body] = contextvars.ContextVar("body")
 
 
+def _operator(op_type: str) -> tuple[Callable[[Array, Any], Array], Callable[[Array, Any], Array]]:
+    """The methods of a Python operator that is an op: with the array on its left, and on its right."""
+
+    def before(self: Array, other: Any) -> Array:
+        return self.make(op_type, other)
+
+    def after(self: Array, other: Any) -> Array:
+        return self._body.constant(other, np.float64).make(op_type, self)
+
+    return before, after
+
+
 class Array:
     """A value inside the function: a tensor of float64, unless it is an input or a truth value."""
 
@@ -61,41 +73,14 @@ class Array:
         given = [o if isinstance(o, Array) else self._body.constant(o, np.float64) for o in others]
         return self._body.add(op_type, self, *given, **attributes)
 
-    def _after(self, op_type: str, first: Any) -> Array:
-        return self._body.constant(first, np.float64).make(op_type, self)
-
-    def __add__(self, other: Any) -> Array:
-        return self.make("Add", other)
-
-    def __radd__(self, other: Any) -> Array:
-        return self._after("Add", other)
-
-    def __sub__(self, other: Any) -> Array:
-        return self.make("Sub", other)
-
-    def __rsub__(self, other: Any) -> Array:
-        return self._after("Sub", other)
-
-    def __mul__(self, other: Any) -> Array:
-        return self.make("Mul", other)
-
-    def __rmul__(self, other: Any) -> Array:
-        return self._after("Mul", other)
-
-    def __truediv__(self, other: Any) -> Array:
-        return self.make("Div", other)
-
-    def __rtruediv__(self, other: Any) -> Array:
-        return self._after("Div", other)
+    __add__, __radd__ = _operator("Add")
+    __sub__, __rsub__ = _operator("Sub")
+    __mul__, __rmul__ = _operator("Mul")
+    __truediv__, __rtruediv__ = _operator("Div")
+    __lt__, __gt__ = (_operator(op)[0] for op in ("Less", "Greater"))
 
     def __neg__(self) -> Array:
         return self.make("Neg")
-
-    def __lt__(self, other: Any) -> Array:
-        return self.make("Less", other)
-
-    def __gt__(self, other: Any) -> Array:
-        return self.make("Greater", other)
 
     def __getitem__(self, item: Any) -> Array:
         """``x[..., None]``, which is all that the formulas need."""
@@ -121,28 +106,12 @@ def cast(x: Array, dtype: Any) -> Array:
     return x.make("Cast", to=_DTYPES[dtype])
 
 
-def equal(x: Array, y: Any) -> Array:
-    return x.make("Equal", y)
+def _binary(op_type: str) -> Callable[[Array, Any], Array]:
+    return lambda x, y: x.make(op_type, y)
 
 
-def logical_and(x: Array, y: Array) -> Array:
-    return x.make("And", y)
-
-
-def logical_or(x: Array, y: Array) -> Array:
-    return x.make("Or", y)
-
-
-def maximum(x: Array, y: Any) -> Array:
-    return x.make("Max", y)
-
-
-def minimum(x: Array, y: Any) -> Array:
-    return x.make("Min", y)
-
-
-def power(x: Array, y: Any) -> Array:
-    return x.make("Pow", y)
+equal, logical_and, logical_or = (_binary(op) for op in ("Equal", "And", "Or"))
+maximum, minimum, power = (_binary(op) for op in ("Max", "Min", "Pow"))
 
 
 def where(condition: Array, x: Any, y: Any) -> Array:

@@ -7,7 +7,6 @@ where there is no original, an ONNX file is judged by it, and it tells what each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
@@ -38,6 +37,36 @@ def widen(array: Any) -> Any:
     return array.astype(np.float64) if isinstance(array, np.ndarray) and array.dtype in NARROW else array
 
 
+class Float64Run:
+    """One run of a model in float64, operation by operation; a framework's adds how its operations are run.
+
+    Args:
+        noise: Move each result by a random part of at most this.
+        seen: Gets every float array that is computed, in order.
+
+    Attributes:
+        eps: That of the coarsest float type that the model has computed in.
+    """
+
+    def __init__(self, noise: float = 0.0, seen: list[np.ndarray] | None = None) -> None:
+        self.noise, self.seen = noise, seen
+        self.eps = 0.0
+        self.generator = np.random.default_rng(0)
+
+    def note(self, dtype: Any) -> None:
+        """The model computes in this type."""
+        if dtype in NARROW:
+            self.eps = max(self.eps, eps(dtype))
+
+    def settle(self, array: np.ndarray, *, is_sum: bool) -> np.ndarray:
+        """A result, moved by noise if that was asked for, and kept in ``seen``."""
+        if self.noise:
+            array = perturb(array, self.noise, self.generator, is_sum=is_sum)
+        if self.seen is not None:
+            self.seen.append(array)
+        return array
+
+
 def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, is_sum: bool = False) -> np.ndarray:
     """Float64 numbers, each moved by a random part of at most ``size``, as rounding would.
 
@@ -58,26 +87,6 @@ def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, i
         finite = np.where(np.isfinite(array), array, 0.0)
         scale = np.maximum(scale, np.sqrt(np.mean(finite**2, axis=-1, keepdims=True)))
     return np.where(moves, array + scale * size * generator.uniform(-1.0, 1.0, array.shape), array)
-
-
-@dataclass
-class _State:
-    """What one run of a graph and of the graphs within it share."""
-
-    noise: float = 0.0
-    seen: list[np.ndarray] | None = None
-    generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-
-    def settle(self, result: Any, is_sum: bool) -> Any:
-        """A result as those that read it get it."""
-        result = widen(result)
-        if not isinstance(result, np.ndarray):
-            return result
-        if self.noise:
-            result = perturb(result, self.noise, self.generator, is_sum=is_sum)
-        if self.seen is not None:
-            self.seen.append(result)
-        return result
 
 
 class Cast(OpRun):
@@ -105,7 +114,7 @@ class LogSoftmax(OpRun):
 class _Float64(ReferenceEvaluator):
     """The reference evaluator in which each result is widened before it is read."""
 
-    state: _State
+    state: Float64Run
 
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
         super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, LogSoftmax, MaxPool, AveragePool], **options)
@@ -114,9 +123,14 @@ class _Float64(ReferenceEvaluator):
 
     def _settled(self, run: Callable[..., Any], is_sum: bool) -> Callable[..., Any]:
         def settled(*arguments: Any, **options: Any) -> Any:
-            return tuple(self.state.settle(r, is_sum) for r in run(*arguments, **options))
+            return tuple(self._settle(r, is_sum) for r in run(*arguments, **options))
 
         return settled
+
+    def _settle(self, result: Any, is_sum: bool) -> Any:
+        """A result as those that read it get it."""
+        result = widen(result)
+        return self.state.settle(result, is_sum=is_sum) if isinstance(result, np.ndarray) else result
 
 
 class Evaluator:
@@ -132,7 +146,7 @@ class Evaluator:
     def __init__(self, model: ir.Model) -> None:
         proto, self._weights = _without_weights(model)
         _name_overloads(proto)
-        self._state = _State()
+        self._state = Float64Run()
         # the graphs within are run by the class of the graph around them
         bound = type("_Bound", (_Float64,), {"state": self._state})
         self._evaluator = bound(proto)

@@ -22,13 +22,19 @@ def stirling(x):
     return (x - 0.5) * ops.log(x) - x + series / x + math.log(2 * math.pi) / 2
 
 
-def lgamma(x):
-    """log |Gamma(x)|: Stirling's series for x + 8, and 1 - x in the place of x below 1/2."""
-    dtype, x = x.dtype, ops.cast(x, "float64")
+def _reflected(x):
+    """Whether x is below 1/2; z = x, or 1 - x there; whether a series in 1 / z needs z + 8; and z, z + 1, ... z + 7
+    where it does."""
     left = x < 0.5
     z = ops.where(left, 1 - x, x)
     near = z < 8
-    steps = ops.where(near, z, 1.0)[..., None] - ops.array(range(0, -8, -1), "float64")
+    return left, z, near, ops.where(near, z, 1.0)[..., None] - ops.array(range(0, -8, -1), "float64")
+
+
+def lgamma(x):
+    """log |Gamma(x)|: Stirling's series for x + 8, and 1 - x in the place of x below 1/2."""
+    dtype, x = x.dtype, ops.cast(x, "float64")
+    left, z, near, steps = _reflected(x)
     value = stirling(ops.where(near, z + 8, z)) - ops.where(near, ops.sum(ops.log(steps), axis=-1), 0.0)
     reflected = math.log(math.pi) - ops.log(ops.abs(ops.sin(math.pi * (x - ops.round(x))))) - value
     value = ops.where(left, reflected, value)
@@ -38,10 +44,7 @@ def lgamma(x):
 def digamma(x):
     """The derivative of log Gamma (A&S 6.3): its asymptotic series for x + 8, and 1 - x in the place of x below 1/2."""
     dtype, x = x.dtype, ops.cast(x, "float64")
-    left = x < 0.5
-    z = ops.where(left, 1 - x, x)
-    near = z < 8
-    steps = ops.where(near, z, 1.0)[..., None] - ops.array(range(0, -8, -1), "float64")
+    left, z, near, steps = _reflected(x)
     total = ops.sum(1 / steps, axis=-1)
     far = ops.where(near, z + 8, z)
     series, inverse = 0.0, 1 / (far * far)

@@ -7,7 +7,7 @@ op of that name) along that axis, else None. Attributes that a node does not sta
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,26 @@ def producer(value: ir.Value | None, *keys: str, **attributes: Any) -> Match | N
 def sole_producer(value: ir.Value | None, *keys: str, **attributes: Any) -> Match | None:
     """As :func:`producer`, where one place alone reads the value."""
     return producer(value, *keys, **attributes) if value is not None and is_read_once(value) else None
+
+
+def origins(value: ir.Value, passes_on: Callable[[ir.Node], bool]) -> Iterator[ir.Value]:
+    """What a value is made of, each value once: itself, the operands of its node, and so on.
+
+    Args:
+        value: The value.
+        passes_on: Whether the operands of a node are gone on to.
+    """
+    pending, seen = [value], {value}
+    while pending:
+        each = pending.pop()
+        yield each
+        maker = each.producer()
+        if maker is None or not passes_on(maker):
+            continue
+        for operand in maker.inputs:
+            if operand is not None and operand not in seen:
+                seen.add(operand)
+                pending.append(operand)
 
 
 def is_read(value: ir.Value) -> bool:

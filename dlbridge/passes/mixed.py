@@ -67,11 +67,13 @@ class _Mixing:
         """Whether the half type has all that an op reads and gives."""
         if not _is_float32(site.node.outputs[0]) or any(site.is_read(index) for index in range(1, 4)):
             return False
-        floats = [value for value in site.operands if _is_float(value)]
-        if not all(_is_float32(value) and self._holds(value) for value in floats):
-            return False
-        mask = site.input(_MASK) if is_op(site.node, "Attention") else None
-        return mask is None or not _is_float(mask) or self._half == ir.DataType.BFLOAT16
+        for value in site.operands:
+            if _is_float(value) and not (_is_float32(value) and self._holds(value)):
+                return False
+        if self._half == ir.DataType.BFLOAT16 or not is_op(site.node, "Attention"):
+            return True
+        mask = site.input(_MASK)  # its numbers may be beyond float16
+        return mask is None or not _is_float(mask)
 
     def _holds(self, value: ir.Value) -> bool:
         """Whether the half type has numbers as large as those of a constant."""

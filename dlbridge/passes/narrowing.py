@@ -20,7 +20,7 @@ from dlbridge.errors import DlbridgeError, suggest
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
-from dlbridge.passes.matching import subgraphs
+from dlbridge.passes.matching import origins, subgraphs
 from dlbridge.passes.precision import FLOAT32_SLOTS, TYPES, convert_node, convert_tensor
 from dlbridge.passes.rewriter import Rewriter, Site
 
@@ -350,70 +350,12 @@ def _going_into_softmax(nodes: Sequence[ir.Node]) -> set[ir.Node]:
 
 def _may_exceed(value: ir.Value, largest: float) -> bool:
     """Whether a value may have finite numbers above this because a constant that it is made of has: a mask."""
-    pending, seen = [value], {value}
-    while pending:
-        each = pending.pop()
-        tensor = each.const_value if each.is_initializer() else None
-        if tensor is None:
-            maker = each.producer()
-            tensor = ir.convenience.get_const_tensor(each) if maker is not None else None
-        if tensor is not None:
-            if tensor.dtype.is_floating_point():
-                numbers = np.abs(tensor.numpy().astype(np.float64))
-                if numbers[np.isfinite(numbers)].max(initial=0.0) > largest:
-                    return True
+    for each in origins(value, lambda node: op_key(node) in _PASSED_ON):
+        is_constant = each.is_initializer() or each.producer() is not None
+        tensor = ir.convenience.get_const_tensor(each) if is_constant else None
+        if tensor is None or not tensor.dtype.is_floating_point():
             continue
-        maker = each.producer()
-        if maker is None or op_key(maker) not in _PASSED_ON:
-            continue
-        for operand in maker.inputs:
-            if operand is not None and operand not in seen:
-                seen.add(operand)
-                pending.append(operand)
+        numbers = np.abs(tensor.numpy().astype(np.float64))
+        if numbers[np.isfinite(numbers)].max(initial=0.0) > largest:
+            return True
     return False
-
-
-# --- rounding without kernels -----------------------------------------------------------------------------------------
-
-
-def rounded(model: ir.Model, dtype: Narrow) -> ir.Model:
-    """A copy of a narrowed model that computes in float32 and rounds each result of the narrow type to it.
-
-    Runtimes without kernels of the narrow type can run it. What they round in between is float32, as kernels that
-    accumulate in float32 have it.
-    """
-    target = TYPES[dtype]
-    copy = model.clone()
-    graph, rewriter = copy.graph, Rewriter(copy.graph)
-    for value in graph.initializers.values():
-        if value.dtype == target and value.const_value is not None:
-            value.const_value = convert_tensor(value.const_value, ir.DataType.FLOAT, target)
-            value.type = ir.TensorType(ir.DataType.FLOAT)
-    for value in graph.inputs:
-        if value.dtype == target:
-            value.type = ir.TensorType(ir.DataType.FLOAT)
-    for node in list(graph):
-        narrow = [value for value in node.outputs if value.dtype == target]
-        convert_node(Site(node, rewriter), ir.DataType.FLOAT, was=target)
-        for value in narrow:
-            _round_after(node, value, target, rewriter)
-    return copy
-
-
-def _round_after(node: ir.Node, value: ir.Value, target: ir.DataType, rewriter: Rewriter) -> None:
-    """Let what reads a value read it rounded; the rounded one has its name."""
-    name = value.name or ""
-    uses = list(value.uses())
-    down = rewriter.insert(node, "Cast", "rounded", [value], {"to": int(target)}, after=True)
-    up = rewriter.insert(down, "Cast", "widened", [down.outputs[0]], {"to": int(ir.DataType.FLOAT)}, after=True)
-    made = up.outputs[0]
-    down.outputs[0].type, made.type = ir.TensorType(target), ir.TensorType(ir.DataType.FLOAT)
-    down.outputs[0].shape = made.shape = value.shape
-    for use in uses:
-        use.node.replace_input_with(use.idx, made)
-    graph = rewriter.graph
-    for slot, output in enumerate(graph.outputs):
-        if output is value:
-            graph.outputs[slot] = made
-    value.name = rewriter.value_name(f"{name}_exact")
-    made.name = name

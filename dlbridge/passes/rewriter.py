@@ -8,12 +8,9 @@ begins with, and the number of the call of a module. A rule that leaves a node a
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,37 +19,9 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.names import unique
 from dlbridge.passes.matching import Match, is_read, subgraphs
+from dlbridge.passes.refusals import TRACED, Refusal
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a rule left a node alone.
-
-    Attributes:
-        rule: The name of the rule.
-        node: The name of the node.
-        why: The condition that does not hold.
-    """
-
-    rule: str
-    node: str
-    why: str
-
-
-_TRACED: contextvars.ContextVar[list[Refusal] | None] = contextvars.ContextVar("traced", default=None)
-
-
-@contextlib.contextmanager
-def trace() -> Iterator[list[Refusal]]:
-    """Collect why rules leave nodes alone, for as long as the context lasts."""
-    found: list[Refusal] = []
-    token = _TRACED.set(found)
-    try:
-        yield found
-    finally:
-        _TRACED.reset(token)
 
 
 class Rewriter:
@@ -300,7 +269,7 @@ class Rewriter:
 
     def no(self, node: Match, why: str) -> Literal[False]:
         """False, for a rule to return that leaves a node alone; ``why`` is the condition that does not hold."""
-        collected = _TRACED.get()
+        collected = TRACED.get()
         if collected is not None:
             collected.append(Refusal(self.rule, node.name, why))
         _LOG.debug("%s leaves %s alone: %s", self.rule, node.name, why)

@@ -15,6 +15,8 @@ from dlbridge.passes.sizes import Size, Sizes, product, shape_of
 
 Rule = Callable[[Match, Integers], Sizes | None]
 RULES: dict[tuple[str, str], Rule] = {}
+#: An end beyond this says "to the end of the axis".
+_BEYOND = 2**30
 _ONE = Size.of(1)
 
 
@@ -196,23 +198,29 @@ def _axes(node: Match, slot: int, rank: int, known: Integers) -> list[int] | Non
 
 
 def _sliced(size: Size | None, start: Size | None, end: Size | None, step: int | None) -> Size | None:
+    """How many elements a slice of an axis has; None where that is not known."""
     if size is None or start is None or end is None or step is None:
         return None
     if size.number is not None and start.number is not None and end.number is not None:
         return Size.of(len(range(*slice(start.number, end.number, step).indices(size.number))))
     if start.number is None or step < 1:
         return None
-    if end.number is not None and end.number > 2**30:
-        end = size
-    elif end.number is not None and end.number < 0:
-        end = size + end
-    elif end != size and not (size - end).positive:
-        return None  # the end may lie beyond
-    first = start if start.number >= 0 else size + start
-    length = end - first
+    last = _end_within(size, end)
+    if last is None:
+        return None
+    length = last - (start if start.number >= 0 else size + start)
     if length.number is not None and length.number < 0:
         return Size.of(0)  # it ends before it starts
     return length if step == 1 else (length - _ONE) // Size.of(step) + _ONE
+
+
+def _end_within(size: Size, end: Size) -> Size | None:
+    """The end of a slice, counted from the front; None where it may lie beyond the axis."""
+    if end.number is not None and end.number > _BEYOND:
+        return size
+    if end.number is not None and end.number < 0:
+        return size + end
+    return end if end == size or (size - end).positive else None
 
 
 @rule("Tile")

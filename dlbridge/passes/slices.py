@@ -48,13 +48,14 @@ def _join(site: Site) -> None:
 
 def _along(slice_: Site) -> _Along | None:
     """Axes and steps, where they are known and the bounds are int64."""
-    size, axes, steps = slice_.rank(), slice_.constant_ints(3), slice_.constant_ints(4)
-    bounds = [slice_.input(slot) for slot in (1, 2)]
-    if size is None or axes is None or any(v is None or v.dtype != ir.DataType.INT64 for v in bounds):
+    size, axes = slice_.rank(), slice_.constant_ints(3)
+    if size is None or axes is None:
         return None
-    if steps is None and slice_.input(4) is not None:
-        return None
-    return _Along([axis % size for axis in axes], steps or [1] * len(axes))
+    for bound in (slice_.input(1), slice_.input(2)):
+        if bound is None or bound.dtype != ir.DataType.INT64:
+            return None
+    steps = [1] * len(axes) if slice_.input(4) is None else slice_.constant_ints(4)
+    return None if steps is None else _Along([axis % size for axis in axes], steps)
 
 
 def _bounds(site: Site, inner: Site, slot: int, what: str) -> ir.Value:

@@ -10,7 +10,25 @@ from dlbridge.source.names import argument_names
 from dlbridge.source.program import Source
 
 
-def head(source: Source, imports: list[str]) -> tuple[list[str], list[str]]:
+def file(about: str, source: Source, imports: list[str], script: Any, *parts: list[str]) -> str:
+    """The whole file: imports, the source of the model, and definitions, of which the last is that of ``main``.
+
+    Args:
+        about: Its docstring.
+        source: The model.
+        imports: The lines that import what the definitions use.
+        script: The data.
+        parts: The lines of each definition.
+    """
+    imported, model = _head(source, imports)
+    gap = ["", ""]
+    lines = [f'"""{about}"""', "", *imported, "", "HERE = Path(__file__).parent", *gap, *model, *gap, *_helpers(script)]
+    for part in parts:
+        lines += [*part, *gap]
+    return "\n".join([*lines, 'if __name__ == "__main__":', "    main()"]) + "\n"
+
+
+def _head(source: Source, imports: list[str]) -> tuple[list[str], list[str]]:
     """The imports of a script, sorted, and the rest of the source of the model."""
     lines = source.text.rstrip().split("\n")
     count = next(i for i, line in enumerate(lines) if line and not line.startswith(("import ", "from ")))
@@ -44,7 +62,7 @@ _STANDARDIZED = '''def standardized(x, rows):
     return (x - mean.astype("float32")) / std.astype("float32")'''.splitlines()
 
 
-def helpers(script: Any) -> list[str]:
+def _helpers(script: Any) -> list[str]:
     """What stands above the functions of a script for its data: the names of the classes, the split, the columns."""
     lines: list[str] = []
     if script.classes is not None:

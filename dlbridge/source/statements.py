@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dlbridge.source.document import INDENT, WIDTH, Bracket, Document, lines
 from dlbridge.source.expr import Expr, Items, Name, Var
@@ -58,38 +59,26 @@ class Do(Statement):
     """An expression by itself."""
 
     value: Expr
+    #: What stands before it.
+    keyword: ClassVar[str] = ""
 
     def expressions(self) -> Iterator[Expr]:
         yield self.value
 
     def lines(self, indent: str = "") -> list[str]:
-        return lines(document(self.value), indent)
+        return lines((self.keyword, *document(self.value)), indent)
 
 
-@dataclass(frozen=True, eq=False)
-class Return(Statement):
+class Return(Do):
     """``return value``."""
 
-    value: Expr
-
-    def expressions(self) -> Iterator[Expr]:
-        yield self.value
-
-    def lines(self, indent: str = "") -> list[str]:
-        return lines(("return ", *document(self.value)), indent)
+    keyword = "return "
 
 
-@dataclass(frozen=True, eq=False)
-class Raise(Statement):
-    """``raise error``."""
+class Raise(Do):
+    """``raise value``."""
 
-    error: Expr
-
-    def expressions(self) -> Iterator[Expr]:
-        yield self.error
-
-    def lines(self, indent: str = "") -> list[str]:
-        return lines(("raise ", *document(self.error)), indent)
+    keyword = "raise "
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dlbridge import lazy
 
 if TYPE_CHECKING:
     from dlbridge.training.evaluation import evaluate, predict, predict_to_file
@@ -29,24 +31,19 @@ __all__ = [
     "train_to_folder",
 ]
 
-_HOMES = {
-    "Callback": "running",
-    "TensorBoard": "tensorboard",
-    "Result": "result",
-    "TrainingSpec": "spec",
-    "emit": "script",
-    "evaluate": "evaluation",
-    "plot": "history",
-    "predict": "evaluation",
-    "predict_to_file": "evaluation",
-    "train": "loop",
-    "train_to_folder": "folder",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"dlbridge.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'dlbridge.training' has no attribute '{name}'")
+__getattr__, __dir__ = lazy.names(
+    __name__,
+    {
+        "Callback": "running",
+        "TensorBoard": "tensorboard",
+        "Result": "result",
+        "TrainingSpec": "spec",
+        "emit": "script",
+        "evaluate": "evaluation",
+        "plot": "history",
+        "predict": "evaluation",
+        "predict_to_file": "evaluation",
+        "train": "loop",
+        "train_to_folder": "folder",
+    },
+)

@@ -21,9 +21,9 @@ from dlbridge.processing import Classes, Image, Processing, add
 from dlbridge.runtime.readers import read_batches
 from dlbridge.runtime.signature import Port
 from dlbridge.runtime.writers import check_suffix, writing_results
-from dlbridge.training import numpy_ops
 from dlbridge.training.binding import bind_inputs
 from dlbridge.training.data import Batch, Source
+from dlbridge.training.numpy_ops import NUMPY
 from dlbridge.training.opening import open_to_measure
 from dlbridge.training.preparation import prepared
 from dlbridge.training.preparing import Preparation
@@ -89,8 +89,8 @@ def _measured(task: Task, outputs: Sequence[np.ndarray], batch: Batch) -> tuple[
     targets = [_wide(target) for target in batch.targets]
     rows = [None if weights is None else _wide(weights) for weights in batch.weights]
     with np.errstate(all="ignore"):  # what becomes infinite or NaN is seen in the numbers
-        value = task.loss(wide, targets, rows, numpy_ops, lambda loss: None)
-        return float(value), task.sums(wide, targets, numpy_ops)
+        value = task.loss(wide, targets, rows, NUMPY, lambda loss: None)
+        return float(value), task.sums(wide, targets, NUMPY)
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, WrapSerializer
 
-from dlbridge.training import numpy_ops
+from dlbridge.training.numpy_ops import NUMPY
 from dlbridge.training.parts import Ops, Part, Tensor, by_name, of_name
 
 #: The name of the loss scale beside the optimizer's slots in a checkpoint, and the names of its two numbers.
@@ -88,7 +88,7 @@ class LossScale:
 
     def is_step(self, is_finite: bool) -> bool:
         """Whether the step is made; the loss scale goes on."""
-        scale, since = self.spec.after(np.float64(self.scale), np.int64(self.since), np.bool_(is_finite), numpy_ops)
+        scale, since = self.spec.after(np.float64(self.scale), np.int64(self.since), np.bool_(is_finite), NUMPY)
         self.scale, self.since = float(scale), int(since)
         self.skipped += not is_finite
         return is_finite

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
+from dlbridge.ray_cluster import connected
 from dlbridge.training.checkpoint import STATE_FILE
 from dlbridge.training.folder import CHECKPOINT, NEW_CHECKPOINT
 
@@ -45,27 +43,23 @@ def run(
     target = Path(target).absolute()
     storage = target.parent / f".{target.name}.ray"
     before = _checkpoints(target)
-    is_mine = not ray.is_initialized()
-    if is_mine:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     try:
-        trainer = getattr(importlib.import_module(module), name)(
-            _work,
-            train_loop_config={"work": work, "target": str(target), "before": before, "folder": os.getcwd()},
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpus),
-            run_config=RunConfig(
-                name="training",
-                storage_path=str(storage),
-                failure_config=FailureConfig(max_failures=_MOST_RESTARTS),
-            ),
-        )
-        trainer.fit()
+        with connected():
+            trainer = getattr(importlib.import_module(module), name)(
+                _work,
+                train_loop_config={"work": work, "target": str(target), "before": before, "folder": os.getcwd()},
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpus),
+                run_config=RunConfig(
+                    name="training",
+                    storage_path=str(storage),
+                    failure_config=FailureConfig(max_failures=_MOST_RESTARTS),
+                ),
+            )
+            trainer.fit()
     except Exception as error:  # Ray's own have no base class of their own
         raise TrainingError(_cause(error), where=str(target)) from error
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-        if is_mine:
-            ray.shutdown()
 
 
 def _work(config: dict[str, Any]) -> None:

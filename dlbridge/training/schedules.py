@@ -74,31 +74,42 @@ class Exponential(_Schedule):
         return float(self.gamma ** (i / self.every))
 
 
-class Cosine(_Schedule):
+class _Falling(_Schedule):
+    """``end + (1 - end) share(left)``: from 1 to ``end``, by the part of the steps that is left."""
+
+    end: float = Field(0.0, ge=0)
+
+    def factor(self, i: int, n: int) -> float:
+        return float(self.end + (1 - self.end) * self.share(1 - min(i / n, 1.0)))
+
+    def share(self, left: float) -> float:
+        """How much of the way down is left."""
+        raise NotImplementedError
+
+
+class Cosine(_Falling):
     """``end + (1 - end) (1 + cos(pi min(i / n, 1))) / 2``.
 
     Source: Loshchilov & Hutter, SGDR, 2017, without restarts.
     """
 
     kind: Literal["cosine"]
-    end: float = Field(0.0, ge=0)
 
-    def factor(self, i: int, n: int) -> float:
-        return self.end + (1 - self.end) * (1 + math.cos(math.pi * min(i / n, 1.0))) / 2
+    def share(self, left: float) -> float:
+        return (1 + math.cos(math.pi * (1 - left))) / 2
 
 
-class Polynomial(_Schedule):
+class Polynomial(_Falling):
     """``end + (1 - end) (1 - min(i / n, 1))^power``.
 
     Source: ``keras.optimizers.schedules.PolynomialDecay``.
     """
 
     kind: Literal["polynomial"]
-    end: float = Field(0.0, ge=0)
     power: float = Field(1.0, gt=0)
 
-    def factor(self, i: int, n: int) -> float:
-        return float(self.end + (1 - self.end) * (1 - min(i / n, 1.0)) ** self.power)
+    def share(self, left: float) -> float:
+        return float(left**self.power)
 
 
 class OneCycle(_Schedule):

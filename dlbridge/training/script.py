@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,20 +108,37 @@ def emit(
 
 
 def _check_words(model: Model, spec: TrainingSpec) -> None:
-    extras = [name for name in _REFUSED if getattr(spec, name)]
-    extras += [name for name in ("groups", "no_decay") if getattr(spec.optimizer, name)]
-    extras += ["several losses"] if len(spec.losses) > 1 else []
-    extras += ["accumulate"] if spec.accumulate > 1 else []
-    extras += ["sample_weight"] if any(loss.sample_weight for loss in spec.losses) else []
-    prepared_inputs = {**(model.processing.inputs if model.processing is not None else {}), **spec.prepare}
-    extras += [f"the image '{name}' as it is prepared" for name, p in prepared_inputs.items() if p.kind == "image"]
-    extras += [metric.name for metric in spec.metrics if metric.kind not in _METRICS or metric.of is not None]
-    kept = [v for v in model.graph.initializers.values() if regularization.penalty(v) or regularization.limit(v)]
-    extras += ["the regularizers and constraints of its weights"] if kept else []
-    if extras:
+    """Refuse what a training has that a script has no words for; all of it is named.
+
+    Raises:
+        TrainingError: When there is any.
+    """
+    found = list(_unsaid(model, spec))
+    if found:
         raise TrainingError(
-            f"a script has no words for {', '.join(extras)}", where=model.name, hint="dlbridge train has them"
+            f"a script has no words for {', '.join(found)}", where=model.name, hint="dlbridge train has them"
         )
+
+
+def _unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
+    yield from (name for name in _REFUSED if getattr(spec, name))
+    yield from (name for name in ("groups", "no_decay") if getattr(spec.optimizer, name))
+    if len(spec.losses) > 1:
+        yield "several losses"
+    if spec.accumulate > 1:
+        yield "accumulate"
+    if any(loss.sample_weight for loss in spec.losses):
+        yield "sample_weight"
+    own = model.processing.inputs if model.processing is not None else {}
+    for name, preparing in {**own, **spec.prepare}.items():
+        if preparing.kind == "image":
+            yield f"the image '{name}' as it is prepared"
+    for metric in spec.metrics:
+        if metric.kind not in _METRICS or metric.of is not None:
+            yield metric.name
+    weights = model.graph.initializers.values()
+    if any(regularization.penalty(weight) or regularization.limit(weight) for weight in weights):
+        yield "the regularizers and constraints of its weights"
 
 
 def _described(model: Model, spec: TrainingSpec, opened: Opened, data: Path, folder: Path) -> Script:

@@ -91,7 +91,7 @@ def verify(
         thorough: Always run the judge in float64. Otherwise it is run so only if a route differs from the judge's own
             run by more than its type rounds in any case, which saves the run in float64 of a big model.
         by_node: Measure the error of each node along the depth, too, for the first set of inputs: a page shows it.
-        spread: Has the routes run elsewhere, all at once (``dlbridge.verification.on_ray.Spread``).
+        spread: Has the routes run elsewhere, all at once (``dlbridge.verification.on_ray.spread``).
         progress: Called with the name of each step as it begins.
 
     Returns:

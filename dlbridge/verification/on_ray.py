@@ -5,9 +5,9 @@ The judge, and all comparing, stay where the verification was asked for.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import ray
 
 from dlbridge.errors import DlbridgeError, VerificationError, from_parts
 from dlbridge.model import Model
+from dlbridge.ray_cluster import connected
 from dlbridge.verification.certificate import hash_graph, hash_weights
 from dlbridge.verification.forms import Form
 from dlbridge.verification.measure import Arrays
@@ -25,30 +26,31 @@ _SAID = ("note", "eps", "folds", "text", "written_anew")
 Builders = Mapping[str, Callable[[], Form]]
 
 
-class Spread:
-    """Spreads routes over the workers of a Ray cluster: the one that ``RAY_ADDRESS`` names, or one of this machine.
+@contextlib.contextmanager
+def spread(load: Callable[[], Model]) -> Iterator[Callable[[Model, Builders, Sequence[Arrays]], Builders]]:
+    """Be connected to a Ray cluster, over whose workers the routes of a verification are spread: the argument
+    ``spread`` of ``dlbridge.verification.verify``.
 
     Args:
         load: Reads the model; it is pickled, so that each worker reads it too.
     """
+    with connected():
+        yield partial(_spread, load)
 
-    def __init__(self, load: Callable[[], Model]) -> None:
-        self._load = load
 
-    def __call__(self, model: Model, builders: Builders, cases: Sequence[Arrays]) -> Builders:
-        """What builds the routes whose outputs come from workers.
+def _spread(load: Callable[[], Model], model: Model, builders: Builders, cases: Sequence[Arrays]) -> Builders:
+    """What builds the routes whose outputs come from workers.
 
-        Args:
-            model: The model, as it was read here.
-            builders: What builds each route here.
-            cases: The sets of inputs.
-        """
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        given, same = ray.put(list(cases)), _identity(model)
-        folder = os.getcwd()
-        runs = {name: _run.remote(self._load, folder, name, given, same) for name in builders}
-        return {name: partial(_Elsewhere, name, runs[name], build, cases) for name, build in builders.items()}
+    Args:
+        load: Reads the model.
+        model: The model, as it was read here.
+        builders: What builds each route here.
+        cases: The sets of inputs.
+    """
+    given, same = ray.put(list(cases)), _identity(model)
+    folder = os.getcwd()
+    runs = {name: _run.remote(load, folder, name, given, same) for name in builders}
+    return {name: partial(_Elsewhere, name, runs[name], build, cases) for name, build in builders.items()}
 
 
 class _Elsewhere:

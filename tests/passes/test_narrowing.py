@@ -8,7 +8,7 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import narrowing, shapes
+from dlbridge.passes import narrowing, rounding, shapes
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -88,7 +88,7 @@ def test_a_mask_of_the_lowest_number_stays_finite_and_infinity_stays_infinite(dt
     constants = constants.replace("{-inf}", "{0.0}")
     model = _model(body, "float[batch,8] x, bool[batch,8] seen", {"W": _weight(8, 8)}, constants)
     model.graph.initializers["nothing"].const_value = ir.tensor(np.float32(-np.inf), name="nothing")
-    lowered = narrowing.rounded(narrowing.lower(model, dtype).ir, dtype)
+    lowered = rounding.rounded(narrowing.lower(model, dtype).ir, dtype)
     seen = np.zeros((3, 8), bool)
     seen[0] = True
     y = _run(lowered, x=X, seen=seen)
@@ -144,7 +144,7 @@ def test_rounding_in_float32_gives_what_kernels_of_float16_give():
     body = "[fc] a = MatMul(x, W) [act] b = Tanh(a) [head] y = MatMul(b, V)"
     model = _model(body, "float[batch,8] x", {"W": _weight(8, 8), "V": _weight(8, 2)})
     lowered = narrowing.lower(model, "float16")
-    plain, rounded = _run(lowered.ir, x=X), _run(narrowing.rounded(lowered.ir, "float16"), x=X)
+    plain, rounded = _run(lowered.ir, x=X), _run(rounding.rounded(lowered.ir, "float16"), x=X)
     exact = _run(model.ir, x=X)
     assert 0 < np.abs(plain - exact).max() < 2e-3
     np.testing.assert_allclose(rounded, plain, atol=1e-3)

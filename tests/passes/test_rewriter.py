@@ -11,7 +11,8 @@ from dlbridge.ops import traits
 from dlbridge.passes import shapes
 from dlbridge.passes.lift import lift
 from dlbridge.passes.matching import Match, match, producer, sole_producer, standard_default
-from dlbridge.passes.rewriter import Rewriter, Site, trace
+from dlbridge.passes.refusals import trace
+from dlbridge.passes.rewriter import Rewriter, Site
 
 
 def _model(signature: str, body: str) -> ir.Model:

@@ -7,8 +7,8 @@ import dlbridge
 from dlbridge import description, frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.passes.mixed import mix_precision
-from dlbridge.training import numpy_ops
 from dlbridge.training.mixed import Float16
+from dlbridge.training.numpy_ops import NUMPY
 from dlbridge.training.preparation import prepared
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers import parity
@@ -97,7 +97,7 @@ def test_the_loss_scale_is_that_of_pytorch():
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
-        ours, since = spec.after(ours, since, np.bool_(is_finite), numpy_ops)
+        ours, since = spec.after(ours, since, np.bool_(is_finite), NUMPY)
         assert scaler.get_scale() == ours
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlbridge.errors import require
-from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
+from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions
 
 
@@ -79,9 +79,6 @@ class Keras(ModularFramework):
     def accepts(self, source: object) -> bool:
         keras = sys.modules.get("keras")
         return keras is not None and isinstance(source, keras.Model)
-
-    def coverage(self) -> Coverage:
-        return self.part("coverage").coverage()
 
 
 FRAMEWORK = Keras()

@@ -16,7 +16,7 @@ from tensorflow.python.eager import context, execute
 from tensorflow.python.framework import function_def_to_graph
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.ops.evaluator import eps, perturb
+from dlbridge.ops.evaluator import Float64Run
 
 _NARROW = (tf.float32, tf.float16, tf.bfloat16)
 _WIDE = {tf.complex64: tf.complex128, **dict.fromkeys(_NARROW, tf.float64)}
@@ -78,13 +78,11 @@ class Exact:
         return self._graphs[key]
 
 
-class _Run:
+class _Run(Float64Run):
     """One run of a traced graph, op by op."""
 
     def __init__(self, noise: float, seen: list[np.ndarray] | None) -> None:
-        self.noise, self.seen = noise, seen
-        self.eps = 0.0
-        self._generator = np.random.default_rng(0)
+        super().__init__(noise, seen)
         self._bodies: dict[str, Any] = {}
 
     def graph(self, graph: Any, given: Sequence[Any]) -> list[Any]:
@@ -122,7 +120,7 @@ class _Run:
 
     def _execute(self, op: Any, inputs: list[Any]) -> list[Any]:
         for tensor in (*op.inputs, *op.outputs):
-            self._note(tensor.dtype)
+            self.note(tensor.dtype.as_numpy_dtype)
         if op.type == "Const":
             return [tf.convert_to_tensor(tf.make_ndarray(op.get_attr("value")))]
         reads_variable = any(t.dtype == tf.resource for t in op.inputs)
@@ -137,26 +135,18 @@ class _Run:
         ]
         return _eager(op, narrow, wide=False)
 
-    def _note(self, dtype: tf.DType) -> None:
-        if dtype in _NARROW:
-            self.eps = max(self.eps, eps(dtype.as_numpy_dtype))
-
     def _widened(self, value: Any) -> Any:
-        self._note(value.dtype)
+        self.note(value.dtype.as_numpy_dtype)
         return tf.cast(value, _WIDE[value.dtype]) if value.dtype in _WIDE else value
 
     def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
         value = self._widened(value)
-        if value.dtype != tf.float64 or (not self.noise and self.seen is None):
+        if value.dtype != tf.float64:
             return value
         array = value.numpy()
-        if self.noise:
-            array = perturb(array, self.noise, self._generator, is_sum=is_sum)
-            value = tf.convert_to_tensor(array)
-        if self.seen is not None:
-            self.seen.append(array)
-        return value
+        settled = self.settle(array, is_sum=is_sum)
+        return value if settled is array else tf.convert_to_tensor(settled)
 
     def _body(self, op: Any, attribute: str) -> Any:
         return self._function(op.graph, op.get_attr(attribute).name)

@@ -169,14 +169,15 @@ def _without_directions(node: ir.Node, axis: int, count: int) -> list[ir.Value] 
 
 def _concatenated(nodes: list[ir.Node | None], axis: int) -> list[ir.Value] | None:
     """The Concat of what two nodes take, the one the first direction, the other the second."""
-    pair = [node for node in nodes if node is not None]
-    if len(pair) != len(nodes) or [_direction(node, axis) for node in pair] != [0, 1]:
+    if None in nodes or [_direction(node, axis) for node in nodes if node is not None] != [0, 1]:
         return None
-    joins = [readers(node.outputs[0]) for node in pair]
+    taken = [node.outputs[0] for node in nodes if node is not None]
+    joins = [readers(value) for value in taken]
     concat = match(joins[0][0], "Concat") if joins[0] else None
-    if concat is None or concat.integer("axis") not in (1, -1) or any(found != [concat.node] for found in joins):
+    if concat is None or concat.integer("axis") not in (1, -1):
         return None
-    return [concat.output] if list(concat.node.inputs) == [node.outputs[0] for node in pair] else None
+    is_all = list(concat.node.inputs) == taken and joins == [[concat.node], [concat.node]]
+    return [concat.output] if is_all else None
 
 
 def _direction(node: ir.Node, axis: int) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -165,6 +165,11 @@ def closure(function: Any) -> list[Any]:
     return [*found, *(getattr(function, "__defaults__", None) or ())]
 
 
+def _operator(how: str) -> tuple[Callable[[SymbolicSize, Any], Any], Callable[[SymbolicSize, Any], Any]]:
+    """The methods of a Python operator: with the size on its left, and on its right."""
+    return lambda size, other: size._with(other, how), lambda size, other: size._with(other, how, True)
+
+
 class SymbolicSize(int):
     """An unknown size as a Python int."""
 
@@ -188,32 +193,11 @@ class SymbolicSize(int):
             return self.book.derived(how, a, b)
         return self.book.symbolic(a + b if how == "Add" else a - b if how == "Sub" else a * b)
 
-    def __add__(self, other: Any) -> Any:
-        return self._with(other, "Add")
-
-    def __radd__(self, other: Any) -> Any:
-        return self._with(other, "Add")
-
-    def __sub__(self, other: Any) -> Any:
-        return self._with(other, "Sub")
-
-    def __rsub__(self, other: Any) -> Any:
-        return self._with(other, "Sub", True)
-
-    def __mul__(self, other: Any) -> Any:
-        return self._with(other, "Mul")
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._with(other, "Mul")
-
-    def __floordiv__(self, other: Any) -> Any:
-        return self._with(other, "Div")
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return self._with(other, "Div", True)
-
-    def __mod__(self, other: Any) -> Any:
-        return self._with(other, "Mod")
+    __add__, __radd__ = _operator("Add")
+    __sub__, __rsub__ = _operator("Sub")
+    __mul__, __rmul__ = _operator("Mul")
+    __floordiv__, __rfloordiv__ = _operator("Div")
+    __mod__ = _operator("Mod")[0]
 
     def __neg__(self) -> Any:
         return self.book.symbolic(-self.size)

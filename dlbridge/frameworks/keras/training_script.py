@@ -9,7 +9,7 @@ from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.frameworks.keras.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, head, helpers, parts, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, file, parts, reading, variables
 
 _LOSSES = {
     "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
@@ -37,29 +37,14 @@ def script(source: Source, task: Any, described: Any) -> str:
     if spec.optimizer.kind not in OWN or is_coupled or getattr(spec.optimizer, "dampening", 0):
         raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
-    imports, model = head(source, ["import keras", "import numpy as np", "from pathlib import Path"])
-    lines = [
-        '"""Trains the model of this file, from the weights beside it."""',
-        "",
-        *imports,
-        "",
-        "HERE = Path(__file__).parent",
-        "",
-        "",
-        *model,
-        "",
-        "",
-        *helpers(described),
-        *_batches(len(names)),
-        "",
-        "",
-        *_main(source, spec, loss, described, names, target),
-        "",
-        "",
-        'if __name__ == "__main__":',
-        "    main()",
-    ]
-    return "\n".join(lines) + "\n"
+    return file(
+        "Trains the model of this file, from the weights beside it.",
+        source,
+        ["import keras", "import numpy as np", "from pathlib import Path"],
+        described,
+        _batches(len(names)),
+        _main(source, spec, loss, described, names, target),
+    )
 
 
 _BATCHES = '''class Batches(keras.utils.PyDataset):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge.frameworks import Coverage, Framework, ModularFramework, Trains
+from dlbridge.frameworks import Framework, ModularFramework, Trains
 from dlbridge.frameworks.options import ChannelsLastOptions
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ class NNX(ModularFramework):
 
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         return self.part("onnx_export").export(live, model, path, opset=opset)
-
-    def coverage(self) -> Coverage:
-        return self.part("coverage").coverage()
 
 
 FRAMEWORK = NNX()

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dlbridge.frameworks.nnx.wide import wide
-from dlbridge.ops.evaluator import NARROW, eps, perturb
+from dlbridge.ops.evaluator import NARROW, Float64Run
 
 #: What a dtype becomes.
 _WIDE = {np.dtype("complex64"): np.dtype("complex128"), **dict.fromkeys(NARROW, np.dtype("float64"))}
@@ -65,13 +65,8 @@ class Exact:
             return {name: np.asarray(value) for name, value in zip(self._outputs, found, strict=True)}
 
 
-class _Run:
+class _Run(Float64Run):
     """One run of a jaxpr, equation by equation."""
-
-    def __init__(self, noise: float, seen: list[np.ndarray] | None) -> None:
-        self.noise, self.seen = noise, seen
-        self.eps = 0.0
-        self._generator = np.random.default_rng(0)
 
     def closed(self, closed: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs of a jaxpr, which may bring constants with it."""
@@ -135,7 +130,7 @@ class _Run:
 
     def _run(self, equation: Any, given: list[Any]) -> Sequence[Any]:
         for atom in (*equation.invars, *equation.outvars):
-            self._note(getattr(atom.aval, "dtype", None))
+            self.note(getattr(atom.aval, "dtype", None))
         if equation.primitive.name not in _OF_BITS:
             try:
                 return _bound(equation, given, {key: _wide(value) for key, value in equation.params.items()})
@@ -145,26 +140,18 @@ class _Run:
         own = [x.astype(t) if x.dtype != t and t in _WIDE else x for x, t in zip(given, types, strict=True)]
         return _bound(equation, own, equation.params)
 
-    def _note(self, dtype: Any) -> None:
-        if dtype in NARROW:
-            self.eps = max(self.eps, eps(dtype))
-
     def widened(self, value: Any) -> Any:
-        self._note(value.dtype)
+        self.note(value.dtype)
         return value.astype(_WIDE[value.dtype]) if value.dtype in _WIDE else value
 
     def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
         value = self.widened(value)
-        if value.dtype != np.float64 or (not self.noise and self.seen is None):
+        if value.dtype != np.float64:
             return value
         array = np.asarray(value)
-        if self.noise:
-            array = perturb(array, self.noise, self._generator, is_sum=is_sum)
-            value = jnp.asarray(array)
-        if self.seen is not None:
-            self.seen.append(array)
-        return value
+        settled = self.settle(array, is_sum=is_sum)
+        return value if settled is array else jnp.asarray(settled)
 
 
 def _bound(equation: Any, given: Sequence[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dlbridge.frameworks.nnx import training_ops
+from dlbridge.frameworks.nnx.training_ops import OPS
 from dlbridge.ops.regularization import EPSILON
 from dlbridge.source.regularized import Regularized
 
@@ -16,7 +16,7 @@ def penalty(regularized: Regularized, w: Any) -> Any:
     added = regularized.penalty
     if added is None:
         return 0.0
-    return added.l1 * training_ops.abs(w).sum() + added.l2 * jnp.square(w).sum()
+    return added.l1 * OPS.abs(w).sum() + added.l2 * jnp.square(w).sum()
 
 
 def limited(regularized: Regularized, w: Any) -> Any:

@@ -13,9 +13,9 @@ from flax import nnx
 
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.nnx import training_ops
 from dlbridge.frameworks.nnx.regularizing import limited, penalty
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
+from dlbridge.frameworks.nnx.training_ops import OPS
 from dlbridge.model import Model
 from dlbridge.source import trained
 from dlbridge.source.devices import device_number
@@ -102,10 +102,10 @@ class Trainer:
         """The losses, with what is added to them for weights, and the sums of the metrics."""
         out = module(*inputs)
         outputs = out if isinstance(out, (tuple, list)) else (out,)
-        value = self.task.loss(outputs, targets, rows, training_ops, lambda loss: None)
+        value = self.task.loss(outputs, targets, rows, OPS, lambda loss: None)
         for key, regularized in self.regularized.items():
             value = value + penalty(regularized, lookup(module, key)[...])
-        return value, self.task.sums(outputs, targets, training_ops)
+        return value, self.task.sums(outputs, targets, OPS)
 
     def _scaled_loss(self, module: nnx.Module, scale: Any, *arrays: Any) -> tuple[Any, tuple[Any, Any]]:
         """The loss times the loss scale, for its gradient; and what :meth:`_loss` gives."""
@@ -126,7 +126,7 @@ class Trainer:
             numbers = {name: jnp.asarray(number, g.dtype) for name, number in n.items()}
             held = {slot: arrays[key] for slot, arrays in slots.items() if key in arrays}
             mean = held.pop("ema", None)
-            value, new = self.spec.optimizer.step(g, values[key], held, numbers, self.weights[key], training_ops)
+            value, new = self.spec.optimizer.step(g, values[key], held, numbers, self.weights[key], OPS)
             limit = self.regularized.get(key)
             values[key] = value = value if limit is None else limited(limit, value)
             if mean is not None:

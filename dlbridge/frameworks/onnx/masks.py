@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.passes.matching import match
+from dlbridge.passes.matching import match, origins
 from dlbridge.passes.rewriter import Site
 
 #: The most negative float32, with which models mask; and the next one.
@@ -36,6 +36,7 @@ _PASSED_ON = (
     "Unsqueeze",
     "Where",
 )
+_FLOATS = (None, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 #: (graph, mask) -> what stands for the mask in that graph.
 Raised = dict[tuple[ir.Graph | ir.Function | None, ir.Value], ir.Value]
 
@@ -75,12 +76,14 @@ def raise_lowest(site: Site, raised: Raised) -> None:
     site.set_input(3, raised[key])
 
 
+def _passes_on(node: ir.Node) -> bool:
+    return node.outputs[0].dtype in _FLOATS and match(node, *_PASSED_ON) is not None
+
+
 def _may_hold_lowest(mask: ir.Value) -> bool:
     """Whether a mask may be the most negative number somewhere: it comes from outside, or is made of that number."""
-    pending, seen = [mask], {mask}
-    while pending:
-        value = pending.pop()
-        if value.dtype not in (None, ir.DataType.FLOAT, ir.DataType.DOUBLE):
+    for value in origins(mask, _passes_on):
+        if value.dtype not in _FLOATS:
             continue
         tensor = None if value.is_graph_input() else ir.convenience.get_const_tensor(value)
         if tensor is not None:
@@ -90,10 +93,4 @@ def _may_hold_lowest(mask: ir.Value) -> bool:
         maker = value.producer()
         if maker is None or match(maker, "If", "Loop", "Scan") is not None:
             return True
-        if match(maker, *_PASSED_ON) is None:
-            continue
-        for operand in maker.inputs:
-            if operand is not None and operand not in seen:
-                seen.add(operand)
-                pending.append(operand)
     return False

@@ -80,13 +80,20 @@ def _as_source(source: OnnxSource, model: ir.Model) -> OnnxSource:
 def _kept(source: OnnxSource, keep: Sequence[str]) -> list[str]:
     """The names of the nodes of the written graph that come from these nodes and blocks of the model."""
     names = [node.name or "" for node in source.model.graph.all_nodes()]
-    blocks = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 1)}
+    around = {name: {name, *_blocks(name)} for name in names}
+    known = set().union(*around.values())
     for name in keep:
-        if name not in names and name not in blocks:
-            raise DlbridgeError(f"no node or block '{name}' to keep", hint=suggest(name, sorted({*names, *blocks})))
-    own = {name for name in names if any(name == each or name.startswith(f"{each}.") for each in keep)}
-    known = set(names)
-    return [node.name or "" for node in source.ir.graph.all_nodes() if _maker(node.name or "", known) in own]
+        if name not in known:
+            raise DlbridgeError(f"no node or block '{name}' to keep", hint=suggest(name, sorted(known)))
+    own = {name for name, places in around.items() if not places.isdisjoint(keep)}
+    written = [node.name or "" for node in source.ir.graph.all_nodes()]
+    return [name for name in written if _maker(name, set(names)) in own]
+
+
+def _blocks(name: str) -> list[str]:
+    """The blocks that a node stands in: ``a`` and ``a.b`` of ``a.b.conv``."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _maker(name: str, names: set[str]) -> str:

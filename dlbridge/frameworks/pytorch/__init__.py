@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dlbridge.frameworks import INPUTS, Coverage, ModularFramework, Trains, option
+from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions
 from dlbridge.frameworks.pytorch.folders import is_pretrained
 
@@ -80,9 +80,6 @@ class PyTorch(ModularFramework):
 
     def parts(self, source: Any, task: str, *, trust_code: bool = False) -> dict[str, str]:
         return self.part("generation").parts(source, task, trust_code=trust_code)
-
-    def coverage(self) -> Coverage:
-        return self.part("coverage").coverage()
 
 
 FRAMEWORK = PyTorch()

@@ -9,7 +9,7 @@ from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, head, helpers, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, file, reading, variables
 
 _CRITERIA = {
     "SoftmaxCrossEntropyLoss": "nn.CrossEntropyLoss()",
@@ -34,7 +34,8 @@ def script(source: Source, task: Any, described: Any) -> str:
     if own is None or (spec.optimizer.weight_decay and is_coupled == own.is_decoupled):
         raise TrainingError(f"PyTorch has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
-    imports, model = head(
+    return file(
+        f"Trains {source.entry}, from the weights beside it.",
         source,
         [
             "import numpy as np",
@@ -43,35 +44,12 @@ def script(source: Source, task: Any, described: Any) -> str:
             "from torch import nn",
             "from torch.utils.data import DataLoader, Dataset, Sampler, Subset",
         ],
+        described,
+        _dataset(names, target),
+        _SAMPLER,
+        _passes(names, target, spec, loss),
+        _main(source, spec, loss, described, names, target),
     )
-    lines = [
-        f'"""Trains {source.entry}, from the weights beside it."""',
-        "",
-        *imports,
-        "",
-        "HERE = Path(__file__).parent",
-        "",
-        "",
-        *model,
-        "",
-        "",
-        *helpers(described),
-        *_dataset(names, target),
-        "",
-        "",
-        *_SAMPLER,
-        "",
-        "",
-        *_passes(names, target, spec, loss),
-        "",
-        "",
-        *_main(source, spec, loss, described, names, target),
-        "",
-        "",
-        'if __name__ == "__main__":',
-        "    main()",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _dataset(names: list[str], target: str) -> list[str]:

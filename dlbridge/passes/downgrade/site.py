@@ -7,8 +7,8 @@ in place; they run when nothing is left to replace.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 
@@ -37,6 +37,7 @@ class Old(Building):
 
 Replace = Callable[[Old], "ir.Value | tuple[ir.Value | None, ...] | None"]
 Adapt = Callable[[Old], None]
+Rule = TypeVar("Rule", Replace, Adapt)
 #: op type -> [(opset below which the rule applies, rule)].
 REPLACE: dict[str, list[tuple[int, Replace]]] = {}
 ADAPT: dict[str, list[tuple[int, Adapt]]] = {}
@@ -52,18 +53,17 @@ ALWAYS = 1 << 16
 
 
 def replace(*op_types: str, below: int) -> Callable[[Replace], Replace]:
-    def register(rule: Replace) -> Replace:
-        for op_type in op_types:
-            REPLACE.setdefault(op_type, []).append((below, rule))
-        return rule
-
-    return register
+    return _registers(REPLACE, op_types, below)
 
 
 def adapt(*op_types: str, below: int) -> Callable[[Adapt], Adapt]:
-    def register(rule: Adapt) -> Adapt:
+    return _registers(ADAPT, op_types, below)
+
+
+def _registers(table: dict[str, list[tuple[int, Rule]]], op_types: Sequence[str], below: int) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
         for op_type in op_types:
-            ADAPT.setdefault(op_type, []).append((below, rule))
+            table.setdefault(op_type, []).append((below, rule))
         return rule
 
     return register

@@ -35,6 +35,25 @@ def numbers_of(node: Match, slot: int) -> list[int] | None:
     return [int(i) for i in value.const_value.numpy().reshape(-1)]
 
 
+def with_numbers(site: Site, slot: int, name: str, numbers: int | list[int], rest: list[int]) -> Move:
+    """The move of an op of one tensor whose axes, or their places, are numbers of an input.
+
+    Args:
+        site: The node.
+        slot: The input.
+        name: What the constant is called.
+        numbers: What it is behind the transpose.
+        rest: The transpose that comes behind the node.
+    """
+
+    def move() -> None:
+        read_before(site)
+        set_constant(site, slot, name, numbers)
+        move_after(site, rest)
+
+    return move
+
+
 def along_axis(site: Site, perm: list[int]) -> Move | None:
     slots = range(len(site.node.inputs)) if site.is_op("Concat") else range(1)
     if not all(has_same_transpose(site.input(slot), perm) for slot in slots):
@@ -55,13 +74,7 @@ def _without_axes(site: Site, perm: list[int], axes: list[int]) -> Move:
     """The axes, counted from the front, are the second input; what is left of the transpose comes behind the node."""
     keeps = not site.is_op("Squeeze") and site.integer("keepdims") == 1
     rest = perm if keeps else without(perm, axes)
-
-    def move() -> None:
-        read_before(site)
-        set_constant(site, 1, "axes", sorted(perm[a] for a in axes))
-        move_after(site, rest)
-
-    return move
+    return with_numbers(site, 1, "axes", sorted(perm[a] for a in axes), rest)
 
 
 def reduction(site: Site, perm: list[int]) -> Move | None:
@@ -111,14 +124,7 @@ def cut(site: Site, perm: list[int]) -> Move | None:
         axes = None if starts is None else list(range(len(starts)))
     if axes is None or not is_only_input(site, 0):
         return None
-    moved = [perm[a % len(perm)] for a in axes]
-
-    def move() -> None:
-        read_before(site)
-        set_constant(site, 3, "axes", moved)
-        move_after(site, perm)
-
-    return move
+    return with_numbers(site, 3, "axes", [perm[a % len(perm)] for a in axes], perm)
 
 
 def unsqueeze(site: Site, perm: list[int]) -> Move | None:
@@ -176,14 +182,7 @@ def cumulation(site: Site, perm: list[int]) -> Move | None:
     axes = numbers_of(site, 1)
     if not axes or not is_only_input(site, 0):
         return None
-    moved = perm[axes[0] % len(perm)]
-
-    def move() -> None:
-        read_before(site)
-        set_constant(site, 1, "axis", moved)
-        move_after(site, perm)
-
-    return move
+    return with_numbers(site, 1, "axis", perm[axes[0] % len(perm)], perm)
 
 
 def one_along(site: Site, perm: list[int]) -> Move | None:

@@ -52,21 +52,22 @@ def _uncapped(value: ir.Value) -> tuple[ir.Value, float | None]:
         cap, tanh = scalar(other), sole_producer(one, "Tanh")
         if cap is None or cap <= 0 or tanh is None:
             continue
-        x, factor = _divided(tanh.operand(0))
+        within = tanh.operand(0)
+        x, factor = _factored(sole_producer(within, "Mul", "Div")) or (within, 1.0)
         if math.isclose(factor * cap, 1.0, rel_tol=1e-6):
             return x, cap
     return value, None
 
 
-def _divided(value: ir.Value) -> tuple[ir.Value, float]:
-    """(x, c) of one product c * x or x / c that nothing else reads; (value, 1) of any other."""
-    node = sole_producer(value, "Mul", "Div")
+def _factored(node: Match | None) -> tuple[ir.Value, float] | None:
+    """(x, c) of a node that is the product c * x, or x / c; None of any other."""
     if node is None:
-        return value, 1.0
-    right, left = scalar(node.operand(1)), scalar(node.operand(0))
+        return None
+    right = scalar(node.operand(1))
     if right is not None and right != 0:
         return node.operand(0), right if node.is_op("Mul") else 1 / right
-    return (node.operand(1), left) if left is not None and node.is_op("Mul") else (value, 1.0)
+    left = scalar(node.operand(0)) if node.is_op("Mul") else None
+    return None if left is None else (node.operand(1), left)
 
 
 def _weights(value: ir.Value) -> Match | None:
@@ -135,18 +136,12 @@ def _known_shape(value: ir.Value) -> list[Size] | None:
 
 
 def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:
-    """(x, c) of c * x and x / c; (value, 1) of any other."""
-    node = producer(value, "Mul", "Div")
-    if node is None:
-        return value, 1.0
-    right, left = scalar(node.operand(1)), scalar(node.operand(0))
-    if right is not None and right != 0:
-        x, c = _unscaled(node.operand(0))
-        return x, c * right if node.is_op("Mul") else c / right
-    if left is not None and node.is_op("Mul"):
-        x, c = _unscaled(node.operand(1))
-        return x, c * left
-    return value, 1.0
+    """(x, c) of c * x and x / c, and of products of these; (value, 1) of any other."""
+    factor = 1.0
+    while (found := _factored(producer(value, "Mul", "Div"))) is not None:
+        value, by = found
+        factor *= by
+    return value, factor
 
 
 def _fit(q: ir.Value, turned: ir.Value, v: ir.Value, mask: ir.Value | None) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import INPUTS, ModularFramework, option
+from dlbridge.frameworks import INPUTS, option
 from dlbridge.frameworks.keras import FRAMEWORK as KERAS
-from dlbridge.frameworks.keras import WriteOptions
+from dlbridge.frameworks.keras.form import KerasForm
 from dlbridge.frameworks.options import CommonReadOptions
 
 
@@ -23,24 +23,15 @@ class ReadOptions(CommonReadOptions):
     trust_code: bool = option(False, "Load a model with ops that run code or read files when it is loaded.")
 
 
-class SavedModel(ModularFramework):
+class SavedModel(KerasForm):
     name = "savedmodel"
     title = "TensorFlow SavedModel"
-    extra = "keras"
-    packages = ("tensorflow", "keras")
-    form_of = KERAS.name
     ReadOptions = ReadOptions
-    WriteOptions = WriteOptions
-
-    def part(self, name: str) -> Any:
-        KERAS.part("runner")  # without the messages of TensorFlow
-        return super().part(name)
 
     def accepts_folder(self, path: Path) -> bool:
         return (path / "saved_model.pb").is_file()
 
     def read_model(self, source: Any, options: Any) -> Any:
-        KERAS.part("runner")
         return KERAS.part("tensorflow_files").read_saved_model(Path(source), options)
 
     def save(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import INPUTS, ModularFramework, option
+from dlbridge.frameworks import INPUTS, option
 from dlbridge.frameworks.keras import FRAMEWORK as KERAS
-from dlbridge.frameworks.keras import WriteOptions
+from dlbridge.frameworks.keras.form import KerasForm
 from dlbridge.frameworks.options import CommonReadOptions
 
 
@@ -22,23 +22,14 @@ class ReadOptions(CommonReadOptions):
     )
 
 
-class TFLite(ModularFramework):
+class TFLite(KerasForm):
     name = "tflite"
     title = "TensorFlow Lite"
-    extra = "keras"
-    packages = ("tensorflow", "keras")
-    form_of = KERAS.name
     suffixes = (".tflite",)
     file_suffixes = (".tflite",)
     ReadOptions = ReadOptions
-    WriteOptions = WriteOptions
-
-    def part(self, name: str) -> Any:
-        KERAS.part("runner")  # without the messages of TensorFlow
-        return super().part(name)
 
     def read_model(self, source: Any, options: Any) -> Any:
-        KERAS.part("runner")
         return KERAS.part("tensorflow_files").read_lite(Path(source), options)
 
 

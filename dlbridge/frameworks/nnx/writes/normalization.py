@@ -89,17 +89,25 @@ def _usual(op: Op, **defaults: float) -> dict[str, Any]:
 
 @rules("LayerNormalization")
 def layer_norm(op: Op) -> Emit | Code:
-    rank, axis = op.rank(), op.axis(default=-1)
-    size, affine = (op.shape() or [])[axis:], _affine(op)
-    full = op.shape(1) == size and (not op.has(2) or op.shape(2) == size)
-    if affine is None or axis != rank - 1 or not full or op.used(1) or op.used(2) or op.functional:
-        axes = tuple(range(axis, rank))
+    affine, axis = _affine(op), op.axis(default=-1)
+    if affine is None or op.functional or not _is_over_features(op, axis):
+        axes = tuple(range(axis, op.rank()))
         result = call("layer_norm", op.x, op[1], op[2] if op.has(2) else None, axes, op.attr("epsilon"))
         return result if len(op.node.outputs) > 1 else code("{}[0]", result)
     weights, without = affine
     keywords = _usual(op, epsilon=1e-6) | without | {"use_fast_variance": False}
-    made = _layer(op, "nnx.LayerNorm", weights, Literal(size[0], "num_features"), **keywords)
+    features = Literal((op.shape() or [])[axis], "num_features")
+    made = _layer(op, "nnx.LayerNorm", weights, features, **keywords)
     return Emit(made.code, made.layer, targets=None if len(op.node.outputs) == 1 else "{0}")
+
+
+def _is_over_features(op: Op, axis: int) -> bool:
+    """Whether a LayerNormalization is over the last axis alone, with a weight for each place on it, and nothing reads
+    the mean or the deviation."""
+    size = (op.shape() or [])[axis:]
+    weights = [slot for slot in (1, 2) if slot == 1 or op.has(slot)]
+    is_full = all(op.shape(slot) == size for slot in weights)
+    return axis == op.rank() - 1 and is_full and not op.used(1) and not op.used(2)
 
 
 @rules("RMSNormalization")

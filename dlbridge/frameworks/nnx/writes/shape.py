@@ -37,20 +37,23 @@ def transpose(op: Op) -> Code:
 
 @rules("Pad")
 def pad(op: Op) -> Code:
-    mode, pads, axes = op.attr("mode"), op.ints(1), op.numbers(3)
-    value = (number(op, 2) if op.has(2) else 0) if mode == "constant" else None
-    named, filled = None if mode == "constant" else mode, value if isinstance(value, Code) else value or None
-    known = pads is not None and all(isinstance(p, int) and p >= 0 for p in pads) and op.shape() is not None
-    if not known or (op.has(3) and axes is None):
-        axes_given = ints(op, 3) if op.has(3) else None
-        return call("pad", op.x, ints(op, 1), mode=named, value=filled, axes=axes_given)
-    rank, half = op.rank(), len(pads or []) // 2
-    pairs: list[Any] = [(0, 0)] * rank
-    for place, axis in enumerate(range(rank) if axes is None else axes):
-        pairs[axis % rank] = (pads[place], pads[half + place])  # type: ignore[index]
+    mode: str | None = op.attr("mode")
+    value: Any = None
+    if mode == "constant":
+        mode = None  # the default
+        value = number(op, 2) if op.has(2) else None
+        if not isinstance(value, Code):
+            value = value or None  # and so is 0
+    pads, shape = op.ints(1), op.shape()
+    axes = op.numbers(3) if op.has(3) else list(range(len(shape or ())))
+    if pads is None or axes is None or shape is None or not all(isinstance(p, int) and p >= 0 for p in pads):
+        return call("pad", op.x, ints(op, 1), mode=mode, value=value, axes=ints(op, 3) if op.has(3) else None)
+    pairs: list[Any] = [(0, 0)] * len(shape)
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        pairs[axis % len(shape)] = (before, after)
     if all(pair == (0, 0) for pair in pairs):
         return code("{}", op.x)
-    return call("jnp.pad", op.x, pairs, mode=named, constant_values=filled)
+    return call("jnp.pad", op.x, pairs, mode=mode, constant_values=value)
 
 
 @rules("Shape")

@@ -218,12 +218,15 @@ _Amounts = dict[int, tuple[Element, Element]]
 
 def _amounts(op: Op) -> _Amounts | None:
     """The axes that are padded; None where that is known only when the model runs."""
-    pads, axes = op.ints(1), op.numbers(3) if op.has(3) else list(range(len(op.shape() or ())))
-    if pads is None or axes is None or op.shape() is None:
+    shape, pads = op.shape(), op.ints(1)
+    if shape is None or pads is None:
+        return None
+    axes = op.numbers(3) if op.has(3) else list(range(len(shape)))
+    if axes is None:
         return None
     pairs = zip(pads[: len(axes)], pads[len(axes) :], strict=True)
-    found = {axis % op.rank(): pair for axis, pair in zip(axes, pairs, strict=True)}
-    return {axis: pair for axis, pair in found.items() if any(not isinstance(n, int) or n != 0 for n in pair)}
+    found = {axis % len(shape): pair for axis, pair in zip(axes, pairs, strict=True)}
+    return {axis: pair for axis, pair in found.items() if pair != (0, 0)}
 
 
 def _from_last(op: Op, amounts: _Amounts, first: int) -> tuple[Element, ...]:
