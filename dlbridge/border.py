@@ -1,5 +1,8 @@
-"""The border that every model passes when it is read: what a library raises over a file becomes one error in words, and
-names and traits that no model has are refused before anything is made of them."""
+"""Checks that every model passes when it is read.
+
+What a library raises over a broken file becomes one error in words, and names and traits that no model can have are
+refused before anything is made of them.
+"""
 
 from __future__ import annotations
 

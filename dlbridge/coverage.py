@@ -1,4 +1,4 @@
-"""Says what of a model is supported, without converting it: what cannot be read, and what each target cannot say."""
+"""Lists the ops of a model that cannot be read, and those that a target cannot write, without converting it."""
 
 from __future__ import annotations
 

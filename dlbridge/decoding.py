@@ -1,4 +1,4 @@
-"""What is said of a model that generates: its special tokens, by which a loop begins, fills up and stops; its sizes.
+"""The settings of a model that generates text: the tokens that begin, pad and end a sequence, and its sizes.
 
 This module imports nothing but the standard library and the errors: the runtime reads it too.
 """

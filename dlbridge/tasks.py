@@ -98,7 +98,7 @@ def generator(written: Any) -> Generator:
         written: What ``dlbridge.convert(..., task="generate")`` returns.
 
     Example:
-        >>> written = dlbridge.convert(llama, "keras", task="generate")
+        >>> written = dlbridge.convert(decoder, framework, task="generate")
         >>> generator(written).generate([[1, 15, 27]], max_tokens=8)
     """
     if isinstance(written, Mapping):

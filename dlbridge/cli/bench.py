@@ -1,4 +1,4 @@
-"""``dlbridge bench``: how much of a model's speed is left behind the server."""
+"""``dlbridge bench``: measures requests a second and latency of a server, beside the model alone in a loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dlbridge generate``: goes on with a text or with tokens, with onnxruntime alone."""
+"""``dlbridge generate``: continues a text or a list of tokens, with onnxruntime alone."""
 
 from __future__ import annotations
 

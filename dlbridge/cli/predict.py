@@ -1,4 +1,4 @@
-"""``dlbridge predict``: keeps what a model says of data, from any framework."""
+"""``dlbridge predict``: runs a model on data in any framework, and writes its outputs to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ``If`` whose condition is a constant is the branch that is taken."""
+"""Replaces an ``If`` whose condition is a constant by the branch that is taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node in whose place a rule puts others, and what such rules ask for most."""
+"""``Building``: a node that a rule replaces by others, with the accessors that such rules use."""
 
 from __future__ import annotations
 

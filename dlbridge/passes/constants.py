@@ -1,4 +1,4 @@
-"""Constants of a graph: one form for all (initializers of the main graph), and equal ones are one."""
+"""Moves constants into the initializers of the main graph, and merges equal ones."""
 
 from __future__ import annotations
 

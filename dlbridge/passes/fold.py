@@ -1,4 +1,4 @@
-"""Folding: what can be computed from constants alone is computed; what does nothing or is not used goes."""
+"""Constant folding: computes what depends on constants alone, and removes what does nothing or is not used."""
 
 from __future__ import annotations
 

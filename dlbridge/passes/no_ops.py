@@ -1,4 +1,4 @@
-"""Nodes that hand their input on go: what reads their output reads the input."""
+"""Removes nodes that return their input."""
 
 from __future__ import annotations
 

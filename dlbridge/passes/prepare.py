@@ -1,4 +1,4 @@
-"""``prepare``: what every writer does to a model before it prints."""
+"""``prepare``: the passes that every writer runs before it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences: lists of tensors that a graph makes only to take them apart again become their tensors.
+"""Removes sequences (lists of tensors) that a graph makes only to take single tensors out of them.
 
 torch's older exporter writes ``split``, ``chunk`` and ``unbind`` so. What a sequence holds is followed from node to
 node: a list of values, or the slices of a tensor along an axis, whose number need not be known.

@@ -1,4 +1,4 @@
-"""Slices of slices along other axes become one, as a person writes them: ``mask[:, :, :t][:, :, :, :t]``."""
+"""Joins slices of slices along different axes into one: ``mask[:, :, :t][:, :, :, :t]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead code: nodes whose results nobody reads, and constants that nobody reads, go."""
+"""Removes dead code: nodes and constants whose values nothing reads."""
 
 from __future__ import annotations
 

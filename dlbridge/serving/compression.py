@@ -1,4 +1,4 @@
-"""Bodies that clients have compressed."""
+"""Decompresses the bodies of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A load for a server: clients that each keep a connection and ask again as soon as they are answered."""
+"""Puts load on a server: clients that each keep a connection and send the next request when they are answered."""
 
 from __future__ import annotations
 

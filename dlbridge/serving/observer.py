@@ -1,4 +1,4 @@
-"""What a server tells of each request: a line in its log, and a trace for OpenTelemetry."""
+"""Observes each request: writes a line of the log, and a trace for OpenTelemetry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page at ``/``."""
+"""The HTML page that the server shows at ``/``."""
 
 from __future__ import annotations
 

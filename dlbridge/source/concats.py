@@ -1,4 +1,4 @@
-"""Concats that grow: each adds to what the one before it joined, and stands where blocks of one class stay alike.
+"""Chains of Concat, as in a DenseNet: each adds one tensor to what the one before joined, so that blocks look alike.
 
 The layers of a DenseNet read all that was computed before them: as lists, each with one more tensor than the last, no
 two layers would be the same class.

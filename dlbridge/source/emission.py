@@ -1,4 +1,4 @@
-"""Emission: apply the rules to the nodes whose results are needed, and find where weights without a layer live."""
+"""Emission: applies the writing rules to the nodes that are needed, and finds a block for weights without a layer."""
 
 from __future__ import annotations
 

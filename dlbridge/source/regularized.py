@@ -1,4 +1,4 @@
-"""What training does to the weights of a written model, beside the steps of the optimizer."""
+"""Regularizers and constraints of the weights of a written model: what training does to them beside the optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What printed training code says of a specification whose parts it does not have."""
+"""The comments in printed training code that name what of a specification it leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes things ahead of their use, in threads, in their order."""
+"""Prefetching: makes items in threads before they are asked for, and gives them in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the model that is trained of a model: its outputs are what the losses read."""
+"""Makes a copy of a model for training, whose outputs are what the losses read (logits in place of probabilities)."""
 
 from __future__ import annotations
 

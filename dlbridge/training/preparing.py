@@ -1,4 +1,4 @@
-"""Does with data what a processing says: the same that is put into the graph of the exported model.
+"""Applies a processing to training data: the same steps that are put into the graph of the exported model.
 
 Images are resized by the nodes of that graph, run by onnxruntime. What is left, a mean and a deviation, is subtracted
 and divided by in float32, as the graph does: after the changes of an augmentation, which are of pixels.

@@ -1,4 +1,4 @@
-"""How a training is run, beside what it computes: the device, compilation, and who is told of its steps."""
+"""How a training is run, apart from what it computes: the device, compilation, callbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph does with each of its inputs: indexes a table, compares it with constants, takes it as a mask.
+"""Finds what a graph uses each input for: to index a table, to compare with constants, as a mask.
 
 The battery of inputs is made from this, so that it reaches what random numbers do not.
 """

@@ -1,4 +1,4 @@
-"""The blocks of a Keras model: each calls layers of its own, and sees something of the input."""
+"""Which blocks become functions in Keras: those that call layers on what follows from an input."""
 
 from __future__ import annotations
 

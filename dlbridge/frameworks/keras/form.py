@@ -1,4 +1,4 @@
-"""A written Keras model as TensorFlow has it elsewhere: another form on disk."""
+"""The base class of what is a written Keras model in another form on disk (SavedModel, TensorFlow Lite)."""
 
 from __future__ import annotations
 

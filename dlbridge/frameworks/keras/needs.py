@@ -1,4 +1,4 @@
-"""What code needs of the place where it stands, told by the functions that it calls; and which blocks are classes."""
+"""Which code can stand only inside a ``Layer``, and so which blocks are printed as classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, made of a written Keras model: what its other forms are made of, too."""
+"""Makes a SavedModel of a written Keras model; TensorFlow Lite and tf2onnx begin with one too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variables of Keras and of its backend, as the weights of a graph are made of them."""
+"""Keras' variables, and those of its backend, as weights of a graph."""
 
 from __future__ import annotations
 

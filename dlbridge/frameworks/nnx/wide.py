@@ -1,4 +1,4 @@
-"""Types of 64 bits, which JAX has only where it is told to."""
+"""Turns on 64-bit types in JAX, which are off by default."""
 
 from __future__ import annotations
 

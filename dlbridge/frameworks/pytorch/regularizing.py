@@ -1,4 +1,4 @@
-"""What is added to the loss for a weight, and what it is made to fulfil after a step (``ops.regularization``)."""
+"""Regularizers, which add to the loss, and constraints, which change a weight after a step (``ops.regularization``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``downgrade``: a model said at an older opset.
+"""``downgrade``: rewrites a model for an older opset.
 
 Each node, in the form of ``IR_OPSET``, becomes the first of these that can be had:
 

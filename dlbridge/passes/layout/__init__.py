@@ -1,5 +1,7 @@
-"""Layout: spatial ops in channels-last form between transposes, and transposes cancelled or moved by rules that each
-keep the meaning. Nothing is guessed from sizes, so the result is always right; how many transposes are left is speed.
+"""Layout: brings spatial ops into channels-last form, between transposes, which then are cancelled or moved.
+
+Each rule that moves one keeps the meaning, and nothing is guessed from sizes, so the result is always right; how many
+transposes are left decides how fast it is.
 
 A node of the domain ``dlbridge.channels_last`` means: transpose input 0 to channels-first, the standard's op, transpose
 output 0 back.

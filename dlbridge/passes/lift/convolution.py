@@ -1,5 +1,7 @@
-"""What follows a convolution and knows its channels alone is in it: tf2onnx makes a batch norm such, which it leaves
-behind a convolution that has a bias. Only where the exporter folds weights: elsewhere they stay those of the original.
+"""Folds a scale and a shift of each channel behind a convolution into its weights.
+
+tf2onnx leaves them where it has folded a batch norm behind a convolution that has a bias. Only for exporters that fold
+weights themselves: elsewhere the weights stay those of the original.
 """
 
 from __future__ import annotations

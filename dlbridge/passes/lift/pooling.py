@@ -1,4 +1,4 @@
-"""Reductions over all of space are global pools; transposes that follow each other are one."""
+"""Turns reductions over all spatial axes into global pools, and joins transposes that follow each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recurrent layers: an initial state of zeros is what they start from anyway."""
+"""Removes initial states of zeros from recurrent layers, which start from zeros anyway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a graph: the term of each value, by the rules of the ops."""
+"""``Predicates``: finds the term of each value of a graph, by a rule for each op."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers of products."""
+"""Matrix products that Keras has no layer for."""
 
 from keras import ops
 

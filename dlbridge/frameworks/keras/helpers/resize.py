@@ -1,4 +1,4 @@
-"""Sizes to compute with."""
+"""Sizes of tensors as numbers that resizing computes with."""
 
 import keras
 from keras import ops

@@ -1,4 +1,4 @@
-"""Places of resizing, whose sizes are numbers."""
+"""Where each output element of a resize lies in the input, for sizes that are numbers."""
 
 import math
 
