@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from dlbridge.ops import extension, special
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import Match
 from dlbridge.passes.sizes import Size, Sizes, product, shape_of
@@ -28,20 +29,16 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
     return register
 
 
-@rule("Relu", "Sigmoid", "Tanh", "Gelu", "Swish", "Mish", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Selu", "Erf")
-@rule("Celu", "Softplus", "Softsign", "Softmax", "LogSoftmax", "Clip", "Dropout", "Cast", "Exp", "Log", "Sqrt", "Neg")
-@rule("Identity", "Reciprocal", "LayerNormalization", "RMSNormalization", "GroupNormalization", "LRN", "CumSum")
-@rule("MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization")
-@rule("Abs", "Floor", "Ceil", "Round", "Not")
+@rule(*UNARY_OPS, "Softmax", "LogSoftmax", "CumSum", "LRN", "LayerNormalization", "RMSNormalization")
+@rule(
+    "GroupNormalization", "MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization"
+)
 @rule("RotateHalves", *extension.TRAINING_ONLY_OPS, domain=extension.DOMAIN)
 def _same(node: Match, known: Integers) -> Sizes | None:
     return shape_of(node.input(0))
 
 
-@rule(
-    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum", "Mod", "Where", "Equal", "Less", "Greater", "PRelu"
-)
-@rule("LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
+@rule(*BROADCASTING_OPS)
 @rule("FakeQuantize", *special.FUNCTIONS, domain=extension.DOMAIN)
 def _broadcast(node: Match, known: Integers) -> Sizes | None:
     return broadcast([shape_of(v) for v in node.node.inputs])

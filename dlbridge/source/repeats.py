@@ -12,10 +12,10 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.ops.extension import TRAINING_ONLY_OPS
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
-from dlbridge.passes.layout.rules import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.matching import subgraphs
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.code import join

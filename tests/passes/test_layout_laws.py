@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from dlbridge.ops import extension
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes import layout
-from dlbridge.passes.layout.rules import BROADCASTING_OPS, REDUCTIONS, SINKS, UNARY_OPS
+from dlbridge.passes.layout.rules import REDUCTIONS, SINKS
 from tests.helpers.layout_graphs import FLOAT, Build, inlined
 
 INT32, BOOL = ir.DataType.INT32, ir.DataType.BOOL

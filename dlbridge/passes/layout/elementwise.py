@@ -23,20 +23,6 @@ from dlbridge.passes.layout.transposes import (
 from dlbridge.passes.matching import is_read, match, producer, static_shape, stored
 from dlbridge.passes.rewriter import Site
 
-#: Elementwise ops of one tensor (further inputs are numbers), whatever the order of its axes.
-UNARY_OPS = {
-    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip", "Cos"),
-    *("Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "IsInf"),
-    *("IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid"),
-    *("Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
-}
-
-#: Elementwise ops of several tensors that broadcast.
-BROADCASTING_OPS = {
-    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
-    *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
-}
-
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 

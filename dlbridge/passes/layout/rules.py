@@ -6,9 +6,9 @@ Each rule is a law ``op(transpose(x)) == transpose(op'(x))``; the property test 
 from __future__ import annotations
 
 from dlbridge.ops import extension
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.layout import along_axes, elementwise, reshapes
 from dlbridge.passes.layout.along_axes import AXIS_OPS, REDUCTIONS
-from dlbridge.passes.layout.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.layout.transposes import Rule
 
 #: (domain, op type) -> the rule.
@@ -29,4 +29,4 @@ SINKS: dict[tuple[str, str], Rule] = {
     ("", "Flatten"): reshapes.flatten_rule,
 }
 
-__all__ = ["AXIS_OPS", "BROADCASTING_OPS", "REDUCTIONS", "SINKS", "UNARY_OPS"]
+__all__ = ["AXIS_OPS", "REDUCTIONS", "SINKS"]
