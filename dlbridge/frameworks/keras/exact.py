@@ -120,7 +120,7 @@ class _Run(Float64Run):
 
     def _execute(self, op: Any, inputs: list[Any]) -> list[Any]:
         for tensor in (*op.inputs, *op.outputs):
-            self.note(tensor.dtype.as_numpy_dtype)
+            self._note(tensor.dtype)
         if op.type == "Const":
             return [tf.convert_to_tensor(tf.make_ndarray(op.get_attr("value")))]
         reads_variable = any(t.dtype == tf.resource for t in op.inputs)
@@ -135,8 +135,12 @@ class _Run(Float64Run):
         ]
         return _eager(op, narrow, wide=False)
 
+    def _note(self, dtype: tf.DType) -> None:
+        if dtype in _NARROW:
+            self.note(dtype.as_numpy_dtype)
+
     def _widened(self, value: Any) -> Any:
-        self.note(value.dtype.as_numpy_dtype)
+        self._note(value.dtype)
         return tf.cast(value, _WIDE[value.dtype]) if value.dtype in _WIDE else value
 
     def _settled(self, value: Any, is_sum: bool) -> Any:
