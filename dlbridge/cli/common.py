@@ -54,7 +54,9 @@ def running_options(command: Callable[..., Any]) -> Callable[..., Any]:
     provider = click.option(
         "--provider", "providers", multiple=True, default=("cpu",), show_default=True, help="cpu, cuda, ..."
     )
-    threads = click.option("--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call].")
+    threads = click.option(
+        "--threads", type=click.IntRange(1), help="Threads for one operation [default: by the work of a call]."
+    )
     return provider(threads(command))
 
 
