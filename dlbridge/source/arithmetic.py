@@ -194,9 +194,12 @@ def _gather(node: ir.Node, data: Elements, indices: Elements) -> Elements | None
 
 def _slice(node: ir.Node, data: Elements, starts: Elements, ends: Elements, *rest: Elements | None) -> Elements | None:
     step = rest[1] if len(rest) > 1 and rest[1] is not None else Elements((1,), 1)
-    if data.rank != 1 or not (starts.is_static and ends.is_static and step.is_static):
+    if data.rank != 1:
         return None
-    return Elements(data.items[starts.items[0] : ends.items[0] : step.items[0]], 1)  # type: ignore[misc]
+    first, last, by = starts.items[0], ends.items[0], step.items[0]
+    if not (isinstance(first, int) and isinstance(last, int) and isinstance(by, int)):
+        return None
+    return Elements(data.items[first:last:by], 1)
 
 
 def _concat(node: ir.Node, *parts: Elements) -> Elements | None:

@@ -104,7 +104,8 @@ def assignments(
         return Attr(Name("self"), word) if in_class else Var(word)
 
     steps = OptionalSteps(definition, identity)
-    lines, found = definition.written.lines, []
+    lines = definition.written.lines
+    found: list[Statement] = []
     shown = _shown([line.code for line in lines], parameters, parameter)
     for index, (line, literals) in enumerate(zip(lines, shown, strict=True)):
         value = steps.line(index, bind(line.code, literals, name), name, parameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -209,7 +210,7 @@ def define(
             written = write(block, instances)
             if written is None:
                 continue
-            key = written.key(lambda v, b=block: weight_name(b, v))
+            key = written.key(functools.partial(weight_name, block))
             named.setdefault(name_of(block), {}).setdefault(key, []).append(written)
         for name, alike in named.items():
             groups = merge(list(alike.values()), lambda w: w.key(lambda v: weight_name(w.block, v)))

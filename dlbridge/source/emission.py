@@ -138,10 +138,10 @@ def homes(
             name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
         else:
             name = spelled(name)
-            block = _innermost(root, nodes) if reachable else None
-            if block and any(b.holds(name) and not b.holds(f"{block.path}.") for b in root.blocks()):
-                leaf = identifier(block.relative(name))
-                name = f"{block.path}.{leaf}" if block.path else leaf
+            reader = _innermost(root, nodes) if reachable else None
+            if reader and any(b.holds(name) and not b.holds(f"{reader.path}.") for b in root.blocks()):
+                leaf = identifier(reader.relative(name))
+                name = f"{reader.path}.{leaf}" if reader.path else leaf
         found[value] = name
     return found
 

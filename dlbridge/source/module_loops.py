@@ -74,4 +74,4 @@ def _is_counted(node: Expr) -> bool:
     path = dotted(owner)
     if path is None or not path.startswith("self."):
         return False
-    return path[-1] in _DIGITS if owner is node else isinstance(node.index, Const)  # type: ignore[union-attr]
+    return isinstance(node.index, Const) if isinstance(node, Index) else path[-1] in _DIGITS

@@ -46,9 +46,9 @@ def _class(writer: ModuleWriter, definition: Definition, is_root: bool) -> Class
     about = printing.about_sizes(writer.graph) if is_root else []
     items = writer.sequences.get(written.block) if is_root else None
     if items is not None:
-        made = [Do(plain(call(_INIT, *items))), *dialect.endings(writer)]
-        init = Def("__init__", ("self", *dialect.parameters), tuple(made))
-        return Class(definition.name, expression(dialect.sequence), (*about, init))
+        body = (Do(plain(call(_INIT, *items))), *dialect.endings(writer))
+        made_of = Def("__init__", ("self", *dialect.parameters), body)
+        return Class(definition.name, expression(dialect.sequence), (*about, made_of))
     base, init = expression(dialect.base), [Do(expression(dialect.init))] if dialect.init else []
     layer = plain(writer.base) if is_root and writer.base is not None else None
     if isinstance(layer, Call):

@@ -133,13 +133,15 @@ class ModuleWeights:
         They are added to the weights. Only a module that the code has, and that is no chain, can hold one more.
         """
         held: dict[str, list[str]] = {}
-        for key in self.weights:
-            held.setdefault(_owner(key), []).append(key)
+        for path in self.weights:
+            held.setdefault(_owner(path), []).append(path)
         found: dict[str, str] = {}
         for value in self.graph.initializers.values():
-            names = [self.paths(name) for name in (value.name or "", *traits.aliases(value))]
-            key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if names[1:] else None
-            for name in names if key is not None else ():
+            others = traits.aliases(value)
+            key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if others else None
+            if key is None:
+                continue
+            for name in (self.paths(name) for name in (value.name or "", *others)):
                 owner = _owner(name)
                 if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
                     continue

@@ -224,12 +224,12 @@ class ModuleWriter(ModuleWeights):
             if block.relative(_path(step)) != str(index):
                 return False
             if isinstance(step, Block):
-                reads, makes = step.inputs, step.outputs
+                reads, makes = step.inputs, list(step.outputs)
             else:
                 emit = self.emits[step]
                 if (emit.layer is None and emit.module is None) or emit.targets not in (None, "{0}"):
                     return False
-                reads, makes = list(emit.code.values()), step.outputs[: 1 if emit.targets else None]
+                reads, makes = list(emit.code.values()), list(step.outputs[: 1 if emit.targets else None])
             if reads != [current] or len(makes) != 1:
                 return False
             current = makes[0]

@@ -113,7 +113,7 @@ def _part_states(graph: ir.Graph, first: list[ir.Node], nodes: list[ir.Node]) ->
                 )
                 copy.metadata_props.update(maker.metadata_props)
                 made = copy.outputs[0]
-                made.dtype, made.shape = x.dtype, x.shape
+                made.type, made.shape = x.type, x.shape
                 made.name = unique(x.name or "", {v.name or "" for n in graph for v in n.outputs})
                 graph.insert_after(maker, copy)
                 known[y] = made
@@ -170,7 +170,7 @@ def _replace(
     graph.insert_after(nodes[-1], call)
     for value, made in zip(results, call.outputs, strict=True):
         old = same[value]
-        made.dtype, made.shape, made.name = old.dtype, old.shape, old.name
+        made.type, made.shape, made.name = old.type, old.shape, old.name
         ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
     for node in reversed(nodes):
         graph.remove(node, safe=True)

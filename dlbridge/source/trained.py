@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +65,7 @@ def _has_two_biases(source: Source, weight: Weight) -> bool:
     return weight.plain is not None and any(value is not None and value.name == weight.plain for value in biases)
 
 
-def _matrix_axes(view: View, shape: tuple[int, ...], optimizer: Any) -> tuple[int, int] | None:
+def _matrix_axes(view: View, shape: Sequence[int], optimizer: Any) -> tuple[int, int] | None:
     """The axes of a matrix's rows and columns, as the framework has it; None for what is no matrix."""
     seen = view.read(np.broadcast_to(np.zeros((), bool), shape))
     long = [axis for axis, size in enumerate(seen.shape) if size > 1]

@@ -94,7 +94,7 @@ class _Respelled:
         for pattern, form in self.forms.get(node.func.attr, ()):
             bound = pattern.bind(node)
             if bound is not None:
-                return _SLOT.sub(lambda slot, bound=bound, form=form: self._slot(slot, bound, form), form)
+                return _SLOT.sub(functools.partial(self._slot, bound=bound, form=form), form)
         return None
 
     def _slot(self, slot: re.Match[str], bound: Mapping[str, ast.expr], form: str) -> str:
