@@ -16,6 +16,7 @@ import torch
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
 from dlbridge.frameworks.pytorch.author_names import Said
+from dlbridge.frameworks.pytorch.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
 from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
@@ -35,9 +36,8 @@ from dlbridge.frameworks.pytorch.fx_schema import (
 )
 from dlbridge.frameworks.pytorch.reading import COMPLEX_RULES, Op, rule_of
 from dlbridge.frameworks.pytorch.runner import to_array
-from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sized_like, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
-from dlbridge.frameworks.pytorch.views import scatter
 from dlbridge.ops import stand_ins, traits
 
 #: Arguments that say where and how a tensor lies in memory.
@@ -46,17 +46,6 @@ _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_bloc
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
 #: How deep decompositions may be nested.
 _MAX_DEPTH = 8
-
-
-class _Binding:
-    """The value of an fx node. A view refers to its base, so that a write to either is seen by the other."""
-
-    __slots__ = ("base", "node", "seen", "value", "version")
-
-    def __init__(self, value: Any, base: _Binding | None = None, node: torch.fx.Node | None = None) -> None:
-        self.value, self.base, self.node = value, base, node
-        self.version = 0
-        self.seen = base.version if base is not None else 0
 
 
 class Program:
@@ -160,7 +149,7 @@ class Program:
             graph_module: The graph.
             arguments: What its placeholders stand for, in order.
         """
-        env: dict[torch.fx.Node, _Binding] = {}
+        env = Bindings(self)
         given = iter(arguments)
         nodes = list(graph_module.graph.nodes)
         tracked = any(mutates(n) for n in nodes)
@@ -169,14 +158,14 @@ class Program:
         for node in nodes:
             match node.op:
                 case "placeholder":
-                    env[node] = _Binding(next(given))
+                    env[node] = Binding(next(given))
                 case "get_attr":
-                    env[node] = _Binding(self._attribute(graph_module, node))
+                    env[node] = Binding(self._attribute(graph_module, node))
                 case "call_function" if node in live:
                     self._enter(node)
                     self._call(node, env, tracked)
                 case "output":
-                    result = torch.fx.map_arg(node.args[0], lambda n: self._read(n, env))
+                    result = torch.fx.map_arg(node.args[0], env.read)
         return result
 
     def _enter(self, node: torch.fx.Node) -> None:
@@ -200,12 +189,12 @@ class Program:
         value.meta["complex"] = found.is_complex()
         return with_sizes(value, [int(s) for s in found.shape])
 
-    def _call(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
+    def _call(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
         target, val = node.target, node.meta.get("val")
         if target is operator.getitem:
             self._bind_item(node, env, tracked)
         elif isinstance(target, HigherOrderOperator):
-            env[node] = _Binding(self._higher_order(node, env))
+            env[node] = Binding(self._higher_order(node, env))
         elif is_size(val) and not reads_tensor(node):
             return  # arithmetic on sizes: read from meta where it is used
         elif val is None:
@@ -214,48 +203,48 @@ class Program:
             self._call_aten(node, target, env, tracked)
         else:
             self._report(str(target))
-            env[node] = _Binding(None)
+            env[node] = Binding(None)
 
-    def _call_aten(self, node: torch.fx.Node, target: Any, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
-        value = self._apply(node, env)
+    def _call_aten(self, node: torch.fx.Node, target: Any, env: Bindings, tracked: bool) -> None:
+        value = self.apply(node, env)
         val = node.meta["val"]
         if is_size(val):  # item(): a size that is computed
             if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
                 self.symbols.bind(size_of(val), value)
             return
         if not tracked:
-            env[node] = _Binding(value)
+            env[node] = Binding(value)
             return
         if mutates(node) and value is not None:
             written = env[node.args[0]]  # type: ignore[index]
-            self._write(written, value, env)
-            env[node] = _Binding(value, written, node)
+            env.write(written, value)
+            env[node] = Binding(value, written, node)
             return
         base = base_of(node)
-        env[node] = _Binding(value, env[base] if base is not None else None, node)
+        env[node] = Binding(value, env[base] if base is not None else None, node)
 
-    def _bind_item(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding], tracked: bool) -> None:
+    def _bind_item(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
         source = node.args[0]
-        value = self._read(source, env)[node.args[1]]  # type: ignore[index]
+        value = env.read(source)[node.args[1]]  # type: ignore[index]
         said = self.said.get(node)
         if said is not None and isinstance(value, ir.Value):  # one of several results
             value.metadata_props[traits.VARIABLE] = said.name
         base = env[source].base if tracked else None  # type: ignore[index]
-        env[node] = _Binding(value, base, node)
+        env[node] = Binding(value, base, node)
 
     # --- one call --------------------------------------------------------------------------------------------------
 
-    def _apply(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
+    def apply(self, node: torch.fx.Node, env: Bindings) -> Any:
         """Apply the rule of a call to the present values of its arguments."""
         target: Any = node.target
-        args = torch.fx.map_arg(node.args, lambda n: self._read(n, env))
-        kwargs = {k: torch.fx.map_arg(v, lambda n: self._read(n, env)) for k, v in node.kwargs.items()}
+        args = torch.fx.map_arg(node.args, env.read)
+        kwargs = {k: torch.fx.map_arg(v, env.read) for k, v in node.kwargs.items()}
         args, kwargs = sizes_in(args), {k: sizes_in(v) for k, v in kwargs.items() if k not in _PLACE}
         names = [a.name for a in compat.schema(target).arguments]
         while len(args) and names[len(args) - 1] in _PLACE:
             args = args[:-1]
         val = node.meta["val"]
-        if any(v is None for v in self._tensors(node, env)):
+        if any(v is None for v in env.tensors(node)):
             self.lost(f"{self._site}: {target}")
             return nothing(val)
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
@@ -297,10 +286,6 @@ class Program:
             why = "reads a further result of an op, which is not computed"
             self.refused.append(UnsupportedOpError(why, where=site))
 
-    def _tensors(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> list[Any]:
-        """The tensors among the arguments; None for one that could not be read."""
-        return [self._read(n, env) for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
-
     def _typed(self, made: Any, val: Any) -> Any:
         """Set the dtypes and sizes of what a rule made to those of PyTorch's fake tensors."""
         if isinstance(val, (list, tuple)):
@@ -333,18 +318,18 @@ class Program:
             return self._typed([_of_rank(op, m, v) for m, v in zip(made, val, strict=False)], val)
         return self._typed(_of_rank(op, made, val), val)
 
-    def _higher_order(self, node: torch.fx.Node, env: dict[torch.fx.Node, _Binding]) -> Any:
+    def _higher_order(self, node: torch.fx.Node, env: Bindings) -> Any:
         name = str(node.target)
         if name in control.RULES:
-            args = [torch.fx.map_arg(a, lambda n: self._read(n, env)) for a in node.args]
+            args = [torch.fx.map_arg(a, env.read) for a in node.args]
             return self._typed(control.read(self, name, args, node.meta["val"]), node.meta["val"])
         if name not in _INLINED or (name == "wrap_with_autocast" and node.args[2]):
             self._report(name if name not in _INLINED else "autocast (export the model outside of it)")
             return nothing(node.meta.get("val"))
         position = _INLINED[name]
-        inner = self._read(node.args[position], env)
+        inner = env.read(node.args[position])
         frame, site = self._frame, self._site
-        result = self.run(inner, [self._read(a, env) for a in node.args[position + 1 :]])
+        result = self.run(inner, [env.read(a) for a in node.args[position + 1 :]])
         self._frame, self._site = frame, site
         return result
 
@@ -361,51 +346,6 @@ class Program:
     def _report(self, op: str) -> None:
         module, _, line = self._site.partition(" (")
         self.missing.append(Missing(op, module, line.removesuffix(")")))
-
-    # --- what stands for what ----------------------------------------------------------------------------------------
-
-    def _read(self, item: Any, env: dict[torch.fx.Node, _Binding]) -> Any:
-        if not isinstance(item, torch.fx.Node):
-            return item
-        if item not in env:
-            return size_of(item.meta["val"])
-        return self._current(env[item], env)
-
-    def _current(self, binding: _Binding, env: dict[torch.fx.Node, _Binding]) -> Any:
-        """The present value of a binding. A view is computed again if its base was written to since."""
-        base = binding.base
-        if base is None:
-            return binding.value
-        now = self._current(base, env)
-        if binding.seen != base.version:
-            node = binding.node
-            assert node is not None
-            if node.target is operator.getitem:
-                binding.value = self._read(node.args[0], env)[node.args[1]]  # type: ignore[index]
-            else:
-                binding.value = now if mutates(node) else self._apply(node, env)
-            binding.version += 1
-            binding.seen = base.version
-        return binding.value
-
-    def _write(self, binding: _Binding, value: Any, env: dict[torch.fx.Node, _Binding]) -> None:
-        """Set a binding to a new value, and replace that part in the tensor that it is a view of."""
-        self._current(binding, env)
-        binding.value = value
-        binding.version += 1
-        base, node = binding.base, binding.node
-        if base is None or node is None:
-            return
-        old = self._current(base, env)
-        viewed = node.args[0] if node.target is operator.getitem else node
-        op = Op(self, viewed.meta["val"], [], self._site)  # type: ignore[union-attr]
-        try:
-            whole = value if mutates(node) else scatter(op, node, old, value)
-        except UnsupportedOpError as error:
-            self.refused.append(error)
-            whole = old
-        self._write(base, sized_like(whole, old), env)
-        binding.seen = base.version
 
 
 def _of_rank(op: Op, made: Any, val: Any) -> Any:
