@@ -18,8 +18,11 @@ def test_printed_source_is_the_golden_one(example, framework):
 
 @pytest.mark.pytorch
 def test_golden_files_are_of_models_that_exist():
+    pytest.importorskip("transformers")
+    from tests.helpers.decoders import DECODERS
     from tests.helpers.golden_models import MODELS
 
     names = [*(e.stem for e in EXAMPLE_FILES), *MODELS]
     known = {f"{name}.{framework}" for name in names for framework in FRAMEWORKS}
+    known |= {f"{name}.{framework}" for name in DECODERS for framework in ("pytorch", "keras")}
     assert {p.stem for p in GOLDEN.glob("*.py")} == known
