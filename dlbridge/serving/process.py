@@ -18,6 +18,7 @@ from dlbridge.serving.problems import ServingError, Status
 LOADING_SECONDS = 600.0
 #: Bytes of answers that are read at once.
 _SOCKET_BUFFER = 1 << 20
+_LOST = "the worker of the model ended while it was at it"
 
 #: Called with the outputs of a run and its times in ns (making arrays, running, making bytes), or with an error.
 Answer = Callable[[list[Named], Sequence[int], ServingError | None], None]
@@ -28,7 +29,7 @@ class WorkerProcess(asyncio.Protocol):
 
     Args:
         name: What it serves, for messages.
-        on_end: Called when the process is gone without having been told to end.
+        on_end: Called when the process, which has loaded its model, is gone without having been told to end.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None]) -> None:
@@ -42,7 +43,7 @@ class WorkerProcess(asyncio.Protocol):
         self._loaded: asyncio.Future[dict[str, Any]] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._is_ending = False
+        self._is_started = self._is_ending = False
 
     async def start(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Start the process and have it load its model.
@@ -80,7 +81,16 @@ class WorkerProcess(asyncio.Protocol):
         if "error" in found:
             await self.end()
             raise ServingError(found["error"], Status.INVALID, where=self.name)
+        if not self.is_alive:
+            await self.end()
+            raise ServingError(_LOST, Status.UNAVAILABLE, where=self.name)
+        self._is_started = True
         return found
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether runs can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
 
     @property
     def pid(self) -> int | None:
@@ -98,8 +108,8 @@ class WorkerProcess(asyncio.Protocol):
         self._write(frames.encode(headers, payload))
 
     def _write(self, pieces: Sequence[frames.Buffer]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(pieces)
+        if self.is_alive:
+            self._transport.writelines(pieces)  # type: ignore[union-attr]
 
     # --- asyncio.Protocol -----------------------------------------------------------------------------------------
 
@@ -121,14 +131,13 @@ class WorkerProcess(asyncio.Protocol):
             self._idle.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        lost = "the worker of the model ended while it was at it"
         if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_result({"error": f"{lost}, loading the model file"})
-        if not self._is_ending:
+            self._loaded.set_result({"error": f"{_LOST}, loading the model file"})
+        if self._is_started and not self._is_ending:  # otherwise whoever starts or ends it sees to it
             self._on_end()  # first: nothing more is to be sent here
         answers, self._answers = self._answers, {}
         for answer in answers.values():
-            answer([], (), ServingError(lost, Status.UNAVAILABLE, retry_after=1.0, where=self.name))
+            answer([], (), ServingError(_LOST, Status.UNAVAILABLE, retry_after=1.0, where=self.name))
         self._idle.set()
 
     # --- its end --------------------------------------------------------------------------------------------------

@@ -171,8 +171,7 @@ class ServedVersion:
 
     def _died(self) -> None:
         """The worker ended by itself: requests wait until another has taken its place."""
-        if self._scheduler is None:
-            return  # while loading: whoever loads is told
+        assert self._scheduler is not None
         self._scheduler.disconnect()
         answered = self.statistics.success.count
         self._deaths = self._deaths + 1 if answered == self._answers_before else 1
@@ -194,6 +193,7 @@ class ServedVersion:
                 continue
             assert self._worker is not None
             self._scheduler.connect(self._worker)
+            LOG.info("started %s again (process %s)", self.label, self.worker_pid)
             return
         self.state, self.reason = State.UNAVAILABLE, "its worker dies again and again"
         self._scheduler.refuse_all(ServingError(self.reason, Status.UNAVAILABLE, where=self.label))

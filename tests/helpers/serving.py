@@ -106,12 +106,17 @@ def start(repository: Path, *options: str, log: Path | None = None, **environmen
     return Running(process, int(ports[0]), int(ports[1]), repository)
 
 
-def worker_of(running) -> int | None:
-    """The process that runs the model: the only child of the server."""
+def workers_of(running) -> list[int]:
+    """The processes that run models: the children of the server."""
     path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
     with open(path, encoding="ascii") as file:
         children = [int(pid) for pid in file.read().split()]
-    alive = [pid for pid in children if _state(pid) not in ("Z", "")]
+    return [pid for pid in children if _state(pid) not in ("Z", "")]
+
+
+def worker_of(running) -> int | None:
+    """The process that runs the model, of a server with one model."""
+    alive = workers_of(running)
     return alive[-1] if alive else None
 
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.helpers.serving import start, worker_of, write_entry
+from tests.helpers.serving import start, worker_of, workers_of, write_entry
 
 
 @pytest.fixture
@@ -86,6 +86,23 @@ def test_a_worker_that_is_killed_is_started_again(running):
         until(lambda: worker_of(running) not in (None, *killed))
         until(lambda: running.infer("model", [[1, 1, 1]])[0] == 200)
     assert answer(running) == [2.0, 2.0, 2.0]
+
+
+def test_a_worker_that_is_killed_while_it_is_started_again(running):
+    """The one that was being started is given up, and one other takes its place, not two."""
+    answer(running)
+    killed = []
+    for _ in range(3):
+        until(lambda: worker_of(running) not in (None, *killed))
+        killed.append(worker_of(running))
+        os.kill(killed[-1], signal.SIGKILL)
+    until(lambda: worker_of(running) not in (None, *killed))
+    assert answer(running) == [2.0, 2.0, 2.0]
+    time.sleep(1.0)
+    assert len(workers_of(running)) == 1
+    os.kill(worker_of(running), signal.SIGKILL)
+    until(lambda: running.infer("model", [[1, 1, 1]])[0] == 200)
+    assert len(workers_of(running)) == 1
 
 
 def test_unload_and_load(running):
