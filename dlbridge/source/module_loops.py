@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dlbridge.source.code import expression
-from dlbridge.source.expr import Attr, Call, Const, Expr, Index, Var, dotted
+from dlbridge.source.expr import Attr, Call, Const, Expr, Index, Slice, Var, dotted
 from dlbridge.source.expr_printer import text_of
+from dlbridge.source.layer_variables import one_variable
 from dlbridge.source.loops import Loop, roll
 from dlbridge.source.names import Names, identifier, is_index
 from dlbridge.source.statements import Statement, words
@@ -22,6 +23,7 @@ def module_loops(statements: list[Statement], members: list[str], children: str 
         members: The names of all that the class makes, in that order.
         children: An expression of all modules, as in ``Dialect``.
     """
+    statements = one_variable(statements, _list_called)
     taken = words(statements)
 
     def over_list(first: Index, texts: list[str]) -> Loop | None:
@@ -31,8 +33,10 @@ def module_loops(statements: list[Statement], members: list[str], children: str 
             return None  # the list would go through what has a name too
         singular = name.rpartition(".")[2].rstrip("s_0123456789")
         word = singular if singular and singular != name.rpartition(".")[2] else "layer"
-        count = sum(is_item(m, name) for m in members)
-        return made(word, first.value, [f"{over}[{i}]" for i in range(count)], count, texts)
+        count, start = sum(is_item(m, name) for m in members), _number(first)
+        wanted = [f"{over}[{i}]" for i in range(start, count)]
+        rest = first.value if start == 0 else Index(first.value, Slice(Const(start)))
+        return made(word, rest, wanted, count - start, texts)
 
     def over_children(first: Attr, texts: list[str]) -> Loop | None:
         word = first.name.rstrip(_DIGITS)
@@ -54,6 +58,18 @@ def module_loops(statements: list[Statement], members: list[str], children: str 
         return over_children(first, texts) if isinstance(first, Attr) else None
 
     return roll(statements, _members_called, loop)
+
+
+def _list_called(value: Expr) -> tuple[str, int] | None:
+    """(list, index) of the module of a list that an expression is the call of."""
+    if not isinstance(value, Call) or not isinstance(value.function, Index) or not _is_counted(value.function):
+        return None
+    return text_of(value.function.value), _number(value.function)
+
+
+def _number(item: Index) -> int:
+    assert isinstance(item.index, Const)
+    return int(item.index.value)
 
 
 def is_item(name: str, container: str) -> bool:

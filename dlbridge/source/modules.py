@@ -100,6 +100,8 @@ class ModuleWriter(ModuleWeights):
         self.joined: list[tuple[str, str]] = []
         self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
         self.sequences: dict[Block, list[Code]] = {}
+        #: Blocks that are one module of the framework: an activation in a class of its own.
+        self.single: dict[Block, Code] = {}
         #: The layer that the model itself is: its class is a subclass of that layer's.
         self.base: Code | None = None
         roots = [node for node, emit in self.emits.items() if emit.layer and traits.ROOT_LAYER in node.metadata_props]
@@ -144,6 +146,10 @@ class ModuleWriter(ModuleWeights):
             self.sequences[block] = [self._item(step, instances) for step in block.steps]
             if block.path:
                 return None
+        module = self._only_module(block)
+        if module is not None:
+            self.single[block] = module.new
+            return None
         written = Written(block)
         for step in block.steps:
             if isinstance(step, Block):
@@ -210,8 +216,19 @@ class ModuleWriter(ModuleWeights):
         """The code that makes the module of a block."""
         if block in self.sequences:
             return sequence(self.dialect, self.sequences[block])
+        if block in self.single:
+            return self.single[block]
         instance = instances[block]
         return instance.call(**(self.dialect.passed_on if instance.definition.written.members else {}))
+
+    def _only_module(self, block: Block) -> Layer | None:
+        """The module without weights that does all that a block does, of its one input; None where there is none."""
+        step = block.steps[0] if len(block.steps) == 1 else None
+        emit = self.emits[step] if isinstance(step, ir.Node) else None
+        if not block.path or emit is None or emit.layer is not None or emit.targets is not None:
+            return None
+        reads = list(emit.code.values()) == block.inputs and len(block.inputs) == 1
+        return emit.module if reads and block not in self.held else None
 
     def _is_chain(self, block: Block) -> bool:
         """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""

@@ -147,3 +147,20 @@ def test_what_is_not_read_to_generate_says_so(tmp_path):
         dlbridge.convert(tiny("T5"), "onnx", tmp_path / "t5.onnx", task="generate")
     with pytest.raises(DlbridgeError, match="keys and values that grow by each token"):
         dlbridge.load(tiny("Mamba"), task="generate")
+
+
+def test_onnxruntime_genai_loads_the_folder_as_it_is(tmp_path):
+    genai = pytest.importorskip("onnxruntime_genai")
+    module = tiny("Llama")
+    (wanted,) = said_by_transformers(module, 40, [[5, 6, 7]])
+    module.generation_config.eos_token_id = wanted[-1]
+    dlbridge.convert(module, "onnx", tmp_path / "llama", task="generate")
+    model = genai.Model(str(tmp_path / "llama"))
+    parameters = genai.GeneratorParams(model)
+    parameters.set_search_options(max_length=80, do_sample=False)
+    generator = genai.Generator(model, parameters)
+    generator.append_tokens([[5, 6, 7]])
+    while not generator.is_done():
+        generator.generate_next_token()
+    found = [int(token) for token in generator.get_sequence(0)][3:]
+    assert found == wanted[: len(found)] and len(found) >= wanted.index(wanted[-1])

@@ -61,14 +61,11 @@ class ResidualBlock(nnx.Module):
         out = nnx.silu(out)
         out = self.conv1(out)
         time = nnx.silu(time)
-        time = self.time(time)
-        time = time.reshape(-1, 1, 1, self.out_features)
-        y = out + time
+        y = out + self.time(time).reshape(-1, 1, 1, self.out_features)
         x = self.shortcut(x) if self.has_shortcut else x
         out = self.norm2(y)
         out = nnx.silu(out)
-        out = self.conv2(out)
-        return x + out
+        return x + self.conv2(out)
 
 
 class SpatialAttention(nnx.Module):
@@ -79,17 +76,11 @@ class SpatialAttention(nnx.Module):
 
     def __call__(self, x):
         out = self.norm(x)
-        out = self.qkv(out)
-        out = out.reshape(-1, 16, 24)
+        out = self.qkv(out).reshape(-1, 16, 24)
         q, k, v = jnp.split(out, 3, axis=2)
         y = jnp.expand_dims(q, axis=0)
-        y_1 = jnp.expand_dims(k, axis=0)
-        y_2 = jnp.expand_dims(v, axis=0)
-        y = attention(y, y_1, y_2)
-        y = y.reshape(-1, 16, 8)
-        y = y.reshape(-1, 4, 4, 8)
-        out = self.out(y)
-        return x + out
+        y = attention(y, jnp.expand_dims(k, axis=0), jnp.expand_dims(v, axis=0)).reshape(-1, 16, 8)
+        return x + self.out(y.reshape(-1, 4, 4, 8))
 
 
 class AttentionUNet(nnx.Module):
@@ -109,8 +100,7 @@ class AttentionUNet(nnx.Module):
     def __call__(self, image, step):
         time = self.time(step)
         x = image.transpose(0, 2, 3, 1)
-        skip = self.stem(x)
-        down1 = self.down1(skip, time)
+        down1 = self.down1(self.stem(x), time)
         x = self.downsample(down1)
         x = self.down2(x, time)
         x = self.attention(x)
@@ -118,5 +108,4 @@ class AttentionUNet(nnx.Module):
         x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         x = jnp.concatenate([x, down1], axis=3)
         x = self.up1(x, time)
-        x = self.head(x)
-        return x.transpose(0, 3, 1, 2)
+        return self.head(x).transpose(0, 3, 1, 2)

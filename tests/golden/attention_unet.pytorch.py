@@ -18,15 +18,12 @@ class ResidualBlock(nn.Module):
         out = F.silu(out)
         out = self.conv1(out)
         time = F.silu(time)
-        time = self.time(time)
-        y = time.unsqueeze(2)
-        y = y.unsqueeze(3)
+        y = self.time(time).unsqueeze(2).unsqueeze(3)
         y = out + y
         x = self.shortcut(x)
         out = self.norm2(y)
         out = F.silu(out)
-        out = self.conv2(out)
-        return x + out
+        return x + self.conv2(out)
 
 
 class SpatialAttention(nn.Module):
@@ -38,19 +35,11 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x):
         out = self.norm(x)
-        out = self.qkv(out)
-        out = out.flatten(2)
-        out = out.transpose(1, 2)
+        out = self.qkv(out).flatten(2).transpose(1, 2)
         q, k, v = out.chunk(3, dim=2)
         y = q.unsqueeze(0)
-        y_1 = k.unsqueeze(0)
-        y_2 = v.unsqueeze(0)
-        y = F.scaled_dot_product_attention(y, y_1, y_2)
-        y = y.flatten(0, 1)
-        y = y.transpose(1, 2)
-        y = y.reshape(y.shape[0], 8, 4, 4)
-        out = self.out(y)
-        return x + out
+        y = F.scaled_dot_product_attention(y, k.unsqueeze(0), v.unsqueeze(0)).flatten(0, 1)
+        return x + self.out(y.transpose(1, 2).unflatten(2, (4, 4)))
 
 
 class AttentionUNet(nn.Module):
@@ -68,8 +57,7 @@ class AttentionUNet(nn.Module):
 
     def forward(self, image, step):
         time = self.time(step)
-        skip = self.stem(image)
-        down1 = self.down1(skip, time)
+        down1 = self.down1(self.stem(image), time)
         x = self.downsample(down1)
         x = self.down2(x, time)
         x = self.attention(x)

@@ -51,25 +51,16 @@ class CachedAttention(layers.Layer):
         self.out = layers.Dense(16, use_bias=False, name="out")
 
     def call(self, x, cache_0, cache_1):
-        out = self.query(x)
-        query = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
-        query = ops.transpose(query, (0, 2, 1, 3))
-        out = self.key(x)
-        keys = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 8))
-        keys = ops.transpose(keys, (0, 2, 1, 3))
+        query = split_heads(self.query(x), 2)
+        keys = split_heads(self.key(x), 2)
         keys = ops.concatenate([cache_0, keys], axis=2)
-        x = self.value(x)
-        values = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 8))
-        values = ops.transpose(values, (0, 2, 1, 3))
+        values = split_heads(self.value(x), 2)
         values_1 = ops.concatenate([cache_1, values], axis=2)
         places = ops.arange(0, ops.shape(values_1)[2], 1, dtype="int64")
         mask = places[-1 * ops.shape(values)[2]:, ...]
         mask = ops.expand_dims(mask, axis=1)
         mask = places <= mask
-        y = attention(query, keys, values_1, mask=mask)
-        y = ops.transpose(y, (0, 2, 1, 3))
-        y = ops.reshape(y, (ops.shape(y)[0], ops.shape(y)[1], 16))
-        x = self.out(y)
+        x = self.out(merge_heads(attention(query, keys, values_1, mask=mask)))
         return keys, values_1, x
 
 

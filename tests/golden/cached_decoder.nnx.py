@@ -48,24 +48,19 @@ class CachedAttention(nnx.Module):
 
     def __call__(self, x, cache_0, cache_1):
         out = self.query(x)
-        query = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        query = query.transpose(0, 2, 1, 3)
+        query = out.reshape(out.shape[0], out.shape[1], 2, 8).transpose(0, 2, 1, 3)
         out = self.key(x)
-        keys = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        keys = keys.transpose(0, 2, 1, 3)
+        keys = out.reshape(out.shape[0], out.shape[1], 2, 8).transpose(0, 2, 1, 3)
         keys = jnp.concatenate([cache_0, keys], axis=2)
         x = self.value(x)
-        values = x.reshape(x.shape[0], x.shape[1], 2, 8)
-        values = values.transpose(0, 2, 1, 3)
+        values = x.reshape(x.shape[0], x.shape[1], 2, 8).transpose(0, 2, 1, 3)
         values_1 = jnp.concatenate([cache_1, values], axis=2)
         places = jnp.arange(0, values_1.shape[2], 1, dtype=int)
         mask = places[-1 * values.shape[2]:, ...]
         mask = jnp.expand_dims(mask, axis=1)
         mask = places <= mask
-        y = attention(query, keys, values_1, mask=mask)
-        y = y.transpose(0, 2, 1, 3)
-        y = y.reshape(y.shape[0], y.shape[1], 16)
-        x = self.out(y)
+        y = attention(query, keys, values_1, mask=mask).transpose(0, 2, 1, 3)
+        x = self.out(y.reshape(y.shape[0], y.shape[1], 16))
         return keys, values_1, x
 
 
@@ -79,16 +74,13 @@ class DecoderBlock(nnx.Module):
         self.down = nnx.Linear(48, 16, use_bias=False, rngs=rngs)
 
     def __call__(self, x, cache_0, cache_1):
-        y = self.norm1(x)
-        keys, values, attention = self.attention(y, cache_0, cache_1)
+        keys, values, attention = self.attention(self.norm1(x), cache_0, cache_1)
         x = x + attention
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = nnx.silu(out)
-        up = self.up(norm2)
-        out = out * up
-        out = self.down(out)
-        x = x + out
+        out = out * self.up(norm2)
+        x = x + self.down(out)
         return keys, values, x
 
 

@@ -12,25 +12,17 @@ class CachedAttention(nn.Module):
         self.out = nn.Linear(16, 16, bias=False)
 
     def forward(self, x, cache_0, cache_1):
-        out = self.query(x)
-        query = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        query = query.transpose(1, 2)
-        out = self.key(x)
-        keys = out.reshape(out.shape[0], out.shape[1], 2, 8)
-        keys = keys.transpose(1, 2)
+        query = self.query(x).unflatten(2, (2, 8)).transpose(1, 2)
+        keys = self.key(x).unflatten(2, (2, 8)).transpose(1, 2)
         keys = torch.cat([cache_0, keys], dim=2)
-        x = self.value(x)
-        values = x.reshape(x.shape[0], x.shape[1], 2, 8)
-        values = values.transpose(1, 2)
+        values = self.value(x).unflatten(2, (2, 8)).transpose(1, 2)
         values_1 = torch.cat([cache_1, values], dim=2)
         places = torch.arange(values_1.shape[2], device=values_1.device)
         mask = places[-1 * values.shape[2]:]
         mask = mask.unsqueeze(1)
         mask = places <= mask
-        y = F.scaled_dot_product_attention(query, keys, values_1, attn_mask=mask)
-        y = y.transpose(1, 2)
-        y = y.flatten(2)
-        x = self.out(y)
+        y = F.scaled_dot_product_attention(query, keys, values_1, attn_mask=mask).transpose(1, 2)
+        x = self.out(y.flatten(2))
         return keys, values_1, x
 
 
@@ -45,16 +37,13 @@ class DecoderBlock(nn.Module):
         self.down = nn.Linear(48, 16, bias=False)
 
     def forward(self, x, cache_0, cache_1):
-        y = self.norm1(x)
-        keys, values, attention = self.attention(y, cache_0, cache_1)
+        keys, values, attention = self.attention(self.norm1(x), cache_0, cache_1)
         x = x + attention
         norm2 = self.norm2(x)
         out = self.gate(norm2)
         out = F.silu(out)
-        up = self.up(norm2)
-        out = out * up
-        out = self.down(out)
-        x = x + out
+        out = out * self.up(norm2)
+        x = x + self.down(out)
         return keys, values, x
 
 

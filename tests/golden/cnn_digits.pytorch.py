@@ -47,8 +47,7 @@ class CnnDigits(nn.Module):
         x = self.body(x)
         x = F.max_pool2d(x, 2)
         x = self.top(x)
-        x = F.max_pool2d(x, 2)
-        x = x.flatten(1)
+        x = F.max_pool2d(x, 2).flatten(1)
         return self.fc(x)
 
 

@@ -85,19 +85,12 @@ class Weight(layers.Layer):
 
 @keras.saving.register_keras_serializable()
 class Gemma2TextScaledWordEmbedding(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
     def call(self, input_ids, weight):
-        weight = ops.take(weight, input_ids, axis=0)
-        return weight * 8.0
+        return ops.take(weight, input_ids, axis=0) * 8.0
 
 
 @keras.saving.register_keras_serializable()
 class Gemma2RotaryEmbedding(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
     def call(self, x):
         x = ops.expand_dims(x, axis=2)
         freqs = ops.cast(x, "float32")
@@ -118,22 +111,7 @@ class Gemma2RMSNorm(layers.Layer):
         self.weight = self.add_weight(name="weight", shape=(64,))
 
     def call(self, x):
-        x = rms_norm(
-            x,
-            ops.array(
-                [
-                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
-                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
-                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
-                    1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,
-                ],
-                dtype="float32",
-            ),
-            [2],
-            1e-06,
-        )
-        output = self.weight + 1.0
-        return x * output
+        return rms_norm(x, ops.full((64,), 1.0, dtype="float32"), [2], 1e-06) * (self.weight + 1.0)
 
 
 @keras.saving.register_keras_serializable()
@@ -146,32 +124,19 @@ class Gemma2Attention(layers.Layer):
         self.o_proj = layers.Dense(64, use_bias=False, name="o_proj")
 
     def call(self, x, cos, sin, where):
-        out = self.q_proj(x)
-        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k_proj(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q_proj(x), 4)
+        key_states = split_heads(self.k_proj(x), 2)
+        value_states = split_heads(self.v_proj(x), 2)
         cos = ops.expand_dims(cos, axis=1)
         sin = ops.expand_dims(sin, axis=1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
-        return self.o_proj(attn_output)
+        return self.o_proj(merge_heads(attn_output))
 
 
 @keras.saving.register_keras_serializable()
 class GELUTanh(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
     def call(self, x):
         return ops.gelu(x, approximate=True)
 
@@ -186,11 +151,7 @@ class Gemma2MLP(layers.Layer):
         self.down_proj = layers.Dense(64, use_bias=False, name="down_proj")
 
     def call(self, x):
-        down_proj = self.gate_proj(x)
-        act_fn = self.act_fn(down_proj)
-        x = self.up_proj(x)
-        down_proj = act_fn * x
-        return self.down_proj(down_proj)
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
 
 
 @keras.saving.register_keras_serializable()
@@ -205,14 +166,10 @@ class Gemma2DecoderLayer(layers.Layer):
         self.post_feedforward_layernorm = Gemma2RMSNorm(name="post_feedforward_layernorm")
 
     def call(self, x, cos, sin, where):
-        output = self.input_layernorm(x)
-        attn_output = self.self_attn(output, cos, sin, where)
-        output = self.post_attention_layernorm(attn_output)
-        hidden_states = x + output
-        output = self.pre_feedforward_layernorm(hidden_states)
-        down_proj = self.mlp(output)
-        output = self.post_feedforward_layernorm(down_proj)
-        return hidden_states + output
+        attn_output = self.self_attn(self.input_layernorm(x), cos, sin, where)
+        hidden_states = x + self.post_attention_layernorm(attn_output)
+        down_proj = self.mlp(self.pre_feedforward_layernorm(hidden_states))
+        return hidden_states + self.post_feedforward_layernorm(down_proj)
 
 
 @keras.saving.register_keras_serializable()
@@ -249,16 +206,14 @@ class Gemma2Model(layers.Layer):
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
-        attention_mask = ops.cast(attention_mask, "bool")
-        cast = visible_keys(cast, attention_mask, window=4)
+        cast = visible_keys(cast, ops.cast(attention_mask, "bool"), window=4)
         cast = ops.where(
             cast,
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
         cos, sin = self.rotary_emb(position_ids)
-        hidden_states = self.layers(x, cos, sin, cast, input_ids)
-        return self.norm(hidden_states)
+        return self.norm(self.layers(x, cos, sin, cast, input_ids))
 
 
 def build_model():

@@ -54,8 +54,7 @@ class Gemma2TextScaledWordEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty((128, 64)))
 
     def forward(self, x):
-        x = F.embedding(x, self.weight, padding_idx=0)
-        return x * 8.0
+        return F.embedding(x, self.weight, padding_idx=0) * 8.0
 
 
 class Gemma2RotaryEmbedding(nn.Module):
@@ -71,8 +70,7 @@ class Gemma2RotaryEmbedding(nn.Module):
         )
 
     def forward(self, x):
-        x = x.unsqueeze(2)
-        freqs = x.to(torch.float32)
+        freqs = x.unsqueeze(2).to(torch.float32)
         freqs = freqs * self.inv_freq
         emb = torch.cat([freqs, freqs], dim=2)
         cos = torch.cos(emb)
@@ -87,9 +85,7 @@ class Gemma2RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty((64,)))
 
     def forward(self, x):
-        x = self.rmsnormalization(x)
-        output = self.weight + 1.0
-        return x * output
+        return self.rmsnormalization(x) * (self.weight + 1.0)
 
 
 class Gemma2Attention(nn.Module):
@@ -101,44 +97,27 @@ class Gemma2Attention(nn.Module):
         self.o_proj = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, cos, sin, where):
-        out = self.q_proj(x)
-        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k_proj(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 2, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v_proj(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 2, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
+        value_states = self.v_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
         cos = cos.unsqueeze(1)
         sin = sin.unsqueeze(1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.o_proj(attn_output)
-
-
-class GELUTanh(nn.Module):
-    def forward(self, x):
-        return F.gelu(x, approximate="tanh")
+        return self.o_proj(attn_output.transpose(1, 2).flatten(2))
 
 
 class Gemma2MLP(nn.Module):
     def __init__(self):
         super().__init__()
         self.gate_proj = nn.Linear(64, 96, bias=False)
-        self.act_fn = GELUTanh()
+        self.act_fn = nn.GELU(approximate="tanh")
         self.up_proj = nn.Linear(64, 96, bias=False)
         self.down_proj = nn.Linear(96, 64, bias=False)
 
     def forward(self, x):
-        down_proj = self.gate_proj(x)
-        act_fn = self.act_fn(down_proj)
-        x = self.up_proj(x)
-        down_proj = act_fn * x
-        return self.down_proj(down_proj)
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Gemma2DecoderLayer(nn.Module):
@@ -152,14 +131,10 @@ class Gemma2DecoderLayer(nn.Module):
         self.post_feedforward_layernorm = Gemma2RMSNorm()
 
     def forward(self, x, cos, sin, where):
-        output = self.input_layernorm(x)
-        attn_output = self.self_attn(output, cos, sin, where)
-        output = self.post_attention_layernorm(attn_output)
-        hidden_states = x + output
-        output = self.pre_feedforward_layernorm(hidden_states)
-        down_proj = self.mlp(output)
-        output = self.post_feedforward_layernorm(down_proj)
-        return hidden_states + output
+        attn_output = self.self_attn(self.input_layernorm(x), cos, sin, where)
+        hidden_states = x + self.post_attention_layernorm(attn_output)
+        down_proj = self.mlp(self.pre_feedforward_layernorm(hidden_states))
+        return hidden_states + self.post_feedforward_layernorm(down_proj)
 
 
 class Gemma2Model(nn.Module):
@@ -173,13 +148,11 @@ class Gemma2Model(nn.Module):
 
     def forward(self, input_ids, attention_mask):
         x = self.embed_tokens(input_ids)
-        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
-        position_ids = position_ids.unsqueeze(0)
+        position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         cast = attention_mask.to(torch.bool)
         input_ids = visible_keys(input_ids, cast)
         input_ids = torch.where(input_ids, self.constant, -3.4028234663852886e+38)
-        attention_mask = attention_mask.to(torch.bool)
-        cast = visible_keys(cast, attention_mask, window=4)
+        cast = visible_keys(cast, attention_mask.to(torch.bool), window=4)
         cast = torch.where(cast, self.constant, -3.4028234663852886e+38)
         cos, sin = self.rotary_emb(position_ids)
         hidden_states = self.layers[0](x, cos, sin, cast)
@@ -196,8 +169,6 @@ class Gemma2ForCausalLM(nn.Module):
         self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, input_ids, attention_mask):
-        output = self.model(input_ids, attention_mask)
-        logits = self.lm_head(output)
+        logits = self.lm_head(self.model(input_ids, attention_mask))
         logits = logits / 30.0
-        logits = torch.tanh(logits)
-        return logits * 30.0
+        return torch.tanh(logits) * 30.0

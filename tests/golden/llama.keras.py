@@ -61,9 +61,6 @@ def merge_heads(x):
 
 @keras.saving.register_keras_serializable()
 class LlamaRotaryEmbedding(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
     def call(self, x):
         x = ops.expand_dims(x, axis=2)
         freqs = ops.cast(x, "float32")
@@ -87,25 +84,15 @@ class LlamaAttention(layers.Layer):
         self.o_proj = layers.Dense(64, use_bias=False, name="o_proj")
 
     def call(self, x, cos, sin, causal_mask):
-        out = self.q_proj(x)
-        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k_proj(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 2, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 2, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q_proj(x), 4)
+        key_states = split_heads(self.k_proj(x), 2)
+        value_states = split_heads(self.v_proj(x), 2)
         cos = ops.expand_dims(cos, axis=1)
         sin = ops.expand_dims(sin, axis=1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = attention(query_states, key_states, value_states, mask=causal_mask)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
-        return self.o_proj(attn_output)
+        return self.o_proj(merge_heads(attn_output))
 
 
 @keras.saving.register_keras_serializable()
@@ -118,8 +105,7 @@ class LlamaMLP(layers.Layer):
 
     def call(self, x):
         down_proj = self.gate_proj(x)
-        x = self.up_proj(x)
-        down_proj = down_proj * x
+        down_proj = down_proj * self.up_proj(x)
         return self.down_proj(down_proj)
 
 
@@ -133,12 +119,9 @@ class LlamaDecoderLayer(layers.Layer):
         self.mlp = LlamaMLP(name="mlp")
 
     def call(self, x, cos, sin, causal_mask):
-        input_layernorm = self.input_layernorm(x)
-        attn_output = self.self_attn(input_layernorm, cos, sin, causal_mask)
-        hidden_states = x + attn_output
+        hidden_states = x + self.self_attn(self.input_layernorm(x), cos, sin, causal_mask)
         x = self.post_attention_layernorm(hidden_states)
-        down_proj = self.mlp(x)
-        return hidden_states + down_proj
+        return hidden_states + self.mlp(x)
 
 
 @keras.saving.register_keras_serializable()
@@ -168,11 +151,9 @@ class LlamaModel(layers.Layer):
         embed_tokens = self.embed_tokens(input_ids)
         position_ids = ops.arange(0, ops.shape(embed_tokens)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
-        attention_mask = ops.cast(attention_mask, "bool")
-        causal_mask = visible_keys(embed_tokens, attention_mask)
+        causal_mask = visible_keys(embed_tokens, ops.cast(attention_mask, "bool"))
         cos, sin = self.rotary_emb(position_ids)
-        hidden_states = self.layers(embed_tokens, cos, sin, causal_mask)
-        return self.norm(hidden_states)
+        return self.norm(self.layers(embed_tokens, cos, sin, causal_mask))
 
 
 def build_model():

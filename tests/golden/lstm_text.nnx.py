@@ -116,8 +116,7 @@ class LstmText(nnx.Module):
         self.lstm.bias = nnx.Param(jnp.zeros((2, 384)))
 
     def __call__(self, tokens):
-        x = self.embedding1(tokens)
-        x = x.transpose(1, 0, 2)
+        x = self.embedding1(tokens).transpose(1, 0, 2)
         _, x = onnx_lstm(
             x,
             self.lstm.weight_ih,

@@ -16,8 +16,7 @@ class LstmText(nn.Module):
     def forward(self, tokens):
         x = self.embedding1(tokens)
         _, (x, _) = self.lstm(x)
-        x = x.transpose(0, 1)
-        x = x.flatten(1)
+        x = x.transpose(0, 1).flatten(1)
         x = self.dropout1(x)
         return self.classifier(x)
 

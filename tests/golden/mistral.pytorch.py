@@ -34,8 +34,7 @@ class MistralRotaryEmbedding(nn.Module):
         )
 
     def forward(self, x):
-        x = x.unsqueeze(2)
-        freqs = x.to(torch.float32)
+        freqs = x.unsqueeze(2).to(torch.float32)
         freqs = freqs * self.inv_freq
         emb = torch.cat([freqs, freqs], dim=2)
         cos = torch.cos(emb)
@@ -52,15 +51,9 @@ class MistralAttention(nn.Module):
         self.o_proj = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, cos, sin, causal_mask):
-        out = self.q_proj(x)
-        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k_proj(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 2, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v_proj(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 2, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
+        value_states = self.v_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
         cos = cos.unsqueeze(1)
         sin = sin.unsqueeze(1)
         query_states = rotate_halves(query_states, cos, sin)
@@ -68,30 +61,19 @@ class MistralAttention(nn.Module):
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=causal_mask, enable_gqa=True
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.o_proj(attn_output)
-
-
-class SiLUActivation(nn.Module):
-    def forward(self, x):
-        return F.silu(x)
+        return self.o_proj(attn_output.transpose(1, 2).flatten(2))
 
 
 class MistralMLP(nn.Module):
     def __init__(self):
         super().__init__()
         self.gate_proj = nn.Linear(64, 96, bias=False)
-        self.act_fn = SiLUActivation()
+        self.act_fn = nn.SiLU()
         self.up_proj = nn.Linear(64, 96, bias=False)
         self.down_proj = nn.Linear(96, 64, bias=False)
 
     def forward(self, x):
-        down_proj = self.gate_proj(x)
-        act_fn = self.act_fn(down_proj)
-        x = self.up_proj(x)
-        down_proj = act_fn * x
-        return self.down_proj(down_proj)
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
 
 
 class MistralDecoderLayer(nn.Module):
@@ -103,12 +85,9 @@ class MistralDecoderLayer(nn.Module):
         self.mlp = MistralMLP()
 
     def forward(self, x, cos, sin, causal_mask):
-        input_layernorm = self.input_layernorm(x)
-        attn_output = self.self_attn(input_layernorm, cos, sin, causal_mask)
-        hidden_states = x + attn_output
+        hidden_states = x + self.self_attn(self.input_layernorm(x), cos, sin, causal_mask)
         x = self.post_attention_layernorm(hidden_states)
-        down_proj = self.mlp(x)
-        return hidden_states + down_proj
+        return hidden_states + self.mlp(x)
 
 
 class MistralModel(nn.Module):
@@ -120,15 +99,13 @@ class MistralModel(nn.Module):
         self.norm = nn.RMSNorm(64, eps=1e-06)
 
     def forward(self, input_ids, attention_mask):
-        embed_tokens = self.embed_tokens(input_ids)
-        position_ids = torch.arange(embed_tokens.shape[1], device=embed_tokens.device)
+        hidden_states = self.embed_tokens(input_ids)
+        position_ids = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         position_ids = position_ids.unsqueeze(0)
-        attention_mask = attention_mask.to(torch.bool)
-        causal_mask = visible_keys(embed_tokens, attention_mask, window=4)
+        causal_mask = visible_keys(hidden_states, attention_mask.to(torch.bool), window=4)
         cos, sin = self.rotary_emb(position_ids)
-        hidden_states = self.layers[0](embed_tokens, cos, sin, causal_mask)
-        hidden_states = self.layers[1](hidden_states, cos, sin, causal_mask)
-        hidden_states = self.layers[2](hidden_states, cos, sin, causal_mask)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, cos, sin, causal_mask)
         return self.norm(hidden_states)
 
 

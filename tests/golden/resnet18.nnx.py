@@ -83,6 +83,5 @@ class ResNet18(nnx.Module):
         x = self.layer2(x)
         x = self.layer3(x)
         x = self.layer4(x)
-        x = jnp.mean(x, axis=(1, 2), keepdims=True)
-        x = x.reshape(-1, 64)
+        x = jnp.mean(x, axis=(1, 2), keepdims=True).reshape(-1, 64)
         return self.fc(x)

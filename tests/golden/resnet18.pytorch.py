@@ -52,6 +52,5 @@ class ResNet18(nn.Module):
         x = self.layer2(x)
         x = self.layer3(x)
         x = self.layer4(x)
-        x = F.adaptive_avg_pool2d(x, 1)
-        x = x.flatten(1)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)
         return self.fc(x)

@@ -83,20 +83,13 @@ class T5Attention(layers.Layer):
         self.o = layers.Dense(64, use_bias=False, name="o")
 
     def call(self, x, attention_mask):
-        out = self.q(x)
-        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q(x), 4)
+        key_states = split_heads(self.k(x), 4)
+        value_states = split_heads(self.v(x), 4)
         x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
         x = ops.expand_dims(x, axis=1)
         out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        out = ops.expand_dims(out, axis=0)
-        x = out - x
+        x = ops.expand_dims(out, axis=0) - x
         out = x > 0
         out = ops.cast(out, "int64")
         out = out * 16
@@ -120,10 +113,7 @@ class T5Attention(layers.Layer):
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
         attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
+        attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -139,20 +129,13 @@ class T5Attention_1(layers.Layer):
         self.o = layers.Dense(64, use_bias=False, name="o")
 
     def call(self, x, attention_mask):
-        out = self.q(x)
-        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q(x), 4)
+        key_states = split_heads(self.k(x), 4)
+        value_states = split_heads(self.v(x), 4)
         x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
         x = ops.expand_dims(x, axis=1)
         out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        out = ops.expand_dims(out, axis=0)
-        x = out - x
+        x = ops.expand_dims(out, axis=0) - x
         constantofshape = ops.full(
             (ops.shape(value_states)[2], ops.shape(value_states)[2]), 0, dtype="int64"
         )
@@ -176,10 +159,7 @@ class T5Attention_1(layers.Layer):
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
         attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
+        attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -194,24 +174,15 @@ class T5Attention_2(layers.Layer):
         self.o = layers.Dense(64, use_bias=False, name="o")
 
     def call(self, x, hidden_states, encoder_extended_attention_mask):
-        x = self.q(x)
-        query_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        x = self.k(hidden_states)
-        key_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v(hidden_states)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q(x), 4)
+        key_states = split_heads(self.k(hidden_states), 4)
+        value_states = split_heads(self.v(hidden_states), 4)
         position_bias = ops.zeros((1, 4, ops.shape(query_states)[2], ops.shape(value_states)[2]))
         attn_output = ops.where(
             encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
         )
         attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
+        attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -226,22 +197,12 @@ class T5Attention_3(layers.Layer):
         self.o = layers.Dense(64, use_bias=False, name="o")
 
     def call(self, x, attention_mask, unsqueeze_2):
-        out = self.q(x)
-        query_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q(x), 4)
+        key_states = split_heads(self.k(x), 4)
+        value_states = split_heads(self.v(x), 4)
         attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
         attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
-        return self.o(attn_output)
+        return self.o(merge_heads(attn_output))
 
 
 @keras.saving.register_keras_serializable()
@@ -254,24 +215,14 @@ class T5Attention_4(layers.Layer):
         self.o = layers.Dense(64, use_bias=False, name="o")
 
     def call(self, x, hidden_states, encoder_extended_attention_mask, position_bias):
-        x = self.q(x)
-        query_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        x = self.k(hidden_states)
-        key_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v(hidden_states)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
+        query_states = split_heads(self.q(x), 4)
+        key_states = split_heads(self.k(hidden_states), 4)
+        value_states = split_heads(self.v(hidden_states), 4)
         attn_output = ops.where(
             encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
         )
         attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
-        return self.o(attn_output)
+        return self.o(merge_heads(attn_output))
 
 
 def t5_dense_act_dense(x, name):
@@ -282,18 +233,14 @@ def t5_dense_act_dense(x, name):
 
 def t5_attention(x, attention_mask, unsqueeze_2, name):
     out = layers.Dense(64, use_bias=False, name=f"{name}-q")(x)
-    query_states = layers.Reshape((-1, 4, 16))(out)
-    query_states = layers.Permute((2, 1, 3))(query_states)
+    query_states = split_heads(out, 4)
     out = layers.Dense(64, use_bias=False, name=f"{name}-k")(x)
-    key_states = layers.Reshape((-1, 4, 16))(out)
-    key_states = layers.Permute((2, 1, 3))(key_states)
+    key_states = split_heads(out, 4)
     x = layers.Dense(64, use_bias=False, name=f"{name}-v")(x)
-    value_states = layers.Reshape((-1, 4, 16))(x)
-    value_states = layers.Permute((2, 1, 3))(value_states)
+    value_states = split_heads(x, 4)
     attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
     attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
-    attn_output = layers.Permute((2, 1, 3))(attn_output)
-    attn_output = layers.Reshape((-1, 64))(attn_output)
+    attn_output = merge_heads(attn_output)
     return layers.Dense(64, use_bias=False, name=f"{name}-o")(attn_output)
 
 
@@ -346,10 +293,8 @@ class T5LayerSelfAttention(layers.Layer):
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, x, attention_mask):
-        layer_norm = self.layer_norm(x)
-        selfattention, attn_output = self.SelfAttention(layer_norm, attention_mask)
-        dropout = self.dropout(attn_output)
-        attention_output = x + dropout
+        selfattention, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
+        attention_output = x + self.dropout(attn_output)
         return selfattention, attention_output
 
 
@@ -362,10 +307,7 @@ class T5LayerSelfAttention_1(layers.Layer):
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, x, attention_mask, unsqueeze_2):
-        layer_norm = self.layer_norm(x)
-        attn_output = self.SelfAttention(layer_norm, attention_mask, unsqueeze_2)
-        dropout = self.dropout(attn_output)
-        return x + dropout
+        return x + self.dropout(self.SelfAttention(self.layer_norm(x), attention_mask, unsqueeze_2))
 
 
 @keras.saving.register_keras_serializable()
@@ -381,8 +323,7 @@ class T5LayerCrossAttention(layers.Layer):
         position_bias, attn_output = self.EncDecAttention(
             layer_norm, hidden_states, encoder_extended_attention_mask
         )
-        dropout = self.dropout(attn_output)
-        layer_output = x + dropout
+        layer_output = x + self.dropout(attn_output)
         return position_bias, layer_output
 
 
@@ -399,8 +340,7 @@ class T5LayerCrossAttention_1(layers.Layer):
         attn_output = self.EncDecAttention(
             layer_norm, hidden_states, encoder_extended_attention_mask, position_bias
         )
-        dropout = self.dropout(attn_output)
-        return x + dropout
+        return x + self.dropout(attn_output)
 
 
 @keras.saving.register_keras_serializable()
@@ -413,9 +353,7 @@ class T5LayerFF(layers.Layer):
 
     def call(self, x):
         out = self.layer_norm(x)
-        hidden_states = self.DenseReluDense(out)
-        dropout = self.dropout(hidden_states)
-        return x + dropout
+        return x + self.dropout(self.DenseReluDense(out))
 
 
 def layer(x, attention_mask, name):

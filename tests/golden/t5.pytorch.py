@@ -25,20 +25,11 @@ class T5Attention(nn.Module):
         self.o = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, attention_mask):
-        out = self.q(x)
-        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
-        x = torch.arange(value_states.shape[2], device=value_states.device)
-        x = x.unsqueeze(1)
-        out = torch.arange(value_states.shape[2], device=value_states.device)
-        out = out.unsqueeze(0)
-        x = out - x
+        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
+        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(1)
+        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(0) - x
         out = x > 0
         out = out.to(torch.int64)
         out = out * 16
@@ -60,15 +51,12 @@ class T5Attention(nn.Module):
         cast = torch.minimum(cast, constantofshape)
         x = torch.where(less, x, cast)
         x = out + x
-        x = self.relative_attention_bias(x)
-        position_bias = x.permute(2, 0, 1)
-        position_bias = position_bias.unsqueeze(0)
+        position_bias = self.relative_attention_bias(x).permute(2, 0, 1).unsqueeze(0)
         attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
+        attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -83,20 +71,11 @@ class T5Attention_1(nn.Module):
         self.o = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, attention_mask):
-        out = self.q(x)
-        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
-        x = torch.arange(value_states.shape[2], device=value_states.device)
-        x = x.unsqueeze(1)
-        out = torch.arange(value_states.shape[2], device=value_states.device)
-        out = out.unsqueeze(0)
-        x = out - x
+        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
+        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(1)
+        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(0) - x
         constantofshape = torch.zeros(
             (value_states.shape[2], value_states.shape[2]),
             dtype=torch.int64,
@@ -120,15 +99,12 @@ class T5Attention_1(nn.Module):
         )
         out = torch.minimum(out, constantofshape)
         x = torch.where(less, x, out)
-        x = self.relative_attention_bias(x)
-        position_bias = x.permute(2, 0, 1)
-        position_bias = position_bias.unsqueeze(0)
+        position_bias = self.relative_attention_bias(x).permute(2, 0, 1).unsqueeze(0)
         attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
+        attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -142,15 +118,9 @@ class T5Attention_2(nn.Module):
         self.o = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask):
-        x = self.q(x)
-        query_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        x = self.k(encoder_last_hidden_state)
-        key_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v(encoder_last_hidden_state)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
         position_bias = torch.zeros(
             (1, 4, query_states.shape[2], value_states.shape[2]), device=query_states.device
         )
@@ -160,8 +130,7 @@ class T5Attention_2(nn.Module):
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
+        attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
 
@@ -175,22 +144,14 @@ class T5Attention_3(nn.Module):
         self.o = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, attention_mask, position_bias):
-        out = self.q(x)
-        query_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.o(attn_output)
+        return self.o(attn_output.transpose(1, 2).flatten(2))
 
 
 class T5Attention_4(nn.Module):
@@ -202,24 +163,16 @@ class T5Attention_4(nn.Module):
         self.o = nn.Linear(64, 64, bias=False)
 
     def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask, position_bias):
-        x = self.q(x)
-        query_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        x = self.k(encoder_last_hidden_state)
-        key_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v(encoder_last_hidden_state)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = torch.where(
             encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
         )
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.o(attn_output)
+        return self.o(attn_output.transpose(1, 2).flatten(2))
 
 
 class T5DenseActDense(nn.Module):
@@ -244,10 +197,8 @@ class T5LayerSelfAttention(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x, attention_mask):
-        layer_norm = self.layer_norm(x)
-        position_bias, attn_output = self.SelfAttention(layer_norm, attention_mask)
-        dropout = self.dropout(attn_output)
-        attention_output = x + dropout
+        position_bias, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
+        attention_output = x + self.dropout(attn_output)
         return position_bias, attention_output
 
 
@@ -259,10 +210,8 @@ class T5LayerSelfAttention_1(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x, attention_mask, position_bias):
-        layer_norm = self.layer_norm(x)
-        attn_output = self.SelfAttention(layer_norm, attention_mask, position_bias)
-        dropout = self.dropout(attn_output)
-        return x + dropout
+        attn_output = self.SelfAttention(self.layer_norm(x), attention_mask, position_bias)
+        return x + self.dropout(attn_output)
 
 
 class T5LayerSelfAttention_2(nn.Module):
@@ -273,10 +222,8 @@ class T5LayerSelfAttention_2(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x, attention_mask):
-        layer_norm = self.layer_norm(x)
-        position_bias, attn_output = self.SelfAttention(layer_norm, attention_mask)
-        dropout = self.dropout(attn_output)
-        attention_output = x + dropout
+        position_bias, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
+        attention_output = x + self.dropout(attn_output)
         return position_bias, attention_output
 
 
@@ -289,9 +236,7 @@ class T5LayerFF(nn.Module):
 
     def forward(self, x):
         out = self.layer_norm(x)
-        hidden_states = self.DenseReluDense(out)
-        dropout = self.dropout(hidden_states)
-        return x + dropout
+        return x + self.dropout(self.DenseReluDense(out))
 
 
 class T5LayerCrossAttention(nn.Module):
@@ -306,8 +251,7 @@ class T5LayerCrossAttention(nn.Module):
         position_bias, attn_output = self.EncDecAttention(
             layer_norm, encoder_last_hidden_state, encoder_extended_attention_mask
         )
-        dropout = self.dropout(attn_output)
-        layer_output = x + dropout
+        layer_output = x + self.dropout(attn_output)
         return position_bias, layer_output
 
 
@@ -323,8 +267,7 @@ class T5LayerCrossAttention_1(nn.Module):
         attn_output = self.EncDecAttention(
             layer_norm, encoder_last_hidden_state, encoder_extended_attention_mask, position_bias
         )
-        dropout = self.dropout(attn_output)
-        return x + dropout
+        return x + self.dropout(attn_output)
 
 
 class T5Block(nn.Module):
@@ -386,8 +329,7 @@ class T5Block_3(nn.Module):
         self.layer = nn.ModuleList([T5LayerSelfAttention_1(), T5LayerFF()])
 
     def forward(self, x, attention_mask, position_bias):
-        attention_output = self.layer[0](x, attention_mask, position_bias)
-        return self.layer[1](attention_output)
+        return self.layer[1](self.layer[0](x, attention_mask, position_bias))
 
 
 class T5Stack(nn.Module):
@@ -400,30 +342,21 @@ class T5Stack(nn.Module):
 
     def forward(self, decoder_input_ids, attention_mask, encoder):
         embed_tokens = self.embed_tokens(decoder_input_ids)
-        x = visible_keys(embed_tokens)
-        attention_mask_1 = x.expand(embed_tokens.shape[0], -1, -1, -1)
-        attention_mask = attention_mask.to(torch.bool)
-        encoder_extended_attention_mask = attention_mask.unsqueeze(1).unsqueeze(2)
+        attention_mask_1 = visible_keys(embed_tokens).expand(embed_tokens.shape[0], -1, -1, -1)
+        encoder_extended_attention_mask = attention_mask.to(torch.bool).unsqueeze(1).unsqueeze(2)
         hidden_states = self.dropout(embed_tokens)
         position_bias, position_bias_1, hidden_states = self.block[0](
             hidden_states, attention_mask_1, encoder, encoder_extended_attention_mask
         )
-        hidden_states = self.block[1](
-            hidden_states,
-            attention_mask_1,
-            position_bias,
-            encoder,
-            encoder_extended_attention_mask,
-            position_bias_1,
-        )
-        hidden_states = self.block[2](
-            hidden_states,
-            attention_mask_1,
-            position_bias,
-            encoder,
-            encoder_extended_attention_mask,
-            position_bias_1,
-        )
+        for layer in self.block[1:]:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask_1,
+                position_bias,
+                encoder,
+                encoder_extended_attention_mask,
+                position_bias_1,
+            )
         x = self.final_layer_norm(hidden_states)
         return self.dropout(x)
 
@@ -438,12 +371,11 @@ class T5Stack_1(nn.Module):
 
     def forward(self, input_ids, attention_mask):
         inputs_embeds = self.embed_tokens(input_ids)
-        attention_mask = attention_mask.to(torch.bool)
-        attention_mask = attention_mask.unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.to(torch.bool).unsqueeze(1).unsqueeze(2)
         hidden_states = self.dropout(inputs_embeds)
         position_bias, hidden_states = self.block[0](hidden_states, attention_mask)
-        hidden_states = self.block[1](hidden_states, attention_mask, position_bias)
-        hidden_states = self.block[2](hidden_states, attention_mask, position_bias)
+        for layer in self.block[1:]:
+            hidden_states = layer(hidden_states, attention_mask, position_bias)
         x = self.final_layer_norm(hidden_states)
         return self.dropout(x)
 
@@ -461,6 +393,5 @@ class T5ForConditionalGeneration(nn.Module):
     def forward(self, input_ids, attention_mask, decoder_input_ids):
         encoder_last_hidden_state = self.encoder(input_ids, attention_mask)
         x = self.decoder(decoder_input_ids, attention_mask, encoder_last_hidden_state)
-        sequence_output = x * 0.125
-        logits = self.lm_head(sequence_output)
+        logits = self.lm_head(x * 0.125)
         return logits, encoder_last_hidden_state

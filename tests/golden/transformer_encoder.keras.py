@@ -70,12 +70,10 @@ class EncoderBlock(layers.Layer):
 
     def call(self, x):
         out = self.norm1(x)
-        out = self.attention(out)
-        attended = x + out
+        attended = x + self.attention(out)
         x = self.norm2(attended)
         x = self.fc1(x)
-        x = self.fc2(x)
-        return attended + x
+        return attended + self.fc2(x)
 
 
 @keras.saving.register_keras_serializable()

@@ -66,13 +66,11 @@ class EncoderBlock(nnx.Module):
 
     def __call__(self, x):
         out = self.norm1(x)
-        out = self.attention(out)
-        attended = x + out
+        attended = x + self.attention(out)
         x = self.norm2(attended)
         x = self.fc1(x)
         x = nnx.gelu(x, approximate=False)
-        x = self.fc2(x)
-        return attended + x
+        return attended + self.fc2(x)
 
 
 class TransformerEncoder(nnx.Module):

@@ -34,13 +34,11 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x):
         out = self.norm1(x)
-        out = self.attention(out)
-        attended = x + out
+        attended = x + self.attention(out)
         x = self.norm2(attended)
         x = self.fc1(x)
         x = F.gelu(x)
-        x = self.fc2(x)
-        return attended + x
+        return attended + self.fc2(x)
 
 
 class TransformerEncoder(nn.Module):

@@ -54,8 +54,7 @@ class Unet(nnx.Module):
         x = self.up2(x, down2)
         x = self.up1(x, down1)
         x = self.head(x)
-        x = nnx.sigmoid(x)
-        return x.transpose(0, 3, 1, 2)
+        return nnx.sigmoid(x).transpose(0, 3, 1, 2)
 
 
 def train(model, image, label, epochs=5, batch_size=8):

@@ -98,12 +98,9 @@ class EncoderBlock(layers.Layer):
         self.mlp = Mlp(name="mlp")
 
     def call(self, x):
-        y = self.norm1(x)
-        attention = self.attention(y)
-        x = x + attention
+        x = x + self.attention(self.norm1(x))
         out = self.norm2(x)
-        out = self.mlp(out)
-        return x + out
+        return x + self.mlp(out)
 
 
 @keras.saving.register_keras_serializable()

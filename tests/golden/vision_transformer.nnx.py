@@ -53,21 +53,14 @@ class MultiheadAttention(nnx.Module):
         out = x[:, :, 0]
         gather = x[:, :, 1]
         x = x[:, :, 2]
-        out = out.reshape(17, -1, 8)
-        out = out.transpose(1, 0, 2)
-        gather = gather.reshape(17, -1, 8)
-        gather = gather.transpose(1, 0, 2)
-        x = x.reshape(17, -1, 8)
-        x = x.transpose(1, 0, 2)
+        out = out.reshape(17, -1, 8).transpose(1, 0, 2)
+        gather = gather.reshape(17, -1, 8).transpose(1, 0, 2)
+        x = x.reshape(17, -1, 8).transpose(1, 0, 2)
         out = out.reshape(-1, 2, 17, 8)
         gather = gather.reshape(-1, 2, 17, 8)
         x = x.reshape(-1, 2, 17, 8)
-        x = attention(out, gather, x)
-        x = x.transpose(2, 0, 1, 3)
-        x = x.reshape(-1, 16)
-        x = self.linear_1(x)
-        x = x.reshape(17, -1, 16)
-        return x.transpose(1, 0, 2)
+        x = attention(out, gather, x).transpose(2, 0, 1, 3).reshape(-1, 16)
+        return self.linear_1(x).reshape(17, -1, 16).transpose(1, 0, 2)
 
 
 class EncoderBlock(nnx.Module):
@@ -83,12 +76,9 @@ class EncoderBlock(nnx.Module):
         )
 
     def __call__(self, x):
-        y = self.norm1(x)
-        attention = self.attention(y)
-        x = x + attention
+        x = x + self.attention(self.norm1(x))
         out = self.norm2(x)
-        out = self.mlp(out)
-        return x + out
+        return x + self.mlp(out)
 
 
 class VisionTransformer(nnx.Module):
@@ -102,10 +92,8 @@ class VisionTransformer(nnx.Module):
 
     def __call__(self, image):
         x = image.transpose(0, 2, 3, 1)
-        x = self.patches(x)
-        x = x.reshape(-1, 16, 16)
-        expand = jnp.broadcast_to(self.class_token, (x.shape[0], 1, 16))
-        x = jnp.concatenate([expand, x], axis=1)
+        x = self.patches(x).reshape(-1, 16, 16)
+        x = jnp.concatenate([jnp.broadcast_to(self.class_token, (x.shape[0], 1, 16)), x], axis=1)
         x = x + self.positions
         x = self.blocks(x)
         x = self.norm(x)

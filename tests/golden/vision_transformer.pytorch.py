@@ -14,28 +14,19 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, x):
         x = x.transpose(0, 1)
-        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        x = x.reshape(17, x.shape[1], 3, 16)
-        x = x.unsqueeze(0)
-        x = x.transpose(0, 3)
-        x = x.squeeze(-2)
+        x = F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(2, (3, 16)).unsqueeze(0)
+        x = x.transpose(0, 3).squeeze(-2)
         out = x[0]
         gather = x[1]
         x = x[2]
-        out = out.reshape(17, -1, 8)
-        out = out.transpose(0, 1)
-        gather = gather.reshape(17, -1, 8)
-        gather = gather.transpose(0, 1)
-        x = x.reshape(17, -1, 8)
-        x = x.transpose(0, 1)
+        out = out.reshape(17, -1, 8).transpose(0, 1)
+        gather = gather.reshape(17, -1, 8).transpose(0, 1)
+        x = x.reshape(17, -1, 8).transpose(0, 1)
         out = out.reshape(-1, 2, 17, 8)
         gather = gather.reshape(-1, 2, 17, 8)
         x = x.reshape(-1, 2, 17, 8)
-        x = F.scaled_dot_product_attention(out, gather, x)
-        x = x.permute(2, 0, 1, 3)
-        x = x.reshape(-1, 16)
-        x = F.linear(x, self.out_proj.weight, self.out_proj.bias)
-        x = x.reshape(17, -1, 16)
+        x = F.scaled_dot_product_attention(out, gather, x).permute(2, 0, 1, 3).reshape(-1, 16)
+        x = F.linear(x, self.out_proj.weight, self.out_proj.bias).reshape(17, -1, 16)
         return x.transpose(0, 1)
 
 
@@ -48,12 +39,9 @@ class EncoderBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, 16))
 
     def forward(self, x):
-        y = self.norm1(x)
-        attention = self.attention(y)
-        x = x + attention
+        x = x + self.attention(self.norm1(x))
         out = self.norm2(x)
-        out = self.mlp(out)
-        return x + out
+        return x + self.mlp(out)
 
 
 class VisionTransformer(nn.Module):
@@ -67,11 +55,8 @@ class VisionTransformer(nn.Module):
         self.positions = nn.Parameter(torch.empty((1, 17, 16)))
 
     def forward(self, image):
-        x = self.patches(image)
-        x = x.flatten(2)
-        x = x.transpose(1, 2)
-        expand = self.class_token.expand(x.shape[0], -1, -1)
-        x = torch.cat([expand, x], dim=1)
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.positions
         x = self.blocks(x)
         x = self.norm(x)

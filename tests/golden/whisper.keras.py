@@ -70,8 +70,7 @@ class WhisperAttention(layers.Layer):
         self.out_proj = layers.Dense(64, name="out_proj")
 
     def call(self, x):
-        out = self.q_proj(x)
-        query_states = out * 0.25
+        query_states = self.q_proj(x) * 0.25
         query_states = ops.reshape(query_states, (-1, 30, 4, 16))
         query_states = ops.transpose(query_states, (0, 2, 1, 3))
         out = self.k_proj(x)
@@ -95,24 +94,16 @@ class WhisperAttention_1(layers.Layer):
         self.v_proj = layers.Dense(64, name="v_proj")
         self.out_proj = layers.Dense(64, name="out_proj")
 
-    def call(self, x):
-        out = self.q_proj(x)
-        query_states = out * 0.25
-        query_states = ops.reshape(
-            query_states, (ops.shape(query_states)[0], ops.shape(query_states)[1], 4, 16)
-        )
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k_proj(x)
-        key_states = ops.reshape(out, (ops.shape(out)[0], ops.shape(out)[1], 4, 16))
+    def call(self, x, hidden_states):
+        query_states = self.q_proj(x) * 0.25
+        query_states = split_heads(query_states, 4)
+        x = self.k_proj(hidden_states)
+        key_states = ops.reshape(x, (-1, 30, 4, 16))
         key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(x)
-        value_states = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], 4, 16))
+        x = self.v_proj(hidden_states)
+        value_states = ops.reshape(x, (-1, 30, 4, 16))
         value_states = ops.transpose(value_states, (0, 2, 1, 3))
-        attn_output = attention(query_states, key_states, value_states, is_causal=True, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
+        attn_output = merge_heads(attention(query_states, key_states, value_states, scale=1.0))
         return self.out_proj(attn_output)
 
 
@@ -125,25 +116,13 @@ class WhisperAttention_2(layers.Layer):
         self.v_proj = layers.Dense(64, name="v_proj")
         self.out_proj = layers.Dense(64, name="out_proj")
 
-    def call(self, x, hidden_states):
-        x = self.q_proj(x)
-        query_states = x * 0.25
-        query_states = ops.reshape(
-            query_states, (ops.shape(query_states)[0], ops.shape(query_states)[1], 4, 16)
-        )
-        query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        x = self.k_proj(hidden_states)
-        key_states = ops.reshape(x, (-1, 30, 4, 16))
-        key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(hidden_states)
-        value_states = ops.reshape(x, (-1, 30, 4, 16))
-        value_states = ops.transpose(value_states, (0, 2, 1, 3))
-        attn_output = attention(query_states, key_states, value_states, scale=1.0)
-        attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
-        attn_output = ops.reshape(
-            attn_output, (ops.shape(attn_output)[0], ops.shape(attn_output)[1], 64)
-        )
-        return self.out_proj(attn_output)
+    def call(self, x):
+        query_states = self.q_proj(x) * 0.25
+        query_states = split_heads(query_states, 4)
+        key_states = split_heads(self.k_proj(x), 4)
+        value_states = split_heads(self.v_proj(x), 4)
+        attn_output = attention(query_states, key_states, value_states, is_causal=True, scale=1.0)
+        return self.out_proj(merge_heads(attn_output))
 
 
 @keras.saving.register_keras_serializable()
@@ -162,16 +141,13 @@ class WhisperEncoderLayer(layers.Layer):
         self.dropout_2 = layers.Dropout(0.0)
 
     def call(self, x):
-        hidden_states = self.self_attn_layer_norm(x)
-        attn_output = self.self_attn(hidden_states)
-        hidden_states = self.dropout(attn_output)
+        hidden_states = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
         hidden_states = x + hidden_states
         hidden_states_1 = self.final_layer_norm(hidden_states)
         hidden_states_1 = self.fc1(hidden_states_1)
         hidden_states_1 = self.dropout_1(hidden_states_1)
         hidden_states_1 = self.fc2(hidden_states_1)
-        hidden_states_1 = self.dropout_2(hidden_states_1)
-        return hidden_states + hidden_states_1
+        return hidden_states + self.dropout_2(hidden_states_1)
 
 
 @keras.saving.register_keras_serializable()
@@ -181,12 +157,12 @@ class WhisperDecoderLayer(layers.Layer):
         self.self_attn_layer_norm = layers.LayerNormalization(
             epsilon=1e-05, name="self_attn_layer_norm"
         )
-        self.self_attn = WhisperAttention_1(name="self_attn")
+        self.self_attn = WhisperAttention_2(name="self_attn")
         self.dropout = layers.Dropout(0.0)
         self.encoder_attn_layer_norm = layers.LayerNormalization(
             epsilon=1e-05, name="encoder_attn_layer_norm"
         )
-        self.encoder_attn = WhisperAttention_2(name="encoder_attn")
+        self.encoder_attn = WhisperAttention_1(name="encoder_attn")
         self.dropout_1 = layers.Dropout(0.0)
         self.final_layer_norm = layers.LayerNormalization(epsilon=1e-05, name="final_layer_norm")
         self.fc1 = layers.Dense(96, activation="gelu", name="fc1")
@@ -195,20 +171,16 @@ class WhisperDecoderLayer(layers.Layer):
         self.dropout_3 = layers.Dropout(0.0)
 
     def call(self, x, hidden_states):
-        hidden_states_1 = self.self_attn_layer_norm(x)
-        attn_output = self.self_attn(hidden_states_1)
-        hidden_states_1 = self.dropout(attn_output)
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
         hidden_states_1 = x + hidden_states_1
         hidden_states_2 = self.encoder_attn_layer_norm(hidden_states_1)
-        attn_output = self.encoder_attn(hidden_states_2, hidden_states)
-        hidden_states = self.dropout_1(attn_output)
+        hidden_states = self.dropout_1(self.encoder_attn(hidden_states_2, hidden_states))
         hidden_states = hidden_states_1 + hidden_states
         hidden_states_1 = self.final_layer_norm(hidden_states)
         hidden_states_1 = self.fc1(hidden_states_1)
         hidden_states_1 = self.dropout_2(hidden_states_1)
         hidden_states_1 = self.fc2(hidden_states_1)
-        hidden_states_1 = self.dropout_3(hidden_states_1)
-        return hidden_states + hidden_states_1
+        return hidden_states + self.dropout_3(hidden_states_1)
 
 
 @keras.saving.register_keras_serializable()
@@ -219,8 +191,7 @@ class Layers(layers.Layer):
         self.layer_1 = WhisperEncoderLayer(name="1")
 
     def call(self, x):
-        hidden_states = self.layer_0(x)
-        return self.layer_1(hidden_states)
+        return self.layer_1(self.layer_0(x))
 
 
 @keras.saving.register_keras_serializable()
@@ -231,8 +202,7 @@ class Layers_1(layers.Layer):
         self.layer_1 = WhisperDecoderLayer(name="1")
 
     def call(self, x, hidden_states):
-        hidden_states_1 = self.layer_0(x, hidden_states)
-        return self.layer_1(hidden_states_1, hidden_states)
+        return self.layer_1(self.layer_0(x, hidden_states), hidden_states)
 
 
 @keras.saving.register_keras_serializable()
@@ -279,8 +249,7 @@ class WhisperDecoder(layers.Layer):
         position_ids = ops.arange(0, ops.shape(embed_tokens)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
         position_ids = ops.tile(position_ids, [ops.shape(embed_tokens)[0], 1])
-        x = self.embed_positions(position_ids)
-        hidden_states_1 = embed_tokens + x
+        hidden_states_1 = embed_tokens + self.embed_positions(position_ids)
         hidden_states_1 = self.dropout(hidden_states_1)
         hidden_states = self.layers(hidden_states_1, hidden_states)
         return self.layer_norm(hidden_states)

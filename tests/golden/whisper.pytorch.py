@@ -12,22 +12,14 @@ class WhisperAttention(nn.Module):
         self.out_proj = nn.Linear(64, 64)
 
     def forward(self, x):
-        out = self.q_proj(x)
-        query_states = out * 0.25
-        query_states = query_states.reshape(query_states.shape[0], 30, 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k_proj(x)
-        key_states = out.reshape(out.shape[0], 30, 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v_proj(x)
-        value_states = x.reshape(x.shape[0], 30, 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q_proj(x) * 0.25
+        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.out_proj(attn_output)
+        return self.out_proj(attn_output.transpose(1, 2).flatten(2))
 
 
 class WhisperAttention_1(nn.Module):
@@ -39,22 +31,14 @@ class WhisperAttention_1(nn.Module):
         self.out_proj = nn.Linear(64, 64)
 
     def forward(self, x):
-        out = self.q_proj(x)
-        query_states = out * 0.25
-        query_states = query_states.reshape(query_states.shape[0], query_states.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        out = self.k_proj(x)
-        key_states = out.reshape(out.shape[0], out.shape[1], 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v_proj(x)
-        value_states = x.reshape(x.shape[0], x.shape[1], 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q_proj(x) * 0.25
+        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, is_causal=True, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.out_proj(attn_output)
+        return self.out_proj(attn_output.transpose(1, 2).flatten(2))
 
 
 class WhisperAttention_2(nn.Module):
@@ -66,27 +50,14 @@ class WhisperAttention_2(nn.Module):
         self.out_proj = nn.Linear(64, 64)
 
     def forward(self, x, hidden_states):
-        x = self.q_proj(x)
-        query_states = x * 0.25
-        query_states = query_states.reshape(query_states.shape[0], query_states.shape[1], 4, 16)
-        query_states = query_states.transpose(1, 2)
-        x = self.k_proj(hidden_states)
-        key_states = x.reshape(x.shape[0], 30, 4, 16)
-        key_states = key_states.transpose(1, 2)
-        x = self.v_proj(hidden_states)
-        value_states = x.reshape(x.shape[0], 30, 4, 16)
-        value_states = value_states.transpose(1, 2)
+        query_states = self.q_proj(x) * 0.25
+        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2)
-        attn_output = attn_output.flatten(2)
-        return self.out_proj(attn_output)
-
-
-class GELUActivation(nn.Module):
-    def forward(self, x):
-        return F.gelu(x)
+        return self.out_proj(attn_output.transpose(1, 2).flatten(2))
 
 
 class WhisperEncoderLayer(nn.Module):
@@ -97,23 +68,20 @@ class WhisperEncoderLayer(nn.Module):
         self.dropout = nn.Dropout(0.0)
         self.final_layer_norm = nn.LayerNorm(64)
         self.fc1 = nn.Linear(64, 96)
-        self.activation_fn = GELUActivation()
+        self.activation_fn = nn.GELU()
         self.dropout_1 = nn.Dropout(0.0)
         self.fc2 = nn.Linear(96, 64)
         self.dropout_2 = nn.Dropout(0.0)
 
     def forward(self, x):
-        hidden_states = self.self_attn_layer_norm(x)
-        attn_output = self.self_attn(hidden_states)
-        hidden_states = self.dropout(attn_output)
+        hidden_states = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
         hidden_states = x + hidden_states
         hidden_states_1 = self.final_layer_norm(hidden_states)
         hidden_states_1 = self.fc1(hidden_states_1)
         x = self.activation_fn(hidden_states_1)
         hidden_states_1 = self.dropout_1(x)
         hidden_states_1 = self.fc2(hidden_states_1)
-        hidden_states_1 = self.dropout_2(hidden_states_1)
-        return hidden_states + hidden_states_1
+        return hidden_states + self.dropout_2(hidden_states_1)
 
 
 class WhisperDecoderLayer(nn.Module):
@@ -127,27 +95,23 @@ class WhisperDecoderLayer(nn.Module):
         self.dropout_1 = nn.Dropout(0.0)
         self.final_layer_norm = nn.LayerNorm(64)
         self.fc1 = nn.Linear(64, 96)
-        self.activation_fn = GELUActivation()
+        self.activation_fn = nn.GELU()
         self.dropout_2 = nn.Dropout(0.0)
         self.fc2 = nn.Linear(96, 64)
         self.dropout_3 = nn.Dropout(0.0)
 
     def forward(self, x, hidden_states):
-        hidden_states_1 = self.self_attn_layer_norm(x)
-        attn_output = self.self_attn(hidden_states_1)
-        hidden_states_1 = self.dropout(attn_output)
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
         hidden_states_1 = x + hidden_states_1
         hidden_states_2 = self.encoder_attn_layer_norm(hidden_states_1)
-        attn_output = self.encoder_attn(hidden_states_2, hidden_states)
-        hidden_states = self.dropout_1(attn_output)
+        hidden_states = self.dropout_1(self.encoder_attn(hidden_states_2, hidden_states))
         hidden_states = hidden_states_1 + hidden_states
         hidden_states_1 = self.final_layer_norm(hidden_states)
         hidden_states_1 = self.fc1(hidden_states_1)
         x = self.activation_fn(hidden_states_1)
         hidden_states_1 = self.dropout_2(x)
         hidden_states_1 = self.fc2(hidden_states_1)
-        hidden_states_1 = self.dropout_3(hidden_states_1)
-        return hidden_states + hidden_states_1
+        return hidden_states + self.dropout_3(hidden_states_1)
 
 
 class WhisperDecoder(nn.Module):
@@ -161,11 +125,9 @@ class WhisperDecoder(nn.Module):
 
     def forward(self, decoder_input_ids, hidden_states):
         embed_tokens = self.embed_tokens(decoder_input_ids)
-        position_ids = torch.arange(embed_tokens.shape[1], device=embed_tokens.device)
-        position_ids = position_ids.unsqueeze(0)
+        position_ids = torch.arange(embed_tokens.shape[1], device=embed_tokens.device).unsqueeze(0)
         position_ids = position_ids.repeat(embed_tokens.shape[0], 1)
-        x = self.embed_positions(position_ids)
-        hidden_states_1 = embed_tokens + x
+        hidden_states_1 = embed_tokens + self.embed_positions(position_ids)
         hidden_states_1 = self.dropout(hidden_states_1)
         hidden_states_1 = self.layers[0](hidden_states_1, hidden_states)
         hidden_states = self.layers[1](hidden_states_1, hidden_states)
@@ -195,12 +157,8 @@ class WhisperEncoder(nn.Module):
 
     def forward(self, x):
         x = self.conv1(x)
-        inputs_embeds = F.gelu(x)
-        x = self.conv2(inputs_embeds)
-        inputs_embeds = F.gelu(x)
-        inputs_embeds = inputs_embeds.transpose(1, 2)
-        x = self.embed_positions(self.constant)
-        hidden_states = inputs_embeds + x
+        x = self.conv2(F.gelu(x))
+        hidden_states = F.gelu(x).transpose(1, 2) + self.embed_positions(self.constant)
         hidden_states = self.dropout(hidden_states)
         hidden_states = self.layers(hidden_states)
         return self.layer_norm(hidden_states)

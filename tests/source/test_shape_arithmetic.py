@@ -22,8 +22,8 @@ CASES = {
         """s = Shape (x)  b = Gather (s, zero)  s2 = Shape (x)  t = Gather (s2, one)  b1 = Unsqueeze (b, v0)
         t1 = Unsqueeze (t, v0)  to = Concat <axis = 0> (b1, t1, v3, v4)  v = Reshape (x, to)
         y = Transpose <perm = [0, 2, 1, 3]> (v)""",
-        ["x.reshape(x.shape[0], x.shape[1], 3, 4)"],
-        ["layers.Reshape((-1, 3, 4))"],
+        ["x.unflatten(2, (3, 4)).transpose(1, 2)"],
+        ["split_heads(inputs, 3)"],
         [(2, 5, 12), (1, 3, 12)],
     ),
     "causal mask": (

@@ -23,6 +23,7 @@ from dlbridge.source.code import Code, call, expression
 from dlbridge.source.definitions import Definition
 from dlbridge.source.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
 from dlbridge.source.names import class_name, identifier
+from dlbridge.source.nesting import nest
 from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
 from dlbridge.source.training_code import training_part
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
@@ -185,8 +186,9 @@ def _class(writer: KerasWriter, definition: Definition, is_root: bool) -> Class:
     if written.block in writer.eager:
         text = "Reads numbers from tensors, so it runs eagerly: compile with run_eagerly=True."
         parts.append(Text((f'"""{text}"""',)))
-    header = ("self", *definition.signature(), "**kwargs")
-    parts.append(Def("__init__", header, tuple(_init(writer, definition, subclassed))))
+    made = _init(writer, definition, subclassed)
+    if len(made) > 1 or not _is_single(written.block):
+        parts.append(Def("__init__", ("self", *definition.signature(), "**kwargs"), tuple(made)))
     built = [Do(plain(m.new)) for m in written.members if m.kind == BUILD]
     if built:
         parts.append(Def("build", ("self", "input_shape"), (*built, _set("built", Const(True)))))
@@ -231,7 +233,7 @@ def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str
     if as_list:
         lines.insert(0, Assign(variables(inputs), Var("inputs")))
     given = ("inputs",) if as_list else inputs or ("inputs=None",)
-    return Def("call", ("self", *given), tuple(merge_return(lines)))
+    return Def("call", ("self", *given), tuple(nest(merge_return(lines))))
 
 
 def _is_single(block: Block) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.automatic import is_automatic
@@ -19,6 +20,8 @@ from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
+#: A larger constant whose elements are all equal is printed as ``ops.full``.
+MAX_REPEATED = 8
 
 
 class KerasWeights:
@@ -123,6 +126,8 @@ class KerasWeights:
             dtype = Const(KERAS_DTYPES[value.dtype])
             if not numbers.size:  # a list of nothing does not tell the shape
                 return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype)
+            if numbers.size > MAX_REPEATED and numbers.tobytes() == np.full_like(numbers, numbers.flat[0]).tobytes():
+                return call("ops.full", numbers.shape, Literal(numbers.flat[0]), dtype=dtype)
             return code("ops.array({}, dtype={})", numbers, dtype)
         if block in self.dynamic:
             return member(block.relative(self.homes[value]))

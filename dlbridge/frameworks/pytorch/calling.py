@@ -39,6 +39,10 @@ class Calling:
         parameters = [p.replace(name=given.get(name, name)) for name, p in forward.parameters.items()]
         return forward.replace(parameters=parameters)
 
+    def keeps_inputs(self, forward: inspect.Signature) -> bool:
+        """Whether ``forward`` of the module is called with just what is given."""
+        return not self._forms and (self._cache or "use_cache" not in forward.parameters)
+
     def arguments(self, forward: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         """What ``forward`` of the module is called with."""
         given = tuple(self._made(index, value) for index, value in enumerate(args))
@@ -64,8 +68,8 @@ class Calling:
     def installed(self, module: torch.nn.Module) -> Iterator[None]:
         """Within the block, the module itself is called so."""
         forward, own = module.forward, inspect.signature(module.forward)
-        if not self._forms and (self._cache or "use_cache" not in own.parameters):
-            # The inputs stay as they are. Under another ``forward``, torch.export loses the paths of shared layers.
+        if self.keeps_inputs(own):
+            # Under another ``forward``, torch.export loses the paths of shared layers.
             handle = module.register_forward_hook(lambda module, arguments, result: self.result(result))
             try:
                 yield

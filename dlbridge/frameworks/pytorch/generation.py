@@ -127,6 +127,9 @@ class _Generating(Calling):
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature([inspect.Parameter(name, kind) for name in self.inputs()])
 
+    def keeps_inputs(self, forward: inspect.Signature) -> bool:
+        return False  # each task makes what the model takes of what it is given
+
     def must_read(self, name: str) -> bool:
         return True
 

@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, number, rules
+from dlbridge.frameworks.keras.writes import heads
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
@@ -46,6 +47,9 @@ def _shape(target: list[Element], want: list[Dim]) -> Any:
 
 @rules("Reshape")
 def reshape(op: Op) -> Emit | Code:
+    apart = heads.merged(op)
+    if apart is not None:
+        return call("merge_heads", apart)
     target = op.ints(1)
     if target is None:
         return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
@@ -66,6 +70,9 @@ def flatten(op: Op) -> Emit | Code:
 
 @rules("Transpose")
 def transpose(op: Op) -> Emit | Code:
+    split = heads.split(op)
+    if split is not None:
+        return call("split_heads", *split)
     order = op.attr("perm") or list(reversed(range(op.rank())))
     plain = call("ops.transpose", op.x, tuple(order))
     if order == sorted(order):

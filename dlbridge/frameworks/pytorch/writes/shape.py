@@ -41,6 +41,9 @@ def reshape(op: Op) -> Emit | Code:
         if start is not None:
             end = start + len(have) - len(target)
             return method("flatten", op.x, start, *([] if end == len(have) - 1 else [end]))
+        axis = _split_axis(op, target, len(have))
+        if axis is not None:
+            return method("unflatten", op.x, axis, tuple(target[axis : axis + 1 + len(target) - len(have)]))
     return method("reshape", op.x, *(target or [()]))
 
 
@@ -53,6 +56,21 @@ def _first_merged(op: Op, target: list[Element], rank: int) -> int | None:
         kept = [a for a in range(len(target)) if a != start]
         if all(same(target[a], op.dim(0, a if a < start else a + gone)) for a in kept):
             return start
+    return None
+
+
+def _split_axis(op: Op, target: list[Element], rank: int) -> int | None:
+    """The axis of which a reshape makes several of known sizes, where it does nothing else and others are not known."""
+    more = len(target) - rank
+    if more < 1 or all(isinstance(size, int) for size in target):
+        return None
+    for axis in range(rank):
+        kept = [a for a in range(rank) if a != axis]
+        parts = target[axis : axis + 1 + more]
+        if all(isinstance(size, int) and size > 0 for size in parts) and all(
+            same(target[a if a < axis else a + more], op.dim(0, a)) for a in kept
+        ):
+            return axis
     return None
 
 

@@ -1,0 +1,145 @@
+"""Nesting: a value that the next statement alone reads is written in its place there, as people write it.
+
+``scores = self.query(x)``, ``scores = scores.unflatten(2, (4, 16))`` is one chain, and ``attention = self.attention(x)``,
+``x = x + attention`` one sum. A variable that goes through layer after layer stays a line for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dlbridge.source.document import INDENT
+from dlbridge.source.expr import Arguments, Attr, BinOp, Call, Comprehension, Expr, IfElse, Index, Keyword, Lambda, Var, dotted
+from dlbridge.source.statements import Assign, For, Return, Statement
+
+#: How deep calls may stand in calls.
+MAX_DEPTH = 3
+#: Names of what goes from layer to layer.
+_FLOWING = ("x", "out")
+#: Methods that say how a tensor is looked at.
+_VIEWS = frozenset(
+    {"reshape", "flatten", "unflatten", "transpose", "permute", "unsqueeze", "squeeze", "expand", "to", "swapaxes"}
+)
+#: Helpers that do so, and functions that say a tensor in another type or with one more axis.
+_VIEWING, _SIMPLE = frozenset({"split_heads", "merge_heads"}), frozenset({"ops.cast", "ops.expand_dims"})
+#: The indent of a body in a class.
+_BODY = 2 * INDENT
+
+
+def nest(statements: Sequence[Statement]) -> list[Statement]:
+    """The statements of a body of a class, with fewer variables."""
+    found: list[Statement] = []
+    for index, statement in enumerate(statements):
+        later = statements[index + 1 :]
+        while found:
+            joined = _joined(found[-1], statement, later)
+            if joined is None:
+                break
+            found.pop()
+            statement = joined
+        found.append(statement)
+    return found
+
+
+def _joined(made: Statement, reader: Statement, later: Sequence[Statement]) -> Statement | None:
+    """One statement in the place of two; None where they are to stay."""
+    if not isinstance(made, Assign) or not isinstance(made.target, Var) or not isinstance(reader, (Assign, Return)):
+        return None
+    name, value = made.target.id, made.value
+    if not isinstance(value, (Call, BinOp)) or not _is_read_once(name, reader, later):
+        return None
+    if isinstance(reader.value, Arguments) and any(_is_named(each, name) for each in reader.value.items):
+        return None  # of several results, each has a name
+    continues = isinstance(reader, Assign) and name in _variables(reader.target)
+    is_fresh = name not in _variables(value)
+    if not (
+        _is_view_of(reader.value, name) and isinstance(value, Call)
+        or _is_operand(reader.value, name) and not continues
+        or not continues and name not in _FLOWING and (is_fresh or _is_view(value))
+    ):
+        return None
+    new = reader.value.map(lambda node: value if isinstance(node, Var) and node.id == name else None)
+    joined = Return(new) if isinstance(reader, Return) else Assign(reader.target, new)
+    return joined if _depth(new) <= MAX_DEPTH and len(joined.lines(_BODY)) == 1 else None
+
+
+def _is_read_once(name: str, reader: Assign | Return, later: Sequence[Statement]) -> bool:
+    """Whether a variable is read at one place, before anything else is called there, and never again."""
+    places = [node for node in _evaluated(reader.value) if isinstance(node, Call) or _is_named(node, name)]
+    reads = sum(_is_named(node, name) for node in reader.value.walk())
+    if reads != 1 or not places or not _is_named(places[0], name):
+        return False
+    if isinstance(reader, Assign) and not isinstance(reader.target, Var) and _stores_in(reader.target, name):
+        return False
+    return isinstance(reader, Return) or name in _variables(reader.target) or not _is_read_in(later, name)
+
+
+def _evaluated(node: Expr) -> Iterator[Expr]:
+    """The parts of an expression in the order in which they have their values; none of what is not always evaluated."""
+    if isinstance(node, (Comprehension, Lambda, IfElse)):
+        return
+    for child in node.children():
+        yield from _evaluated(child)
+    yield node
+
+
+def _is_read_in(statements: Sequence[Statement], name: str) -> bool:
+    """Whether a variable is read before it gets another value."""
+    for statement in statements:
+        if isinstance(statement, Assign):
+            if name in _variables(statement.value) or _stores_in(statement.target, name):
+                return True
+            if name in _variables(statement.target):
+                return False
+        elif any(name in _variables(each) for each in statement.expressions()) or _is_read_in(statement.body(), name):
+            return True
+        elif isinstance(statement, For):  # its body may give it another value, or never run
+            continue
+    return False
+
+
+def _stores_in(target: Expr, name: str) -> bool:
+    """Whether what is assigned to is a part of what a variable holds."""
+    return any(isinstance(node, (Attr, Index)) and name in _variables(node) for node in target.walk())
+
+
+def _is_view_of(node: Expr, name: str) -> bool:
+    """``name.reshape(...).transpose(...)``."""
+    return not _is_named(node, name) and _is_named(_viewed(node, _VIEWING), name)
+
+
+def _is_view(node: Expr) -> bool:
+    """Whether an expression is a chain of views of a variable."""
+    return isinstance(node, Call) and isinstance(_viewed(node, _VIEWING | _SIMPLE), Var)
+
+
+def _viewed(node: Expr, functions: frozenset[str]) -> Expr:
+    """What is looked at by a chain of methods and of these functions."""
+    while isinstance(node, Call):
+        if isinstance(node.function, Attr) and node.function.name in _VIEWS:
+            node = node.function.value
+        elif dotted(node.function) in functions and node.arguments:
+            node = node.arguments[0]
+        else:
+            break
+    return node
+
+
+def _is_operand(node: Expr, name: str) -> bool:
+    return isinstance(node, BinOp) and (_is_named(node.left, name) or _is_named(node.right, name))
+
+
+def _is_named(node: Expr, name: str) -> bool:
+    return isinstance(node, Var) and node.id == name
+
+
+def _variables(node: Expr) -> set[str]:
+    return {each.id for each in node.walk() if isinstance(each, Var)}
+
+
+def _depth(node: Expr) -> int:
+    """How deep calls stand in the arguments of calls."""
+    if isinstance(node, Call):
+        inside = [each.value if isinstance(each, Keyword) else each for each in node.arguments]
+        return max(_depth(node.function), 1 + max(map(_depth, inside), default=0))
+    return max(map(_depth, node.children()), default=0)
