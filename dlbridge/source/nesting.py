@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dlbridge.source.document import INDENT
-from dlbridge.source.expr import Arguments, Attr, BinOp, Call, Comprehension, Expr, IfElse, Index, Keyword, Lambda, Var, dotted
+from dlbridge.source.expr import (
+    Arguments,
+    Attr,
+    BinOp,
+    Call,
+    Comprehension,
+    Expr,
+    IfElse,
+    Index,
+    Keyword,
+    Lambda,
+    Var,
+    dotted,
+)
 from dlbridge.source.statements import Assign, For, Return, Statement
 
 #: How deep calls may stand in calls.
@@ -50,17 +63,23 @@ def _joined(made: Statement, reader: Statement, later: Sequence[Statement]) -> S
         return None
     if isinstance(reader.value, Arguments) and any(_is_named(each, name) for each in reader.value.items):
         return None  # of several results, each has a name
-    continues = isinstance(reader, Assign) and name in _variables(reader.target)
-    is_fresh = name not in _variables(value)
-    if not (
-        _is_view_of(reader.value, name) and isinstance(value, Call)
-        or _is_operand(reader.value, name) and not continues
-        or not continues and name not in _FLOWING and (is_fresh or _is_view(value))
-    ):
+    if not _may_move(name, value, reader):
         return None
     new = reader.value.map(lambda node: value if isinstance(node, Var) and node.id == name else None)
     joined = Return(new) if isinstance(reader, Return) else Assign(reader.target, new)
     return joined if _depth(new) <= MAX_DEPTH and len(joined.lines(_BODY)) == 1 else None
+
+
+def _may_move(name: str, value: Expr, reader: Assign | Return) -> bool:
+    """Whether people would write a value where a statement reads it."""
+    if isinstance(value, Call) and _is_view_of(reader.value, name):
+        return True
+    if isinstance(reader, Assign) and name in _variables(reader.target):
+        return False  # it goes on
+    if _is_operand(reader.value, name):
+        return True
+    is_fresh = name not in _variables(value)
+    return name not in _FLOWING and (is_fresh or _is_view(value))
 
 
 def _is_read_once(name: str, reader: Assign | Return, later: Sequence[Statement]) -> bool:
