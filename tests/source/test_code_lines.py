@@ -19,7 +19,8 @@ MOST = 1.3
 
 
 def test_what_counts_as_a_line():
-    text = '"""What\nit is."""\n\nimport math\n\n\ndef f(x):  # of x\n    """Of x."""\n    # no code\n    return [\n        x\n    ]\n'
+    about = '"""What\nit is."""\n\nimport math\n\n\n'
+    text = f'{about}def f(x):  # of x\n    """Of x."""\n    # no code\n    return [\n        x\n    ]\n'
     assert code_lines(text) == {4, 7, 10, 11, 12}
 
 
