@@ -1,7 +1,7 @@
 """Nesting: a value that the next statement alone reads is written in its place there, as people write it.
 
-``scores = self.query(x)`` and ``scores = scores.unflatten(2, (4, 16))`` are one chain, ``attended = self.attention(x)`` and
-``x = x + attended`` one sum. A variable that goes through layer after layer stays a line for each of them.
+``scores = self.query(x)`` and ``scores = scores.unflatten(2, (4, 16))`` are one chain, ``y = self.attention(x)`` and
+``x = x + y`` one sum. A variable that goes through layer after layer stays a line for each of them.
 """
 
 from __future__ import annotations
