@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -11,9 +11,9 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.names import prefixes
 from dlbridge.source.blocks import Block
-from dlbridge.source.code import Code
+from dlbridge.source.code import Code, call
 from dlbridge.source.dialect import Dialect
-from dlbridge.source.expr import Attr, Const, Index, Name
+from dlbridge.source.expr import Attr, Const, Index, Items, Name
 from dlbridge.source.members import LISTED
 from dlbridge.source.names import is_index, is_plain
 from dlbridge.source.op import Emit, Layer
@@ -41,6 +41,7 @@ class ModuleWeights:
     constants: list[str]
     trains: dict[str, bool]
     joined: list[tuple[str, str]]
+    second_lists: dict[str, list[str]]
 
     # --- what they are ---------------------------------------------------------------------------------------------
 
@@ -128,31 +129,67 @@ class ModuleWeights:
     # --- what is one and the same ----------------------------------------------------------------------------------
 
     def aliases(self) -> list[tuple[str, str]]:
-        """(path in the original, path here) of layers, or weights, that the original's state dict has under both.
+        """(path in the original, path here) of modules, or weights, that the original's state dict has under both.
 
         They are added to the weights. Only a module that the code has, and that is no chain, can hold one more.
         """
-        held: dict[str, list[str]] = {}
-        for path in self.weights:
-            held.setdefault(_owner(path), []).append(path)
+        pairs = self._second_names()
         found: dict[str, str] = {}
-        for value in self.graph.initializers.values():
-            others = traits.aliases(value)
-            key = next((k for k, w in self.weights.items() if w.plain == value.name), None) if others else None
-            if key is None:
-                continue
-            for name in (self.paths(name) for name in (value.name or "", *others)):
-                owner = _owner(name)
-                if name in self.weights or name.rpartition(".")[2] != key.rpartition(".")[2]:
-                    continue
-                if self._is_class(owner):
-                    found[name] = key
-                elif self._is_class(_owner(owner)) and owner not in held and held[_owner(key)] == [key]:
-                    found.setdefault(owner, _owner(key))
-                else:
-                    continue
+        for name, key in pairs.items():
+            if self._is_class(_owner(name)):
+                found[name] = key
                 self.weights[name] = self.weights[key]
-        return list(found.items())
+        lists: dict[str, dict[int, str]] = {}
+        for name, key in pairs.items():
+            module = next(self._shared_modules(name, key, pairs), None) if name not in found else None
+            if module is None:
+                continue
+            path, first = module
+            if self._is_class(_owner(path)):
+                found[path] = first
+            else:
+                lists.setdefault(_owner(path), {})[int(path.rpartition(".")[2])] = first
+        self.second_lists = {path: [of[i] for i in range(len(of))] for path, of in lists.items() if max(of) < len(of)}
+        for path, firsts in self.second_lists.items():
+            found |= {f"{path}.{index}": first for index, first in enumerate(firsts)}
+        held = list(self.weights)
+        for path, first in found.items():
+            for key in (key for key in held if key.startswith(f"{first}.")):
+                self.weights[f"{path}{key.removeprefix(first)}"] = self.weights[key]
+        return [(path, first) for path, first in found.items() if _owner(path) not in self.second_lists]
+
+    def _second_names(self) -> dict[str, str]:
+        """The names of weights in the original that no layer here has -> those that one has."""
+        keys = {weight.plain: key for key, weight in reversed(self.weights.items()) if weight.plain}
+        return {
+            name: keys[value.name]
+            for value in self.graph.initializers.values()
+            if traits.aliases(value) and value.name in keys
+            for name in (self.paths(name) for name in (value.name, *traits.aliases(value)))
+            if name not in self.weights and name.rpartition(".")[2] == keys[value.name].rpartition(".")[2]
+        }
+
+    def _shared_modules(self, name: str, key: str, pairs: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """(path in the original, path here) of modules that hold a weight under both, and all others too; the outermost
+        first. An item of a list is one of these where the code has no such list."""
+        paths = []
+        path, first = _owner(name), _owner(key)
+        while path and first:
+            paths.append((path, first))
+            if path.rpartition(".")[2] != first.rpartition(".")[2]:
+                break
+            path, first = _owner(path), _owner(first)
+        for path, first in reversed(paths):
+            owner, _, last = path.rpartition(".")
+            is_item = is_index(last) and not self._is_held(owner) and self._is_class(_owner(owner))
+            inner = [k.removeprefix(first) for k, w in self.weights.items() if k.startswith(f"{first}.") and w.plain]
+            is_whole = all(pairs.get(path + end) == first + end for end in inner)
+            if not self._is_held(path) and (self._is_class(owner) or is_item) and is_whole:
+                yield path, first
+
+    def _is_held(self, path: str) -> bool:
+        """Whether the code has a module at a path."""
+        return path in self.blocks or any(key.startswith(f"{path}.") for key in self.weights)
 
     def ties(self) -> list[tuple[str, str]]:
         """(key, key) of weights of different layers that are the same initializer."""
@@ -166,7 +203,14 @@ class ModuleWeights:
 
     def tie_statements(self) -> list[Statement]:
         """What makes the second of two paths the first one."""
-        return [Assign(self.reach(path), self.reach(first)) for path, first in self.joined]
+        lists = [
+            Assign(
+                self.reach(path),
+                call(self.dialect.module_list(["module"]), Items("[", tuple(self.reach(first) for first in firsts))),
+            )
+            for path, firsts in self.second_lists.items()
+        ]
+        return [*(Assign(self.reach(path), self.reach(first)) for path, first in self.joined), *lists]
 
 
 def _owner(key: str) -> str:

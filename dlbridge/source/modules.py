@@ -98,6 +98,8 @@ class ModuleWriter(ModuleWeights):
         self.trains: dict[str, bool] = {}
         #: (path, path) of what is one and the same under two paths, as the code says it.
         self.joined: list[tuple[str, str]] = []
+        #: Lists of the original of which the code has none -> their modules, as the code says them.
+        self.second_lists: dict[str, list[str]] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the path of the one that is made for it
         self.sequences: dict[Block, list[Code]] = {}
         #: Blocks that are one module of the framework: an activation in a class of its own.

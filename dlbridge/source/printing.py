@@ -129,5 +129,11 @@ def helpers(module: ModuleType, names: Iterable[str]) -> dict[str, str]:
     return {name: _source(module, name) for name in known if name in needed}
 
 
+@functools.cache
+def definitions_of(module: ModuleType, name: str) -> tuple[str, ...]:
+    """The sources of a helper and of those that it uses; none for a name that is no helper's."""
+    return tuple(helpers(module, [name]).values())
+
+
 def helper_names(module: ModuleType) -> Iterable[str]:
     return _definitions(module)

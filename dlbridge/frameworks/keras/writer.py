@@ -18,7 +18,7 @@ from dlbridge.frameworks.keras.blocks import block_tree, free_shared
 from dlbridge.frameworks.keras.fusing import fuse
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import spelled
-from dlbridge.frameworks.keras.needs import Classes
+from dlbridge.frameworks.keras.needs import Classes, nodes_of
 from dlbridge.frameworks.keras.operators import call_functions
 from dlbridge.frameworks.keras.printer import (
     BUILD,
@@ -31,6 +31,7 @@ from dlbridge.frameworks.keras.printer import (
 )
 from dlbridge.frameworks.keras.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES, rules
+from dlbridge.frameworks.keras.scaled import taken_for_sparse
 from dlbridge.frameworks.keras.weights import KerasWeights
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
@@ -121,6 +122,9 @@ class KerasWriter(KerasWeights):
         self.calls_of = classes.calls_of
         self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building
         self.subclassed, self.wrapped = classes.subclassed, classes.wrapped
+        joined = {node for block in self.root.blocks() if block not in self.dynamic for node in nodes_of(block)}
+        emits = {node: emit for node, emit in self.emits.items() if node in joined}
+        self.sparse = taken_for_sparse(emits, self.symbolic, self._is_printed) if self.dynamic else set[ir.Value]()
         pass_weights(self.root, self.emits, self.homes, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
@@ -216,8 +220,18 @@ class KerasWriter(KerasWeights):
                 written.members.append(Member(attribute, new))
                 self._build(written, attribute, inner.inputs[0])
                 new = member(attribute)
+            else:
+                inputs = [self._dense(value) for value in inputs]
             fragment = call(new, *inputs)
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), label=given_name(name)))
+
+    def _dense(self, value: ir.Value) -> Code | ir.Value:
+        """A value that a class is called on, through a layer where Keras takes it for sparse."""
+        dtype = value.dtype
+        if value not in self.sparse or dtype is None or not dtype.is_floating_point():
+            return value
+        wide = None if dtype == ir.DataType.FLOAT else Const(KERAS_DTYPES[dtype])
+        return call(call("layers.Activation", "linear", dtype=wide), value)
 
     # --- names and weights -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from dlbridge.source.arrays import ArrayDialect
+from dlbridge.source.code import code
 from dlbridge.source.op import Op
+
+#: The largest denominator of a scale that is printed as a fraction.
+_LARGEST_DENOMINATOR = 64
 
 
 def constant_scales(op: Op) -> list[float] | None:
@@ -29,6 +33,39 @@ def changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) ->
     pairs = zip(axes, sizes, strict=True)
     found = [(a, s) for a, s in pairs if s != shape[a] and (shape[a] is None or grown[a] != shape[a])]
     return [a for a, _ in found], None, [s for _, s in found]
+
+
+def is_between_middles(op: Op, scales: list[float] | None, sizes: Any) -> bool:
+    """Whether the elements are read at the middles of the new ones, and the sizes can be said one by one."""
+    listed = sizes if isinstance(sizes, list) else []
+    coordinates, stretches = op.attr("coordinate_transformation_mode"), op.attr("keep_aspect_ratio_policy") == "stretch"
+    if not stretches or (scales is None and not listed):
+        return False
+    if coordinates == "half_pixel":
+        return True
+    # PyTorch's formula is another one for the size 1
+    grows = scales is not None and all(s.is_integer() and s > 1 for s in scales)
+    is_above_one = bool(listed) and all(isinstance(size, int) and size > 1 for size in listed)
+    return coordinates == "pytorch_half_pixel" and (grows or is_above_one)
+
+
+def target_shape(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> list[Any] | None:
+    """The sizes of the result, numbers or code; None where a scale is no simple fraction."""
+    target: list[Any] = [op.dim(0, axis) for axis in range(op.rank())]
+    for index, axis in enumerate(axes):
+        if scales is None:
+            target[axis] = sizes[index]
+            continue
+        times, parts = scales[index].as_integer_ratio()
+        if parts > _LARGEST_DENOMINATOR:
+            return None
+        size = target[axis]
+        if isinstance(size, int):
+            target[axis] = size * times // parts
+            continue
+        size = size if times == 1 else code("{} * {}", size, times)
+        target[axis] = size if parts == 1 else code("{} // {}", size, parts)
+    return target
 
 
 def target_options(op: Op, axes: list[int], scales: Any, sizes: Any) -> dict[str, Any]:

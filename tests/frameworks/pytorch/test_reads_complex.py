@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import dlbridge
 from dlbridge.errors import UnsupportedOpError
@@ -65,6 +66,14 @@ class Spectrogram(nn.Module):
         return torch.istft(spectrum * torch.sigmoid(spectrum.abs()), window=self.window, **self.options)
 
 
+class Padded(nn.Module):
+    def forward(self, x):
+        z = torch.fft.rfft(x)
+        padded = [F.pad(z, (2, 1)), F.pad(z, (-1, 4)), F.pad(z, (1, 2), value=3.0), F.pad(z, (0, 3), mode="circular")]
+        padded += [F.pad(z, (1, 2), mode=mode) for mode in ("reflect", "replicate")]
+        return torch.view_as_real(torch.stack(padded))
+
+
 SAMPLES = {"x": "float32[batch,samples]"}
 CASES = {
     "stft": (lambda: Spectrogram(n_fft=64, hop_length=16), SAMPLES),
@@ -76,6 +85,7 @@ CASES = {
     "istft of one signal": (lambda: Spectrogram(True, n_fft=32), {"x": "float32[320]"}),
     "rotary": (Rotary, {"x": "float32[batch,time,2,8]"}),
     "fourier": (Fourier, {"x": "float32[2,6,8]"}),  # torch 2.13 exports no transform of an unknown batch
+    "padded": (Padded, {"x": "float32[batch,3,16]"}),
     "arithmetic": (Arithmetic, {"x": "float32[3,5]", "y": "float32[3,5]"}),
 }
 

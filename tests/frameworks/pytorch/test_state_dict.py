@@ -112,7 +112,40 @@ class TiedInSequence(nn.Module):
         return self.stage(x)
 
 
-@pytest.mark.parametrize("kind", [OddNames, Products, Tied, TiedInSequence])
+class Wrapped(nn.Module):
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.fc, self.norm = linear, nn.LayerNorm(8)
+
+    def forward(self, x):
+        return torch.tanh(self.norm(self.fc(x)))
+
+
+class ListOfShared(nn.Module):
+    """Like TabNet's blocks: layers that are shared stand in a list, too, from which none is called."""
+
+    shape = (2, 5, 8)
+
+    class Block(nn.Module):
+        def __init__(self, shared: nn.ModuleList):
+            super().__init__()
+            self.shared = shared
+            self.wrapped = nn.ModuleList([Wrapped(linear) for linear in shared])
+
+        def forward(self, x):
+            return self.wrapped[1](self.wrapped[0](x))
+
+    def __init__(self):
+        super().__init__()
+        shared = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+        self.first, self.second = self.Block(shared), self.Block(shared)
+        self.whole = self.first.wrapped[0]
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@pytest.mark.parametrize("kind", [OddNames, Products, Tied, TiedInSequence, ListOfShared])
 def test_the_originals_state_dict_loads(kind, tmp_path):
     torch.manual_seed(0)
     module = kind().eval()

@@ -6,7 +6,14 @@ from typing import Any
 
 from dlbridge.frameworks.keras.rules import ints, rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
-from dlbridge.source.arrays.resize import changing, constant_scales, formula_options, target_options
+from dlbridge.source.arrays.resize import (
+    changing,
+    constant_scales,
+    formula_options,
+    is_between_middles,
+    target_options,
+    target_shape,
+)
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -24,7 +31,8 @@ def resize(op: Op) -> Emit | Code:
         axes, scales, sizes = changing(op, axes, scales, sizes)
         if not axes:
             return code("{}", op.x)
-    plain = _layer(op, axes, scales, sizes) or _upsampling(op, axes, scales)
+    plain = _layer(op, axes, scales) or _upsampling(op, axes, scales)
+    plain = plain or _image(op, axes, scales, sizes) or _translated(op, axes, scales, sizes)
     if plain is not None:
         return plain
     shape = op.shape() or []
@@ -42,26 +50,45 @@ def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | N
     if op.rank() != 4 or scales is None or not all(s.is_integer() and s > 1 for s in scales):
         return None
     places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
-    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
-    if places is None or not stretches or op.attr("exclude_outside"):
-        return None
-    coordinates = op.attr("coordinate_transformation_mode")
-    by_half = coordinates in ("half_pixel", "pytorch_half_pixel")
-    if op.attr("mode") == "nearest":
-        rounding = op.attr("nearest_mode")
-        fits = (by_half and rounding.startswith("round")) or (coordinates == "asymmetric" and rounding == "floor")
-        keywords = {}
-    else:
-        # TensorFlow resizes in float32, and Keras compares the sizes with 0, which TensorFlow's graphs cannot
-        is_known = all(isinstance((op.shape() or [])[axis], int) for axis in places)
-        fits = is_known and by_half and op.attr("mode") == "linear" and op.dtype() == op.dtype().FLOAT
-        keywords = {"interpolation": "bilinear"}
-    if not fits:
+    if places is None or op.attr("keep_aspect_ratio_policy") != "stretch" or not _repeats(op):
         return None
     by_axis = dict(zip(axes, scales, strict=True))
     factors = [int(by_axis.get(axis, 1)) for axis in places]
-    keywords |= {"data_format": "channels_first"} if places == (2, 3) else {}
-    return Emit(call(LAYER, op.x), Layer(call("layers.UpSampling2D", one_or_all(factors), **keywords)))
+    order = "channels_first" if places == (2, 3) else None
+    return Emit(call(LAYER, op.x), Layer(call("layers.UpSampling2D", one_or_all(factors), data_format=order)))
+
+
+def _repeats(op: Op) -> bool:
+    """Whether whole scales repeat the elements."""
+    if op.attr("mode") != "nearest":
+        return False
+    coordinates, rounding = op.attr("coordinate_transformation_mode"), op.attr("nearest_mode")
+    if coordinates == "asymmetric":
+        return rounding == "floor"
+    return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
+
+
+def _translated(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
+    """``ops.image.scale_and_translate``, which takes sizes that are not known before a run."""
+    smooth = bool(op.attr("antialias"))
+    # it leaves out what is outside, which tells where the filter is wider than the step
+    is_its_formula = op.attr("mode") == "linear" and smooth == bool(op.attr("exclude_outside"))
+    if not is_its_formula or op.dtype() != op.dtype().FLOAT:
+        return None
+    target = target_shape(op, axes, scales, sizes) if is_between_middles(op, scales, sizes) else None
+    if target is None:
+        return None
+    steps = scales if scales is not None else [code("{} / {}", target[axis], op.dim(0, axis)) for axis in axes]
+    return call(
+        "ops.image.scale_and_translate",
+        op.x,
+        tuple(target),
+        scale=tuple(steps),
+        translation=(0.0,) * len(axes),
+        spatial_dims=tuple(axes),
+        method="linear",
+        antialias=smooth,
+    )
 
 
 def _listed(sizes: Any) -> list[Any]:
@@ -69,36 +96,33 @@ def _listed(sizes: Any) -> list[Any]:
     return sizes if isinstance(sizes, list) else []
 
 
-def _layer(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Emit | None:
-    """``UpSampling2D`` for whole scales, ``ops.image.resize`` for sizes; channels stand last."""
+def _layer(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
+    """``ops.repeat``, which is ``UpSampling2D``, by whole scales; channels stand last."""
     stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
-    if op.rank() != 4 or not set(axes) <= {1, 2} or op.attr("antialias") or not stretches:
+    if op.rank() != 4 or not set(axes) <= {1, 2} or not stretches or not _repeats(op):
         return None
-    given = scales if scales is not None else _listed(sizes)
-    if not given or (scales is not None and not all(s.is_integer() for s in scales)):
+    if scales is None or not all(s.is_integer() for s in scales):
         return None
-    by_axis: dict[int, Any] = dict(zip(axes, given, strict=True))
-    mode, coordinates = op.attr("mode"), op.attr("coordinate_transformation_mode")
-    factors = [int(by_axis.get(a, 1)) for a in (1, 2)] if scales is not None else []
-    if mode == "nearest":
-        rounding = op.attr("nearest_mode")
-        floors = coordinates == "asymmetric" and rounding == "floor"
-        nearest = coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
-        if scales is None or not (floors or nearest):
-            return None
-        repeated: Any = op.x
-        for axis, times in zip((1, 2), factors, strict=True):
-            repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
-        return Emit(code("{}", repeated), module=Layer(call("layers.UpSampling2D", one_or_all(factors))))
-    shape = [(op.shape() or [])[a] for a in (1, 2)]
-    if scales is None:
-        target = [by_axis.get(a, d) for a, d in zip((1, 2), shape, strict=True)]
-    else:
-        target = [d * f if isinstance(d, int) else d for d, f in zip(shape, factors, strict=True)]
-    known = [s for s in target if isinstance(s, int)]
-    if len(known) < len(target):
-        return None  # Keras compares the sizes with 0, which TensorFlow's graphs cannot
-    half_pixel = coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and min(known) > 1)
-    if mode != "linear" or not half_pixel or op.attr("exclude_outside") or op.dtype() != op.dtype().FLOAT:
-        return None  # TensorFlow resizes in float32
-    return Emit(call("ops.image.resize", op.x, tuple(known), data_format="channels_last"))
+    by_axis = dict(zip(axes, scales, strict=True))
+    factors = [int(by_axis.get(axis, 1)) for axis in (1, 2)]
+    repeated: Any = op.x
+    for axis, times in zip((1, 2), factors, strict=True):
+        repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
+    return Emit(code("{}", repeated), module=Layer(call("layers.UpSampling2D", one_or_all(factors))))
+
+
+def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
+    """``ops.image.resize`` between the pixels, to sizes that are known: Keras compares them with 0, which TensorFlow's
+    graphs cannot."""
+    places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
+    is_whole = scales is None or all(s.is_integer() for s in scales)
+    if op.rank() != 4 or places is None or not is_whole or op.attr("antialias") or op.attr("exclude_outside"):
+        return None
+    if op.attr("mode") != "linear" or op.dtype() != op.dtype().FLOAT:  # TensorFlow resizes in float32
+        return None
+    target = target_shape(op, axes, scales, sizes) if is_between_middles(op, scales, sizes) else None
+    size = [target[axis] for axis in places] if target is not None else []
+    if not size or not all(isinstance(s, int) for s in size):
+        return None
+    order = "channels_last" if places == (1, 2) else "channels_first"
+    return call("ops.image.resize", op.x, tuple(size), data_format=order)

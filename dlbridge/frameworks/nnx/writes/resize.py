@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.nnx.rules import NNX, ints, rules
-from dlbridge.source.arrays.resize import changing, constant_scales, formula_options, target_options
+from dlbridge.source.arrays.resize import (
+    changing,
+    constant_scales,
+    formula_options,
+    is_between_middles,
+    target_options,
+    target_shape,
+)
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
 
@@ -35,27 +42,13 @@ def resize(op: Op) -> Code:
 
 def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
     """``jax.image.resize`` between the pixels, by whole scales or to sizes."""
-    are_whole = scales is not None and all(s.is_integer() and s > 1 for s in scales)
-    are_known = isinstance(sizes, list)  # one by one, as numbers or from the shape of another array
-    known = [size for size in sizes if isinstance(size, int)] if are_known else []
-    are_above_one = are_whole or (are_known and len(known) == len(sizes) and min(known) > 1)
-    coordinates = op.attr("coordinate_transformation_mode")
-    half_pixel = coordinates == "half_pixel" or (coordinates == "pytorch_half_pixel" and are_above_one)
+    are_whole = scales is None or all(s.is_integer() for s in scales)
     plain = not (op.attr("antialias") or op.attr("exclude_outside"))
-    if op.attr("mode") != "linear" or not (are_whole or are_known) or not (half_pixel and plain):
+    if op.attr("mode") != "linear" or not (are_whole and plain) or op.dtype() != op.dtype().FLOAT:
         return None
-    if op.attr("keep_aspect_ratio_policy") != "stretch" or op.dtype() != op.dtype().FLOAT:
+    target = target_shape(op, axes, scales, sizes) if is_between_middles(op, scales, sizes) else None
+    if target is None:
         return None
-    given: list[Any] = [size if isinstance(size, int) else None for size in op.shape() or []]
-    target = []
-    for axis in range(op.rank()):
-        size = given[axis] if given[axis] is not None else code(f"{{}}.shape[{axis}]", op.x)
-        if axis in axes and are_known:
-            size = sizes[axes.index(axis)]
-        elif axis in axes and scales is not None:
-            times = int(scales[axes.index(axis)])
-            size = size * times if isinstance(size, int) else code(f"{{}}.shape[{axis}] * {times}", op.x)
-        target.append(size)
     return call("jax.image.resize", op.x, tuple(target), "linear", antialias=False)
 
 

@@ -151,6 +151,23 @@ def moved(op: Op, *args: Any, **options: Any) -> Any:
     return joined(op, real, imaginary)
 
 
+@reads_complex("aten.pad", "aten.constant_pad_nd")
+def padded(op: Op, x: ir.Value, pad: list[Any], *rest: Any, **options: Any) -> ir.Value:
+    """Pad each part, with the part of the number that is put around it."""
+    rule = RULES[f"aten.{op.name}"]
+    mode = {"mode": rest[0] if rest else options.get("mode", "constant")} if op.name == "pad" else {}
+    given = options.get("value", rest[-1] if rest and not isinstance(rest[-1], str) else None)
+    number = complex(given or 0)
+    halves = zip(parts(op, x), (number.real, number.imag), strict=True)
+    return joined(op, *(rule(op, part, pad, value=value, **mode) for part, value in halves))
+
+
+@reads_complex("aten.reflection_pad1d", "aten.reflection_pad2d", "aten.replication_pad1d", "aten.replication_pad2d")
+def mirrored(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
+    rule = RULES[f"aten.{op.name}"]
+    return joined(op, *(rule(op, part, padding) for part in parts(op, x)))
+
+
 @reads_complex("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
 @reads_complex("aten.ones", "aten.ones_like", "aten.new_ones")
 def of_one_number(op: Op, *args: Any, **options: Any) -> ir.Value:
