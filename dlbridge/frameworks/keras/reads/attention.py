@@ -26,7 +26,7 @@ def multi_head_attention(site: CallSite) -> Any:
         return site.reader.open(site)
     heads = [kind._num_heads, kind._num_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
-    return _attend(site, given, heads, parts, kind._key_dim)
+    return _attend(site, given, heads, parts, kind._key_dim, drops=kind._dropout > 0)
 
 
 @layer("GroupedQueryAttention", "GroupQueryAttention", masks=True, arguments=True)
@@ -37,7 +37,7 @@ def grouped_query_attention(site: CallSite) -> Any:
         return site.reader.open(site)
     heads = [kind.num_query_heads, kind.num_key_value_heads]
     parts = [kind._query_dense, kind._key_dense, kind._value_dense, kind._output_dense]
-    return _attend(site, given, heads, parts, kind.head_dim)
+    return _attend(site, given, heads, parts, kind.head_dim, drops=kind.dropout > 0)
 
 
 def _given(site: CallSite) -> dict[str, Any]:
@@ -52,7 +52,13 @@ def _given(site: CallSite) -> dict[str, Any]:
     return given
 
 
-def _attend(site: CallSite, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int) -> Any:
+def _attend(
+    site: CallSite, given: dict[str, Any], heads: list[int], parts: list[Any], head_size: int, *, drops: bool
+) -> Any:
+    """Attention between its projections; with ``drops``, as Keras computes it in a layer that has dropout."""
+    explicit = given.get("attention_mask")
+    if drops and explicit is not None and site.rank(site.tensor(explicit)) == 4:
+        return site.reader.open(site)
     path = site.build.path
     site.build.blocks[path] = type(site.layer).__name__
     key = given.get("key") if given.get("key") is not None else given["value"]
@@ -62,7 +68,7 @@ def _attend(site: CallSite, given: dict[str, Any], heads: list[int], parts: list
         for name, x, part in zip(("query", "key", "value"), sources, parts, strict=False)
     )
     with site.build.at(path, inside=True):
-        masks, causal = _mask(site, given, q, v)
+        masks, causal, some = _mask(site, given, q, v)
         y = site.op(
             "Attention",
             *(q, k, v, *masks),
@@ -71,6 +77,8 @@ def _attend(site: CallSite, given: dict[str, Any], heads: list[int], parts: list
             scale=1 / math.sqrt(head_size),
             is_causal=1 if causal else None,
         )
+        if drops and some is not None:
+            y = site.op("Where", some, y, site.build.value(0.0, y.dtype))
     y = _project(site, f"{path}.attention_output", y, parts[3], 2)
     own = given.get("query_mask")
     if own is not None and site.kind == "MultiHeadAttention":
@@ -90,10 +98,14 @@ def _project(site: CallSite, path: str, x: ir.Value, dense: Any, inner: int) -> 
         return site.activation(y, dense.activation)
 
 
-def _mask(site: CallSite, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tuple[list[ir.Value], bool]:
-    """(the added mask, as a list of one or none; whether the standard's causal mask does it).
+def _mask(
+    site: CallSite, given: dict[str, Any], q: ir.Value, v: ir.Value
+) -> tuple[list[ir.Value], bool, ir.Value | None]:
+    """(the added mask, as a list of one or none; whether the standard's causal mask does it; which rows may attend to
+    something, where there is a mask).
 
-    As in Keras a large negative number is added where nothing may be attended to, so a row without any is uniform.
+    As in Keras a large negative number is added where nothing may be attended to, so a row without any is uniform; in a
+    layer with dropout, its ``Softmax`` layer makes such a row zeros.
     """
     causal = bool(given.get("use_causal_mask"))
     allowed = []
@@ -106,17 +118,18 @@ def _mask(site: CallSite, given: dict[str, Any], q: ir.Value, v: ir.Value) -> tu
     if explicit is not None:
         allowed.append(site.cast(site.tensor(explicit), ir.DataType.BOOL))
     if not allowed:
-        return [], causal
+        return [], causal, None
     if causal:
         allowed.append(_triangle(site, q, v))
     mask = allowed[0]
     for other in allowed[1:]:
         mask = site.op("And", mask, other)
+    some = site.op("ReduceMax", mask, [-1], keepdims=1)
     if site.rank(mask) == 3:
         mask = site.unsqueeze(mask, 1)
     added = site.op("Where", mask, site.build.value(0.0, q.dtype), lowest(site, q.dtype))
     shape = site.op("Concat", site.op("Shape", added, end=2), site.size(q, 1), site.size(v, 1), axis=0)
-    return [site.op("Expand", added, shape)], False
+    return [site.op("Expand", added, shape)], False, some
 
 
 def lowest(site: CallSite, dtype: ir.DataType) -> ir.Value:
