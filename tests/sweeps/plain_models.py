@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -73,7 +75,7 @@ class Detect(nn.Module):
         self.classes, self.bins = classes, bins
         self.box = nn.ModuleList(nn.Sequential(Conv(c, c, 3), nn.Conv2d(c, 4 * bins, 1)) for c in channels)
         self.cls = nn.ModuleList(nn.Sequential(Conv(c, c, 3), nn.Conv2d(c, classes, 1)) for c in channels)
-        self.register_buffer("distances", torch.arange(bins, dtype=torch.float32), persistent=False)
+        self.register_buffer("distances", torch.arange(bins, dtype=torch.float32)[:, None], persistent=False)
 
     def forward(self, features):
         boxes, scores = [], []
@@ -82,7 +84,7 @@ class Detect(nn.Module):
             ys, xs = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
             anchors = torch.stack([xs, ys]).flatten(1)
             sides = box(x).flatten(2).unflatten(1, (4, self.bins)).softmax(2)
-            left_top, right_bottom = (sides * self.distances[:, None]).sum(2).chunk(2, 1)
+            left_top, right_bottom = (sides * self.distances).sum(2).chunk(2, 1)
             first, last = anchors - left_top, anchors + right_bottom
             boxes.append(torch.cat([(first + last) / 2, last - first], 1) * stride)
             scores.append(cls(x).flatten(2).sigmoid())
@@ -121,7 +123,7 @@ class YOLO(nn.Module):
 
 def mlp(sizes: list[int], last: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     layers[-1] = last()
     return nn.Sequential(*layers)

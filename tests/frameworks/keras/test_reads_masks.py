@@ -223,15 +223,15 @@ def test_a_mask_that_is_set_as_an_attribute(layer):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("kind", [layers.MultiHeadAttention, layers.GroupQueryAttention])
+@pytest.mark.parametrize("kind", [L.MultiHeadAttention, L.GroupQueryAttention])
 def test_a_row_that_may_attend_to_nothing(kind, dropout):
     """It is uniform in a layer without dropout, and zeros in one with it, which computes by a ``Softmax`` layer."""
     x, mask = keras.Input((5, 8)), keras.Input((5,), dtype="int32")
-    options = {"num_heads": 2} if kind is layers.MultiHeadAttention else {"num_query_heads": 4}
-    options |= {"key_dim": 4} if kind is layers.MultiHeadAttention else {"head_dim": 4, "num_key_value_heads": 2}
+    options = {"num_heads": 2} if kind is L.MultiHeadAttention else {"num_query_heads": 4}
+    options |= {"key_dim": 4} if kind is L.MultiHeadAttention else {"head_dim": 4, "num_key_value_heads": 2}
     y = kind(dropout=dropout, **options)(x, x, attention_mask=mask[:, None, :], use_causal_mask=True)
     network = keras.Model([x, mask], y)
     given = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
     masks = np.array([[0, 0, 0, 0, 0], [0, 1, 1, 0, 1]], "int32")
-    made = dlbridge.load(network).to_keras()
+    made = frameworks.get("keras").load(read(network).write("keras"))
     np.testing.assert_allclose(made([given, masks]), network([given, masks]), atol=1e-6)
