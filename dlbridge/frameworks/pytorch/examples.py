@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -146,6 +147,8 @@ class Example:
         shape = [arithmetic(s, self._sizes) for s in sizes]
         if dtype.is_floating_point or dtype.is_complex:
             tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        elif dtype == torch.bool:  # a mask of one value hides all or nothing
+            tensor = (torch.arange(math.prod(shape)) % 2 == 0).reshape(shape)
         else:
             tensor = torch.ones(shape, dtype=dtype)
         self._name_sizes(tensor, names)

@@ -25,6 +25,7 @@ from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch import compat
 
 _TORCH = str(Path(torch.__file__).parent)
+_HERE = str(Path(__file__).parents[2])
 #: What to write instead of a branch on numbers.
 IN_A_GRAPH = "torch.where(condition, a, b) or torch.cond(condition, then, otherwise, inputs) says it in a graph"
 #: Torch's own questions whose answer changes how something is computed, not what: (file, function) -> answer.
@@ -109,10 +110,12 @@ def is_torch(filename: str) -> bool:
 
 
 def user_line(frame: FrameType | None) -> str:
-    """``model.py:12`` of the innermost line that is not torch's."""
+    """``model.py:12`` of the innermost line that is not torch's; empty if only our own are left: code without a file."""
     while frame is not None and is_torch(frame.f_code.co_filename):
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    if frame is None or frame.f_code.co_filename.startswith(_HERE):
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:

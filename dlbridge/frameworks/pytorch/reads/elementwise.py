@@ -161,18 +161,28 @@ def div(op: Op, x: Any, y: Any, *, rounding_mode: str | None = None) -> ir.Value
         rounding_mode = "floor"
     if rounding_mode == "floor" and not op.dtype.is_floating_point():
         return integers.floor_divide(op, x, y)
+    if rounding_mode == "floor":
+        return _floored_quotient(op, x, y)
     quotient = op.binary("Div", x, y)
     if rounding_mode is None or not op.dtype.is_floating_point():
         return quotient
-    return op("Floor", quotient) if rounding_mode == "floor" else _truncated(op, quotient)
+    return _truncated(op, quotient)
+
+
+def _floored_quotient(op: Op, x: Any, y: Any) -> ir.Value:
+    """The exact quotient of floats, rounded down: 1.0 // 0.1 is 9, though 1.0 / 0.1 is rounded to 10."""
+    dividend, divisor = op.cast(x, op.dtype), op.cast(y, op.dtype)
+    multiple = op("Sub", dividend, op("Mod", dividend, divisor))
+    whole = op("Round", op("Div", multiple, divisor))
+    if isinstance(y, (int, float)) and y != 0:
+        return whole
+    is_zero = op("Equal", divisor, op.number(0, op.dtype))
+    return op("Where", is_zero, op("Div", dividend, divisor), whole)
 
 
 @reads("aten.remainder")
 def remainder(op: Op, x: Any, y: Any) -> ir.Value:
-    if not op.dtype.is_floating_point():
-        return op.binary("Mod", x, y)
-    x, y = op.cast(x, op.dtype), op.cast(y, op.dtype)
-    return op("Sub", x, op("Mul", op("Floor", op("Div", x, y)), y))
+    return op.binary("Mod", x, y)
 
 
 @reads("aten.fmod")
@@ -194,14 +204,24 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
     return op.binary("Pow", x, exponent)
 
 
-@reads("aten.maximum", "aten.fmax", "aten.max.other")
+@reads("aten.maximum", "aten.max.other")
 def maximum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     return op.binary("Or" if op.dtype == ir.DataType.BOOL else "Max", x, y)
 
 
-@reads("aten.minimum", "aten.fmin", "aten.min.other")
+@reads("aten.minimum", "aten.min.other")
 def minimum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     return op.binary("And" if op.dtype == ir.DataType.BOOL else "Min", x, y)
+
+
+@reads("aten.fmax", "aten.fmin")
+def extreme_but_nan(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    """The larger or smaller of two, and of a number and NaN the number."""
+    chosen = maximum(op, x, y) if op.name == "fmax" else minimum(op, x, y)
+    if not op.dtype.is_floating_point():
+        return chosen
+    x, y = op.cast(x, op.dtype), op.cast(y, op.dtype)
+    return op("Where", op("IsNaN", x), y, op("Where", op("IsNaN", y), x, chosen))
 
 
 @reads("aten.clamp", "aten.clip")

@@ -27,12 +27,17 @@ def _resize(
     target = size or op.sizes[2:]
     if all(isinstance(s, int) for s in (*target, *sizes(x)[2:])) and not antialias:
         # If the spatial sizes are fixed, so are the factors, and the batch is free.
-        factors = [wanted / have for wanted, have in zip(target, sizes(x)[2:], strict=True)]
-        if all(
-            int(np.floor(have * np.float32(f))) == w for f, have, w in zip(factors, sizes(x)[2:], target, strict=True)
-        ):
+        pairs = list(zip(sizes(x)[2:], target, strict=True))
+        factors = [wanted / have for have, wanted in pairs]
+        if all(_gives(factor, *pair) for factor, pair in zip(factors, pairs, strict=True)):
             return op("Resize", x, None, op.constant([1.0, 1.0, *factors], ir.DataType.FLOAT), **extra)
     return op("Resize", x, None, None, op.ints([*sizes(x)[:2], *target]), **extra)
+
+
+def _gives(factor: float, have: int, wanted: int) -> bool:
+    """Whether a factor in float32 makes a size of another, both in the float32 of onnxruntime and exactly."""
+    single = np.float32(factor)
+    return int(np.float32(have) * single) == wanted == int(have * float(single))
 
 
 def _given(op: Op, args: tuple[Any, ...]) -> tuple[Any, Any]:
