@@ -195,16 +195,14 @@ def find(name: str) -> Any:
     match = _NAME.match(name)
     assert match is not None
     module, attribute = match["module"], match["attribute"]
+    hint = "name an installed module, or a file of the current folder: mynet:Net, models/mynet.py:Net"
     try:
         found: Any = _import_file(Path(module)) if module.endswith(".py") else _import(module)
         for part in attribute.split("."):
+            hint = suggest(part, dir(found)) or hint
             found = getattr(found, part)
     except (ImportError, AttributeError, OSError) as error:
-        raise DlbridgeError(
-            f"cannot import it: {error}",
-            where=name,
-            hint="name an installed module, or a file of the current folder: mynet:Net, models/mynet.py:Net",
-        ) from None
+        raise DlbridgeError(f"cannot import it: {error}", where=name, hint=hint) from None
     return found
 
 

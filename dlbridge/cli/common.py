@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,12 @@ from dlbridge.errors import DlbridgeError, DlbridgeWarning, MissingExtraError
 
 #: Exit codes: of an error that dlbridge explains, and of a bug.
 EXPLAINED, BUG = 1, 70
+
+#: What the system refuses by itself, whatever a program does: rights, space, names.
+_REFUSALS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    | {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+)
 
 #: Package -> the extra that brings it, beside those of the frameworks.
 _EXTRAS = {"pyarrow": "data", "PIL": "data", "matplotlib": "plot"}
@@ -75,6 +82,10 @@ def fail(error: Exception) -> int:
             )
     if isinstance(error, DlbridgeError):
         click.echo(f"error: {error}", err=True)
+        return EXPLAINED
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"error: {where}{error.strerror}", err=True)
         return EXPLAINED
     click.echo(f"error: {type(error).__name__}: {error}", err=True)
     plugin = frameworks.plug_in_of(error)

@@ -68,7 +68,11 @@ def command(
     if print_source:
         with dumping:
             result = api.convert(model, to, None, check=False, partial=partial, read=read, task=task, **options)
-        click.echo("".join(map(_text, result.values() if isinstance(result, dict) else [result])), nl=False)
+        text = "".join(map(_text, result.values() if isinstance(result, dict) else [result]))
+        if as_json:
+            print_json({"model": model, "to": to, "source": text})
+        else:
+            click.echo(text, nl=False)
         return
     target = Path(output) if output else None
     if target is not None:

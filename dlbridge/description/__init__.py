@@ -54,7 +54,9 @@ def load(
         if source.is_dir():
             source = source / MODEL_FILE
             if not source.exists():
-                raise FileError(f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent))
+                raise FileError(
+                    f"is no saved model: it has no {MODEL_FILE}", where=str(source.parent), hint=_hint(source.parent)
+                )
     kept = source.parent / PROCESSING_FILE if isinstance(source, Path) and source.name == MODEL_FILE else None
     where = "<description>" if isinstance(source, Mapping) or "\n" in str(source) else str(source)
     with readable(where):
@@ -63,6 +65,15 @@ def load(
     if kept is not None and kept.is_file():
         model.processing = processing.load(kept)
     return model
+
+
+def _hint(folder: Path) -> str | None:
+    """What to say of a folder that 'convert' has written for a framework: its code is a model when it is run."""
+    code = folder / "model.py"
+    weights = next(iter(sorted(folder.glob("*weights*"))), None)
+    if not code.is_file() or weights is None:
+        return None
+    return f"its code makes the model: name what there is to call in it: {code}:NAME --weights {weights}"
 
 
 def _expanded(document: Document, weights: str | os.PathLike[str] | Mapping[str, np.ndarray] | None) -> Model:

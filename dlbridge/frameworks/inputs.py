@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlbridge.errors import SignatureError
+from dlbridge.errors import SignatureError, suggest
 
-__all__ = ["DEFAULT_DTYPE", "InputText", "by_parameter", "parse_input", "parse_inputs"]
+__all__ = ["DEFAULT_DTYPE", "InputText", "by_parameter", "no_dtype", "parse_input", "parse_inputs"]
 
 #: The dtype of an input of which neither the user nor the model says one.
 DEFAULT_DTYPE = "float32"
+
+#: What a mistyped dtype may mean.
+_DTYPES = (
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool"),
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+)
 
 _INPUT = re.compile(r"(?P<dtype>\w+)?\[(?P<sizes>[^\]]*)\]")
 _NAMED = re.compile(r"(?P<name>[\w.]+)(?::(?P<dtype>\w+))?\[(?P<sizes>[\w\s,+*<=>-]*)\]")
@@ -84,3 +90,8 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"'{text}' is not of the form name:dtype[size,size,...] or name[size,size,...]")
         found[match["name"]] = f"{match['dtype'] or ''}[{match['sizes']}]"
     return found
+
+
+def no_dtype(text: str, dtype: str | None, where: str | None) -> SignatureError:
+    """The error of an input whose dtype does not exist."""
+    return SignatureError(f"'{dtype}' is no dtype: '{text}'", where=where, hint=suggest(dtype or "", _DTYPES))

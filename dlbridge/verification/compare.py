@@ -32,6 +32,7 @@ from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown, usual
+from dlbridge.verification.sizes import require_names
 from dlbridge.verification.stepping import Stepping
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
@@ -112,6 +113,7 @@ def verify(
         converted = precision.convert(model, dtype)
         judging = judges.of_another_type(model, converted, eps(ml_dtypes.finfo(dtype).dtype))
         model, wanted = converted, [name for name in wanted if name != judges.ORIGINAL]
+    require_names(model, sizes or {})
     sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, full=battery == "full")
     cases = [] if battery == "none" else sets.cases(judging)
     cases += _given(model, judging, inputs)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from dlbridge import constraints
-from dlbridge.errors import ShapeError
+from dlbridge.errors import ShapeError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
 
@@ -38,6 +38,19 @@ def fitting_sizes(
         given = "".join(f", with {name} = {size}" for name, size in (fixed or {}).items() if name in names)
         raise ShapeError(f"no sizes are found for which {said}{given}", where=model.name)
     return found
+
+
+def require_names(model: Model, sizes: Mapping[str, int]) -> None:
+    """Refuse a size that a caller gives for a name that no input has.
+
+    Raises:
+        ShapeError: When there is such a name.
+    """
+    names = sorted(fitting_sizes(model))
+    for name in sizes:
+        if name not in names:
+            hint = suggest(name, names) or (f"free sizes: {', '.join(names)}" if names else "all sizes are fixed")
+            raise ShapeError(f"no input has a free size '{name}'", where=model.name, hint=hint)
 
 
 def shape_at(value: ir.Value, sizes: Mapping[str, int]) -> list[int]:

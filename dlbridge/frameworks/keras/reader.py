@@ -25,7 +25,7 @@ from keras import tree
 
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
-from dlbridge.frameworks.inputs import by_parameter, parse_input
+from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
 from dlbridge.frameworks.keras import ReadOptions, archive, compat, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import RefusalError
@@ -228,7 +228,7 @@ def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | Non
     if isinstance(spec, str):
         said = parse_input(spec, name).with_dtype(dtype)
         if said.dtype not in IR_DTYPES:
-            raise SignatureError(f"'{said.dtype}' is no dtype: '{spec}'", where=name)
+            raise no_dtype(spec, said.dtype, name)
         given: list[Any] = [int(size) if size.isdigit() else size for size in said.sizes]
         kind = said.dtype
     else:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from dlbridge.errors import SignatureError, suggest
-from dlbridge.frameworks.inputs import parse_input
+from dlbridge.frameworks.inputs import no_dtype, parse_input
 from dlbridge.frameworks.onnx import ReadOptions, stated_sizes
 
 #: dtype as users write it -> that of the IR.
@@ -163,7 +163,7 @@ def _resize_one(value: ir.Value, text: Any, renamed: dict[str, int | str]) -> li
         raise SignatureError(f"an input of an ONNX file is said as text, not as a {type(text).__name__}", where=name)
     said = parse_input(text, name)
     if said.dtype is not None and DTYPES.get(said.dtype) is None:
-        raise SignatureError(f"'{said.dtype}' is no dtype: '{text}'", where=name)
+        raise no_dtype(text, said.dtype, name)
     dtype = DTYPES[said.dtype] if said.dtype is not None else value.dtype
     if value.dtype is None:
         value.dtype = dtype or ir.DataType.FLOAT

@@ -14,7 +14,7 @@ from torch.export import Dim, ShapesCollection
 
 from dlbridge import constraints
 from dlbridge.errors import SignatureError
-from dlbridge.frameworks.inputs import by_parameter, parse_input
+from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
 from dlbridge.frameworks.pytorch.compat import pytree
 
 _NO_SIZE = "is no size: a number, a name, sums and products of these, or a name with its bounds (2<=n<=16)"
@@ -246,7 +246,7 @@ def _parse(text: str, path: str) -> tuple[torch.dtype, tuple[str, ...]]:
     said = parse_input(text, where).with_dtype(None)
     dtype = getattr(torch, said.dtype or "", None)
     if not isinstance(dtype, torch.dtype):
-        raise SignatureError(f"'{said.dtype}' is no dtype: '{text}'", where=where)
+        raise no_dtype(text, said.dtype, where)
     return dtype, said.sizes
 
 

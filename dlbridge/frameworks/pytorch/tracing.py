@@ -110,7 +110,7 @@ def is_torch(filename: str) -> bool:
 
 
 def user_line(frame: FrameType | None) -> str:
-    """``model.py:12`` of the innermost line that is not torch's; empty if only our own are left: code without a file."""
+    """``model.py:12`` of the innermost line that is not torch's; empty for code that has no file."""
     while frame is not None and is_torch(frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None or frame.f_code.co_filename.startswith(_HERE):

@@ -1,0 +1,77 @@
+"""What is mistyped or cannot be written is told in one line: what, where, and what was meant."""
+
+import json
+import sys
+
+import pytest
+from torch import nn
+
+import dlbridge
+from dlbridge import cli
+
+NET = "import torch\nclass Net(torch.nn.Linear):\n    def __init__(self):\n        super().__init__(3, 2)\n    def forward(self, x):\n        return super().forward(x)\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "typed.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    return tmp_path
+
+
+def main(*words):
+    """The exit code of the command."""
+    sys.argv = ["dlbridge", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def _fails(capsys, *words):
+    assert main(*words) == 1
+    told = capsys.readouterr()
+    assert not told.out
+    return told.err
+
+
+@pytest.mark.parametrize(
+    "words, what, hint",
+    [
+        (("typed.py:Nett", "--input", "x[n,3]"), "no attribute 'Nett'", "did you mean 'Net'?"),
+        (("typed.py:Net", "--input", "x:flaot32[n,3]"), "'flaot32' is no dtype", "did you mean 'float32'?"),
+    ],
+)
+def test_a_name_is_suggested(folder, capsys, words, what, hint):
+    told = _fails(capsys, "convert", *words, "--to", "onnx")
+    assert what in told and hint in told
+
+
+def test_a_folder_of_code_is_said_to_be_code_and_its_hint_works(folder, capsys):
+    assert main("convert", "typed.py:Net", "--to", "pytorch", "--input", "x[n,3]", "-o", "out") == 0
+    capsys.readouterr()
+    told = _fails(capsys, "convert", "out", "--to", "onnx")
+    assert "out/model.py:NAME --weights out/weights.pt" in told
+    again = ["out/model.py:Net", "--weights", "out/weights.pt", "--input", "x[n,3]"]
+    assert main("convert", *again, "--to", "onnx", "-o", "m.onnx") == 0
+
+
+def test_a_size_that_no_input_has_is_refused(folder):
+    model = dlbridge.load(nn.Linear(3, 2), inputs={"input": "float32[batch,3]"})
+    with pytest.raises(dlbridge.DlbridgeError, match="did you mean 'batch'") as raised:
+        dlbridge.verify(model, sizes={"batc": 3}, routes=["pytorch"])
+    assert "no input has a free size 'batc'" in str(raised.value)
+
+
+def test_printed_source_is_json_where_that_is_asked_for(folder, capsys):
+    assert main("convert", "typed.py:Net", "--to", "keras", "--input", "x[n,3]", "--print", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "def build_model" in told["source"] and told["to"] == "keras"
+
+
+def test_what_the_system_refuses_is_no_bug_of_ours(folder, capsys):
+    (folder / "file").write_text("")
+    told = _fails(capsys, "convert", "typed.py:Net", "--to", "onnx", "--input", "x[n,3]", "-o", "file/m.onnx")
+    assert "file" in told and "bug" not in told
