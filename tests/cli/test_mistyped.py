@@ -9,7 +9,13 @@ from torch import nn
 import dlbridge
 from dlbridge import cli
 
-NET = "import torch\nclass Net(torch.nn.Linear):\n    def __init__(self):\n        super().__init__(3, 2)\n    def forward(self, x):\n        return super().forward(x)\n"
+NET = """import torch
+class Net(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(3, 2)
+    def forward(self, x):
+        return super().forward(x)
+"""
 
 
 @pytest.fixture
