@@ -37,7 +37,7 @@ lint: setup          ## format, lint, types, import rules
 	@touch $@
 
 .venv/sweeps: .venv/torchvision
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt transformers jax flax optax
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt jax flax optax
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
