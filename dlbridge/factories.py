@@ -206,6 +206,19 @@ def find(name: str) -> Any:
     return found
 
 
+def imported(module: str) -> Any:
+    """A module, imported as :func:`find` does it: ``package.module``, or ``folder/file.py``.
+
+    Raises:
+        DlbridgeError: When there is no such module, or importing it fails.
+    """
+    try:
+        return _import_file(Path(module)) if module.endswith(".py") else _import(module)
+    except (ImportError, OSError) as error:
+        hint = "name an installed module, or a file: mylayers, folder/mylayers.py"
+        raise DlbridgeError(f"cannot import it: {error}", where=module, hint=hint) from None
+
+
 def _import(module: str) -> Any:
     top, folder = module.partition(".")[0], Path.cwd()
     is_here = (folder / f"{top}.py").is_file() or (folder / top).is_dir()

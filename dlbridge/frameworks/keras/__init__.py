@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
-from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions
+from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions, Flag
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class ReadOptions(CommonReadOptions):
         flag=INPUTS,
     )
     example: Any = option(None, EXAMPLE, python_only=True)
+    custom_objects: Mapping[str, Any] | Sequence[str] = option(
+        (),
+        "A Python module or file whose classes and functions the model's file names, e.g. 'mylayers.py'. It is run.",
+        flag=Flag("custom-objects", "MODULE", tuple),
+    )
     trust_code: bool = option(False, "Run the Python code that a file, a folder or a Lambda layer holds.")
 
 

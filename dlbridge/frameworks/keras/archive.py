@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 import stat
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import keras
 
+from dlbridge import factories
 from dlbridge.border import check_name, readable
 from dlbridge.errors import FileError
 from dlbridge.limits import limits, raise_hint
 
+#: How Keras says that it does not know a name.
+_UNKNOWN = re.compile(r"(?:ould not locate|Unknown) (\w+):? '(\w+)'")
 #: The files that Keras writes into a ``.keras`` archive.
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 #: Archives that grow by less than this many bytes are harmless, as are this many weights beyond those in the file.
 _HARMLESS = 64 << 20
 
 
-def load(path: Path, trust_code: bool = False) -> keras.Model:
+def named(custom_objects: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """What a file may name: name -> class or function.
+
+    Args:
+        custom_objects: That, as Keras takes it, or modules and Python files, whose own classes and functions are meant.
+
+    Raises:
+        DlbridgeError: When a module cannot be imported.
+    """
+    if isinstance(custom_objects, Mapping):
+        return dict(custom_objects)
+    found = {}
+    for module in map(factories.imported, custom_objects):
+        own = {name: item for name, item in vars(module).items() if inspect.isclass(item) or inspect.isfunction(item)}
+        found.update({name: item for name, item in own.items() if item.__module__ == module.__name__})
+    return found
+
+
+def load(path: Path, trust_code: bool = False, custom_objects: Mapping[str, Any] | None = None) -> keras.Model:
     """The model in a file.
 
     Args:
         path: A ``.keras`` archive or a legacy ``.h5`` file.
         trust_code: Allow ``Lambda`` layers and other Python code in the file.
+        custom_objects: Classes and functions that the file may name.
 
     Raises:
         FileError: When the file is missing, broken or hostile, or holds code that is not trusted.
@@ -39,7 +64,7 @@ def load(path: Path, trust_code: bool = False) -> keras.Model:
     else:
         check_h5(path)
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not trust_code)
+        return keras.saving.load_model(path, custom_objects, compile=False, safe_mode=not trust_code)
     except Exception as error:  # Keras raises errors of all kinds for what is wrong with a file
         text = str(error).strip()
         if not trust_code and ("safe_mode" in text or "unsafe" in text.lower()):
@@ -48,14 +73,15 @@ def load(path: Path, trust_code: bool = False) -> keras.Model:
                 where=where,
                 hint="if you trust who made it: --trust-code (trust_code=True)",
             ) from None
+        unknown = _UNKNOWN.search(text)
+        if unknown is not None:
+            raise FileError(
+                f"it names the {unknown[1]} '{unknown[2]}', which is none of Keras'",
+                where=where,
+                hint="name the module or file that has it: --custom-objects mylayers.py (custom_objects=...)",
+            ) from error
         reason = text.splitlines()[0] if text else type(error).__name__
-        raise FileError(
-            f"Keras cannot load it: {reason}",
-            where=where,
-            hint="import the module that registers its custom classes first (keras.saving.register_keras_serializable)"
-            if "ould not locate" in text
-            else None,
-        ) from error
+        raise FileError(f"Keras cannot load it: {reason}", where=where) from error
 
 
 def _check_archive(path: Path) -> None:

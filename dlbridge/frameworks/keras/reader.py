@@ -57,7 +57,9 @@ def read(source: Any, options: ReadOptions) -> Model:
         UnsupportedOpError: When layers or operations have no rule; all of them are listed.
     """
     import_rules(reads)
-    live = archive.load(Path(source), options.trust_code) if isinstance(source, (str, os.PathLike)) else source
+    live = source
+    if isinstance(source, (str, os.PathLike)):
+        live = archive.load(Path(source), options.trust_code, archive.named(options.custom_objects))
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
     build = Builder(identifier(options.name or live.name, "model"))

@@ -13,6 +13,7 @@ import pytest
 from keras import layers
 
 import dlbridge
+from dlbridge import factories
 from dlbridge.errors import DlbridgeError, FileError
 from tests.helpers.keras_reading import errors, randomise
 
@@ -167,6 +168,25 @@ def test_a_lambda_is_refused_unless_trusted(tmp_path):
     assert errors(live, read=found)["onnx"] == 0
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("given", ["as a file", "as objects"])
+def test_custom_classes_are_those_of_a_module_that_is_named(tmp_path, suffix, given):
+    code = tmp_path / "squared_layers.py"
+    code.write_text(
+        "from keras import layers, ops\n\n\nclass Squared(layers.Layer):\n"
+        "    def call(self, x):\n        return ops.square(x)\n"
+    )
+    kind = factories.imported(str(code)).Squared
+    x = keras.Input((3,), name="x")
+    live = keras.Model(x, layers.Dense(2)(kind(name="squared")(x)))
+    path = tmp_path / f"custom{suffix}"
+    live.save(path)
+    with pytest.raises(FileError, match="'Squared', which is none of Keras'"):
+        dlbridge.load(path)
+    found = dlbridge.load(path, custom_objects=[str(code)] if given == "as a file" else {"Squared": kind})
+    assert errors(live, read=found)["onnx"] <= 1e-6
+
+
 def test_an_unknown_class_names_what_to_do(tmp_path):
     class Unregistered(layers.Layer):
         def call(self, x):
@@ -175,5 +195,5 @@ def test_an_unknown_class_names_what_to_do(tmp_path):
     x = keras.Input((3,), name="x")
     path = tmp_path / "custom.keras"
     keras.Model(x, Unregistered(name="mine")(x)).save(path)
-    with pytest.raises(FileError, match="register_keras_serializable"):
+    with pytest.raises(FileError, match=r"(?s)'Unregistered'.*--custom-objects"):
         dlbridge.load(path)
