@@ -64,6 +64,7 @@ from dlbridge.cli.options import FrameworkCommand, reading
     "--reproduce", metavar="FOLDER", help="Write the node where a route departs, alone, to run and to report."
 )
 @click.option("--html", "page_path", metavar="FILE", help="Write the report as an HTML page, too.")
+@click.option("--web", metavar="FILE", help="Write a page that shows the model's graph, with the error of each node.")
 @limit_option
 @force_option
 @json_option
@@ -91,6 +92,7 @@ def command(
     atol: float | None,
     reproduce: str | None,
     page_path: str | None,
+    web: str | None,
     limits: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -129,7 +131,7 @@ def command(
     }
     read = {**reading(ctx), **read_limits(limits)}
     if batch_run is None:
-        report = _verified(models, read, options, certificate, page_path, force, on)
+        report = _verified(models, read, options, certificate, page_path, web, force, on)
     else:
         report = _judged_run(models[0], read, batch_run, rows, seed, certificate, page_path, force)
     if reproduce is not None:
@@ -148,27 +150,32 @@ def _verified(
     options: dict[str, Any],
     certificate: str | None,
     page: str | None,
+    web: str | None,
     force: bool,
     on: str | None,
 ) -> Any:
-    """Run the verification, and write its certificate and its page if they were asked for."""
+    """Run the verification, and write its certificate and its pages if they were asked for."""
     from dlbridge import api
     from dlbridge.errors import require
     from dlbridge.verification.routes import usual
 
-    _check_free(certificate, page, force)
+    _check_free(certificate, page, web, force=force)
     loaded = api.load(models[0], **read)
     bar, advance = progress_bar("verify", total=len(models[1:] or options["routes"] or usual(loaded)) + 2)
     elsewhere: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if on is not None:
         elsewhere = require("dlbridge.verification.on_ray", "scale").spread(partial(api.load, models[0], **read))
     with bar, elsewhere as spread:
-        more = {"progress": advance, "by_node": page is not None, "spread": spread}
+        more = {"progress": advance, "by_node": page is not None or web is not None, "spread": spread}
         report = api.verify(loaded, *models[1:], read=read, **more, **options)
     if certificate is not None:
         _write(certificate, api.certificate(report, models[0], models[1:], read, options), force)
     if page is not None:
         _write_page(page, report, loaded, force)
+    if web is not None:
+        from dlbridge import web as pages
+
+        pages.save(loaded, web, errors=report.depth, force=force)
     return report
 
 
@@ -187,7 +194,7 @@ def _judged_run(
     from dlbridge.verification.batch_runs import verify_run
     from dlbridge.verification.certificate import certify, dumps
 
-    _check_free(certificate, page, force)
+    _check_free(certificate, page, force=force)
     loaded = api.load(model, **read)
     bar, advance = progress_bar("verify", total=2)
     with bar:
@@ -199,10 +206,10 @@ def _judged_run(
     return report
 
 
-def _check_free(certificate: str | None, page: str | None, force: bool) -> None:
+def _check_free(*targets: str | None, force: bool) -> None:
     from dlbridge.files import check_free
 
-    for target in (certificate, page):
+    for target in targets:
         if target is not None:
             check_free(target, force=force)
 

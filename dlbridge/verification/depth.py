@@ -82,9 +82,10 @@ def _by_node(model: Model, errors: Mapping[str, float]) -> Depth:
     for node in model.graph:
         own = [errors[v.name or ""] for v in node.outputs if v.name in errors]
         if own:
-            found[_name(node)] = max(own)
+            found[name_of(node)] = max(own)
     return found
 
 
-def _name(node: ir.Node) -> str:
+def name_of(node: ir.Node) -> str:
+    """What a node is called in ``Depth``."""
     return node.name or node.outputs[0].name or ""

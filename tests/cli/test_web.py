@@ -1,8 +1,5 @@
 """``dlbridge inspect --web`` and the table of a model in a notebook."""
 
-import shutil
-import subprocess
-
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -10,10 +7,10 @@ from click.testing import CliRunner
 import dlbridge
 from dlbridge import web
 from dlbridge.cli import cli
+from dlbridge.verification import verify
+from tests.helpers import browser
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
+needs_chromium = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium")
 
 
 def _chain(count):
@@ -47,9 +44,59 @@ def test_the_command_writes_it(tmp_path):
     assert (tmp_path / "m.html").read_text().startswith("<!doctype html>")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_verification_gives_errors_by_node_and_the_code_that_was_read(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Doubling(torch.nn.Module):
+        def forward(self, x):
+            return torch.tanh(x) * 2  # said by the author
+
+    model = dlbridge.load(Doubling(), inputs={"x": "float32[b,4]"})
+    errors = verify(model, routes=["onnx"], battery="quick", by_node=True).depth
+    text = web.page(model, errors)
+    assert "said by the author" in text and text.count('class="error"') == 2
+
+
+@needs_chromium
 def test_a_browser_shows_two_thousand_nodes(tmp_path):
     path = web.save(_chain(2000), tmp_path / "m.html")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={tmp_path / 'profile'}"]
-    found = subprocess.run([CHROMIUM, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    assert 'data-nodes="2000"' in found.stdout
+    with browser.page() as page:
+        page.open(path.as_uri())
+        assert page.until("document.body && Number(document.body.dataset.nodes)") == 2000
+        page.run("document.querySelector('details summary').click()")
+        page.run("document.querySelector('.node').click()")
+        assert page.run("document.querySelectorAll('.chosen').length") == 1
+        assert page.run("document.querySelectorAll('.to').length") == 1
+        assert page.problems == []
+
+
+@needs_chromium
+def test_a_block_shows_the_class_it_was_read_from(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv1d(2, 2, 3)
+
+        def forward(self, x):
+            return torch.relu(self.conv(x))
+
+    class Stack(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Block(), Block()
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    model = dlbridge.load(Stack(), inputs={"x": "float32[b,2,9]"})
+    with browser.page() as page:
+        page.open(web.save(model, tmp_path / "m.html").as_uri())
+        page.until("document.body && document.body.dataset.nodes")
+        shown = "[...document.querySelectorAll('.original [data-of]')].filter(e => !e.hidden).map(e => e.dataset.of)"
+        assert page.run(shown) == ["Stack"]
+        page.run("document.querySelector('details summary').click()")
+        assert page.run(shown) == ["Block"]
+        assert page.run("document.querySelector('.code .marked').textContent").startswith("class Block")
+        assert page.problems == []

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from dlbridge.frameworks.class_sources import class_sources
 from dlbridge.frameworks.keras.exact import Exact
 
 
@@ -35,6 +36,10 @@ class Original:
     def exact(self) -> Exact:
         """Runs it in float64; the model stays as it is."""
         return Exact(self._run, self._outputs)
+
+    def sources(self) -> dict[str, str]:
+        """Name of a class -> its code, of the model and of layers in it that are not Keras' own."""
+        return class_sources(self._live._flatten_layers(), "keras")
 
     def _run(self, tensors: Mapping[str, Any]) -> list[Any]:
         arguments, keywords = tree.map_structure(lambda name: tensors[name], self._nests)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from dlbridge.frameworks.class_sources import class_sources
 from dlbridge.frameworks.pytorch import state
 from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.compat import pytree
@@ -64,6 +65,10 @@ class Original:
         module = self._live()
         with self._inference(module):
             return Exact(module, self._run)
+
+    def sources(self) -> dict[str, str]:
+        """Name of a class -> its code, of the module and of those in it that are not PyTorch's own."""
+        return {} if self._is_program else class_sources(self._live().modules(), "torch")
 
     def _inference(self, module: torch.nn.Module) -> Any:
         return _unchanged() if self._is_program else in_eval_mode(module)
