@@ -75,7 +75,7 @@ class FileError(DlbridgeError):
 
 
 class MissingKernelError(FileError):
-    """A model is right as far as can be told without running it, and the runtime here has no kernel for one of its ops
+    """A model that is valid, but the runtime here has no kernel for one of its ops
     in its type."""
 
 

@@ -33,7 +33,7 @@ def is_name(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Made:
-    """What a name stands for.
+    """What the function or class of a name has made: a model, and what is known of it.
 
     Attributes:
         model: A live model of a framework.

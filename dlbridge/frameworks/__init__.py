@@ -155,7 +155,7 @@ def all_frameworks() -> list[Framework]:
 
 
 def writers() -> list[Framework]:
-    """The frameworks that stand for themselves: without those that are another form of what one writes."""
+    """The frameworks that write a model of their own, without those that are another form of one."""
     return [framework for framework in all_frameworks() if not framework.form_of]
 
 

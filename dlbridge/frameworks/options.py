@@ -91,7 +91,7 @@ def option(default: Any, help: str, *, flag: Flag | None = None, python_only: bo
 
 @dataclass(frozen=True)
 class CommonReadOptions:
-    """What most frameworks' readers can be told."""
+    """Options that most readers have."""
 
     name: str | None = option(None, "Name of the model, where it is not to have its own.")
     partial: bool = option(False, "Keep what cannot be read as stand-ins, to be filled in by hand.")
@@ -99,14 +99,14 @@ class CommonReadOptions:
 
 @dataclass(frozen=True)
 class CommonWriteOptions:
-    """What most frameworks' writers can be told."""
+    """Options that most writers have."""
 
     partial: bool = option(False, "Write what has no rule as stand-ins to fill in, which raise when they are called.")
 
 
 @dataclass(frozen=True)
 class ChannelsLastOptions(CommonWriteOptions):
-    """What writers of channels-last frameworks can be told."""
+    """Options of writers whose framework computes channels-last."""
 
     io_layout: Literal["same", "native"] = option(
         "same", "Layout of inputs and outputs: the 'same', or 'native', which is channels-last."

@@ -65,7 +65,7 @@ class Rewriter:
         return unique(wanted, self._values)
 
     def look_again(self) -> None:
-        """Find out anew which names are taken, after nodes have been taken out of the graph."""
+        """Forget which names are taken, after nodes have been removed from the graph."""
         vars(self).pop("_nodes", None)
         vars(self).pop("_values", None)
 

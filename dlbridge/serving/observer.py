@@ -16,7 +16,7 @@ LOG = logging.getLogger("dlbridge.serving.requests")
 
 
 class Unobserved:
-    """A request of which nothing is told."""
+    """A request that is not observed."""
 
     id = ""
 
@@ -39,7 +39,7 @@ UNOBSERVED = Unobserved()
 
 
 class Observed(Unobserved):
-    """A request that is told of when it has been answered.
+    """A request that is logged and traced when it has been answered.
 
     Args:
         observer: Who tells it.
@@ -104,7 +104,7 @@ class Observer:
 
 
 def fields(request: Observed, ended: int, error: BaseException | None) -> dict[str, Any]:
-    """What is told of a request: times in milliseconds, ``queue_ms`` and ``run_ms`` only where it was run."""
+    """What is logged of a request: times in milliseconds, ``queue_ms`` and ``run_ms`` only where it was run."""
     told: dict[str, Any] = {"id": request.id, "protocol": request.protocol, "model": request.model}
     response = request.response
     if response is not None:

@@ -58,22 +58,22 @@ def is_weight(value: ir.Value) -> bool:
 
 
 def build(
-    graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value], dissolved: Iterable[str] = ()
+    graph: ir.Graph, emits: Mapping[ir.Node, Emit], returned: list[ir.Value], dissolved: Iterable[str] = ()
 ) -> Block:
     """The tree of the nodes in ``emits``; a node reads what its code reads.
 
     Args:
         graph: The graph.
         emits: What the rules made of its nodes.
-        leaving: The values that the code reads in what it returns.
+        returned: The values that the code reads in what it returns.
         dissolved: Blocks that are not in the tree.
     """
     order = [n for n in graph if n in emits]
     reads = {n: [v for v in emits[n].code.values() if not is_weight(v)] for n in order}
     root = _arrange("", order, reads, set(dissolved))
-    _find_interfaces(root, reads, set(leaving))
+    _find_interfaces(root, reads, set(returned))
     root.inputs = [v for v in graph.inputs if not v.is_initializer()]
-    root.outputs = list(leaving)
+    root.outputs = list(returned)
     return root
 
 
@@ -152,7 +152,7 @@ def _on_cycle(pending: list[ir.Node | str], needs: Mapping[ir.Node | str, set[ir
     return found
 
 
-def _find_interfaces(root: Block, reads: Mapping[ir.Node, list[ir.Value]], leaving: set[ir.Value]) -> None:
+def _find_interfaces(root: Block, reads: Mapping[ir.Node, list[ir.Value]], returned: set[ir.Value]) -> None:
     readers: dict[ir.Value, list[ir.Node]] = {}
     for node, values in reads.items():
         for value in values:
@@ -166,6 +166,6 @@ def _find_interfaces(root: Block, reads: Mapping[ir.Node, list[ir.Value]], leavi
                 if value.producer() not in inside:
                     inputs[value] = None
             for value in node.outputs:
-                if value in leaving or any(r not in inside for r in readers.get(value, ())):
+                if value in returned or any(r not in inside for r in readers.get(value, ())):
                     outputs[value] = None
         block.inputs, block.outputs = list(inputs), list(outputs)

@@ -73,7 +73,7 @@ def _all_of(refused: list[UnsupportedOpError]) -> UnsupportedOpError:
     return UnsupportedOpError(f"{len(refused)} nodes cannot be written:\n    {lines}")
 
 
-def leaving(returned: list[ir.Value | Code]) -> list[ir.Value]:
+def returned_values(returned: list[ir.Value | Code]) -> list[ir.Value]:
     """The values that are read in what the code returns."""
     return list(dict.fromkeys(v for r in returned for v in (r.values() if isinstance(r, Code) else [r])))
 
@@ -96,7 +96,7 @@ def _resolve_aliases(emits: dict[ir.Node, Emit], outputs: set[ir.Value]) -> dict
 
 
 def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> dict[ir.Node, Emit]:
-    pending = leaving(returned)
+    pending = returned_values(returned)
     live: set[ir.Node] = set()
     while pending:
         node = pending.pop().producer()
@@ -106,7 +106,7 @@ def _needed(emits: Mapping[ir.Node, Emit], returned: list[ir.Value | Code]) -> d
     return {node: emit for node, emit in emits.items() if node in live}
 
 
-def homes(
+def weight_paths(
     graph: ir.Graph,
     root: Block,
     emits: Mapping[ir.Node, Emit],
@@ -114,7 +114,7 @@ def homes(
     *,
     reachable: bool = False,
 ) -> dict[ir.Value, str]:
-    """Where each weight that code reads by name lives: its dotted path.
+    """The dotted path of each weight that code reads by name.
 
     A parameter or buffer lives where its name says; a constant lives in the innermost block that holds all its users,
     and so does, if ``reachable``, every weight that some of its users could not reach where its name says. ``spelled``
@@ -146,7 +146,7 @@ def homes(
     return found
 
 
-def held(root: Block, found: Mapping[ir.Value, str]) -> dict[Block, list[ir.Value]]:
+def weights_by_block(root: Block, found: Mapping[ir.Value, str]) -> dict[Block, list[ir.Value]]:
     """The weights that code reads by name, by the innermost block on the way to where they live."""
     by_path = {block.path: block for block in root.blocks()}
     weights: dict[Block, list[ir.Value]] = {}

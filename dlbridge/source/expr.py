@@ -113,7 +113,7 @@ class Expr:
         return self.map(change)
 
     def key(self, value: Callable[[ir.Value], Any] = id, literal: Callable[[Literal], Any] = repr) -> tuple:
-        """What two expressions share that say the same; values and literals count as they are said to."""
+        """A key that is equal for expressions that print the same, up to what is given for values and literals."""
         if isinstance(self, Val):
             return ("Val", value(self.value))
         if isinstance(self, Lit):

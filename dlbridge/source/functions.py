@@ -13,7 +13,7 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.bodies import plain_assignments, returned
 from dlbridge.source.code import Code, call
 from dlbridge.source.definitions import Line, Written
-from dlbridge.source.emission import emit_all, leaving
+from dlbridge.source.emission import emit_all, returned_values
 from dlbridge.source.expr import Items, Var
 from dlbridge.source.names import Names, identifier, last_word
 from dlbridge.source.op import Emit, Function, Op, Rules
@@ -59,7 +59,7 @@ class Functions:
             as_tuple: Whether one output is returned as a tuple too.
         """
         emits, returned = emit_all(graph, *self._emit, self, functional=True)
-        results = leaving(returned)
+        results = returned_values(returned)
         inside = {*graph.inputs, *(v for node in emits for v in node.outputs)}
         read = [v for emit in emits.values() for v in emit.code.values()] + results
         captured = list(dict.fromkeys(v for v in read if v not in inside))

@@ -77,8 +77,8 @@ def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> Def:
     taken = dialect.modules | names_read(written)
     inputs = input_names(written.block.inputs, taken, is_root=is_root, path=written.block.path)
     kept = frozenset(inputs.values()) - {"x"} if is_root else frozenset()
-    leaving = output_names(writer.model.outputs) if is_root else None
-    names = name_values(written, inputs, kept, dialect.modules, leaving)
+    named = output_names(writer.model.outputs) if is_root else None
+    names = name_values(written, inputs, kept, dialect.modules, named)
 
     def name(value: ir.Value) -> Expr:
         if value not in names and is_weight(value):

@@ -36,7 +36,7 @@ class ModuleWeights:
     root: Block
     blocks: Mapping[str, Block]
     sequences: dict[Block, list[Code]]
-    homes: dict[ir.Value, str]
+    weight_paths: dict[ir.Value, str]
     weights: dict[str, Weight]
     constants: list[str]
     trains: dict[str, bool]
@@ -55,7 +55,7 @@ class ModuleWeights:
 
     def free_weight(self, value: ir.Value) -> tuple[str, Code]:
         """(kind, the code that makes it) of a weight that no layer holds. One that the source tells is "printed"."""
-        tensor, kind, home = value.const_value, traits.kind(value), self.homes[value]
+        tensor, kind, home = value.const_value, traits.kind(value), self.weight_paths[value]
         assert tensor is not None
         made = self.dialect.constant(tensor.numpy(), tensor.dtype) if kind == "constant" else None
         if made is not None:
@@ -68,7 +68,7 @@ class ModuleWeights:
         return kind, self.dialect.free_weight(kind, View("", steps).read(hollow).shape, tensor.dtype)
 
     def _unread(self) -> dict[ir.Value, str]:
-        """The weights that no code reads and no layer holds, with their homes: the state has them all the same."""
+        """The weights that no code reads and no layer holds, with their paths: the state has them all the same."""
         layers = [layer for emit in self.emits.values() for layer in (emit.layer, emit.module) if layer is not None]
         held = {view.initializer for layer in layers for w in layer.weights.values() for view in w.views}
         read = {value.name for emit in self.emits.values() for value in emit.code.values()}
@@ -83,7 +83,11 @@ class ModuleWeights:
 
         Weights that no layer holds say so where they are made.
         """
-        free = {self.homes[v]: traits.kind(v) == "parameter" for v in self.homes if traits.kind(v) in PARAMETERS}
+        free = {
+            self.weight_paths[v]: traits.kind(v) == "parameter"
+            for v in self.weight_paths
+            if traits.kind(v) in PARAMETERS
+        }
         trained = {path for key, trains in (self.trains | free).items() if trains for path in ("", *prefixes(key))}
         found = [
             next(path for path in ("", *prefixes(key)) if path not in trained)
@@ -96,7 +100,7 @@ class ModuleWeights:
 
     def weight_code(self, block: Block, value: ir.Value) -> Code:
         """How the code of a block reads a weight that no layer holds."""
-        return self.reach(self.homes[value], block, traits.kind(value))
+        return self.reach(self.weight_paths[value], block, traits.kind(value))
 
     def reach(self, path: str, block: Block | None = None, kind: str = "module") -> Code:
         """How the code of a block (the model's, when None) names the weight of that kind, or the module, at a path:

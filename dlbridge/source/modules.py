@@ -18,7 +18,7 @@ from dlbridge.source.code import Code, call, expression
 from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.dialect import Dialect
-from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
+from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
 from dlbridge.source.expr_printer import text_of
 from dlbridge.source.functions import Functions
 from dlbridge.source.module_printer import print_file, sequence
@@ -88,9 +88,9 @@ class ModuleWriter(ModuleWeights):
         self.emits, self.returned = emit_all(self.graph, dialect.rules, arithmetic, ints, self.functions)
         self.root = self._tree()
         self.blocks = {block.path: block for block in self.root.blocks()}
-        self.homes = homes(self.graph, self.root, self.emits, paths) | self._unread()
-        self.held = held(self.root, self.homes)
-        pass_weights(self.root, self.emits, self.homes)
+        self.weight_paths = weight_paths(self.graph, self.root, self.emits, paths) | self._unread()
+        self.weights_by_block = weights_by_block(self.root, self.weight_paths)
+        pass_weights(self.root, self.emits, self.weight_paths)
         self.weights: dict[str, Weight] = {}
         #: Keys of constants that are too large to be printed.
         self.constants: list[str] = []
@@ -135,7 +135,7 @@ class ModuleWriter(ModuleWeights):
         """The blocks. One whose parts are numbered but are no chain is a list of modules in the block around it."""
         dissolved: set[str] = set()
         while True:
-            root = blocks.build(self.graph, self.emits, leaving(self.returned), dissolved)
+            root = blocks.build(self.graph, self.emits, returned_values(self.returned), dissolved)
             lists = {b.path for b in root.blocks() if b.path and _is_numbered(b) and not self._is_chain(b)}
             if not lists:
                 return root
@@ -160,9 +160,9 @@ class ModuleWriter(ModuleWeights):
                 self._write_call(written, step)
             else:
                 self._write_node(written, step)
-        for value in self.held.get(block, ()):
+        for value in self.weights_by_block.get(block, ()):
             kind, new = self.free_weight(value)
-            written.members.append(Member(block.relative(self.homes[value]), new, kind))
+            written.members.append(Member(block.relative(self.weight_paths[value]), new, kind))
         return written
 
     def _write_node(self, written: Written, node: ir.Node) -> None:

@@ -280,7 +280,7 @@ def weight_of(value: ir.Value | None, *steps: tuple) -> Weight | None:
 
 
 def bare(node: ir.Node) -> Op:
-    """A node as its rule will see it, for a pass that asks what the rule would; no code is made of it."""
+    """A node as its writing rule will see it, for a pass that must know what the rule will do."""
 
     def no_code(*given: Any) -> Code:
         raise NotImplementedError("a pass makes no code")

@@ -54,14 +54,14 @@ def name_values(
     inputs: Mapping[ir.Value, str],
     kept: frozenset[str] = frozenset(),
     reserved: Iterable[str] = (),
-    leaving: Mapping[ir.Value, str] | None = None,
+    named: Mapping[ir.Value, str] | None = None,
 ) -> dict[ir.Value, str]:
-    """A variable's name for each value of a block: a value takes over the name of one that it is made of and ends.
+    """A variable's name for each value of a block: that of an operand where this is the operand's last use.
 
-    One that is read again much later, as a skip connection is, gets the name that a person gave to what makes it.
+    A value that is read again much later, as a skip connection is, gets a name of its own, by what makes it.
 
     ``kept`` names are read again after the block and stay as they are. No variable hides a function that the block
-    calls, or has a name that is ``reserved``. ``leaving`` are names that values are to have.
+    calls, or has a name that is ``reserved``. ``named`` are names that values are to have.
     """
     reserved = {*reserved, *names_read(written)}
     readings: dict[ir.Value, list[int]] = {}
@@ -97,8 +97,8 @@ def name_values(
                 reusable, fresh = [], author
             if target in labels:
                 reusable, fresh = [], labels[target]
-            if target in (leaving or {}):
-                reusable, fresh = [], (leaving or {})[target]
+            if target in (named or {}):
+                reusable, fresh = [], (named or {})[target]
             reusable.sort(key=lambda name: name != "x")
             names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
             alive.add(names[target])

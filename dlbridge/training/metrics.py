@@ -144,7 +144,7 @@ class _OfClasses(_Metric):
 
 
 class Precision(_OfClasses):
-    """Of the places where a class is said, the share where it is right; 0 where it is never said."""
+    """The share of right ones among the places where a class is predicted; 0 where it never is."""
 
     kind: Literal["precision"] = "precision"
 
@@ -153,7 +153,7 @@ class Precision(_OfClasses):
 
 
 class Recall(_OfClasses):
-    """Of the places where a class is right, the share where it is said; 0 where it is never right."""
+    """The share of the places of a class where it is predicted; 0 where there are none."""
 
     kind: Literal["recall"] = "recall"
 

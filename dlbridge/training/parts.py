@@ -30,7 +30,7 @@ Identifier = Annotated[str, AfterValidator(_is_identifier)]
 
 
 def of_name(given: Any) -> Any:
-    """The settings of a part of which only the name is said."""
+    """The settings of a part that is given by its name alone."""
     return {"kind": given} if isinstance(given, str) else given
 
 

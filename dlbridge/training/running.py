@@ -11,7 +11,7 @@ from dlbridge.training.spec import TrainingSpec
 
 
 class Callback:
-    """Is told of a training. Derive from it, and override what is of use.
+    """Is called in a training, after steps and epochs. Derive from it, and override what is of use.
 
     Example:
         >>> class Shown(Callback):
@@ -63,7 +63,7 @@ class Running:
 
 
 def listens_to_steps(callbacks: Sequence[Callback]) -> bool:
-    """Whether any of them is told of steps: what that costs is saved where none is."""
+    """Whether any of them overrides the methods of steps; where none does, they cost nothing."""
     return any(type(callback).on_step is not Callback.on_step for callback in callbacks)
 
 

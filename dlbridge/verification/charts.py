@@ -114,7 +114,7 @@ def along(
 
 
 def key(names: Iterable[str]) -> Markup:
-    """Which colour stands for which name."""
+    """The legend: which colour is which name."""
     return tag("div", *(tag("span", f"● {name}", class_=f"key c{i % COLOURS}") for i, name in enumerate(names)))
 
 

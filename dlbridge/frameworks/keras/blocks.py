@@ -47,7 +47,7 @@ def _sharing(graph: ir.Graph) -> Iterator[list[ir.Node]]:
             yield nodes
 
 
-def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.Value]) -> blocks.Block:
+def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], returned: list[ir.Value]) -> blocks.Block:
     """The blocks but the dissolved ones (``source.blocks.build``).
 
     One that sees no input stands in the block around it: Keras calls no layer without an argument. So do those that
@@ -55,7 +55,7 @@ def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], leaving: list[ir.
     """
     dissolved = _around_shared(graph)
     while True:
-        root = blocks.build(graph, emits, leaving, dissolved)
+        root = blocks.build(graph, emits, returned, dissolved)
         blind = {block.path for block in root.blocks() if block.path and not block.inputs}
         if not blind:
             return root

@@ -254,8 +254,8 @@ def _statements(
 ) -> list[Statement]:
     """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
     written = definition.written
-    leaving = output_names(writer.model.outputs) if written.block is writer.root else None
-    names.update(name_values(written, names, kept, RESERVED, leaving))
+    named = output_names(writer.model.outputs) if written.block is writer.root else None
+    names.update(name_values(written, names, kept, RESERVED, named))
     in_class = written.block in writer.dynamic
     # Where layers are joined, those that are called more than once are made first.
     made: list[Statement] = [] if in_class else [Assign(Var(m.name), plain(m.new)) for m in written.members]

@@ -31,7 +31,7 @@ class KerasWeights:
         root: The blocks.
         dynamic: Those that are ``Layer`` subclasses.
         wrapped: Whether all of the model is in one layer.
-        homes: Where each weight that code reads by name lives.
+        weight_paths: Where each weight that code reads by name lives.
         automatic: Names that Keras may give by itself.
         taken: Names of layers of the model itself.
         outermost: Path -> the name of the layer of the model itself that has it.
@@ -42,7 +42,7 @@ class KerasWeights:
     root: Block
     dynamic: set[Block]
     wrapped: bool
-    homes: dict[ir.Value, str]
+    weight_paths: dict[ir.Value, str]
     automatic: frozenset[str]
     taken: Names
     outermost: dict[str, str]
@@ -89,7 +89,7 @@ class KerasWeights:
         return traits.kind(value) == "constant" and tensor is not None and tensor.size <= MAX_PRINTED
 
     def _write_free_weight(self, written: Written, value: ir.Value) -> None:
-        block, home = written.block, self.homes[value]
+        block, home = written.block, self.weight_paths[value]
         tensor, name = value.const_value, block.relative(home)
         assert tensor is not None
         shape, trainable = tuple(tensor.shape.numpy()), traits.kind(value) == "parameter"
@@ -112,7 +112,7 @@ class KerasWeights:
 
     def _weight_key(self, block: Block, value: ir.Value) -> str:
         found = self.weight_code(block, value)
-        return block.relative(self.homes[value]) if found is None else text_of(found)
+        return block.relative(self.weight_paths[value]) if found is None else text_of(found)
 
     def weight_code(self, block: Block, value: ir.Value) -> Code | None:
         """How code of a block reads a weight that no variable of the block holds."""
@@ -130,5 +130,5 @@ class KerasWeights:
                 return call("ops.full", numbers.shape, Literal(numbers.flat[0]), dtype=dtype)
             return code("ops.array({}, dtype={})", numbers, dtype)
         if block in self.dynamic:
-            return member(block.relative(self.homes[value]))
+            return member(block.relative(self.weight_paths[value]))
         return None

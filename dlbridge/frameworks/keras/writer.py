@@ -46,7 +46,7 @@ from dlbridge.source.blocks import Block
 from dlbridge.source.code import LAYER, Code, call, code
 from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
-from dlbridge.source.emission import emit_all, held, homes, leaving, pass_weights
+from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
 from dlbridge.source.expr import Attr, Call, Const, Items, Var, layer_inputs
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
@@ -115,9 +115,9 @@ class KerasWriter(KerasWeights):
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
         self.symbolic = call_functions(self.emits, self.model.inputs)
-        self.root = block_tree(self.graph, self.emits, leaving(self.returned))
-        self.homes = homes(self.graph, self.root, self.emits, paths, reachable=True)
-        self.held = held(self.root, self.homes)
+        self.root = block_tree(self.graph, self.emits, returned_values(self.returned))
+        self.weight_paths = weight_paths(self.graph, self.root, self.emits, paths, reachable=True)
+        self.weights_by_block = weights_by_block(self.root, self.weight_paths)
         classes = Classes(self.graph, self.root, self.emits, self.returned, self.symbolic, self.functions.written)
         self.calls_of = classes.calls_of
         self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building
@@ -125,7 +125,7 @@ class KerasWriter(KerasWeights):
         joined = {node for block in self.root.blocks() if block not in self.dynamic for node in nodes_of(block)}
         emits = {node: emit for node, emit in self.emits.items() if node in joined}
         self.sparse = taken_for_sparse(emits, self.symbolic, self._is_printed) if self.dynamic else set[ir.Value]()
-        pass_weights(self.root, self.emits, self.homes, self._is_printed)
+        pass_weights(self.root, self.emits, self.weight_paths, self._is_printed)
         self.weights: dict[str, Weight] = {}
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
         self.taken = Names(*(v.name or "" for v in model.inputs))
@@ -157,7 +157,7 @@ class KerasWriter(KerasWeights):
 
     def _write_block(self, block: Block, instances: Mapping[Block, Instance]) -> Written:
         written = Written(block)
-        for value in self.held.get(block, ()):
+        for value in self.weights_by_block.get(block, ()):
             if not self._is_printed(value):
                 self._write_free_weight(written, value)
         for step in block.steps:

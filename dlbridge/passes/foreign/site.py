@@ -101,7 +101,7 @@ MICROSOFT, ML = "com.microsoft", "ai.onnx.ml"
 
 
 def rule(*op_types: str, domain: str = MICROSOFT) -> Callable[[Rule], Rule]:
-    """Register how ops of a domain are said in the standard's."""
+    """Register the rule that replaces ops of another domain by ops of the standard."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys([f"{domain}::{op_type}" if domain else op_type for op_type in op_types], function))
