@@ -75,8 +75,7 @@ class FileError(DlbridgeError):
 
 
 class MissingKernelError(FileError):
-    """A model that is valid, but the runtime here has no kernel for one of its ops
-    in its type."""
+    """A model that is valid, but the runtime here has no kernel for one of its ops in its type."""
 
 
 class UnsupportedOpError(DlbridgeError):
