@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from dlbridge.cli.verify import command
 from tests.helpers.paths import ROOT
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 MODEL = str(ROOT / "examples" / "cnn_digits.yaml")
 
@@ -25,6 +25,7 @@ def test_the_report_is_the_same():
     assert not there["failures"] and there["left_out"] == here["left_out"]
     first, second = (sorted((c["route"], c["inputs"]) for c in report["checks"]) for report in (here, there))
     assert first == second and len({route for route, _ in first}) >= 4
+    assert not ray.is_initialized()  # the cluster of this machine was begun for it, and ends with it
 
 
 NET = """
