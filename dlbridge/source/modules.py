@@ -230,7 +230,7 @@ class ModuleWriter(ModuleWeights):
         if not block.path or emit is None or emit.layer is not None or emit.targets is not None:
             return None
         reads = list(emit.code.values()) == block.inputs and len(block.inputs) == 1
-        return emit.module if reads and block not in self.held else None
+        return emit.module if reads and block not in self.weights_by_block else None
 
     def _is_chain(self, block: Block) -> bool:
         """Whether a block is modules named 0, 1, 2, ... each of which reads the one before it: ``nn.Sequential``."""
