@@ -149,6 +149,22 @@ def test_what_is_not_read_to_generate_says_so(tmp_path):
         dlbridge.load(tiny("Mamba"), task="generate")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("said", "argmax"), [(("--dtype", "float16"), 0.98), (("--quantize", "int8"), 0.6), (("--quantize", "int4"), 0.3)]
+)
+def test_less_precise_models_generate_and_their_loss_is_told(said, argmax, tmp_path):
+    module = tiny("Llama", hidden_size=64, intermediate_size=128, head_dim=16)
+    module.save_pretrained(tmp_path / "src")
+    run("convert", tmp_path / "src", "--task", "generate", "--to", "onnx", "-o", tmp_path / "llama", *said)
+    loss = json.loads((tmp_path / "llama" / "certificate.json").read_text())["loss"]
+    assert argmax <= loss["outputs"]["logits"]["argmax"] <= 1 and loss["bytes"]["after"] < loss["bytes"]["before"]
+    found = runtime.generator(tmp_path / "llama").generate(PROMPTS, max_tokens=24)
+    assert [len(row) for row in found] == [24, 24, 24]
+    if said[1] == "float16":
+        assert found == said_by_transformers(module, 24)
+
+
 def test_onnxruntime_genai_loads_the_folder_as_it_is(tmp_path):
     genai = pytest.importorskip("onnxruntime_genai")
     module = tiny("Llama")

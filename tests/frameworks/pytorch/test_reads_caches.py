@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -198,3 +201,34 @@ def test_a_cache_of_transformers_that_lacks_a_layer_is_refused():
     said = {f"past_key_values.1.{what}": "float32[batch,2,past,4]" for what in ("key", "value")}
     with pytest.raises(SignatureError, match="layer 0 of the cache is not said by its key and value"):
         dlbridge.load(llama(), inputs={"input_ids": "int64[batch,seq]", **said})
+
+
+def test_a_static_cache_goes_on_where_its_length_says():
+    """Keys and values of a fixed length, of which a tensor says how many are there: two steps with the form's own."""
+    from tests.helpers.generating import tiny
+
+    module = tiny("Llama")
+    cache = transformers.StaticCache(config=module.config, max_cache_len=16)
+    name = next(name for name in ("cache", "past_key_values") if name in inspect.signature(module.forward).parameters)
+    tokens = torch.randint(3, 40, (2, 6), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        module(input_ids=tokens[:, :4], **{name: cache}, use_cache=True)
+    model = dlbridge.load(module, inputs={"input_ids": tokens[:, 4:5], name: copy.deepcopy(cache)})
+    names = {"keys": "key", "values": "value", "cumulative_length": "cumulative_length"}
+    held = {
+        f"{name}.{index}.{said}": getattr(layer, attribute).numpy().copy()
+        for index, layer in enumerate(cache.layers)
+        for attribute, said in names.items()
+    }
+    assert {value.name for value in model.inputs} == {"input_ids", *held}
+    for framework in ("pytorch", "onnx"):
+        target, own, past = frameworks.get(framework), copy.deepcopy(cache), dict(held)
+        loaded = target.load(model.write(framework))
+        for step in (4, 5):
+            token = tokens[:, step : step + 1]
+            with torch.no_grad():
+                wanted = module(input_ids=token, **{name: own}, use_cache=True).logits.numpy()
+            found = target.run(loaded, {"input_ids": token.numpy(), **past})
+            np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
+            past = {key: found[key.replace(name, "present", 1)] for key in past}
+        assert past[f"{name}.0.cumulative_length"] == 6
