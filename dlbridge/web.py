@@ -214,8 +214,8 @@ def _color(error: float) -> str:
 
 def _originals(model: Model) -> Markup:
     """The code of the classes that a model was read from, where there is some; the script shows one."""
-    sources = getattr(model.original, "sources", dict)()
-    shown = [tag("span", text, data_of=name, hidden="") for name, text in sources.items()]
+    sources: Mapping[str, str] = getattr(model.original, "sources", dict)()
+    shown: list[str] = [tag("span", text, data_of=name, hidden="") for name, text in sources.items()]
     return tag("pre", *(shown or ["The code that it was read from is not at hand."]), class_="original")
 
 
