@@ -85,7 +85,7 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for text in texts:
-        match = _NAMED.fullmatch(text)
+        match = _NAMED.fullmatch(re.sub(r"\s", "", text))
         if match is None:
             raise ValueError(f"'{text}' is not of the form name:dtype[size,size,...] or name[size,size,...]")
         found[match["name"]] = f"{match['dtype'] or ''}[{match['sizes']}]"

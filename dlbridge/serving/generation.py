@@ -16,7 +16,7 @@ from dlbridge.decoding import METADATA_KEY, Settings
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository.datatypes import KINDS
 from dlbridge.serving.http_messages import check, parameters_of
-from dlbridge.serving.problems import ServingError, Status
+from dlbridge.serving.problems import ServingError
 from dlbridge.serving.requests import InferRequest
 from dlbridge.serving.service import Service
 from dlbridge.serving.tensors import from_array, to_array
@@ -97,7 +97,6 @@ class Generation:
         if METADATA_KEY not in config.parameters:
             raise ServingError(
                 "it is no model that generates",
-                Status.UNIMPLEMENTED,
                 where=self._name,
                 hint="'dlbridge convert MODEL --task generate --to onnx' writes one",
             )

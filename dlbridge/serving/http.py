@@ -21,8 +21,8 @@ REQUEST_ID = b"x-request-id"
 #: Seconds after which a request that has no answer yet is withdrawn when its client is gone.
 _WATCH_AFTER = 0.1
 _GONE = "gone"
-#: Paths that need no token: they ask whether the server lives.
-OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+#: Paths that need no token: the page, which asks for it, and whether the server lives.
+OPEN_PATHS = ("/", "/v2/health/live", "/v2/health/ready")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

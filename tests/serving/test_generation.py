@@ -72,7 +72,7 @@ def test_tokens_as_they_come(served, wanted):
         ("gpt", {"tokens": [1], "temperature": -1}, 400, "no temperature"),
         ("gpt", {"tokens": [1], "stop": ["x"]}, 400, "no list of tokens"),
         ("gpt", {"tokens": [1] * 200}, 400, "out of data bounds"),
-        ("double", {"tokens": [1]}, 501, "no model that generates"),
+        ("double", {"tokens": [1]}, 400, "no model that generates"),
         ("nothing", {"tokens": [1]}, 404, "nothing"),
     ],
 )

@@ -95,3 +95,21 @@ def test_what_is_asked_wrongly_is_said(page):
     page.run(f"{model}.querySelector('.run').click()")
     assert "no list of inputs" in page.until(f"{model}.querySelector('pre').textContent")
     page.problems.clear()  # the browser notes each 400
+
+
+def test_a_server_that_wants_a_token(tmp_path):
+    write_entry(tmp_path / "repository", "double")
+    (tmp_path / "token").write_text("s3cret")
+    running = start(tmp_path / "repository", "--token-file", str(tmp_path / "token"))
+    with browser.page() as page:
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.until("!document.querySelector('#login').hidden")
+        assert page.run("document.querySelectorAll('.model').length") == 0
+        for token, models in (("wrong", 0), ("s3cret", 1)):
+            page.run(f"document.querySelector('#login input').value = '{token}'")
+            page.run("document.querySelector('#login button').click()")
+            page.until(f"document.querySelector('#login').hidden === {str(bool(models)).lower()}")
+            page.until(f"document.querySelectorAll('.model').length === {models}")
+        page.until("document.querySelectorAll('.ports tr').length === 2")
+    assert running.ask("GET", "/v2")[0] == 401
+    assert running.stop() == 0

@@ -110,6 +110,7 @@ def test_bounds_of_tensors_are_stated_with_their_names():
 
 def test_bounds_can_be_stated_on_the_command_line():
     assert parse_inputs(["x:float32[b,2<=n<=16,4]"]) == {"x": "float32[b,2<=n<=16,4]"}
+    assert parse_inputs(["x: float32[b, 4]"]) == {"x": "float32[b,4]"}
 
 
 def test_a_bound_that_does_not_settle_the_branch_is_not_enough():
