@@ -25,14 +25,19 @@ nodes:
   - {name: share, op: Softmax}
 outputs: {share: share}
 """
-ROWS, VALIDATED = 60, 12
+ROWS = 60
 CLASSES = {
     "loss": {"op": "SparseCategoricalCrossentropy"},
-    "optimizer": {"kind": "adam", "learning_rate": 0.01},
+    # the bias before the normalization has no gradient but rounding, of which a smaller epsilon makes whole steps
+    "optimizer": {"kind": "adam", "learning_rate": 0.01, "epsilon": 1e-5},
     "metrics": ["accuracy"],
 }
 CASES = {
     "classes": {**CLASSES, "validation_split": 0.2},
+    "adamw, amsgrad": {
+        **CLASSES,
+        "optimizer": {"kind": "adamw", "learning_rate": 0.01, "amsgrad": True, "epsilon": 1e-3, "weight_decay": 0.1},
+    },
     "sgd, clipped": {
         **CLASSES,
         "optimizer": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
@@ -67,12 +72,9 @@ def test_the_script_gives_the_numbers_of_a_training_here(what, framework, tmp_pa
     monkeypatch.setitem(sys.modules, "dlbridge", None)
     runpy.run_path(str(path), run_name="__main__")
     printed = capsys.readouterr().out
-    exact = framework == "pytorch" or "adam" not in str(CASES[what].get("optimizer", "adam"))
     for name, numbers in history.items():
         found = [float(n) for n in re.findall(rf"\b(?<!val_){name}:? ([0-9.e+-]+)", printed)][: len(numbers)]
-        # Keras' own Adam adds epsilon in another place; one row between two classes may then fall on the other side
-        atol = 1.01 / VALIDATED if "accuracy" in name and not exact else 2e-4
-        np.testing.assert_allclose(found, numbers, rtol=2e-4 if exact else 5e-3, atol=atol, err_msg=printed)
+        np.testing.assert_allclose(found, numbers, rtol=2e-4, atol=2e-4, err_msg=printed)
     assert (path.parent / ("trained.pt" if framework == "pytorch" else "trained.keras")).exists()
 
 

@@ -80,12 +80,14 @@ def _metric(name: str, spec: Any, output: ir.Value) -> str:
 
 def optimizer_call(spec: Any, *more: str) -> str:
     """What names the optimizer of a specification, of Keras' own classes; ``more`` are further arguments."""
+    own, arguments = OWN[spec.kind], optimizer_arguments(spec, *more)
+    return f"keras.optimizers.{own.name}({arguments})" if arguments else f'"{own.name.lower()}"'
+
+
+def optimizer_arguments(spec: Any, *more: str) -> str:
+    """The arguments of Keras' class for an optimizer, without those that are its defaults."""
     own = OWN[spec.kind]
     numbers = {"learning_rate": spec.learning_rate} | {name: getattr(spec, of) for name, of in own.arguments.items()}
     if spec.weight_decay and spec.decay == "decoupled":
         numbers["weight_decay"] = spec.weight_decay
-    arguments = changed_arguments(getattr(keras.optimizers, own.name), numbers)
-    arguments += more
-    if not arguments:
-        return f'"{own.name.lower()}"'
-    return f"keras.optimizers.{own.name}({', '.join(arguments)})"
+    return ", ".join((*changed_arguments(getattr(keras.optimizers, own.name), numbers), *more))

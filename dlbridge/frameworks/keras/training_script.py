@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.keras.optimizers import OWN
-from dlbridge.frameworks.keras.training_code import optimizer_call
+from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
 from dlbridge.source.script import TAKEN, check_loss, file, parts, reading, variables
@@ -24,6 +24,8 @@ _TAKEN = ("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "H
 _TAKEN += TAKEN
 #: Optimizers whose class computes the formula.
 _EXACT = ("sgd", "adadelta", "lion")
+#: Those whose class adds epsilon before the correction of the moments: the script has a subclass.
+_CORRECTED = ("adam", "adamw")
 
 
 def script(source: Source, task: Any, described: Any) -> str:
@@ -37,11 +39,13 @@ def script(source: Source, task: Any, described: Any) -> str:
     if spec.optimizer.kind not in OWN or is_coupled or getattr(spec.optimizer, "dampening", 0):
         raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
+    is_corrected = spec.optimizer.kind in _CORRECTED
     return file(
         "Trains the model of this file, from the weights beside it.",
         source,
         ["import keras", "import numpy as np", "from pathlib import Path"],
         described,
+        *([_corrected(OWN[spec.optimizer.kind].name)] if is_corrected else []),
         _batches(len(names)),
         _main(source, spec, loss, described, names, target),
     )
@@ -67,6 +71,20 @@ _BATCHES = '''class Batches(keras.utils.PyDataset):
         self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.target))'''.splitlines()
 
 
+_OPTIMIZER = '''class {name}(keras.optimizers.{name}):
+    """Adds epsilon after the moments are corrected for their start at zero, as the paper does; Keras adds it before."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        step = keras.ops.cast(self.iterations + 1, variable.dtype)
+        epsilon, self.epsilon = self.epsilon, self.epsilon * keras.ops.sqrt(1 - self.beta_2**step)
+        super().update_step(gradient, variable, learning_rate)
+        self.epsilon = epsilon'''
+
+
+def _corrected(name: str) -> list[str]:
+    return _OPTIMIZER.format(name=name).splitlines()
+
+
 def _batches(count: int) -> list[str]:
     inputs = "self.inputs[rows]" if count == 1 else "tuple(array[rows] for array in self.inputs)"
     return [line.replace("{inputs}", inputs) for line in _BATCHES]
@@ -79,7 +97,7 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     metrics = [_metric(metric.kind, loss) for metric in spec.metrics]
     own = getattr(loss, "delta", 1.0)
     compiled = [
-        f"optimizer={_clipped(spec)}",
+        f"optimizer={_optimizer(spec)}",
         f"loss={_LOSSES[loss.op].format(delta=text(own))}",
         *([f"metrics=[{', '.join(metrics)}]"] if metrics else []),
     ]
@@ -94,7 +112,7 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     else:
         lines = []
         fit[:0] = [given.format(until), f"{target}{until}", f"batch_size={spec.batch_size}"]
-    is_exact = spec.optimizer.kind in _EXACT
+    is_exact = spec.optimizer.kind in (*_EXACT, *_CORRECTED)
     note = [] if is_exact else ["# Keras adds epsilon in another place, which shows in the fourth digit."]
     seeded = [f"keras.utils.set_random_seed({spec.seed})"] if described.is_random else []
     size = f"batch_size={spec.batch_size}"
@@ -114,11 +132,13 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     return ["def main():", *(f"    {line}" for line in body)]
 
 
-def _clipped(spec: Any) -> str:
-    if spec.clip is None:
-        return optimizer_call(spec.optimizer)
-    how = f"global_clipnorm={text(spec.clip.norm)}" if spec.clip.norm else f"clipvalue={text(spec.clip.value)}"
-    return optimizer_call(spec.optimizer, how)
+def _optimizer(spec: Any) -> str:
+    clip, more = spec.clip, []
+    if clip is not None:
+        more = [f"global_clipnorm={text(clip.norm)}" if clip.norm else f"clipvalue={text(clip.value)}"]
+    if spec.optimizer.kind in _CORRECTED:
+        return f"{OWN[spec.optimizer.kind].name}({optimizer_arguments(spec.optimizer, *more)})"
+    return optimizer_call(spec.optimizer, *more)
 
 
 def _metric(kind: str, loss: Any) -> str:
