@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, suggest
@@ -48,6 +50,20 @@ def add(model: Model, processing: Processing) -> Model:
     return whole
 
 
+def is_by_number(spec: Standardized, shape: Sequence[Any]) -> bool:
+    """Whether a processing has a mean and a deviation for each number of a row, and not for each index on the last
+    axis: the columns of a table that are the pixels of an image.
+
+    Args:
+        spec: The processing.
+        shape: The shape of the input or of an array for it, rows first.
+    """
+    count = max(len(spec.mean), len(spec.std))
+    row = shape[1:]
+    sizes = [size for size in row if isinstance(size, int)]
+    return len(row) > 1 and len(sizes) == len(row) and count not in (1, row[-1]) and count == math.prod(sizes)
+
+
 def _found(name: str, values: dict[str, ir.Value], what: str, model: Model) -> ir.Value:
     if name not in values:
         raise DlbridgeError(f"the model has no {what} '{name}'", where=model.name, hint=suggest(name, values))
@@ -84,7 +100,7 @@ class _Builder:
         x = self._resized(x, name, [s for s in size if isinstance(s, int)], spec)
         scale = self._rewriter.constant(f"{name}_scale", spec.scale, ir.DataType.FLOAT)
         x = self._op("Mul", name, "scaled", [x, scale])
-        x = self._normalized(x, name, spec.mean, spec.std, count, where)
+        x = self._normalized(x, name, spec.mean, spec.std, [count], where)
         if channel == 1:
             x = self._op("Transpose", name, "channels_first", [x], perm=[0, 3, 1, 2])
         self._feed(value, x)
@@ -94,10 +110,10 @@ class _Builder:
         where = f"input '{value.name}' of {self._where}"
         if value.shape is None or not len(value.shape):
             raise DlbridgeError("numbers to standardize have an axis", where=where)
-        count = value.shape[-1]
-        name = value.name or ""
-        fresh = self._input(value, ir.DataType.FLOAT, list(value.shape))
-        self._feed(value, self._normalized(fresh, name, spec.mean, spec.std, count, where))
+        shape, name = list(value.shape), value.name or ""
+        row = shape[1:] if is_by_number(spec, shape) else shape[-1:]
+        fresh = self._input(value, ir.DataType.FLOAT, shape)
+        self._feed(value, self._normalized(fresh, name, spec.mean, spec.std, row, where))
 
     def _resized(self, x: ir.Value, name: str, size: Sequence[int], spec: Image) -> ir.Value:
         how: dict[str, Any]
@@ -125,15 +141,17 @@ class _Builder:
         name: str,
         mean: Sequence[float],
         std: Sequence[float],
-        count: Any,
+        row: Sequence[Any],
         where: str,
     ) -> ir.Value:
-        """(x - mean) / std along the last axis, leaving out what changes nothing."""
+        """(x - mean) / std along the last axes, whose sizes are ``row``, leaving out what changes nothing."""
+        count = math.prod(row) if len(row) > 1 else row[0]
         for what, op, numbers, neutral in (("mean", "Sub", mean, 0.0), ("std", "Div", std, 1.0)):
             if len(numbers) not in (1, count):
                 raise DlbridgeError(f"'{what}' has {len(numbers)} numbers, there are {count}", where=where)
             if any(number != neutral for number in numbers):
-                constant = self._rewriter.constant(f"{name}_{what}", list(numbers), ir.DataType.FLOAT)
+                held = np.asarray(numbers, np.float32).reshape(row if len(numbers) > 1 and len(row) > 1 else -1)
+                constant = self._rewriter.constant(f"{name}_{what}", held, ir.DataType.FLOAT)
                 x = self._op(op, name, f"by_{what}", [x, constant])
         return x
 

@@ -9,6 +9,7 @@ import numpy as np
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.processing import Classes, Image, Processing, Standardized
+from dlbridge.processing.graph import is_by_number
 from dlbridge.training.binding import found_input
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.prepare import Prepare, PreparedImage, Standardize
@@ -46,6 +47,8 @@ def fitted(
     if counted:
         for name, (mean, std) in _statistics(model, spec, rows, preparation, counted).items():
             inputs[name] = inputs[name].model_copy(update={"mean": mean, "std": std})
+            if isinstance(inputs[name], Standardized):
+                _check_columns(model, name, inputs[name])
     outputs = {}
     for loss in spec.losses:
         texts = _labels(spec, loss, rows, labels or {})
@@ -82,6 +85,23 @@ def _statistics(
             is_image = isinstance(preparation.processing.inputs[name], Image)
             moments.add(np.moveaxis(array, preparation.channel_axis(name), -1) if is_image else array)
     return {name: moments.numbers(name) for name, moments in totals.items()}
+
+
+def _check_columns(model: Model, name: str, spec: Standardized) -> None:
+    """Check that the graph of the exported model can do what is done with the data here.
+
+    Raises:
+        TrainingError: When the columns of the data are neither the last axis of the input nor the numbers of its rows.
+    """
+    shape = next(value.shape for value in model.inputs if value.name == name)
+    if shape is None or not isinstance(shape[-1], int):
+        return
+    if len(spec.mean) not in (1, shape[-1]) and not is_by_number(spec, list(shape)):
+        raise TrainingError(
+            f"the data of '{name}' has {len(spec.mean)} columns, which are not the last axis of the input {shape}",
+            where=model.name,
+            hint="give the data in the shape of the input, or its rows flat",
+        )
 
 
 class _Moments:

@@ -6,6 +6,7 @@ and divided by in float32, as the graph does: after the changes of an augmentati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
 from dlbridge.processing import Image, Processing, Standardized, add
-from dlbridge.processing.graph import channel_axis
+from dlbridge.processing.graph import channel_axis, is_by_number
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.prepare import Augmentation
 from dlbridge.training.rows import Arrays, stacked
@@ -61,14 +62,17 @@ class Preparation:
             return array
         axis = self.channel_axis(name) if isinstance(spec, Image) else array.ndim - 1
         shape = [-1 if place == axis else 1 for place in range(array.ndim)]
+        count = array.shape[axis]
+        if isinstance(spec, Standardized) and is_by_number(spec, array.shape):
+            shape, count = list(array.shape[1:]), math.prod(array.shape[1:])
         if isinstance(spec, Standardized) or array.dtype.kind != "f":
             array = array.astype(np.float32)
         for numbers, neutral, do in ((spec.mean, 0.0, np.subtract), (spec.std, 1.0, np.divide)):
             if any(number != neutral for number in numbers):
                 constant = np.array(numbers, np.float32)
-                if len(numbers) not in (1, array.shape[axis]):
-                    raise TrainingError(f"there are {len(numbers)} numbers for {array.shape[axis]} columns", where=name)
-                array = do(array, constant.reshape(shape))
+                if len(numbers) not in (1, count):
+                    raise TrainingError(f"there are {len(numbers)} numbers for {count} columns", where=name)
+                array = do(array, constant.reshape(shape) if len(numbers) > 1 else constant)
         return array
 
     def target(self, loss: LossPart, array: np.ndarray) -> np.ndarray:

@@ -68,6 +68,22 @@ def test_what_is_served_does_the_same(tmp_path):
     assert dlbridge.evaluate(tmp_path / "run", held_out)["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
 
 
+def test_columns_that_are_the_numbers_of_an_image_are_standardized_one_by_one(tmp_path):
+    flat = (RNG.normal(size=(20, 192)) * RNG.uniform(1, 9, 192) + RNG.normal(size=192)).astype(np.float32)
+    spec = spec_of_images(prepare={"image": {"kind": "standardize"}}, labels={}, epochs=1)
+    model = description.load(PICTURES)
+    result = dlbridge.train(model, {"image": flat, "label": ROWS["label"][:20]}, spec=spec).model
+    assert len(result.processing.inputs["image"].mean) == 192
+    result.save(tmp_path / "trained")
+    dlbridge.convert(tmp_path / "trained", "onnx", tmp_path / "served")
+    images = flat.reshape(-1, 3, 8, 8)
+    served = runtime.load(tmp_path / "served")(image=images)["y"]
+    for given in (flat, images):
+        np.testing.assert_allclose(dlbridge.predict(result, {"image": given})["y"], served, rtol=1e-5, atol=1e-5)
+    with pytest.raises(TrainingError, match="has 16 columns, which are not the last axis"):
+        dlbridge.train(model, {"image": flat.reshape(20, 12, 16), "label": ROWS["label"][:20]}, spec=spec)
+
+
 def test_a_target_without_a_place_for_it_says_so(tmp_path):
     model = dlbridge.train(dense(), ROWS, spec=SPEC).model
     with pytest.warns(DlbridgeWarning, match="takes data that is prepared already"):
