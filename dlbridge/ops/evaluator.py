@@ -6,7 +6,8 @@ where there is no original, an ONNX file is judged by it, and it tells what each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ml_dtypes
@@ -151,6 +152,7 @@ class Evaluator:
         bound = type("_Bound", (_Float64,), {"state": self._state})
         self._evaluator = bound(proto)
         self.outputs = [v.name for v in proto.graph.output]
+        self._done_with = _last_reads(proto.graph)
         self.eps = max((eps(d) for d in _float_types(model)), default=eps(np.float32))
 
     def __call__(
@@ -163,25 +165,54 @@ class Evaluator:
             noise: Move each result by a random part of at most this.
             seen: Gets every array that is computed on the way, in order.
         """
-        results = self._run(arrays, noise, seen)
+        with self._running(noise, seen):
+            results = self._outputs(arrays)
         return {name: results[name] for name in self.outputs}
 
     def values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All arrays of the main graph by name, for these inputs."""
-        found = self._run(arrays, 0.0, None)
+        with self._running(0.0, None):
+            found = self._evaluator.run(None, self._feeds(arrays), intermediate=True)
         return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
 
-    def _run(
-        self, arrays: Mapping[str, np.ndarray], noise: float, seen: list[np.ndarray] | None
-    ) -> dict[str, np.ndarray]:
+    def _outputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The outputs by name. The evaluator's own ``run`` holds every array until its end, which is many times the
+        model; here each goes after its last use."""
+        results: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, **self._feeds(arrays)}
+        for node, done in zip(self._evaluator.rt_nodes_, self._done_with, strict=True):
+            given = [results[name] for name in node.input]
+            around = {"context": results} if node.need_context() else {}
+            made = zip(node.output, node.run(*given, **around), strict=False)
+            results.update((name, value) for name, value in made if name)
+            for name in done:
+                results.pop(name, None)
+        return results
+
+    def _feeds(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**self._weights, **{name: widen(np.asarray(a)) for name, a in arrays.items()}}
+
+    @contextmanager
+    def _running(self, noise: float, seen: list[np.ndarray] | None) -> Iterator[None]:
         self._state.noise, self._state.seen = noise, seen
         self._state.generator = np.random.default_rng(0)
-        feeds = {**self._weights, **{name: widen(np.asarray(a)) for name, a in arrays.items()}}
         try:
             with np.errstate(all="ignore"):
-                return self._evaluator.run(None, feeds, intermediate=True)
+                yield
         finally:
             self._state.seen = None
+
+
+def _last_reads(graph: onnx.GraphProto) -> list[list[str]]:
+    """For each node, the names that neither a node after it reads, nor a graph within one, nor the graph returns."""
+    needed = {"", *(value.name for value in graph.output)}
+    found: list[list[str]] = []
+    for node in reversed(graph.node):
+        names = {name for one in _all_nodes([node]) for name in one.input} | {
+            value.name for attribute in node.attribute for inner in _graphs(attribute) for value in inner.output
+        }
+        found.append(sorted((names | set(node.output)) - needed))
+        needed |= names
+    return found[::-1]
 
 
 def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
@@ -219,8 +250,12 @@ def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
+            for graph in _graphs(attribute):
                 yield from _all_nodes(graph.node)
+
+
+def _graphs(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
+    return (attribute.g, *attribute.graphs)
 
 
 def _float_types(model: ir.Model) -> set[np.dtype]:
