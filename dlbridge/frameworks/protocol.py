@@ -154,6 +154,14 @@ class Framework:
 
     # --- what a framework may do ------------------------------------------------------------------------------------
 
+    def devices(self) -> tuple[str, ...]:
+        """The devices of this machine on which the verification runs written models beside the CPU (``"cuda"``)."""
+        return ()
+
+    def load_on(self, source: Any, device: str) -> Any:
+        """The live model on one of ``devices()``. Products of float32 are not rounded to fewer bits there."""
+        raise DlbridgeError(f"models of {self.name} are not run on '{device}'")
+
     def accepts(self, source: object) -> bool:
         """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
         return False

@@ -41,6 +41,9 @@ _LONGEST, _MOST_NUMBERS = 600, 8
 _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
 _MOST_ELEMENTS = 1 << 30
+#: Rows, and then free sizes, of two more sets of the full battery, where all of their values are few: beyond what most
+#: code cuts into blocks.
+_MANY, _FEW_ELEMENTS = 33, 1 << 24
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
 
@@ -209,6 +212,10 @@ class Battery:
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
+        for many in ((batch,) if batch and not self.batch_sizes else (), free):
+            wanted = {**rows, **dict.fromkeys(many, _MANY)}
+            if many and elements(self.model, self._fitting(wanted, self.sizes)) <= _FEW_ELEMENTS:
+                yield Plan(self.sizes, wanted, (PLAIN,), self.seed + _MANY)
 
     def _strategies(self) -> list[Strategy]:
         known = roles(self.model, self._fitting({}, self.sizes))

@@ -26,6 +26,7 @@ from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
 from dlbridge.verification.loss import Loss
 from dlbridge.verification.report import Report
+from dlbridge.verification.routes import devices_of
 
 SCHEMA_FILE = "schemas/certificate.schema.json"
 #: Packages whose versions matter beside those of the frameworks.
@@ -132,7 +133,7 @@ def certify(report: Report, request: Request | None = None) -> dict[str, Any]:
             machine=platform.machine(),
             system=platform.platform(),
             processors=os.cpu_count() or 1,
-            providers=["CPU"],
+            providers=devices_of({check.route for check in report.checks}),
         ),
         routes=_routes(report),
         **found,

@@ -30,10 +30,12 @@ from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import too_large
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
+from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown, usual
 from dlbridge.verification.sizes import require_names
 from dlbridge.verification.stepping import Stepping
+from dlbridge.verification.weight_check import check_weights
 
 __all__ = ["Check", "Report", "relative_error", "verify"]
 
@@ -192,6 +194,9 @@ def compare_forms(
             report.failures[name] = str(error)
             continue
         report.checks += comparison.checks(form, results[name], report)
+        report.checks += check_repeats(form, cases, results[name])
+        if report.subject is not None:
+            report.checks += check_weights(report.subject, form, report)
         if steps is not None:
             report.checks += steps.checks(form, report)
         if depth is not None:

@@ -168,7 +168,7 @@ class Comparison:
             if _agree_in_float64(wide[i][name], exact[name], self._judge.own[i][name]):
                 kind = "ill-conditioned: " if is_strained else ""
                 finding.excused = f"{kind}{_size(finding)} is rounding; the same in float64"
-            elif getattr(route, "folds", False) and self._is_noise(wide[i][name], i, name):
+            elif getattr(route, "folds", False) and self._is_noise(wide[i][name], i, name, finding.bound):
                 finding.excused = f"{_size(finding)} is rounding; in float64 no more than that of folded constants"
             elif is_strained and self._is_moved(wide[i][name], i, name):
                 finding.message = f"ill-conditioned: {_size(finding)}, and so is what rounding of constants alone moves"
@@ -236,13 +236,14 @@ class Comparison:
         distance = _distance(output, right)
         return distance <= FACTOR * max(_distance(m, right) for m in moved)
 
-    def _is_noise(self, wide: np.ndarray, index: int, name: str) -> bool:
-        """Whether an output in float64 is off by no more than constants that were rounded once can explain."""
+    def _is_noise(self, wide: np.ndarray, index: int, name: str, bound: float) -> bool:
+        """Whether an output in float64 is off by no more than constants that were rounded once can explain, and than is
+        allowed in the model's own types: a difference that is seen there is a fault, however it came about."""
         rounded = _EPS_OF_SUMS * self._judge.allowance().eps
         exact, noisy = self._judge.exact(index), self._judge.noisy(index, rounded)
         if exact is None or noisy is None or not is_float(wide.dtype):
             return False
-        return _distance(wide, exact[name]) <= FACTOR * _distance(noisy[name], exact[name])
+        return _distance(wide, exact[name]) <= min(bound, FACTOR * _distance(noisy[name], exact[name]))
 
     # --- what goes into the report ------------------------------------------------------------------------------------
 

@@ -253,10 +253,10 @@ def _integers(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:
 
 
 def relative_error(y: np.ndarray, reference: np.ndarray) -> float:
-    """``max |y - ref| / max |ref|``; infinite where shapes, NaN or infinities differ, or integers are not equal."""
+    """``max |y - ref| / max |ref|``; infinite where shapes, NaN or infinities differ, or integers or texts are not equal."""
     if y.shape != reference.shape:
         return float("inf")
-    if reference.dtype.kind in "biu":
+    if reference.dtype.kind in "biuUSO":
         return 0.0 if np.array_equal(y, reference) else float("inf")
     y, reference = y.astype(np.float64), reference.astype(np.float64)
     finite = np.isfinite(reference)

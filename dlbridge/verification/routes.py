@@ -1,4 +1,5 @@
-"""Routes: the ways to run a model, one for each framework and for each framework's ONNX exporter."""
+"""Routes: the ways to run a model, one for each framework, each framework's ONNX exporter, and each device where a
+framework runs models beside the CPU (``onnx on cuda``)."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.verification.judge import ORIGINAL
 from dlbridge.verification.measure import Arrays
+from dlbridge.verification.weight_check import Unlike, unlike_weights
 
 _VIA = f"{frameworks.STANDARD} via "
+_ON = " on "
 
 
 def known(model: Model) -> list[str]:
@@ -42,7 +45,8 @@ def _owners() -> dict[str, frameworks.Framework]:
     """Route -> the framework that the model is written in for it."""
     found = frameworks.all_frameworks()
     exported = {f"{_VIA}{framework.exporter}": framework for framework in found if framework.exporter is not None}
-    return {**{framework.name: framework for framework in found}, **exported}
+    devices = {f"{f.name}{_ON}{device}": f for f in found if f.is_installed for device in f.devices()}
+    return {**{framework.name: framework for framework in found}, **devices, **exported}
 
 
 class Route:
@@ -85,6 +89,7 @@ class Route:
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
         self._live: Any = None
+        self._source: Any = None
         if name == ORIGINAL:
             self._inputs: set[str] = set()
             self._outputs: set[str] = set()
@@ -93,8 +98,9 @@ class Route:
         if framework is None:
             raise unknown(name, model)
         source = written[framework.name] if framework.name in written else framework.write(model)
+        device = name.removeprefix(f"{framework.name}{_ON}") if _ON in name else None
         try:
-            live = framework.load(source) if folder is None else framework.load_saved(source, folder)
+            live = _loaded(framework, source, folder, device)
         except MissingKernelError as error:
             if framework.exact(source) is None:
                 raise
@@ -106,7 +112,10 @@ class Route:
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
         if name == framework.name and folder is None and framework.name not in written and self._types is None:
             self.written_anew = name
-        if name != framework.name:
+        self._source = source if name == framework.name and folder is None and title is None else None
+        if device is not None:
+            self.note = f"on {device}, with products of float32 in float32 (no TF32)"
+        elif name != framework.name:
             self.folds = True
             framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
         self.text = getattr(getattr(live, "dlbridge_source", None), "text", "")
@@ -139,6 +148,12 @@ class Route:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
         return _move({name: np.asarray(array) for name, array in found.items()}, self._outputs, last=False)
 
+    def unlike_weights(self) -> list[Unlike]:
+        """The weights that are not the model's, where it was written of the model."""
+        if self._source is None or self._framework is None or self._types is not None:
+            return []
+        return list(unlike_weights(self._model, self._source, self._framework.weights(self._live)))
+
     def _run_exact(self, arrays: Arrays) -> Arrays:
         """Run a model whose types have no kernels here in float64, and round the outputs to their types."""
         run, types = self._opens_exact(), self._types
@@ -159,6 +174,17 @@ class Route:
         if run is None:
             return None
         return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
+
+
+def _loaded(framework: frameworks.Framework, source: Any, folder: Path | None, device: str | None) -> Any:
+    if device is not None:
+        return framework.load_on(source, device)
+    return framework.load(source) if folder is None else framework.load_saved(source, folder)
+
+
+def devices_of(names: Iterable[str]) -> list[str]:
+    """What routes ran on: the CPU, and the devices in their names."""
+    return ["CPU", *sorted({name.partition(_ON)[2].upper() for name in names if name in _owners() and _ON in name})]
 
 
 def saved_route(model: Model, title: str, folder: Path) -> Route:

@@ -62,6 +62,12 @@ class Onnx(ModularFramework):
         entry = self.part("entry")
         return entry.save_entry(source, target.parent, target.name, certificate=certificate, force=force)
 
+    def devices(self) -> tuple[str, ...]:
+        return self.part("runner").devices()
+
+    def load_on(self, source: Any, device: str) -> Any:
+        return self.part("runner").load_on(source, device)
+
     def quantize(
         self, source: Any, how: str, *, data: Sequence[Mapping[str, Any]] = (), keep: Sequence[str] = ()
     ) -> Any:

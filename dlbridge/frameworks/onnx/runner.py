@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 
-from dlbridge.errors import FileError, MissingKernelError, SignatureError
+from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, SignatureError
 from dlbridge.frameworks.onnx import serialize
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.runtime import values
+
+Providers = Sequence[Any]
+_CPU: Providers = ("CPUExecutionProvider",)
+#: Device -> the provider that runs models on it, with its options.
+_DEVICES = {"cuda": ("CUDAExecutionProvider", {"use_tf32": "0"})}
+#: A model that shows whether a provider starts.
+_SMALLEST = onnx.parser.parse_model(
+    '<ir_version: 8, opset_import: ["": 13]> trial (float[1] x) => (float[1] y) {y = Abs(x)}'
+)
 
 
 @dataclass
@@ -43,14 +56,49 @@ def load(source: OnnxSource | str | os.PathLike[str]) -> Live:
     Raises:
         FileError: When onnxruntime cannot load it.
     """
+    return _load(source, _CPU)
+
+
+@functools.cache
+def devices() -> tuple[str, ...]:
+    """The devices beside the CPU on which this onnxruntime runs models here."""
+    return tuple(name for name, provider in _DEVICES.items() if _starts(provider))
+
+
+def load_on(source: OnnxSource, device: str) -> Live:
+    """A session of a written model on a device. Nodes that it has no kernels for are run on the CPU.
+
+    Raises:
+        FileError: When onnxruntime cannot load it there.
+    """
+    provider = _DEVICES[device]
+    live = _load(source, [provider, *_CPU])
+    if provider[0] not in live.session.get_providers():
+        raise FileError(f"onnxruntime cannot start {provider[0]} for the model", where=source.name)
+    return live
+
+
+def _starts(provider: tuple[str, dict[str, str]]) -> bool:
+    """Whether a provider is in this onnxruntime, and finds its device: without one, a session falls back to the CPU."""
+    if provider[0] not in onnxruntime.get_available_providers():
+        return False
+    try:
+        session = _session(_SMALLEST.SerializeToString(), "a trial", providers=[provider, *_CPU])
+    except DlbridgeError:
+        return False
+    return provider[0] in session.get_providers()
+
+
+def _load(source: OnnxSource | str | os.PathLike[str], providers: Providers) -> Live:
     if not isinstance(source, OnnxSource):
-        return Live(_session(str(source), str(source)), path=str(source))
+        return Live(_session(str(source), str(source), providers=providers), path=str(source))
+    name, level = source.name, _level(source.ir)
     if serialize.weights_size(source.ir) < serialize.LARGEST_FILE // 2:
         buffer = io.BytesIO()
         serialize.write(source.ir, buffer)
-        return Live(_session(buffer.getvalue(), source.name, _level(source.ir)), source)
+        return Live(_session(buffer.getvalue(), name, level, providers), source)
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
-        return Live(_session(str(source.save(Path(folder) / "model.onnx")), source.name, _level(source.ir)), source)
+        return Live(_session(str(source.save(Path(folder) / "model.onnx")), name, level, providers), source)
 
 
 def in_memory(model: ir.Model) -> Live:
@@ -83,14 +131,17 @@ def _level(model: ir.Model) -> onnxruntime.GraphOptimizationLevel:
 
 
 def _session(
-    model: bytes | str, where: str, level: onnxruntime.GraphOptimizationLevel | None = None
+    model: bytes | str,
+    where: str,
+    level: onnxruntime.GraphOptimizationLevel | None = None,
+    providers: Providers = _CPU,
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     if level is not None:
         options.graph_optimization_level = level
     options.log_severity_level = 4  # what it logs of an error is in the exception
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # its exceptions have no base class of their own
         kind = MissingKernelError if type(error).__name__ == "NotImplemented" else FileError
         raise kind(f"onnxruntime cannot load the model: {error}", where=where) from error

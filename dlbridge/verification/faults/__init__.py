@@ -15,7 +15,12 @@ from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.ops.keys import op_key
 from dlbridge.passes.matching import Match
-from dlbridge.verification.faults import attributes, numbers, operations  # noqa: F401  # they register their kinds
+from dlbridge.verification.faults import (  # noqa: F401  # they register their kinds
+    attributes,
+    conditional,
+    numbers,
+    operations,
+)
 from dlbridge.verification.faults.kind import KINDS, Fault, Kind
 from dlbridge.verification.measure import relative_error
 

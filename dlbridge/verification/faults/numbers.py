@@ -93,6 +93,11 @@ kind("the first row of a table that is 0")(
 kind("the last row of a table off")(
     _of({"Embedding": 1, "Gather": 0}, lambda a: np.concatenate([a[:-1], a[-1:] + 1]) if a.ndim else None)
 )
+kind("a row in the middle of a table off")(
+    _of(
+        {"Embedding": 1}, lambda a: np.concatenate([a[: len(a) // 2], a[len(a) // 2 :][:1] + 0.1, a[len(a) // 2 + 1 :]])
+    )
+)
 kind("one slope for all channels")(_of({"PRelu": 1}, lambda a: np.full_like(a, a.mean()) if a.size > 1 else None))
 
 

@@ -1,0 +1,46 @@
+"""Checks that a form gives the same outputs when it is given the same inputs again.
+
+One that remembers what it was given, or draws random numbers, computes no function of its inputs, even if every output
+that was looked at is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dlbridge.errors import DlbridgeError
+from dlbridge.verification.battery import Case
+from dlbridge.verification.forms import Form
+from dlbridge.verification.measure import Arrays, free, is_float, mismatch, relative_error
+from dlbridge.verification.report import Check
+
+#: What is said of the inputs of such a check.
+NAME = "the first inputs again"
+
+
+def check_repeats(form: Form, cases: Sequence[Case], outputs: Sequence[Arrays]) -> list[Check]:
+    """A check that has failed, where the first inputs give other outputs after all the others.
+
+    Args:
+        form: The form, which has run on all of the sets of inputs.
+        cases: These sets.
+        outputs: What it gave for each.
+    """
+    if not cases:
+        return []
+    try:
+        again = form.run(cases[0].arrays)
+    except DlbridgeError as error:
+        return [_failed(form, cases[0], f"the same inputs give an error the second time: {error}")]
+    unlike = [f"output '{name}' {what}" for name, what in mismatch(again, outputs[0]).items()]
+    if not unlike:
+        errors = {name: relative_error(array, outputs[0][name]) for name, array in again.items()}
+        allowed = {name: free(array.dtype) if is_float(array.dtype) else 0.0 for name, array in again.items()}
+        unlike = [f"output '{name}' by {error:.1e}" for name, error in errors.items() if error > allowed[name]]
+    if not unlike:
+        return []
+    return [_failed(form, cases[0], f"the same inputs give other outputs the second time: {'; '.join(unlike)}")]
+
+
+def _failed(form: Form, case: Case, message: str) -> Check:
+    return Check(form.name, case.sizes, {}, 0.0, False, message, inputs=NAME)

@@ -1,0 +1,97 @@
+"""Checks that what was written of a model holds the model's weights, number by number.
+
+Inputs reach few rows of a large table, and a loop's weights only where it is entered. That all others are right is seen
+by looking at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlbridge.model import Model
+from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
+from dlbridge.source.weights import Weight
+from dlbridge.verification.departure import Departure
+from dlbridge.verification.forms import Form
+from dlbridge.verification.measure import is_float
+from dlbridge.verification.report import Check, Report
+
+#: What checks call it, where others name the strategies that fill inputs.
+NAME = "the weights themselves"
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """A weight that has other numbers than the model's.
+
+    Attributes:
+        initializer: The model's name of it.
+        text: What is found, as a sentence.
+    """
+
+    initializer: str
+    text: str
+
+
+def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
+    """A check that has failed, where weights of a form are not the model's; the first one goes into the report as the
+    place where the form departs, unless its outputs have shown one."""
+    unlike = getattr(form, "unlike_weights", list)()
+    if not unlike:
+        return []
+    first = unlike[0]
+    readers = [use.node for use in model.graph.initializers[first.initializer].uses()]
+    node = readers[0] if readers else None
+    found = Departure(first.text, node=node and node.name, op=op_key(node) if node is not None else "")
+    report.departures.setdefault(form.name, found)
+    more = f"; and {len(unlike) - 1} more weights" if len(unlike) > 1 else ""
+    return [Check(form.name, {}, {}, 0.0, False, first.text + more, inputs=NAME)]
+
+
+def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) -> Iterator[Unlike]:
+    """The weights whose numbers are not the model's.
+
+    What a writer has given another shape, or a name of its own, is not looked at: outputs show it.
+
+    Args:
+        model: The model.
+        source: What was written of it.
+        arrays: The weights that are in use now, by the keys of the source.
+    """
+    keys: Mapping[str, Weight] = getattr(source, "weights", None) or {name: Weight.of(name) for name in arrays}
+    for key, weight in keys.items():
+        names = [view.initializer for view in weight.views]
+        if key not in arrays or not names or not all(_is_kept(model, source.model, name) for name in names):
+            continue
+        wanted, found = weight.read(model.weights), arrays[key]
+        if wanted.shape != found.shape:
+            continue
+        differ = _differ(wanted, found)
+        count = int(differ.sum())
+        if count:
+            place = [int(i) for i in np.unravel_index(int(np.argmax(differ)), differ.shape)]
+            text = f"the weight '{key}' is not the model's '{names[0]}': {count} of {differ.size} numbers differ"
+            yield Unlike(names[0], f"{text}, the first at {place}")
+
+
+def _is_kept(model: Model, written: Model, name: str) -> bool:
+    """Whether a name means the same weight before and after the passes of a writer."""
+    before, after = model.graph.initializers.get(name), written.graph.initializers.get(name)
+    if before is None or after is None or before.const_value is None or traits.kind(before) == "constant":
+        return False
+    return before.shape == after.shape and before.dtype == after.dtype
+
+
+def _differ(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Which numbers differ, in the type that they are held in."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = wanted.astype(found.dtype, copy=False)
+    differ: np.ndarray = wanted != found
+    if differ.any() and is_float(found.dtype):
+        differ &= ~(np.isnan(wanted) & np.isnan(found))
+    return differ
