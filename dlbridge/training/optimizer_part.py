@@ -15,6 +15,8 @@ Slots = dict[str, Tensor]
 Numbers = Mapping[str, Any]
 Rate = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Group(Part):
@@ -111,3 +113,22 @@ class OptimizerPart(Part):
         if weight.decay and not weight.is_coupled:
             w = w - rate * weight.decay * w
         return w - (delta if weight.count == 1 else weight.count * delta), slots
+
+
+class Moments(OptimizerPart):
+    """Optimizers that keep means of the gradient and of its square."""
+
+    beta_1: Beta = 0.9
+    beta_2: Beta = 0.999
+    epsilon: Positive = 1e-7
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("m", "v")
+
+    def numbers(self, t: int) -> dict[str, float]:
+        return {"c1": 1 - self.beta_1**t, "c2": 1 - self.beta_2**t}
+
+    def _moments(self, g: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
+        m = self.beta_1 * slots["m"] + (1 - self.beta_1) * g
+        return m, self.beta_2 * slots["v"] + (1 - self.beta_2) * g * g

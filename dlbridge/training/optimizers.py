@@ -8,16 +8,12 @@ depends on the weight is computed by the framework (``delta``), or by a class of
 from __future__ import annotations
 
 import math
-from fnmatch import fnmatchcase
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dlbridge.training.optimizer_part import Decay, Numbers, OptimizerPart, Rate, Slots, Weight
-from dlbridge.training.parts import Ops, Tensor
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+from dlbridge.training.matrix_optimizers import LAMB, Adafactor, Muon
+from dlbridge.training.optimizer_part import Beta, Decay, Moments, OptimizerPart, Positive, Rate
 
 
 class SGD(OptimizerPart):
@@ -55,26 +51,7 @@ class SGD(OptimizerPart):
         return rate * (g + self.momentum * v if self.nesterov else v), {"momentum": v}
 
 
-class _Moments(OptimizerPart):
-    """Optimizers that keep means of the gradient and of its square."""
-
-    beta_1: Beta = 0.9
-    beta_2: Beta = 0.999
-    epsilon: Positive = 1e-7
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m", "v")
-
-    def numbers(self, t: int) -> dict[str, float]:
-        return {"c1": 1 - self.beta_1**t, "c2": 1 - self.beta_2**t}
-
-    def _moments(self, g: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
-        m = self.beta_1 * slots["m"] + (1 - self.beta_1) * g
-        return m, self.beta_2 * slots["v"] + (1 - self.beta_2) * g * g
-
-
-class Adam(_Moments):
+class Adam(Moments):
     """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g^2``; ``w -= rate m' / (sqrt(v') + eps)``, with the moments
     corrected for their start at zero: ``m' = m / (1 - b1^t)``, ``v' = v / (1 - b2^t)``. With ``amsgrad``, ``v'`` is of
     the largest ``v`` so far.
@@ -108,7 +85,7 @@ class AdamW(Adam):
     decay: Literal["decoupled"] = "decoupled"
 
 
-class NAdam(_Moments):
+class NAdam(Moments):
     """Adam with Nesterov's momentum: ``w -= rate (1 - u_t) g / ((1 - U_t) s) + rate u_(t+1) m / ((1 - U_(t+1)) s)``,
     with ``u_t = b1 (1 - 0.96^(t momentum_decay) / 2)``, ``U_t`` the product of all ``u`` up to ``u_t``, and
     ``s = sqrt(v / (1 - b2^t)) + eps``.
@@ -147,7 +124,7 @@ class NAdam(_Moments):
         return rate * (n["g"] * g + n["m"] * m) / root, {"m": m, "v": v}
 
 
-class RAdam(_Moments):
+class RAdam(Moments):
     """Adam, rectified while ``v`` is of few gradients: ``w -= rate r_t m' sqrt(1 - b2^t) / (sqrt(v) + eps)``
     where ``p_t > 5``, else ``w -= rate m'``. ``p = 2 / (1 - b2) - 1``; ``p_t = p - 2 t b2^t / (1 - b2^t)``;
     ``r_t^2 = (p_t - 4)(p_t - 2) p / ((p - 4)(p - 2) p_t)``.
@@ -171,7 +148,7 @@ class RAdam(_Moments):
         return rate * m * (n["plain"] + n["adaptive"] / (ops.sqrt(v) + self.epsilon)), {"m": m, "v": v}
 
 
-class Adamax(_Moments):
+class Adamax(Moments):
     """``m = b1 m + (1 - b1) g``; ``u = max(b2 u, |g| + eps)``; ``w -= rate m / ((1 - b1^t) u)``.
 
     Source: Kingma & Ba, 2015, algorithm 2 (epsilon as in ``torch.optim.Adamax``).
@@ -289,136 +266,6 @@ class Lion(OptimizerPart):
         m = slots["m"]
         step = ops.sign(self.beta_1 * m + (1 - self.beta_1) * g)
         return rate * step, {"m": self.beta_2 * m + (1 - self.beta_2) * g}
-
-
-class LAMB(_Moments):
-    """Adam's step with ``weight_decay w`` added, scaled for each matrix or kernel by ``|w| / |step|`` (1 where either
-    is 0); vectors are not scaled.
-
-    Source: You et al., Large Batch Optimization for Deep Learning, 2020.
-    """
-
-    kind: Literal["lamb"]
-    decay: Literal["decoupled"] = "decoupled"
-
-    of_whole_weights: ClassVar[bool] = True
-
-    def step(self, g: Tensor, w: Tensor, slots: Slots, n: Numbers, weight: Weight, ops: Ops) -> tuple[Tensor, Slots]:
-        m, v = self._moments(g, slots)
-        step = m / n["c1"] / (ops.sqrt(v / n["c2"]) + self.epsilon) + weight.decay * w
-        if sum(size > 1 for size in w.shape) > 1:
-            length, of_step = ops.sqrt(ops.sum(w * w)), ops.sqrt(ops.sum(step * step))
-            is_zero = (length * of_step) == 0
-            step = step * ops.where(is_zero, ops.ones_like(length), length / ops.where(is_zero, 1 + of_step, of_step))
-        return w - weight.count * (n["rate"] * weight.rate * step), {"m": m, "v": v}
-
-
-class Adafactor(OptimizerPart):
-    """``b = t^beta_2_decay``; of a matrix, the means of ``g^2`` over columns and over rows are kept:
-    ``R += b (mean - R)``, ``C`` alike, and ``v = R C / max(mean R, eps_1)``; of all else ``v += b (g^2 - v)``.
-    ``u = g / sqrt(max(v, eps_1^2))``; ``w -= min(rate, 1 / sqrt(t)) max(eps_2, rms(w)) u / max(1, rms(u) / clip)``.
-
-    Source: Shazeer & Stern, Adafactor, 2018 (as ``torch.optim.Adafactor``, which divides kernels of convolutions into
-    rows and columns too).
-    """
-
-    kind: Literal["adafactor"]
-    learning_rate: Rate = 0.01
-    beta_2_decay: float = Field(-0.8, lt=0)
-    epsilon_1: Positive = 1e-7
-    epsilon_2: Positive = 1e-3
-    clip: Positive = 1.0
-    decay: Literal["decoupled"] = "decoupled"
-
-    of_whole_weights: ClassVar[bool] = True
-    of_whole_vectors: ClassVar[bool] = True
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("row", "column", "v")
-
-    def slots_of(self, weight: Weight) -> tuple[str, ...]:
-        return ("row", "column") if weight.axes is not None else ("v",)
-
-    def slot_shape(self, slot: str, shape: tuple[int, ...], weight: Weight) -> tuple[int, ...]:
-        if weight.axes is None:
-            return shape
-        along = weight.axes[1 if slot == "row" else 0]
-        return tuple(1 if axis == along else size for axis, size in enumerate(shape))
-
-    def numbers(self, t: int) -> dict[str, float]:
-        return {"new": t**self.beta_2_decay, "limit": 1 / math.sqrt(t)}
-
-    def delta(self, g, w, slots, n, rate, weight, ops):  # type: ignore[no-untyped-def]
-        new, squares = n["new"], g * g
-        if weight.axes is not None:
-            rows, columns = weight.axes
-            row = slots["row"] + new * (ops.mean(squares, axis=columns, keepdims=True) - slots["row"])
-            column = slots["column"] + new * (ops.mean(squares, axis=rows, keepdims=True) - slots["column"])
-            v = row * column / ops.maximum(ops.mean(row, axis=rows, keepdims=True), self.epsilon_1)
-            kept = {"row": row, "column": column}
-        else:
-            v = slots["v"] + new * (squares - slots["v"])
-            kept = {"v": v}
-        u = g / ops.sqrt(ops.maximum(v, self.epsilon_1**2))
-        scale = ops.minimum(rate, n["limit"]) * ops.maximum(_rms(w, ops), self.epsilon_2)
-        return scale * u / ops.maximum(_rms(u, ops) / self.clip, 1.0), kept
-
-
-class Muon(_Moments):
-    """Of a matrix: ``m = momentum m + (1 - momentum) g``, with Nesterov ``d = (1 - momentum) g + momentum m``, else
-    ``d = m``; ``w -= 0.2 sqrt(max(rows, columns)) rate O(d)``, where ``O`` makes the singular values about 1 by five
-    steps of Newton-Schulz. All else, and what ``by_adamw`` names, is trained by AdamW.
-
-    Source: Jordan et al., Muon, 2024; Liu et al., Muon is Scalable for LLM Training, 2025, for the factor (as
-    ``torch.optim.Muon(adjust_lr_fn="match_rms_adamw")``, which iterates in bfloat16).
-    """
-
-    kind: Literal["muon"]
-    weight_decay: Decay = 0.1
-    decay: Literal["decoupled"] = "decoupled"
-    momentum: Beta = 0.95
-    nesterov: bool = True
-    steps: int = Field(5, ge=1, le=20)
-    by_adamw: tuple[str, ...] = Field((), description="Names of matrices that AdamW trains: '*embedding*'.")
-
-    of_whole_weights: ClassVar[bool] = True
-    #: Coefficients of the iteration: of x, x^3 and x^5.
-    coefficients: ClassVar[tuple[float, float, float]] = (3.4445, -4.7750, 2.0315)
-
-    def of(self, names: tuple[str, ...], axes: tuple[int, int] | None = None) -> Weight:
-        weight = super().of(names, axes)
-        by_adamw = any(fnmatchcase(n, pattern) for n in names for pattern in self.by_adamw)
-        return Weight(weight.rate, weight.decay, False, axes, weight.count, by_matrix=not by_adamw)
-
-    def slots_of(self, weight: Weight) -> tuple[str, ...]:
-        return ("m",) if weight.axes is not None and weight.by_matrix else ("m", "v")
-
-    def delta(self, g, w, slots, n, rate, weight, ops):  # type: ignore[no-untyped-def]
-        if weight.axes is None or not weight.by_matrix:
-            m, v = self._moments(g, slots)
-            return rate / n["c1"] * m / (ops.sqrt(v / n["c2"]) + self.epsilon), {"m": m, "v": v}
-        m = self.momentum * slots["m"] + (1 - self.momentum) * g
-        d = (1 - self.momentum) * g + self.momentum * m if self.nesterov else m
-        shape = tuple(int(size) for size in w.shape)
-        rows, columns = (size for size in shape if size > 1)
-        step = ops.reshape(self._orthogonal(ops.reshape(d, (rows, columns)), ops), shape)
-        return rate * (0.2 * math.sqrt(max(rows, columns))) * step, {"m": m}
-
-    def _orthogonal(self, x: Tensor, ops: Ops) -> Tensor:
-        """The matrix with singular values of about 1; the smaller side is multiplied by itself."""
-        is_tall = x.shape[0] > x.shape[1]
-        x = ops.swapaxes(x, 0, 1) if is_tall else x
-        x = x / ops.maximum(ops.sqrt(ops.sum(x * x)), self.epsilon)
-        a, b, c = self.coefficients
-        for _ in range(self.steps):
-            square = ops.matmul(x, ops.swapaxes(x, 0, 1))
-            x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)
-        return ops.swapaxes(x, 0, 1) if is_tall else x
-
-
-def _rms(x: Tensor, ops: Ops) -> Tensor:
-    return ops.sqrt(ops.mean(x * x))
 
 
 Optimizer = Annotated[
