@@ -46,9 +46,10 @@ def fitted(
     inputs = dict(start.inputs)
     if counted:
         for name, (mean, std) in _statistics(model, spec, rows, preparation, counted).items():
-            inputs[name] = inputs[name].model_copy(update={"mean": mean, "std": std})
-            if isinstance(inputs[name], Standardized):
-                _check_columns(model, name, inputs[name])
+            found = inputs[name].model_copy(update={"mean": mean, "std": std})
+            if isinstance(found, Standardized):
+                _check_columns(model, name, found)
+            inputs[name] = found
     outputs = {}
     for loss in spec.losses:
         texts = _labels(spec, loss, rows, labels or {})

@@ -253,7 +253,7 @@ def _integers(y: np.ndarray, judged: np.ndarray, own: np.ndarray) -> Finding:
 
 
 def relative_error(y: np.ndarray, reference: np.ndarray) -> float:
-    """``max |y - ref| / max |ref|``; infinite where shapes, NaN or infinities differ, or integers or texts are not equal."""
+    """``max |y - ref| / max |ref|``; infinite where shapes, NaN or infinities differ, or integers or texts."""
     if y.shape != reference.shape:
         return float("inf")
     if reference.dtype.kind in "biuUSO":

@@ -41,13 +41,15 @@ class Unlike:
 def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
     """A check that has failed, where weights of a form are not the model's; the first one goes into the report as the
     place where the form departs, unless its outputs have shown one."""
-    unlike = getattr(form, "unlike_weights", list)()
+    unlike: list[Unlike] = getattr(form, "unlike_weights", list)()
     if not unlike:
         return []
     first = unlike[0]
     readers = [use.node for use in model.graph.initializers[first.initializer].uses()]
     node = readers[0] if readers else None
-    found = Departure(first.text, node=node and node.name, op=op_key(node) if node is not None else "")
+    found = Departure(first.text)
+    if node is not None:
+        found.node, found.op = node.name, op_key(node)
     report.departures.setdefault(form.name, found)
     more = f"; and {len(unlike) - 1} more weights" if len(unlike) > 1 else ""
     return [Check(form.name, {}, {}, 0.0, False, first.text + more, inputs=NAME)]

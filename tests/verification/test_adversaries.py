@@ -7,7 +7,11 @@ import pytest
 
 from dlbridge import description, frameworks
 from dlbridge.verification import verify
+from dlbridge.verification.faults import KINDS, conditional, faults
 from dlbridge.verification.routes import known, usual
+
+#: The kinds of fault that show for some inputs alone.
+CONDITIONAL = {kind.name for kind in KINDS if kind.finds.__module__ == conditional.__name__}
 
 WORDS = """
 dlbridge: 1
@@ -17,6 +21,16 @@ nodes:
   - {name: words, op: Embedding, count: 5000, size: 6}
   - {name: fc, op: Linear, features: 3}
 outputs: {scores: fc}
+"""
+SEQUENCE = """
+dlbridge: 1
+name: sequence
+inputs: {x: {dtype: float32, shape: [batch, length, 6]}}
+nodes:
+  - {name: one, op: Linear, features: 8}
+  - {op: Relu}
+  - {name: two, op: Linear, features: 3}
+outputs: {scores: two}
 """
 DENSE = """
 dlbridge: 1
@@ -46,6 +60,16 @@ def test_a_wrong_row_of_a_table_that_no_input_reads_is_found(to):
     assert not report.passed
     assert "1 of 30000 numbers differ, the first at [2718, 2]" in report.worst()[to].reason
     assert report.departures[to].op == "Embedding"
+
+
+def test_faults_that_show_for_some_inputs_alone_are_caught():
+    model, caught = description.load(SEQUENCE), set()
+    for fault in faults(model):
+        if fault.kind in CONDITIONAL and fault.kind not in caught:
+            report = verify(model, routes=["onnx"], written={"onnx": fault.planted(model).write("onnx")})
+            assert not report.passed, str(fault)
+            caught.add(fault.kind)
+    assert caught == CONDITIONAL - {"two heads exchanged"}
 
 
 @pytest.mark.pytorch
