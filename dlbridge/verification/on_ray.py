@@ -20,6 +20,7 @@ from dlbridge.verification.certificate import hash_graph, hash_weights
 from dlbridge.verification.forms import Form
 from dlbridge.verification.measure import Arrays
 from dlbridge.verification.routes import Route
+from dlbridge.verification.weight_check import Unlike
 
 #: What a comparison asks of a route beside its outputs.
 _SAID = ("note", "eps", "folds", "text", "written_anew")
@@ -65,7 +66,10 @@ class _Elsewhere:
         if isinstance(found, list):
             raise from_parts(found)
         self.name = name
-        self._outputs = {id(case): outputs for case, outputs in zip(cases, found["outputs"], strict=True)}
+        self._outputs = {id(case): [outputs] for case, outputs in zip(cases, found["outputs"], strict=True)}
+        if cases:  # they are asked for again, after all others
+            self._outputs[id(cases[0])].append(found["again"])
+        self._unlike = found["unlike"]
         self._build = build
         self._here: Form | None = None
         vars(self).update({key: found[key] for key in _SAID})
@@ -73,7 +77,14 @@ class _Elsewhere:
     def run(self, arrays: Arrays) -> Arrays:
         """The outputs for a set of inputs."""
         outputs = self._outputs.get(id(arrays))
-        return self._route.run(arrays) if outputs is None else outputs
+        if outputs is None:
+            return self._route.run(arrays)
+        return outputs.pop(0) if len(outputs) > 1 else outputs[0]
+
+    def unlike_weights(self) -> list[Unlike]:
+        """The weights that are not the model's."""
+        found: list[Unlike] = self._unlike
+        return found
 
     @property
     def _route(self) -> Form:
@@ -100,9 +111,11 @@ def _run(load: Callable[[], Model], folder: str, name: str, cases: list[Arrays],
             )
         route = Route(model, name, {})
         outputs = [route.run(arrays) for arrays in cases]
+        again = route.run(cases[0]) if cases else None
+        unlike = route.unlike_weights()
     except DlbridgeError as error:
         return error.parts()
-    return {"outputs": outputs, **{key: getattr(route, key) for key in _SAID}}
+    return {"outputs": outputs, "again": again, "unlike": unlike, **{key: getattr(route, key) for key in _SAID}}
 
 
 def _identity(model: Model) -> str:
