@@ -10,6 +10,7 @@ numbers, is left out, and the report says so.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,9 +42,9 @@ _LONGEST, _MOST_NUMBERS = 600, 8
 _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
 _MOST_ELEMENTS = 1 << 30
-#: Rows, and then free sizes, of two more sets of the full battery, where all of their values are few: beyond what most
-#: code cuts into blocks.
-_MANY, _FEW_ELEMENTS = 33, 1 << 24
+#: Rows of one more set of the full battery, and free sizes of another, the first of which all values together are few:
+#: beyond what most code cuts into blocks, and many numbers, of which some are nearly 0 anywhere in the graph.
+_MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (33,), 1 << 24
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
 
@@ -212,10 +213,11 @@ class Battery:
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
-        for many in ((batch,) if batch and not self.batch_sizes else (), free):
-            wanted = {**rows, **dict.fromkeys(many, _MANY)}
-            if many and elements(self.model, self._fitting(wanted, self.sizes)) <= _FEW_ELEMENTS:
-                yield Plan(self.sizes, wanted, (PLAIN,), self.seed + _MANY)
+        for names, counts in (((batch,) if batch and not self.batch_sizes else (), _MANY_ROWS), (free, _MANY_SIZES)):
+            wanted = ({**rows, **dict.fromkeys(names, count)} for count in counts if names)
+            few = (w for w in wanted if elements(self.model, self._fitting(w, self.sizes)) <= _FEW_ELEMENTS)
+            for preferred in itertools.islice(few, 1):
+                yield Plan(self.sizes, preferred, (PLAIN,), self.seed + max(counts))
 
     def _strategies(self) -> list[Strategy]:
         known = roles(self.model, self._fitting({}, self.sizes))
