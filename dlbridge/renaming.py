@@ -29,6 +29,8 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
         FileError: When a new name is none.
     """
     values = {str(v.name): v for v in (*model.inputs, *model.outputs)}
+    said = _names_of_the_file(model)
+    names = {old if old in values else said.get(old, old): new for old, new in names.items()}
     for old, new in names.items():
         if old not in values:
             hint = suggest(old, values) or f"inputs and outputs: {', '.join(values)}"
@@ -44,7 +46,13 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
     for old, new in names.items():
         values[old].name = new
     if model.original is not None:
-        model.original = _Renamed(model.original, inputs, outputs)
+        model.original = Renamed(model.original, inputs, outputs)
+
+
+def _names_of_the_file(model: Model) -> dict[str, str]:
+    """Name of an input or output in the file -> its name in the model, where that is another."""
+    original = model.original
+    return {**original.inputs, **original.outputs} if isinstance(original, Renamed) else {}
 
 
 def _make_room(model: Model, taken: set[str], ports: set[int]) -> None:
@@ -60,7 +68,7 @@ def _make_room(model: Model, taken: set[str], ports: set[int]) -> None:
         raise SignatureError(f"a weight of the model is called '{name}'", where=model.name)
 
 
-class _Renamed:
+class Renamed:
     """Runs an original by the new names.
 
     Args:
@@ -70,14 +78,14 @@ class _Renamed:
     """
 
     def __init__(self, original: Any, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-        self._original, self._inputs, self._outputs = original, inputs, outputs
+        self.inputs, self.outputs, self._original = inputs, outputs, original
         if hasattr(original, "exact"):
             self.exact = lambda: _RenamedExact(original.exact(), inputs, outputs)
         if hasattr(original, "opened"):
-            self.opened = lambda: _Renamed(original.opened(), inputs, outputs)
+            self.opened = lambda: Renamed(original.opened(), inputs, outputs)
 
     def __call__(self, arrays: _Arrays) -> dict[str, np.ndarray]:
-        return _run(self._original, arrays, self._inputs, self._outputs)
+        return _run(self._original, arrays, self.inputs, self.outputs)
 
 
 class _RenamedExact:

@@ -64,3 +64,30 @@ def test_the_name_of_a_weight_is_taken():
 def test_a_text_that_says_no_names_is_refused(texts):
     with pytest.raises(ValueError):
         renaming.parse_names(texts)
+
+
+def _file(path, first, last):
+    """A file whose input and output have these names."""
+    node = onnx.helper.make_node("Relu", [first], [last])
+    ports = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3]) for name in (first, last)]
+    graph = onnx.helper.make_graph([node], "g", ports[:1], ports[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "first, last", [("input.1", "7"), ("x:0", "Identity:0"), ("class", "import/y:0"), ("x\x1b[31m'", '"""')]
+)
+def test_a_file_whose_names_are_no_identifiers_is_converted_with_its_check(tmp_path, first, last):
+    model = dlbridge.load(_file(tmp_path / "m.onnx", first, last))
+    name, answer = _names(model)
+    assert name.isidentifier() and answer.isidentifier()
+    np.testing.assert_array_equal(model.original({name: -np.ones((2, 3), "float32")})[answer], np.zeros((2, 3)))
+    dlbridge.convert(model, "pytorch", tmp_path / "out")
+    assert (tmp_path / "out" / "certificate.json").is_file()
+
+
+def test_an_input_is_renamed_by_the_name_that_it_has_in_the_file(tmp_path):
+    model = dlbridge.load(_file(tmp_path / "m.onnx", "input.1", "7"), rename={"input.1": "image", "7": "scores"})
+    assert _names(model) == ["image", "scores"]
+    assert list(model.original({"image": np.ones((2, 3), "float32")})) == ["scores"]

@@ -27,6 +27,7 @@ from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.scopes import differ_only_in_numbers
 from dlbridge.passes.standard import EVERYTHING, FOLD, INFER, LIFT, REFINE, on_graph, renaming
 from dlbridge.passes.upgrade import upgrade
+from dlbridge.renaming import Renamed
 
 #: Names that exporters give to every graph.
 _NO_NAMES = (None, "", "main_graph", "main", "graph", "torch_jit", "torch-jit-export", "tf2onnx")
@@ -63,6 +64,7 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     for value in list(graph.inputs):
         if value.is_initializer():
             graph.inputs.remove(value)
+    said = _port_names(graph)
     graph.meta[_OWN] = set(graph.initializers)
     graph.meta[WEIGHTS_FOLDED] = ir_model.producer_name == "tf2onnx"
     passes = PIPELINE if options.lift else PIPELINE.without("lift")
@@ -72,8 +74,24 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     if dictionaries:
         zip_maps.tell(dictionaries)
     is_changed = edits.are_asked(options) or bool(dictionaries)
-    model.original = Original(None if is_changed else source, lambda: _load(source, where, options, check=False))
+    original = Original(None if is_changed else source, lambda: _load(source, where, options, check=False))
+    model.original = _by_names_of_the_model(original, said, _port_names(graph))
     return model
+
+
+#: Names of inputs and of outputs.
+_Ports = tuple[list[str], list[str]]
+
+
+def _port_names(graph: ir.Graph) -> _Ports:
+    """The names of the inputs and of the outputs."""
+    return [str(v.name) for v in graph.inputs], [str(v.name) for v in graph.outputs]
+
+
+def _by_names_of_the_model(original: Original, said: _Ports, named: _Ports) -> Original | Renamed:
+    """The original, called by names that are identifiers: ``input.1`` of a file is ``input_1`` of the model."""
+    inputs, outputs = (dict(zip(old, new, strict=True)) for old, new in zip(said, named, strict=True))
+    return original if said == named else Renamed(original, inputs, outputs)
 
 
 def _load(source: Any, where: str, options: ReadOptions, *, check: bool = True) -> ir.Model:
