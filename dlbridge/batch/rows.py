@@ -11,7 +11,8 @@ import numpy as np
 
 from dlbridge.batch.units import Images, RowGroups, Unit
 from dlbridge.errors import FileError, SignatureError, require
-from dlbridge.runtime.readers import columns_of, from_columns, image_reader, stacked
+from dlbridge.runtime.images import image_reader, stacked
+from dlbridge.runtime.readers import columns_of, from_columns
 from dlbridge.runtime.signature import Port
 
 

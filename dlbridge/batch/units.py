@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dlbridge.errors import FileError, require
-from dlbridge.runtime.readers import IMAGE_SUFFIXES
+from dlbridge.runtime.images import IMAGE_SUFFIXES
 
 #: A unit of Parquet takes row groups until it has so many rows ...
 _ROWS = 65_536

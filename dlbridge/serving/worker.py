@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import DlbridgeError, FileError, SignatureError
+from dlbridge.runtime.images import image_reader
 from dlbridge.runtime.loading import load
-from dlbridge.runtime.readers import image_reader
 from dlbridge.runtime.session import Session
 from dlbridge.runtime.signature import Port
 from dlbridge.serving import frames, tensors

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge.errors import FileError, TrainingError, require
-from dlbridge.runtime.readers import IMAGE_SUFFIXES, decoded
+from dlbridge.runtime.images import IMAGE_SUFFIXES, decoded
 from dlbridge.training.rows import Arrays, Rows, stacked
 from dlbridge.training.tables import from_column
 

@@ -34,7 +34,7 @@ from dlbridge.errors import DlbridgeError
 from dlbridge.repository import config as configs
 from dlbridge.repository import messages
 from dlbridge.repository.config import Signature
-from dlbridge.runtime.readers import image_reader
+from dlbridge.runtime.images import image_reader
 from dlbridge.runtime.signature import Port
 from dlbridge.serving import grpc as over_grpc
 from dlbridge.serving import http_messages, ports, service, versions, worker
