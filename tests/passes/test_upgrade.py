@@ -1,5 +1,7 @@
 """passes.upgrade: onnxruntime runs the old graph, then the upgraded one; the numbers stay."""
 
+import warnings
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -7,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from dlbridge.errors import UnsupportedOpError
+from dlbridge.errors import DlbridgeWarning, UnsupportedOpError
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
 from dlbridge.passes.upgrade import upgrade
@@ -188,9 +190,19 @@ def test_training_mode_becomes_inference():
     model = ir.from_proto(_model(15, "float[2,3] x, float[3] s", body))
     while len(model.graph.outputs) > 1:
         model.graph.outputs.pop()
-    upgrade(model)
+    with pytest.warns(DlbridgeWarning, match="BatchNormalization 'y' is in training mode"):
+        upgrade(model)
     (node,) = model.graph
     assert len(node.outputs) == 1 and "training_mode" not in node.attributes
+
+
+@pytest.mark.parametrize("training, is_told", [("bool {1}", True), ("bool {0}", False)])
+def test_dropout_in_training_mode_is_told(training, is_told):
+    body = f"r = Constant<value_float = 0.5>() t = Constant<value = {training}>() y = Dropout(x, r, t)"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        upgrade(ir.from_proto(_model(15, "float[2,3] x", body)))
+    assert bool(told) == is_told
 
 
 def test_a_graph_of_today_is_left_alone():

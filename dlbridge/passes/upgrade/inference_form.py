@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.errors import DlbridgeWarning
 from dlbridge.passes.rewriter import Site
 from dlbridge.passes.upgrade.registry import ALWAYS, CannotUpgradeError, drop_outputs, rule
 
 
 @rule("BatchNormalization", below=ALWAYS)
 def _batch_norm_inference(site: Site) -> None:
-    if site.take("training_mode", 0) and any(site.is_read(i) for i in (1, 2)):
-        _batch_norm_on_batch(site)
+    if site.take("training_mode", 0):
+        if any(site.is_read(i) for i in (1, 2)):
+            _batch_norm_on_batch(site)
+        else:
+            _tell_of_training_mode(site)
     drop_outputs(site, 1, "its statistics are read: export the model in eval mode")
 
 
@@ -43,8 +49,17 @@ def _dropout_inference(site: Site) -> None:
         sizes = site.op("Shape", "shape", [site.input(0)])
         site.replace_output(1, site.op("ConstantOfShape", "kept", [sizes], value=ir.tensor(np.array([True]))))
     drop_outputs(site, 1, "its mask is read")
+    is_decided_later = training is None and site.input(2) is not None
+    if not idle or is_decided_later:
+        _tell_of_training_mode(site)
     site.take("seed")
     site.set_inputs(site.input(0), site.input(1) or site.constant("ratio", 0.5, ir.DataType.FLOAT))
+
+
+def _tell_of_training_mode(site: Site) -> None:
+    name = site.node.name or site.output.name
+    text = f"{site.node.op_type} '{name}' is in training mode in the file, and is read as it is at inference"
+    warnings.warn(f"{text}; export the model in eval mode", DlbridgeWarning, stacklevel=2)
 
 
 @rule("Optional", below=ALWAYS)
