@@ -25,6 +25,8 @@ PLATFORM, BACKEND, ENSEMBLE = "onnxruntime_onnx", "onnxruntime", "ensemble"
 MAX_QUEUE = 512
 #: Levels of priority, and instances of a model, that a configuration may ask for.
 MAX_LEVELS, MAX_INSTANCES = 1000, 256
+#: Fields by which Triton feeds a model or chooses its file, and which would be left out here without a word.
+_NOT_SERVED = ("batch_input", "batch_output", "cc_model_filenames")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
 
 
@@ -193,6 +195,9 @@ def _identity(config: Any, folder: str) -> list[str]:
         problems.append(f"backend '{config.backend}' is not '{BACKEND}', the one that is served here")
     if config.model_transaction_policy.decoupled:
         problems.append("decoupled models are not served here: a request has one answer")
+    problems += [f"{field} is not served here" for field in _NOT_SERVED if len(getattr(config, field))]
+    if config.model_operations.op_library_filename:
+        problems.append("model_operations is not served here: libraries of operators are not loaded")
     if Path(config.default_model_filename).name != config.default_model_filename:
         problems.append(f"default_model_filename '{config.default_model_filename}' is no file name")
     return problems
@@ -263,6 +268,8 @@ def _instances(config: Any) -> list[str]:
             problems.append(f"an instance_group has the count {group.count}, not one from 0 to {MAX_INSTANCES}")
         if kind not in ("KIND_AUTO", "KIND_CPU", "KIND_GPU"):
             problems.append(f"instance_group {kind} is not served here: KIND_CPU or KIND_GPU")
+        if group.passive:
+            problems.append("a passive instance_group is not served here")
         if kind == "KIND_CPU" and group.gpus:
             problems.append("an instance_group of KIND_CPU names gpus")
     return problems
