@@ -194,7 +194,7 @@ def test_it_runs_where_nothing_but_onnxruntime_and_numpy_is_installed(adder, tmp
         import sys
 
         FORBIDDEN = {{"torch", "keras", "tensorflow", "tf2onnx", "onnx_ir", "onnx", "google", "pydantic", "yaml"}}
-        HOUSE = ("constraints", "decoding", "errors", "files", "repository", "runtime")
+        HOUSE = ("constraints", "decoding", "errors", "files", "lazy", "repository", "runtime")
 
         class Forbid:
             def find_spec(self, name, path=None, target=None):

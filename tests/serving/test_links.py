@@ -39,7 +39,7 @@ def test_labels_that_are_elsewhere(repository, name):
     config = configs.ModelConfig(name="model")
     config.output.add(name="y", label_filename=name.replace("\\0", "\0"))
     with pytest.raises(FileError):
-        versions._labels(config, repository / "model", repository)
+        versions.labels(config, repository / "model", repository)
 
 
 def test_a_certificate_that_is_a_link(repository):
