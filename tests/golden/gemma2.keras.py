@@ -200,20 +200,20 @@ class Gemma2Model(layers.Layer):
         position_ids = ops.arange(0, ops.shape(input_ids)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
         cast = ops.cast(attention_mask, "bool")
-        input_ids = visible_keys(input_ids, cast)
-        input_ids = ops.where(
-            input_ids,
+        causal_mask = visible_keys(input_ids, cast)
+        causal_mask = ops.where(
+            causal_mask,
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
-        cast = visible_keys(cast, ops.cast(attention_mask, "bool"), window=4)
-        cast = ops.where(
-            cast,
+        window_mask = visible_keys(cast, ops.cast(attention_mask, "bool"), window=4)
+        window_mask = ops.where(
+            window_mask,
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
         cos, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(x, cos, sin, cast, input_ids))
+        return self.norm(self.layers(x, cos, sin, window_mask, causal_mask))
 
 
 def build_model():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from dlbridge.ops import extension
+from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.lift.pattern import Lifter
 from dlbridge.passes.matching import Match, match
@@ -188,8 +188,12 @@ def _put_causal_mask(site: Site, mask: _Mask, window: int | None, queries: Size,
     value, axis = sized
     inputs = [value] if padding is None else [value, padding]
     attributes = {"axis": axis, "window": window or 0}  # both, because evaluators know no defaults of functions
-    made = site.rewriter.replace(site.node, "CausalMask", inputs, attributes, domain=extension.DOMAIN).outputs[0]
+    node = site.rewriter.replace(site.node, "CausalMask", inputs, attributes, domain=extension.DOMAIN)
+    made = node.outputs[0]
     made.shape = ir.Shape([1 if padding is None else made.shape[0], *made.shape[1:]])  # type: ignore[index]
+    named_by_author = {traits.VARIABLE, traits.TOWARDS} & {*made.metadata_props, *node.metadata_props}
+    if not named_by_author:
+        made.metadata_props[traits.VARIABLE] = "window_mask" if window else "causal_mask"
 
 
 def _truth(site: Site, padding: Read | IsTrue) -> ir.Value:
