@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -202,8 +201,7 @@ def compare_forms(
             report.checks += steps.checks(form, report)
         if depth is not None:
             depth.measure(name, form)
-        del form
-        gc.collect()  # live models refer to themselves: without this the next one is built beside them
+        del form  # before the next one is built
     if steps is not None:
         steps.close()
     judge.close()
