@@ -25,7 +25,6 @@ from dlbridge.border import check_name
 from dlbridge.errors import FileError
 from dlbridge.frameworks.pytorch import program_text
 from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
-from dlbridge.frameworks.pytorch.wrappers import SCRIPT_HINT
 from dlbridge.limits import limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -52,8 +51,6 @@ def load(path: Path) -> ExportedProgram:
     where = str(path)
     if not path.is_file():
         raise FileError("no such file", where=where)
-    if path.suffix.lower() in PICKLES and is_script(path):
-        raise FileError("a TorchScript model is not read", where=where, hint=SCRIPT_HINT)
     if path.suffix.lower() in PICKLES:
         raise FileError(
             "this is a pickle, which can run any code when it is read",
@@ -72,6 +69,11 @@ def load(path: Path) -> ExportedProgram:
     except Exception as error:  # of a broken archive torch raises nearly anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileError(f"torch.export cannot load it: {reason}", where=where) from error
+
+
+def is_script_file(path: Path) -> bool:
+    """Whether a path is that of a TorchScript model."""
+    return path.suffix.lower() in PICKLES and path.is_file() and is_script(path)
 
 
 def is_script(path: Path) -> bool:

@@ -39,7 +39,7 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
     free = tuple(_free_axes(v) for v in model.inputs)
     try:
         # The strides that the fused kernel leaves are not those of what the exporter puts in its place.
-        with _silence(), sdpa_kernel(SDPBackend.MATH):
+        with silence(), sdpa_kernel(SDPBackend.MATH):
             program = torch.onnx.export(
                 live, arguments, dynamo=True, dynamic_shapes=_shapes(live, free), opset_version=opset, verbose=False
             )
@@ -53,7 +53,7 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep the exporter's progress, and its notes on packages that it would like to see, from the user."""
     void, logger = io.StringIO(), logging.getLogger("torch.onnx")
     level = logger.level

@@ -90,8 +90,9 @@ def _unchanged() -> Iterator[None]:
 @contextmanager
 def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
     """Within the block, the module is in eval mode; afterwards every submodule is in its former mode."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
+    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}  # frozen scripts have none
+    if modes:
+        module.eval()
     try:
         yield
     finally:

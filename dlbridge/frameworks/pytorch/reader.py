@@ -30,6 +30,7 @@ from dlbridge.frameworks.pytorch import (
     reads,
     resizing,
     scopes,
+    script,
     training_mode,
     wrappers,
 )
@@ -69,6 +70,11 @@ def read(source: Any, options: ReadOptions) -> Model:
         inputs = pretrained.with_inputs(source, inputs) if options.task is None else inputs
     if isinstance(source, torch.nn.Module):
         source = wrappers.unwrapped(source)
+    if isinstance(source, (str, os.PathLike)) and archive.is_script_file(Path(source)):
+        name = name or Path(source).stem
+        source = script.load(Path(source), trust_code=options.trust_code)
+    if isinstance(source, torch.jit.ScriptModule):
+        return script.read(source, options, name or source.original_name)
     if options.example is not None and isinstance(source, torch.nn.Module) and options.task is None:
         inputs, dynamic = with_example(source, options.example, inputs, dynamic)
     if isinstance(source, (str, os.PathLike)):

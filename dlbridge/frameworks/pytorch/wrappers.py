@@ -6,7 +6,7 @@ import warnings
 
 import torch
 
-from dlbridge.errors import DlbridgeError, DlbridgeWarning
+from dlbridge.errors import DlbridgeWarning
 
 #: Class of a wrapper -> the attribute that holds the module.
 _HOLDERS = {
@@ -14,18 +14,10 @@ _HOLDERS = {
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
 }
-SCRIPT_HINT = (
-    "read the module that it was made from; or write the script as ONNX and read that: "
-    "torch.onnx.export(script, inputs, 'model.onnx', dynamo=False)"
-)
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """The module within wrappers, with a warning that says which were taken off; a module that has none as it is.
-
-    Raises:
-        DlbridgeError: When it is a TorchScript module, whose code torch.export does not read.
-    """
+    """The module within wrappers, with a warning that says which were taken off; a module that has none as it is."""
     taken: list[str] = []
     while True:
         holder = next((_HOLDERS[name] for name in map(_name, type(module).__mro__) if name in _HOLDERS), None)
@@ -33,8 +25,6 @@ def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
             break
         taken.append(type(module).__name__)
         module = getattr(module, holder)
-    if isinstance(module, torch.jit.ScriptModule):
-        raise DlbridgeError("a TorchScript module is not read", where=type(module).__name__, hint=SCRIPT_HINT)
     if taken:
         text = f"the module within {' and '.join(taken)} is read: the names of its weights are those that it has itself"
         warnings.warn(text, DlbridgeWarning, stacklevel=3)
