@@ -58,6 +58,15 @@ def _vision(name: str, block: str) -> Shown:
     return Shown("torchvision", make)
 
 
+def _plain(name: str, block: str, inputs: dict[str, str]) -> Shown:
+    def make() -> tuple[torch.nn.Module, dict[str, str], type]:
+        from tests.sweeps import plain_models
+
+        return getattr(plain_models, name)(), inputs, getattr(plain_models, block)
+
+    return Shown("tests/sweeps/plain_models.py", make)
+
+
 def _unet() -> tuple[torch.nn.Module, dict[str, str], type]:
     import segmentation_models_pytorch as smp
 
@@ -112,6 +121,8 @@ MODELS = {
         pad_token_id=0,
     ),
     "MobileNet": _vision("mobilenet_v3_small", "InvertedResidual"),
+    "YOLO": _plain("YOLO", "C2f", {"images": "float32[batch,3,h,w]"}),
+    "DLRM": _plain("DLRM", "DLRM", {"dense": "float32[batch,13]", "sparse": "int64[batch,3,4]"}),
     "Diffusion U-Net": Shown("diffusers", _diffusion),
 }
 

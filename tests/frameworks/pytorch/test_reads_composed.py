@@ -8,6 +8,7 @@ import torch
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.verification import verify
 
 _INDEX = torch.tensor([2, 0, 2])
 
@@ -72,3 +73,29 @@ def test_integers_are_stacked_beside_floats_as_floats():
 
     model = dlbridge.load(Stacked(), inputs={"x": "float32[batch,3]", "ids": "int64[batch,3]"})
     assert {v.dtype.name for v in model.outputs} == {"FLOAT"}
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_one_length_are_rows(mode):
+    """No matrix of every bag by every index is made of them."""
+
+    class Bags(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bags = torch.nn.EmbeddingBag(9, 4, mode=mode)
+
+        def forward(self, x):
+            return self.bags(x)
+
+    for inputs in ({"x": "int64[batch,5]"}, {"x": "int64[3,5]"}):
+        model = dlbridge.load(Bags(), inputs=inputs)
+        assert not any(node.op_type in ("MatMul", "Range") for node in model.graph)
+        assert verify(model, routes=["pytorch", "onnx"], battery="quick", train_steps=None).passed
+
+
+def test_padding_within_bags_counts_for_nothing():
+    module = torch.nn.EmbeddingBag(9, 4, mode="mean", padding_idx=0)
+    torch.nn.init.normal_(module.weight)  # a row of padding that is not zeros
+    indices = torch.tensor([[0, 3, 0], [1, 2, 0]])
+    made = dlbridge.load(module, inputs={"input": "int64[batch,3]"}).to_pytorch()
+    assert torch.allclose(made(indices), module(indices), atol=1e-6)

@@ -67,7 +67,9 @@ def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
         return op.constant(np.arange(start, end, step), op.dtype)
     kind = op.dtype if op.dtype.is_floating_point() else ir.DataType.INT64
-    return op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))), op.dtype)
+    made = op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))), op.dtype)
+    made.meta["range"] = (start, end, step)
+    return made
 
 
 @reads("aten.linspace")

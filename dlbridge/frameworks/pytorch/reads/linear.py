@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
@@ -123,13 +124,22 @@ def embedding_bag(
     padding_idx: int | None = -1,
 ) -> list[ir.Value | None]:
     """The rows of each bag summed (0), averaged (1), or the largest of each column (2); of an empty bag 0."""
+    pads = padding_idx is not None and padding_idx >= 0
+    length = _length_of_bags(offsets, sizes(indices)[0])
+    if length is not None and not (include_last_offset or pads):
+        rows = op.extension("Embedding", op("Reshape", indices, op.ints([-1, length])), weight)
+        if per_sample_weights is not None:
+            shares = op("Reshape", per_sample_weights, op.ints([-1, length, 1]))
+            rows = op("Mul", rows, shares)
+        kind = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
+        return [op(kind, rows, [1], keepdims=0), None, None, None]
     rows = op.extension("Embedding", indices, weight)
     offsets, places = op.cast(offsets, ir.DataType.INT64), op.arange(sizes(indices)[0])
     if not include_last_offset:
         offsets = op("Concat", offsets, op.ints([sizes(indices)[0]]), axis=0)
     starts, ends = (op("Unsqueeze", op("Slice", offsets, [a], [b], [0]), [1]) for a, b in ((0, -1), (1, 2**62)))
     inside = op("And", op("LessOrEqual", starts, places), op("Less", places, ends))
-    if padding_idx is not None and padding_idx >= 0:
+    if pads:
         inside = op("And", inside, op("Not", op("Equal", indices, padding_idx)))
     if mode == 2:
         kept = op("Where", op("Unsqueeze", inside, [2]), rows, op.number(-math.inf, rows.dtype))
@@ -142,6 +152,18 @@ def embedding_bag(
     if mode == 1:
         total = op("Div", total, op("Max", op("ReduceSum", share, [1], keepdims=1), 1))
     return [total, None, None, None]
+
+
+def _length_of_bags(offsets: ir.Value, count: Any) -> int | None:
+    """How many indices each bag has, where all have as many: the bags of a matrix of indices are its rows."""
+    if offsets.const_value is not None:
+        starts = offsets.const_value.numpy()
+        step = count // len(starts) if isinstance(count, int) and len(starts) else 0
+        is_even = step > 0 and step * len(starts) == count and np.array_equal(starts, np.arange(0, count, step))
+        return step if is_even else None
+    start, end, step = offsets.meta.get("range", (None, None, None))
+    is_even = start == 0 and isinstance(step, int) and step > 0 and str(end) == str(count)
+    return step if is_even else None
 
 
 @reads("aten.cross", "aten.linalg_cross")
