@@ -40,6 +40,28 @@ def goes_on_always(body: ir.Graph) -> bool:
     return value is not None and value.const_value is not None and bool(np.all(value.const_value.numpy()))
 
 
+def may_never_run(op: Op) -> bool:
+    """Whether the numbers of a loop allow that its body does not run at all."""
+    limit = op.scalar(0) if op.has(0) else None
+    begins = not op.has(1) or bool(op.scalar(1))
+    return not begins or (op.has(0) and (limit is None or limit < 1))
+
+
+def empty_outputs(op: Op) -> list[tuple[tuple[int, ...], ir.DataType]]:
+    """(sizes, dtype) of the outputs, beside the states, of a loop whose body never runs; none where it always does.
+
+    A size of a round's output that the graph does not tell is 0 then, as in onnxruntime.
+    """
+    if not may_never_run(op):
+        return []
+    states = len(op.node.inputs) - 2
+    rounds = op.node.attributes["body"].as_graph().outputs[1 + states :]
+    return [
+        ((0, *(size if isinstance(size, int) else 0 for size in dims(value) or ())), op.out_dtype(states + index))
+        for index, value in enumerate(rounds)
+    ]
+
+
 @control("If")
 def if_(op: Op, arrays: ArrayDialect) -> Code:
     """A branch of the graph where both branches give the same shapes, as every backend wants; else Python's own if."""
@@ -61,13 +83,15 @@ def loop(op: Op, arrays: ArrayDialect) -> Code:
     begins = not op.has(1) or bool(op.scalar(1))
     kept = are_alike(list(graph.inputs[2:]), list(graph.outputs[1 : 1 + states]))
     condition = {} if begins else {"condition": op[1]}
+    outputs = [arrays.call("zeros", sizes, dtype=arrays.dtype(op, dtype)) for sizes, dtype in empty_outputs(op)]
+    empty = {"empty": outputs} if outputs else {}
     if begins and goes_on_always(graph) and isinstance(limit, (int, np.integer)):
-        result = call("loop_counted", body, int(limit), given)
+        result = call("loop_counted", body, int(limit), given, **empty)
     elif states and len(op.node.outputs) == states and kept:
         limit = op.operand(0) if op.has(0) else limit
         result = call("loop_while", body, limit, given, **condition)
     else:
-        result = call("loop", body, limit, given, **condition)
+        result = call("loop", body, limit, given, **condition, **empty)
     return result if len(op.node.outputs) > 1 else code("{}[0]", result)
 
 

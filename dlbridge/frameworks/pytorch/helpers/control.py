@@ -3,17 +3,18 @@
 import torch
 
 
-def loop(body, limit, states, condition=True):
+def loop(body, limit, states, condition=True, empty=()):
     """Runs body(i, condition, *states) -> (condition, *states, *outputs) up to limit times, while the condition holds.
 
-    Gives the last states, and the outputs of all rounds stacked.
+    Gives the last states, and the outputs of all rounds stacked; where there is no round, empty.
     """
     rounds, i = [], 0
     while condition and (limit is None or i < limit):
         condition, *results = body(torch.tensor(i), torch.as_tensor(condition), *states)
         states, i = results[: len(states)], i + 1
         rounds.append(results[len(states) :])
-    return (*states, *(torch.stack(outputs) for outputs in zip(*rounds, strict=True)))
+    stacked = (torch.stack(outputs) for outputs in zip(*rounds, strict=True))
+    return (*states, *(stacked if rounds else empty))
 
 
 def scan(body, states, inputs, axes=None, backwards=None, output_axes=None, output_backwards=None):

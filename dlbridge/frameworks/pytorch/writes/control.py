@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.source.arrays.control import body_of
+import onnx_ir as ir
+
+from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
+from dlbridge.source.arrays.control import body_of, empty_outputs
 from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.expr import Attr, Val
 from dlbridge.source.op import Op
 
 
@@ -21,5 +24,11 @@ def loop(op: Op) -> Code:
     limit = None if not op.has(0) else op.operand(0)
     keywords = {"condition": op[1]} if op.has(1) else {}
     given = [op[i + 2] for i in range(states)]
+    device = next((Attr(Val(x), "device") for x in given if isinstance(x, ir.Value)), None)
+    outputs = [
+        call("torch.empty", sizes, dtype=torch_dtype(op, dtype), device=device) for sizes, dtype in empty_outputs(op)
+    ]
+    if outputs:
+        keywords["empty"] = outputs
     result = call("loop", body_of(body), Raw("None") if limit is None else limit, given, **keywords)
     return result if len(op.node.outputs) > 1 else code("{}[0]", result)

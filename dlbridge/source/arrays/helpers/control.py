@@ -3,10 +3,11 @@
 from dlbridge.source.arrays import ops
 
 
-def loop(body, limit, states, condition=True):
+def loop(body, limit, states, condition=True, empty=()):
     """Runs body(i, condition, *states) -> (condition, *states, *outputs) up to limit times, while the condition holds.
 
-    Gives the last states, and the outputs of all rounds stacked. It runs eagerly: the rounds are counted as they come.
+    Gives the last states, and the outputs of all rounds stacked; where there is no round, empty. It runs eagerly: the
+    rounds are counted as they come.
     """
     rounds, i = [], 0
     while ops.convert_to_numpy(condition).all() and (limit is None or i < limit):
@@ -14,10 +15,11 @@ def loop(body, limit, states, condition=True):
         condition, *results = body(*given, *states)
         states, i = results[: len(states)], i + 1
         rounds.append(results[len(states) :])
-    return (*states, *(ops.stack(outputs) for outputs in zip(*rounds, strict=True)))
+    stacked = (ops.stack(outputs) for outputs in zip(*rounds, strict=True))
+    return (*states, *(stacked if rounds else empty))
 
 
-def loop_counted(body, count, states):
+def loop_counted(body, count, states, empty=()):
     """As loop, for a number of rounds that is known and a condition that always holds."""
     rounds = []
     for i in range(count):
@@ -25,7 +27,8 @@ def loop_counted(body, count, states):
         _, *results = body(*given, *states)
         states = results[: len(states)]
         rounds.append(results[len(states) :])
-    return (*states, *(ops.stack(outputs) for outputs in zip(*rounds, strict=True)))
+    stacked = (ops.stack(outputs) for outputs in zip(*rounds, strict=True))
+    return (*states, *(stacked if rounds else empty))
 
 
 def loop_while(body, limit, states, condition=True):
