@@ -320,10 +320,10 @@ def _is_made_up(size: int | ir.SymbolicDim) -> bool:
 
 def _explain(model: ir.Model, proto: onnx.ModelProto, error: Exception) -> ShapeError:
     """The error of onnx in words of the user's model: which node, and the shapes that it was given."""
-    text = str(error)
-    found = re.search(r"node name: ([^)]*)\)", text)
-    name = found.group(1) if found else None
-    reason = text.rpartition("Error] ")[2].strip().splitlines()[0] if text else type(error).__name__
+    first = str(error).partition("\n")[0]  # a line an error; the nodes behind the first one fail with it
+    names = re.findall(r"node name: ([^)]*)\)", first)  # from the outermost graph to the innermost
+    name = names[-1] if names else None
+    reason = first.rpartition("Error] ")[2].strip() or type(error).__name__
     node = next((n for n in ir.traversal.RecursiveGraphIterator(model.graph) if name and n.name == name), None)
     if node is None:
         return ShapeError(reason, where=name or model.graph.name)

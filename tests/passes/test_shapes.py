@@ -53,6 +53,15 @@ def test_a_mismatch_names_the_node_and_both_shapes(op):
     assert "FLOAT[batch,3]" in str(caught.value) and "FLOAT[16,5]" in str(caught.value)
 
 
+def test_the_reason_is_that_of_the_first_node_that_fails():
+    model = _model(
+        "(float[batch, 3] x, float[16, 5] W, float[5, 2] V) => (y)",
+        "[first] h = MatMul(x, W) [relu] r = Relu(h) [second] y = MatMul(r, V)",
+    )
+    with pytest.raises(ShapeError, match=r"first: .*W: FLOAT\[16,5\]\): Incompatible dimensions"):
+        shapes.infer(model.ir)
+
+
 def test_mismatched_dtypes():
     model = _model("(float[2] x, int64[2] k) => (y)", "[add] y = Add(x, k)")
     with pytest.raises(ShapeError, match=r"add: .*INT64\[2\]"):
