@@ -141,6 +141,7 @@ _JSON: dict[str, tuple[type, type]] = {
     traits.ALIASES: (list, str),
     traits.CALLS: (dict, int),
     traits.BLOCKS: (dict, str),
+    traits.PORTS: (dict, str),
     traits.INIT: (dict, object),
 }
 

@@ -214,7 +214,7 @@ class Model:
         source: Any = self.write("onnx", opset=opset)
         if path is not None:
             source.save(path, force=force)
-        return source.ir
+        return source.file_ir
 
 
 class _Weights(Mapping[str, np.ndarray]):

@@ -10,6 +10,7 @@ import numpy as np
 from dlbridge.border import check_name
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.factories import split_pairs
+from dlbridge.ops import traits
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
@@ -45,6 +46,8 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
     outputs = {str(v.name): names.get(str(v.name), str(v.name)) for v in model.outputs}
     for old, new in names.items():
         values[old].name = new
+    in_files = traits.port_names(model.graph)
+    traits.set_port_names(model.graph, {name: said for name, said in in_files.items() if name not in names})
     if model.original is not None:
         model.original = Renamed(model.original, inputs, outputs)
 

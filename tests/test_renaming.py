@@ -2,6 +2,8 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 
@@ -91,3 +93,39 @@ def test_an_input_is_renamed_by_the_name_that_it_has_in_the_file(tmp_path):
     model = dlbridge.load(_file(tmp_path / "m.onnx", "input.1", "7"), rename={"input.1": "image", "7": "scores"})
     assert _names(model) == ["image", "scores"]
     assert list(model.original({"image": np.ones((2, 3), "float32")})) == ["scores"]
+
+
+@pytest.mark.parametrize("first, last", [("input.1", "7"), ("x:0", "Identity:0"), ("class", "import/y:0")])
+def test_a_written_onnx_file_has_the_names_of_the_file_that_was_read(tmp_path, first, last):
+    old = _file(tmp_path / "m.onnx", first, last)
+    dlbridge.convert(old, "onnx", tmp_path / "new.onnx")
+    dlbridge.convert(old, "onnx", tmp_path / "entry")
+    x = -np.ones((2, 3), "float32")
+    for path in (tmp_path / "new.onnx", tmp_path / "entry" / "1" / "model.onnx"):
+        session = onnxruntime.InferenceSession(path)
+        assert [port.name for port in (*session.get_inputs(), *session.get_outputs())] == [first, last]
+        np.testing.assert_array_equal(session.run([last], {first: x})[0], np.zeros((2, 3)))
+    config = (tmp_path / "entry" / "config.pbtxt").read_text()
+    assert f'name: "{first}"' in config and f'name: "{last}"' in config
+
+
+def test_names_of_the_file_go_where_others_are_given_and_stay_in_a_description(tmp_path):
+    model = dlbridge.load(_file(tmp_path / "m.onnx", "input.1", "7"), rename={"input.1": "image"})
+    model.save(tmp_path / "saved")
+    for each in (model, dlbridge.load(tmp_path / "saved")):
+        graph = each.to_onnx().graph
+        assert [value.name for value in (*graph.inputs, *graph.outputs)] == ["image", "7"]
+
+
+def test_a_value_within_the_graph_makes_room_for_the_name_of_a_port(tmp_path):
+    model = dlbridge.load(_file(tmp_path / "m.onnx", "input.1", "7"))
+    inner = ir.node("Neg", [model.outputs[0]], name="negated")
+    inner.outputs[0].name = "7"
+    answer = model.outputs[0].name
+    outer = ir.node("Neg", [inner.outputs[0]], name="again")
+    model.graph.outputs[0].name = "first"
+    outer.outputs[0].name = answer
+    model.graph.extend([inner, outer])
+    model.graph.outputs[0] = outer.outputs[0]
+    session = onnxruntime.InferenceSession(ir.to_proto(model.to_onnx()).SerializeToString())
+    np.testing.assert_array_equal(session.run(["7"], {"input.1": np.ones((2, 3), "f")})[0], np.ones((2, 3)))

@@ -6,7 +6,7 @@ A trait is a string under one of the keys below. Readers set them, passes keep t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -74,6 +74,8 @@ SEED = "dlbridge.seed"
 
 #: JSON list of what the named sizes of the inputs must keep ("seq <= 512"), as ``dlbridge.constraints`` reads it.
 CONSTRAINTS = METADATA_KEY
+#: JSON {name of an input or output: its name in the ONNX file that the model was read from}, where that is another.
+PORTS = "dlbridge.ports"
 #: JSON of the special tokens of a model that generates, as ``dlbridge.decoding.Settings`` reads it.
 GENERATION = decoding.METADATA_KEY
 
@@ -159,6 +161,17 @@ def constraints(graph: ir.Graph) -> list[Expression]:
 def set_constraints(graph: ir.Graph, texts: Sequence[str]) -> None:
     if texts:
         graph.metadata_props[CONSTRAINTS] = json.dumps(list(texts))
+
+
+def port_names(graph: ir.Graph) -> dict[str, str]:
+    """{name of an input or output: its name in the ONNX file that the model was read from}, where that is another."""
+    return json.loads(graph.metadata_props.get(PORTS, "{}"))
+
+
+def set_port_names(graph: ir.Graph, names: Mapping[str, str]) -> None:
+    graph.metadata_props.pop(PORTS, None)
+    if names:
+        graph.metadata_props[PORTS] = json.dumps(dict(names))
 
 
 def initializer_spec(value: ir.Value) -> dict[str, Any] | None:

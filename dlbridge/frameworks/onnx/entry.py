@@ -116,7 +116,7 @@ def _write_certificate(folder: Path, certificate: Mapping[str, Any] | None) -> N
 
 
 def _signature(source: OnnxSource) -> Signature:
-    graph = source.ir.graph
+    graph = source.file_ir.graph
     inputs = [v for v in graph.inputs if not v.is_initializer()]
     return Signature(
         {v.name or "": _described(v) for v in inputs}, {v.name or "": _described(v) for v in graph.outputs}
@@ -135,7 +135,7 @@ def config(source: OnnxSource, name: str, max_batch_size: int = MAX_BATCH_SIZE) 
     of one row, as Triton wants it; any other model gets ``max_batch_size: 0`` and all its dims. Free sizes are -1.
     Requests are not joined to batches by the server: whether rows are independent is not known here.
     """
-    graph = source.ir.graph
+    graph = source.file_ir.graph
     inputs = [v for v in graph.inputs if not v.is_initializer()]
     firsts = {_first(v) for v in (*inputs, *graph.outputs)}
     batched = len(firsts) == 1 and isinstance(next(iter(firsts)), str)

@@ -64,7 +64,8 @@ def quantize(source: OnnxSource, how: str, data: Sequence[Arrays] = (), keep: Se
             f"onnxruntime's tool for {how} takes models of up to 2 GiB of weights", hint="int4 takes larger ones"
         )
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder, _own_logging():
-        written = source.save(Path(folder) / "model.onnx")
+        written = Path(folder) / "model.onnx"
+        serialize.save(source.ir, written)
         made = _dynamic(written, kept) if how == "int8" else _static(written, kept, data)
         model = ir.from_proto(onnx.load(made))
     _check_any(model, source, how)

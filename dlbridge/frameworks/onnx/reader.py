@@ -74,8 +74,10 @@ def read(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, options: R
     if dictionaries:
         zip_maps.tell(dictionaries)
     is_changed = edits.are_asked(options) or bool(dictionaries)
+    named = _port_names(graph)
+    traits.set_port_names(graph, _other_names(said, named))
     original = Original(None if is_changed else source, lambda: _load(source, where, options, check=False))
-    model.original = _by_names_of_the_model(original, said, _port_names(graph))
+    model.original = _by_names_of_the_model(original, said, named)
     return model
 
 
@@ -86,6 +88,12 @@ _Ports = tuple[list[str], list[str]]
 def _port_names(graph: ir.Graph) -> _Ports:
     """The names of the inputs and of the outputs."""
     return [str(v.name) for v in graph.inputs], [str(v.name) for v in graph.outputs]
+
+
+def _other_names(said: _Ports, named: _Ports) -> dict[str, str]:
+    """Name in the model -> name in the file, where that is another."""
+    pairs = [pair for old, new in zip(said, named, strict=True) for pair in zip(new, old, strict=True)]
+    return {new: old for new, old in pairs if new != old}
 
 
 def _by_names_of_the_model(original: Original, said: _Ports, named: _Ports) -> Original | Renamed:

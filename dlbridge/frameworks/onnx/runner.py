@@ -98,7 +98,9 @@ def _load(source: OnnxSource | str | os.PathLike[str], providers: Providers) -> 
         serialize.write(source.ir, buffer)
         return Live(_session(buffer.getvalue(), name, level, providers), source)
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
-        return Live(_session(str(source.save(Path(folder) / "model.onnx")), name, level, providers), source)
+        path = Path(folder) / "model.onnx"
+        serialize.save(source.ir, path)
+        return Live(_session(str(path), name, level, providers), source)
 
 
 def in_memory(model: ir.Model) -> Live:

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir import Model as IrModel
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.onnx import serialize
+from dlbridge.frameworks.onnx.port_names import with_names
 from dlbridge.model import Model
+from dlbridge.ops import traits
 
 
 @dataclass
@@ -23,7 +26,8 @@ class OnnxSource:
 
     Attributes:
         model: The model that was written.
-        ir: The graph in standard ops. Its weights are those of ``model``, read when they are needed.
+        ir: The graph in standard ops, with the inputs and outputs of ``model``. Its weights are those of ``model``,
+            read when they are needed.
         opset: The opset of the default domain.
         framework: ``"onnx"``.
         loss: What was lost by less precision (``dlbridge.verification.loss.Loss``), where that was asked for and
@@ -41,9 +45,14 @@ class OnnxSource:
         return self.model.name
 
     @property
+    def file_ir(self) -> IrModel:
+        """The graph as the file has it: inputs and outputs are called as in the ONNX file that the model comes from."""
+        return with_names(self.ir, traits.port_names(self.model.graph))
+
+    @property
     def text(self) -> str:
         """The graph in ONNX' textual form, without the numbers of its weights."""
-        return onnx.printer.to_text(serialize.without_weights(self.ir))
+        return onnx.printer.to_text(serialize.without_weights(self.file_ir))
 
     @property
     def inputs(self) -> list[str]:
@@ -64,7 +73,7 @@ class OnnxSource:
         Raises:
             UnsupportedOpError: When the graph is not valid ONNX.
         """
-        proto = serialize.without_weights(self.ir)
+        proto = serialize.without_weights(self.file_ir)
         # the checker wants a shape for every output; where inference knows none, there is none to check
         shaped = [o for o in proto.graph.output if o.type.tensor_type.HasField("shape")]
         del proto.graph.output[:]
@@ -89,5 +98,5 @@ class OnnxSource:
         Raises:
             FileError: When a file exists and ``force`` is not set.
         """
-        serialize.save(self.ir, Path(path), force=force, largest_file=largest_file)
+        serialize.save(self.file_ir, Path(path), force=force, largest_file=largest_file)
         return Path(path)

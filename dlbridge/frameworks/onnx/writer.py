@@ -49,6 +49,7 @@ def write(model: Model, options: WriteOptions) -> OnnxSource:
     """
     opset = traits.EXPORT_OPSET if options.opset is None else options.opset
     written = model.clone().ir
+    written.graph.metadata_props.pop(traits.PORTS, None)  # the file itself has these names
     pipeline(opset)(written)
     written.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     written.producer_name, written.producer_version = "dlbridge", dlbridge.__version__
