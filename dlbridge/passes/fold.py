@@ -42,6 +42,8 @@ _SLOW = frozenset(
     | {"AffineGrid", "TfIdfVectorizer", "Unique", "Upsample", "StringNormalizer"}
 )
 _SLOW_ELEMENTS = 1 << 14
+#: Key of ``value.meta``: what the source's own framework computed for the result of a node on constants.
+COMPUTED = "dlbridge.computed"
 #: Op -> the slot of a bias that may be left out.
 _BIASES = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
@@ -150,11 +152,22 @@ def _fold_constants(node: ir.Node, rewriter: Rewriter) -> bool:
     elements = _result_elements(node, tensors)
     if elements is None or elements > limit:
         return False
-    result = evaluate(node, tensors)
+    result = _computed(node)
+    if result is None:
+        result = evaluate(node, tensors)
     if result is None or result.size > limit:
         return False
     replace_by_constant(rewriter, node, result)
     return True
+
+
+def _computed(node: ir.Node) -> ir.TensorProtocol | None:
+    """The numbers that the source's framework gives for a node, which fit the value as it is now."""
+    output = node.outputs[0]
+    tensor: ir.TensorProtocol | None = output.meta.get(COMPUTED)
+    if tensor is None or tensor.dtype != output.dtype or tensor.shape != output.shape:
+        return None
+    return tensor
 
 
 def _result_elements(node: ir.Node, given: Sequence[ir.TensorProtocol | None]) -> int | None:

@@ -33,7 +33,7 @@ def module_loops(statements: list[Statement], members: list[str], children: str 
             return None  # the list would go through what has a name too
         singular = name.rpartition(".")[2].rstrip("s_0123456789")
         word = singular if singular and singular != name.rpartition(".")[2] else "layer"
-        count, start = sum(is_item(m, name) for m in members), _number(first)
+        count, start = _length(members, name), _number(first)
         wanted = [f"{over}[{i}]" for i in range(start, count)]
         rest = first.value if start == 0 else Index(first.value, Slice(Const(start)))
         return made(word, rest, wanted, count - start, texts)
@@ -72,9 +72,10 @@ def _number(item: Index) -> int:
     return int(item.index.value)
 
 
-def is_item(name: str, container: str) -> bool:
-    """Whether a name is that of an item of a list."""
-    return name.startswith(container + ".") and is_index(name[len(container) + 1 :])
+def _length(members: list[str], container: str) -> int:
+    """How many items a list has. A place before the last that no member has is filled too, and is looped over like it."""
+    inside = [m[len(container) + 1 :].partition(".")[0] for m in members if m.startswith(f"{container}.")]
+    return max((int(word) + 1 for word in inside if is_index(word)), default=0)
 
 
 def _members_called(value: Expr) -> list[Expr]:

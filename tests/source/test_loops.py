@@ -25,6 +25,14 @@ def test_all_modules_of_a_list():
     assert rolled(module_loops, lines, [*members, "encoder.layers.2"], "self.children()") == lines
 
 
+def test_a_list_whose_first_module_does_nothing_and_is_not_called():
+    lines = [f"x = self.embedding[{i}](x)" for i in (1, 2)]
+    looped = ["for layer in self.embedding[1:]:", "    x = layer(x)"]
+    assert rolled(module_loops, lines, ["embedding.1", "embedding.2"], "self.children()") == looped
+    assert rolled(module_loops, lines, ["embedding.0.0", "embedding.1", "embedding.2"], "self.children()") == looped
+    assert rolled(module_loops, lines, ["embedding.1", "embedding.2", "embedding.4"], "self.children()") == lines
+
+
 def test_lists_one_after_the_other():
     lines = [f"x = self.{name}[{i}](x)" for name in ("downs", "ups") for i in range(2)]
     looped = ["for down in self.downs:", "    x = down(x)", "for up in self.ups:", "    x = up(x)"]

@@ -18,6 +18,7 @@ from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
 from dlbridge.frameworks.pytorch.author_names import Said
 from dlbridge.frameworks.pytorch.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
+from dlbridge.frameworks.pytorch.computed import Computed
 from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
     base_of,
@@ -61,6 +62,7 @@ class Program:
         partial: Whether these become stand-ins, whose code a person writes.
         said: What the author's code says of the results of calls, where that is known.
         training: What is known of the module in training mode.
+        computed: What PyTorch computes of constants.
     """
 
     def __init__(self, partial: bool = False, training: TrainingMode | None = None) -> None:
@@ -75,6 +77,7 @@ class Program:
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
+        self.computed = Computed()
         self.inner = itertools.count()  # values of bodies, for their names
         self._frame = Frame(())
         self._said: Said | None = None
@@ -187,6 +190,7 @@ class Program:
             return found
         value = self.constant(to_array(torch.view_as_real(found) if found.is_complex() else found))
         value.meta["complex"] = found.is_complex()
+        self.computed.note(value, found)
         return with_sizes(value, [int(s) for s in found.shape])
 
     def _call(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
@@ -253,6 +257,7 @@ class Program:
         with_complex = is_complex(val) or any(v.meta.get("complex") for v in tensors)
         rule = COMPLEX_RULES.get(plain_name(target)) if with_complex else rule_of(target)
         op = Op(self, val, tensors, f"{self._site}: {target}", plain_name(target).rpartition(".")[2])
+        given = args
         number = rule is not None and is_number_along_axis(target, args)
         if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element
             args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
@@ -268,6 +273,7 @@ class Program:
             error.where = error.where or op.site
             self.refused.append(error)
             return nothing(val)
+        self.computed.run(target, given, kwargs, val, made)
         return self._typed(made, val)
 
     @property

@@ -284,6 +284,8 @@ class _Reader:
         )
         value.meta["complex"] = tensor.is_complex()
         traits.set_kind(value, kind)
+        if kind == "constant":
+            self.translation.computed.note(value, tensor)
         self.initializers.append(value)
         known[id(tensor)] = value
         return with_sizes(value, sizes)

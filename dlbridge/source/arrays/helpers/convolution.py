@@ -132,5 +132,8 @@ def col2im(x, size, kernel, strides=None, pads=None, dilations=None):
     at, channels = ops.reshape(at, (-1,)), x.shape[1] // math.prod(kernel)
     planes = ops.transpose(ops.reshape(x, (-1, math.prod(kernel) * math.prod(steps))))
     total = ops.segment_sum(planes, at, num_segments=math.prod(full))
-    image = ops.reshape(ops.transpose(total), (-1, channels, *full))
+    batch = -1 if x.shape[0] is None else x.shape[0]  # a batch of 1 may be squeezed
+    image = ops.reshape(ops.transpose(total), (batch, channels, *full))
+    if not any(pads):
+        return image
     return image[(..., *(slice(pads[i], full[i] - pads[count + i]) for i in range(count)))]
