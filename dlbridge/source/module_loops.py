@@ -73,7 +73,7 @@ def _number(item: Index) -> int:
 
 
 def _length(members: list[str], container: str) -> int:
-    """How many items a list has. A place before the last that no member has is filled too, and is looped over like it."""
+    """How many items a list has. Places before the last that no member has are filled, and looped over like it."""
     inside = [m[len(container) + 1 :].partition(".")[0] for m in members if m.startswith(f"{container}.")]
     return max((int(word) + 1 for word in inside if is_index(word)), default=0)
 
