@@ -14,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import TorchTensor
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from dlbridge import border
 from dlbridge.errors import SignatureError, UnsupportedOpError
@@ -233,7 +234,18 @@ class _Reader:
             arguments.append(read(names[id(spec)], value))
             named = isinstance(arguments[-1], ir.Value)
             self.leaves.append(original.Leaf(arguments[-1].name if named else None, value))
+        for spec in self._unread({str(s.target) for s in specs}):
+            self._weight(spec, weights)
         return arguments
+
+    def _unread(self, read: set[str]) -> list[InputSpec]:
+        """The weights of the state dict that the program does not have: a strict export leaves out what is not used."""
+        found = []
+        for name, tensor in self.exported.state_dict.items():
+            if name not in read and isinstance(tensor, torch.Tensor):
+                kind = InputKind.PARAMETER if isinstance(tensor, torch.nn.Parameter) else InputKind.BUFFER
+                found.append(InputSpec(kind, TensorArgument(name), name, persistent=True))
+        return found
 
     def _input(self, name: str, val: torch.Tensor) -> ir.Value:
         sizes = sizes_of(val)

@@ -369,3 +369,25 @@ def test_parametrized_layers_are_one_class_of_a_kind():
     live = model.to_pytorch()
     live.load_state_dict(module.state_dict(), strict=True)
     torch.testing.assert_close(live(x), module(x))
+
+
+class Unused(nn.Module):
+    """Weights that its code does not read."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+        self.norm, self.linear, self.unused = nn.BatchNorm1d(3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.linear(self.norm(x))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_weights_that_are_not_read_are_kept_though_a_strict_export_leaves_them_out(strict):
+    module = Unused().eval()
+    program = torch.export.export(module, (torch.rand(2, 3),), strict=strict)
+    framework = dlbridge.frameworks.get("pytorch")
+    live = framework.load(framework.write(dlbridge.load(program)))
+    live.load_state_dict(module.state_dict(), strict=True)
+    assert {name for name, _ in live.named_parameters()} == {name for name, _ in module.named_parameters()}
