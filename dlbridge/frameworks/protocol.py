@@ -148,6 +148,10 @@ class Framework:
         """The live model's weights as they are now, by the keys of its ``Source.weights``."""
         raise NotImplementedError
 
+    def weights_one_by_one(self, live: Any) -> Mapping[str, np.ndarray]:
+        """As ``weights``; where an array has to be copied, that is done when it is looked up."""
+        return self.weights(live)
+
     def save_weights(self, source: Source, folder: Path) -> None:
         """Write the weights into a folder, in the framework's own format."""
         raise NotImplementedError

@@ -24,6 +24,8 @@ from dlbridge.ops.ceil_pools import AveragePool, MaxPool
 NARROW = tuple(np.dtype(t) for t in ("float32", "float16", ml_dtypes.bfloat16))
 #: Element types that ``Cast`` makes float64 of.
 _WIDENED_CASTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+#: From how many bytes of weights on they are not all held in float64.
+LARGE = 2**26
 #: Ops that sum products, by the names of the evaluator's classes without their versions.
 _SUMS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 
@@ -138,7 +140,8 @@ class Evaluator:
     """A graph in float64: arrays by input name -> arrays by output name.
 
     Args:
-        model: The graph, of any opset. It is not changed; its weights are read once and held as float64.
+        model: The graph, of any opset. It is not changed. Its weights are held as float64; those of a large model are
+            made so for the nodes that read them, from the first to the last one: all at once are twice the model.
 
     Attributes:
         eps: That of the coarsest float type in the graph.
@@ -146,12 +149,15 @@ class Evaluator:
 
     def __init__(self, model: ir.Model) -> None:
         proto, self._weights = _without_weights(model)
+        if sum(array.nbytes for array in self._weights.values()) < LARGE:
+            self._weights = _widened(self._weights)
         _name_overloads(proto)
         self._state = Float64Run()
         # the graphs within are run by the class of the graph around them
         bound = type("_Bound", (_Float64,), {"state": self._state})
         self._evaluator = bound(proto)
         self.outputs = [v.name for v in proto.graph.output]
+        self._reads = _reads(proto.graph)
         self._done_with = _last_reads(proto.graph)
         self.eps = max((eps(d) for d in _float_types(model)), default=eps(np.float32))
 
@@ -172,24 +178,29 @@ class Evaluator:
     def values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All arrays of the main graph by name, for these inputs."""
         with self._running(0.0, None):
-            found = self._evaluator.run(None, self._feeds(arrays), intermediate=True)
+            found = self._evaluator.run(None, _widened({**self._weights, **arrays}), intermediate=True)
         return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
 
     def _outputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The outputs by name. The evaluator's own ``run`` holds every array until its end, which is many times the
         model; here each goes after its last use."""
-        results: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, **self._feeds(arrays)}
-        for node, done in zip(self._evaluator.rt_nodes_, self._done_with, strict=True):
+        results: dict[str, Any] = {"": None, **self._evaluator.rt_inits_, **_widened(arrays)}
+        for node, reads, done in zip(self._evaluator.rt_nodes_, self._reads, self._done_with, strict=True):
+            self._take_weights(reads, results)
             given = [results[name] for name in node.input]
             around = {"context": results} if node.need_context() else {}
             made = zip(node.output, node.run(*given, **around), strict=False)
             results.update((name, value) for name, value in made if name)
             for name in done:
                 results.pop(name, None)
+        self._take_weights(self.outputs, results)
         return results
 
-    def _feeds(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {**self._weights, **{name: widen(np.asarray(a)) for name, a in arrays.items()}}
+    def _take_weights(self, names: Iterable[str], results: dict[str, Any]) -> None:
+        """Put the weights among these names into the results, in float64, where they are not there yet."""
+        for name in names:
+            if name in self._weights and name not in results:
+                results[name] = widen(self._weights[name])
 
     @contextmanager
     def _running(self, noise: float, seen: list[np.ndarray] | None) -> Iterator[None]:
@@ -202,27 +213,39 @@ class Evaluator:
             self._state.seen = None
 
 
+def _widened(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: widen(np.asarray(array)) for name, array in arrays.items()}
+
+
+def _reads(graph: onnx.GraphProto) -> list[set[str]]:
+    """For each node, the names that it reads, and the graphs within it."""
+    return [{name for one in _all_nodes([node]) for name in _named(one)} for node in graph.node]
+
+
+def _named(node: onnx.NodeProto) -> list[str]:
+    """The names of a node's inputs, and of the outputs of its graphs."""
+    returned = [value.name for attribute in node.attribute for graph in _graphs(attribute) for value in graph.output]
+    return [*node.input, *returned]
+
+
 def _last_reads(graph: onnx.GraphProto) -> list[list[str]]:
     """For each node, the names that neither a node after it reads, nor a graph within one, nor the graph returns."""
     needed = {"", *(value.name for value in graph.output)}
     found: list[list[str]] = []
-    for node in reversed(graph.node):
-        names = {name for one in _all_nodes([node]) for name in one.input} | {
-            value.name for attribute in node.attribute for inner in _graphs(attribute) for value in inner.output
-        }
+    for node, names in zip(reversed(graph.node), reversed(_reads(graph)), strict=True):
         found.append(sorted((names | set(node.output)) - needed))
         needed |= names
     return found[::-1]
 
 
 def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The graph as a proto whose initializers are inputs, and their arrays in float64."""
+    """The graph as a proto whose initializers are inputs, and their arrays."""
     copy = model.clone()
     graph, weights = copy.graph, {}
     for name, value in list(graph.initializers.items()):
         if value.const_value is None:
             continue
-        weights[name] = widen(_array(value.const_value))
+        weights[name] = _array(value.const_value)
         del graph.initializers[name]
         if value not in graph.inputs:
             graph.inputs.append(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
-from dlbridge.ops.evaluator import Evaluator, eps
+from dlbridge.ops.evaluator import LARGE, Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
@@ -33,7 +34,7 @@ from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown, usual
-from dlbridge.verification.sizes import require_names
+from dlbridge.verification.sizes import bytes_of_weights, require_names
 from dlbridge.verification.stepping import Stepping
 from dlbridge.verification.weight_check import check_weights
 
@@ -185,6 +186,7 @@ def compare_forms(
     the report. The forms are built one after the other, so that only one is in memory beside the judge."""
     results: dict[str, list[Arrays]] = {}
     depth = _Depth(report, cases) if by_node else None
+    is_large = report.subject is not None and bytes_of_weights(report.subject) >= LARGE
     for name, build in builders.items():
         progress(name)
         try:
@@ -202,6 +204,8 @@ def compare_forms(
         if depth is not None:
             depth.measure(name, form)
         del form  # before the next one is built
+        if is_large:
+            gc.collect()  # live models refer to themselves; of a small one, this is not worth its time
     if steps is not None:
         steps.close()
     judge.close()

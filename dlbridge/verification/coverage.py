@@ -19,6 +19,7 @@ from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.matching import Match, stored, subgraphs
 from dlbridge.verification.battery import Case
+from dlbridge.verification.sizes import bytes_of_weights
 
 #: Where the condition of an op is, and what its two outcomes are called.
 _CONDITIONS = {"If": (0, "the then branch", "the else branch"), "Where": (0, "its first value", "its second value")}
@@ -194,7 +195,7 @@ def _ends(graph: ir.Graph, value: ir.Value, name: str) -> list[ir.Value]:
 def _run(model: Model, cases: Sequence[Case], everything: bool) -> list[Mapping[str, np.ndarray]] | None:
     """The added results for each set of inputs; None if too much of the model would have to be run for them."""
     _drop_unneeded(model.graph)
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    weights = bytes_of_weights(model)
     if not everything and weights > _LARGEST_FOR_CONDITIONS:
         return None
     standard = frameworks.get(frameworks.STANDARD)

@@ -24,7 +24,7 @@ from dlbridge.verification.depth import all_values
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
-from dlbridge.verification.sizes import elements
+from dlbridge.verification.sizes import bytes_of_weights, elements
 
 #: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
 _EQUAL = 1e-6
@@ -91,7 +91,7 @@ def first_departure(
 
 def too_large(model: Model, arrays: Arrays) -> str:
     """Why not all values on the way are held in float64; empty where they may be."""
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    weights = bytes_of_weights(model)
     if weights > _LARGEST:
         return f"the model has {weights >> 20} MiB of weights"
     held = 8 * elements(model, _sizes(model, arrays))

@@ -152,7 +152,7 @@ class Route:
         """The weights that are not the model's, where it was written of the model."""
         if self._source is None or self._framework is None or self._types is not None:
             return []
-        return list(unlike_weights(self._model, self._source, self._framework.weights(self._live)))
+        return list(unlike_weights(self._model, self._source, self._framework.weights_one_by_one(self._live)))
 
     def _run_exact(self, arrays: Arrays) -> Arrays:
         """Run a model whose types have no kernels here in float64, and round the outputs to their types."""

@@ -70,6 +70,11 @@ def elements(model: Model, sizes: Mapping[str, int]) -> int:
     return sum(math.prod(max(_size(d, sizes, value.name), 0) for d in value.shape or ()) for value in values)
 
 
+def bytes_of_weights(model: Model) -> int:
+    """The bytes of all initializers."""
+    return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
 def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], where: str | None) -> int:
     if isinstance(dim, int):
         return dim

@@ -23,6 +23,8 @@ from dlbridge.verification.report import Check, Report
 
 #: What checks call it, where others name the strategies that fill inputs.
 NAME = "the weights themselves"
+#: How many numbers are compared at once.
+_PIECE = 2**20
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,19 @@ def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) 
     Args:
         model: The model.
         source: What was written of it.
-        arrays: The weights that are in use now, by the keys of the source.
+        arrays: The weights that are in use now, by the keys of the source; each is looked up once.
     """
     keys: Mapping[str, Weight] = getattr(source, "weights", None) or {name: Weight.of(name) for name in arrays}
     for key, weight in keys.items():
         names = [view.initializer for view in weight.views]
         if key not in arrays or not names or not all(_is_kept(model, source.model, name) for name in names):
             continue
-        wanted, found = weight.read(model.weights), arrays[key]
+        wanted, found = weight.read(model.weights), arrays[key]  # one at a time: each may be a copy
         if wanted.shape != found.shape:
             continue
-        differ = _differ(wanted, found)
-        count = int(differ.sum())
+        count, place = _differences(wanted, found)
         if count:
-            place = [int(i) for i in np.unravel_index(int(np.argmax(differ)), differ.shape)]
-            text = f"the weight '{key}' is not the model's '{names[0]}': {count} of {differ.size} numbers differ"
+            text = f"the weight '{key}' is not the model's '{names[0]}': {count} of {found.size} numbers differ"
             yield Unlike(names[0], f"{text}, the first at {place}")
 
 
@@ -87,6 +87,21 @@ def _is_kept(model: Model, written: Model, name: str) -> bool:
     if before is None or after is None or before.const_value is None or traits.kind(before) == "constant":
         return False
     return before.shape == after.shape and before.dtype == after.dtype
+
+
+def _differences(wanted: np.ndarray, found: np.ndarray) -> tuple[int, list[int]]:
+    """How many numbers differ, and the place of the first one; they are compared a few rows at a time."""
+    if not found.ndim:
+        return int(_differ(wanted, found).sum()), []
+    count, place = 0, list[int]()
+    rows = max(1, _PIECE * len(found) // max(found.size, 1))
+    for start in range(0, len(found), rows):
+        differ = _differ(wanted[start : start + rows], found[start : start + rows])
+        if not count and differ.any():
+            place = [int(i) for i in np.unravel_index(int(np.argmax(differ)), differ.shape)]
+            place[0] += start
+        count += int(differ.sum())
+    return count, place
 
 
 def _differ(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:

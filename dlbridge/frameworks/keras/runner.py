@@ -171,8 +171,26 @@ def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
 
 def weights(live: keras.Model) -> dict[str, np.ndarray]:
     """Framework key -> array of a live model's weights, as they are now."""
-    variables = _variables(live)
-    return {key: keras.ops.convert_to_numpy(variables[key]) for key in live.dlbridge_source.weights}
+    return dict(LiveWeights(live))
+
+
+class LiveWeights(Mapping[str, np.ndarray]):
+    """Framework key -> array of a live model's weights, each copied when it is looked up."""
+
+    def __init__(self, live: keras.Model) -> None:
+        self._keys, self._variables = live.dlbridge_source.weights, _variables(live)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._keys:
+            raise KeyError(key)
+        array: np.ndarray = keras.ops.convert_to_numpy(self._variables[key])
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def trainable_variables(live: keras.Model) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import onnxruntime
 from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, SignatureError
 from dlbridge.frameworks.onnx import serialize
 from dlbridge.frameworks.onnx.source import OnnxSource
-from dlbridge.ops.evaluator import Evaluator
+from dlbridge.ops.evaluator import LARGE, Evaluator
 from dlbridge.runtime import values
 
 Providers = Sequence[Any]
@@ -93,13 +93,13 @@ def _load(source: OnnxSource | str | os.PathLike[str], providers: Providers) -> 
     if not isinstance(source, OnnxSource):
         return Live(_session(str(source), str(source), providers=providers), path=str(source))
     name, level = source.name, _level(source.ir)
-    if serialize.weights_size(source.ir) < serialize.LARGEST_FILE // 2:
+    if serialize.weights_size(source.ir) < LARGE:  # a file is mapped, while bytes would be there three times
         buffer = io.BytesIO()
         serialize.write(source.ir, buffer)
         return Live(_session(buffer.getvalue(), name, level, providers), source)
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:
         path = Path(folder) / "model.onnx"
-        serialize.save(source.ir, path)
+        serialize.save(source.ir, path, largest_file=0)
         return Live(_session(str(path), name, level, providers), source)
 
 
@@ -110,7 +110,7 @@ def in_memory(model: ir.Model) -> Live:
         FileError: When onnxruntime cannot load it.
     """
     name, level = model.graph.name or "model", _level(model)
-    if serialize.weights_size(model) < serialize.LARGEST_FILE // 2:
+    if serialize.weights_size(model) < LARGE:
         whole = ir.external_data.load_to_model(model.clone())
         return Live(_session(ir.to_proto(whole).SerializeToString(), name, level))
     with tempfile.TemporaryDirectory(prefix="dlbridge-") as folder:

@@ -8,6 +8,7 @@ given, and in what comes out.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.compat import TorchDispatchMode, pytree
+from dlbridge.ops import evaluator
 from dlbridge.ops.evaluator import NARROW, eps, perturb, widen
 
 _WIDE = {
@@ -27,6 +29,8 @@ _WIDE = {
 }
 #: Ops that sum products.
 _SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
+#: In a large model, a parameter of so many numbers is widened at each use: all of them at once are twice the model.
+_SHARED = 2**16
 #: (module, arrays by input name) -> arrays by output name.
 Call = Callable[[torch.nn.Module, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 #: Ops that compute nothing, and refuse the types that are not the program's own.
@@ -39,13 +43,17 @@ class Float64(TorchDispatchMode):
     Args:
         noise: Move each result by a random part of at most this.
         seen: Gets every float array that is computed, in order.
+        shared: Where the numbers of parameters lie that are not to be changed. A view of one is no copy in float64.
 
     Attributes:
         eps: That of the coarsest float type that was replaced; 0 when none was.
     """
 
-    def __init__(self, noise: float = 0.0, seen: list[np.ndarray] | None = None) -> None:
+    def __init__(
+        self, noise: float = 0.0, seen: list[np.ndarray] | None = None, shared: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__()
+        self._shared = shared
         self.noise, self.seen = noise, seen
         self.eps = 0.0
         self._generator = np.random.default_rng(0)
@@ -55,6 +63,8 @@ class Float64(TorchDispatchMode):
             return None
         if func is torch.ops.aten.view.dtype:
             return self._bits(*args)
+        if self._shared and self._is_view_of_shared(func, args):
+            return func(*args, **(kwargs or {}))
         arguments, named = pytree.tree_map(self._widen, (args, kwargs or {}))
         try:
             result = func(*arguments, **named)
@@ -67,6 +77,22 @@ class Float64(TorchDispatchMode):
         fresh = not any(r.alias_info for r in compat.schema(func).returns)
         is_sum = compat.schema(func).name.removeprefix("aten::") in _SUMS
         return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, is_sum), result)
+
+    def _is_view_of_shared(self, func: Any, args: tuple[Any, ...]) -> bool:
+        """Whether an op makes a view of a shared parameter.
+
+        Raises:
+            RuntimeError: When it writes to one.
+        """
+        schema = compat.schema(func)
+        is_view = any(r.alias_info for r in schema.returns)
+        if not is_view and not schema.is_mutable:
+            return False
+        if not any(_place(a) in self._shared for a in pytree.tree_leaves(args) if isinstance(a, torch.Tensor)):
+            return False
+        if schema.is_mutable:
+            raise RuntimeError(f"{schema.name} has a parameter among its operands, and writes to one of them")
+        return True
 
     def _widen(self, value: Any) -> Any:
         if isinstance(value, torch.dtype) and value in _WIDE:
@@ -130,7 +156,10 @@ def _while_loop(mode, condition, body, carried, captured=()):  # type: ignore[no
 
 
 class Exact:
-    """A copy of a module in float64.
+    """A module in float64.
+
+    It is a copy. Of a large module, it has the module's own large parameters, which are widened when an op reads them,
+    unless it compares their dtype with its input's, as ``torch.nn.LSTM`` does, or writes to them.
 
     Args:
         module: Left as it is.
@@ -141,15 +170,32 @@ class Exact:
     """
 
     def __init__(self, module: torch.nn.Module, call: Call) -> None:
-        self._module, self.eps = _widened_copy(module)
         self._call = call
+        is_large = sum(p.numel() * p.element_size() for p in module.parameters()) >= evaluator.LARGE
+        self._given = module if is_large else None
+        self._module, self.eps = _widened_copy(module, shared=_SHARED if is_large else math.inf)
+        self._shared = frozenset(_place(p) for p in self._module.parameters() if p.dtype in _WIDE) - {0}
 
     def __call__(
         self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
         """Run it; see ``dlbridge.ops.evaluator.Evaluator``."""
         self.eps = max([self.eps, *(eps(a.dtype) for a in arrays.values() if a.dtype in NARROW)])
-        mode = Float64(noise, seen)
+        if self._given is None:
+            return self._run(arrays, noise, seen)
+        shown = len(seen or ())
+        try:
+            return self._run(arrays, noise, seen)
+        except Exception:  # it may be for a shared parameter, and modules raise anything
+            self._module, _ = _widened_copy(self._given)
+            self._given, self._shared = None, frozenset()
+        del (seen if seen is not None else [])[shown:]
+        return self._run(arrays, noise, seen)
+
+    def _run(
+        self, arrays: Mapping[str, np.ndarray], noise: float, seen: list[np.ndarray] | None
+    ) -> dict[str, np.ndarray]:
+        mode = Float64(noise, seen, self._shared)
         # torch.cond and torch.while_loop compile what they call, which does not go with a mode
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), mode:
             found = self._call(self._module, {name: widen(a) for name, a in arrays.items()})
@@ -157,8 +203,13 @@ class Exact:
         return found
 
 
-def _widened_copy(module: torch.nn.Module) -> tuple[torch.nn.Module, float]:
-    """A copy whose parameters and buffers are made in float64 at once, and the eps of the coarsest of them."""
+def _widened_copy(module: torch.nn.Module, shared: float = math.inf) -> tuple[torch.nn.Module, float]:
+    """A copy whose parameters and buffers are made in float64 at once, and the eps of the coarsest of them.
+
+    Args:
+        module: Left as it is.
+        shared: From how many numbers on a parameter is not copied, but the module's own.
+    """
     memo: dict[int, Any] = {}
     coarsest = 0.0
     for tensor in (*module.parameters(), *module.buffers()):
@@ -166,8 +217,17 @@ def _widened_copy(module: torch.nn.Module) -> tuple[torch.nn.Module, float]:
         if wide is None:
             continue
         coarsest = max(coarsest, torch.finfo(tensor.dtype).eps)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        if is_parameter and tensor.numel() >= shared:
+            memo[id(tensor)] = tensor
+            continue
         made = tensor.detach().to(wide)
-        if isinstance(tensor, torch.nn.Parameter):
+        if is_parameter:
             made = torch.nn.Parameter(made, requires_grad=False)
         memo[id(tensor)] = made
     return copy.deepcopy(module, memo), coarsest
+
+
+def _place(tensor: torch.Tensor) -> int:
+    """Where the numbers of a tensor lie in memory; 0 where they are not in one piece."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
