@@ -80,10 +80,9 @@ class Keras(ModularFramework):
 
     def prepare_command_line(self) -> None:
         """TensorFlow turns oneDNN on by itself on some processors only; without it no channels-first convolution runs
-        on a CPU. With it, TensorFlow keeps memory that is free again, unless it is told to use the system's."""
+        on a CPU."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
     def accepts(self, source: object) -> bool:
         keras = sys.modules.get("keras")
