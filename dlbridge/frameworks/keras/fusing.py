@@ -37,15 +37,14 @@ def fuse(graph: ir.Graph) -> bool:
         Whether there was anything.
     """
     rewriter = Rewriter(graph)
+    behind = _activations(graph)
     for node in list(graph):
         site = Site(node, rewriter)
         follower = _only_reader(node) if node.domain != FORM else None
         if follower is None:
             continue
-        if layer_key(node) in TAKES_ACTIVATION:
-            activation = _activation(follower)
-            if activation is not None and all(weight_of(v) for v in node.inputs[1:] if v is not None):
-                _take_in(site, follower, activation=activation)
+        if node in behind:
+            _take_in(site, follower, activation=behind[node])
         elif layer_key(node) in ("GlobalAveragePool", "GlobalMaxPool") and _drops_pooled(follower):
             name = follower.name if traits.is_anonymous(node) and not traits.is_anonymous(follower) else None
             _take_in(site, follower, keepdims=0)
@@ -53,6 +52,23 @@ def fuse(graph: ir.Graph) -> bool:
                 node.name = name
                 del node.metadata_props[traits.ANONYMOUS]
     return rewriter.changed
+
+
+def _activations(graph: ir.Graph) -> dict[ir.Node, str]:
+    """The activations that layers are to do themselves. A layer that is called more than once does the one that is
+    behind all of its calls: with it in some alone, they would be layers of their own, and train apart."""
+    found: dict[ir.Node, str | None] = {}
+    calls: dict[str, list[ir.Node]] = {}
+    for node in graph:
+        weights = [weight_of(value) for value in node.inputs[1:] if value is not None]
+        if node.domain == FORM or layer_key(node) not in TAKES_ACTIVATION or not all(weights):
+            continue
+        follower = _only_reader(node)
+        found[node] = None if follower is None else _activation(follower)
+        for weight in weights[:1]:
+            calls.setdefault(repr(weight), []).append(node)
+    agreed = {node for nodes in calls.values() if len({found[n] for n in nodes}) == 1 for node in nodes}
+    return {node: name for node, name in found.items() if name is not None and node in agreed}
 
 
 def _only_reader(node: ir.Node) -> ir.Node | None:
