@@ -20,6 +20,7 @@ from dlbridge.cli.common import (
     read_limits,
 )
 from dlbridge.cli.options import FrameworkCommand, reading
+from dlbridge.frameworks import all_frameworks
 
 
 @click.command(cls=FrameworkCommand, short_help="Show that all frameworks and onnxruntime agree, or that models do.")
@@ -105,6 +106,8 @@ def command(
 
     Exits with 1 when one departs by more than rounding explains."""
     quiet_frameworks()
+    for framework in all_frameworks():
+        framework.save_memory()
     from dlbridge.verification.measure import Tolerance
     from dlbridge.verification.others import Matching
 

@@ -328,6 +328,10 @@ class Framework:
     def prepare_command_line(self) -> None:
         """Called by the command line before anything is imported: keep start-up messages off the terminal."""
 
+    def save_memory(self) -> None:
+        """Let its library give back memory that is free again, in a process that loads many models one after the other.
+        Called before the library is imported."""
+
     def coverage(self) -> Coverage | None:
         """Its rules, for the page of what is read and written; None where it keeps none."""
         return None
