@@ -96,6 +96,10 @@ class Expr:
         """The names of functions and modules that it reads; variables are none."""
         return {node.id for node in self.walk() if isinstance(node, Name)}
 
+    def variables(self) -> set[str]:
+        """The names of variables that it reads."""
+        return {node.id for node in self.walk() if isinstance(node, Var)}
+
     def called(self) -> set[str]:
         """The dotted names of what it calls: ``ops.reshape``."""
         found = (dotted(node.function) for node in self.walk() if isinstance(node, Call))

@@ -117,7 +117,7 @@ def _renamed(statements: list[Statement], made: int, end: int, old: str, new: st
 
 
 def _assigns(statement: Statement, name: str) -> bool:
-    return isinstance(statement, Assign) and name in _variables([statement.target])
+    return isinstance(statement, Assign) and name in statement.target.variables()
 
 
 def _is_read(statements: Sequence[Statement], name: str) -> bool:
@@ -126,7 +126,7 @@ def _is_read(statements: Sequence[Statement], name: str) -> bool:
         if not isinstance(statement, Assign):
             if name in _variables(statement.expressions()) or statement.body():
                 return True
-        elif name in _variables([statement.value]):
+        elif name in statement.value.variables():
             return True
         elif _assigns(statement, name):
             return False
@@ -138,4 +138,4 @@ def _with(tree: Expr, old: str, new: str) -> Expr:
 
 
 def _variables(nodes: Iterable[Expr]) -> set[str]:
-    return {each.id for node in nodes for each in node.walk() if isinstance(each, Var)}
+    return set[str]().union(*(node.variables() for node in nodes))

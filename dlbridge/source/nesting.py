@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import bisect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dlbridge.source.document import INDENT
 from dlbridge.source.expr import (
@@ -23,7 +24,7 @@ from dlbridge.source.expr import (
     Var,
     dotted,
 )
-from dlbridge.source.statements import Assign, For, Return, Statement
+from dlbridge.source.statements import Assign, Return, Statement
 
 #: How deep calls may stand in calls.
 MAX_DEPTH = 3
@@ -35,6 +36,8 @@ _VIEWS = frozenset(
 )
 #: Helpers that do so, and functions that say a tensor in another type or with one more axis.
 _VIEWING, _SIMPLE = frozenset({"split_heads", "merge_heads"}), frozenset({"ops.cast", "ops.expand_dims"})
+#: Name of a variable -> the statements that read it or give it another value, in order: (index, whether it is read).
+_Uses = Mapping[str, list[tuple[int, bool]]]
 #: The indent of a body in a class.
 _BODY = 2 * INDENT
 
@@ -42,10 +45,10 @@ _BODY = 2 * INDENT
 def nest(statements: Sequence[Statement]) -> list[Statement]:
     """The statements of a body of a class, with fewer variables."""
     found: list[Statement] = []
+    uses = _uses(statements)
     for index, statement in enumerate(statements):
-        later = statements[index + 1 :]
         while found:
-            joined = _joined(found[-1], statement, later)
+            joined = _joined(found[-1], statement, lambda name, at=index: _is_read_after(uses, name, at))  # type: ignore[misc]
             if joined is None:
                 break
             found.pop()
@@ -54,12 +57,13 @@ def nest(statements: Sequence[Statement]) -> list[Statement]:
     return found
 
 
-def _joined(made: Statement, reader: Statement, later: Sequence[Statement]) -> Statement | None:
-    """One statement in the place of two; None where they are to stay."""
+def _joined(made: Statement, reader: Statement, goes_on: Callable[[str], bool]) -> Statement | None:
+    """One statement in the place of two; None where they are to stay. ``goes_on`` says whether a variable is read after
+    them."""
     if not isinstance(made, Assign) or not isinstance(made.target, Var) or not isinstance(reader, (Assign, Return)):
         return None
     name, value = made.target.id, made.value
-    if not isinstance(value, (Call, BinOp)) or not _is_read_once(name, reader, later):
+    if not isinstance(value, (Call, BinOp)) or not _is_read_once(name, reader, goes_on):
         return None
     if isinstance(reader.value, Arguments) and any(_is_named(each, name) for each in reader.value.items):
         return None  # of several results, each has a name
@@ -74,15 +78,15 @@ def _may_move(name: str, value: Expr, reader: Assign | Return) -> bool:
     """Whether people would write a value where a statement reads it."""
     if isinstance(value, Call) and _is_view_of(reader.value, name):
         return True
-    if isinstance(reader, Assign) and name in _variables(reader.target):
+    if isinstance(reader, Assign) and name in reader.target.variables():
         return False  # it goes on
     if _is_operand(reader.value, name):
         return True
-    is_fresh = name not in _variables(value)
+    is_fresh = name not in value.variables()
     return name not in _FLOWING and (is_fresh or _is_view(value))
 
 
-def _is_read_once(name: str, reader: Assign | Return, later: Sequence[Statement]) -> bool:
+def _is_read_once(name: str, reader: Assign | Return, goes_on: Callable[[str], bool]) -> bool:
     """Whether a variable is read at one place, before anything else is called there, and never again."""
     places = [node for node in _evaluated(reader.value) if isinstance(node, Call) or _is_named(node, name)]
     reads = sum(_is_named(node, name) for node in reader.value.walk())
@@ -90,7 +94,7 @@ def _is_read_once(name: str, reader: Assign | Return, later: Sequence[Statement]
         return False
     if isinstance(reader, Assign) and not isinstance(reader.target, Var) and _stores_in(reader.target, name):
         return False
-    return isinstance(reader, Return) or name in _variables(reader.target) or not _is_read_in(later, name)
+    return isinstance(reader, Return) or name in reader.target.variables() or not goes_on(name)
 
 
 def _evaluated(node: Expr) -> Iterator[Expr]:
@@ -102,24 +106,40 @@ def _evaluated(node: Expr) -> Iterator[Expr]:
     yield node
 
 
-def _is_read_in(statements: Sequence[Statement], name: str) -> bool:
-    """Whether a variable is read before it gets another value."""
-    for statement in statements:
-        if isinstance(statement, Assign):
-            if name in _variables(statement.value) or _stores_in(statement.target, name):
-                return True
-            if name in _variables(statement.target):
-                return False
-        elif any(name in _variables(each) for each in statement.expressions()) or _is_read_in(statement.body(), name):
-            return True
-        elif isinstance(statement, For):  # its body may give it another value, or never run
-            continue
-    return False
+def _uses(statements: Sequence[Statement]) -> _Uses:
+    found: dict[str, list[tuple[int, bool]]] = {}
+    for index, statement in enumerate(statements):
+        read = _reads(statement)
+        written = statement.target.variables() if isinstance(statement, Assign) else set()
+        for name in read | written:
+            found.setdefault(name, []).append((index, name in read))
+    return found
+
+
+def _reads(statement: Statement) -> set[str]:
+    """The variables that a statement reads before it gives them another value."""
+    if isinstance(statement, Assign):
+        parts = (node for node in statement.target.walk() if isinstance(node, (Attr, Index)))
+        return statement.value.variables().union(*(part.variables() for part in parts))
+    found, written = set[str](), set[str]()
+    for expression in statement.expressions():
+        found |= expression.variables()
+    for inner in statement.body():
+        found |= _reads(inner) - written
+        written |= inner.target.variables() if isinstance(inner, Assign) else set()
+    return found
+
+
+def _is_read_after(uses: _Uses, name: str, index: int) -> bool:
+    """Whether a variable is read behind a statement before it gets another value."""
+    places = uses.get(name, [])
+    following = bisect.bisect_right(places, (index, True))
+    return following < len(places) and places[following][1]
 
 
 def _stores_in(target: Expr, name: str) -> bool:
     """Whether what is assigned to is a part of what a variable holds."""
-    return any(isinstance(node, (Attr, Index)) and name in _variables(node) for node in target.walk())
+    return any(isinstance(node, (Attr, Index)) and name in node.variables() for node in target.walk())
 
 
 def _is_view_of(node: Expr, name: str) -> bool:
@@ -150,10 +170,6 @@ def _is_operand(node: Expr, name: str) -> bool:
 
 def _is_named(node: Expr, name: str) -> bool:
     return isinstance(node, Var) and node.id == name
-
-
-def _variables(node: Expr) -> set[str]:
-    return {each.id for each in node.walk() if isinstance(each, Var)}
 
 
 def _depth(node: Expr) -> int:
