@@ -197,7 +197,7 @@ def find(name: str) -> Any:
     module, attribute = match["module"], match["attribute"]
     hint = "name an installed module, or a file of the current folder: mynet:Net, models/mynet.py:Net"
     try:
-        found: Any = _import_file(Path(module)) if module.endswith(".py") else _import(module)
+        found = _module(module)
         for part in attribute.split("."):
             hint = suggest(part, dir(found)) or hint
             found = getattr(found, part)
@@ -213,10 +213,14 @@ def imported(module: str) -> Any:
         DlbridgeError: When there is no such module, or importing it fails.
     """
     try:
-        return _import_file(Path(module)) if module.endswith(".py") else _import(module)
+        return _module(module)
     except (ImportError, OSError) as error:
         hint = "name an installed module, or a file: mylayers, folder/mylayers.py"
         raise DlbridgeError(f"cannot import it: {error}", where=module, hint=hint) from None
+
+
+def _module(name: str) -> Any:
+    return _import_file(Path(name)) if name.endswith(".py") else _import(name)
 
 
 def _import(module: str) -> Any:

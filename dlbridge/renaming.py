@@ -11,6 +11,7 @@ from dlbridge.border import check_name
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.factories import split_pairs
 from dlbridge.ops import traits
+from dlbridge.ops.names import make_room
 
 if TYPE_CHECKING:
     from dlbridge.model import Model
@@ -30,7 +31,8 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
         FileError: When a new name is none.
     """
     values = {str(v.name): v for v in (*model.inputs, *model.outputs)}
-    said = _names_of_the_file(model)
+    in_files = traits.port_names(model.graph)
+    said = {in_file: name for name, in_file in in_files.items()}
     names = {old if old in values else said.get(old, old): new for old, new in names.items()}
     for old, new in names.items():
         if old not in values:
@@ -41,34 +43,16 @@ def rename(model: Model, names: Mapping[str, str]) -> None:
     twice = [name for name in after if not name or after.count(name) > 1]
     if twice:
         raise SignatureError(f"two inputs or outputs cannot be called '{twice[0]}'", where=model.name)
-    _make_room(model, set(names.values()), set(map(id, values.values())))
+    make_room(model.graph, set(names.values()))
+    for name in set(names.values()) & set(model.graph.initializers):
+        raise SignatureError(f"a weight of the model is called '{name}'", where=model.name)
     inputs = {str(v.name): names.get(str(v.name), str(v.name)) for v in model.inputs}
     outputs = {str(v.name): names.get(str(v.name), str(v.name)) for v in model.outputs}
     for old, new in names.items():
         values[old].name = new
-    in_files = traits.port_names(model.graph)
-    traits.set_port_names(model.graph, {name: said for name, said in in_files.items() if name not in names})
+    traits.set_port_names(model.graph, {name: own for name, own in in_files.items() if name not in names})
     if model.original is not None:
         model.original = Renamed(model.original, inputs, outputs)
-
-
-def _names_of_the_file(model: Model) -> dict[str, str]:
-    """Name of an input or output in the file -> its name in the model, where that is another."""
-    original = model.original
-    return {**original.inputs, **original.outputs} if isinstance(original, Renamed) else {}
-
-
-def _make_room(model: Model, taken: set[str], ports: set[int]) -> None:
-    """Give values within the graph that have one of the new names another one."""
-    graph = model.graph
-    known = {str(v.name) for node in graph.all_nodes() for v in node.outputs} | set(graph.initializers)
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            if value.name in taken and id(value) not in ports:
-                value.name = next(n for i in range(len(known) + 1) if (n := f"{value.name}_{i}") not in known | taken)
-                known.add(value.name)
-    for name in taken & set(graph.initializers):
-        raise SignatureError(f"a weight of the model is called '{name}'", where=model.name)
 
 
 class Renamed:

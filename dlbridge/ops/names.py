@@ -7,6 +7,10 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: How many numbers are tried one by one.
 _STEPS = 32
@@ -45,6 +49,25 @@ def unique(name: str, taken: set[str]) -> str:
         fresh = f"{name}_{number}"
     taken.add(fresh)
     return fresh
+
+
+def ports(graph: ir.Graph) -> list[ir.Value]:
+    """The inputs and the outputs of a graph, each once; no weights."""
+    inputs = [value for value in graph.inputs if not value.is_initializer()]
+    return list({id(value): value for value in (*inputs, *graph.outputs)}.values())
+
+
+def make_room(graph: ir.Graph, wanted: set[str]) -> None:
+    """Give values within the graph, and within its branches and loops, other names than these, in place. Its inputs,
+    outputs and weights keep theirs."""
+    kept = set(map(id, ports(graph)))
+    graphs = [graph, *graph.subgraphs()]
+    values = [value for part in graphs for node in part for value in node.outputs]
+    values += [value for part in graphs[1:] for value in part.inputs]
+    taken = {*graph.initializers, *(str(value.name) for value in values), *wanted}
+    for value in values:
+        if value.name in wanted and id(value) not in kept:
+            value.name = unique(value.name, taken)
 
 
 def prefixes(path: str) -> list[str]:

@@ -231,7 +231,7 @@ class _Front:
         repository = Repository(Path(path), models, worker=RayWorker)
         self._service = Service(repository, shares_memory, Observer(False, recorder()))
         self._app = HttpApp(self._service, max_body, token)
-        self._token = token
+        self._token = Token(token)
         self._methods = AioMethods(self._service).handlers()
         self._loading = asyncio.get_running_loop().create_task(self._service.repository.load_all())
         await asyncio.wait([self._loading], timeout=_START_SECONDS)
@@ -281,10 +281,10 @@ class _Call:
     def __init__(self, context: Any) -> None:
         self._context = context
 
-    def check(self, path: str, token: str | None) -> None:
+    def check(self, path: str, token: Token) -> None:
         """Refuse a call without the token, but for those that ask whether the server lives."""
         is_open = path.rpartition("/")[2] in OPEN_METHODS
-        if is_open or Token(token).is_carried(dict(self.invocation_metadata()).get("authorization")):
+        if is_open or token.is_carried(dict(self.invocation_metadata()).get("authorization")):
             return
         self._end(grpc.StatusCode.UNAUTHENTICATED, "the request has no valid token", ())
 

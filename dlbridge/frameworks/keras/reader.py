@@ -57,15 +57,14 @@ def read(source: Any, options: ReadOptions) -> Model:
         UnsupportedOpError: When layers or operations have no rule; all of them are listed.
     """
     import_rules(reads)
-    live = source
+    live, may_run = source, True  # the code of a model in memory has been run already, to make it
     if isinstance(source, (str, os.PathLike)):
         live = archive.load(Path(source), options.trust_code, archive.named(options.custom_objects))
+        may_run = options.trust_code
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
     build = Builder(identifier(options.name or live.name, "model"))
-    is_file = live is not source
-    # the code of a model that is in memory has been run already, to make it
-    reader = GraphReader(build, live, trust_code=options.trust_code or not is_file, partial=options.partial)
+    reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
         values = _graph_inputs(build, graph, options.inputs or {})

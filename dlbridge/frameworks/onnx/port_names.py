@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from dlbridge.ops.names import unique
+from dlbridge.ops.names import make_room, ports
 
 
 def with_names(model: ir.Model, names: Mapping[str, str]) -> ir.Model:
@@ -22,12 +22,12 @@ def with_names(model: ir.Model, names: Mapping[str, str]) -> ir.Model:
         model: A written graph; it is left as it is.
         names: Name of an input or output -> its name in the file.
     """
-    if all(names.get(str(value.name), value.name) == value.name for value in _ports(model.graph)):
+    if all(names.get(str(value.name), value.name) == value.name for value in ports(model.graph)):
         return model
     graph = model.graph.clone()
     given = _new_names(graph, names)
-    _make_room(graph, set(given.values()))
-    for value in _ports(graph):
+    make_room(graph, set(given.values()))
+    for value in ports(graph):
         value.name = given.get(str(value.name), value.name)
     return ir.Model(
         graph,
@@ -39,32 +39,14 @@ def with_names(model: ir.Model, names: Mapping[str, str]) -> ir.Model:
     )
 
 
-def _ports(graph: ir.Graph) -> list[ir.Value]:
-    """The inputs and the outputs, each once."""
-    inputs = [value for value in graph.inputs if not value.is_initializer()]
-    return list({id(value): value for value in (*inputs, *graph.outputs)}.values())
-
-
 def _new_names(graph: ir.Graph, names: Mapping[str, str]) -> dict[str, str]:
     """Name of an input or output -> the other name that it can have."""
-    ports = [str(value.name) for value in _ports(graph)]
-    taken = {*graph.initializers, *(name for name in ports if names.get(name, name) == name)}
+    said = [str(value.name) for value in ports(graph)]
+    taken = {*graph.initializers, *(name for name in said if names.get(name, name) == name)}
     given: dict[str, str] = {}
-    for name in ports:
+    for name in said:
         new = names.get(name, name)
         if new != name and new and new not in taken:
             given[name] = new
         taken.add(given.get(name, name))
     return given
-
-
-def _make_room(graph: ir.Graph, wanted: set[str]) -> None:
-    """Give values within the graph, and within its branches and loops, other names than these."""
-    ports = set(map(id, _ports(graph)))
-    graphs = [graph, *graph.subgraphs()]
-    values = [value for part in graphs for node in part for value in node.outputs]
-    values += [value for part in graphs[1:] for value in part.inputs]
-    taken = {*graph.initializers, *(str(value.name) for value in values), *wanted}
-    for value in values:
-        if value.name in wanted and id(value) not in ports:
-            value.name = unique(value.name, taken)
