@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dlbridge.repository import messages
+from tests.helpers.grpc_calls import call, request
 
 METHODS = {name: (request, response) for name, request, response, _ in messages.methods("GRPCInferenceService")}
 
@@ -21,24 +22,8 @@ def ask(channel, method, service="inference.GRPCInferenceService", **fields):
     return call(request(**fields), timeout=20)
 
 
-def request(x, model="double", raw=True, **fields):
-    array = np.asarray(x, np.float32)
-    message = messages.ModelInferRequest(model_name=model, **fields)
-    entry = message.inputs.add(name="x", datatype="FP32", shape=array.shape)
-    if raw:
-        message.raw_input_contents.append(array.tobytes())
-    else:
-        entry.contents.fp32_contents.extend(array.reshape(-1).tolist())
-    return message
-
-
 def infer(channel, message):
-    call = channel.unary_unary(
-        "/inference.GRPCInferenceService/ModelInfer",
-        messages.ModelInferRequest.SerializeToString,
-        messages.ModelInferResponse.FromString,
-    )
-    return call(message, timeout=20)
+    return call(channel)(message, timeout=20)
 
 
 def test_what_the_server_says_of_itself(channel):

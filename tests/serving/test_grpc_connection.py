@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 
 from dlbridge.repository import messages
+from tests.helpers.grpc_calls import MODEL_INFER, SLOW, call, code_of, connected, request, y_of
 from tests.helpers.serving import start, write_entry
-from tests.serving.test_grpc import request
-
-MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
-SLOW = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 500000 }"
 
 
 @pytest.fixture(scope="module", params=["zttp", "grpcio"])
@@ -32,25 +29,8 @@ def running(request, tmp_path_factory):
 
 @pytest.fixture
 def channel(running):
-    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}", options) as found:
+    with connected(running.grpc_port) as found:
         yield found
-
-
-def call(channel, path=MODEL_INFER):
-    return channel.unary_unary(
-        path, messages.ModelInferRequest.SerializeToString, messages.ModelInferResponse.FromString
-    )
-
-
-def y_of(response):
-    return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(response.outputs[0].shape)
-
-
-def code_of(work):
-    with pytest.raises(grpc.RpcError) as caught:
-        work()
-    return caught.value.code().name, caught.value.details()
 
 
 def test_tensors_larger_than_the_windows_of_http2(channel):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from dlbridge.repository import messages
+from tests.helpers.grpc_calls import MODEL_INFER, SLOW, call, code_of, connected, request, y_of
 from tests.helpers.serving import start, write_entry
-from tests.serving.test_grpc import request
-from tests.serving.test_grpc_connection import MODEL_INFER, SLOW, call, code_of, y_of
 
 zttp = pytest.importorskip("zttp")
 
@@ -31,8 +30,7 @@ def running(request, tmp_path_factory):
 
 @pytest.fixture
 def channel(running):
-    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}", options) as found:
+    with connected(running.grpc_port) as found:
         yield found
 
 

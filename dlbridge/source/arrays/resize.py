@@ -22,8 +22,30 @@ def constant_scales(op: Op) -> list[float] | None:
     return [float(str(s)) for s in array.astype(np.float32)]
 
 
+def crops(op: Op) -> bool:
+    """Whether it resizes a part of the input."""
+    return bool(op.attr("coordinate_transformation_mode") == "tf_crop_and_resize")
+
+
+def stretches(op: Op) -> bool:
+    """Whether each axis gets the size that is asked for, whatever becomes of the aspect ratio."""
+    return bool(op.attr("keep_aspect_ratio_policy") == "stretch")
+
+
+def repeats(op: Op) -> bool:
+    """Whether whole scales repeat the elements."""
+    if op.attr("mode") != "nearest":
+        return False
+    coordinates, rounding = op.attr("coordinate_transformation_mode"), op.attr("nearest_mode")
+    if coordinates == "asymmetric":
+        return bool(rounding == "floor")
+    return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
+
+
 def changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> tuple[list[int], Any, Any]:
-    """The axes whose sizes change, with their scales or sizes."""
+    """The axes whose sizes change, with their scales or sizes; all where the others matter, too."""
+    if crops(op) or not stretches(op):
+        return axes, scales, sizes
     shape, grown = op.shape() or [], op.out_shape() or [None] * op.rank()
     if scales is not None:
         found = [(a, s) for a, s in zip(axes, scales, strict=True) if s != 1]
@@ -38,8 +60,8 @@ def changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) ->
 def is_between_middles(op: Op, scales: list[float] | None, sizes: Any) -> bool:
     """Whether the elements are read at the middles of the new ones, and the sizes can be said one by one."""
     listed = sizes if isinstance(sizes, list) else []
-    coordinates, stretches = op.attr("coordinate_transformation_mode"), op.attr("keep_aspect_ratio_policy") == "stretch"
-    if not stretches or (scales is None and not listed):
+    coordinates = op.attr("coordinate_transformation_mode")
+    if not stretches(op) or (scales is None and not listed):
         return False
     if coordinates == "half_pixel":
         return True

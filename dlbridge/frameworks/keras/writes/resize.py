@@ -9,8 +9,11 @@ from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.source.arrays.resize import (
     changing,
     constant_scales,
+    crops,
     formula_options,
     is_between_middles,
+    repeats,
+    stretches,
     target_options,
     target_shape,
 )
@@ -25,19 +28,16 @@ def resize(op: Op) -> Emit | Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
     scales: Any = constant_scales(op)
     sizes: Any = ints(op, 3) if op.has(3) else None
-    crops = op.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
-    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
-    if stretches and not crops:
-        axes, scales, sizes = changing(op, axes, scales, sizes)
-        if not axes:
-            return code("{}", op.x)
+    axes, scales, sizes = changing(op, axes, scales, sizes)
+    if not axes:
+        return code("{}", op.x)
     plain = _layer(op, axes, scales) or _upsampling(op, axes, scales)
     plain = plain or _image(op, axes, scales, sizes) or _translated(op, axes, scales, sizes)
     if plain is not None:
         return plain
     shape = op.shape() or []
     known = all(isinstance(shape[a], int) for a in axes) and all(isinstance(s, int) for s in _listed(sizes))
-    if not known and (crops or not stretches):
+    if not known and (crops(op) or not stretches(op)):
         op.refuse("cropping, or keeping the aspect ratio, needs sizes that are known")
     if scales is None and sizes is None:
         scales = KERAS.listed(op[2])
@@ -50,22 +50,12 @@ def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | N
     if op.rank() != 4 or scales is None or not all(s.is_integer() and s > 1 for s in scales):
         return None
     places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
-    if places is None or op.attr("keep_aspect_ratio_policy") != "stretch" or not _repeats(op):
+    if places is None or not stretches(op) or not repeats(op):
         return None
     by_axis = dict(zip(axes, scales, strict=True))
     factors = [int(by_axis.get(axis, 1)) for axis in places]
     order = "channels_first" if places == (2, 3) else None
     return Emit(call(LAYER, op.x), Layer(call("layers.UpSampling2D", one_or_all(factors), data_format=order)))
-
-
-def _repeats(op: Op) -> bool:
-    """Whether whole scales repeat the elements."""
-    if op.attr("mode") != "nearest":
-        return False
-    coordinates, rounding = op.attr("coordinate_transformation_mode"), op.attr("nearest_mode")
-    if coordinates == "asymmetric":
-        return rounding == "floor"
-    return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
 
 
 def _translated(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
@@ -98,8 +88,7 @@ def _listed(sizes: Any) -> list[Any]:
 
 def _layer(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
     """``ops.repeat``, which is ``UpSampling2D``, by whole scales; channels stand last."""
-    stretches = op.attr("keep_aspect_ratio_policy") == "stretch"
-    if op.rank() != 4 or not set(axes) <= {1, 2} or not stretches or not _repeats(op):
+    if op.rank() != 4 or not set(axes) <= {1, 2} or not stretches(op) or not repeats(op):
         return None
     if scales is None or not all(s.is_integer() for s in scales):
         return None

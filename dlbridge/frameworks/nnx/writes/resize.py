@@ -10,6 +10,7 @@ from dlbridge.source.arrays.resize import (
     constant_scales,
     formula_options,
     is_between_middles,
+    repeats,
     target_options,
     target_shape,
 )
@@ -22,12 +23,10 @@ def resize(op: Op) -> Code:
     axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
     scales: Any = constant_scales(op)
     sizes: Any = ints(op, 3) if op.has(3) else None
-    crops = op.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
-    if op.attr("keep_aspect_ratio_policy") == "stretch" and not crops:
-        axes, scales, sizes = changing(op, axes, scales, sizes)
-        if not axes:
-            return code("{}", op.x)
-    if _repeats(op, scales):
+    axes, scales, sizes = changing(op, axes, scales, sizes)
+    if not axes:
+        return code("{}", op.x)
+    if scales is not None and all(s.is_integer() and s > 0 for s in scales) and repeats(op):
         repeated: Any = op.x
         for axis, times in zip(axes, scales, strict=True):
             repeated = call("jnp.repeat", repeated, int(times), axis=axis)
@@ -50,13 +49,3 @@ def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> C
     if target is None:
         return None
     return call("jax.image.resize", op.x, tuple(target), "linear", antialias=False)
-
-
-def _repeats(op: Op, scales: list[float] | None) -> bool:
-    """Whether every element is repeated a whole number of times."""
-    if op.attr("mode") != "nearest" or scales is None or not all(s.is_integer() and s > 0 for s in scales):
-        return False
-    rounding, coordinates = op.attr("nearest_mode"), op.attr("coordinate_transformation_mode")
-    if coordinates == "asymmetric":
-        return rounding == "floor"
-    return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")

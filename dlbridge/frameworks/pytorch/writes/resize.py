@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
-from dlbridge.source.arrays.resize import constant_scales, formula_options, target_options
+from dlbridge.source.arrays.resize import constant_scales, formula_options, stretches, target_options
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
@@ -34,7 +34,7 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     if count not in (1, 2, 3) or not op.dtype().is_floating_point() or (scales is None and not isinstance(sizes, list)):
         return None
     smooth = bool(op.attr("antialias"))  # PyTorch's leaves out what is outside, its cubic has a = -0.5
-    if smooth != bool(op.attr("exclude_outside")) or op.attr("keep_aspect_ratio_policy") != "stretch":
+    if smooth != bool(op.attr("exclude_outside")) or not stretches(op):
         return None
     centred = op.attr("mode") != "nearest" and op.attr("coordinate_transformation_mode") == "half_pixel"
     if smooth and not (count == 2 and centred):
