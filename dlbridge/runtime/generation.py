@@ -71,7 +71,7 @@ class Generator:
         settings: The model's special tokens.
 
     Raises:
-        SignatureError: When the decoder takes no tokens or no cache.
+        SignatureError: When the decoder takes no tokens or no cache, or there is no encoder for it.
     """
 
     def __init__(
@@ -88,6 +88,13 @@ class Generator:
                 f"{what}: this is no model that generates",
                 where=name,
                 hint="'dlbridge convert MODEL --task generate --to onnx' writes one",
+            )
+        cross = next((port for port in self._past if _CROSS in port.name), None)
+        if cross is not None and encoder is None:
+            raise SignatureError(
+                f"it is a decoder whose encoder is not there: '{cross.name}' is made by one",
+                where=name,
+                hint="name the folder of both",
             )
 
     def generate(self, prompts: Rows, **options: Any) -> list[list[int]]:
@@ -200,11 +207,15 @@ class Generator:
             ids, mask = self._filled(prompts)
             return _State(self._decoder, ids, mask, self._empty(len(ids)))
         is_text = self._encoder.names[0] == _IDS
+        if is_text and encoder is not None:
+            raise SignatureError("its encoder takes the prompts and nothing else", where=self._name)
         if is_text:
             source, mask = self._filled(prompts)
             encoder, prompts = {_IDS: source, _MASK: mask}, [[] for _ in prompts]
-        elif encoder is None:
-            raise SignatureError(f"nothing is given for the encoder: {self._encoder.names[0]}", where=self._name)
+        encoder = encoder or {}
+        missing = [name for name in self._encoder.names if name not in encoder]
+        if missing:
+            raise SignatureError(f"nothing is given for the encoder: {missing[0]}", where=self._name)
         made = yield _Ask(self._encoder, {name: encoder[name] for name in self._encoder.names})
         cross = {_past(name): value for name, value in made.items()}
         first = [] if self.settings.start is None else [self.settings.start]
@@ -234,7 +245,7 @@ class Generator:
 
     def _empty(self, rows: int) -> dict[str, np.ndarray]:
         """The cache before the first token."""
-        own = [port for port in self._past if self._encoder is None or _CROSS not in port.name]
+        own = [port for port in self._past if _CROSS not in port.name]
         found = {}
         for port in own:
             _, heads, _, width = port.shape

@@ -7,6 +7,7 @@ that generate are not joined to batches: engines that are made for that do so at
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ import orjson
 from dlbridge.decoding import METADATA_KEY, Settings
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository.datatypes import KINDS
-from dlbridge.serving.http_messages import check, parameters_of
+from dlbridge.serving.http_messages import check, parameters_of, tensors_of
 from dlbridge.serving.problems import ServingError
 from dlbridge.serving.requests import InferRequest
 from dlbridge.serving.service import Service
 from dlbridge.serving.tensors import from_array, to_array
 
 if TYPE_CHECKING:
-    from dlbridge.runtime.generation import Generator
+    from dlbridge.runtime.generation import Generator, Part
     from dlbridge.runtime.text import Tokenizer
 
 #: Option -> the types of its values.
@@ -34,6 +35,8 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "stop": (list,),
 }
+#: What a request has beside options.
+_GIVEN = ("text_input", "tokens", "inputs", "parameters", "id")
 _DEFAULT_TOKENS, _MOST_TOKENS = 64, 1 << 16
 
 
@@ -42,9 +45,11 @@ class Generation:
 
     Args:
         service: What answers.
-        name: The model.
+        name: The model; of an encoder with its decoder, what their folder is called.
         version: The version that is asked for; "" for the newest.
-        body: The request: ``text_input`` or ``tokens``, and options, beside it or among ``parameters``.
+        body: The request: ``text_input`` or ``tokens``, and options, beside it or among ``parameters``. An encoder that
+            takes no text gets ``inputs``, as in a request for inference; ``tokens`` are then what the decoder begins
+            with, and may be left out.
 
     Raises:
         ServingError: When the model does not generate, or the body is no such request.
@@ -52,12 +57,14 @@ class Generation:
 
     def __init__(self, service: Service, name: str, version: str, body: Mapping[str, Any]) -> None:
         self._service, self._name = service, name
-        self._version = version or str(service.repository.version(name, "").version)
-        said = {key: value for key, value in body.items() if key not in ("text_input", "tokens", "parameters", "id")}
+        self._decoder, self._encoder = service.repository.parts(name)
+        self._version = version or str(service.repository.version(self._decoder, "").version)
+        said = {key: value for key, value in body.items() if key not in _GIVEN}
         self._options = _options({**parameters_of(body, "the request"), **said})
         self._settings = self._special_tokens()
         self._tokenizer: Tokenizer | None = None
-        self._prompt = self._tokens(body)
+        self._given = self._arrays(body)
+        self._prompt = [] if self._given is not None and not body.get("tokens") else self._tokens(body)
 
     async def answer(self) -> dict[str, Any]:
         """The whole text."""
@@ -93,7 +100,7 @@ class Generation:
     # --- the request --------------------------------------------------------------------------------------------------
 
     def _special_tokens(self) -> Settings:
-        config = self._service.config(self._name, self._version)
+        config = self._service.config(self._decoder, self._version)
         if METADATA_KEY not in config.parameters:
             raise ServingError(
                 "it is no model that generates",
@@ -101,6 +108,16 @@ class Generation:
                 hint="'dlbridge convert MODEL --task generate --to onnx' writes one",
             )
         return Settings.loads(config.parameters[METADATA_KEY].string_value, self._name)
+
+    def _arrays(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is given for an encoder that takes no text; None where nothing is."""
+        if "inputs" not in body:
+            return None
+        check(self._encoder is not None, "it has no encoder that takes inputs")
+        tensors = tensors_of(body, self._service.memory)
+        for name, tensor in tensors.items():
+            check(tensor.shape[:1] == (1,), f"input '{name}' has not one row")
+        return {name: to_array(tensor) for name, tensor in tensors.items()}
 
     def _tokens(self, body: Mapping[str, Any]) -> list[int]:
         text, tokens = body.get("text_input"), body.get("tokens")
@@ -121,27 +138,36 @@ class Generation:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def _stream(self) -> AsyncIterator[int]:
-        async with contextlib.aclosing(self._generator().astream([self._prompt], **self._options)) as steps:
+        steps_of = self._generator().astream([self._prompt], encoder=self._given, **self._options)
+        async with contextlib.aclosing(steps_of) as steps:
             async for (token,) in steps:
                 if token is not None:
                     yield token
 
     def _generator(self) -> Generator:
-        from dlbridge.runtime.generation import Generator, Part
+        from dlbridge.runtime.generation import Generator
+
+        encoder = None if self._encoder is None else self._part(self._encoder)
+        return Generator(self._part(self._decoder), encoder, self._settings, self._name)
+
+    def _part(self, model: str) -> Part:
+        """A model of the server as a part of what generates."""
+        from dlbridge.runtime.generation import Part
         from dlbridge.runtime.signature import Port
 
-        metadata = self._service.model_metadata(self._name, self._version)
         inputs = []
-        for port in metadata["inputs"]:
+        for port in self._service.model_metadata(model, self._version)["inputs"]:
             dtype = KINDS[port["datatype"]][0]
             if dtype is None:
-                raise ServingError(f"its cache is {port['datatype']}, which is not served", where=self._name)
+                raise ServingError(
+                    f"its input '{port['name']}' is {port['datatype']}, which is not served", where=model
+                )
             inputs.append(Port(port["name"], dtype, tuple(size if size >= 0 else None for size in port["shape"])))
-        return Generator(Part(self._run, tuple(inputs)), None, self._settings, self._name)
+        return Part(functools.partial(self._run, model), tuple(inputs))
 
-    async def _run(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+    async def _run(self, model: str, feed: Mapping[str, Any]) -> dict[str, Any]:
         tensors = {name: from_array(array) for name, array in feed.items()}
-        response = await self._service.infer(InferRequest(self._name, tensors, self._version))
+        response = await self._service.infer(InferRequest(model, tensors, self._version))
         return {name: to_array(tensor) for name, tensor in response.outputs}
 
 

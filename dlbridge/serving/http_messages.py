@@ -113,6 +113,16 @@ def _content(text: bytes) -> _Content:
     """
     found = json_object(text)
     parameters = parameters_of(found, "the request")
+    inputs = _inputs(found)
+    outputs, is_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True)
+    identity = found.get("id", "")
+    check(isinstance(identity, str), "the id of the request is no string")
+    priority, timeout = _number(parameters, "priority"), _number(parameters, "timeout")
+    return _Content(inputs, outputs, identity, priority, timeout, is_binary)
+
+
+def _inputs(found: Mapping[str, Any]) -> tuple[_Input, ...]:
+    """What a request says of its inputs."""
     entries: Any = found.get("inputs")
     check(isinstance(entries, list), "the request has no list of inputs")
     inputs = tuple([_input(entry) for entry in entries])
@@ -120,11 +130,16 @@ def _content(text: bytes) -> _Content:
     if len(names) < len(inputs):
         twice = next(name for name in names if sum(entry.name == name for entry in inputs) > 1)
         raise ServingError(f"input '{twice}' is there twice")
-    outputs, is_binary = _outputs(found.get("outputs"), parameters.get("binary_data_output") is True)
-    identity = found.get("id", "")
-    check(isinstance(identity, str), "the id of the request is no string")
-    priority, timeout = _number(parameters, "priority"), _number(parameters, "timeout")
-    return _Content(inputs, outputs, identity, priority, timeout, is_binary)
+    return inputs
+
+
+def tensors_of(found: Mapping[str, Any], memory: SharedMemory) -> dict[str, Tensor]:
+    """The inputs of a request that has no binary data, by name.
+
+    Raises:
+        ServingError: When there is no list of them, or one is none.
+    """
+    return {entry.name: _tensor(entry, None, 0, memory)[0] for entry in _inputs(found)}
 
 
 _known_content = functools.lru_cache(maxsize=256)(_content)

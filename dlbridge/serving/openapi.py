@@ -75,6 +75,7 @@ _SCHEMAS: dict[str, Any] = {
         [],
         text_input=_TEXT,
         tokens=_list(_WHOLE),
+        inputs=_list(_object(["name", "datatype", "shape"], **_TENSOR)),
         parameters={"type": "object"},
         max_tokens=_WHOLE,
         temperature={"type": "number"},

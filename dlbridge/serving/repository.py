@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dlbridge.decoding import DECODER, ENCODER
 from dlbridge.errors import DlbridgeError, FileError, suggest
 from dlbridge.repository import config as configs
 from dlbridge.repository.layout import CONFIG_FILE, MODEL_FILE, is_inside, is_version
@@ -59,7 +60,9 @@ class Repository:
     """What is served.
 
     Args:
-        path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
+        path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), one ``.onnx`` file, or
+            what ``--task generate`` writes of an encoder and its decoder: a folder of both entries. Such a folder may
+            also be among the entries; its models are ``<name>.encoder`` and ``<name>.decoder``.
         only: Names of the entries that are served; all when empty.
         cache: A folder for optimised graphs; None for none.
         worker: What runs a version.
@@ -92,8 +95,19 @@ class Repository:
         """The names of the entries."""
         if self._single is not None:
             return [self._single.stem]
-        found = sorted(p.name for p in self.path.iterdir() if self._is_entry(p))
-        return [name for name in found if not self._only or name in self._only]
+        return sorted(name for name in self._folders() if not self._only or name in self._only)
+
+    def parts(self, name: str) -> tuple[str, str | None]:
+        """The models that generate under a name: a decoder, and its encoder if it has one.
+
+        Raises:
+            ServingError: When there is no such model.
+        """
+        pair = (f"{name}.{DECODER}", f"{name}.{ENCODER}")
+        if name not in self.models and all(part in self.models for part in pair):
+            return pair
+        self.model(name)
+        return name, None
 
     def config(self, name: str) -> Any:
         """The configuration of an entry, as its file has it.
@@ -101,12 +115,41 @@ class Repository:
         Raises:
             FileError: When it cannot be read, or Triton would refuse it.
         """
-        return configs.ModelConfig(name=name) if self._single else configs.read(self.path / name)
+        if self._single:
+            return configs.ModelConfig(name=name)
+        found = configs.read(self._folder(name))
+        found.name = name  # a part of a pair is called by its folder alone
+        return found
 
     def tokenizer(self, name: str) -> Path | None:
-        """The ``tokenizer.json`` of a model; None if there is none."""
-        file = (self.path / name if self._single is None else self.path.parent) / "tokenizer.json"
+        """The ``tokenizer.json`` of a model, or of a pair of models; None if there is none."""
+        if self._single is not None:
+            folder = self.path.parent
+        elif self._is_pair(self.path):
+            folder = self.path
+        else:
+            folder = self.path / name
+        file = folder / "tokenizer.json"
         return file if file.is_file() and self._is_inside(file) else None
+
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each entry."""
+        if self._is_pair(self.path):
+            return _folders_of_pair(self.path)
+        found: dict[str, Path] = {}
+        for folder in self.path.iterdir():
+            if self._is_entry(folder):
+                found[folder.name] = folder
+            elif configs.is_name(folder.name) and self._is_pair(folder):
+                found = {**_folders_of_pair(folder), **found}
+        return found
+
+    def _folder(self, name: str) -> Path:
+        return self._folders().get(name, self.path / name)
+
+    def _is_pair(self, folder: Path) -> bool:
+        """Whether a folder holds the entries of an encoder and its decoder."""
+        return all(self._is_entry(folder / part) for part in (ENCODER, DECODER))
 
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
@@ -188,7 +231,7 @@ class Repository:
             config = self.config(model.name) if given is None else configs.from_json(given, model.name)
             if configs.is_ensemble(config):
                 self._check_steps(config)
-                model.labels = labels(config, self.path / model.name, self._root)
+                model.labels = labels(config, self._folder(model.name), self._root)
                 model.config, model.stamps, model.reason, model.is_ensemble = config, stamps, "", True
                 return
             files = self._files(model.name, config)
@@ -274,7 +317,7 @@ class Repository:
         """Version -> model file, of the versions that the configuration's policy asks for."""
         if self._single is not None:
             return {1: self._single}
-        folder = self.path / name
+        folder = self._folder(name)
         file = config.default_model_filename or MODEL_FILE
         there = {int(v.name): v / file for v in _versions(folder) if (v / file).is_file()}
         for path in there.values():
@@ -298,7 +341,7 @@ class Repository:
         """What tells whether the files of an entry have changed: their times and sizes."""
         if self._single is not None:
             return {"1": _stamp(self._single)}
-        folder = self.path / name
+        folder = self._folder(name)
         found = {CONFIG_FILE: _stamp(folder / CONFIG_FILE)}
         for version in _versions(folder):
             files = sorted(p for p in version.iterdir() if p.is_file())
@@ -310,6 +353,11 @@ class Repository:
 def _is_same(now: dict[str, Stamp], before: dict[str, Stamp], version: int) -> bool:
     """Whether neither the configuration nor the files of a version have changed."""
     return all(now.get(key) == before.get(key) for key in (CONFIG_FILE, str(version)))
+
+
+def _folders_of_pair(folder: Path) -> dict[str, Path]:
+    """What the models of an encoder and its decoder are called, and where they are."""
+    return {f"{folder.name}.{part}": folder / part for part in (ENCODER, DECODER)}
 
 
 def _versions(folder: Path) -> list[Path]:

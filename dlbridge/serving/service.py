@@ -169,7 +169,10 @@ class Service:
         return {"name": NAME, "version": __version__, "extensions": extensions}
 
     def is_model_ready(self, name: str, version: str = "") -> bool:
-        """Whether a model can be asked now."""
+        """Whether a model can be asked now; of an encoder with its decoder, whether both can."""
+        decoder, encoder = self.repository.parts(name)
+        if encoder is not None:
+            return self.is_model_ready(decoder, version) and self.is_model_ready(encoder, version)
         model = self.repository.model(name)
         if model.is_ensemble:
             return all(self.is_model_ready(step.model_name) for step in model.config.ensemble_scheduling.step)

@@ -8,13 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 import dlbridge
-from tests.helpers.generating import said_by_transformers, tiny
+from tests.helpers.generating import features, said_by_transformers, tiny
 from tests.helpers.serving import Running, start, write_entry
 
 pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 PROMPT = [5, 6, 7]
+
+
+def translator():
+    return tiny("T5", num_layers=1, num_decoder_layers=1)
+
+
+def events(body):
+    return [json.loads(part.removeprefix(b"data: ")) for part in body.split(b"\n\n") if part]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +33,8 @@ def served(tmp_path_factory) -> Iterator[Running]:
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.save(str(repository / "gpt" / "tokenizer.json"))
+    dlbridge.convert(translator(), "onnx", repository / "t5", task="generate", check=False)
+    tokenizer.save(str(repository / "t5" / "tokenizer.json"))
     write_entry(repository, "double")
     running = start(repository)
     yield running
@@ -49,14 +59,45 @@ def test_tokens_as_they_come(served, wanted):
     asked = {"text_input": "w5 w6 w7", "max_tokens": 8}
     status, body, headers = served.ask("POST", "/v2/models/gpt/generate_stream", asked)
     assert status == 200 and headers["content-type"].startswith("text/event-stream")
-    events = [json.loads(part.removeprefix(b"data: ")) for part in body.split(b"\n\n") if part]
-    assert [event["tokens"] for event in events] == [[token] for token in wanted]
-    assert "".join(event["text_output"] for event in events).split() == [f"w{token}" for token in wanted]
+    found = events(body)
+    assert [event["tokens"] for event in found] == [[token] for token in wanted]
+    assert "".join(event["text_output"] for event in found).split() == [f"w{token}" for token in wanted]
     drawn = [
         served.ask("POST", "/v2/models/gpt/generate", {"tokens": PROMPT, "temperature": 2.0, "seed": seed})[1]["tokens"]
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_encoder_and_its_decoder_are_asked_by_the_name_of_their_folder(served):
+    (wanted,) = said_by_transformers(translator(), 6, [PROMPT])
+    assert served.ask("GET", "/v2/models/t5/ready")[0] == 200
+    named = {row["name"] for row in served.ask("POST", "/v2/repository/index", {})[1]}
+    assert named == {"double", "gpt", "t5.decoder", "t5.encoder"}
+    asked = {"text_input": "w5 w6 w7", "max_tokens": 6}
+    status, found, _ = served.ask("POST", "/v2/models/t5/generate", asked)
+    assert (status, found["tokens"], found["model_name"]) == (200, wanted, "t5"), found
+    assert found["text_output"].split() == [f"w{token}" for token in wanted]
+    status, body, _ = served.ask("POST", "/v2/models/t5/generate_stream", {"tokens": PROMPT, "max_tokens": 6})
+    assert [event["tokens"] for event in events(body)] == [[token] for token in wanted]
+
+
+@pytest.mark.slow
+def test_an_encoder_takes_what_is_no_text_and_its_folder_is_served_alone(tmp_path):
+    module = tiny("Whisper", encoder_layers=1, decoder_layers=1)
+    dlbridge.convert(module, "onnx", tmp_path / "whisper", task="generate", check=False)
+    wanted = said_by_transformers(module, 6)
+    running = start(tmp_path / "whisper")
+    try:
+        for heard, tokens in zip(features().numpy(), wanted, strict=True):
+            given = {"name": "input_features", "datatype": "FP32", "shape": [1, *heard.shape], "data": heard.tolist()}
+            asked = {"inputs": [given], "max_tokens": 6}
+            status, found, _ = running.ask("POST", "/v2/models/whisper/generate", asked)
+            assert (status, found.get("tokens")) == (200, tokens), found
+        status, found, _ = running.ask("POST", "/v2/models/whisper/generate", {"tokens": [1], "max_tokens": 6})
+        assert status == 400 and "nothing is given for the encoder" in found["error"]
+    finally:
+        running.stop()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +114,10 @@ def test_tokens_as_they_come(served, wanted):
         ("gpt", {"tokens": [1], "stop": ["x"]}, 400, "no list of tokens"),
         ("gpt", {"tokens": [1] * 200}, 400, "out of data bounds"),
         ("double", {"tokens": [1]}, 400, "no model that generates"),
+        ("gpt", {"inputs": []}, 400, "no encoder that takes inputs"),
+        ("t5", {"inputs": []}, 400, "takes the prompts and nothing else"),
+        ("t5", {"inputs": 3}, 400, "no list of inputs"),
+        ("t5.decoder", {"tokens": [1]}, 400, "whose encoder is not there"),
         ("nothing", {"tokens": [1]}, 404, "nothing"),
     ],
 )
