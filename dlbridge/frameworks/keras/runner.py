@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.errors import WeightsError
+from dlbridge.errors import UnsupportedOpError, WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
 from dlbridge.ops import traits
@@ -50,9 +51,7 @@ def load_saved(source: Source, weights: Path) -> keras.Model:
         WeightsError: When the weights do not fit the model.
     """
     with policy(source):
-        model = source.execute()[source.entry]()
-        if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
-            model.build(None)
+        model = _built(source)
         try:
             model.load_weights(weights)
         except (ValueError, KeyError, OSError) as error:
@@ -61,11 +60,28 @@ def load_saved(source: Source, weights: Path) -> keras.Model:
     return model
 
 
+def _built(source: Source) -> keras.Model:
+    """The written model, with its variables.
+
+    Raises:
+        UnsupportedOpError: When it is deeper than Keras can go through it: a Python call for each operation on the way.
+    """
+    try:
+        model = source.execute()[source.entry]()
+        if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
+            model.build(None)  # a subclass, which cannot be traced
+    except RecursionError:
+        raise UnsupportedOpError(
+            "so many operations follow one another that Keras reaches Python's limit of calls within calls",
+            where=source.model.name,
+            hint=f"raise the limit before: sys.setrecursionlimit({10 * sys.getrecursionlimit():_})",
+        ) from None
+    return model
+
+
 def _unfilled(source: Source, convert: Callable[..., Any]) -> keras.Model:
     """The written model, in a stateless scope: the initializers of its variables give these weights."""
-    model = source.execute()[source.entry]()
-    if "build" in type(model).__dict__ and not isinstance(model, keras.Sequential):
-        model.build(None)  # a subclass, which cannot be traced
+    model = _built(source)
     variables = _variables(model)
     for key in source.weights:
         if key not in variables:

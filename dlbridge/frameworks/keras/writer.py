@@ -38,6 +38,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.layout.pads import split_pads
+from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
@@ -97,6 +98,7 @@ def pipeline(io_layout: str = "same") -> Pipeline:
             Pass("fuse", on_graph(fuse), "Let a layer do the activation behind it, and drop the axes it pools over."),
             Pass("merging_layers", on_graph(merging_layers), "Let ops that were merging layers be these again."),
             Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers, with the batch first."),
+            SPLIT_OPERANDS,
         ],
     )
 

@@ -12,6 +12,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass
 from dlbridge.passes.layout.pads import join_pads
+from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.prepare import PREPARE
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import pipeline, write_modules
@@ -43,6 +44,7 @@ PASSES = [
     Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
     Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
     Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers of PyTorch's."),
+    SPLIT_OPERANDS,
 ]
 PIPELINE = pipeline(PASSES)
 
