@@ -1,5 +1,7 @@
 """Ops that join very many tensors, and graphs that are very deep: they are written, or refused in words."""
 
+import itertools
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -30,7 +32,7 @@ def test_hundreds_of_tensors_are_joined(op_type, framework):
 
 def test_a_graph_that_is_too_deep_for_keras_is_refused_with_the_limit_to_raise():
     names = ["x", *(f"v{i}" for i in range(1200)), "y"]
-    lines = "\n".join(f"{after} = Abs({before})" for before, after in zip(names, names[1:], strict=False))
+    lines = "\n".join(f"{after} = Abs({before})" for before, after in itertools.pairwise(names))
     text = f'<ir_version: 9, opset_import: ["": 18]> net (float[b,2] x) => (float[b,2] y) {{ {lines} }}'
     with pytest.raises(UnsupportedOpError, match=r"(?s)Python's limit of calls.*sys.setrecursionlimit"):
         dlbridge.load(onnx.parser.parse_model(text)).to_keras()
