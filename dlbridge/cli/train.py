@@ -100,6 +100,7 @@ def command(
         "tensorboard": tensorboard,
     }
     if emit is not None:
+        _check_emit(ctx)
         loaded, how, _ = _opened(model, **options)
         click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
         return
@@ -119,6 +120,18 @@ def command(
         click.echo(f"trained in {framework}: {target}")
     if result.interrupted:
         raise click.exceptions.Exit(130)
+
+
+#: Options of a training that a script does not have.
+_OF_A_TRAINING = ("validation", "resume", "device", "compiles", "own_loss", "on", "tensorboard", "data_workers")
+
+
+def _check_emit(ctx: click.Context) -> None:
+    """Refuse options that would do nothing beside ``--emit``."""
+    for option in ctx.command.params:
+        source = ctx.get_parameter_source(option.name or "")
+        if option.name in _OF_A_TRAINING and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} is of a training, which --emit does not run")
 
 
 def _opened(

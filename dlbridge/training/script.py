@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,21 @@ from dlbridge.errors import TrainingError
 from dlbridge.files import writing
 from dlbridge.model import Model
 from dlbridge.ops import regularization
-from dlbridge.ops.keys import op_key
+from dlbridge.ops.keys import is_op, op_key
+from dlbridge.training import script_images
 from dlbridge.training.data import Dataset
 from dlbridge.training.loop import check
-from dlbridge.training.opening import Opened, open_data
+from dlbridge.training.opening import Data, Opened, open_data
+from dlbridge.training.pictures import is_image_folder
 from dlbridge.training.preparation import prepared
+from dlbridge.training.rows import Part
+from dlbridge.training.script_images import Images
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.tables import read_arrays
 
 SCRIPT = "train.py"
 #: Settings that no script has.
-_REFUSED = ("schedule", "ema", "precision", "l1", "l2", "early_stopping", "augment")
+_REFUSED = ("schedule", "ema", "l1", "l2", "early_stopping")
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 
 
@@ -50,7 +54,7 @@ class Script:
     """What a script says of its data.
 
     Attributes:
-        data: The path of the ``.npz`` file, from the folder of the script.
+        data: The path of the ``.npz`` file or of the folder of images, from the folder of the script.
         inputs: The inputs, in the model's order.
         target: The target.
         kept: The number of rows to train on, where the others validate; else None.
@@ -58,6 +62,7 @@ class Script:
         classes: The names of the classes in the order of their numbers, where the target is texts; else None.
         standardized: The inputs of which each column is standardized by the rows that are trained on.
         is_random: Whether the model draws random numbers in training.
+        images: How images become the input, where the training prepares or changes them; else None.
     """
 
     data: str
@@ -68,6 +73,7 @@ class Script:
     classes: tuple[str, ...] | None
     standardized: tuple[str, ...]
     is_random: bool
+    images: Images | None = None
 
 
 def emit(
@@ -86,7 +92,7 @@ def emit(
 
     Raises:
         TrainingError: When the specification has what such a script has no words for; it is named.
-        FileError: When the folder exists and ``force`` is not set, or the data is no ``.npz`` file.
+        FileError: When the folder exists and ``force`` is not set.
     """
     spec = spec or model.training
     if spec is None:
@@ -94,10 +100,14 @@ def emit(
     writes = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, writes)
     _check_words(model, spec)
-    if Path(data).suffix.lower() != ".npz":
-        raise TrainingError("a script reads .npz files", where=str(data), hint="numpy.savez writes one")
+    if Path(data).suffix.lower() != ".npz" and not is_image_folder(Path(data)):
+        raise TrainingError(
+            "a script reads .npz files and folders of images", where=str(data), hint="numpy.savez writes one"
+        )
     opened = open_data(model, spec, data)
-    trained, task = prepared(model, spec)
+    prepared(model, spec)  # what has no half type is refused as in a training
+    trained, task = prepared(model, spec.model_copy(update={"precision": None}))
+    task = replace(task, spec=spec)
     source = writes.write(trained)
     text = writes.training_script(source, task, _described(model, spec, opened, Path(data), Path(folder)))
     with writing(Path(folder), force=force) as fresh:
@@ -113,7 +123,7 @@ def _check_words(model: Model, spec: TrainingSpec) -> None:
     Raises:
         TrainingError: When there is any.
     """
-    found = list(_unsaid(model, spec))
+    found = [*_unsaid(model, spec), *script_images.unsaid(model, spec)]
     if found:
         raise TrainingError(
             f"a script has no words for {', '.join(found)}", where=model.name, hint="dlbridge train has them"
@@ -129,10 +139,8 @@ def _unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
         yield "accumulate"
     if any(loss.sample_weight for loss in spec.losses):
         yield "sample_weight"
-    own = model.processing.inputs if model.processing is not None else {}
-    for name, preparing in {**own, **spec.prepare}.items():
-        if preparing.kind == "image":
-            yield f"the image '{name}' as it is prepared"
+    if spec.precision is not None and not _is_halved_alike(model):
+        yield "precision of recurrent layers and of graphs within nodes, which frameworks compute in halves"
     for metric in spec.metrics:
         if metric.kind not in _METRICS or metric.of is not None:
             yield metric.name
@@ -141,26 +149,49 @@ def _unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
         yield "the regularizers and constraints of its weights"
 
 
+def _is_halved_alike(model: Model) -> bool:
+    """Whether a framework's own mixed precision computes in halves what ``dlbridge.passes.mixed`` does."""
+    nodes = list(model.graph)
+    has_graphs = any(True for _ in model.graph.subgraphs())
+    return not has_graphs and not any(is_op(node, "RNN", "GRU", "LSTM") for node in nodes)
+
+
 def _described(model: Model, spec: TrainingSpec, opened: Opened, data: Path, folder: Path) -> Script:
-    arrays, dataset = read_arrays(data), opened.seen
-    assert isinstance(dataset, Dataset)  # arrays are in memory
+    batch = opened.seen.only_batch if isinstance(opened.seen, Dataset) else next(iter(opened.seen.batches()))
+    is_folder = is_image_folder(data)
+    arrays = {} if is_folder else read_arrays(data)
+    target = spec.losses[0].target or "label" if is_folder else opened.seen.names[0]
 
     def column(name: str, bound: np.ndarray) -> Column:
-        if name not in arrays:
+        if name not in arrays and not is_folder:
             raise TrainingError(f"a script takes '{name}' as one array of the data", where=str(data))
-        same = arrays[name].shape[1:] == bound.shape[1:]
         row = tuple(int(size) for size in bound.shape[1:])
+        same = row == (() if is_folder else arrays[name].shape[1:])
         return Column(name, str(bound.dtype), None if same else row, row)
 
-    is_stratified = bool(spec.stratify) and opened.held_out is not None
+    is_stratified = (is_folder if spec.stratify is None else spec.stratify) and opened.held_out is not None
     named = [output.labels for output in opened.processing.outputs.values()]
+    is_named = is_folder or arrays[target].dtype.kind in "UO"
+    inputs = tuple(column(str(v.name), batch.inputs[str(v.name)]) for v in model.inputs)
+    raw = None if is_folder else arrays[inputs[0].name]
+    if raw is not None and raw.dtype == object:
+        raise TrainingError("a script takes images of one size from an array", where=str(data))
     return Script(
         data=os.path.relpath(data, folder),
-        inputs=tuple(column(str(v.name), dataset.inputs[str(v.name)]) for v in model.inputs),
-        target=column(dataset.names[0], dataset.targets[0]),
-        kept=len(dataset.targets[0]) if opened.held_out is not None else None,
+        inputs=inputs,
+        target=column(target, batch.targets[0]),
+        kept=_rows(opened.seen) if opened.held_out is not None else None,
         share=spec.validation_split if is_stratified else None,
-        classes=named[0] if named and arrays[dataset.names[0]].dtype.kind in "UO" else None,
-        standardized=tuple(opened.processing.inputs),
+        classes=named[0] if named and is_named else None,
+        standardized=tuple(name for name, how in opened.processing.inputs.items() if how.kind == "standardized"),
         is_random=any(any(word in op_key(node) for word in ("Dropout", "Noise")) for node in model.graph.all_nodes()),
+        images=script_images.described(model, spec, opened.processing, raw, inputs[0].row),
     )
+
+
+def _rows(data: Data) -> int:
+    """The number of rows that are trained on."""
+    if isinstance(data, Dataset):
+        return data.rows
+    assert isinstance(data.source, Part)  # files in a folder
+    return len(data.source)

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import dlbridge
 from dlbridge import description, training
@@ -45,6 +46,8 @@ CASES = {
     },
     "classes by name": {**CLASSES, "optimizer": {"kind": "sgd", "learning_rate": 0.05}, "validation_split": 0.2}
     | {"stratify": True, "prepare": {"image": {"kind": "standardize"}}},
+    "classes in float16": {**CLASSES, "precision": {"kind": "float16", "interval": 7}},
+    "classes in bfloat16, clipped": {**CLASSES, "precision": "bfloat16", "clip": {"norm": 0.5}},
     "numbers": {"loss": {"op": "Huber", "delta": 0.2}, "metrics": ["mean_absolute_error"], "shuffle": False},
 }
 
@@ -64,6 +67,19 @@ def written(what, framework, tmp_path):
     return path, result.history
 
 
+def check_numbers(history, printed, rtol=2e-4):
+    for name, numbers in history.items():
+        found = [float(n) for n in re.findall(rf"\b(?<!val_){name}:? ([0-9.e+-]+)", printed)][: len(numbers)]
+        np.testing.assert_allclose(found, numbers, rtol=rtol, atol=2e-4, err_msg=printed)
+
+
+@pytest.fixture(autouse=True)
+def usual_policy():
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
+
+
 @pytest.mark.parametrize("framework", ["pytorch", "keras"])
 @pytest.mark.parametrize("what", CASES)
 def test_the_script_gives_the_numbers_of_a_training_here(what, framework, tmp_path, capsys, monkeypatch):
@@ -71,10 +87,7 @@ def test_the_script_gives_the_numbers_of_a_training_here(what, framework, tmp_pa
     assert "dlbridge" not in path.read_text()
     monkeypatch.setitem(sys.modules, "dlbridge", None)
     runpy.run_path(str(path), run_name="__main__")
-    printed = capsys.readouterr().out
-    for name, numbers in history.items():
-        found = [float(n) for n in re.findall(rf"\b(?<!val_){name}:? ([0-9.e+-]+)", printed)][: len(numbers)]
-        np.testing.assert_allclose(found, numbers, rtol=2e-4, atol=2e-4, err_msg=printed)
+    check_numbers(history, capsys.readouterr().out, rtol=2e-3 if "bfloat16" in what else 2e-4)
     assert (path.parent / ("trained.pt" if framework == "pytorch" else "trained.keras")).exists()
 
 
@@ -83,13 +96,77 @@ def test_what_a_script_has_no_words_for_is_named(tmp_path):
     np.savez(tmp_path / "data.npz", image=np.ones((8, 36), np.float32), label=np.zeros(8, np.int64))
     wrong = {
         "ema, top_2": {"ema": 0.9, "metrics": [{"kind": "top_k", "k": 2}]},
-        "the image 'image'": {"prepare": {"image": {"kind": "image"}}},
-        "augment": {"augment": {"image": [{"kind": "flip"}]}},
+        "fit: cover": {"prepare": {"image": {"kind": "image", "fit": "cover"}}},
+        "before its columns": {"augment": {"image": [{"kind": "flip"}]}, "prepare": {"image": {"kind": "standardize"}}},
         "label_smoothing": {"loss": {"op": "SparseCategoricalCrossentropy", "label_smoothing": 0.1}},
+        "grows by 2": {"precision": {"kind": "float16", "growth": 4.0}},
         "optimizer lion": {"optimizer": {"kind": "lion"}},
     }
     for words, settings in wrong.items():
         spec = TrainingSpec.model_validate({**CLASSES, **settings})
+        to = "keras" if "grows" in words else "pytorch"
         with pytest.raises(TrainingError, match=words):
-            training.emit(model, tmp_path / "data.npz", tmp_path / "out", framework="pytorch", spec=spec)
+            training.emit(model, tmp_path / "data.npz", tmp_path / "out", framework=to, spec=spec)
     assert not (tmp_path / "out").exists()
+
+
+CHANGES = [{"kind": "flip"}, {"kind": "crop", "padding": 1}]
+COLOURS = {"kind": "color", "brightness": 0.3, "contrast": 0.2, "saturation": 0.4}
+IMAGES = {
+    "a folder, in float16": {"validation_split": 0.25, "precision": {"kind": "float16", "scale": 1024}},
+    "a folder, changed": {
+        "validation_split": 0.25,
+        "prepare": {"image": {"kind": "image", "normalize": True}},
+        "augment": {"image": [*CHANGES, COLOURS]},
+    },
+    "an array, cubic": {
+        "epochs": 1,
+        "prepare": {"image": {"kind": "image", "mode": "cubic", "scale": 0.5, "normalize": True}},
+    },
+    "an array, changed in order": {
+        "shuffle": False,
+        "validation_split": 0.25,
+        "prepare": {"image": {"kind": "image"}},
+        "augment": {"image": [{"kind": "flip", "axis": "vertical", "probability": 0.3}, COLOURS]},
+    },
+}
+
+
+def photographs(what, tmp_path):
+    """A folder of images, of which one has another size and one is grey, or an array of some."""
+    rng = np.random.default_rng(0)
+    bytes_of = rng.integers(0, 256, (24, 9, 7, 3), dtype=np.uint8)
+    label = np.arange(24) % 3
+    bytes_of[..., 0] //= label[:, None, None].astype(np.uint8) + 1
+    if "array" in what:
+        np.savez(tmp_path / "data.npz", image=bytes_of, label=label)
+        return tmp_path / "data.npz"
+    for place, (pixels, kind) in enumerate(zip(bytes_of, label, strict=True)):
+        (tmp_path / "data" / "abc"[kind]).mkdir(parents=True, exist_ok=True)
+        shown = pixels[:5] if place == 4 else pixels[..., 0] if place == 5 else pixels
+        Image.fromarray(shown).save(tmp_path / "data" / "abc"[kind] / f"{place}.png")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "keras"])
+@pytest.mark.parametrize("what", IMAGES)
+def test_the_script_makes_the_same_images(what, framework, tmp_path, capsys, monkeypatch):
+    data = photographs(what, tmp_path)
+    plain = {**CLASSES, "optimizer": {"kind": "sgd", "learning_rate": 0.05}}
+    spec = TrainingSpec.model_validate({**plain, **IMAGES[what], "epochs": 3, "batch_size": 5, "seed": 5})
+    model = description.load(MODEL.replace("1, 6, 6", "3, 6, 6"))
+    path = training.emit(model, data, tmp_path / "out", framework=framework, spec=spec)
+    wanted = dlbridge.train(model, data, framework=framework, spec=spec).history
+    monkeypatch.setitem(sys.modules, "dlbridge", None)
+    runpy.run_path(str(path), run_name="__main__")
+    check_numbers(wanted, capsys.readouterr().out)
+
+
+def test_options_of_a_training_are_refused_beside_emit(capsys, monkeypatch):
+    from dlbridge import cli
+
+    given = ["train", "net.yaml", "--data", "x.npz", "--emit", "out", "--validation", "y.npz"]
+    monkeypatch.setattr(sys, "argv", ["dlbridge", *given])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "--validation is of a training" in capsys.readouterr().err

@@ -6,10 +6,11 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.keras.optimizers import OWN
+from dlbridge.frameworks.keras.script_images import augmented, resized
 from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
-from dlbridge.source.script import TAKEN, check_loss, file, parts, reading, variables
+from dlbridge.source.script import TAKEN, check_loss, file, normal, parts, reading, variables
 
 _LOSSES = {
     "SoftmaxCrossEntropyLoss": "keras.losses.SparseCategoricalCrossentropy(from_logits=True)",
@@ -38,7 +39,9 @@ def script(source: Source, task: Any, described: Any) -> str:
     is_coupled = spec.optimizer.weight_decay and spec.optimizer.decay == "coupled"
     if spec.optimizer.kind not in OWN or is_coupled or getattr(spec.optimizer, "dampening", 0):
         raise TrainingError(f"Keras has no class for the optimizer {spec.optimizer.kind} as it is set")
+    _check_precision(spec.precision, source)
     names, target = variables(source, described, _TAKEN)
+    images = described.images
     is_corrected = spec.optimizer.kind in _CORRECTED
     return file(
         "Trains the model of this file, from the weights beside it.",
@@ -46,7 +49,8 @@ def script(source: Source, task: Any, described: Any) -> str:
         ["import keras", "import numpy as np", "from pathlib import Path"],
         described,
         *([_corrected(OWN[spec.optimizer.kind].name)] if is_corrected else []),
-        _batches(len(names)),
+        *(lines for lines in (resized(images), augmented(images)) if lines),
+        *([_batches(len(names), images, spec)] if _has_batches(spec, images) else []),
         _main(source, spec, loss, described, names, target),
     )
 
@@ -71,6 +75,32 @@ _BATCHES = '''class Batches(keras.utils.PyDataset):
         self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.target))'''.splitlines()
 
 
+_IMAGE_BATCHES = '''class Batches(keras.utils.PyDataset):
+    """Images and their targets. Those that are trained on change from epoch to epoch."""
+
+    def __init__(self, images, target, batch_size, is_trained_on):
+        super().__init__()
+        self.images, self.target, self.batch_size, self.is_trained_on = images, target, batch_size, is_trained_on
+        self.order, self.epoch = np.arange(len(target)), -1
+
+    def __len__(self):
+        return -(-len(self.target) // self.batch_size)
+
+    def __getitem__(self, batch):
+        rows = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        x = {images}{changed}
+        return {made}, self.target[rows]'''
+_CHANGED = """
+        if self.is_trained_on:  # Keras takes a first look before the first epoch
+            x = augmented(x, np.random.default_rng([{seed}, max(self.epoch, 0), batch + 1, 0]))"""
+_NEXT = """
+
+    def on_epoch_begin(self):
+        self.epoch += 1"""
+_SHUFFLED = """
+        if self.is_trained_on:
+            self.order = np.random.default_rng([{seed}, self.epoch]).permutation(len(self.target))"""
+
 _OPTIMIZER = '''class {name}(keras.optimizers.{name}):
     """Adds epsilon after the moments are corrected for their start at zero, as the paper does; Keras adds it before."""
 
@@ -85,9 +115,44 @@ def _corrected(name: str) -> list[str]:
     return _OPTIMIZER.format(name=name).splitlines()
 
 
-def _batches(count: int) -> list[str]:
-    inputs = "self.inputs[rows]" if count == 1 else "tuple(array[rows] for array in self.inputs)"
-    return [line.replace("{inputs}", inputs) for line in _BATCHES]
+def _has_batches(spec: Any, images: Any) -> bool:
+    """Whether ``fit`` gets batches; it gets arrays where their rows stay in order and nothing is done with them."""
+    return bool(spec.shuffle) or _is_read(images)
+
+
+def _is_read(images: Any) -> bool:
+    """Whether the input of a batch has to be made when it is asked for."""
+    return images is not None and (images.is_folder or bool(images.changes))
+
+
+def _batches(count: int, images: Any, spec: Any) -> list[str]:
+    if not _is_read(images):
+        inputs = "self.inputs[rows]" if count == 1 else "tuple(array[rows] for array in self.inputs)"
+        return [line.replace("{inputs}", inputs) for line in _BATCHES]
+    code = _IMAGE_BATCHES.format(
+        images="np.stack([read(path) for path in self.images[rows]])" if images.is_folder else "self.images[rows]",
+        changed=_CHANGED.format(seed=spec.seed) if images.changes else "",
+        made=normal(images, "x") if images.changes else "x",
+    )
+    code += _NEXT + (_SHUFFLED.format(seed=spec.seed) if spec.shuffle else "")
+    return code.splitlines()
+
+
+def _check_precision(precision: Any, source: Source) -> None:
+    """Refuse a mixed precision that Keras computes otherwise than a training here.
+
+    Raises:
+        TrainingError: It says what differs.
+    """
+    if precision is None:
+        return
+    if precision.kind == "float16" and (precision.growth, precision.backoff) != (2.0, 0.5):
+        raise TrainingError("Keras' loss scale grows by 2 and backs off by 0.5, no other numbers")
+    if "autocast=False" in source.text or "class Weight(" in source.text:
+        raise TrainingError(
+            "a policy of mixed precision does not reach the layers of its own that this model is written with in Keras",
+            hint="dlbridge train has it, and the script for PyTorch",
+        )
 
 
 def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str], target: str) -> list[str]:
@@ -102,31 +167,37 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
         *([f"metrics=[{', '.join(metrics)}]"] if metrics else []),
     ]
     fit = [f"epochs={spec.epochs}", "shuffle=False", "verbose=2"]
-    if kept is not None:
-        fit.insert(1, f"validation_data=({given.format(after)}, {target}{after})")
-    if spec.shuffle:
-        lines = [
-            f"batches = Batches({given.format(until)}, {target}{until}, batch_size={spec.batch_size}, seed={spec.seed})"
-        ]
+    size = f"batch_size={spec.batch_size}"
+    lines = []
+    validation, held = f"({given.format(after)}, {target}{after})", f"{given.format(after)}, {target}{after}, {size}"
+    if _is_read(described.images):
+        lines.append(f"batches = Batches({given.format(until)}, {target}{until}, {size}, is_trained_on=True)")
+        lines.append(f"held_out = Batches({held}, is_trained_on=False)")
+        validation = held = "held_out"
+        fit.insert(0, "batches")
+    elif spec.shuffle:
+        lines.append(f"batches = Batches({given.format(until)}, {target}{until}, {size}, seed={spec.seed})")
         fit.insert(0, "batches")
     else:
-        lines = []
-        fit[:0] = [given.format(until), f"{target}{until}", f"batch_size={spec.batch_size}"]
+        fit[:0] = [given.format(until), f"{target}{until}", size]
+    if kept is not None:
+        fit.insert(-2, f"validation_data={validation}")
     is_exact = spec.optimizer.kind in (*_EXACT, *_CORRECTED)
     note = [] if is_exact else ["# Keras adds epsilon in another place, which shows in the fourth digit."]
     seeded = [f"keras.utils.set_random_seed({spec.seed})"] if described.is_random else []
-    size = f"batch_size={spec.batch_size}"
-    tested = f"model.evaluate({given.format(after)}, {target}{after}, {size}, verbose=0, return_dict=True)"
+    half = spec.precision.kind if spec.precision is not None else None
+    policy = [f'keras.config.set_dtype_policy("mixed_{half}")'] if half is not None else []
     body = [
         *reading(source, described, names, target),
         *seeded,
+        *policy,
         f"model = {source.entry}()",
         'model.load_weights(HERE / "model.weights.h5")',
         *note,
         f"model.compile({', '.join(compiled)})",
         *lines,
         f"model.fit({', '.join(fit)})",
-        f"print({tested})",
+        f"print(model.evaluate({held}, verbose=0, return_dict=True))",
         'model.save(HERE / "trained.keras")',
     ]
     return ["def main():", *(f"    {line}" for line in body)]
@@ -136,9 +207,13 @@ def _optimizer(spec: Any) -> str:
     clip, more = spec.clip, []
     if clip is not None:
         more = [f"global_clipnorm={text(clip.norm)}" if clip.norm else f"clipvalue={text(clip.value)}"]
+    code = optimizer_call(spec.optimizer, *more)
     if spec.optimizer.kind in _CORRECTED:
-        return f"{OWN[spec.optimizer.kind].name}({optimizer_arguments(spec.optimizer, *more)})"
-    return optimizer_call(spec.optimizer, *more)
+        code = f"{OWN[spec.optimizer.kind].name}({optimizer_arguments(spec.optimizer, *more)})"
+    if spec.precision is None or spec.precision.kind != "float16":
+        return code
+    numbers = f"initial_scale={text(spec.precision.scale)}, dynamic_growth_steps={spec.precision.interval}"
+    return f"keras.optimizers.LossScaleOptimizer({code}, {numbers})"
 
 
 def _metric(kind: str, loss: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch.optimizers import OWN
+from dlbridge.frameworks.pytorch.script_images import augmented, changed, resized
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
@@ -34,6 +35,9 @@ def script(source: Source, task: Any, described: Any) -> str:
     if own is None or (spec.optimizer.weight_decay and is_coupled == own.is_decoupled):
         raise TrainingError(f"PyTorch has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
+    images = described.images
+    functions = [lines for lines in (resized(images), augmented(images)) if lines]
+    functions_used = ["import torch.nn.functional as F"] if any("F." in line for f in functions for line in f) else []
     return file(
         f"Trains {source.entry}, from the weights beside it.",
         source,
@@ -43,17 +47,23 @@ def script(source: Source, task: Any, described: Any) -> str:
             "from pathlib import Path",
             "from torch import nn",
             "from torch.utils.data import DataLoader, Dataset, Sampler, Subset",
+            *functions_used,
         ],
         described,
-        _dataset(names, target),
+        *functions,
+        _dataset(names, target, images is not None and images.is_folder),
         _SAMPLER,
-        _passes(names, target, spec, loss),
+        _passes(names, target, spec, loss, images),
         _main(source, spec, loss, described, names, target),
+        made="torch.tensor({})",
     )
 
 
-def _dataset(names: list[str], target: str) -> list[str]:
+def _dataset(names: list[str], target: str, are_paths: bool) -> list[str]:
     given = [*names, target]
+    row = [f"self.{name}[row]" for name in given]
+    if are_paths:
+        row[0] = f"read({row[0]})"
     return [
         "class Rows(Dataset):",
         f"    def __init__(self, {', '.join(given)}):",
@@ -63,7 +73,7 @@ def _dataset(names: list[str], target: str) -> list[str]:
         f"        return len(self.{target})",
         "",
         "    def __getitem__(self, row):",
-        f"        return {', '.join(f'self.{name}[row]' for name in given)}",
+        f"        return {', '.join(row)}",
     ]
 
 
@@ -82,7 +92,7 @@ _SAMPLER = '''class Shuffled(Sampler):
         return iter(order.tolist())'''.splitlines()
 
 
-def _passes(names: list[str], target: str, spec: Any, loss: Any) -> list[str]:
+def _passes(names: list[str], target: str, spec: Any, loss: Any, images: Any) -> list[str]:
     """The functions that pass over the data: one that trains, one that does not."""
     batch = ", ".join([*names, target])
     measured = {"loss": "loss.item()", **{m.name: _metric(m.kind, loss, target) for m in spec.metrics}}
@@ -90,25 +100,28 @@ def _passes(names: list[str], target: str, spec: Any, loss: Any) -> list[str]:
     totals = [f'        totals["{name}"] += {value} * {count}' for name, value in measured.items()]
     means = ["    return {name: total / len(batches.dataset) for name, total in totals.items()}"]
     start = "    totals = dict.fromkeys([" + ", ".join(f'"{name}"' for name in measured) + "], 0.0)"
-    clip = []
-    if spec.clip is not None and spec.clip.norm is not None:
-        clip = [f"        torch.nn.utils.clip_grad_norm_(model.parameters(), {text(spec.clip.norm)})"]
-    elif spec.clip is not None:
-        clip = [f"        torch.nn.utils.clip_grad_value_(model.parameters(), {text(spec.clip.value)})"]
-    forward = [
-        f"        output = model({', '.join(names)})",
-        f"        loss = criterion(output, {target})",
-    ]
+    is_changed = images is not None and bool(images.changes)
+    half = spec.precision.kind if spec.precision is not None else None
+    is_scaled = half == "float16"
+    loop = f"    for {batch} in batches:"
+    forward = [f"        output = model({', '.join(names)})"]
+    if half is not None:
+        forward = [
+            f'        with torch.autocast("cpu", dtype=torch.{half}):',
+            f"            output = model({', '.join(names)})",
+            "        output = output.float()",
+        ]
+    forward.append(f"        loss = criterion(output, {target})")
+    given = [*("model", "batches", "criterion", "optimizer"), *(["scaler"] if is_scaled else [])]
     return [
-        "def train(model, batches, criterion, optimizer):",
+        f"def train({', '.join([*given, *(['epoch'] if is_changed else [])])}):",
         "    model.train()",
         start,
-        f"    for {batch} in batches:",
+        f"    for place, ({batch}) in enumerate(batches, 1):" if is_changed else loop,
+        *([f"        {line}" for line in changed(images, names[0], spec.seed)] if is_changed else []),
         *forward,
         "        optimizer.zero_grad()",
-        "        loss.backward()",
-        *clip,
-        "        optimizer.step()",
+        *_steps(spec, is_scaled),
         *totals,
         *means,
         "",
@@ -117,11 +130,38 @@ def _passes(names: list[str], target: str, spec: Any, loss: Any) -> list[str]:
         "def evaluate(model, batches, criterion):",
         "    model.eval()",
         start,
-        f"    for {batch} in batches:",
+        loop,
+        *([f"        {names[0]} = ({names[0]} - MEAN) / STD"] if is_changed and images.is_normalized else []),
         *forward,
         *totals,
         *means,
     ]
+
+
+def _steps(spec: Any, is_scaled: bool) -> list[str]:
+    """The lines from the loss to the step of the optimizer."""
+    clip = []
+    if spec.clip is not None and spec.clip.norm is not None:
+        clip = [f"        torch.nn.utils.clip_grad_norm_(model.parameters(), {text(spec.clip.norm)})"]
+    elif spec.clip is not None:
+        clip = [f"        torch.nn.utils.clip_grad_value_(model.parameters(), {text(spec.clip.value)})"]
+    if not is_scaled:
+        return ["        loss.backward()", *clip, "        optimizer.step()"]
+    return [
+        "        scaler.scale(loss).backward()",
+        *(["        scaler.unscale_(optimizer)", *clip] if clip else []),
+        "        scaler.step(optimizer)",
+        "        scaler.update()",
+    ]
+
+
+def _scaler(precision: Any) -> str:
+    """The code of the scaler of a loss."""
+    numbers = {"init_scale": precision.scale, "growth_factor": precision.growth}
+    numbers |= {"backoff_factor": precision.backoff, "growth_interval": precision.interval}
+    usual = {"init_scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
+    own = [f", {name}={text(number)}" for name, number in numbers.items() if number != usual[name]]
+    return f'    scaler = torch.amp.GradScaler("cpu"{"".join(own)})'
 
 
 def _metric(kind: str, loss: Any, target: str) -> str:
@@ -151,7 +191,10 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
     rows.append(f"    batches = DataLoader({trained}, batch_size={size}{sampler})")
     criterion = _CRITERIA[loss.op].format(delta=text(getattr(loss, "delta", 1.0)))
     seeded = f"        torch.manual_seed(np.random.SeedSequence([{spec.seed}, epoch]).generate_state(1)[0].item())"
-    numbers = "        numbers = train(model, batches, criterion, optimizer)"
+    is_scaled = spec.precision is not None and spec.precision.kind == "float16"
+    given = ["model", "batches", "criterion", "optimizer", *(["scaler"] if is_scaled else [])]
+    given += ["epoch"] if described.images is not None and described.images.changes else []
+    numbers = f"        numbers = train({', '.join(given)})"
     validated = [
         "        held = evaluate(model, held_out, criterion)",
         '        numbers |= {f"val_{name}": value for name, value in held.items()}',
@@ -164,6 +207,7 @@ def _main(source: Source, spec: Any, loss: Any, described: Any, names: list[str]
         '    model.load_state_dict(torch.load(HERE / "weights.pt", weights_only=True))',
         f"    criterion = {criterion}",
         f"    optimizer = {optimizer_call(spec.optimizer)}",
+        *([_scaler(spec.precision)] if is_scaled else []),
         f"    for epoch in range({spec.epochs}):",
         *([seeded] if described.is_random else []),
         numbers,
