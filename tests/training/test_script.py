@@ -165,7 +165,7 @@ def test_the_script_makes_the_same_images(what, framework, tmp_path, capsys, mon
 def test_options_of_a_training_are_refused_beside_emit(capsys, monkeypatch):
     from dlbridge import cli
 
-    given = ["train", "net.yaml", "--data", "x.npz", "--emit", "out", "--validation", "y.npz"]
+    given = ["train", __file__, "--data", __file__, "--emit", "out", "--validation", __file__]
     monkeypatch.setattr(sys, "argv", ["dlbridge", *given])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
