@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlbridge import frameworks, precision
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, FileError
 from dlbridge.files import check_free
+from dlbridge.garbage import fewer_searches
 from dlbridge.loading import MAKING, load, load_other
 from dlbridge.model import Model
 
@@ -27,6 +28,7 @@ __all__ = ["convert", "evaluate", "load", "predict", "pull", "train", "verify"]
 DESCRIPTION = "description"
 
 
+@fewer_searches()
 def convert(
     source: Any,
     to: str,

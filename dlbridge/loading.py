@@ -9,6 +9,7 @@ from typing import Any
 
 from dlbridge import factories, frameworks, renaming
 from dlbridge.errors import DlbridgeError, FileError, SignatureError
+from dlbridge.garbage import fewer_searches
 from dlbridge.limits import limited
 from dlbridge.model import Model
 from dlbridge.repository.layout import CONFIG_FILE, find_model
@@ -18,6 +19,7 @@ _DESCRIPTIONS = (".yaml", ".yml", ".json")
 MAKING = ("arguments", "weights", "strict", "rename")
 
 
+@fewer_searches()
 def load(
     source: Any,
     *,

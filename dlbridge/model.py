@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import DlbridgeError, WeightsError
+from dlbridge.garbage import fewer_searches
 from dlbridge.ops import extension, stand_ins, traits
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Model:
 
         return save(self, folder, force=force)
 
+    @fewer_searches()
     def write(self, framework: str, **options: Any) -> Source:
         """The model as source code of a framework, with its weights.
 
@@ -180,6 +182,7 @@ class Model:
 
         return frameworks.get(framework).write(self, **options)
 
+    @fewer_searches()
     def to(self, framework: str, **options: Any) -> Any:
         """The model as a live object of a framework: the written source, executed, with the weights loaded.
 
