@@ -6,6 +6,8 @@ here touches what is private.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ __all__ = [
     "TorchDispatchMode",
     "ValueRanges",
     "bound_sympy",
+    "contraction_path",
     "core_decompositions",
     "detect_fake_mode",
     "export",
@@ -45,6 +48,7 @@ __all__ = [
     "has_kernel",
     "int_oo",
     "operator_names",
+    "opt_einsum_is_used",
     "overload_name",
     "pytree",
     "schema",
@@ -87,3 +91,16 @@ def overload_name(op: Any) -> str:
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors are views of the same memory; fake tensors have some too."""
     return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def opt_einsum_is_used() -> bool:
+    """Whether ``torch.einsum`` asks opt_einsum in which order to contract more than two operands."""
+    return torch.backends.opt_einsum.enabled and torch.backends.opt_einsum.is_available()
+
+
+def contraction_path(equation: str, shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """The order in which ``torch.einsum`` contracts operands of these shapes: the places of two, one pair after the
+    other."""
+    backend = torch.backends.opt_einsum
+    pairs = backend.get_opt_einsum().contract_path(equation, *shapes, shapes=True, optimize=backend.strategy)[0]
+    return [*itertools.chain.from_iterable(pairs)]

@@ -17,7 +17,16 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
 from dlbridge.errors import DlbridgeError, SignatureError
-from dlbridge.frameworks.pytorch import compat, guards, recurrence, state, traced_losses, training_only, trial
+from dlbridge.frameworks.pytorch import (
+    compat,
+    guards,
+    recurrence,
+    state,
+    traced_einsum,
+    traced_losses,
+    training_only,
+    trial,
+)
 from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.compat import fx_config
 from dlbridge.frameworks.pytorch.decompose import quiet
@@ -29,7 +38,7 @@ from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
 _HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
-_INSTEAD = {**recurrence.INSTEAD, **traced_losses.INSTEAD}
+_INSTEAD = {**recurrence.INSTEAD, **traced_einsum.INSTEAD, **traced_losses.INSTEAD}
 
 
 @dataclass(frozen=True)

@@ -419,3 +419,19 @@ class OddFrames(torch.nn.Module):
 def test_another_way_for_some_sizes_is_found_behind_strides():
     with pytest.raises(DlbridgeError, match="takes another way for some sizes"):
         dlbridge.load(OddFrames().eval(), inputs={"x": "float32[batch,samples]"})
+
+
+def _of_three(self, x):
+    return torch.einsum("bti,btj,bti->btij", x, x[:, :, 1:], x)
+
+
+def _of_three_in_a_list(self, x):
+    return torch.einsum("bti,btj,bti->btij", [x, x[:, :, 1:], x])
+
+
+@pytest.mark.parametrize("function", [_of_three, _of_three_in_a_list], ids=lambda f: f.__name__[1:])
+def test_the_order_in_which_einsum_contracts_fixes_no_size(function):
+    pytest.importorskip("opt_einsum")  # which computes that order with numbers
+    module, model = load(function)
+    assert [str(size) for size in model.inputs[0].shape] == ["batch", "time", "4"]
+    agrees(module, model, (2, 6, 4), (3, 5, 4))
