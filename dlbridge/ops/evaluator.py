@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_cast import cast_to
+from onnx.reference.ops.op_one_hot import OneHot as _OneHot
 
 from dlbridge.ops.ceil_pools import AveragePool, MaxPool
 
@@ -103,6 +104,15 @@ class Cast(OpRun):
         return (cast_to(x, to, saturate != 0, round_mode or "up"),)
 
 
+class OneHot(_OneHot):
+    """``OneHot`` whose depth may be a tensor of one number, as the standard has it: NumPy counts to none of these."""
+
+    op_domain = ""
+
+    def _run(self, indices, depth, values, axis=None):  # type: ignore[no-untyped-def]
+        return super()._run(indices, np.reshape(depth, ()), values, axis=axis)
+
+
 class LogSoftmax(OpRun):
     """``LogSoftmax`` by differences: the logarithm of a softmax is -inf where that is too small for a number."""
 
@@ -120,7 +130,9 @@ class _Float64(ReferenceEvaluator):
     state: Float64Run
 
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
-        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, LogSoftmax, MaxPool, AveragePool], **options)
+        super().__init__(
+            *arguments, new_ops=[*(new_ops or []), Cast, LogSoftmax, OneHot, MaxPool, AveragePool], **options
+        )
         for node in self.rt_nodes_:
             node.run = self._settled(node.run, type(node).__name__.partition("_")[0] in _SUMS)
 

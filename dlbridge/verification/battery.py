@@ -10,6 +10,7 @@ numbers, is left out, and the report says so.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,14 @@ from dlbridge import constraints
 from dlbridge.errors import DlbridgeError, ShapeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.evaluator import LARGE
+from dlbridge.ops.keys import is_op
 from dlbridge.passes.matching import constant
 from dlbridge.verification.inputs import batch_dim, filled_inputs, row_axis
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
 from dlbridge.verification.roles import roles
-from dlbridge.verification.sizes import DEFAULT_SIZE, elements, fitting_sizes
+from dlbridge.verification.sizes import DEFAULT_SIZE, bytes_of_weights, elements, fitting_sizes
 from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
 
 #: Rows of the three sets of the quick battery.
@@ -275,14 +278,19 @@ class Battery:
                 self._leave_out(", ".join(s.name for s in plan.strategies), error)
                 plan = replace(plan, strategies=tuple(s for s in plan.strategies if s in _harmless(plan)))
             else:
-                bad = self._rows_without_numbers(outputs, len(plan.strategies), case) if judge.is_finite else set()
+                parts = len(plan.strategies)
+                bad = self._rows_without_numbers(outputs, parts, case) if judge.is_finite else set()
                 if plan.strategies[0].name in NOT_FINITE and not _stands(outputs):
                     bad = {0}
+                why = "the judge's outputs are not finite"
+                if not bad and self._chooses and plan.strategies != (PLAIN,):
+                    bad = self._unsettled_rows(judge.unsettled(case.arrays), parts, case)
+                    why = "rounding decides which numbers the judge takes"
                 if not bad:
                     judge.add(case.arrays, outputs)
                     return case
                 names = [s.name for i, s in enumerate(plan.strategies) if i in bad]
-                self.left_out.append(f"{', '.join(names)}: the judge's outputs are not finite")
+                self.left_out.append(f"{', '.join(names)}: {why}")
                 plan = replace(plan, strategies=tuple(s for i, s in enumerate(plan.strategies) if i not in bad))
             if not plan.strategies:
                 return None
@@ -292,23 +300,41 @@ class Battery:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         self.left_out.append(f"{what}: the judge does not take it ({reason[:120]})")
 
+    @functools.cached_property
+    def _chooses(self) -> bool:
+        """Whether the model takes the largest of some numbers, and is small enough to be asked whether they are equal."""
+        return any(is_op(node, "TopK") for node in self.model.graph) and bytes_of_weights(self.model) < LARGE
+
     def _rows_without_numbers(self, outputs: Arrays, parts: int, case: Case) -> set[int]:
         """Which strategies' rows give outputs that are not finite; all of them where rows cannot be told apart."""
-        bad: set[int] = set()
+        floats = {name: array for name, array in outputs.items() if is_float(array.dtype)}
+        places = {name: ~np.isfinite(array.astype(np.float64)) for name, array in floats.items()}
+        found = self._strategies_of(places, parts, case)
+        return set(range(parts)) if None in found else {part for part in found if part is not None}
+
+    def _unsettled_rows(self, places: Arrays, parts: int, case: Case) -> set[int]:
+        """Which strategies' rows give unsettled numbers. What is made of several rows tells only where no row does."""
+        found = self._strategies_of(places, parts, case)
+        rows = {part for part in found if part is not None}
+        return set(range(parts)) if found and not rows else rows
+
+    def _strategies_of(self, places: Arrays, parts: int, case: Case) -> set[int | None]:
+        """The strategies in whose rows some places of the outputs are located; None for places that are in no row."""
+        found: set[int | None] = set()
         batch = batch_dim(self.model)
         for value in self.model.outputs:
-            array = outputs.get(value.name or "")
-            if array is None or not is_float(array.dtype) or np.isfinite(array.astype(np.float64)).all():
+            array = places.get(value.name or "")
+            if array is None or not array.any():
                 continue
             axis = row_axis(value, batch)
             rows = array.shape[axis] if axis is not None else 0
             if parts == 1 or rows != case.sizes.get(batch or "", rows) or rows < parts or axis is None:
-                return set(range(parts))
+                found.add(None)
+                continue
             others = tuple(a for a in range(array.ndim) if a != axis)
-            finite = np.isfinite(array.astype(np.float64)).all(axis=others)
-            shares = np.array_split(finite, parts)
-            bad |= {index for index, share in enumerate(shares) if not share.all()}
-        return bad
+            shares = np.array_split(array.any(axis=others), parts)
+            found |= {index for index, share in enumerate(shares) if share.any()}
+        return found
 
 
 def _harmless(plan: Plan) -> tuple[Strategy, ...]:

@@ -22,6 +22,8 @@ from dlbridge.verification.measure import Allowance, Arrays, free_of, is_float
 
 #: A loop or a recurrent layer counts as this many operations in a row.
 _STEPS = 64
+#: A number is another one if it is off by this part of the largest of its array.
+_OTHER = 1e-2
 _LOOPS = ("Loop", "Scan", "LSTM", "GRU", "RNN")
 
 ORIGINAL, REFERENCE = "original", "reference"
@@ -109,6 +111,21 @@ class Judge:
                 self._noisy[index, size] = found
         return self._noisy.get((index, size))
 
+    def unsettled(self, arrays: Arrays) -> Arrays:
+        """Where rounding makes other numbers of the outputs for some inputs, as where one of equal numbers is chosen.
+
+        Args:
+            arrays: The inputs, which need not have been added.
+
+        Returns:
+            Booleans by output name; empty if the judge does not run in float64, or gives outputs of other shapes.
+        """
+        up = self._in_float64(arrays, noise=self._noise())
+        down = self._in_float64(arrays, noise=-self._noise()) if up is not None else None
+        if up is None or down is None or any(down[name].shape != array.shape for name, array in up.items()):
+            return {}
+        return {name: _differs(array, down[name]) for name, array in up.items()}
+
     def _noise(self) -> float:
         own = self._exact_run.eps if self._exact_run is not None else 0.0
         return max(self._coarsest, own or eps(np.float32))
@@ -184,6 +201,14 @@ class _Viewed:
 
     def __call__(self, arrays: Arrays, **options: Any) -> Arrays:
         return self._view(self._run(arrays, **options))
+
+
+def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where two arrays have numbers that rounding does not explain."""
+    if not is_float(a.dtype):
+        return np.asarray(a != b)
+    with np.errstate(invalid="ignore"):  # of infinities
+        return np.asarray(np.abs(a - b) > _OTHER * np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -29,6 +29,8 @@ _WIDE = {
 }
 #: Ops that sum products.
 _SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
+#: Ops that take any of equal numbers.
+_CHOICES = frozenset({torch.ops.aten.topk.default})
 #: In a large model, a parameter of so many numbers is widened at each use: all of them at once are twice the model.
 _SHARED = 2**16
 #: (module, arrays by input name) -> arrays by output name.
@@ -41,7 +43,7 @@ class Float64(TorchDispatchMode):
     """Computes in float64, whatever float type the code asks for.
 
     Args:
-        noise: Move each result by a random part of at most this.
+        noise: Move each result by a random part of at most this; the other way where it is negative.
         seen: Gets every float array that is computed, in order.
         shared: Where the numbers of parameters lie that are not to be changed. A view of one is no copy in float64.
 
@@ -66,6 +68,8 @@ class Float64(TorchDispatchMode):
         if self._shared and self._is_view_of_shared(func, args):
             return func(*args, **(kwargs or {}))
         arguments, named = pytree.tree_map(self._widen, (args, kwargs or {}))
+        if self.noise and func in _CHOICES:
+            arguments = (self._without_ties(arguments[0]), *arguments[1:])
         try:
             result = func(*arguments, **named)
         except (RuntimeError, NotImplementedError) as error:
@@ -102,6 +106,14 @@ class Float64(TorchDispatchMode):
             self._note(value.dtype)
             return value.to(_WIDE[value.dtype])
         return value
+
+    def _without_ties(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The numbers, moved by next to nothing: noise moves no zeros, and of equal ones any may be taken. Noise of the
+        other sign puts them in the opposite order."""
+        if tensor.dtype != torch.float64:
+            return tensor
+        moves = torch.from_numpy(self._generator.uniform(1.0, 2.0, tuple(tensor.shape)))
+        return tensor + math.copysign(torch.finfo(torch.float64).tiny, self.noise) * moves
 
     def _bits(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The bits of a number are those of the type that the module computes in: float32, where it is not said."""
