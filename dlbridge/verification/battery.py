@@ -302,7 +302,7 @@ class Battery:
 
     @functools.cached_property
     def _chooses(self) -> bool:
-        """Whether the model takes the largest of some numbers, and is small enough to be asked whether they are equal."""
+        """Whether the model takes the largest of numbers, and is small enough to be asked whether some are equal."""
         return any(is_op(node, "TopK") for node in self.model.graph) and bytes_of_weights(self.model) < LARGE
 
     def _rows_without_numbers(self, outputs: Arrays, parts: int, case: Case) -> set[int]:
