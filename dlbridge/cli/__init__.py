@@ -8,7 +8,7 @@ import sys
 import click
 
 from dlbridge import __version__
-from dlbridge.cli.common import fail
+from dlbridge.cli.common import fail, quiet_warnings
 from dlbridge.frameworks import names
 
 COMMANDS = (
@@ -54,6 +54,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command. An error becomes one message on standard error and a non-zero exit code."""
+    quiet_warnings()
     try:
         if code := cli.main(standalone_mode=False):
             sys.exit(code)

@@ -98,6 +98,11 @@ def quiet_frameworks() -> None:
     """Keep the frameworks' start-up messages off the terminal, except errors."""
     for framework in frameworks.all_frameworks():
         framework.prepare_command_line()
+    quiet_warnings()
+
+
+def quiet_warnings() -> None:
+    """Show dlbridge's own warnings in a line each and no others, unless Python was told which to show."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", DlbridgeWarning)

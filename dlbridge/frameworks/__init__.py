@@ -29,7 +29,7 @@ from dlbridge.frameworks.options import (
     option,
 )
 from dlbridge.frameworks.parts import Coverage, Exact, Section, Trainer, Trains
-from dlbridge.frameworks.protocol import Framework
+from dlbridge.frameworks.protocol import PLUGIN_HINT, Framework
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -116,7 +116,7 @@ def get(name: str) -> Framework:
     """The framework of that name.
 
     Raises:
-        DlbridgeError: When there is none, or a plug-in does not derive from :class:`Framework`.
+        DlbridgeError: When there is none, or a plug-in cannot be imported or does not derive from :class:`Framework`.
     """
     if name in _BUILT_IN:
         return importlib.import_module(_BUILT_IN[name]).FRAMEWORK
@@ -125,12 +125,15 @@ def get(name: str) -> Framework:
         raise DlbridgeError(
             f"unknown framework '{name}'", hint=suggest(name, names()) or f"known: {', '.join(names())}"
         )
-    plugin = entry.load()
-    plugin = plugin() if isinstance(plugin, type) else plugin
-    trouble = _trouble(plugin, name)
+    try:
+        plugin = entry.load()
+        plugin = plugin() if isinstance(plugin, type) else plugin
+        trouble = _trouble(plugin, name)
+    except Exception as error:  # what stands in somebody's package can raise anything
+        text = f"the plug-in {entry.value} cannot be loaded: {type(error).__name__}: {error}"
+        raise DlbridgeError(text, where=name, hint="DLBRIDGE_DEBUG=1 shows where") from error
     if trouble is not None:
-        hint = "docs/plugins.md says what a plug-in must have"
-        raise DlbridgeError(f"the plug-in {entry.value} {trouble}", where=name, hint=hint)
+        raise DlbridgeError(f"the plug-in {entry.value} {trouble}", where=name, hint=PLUGIN_HINT)
     return plugin
 
 
@@ -165,9 +168,8 @@ def _get_or_warn(name: str) -> Framework | None:
         return get(name)
     try:
         return get(name)
-    except Exception as error:  # what stands in somebody's package can raise anything; the rest goes on without it
-        reason = str(error) if isinstance(error, DlbridgeError) else f"{type(error).__name__}: {error}"
-        warnings.warn(f"the framework '{name}' is left out, its plug-in does not load: {reason}", DlbridgeWarning, 2)
+    except DlbridgeError as error:
+        warnings.warn(f"the framework '{name}' is left out: {error.message}", DlbridgeWarning, 2)
         return None
 
 
@@ -200,6 +202,11 @@ def write_options(name: str, given: dict[str, Any]) -> Any:
     if unknown and unknown[0] in taken_by_readers:
         hint = f"what the reader is to know goes into read: read={{'{unknown[0]}': ...}}"
     return writer.write_options(given, hint=hint)
+
+
+def is_plug_in(name: str) -> bool:
+    """Whether a framework of this name is plugged in by another package."""
+    return name in _plugged_in()
 
 
 def plug_in_of(error: BaseException) -> str | None:

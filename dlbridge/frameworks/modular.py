@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlbridge.errors import require
+from dlbridge.errors import DlbridgeError, MissingExtraError, require
 from dlbridge.frameworks.parts import Coverage, Exact, Trainer
-from dlbridge.frameworks.protocol import Framework, is_found
+from dlbridge.frameworks.protocol import PLUGIN_HINT, Framework, is_found
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,28 @@ class ModularFramework(Framework):
 
         Raises:
             MissingExtraError: When it imports what is not installed.
+            DlbridgeError: When the package has no such module.
         """
-        return require(f"{type(self).__module__}.{name}", self.extra)
+        module = f"{type(self).__module__}.{name}"
+        try:
+            return require(module, self.extra)
+        except MissingExtraError:
+            if self.has_part(name):
+                raise
+            raise DlbridgeError(f"there is no module {module}", where=self.name, hint=PLUGIN_HINT) from None
+
+    def _function(self, part: str, name: str) -> Callable[..., Any]:
+        """A function (or class) of a module of the package.
+
+        Raises:
+            MissingExtraError: When the module imports what is not installed.
+            DlbridgeError: When there is no such module, or no such function in it.
+        """
+        module = self.part(part)
+        found: Callable[..., Any] | None = getattr(module, name, None)
+        if found is None:
+            raise DlbridgeError(f"{module.__name__} has no '{name}'", where=self.name, hint=PLUGIN_HINT)
+        return found
 
     def has_part(self, name: str) -> bool:
         """Whether the package has a module of this name."""
@@ -52,49 +72,49 @@ class ModularFramework(Framework):
     def read_model(self, source: Any, options: Any) -> Model:
         if not self.reads:
             return super().read_model(source, options)
-        return self.part("reader").read(source, options)
+        return self._function("reader", "read")(source, options)
 
     def write_model(self, model: Model, options: Any) -> Source:
-        return self.part("writer").write(model, options)
+        return self._function("writer", "write")(model, options)
 
     def load(self, source: Any) -> Any:
-        return self.part("runner").load(source)
+        return self._function("runner", "load")(source)
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self.part("runner").run(live, inputs)
+        return self._function("runner", "run")(live, inputs)
 
     def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
         if not self.has_part("checkpoints"):
             super().fill(live, weights, strict=strict)
-        self.part("checkpoints").fill(live, weights, strict=strict)
+        self._function("checkpoints", "fill")(live, weights, strict=strict)
 
     def exact(self, live: Any) -> Exact | None:
         opens = getattr(self.part("runner"), "exact", None)
         return opens(live) if opens is not None else None
 
     def weights(self, live: Any) -> dict[str, np.ndarray]:
-        return self.part("runner").weights(live)
+        return self._function("runner", "weights")(live)
 
     def save_weights(self, source: Source, folder: Path) -> None:
-        self.part("runner").save_weights(source, folder)
+        self._function("runner", "save_weights")(source, folder)
 
     def load_saved(self, source: Source, folder: Path) -> Any:
         if not self.weights_file:
             return super().load_saved(source, folder)
-        return self.part("runner").load_saved(source.of_file(folder / "model.py"), folder / self.weights_file)
+        return self._function("runner", "load_saved")(source.of_file(folder / "model.py"), folder / self.weights_file)
 
     def export(self, live: Any, model: Model, path: Path, *, opset: int) -> Path:
         if self.exporter is None:
             return super().export(live, model, path, opset=opset)
-        return self.part("onnx_export").export(live, model, path, opset=opset)
+        return self._function("onnx_export", "export")(live, model, path, opset=opset)
 
     def trainer(self, model: Model, task: Any, *, checkpoint: Any) -> Trainer:
         if self.trains is None:
             return super().trainer(model, task, checkpoint=checkpoint)
-        return self.part("trainer").Trainer(model, task, checkpoint=checkpoint)
+        return self._function("trainer", "Trainer")(model, task, checkpoint=checkpoint)
 
     def group(self) -> Any:
-        return self.part("group").group() if self._has_group else None
+        return self._function("group", "group")() if self._has_group else None
 
     @property
     def ray_trainer(self) -> str:
@@ -107,7 +127,7 @@ class ModularFramework(Framework):
     def coverage(self) -> Coverage | None:
         if not self.has_part("coverage"):
             return None
-        found: Coverage = self.part("coverage").coverage()
+        found: Coverage = self._function("coverage", "coverage")()
         return found
 
     def save(
@@ -119,11 +139,11 @@ class ModularFramework(Framework):
         from dlbridge.files import writing
 
         with writing(target, force=force) as fresh:
-            self.part("single_file").save(source, fresh, str(target))
+            self._function("single_file", "save")(source, fresh, str(target))
         return Path(target)
 
     def training_script(self, source: Source, task: Any, script: Any) -> str:
         if not self.has_part("training_script"):
             return super().training_script(source, task, script)
-        text: str = self.part("training_script").script(source, task, script)
+        text: str = self._function("training_script", "script")(source, task, script)
         return text

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Framework"]
 
+#: What to do about a plug-in that lacks something.
+PLUGIN_HINT = "docs/plugins.md says what a plug-in must have"
+
 
 class Framework:
     """A framework. Importing its class must not import the framework itself: ``dlbridge --help`` imports all of them.
@@ -90,6 +93,9 @@ class Framework:
             DlbridgeError: When there is no such option, its value has another type, or the model cannot be written.
         """
         source = self.write_model(model, self.write_options(options))
+        if not hasattr(source, "model"):
+            text = f"write_model returned a {type(source).__name__}, not a dlbridge.source.program.Source"
+            raise DlbridgeError(text, where=self.name, hint=PLUGIN_HINT)
         source.origin = model
         return source
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dlbridge import frameworks
 from dlbridge.errors import IllConditionedError, VerificationError, WrittenModelError
 from dlbridge.model import Model
 from dlbridge.verification.coverage import Coverage
@@ -166,7 +167,9 @@ class Report:
         if unfit:
             also = [f"does not agree with {self.judge}:", *lines] if lines else []
             text = "cannot be built or run as written:\n    " + "\n    ".join([*unfit, *also])
-            raise WrittenModelError(text, where=self.model, hint="please report this")
+            plug_ins = [route for route in self.failures if frameworks.is_plug_in(route)]
+            to_whom = f" to whoever wrote the plug-in '{plug_ins[0]}'" if plug_ins else ""
+            raise WrittenModelError(text, where=self.model, hint=f"please report this{to_whom}")
         apart = [f"training in {c.framework}: {c.reason}" for c in self.training if not c.passed]
         if not lines and apart:
             raise VerificationError("does not train alike:\n    " + "\n    ".join(apart), where=self.model)

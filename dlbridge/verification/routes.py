@@ -4,6 +4,7 @@ framework runs models beside the CPU (``onnx on cuda``)."""
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, WrittenModelError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.source.program import WRITTEN_FILE
 from dlbridge.verification.judge import ORIGINAL
 from dlbridge.verification.measure import Arrays
 from dlbridge.verification.weight_check import Unlike, unlike_weights
@@ -146,6 +148,9 @@ class Route:
             raise
         except Exception as error:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
+        if not isinstance(found, Mapping):
+            text = f"it cannot be run: 'run' returned a {type(found).__name__}, not arrays by the names of the outputs"
+            raise WrittenModelError(text)
         return _move({name: np.asarray(array) for name, array in found.items()}, self._outputs, last=False)
 
     def unlike_weights(self) -> list[Unlike]:
@@ -212,8 +217,11 @@ def _types(source: Any) -> dict[str, np.dtype]:
 
 
 def _said(error: Exception) -> str:
+    """What an error says, and the line of the written file in which it was raised."""
     text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(WRITTEN_FILE)]
+    return f"{said} (line {lines[-1].lineno} of the written file: {lines[-1].line})" if lines else said
 
 
 def _moved(values: Iterable[ir.Value]) -> set[str]:

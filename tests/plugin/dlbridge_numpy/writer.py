@@ -24,15 +24,22 @@ def softmax(x):
 
 """
 
+#: Names that the code uses itself: a value of the model that is called so gets another.
+USED = ("np", "softmax")
+
 
 def write(model, options):
     if not options.function.isidentifier():
         raise DlbridgeError(f"'{options.function}' is no name of a function", where="numpy")
     model = prepare(model)
-    unknown = sorted({op_key(node) for node in model.graph} - RULES.keys())
+    unknown = {}
+    for node in model.graph:
+        if op_key(node) not in RULES:
+            unknown.setdefault(op_key(node), []).append(node.name)
     if unknown:
-        raise UnsupportedOpError(f"no rule for: {', '.join(unknown)}", where=model.name)
-    taken, code, lines = Names(), {}, []
+        lines = [f"    {op} at {', '.join(names)}" for op, names in unknown.items()]
+        raise UnsupportedOpError("\n".join([f"numpy has no rule for {len(unknown)} op(s):", *lines]), where=model.name)
+    taken, code, lines = Names(*USED), {}, []
     for value in [*model.inputs, *model.graph.initializers.values()]:
         code[value] = taken.fresh(identifier(value.name))
     weights = {code[value]: Weight.of(name) for name, value in model.graph.initializers.items()}
