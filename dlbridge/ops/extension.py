@@ -62,6 +62,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import ShapeError
 from dlbridge.ops import special
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.ops.traits import IR_OPSET
 
 if TYPE_CHECKING:
@@ -195,6 +196,19 @@ def function(op_type: str, overload: str = "") -> ir.Function:
         KeyError: When there is no such op.
     """
     return ir.from_proto(_function_proto(op_type, overload))
+
+
+@functools.cache
+def elementwise_ops() -> tuple[str, ...]:
+    """The ops of the domain that compute each element from those in its place: inference and layout ask this.
+
+    They are the special functions, and the ops whose body has no other op than elementwise ones. What acts in training
+    is not among them, whatever its body: it can make one decision for several elements.
+    """
+    known = {*UNARY_OPS, *BROADCASTING_OPS, "Constant", "CastLike"}
+    bodies = (op_type for op_type, name in _BODIES if not name and op_type not in _TRAINING_ONLY)
+    found = (op_type for op_type in bodies if all(node.op_type in known for node in function(op_type)))
+    return (*special.FUNCTIONS, *found)
 
 
 def overload(op_type: str, inputs: int) -> str:

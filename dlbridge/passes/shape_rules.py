@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from dlbridge.ops import extension, special
+from dlbridge.ops import extension
 from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import Match
@@ -39,7 +39,7 @@ def _same(node: Match, known: Integers) -> Sizes | None:
 
 
 @rule(*BROADCASTING_OPS)
-@rule("FakeQuantize", *special.FUNCTIONS, domain=extension.DOMAIN)
+@rule(*extension.elementwise_ops(), domain=extension.DOMAIN)
 def _broadcast(node: Match, known: Integers) -> Sizes | None:
     return broadcast([shape_of(v) for v in node.node.inputs])
 

@@ -14,6 +14,7 @@ from dlbridge.passes.layout.transposes import Rule
 #: (domain, op type) -> the rule.
 SINKS: dict[tuple[str, str], Rule] = {
     **{(extension.DOMAIN, op): elementwise.dropout for op in extension.NOISE_OPS},
+    **{(extension.DOMAIN, op): elementwise.broadcasting for op in extension.elementwise_ops()},
     **{("", op): elementwise.unary for op in UNARY_OPS},
     **{("", op): elementwise.broadcasting for op in BROADCASTING_OPS},
     **{("", op): along_axes.reduction for op in REDUCTIONS},
