@@ -17,6 +17,9 @@ import onnx_ir as ir
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import op_key
 
+#: Ops of two operands that give the same when these change places.
+_SYMMETRIC = {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Mul", "Or", "Xor"}
+
 
 class Match:
     """A node of a known op.
@@ -122,11 +125,11 @@ class Match:
         return [value for value in self.node.inputs if value is not None]
 
     def orders(self) -> list[tuple[ir.Value, ir.Value]]:
-        """The two operands, both ways round."""
+        """The two operands, both ways round where the op gives the same for both; none for another number of them."""
         if len(self.node.inputs) != 2:
             return []
         first, second = self.operand(0), self.operand(1)
-        return [(first, second), (second, first)]
+        return [(first, second), (second, first)] if self.key in _SYMMETRIC else [(first, second)]
 
     def rank(self, slot: int = 0) -> int | None:
         return rank(self.input(slot))

@@ -8,6 +8,8 @@ from onnx.reference import ReferenceEvaluator
 from dlbridge.model import Model
 from dlbridge.passes import fold, shapes
 from dlbridge.passes.lift import lift
+from dlbridge.passes.lift.pattern import with_scalar
+from dlbridge.passes.matching import Match
 
 RNG = np.random.default_rng(0)
 X = "double[batch, 3, 8] x"
@@ -338,6 +340,21 @@ def test_pattern(name):
         assert any(v.metadata_props.get("dlbridge.kind") == "parameter" for v in model.graph.initializers.values()), (
             weight
         )
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("y = Mul(two, x)", ("x", 2)),
+        ("y = Sub(x, two)", ("x", 2)),
+        ("y = Sub(two, x)", None),
+        ("y = Div(two, x)", None),
+    ],
+)
+def test_which_operand_of_a_difference_is_the_number_matters(body, found):
+    node = Match(next(iter(_model(X, body, {}).graph)))
+    number = with_scalar(node)
+    assert (number and (number[0].name, number[1])) == found
 
 
 def test_names_follow_the_layer():

@@ -181,7 +181,11 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
         lines = [
             f"  {what}: {', '.join(sites[:8])}{', ...' if len(sites) > 8 else ''}" for what, sites in troubles.items()
         ]
-        raise UnsupportedOpError("the file has what cannot be read:\n" + "\n".join(lines), where=where)
+        hint = None
+        if any(node.domain and not _is_known(node, opset, own) for node in model.graph.all_nodes()):
+            hint = "read it with --partial (partial=True) and write ops of other domains by hand, or give the file their"
+            hint += " bodies as functions, or add a rule (see CONTRIBUTING.md)"
+        raise UnsupportedOpError("the file has what cannot be read:\n" + "\n".join(lines), where=where, hint=hint)
 
 
 def _set_aside(model: ir.Model) -> None:
@@ -195,10 +199,15 @@ def _set_aside(model: ir.Model) -> None:
             model.graph.opset_imports[stand_ins.DOMAIN] = 1
 
 
+def _is_known(node: ir.Node, opset: int, own: set[tuple[str, str]]) -> bool:
+    """Whether a node calls a function of the file, is one of dlbridge's layers or has a rule of ``passes.foreign``."""
+    is_ours = node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS
+    return (node.domain, node.op_type) in own or is_ours or has_rule(node, opset)
+
+
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
     site = node.name or (node.outputs[0].name if node.outputs else None) or "?"
-    is_ours = node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS
-    if (node.domain, node.op_type) in own or is_ours or has_rule(node, opset):
+    if _is_known(node, opset, own):
         return
     if node.domain != "":
         troubles.setdefault(f"op {node.op_type} of the domain {node.domain}", []).append(site)

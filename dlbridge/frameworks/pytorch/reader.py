@@ -356,7 +356,8 @@ class _Reader:
         hint = None
         if missing:
             rules = ", ".join(sorted({f'@reads("{_rule_name(found.op)}")' for found in missing}))
-            hint = f"add a rule to dlbridge/frameworks/pytorch/reads/ (see CONTRIBUTING.md): {rules}"
+            hint = "read it with --partial (partial=True) and write these by hand, or add a rule to"
+            hint += f" dlbridge/frameworks/pytorch/reads/ (see CONTRIBUTING.md): {rules}"
         raise UnsupportedOpError(f"{len(lines)} op(s) cannot be read:\n    {text}", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""``read_foreign``: ops of ``com.microsoft`` and ``ai.onnx.ml`` become ops of the standard.
+"""``read_foreign``: ops of other domains (``com.microsoft``, ``ai.onnx.ml``) become ops of the standard.
 
 onnxruntime's optimizer writes ``FusedMatMul`` and ``SkipLayerNormalization``, its quantiser ``MatMulNBits``,
 converters of scikit-learn ``TreeEnsembleClassifier``. Each has a rule; what an op means is what onnxruntime computes.
@@ -14,7 +14,7 @@ from dlbridge.ops.keys import op_key
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
 from dlbridge.passes.foreign import attention, learned, microsoft, quantized, trees  # noqa: F401  (they register their rules)
-from dlbridge.passes.foreign.site import MICROSOFT, ML, RULES, CannotReadError, Foreign, Results
+from dlbridge.passes.foreign.site import RULES, CannotReadError, Foreign, Results
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import is_read
 from dlbridge.passes.rewriter import Rewriter
@@ -63,7 +63,7 @@ def read_foreign(model: ir.Model) -> bool:
             "these nodes cannot be said in the standard's ops:\n" + "\n".join(f"  {t}" for t in troubles),
             where=graph.name,
         )
-    for domain in (MICROSOFT, ML):
+    for domain in {key.rpartition("::")[0] for key in RULES} - {""}:
         graph.opset_imports.pop(domain, None)
     return True
 

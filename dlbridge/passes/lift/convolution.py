@@ -7,7 +7,6 @@ weights themselves: elsewhere the weights stay those of the original.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +18,7 @@ from dlbridge.passes.matching import Match, constant, rank, sole_producer
 @rule("Mul")
 def scaled(node: Match, to: Lifter) -> bool:
     """Conv, then times a constant of each channel: in the weight and the bias."""
-    found = _with_channels(node, node.orders())
+    found = _with_channels(node)
     if found is None:
         return to.no(node, "it is not of a convolution and a constant of each channel, whose weights may be changed")
     conv, factors = found
@@ -35,8 +34,7 @@ def scaled(node: Match, to: Lifter) -> bool:
 @rule("Add", "Sub")
 def shifted(node: Match, to: Lifter) -> bool:
     """Conv, then plus (or minus) a constant of each channel: in the bias."""
-    orders = node.orders() if node.is_op("Add") else node.orders()[:1]
-    found = _with_channels(node, orders)
+    found = _with_channels(node)
     if found is None:
         return to.no(node, "it is not of a convolution and a constant of each channel, whose weights may be changed")
     conv, shift = found
@@ -51,11 +49,11 @@ def shifted(node: Match, to: Lifter) -> bool:
     return _put_in_place(node, conv, [conv.operand(0), conv.operand(1), bias], to)
 
 
-def _with_channels(node: Match, orders: Sequence[tuple[ir.Value, ir.Value]]) -> tuple[Match, np.ndarray] | None:
-    """(the convolution that only this node reads, the constant of each of its channels), whichever way round."""
+def _with_channels(node: Match) -> tuple[Match, np.ndarray] | None:
+    """(the convolution that only this node reads, the constant of each of its channels); of a difference, in that order."""
     if not node.graph.meta.get(WEIGHTS_FOLDED):
         return None
-    for this, other in orders:
+    for this, other in node.orders():
         conv, numbers, size = sole_producer(this, "Conv"), constant(other), rank(this)
         if conv is None or numbers is None or size is None:
             continue

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.elementwise import UNARY_OPS
 from dlbridge.passes.matching import Match, constant, producer, stored
 from dlbridge.passes.rewriter import Rewriter
 
@@ -19,9 +20,6 @@ WANTED_PATH = "dlbridge.wanted_path"
 KINDS_KNOWN = "dlbridge.kinds_known"
 #: Key of ``graph.meta``: the exporter has folded some layers into others, so that no weight need stay as it is.
 WEIGHTS_FOLDED = "dlbridge.weights_folded"
-
-#: What gives each element a number of its own: the result has the input's axes.
-_ACTIVATIONS = frozenset({"Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Softplus", "Softsign", "Swish"})
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -46,7 +44,8 @@ class Lifter(Rewriter):
     ) -> bool:
         """Put a layer in the place of a pattern; whether that was done, for rules to return.
 
-        An activation is not put where a constant of the pattern has given its result more axes than the input has.
+        An elementwise op of one tensor is not put where a constant of the pattern has given its result more axes than
+        the input has.
 
         Args:
             pattern: The node that the pattern ends in. The rest of the pattern is dead code then.
@@ -58,7 +57,7 @@ class Lifter(Rewriter):
             absorbs: Nodes of the pattern whose names are wanted.
         """
         old = pattern.node
-        if op_type in _ACTIVATIONS and inputs[0] is not None and has_more_axes(old.outputs[0], inputs[0]):
+        if op_type in UNARY_OPS and inputs[0] is not None and has_more_axes(old.outputs[0], inputs[0]):
             return self.no(pattern, "a constant has more axes than the input")
         name, wanted = old.name, None
         if path is None and traits.is_anonymous(old):
@@ -147,7 +146,10 @@ def rule(*op_types: str) -> Callable[[Rule], Rule]:
 
 
 def operands(node: Match, *op_types: str) -> tuple[Match, ir.Value] | None:
-    """(the operand of a two-operand node that one of these ops makes, the other operand), whichever way round."""
+    """(the operand of a two-operand node that one of these ops makes, the other operand).
+
+    Of a sum or a product it may be either operand; of a difference or a quotient it is the first.
+    """
     for this, other in node.orders():
         made = producer(this, *op_types)
         if made is not None:
@@ -158,7 +160,7 @@ def operands(node: Match, *op_types: str) -> tuple[Match, ir.Value] | None:
 def with_scalar(node: Match | None, number: float | None = None) -> tuple[ir.Value, float] | None:
     """(operand, number) of a two-operand node where one is a constant number (that number, when given).
 
-    A constant of one element that gives the result more axes than the operand has is no number.
+    Of a sum or a product it may be either operand; of a difference or a quotient it is the second. A constant of one element that gives the result more axes than the operand has is no number.
     """
     for this, other in node.orders() if node is not None else ():
         found = None if has_more_axes(other, this) else scalar(other)
