@@ -141,10 +141,11 @@ def _load_path(path: Path, options: dict[str, Any]) -> Model:
 
 
 def load_other(other: Any, reading: Mapping[str, Any]) -> Any:
-    """Another model to verify: a source and the folder of one stay what they are.
+    """Load the model that another one is compared with.
 
-    It is read without options first; where that does not say what its inputs are, with those of the first model, by
-    name and then by position.
+    A ``Source`` and the folder that one was saved to are returned as they are: verification runs them itself. Anything
+    else is read, first without options; if that leaves its inputs open, with the options of the first model, whose
+    inputs are matched by name and then by position.
     """
     if hasattr(other, "framework") and hasattr(other, "arrays"):
         return other

@@ -9,10 +9,10 @@ from dlbridge.passes.rewriter import Rewriter
 
 
 def take_known_branch(node: ir.Node, rewriter: Rewriter) -> None:
-    """Put the nodes of the branch that a constant condition takes in the place of an ``If``; in place.
+    """Replace an ``If`` on a constant by the nodes of the branch that it takes, in place.
 
     Args:
-        node: Any node; what is no ``If`` on a constant stays as it is.
+        node: Any node; one that is not an ``If`` on a constant stays as it is.
         rewriter: That of the main graph, in which names are unique.
     """
     found = match(node, "If")

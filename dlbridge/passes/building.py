@@ -1,4 +1,4 @@
-"""``Building``: a node that a rule replaces by others, with the accessors that such rules use."""
+"""``Building``: what a rule that replaces a node by others sees of the node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlbridge.passes.rewriter import Site
 
 
 class CannotBuildError(Exception):
-    """A node cannot be said in other ops."""
+    """A node cannot be expressed in other ops."""
 
 
 class Building(Site):

@@ -14,7 +14,7 @@ _MERGED_ELEMENTS = 4096
 
 
 def lift_constants(graph: ir.Graph) -> bool:
-    """Make initializers of the main graph of all ``Constant`` nodes and of the initializers of subgraphs; in place.
+    """Turn all ``Constant`` nodes and the initializers of subgraphs into initializers of the main graph, in place.
 
     Returns:
         Whether there were any.
@@ -32,7 +32,7 @@ def lift_constants(graph: ir.Graph) -> bool:
 
 
 def _hoist_initializers(graph: ir.Graph) -> bool:
-    """Make initializers of the main graph of those of its subgraphs; whether there were any."""
+    """Move the initializers of subgraphs to the main graph; whether there were any."""
     held = [(sub, name, v) for sub in graph.subgraphs() for name, v in sub.initializers.items()]
     held = [(sub, name, v) for sub, name, v in held if not v.is_graph_input() and not v.is_graph_output()]
     if not held:
@@ -59,7 +59,7 @@ def _constant_tensor(node: Match) -> ir.TensorProtocol | None:
 
 
 def replace_by_constant(rewriter: Rewriter, node: ir.Node, tensor: ir.TensorProtocol) -> None:
-    """Put an initializer of the main graph in the place of a node's only output, under its name."""
+    """Replace a node by an initializer of the main graph, which takes over the name of its only output."""
     output = node.outputs[0]
     name, output.name = output.name or "constant", None
     value = rewriter.add_initializer(name, tensor)
@@ -68,7 +68,7 @@ def replace_by_constant(rewriter: Rewriter, node: ir.Node, tensor: ir.TensorProt
 
 
 def merge_constants(graph: ir.Graph) -> bool:
-    """Let equal constants be one; the first name stays. Each block keeps its own, as blocks alike are one class.
+    """Merge equal constants into the first one. Each block keeps its own, because equal blocks become one class.
 
     Returns:
         Whether there were any.
@@ -88,7 +88,7 @@ def merge_constants(graph: ir.Graph) -> bool:
 
 
 def _merging_key(value: ir.Value) -> tuple[object, ...] | None:
-    """What constants that may be one have in common; None of those that stay by themselves."""
+    """The key that constants which may be merged share; None for a constant that is not merged."""
     tensor = constant(value)
     if tensor is None or tensor.size > _MERGED_ELEMENTS or tensor.dtype == ir.DataType.STRING:
         return None

@@ -25,12 +25,12 @@ from dlbridge.passes.unused import remove_unused
 
 #: A folded result may have this many elements, or as many as the constants that it is made of.
 _MAX_ELEMENTS = 1 << 20
-#: Ops whose result is not a function of their inputs, or that say something which their result does not.
+#: Ops whose result is not a function of their inputs, or that mean more than their result.
 _KEPT = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
     | {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan", "SequenceMap", "Constant"}
 )
-#: Ops whose result has as many elements as a number among their inputs says.
+#: Ops with an input that states how many elements the result has.
 _SIZED_BY_NUMBERS = frozenset(
     {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot", "CenterCropPad", "AffineGrid"}
     | {"HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT", "STFT", "Col2Im", "MaxUnpool"}
@@ -74,7 +74,7 @@ def fold(model: ir.Model) -> bool:
 
 
 def _fold_node(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
-    """What can be said of one node; it may be gone behind that."""
+    """Simplify one node; it may have been removed afterwards."""
     if _fold_sizes(node, known, rewriter):
         return
     _name_dtype(node, rewriter)
@@ -87,7 +87,7 @@ def _fold_node(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
 
 
 def _fold_sizes(node: ir.Node, known: Integers, rewriter: Rewriter) -> bool:
-    """Fold arithmetic on sizes that comes out at numbers whatever the named sizes are."""
+    """Fold arithmetic on sizes whose result is the same number for all values of the named sizes."""
     output = node.outputs[0]
     numbers, entries = known.numbers(output), known.get(output)
     if numbers is None or entries is None or output.dtype is None or not output.dtype.is_integer():
@@ -100,7 +100,7 @@ def _fold_sizes(node: ir.Node, known: Integers, rewriter: Rewriter) -> bool:
 
 
 def _share_sizes(graph: ir.Graph, known: Integers, rewriter: Rewriter) -> None:
-    """Let results that hold the same sizes be one, the first of each block, which reads its own tensors."""
+    """Merge results that hold the same sizes into the first of each block, which reads tensors of that block."""
     first: dict[tuple[object, ...], ir.Value] = {}
     for node in list(graph):
         output = node.outputs[0]

@@ -83,7 +83,7 @@ class Match:
         return standard_default(self.key, name) if attribute is None else attribute.value
 
     def attributes(self, *, without: Sequence[str] = ()) -> dict[str, ir.Attr]:
-        """What the node itself states, for a node like it."""
+        """The attributes that the node itself states, to make another node with the same ones."""
         return {name: a for name, a in self.node.attributes.items() if name not in without}
 
     def integer(self, name: str) -> int:
@@ -195,11 +195,11 @@ def sole_producer(value: ir.Value | None, *keys: str, **attributes: Any) -> Matc
 
 
 def origins(value: ir.Value, passes_on: Callable[[ir.Node], bool]) -> Iterator[ir.Value]:
-    """What a value is made of, each value once: itself, the operands of its node, and so on.
+    """Yield the values that a value is computed from, each once: itself, the operands of its node, and so on.
 
     Args:
         value: The value.
-        passes_on: Whether the operands of a node are gone on to.
+        passes_on: Whether to go on to the operands of a node.
     """
     pending, seen = [value], {value}
     while pending:

@@ -37,7 +37,7 @@ def mix_precision(model: ir.Model, half: Half) -> int:
         half: The half type.
 
     Returns:
-        How many ops are computed in it, beside those that only move numbers.
+        How many ops compute in the half type, without those that only move numbers.
     """
     return _Mixing(model.graph, _TYPES[half]).run()
 
@@ -64,7 +64,7 @@ class _Mixing:
         return count
 
     def _is_halved(self, site: Site) -> bool:
-        """Whether the half type has all that an op reads and gives."""
+        """Whether an op can compute in the half type: all floats that it reads, and its result, are float32 and fit."""
         if not _is_float32(site.node.outputs[0]) or any(site.is_read(index) for index in range(1, 4)):
             return False
         for value in site.operands:

@@ -59,7 +59,7 @@ def lower(model: Model, dtype: Narrow, keep: Sequence[str] = ()) -> Model:
 
 
 def narrow(model: ir.Model, dtype: Narrow, keep: Sequence[str] = ()) -> None:
-    """Let a model compute in a narrower float type where that does, in place. Its inputs and outputs stay.
+    """Let a model compute in a narrower float type where that is precise enough, in place. Inputs and outputs stay.
 
     Args:
         model: The model; types are inferred where they are not known.
@@ -332,7 +332,7 @@ def _captured(node: ir.Node) -> list[ir.Value]:
 
 
 def _home(value: ir.Value) -> ir.Graph | ir.Function | None:
-    """The graph that a value stands in."""
+    """The graph that a value belongs to."""
     maker = value.producer()
     return value.graph if maker is None else maker.graph
 

@@ -15,7 +15,7 @@ _HANDING_ON = (
 
 
 def remove_no_ops(graph: ir.Graph) -> bool:
-    """Remove the nodes that hand their input on; in place.
+    """Remove the nodes that return their input unchanged, in place.
 
     Returns:
         Whether there were any.
@@ -27,7 +27,7 @@ def remove_no_ops(graph: ir.Graph) -> bool:
 
 
 def remove_no_op(node: ir.Node, rewriter: Rewriter) -> None:
-    """Let the readers of a node that hands its input on read that input."""
+    """Let the readers of a node that returns its input read that input instead."""
     found = match(node, *_HANDING_ON)
     if found is not None and _is_no_op(found):
         rewriter.bypass(node)
@@ -59,6 +59,6 @@ def _is_no_op(node: Match) -> bool:
 
 
 def _has_rank_of(factor: ir.Value | None, source: ir.Value) -> bool:
-    """Whether a factor has no axis that the result would have more than the source."""
+    """Whether broadcasting a factor gives the result no more axes than the source has."""
     found, wanted = rank(factor), rank(source)
     return found == 0 or (found is not None and wanted is not None and found <= wanted)

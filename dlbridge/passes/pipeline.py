@@ -70,7 +70,7 @@ class Step:
     Attributes:
         name: The pipeline's name and the pass', with a dot between them (``read.fold``).
         seconds: How long it took.
-        outcome: ``"skipped"`` where the model had already what the pass provides.
+        outcome: ``"skipped"`` if the model already had what the pass provides.
     """
 
     name: str
@@ -83,11 +83,12 @@ class Step:
 
 @dataclass
 class Run:
-    """What came of a run of a pipeline.
+    """The result of a run of a pipeline.
 
     Attributes:
         steps: What each pass did.
-        facts: What the model has now, from which the rest of a pipeline goes on: ``pipeline.after(...)(model, facts)``.
+        facts: What the model has now, with which the rest of a pipeline continues:
+            ``pipeline.after(...)(model, facts)``.
     """
 
     steps: list[Step]
@@ -102,7 +103,7 @@ class Run:
 
 
 class Watcher:
-    """Is told of each run of a pipeline and of each pass, while it is :func:`watching`."""
+    """Called at each run of a pipeline and after each pass, while it is :func:`watching`."""
 
     def begins(self, pipeline: Pipeline) -> None:
         """A pipeline begins."""

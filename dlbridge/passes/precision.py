@@ -49,7 +49,7 @@ def convert(model: Model, dtype: Precision) -> Model:
 
 
 def set_precision(model: ir.Model, dtype: Precision) -> bool:
-    """Let every float32 become ``dtype``, in place; float types of another width, integers and names stay.
+    """Convert every float32 to ``dtype``, in place; float types of another width, integers and names stay.
 
     Initializers are converted when they are read, so the weights are not copied here.
 
@@ -92,12 +92,12 @@ def _only_float32(value: ir.Value) -> bool:
 
 
 def convert_node(site: Site, target: ir.DataType, was: ir.DataType = ir.DataType.FLOAT) -> None:
-    """Let what a node states and what it makes be of another float type; its inputs stay.
+    """Convert the attributes and outputs of a node to another float type; its inputs stay.
 
     Args:
         site: The node.
         target: The type.
-        was: What becomes it.
+        was: The type that is converted.
     """
     node = site.node
     for name, attribute in list(node.attributes.items()):

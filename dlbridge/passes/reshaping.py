@@ -1,4 +1,4 @@
-"""Reshape and Resize by sizes that are computed from shapes: by constants, where these say the same."""
+"""Replaces the computed sizes of Reshape and Resize by constants that mean the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def simplify_reshape(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
-    """Reshape by computed sizes, or of what is a reshape itself: by a constant, of what comes first.
+    """Let a Reshape by computed sizes, or of another Reshape's result, take a constant shape and the first input.
 
     The constant has 0 where the size of the input stays and one -1.
     """
@@ -69,7 +69,7 @@ def reshape_target(wanted: Sequence[Size | None] | None, given: Sequence[Size | 
 
 
 def simplify_resize(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
-    """Resize to computed sizes, some of them the input's own: to constant ones on the other axes."""
+    """Let a Resize to computed sizes, some of which are the input's own, take constants on the other axes."""
     found = match(node, "Resize", keep_aspect_ratio_policy="stretch")
     target = None if found is None else found.input(3)
     if found is None or target is None or found.has("axes") or constant(target) is not None:

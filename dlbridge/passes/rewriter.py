@@ -1,4 +1,4 @@
-"""The one way to change a graph: nodes put before others or in their place, constants, names, and where a node is from.
+"""The one way to change a graph: inserts and replaces nodes, adds constants, and keeps names and provenance right.
 
 A pass has one :class:`Rewriter` for the graph that it works on, and a :class:`Site` for the node that a rule looks at.
 What is made gets a free name and keeps the provenance of the node that it is made for: the scope, which its name
@@ -156,7 +156,7 @@ class Rewriter:
         return None
 
     def adopt(self, place: ir.Node, nodes: Sequence[ir.Node], prefix: str = "") -> None:
-        """Put nodes that stood elsewhere before another.
+        """Insert nodes of another graph before a node.
 
         Args:
             place: The node before which they come.
@@ -268,7 +268,7 @@ class Rewriter:
     # --- why not ------------------------------------------------------------------------------------------------------
 
     def no(self, node: Match, why: str) -> Literal[False]:
-        """False, for a rule to return that leaves a node alone; ``why`` is the condition that does not hold."""
+        """Return False, for a rule that leaves a node alone to return; ``why`` is the condition that does not hold."""
         collected = TRACED.get()
         if collected is not None:
             collected.append(Refusal(self.rule, node.name, why))
@@ -308,7 +308,7 @@ class Site(Match):
             self.node.attributes[name] = made
 
     def set_op(self, op_type: str) -> None:
-        """Let it be another op of its domain."""
+        """Change the op to another one of its domain."""
         self.node.op_type = op_type
         self.rewriter.changed = True
 

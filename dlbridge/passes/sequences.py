@@ -16,7 +16,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.passes.matching import static_size, subgraphs
 from dlbridge.passes.rewriter import Rewriter, Site
 
-#: What is resolved here.
+#: The ops on sequences that are resolved here.
 OPS = frozenset(
     {"SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength"}
     | {"SplitToSequence", "ConcatFromSequence"}
@@ -82,7 +82,7 @@ def _resolve(graph: ir.Graph, rewriter: Rewriter, known: dict[ir.Value, Sequence
 
 
 def _resolve_node(site: Site, known: dict[ir.Value, Sequence], troubles: list[str]) -> bool:
-    """Follow the sequence that a node makes, or replace what it makes of one; whether it can go then."""
+    """Follow the sequence that a node makes, or replace the tensor that it takes from one; whether it can then go."""
     node = site.node
     rule = _RULES.get(site.key)
     holds = any(v in known for v in site.operands)

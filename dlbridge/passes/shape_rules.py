@@ -16,7 +16,7 @@ from dlbridge.passes.sizes import Size, Sizes, product, shape_of
 
 Rule = Callable[[Match, Integers], Sizes | None]
 RULES: dict[tuple[str, str], Rule] = {}
-#: An end beyond this says "to the end of the axis".
+#: An end beyond this means "to the end of the axis".
 _BEYOND = 2**30
 _ONE = Size.of(1)
 

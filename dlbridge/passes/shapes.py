@@ -165,7 +165,7 @@ def _found_shapes(node: ir.Node, known: Integers) -> list[Sizes | None]:
 
 
 def _more_known(before: int | ir.SymbolicDim | None, found: Size | None) -> int | str | ir.SymbolicDim | None:
-    """The size that was known before, else what was found now."""
+    """The size that was known before, or else the new one."""
     if found is None or (before is not None and not _is_unknown(before)):
         return before
     return found.dim()
@@ -223,7 +223,7 @@ def _one_node_types(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET
 
 
 def shape_of_type(proto: onnx.TypeProto) -> Sizes | None:
-    """The sizes that a type says."""
+    """The sizes in a type."""
     shape = ir.serde.deserialize_type_proto_for_shape(proto)
     return None if shape is None else [Size.of(size) for size in shape]
 

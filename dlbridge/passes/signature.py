@@ -50,7 +50,7 @@ def _check_count(what: str, found: Sequence[ir.Value], wanted: Sequence[ir.Value
 
 
 def _separate_outputs(graph: ir.Graph) -> None:
-    """Give an output that is also an input, or stands there twice, a value of its own."""
+    """Give an output that is also an input, or is listed twice, a value of its own."""
     for index, value in enumerate(list(graph.outputs)):
         if value.is_graph_input() or value.is_initializer() or any(v is value for v in graph.outputs[:index]):
             copy = ir.node("Identity", [value], name=f"{value.name}.output_{index}")

@@ -344,7 +344,7 @@ class Rules:
             ]
             raise UnsupportedOpError(
                 f"{self.framework} has no rule for {len(missing)} op(s):\n    " + "\n    ".join(lines),
-                hint="convert with --partial (partial=True) and write these by hand, or add a rule: see CONTRIBUTING.md",
+                hint="write these by hand (--partial, partial=True), or add a rule: CONTRIBUTING.md says how",
             )
 
 

@@ -12,12 +12,12 @@ Made = TypeVar("Made")
 
 
 def made_ahead(parts: Iterable[Part], make: Callable[[Part], Made], workers: int) -> Iterator[Made]:
-    """What ``make`` makes of each part, in their order.
+    """Yield ``make(part)`` for each part, in order, computed in threads before it is asked for.
 
     Args:
-        parts: What things are made of; they are asked for one after the other, by the thread that reads.
+        parts: The arguments of ``make``; the reading thread takes them one after the other.
         make: Called in the threads.
-        workers: The number of threads; each is at most two things ahead. With 0, things are made when they are read.
+        workers: The number of threads; each is at most two results ahead. With 0, a result is made when it is read.
     """
     if not workers:
         yield from map(make, parts)

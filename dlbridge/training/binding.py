@@ -19,7 +19,7 @@ from dlbridge.training.targets import fit_target
 
 
 class Before(Protocol):
-    """What is done with the data before a model gets it."""
+    """How the arrays of the data become what a model takes."""
 
     def input(self, name: str, array: np.ndarray) -> np.ndarray:
         """An input, as the model takes it."""
@@ -111,7 +111,7 @@ def found_input(
 
 
 def _columns_left(model: Model, arrays: Mapping[str, np.ndarray], spec: TrainingSpec | None) -> list[str]:
-    """The columns of numbers that are no target and no weights, where they are as many as the one input needs."""
+    """The numeric columns that are neither target nor weights, if there are as many as the only input needs."""
     shape = model.inputs[0].shape if len(model.inputs) == 1 else None
     if shape is None or any(not isinstance(size, int) for size in list(shape)[1:]):
         return []

@@ -81,7 +81,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _goes_on(before: Mapping[str, list[float]], history: Mapping[str, list[float]]) -> bool:
-    """Whether ``history`` begins with the numbers of ``before``."""
+    """Whether ``history`` continues ``before``: it begins with the same numbers."""
     return all(history.get(name, [])[: len(numbers)] == numbers for name, numbers in before.items())
 
 

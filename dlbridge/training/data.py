@@ -14,7 +14,7 @@ from dlbridge.training.spec import TrainingSpec
 
 #: What training data may be: see ``dlbridge.training.opening``.
 Source = Any
-#: (inputs of a batch, what random numbers are drawn from) -> the inputs that a model is trained on.
+#: (inputs of a batch, seed) -> the inputs that a model is trained on.
 Augment = Callable[[Arrays, tuple[int, ...]], Arrays]
 
 
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 
 def seed_of(spec: TrainingSpec, number: int | None) -> int:
-    """What random numbers of an epoch are drawn from, so that an epoch that is resumed draws the same."""
+    """The seed of an epoch's random numbers; an epoch that is resumed has the same."""
     return int(np.random.SeedSequence([spec.seed, number or 0]).generate_state(1)[0])
 
 
@@ -73,8 +73,8 @@ class Dataset:
         names: The names of the targets in the data.
         augment: Changes the inputs of a batch in training.
         workers: The threads that change inputs ahead.
-        number: The number of the epoch that it is in the order of.
-        steps: The numbers of each batch; none where nothing is trained.
+        number: The number of the epoch, which decides the order of the rows.
+        steps: The learning rate and the other numbers of each batch's step; empty if nothing is trained.
     """
 
     inputs: Arrays
@@ -98,7 +98,7 @@ class Dataset:
 
     @property
     def seed(self) -> int:
-        """What random numbers of the epoch are drawn from."""
+        """The seed of the epoch's random numbers."""
         return seed_of(self.spec, self.number)
 
     @property
@@ -120,7 +120,7 @@ class Dataset:
         )
 
     def chosen(self, numbers: np.ndarray) -> Dataset:
-        """Some of the rows; those that follow each other without a copy."""
+        """Some of the rows; without a copy if they are consecutive."""
         is_run = len(numbers) and numbers[-1] - numbers[0] + 1 == len(numbers) and (np.diff(numbers) == 1).all()
         return self._rows(slice(int(numbers[0]), int(numbers[-1]) + 1) if is_run else numbers)
 

@@ -1,4 +1,4 @@
-"""Measures a model on data by the losses and metrics of a specification, and keeps what it says of data.
+"""Measures a model on data by the losses and metrics of a specification, and saves its predictions.
 
 The outputs come from any framework that runs models, onnxruntime among them; what is made of them is computed here, in
 float64, so that two frameworks that agree in their outputs agree in their numbers.
@@ -55,7 +55,7 @@ def evaluate(
         batch_size: The rows at a time; those of the specification when None.
 
     Returns:
-        "loss", "accuracy", ... -> number. What weights add to the loss in training is not in it.
+        "loss", "accuracy", ... -> number. The loss is without the penalties on weights that training adds.
 
     Raises:
         TrainingError: When there is no specification, or the data do not fit it.
@@ -101,7 +101,7 @@ def _wide(array: np.ndarray) -> np.ndarray:
 def predict(
     model: Model, data: Any, *, framework: str | None = None, batch_size: int = BATCH_SIZE
 ) -> dict[str, np.ndarray]:
-    """What a model says of data, row by row.
+    """Predict: run a model on all rows of data.
 
     Args:
         model: The model.
@@ -133,7 +133,7 @@ def predict_to_file(
     batch_size: int = BATCH_SIZE,
     force: bool = False,
 ) -> int:
-    """Write what a model says of data into a file, batch by batch, and return the number of rows.
+    """Write a model's predictions into a file, batch by batch, and return the number of rows.
 
     Args:
         model: The model.
@@ -192,12 +192,12 @@ def input_batches(model: Model, data: Any, batch_size: int) -> Iterator[Arrays]:
 
 
 def _whole(model: Model) -> Model:
-    """The model with what is done before and after it, whose inputs and outputs are those of the data."""
+    """The model with its preprocessing and postprocessing, whose inputs and outputs are those of the data."""
     return model if model.processing is None else add(model, model.processing)
 
 
 def _classes(model: Model) -> list[Callable[[Mapping[str, np.ndarray]], Arrays]]:
-    """What makes the names of the best classes of outputs, as the exported model does."""
+    """A function from outputs to the names of the best classes, as in the exported model."""
     processing = model.processing or Processing()
     return [
         _named(value, processing.outputs[value.name])

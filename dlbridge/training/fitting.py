@@ -25,12 +25,12 @@ CHUNK = 256
 def fitted(
     model: Model, spec: TrainingSpec, rows: Part | Batches, labels: Mapping[str, tuple[str, ...]] | None = None
 ) -> Processing:
-    """The processing of a model, of the rows that it is trained on.
+    """Fit a processing to the rows that a model is trained on.
 
     Args:
         model: The model.
         spec: What is prepared, and how.
-        rows: Those that are trained on.
+        rows: The rows to train on.
         labels: The names of the classes of a target, where the data says them.
 
     Raises:
@@ -59,7 +59,7 @@ def fitted(
 
 
 def _start(prepare: Prepare) -> Image | Standardized:
-    """What is known before the data is seen."""
+    """The processing before anything is fitted to data."""
     if isinstance(prepare, PreparedImage):
         return Image(**prepare.model_dump(exclude={"kind", "normalize"}))
     return Standardized(kind="standardized", mean=(0.0,))

@@ -1,8 +1,8 @@
 """Training by several processes: each takes its part of the rows of every batch, and all make the same step.
 
-With the mean of the losses of all rows, ``g = 1/n sum g_i`` is what one process would compute of the whole batch. A
-process that has ``m`` of the ``n`` rows computes ``1/m sum g_i`` of its own; the means of ``N`` processes, each times
-``m N / n``, have that ``g`` as their mean, which is what processes that train together exchange.
+The loss is a mean over rows, so one process would compute ``g = 1/n sum g_i`` from the whole batch. A process with
+``m`` of the ``n`` rows computes ``1/m sum g_i`` over its own rows. Multiplied by ``m N / n``, the gradients of ``N``
+processes have ``g`` as their mean, and the mean over processes is what they exchange.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Group(Protocol):
 
 @dataclass
 class Shard:
-    """One process' rows of each batch. What trains reads it as the whole data.
+    """One process' rows of each batch. A trainer reads it in the same way as a whole ``Dataset``.
 
     Attributes:
         data: The whole data, the same in all processes.
@@ -64,7 +64,7 @@ class Shard:
 
     @property
     def seed(self) -> int:
-        """What random numbers of the epoch are drawn from: others in each process, for dropout."""
+        """The seed of the epoch's random numbers, which is another one in each process: for dropout."""
         return self.data.seed + self.group.rank
 
     def epoch(self, number: int, steps: Iterable[dict[str, float]] = ()) -> Shard:
@@ -78,9 +78,9 @@ class Shard:
 
 
 def shard(batch: Batch, group: Group) -> Batch:
-    """The rows of a batch that a process takes: as many as the others, or one more or less.
+    """The rows of a batch that a process takes: as many as the other processes, or one more or less.
 
-    A process that none is left for takes the first row, which counts for nothing.
+    A process that gets no row takes the first one with weight 0.
     """
     start = group.rank * batch.rows // group.size
     stop = (group.rank + 1) * batch.rows // group.size

@@ -63,8 +63,8 @@ def train(
         device: Where it is trained: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
         compile: Let the framework compile the model: ``torch.compile``, XLA in Keras; Flax NNX always does.
         data_workers: Threads that read data and change images ahead; what they make does not depend on their number.
-        own_loss: What a loss of your own code (``Own``) is: (output, target) -> a number, of the framework's tensors.
-        callbacks: Told of steps and epochs; see ``dlbridge.training.Callback``.
+        own_loss: The function of a loss of your own (``Own``): (output, target) -> a number, as framework tensors.
+        callbacks: Called after steps and epochs; see ``dlbridge.training.Callback``.
 
     Raises:
         TrainingError: When there is no specification; when the data, the model, the checkpoint or the framework do not

@@ -1,4 +1,4 @@
-"""Trains on Ray Train: it starts the processes, tells them of each other, and starts all again when one dies."""
+"""Trains on Ray Train, which starts the processes, connects them, and restarts all of them when one dies."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def _checkpoints(target: Path) -> Mapping[str, int]:
-    """When the checkpoints in a folder were written: another time means that this training has written one."""
+    """The modification times of the checkpoints in a folder; one that has changed was written by this training."""
     files = [target / name / STATE_FILE for name in (CHECKPOINT, NEW_CHECKPOINT)]
     return {str(file): file.stat().st_mtime_ns for file in files if file.exists()}
 
 
 def _cause(error: BaseException) -> str:
-    """What the first process said that failed: the last line of Ray's report of it."""
+    """The error of the first process that failed: the last line of Ray's report of it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

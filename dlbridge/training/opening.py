@@ -40,9 +40,9 @@ class Opened:
     """Data that a model can be trained on.
 
     Attributes:
-        seen: What it is trained on (a part of it, where several processes train together).
-        held_out: What it is validated on, if anything.
-        processing: What is done with the data before the model gets it, fitted on ``seen``.
+        seen: The data to train on (this process' part of it, if several train together).
+        held_out: The data to validate on, if any.
+        processing: How the data is prepared for the model, fitted on ``seen``.
     """
 
     seen: Any
@@ -66,7 +66,7 @@ def open_data(
         spec: How it is trained.
         source: The data; see this module.
         validation: Data of its own to validate on.
-        processing: That of a training that is gone on with; it is fitted when None.
+        processing: The processing of the training that continues; fitted to the data when None.
         workers: The threads that read rows and change images ahead of the training.
 
     Raises:
@@ -100,7 +100,7 @@ def open_data(
 
 
 def open_to_measure(model: Model, spec: TrainingSpec, source: Any) -> Data:
-    """Open data of which all rows are measured, and none is trained on."""
+    """Open data to evaluate a model on: all rows are measured, none is trained on."""
     rows = opened(source, model, spec)
     part = rows if isinstance(rows, Batches) else Part(rows, np.arange(len(rows)))
     if isinstance(part, Part) and not len(part):
@@ -109,7 +109,7 @@ def open_to_measure(model: Model, spec: TrainingSpec, source: Any) -> Data:
 
 
 class _Binding:
-    """Makes rows and batches to what a model is trained on, in memory where they are small."""
+    """Turns rows and batches into what a model is trained on; in memory if they are small."""
 
     def __init__(self, model: Model, spec: TrainingSpec, workers: int = 0) -> None:
         self._model, self._spec, self._workers = model, spec, workers

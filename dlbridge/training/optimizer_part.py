@@ -37,7 +37,8 @@ class Weight:
         is_coupled: Whether the decay is added to the gradient; else it is taken from the weight before the step.
         axes: The two axes of a matrix in the framework's layout: rows and columns of the model's own matrix. None where
             not exactly two of its axes are longer than 1.
-        count: Into how many weights of the model a step goes: a weight that stands for the sum of two moves by two.
+        count: How many weights of the model take a step here: a weight that stands for the sum of two moves by two
+            steps.
         by_matrix: Whether an optimizer of matrices takes it (``Muon``).
     """
 
@@ -69,11 +70,11 @@ class OptimizerPart(Part):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What is remembered of each weight: the names under which checkpoints have it."""
+        """The names of the state that the optimizer keeps for each weight, as checkpoints have them."""
         raise NotImplementedError
 
     def slots_of(self, weight: Weight) -> tuple[str, ...]:
-        """What is remembered of one weight."""
+        """The names of the state that is kept for one weight."""
         return self.slots
 
     def slot_shape(self, slot: str, shape: tuple[int, ...], weight: Weight) -> tuple[int, ...]:
@@ -82,7 +83,7 @@ class OptimizerPart(Part):
 
     @property
     def start(self) -> float:
-        """What a slot is before the first step."""
+        """The initial value of a slot."""
         return 0.0
 
     def numbers(self, t: int) -> dict[str, float]:
@@ -92,7 +93,7 @@ class OptimizerPart(Part):
     def delta(
         self, g: Tensor, w: Tensor, slots: Slots, n: Numbers, rate: Tensor, weight: Weight, ops: Ops
     ) -> tuple[Tensor, Slots]:
-        """What a step takes from a weight, and what is remembered then."""
+        """What a step subtracts from a weight, and the new slots."""
         raise NotImplementedError
 
     def of(self, names: tuple[str, ...], axes: tuple[int, int] | None = None) -> Weight:
@@ -105,7 +106,7 @@ class OptimizerPart(Part):
         return Weight(rate, decay, self.decay == "coupled", axes)
 
     def step(self, g: Tensor, w: Tensor, slots: Slots, n: Numbers, weight: Weight, ops: Ops) -> tuple[Tensor, Slots]:
-        """One step: the weight and what is remembered of it. ``n`` is of :meth:`numbers` with the step's ``rate``."""
+        """One step: the new weight and slots. ``n`` is the result of :meth:`numbers` with the step's ``rate``."""
         rate = n["rate"] * weight.rate
         if weight.decay and weight.is_coupled:
             g = g + weight.decay * w

@@ -1,4 +1,4 @@
-"""The optimizers, each by its formula: what is remembered of each weight, and what one step takes from it.
+"""The optimizers, each by its formula: the state that is kept for each weight, and what one step subtracts from it.
 
 Every framework computes these formulas. ``g`` is the gradient, ``w`` the weight, ``t`` the number of the step (from 1)
 and ``rate`` the learning rate of that step. What depends on ``t`` alone is computed once, in Python (``numbers``); what

@@ -1,7 +1,7 @@
 """Applies a processing to training data: the same steps that are put into the graph of the exported model.
 
-Images are resized by the nodes of that graph, run by onnxruntime. What is left, a mean and a deviation, is subtracted
-and divided by in float32, as the graph does: after the changes of an augmentation, which are of pixels.
+Images are resized by the nodes of that graph, run by onnxruntime. Normalization by mean and deviation is computed in
+float32, as in the graph; it comes after augmentation, which works on pixels.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Preparation:
 
 
 def numbered(names: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-    """The place of each name among the labels.
+    """The class number of each name: its place among the labels.
 
     Raises:
         TrainingError: When a name is none of them.

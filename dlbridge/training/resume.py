@@ -40,7 +40,7 @@ def check(checkpoint: Checkpoint, model: Model, spec: TrainingSpec) -> None:
 def _check_weights(weights: dict[str, np.ndarray], model: Model) -> None:
     held = model.graph.initializers
     other = [n for n, w in weights.items() if n not in held or w.shape != tuple(held[n].const_value.shape.numpy())]  # type: ignore[union-attr]
-    if len(model.outputs) == 1:  # of several, the loss may read one that needs not all weights
+    if len(model.outputs) == 1:  # the loss may read only one of several outputs, which does not need all weights
         other += [n for n, v in held.items() if traits.kind(v) == "parameter" and v.uses() and n not in weights]
     if other:
         raise TrainingError(

@@ -34,7 +34,7 @@ class Rows:
     Attributes:
         names: The names of their parts.
         size: About how many bytes all of them take in memory.
-        is_sorted: Whether rows of one class stand together, so that the last ones are no sample of all.
+        is_sorted: Whether rows are sorted by class, so that the last ones are not representative.
         labels: Name of a part -> the names of its classes, where the data says them.
     """
 
@@ -55,7 +55,7 @@ class Rows:
         return self.take(np.arange(len(self)))[name]
 
     def order(self, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-        """The numbers of rows in an order that is drawn."""
+        """The numbers of all rows in a random order."""
         return rows[rng.permutation(len(rows))]
 
 
@@ -136,7 +136,7 @@ def named(given: Any, names: Names) -> Arrays:
 
 
 def array_of(given: Any) -> np.ndarray:
-    """What a framework calls a tensor, a picture or a number, as an array."""
+    """A tensor of any framework, an image or a number as an array."""
     if hasattr(given, "detach"):
         given = given.detach().cpu()
     return np.asarray(given)
@@ -157,7 +157,7 @@ class Part:
         return self.rows.take(self.numbers)
 
     def chunks(self, size: int) -> Iterator[Arrays]:
-        """So many at a time, in their order."""
+        """The rows in chunks of this many, in order."""
         for start in range(0, len(self.numbers), size):
             yield self.rows.take(self.numbers[start : start + size])
 
@@ -171,7 +171,8 @@ def split(rows: Rows, share: float, target: str | None) -> tuple[Part, Part | No
     Args:
         rows: All of them.
         share: The share that validates.
-        target: The part whose classes are each split alike: the last rows of every class validate. None for all alike.
+        target: The part with the classes, each of which is split by this share: the last rows of every class validate.
+            When None, the last rows of all validate.
 
     Raises:
         TrainingError: When either would have no rows.

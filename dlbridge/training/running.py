@@ -50,9 +50,9 @@ class Running:
     Attributes:
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; the framework's own choice when None.
         compile: Whether the framework compiles the model: ``torch.compile``, XLA in Keras. Flax NNX always does.
-        on_step: Called after each batch with (its number from 1, its loss); None where nobody listens.
+        on_step: Called after each batch with (its number from 1, its loss); None if no callback wants it.
         own_loss: The function of a loss of the user's own.
-        group: The processes that train together (``dlbridge.training.group``); None for this one alone.
+        group: The processes that train together (``dlbridge.training.group``); None if this one trains alone.
     """
 
     device: str | None = None

@@ -118,7 +118,7 @@ def emit(
 
 
 def _check_words(model: Model, spec: TrainingSpec) -> None:
-    """Refuse what a training has that a script has no words for; all of it is named.
+    """Refuse a training with settings that a script cannot express; the error names all of them.
 
     Raises:
         TrainingError: When there is any.

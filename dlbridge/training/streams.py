@@ -16,8 +16,8 @@ from dlbridge.training.spec import TrainingSpec
 
 
 class Batches:
-    """Batches that somebody else makes: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a function that returns a
-    generator, a list. Their order and their sizes are theirs.
+    """Batches that the user's code makes: a PyTorch ``DataLoader``, a ``tf.data.Dataset``, a function that returns a
+    generator, a list. Their order and sizes stay as they are.
 
     Args:
         source: What is iterated over, once for each epoch.
@@ -59,11 +59,11 @@ class Stream:
     Attributes:
         source: The rows, or the batches of somebody else.
         spec: The batch size, and the order of the rows.
-        bound: Makes the arrays of a batch to what the model takes.
+        bound: Turns the arrays of a batch into what the model takes.
         augment: Changes the inputs of a batch in training.
         workers: The threads that make batches ahead.
         number: The number of the epoch.
-        steps: The numbers of each batch; none where nothing is trained.
+        steps: The learning rate and the other numbers of each batch's step; empty if nothing is trained.
     """
 
     source: Part | Batches
@@ -86,7 +86,7 @@ class Stream:
 
     @property
     def seed(self) -> int:
-        """What random numbers of the epoch are drawn from."""
+        """The seed of the epoch's random numbers."""
         return seed_of(self.spec, self.number)
 
     def epoch(self, number: int, steps: Iterable[dict[str, float]] = ()) -> Stream:

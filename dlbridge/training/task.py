@@ -27,7 +27,7 @@ class Task:
         losses: The losses, each with its target: the i-th target is that of the i-th loss.
         outputs: The place of each loss' output among the outputs of the model that is trained.
         metrics: Each metric, with the place of the loss whose output and target it is of.
-        running: The device, compilation, and who is told of steps.
+        running: The device, compilation, and the callbacks of steps.
     """
 
     spec: TrainingSpec
@@ -93,14 +93,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Steps:
-    """The numbers of an epoch's batches: the learning rate, and what a formula has that depends on the step alone.
+    """The numbers of an epoch's steps: the learning rate, and the terms of formulas that depend on the step alone.
 
     Attributes:
         spec: The specification.
         done: The steps that the optimizer has made before the epoch.
         epoch: The number of the epoch, from 0.
         batches: The number of its batches.
-        history: The losses of the epochs before, which a schedule may heed.
+        history: The losses of the epochs so far, which a schedule may depend on.
     """
 
     spec: TrainingSpec

@@ -36,8 +36,8 @@ from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOR
 BATCHES = (1, 2, 9)
 #: Free sizes of the second set of the quick battery, and of the full one.
 _ODD, _FREE_SIZES = 5, (1, 2, 5, 11)
-#: The original may take multiples of one of these alone, which its code asserts and no constraint says: images for a
-#: network that halves them five times.
+#: The original may accept only sizes that are multiples of one of these. Its code asserts that and no constraint states
+#: it: a network that halves its images five times, say.
 _UNITS = (2, 4, 8, 16, 32, 64)
 #: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
 _LONGEST, _MOST_NUMBERS = 600, 8
@@ -45,8 +45,9 @@ _LONGEST, _MOST_NUMBERS = 600, 8
 _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
 _MOST_ELEMENTS = 1 << 30
-#: Rows of one more set of the full battery, and free sizes of another, the first of which all values together are few:
-#: beyond what most code cuts into blocks, and many numbers, of which some are nearly 0 anywhere in the graph.
+#: The full battery has one more set with this many rows, and another with this free size: longer than the blocks that
+#: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers of rows, it takes
+#: the first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
 _MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (33,), 1 << 24
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
@@ -188,16 +189,16 @@ class Battery:
             yield from self._probes(name, free, strategies, len(batches))
 
     def _empty(self, free: list[str]) -> dict[str, int]:
-        """The sizes of nothing, for the names that may have them: a decoder that has seen no token yet."""
+        """Size 0 for each free name that allows it, such as the length of the cache before a decoder's first token."""
         known = traits.constraints(self.model.graph)
         return {name: 0 for name in free if constraints.smallest(name, known) == 0}
 
     def _other_size(self, index: int) -> int:
-        """The size of a free name in the second set, by its position: odd, and other than its neighbour's."""
+        """The size of a free name in the second set: odd, and different from that of the name before it."""
         return _ODD + 2 * index if self._unit == 1 else self._unit * (2 + index % 2)
 
     def _batches(self, batch: str | None) -> list[int]:
-        """The usual rows, or fewer where the values of so many rows would not fit into memory: Keras holds them all."""
+        """The usual numbers of rows, or fewer if the intermediate values would not fit into memory: Keras keeps all."""
         if batch is None:
             return list(BATCHES)
         one, two = (elements(self.model, {**self._fitting({}, self.sizes), batch: n}) for n in (1, 2))
@@ -228,7 +229,7 @@ class Battery:
         return [s for s in wanted if any(s.applies(role) for role in known)]
 
     def _rows(self, batch: str | None, wanted: int) -> int:
-        """The number of rows that strategies can share out."""
+        """The number of rows that can be divided among strategies."""
         if batch is not None:
             return self._fitting({batch: wanted}, self.sizes)[batch]
         firsts = [v.shape[0] for v in self.model.inputs if v.shape is not None and len(v.shape)]
@@ -236,7 +237,7 @@ class Battery:
 
     def _shared(self, strategies: list[Strategy], rows: int, position: int, is_last: bool) -> tuple[Strategy, ...]:
         """The strategies of one set of the quick battery: all in the last set, as far as there are rows for them. A
-        model that takes single rows alone gets one in each set after the first."""
+        model that accepts only single rows gets one strategy in each set after the first."""
         single = rows < 2 and batch_dim(self.model) is None
         if single and position > 0:
             return (strategies[(position - 1) % len(strategies)],)
@@ -313,7 +314,7 @@ class Battery:
         return set(range(parts)) if None in found else {part for part in found if part is not None}
 
     def _unsettled_rows(self, places: Arrays, parts: int, case: Case) -> set[int]:
-        """Which strategies' rows give unsettled numbers. What is made of several rows tells only where no row does."""
+        """The strategies whose rows give unsettled numbers; all of them if only outputs without rows are unsettled."""
         found = self._strategies_of(places, parts, case)
         rows = {part for part in found if part is not None}
         return set(range(parts)) if found and not rows else rows
@@ -338,14 +339,14 @@ class Battery:
 
 
 def _harmless(plan: Plan) -> tuple[Strategy, ...]:
-    """What is left of strategies when the judge has raised: first without those of integers, then nothing."""
+    """The strategies to try next after the judge has raised: those that fill floats alone, then none."""
     of_floats = tuple(s for s in plan.strategies if s is PLAIN or s.name in _OF_FLOATS)
     return of_floats if len(of_floats) < len(plan.strategies) else ()
 
 
 def _stands(outputs: Arrays) -> bool:
-    """Whether outputs are finite numbers, where the inputs were not. The place of a NaN in an order is nowhere said, so
-    integers are none."""
+    """Whether inputs that are not finite still give outputs that can be compared, which are finite floats. Integers
+    cannot be: no standard says where a NaN sorts."""
     return all(is_float(a.dtype) and bool(np.isfinite(a.astype(np.float64)).all()) for a in outputs.values())
 
 

@@ -34,9 +34,9 @@ class Looks(Protocol):
 
 
 def alone(nodes: Sequence[ir.Node], values: Arrays, last: ir.Node) -> tuple[Model, Arrays, Arrays] | None:
-    """Nodes as a model of their own, its inputs, and its outputs; None where one has graphs within it.
+    """Cut nodes out as a model of their own, with its inputs and its outputs; None if a node has subgraphs.
 
-    Weights and constants stay what they are, what other nodes compute becomes inputs of the model.
+    Weights and constants stay initializers; what other nodes compute becomes inputs of the model.
 
     Args:
         nodes: The nodes, in order.

@@ -195,7 +195,8 @@ class Comparison:
         return [(i, n) for i, n in failed if not findings[i][n].excused]
 
     def _may_be_rounding(self, key: tuple[int, str], outputs: list[Arrays], findings: list[dict[str, Finding]]) -> bool:
-        """Whether an output is little beyond its bound, or no further off than a few eps in each sum move the judge.
+        """Whether rounding may explain an output: it is little beyond its bound, or no further off than errors of a few
+        eps in each sum would move the judge.
 
         A normalization of equal numbers divides the rounding of their mean by the root of its epsilon, and frameworks
         sum in other orders.
@@ -237,8 +238,8 @@ class Comparison:
         return distance <= FACTOR * max(_distance(m, right) for m in moved)
 
     def _is_noise(self, wide: np.ndarray, index: int, name: str, bound: float) -> bool:
-        """Whether an output in float64 is off by no more than constants that were rounded once can explain, and than is
-        allowed in the model's own types: a difference that is seen there is a fault, however it came about."""
+        """Whether the error of an output in float64 is within what constants that were rounded once explain, and within
+        the bound of the model's own types: a difference that shows in those is a fault, whatever its cause."""
         rounded = _EPS_OF_SUMS * self._judge.allowance().eps
         exact, noisy = self._judge.exact(index), self._judge.noisy(index, rounded)
         if exact is None or noisy is None or not is_float(wide.dtype):

@@ -40,8 +40,8 @@ def along_depth(model: Model, form: Form, arrays: Arrays, right: Arrays) -> Dept
 
 
 def all_values(model: Model, framework_name: str, arrays: Arrays) -> Arrays:
-    """All float values of a model by name, as a framework computes them: it writes the model anew with each as an
-    output."""
+    """All float values of a model by name, as a framework computes them: the model is written once more with each of
+    them as an output."""
     copy = model.clone()
     values = [v for node in copy.graph for v in node.outputs if v.name and v.dtype is not None]
     floats = [v for v in values if v.dtype is not None and v.dtype.is_floating_point()]

@@ -16,7 +16,7 @@ class Form(Protocol):
     Attributes:
         name: What reports call it.
         note: What a reader of the report should know about how it was run; empty if there is nothing special.
-        eps: That of its coarsest float type, where that is coarser than the judge's; else 0.
+        eps: The eps of its coarsest float type, if that is coarser than the judge's; else 0.
     """
 
     name: str

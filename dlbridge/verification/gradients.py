@@ -39,7 +39,7 @@ _ROWS, _STEP = 4, 1e-5
 _NO_GRADIENT = 1e-9
 #: What begins the names of the weights that are added to inputs.
 _ADDED = "gradient_of."
-#: Layers that are others in training: the loss at inference is not theirs.
+#: Layers that compute something else in training, so that the loss at inference does not have their gradients.
 _ONLY_IN_TRAINING = ("Dropout", "BatchNormalization", "DropPath", "AlphaDropout", "GaussianNoise", "GaussianDropout")
 
 

@@ -77,7 +77,7 @@ class Judge:
         self.own.append(outputs)
 
     def seen_through(self, view: Callable[[Arrays], Arrays]) -> Judge:
-        """A judge of its own inputs, which computes as this one does, of what ``view`` makes of the outputs."""
+        """A judge with its own sets of inputs, whose outputs are those of this one passed through ``view``."""
         opens = self._opens
         viewed = None if opens is None else lambda: _Viewed(opens(), view)
         return Judge(self._model, lambda arrays: view(self.run(arrays)), viewed, self.name, self._coarsest)
@@ -112,7 +112,7 @@ class Judge:
         return self._noisy.get((index, size))
 
     def unsettled(self, arrays: Arrays) -> Arrays:
-        """Where rounding makes other numbers of the outputs for some inputs, as where one of equal numbers is chosen.
+        """Find the output elements that rounding alone can turn into other numbers, as where one of equals is chosen.
 
         Args:
             arrays: The inputs, which need not have been added.

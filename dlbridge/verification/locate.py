@@ -120,7 +120,7 @@ def _last_computing(model: Model, output: str) -> ir.Node | None:
 
 
 def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown) -> Departure:
-    """What is told of a node: its modules, and what it computes instead."""
+    """Describe the node where a form departs: the modules around it, and what it computes instead."""
     if node is None:
         return Departure(f"{text} the outputs: every node agrees")
     name = node.name or node.outputs[0].name or ""

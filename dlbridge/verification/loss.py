@@ -24,7 +24,7 @@ from dlbridge.verification.measure import Arrays, is_float, relative_error
 
 #: What a certificate says of the numbers.
 STATEMENT = "measured on these inputs, not proved: other inputs may lose more"
-#: How many of the nodes that lose most are told.
+#: How many of the nodes that lose most are reported.
 _TOLD = 5
 #: Values of nodes are compared while they take no more bytes than this.
 _MOST_VALUES = 1 << 30

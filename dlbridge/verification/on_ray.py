@@ -29,8 +29,8 @@ Builders = Mapping[str, Callable[[], Form]]
 
 @contextlib.contextmanager
 def spread(load: Callable[[], Model]) -> Iterator[Callable[[Model, Builders, Sequence[Arrays]], Builders]]:
-    """Be connected to a Ray cluster, over whose workers the routes of a verification are spread: the argument
-    ``spread`` of ``dlbridge.verification.verify``.
+    """Connect to a Ray cluster, and yield the argument ``spread`` of ``dlbridge.verification.verify`` that runs the
+    routes on its workers.
 
     Args:
         load: Reads the model; it is pickled, so that each worker reads it too.
@@ -40,7 +40,7 @@ def spread(load: Callable[[], Model]) -> Iterator[Callable[[Model, Builders, Seq
 
 
 def _spread(load: Callable[[], Model], model: Model, builders: Builders, cases: Sequence[Arrays]) -> Builders:
-    """What builds the routes whose outputs come from workers.
+    """Start every route on a worker; return builders of routes whose outputs come from there.
 
     Args:
         load: Reads the model.
@@ -55,7 +55,7 @@ def _spread(load: Callable[[], Model], model: Model, builders: Builders, cases: 
 
 
 class _Elsewhere:
-    """A route that a worker has run. What is asked of it beyond that is done here, by a route that is built then.
+    """A route that a worker has run. Anything else that is asked of it is done here, by a route that is built then.
 
     Raises:
         DlbridgeError: What the worker's route has raised.

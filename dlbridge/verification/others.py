@@ -39,7 +39,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class _Port:
-    """An input or output of the model and the one of the other model that it is.
+    """An input or output of the model, and its counterpart in the other model.
 
     Attributes:
         name: Its name in the model.
@@ -65,7 +65,7 @@ class Other:
 
     Attributes:
         note: What was matched by position, transposed or cast.
-        eps: That of its coarsest float type, where that is coarser than the model's; else 0.
+        eps: The eps of its coarsest float type, if that is coarser than the model's; else 0.
 
     Raises:
         SignatureError: When an input or output has none that it could be matched with.

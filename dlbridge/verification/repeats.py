@@ -19,7 +19,7 @@ NAME = "the first inputs again"
 
 
 def check_repeats(form: Form, cases: Sequence[Case], outputs: Sequence[Arrays]) -> list[Check]:
-    """A check that has failed, where the first inputs give other outputs after all the others.
+    """Run the first inputs again after all the others; return a failed check if the outputs are not the same.
 
     Args:
         form: The form, which has run on all of the sets of inputs.

@@ -196,7 +196,7 @@ class Report:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the numbers of pictures as JSON types."""
+        """The report as JSON types, without the numbers that pictures are drawn from."""
         return {
             "model": self.model,
             "judge": self.judge,

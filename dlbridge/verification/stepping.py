@@ -1,8 +1,8 @@
 """Checks that a model which takes and returns its cache computes in steps what it computes at once.
 
-The judge gets whole sequences with nothing behind them; a form gets the first tokens, then the others by ones, each
-time with the cache that it has returned itself. Rows are filled up at their left. What a model returns for the tokens
-that fill up is not compared: it depends on how many others there are.
+The judge gets whole sequences and an empty cache; a form gets the first tokens, then the others one by one, each time
+with the cache that it has returned itself. Rows are padded on the left. What a model returns for padding is not
+compared: it depends on how much padding there is.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class _Ends:
     """Where a model takes tokens and their cache.
 
     Attributes:
-        past: The name of the size of what is behind.
-        seq: The name of the size of the tokens that are new.
+        past: The name of the cache's length.
+        seq: The name of the number of new tokens.
         caches: Input -> the output that is the input of the next step.
     """
 
@@ -127,7 +127,7 @@ class Stepping:
         return found
 
     def _counted(self, outputs: Arrays) -> Arrays:
-        """The outputs with zeros for tokens that fill up."""
+        """The outputs with zeros in the places of padding."""
         if self._mask is None:
             return outputs
         found = {}
@@ -166,7 +166,7 @@ class _InSteps:
 
 
 def of(model: Model, judge: Judge, thorough: bool, seed: int) -> Stepping | None:
-    """How forms of a model are run in steps; None of a model that was not read to generate, or takes no tokens.
+    """What runs forms of a model in steps; None for a model that was not read for generation, or takes no tokens.
 
     Raises:
         DlbridgeError: When the judge does not take whole sequences.
@@ -195,5 +195,5 @@ def _ends(model: Model) -> _Ends | None:
 
 
 def _total(ends: _Ends) -> str:
-    """The size of all that is behind and new, as shapes have it."""
+    """The size of cache and new tokens together, as shapes spell it."""
     return f"{ends.past} + {ends.seq}"

@@ -55,7 +55,7 @@ class Strategy:
 
 
 def _end(rows: int) -> float:
-    """Below which floats are indices of so many rows."""
+    """The bound below which floats are indices of this many rows."""
     return rows - max(_AWAY, rows * _AWAY_OF_LARGE)
 
 
@@ -99,7 +99,7 @@ def _positive(role: Role, shape: tuple[int, ...], generator: np.random.Generator
 
 
 def _halves(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """Numbers between two integers, as far from one as from the other: they show how numbers are rounded."""
+    """Numbers halfway between two integers, which show how halves are rounded."""
     return _all_of([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], shape, generator) if role.is_float else None
 
 
@@ -176,7 +176,7 @@ def _off(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> 
 
 
 def _ragged(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """On up to a place of its own in each row, as masks of padded sequences are."""
+    """Ones up to a different place in each row, then zeros: a mask of sequences that are padded on the right."""
     if not is_switch(role) or not shape:
         return None
     last = generator.integers(1, shape[-1] + 1, (*shape[:-1], 1))
@@ -184,7 +184,7 @@ def _ragged(role: Role, shape: tuple[int, ...], generator: np.random.Generator) 
 
 
 def _padded_left(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """On from a place of its own in each row, as masks of prompts of several lengths are."""
+    """Ones from a different place on in each row: a mask of prompts that are padded on the left."""
     if not is_switch(role) or not shape:
         return None
     first = generator.integers(0, shape[-1], (*shape[:-1], 1))
@@ -192,7 +192,7 @@ def _padded_left(role: Role, shape: tuple[int, ...], generator: np.random.Genera
 
 
 def _one_full(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """The first row on, the others off but for their first place."""
+    """A mask with ones in the whole first row, and in the first place of the others."""
     if not is_switch(role) or not shape:
         return None
     found = np.zeros(shape)

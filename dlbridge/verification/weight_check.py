@@ -41,7 +41,7 @@ class Unlike:
 
 
 def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
-    """A check that has failed, where weights of a form are not the model's; the first one goes into the report as the
+    """Return a failed check if weights of a form are not the model's. The first such weight goes into the report as the
     place where the form departs, unless its outputs have shown one."""
     unlike: list[Unlike] = getattr(form, "unlike_weights", list)()
     if not unlike:
@@ -60,7 +60,7 @@ def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
 def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) -> Iterator[Unlike]:
     """The weights whose numbers are not the model's.
 
-    What a writer has given another shape, or a name of its own, is not looked at: outputs show it.
+    Weights that the writer has reshaped or renamed are not compared: a fault in those shows in the outputs.
 
     Args:
         model: The model.

@@ -38,5 +38,5 @@ def test_an_op_of_an_own_domain_becomes_standard_ops_and_its_domain_goes(file, m
 
 
 def test_without_a_rule_the_error_says_what_can_be_done(file):
-    with pytest.raises(UnsupportedOpError, match="op Snake of the domain ai.example: s\n.*--partial"):
+    with pytest.raises(UnsupportedOpError, match=r"op Snake of the domain ai\.example: s\n.*--partial"):
         dlbridge.load(file)

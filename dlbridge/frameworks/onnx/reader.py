@@ -183,8 +183,8 @@ def _refuse_unsupported(model: ir.Model, where: str, partial: bool) -> None:
         ]
         hint = None
         if any(node.domain and not _is_known(node, opset, own) for node in model.graph.all_nodes()):
-            hint = "read it with --partial (partial=True) and write ops of other domains by hand, or give the file their"
-            hint += " bodies as functions, or add a rule (see CONTRIBUTING.md)"
+            hint = "with --partial (partial=True) ops of other domains are kept, to be written by hand; a file can hold"
+            hint += " their bodies as functions; CONTRIBUTING.md says how to add a rule"
         raise UnsupportedOpError("the file has what cannot be read:\n" + "\n".join(lines), where=where, hint=hint)
 
 

@@ -35,7 +35,7 @@ OLDEST = 13
 
 
 def downgrade(model: ir.Model, opset: int) -> bool:
-    """Say a model at ``opset``, in place.
+    """Rewrite a model for ``opset``, in place.
 
     Args:
         model: A model in ops of the standard alone, at ``IR_OPSET``, whose types are inferred.
@@ -89,7 +89,7 @@ def _recorded(node: ir.Node, opset: int, problems: list[str]) -> Iterator[None]:
 
 
 def _replace_all(model: ir.Model, opset: int, done: set[ir.Node], problems: list[str]) -> bool:
-    """Look at each node that is not ``done``, at types just inferred; whether one was replaced by others."""
+    """Infer types and try each node that is not ``done``; whether one was replaced by others."""
     replaced, rewriter = False, Rewriter(model.graph)
     for node in _standard_nodes(model):
         if node in done:
@@ -101,7 +101,7 @@ def _replace_all(model: ir.Model, opset: int, done: set[ir.Node], problems: list
 
 
 def _replace(node: ir.Node, rewriter: Rewriter, opset: int) -> bool:
-    """Replace a node where a rule or the standard says by what; whether it was."""
+    """Replace a node if a rule or its function body says by what; whether it was."""
     for name, lowest in VALUES.get(op_key(node), {}).items():
         attribute = node.attributes.get(name)
         needed = 0 if attribute is None else lowest.get(attribute.value, 0)
@@ -169,7 +169,7 @@ def _is_default(attribute: ir.Attr, new: onnx.defs.OpSchema) -> bool:
 
 
 def _trouble(node: ir.Node, old: onnx.defs.OpSchema | None) -> str | None:
-    """Why ``old`` cannot say a node; None when it can."""
+    """Why the older schema cannot express a node; None if it can."""
     if old is None:
         return "there is no such op"
     new = schema(op_key(node), IR_OPSET)
@@ -199,7 +199,7 @@ def _type_trouble(node: ir.Node, old: onnx.defs.OpSchema) -> str | None:
 
 
 def _fit(node: ir.Node, old: onnx.defs.OpSchema) -> None:
-    """Drop what the older schema has no place for (it says nothing), and state defaults that have changed."""
+    """Drop attributes and inputs that the older schema lacks (they have no effect), and state changed defaults."""
     new = schema(op_key(node), IR_OPSET)
     assert new is not None
     for name in list(node.attributes):
@@ -218,7 +218,7 @@ def _fit(node: ir.Node, old: onnx.defs.OpSchema) -> None:
 
 
 def _body(node: ir.Node) -> ir.Function | None:
-    """What an op means in older ops, by the standard; None when the standard does not say."""
+    """The function body of an op in older ops, by the standard; None if the standard has none."""
     new = schema(op_key(node), IR_OPSET)
     if new is None:
         return None

@@ -17,7 +17,7 @@ from dlbridge.passes.rewriter import Rewriter
 
 
 class CannotDowngradeError(CannotBuildError):
-    """An op cannot be said at the opset that is written. ``lowest`` is the opset that can, where the rule knows."""
+    """An op cannot be expressed at the target opset. ``lowest`` is the first opset that can, if the rule knows it."""
 
     def __init__(self, why: str, lowest: int | None = None) -> None:
         super().__init__(why)

@@ -31,10 +31,10 @@ def has_rule(node: ir.Node, opset: int) -> bool:
 
 
 def read_foreign(model: ir.Model) -> bool:
-    """Say the ops of other domains in the standard's, in place; whether there were any.
+    """Replace the ops of other domains by ops of the standard, in place; whether there were any.
 
     Raises:
-        UnsupportedOpError: When one means something that cannot be said; all are listed.
+        UnsupportedOpError: When the standard's ops cannot express one; all such nodes are listed.
     """
     graph = model.graph
     opset = graph.opset_imports.get("", IR_OPSET)

@@ -1,7 +1,7 @@
 """Rules for ops of other domains: how they are registered, and how they see a node.
 
-A rule builds nodes of the standard, at ``IR_OPSET``, and returns the values that take the place of the node's outputs;
-None for one that it does not give, which nothing may read then.
+A rule builds nodes of the standard, at ``IR_OPSET``, and returns the values that replace the node's outputs. None
+stands for an output that the rule does not compute; if something reads it, the node is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlbridge.passes.sizes import Sizes, shape_of
 
 
 class CannotReadError(CannotBuildError):
-    """A node means something that the standard's ops cannot say, or that is not known here."""
+    """A node means something that the standard's ops cannot express, or that is not known here."""
 
 
 class Foreign(Building):

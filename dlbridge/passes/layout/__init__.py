@@ -44,12 +44,12 @@ SPATIAL_OPS = {
 
 
 def channels_last(model: ir.Model, *, io_layout: str = "same") -> bool:
-    """Let the spatial ops of a model be channels-last, with as few transposes as the rules leave; in place.
+    """Bring the spatial ops of a model into channels-last form, with as few transposes as the rules leave, in place.
 
     Args:
         model: Every shape must be inferred.
-        io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes an input channels-last that is
-            transposed first of all, and an output that is transposed last of all.
+        io_layout: ``"same"`` keeps the layout of inputs and outputs; ``"native"`` makes those channels-last that only a
+            transpose to or from channels-last reads or computes.
 
     Returns:
         Whether anything was changed.
@@ -73,7 +73,7 @@ def simplify(graph: ir.Graph, *, reshapes: bool = True) -> bool:
 
     Args:
         graph: It is changed in place.
-        reshapes: Move them behind reshapes too, which may put them on the weights of what follows.
+        reshapes: Move them behind reshapes too, where they may end in the weights of the layer that follows.
 
     Returns:
         Whether a rule applied.
@@ -122,7 +122,7 @@ def _turn(site: Site, turn: Callable[[int], list[int]], before: str, after: str,
 
 
 def _move_interface(graph: ir.Graph) -> None:
-    """Make inputs and outputs channels-last whose only reader or maker is the transpose to or from it."""
+    """Make inputs and outputs channels-last if a transpose to or from that is all that reads or computes them."""
     rewriter = Rewriter(graph)
     for value in list(graph.inputs):
         size = rank(value)
@@ -181,13 +181,13 @@ def _finish(graph: ir.Graph) -> None:
 
 
 def _is_at_interface(node: ir.Node) -> bool:
-    """Whether a transpose turns an input or an output: that stands in the model itself, not in the block beside it."""
+    """Whether a transpose is of an input or an output: it then belongs to the model, not to the block beside it."""
     x, y = node.inputs[0], node.outputs[0]
     return x is not None and (x.is_graph_input() or (y.is_graph_output() and not y.uses()))
 
 
 def _name_at_interface(node: ir.Node) -> str:
-    """What a transpose that turns an input or an output is called, which is located in no block: after the input."""
+    """Name a transpose of an input or an output after that: it belongs to no block."""
     x = node.inputs[0]
     if x is None or not x.is_graph_input():
         return (node.name or "").rpartition(".")[2]

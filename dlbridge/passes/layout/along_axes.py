@@ -1,4 +1,4 @@
-"""Transposes behind ops that work along axes: these have other numbers behind the transpose."""
+"""Moves transposes behind ops that work along axes, whose axes then have other numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AXIS_OPS = {"Softmax", "LogSoftmax", "Hardmax", "Concat", "Split"}
 
 
 def numbers_of(node: Match, slot: int) -> list[int] | None:
-    """The integers of an input that holds numbers."""
+    """The integers of a constant input; None if it is computed."""
     value = node.input(slot)
     if value is None or value.const_value is None:
         return None
@@ -36,14 +36,14 @@ def numbers_of(node: Match, slot: int) -> list[int] | None:
 
 
 def with_numbers(site: Site, slot: int, name: str, numbers: int | list[int], rest: list[int]) -> Move:
-    """The move of an op of one tensor whose axes, or their places, are numbers of an input.
+    """The move for an op whose axes are the numbers of a constant input.
 
     Args:
-        site: The node.
-        slot: The input.
-        name: What the constant is called.
-        numbers: What it is behind the transpose.
-        rest: The transpose that comes behind the node.
+        site: The node, whose input 0 is the transposed one.
+        slot: The input with the axes.
+        name: The name of the new constant.
+        numbers: The numbers that it has when the node reads what was transposed.
+        rest: The permutation of the transpose behind the node.
     """
 
     def move() -> None:
@@ -84,12 +84,12 @@ def reduction(site: Site, perm: list[int]) -> Move | None:
     return _without_axes(site, perm, [a % len(perm) for a in axes])
 
 
-#: What holds for one holds for the other.
+#: Its axes are input 1, too.
 squeeze = reduction
 
 
 class _Pads(NamedTuple):
-    """How much is put before and after each axis."""
+    """How many elements are added before and after each axis."""
 
     before: list[int]
     after: list[int]
@@ -128,7 +128,7 @@ def cut(site: Site, perm: list[int]) -> Move | None:
 
 
 def unsqueeze(site: Site, perm: list[int]) -> Move | None:
-    """Each new axis keeps its place; the axes that were there take the other places in the inner order."""
+    """The new axes keep their places; the axes of the input fill the others in their order before the transpose."""
     axes = numbers_of(site, 1)
     if not axes or not is_only_input(site, 0):
         return None
@@ -147,7 +147,7 @@ def unsqueeze(site: Site, perm: list[int]) -> Move | None:
 
 
 def resize(site: Site, perm: list[int]) -> Move | None:
-    """``roi``, ``scales`` and ``sizes`` go by ``axes``, which alone change; kept in order where the sizes are known."""
+    """``roi``, ``scales`` and ``sizes`` belong to ``axes``, so only these change; they are sorted if all are known."""
     if not is_only_input(site, 0):
         return None
     axes = site.ints("axes") or list(range(len(perm)))

@@ -1,4 +1,4 @@
-"""Transposes behind elementwise ops, of one tensor and of several that broadcast."""
+"""Moves transposes behind elementwise ops, of one tensor and of several that broadcast."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def _reordered(site: Site, value: ir.Value, perm: list[int]) -> ir.Value:
 
 
 def _permuted_already(value: ir.Value | None, perm: Sequence[int]) -> ir.Value | None:
-    """The value in channels-last form, which is there already as with an input that a convolution and an addition read.
+    """The channels-last form of a value, if a node computes it already: of an input that a convolution reads too, say.
 
-    Only from channels-first to channels-last, and not where these are one permutation: else it could go back and forth.
+    Only from channels-first to channels-last, and only if these differ: otherwise a transpose could go back and forth.
     """
     if value is None or value.is_initializer() or len(perm) < 4 or list(perm) != to_first(len(perm)):
         return None

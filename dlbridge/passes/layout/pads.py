@@ -51,9 +51,9 @@ def _split(site: Site, pads: list[int]) -> None:
 
 
 def join_pads(graph: ir.Graph) -> bool:
-    """Let a Conv pad for itself where zeros are put around what it alone reads, in place. A Transpose may be between.
+    """Merge a Pad of zeros into the Conv that alone reads it, in place. A Transpose may stand between them.
 
-    Only where the Conv then pads alike at both ends.
+    Only if the Conv then pads equally at both ends.
 
     Args:
         graph: Its shapes are inferred.

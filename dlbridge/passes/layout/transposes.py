@@ -1,4 +1,4 @@
-"""Transpose nodes: made, cancelled, and moved behind what reads them."""
+"""Transpose nodes: how they are inserted, cancelled, and moved behind the nodes that read them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dlbridge.passes.layout.axes import inverse, permuted
 from dlbridge.passes.matching import Match, match, permutation, producer
 from dlbridge.passes.rewriter import Rewriter, Site
 
-#: Does the rewriting that a rule has found to be right.
+#: Moves a transpose behind a node, after a rule has found that this is right.
 Move = Callable[[], None]
-#: Looks whether a transpose (given by its permutation) of an input of a node can go behind the node.
+#: Returns how a transpose (given by its permutation) of an input of a node can go behind the node; None if it cannot.
 Rule = Callable[[Site, list[int]], Move | None]
 
 
@@ -41,7 +41,7 @@ def insert_transpose(
 
 
 def move_after(site: Site, perm: Sequence[int], what: str = "transposed", output: int = 0) -> None:
-    """Let a node compute an output in another order of axes, with a Transpose after it that gives it as it was."""
+    """Let a node compute an output in another order of axes, and put a Transpose behind it that restores the order."""
     if list(perm) == list(range(len(perm))):
         return
     y = site.node.outputs[output]
@@ -57,7 +57,7 @@ def move_after(site: Site, perm: Sequence[int], what: str = "transposed", output
 
 
 def before_transpose(value: ir.Value) -> ir.Value:
-    """What a Transpose reads, from what it makes."""
+    """The input of the Transpose that makes a value."""
     turn = producer(value, "Transpose")
     if turn is None:
         raise ValueError(f"{value.name} is no transposed value")
@@ -65,12 +65,12 @@ def before_transpose(value: ir.Value) -> ir.Value:
 
 
 def read_before(site: Site, slot: int = 0) -> None:
-    """Let an input be what its Transpose reads."""
+    """Let a node read the input of the Transpose that makes this one of its inputs."""
     site.set_input(slot, before_transpose(site.operand(slot)))
 
 
 def set_constant(site: Site, slot: int, what: str, numbers: Any) -> None:
-    """Let an input be a constant of int64."""
+    """Replace an input by a constant of int64."""
     made = site.rewriter.constant(f"{site.name}_{what}_permuted", numbers, share=True)
     site.set_input(slot, made)
 

@@ -1,7 +1,7 @@
-"""Lift: patterns of plain ops become the layers that they are, so that the written code has ``Linear``, not ``x @ w``.
+"""Lift: patterns of plain ops become the layers that they compute, so that code has ``Linear`` instead of ``x @ w``.
 
 Each rule is a function registered for the op that its pattern ends in (``pattern.rule``). A rule keeps the meaning for
-every input, to rounding; where it cannot tell that it does, it leaves the graph alone. Weights are changed lazily.
+every input, up to rounding; if it cannot tell that it does, it leaves the graph alone. Weights are changed lazily.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dlbridge.passes.lift.pattern import RULES, Lifter
 from dlbridge.passes.matching import Match
 from dlbridge.passes.unused import remove_unused
 
-#: A pattern may be made of lifted ones; deeper than this none of ours is.
+#: A pattern may contain layers that were lifted before: the rules run this often, enough for the deepest of them.
 _ROUNDS = 4
 
 

@@ -50,7 +50,10 @@ def shifted(node: Match, to: Lifter) -> bool:
 
 
 def _with_channels(node: Match) -> tuple[Match, np.ndarray] | None:
-    """(the convolution that only this node reads, the constant of each of its channels); of a difference, in that order."""
+    """(the convolution that only this node reads, the constant of each of its channels).
+
+    They are the node's operands; of a difference, in this order.
+    """
     if not node.graph.meta.get(WEIGHTS_FOLDED):
         return None
     for this, other in node.orders():

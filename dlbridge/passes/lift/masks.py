@@ -1,4 +1,4 @@
-"""Masks of attention that are computed index by index become what they are: causal, a window, padding.
+"""Attention masks that are computed index by index are replaced by what they mean: causal, a window, padding.
 
 What a mask says is found by ``dlbridge.passes.predicates``; where that is ``k <= q`` (and perhaps more than ``q - w``,
 and an element of a padding mask), the arithmetic is replaced by ``is_causal`` of the Attention, by one ``CausalMask``,
@@ -165,7 +165,7 @@ def _is_plain_mask(node: ir.Node, slot: int) -> bool:
 
 
 def _set_causal(site: Site, to: Lifter) -> None:
-    """Let each Attention that reads the mask be causal: it has as many queries as keys."""
+    """Make each Attention that reads the mask causal: it has as many queries as keys."""
     for use in list(site.output.uses()):
         attention = Site(use.node, to)
         attention.set_inputs(*[attention.input(slot) for slot in range(_MASK)])

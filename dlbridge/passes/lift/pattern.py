@@ -1,4 +1,4 @@
-"""What the rules of ``lift`` are made of: the registry, what they ask of weights, and how layers are put in place."""
+"""What the rules of ``lift`` use: their registry, questions about operands and weights, and how a layer is placed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlbridge.ops.elementwise import UNARY_OPS
 from dlbridge.passes.matching import Match, constant, producer, stored
 from dlbridge.passes.rewriter import Rewriter
 
-#: Key of ``node.meta``: the path that a node would have, were no other in its way.
+#: Key of ``node.meta``: the path that a node would have if no other node had it.
 WANTED_PATH = "dlbridge.wanted_path"
 #: Key of ``graph.meta``: the kinds of the initializers are known, so that a constant is no weight of a layer.
 KINDS_KNOWN = "dlbridge.kinds_known"
@@ -42,7 +42,7 @@ class Lifter(Rewriter):
         path: str | None = None,
         absorbs: Sequence[Match] = (),
     ) -> bool:
-        """Put a layer in the place of a pattern; whether that was done, for rules to return.
+        """Replace a pattern by a layer; return whether that was done, which the rule returns in turn.
 
         An elementwise op of one tensor is not put where a constant of the pattern has given its result more axes than
         the input has.
@@ -54,7 +54,7 @@ class Lifter(Rewriter):
             attributes: Its attributes.
             domain: Its domain.
             path: The layer's own name, which it has where that is free; else it is named as the last node was.
-            absorbs: Nodes of the pattern whose names are wanted.
+            absorbs: Nodes of the pattern whose names become free, so that the layer can have one.
         """
         old = pattern.node
         if op_type in UNARY_OPS and inputs[0] is not None and has_more_axes(old.outputs[0], inputs[0]):
@@ -93,14 +93,14 @@ class Lifter(Rewriter):
         shape: Sequence[int] = (),
         kind: traits.Kind = "parameter",
     ) -> ir.Value:
-        """An initializer as a layer wants it: of that kind, named, its numbers changed when they are read.
+        """The initializer that a layer needs, made from one of the pattern; its numbers are changed when they are read.
 
         A weight's own name stays. Layers that share a weight share what it is changed to.
 
         Args:
             value: The initializer.
-            name: Its name where it is a constant still; a number is added when the name is taken.
-            change: What makes the layer's array of the file's, lazily; None when it is right as it is.
+            name: Its name if it was a constant; a number is added if the name is taken.
+            change: Computes the layer's array from the file's, when that is read; None if they are the same.
             shape: The sizes after ``change``.
             kind: What a constant becomes.
         """
@@ -160,7 +160,8 @@ def operands(node: Match, *op_types: str) -> tuple[Match, ir.Value] | None:
 def with_scalar(node: Match | None, number: float | None = None) -> tuple[ir.Value, float] | None:
     """(operand, number) of a two-operand node where one is a constant number (that number, when given).
 
-    Of a sum or a product it may be either operand; of a difference or a quotient it is the second. A constant of one element that gives the result more axes than the operand has is no number.
+    The number may be either operand of a sum or a product, and the second one of a difference or a quotient. A constant
+    of one element that gives the result more axes than the operand has is no number.
     """
     for this, other in node.orders() if node is not None else ():
         found = None if has_more_axes(other, this) else scalar(other)

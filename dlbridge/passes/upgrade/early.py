@@ -108,7 +108,7 @@ def _upsample(site: Site) -> None:
 
 @rule("Scan", below=9)
 def _scan_in_batches(site: Site) -> None:
-    """States and sequences had a batch axis in front: a scan over the batch, whose body is the scan over time."""
+    """States and sequences had a batch axis in front. It becomes a scan over the batch around the scan over time."""
     node, sequences = site.node, site.get("num_scan_inputs")
     if site.input(0) is not None:
         raise CannotUpgradeError("the sequences of its batch have lengths of their own")

@@ -64,7 +64,7 @@ def _tell_of_training_mode(site: Site) -> None:
 
 @rule("Optional", below=ALWAYS)
 def _optional(site: Site) -> None:
-    """An optional value that is given is a tensor; inputs and outputs of a model are no optional values."""
+    """An optional value that is present becomes a tensor; inputs and outputs of a model cannot be optional."""
     if site.input(0) is None:
         raise CannotUpgradeError("an optional value without an element")
     site.take("type")

@@ -12,7 +12,7 @@ ALWAYS = traits.IR_OPSET + 1
 
 
 class CannotUpgradeError(Exception):
-    """A node means something that the ops of today cannot say."""
+    """A node means something that the ops of ``IR_OPSET`` cannot express."""
 
 
 Rule = Callable[[Site], None]

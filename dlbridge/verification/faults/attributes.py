@@ -8,7 +8,7 @@ from typing import Any
 from dlbridge.passes.matching import Match
 from dlbridge.verification.faults.kind import Change, kind, set_attribute
 
-#: Ops whose result along one axis has the shape of what they are given.
+#: Ops that work along one axis and whose output has the shape of their input.
 _ALONG_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "CumSum", "LpNormalization")
 
 
@@ -25,7 +25,7 @@ def _changed(name: str, change: Callable[[Any], Any]) -> Callable[[Match], Itera
 
 
 def _other_of(*values: str) -> Callable[[str], str | None]:
-    """Of two values that a text attribute has, the other one."""
+    """The other value of a text attribute that has two."""
     return lambda value: {values[0]: values[1], values[1]: values[0]}.get(value)
 
 

@@ -91,7 +91,7 @@ class _Behind:
 
 
 def _made_of(build: Callable[[_Behind], ir.Value]) -> Change:
-    """Let what reads a node's output read what is made of it."""
+    """Compute something from a node's output, and let everything that read the output read that instead."""
 
     def change(node: ir.Node) -> None:
         readers = {use.node for use in node.outputs[0].uses()}
