@@ -165,6 +165,13 @@ def smallest(name: str, constraints: Sequence[Expression]) -> int:
     return 0 if any(c.text in (f"0 <= {name}", f"{name} >= 0") for c in constraints) else 1
 
 
+def largest(name: str, constraints: Sequence[Expression], most: int) -> int | None:
+    """The largest size that constraints on a name alone allow it; None where they allow ``most``."""
+    own = [c for c in constraints if c.names == {name}]
+    found = next((size for size in range(most, 0, -1) if broken(own, {name: size}) is None), most)
+    return found if found < most else None
+
+
 def fit(
     constraints: Sequence[Expression], preferred: Mapping[str, int], fixed: Mapping[str, int] | None = None
 ) -> dict[str, int] | None:

@@ -71,10 +71,15 @@ class Float64Run:
         return array
 
 
+#: Multiples of one by this are exact in every float type, unless they are large.
+_EXACT_PARTS = 8.0
+
+
 def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, is_sum: bool = False) -> np.ndarray:
     """Float64 numbers, each moved by a random part of at most ``size``, as rounding would.
 
-    Integers (positions, masks, counts) are exact in every float type, so they stay; so does what is not finite.
+    Integers (positions, masks, counts), halves, quarters and eighths are exact in every float type, so they stay: a tie
+    between two integers is one in each of them. So does what is not finite.
 
     Args:
         array: The numbers.
@@ -85,7 +90,7 @@ def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, i
     """
     if array.dtype != np.float64:
         return array
-    moves = np.isfinite(array) & (array != np.rint(array))
+    moves = np.isfinite(array) & (_EXACT_PARTS * array != np.rint(_EXACT_PARTS * array))
     scale = np.abs(array)
     if is_sum and array.ndim and array.size:
         finite = np.where(np.isfinite(array), array, 0.0)

@@ -30,7 +30,7 @@ from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
 from dlbridge.verification.roles import roles
 from dlbridge.verification.sizes import DEFAULT_SIZE, bytes_of_weights, elements, fitting_sizes
-from dlbridge.verification.strategies import NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
+from dlbridge.verification.strategies import EACH_ROW, MIXED, NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
 
 #: Rows of the three sets of the quick battery.
 BATCHES = (1, 2, 9)
@@ -45,10 +45,12 @@ _LONGEST, _MOST_NUMBERS = 600, 8
 _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
 _MOST_ELEMENTS = 1 << 30
-#: The full battery has one more set with this many rows, and another with this free size: longer than the blocks that
-#: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers of rows, it takes
-#: the first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
-_MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (33,), 1 << 24
+#: The full battery has two more sets with this many rows, and another with this free size: longer than the blocks that
+#: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers of rows, and of
+#: several sizes, it takes the first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
+_MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (129, 65, 33), 1 << 24
+#: Elements of all values of the set at the largest sizes that the model's constraints allow.
+_AT_THE_LARGEST = 1 << 26
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
 
@@ -217,11 +219,30 @@ class Battery:
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
+        yield from self._at_the_largest(batch, free, tried)
         for names, counts in (((batch,) if batch and not self.batch_sizes else (), _MANY_ROWS), (free, _MANY_SIZES)):
             wanted = ({**rows, **dict.fromkeys(names, count)} for count in counts if names)
-            few = (w for w in wanted if elements(self.model, self._fitting(w, self.sizes)) <= _FEW_ELEMENTS)
+            few = (w for w in wanted if self._elements(w) <= _FEW_ELEMENTS)
             for preferred in itertools.islice(few, 1):
-                yield Plan(self.sizes, preferred, (PLAIN,), self.seed + max(counts))
+                yield Plan(self.sizes, preferred, (EACH_ROW,), self.seed + max(counts))
+                if batch in names:  # a strategy has few numbers in a set of its own
+                    mixed = tuple(s for s in MIXED if s in strategies)
+                    yield Plan(self.sizes, preferred, (PLAIN, *mixed), self.seed + max(counts) + 1)
+
+    def _at_the_largest(self, batch: str | None, free: list[str], tried: set[tuple[int, ...]]) -> Iterator[Plan]:
+        """One row at the largest sizes that constraints allow, where there are such and they are not tried already."""
+        known = traits.constraints(self.model.graph)
+        bounds = {name: constraints.largest(name, known, _LONGEST) for name in free}
+        preferred = {name: size for name, size in bounds.items() if size is not None}
+        if not preferred:
+            return
+        rows = {batch: next(iter(self.batch_sizes or ()), 1)} if batch else {}
+        fitting = self._fitting({**rows, **preferred}, self.sizes)
+        if tuple(fitting[n] for n in free) not in tried and elements(self.model, fitting) <= _AT_THE_LARGEST:
+            yield Plan(self.sizes, {**rows, **preferred}, (EACH_ROW,), self.seed + max(preferred.values()))
+
+    def _elements(self, preferred: Mapping[str, int]) -> int:
+        return elements(self.model, self._fitting(preferred, self.sizes))
 
     def _strategies(self) -> list[Strategy]:
         known = roles(self.model, self._fitting({}, self.sizes))
@@ -350,7 +371,7 @@ def _stands(outputs: Arrays) -> bool:
     return all(is_float(a.dtype) and bool(np.isfinite(a.astype(np.float64)).all()) for a in outputs.values())
 
 
-_OF_FLOATS = frozenset({"small", "mixture", "halves", "large", "ties", "negative", "positive"})
+_OF_FLOATS = frozenset({"small", "mixture", "halves", "large", "ties", "negative", "positive", "spread"})
 
 
 def _longest_constant(model: Model) -> int | None:

@@ -25,6 +25,8 @@ from dlbridge.verification.measure import (
 )
 from dlbridge.verification.report import Check, Report
 
+#: For how many more sets of inputs the node is looked for where a form departs, and how many numbers these have.
+_MORE_SETS_TRACED, _SMALL_SET = 2, 1 << 16
 #: How many eps a sum of many numbers may be off in another framework, where a comparison in float64 decides.
 _EPS_OF_SUMS = 16.0
 
@@ -58,8 +60,19 @@ class Comparison:
             check.message = "; ".join(text for text in (check.message, route.note, *self._constant()) if text)
         failed = [i for i, c in enumerate(checks) if not c.passed and c.decided and not c.ill_conditioned]
         if failed:
-            report.departures[route.name] = self._departure(route, failed[0], findings[failed[0]])
+            report.departures[route.name] = self._earliest(route, failed, findings)
         return checks
+
+    def _earliest(self, route: Form, failed: list[int], findings: list[dict[str, Finding]]) -> Departure:
+        """The earliest node at which a route departs for some of the inputs. For others its error may be hidden behind
+        a mask or a maximum, and come out again later."""
+        first = self._departure(route, failed[0], findings[failed[0]])
+        small = [i for i in failed[1:] if sum(a.size for a in self._cases[i].arrays.values()) <= _SMALL_SET]
+        if not first.node or not small:
+            return first
+        found = [first, *(self._departure(route, i, findings[i]) for i in small[:_MORE_SETS_TRACED])]
+        places = {node.name: place for place, node in enumerate(self._model.graph)}
+        return min(found, key=lambda each: places.get(each.node, len(places)))
 
     def _findings(self, route: Form, outputs: list[Arrays], report: Report) -> list[dict[str, Finding]]:
         """How far each output is from the judge's, for each set of inputs.

@@ -28,6 +28,8 @@ from dlbridge.verification.sizes import bytes_of_weights, elements
 
 #: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
 _EQUAL = 1e-6
+#: Numbers below this part of the largest one are of another kind where none lie between that and the next part.
+_FAR_BELOW, _NEAR = 1e-3, 0.1
 #: A model with more bytes of weights is not searched: all of its values in float64 would not fit into memory.
 _LARGEST = 1 << 30
 #: Nor is one whose values take more bytes: they are held twice, those of the evaluator and those of the written form.
@@ -296,6 +298,17 @@ def _equal(array: np.ndarray, wanted: np.ndarray) -> bool:
         return False
     if wanted.dtype.kind != "f":
         return bool(np.array_equal(array, wanted))
-    finite = wanted[np.isfinite(wanted)]
-    scale = np.abs(finite).max(initial=0.0)
-    return bool(np.allclose(array, wanted, rtol=0.0, atol=_EQUAL * scale, equal_nan=True))
+    return bool(np.allclose(array, wanted, rtol=0.0, atol=_EQUAL * _scale(wanted), equal_nan=True))
+
+
+def _scale(wanted: np.ndarray) -> np.ndarray:
+    """What each number is compared relative to: the largest of the array; where a mask has put a few much larger ones
+    beside the others, the largest of the others for these."""
+    sizes = np.abs(np.where(np.isfinite(wanted), wanted, 0.0))
+    largest = sizes.max(initial=0.0)
+    is_small = sizes <= _FAR_BELOW * largest
+    below = sizes[is_small].max(initial=0.0)
+    between = ~is_small & (sizes < _NEAR * largest)
+    if not below or between.any():
+        return np.asarray(largest)
+    return np.where(is_small, below, largest)

@@ -39,6 +39,15 @@ _COMPARING = {
     "Mod",
     "ThresholdedRelu",
 }
+#: Ops with a constant that multiply a number, or add one to it.
+_AFFINE = ("Add", "Sub", "Mul", "Div")
+#: Where a number is rounded to another one.
+_HALVES, _WHOLE = (-2.5, -1.5, -0.5, 0.5, 1.5, 2.5), (-2.0, -1.0, 0.0, 1.0, 2.0)
+#: Ops that make something of a size that they are told: from which input on they are told it.
+_SIZES = {"Range": 0, "ConstantOfShape": 0, "Expand": 1, "Tile": 1, "Reshape": 1, "Pad": 1, "Resize": 1, "OneHot": 1}
+_SIZES |= {"TopK": 1, "Upsample": 1, "CenterCropPad": 1, "AffineGrid": 1, "MaxUnpool": 2, "Slice": 1, "Split": 1}
+_SIZES |= {"DFT": 1, "STFT": 1, "HannWindow": 0, "HammingWindow": 0, "BlackmanWindow": 0, "MelWeightMatrix": 0}
+_NEVER = 1 << 30
 #: A constant with more numbers than this is a table, no edge.
 _MOST_EDGES = 8
 
@@ -54,6 +63,8 @@ class Role:
         steps: The number of steps of the sequences whose lengths it has; None if it has no lengths.
         edges: The constants that it is compared with or cut at.
         is_mask: Whether it switches something on and off.
+        decides_sizes: Whether it may decide how large something is, or how often something is done: a large number
+            would take all memory.
     """
 
     value: ir.Value
@@ -62,6 +73,7 @@ class Role:
     steps: int | None = None
     edges: tuple[float, ...] = ()
     is_mask: bool = False
+    decides_sizes: bool = False
 
     @property
     def name(self) -> str:
@@ -91,6 +103,7 @@ def roles(model: Model, sizes: Mapping[str, int]) -> list[Role]:
             steps=_steps(value, sizes),
             edges=_edges(value),
             is_mask=_is_mask(value),
+            decides_sizes=_decides_sizes(value),
         )
         for value in model.inputs
     ]
@@ -134,17 +147,62 @@ def _takes_negative(value: ir.Value) -> bool:
 
 
 def _edges(value: ir.Value) -> tuple[float, ...]:
+    """The numbers of an input at which the graph does something else: what it is compared with, or rounded at, where
+    the input may be scaled and moved by constants before."""
     found: set[float] = set()
-    for node, slot in _uses_through(value, _PRESERVING):
-        if not is_op(node, *_COMPARING):
-            continue
+    for node, slot, factor, offset in _scaled_uses(value):
+        for number in _bends(node, slot):
+            if np.isfinite(number) and factor:
+                found.add((number - offset) / factor)
+    return tuple(sorted(found))
+
+
+def _bends(node: ir.Node, slot: int) -> Iterator[float]:
+    """The numbers at which an op does something else with one of its inputs."""
+    if is_op(node, "Round"):
+        yield from _HALVES
+    elif is_op(node, "Floor", "Ceil"):
+        yield from _WHOLE
+    elif is_op(node, *_COMPARING):
         for other, operand in enumerate(node.inputs):
             tensor = stored(operand) if other != slot else None
-            if tensor is None or tensor.size > _MOST_EDGES:
-                continue
-            numbers = tensor.numpy().astype(np.float64).reshape(-1)
-            found.update(float(number) for number in numbers if np.isfinite(number))
-    return tuple(sorted(found))
+            if tensor is not None and tensor.size <= _MOST_EDGES:
+                yield from (float(number) for number in tensor.numpy().astype(np.float64).reshape(-1))
+
+
+def _scaled_uses(value: ir.Value) -> Iterator[tuple[ir.Node, int, float, float]]:
+    """(node, input index, factor, offset) of every use of a value, also through ops that keep its numbers, or multiply
+    them by a constant and add one: the node reads ``factor value + offset``."""
+    seen: set[ir.Value] = set()
+    pending = [(value, 1.0, 0.0)]
+    while pending:
+        current, factor, offset = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, slot in current.uses():
+            yield node, slot, factor, offset
+            if op_key(node) in _PRESERVING and slot == 0:
+                pending.append((node.outputs[0], factor, offset))
+            elif is_op(node, "Neg"):
+                pending.append((node.outputs[0], -factor, -offset))
+            elif is_op(node, *_AFFINE):
+                other = stored(node.inputs[1 - slot])
+                if other is not None and other.size == 1:
+                    number = float(other.numpy().astype(np.float64).reshape(-1)[0])
+                    pending += [(node.outputs[0], *moved) for moved in _moved(node, slot, factor, offset, number)]
+
+
+def _moved(node: ir.Node, slot: int, factor: float, offset: float, number: float) -> Iterator[tuple[float, float]]:
+    """The factor and the offset behind a sum or product with a constant; none where that is no such number."""
+    if is_op(node, "Add"):
+        yield factor, offset + number
+    elif is_op(node, "Sub"):
+        yield (factor, offset - number) if slot == 0 else (-factor, number - offset)
+    elif is_op(node, "Mul"):
+        yield factor * number, offset * number
+    elif slot == 0 and number:
+        yield factor / number, offset / number
 
 
 def _is_mask(value: ir.Value) -> bool:
@@ -157,6 +215,26 @@ def _is_mask(value: ir.Value) -> bool:
         minuend = stored(node.inputs[0]) if is_op(node, "Sub") and slot == 1 else None
         if minuend is not None and minuend.size == 1 and float(minuend.numpy().reshape(-1)[0]) == 1.0:
             return True
+    return False
+
+
+def _decides_sizes(value: ir.Value) -> bool:
+    """Whether a value reaches an op that makes something of a size that it is told, or a graph within a node."""
+    seen: set[ir.Value] = set()
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, slot in current.uses():
+            has_graph = any(
+                a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+            )
+            is_inner = node.graph is not value.graph
+            if has_graph or is_inner or slot >= _SIZES.get(op_key(node), _NEVER):
+                return True
+            pending += node.outputs
     return False
 
 

@@ -114,7 +114,8 @@ class Route:
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
         if name == framework.name and folder is None and framework.name not in written and self._types is None:
             self.written_anew = name
-        self._source = source if name == framework.name and folder is None and title is None else None
+        is_as_written = title is None if folder is None else _is_as_written(source, folder)
+        self._source = source if name == framework.name and is_as_written else None
         if device is not None:
             self.note = f"on {device}, with products of float32 in float32 (no TF32)"
         elif name != framework.name:
@@ -185,6 +186,11 @@ def _loaded(framework: frameworks.Framework, source: Any, folder: Path | None, d
     if device is not None:
         return framework.load_on(source, device)
     return framework.load(source) if folder is None else framework.load_saved(source, folder)
+
+
+def _is_as_written(source: Any, folder: Path) -> bool:
+    """Whether a saved file is what is written today, so that its weights have the same names and the same meaning."""
+    return (folder / "model.py").read_text(encoding="utf-8").strip() == str(source.text).strip()
 
 
 def devices_of(names: Iterable[str]) -> list[str]:

@@ -22,6 +22,8 @@ _AWAY, _AWAY_OF_LARGE = 0.01, 2.0**-20
 _PLAIN_BELOW = 2
 #: The range of free integers, where the type has room for it.
 _LOWEST, _HIGHEST = -40, 300
+#: The share of the largest and smallest numbers of a type among those of its whole range.
+_ENDS = 0.3
 #: Types of at most this many values are filled with all of them.
 _SMALL_TYPE = 256
 
@@ -135,6 +137,34 @@ def _wide(role: Role, shape: tuple[int, ...], generator: np.random.Generator) ->
     return generator.integers(max(low, info.min), min(high, info.max) + 1, shape)
 
 
+def _whole_range(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Integers of every number of digits that the type has, the largest and the smallest, and powers of two."""
+    if not role.is_free_integer or role.decides_sizes or role.value.dtype is None:
+        return None
+    dtype = np.dtype(role.value.dtype.numpy())
+    if dtype.itemsize < 2:
+        return None  # the wide integers are all that there are
+    info = np.iinfo(dtype)
+    least = max(info.min, -info.max)  # the smallest number divided by -1 ends a process
+    drawn = generator.integers(least, info.max, shape, dtype, endpoint=True)
+    found = drawn >> generator.integers(0, info.bits, shape).astype(dtype)
+    ends = _all_of(np.array([info.max, least, 1 << (info.bits // 2)], dtype), shape, generator)
+    return np.where(generator.random(shape) < _ENDS, ends, found)
+
+
+def _spread(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Numbers from all of the range in which activations bend, and of every size around it."""
+    if not role.is_float:
+        return None
+    sizes = 10.0 ** generator.uniform(-4, 1.5, shape) * generator.choice([-1.0, 1.0], shape)
+    return np.where(generator.random(shape) < 0.5, sizes, generator.uniform(-12, 12, shape))
+
+
+def _each_row(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Every row of a table as often as any other, in a random order."""
+    return np.resize(generator.permutation(role.rows), shape) if role.rows is not None and role.is_integer else None
+
+
 def _counted(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """0, 1, 2, ... along the last axis: positions, and every row of a table where it is short."""
     if not role.is_integer or role.steps is not None:
@@ -201,23 +231,31 @@ def _one_full(role: Role, shape: tuple[int, ...], generator: np.random.Generator
     return found
 
 
-def _not_finite(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """Infinities and NaN among other numbers."""
+def _with(
+    role: Role, special: list[float], shape: tuple[int, ...], generator: np.random.Generator
+) -> np.ndarray | None:
+    """Normal numbers, of which some are others: a fifth, and each of those at least once where there is room."""
     if not role.is_float:
         return None
     found = generator.standard_normal(shape)
-    return np.where(generator.random(shape) < 0.2, generator.choice([np.inf, -np.inf, np.nan], shape), found)
+    size = min(max(len(special), found.size // 5), max(found.size - 1, 1))
+    places = generator.permutation(found.size)[:size]
+    found.reshape(-1)[places] = np.resize(special, len(places))
+    return found
+
+
+def _not_finite(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Infinities and NaN among other numbers."""
+    return _with(role, [np.inf, -np.inf, np.nan], shape, generator)
 
 
 def _infinite(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """Infinities among other numbers."""
-    if not role.is_float:
-        return None
-    found = generator.standard_normal(shape)
-    return np.where(generator.random(shape) < 0.2, generator.choice([np.inf, -np.inf], shape), found)
+    return _with(role, [np.inf, -np.inf], shape, generator)
 
 
 PLAIN = Strategy("plain", plain)
+EACH_ROW = Strategy("each row", _each_row)
 #: In the order in which a set of inputs with few rows takes them.
 STRATEGIES = (
     Strategy("small", _scaled(1e-3)),
@@ -240,11 +278,17 @@ STRATEGIES = (
     Strategy("negative", _negative),
     Strategy("positive", _positive),
     Strategy("negative rows", _negative_rows),
+    Strategy("spread", _spread),
+    Strategy("tiny", _scaled(1e-6)),
     Strategy("huge", _scaled(1e3)),
+    Strategy("enormous", _scaled(3e4)),
+    Strategy("whole range", _whole_range),
     Strategy("infinite", _infinite),
     Strategy("not finite", _not_finite),
 )
 #: Strategies whose numbers are not finite: for a model that gives finite ones for them.
 NOT_FINITE = frozenset({"infinite", "not finite"})
 #: Strategies that only ``verify`` tries: a model in use seldom meets such inputs, and frameworks differ in them.
-THOROUGH_ONLY = frozenset({"negative rows", "huge", *NOT_FINITE})
+THOROUGH_ONLY = frozenset({"negative rows", "spread", "tiny", "huge", "enormous", "whole range", *NOT_FINITE})
+#: Strategies that share the many rows of one set of inputs: all but those whose rounding would hide that of the others.
+MIXED = tuple(s for s in STRATEGIES if s.name not in THOROUGH_ONLY or s.name == "spread")
