@@ -46,8 +46,8 @@ _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
 _MOST_ELEMENTS = 1 << 30
 #: The full battery has two more sets with this many rows, and another with this free size: longer than the blocks that
-#: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers of rows, and of
-#: several sizes, it takes the first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
+#: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers, it takes the
+#: first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
 _MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (129, 65, 33), 1 << 24
 #: Elements of all values of the set at the largest sizes that the model's constraints allow.
 _AT_THE_LARGEST = 1 << 26
