@@ -1,4 +1,4 @@
-"""The settings of a model that generates text: the tokens that begin, pad and end a sequence, and its sizes.
+"""What a model that generates text is read for, and its settings: its special tokens, and its sizes.
 
 This module imports nothing but the standard library and the errors: the runtime reads it too.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, suggest
+
+#: What a model may be read for.
+Task = Literal["generate", "encode", "decode"]
 
 #: Key of a graph's metadata, and of a file's, that holds it as JSON.
 METADATA_KEY = "dlbridge.generation"
@@ -78,6 +81,12 @@ class Settings:
         if values.get("pad", 0) is None:
             values["pad"] = 0
         return cls(**values)
+
+
+def check_task(name: str) -> None:
+    """Raise a ``DlbridgeError`` when there is no such task."""
+    if name not in get_args(Task):
+        raise DlbridgeError(f"there is no task '{name}'", hint=suggest(name, get_args(Task)) or "it is 'generate'")
 
 
 def _is_token(value: object) -> bool:

@@ -16,6 +16,7 @@ from dlbridge.passes import shapes
 from dlbridge.passes.branches import take_known_branch
 from dlbridge.passes.constants import constant, lift_constants, merge_constants, replace_by_constant
 from dlbridge.passes.integers import Integers
+from dlbridge.passes.joined import take_part
 from dlbridge.passes.matching import match
 from dlbridge.passes.no_ops import remove_no_ops
 from dlbridge.passes.reshaping import simplify_reshape, simplify_resize
@@ -78,7 +79,7 @@ def _fold_node(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
     if _fold_sizes(node, known, rewriter):
         return
     _name_dtype(node, rewriter)
-    if _fold_constants(node, rewriter):
+    if _fold_constants(node, rewriter) or take_part(node, known, rewriter):
         return
     simplify_reshape(node, known, rewriter)
     _drop_zero_bias(node, rewriter)

@@ -124,10 +124,11 @@ class Generator:
         seed: int | None = None,
         encoder: Arrays | None = None,
     ) -> Iterator[list[int | None]]:
-        """The next token of each prompt, step by step; None of a prompt that has stopped.
+        """The next token of each prompt, step by step; None of a prompt that has stopped, or is still being read.
 
         Args:
-            prompts: The tokens of each prompt; short ones are filled up at their left. Of a model whose encoder takes
+            prompts: The tokens of each prompt; short ones are filled up at their left, or go on first where the decoder
+                takes no mask. Of a model whose encoder takes
                 tokens, what the encoder gets.
             max_tokens: How many tokens at most.
             stop: Tokens that end a text, themselves included; the model's when None.
@@ -176,21 +177,30 @@ class Generator:
         if max_tokens < 1:
             raise SignatureError(f"{max_tokens} is no number of tokens", where=self._name)
         state = yield from self._begun(prompts, encoder)
-        running = [True] * len(state.ids)
-        for step in range(max_tokens):
+        made, running = [0] * len(state.ids), [True] * len(state.ids)
+        while any(running):
             scores = yield from state.advance()
-            banned = self.settings.suppress + (self.settings.suppress_first if step == 0 else ())
-            scores[:, [token for token in banned if token < scores.shape[1]]] = -np.inf
-            forced = self._forced(step, max_tokens)
+            given = state.next_of_prompts()
             chosen = [
-                None if not on else sampling.choose(row) if forced is None else forced
-                for row, on in zip(scores, running, strict=True)
+                self._chosen(row, count, max_tokens, sampling) if on and own is None else None
+                for row, count, on, own in zip(scores, made, running, given, strict=True)
             ]
             yield chosen
-            running = [token is not None and token not in ends for token in chosen]
-            if not any(running):
-                return
-            state.append([self.settings.pad if token is None else token for token in chosen])
+            made = [count + (token is not None) for count, token in zip(made, chosen, strict=True)]
+            running = [
+                own is not None or (token is not None and token not in ends and count < max_tokens)
+                for own, token, count in zip(given, chosen, made, strict=True)
+            ]
+            after = [token if own is None else own for own, token in zip(given, chosen, strict=True)]
+            if any(running):
+                state.append([self.settings.pad if token is None else token for token in after])
+
+    def _chosen(self, scores: np.ndarray, step: int, steps: int, sampling: Sampling) -> int:
+        """The token of a row that comes next, after so many of it."""
+        banned = self.settings.suppress + (self.settings.suppress_first if step == 0 else ())
+        scores[[token for token in banned if token < len(scores)]] = -np.inf
+        forced = self._forced(step, steps)
+        return sampling.choose(scores) if forced is None else forced
 
     def _forced(self, step: int, steps: int) -> int | None:
         """The token that a step takes whatever its scores are."""
@@ -204,6 +214,9 @@ class Generator:
         if self._encoder is None:
             if encoder is not None:
                 raise SignatureError("there is no encoder that takes anything", where=self._name)
+            if _MASK not in self._decoder.names:
+                ids, rest = self._begun_together(prompts)
+                return _State(self._decoder, ids, np.ones_like(ids), self._empty(len(ids)), rest=rest)
             ids, mask = self._filled(prompts)
             return _State(self._decoder, ids, mask, self._empty(len(ids)))
         is_text = self._encoder.names[0] == _IDS
@@ -229,18 +242,26 @@ class Generator:
         ids = np.array(begun, np.int64)
         return _State(self._decoder, ids, np.ones_like(ids), self._empty(len(ids)), fixed)
 
-    def _filled(self, prompts: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """(tokens, mask) of prompts, filled up at their left."""
+    def _begun_together(self, prompts: Rows) -> tuple[np.ndarray, list[list[int]]]:
+        """(as many tokens of each prompt as the shortest has, the others of each): a decoder that takes no mask goes on
+        with the others one by one."""
+        self._check(prompts)
+        shortest = min(len(row) for row in prompts)
+        return np.array([row[:shortest] for row in prompts], np.int64), [list(row[shortest:]) for row in prompts]
+
+    def _check(self, prompts: Rows) -> None:
         if not prompts or not all(len(row) for row in prompts):
             raise SignatureError("a prompt has no tokens", where=self._name, hint="begin with the model's first token")
+
+    def _filled(self, prompts: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens, mask) of prompts, filled up at their left."""
+        self._check(prompts)
         longest = max(len(row) for row in prompts)
         ids = np.full((len(prompts), longest), self.settings.pad, np.int64)
         mask = np.zeros((len(prompts), longest), np.int64)
         for index, row in enumerate(prompts):
             ids[index, longest - len(row) :] = row
             mask[index, longest - len(row) :] = 1
-        if _MASK not in self._decoder.names and self._encoder is None and not mask.all():
-            raise SignatureError(f"it takes no '{_MASK}': prompts must have one length", where=self._name)
         return ids, mask
 
     def _empty(self, rows: int) -> dict[str, np.ndarray]:
@@ -264,6 +285,7 @@ class _State:
         mask: What of all tokens counts.
         past: The cache.
         fixed: What is the same in each step.
+        rest: The tokens of each prompt that are still to come, where prompts have several lengths and there is no mask.
     """
 
     def __init__(
@@ -273,8 +295,10 @@ class _State:
         mask: np.ndarray,
         past: dict[str, Any],
         fixed: Arrays | None = None,
+        rest: Sequence[list[int]] = (),
     ) -> None:
         self.ids = ids
+        self._rest = list(rest) or [[] for _ in ids]
         self._decoder, self._mask, self._past, self._fixed = decoder, mask, past, dict(fixed or {})
 
     def advance(self) -> abc.Generator[_Ask, Any, np.ndarray]:
@@ -289,6 +313,10 @@ class _State:
         made = yield _Ask(self._decoder, feed)
         self._past = {_past(name): value for name, value in made.items() if _past(name) in self._past}
         return np.asarray(made["logits"])[:, -1].astype(np.float64)
+
+    def next_of_prompts(self) -> list[int | None]:
+        """The next token of each prompt; None of one that has come to its end."""
+        return [row.pop(0) if row else None for row in self._rest]
 
     def append(self, tokens: Sequence[int]) -> None:
         """Go on with these tokens, one a row."""

@@ -61,6 +61,23 @@ def test_short_prompts_are_filled_up_at_their_left_and_each_gives_what_it_gives_
     assert together == [counting()[1].generate([prompt], max_tokens=5)[0] for prompt in prompts]
 
 
+def test_without_a_mask_the_rest_of_long_prompts_comes_step_by_step():
+    class Unmasked(Counting):
+        def __call__(self, feed):
+            length = feed[_CACHE[0]].shape[2] + feed["input_ids"].shape[1]
+            return super().__call__({**feed, "attention_mask": np.ones((len(feed["input_ids"]), length), np.int64)})
+
+    prompts = [[1, 2, 3, 4], [5], [7, 1]]
+    model = Unmasked()
+    generator = Generator(Part(model, (PORTS[0], *PORTS[2:])), None, Settings(stop=(11,), suppress_first=(10,)))
+    found = list(generator.stream(prompts, max_tokens=3))
+    assert [ids for ids, _ in model.fed][:3] == [[[1], [5], [7]], [[2], [5], [1]], [[3], [10], [8]]]
+    assert found[0] == [None, 5, None] and found[1] == [None, 10, 8]
+    together = [[row[i] for row in found if row[i] is not None] for i in range(3)]
+    alone = [counting(Settings(stop=(11,), suppress_first=(10,)))[1].generate([p], max_tokens=3)[0] for p in prompts]
+    assert together == alone == generator.generate(prompts, max_tokens=3)
+
+
 def test_a_row_that_has_stopped_waits_for_the_others():
     settings = Settings(stop=(3,), pad=9)
     model, generator = counting(settings)
@@ -125,8 +142,8 @@ def test_what_cannot_be_begun_is_said():
         Generator(Part(Counting(), PORTS[:2]))
     with pytest.raises(SignatureError, match="it takes 'pixels'"):
         Generator(Part(Counting(), (*PORTS, Port("pixels", _FLOAT, (1,)))))
-    with pytest.raises(SignatureError, match="prompts must have one length"):
-        counting(ports=(PORTS[0], *PORTS[2:]))[1].generate([[1], [1, 2]])
+    with pytest.raises(SignatureError, match="whose encoder is not there"):
+        Generator(Part(Counting(), (*PORTS, Port("past_key_values.0.encoder.key", _FLOAT, ("batch", 1, "source", 1)))))
 
 
 def test_scores_that_are_no_numbers_stop_it():

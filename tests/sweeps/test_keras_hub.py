@@ -1,4 +1,5 @@
-"""Backbones and tasks of keras_hub, live and in small configurations: Keras -> PyTorch, ONNX, Keras.
+"""Backbones and tasks of keras_hub, live and in small configurations: Keras -> PyTorch, ONNX, Keras; the tokens of those
+that generate.
 
 Nothing is downloaded, and no tokenizer is made. ``python -m tests.sweeps.test_keras_hub [name ...]`` prints the table.
 """
@@ -9,9 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dlbridge
+from dlbridge import tasks
 
 TARGETS = ("pytorch", "onnx", "keras")
 _TEXT = {"vocabulary_size": 50, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 32}
@@ -79,6 +82,59 @@ MODELS: dict[str, Callable[[], Any]] = {
         "ViTImageClassifier", backbone=MODELS["ViT"](), num_classes=4, preprocessor=None
     ),
 }
+
+
+_FALCON = {"num_attention_heads": 2, **{key: size for key, size in _TEXT.items() if key != "num_heads"}}
+#: Family -> what the configuration of its backbone has.
+GENERATING: dict[str, dict[str, Any]] = {
+    "Llama": _DECODER,
+    "Mistral": {**_DECODER, "sliding_window": 5},
+    "Gemma": {**_DECODER, "head_dim": 4},
+    "Phi3": _DECODER,
+    "GPT2": {**_TEXT, "max_sequence_length": 32},
+    "OPT": {**_TEXT, "max_sequence_length": 32},
+    "Bloom": _TEXT,
+    "Falcon": _FALCON,
+}
+#: Tokens that are generated, of prompts of several lengths.
+STEPS = 12
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12], [20, 21, 22]]
+
+
+def generating(name: str) -> Any:
+    """A causal language model whose weights are such that it does not say one token for ever."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = _made(f"{name}CausalLM", backbone=_made(f"{name}Backbone", **GENERATING[name]), preprocessor=None)
+    numbers = np.random.default_rng(1)
+    for weight in model.weights:
+        scale = 2.0 / weight.shape[-1] ** 0.5 if len(weight.shape) > 1 else 0.3
+        weight.assign(np.asarray(weight) + numbers.standard_normal(weight.shape) * scale)
+    return model
+
+
+def said_by_keras_hub(model: Any) -> list[list[int]]:
+    """The most probable tokens by the model's own ``generate``, of each prompt alone."""
+    model.compile(sampler="greedy", run_eagerly=True)
+    found = []
+    for prompt in PROMPTS:
+        ids = np.zeros((1, len(prompt) + STEPS), "int32")
+        ids[0, : len(prompt)] = prompt
+        given = {"token_ids": ids, "padding_mask": np.arange(ids.shape[1])[None] < len(prompt)}
+        made = model.generate(given, stop_token_ids=None)["token_ids"]
+        found.append(np.asarray(made)[0, len(prompt) :].tolist())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", GENERATING)
+def test_the_same_tokens_as_keras_hub(name, target):
+    pytest.importorskip("keras_hub")
+    model = generating(name)
+    written = dlbridge.convert(model, target, task="generate")
+    assert tasks.generator(written).generate(PROMPTS, max_tokens=STEPS) == said_by_keras_hub(model)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from dlbridge.decoding import Task
 from dlbridge.errors import require
 from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions, Flag
@@ -29,6 +30,11 @@ class ReadOptions(CommonReadOptions):
         (),
         "A Python module or file whose classes and functions the model's file names, e.g. 'mylayers.py'. It is run.",
         flag=Flag("custom-objects", "MODULE", tuple),
+    )
+    task: Task | None = option(
+        None,
+        "What a model of keras_hub is to do: 'generate' reads a decoder for prompts and steps, with its cache among "
+        "the inputs.",
     )
     trust_code: bool = option(False, "Run the Python code that a file, a folder or a Lambda layer holds.")
 
@@ -70,6 +76,9 @@ class Keras(ModularFramework):
             with _silent_stderr():
                 require("keras", self.extra)
         return super().part(name)
+
+    def parts(self, source: Any, task: str, *, trust_code: bool = False) -> dict[str, str]:
+        return self.part("generation").parts(source, task)
 
     def weights_one_by_one(self, live: Any) -> Mapping[str, Any]:
         return self.part("runner").LiveWeights(live)

@@ -178,8 +178,12 @@ class RecordingScope(keras.StatelessScope):
         raise NotImplementedError
 
     def created(self, name: str, arguments: dict[str, Any]) -> Any:
-        """The tensor that ``keras.ops.arange`` or ``keras.ops.full`` makes of sizes that are not known, recorded; None
-        where all numbers are known."""
+        """The tensor that ``keras.ops.arange``, ``keras.ops.full`` or ``keras.ops.cast`` makes of sizes that are not
+        known, recorded; None where all numbers are known."""
+        raise NotImplementedError
+
+    def result_of(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What a layer's call returns, as tensors without numbers; None where what the layer says of itself holds."""
         raise NotImplementedError
 
     def drawn(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -257,6 +261,11 @@ def _einsum_spec(
     return keras.KerasTensor([sizes[label] for label in kept], dtype=dtype)
 
 
+def _layer_result(scope: RecordingScope, original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+    found = scope.result_of(layer, args, kwargs)
+    return original(layer, *args, **kwargs) if found is None else found
+
+
 def _random(name: str) -> Callable[..., Any]:
     def act(scope: RecordingScope, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return scope.drawn(name, *args, **kwargs)
@@ -273,8 +282,8 @@ def seams() -> list[tuple[Any, str, Any]]:
             public = getattr(keras.ops, name, None)
             if inspect.isfunction(original) and inspect.isfunction(public) and original is not public:
                 found.append((module, name, _wrapped(original, _redirected(name, public))))
-    for name in ("arange", "zeros", "ones", "full"):
-        for module in (keras.ops, keras.ops.numpy, keras.src.ops, keras.src.ops.numpy):
+    for name in ("arange", "zeros", "ones", "full", "cast", "convert_to_tensor"):
+        for module in (keras.ops, keras.ops.numpy, keras.src.ops, keras.src.ops.numpy, keras.src.ops.core):
             original = getattr(module, name, None)
             if original is not None:
                 act = _creator(name, inspect.signature(original))
@@ -282,6 +291,8 @@ def seams() -> list[tuple[Any, str, Any]]:
     for module in (keras.ops, keras.src.ops, keras.src.ops.core, backend.core):
         found.append((module, "custom_gradient", _wrapped(module.custom_gradient, _forward)))
     found.append((Einsum, "compute_output_spec", _wrapped(Einsum.compute_output_spec, _einsum_spec)))
+    kind = keras.layers.Layer
+    found.append((kind, "symbolic_call", _wrapped(kind.symbolic_call, _layer_result)))
     for name, original in list(vars(keras.random).items()):
         if inspect.isfunction(original) and not name.startswith("_") and name != "dropout":
             for module in (keras.random, keras.src.random):

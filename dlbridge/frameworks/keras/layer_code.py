@@ -129,6 +129,47 @@ def function_of(operation: Any) -> Callable[..., Any]:
     return operation.quantized_call if quantised else operation.call
 
 
+#: Methods by which a class says the shapes and dtypes of its results without computing them.
+_STATEMENTS = ("compute_output_spec", "compute_output_shape")
+
+
+def result_of_call(layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What the code of a layer returns, as tensors without numbers; None where what the layer says of itself holds."""
+    if _says_its_result(layer, args, kwargs):
+        return None
+    try:
+        made = function_of(layer)(*args, **kwargs)
+    except Exception:  # the code may be the user's; where the layer is opened, it is told what is wrong
+        return None
+    return keras.tree.map_structure(_without_history, made)
+
+
+def _without_history(item: Any) -> Any:
+    return keras.KerasTensor(item.shape, dtype=item.dtype) if isinstance(item, keras.KerasTensor) else item
+
+
+def _says_its_result(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether what a layer says of its result (``compute_output_shape``) is about such a call.
+
+    It is not where a subclass has another ``call`` than the class that says it, nor where the call gets tensors that it
+    does not ask for: a layer that is given a cache returns it too, and few say so. Keras' own layers say it.
+    """
+    kinds = type(layer).__mro__
+    says = next(((k, name) for k in kinds for name in _STATEMENTS if name in vars(k)), None)
+    if says is None or is_from_keras(type(layer)) or says[0] in (keras.layers.Layer, keras.Operation):
+        return True
+    if any("call" in vars(kind) for kind in kinds[: kinds.index(says[0])]):
+        return False
+    asked = inspect.signature(getattr(says[0], says[1])).parameters
+    given = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
+    names = [name for name, value in given.items() if _has_tensors(value)]
+    return len(names) < 2 or all(name in asked or f"{name}_shape" in asked for name in names)
+
+
+def _has_tensors(nest: Any) -> bool:
+    return any(isinstance(item, keras.KerasTensor) for item in keras.tree.flatten(nest))
+
+
 def never_opened(operation: Any, trust_code: bool) -> str | None:
     """Why a layer must not be opened; None if it may be."""
     kind = next((k for k in type(operation).__mro__ if is_from_keras(k) and k.__name__ in _CLOSED), None)

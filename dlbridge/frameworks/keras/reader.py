@@ -26,7 +26,7 @@ from keras import tree
 from dlbridge import border
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.inputs import by_parameter, no_dtype, parse_input
-from dlbridge.frameworks.keras import ReadOptions, archive, compat, reads
+from dlbridge.frameworks.keras import ReadOptions, archive, compat, generation, reads
 from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.graph_reader import _GRAPH_CALLS, GraphReader, _graph
@@ -63,7 +63,10 @@ def read(source: Any, options: ReadOptions) -> Model:
         may_run = options.trust_code
     if not isinstance(live, keras.layers.Layer):
         raise DlbridgeError(f"cannot read a {type(live).__qualname__} as a Keras model")
-    build = Builder(identifier(options.name or live.name, "model"))
+    name = identifier(options.name or live.name, "model")
+    if options.task is not None:
+        live = _for_task(live, options)
+    build = Builder(name)
     reader = GraphReader(build, live, trust_code=may_run, partial=options.partial)
     graph = _graph(live) if type(live).call in _GRAPH_CALLS else None
     if graph is not None:
@@ -71,13 +74,20 @@ def read(source: Any, options: ReadOptions) -> Model:
         given: tuple[Any, ...] = (tree.pack_sequence_as(graph._inputs_struct, values),)
         named: dict[str, Any] = {}
         result = _collect(reader, lambda: reader.run(graph, values, ""))
+    elif isinstance(live, generation.Decoder):
+        given, named = (), _said_inputs(build, live.inputs_said)
+        result = _collect(reader, lambda: reader.open_model(live, given, named))
     else:
         given, named = _declared_inputs(build, live, options.inputs or {}, options.example)
         result = _collect(reader, lambda: reader.open_model(live, given, named))
     if reader.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
-    _set_outputs(build, result, _output_names(graph, result))
+    _set_outputs(build, result, _output_names(graph, result, "_" if options.task is None else "."))
+    if isinstance(live, generation.Decoder):
+        build.blocks[""] = type(live.causal_lm).__name__
+        traits.set_constraints(build.graph, live.constraints)
+        build.graph.metadata_props[traits.GENERATION] = live.settings().dumps()
     model = _finish(build, reader.converted)
     added = _losses(live, reader)
     if added:
@@ -85,6 +95,14 @@ def read(source: Any, options: ReadOptions) -> Model:
     regularization.set_losses(model.graph, [*added, *_masked(result, model)])
     model.original = Original(live, given, named, [v.name or "" for v in model.outputs])
     return model
+
+
+def _for_task(live: Any, options: ReadOptions) -> generation.Decoder:
+    """A model as it is read for a task."""
+    assert options.task is not None
+    if options.inputs is not None:
+        raise SignatureError(f"the task '{options.task}' says the inputs and the cache itself", where=live.name)
+    return generation.decoder(live, options.task)
 
 
 def _losses(live: Any, reader: GraphReader) -> list[str]:
@@ -215,6 +233,16 @@ def _declared_inputs(
     return (tuple(arguments.values()), {}) if len(arguments) == 1 else ((), arguments)
 
 
+def _said_inputs(build: Builder, said: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Inputs for a nest of what is said of each, which are called by their paths in it."""
+    return {
+        name: _input(build, f"{path}{name}", *_spec(name, item))
+        if isinstance(item, str)
+        else _said_inputs(build, item, f"{path}{name}.")
+        for name, item in said.items()
+    }
+
+
 def _argument(build: Builder, name: str, shape: Any, dtype: str) -> Any:
     """Inputs for an argument of this shape or nested structure of shapes."""
     if not isinstance(shape, dict) and all(d is None or isinstance(d, int) for d in shape):
@@ -257,13 +285,14 @@ def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
     return value
 
 
-def _output_names(graph: Any, result: Any) -> list[str]:
-    """A name for each output: keys of a dict, else the layers that make them."""
+def _output_names(graph: Any, result: Any, joint: str) -> list[str]:
+    """A name for each output: keys of a dict, with ``joint`` between those of nested ones; else the layers that make
+    them."""
     paths = [path for path, _ in tree.flatten_with_path(result)] if result is not None else []
     if isinstance(result, dict):
-        return ["_".join(str(p) for p in path) for path in paths]
+        return [joint.join(path_part(str(p)) for p in path) for path in paths]
     if graph is not None:
-        return [t._keras_history.operation.name for t in tree.flatten(graph._outputs_struct)]
+        return [path_part(t._keras_history.operation.name) for t in tree.flatten(graph._outputs_struct)]
     return ["output" if len(paths) == 1 else f"output_{i}" for i, _ in enumerate(paths)]
 
 
@@ -272,5 +301,5 @@ def _set_outputs(build: Builder, result: Any, names: list[str]) -> None:
     for value, name in zip(tree.flatten(result), names, strict=True):
         if value.is_graph_input() or value.is_graph_output() or value.is_initializer():
             value = build.op("Identity", value)
-        value.name = taken.fresh(path_part(name))
+        value.name = taken.fresh(name)
         build.graph.outputs.append(value)

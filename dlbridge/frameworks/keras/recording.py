@@ -90,11 +90,17 @@ class Recording(compat.RecordingScope):
         masks: Call -> id of each of its tensors -> the mask that the tensor carried then.
         symbol: Gives the tensor of a variable in the run of now.
         entered: Is called with each call.
+        result_of: Gives the result of a layer's call; None where what the layer says of itself holds.
     """
 
-    def __init__(self, book: SizeBook, entered: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        book: SizeBook,
+        entered: Callable[[Any], None],
+        result_of: Callable[[Any, tuple, dict[str, Any]], Any] = lambda *call: None,
+    ) -> None:
         super().__init__()
-        self.book, self.entered = book, entered
+        self.book, self.entered, self.result_of = book, entered, result_of  # type: ignore[method-assign]
         self.nodes: list[Any] = []
         self.masks: dict[Any, dict[int, Any]] = {}
         self.symbol: Callable[[Any], Any] = lambda variable: variable
@@ -160,6 +166,8 @@ class Recording(compat.RecordingScope):
     def created(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "arange":
             return self._arange(**arguments)
+        if name in ("cast", "convert_to_tensor"):
+            return self._number(**arguments)
         number = {"zeros": 0, "ones": 1}.get(name)
         return self._full(**arguments) if number is None else self._full(fill_value=number, **arguments)
 
@@ -186,6 +194,12 @@ class Recording(compat.RecordingScope):
             count = (last - first + step - 1) // step
             operation.compute_output_spec = lambda *_: keras.KerasTensor((count,), dtype=operation.dtype)
         return self._called(operation, first, last, step)
+
+    def _number(self, x: Any, dtype: Any = None, **_: Any) -> Any:
+        """A size as a tensor of no axes."""
+        if not isinstance(x, SymbolicSize):
+            return None
+        return self._called(compat.Full(shape=(), dtype=dtype or "int32"), x)
 
     def _full(self, shape: Any, fill_value: Any, dtype: Any = None) -> Any:
         sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]

@@ -142,6 +142,8 @@ class SizeBook:
             return str(size)
         if item is None or isinstance(item, (bool, int, float, str)):
             return item
+        if isinstance(item, np.generic):
+            return item.item()
         if isinstance(item, keras.KerasTensor):
             return "tensor"
         if inspect.isfunction(item) and item not in self._inside:
@@ -171,10 +173,15 @@ def _operator(how: str) -> tuple[Callable[[SymbolicSize, Any], Any], Callable[[S
 
 
 class SymbolicSize(int):
-    """An unknown size as a Python int."""
+    """An unknown size as a Python int.
+
+    Attributes:
+        dtype: What Keras asks an operand for: that of Python's ints.
+    """
 
     size: Size
     book: SizeBook
+    dtype = int
 
     def __new__(cls, size: Size, book: SizeBook) -> SymbolicSize:
         made = super().__new__(cls, book.number(size))

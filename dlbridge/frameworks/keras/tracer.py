@@ -51,7 +51,9 @@ class _Run:
         self._variables: dict[int, SymbolicVariable] = {}
 
     def symbol(self, value: Any) -> Any:
-        """The tensor that represents a value; anything else is returned as it is."""
+        """The tensor that represents a value, a size as the run's set of primes has it; else what it is itself."""
+        if isinstance(value, SymbolicSize):
+            return self._book.symbolic(value.size)
         if not isinstance(value, ir.Value):
             return value
         if value not in self._tensors:
@@ -90,7 +92,7 @@ class Tracer:
 
     def __init__(self, reader: GraphReader) -> None:
         self._reader = reader
-        self.recording = Recording(reader.build.sizes, self._entered)
+        self.recording = Recording(reader.build.sizes, self._entered, layer_code.result_of_call)
         self._shadows: dict[type, type] = {}
         self._not_followed: set[Any] = set()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dlbridge.decoding import Task
 from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
 from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions
 from dlbridge.frameworks.pytorch.folders import is_pretrained
@@ -37,7 +38,7 @@ class ReadOptions(CommonReadOptions):
         "Caches that a decoder returns are outputs, by their nested names ('past_key_values.0.key'; the default), or "
         "are left out.",
     )
-    task: Literal["generate", "encode", "decode"] | None = option(
+    task: Task | None = option(
         None,
         "What a model of transformers is to do: 'generate' reads a decoder for prompts and steps, with its cache among "
         "the inputs; 'encode' and 'decode' are the parts of an encoder with a decoder.",

@@ -10,18 +10,17 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
-from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings
-from dlbridge.errors import DlbridgeError, require, suggest
+from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings, Task, check_task
+from dlbridge.errors import DlbridgeError, require
 from dlbridge.frameworks.pytorch import results
 from dlbridge.frameworks.pytorch.caches import TransformersCache, is_transformers
 from dlbridge.frameworks.pytorch.calling import Arguments, Calling
 from dlbridge.frameworks.pytorch.original import in_eval_mode
 
-Task = Literal["generate", "encode", "decode"]
 #: What an input says of what is behind it: any length, none too.
 _BEHIND = "0<=past"
 #: Sizes of the runs that show how a cache grows: rows, and two lengths that are within every window.
@@ -60,8 +59,7 @@ def parts(source: Any, task: str, *, trust_code: bool = False) -> dict[str, str]
     Raises:
         DlbridgeError: When there is no such task.
     """
-    if task not in get_args(Task):
-        raise DlbridgeError(f"there is no task '{task}'", hint=suggest(task, get_args(Task)) or "it is 'generate'")
+    check_task(task)
     if isinstance(source, (str, os.PathLike)):
         automatic = require("transformers", "").AutoConfig
         config = automatic.from_pretrained(source, local_files_only=True, trust_remote_code=trust_code)

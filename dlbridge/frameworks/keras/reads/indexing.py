@@ -11,6 +11,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.shape import sizes_of
+from dlbridge.passes.sizes import Size
 
 _END, _FRONT = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
@@ -165,7 +166,11 @@ def slice_(site: CallSite, inputs: Any, start_indices: Any) -> ir.Value:
         if isinstance(whole, list) and -1 in whole:
             site.refuse("a slice from a computed place to the end")
         ends = site.op("Add", site.build.value(starts), site.build.value(whole))
-    return site.op("Slice", x, starts, ends, list(range(site.rank(x))))
+    made = site.op("Slice", x, starts, ends, list(range(site.rank(x))))
+    if isinstance(whole, list) and made.shape is not None:  # Keras takes so many elements or raises, ONNX fewer
+        known = [site.build.sizes.recover(size) for size in whole]
+        made.shape = ir.Shape([d if s is None else s.dim() for d, s in zip(made.shape, known, strict=True)])
+    return made
 
 
 def _starts(site: CallSite, indices: Any) -> Any:
@@ -176,13 +181,38 @@ def _starts(site: CallSite, indices: Any) -> Any:
 
 @operation("SliceUpdate")
 def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) -> ir.Value:
-    """Write ``updates`` at a start index, by scattering to a grid of indices."""
+    """Write ``updates`` at a start index: along one axis by joining what is before and after, else by scattering to a
+    grid of indices."""
     x, new = site.promoted(inputs, updates)
     starts, sizes = _starts(site, start_indices), site.shape(new)
-    if not all(isinstance(s, int) for s in sizes):
-        site.refuse("an update whose size is not known")
-    grid = np.stack(np.meshgrid(*(np.arange(s) for s in sizes), indexing="ij"), -1).astype(np.int64)
-    return site.op("ScatterND", x, site.op("Add", site.build.value(starts), grid), new)
+    if all(isinstance(s, int) for s in sizes):
+        grid = np.stack(np.meshgrid(*(np.arange(s) for s in sizes), indexing="ij"), -1).astype(np.int64)
+        return site.op("ScatterND", x, site.op("Add", site.build.value(starts), grid), new)
+    whole, written = _axes_of(site, x), _axes_of(site, new)
+    if not isinstance(starts, list):
+        site.refuse("an update whose size is not known, at a computed place")
+    begins = [site.build.sizes.recover(start) or Size.of(int(start)) for start in starts]
+    along = [axis for axis, at in enumerate(begins) if at != Size.of(0) or written[axis] != whole[axis]]
+    if not along:
+        return new
+    axis, *others = along
+    after = whole[axis] - begins[axis] - written[axis]
+    if others or any(count < 0 for count in after.terms.values()):
+        site.refuse("an update whose size is not known, of which it is not known that it fits")
+    begin, end = begins[axis], begins[axis] + written[axis]
+    parts = [new]
+    if begin != Size.of(0):
+        parts.insert(0, site.op("Slice", x, [0], [site.build.sizes.symbolic(begin)], [axis]))
+    if after != Size.of(0):
+        parts.append(site.op("Slice", x, [site.build.sizes.symbolic(end)], [_END], [axis]))
+    return parts[0] if len(parts) == 1 else site.op("Concat", *parts, axis=axis)
+
+
+def _axes_of(site: CallSite, value: ir.Value) -> list[Size]:
+    """The sizes of all axes of a value."""
+    book, rank = site.build.sizes, site.rank(value)
+    found = [book.of_axis(value, axis) for axis in range(rank)]
+    return [book.recover(size) or Size.of(int(size)) for size in found]
 
 
 @operation("Tril", "Triu")

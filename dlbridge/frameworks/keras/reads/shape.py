@@ -339,7 +339,11 @@ def full(site: CallSite, fill_value: Any) -> ir.Value:
 @operation("Arange")
 def arange(site: CallSite, start: Any, stop: Any = None, step: Any = None) -> ir.Value:
     start, stop = (0, start) if stop is None else (start, stop)
-    return site.op("Range", *site.promoted(start, stop, 1 if step is None else step))
+    step = 1 if step is None else step
+    if all(isinstance(number, (int, np.integer)) for number in (start, stop, step)):  # its length is seen by integers
+        ends = [site.build.value(number, ir.DataType.INT64) for number in (start, stop, step)]
+        return site.cast(site.op("Range", *ends), site.dtype)
+    return site.op("Range", *site.promoted(start, stop, step))
 
 
 @operation("Meshgrid")

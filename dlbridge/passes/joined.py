@@ -1,0 +1,83 @@
+"""Reads of one part of what was joined: ``stack([key, value])[0]`` is ``key``."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from dlbridge.passes.integers import Integers
+from dlbridge.passes.matching import Match, match, producer, rank
+from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.sizes import Size, shape_of
+
+
+def take_part(node: ir.Node, known: Integers, rewriter: Rewriter) -> bool:
+    """Let what reads a node that takes one operand out of a Concat read that operand.
+
+    Args:
+        node: The node.
+        known: What the small integer tensors of the graph hold.
+        rewriter: That of its graph.
+
+    Returns:
+        Whether it is such a node.
+    """
+    found = match(node, "Gather", "Slice")
+    joined = None if found is None else producer(found.input(0), "Concat")
+    if found is None or joined is None:
+        return False
+    part = _of_stack(found, joined, known) if found.is_op("Gather") else _of_concat(found, joined, known)
+    if part is None:
+        return False
+    site = Site(node, rewriter)
+    for name in list(node.attributes):
+        site.take(name)
+    site.set_op("Identity")
+    site.set_inputs(part)
+    rewriter.bypass(node)
+    return True
+
+
+def _of_stack(gather: Match, joined: Match, known: Integers) -> ir.Value | None:
+    """What a Gather takes out of a stack: a Concat of tensors with a new axis each, along that axis."""
+    axis, index = _axis(joined), known.numbers(gather.input(1))
+    if axis is None or index is None or rank(gather.input(1)) != 0 or gather.integer("axis") % _rank(joined) != axis:
+        return None
+    parts = [producer(operand, "Unsqueeze") for operand in joined.operands]
+    if any(part is None or known.numbers(part.input(1)) not in ([axis], [axis - _rank(joined)]) for part in parts):
+        return None
+    part = parts[index[0] % len(parts)]
+    return None if part is None else part.operand(0)
+
+
+def _of_concat(cut: Match, joined: Match, known: Integers) -> ir.Value | None:
+    """The operand that a Slice along the axis of a Concat takes, all of it and nothing else."""
+    axis, bounds = _axis(joined), [known.get(cut.input(slot)) for slot in (1, 2)]
+    axes, steps = known.numbers(cut.input(3)), known.numbers(cut.input(4))
+    if axis is None or axes is None or len(axes) != 1 or axes[0] % _rank(joined) != axis or steps not in (None, [1]):
+        return None
+    if cut.input(4) is not None and steps is None:
+        return None
+    start, end = (None if entries is None else entries.reshape(-1)[0] for entries in bounds)
+    before = Size.of(0)
+    for operand in joined.operands:
+        sizes = shape_of(operand)
+        size = None if sizes is None else sizes[axis]
+        if size is None:
+            return None
+        after = before + size
+        if (start, end) == (before, after):
+            return operand
+        before = after
+    return None
+
+
+def _rank(joined: Match) -> int:
+    found = rank(joined.operand(0))
+    assert found is not None  # asked for only where the axis is known
+    return found
+
+
+def _axis(joined: Match) -> int | None:
+    """The axis of a Concat, counted from the front; None where the rank is not known."""
+    found = rank(joined.operand(0))
+    return None if found is None else joined.integer("axis") % found
