@@ -60,7 +60,7 @@ def _join(rewriter: Rewriter, path: str, layers: list[Match]) -> None:
         raise _ApartError("one of two initial states is given, and PyTorch takes both or none")
     finals = [_finals([each.node.outputs[1 + i : 2 + i] for each in layers]) for i in range(count)]
     weights = [each.input(slot) for each in layers for slot in (1, 2, 3)]
-    given = [first.operand(0), None, *states, *[None] * (2 - count), *weights]
+    given = [first.operand(0), first.input(LENGTHS), *states, *[None] * (2 - count), *weights]
     more = {"num_layers": len(layers), "dropout": dropout, "gives": "layer", "batch_first": 0}
     joined = ir.node(op_key(first.node), given, first.attributes() | more, domain=FORM, num_outputs=1 + count)
     joined.name = path
@@ -75,8 +75,10 @@ def _join(rewriter: Rewriter, path: str, layers: list[Match]) -> None:
 def _check_alike(layers: list[Match]) -> None:
     for each in layers:
         why = why_no_layer(bare(each.node))
-        if why is not None or each.input(LENGTHS) is not None:
-            raise _ApartError(why or "its sequences are of several lengths")
+        if why is not None:
+            raise _ApartError(why)
+        if each.input(LENGTHS) is not layers[0].input(LENGTHS):
+            raise _ApartError("its layers have sequences of other lengths")
     biases = {each.node.metadata_props.get(traits.BIASES) for each in layers}
     if len(biases) > 1 or any(each.node.attributes != layers[0].node.attributes for each in layers):
         raise _ApartError("its layers differ")
