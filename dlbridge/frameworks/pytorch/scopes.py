@@ -124,8 +124,12 @@ def _of_first_call(nodes: list[ir.Node], path: str, frames: Mapping[ir.Node, Fra
 
 
 def _implementing(nodes: list[ir.Node]) -> ir.Node:
+    """The node that is a layer; others compute what it reads, as its weight, or what is made of its result."""
     weighted = [n for n in nodes if _weights(n)]
-    return (weighted or nodes)[-1]
+    if any(op_key(n) in _SLOTS for n in weighted):
+        return weighted[-1]
+    with_computed_weights = [n for n in nodes if op_key(n) in _SLOTS]
+    return (with_computed_weights or weighted or nodes)[-1]
 
 
 def _weights(node: ir.Node) -> dict[int, str]:

@@ -7,6 +7,7 @@ from dlbridge.frameworks.pytorch import WriteOptions, writes
 from dlbridge.frameworks.pytorch.dialect import PyTorchDialect
 from dlbridge.frameworks.pytorch.recurrent_layers import recurrent_layers
 from dlbridge.frameworks.pytorch.stacks import join_stacks
+from dlbridge.frameworks.pytorch.weight_norms import weight_norms
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -44,6 +45,7 @@ PASSES = [
     Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
     Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
     Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers of PyTorch's."),
+    Pass("weight_norms", on_graph(weight_norms), "Let layers with a weight norm be layers."),
     SPLIT_OPERANDS,
 ]
 PIPELINE = pipeline(PASSES)
