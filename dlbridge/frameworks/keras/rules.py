@@ -18,7 +18,7 @@ from dlbridge.source.weights import Weight
 #: Ops that only move elements, which Keras does for uint64 too; it computes uint64 as uint32.
 _MOVING = MOVING | {"Slice", "Compress", "NonZero"}
 #: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
-_MODULAR = MODULAR | {"CumProd", "Equal", "Concat", "Tile", "ScatterElements", "ScatterND", "Sign"}
+_MODULAR = MODULAR | {"CumProd", "Equal", "Concat", "Stack", "Tile", "ScatterElements", "ScatterND", "Sign"}
 
 
 class _Signed(Signed):

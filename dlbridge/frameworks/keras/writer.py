@@ -41,6 +41,7 @@ from dlbridge.passes.layout.pads import split_pads
 from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.stacked import STACK_SLICES
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
@@ -98,6 +99,7 @@ def pipeline(io_layout: str = "same") -> Pipeline:
             Pass("fuse", on_graph(fuse), "Let a layer do the activation behind it, and drop the axes it pools over."),
             Pass("merging_layers", on_graph(merging_layers), "Let ops that were merging layers be these again."),
             Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers, with the batch first."),
+            STACK_SLICES,
             SPLIT_OPERANDS,
         ],
     )

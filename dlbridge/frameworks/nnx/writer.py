@@ -15,6 +15,7 @@ from dlbridge.passes import Pass, layout
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.stacked import STACK_SLICES
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import write_modules
 from dlbridge.source.program import Source
@@ -38,6 +39,7 @@ def passes(io_layout: str = "same") -> list[Pass]:
         Pass("drop_unread", on_graph(drop_unread), "Leave out buffers that nothing reads."),
         Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
         Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
+        STACK_SLICES,
         SPLIT_OPERANDS,
     ]
 

@@ -15,7 +15,7 @@ from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
 UNSIGNED = {ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
 #: Ops that only move elements, or that PyTorch has for all types.
-_MOVING = MOVING | {"Tile", "Concat", "Equal"}
+_MOVING = MOVING | {"Tile", "Concat", "Stack", "Equal"}
 #: Ops that compute modulo 2**64 on int64 what they do on uint64 (or have a rule of their own for it).
 _MODULAR = MODULAR | {"Slice", "Compress", "NonZero"}
 

@@ -1,9 +1,9 @@
-"""Legalise layers that have a weight norm: their weight is made of a direction and of lengths, whenever it is read.
+"""Legalise layers that have a weight norm: their weight is made of a direction and of lengths when it is read.
 
-``weight_norm(nn.Conv1d(3, 4, 3))`` reads ``g * v / |v|``, which is a ReduceL2, a Div and a Mul before the layer. A node of
-the domain ``dlbridge.pytorch`` stands for both: its inputs are those of the layer, with v as the weight, and g behind
-them. Its attributes are ``axis``, along which the lengths are (-1 for one length of all), and ``is_hooked`` for PyTorch's
-older function, which calls the two ``weight_v`` and ``weight_g``.
+``weight_norm(nn.Conv1d(3, 4, 3))`` reads ``g * v / |v|``, which is a ReduceL2, a Div and a Mul before the layer. A node
+of the domain ``dlbridge.pytorch`` stands for both: its inputs are those of the layer, with v as the weight, and g
+behind them. Its attributes are ``axis``, along which the lengths are (-1 for one length of all), and ``is_hooked`` for
+PyTorch's older function, which calls the two ``weight_v`` and ``weight_g``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PARTS = {
 
 @dataclass
 class _Weight:
-    """A weight that is computed: its parts, the nodes that compute it, and the path that its parts' names begin with."""
+    """A weight that is computed: its parts, the nodes that compute it, and the path of the module with the parts."""
 
     direction: ir.Value
     lengths: ir.Value

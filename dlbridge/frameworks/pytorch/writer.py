@@ -15,6 +15,7 @@ from dlbridge.passes import Pass
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.prepare import PREPARE
+from dlbridge.passes.stacked import STACK_SLICES
 from dlbridge.passes.standard import on_graph
 from dlbridge.source.modules import pipeline, write_modules
 from dlbridge.source.program import Source
@@ -46,6 +47,7 @@ PASSES = [
     Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
     Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers of PyTorch's."),
     Pass("weight_norms", on_graph(weight_norms), "Let layers with a weight norm be layers."),
+    STACK_SLICES,
     SPLIT_OPERANDS,
 ]
 PIPELINE = pipeline(PASSES)

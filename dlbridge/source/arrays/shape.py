@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.passes import layout
+from dlbridge.passes import layout, stacked
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.code import Code, Raw, call, code, cut, join
@@ -82,7 +82,18 @@ def concat(op: Op, arrays: ArrayDialect) -> Emit | Code:
     axis = op.attr("axis")
     if len(op.tensors) == 1:
         return code("{}", op.x)
-    return code(f"{arrays.name('concatenate')}({{}}, axis={{axis}})", op.tensors, axis=axis)
+    return code(f"{arrays.name('concatenate')}({{}}, axis={{axis}})", joined(op), axis=axis)
+
+
+@shape("Stack", domain=stacked.DOMAIN)
+def stack(op: Op, arrays: ArrayDialect) -> Code:
+    return arrays.call("stack", joined(op), axis=op.attr("axis") or None)
+
+
+def joined(op: Op) -> Any:
+    """The list of the tensors that an op joins; of many times the same one, ``[x] * 12``."""
+    is_one = len(set(op.node.inputs)) == 1 and len(op.tensors) > 2
+    return code("[{}] * {}", op.tensors[0], len(op.tensors)) if is_one else op.tensors
 
 
 def even_parts(op: Op, axis: int, count: int) -> list[int] | None:

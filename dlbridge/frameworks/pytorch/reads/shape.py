@@ -128,7 +128,8 @@ def cat(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
 @reads("aten.stack")
 def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
     axis = dim % len(op.sizes)
-    return op("Concat", *(op.unsqueeze(op.cast(t, op.dtype), [axis]) for t in tensors), axis=axis)
+    slices = {t: op.unsqueeze(op.cast(t, op.dtype), [axis]) for t in dict.fromkeys(tensors)}
+    return op("Concat", *(slices[t] for t in tensors), axis=axis)
 
 
 @reads("aten.hstack", "aten.vstack", "aten.column_stack")

@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
+from dlbridge.passes import stacked
 from dlbridge.source.arithmetic import Element
-from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, reshaped_to
+from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, joined, reshaped_to
 from dlbridge.source.code import Code, Literal, call, code, join, method, node
 from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Layer, Op
@@ -159,8 +160,12 @@ def tile(op: Op) -> Code:
 def concat(op: Op) -> Code:
     if len(op.tensors) == 1:
         return code("{}", op.x)
-    axis = op.attr("axis")
-    return call("torch.cat", op.tensors, dim=axis or None)
+    return call("torch.cat", joined(op), dim=op.attr("axis") or None)
+
+
+@rules("Stack", domain=stacked.DOMAIN)
+def stack(op: Op) -> Code:
+    return call("torch.stack", joined(op), dim=op.attr("axis") or None)
 
 
 @rules("Split")
