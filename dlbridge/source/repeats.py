@@ -7,7 +7,8 @@ call reads in the same places, then what the first call gives; its outputs are w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import onnx_ir as ir
 
@@ -121,24 +122,61 @@ def _part_states(graph: ir.Graph, first: list[ir.Node], nodes: list[ir.Node]) ->
 
 
 def _same(first: list[ir.Node], nodes: list[ir.Node]) -> dict[ir.Value, ir.Value] | None:
-    """Value of the first call -> value of the other, if both do the same with the same weights and sizes."""
-    if len(first) != len(nodes):
+    """Value of the first call -> value of the other, if both do the same with the same weights and sizes.
+
+    The other may lack what nothing reads of it, as the last of several steps lacks its new state.
+    """
+    found: dict[ir.Value, ir.Value] = {}
+    lacking: set[ir.Node] = set()
+    left = iter(nodes)
+    b = next(left, None)
+    for a in first:
+        if _has_body(a):
+            return None
+        pairs = _pairs(a, b, found) if b is not None and not lacking & _producers(a) else None
+        if pairs is None:
+            lacking.add(a)
+        else:
+            found |= pairs
+            b = next(left, None)
+    if b is not None or not all(_reads_known(a, found, lacking) for a in lacking):
+        return None
+    return found if all(_fits(first, *pair) for pair in found.items()) else None
+
+
+def _pairs(a: ir.Node, b: ir.Node, known: Mapping[ir.Value, ir.Value]) -> dict[ir.Value, ir.Value] | None:
+    """Value of one node -> value of the other, if they are the same op on what is known to be the same."""
+    alike = a.op_identifier() == b.op_identifier() and _settings(a) == _settings(b)
+    if not alike or len(a.inputs) != len(b.inputs) or len(a.outputs) != len(b.outputs):
         return None
     found: dict[ir.Value, ir.Value] = {}
-    for a, b in zip(first, nodes, strict=True):
-        alike = a.op_identifier() == b.op_identifier() and dict(a.attributes) == dict(b.attributes)
-        if not alike or len(a.inputs) != len(b.inputs) or len(a.outputs) != len(b.outputs) or _has_body(a):
+    for x, y in zip(a.inputs, b.inputs, strict=True):
+        if x is None or y is None or is_weight(x) or is_weight(y):
+            if x is not y:
+                return None
+        elif known.get(x, y) is not y or found.setdefault(x, y) is not y:
             return None
-        for x, y in zip(a.inputs, b.inputs, strict=True):
-            if x is None or y is None or is_weight(x) or is_weight(y):
-                if x is not y:
-                    return None
-            elif found.setdefault(x, y) is not y:
-                return None
-        for x, y in zip(a.outputs, b.outputs, strict=True):
-            if found.setdefault(x, y) is not y:
-                return None
-    return found if all(_fits(first, *pair) for pair in found.items()) else None
+    return found | dict(zip(a.outputs, b.outputs, strict=True))
+
+
+def _settings(node: ir.Node) -> dict[str, Any]:
+    """The attributes of a node; of a tensor, its numbers."""
+    found: dict[str, Any] = dict(node.attributes)
+    for name, attribute in node.attributes.items():
+        if attribute.type == ir.AttributeType.TENSOR:
+            tensor = attribute.as_tensor()
+            found[name] = tensor.dtype, tuple(tensor.shape), tensor.tobytes()
+    return found
+
+
+def _producers(node: ir.Node) -> set[ir.Node | None]:
+    return {value.producer() for value in node.inputs if value is not None}
+
+
+def _reads_known(node: ir.Node, known: Collection[ir.Value], lacking: Collection[ir.Node]) -> bool:
+    """Whether a node of the first call that another one lacks reads nothing that only it reads."""
+    given = [value for value in node.inputs if value is not None and not is_weight(value)]
+    return all(value in known or value.producer() in lacking for value in given)
 
 
 def _fits(nodes: list[ir.Node], x: ir.Value, y: ir.Value) -> bool:
@@ -158,20 +196,24 @@ def _replace(
     inside, own = set(first), set(nodes)
     given = [v for v in same if v.producer() not in inside]
     results = [v for v in same if v.producer() in inside and (_leaves(v, inside) or _leaves(same[v], own))]
+    unread = [v for node in first for v in node.outputs if v not in same and _leaves(v, inside)]
     call = ir.Node(
         DOMAIN,
         "Call",
-        [*(same[v] for v in given), *given, *results],
+        [*(same[v] for v in given), *given, *results, *unread],
         [ir.AttrString(PATH, path), ir.AttrInt64(COUNT, len(given))],
-        num_outputs=len(results),
+        num_outputs=len(results) + len(unread),
         name=f"{path}_call_{len(graph)}",
     )
     call.metadata_props[traits.ANONYMOUS] = "true"
     graph.insert_after(nodes[-1], call)
-    for value, made in zip(results, call.outputs, strict=True):
+    for value, made in zip(results, call.outputs, strict=False):
         old = same[value]
         made.type, made.shape, made.name = old.type, old.shape, old.name
         ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
+    taken = {v.name or "" for node in graph for v in node.outputs} if unread else set()
+    for value, made in zip(unread, call.outputs[len(results) :], strict=True):
+        made.type, made.shape, made.name = value.type, value.shape, unique(value.name or "", taken)
     for node in reversed(nodes):
         graph.remove(node, safe=True)
 

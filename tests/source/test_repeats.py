@@ -130,11 +130,39 @@ class Holder(nn.Module):
         return self.own(torch.relu(self.part(x)))
 
 
+class Decoding(nn.Module):
+    """A decoder in a loop, whose last state nothing reads; a number that is new in each call stands beside what it
+    reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.first = Decoder(), nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state, found = self.first(x[:, 0]), []
+        for step in range(3):
+            y, state = self.step(x[:, step], state)
+            found.append(y)
+        return torch.stack(found, 1)
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(9, 6, batch_first=True), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.cat([x, 0.5 * torch.ones_like(x[:, :1])], 1)
+        y, state = self.rnn(x.unsqueeze(1), state.unsqueeze(0))
+        return self.out(y.squeeze(1)), torch.tanh(state.squeeze(0))
+
+
 #: Module, shapes of its inputs, pieces of the code (none where the calls are not alike).
 CASES = {
     "siamese": (Siamese, [(2, 3, 9, 9), (2, 3, 9, 9)], ["self.base(a)", "self.base(b)", "def forward(self, x):"]),
     "a cell in a loop": (Steps, [(2, 4, 8)], ["self.cell(", "self.out("]),
     "a head on a pyramid": (Pyramid, [(2, 3, 32, 32)], ["= self.head(x)", "def forward(self, x):"]),
+    "a decoder in a loop": (Decoding, [(2, 3, 8)], [", _ = self.step(", "class Decoder", "self.rnn(x, "]),
     "other results": (Both, [(3, 8)], []),
     "other code": (Masked, [(3, 8)], []),
     "in another module": (Borrowed, [(3, 8)], []),
@@ -179,3 +207,9 @@ def test_a_cell_is_one_class_however_often_it_is_called() -> None:
     assert text.count("class LSTMCell") == 1
     assert text.count("self.cell(") == text.count("self.out(") == 4
     assert len(text.splitlines()) < 70
+
+
+def test_the_last_of_several_calls_is_a_call_though_nothing_reads_its_state() -> None:
+    text = dlbridge.load(Decoding().eval(), inputs=(torch.randn(2, 3, 8),)).write("pytorch").text
+    assert text.count("self.step(") == 3
+    assert text.count("self.rnn(") == text.count("torch.ones(") + text.count("torch.full(") == 1
