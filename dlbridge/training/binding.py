@@ -77,7 +77,7 @@ def bind_inputs(model: Model, arrays: Mapping[str, np.ndarray], before: Before |
 def _bound_inputs(
     model: Model, arrays: Arrays, dims: dict[str, int], spec: TrainingSpec | None, before: Before | None
 ) -> tuple[Arrays, set[str]]:
-    """The inputs, and the names of the arrays that they are made of; ``dims`` learns what the named sizes are."""
+    """The inputs, and the names of the arrays that they come from; ``dims`` gets the values of the named sizes."""
     inputs: Arrays = {}
     used: set[str] = set()
     for value in model.inputs:
@@ -92,7 +92,7 @@ def _bound_inputs(
 def found_input(
     model: Model, arrays: Mapping[str, np.ndarray], name: str, spec: TrainingSpec | None
 ) -> tuple[np.ndarray, set[str]]:
-    """The array of an input as it is in the data, and the names of what it is made of.
+    """The array of an input as it is in the data, and the names of the arrays that it was put together from.
 
     Raises:
         TrainingError: When the data has nothing for it.
@@ -143,7 +143,7 @@ def _row_weights(arrays: Arrays, loss: LossPart) -> np.ndarray | None:
 
 
 def _fit(array: np.ndarray, name: str, value: Any, dims: dict[str, int]) -> np.ndarray:
-    """The array of an input in its shape and dtype; ``dims`` learns what the named sizes are."""
+    """The array of an input in its shape and dtype; ``dims`` gets the values of the named sizes."""
     check_numbers(array, name)
     wanted = [d if isinstance(d, int) else dims.get(d.value) for d in value.shape]
     if array.ndim == 2 and len(wanted) != 2 and None not in wanted[1:]:
@@ -161,7 +161,7 @@ def _fit(array: np.ndarray, name: str, value: Any, dims: dict[str, int]) -> np.n
 
 
 def _in_dtype(array: np.ndarray, name: str, dtype: np.dtype) -> np.ndarray:
-    """The array in an input's dtype, which must hold its numbers: no NaN, no fractions or overflow of integers."""
+    """The array in an input's dtype. Integers must be able to hold its numbers: no NaN, no fractions, no overflow."""
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise TrainingError(f"the data is NaN in row {np.argwhere(np.isnan(array))[0][0]}", where=name)
     if dtype == array.dtype:

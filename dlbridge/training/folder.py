@@ -166,7 +166,7 @@ def _bar(
     epochs: int, framework: str, quiet: bool
 ) -> Iterator[tuple[Callable[[int, dict[str, float]], None], list[Callback]]]:
     """Show a bar of the epochs and one of the steps, or a line for each epoch if there is no terminal; yield the
-    function that is called after an epoch, and what is told of steps."""
+    function to call after an epoch, and the callbacks of steps."""
     console = Console(stderr=True, quiet=quiet)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:

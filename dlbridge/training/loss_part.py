@@ -1,4 +1,4 @@
-"""What all losses have: how the numbers of the places become one; and what several formulas use."""
+"""What all losses share: how the losses of all places are reduced to one, and functions that several formulas use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LossPart(Part):
 
     @property
     def is_of_classes(self) -> bool:
-        """Whether an accuracy can be said."""
+        """Whether an accuracy can be computed."""
         return self.kind in ("classes", "probabilities", "shares", "signs")
 
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:

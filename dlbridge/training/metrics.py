@@ -1,7 +1,7 @@
-"""The metrics, each by one definition: sums over batches, which a framework computes, and a number of the sums.
+"""The metrics, each by one definition: sums over batches, which a framework computes, and a number from the sums.
 
-So the number of an epoch is that of all its rows together, however they are divided into batches. Class numbers are
-those of the largest output; for two classes at one output, that is 1 above the threshold (0 of logits, else 0.5).
+So the number of an epoch is that of all its rows together, however they are divided into batches. The predicted class
+is that of the largest output; for two classes at one output, it is 1 above the threshold (0 for logits, else 0.5).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def _classes(x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> tuple[Tensor, Te
         threshold = 0.0 if loss.reads_logits or loss.kind == "signs" else 0.5
         return ops.reshape(x > threshold, (-1,)), ops.reshape(t > (0.0 if loss.kind == "signs" else 0.5), (-1,)), None
     t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
-    said, right = ops.reshape(ops.argmax(x, axis=loss.class_axis), (-1,)), ops.reshape(t, (-1,))
+    predicted, right = ops.reshape(ops.argmax(x, axis=loss.class_axis), (-1,)), ops.reshape(t, (-1,))
     ignored = getattr(loss, "ignore_index", None)
-    return said, ops.like(right, said), None if ignored is None else ops.cast(right != ignored, x)
+    return predicted, ops.like(right, predicted), None if ignored is None else ops.cast(right != ignored, x)
 
 
 class Accuracy(_Metric):
@@ -67,8 +67,8 @@ class Accuracy(_Metric):
         return {"right": (), "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
-        said, right, read = _classes(x, t, loss, ops)
-        same = ops.count(said == right)
+        predicted, right, read = _classes(x, t, loss, ops)
+        same = ops.count(predicted == right)
         if read is None:
             return {"right": ops.sum(same), "count": ops.size(same)}
         read = ops.count(read)
@@ -109,7 +109,7 @@ class TopK(_Metric):
 
 
 class _OfClasses(_Metric):
-    """Metrics of the counts of each class: how often it is said, how often it is right, how often both."""
+    """Metrics computed from counts of each class: how often it is predicted, how often it is right, how often both."""
 
     average: Literal["macro", "binary"] | None = Field(
         None,
@@ -120,16 +120,16 @@ class _OfClasses(_Metric):
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         shape = (classes or 2,)
-        return {"both": shape, "said": shape, "right": shape}
+        return {"both": shape, "predicted": shape, "right": shape}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
-        said, right, read = _classes(x, t, loss, ops)
+        predicted, right, read = _classes(x, t, loss, ops)
         count = 2 if loss.kind in ("shares", "signs") else int(x.shape[loss.class_axis])
-        said, right = ops.one_hot(said, count), ops.one_hot(right, count)
+        predicted, right = ops.one_hot(predicted, count), ops.one_hot(right, count)
         if read is not None:
             read = ops.expand_dims(ops.count(read), -1)
-            said, right = said * read, right * read
-        sums = {"both": said * right, "said": said, "right": right}
+            predicted, right = predicted * read, right * read
+        sums = {"both": predicted * right, "predicted": predicted, "right": right}
         return {name: ops.sum(array, axis=0) for name, array in sums.items()}
 
     def by_class(self, sums: Totals) -> np.ndarray:
@@ -137,7 +137,7 @@ class _OfClasses(_Metric):
         raise NotImplementedError
 
     def value(self, sums: Totals, loss: LossPart) -> float:
-        numbers, occurs = np.nan_to_num(self.by_class(sums)), (sums["said"] + sums["right"]) > 0
+        numbers, occurs = np.nan_to_num(self.by_class(sums)), (sums["predicted"] + sums["right"]) > 0
         if self.average == "binary" or (self.average is None and loss.kind in ("shares", "signs")):
             return float(numbers[1])
         return float(numbers[occurs].mean()) if occurs.any() else 0.0
@@ -149,7 +149,7 @@ class Precision(_OfClasses):
     kind: Literal["precision"] = "precision"
 
     def by_class(self, sums: Totals) -> np.ndarray:
-        return _shares(sums["both"], sums["said"])
+        return _shares(sums["both"], sums["predicted"])
 
 
 class Recall(_OfClasses):
@@ -162,21 +162,21 @@ class Recall(_OfClasses):
 
 
 class F1(_OfClasses):
-    """``2 both / (said + right)`` of each class: the harmonic mean of precision and recall."""
+    """``2 both / (predicted + right)`` of each class: the harmonic mean of precision and recall."""
 
     kind: Literal["f1"] = "f1"
 
     def by_class(self, sums: Totals) -> np.ndarray:
-        return _shares(2 * sums["both"], sums["said"] + sums["right"])
+        return _shares(2 * sums["both"], sums["predicted"] + sums["right"])
 
 
 class IoU(_OfClasses):
-    """``both / (said + right - both)`` of each class: intersection over union."""
+    """``both / (predicted + right - both)`` of each class: intersection over union."""
 
     kind: Literal["iou"] = "iou"
 
     def by_class(self, sums: Totals) -> np.ndarray:
-        return _shares(sums["both"], sums["said"] + sums["right"] - sums["both"])
+        return _shares(sums["both"], sums["predicted"] + sums["right"] - sums["both"])
 
 
 class AUC(_Metric):

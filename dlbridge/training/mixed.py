@@ -71,8 +71,8 @@ class LossScale:
     """The loss scale of a training, for a framework that counts it in Python.
 
     Args:
-        spec: How it starts and goes on.
-        slots: What a checkpoint remembers.
+        spec: Its start, and how it changes.
+        slots: The slots of a checkpoint to continue from.
 
     Attributes:
         scale: The factor on the loss.
@@ -87,12 +87,12 @@ class LossScale:
         self.skipped = 0
 
     def is_step(self, is_finite: bool) -> bool:
-        """Whether the step is made; the loss scale goes on."""
+        """Update the loss scale after the gradients of a step; return whether the step is made."""
         scale, since = self.spec.after(np.float64(self.scale), np.int64(self.since), np.bool_(is_finite), NUMPY)
         self.scale, self.since = float(scale), int(since)
         self.skipped += not is_finite
         return is_finite
 
     def slots(self) -> dict[str, dict[str, np.ndarray]]:
-        """What a checkpoint remembers of it."""
+        """The loss scale as slots of a checkpoint."""
         return {SLOT: {SCALE: np.asarray(self.scale, np.float64), SINCE: np.asarray(self.since, np.int64)}}

@@ -81,7 +81,7 @@ def is_saved_dataset(path: Path) -> bool:
 class SavedRows(Rows):
     """The rows of a dataset that ``datasets.Dataset.save_to_disk`` wrote: files of Arrow, which stay on the disk.
 
-    Names of classes and images are known by what the dataset says of its columns.
+    Names of classes, and which columns are images, are read from the dataset's description of its columns.
 
     Raises:
         FileError: When it is broken, or holds several datasets.

@@ -1,4 +1,4 @@
-"""What a specification says of the data before a model gets it: how inputs are prepared and, in training, changed."""
+"""The settings of a specification for the data: how inputs are prepared and, in training, augmented."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Script:
-    """What a script says of its data.
+    """The data of a script, as the script names it.
 
     Attributes:
         data: The path of the ``.npz`` file or of the folder of images, from the folder of the script.

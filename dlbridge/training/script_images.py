@@ -1,4 +1,4 @@
-"""What a script says of its images: where they lie, how they become an input, how they are changed in training."""
+"""The images of a script: where they are, how they become an input, and how they are changed in training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Images:
 
 
 def unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
-    """What the images of a training need and a script has no words for."""
+    """Yield what the images of a training need and a script cannot express."""
     own = model.processing.inputs if model.processing is not None else {}
     prepared: dict[str, Any] = {**own, **spec.prepare}
     images = {name: how for name, how in prepared.items() if how.kind == "image"}
@@ -77,12 +77,12 @@ def unsaid(model: Model, spec: TrainingSpec) -> Iterator[str]:
 def described(
     model: Model, spec: TrainingSpec, processing: Processing, raw: np.ndarray | None, row: tuple[int, ...]
 ) -> Images | None:
-    """What a script says of its images; None where the model has none that are prepared or changed.
+    """Describe the images of a script; None if the model has none that are prepared or changed.
 
     Args:
         model: The model.
         spec: How it is trained.
-        processing: What is done with its inputs, fitted.
+        processing: How its inputs are prepared, fitted to the data.
         raw: The images as they are in the data; None where they are files in a folder.
         row: The shape of a row of the input.
     """

@@ -58,7 +58,7 @@ def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
 
 
 def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) -> Iterator[Unlike]:
-    """The weights whose numbers are not the model's.
+    """The weights that are missing, or whose numbers are not the model's.
 
     Weights that the writer has reshaped or renamed are not compared: a fault in those shows in the outputs.
 
@@ -70,7 +70,10 @@ def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) 
     keys: Mapping[str, Weight] = getattr(source, "weights", None) or {name: Weight.of(name) for name in arrays}
     for key, weight in keys.items():
         names = [view.initializer for view in weight.views]
-        if key not in arrays or not names or not all(_is_kept(model, source.model, name) for name in names):
+        if not names or not all(_is_kept(model, source.model, name) for name in names):
+            continue
+        if key not in arrays:
+            yield Unlike(names[0], f"what was written has no weight '{key}', which is the model's '{names[0]}'")
             continue
         wanted, found = weight.read(model.weights), arrays[key]  # one at a time: each may be a copy
         if wanted.shape != found.shape:

@@ -152,6 +152,9 @@ run, write = dlbridge_numpy.runner.run, dlbridge_numpy.writer.write
 dlbridge_numpy.runner.run = lambda *given: list(run(*given).values())
 fails(lambda: verify(model, routes=["numpy"]).require())
 dlbridge_numpy.runner.run = run
+weights, dlbridge_numpy.runner.weights = dlbridge_numpy.runner.weights, lambda live: {{}}
+fails(lambda: verify(model, routes=["numpy"]).require())
+dlbridge_numpy.runner.weights = weights
 dlbridge_numpy.writer.RULES["Relu"] = lambda x: f"np.no_such({{x}})"
 fails(lambda: verify(model, routes=["numpy"]).require())
 dlbridge_numpy.writer.write = lambda *given: write(*given).text
@@ -167,6 +170,7 @@ fails(lambda: model.to("numpy"))
         "cannot be built or run as written:",
         "numpy: it cannot be run: 'run' returned a list, not arrays by the names of the outputs",
         "please report this to whoever wrote the plug-in 'numpy'",
+        "numpy: what was written has no weight 'fc1_weight', which is the model's 'fc1.weight'",
         "module 'numpy' has no attribute 'no_such'",
         "of the written file: relu1 = np.no_such(fc1))",
         "numpy: write_model returned a str, not a dlbridge.source.program.Source",
