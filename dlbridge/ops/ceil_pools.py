@@ -39,15 +39,7 @@ class MaxPool(_MaxPool):
     op_domain = ""
 
     def _run(
-        self,
-        x,
-        auto_pad=None,
-        ceil_mode=None,
-        dilations=None,
-        kernel_shape=None,
-        pads=None,
-        storage_order=None,
-        strides=None,
+        self, x, auto_pad=None, ceil_mode=None, kernel_shape=None, dilations=None, strides=None, pads=None, **more
     ):  # type: ignore[no-untyped-def]
         if ceil_mode and auto_pad in (None, "NOTSET"):
             pads, ceil_mode = _padded(x, kernel_shape, strides, dilations, pads), 0
@@ -56,7 +48,8 @@ class MaxPool(_MaxPool):
             rank = x.ndim - 2
             ones = [1] * rank
             return (_max_pooled(x, kernel_shape, strides or ones, dilations or ones, pads or [0] * 2 * rank),)
-        return super()._run(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, storage_order, strides)
+        given = {"dilations": dilations, "kernel_shape": kernel_shape, "pads": pads, "strides": strides}
+        return super()._run(x, auto_pad=auto_pad, ceil_mode=ceil_mode, **given, **more)
 
 
 def _max_pooled(
@@ -84,29 +77,17 @@ class AveragePool(_AveragePool):
 
     op_domain = ""
 
-    def _run(
-        self,
-        x,
-        auto_pad=None,
-        ceil_mode=None,
-        count_include_pad=None,
-        dilations=None,
-        kernel_shape=None,
-        pads=None,
-        strides=None,
-    ):  # type: ignore[no-untyped-def]
-        if ceil_mode and auto_pad in (None, "NOTSET"):
-            given, pads = list(pads or [0] * 2 * (x.ndim - 2)), _padded(x, kernel_shape, strides, dilations, pads)
+    def _run(self, x, ceil_mode=None, count_include_pad=None, pads=None, **more):  # type: ignore[no-untyped-def]
+        if ceil_mode and more["auto_pad"] in (None, "NOTSET"):
+            given = list(pads or [0] * 2 * (x.ndim - 2))
+            pads = _padded(x, more["kernel_shape"], more["strides"], more["dilations"], pads)
             if count_include_pad:
                 # the padding counts, what lies beyond it does not: so the padding becomes part of the input
                 half = len(given) // 2
                 x = np.pad(x, [(0, 0), (0, 0), *zip(given[:half], given[half:], strict=True)])
                 pads = [more - before for more, before in zip(pads, given, strict=True)]
             ceil_mode, count_include_pad = 0, 0
-        return super()._run(
-            x, auto_pad=auto_pad, ceil_mode=ceil_mode, count_include_pad=count_include_pad, dilations=dilations,
-            kernel_shape=kernel_shape, pads=pads, strides=strides,
-        )  # fmt: skip
+        return super()._run(x, ceil_mode=ceil_mode, count_include_pad=count_include_pad, pads=pads, **more)
 
 
 def _padded(

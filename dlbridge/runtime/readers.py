@@ -232,7 +232,7 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             first = next(lines, None)
             if first is None:
                 raise FileError("the file is empty", where=str(path))
-            header = None if all(_is_number(cell) for cell in first) else [c.strip() for c in first]
+            header = None if all(is_number(cell) for cell in first) else [c.strip() for c in first]
             rows = lines if header else itertools.chain([first], lines)
             numbered = enumerate(rows, start=2 if header else 1)
             # a blank line at the end of a file is not a row
@@ -241,7 +241,7 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
             filled = itertools.chain(head, below)
             numbers = list(range(len(first)))
             if header and head and inputs[0].dtype != object:  # the first row below the names tells them from texts
-                numbers = [i for i, cell in enumerate(head[0][1]) if _is_number(cell)]
+                numbers = [i for i, cell in enumerate(head[0][1]) if is_number(cell)]
             places = {p.name: _columns(p, header, numbers, len(inputs) == 1, str(path)) for p in inputs}
             while chunk := list(itertools.islice(filled, size)):
                 for number, row in chunk:
@@ -252,7 +252,8 @@ def _csv(path: Path, inputs: Sequence[Port], size: int | None) -> Iterator[Batch
         raise FileError(f"not a CSV file: {error}", where=str(path)) from None
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table holds a number."""
     try:
         float(cell)
     except ValueError:

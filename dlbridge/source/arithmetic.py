@@ -34,6 +34,11 @@ class Elements:
     def is_static(self) -> bool:
         return all(isinstance(i, int) for i in self.items)
 
+    @property
+    def nested(self) -> Element | list[Element]:
+        """As a tensor's constructor takes them: one element of a tensor without axes, else a list."""
+        return list(self.items) if self.rank else self.items[0]
+
 
 class Arithmetic:
     """Finds the elements of integer values.

@@ -23,6 +23,7 @@ from dlbridge.training import history as histories
 from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_arrays, save_checkpoint
 from dlbridge.training.data import Source
 from dlbridge.training.loop import DIVERGED_HINT, fit
+from dlbridge.training.preparation import specification
 from dlbridge.training.result import Result
 from dlbridge.training.running import Callback, OwnLoss
 from dlbridge.training.spec import TrainingSpec
@@ -66,9 +67,7 @@ def train_to_folder(
             or when the disk is full; then the checkpoint of the epoch before stays complete.
         TrainingError: When training diverges; the epochs before are written first.
     """
-    spec = spec or model.training
-    if spec is None:
-        raise TrainingError("the model has no training specification", where=model.name)
+    spec = specification(model, spec)
     framework = framework or frameworks.default_trainer()
     target = Path(folder)
     other = None if isinstance(resume, bool) else Path(resume)

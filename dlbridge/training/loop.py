@@ -19,7 +19,7 @@ from dlbridge.training import group as groups
 from dlbridge.training import mixed, resume
 from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
-from dlbridge.training.preparation import prepared
+from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.running import Callback, OwnLoss, Running, check_own, listens_to_steps
 from dlbridge.training.spec import TrainingSpec
@@ -107,9 +107,7 @@ def fit(
     callbacks: Sequence[Callback],
 ) -> Result:
     """Train without a warning when training diverges: the caller reports it."""
-    spec = spec or model.training
-    if spec is None:
-        raise TrainingError("the model has no training specification", where=model.name)
+    spec = specification(model, spec)
     trains_in = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, trains_in)
     check_own(spec, own_loss)

@@ -17,6 +17,18 @@ from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Task
 
 
+def specification(model: Model, spec: TrainingSpec | None) -> TrainingSpec:
+    """The specification that is given, else the model's own.
+
+    Raises:
+        TrainingError: When there is neither.
+    """
+    found = spec or model.training
+    if found is None:
+        raise TrainingError("the model has no training specification", where=model.name)
+    return found
+
+
 def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
     """The model to train, and what to train it by.
 

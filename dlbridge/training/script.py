@@ -20,7 +20,7 @@ from dlbridge.training.data import Dataset
 from dlbridge.training.loop import check
 from dlbridge.training.opening import Data, Opened, open_data
 from dlbridge.training.pictures import is_image_folder
-from dlbridge.training.preparation import prepared
+from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.rows import Part
 from dlbridge.training.script_images import Images
 from dlbridge.training.spec import TrainingSpec
@@ -94,9 +94,7 @@ def emit(
         TrainingError: When the specification has what such a script has no words for; it is named.
         FileError: When the folder exists and ``force`` is not set.
     """
-    spec = spec or model.training
-    if spec is None:
-        raise TrainingError("the model has no training specification", where=model.name)
+    spec = specification(model, spec)
     writes = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, writes)
     _check_words(model, spec)

@@ -62,21 +62,15 @@ def _read_csv(path: Path) -> Arrays:
     import pyarrow
     import pyarrow.csv
 
+    from dlbridge.runtime.readers import is_number
+
     try:
         table = pyarrow.csv.read_csv(path)
-        if all(_is_number(name) for name in table.column_names):
+        if all(is_number(name) for name in table.column_names):
             table = pyarrow.csv.read_csv(path, read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True))
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise FileError(f"cannot be read: {error}", where=str(path)) from None
     return from_table(table)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_parquet(path: Path) -> Arrays:

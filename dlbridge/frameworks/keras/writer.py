@@ -295,6 +295,5 @@ def _spec(value: ir.Value) -> Code:
 
 
 def _tensor_of_ints(elements: Elements, value: ir.Value) -> Code:
-    items = elements.items[0] if elements.rank == 0 else list(elements.items)
     assert value.dtype is not None
-    return code("ops.convert_to_tensor({}, dtype={})", items, Const(KERAS_DTYPES[value.dtype]))
+    return code("ops.convert_to_tensor({}, dtype={})", elements.nested, Const(KERAS_DTYPES[value.dtype]))

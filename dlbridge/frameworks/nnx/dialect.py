@@ -55,8 +55,7 @@ class NNXDialect(Dialect):
     # --- values ------------------------------------------------------------------------------------------------------
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
-        items = elements.items[0] if elements.rank == 0 else list(elements.items)
-        return call("jnp.array", items, dtype=dtype_name(value.dtype))  # type: ignore[arg-type]
+        return call("jnp.array", elements.nested, dtype=dtype_name(value.dtype))  # type: ignore[arg-type]
 
     # --- modules -----------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class PyTorchDialect(Dialect):
     # --- values ------------------------------------------------------------------------------------------------------
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
-        items = elements.items[0] if elements.rank == 0 else list(elements.items)
+        items = elements.nested
         dtype = None if value.dtype == ir.DataType.INT64 and items != [] else Raw(TORCH_DTYPES[value.dtype])  # type: ignore[index]
         made = call("torch.tensor", items, dtype=dtype)
         return made if elements.rank == 0 else placed(made)  # a single number goes with tensors of any device

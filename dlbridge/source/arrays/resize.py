@@ -42,8 +42,15 @@ def repeats(op: Op) -> bool:
     return coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
 
 
-def changing(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> tuple[list[int], Any, Any]:
-    """The axes whose sizes change, with their scales or sizes; all where the others matter, too."""
+def asked(op: Op, arrays: ArrayDialect) -> tuple[list[int], Any, Any]:
+    """The axes, and their scales or their sizes, whichever the node states; neither where scales are computed."""
+    axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
+    return axes, constant_scales(op), arrays.ints(op, 3) if op.has(3) else None
+
+
+def changed(op: Op, arrays: ArrayDialect) -> tuple[list[int], Any, Any]:
+    """As :func:`asked`, of the axes whose sizes change; all where the others matter, too."""
+    axes, scales, sizes = asked(op, arrays)
     if crops(op) or not stretches(op):
         return axes, scales, sizes
     shape, grown = op.shape() or [], op.out_shape() or [None] * op.rank()

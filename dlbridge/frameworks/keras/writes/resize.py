@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.keras.rules import ints, rules
+from dlbridge.frameworks.keras.rules import rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.source.arrays.resize import (
-    changing,
-    constant_scales,
+    changed,
     crops,
     formula_options,
     is_between_middles,
@@ -25,10 +24,7 @@ from dlbridge.source.windows import one_or_all
 
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Emit | Code:
-    axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales: Any = constant_scales(op)
-    sizes: Any = ints(op, 3) if op.has(3) else None
-    axes, scales, sizes = changing(op, axes, scales, sizes)
+    axes, scales, sizes = changed(op, KERAS)
     if not axes:
         return code("{}", op.x)
     plain = _layer(op, axes, scales) or _upsampling(op, axes, scales)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlbridge.frameworks.nnx.rules import NNX, ints, rules
+from dlbridge.frameworks.nnx.rules import NNX, rules
 from dlbridge.source.arrays.resize import (
-    changing,
-    constant_scales,
+    changed,
     formula_options,
     is_between_middles,
     repeats,
@@ -20,10 +19,7 @@ from dlbridge.source.op import Op
 
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Code:
-    axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales: Any = constant_scales(op)
-    sizes: Any = ints(op, 3) if op.has(3) else None
-    axes, scales, sizes = changing(op, axes, scales, sizes)
+    axes, scales, sizes = changed(op, NNX)
     if not axes:
         return code("{}", op.x)
     if scales is not None and all(s.is_integer() and s > 0 for s in scales) and repeats(op):

@@ -106,38 +106,10 @@ def _quantized(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | Non
     return op.cast(op("Clip", steps, float(low), float(high)), op.dtype)
 
 
-@reads("quantized_decomposed.dequantize_per_tensor")
-def dequantize_per_tensor(
-    op: Op,
-    x: ir.Value,
-    scale: Any,
-    zero_point: Any,
-    quant_min: int,
-    quant_max: int,
-    dtype: Any,
-    *,
-    out_dtype: Any = None,
-) -> ir.Value:
-    return _dequantized(op, x, scale, zero_point, None)
-
-
-@reads("quantized_decomposed.dequantize_per_channel")
-def dequantize_per_channel(
-    op: Op,
-    x: ir.Value,
-    scales: Any,
-    zero_points: Any,
-    axis: int,
-    quant_min: int,
-    quant_max: int,
-    dtype: Any,
-    *,
-    out_dtype: Any = None,
-) -> ir.Value:
-    return _dequantized(op, x, scales, zero_points, axis)
-
-
-def _dequantized(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> ir.Value:
+@reads("quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel")
+def dequantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any, out_dtype: Any = None) -> ir.Value:
+    """``of_steps``: the axis, if there is a scale for each channel; the range of the steps, and their dtype."""
+    axis = of_steps[0] if op.name == "dequantize_per_channel" else None
     x = op.cast(x, op.dtype)
     scale, zero_point = _tensors(op, x, scale, zero_point, axis)
     return op("Mul", op("Sub", x, op.cast(zero_point, op.dtype)), scale)

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
-from dlbridge.source.arrays.resize import constant_scales, formula_options, stretches, target_options
+from dlbridge.source.arrays.resize import asked, formula_options, stretches, target_options
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
@@ -14,9 +14,7 @@ from dlbridge.source.windows import one_or_all
 
 @rules("Resize", "Upsample")
 def resize(op: Op) -> Emit | Code:
-    axes = [a % op.rank() for a in op.attr("axes") or range(op.rank())]
-    scales: Any = constant_scales(op)
-    sizes = ints(op, 3) if op.has(3) else None
+    axes, scales, sizes = asked(op, TORCH)
     plain = _interpolate(op, axes, scales, sizes)
     if plain is not None:
         return Emit(
