@@ -12,11 +12,14 @@ from dlbridge.ops.keys import is_op
 from dlbridge.passes.matching import match
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.passes.unused import remove_unused
+from dlbridge.source.arrays import as_many_as_read
 from dlbridge.source.code import Code, call
-from dlbridge.source.op import Op
+from dlbridge.source.op import Emit, Layer, Op
 
 #: Op -> how many states it has.
 STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
+#: Op -> the activations that it has in a direction where it names none.
+USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
 
 
 def legalise(graph: ir.Graph, rule: Callable[[Site], object]) -> Rewriter:
@@ -101,10 +104,10 @@ def constant(node: ir.Node, index: int) -> list[int] | None:
     return None if value is None or value.const_value is None else value.const_value.numpy().reshape(-1).tolist()
 
 
-def activations(op: Op, count: int) -> list[tuple[Any, ...]] | None:
-    """(name, alpha, beta) of the first ``count`` activations of a node, with the standard's defaults; None when the
-    node names none. The numbers are in the order of the activations that take them."""
-    given = (op.attr("activations") or [])[:count]
+def activations(op: Op) -> list[tuple[Any, ...]] | None:
+    """(name, alpha, beta) of a node's activations, direction after direction, with the standard's defaults; None when
+    the node names none. The numbers are in the order of the activations that take them."""
+    given = (op.attr("activations") or [])[: len(USUAL[op.key]) * directions(op)]
     alphas, betas = list(op.attr("activation_alpha") or ()), list(op.attr("activation_beta") or ())
     return [_activation(a, alphas, betas) for a in given] or None
 
@@ -135,14 +138,14 @@ def _activation(name: str, alphas: list[float], betas: list[float]) -> tuple[Any
 LENGTHS, STATE, PEEPHOLES = 4, 5, 7
 
 
-def by_formula(op: Op, x: Any, named: list[tuple[Any, ...]] | None) -> Code:
+def by_formula(op: Op, *, is_usual: bool = False) -> Emit:
     """A call of the helper that computes ONNX's formula on arrays.
 
     Args:
         op: An RNN, GRU or LSTM.
-        x: Its first input.
-        named: Its activations, where they are not the usual ones.
+        is_usual: Whether its activations are the usual ones.
     """
+    named = None if is_usual else activations(op)
     slots = {"bias": 3, "lengths": LENGTHS, "h": STATE, "c": STATE + 1, "peepholes": PEEPHOLES}
     keywords: dict[str, Any] = {k: op[i] for k, i in slots.items() if op.has(i)}
     if named is not None:
@@ -155,4 +158,9 @@ def by_formula(op: Op, x: Any, named: list[tuple[Any, ...]] | None) -> Code:
     bias = op.value(3)
     is_trained = bias is not None and bias.is_initializer() and traits.is_trained(bias)
     keywords |= {"one_bias": True} if is_trained and not traits.trains_both_biases(op.node) else {}
-    return call(f"onnx_{op.key.lower()}", x, op[1], op[2], **keywords)
+    return as_read(op, call(f"onnx_{op.key.lower()}", op.x, op[1], op[2], **keywords))
+
+
+def as_read(op: Op, whole: Code, layer: Layer | None = None) -> Emit:
+    """The results of a helper that gives all that ONNX does, of which the node has the first ones as outputs."""
+    return Emit(as_many_as_read(op, whole, STATES[op.key] + 1).code, layer)

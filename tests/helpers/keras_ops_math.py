@@ -182,6 +182,8 @@ CASES |= {
     "i0": (lambda x: ops.i0(x * 4), X),
     "i0 of large numbers": (lambda x: ops.log(ops.i0(x * 20)), X),
     "i0 of integers": (ops.i0, N),
+    "erfc of large numbers": (lambda x: ops.log(ops.erfc(ops.abs(x) + 5)), X),
+    "logaddexp of infinities": (lambda x: ops.exp(ops.logaddexp(*[-ops.abs(x) * float("inf")] * 2)), X),
     "gcd": (lambda x: ops.gcd(x * 14 - 28, 84), N),
     "gcd of small numbers": (lambda x, y: ops.gcd(ops.cast(x * 31, "int8"), ops.cast(y * 21, "int8")), N, N),
     "lcm": (lambda x: ops.lcm(np.array([4, 6, 0, 9], INT), x - 2), N),

@@ -170,6 +170,13 @@ class CallSite:
             self.refuse(f"{op_type} of {first.dtype.name}" if first.dtype is not None else op_type)
         return self.build.op(op_type, *inputs, **options)
 
+    #: A formula of ``ops.formulas`` makes nodes by calling the site.
+    __call__ = op
+
+    def number(self, number: float, dtype: ir.DataType | None) -> ir.Value:
+        """A number as a value without axes."""
+        return self.build.value(number, dtype)
+
     def layer_op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
         """Add the node that implements the layer, and give it the layer's name."""
         return self.build.op(op_type, *inputs, is_layer=True, **options)

@@ -25,6 +25,7 @@ from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare
 from dlbridge.source.recurrent import (
     PEEPHOLES,
+    USUAL,
     activations,
     becomes,
     directions,
@@ -45,8 +46,6 @@ _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     "leakyrelu": ("leaky_relu", 0.2),
     "affine": ("linear", 1.0, 0.0),
 }
-#: The activations that an op has where it names none.
-USUAL = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 _SWAPPED = [1, 0, 2]
 
 
@@ -63,7 +62,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
 def activation_names(op: Op) -> dict[str, str] | None:
     """The keywords for activations other than the layer's own; None when Keras has no such layer."""
     usual, count = USUAL[op.key], directions(op)
-    given = activations(op, len(usual) * count) or [(name.lower(),) for name in usual * count]
+    given = activations(op) or [(name,) for name in usual * count]
     if any(_ACTIVATIONS.get(name, ("", -1))[1:] != tuple(numbers) for name, *numbers in given):
         return None
     names = [_ACTIVATIONS[name][0] for name, *_ in given]

@@ -20,11 +20,20 @@ from dlbridge.ops.keys import layer_key
 from dlbridge.passes.matching import Match, match, producer
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.op import Op, bare
-from dlbridge.source.recurrent import LENGTHS, PEEPHOLES, STATE, STATES, directions, legalise, native_readers, readers
+from dlbridge.source.recurrent import (
+    LENGTHS,
+    PEEPHOLES,
+    STATE,
+    STATES,
+    USUAL,
+    directions,
+    legalise,
+    native_readers,
+    readers,
+)
 
 #: The first of the inputs that are weights: before it are X, the lengths, h and c.
 WEIGHTS = 4
-_USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
 _SWAPPED = [1, 0, 2]
 
 
@@ -41,7 +50,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
 
 def nonlinearity(op: Op) -> str | None:
     """PyTorch's name for the activations; None when it has no such layer."""
-    usual, count = _USUAL[op.key], directions(op)
+    usual, count = USUAL[op.key], directions(op)
     given = [name.lower() for name in op.attr("activations") or ()][: len(usual) * count]
     if not given or given == usual * count:
         return "tanh"

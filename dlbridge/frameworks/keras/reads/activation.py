@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, layer, operation
+from dlbridge.ops import formulas
 
 #: Operation -> the standard's op with the same formula and no attribute.
 _PLAIN = {"Sigmoid": "Sigmoid", "Softplus": "Softplus", "Softsign": "Softsign", "Silu": "Swish", "Selu": "Selu"}
@@ -16,7 +17,7 @@ _PLAIN |= {"HardSilu": "HardSwish", "Tanh": "Tanh", "Relu": "Relu", "Mish": "Mis
 
 @operation(*_PLAIN)
 def plain(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op(_PLAIN[type(site.source).__name__], as_float(site, x))
+    return site.op(_PLAIN[site.operation], as_float(site, x))
 
 
 def as_float(site: CallSite, x: Any) -> ir.Value:
@@ -26,7 +27,7 @@ def as_float(site: CallSite, x: Any) -> ir.Value:
 
 
 def clip(site: CallSite, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
-    ends = [None if end is None else site.build.value(float(end), x.dtype) for end in (low, high)]
+    ends = [None if end is None else site.number(float(end), x.dtype) for end in (low, high)]
     return site.op("Clip", x, *(ends if ends[1] is not None else ends[:1]))
 
 
@@ -65,9 +66,7 @@ def hard_tanh(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, x, -1.0, 1.0)
 
 
-@operation("LogSigmoid")
-def log_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Neg", site.op("Softplus", site.op("Neg", x)))
+operation("LogSigmoid")(formulas.log_sigmoid)
 
 
 @operation("TanhShrink")
@@ -87,16 +86,12 @@ def hard_shrink(site: CallSite, x: ir.Value) -> ir.Value:
 
 @operation("Threshold")
 def threshold(site: CallSite, x: ir.Value) -> ir.Value:
-    kind = site.source
-    return site.op(
-        "Where", site.op("Greater", x, float(kind.threshold)), x, site.build.value(float(kind.default_value), x.dtype)
-    )
+    return formulas.threshold(site, x, float(site.source.threshold), float(site.source.default_value))
 
 
 @operation("Glu")
 def glu(site: CallSite, x: ir.Value) -> ir.Value:
-    left, right = site.op("Split", x, axis=site.source.axis, num_outputs=2, outputs=2)
-    return site.op("Mul", left, site.op("Sigmoid", right))
+    return formulas.gated(site, x, site.source.axis)
 
 
 @operation("Squareplus")
@@ -112,7 +107,7 @@ def sparse_plus(site: CallSite, x: ir.Value) -> ir.Value:
     y = site.op("Add", x, 1.0)
     middle = site.op("Div", site.op("Mul", y, y), 4.0)
     upper = site.op("Where", site.op("Less", x, 1.0), middle, x)
-    return site.op("Where", site.op("LessOrEqual", x, -1.0), site.build.value(0.0, x.dtype), upper)
+    return site.op("Where", site.op("LessOrEqual", x, -1.0), site.number(0.0, x.dtype), upper)
 
 
 @operation("SparseSigmoid")
@@ -205,7 +200,7 @@ def general_relu(site: CallSite, x: ir.Value, slope: Any, largest: Any, start: A
     else:
         below = site.op("Mul", site.op("Sub", x, start), slope)
         y = site.op("Where", site.op("GreaterOrEqual" if slope else "Greater", x, start), x, below)
-    return y if largest is None else site.op("Min", y, site.build.value(float(largest), x.dtype))
+    return y if largest is None else site.op("Min", y, site.number(float(largest), x.dtype))
 
 
 @layer("LeakyReLU", masks=True)
@@ -231,6 +226,6 @@ def softmax_layer(site: CallSite) -> ir.Value:
         return softmax_over(site, x, site.layer.axis)
     mask = site.tensor(mask)
     allowed = mask if mask.dtype == ir.DataType.BOOL else site.op("Greater", mask, 0.5)
-    lowest = site.build.value(-3e4 if x.dtype == ir.DataType.FLOAT16 else -1e9, x.dtype)
+    lowest = site.number(-3e4 if x.dtype == ir.DataType.FLOAT16 else -1e9, x.dtype)
     y = softmax_over(site, site.op("Where", allowed, x, lowest), site.layer.axis)
-    return site.op("Where", allowed, y, site.build.value(0.0, y.dtype))
+    return site.op("Where", allowed, y, site.number(0.0, y.dtype))

@@ -8,22 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.ops import formulas
 
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
-
-
 _ARITHMETIC |= {"Maximum": "Max", "Minimum": "Min"}
-
-
 _COMPARISONS = {"Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less"}
-
-
 _COMPARISONS |= {"LessEqual": "LessOrEqual"}
-
-
 _LOGIC = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
-
-
 _BITS = {"BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor"}
 
 
@@ -51,7 +42,7 @@ def mod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     if not site.dtype.is_floating_point():
         return site.op("Mod", a, b)
     rest = site.op("Mod", a, b, fmod=1)  # has the sign of a; Keras' has that of b
-    zero = site.build.value(0.0, rest.dtype)
+    zero = site.number(0.0, rest.dtype)
     wrong = site.op("And", site.op("Not", site.op("Equal", rest, zero)), site.op("Less", site.op("Mul", rest, b), zero))
     return site.op("Where", wrong, site.op("Add", rest, b), rest)
 
@@ -65,8 +56,8 @@ def fmod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
 def divide_no_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     none = site.op("Equal", b, 0.0)
-    zero = site.build.value(0.0, b.dtype)
-    safe = site.op("Where", none, site.build.value(1.0, b.dtype), b)
+    zero = site.number(0.0, b.dtype)
+    safe = site.op("Where", none, site.number(1.0, b.dtype), b)
     return site.op("Where", none, zero, site.op("Div", a, safe))
 
 
@@ -76,7 +67,7 @@ def extreme_but_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     both = site.op("Max" if site.operation == "Fmax" else "Min", a, b)
     if not site.dtype.is_floating_point():
         return both
-    return site.op("Where", site.op("IsNaN", a), b, site.op("Where", site.op("IsNaN", b), a, both))
+    return formulas.unless_nan(site, a, b, both)
 
 
 @operation(*_COMPARISONS)
@@ -124,7 +115,7 @@ def shift(site: CallSite, x: Any, y: Any) -> ir.Value:
     half = site.op("Div", b, 2)
     steps = [half, site.op("Sub", b, half)] if dtype == ir.DataType.INT64 else [b]
     for step in steps:
-        power = site.op("Pow", site.build.value(2, a.dtype), step)
+        power = site.op("Pow", site.number(2, a.dtype), step)
         a = site.op("Mul", a, power) if left else site.op("Div", site.op("Sub", a, site.op("Mod", a, power)), power)
     return site.cast(a, dtype)
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import as_float, clip
+from dlbridge.ops import formulas
 from dlbridge.ops.extension import DOMAIN
 
 #: Operation on floats -> ONNX op.
@@ -32,95 +33,54 @@ def of_numbers(site: CallSite, x: Any) -> ir.Value:
     return site.op(_ANY[site.operation], site.tensor(x))
 
 
+#: Operation on floats -> the formula that it is.
+_FORMULAS = {
+    "Deg2rad": formulas.deg2rad,
+    "Exp2": formulas.exp2,
+    "Expm1": formulas.expm1,
+    "Isfinite": formulas.is_finite,
+    "Log10": formulas.log10,
+    "Log1p": formulas.log1p,
+    "Log2": formulas.log2,
+    "Rad2deg": formulas.rad2deg,
+    "Rsqrt": formulas.rsqrt,
+    "Sinc": formulas.sinc,
+}
+#: The same of two operands.
+_OF_TWO = {
+    "Arctan2": formulas.atan2,
+    "Hypot": formulas.hypot,
+    "Logaddexp": formulas.logaddexp,
+    "Logaddexp2": formulas.logaddexp2,
+}
+#: Operation on floats -> op of the ``dlbridge`` domain.
+_SPECIAL = {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}
+
+
+@operation(*_FORMULAS)
+def formula(site: CallSite, x: Any) -> ir.Value:
+    return _FORMULAS[site.operation](site, as_float(site, x))
+
+
+@operation(*_OF_TWO)
+def formula_of_two(site: CallSite, x1: Any, x2: Any) -> ir.Value:
+    return _OF_TWO[site.operation](site, *site.promoted(x1, x2))
+
+
+@operation(*_SPECIAL)
+def special(site: CallSite, x: Any) -> ir.Value:
+    return site.op(_SPECIAL[site.operation], as_float(site, x), domain=DOMAIN)
+
+
 @operation("Square")
 def square(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Mul", site.tensor(x), site.tensor(x))
-
-
-@operation("Rsqrt")
-def rsqrt(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Reciprocal", site.op("Sqrt", as_float(site, x)))
-
-
-@operation("Erfc")
-def erfc(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Sub", 1.0, site.op("Erf", as_float(site, x)))
-
-
-@operation("Erfinv")
-def erfinv(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Erfinv", as_float(site, x), domain=DOMAIN)
-
-
-@operation("Expm1")
-def expm1(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Sub", site.op("Exp", as_float(site, x)), 1.0)
-
-
-@operation("Log1p")
-def log1p(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Log", site.op("Add", as_float(site, x), 1.0))
-
-
-@operation("Log2", "Log10")
-def log_to_base(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Div", site.op("Log", as_float(site, x)), math.log(2 if site.operation == "Log2" else 10))
-
-
-@operation("Exp2")
-def exp2(site: CallSite, x: Any) -> ir.Value:
-    x = as_float(site, x)
-    return site.op("Pow", site.build.value(2.0, x.dtype), x)
-
-
-@operation("Logaddexp", "Logaddexp2")
-def logaddexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    """max + log(1 + exp(-|a - b|)), and the same to base 2."""
-    a, b = site.promoted(x1, x2)
-    base = 1.0 if site.operation == "Logaddexp" else math.log(2)
-    gap = site.op("Mul", site.op("Abs", site.op("Sub", a, b)), -base)
-    more = site.op("Div", site.op("Log", site.op("Add", site.op("Exp", gap), 1.0)), base)
-    return site.op("Add", site.op("Max", a, b), more)
-
-
-@operation("Deg2rad", "Rad2deg")
-def degrees(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Mul", as_float(site, x), math.pi / 180 if site.operation == "Deg2rad" else 180 / math.pi)
-
-
-@operation("Hypot")
-def hypot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    return site.op("Sqrt", site.op("Add", site.op("Mul", a, a), site.op("Mul", b, b)))
+    return formulas.square(site, site.tensor(x))
 
 
 @operation("Cbrt")
 def cbrt(site: CallSite, x: Any) -> ir.Value:
     x = as_float(site, x)
     return site.op("Mul", site.op("Sign", x), site.op("Pow", site.op("Abs", x), 1 / 3))
-
-
-@operation("Sinc")
-def sinc(site: CallSite, x: Any) -> ir.Value:
-    x = as_float(site, x)
-    angle = site.op("Mul", x, math.pi)
-    none, one = site.op("Equal", x, 0.0), site.build.value(1.0, x.dtype)
-    return site.op("Where", none, one, site.op("Div", site.op("Sin", angle), site.op("Where", none, one, angle)))
-
-
-@operation("Arctan2")
-def arctan2(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    """atan(y / x), by the quadrant: plus pi, minus pi, or half of it where x is zero."""
-    y, x = site.promoted(x1, x2)
-    zero, one = site.build.value(0.0, x.dtype), site.build.value(1.0, x.dtype)
-    none = site.op("Equal", x, zero)
-    angle = site.op("Atan", site.op("Div", y, site.op("Where", none, one, x)))
-    turn = site.op(
-        "Where", site.op("Less", y, zero), site.build.value(-math.pi, x.dtype), site.build.value(math.pi, x.dtype)
-    )
-    angle = site.op("Where", site.op("Less", x, zero), site.op("Add", angle, turn), angle)
-    upright = site.op("Mul", site.op("Sign", y), math.pi / 2)
-    return site.op("Where", none, upright, angle)
 
 
 @operation("ConvertToTensor")
@@ -134,21 +94,21 @@ def angle(site: CallSite, x: Any) -> ir.Value:
     """The angle of real numbers: pi below zero, else 0."""
     (x,) = site.promoted(x)
     below = site.op("Less", x, 0.0)
-    return site.op("Where", below, site.build.value(math.pi, x.dtype), site.build.value(0.0, x.dtype))
+    return site.op("Where", below, site.number(math.pi, x.dtype), site.number(0.0, x.dtype))
 
 
 @operation("Ldexp")
 def ldexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     """x1 * 2 ** x2; the power may be beyond all numbers where x1 is zero or infinite."""
     a, b = site.promoted(x1, x2)
-    y = site.op("Mul", a, site.op("Pow", site.build.value(2.0, a.dtype), b))
+    y = site.op("Mul", a, site.op("Pow", site.number(2.0, a.dtype), b))
     return site.op("Where", site.op("Or", site.op("IsInf", a), site.op("Equal", a, 0.0)), a, y)
 
 
 @operation("Heaviside")
 def heaviside(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
-    zero = site.build.value(0, a.dtype)
+    zero = site.number(0, a.dtype)
     step = site.cast(site.op("Greater", a, zero), a.dtype)
     return site.op("Where", site.op("Equal", a, zero), b, step)
 
@@ -156,7 +116,7 @@ def heaviside(site: CallSite, x1: Any, x2: Any) -> ir.Value:
 @operation("Trunc")
 def trunc(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
-    return site.op("Mul", site.op("Sign", x), site.op("Floor", site.op("Abs", x))) if x.dtype.is_floating_point() else x
+    return formulas.truncated(site, x) if x.dtype.is_floating_point() else x
 
 
 @operation("Round")
@@ -166,9 +126,7 @@ def round_(site: CallSite, x: Any) -> ir.Value:
         if decimals < 0:
             site.refuse("rounding integers to tens")
         return x
-    if not decimals:
-        return site.op("Round", x)
-    return site.op("Div", site.op("Round", site.op("Mul", x, 10.0**decimals)), 10.0**decimals)
+    return formulas.rounded(site, x, decimals)
 
 
 @operation("Clip")
@@ -197,12 +155,6 @@ def cast(site: CallSite, x: Any) -> ir.Value:
     return site.cast(x, site.dtype)
 
 
-@operation("Isfinite")
-def isfinite(site: CallSite, x: Any) -> ir.Value:
-    x = as_float(site, x)
-    return site.op("Not", site.op("Or", site.op("IsNaN", x), site.op("IsInf", x)))
-
-
 @operation("Isinf", "Isposinf", "Isneginf")
 def isinf(site: CallSite, x: Any) -> ir.Value:
     signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(site.operation, {})
@@ -217,11 +169,7 @@ def nan_to_num(site: CallSite, x: Any) -> ir.Value:
     ends = np.finfo(x.dtype.numpy())
     high = float(ends.max) if kind.posinf is None else float(kind.posinf)
     low = float(ends.min) if kind.neginf is None else float(kind.neginf)
-    numbers = [site.build.value(n, x.dtype) for n in (float(kind.nan), high, low)]
-    infinite = [site.op("IsInf", x, detect_negative=0), site.op("IsInf", x, detect_positive=0)]
-    y = site.op("Where", site.op("IsNaN", x), numbers[0], x)
-    y = site.op("Where", infinite[0], numbers[1], y)
-    return site.op("Where", infinite[1], numbers[2], y)
+    return formulas.finite(site, x, float(kind.nan), high, low)
 
 
 @operation("Where")
@@ -254,7 +202,7 @@ def _of_reals(site: CallSite, x: Any) -> ir.Value:
 @operation("Imag")
 def imaginary_part(site: CallSite, x: Any) -> ir.Value:
     x = _of_reals(site, x)
-    return site.op("Expand", site.build.value(0, x.dtype), site.op("Shape", x))
+    return site.op("Expand", site.number(0, x.dtype), site.op("Shape", x))
 
 
 @operation("ZerosLike", "OnesLike", "EmptyLike", "FullLike")
@@ -265,15 +213,10 @@ def like(site: CallSite, x: Any, fill_value: Any = None) -> ir.Value:
 
 @operation("Isreal")
 def isreal(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Expand", site.build.value(True), site.op("Shape", _of_reals(site, x)))
+    return site.op("Expand", site.number(True, ir.DataType.BOOL), site.op("Shape", _of_reals(site, x)))
 
 
 @operation("Signbit")
 def signbit(site: CallSite, x: Any) -> ir.Value:
-    """Whether the sign bit is set: below zero, or -0.0, whose reciprocal is minus infinity."""
     x = site.tensor(x)
-    below = site.op("Less", x, site.build.value(0, x.dtype))
-    if not x.dtype.is_floating_point():
-        return below
-    none = site.op("Equal", x, 0.0)
-    return site.op("Or", below, site.op("And", none, site.op("Less", site.op("Reciprocal", x), 0.0)))
+    return formulas.has_sign(site, x) if x.dtype.is_floating_point() else site.op("Less", x, 0)

@@ -84,7 +84,7 @@ def _axes(site: CallSite, x: ir.Value, data_format: str) -> tuple[int, int]:
 @operation("PadImages", "CropImages")
 def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
-    crops = type(kind).__name__ == "CropImages"
+    crops = site.operation == "CropImages"
     word = "cropping" if crops else "padding"
     axes = _axes(site, x, _format(kind))
     amounts = []

@@ -219,7 +219,7 @@ def _axes_of(site: CallSite, value: ir.Value) -> list[Size]:
 def triangle(site: CallSite, x: Any) -> ir.Value:
     x, k = site.tensor(x), site.source.k
     numbers = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
-    return site.op("Trilu", numbers, np.int64(k), upper=int(type(site.source).__name__ == "Triu"))
+    return site.op("Trilu", numbers, np.int64(k), upper=int(site.operation == "Triu"))
 
 
 @operation("Diagonal", "Trace")
@@ -235,13 +235,13 @@ def diagonal(site: CallSite, x: Any) -> ir.Value:
     places = (row * columns + row + kind.offset).astype(np.int64)
     flat = site.op("Reshape", moved, [*([0] * (rank - 2)), rows * columns])
     y = site.op("Gather", flat, places, axis=-1)
-    return site.op("ReduceSum", y, [-1], keepdims=0) if type(kind).__name__ == "Trace" else y
+    return site.op("ReduceSum", y, [-1], keepdims=0) if site.operation == "Trace" else y
 
 
 @operation("Diag", "Diagflat")
 def diag(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
-    if site.rank(x) != 1 and type(kind).__name__ == "Diag":
+    if site.rank(x) != 1 and site.operation == "Diag":
         rows, columns = site.shape(x)
         row = np.arange(max(0, -kind.k), min(rows, columns - kind.k))
         return site.op("Gather", site.op("Reshape", x, [-1]), (row * columns + row + kind.k).astype(np.int64))
@@ -259,7 +259,7 @@ def diag(site: CallSite, x: Any) -> ir.Value:
 @operation("Digitize", "SearchSorted")
 def digitize(site: CallSite, first: Any, second: Any) -> ir.Value:
     """The count of edges that are at most (or below) each number."""
-    name = type(site.source).__name__
+    name = site.operation
     x, edges = (first, second) if name == "Digitize" else (second, first)
     x, edges = site.common(site.tensor(x), site.tensor(edges))
     if site.rank(edges) != 1:

@@ -84,6 +84,11 @@ def cross(site: CallSite, x1: Any, x2: Any) -> ir.Value:
         site.refuse("vectors along axes that differ")
     if site.shape(a)[axis] != 3 or site.shape(b)[axis] != 3:
         site.refuse("vectors of other sizes than three")
+    return cross_product(site, a, b, axis)
+
+
+def cross_product(site: CallSite, a: ir.Value, b: ir.Value, axis: int) -> ir.Value:
+    """Of vectors of three along an axis."""
     turns = [np.array(o, np.int64) for o in ([1, 2, 0], [2, 0, 1])]
     (a1, a2), (b1, b2) = ([site.op("Gather", v, t, axis=axis) for t in turns] for v in (a, b))
     return site.op("Sub", site.op("Mul", a1, b2), site.op("Mul", a2, b1))
@@ -155,7 +160,7 @@ def log_of_determinant(site: CallSite, x: Any) -> Any:
     det = site.op("Det", site.op("Div", x, most))
     sign, size = site.op("Sign", det), site.op("Abs", det)
     logarithm = site.op("Add", site.op("Log", size), site.op("ReduceSum", site.op("Log", most), [-2, -1], keepdims=0))
-    return logarithm if type(site.source).__name__ == "Logdet" else (sign, logarithm)
+    return logarithm if site.operation == "Logdet" else (sign, logarithm)
 
 
 @operation("Kron")

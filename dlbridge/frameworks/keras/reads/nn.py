@@ -28,7 +28,7 @@ def _format(kind: Any) -> str:
 @operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
 def conv(site: CallSite, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> ir.Value:
     kind, (x, weight) = site.source, site.promoted(inputs, kernel)
-    name, data_format = type(kind).__name__, _format(site.source)
+    name, data_format = site.operation, _format(site.source)
     count = site.rank(x) - 2
     sizes = site.shape(weight)
     x = site.first(x, data_format)
@@ -61,13 +61,13 @@ def pool(site: CallSite, inputs: Any) -> ir.Value:
     size = _many(kind.pool_size, count)
     strides = size if kind.strides is None else _many(kind.strides, count)
     where = window(size, strides, [1] * count, kind.padding)
-    return site.last(site.op(type(kind).__name__, site.first(x, data_format), **where), data_format)
+    return site.last(site.op(site.operation, site.first(x, data_format), **where), data_format)
 
 
 @operation("AdaptiveAveragePool", "AdaptiveMaxPool")
 def adaptive(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
-    largest = type(kind).__name__ == "AdaptiveMaxPool"
+    largest = site.operation == "AdaptiveMaxPool"
     return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), _format(kind), largest)
 
 
@@ -116,7 +116,7 @@ def last_norm(site: CallSite, x: Any, gamma: Any = None, beta: Any = None, *, sc
         gamma = scale
     weight = np.ones(shape, x.dtype.numpy()) if gamma is None else site.promoted(gamma)[0]
     bias = [] if beta is None else [site.promoted(beta)[0]]
-    op_type = "LayerNormalization" if type(kind).__name__ == "LayerNorm" else "RMSNormalization"
+    op_type = "LayerNormalization" if site.operation == "LayerNorm" else "RMSNormalization"
     return site.op(op_type, x, weight, *bias, axis=axes[0] - rank, epsilon=epsilon)
 
 
@@ -163,7 +163,7 @@ def attention_mask(site: CallSite, dtype: ir.DataType, bias: Any, mask: Any) -> 
 @operation("DepthToSpace", "SpaceToDepth")
 def depth_and_space(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
-    y = site.op(type(kind).__name__, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
+    y = site.op(site.operation, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
     return site.last(y, _format(kind))
 
 

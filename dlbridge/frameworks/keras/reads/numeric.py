@@ -14,34 +14,6 @@ from dlbridge.frameworks.keras.call_site import CallSite, operation
 
 # --- functions of numbers --------------------------------------------------------------------------------------------
 
-#: Up to this number the modified Bessel function is computed by its power series, beyond by its asymptotic series.
-_FAR = 12
-
-
-@operation("I0")
-def i0(site: CallSite, x: Any) -> ir.Value:
-    """Sum of (x²/4)^k / k!², or e^x / sqrt(2 pi x) times the sum of ((1 3 ... (2k-1))² / (k! (8x)^k)."""
-    if site.dtype == ir.DataType.DOUBLE:
-        site.refuse("the Bessel function in doubles")
-    size = site.op("Abs", site.cast(site.tensor(x), "float32"))
-    near = site.op("Div", site.op("Min", size, float(_FAR)), float(_FAR))
-    power = _polynomial(
-        site, site.op("Mul", near, near), [(_FAR**2 / 4) ** k / math.factorial(k) ** 2 for k in range(24)]
-    )
-    far = site.op("Max", size, float(_FAR))
-    terms = [math.prod(range(1, 2 * k, 2)) ** 2 / (math.factorial(k) * (8.0 * _FAR) ** k) for k in range(12)]
-    tail = _polynomial(site, site.op("Div", site.build.value(float(_FAR), far.dtype), far), terms)
-    root = site.op("Exp", site.op("Mul", far, 0.5))  # twice: its square is beyond all floats before the quotient is
-    tail = site.op("Mul", root, site.op("Div", tail, site.op("Sqrt", site.op("Mul", far, 2 * math.pi))))
-    return site.op("Where", site.op("LessOrEqual", size, float(_FAR)), power, site.op("Mul", root, tail))
-
-
-def _polynomial(site: CallSite, x: ir.Value, coefficients: list[float]) -> ir.Value:
-    y = site.op("Add", site.op("Mul", x, coefficients[-1]), coefficients[-2])
-    for c in coefficients[-3::-1]:
-        y = site.op("Add", site.op("Mul", y, x), c)
-    return y
-
 
 @operation("Gcd", "Lcm")
 def divisor(site: CallSite, x1: Any, x2: Any) -> ir.Value:
@@ -60,7 +32,7 @@ def divisor(site: CallSite, x1: Any, x2: Any) -> ir.Value:
         done = site.op("Equal", b, 0)
         rest = site.op("Mod", a, site.op("Where", done, site.build.value(1, b.dtype), b))
         a, b = site.op("Where", done, a, b), rest
-    if type(site.source).__name__ == "Gcd":
+    if site.operation == "Gcd":
         return site.cast(a, dtype)
     whole = site.op("Div", numbers[1], site.op("Max", a, 1))
     return site.cast(site.op("Mul", numbers[0], whole), dtype)

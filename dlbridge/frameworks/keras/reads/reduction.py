@@ -41,7 +41,7 @@ def reduce(site: CallSite, op_type: str, x: ir.Value, axis: Any, keepdims: bool 
 def reduction(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     x = site.tensor(x)
-    name = type(kind).__name__
+    name = site.operation
     x = as_float(site, x) if name in ("Mean", "Logsumexp") else site.cast(x, site.dtype)
     y = reduce(site, _REDUCTIONS[name], x, kind.axis, kind.keepdims)
     initial = getattr(kind, "initial", None)
@@ -54,7 +54,7 @@ def reduction(site: CallSite, x: Any) -> ir.Value:
 def truth(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     numbers = site.cast(site.cast(site.tensor(x), ir.DataType.BOOL), "int32")
-    op_type = "ReduceMin" if type(kind).__name__ == "All" else "ReduceMax"
+    op_type = "ReduceMin" if site.operation == "All" else "ReduceMax"
     return site.cast(reduce(site, op_type, numbers, kind.axis, kind.keepdims), ir.DataType.BOOL)
 
 
@@ -74,7 +74,7 @@ def count_nonzero(site: CallSite, x: Any) -> ir.Value:
 def variance(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     y = variance_of(site, as_float(site, x), kind.axis, kind.keepdims)
-    return site.op("Sqrt", y) if type(kind).__name__ == "Std" else y
+    return site.op("Sqrt", y) if site.operation == "Std" else y
 
 
 def variance_of(site: CallSite, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
@@ -124,7 +124,7 @@ def peak_to_peak(site: CallSite, x: Any) -> ir.Value:
 @operation("Nansum", "Nanprod", "Nanmax", "Nanmin", "Nanmean", "Nanvar", "Nanstd")
 def without_nan(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, as_float(site, x)
-    name, axis, keep = type(kind).__name__.removeprefix("Nan"), kind.axis, kind.keepdims
+    name, axis, keep = site.operation.removeprefix("Nan"), kind.axis, kind.keepdims
     none = site.op("IsNaN", x)
     fill = {"max": -np.inf, "min": np.inf, "prod": 1.0}.get(name, 0.0)
     filled = site.op("Where", none, site.build.value(fill, x.dtype), x)
@@ -150,7 +150,7 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
 @operation("Argmax", "Argmin")
 def arg(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
-    op_type = "ArgMax" if type(kind).__name__.endswith("max") else "ArgMin"
+    op_type = "ArgMax" if site.operation.endswith("max") else "ArgMin"
     if x.dtype == ir.DataType.BOOL:
         x = site.cast(x, "int32")
     if kind.axis is None:
@@ -166,7 +166,7 @@ def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
     if not x.dtype.is_floating_point():
         return arg(site, x)
     none = site.op("IsNaN", x)
-    worst = site.build.value(-np.inf if type(kind).__name__ == "Nanargmax" else np.inf, x.dtype)
+    worst = site.build.value(-np.inf if site.operation == "Nanargmax" else np.inf, x.dtype)
     found = site.cast(arg(site, site.op("Where", none, worst, x)), "int32")
     axis = kind.axis if kind.axis is None else int(kind.axis)
     all_nan = site.cast(reduce(site, "ReduceMin", site.cast(none, "int32"), axis, kind.keepdims), ir.DataType.BOOL)
@@ -197,7 +197,7 @@ def cumulative(site: CallSite, x: Any) -> ir.Value:
 @operation("Sort", "Argsort", "TopK")
 def sort(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
-    name = type(kind).__name__
+    name = site.operation
     if name == "TopK":
         return site.op("TopK", x, [int(kind.k)], axis=-1, outputs=2)  # any order will do where none is asked for
     axis = kind.axis
@@ -239,9 +239,9 @@ def quantile(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     method = getattr(kind, "method", "linear")
     if isinstance(q, ir.Value):
         return _computed_quantile(site, site.tensor(x), q)
-    if method not in _PLACES or (method != "linear" and type(kind).__name__ == "Quantile"):
+    if method not in _PLACES or (method != "linear" and site.operation == "Quantile"):
         site.refuse(f"the method '{method}'")  # a recorded Quantile of Keras 3.15 forgets its method
-    wanted = _fractions(q, type(kind).__name__)
+    wanted = _fractions(q, site.operation)
     x, rank = as_float(site, x), site.rank(site.tensor(x))
     axes = axes_of(site, x, kind.axis)
     sizes = [site.shape(x)[a] for a in axes]
@@ -275,7 +275,7 @@ def quantile_without_nan(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     axes = axes_of(site, x, kind.axis)
     if not axes:
         site.refuse("a quantile along no axis")
-    wanted = _fractions(q, type(kind).__name__)
+    wanted = _fractions(q, site.operation)
     _, ordered, count = _in_order(site, x, axes)
     method = getattr(kind, "method", "linear")
     found = [
@@ -302,7 +302,7 @@ def _in_order(site: CallSite, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Valu
 
 def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
     """Quantiles that are an input too, of a row of them or of one. What is no number is passed on, or left out."""
-    kind, name, x = site.source, type(site.source).__name__, as_float(site, x)
+    kind, name, x = site.source, site.operation, as_float(site, x)
     method = getattr(kind, "method", "linear")
     axes = axes_of(site, x, kind.axis)
     if not axes or site.rank(q) > 1 or (method != "linear" and name == "Quantile"):
@@ -349,7 +349,7 @@ def _between(site: CallSite, ordered: ir.Value, count: ir.Value, fraction: ir.Va
 @operation("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
 def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
     kind = site.source
-    name = type(kind).__name__.removeprefix("Segment").lower()
+    name = site.operation.removeprefix("Segment").lower()
     data, ids = site.tensor(data), site.cast(site.tensor(segment_ids), ir.DataType.INT64)
     if kind.sorted and (kind.num_segments is not None or name in ("max", "min")):
         site.refuse("segments that are said to be sorted, whose empty ones differ")

@@ -16,7 +16,7 @@ from dlbridge.passes.sizes import Size
 
 
 def _kind(site: CallSite) -> str:
-    return type(site.source).__name__
+    return site.operation
 
 
 def sizes_of(site: CallSite, sizes: Any) -> Any:

@@ -39,7 +39,7 @@ def fft(site: CallSite, x: Any) -> Pair:
 
 @operation("FFT2", "IFFT2")
 def fft2(site: CallSite, x: Any) -> Pair:
-    inverse = 1 if type(site.source).__name__ == "IFFT2" else None
+    inverse = 1 if site.operation == "IFFT2" else None
     y = _transform(site, _joined(site, x), -1, inverse=inverse)
     return _parts(site, _transform(site, y, -2, inverse=inverse))
 

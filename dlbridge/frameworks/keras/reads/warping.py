@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.compat import backend
+from dlbridge.frameworks.keras.reads.linalg import cross_product
 
 _FLOAT, _DOUBLE, _LONG = ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64
 
@@ -46,20 +47,13 @@ def _homography(site: CallSite, start: ir.Value, end: ir.Value) -> ir.Value:
     for points in (start, end):
         first, fourth = site.slice(points, 1, 0, 3), site.slice(points, 1, 3, 4)
         ahead, behind = (site.op("Gather", first, np.array(p), axis=1) for p in ([1, 2, 0], [2, 0, 1]))
-        adjugates.append(_cross(site, ahead, behind))
+        adjugates.append(cross_product(site, ahead, behind, -1))
         weights.append(site.op("ReduceSum", site.op("Mul", adjugates[-1], fourth), [2]))
     turned = site.transpose(site.slice(start, 1, 0, 3), [0, 2, 1])
     scaled = site.op("Mul", adjugates[1], site.op("Div", *weights))
     matrix = site.op("Reshape", site.op("MatMul", turned, scaled), [0, 9])
     numbers = site.op("Div", site.slice(matrix, 1, 0, 8), site.slice(matrix, 1, 8, 9))
     return site.cast(numbers, _FLOAT)
-
-
-def _cross(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
-    """The cross product along the last axis."""
-    parts = [[site.op("Gather", v, np.array(p), axis=-1) for p in ([1, 2, 0], [2, 0, 1])] for v in (a, b)]
-    (a1, a2), (b1, b2) = parts
-    return site.op("Sub", site.op("Mul", a1, b2), site.op("Mul", a2, b1))
 
 
 def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str = "constant") -> ir.Value:

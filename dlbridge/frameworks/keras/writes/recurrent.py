@@ -6,12 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.recurrent_layers import USUAL, activation_names
+from dlbridge.frameworks.keras.recurrent_layers import activation_names
 from dlbridge.frameworks.keras.rules import FORM, keras_dtype, kinds_of, rules
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import LENGTHS, STATE, STATES, activations, by_formula, directions
+from dlbridge.source.recurrent import LENGTHS, STATE, STATES, as_read, by_formula, directions
 from dlbridge.source.weights import View, Weight
 
 #: Op -> (layer, its name in variable paths, gates in Keras' order as places in ONNX' order).
@@ -38,7 +38,7 @@ def layer(op: Op) -> Emit:
     options = {"directions": 2 if directions(op) == 2 else None, "batch_first": True if op.attr("layout") else None}
     if gives == "all":
         options["backwards"] = True if is_backwards else None
-    return Emit(_cut(op, call("onnx_outputs" if gives == "all" else "onnx_states", made, **options)), layer)
+    return as_read(op, call("onnx_outputs" if gives == "all" else "onnx_states", made, **options), layer)
 
 
 def _targets(read: list[int], states: int, gives_state: bool) -> str:
@@ -51,16 +51,7 @@ def _targets(read: list[int], states: int, gives_state: bool) -> str:
 @rules("RNN", "LSTM", "GRU")
 def formula(op: Op) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    named = None if activation_names(op) == {} else activations(op, len(USUAL[op.key]) * directions(op))
-    return Emit(_cut(op, by_formula(op, op.x, named)))
-
-
-def _cut(op: Op, whole: Code) -> Code:
-    """As many results as the node has outputs."""
-    count = len(op.node.outputs)
-    if count == 1:
-        return code("{}[0]", whole)
-    return whole if count == STATES[op.key] + 1 else code(f"{{}}[:{count}]", whole)
+    return by_formula(op, is_usual=activation_names(op) == {})
 
 
 def _initial_states(op: Op) -> list[Code]:

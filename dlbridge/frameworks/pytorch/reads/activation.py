@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.elementwise import read_unary
 from dlbridge.frameworks.pytorch.tensors import rank, sizes
+from dlbridge.ops import formulas
 
 #: ATen op -> the standard's op of the same meaning, without arguments.
 _PLAIN = {
@@ -121,7 +122,7 @@ def softsign(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.log_sigmoid", "aten.log_sigmoid_forward")
 def log_sigmoid(op: Op, x: ir.Value) -> Any:
-    result = op("Neg", op("Softplus", op("Neg", x)))
+    result = formulas.log_sigmoid(op, x)
     return [result, None] if isinstance(op.val, (list, tuple)) else result
 
 
@@ -135,17 +136,12 @@ def softshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
     return op("Shrink", x, lambd=float(lambd), bias=float(lambd))
 
 
-@reads("aten.threshold")
-def threshold(op: Op, x: ir.Value, limit: float, value: float) -> ir.Value:
-    if value == 0 and limit >= 0:
-        return op("ThresholdedRelu", x, alpha=float(limit))
-    return op("Where", op("Greater", x, limit), x, op.number(value, x.dtype))
+reads("aten.threshold")(formulas.threshold)
 
 
 @reads("aten.glu")
 def glu(op: Op, x: ir.Value, dim: int = -1) -> ir.Value:
-    value, gate = op("Split", x, outputs=2, axis=dim, num_outputs=2)
-    return op("Mul", value, op("Sigmoid", gate))
+    return formulas.gated(op, x, dim)
 
 
 @reads("aten.logit", "aten.special_logit")

@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import RULES, Op, reads, reads_complex
-from dlbridge.frameworks.pytorch.reads.elementwise import atan2
 from dlbridge.frameworks.pytorch.tensors import is_float, sizes, with_sizes
+from dlbridge.ops.formulas import atan2
 
 Pair = tuple[ir.Value, ir.Value]
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads import integers
 from dlbridge.frameworks.pytorch.tensors import is_float
+from dlbridge.ops import formulas
 
 #: ATen op -> the standard's op on one tensor; integers are computed in the result's dtype.
 _UNARY = {
@@ -55,75 +56,50 @@ def read_unary(op_types: dict[str, str]) -> None:
 
 read_unary(_UNARY)
 
+#: ATen op -> the formula that it is, of operands in the result's dtype.
+_FORMULAS = {
+    "arctan2": formulas.atan2,
+    "atan2": formulas.atan2,
+    "deg2rad": formulas.deg2rad,
+    "exp2": formulas.exp2,
+    "expm1": formulas.expm1,
+    "hypot": formulas.hypot,
+    "log10": formulas.log10,
+    "log1p": formulas.log1p,
+    "log2": formulas.log2,
+    "logaddexp": formulas.logaddexp,
+    "logaddexp2": formulas.logaddexp2,
+    "rad2deg": formulas.rad2deg,
+    "rsqrt": formulas.rsqrt,
+    "sinc": formulas.sinc,
+    "special_exp2": formulas.exp2,
+    "special_expm1": formulas.expm1,
+    "special_log1p": formulas.log1p,
+    "special_sinc": formulas.sinc,
+    "square": formulas.square,
+}
+
+
+def _formula(formula: formulas.Formula) -> Any:
+    return lambda op, *operands: formula(op, *(op.cast(x, op.dtype) for x in operands))
+
+
+for _name, _of in _FORMULAS.items():
+    reads(f"aten.{_name}")(_formula(_of))
+
 
 @reads("aten.ceil", "aten.floor", "aten.trunc", "aten.fix", "aten.round")
 def rounded(op: Op, x: ir.Value, *, decimals: int = 0) -> ir.Value:
     if not is_float(x):
         return x
     if op.name in ("trunc", "fix"):
-        return _truncated(op, x)
-    if decimals:
-        scale = 10.0**decimals
-        return op("Div", op("Round", op("Mul", x, scale)), scale)
-    return op(op.name.capitalize(), x)
-
-
-def _truncated(op: Op, x: ir.Value) -> ir.Value:
-    return op("Mul", op("Floor", op("Abs", x)), op("Sign", x))
+        return formulas.truncated(op, x)
+    return formulas.rounded(op, x, decimals) if op.name == "round" else op(op.name.capitalize(), x)
 
 
 @reads("aten.frac")
 def fraction(op: Op, x: ir.Value) -> ir.Value:
-    return op("Sub", x, _truncated(op, x))
-
-
-@reads("aten.rsqrt")
-def rsqrt(op: Op, x: ir.Value) -> ir.Value:
-    return op("Reciprocal", op("Sqrt", op.cast(x, op.dtype)))
-
-
-@reads("aten.square")
-def square(op: Op, x: ir.Value) -> ir.Value:
-    x = op.cast(x, op.dtype)
-    return op("Mul", x, x)
-
-
-@reads("aten.exp2", "aten.special_exp2")
-def exp2(op: Op, x: ir.Value) -> ir.Value:
-    return op("Pow", op.number(2, op.dtype), op.cast(x, op.dtype))
-
-
-@reads("aten.expm1", "aten.special_expm1")
-def expm1(op: Op, x: ir.Value) -> ir.Value:
-    return op("Sub", op("Exp", op.cast(x, op.dtype)), 1)
-
-
-@reads("aten.log1p", "aten.special_log1p")
-def log1p(op: Op, x: ir.Value) -> ir.Value:
-    return op("Log", op("Add", op.cast(x, op.dtype), 1))
-
-
-@reads("aten.log2")
-def log2(op: Op, x: ir.Value) -> ir.Value:
-    return op("Div", op("Log", op.cast(x, op.dtype)), math.log(2))
-
-
-@reads("aten.log10")
-def log10(op: Op, x: ir.Value) -> ir.Value:
-    return op("Div", op("Log", op.cast(x, op.dtype)), math.log(10))
-
-
-@reads("aten.sinc", "aten.special_sinc")
-def sinc(op: Op, x: ir.Value) -> ir.Value:
-    scaled = op("Mul", op.cast(x, op.dtype), math.pi)
-    zero = op("Equal", scaled, 0)
-    one = op.number(1, op.dtype)
-    return op("Where", zero, one, op("Div", op("Sin", scaled), op("Where", zero, one, scaled)))
-
-
-@reads("aten.deg2rad")
-def deg2rad(op: Op, x: ir.Value) -> ir.Value:
-    return op("Mul", op.cast(x, op.dtype), math.pi / 180)
+    return op("Sub", x, formulas.truncated(op, x))
 
 
 # --- two operands --------------------------------------------------------------------------------------------------
@@ -166,7 +142,7 @@ def div(op: Op, x: Any, y: Any, *, rounding_mode: str | None = None) -> ir.Value
     quotient = op.binary("Div", x, y)
     if rounding_mode is None or not op.dtype.is_floating_point():
         return quotient
-    return _truncated(op, quotient)
+    return formulas.truncated(op, quotient)
 
 
 def _floored_quotient(op: Op, x: Any, y: Any) -> ir.Value:
@@ -220,8 +196,7 @@ def extreme_but_nan(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     chosen = maximum(op, x, y) if op.name == "fmax" else minimum(op, x, y)
     if not op.dtype.is_floating_point():
         return chosen
-    x, y = op.cast(x, op.dtype), op.cast(y, op.dtype)
-    return op("Where", op("IsNaN", x), y, op("Where", op("IsNaN", y), x, chosen))
+    return formulas.unless_nan(op, op.cast(x, op.dtype), op.cast(y, op.dtype), chosen)
 
 
 @reads("aten.clamp", "aten.clip")
@@ -245,18 +220,6 @@ def clamp_max(op: Op, x: ir.Value, max: Any) -> ir.Value:
     return clamp(op, x, None, max)
 
 
-@reads("aten.atan2", "aten.arctan2")
-def atan2(op: Op, y: ir.Value, x: ir.Value) -> ir.Value:
-    """atan(y / x), turned by pi on the left half, and +-pi/2 where x is 0."""
-    y, x = op.cast(y, op.dtype), op.cast(x, op.dtype)
-    zero = op.number(0, op.dtype)
-    turn = op("Where", op("Less", y, zero), op.number(-math.pi, op.dtype), op.number(math.pi, op.dtype))
-    base = op("Atan", op("Div", y, op("Where", op("Equal", x, zero), op.number(1, op.dtype), x)))
-    result = op("Where", op("Less", x, zero), op("Add", base, turn), base)
-    upright = op("Mul", op("Sign", y), math.pi / 2)
-    return op("Where", op("Equal", x, zero), upright, result)
-
-
 @reads("aten.angle")
 def angle(op: Op, x: ir.Value) -> ir.Value:
     """The angle of a real number: pi below zero, else 0."""
@@ -278,18 +241,6 @@ def lerp(op: Op, x: ir.Value, end: ir.Value, weight: Any) -> ir.Value:
 def addcmul(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, value: Any = 1) -> ir.Value:
     part = op.binary("Div" if op.name == "addcdiv" else "Mul", a, b)
     return op("Add", op.cast(x, op.dtype), part if value == 1 else op("Mul", part, value))
-
-
-@reads("aten.hypot")
-def hypot(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return op("Sqrt", op("Add", op("Mul", x, x), op("Mul", y, y)))
-
-
-@reads("aten.logaddexp")
-def logaddexp(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """max + log(1 + exp(-|x - y|)), which does not overflow; the distance of equal infinities is 0."""
-    distance = op("Where", op("Equal", x, y), op.number(0, op.dtype), op("Abs", op("Sub", x, y)))
-    return op("Add", op("Max", x, y), op("Softplus", op("Neg", distance)))
 
 
 @reads("aten.xlogy", "aten.special_xlogy")

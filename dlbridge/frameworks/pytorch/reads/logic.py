@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.tensors import DTYPES, is_float, onnx_dtype
+from dlbridge.ops import formulas
 
 _COMPARE = {
     "eq": "Equal",
@@ -99,9 +99,7 @@ def is_special(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.signbit")
 def signbit(op: Op, x: ir.Value) -> ir.Value:
-    """Whether the sign bit is set: below zero, or -0.0, whose reciprocal is minus infinity."""
-    below = op("Less", x, 0)
-    return op("Or", below, op("Equal", op("Reciprocal", x), -np.inf)) if is_float(x) else below
+    return formulas.has_sign(op, x) if is_float(x) else op("Less", x, 0)
 
 
 @reads("aten.copysign")
@@ -114,7 +112,7 @@ def copysign(op: Op, x: ir.Value, y: Any) -> ir.Value:
 def isfinite(op: Op, x: ir.Value) -> ir.Value:
     if not is_float(x):
         return op("Equal", x, x)
-    return op("Not", op("Or", op("IsNaN", x), op("IsInf", x)))
+    return formulas.is_finite(op, x)
 
 
 @reads("aten.isposinf", "aten.isneginf")
@@ -130,11 +128,9 @@ def nan_to_num(op: Op, x: ir.Value, nan: Any = None, posinf: Any = None, neginf:
     if not is_float(x):
         return x
     info = torch.finfo(torch_dtype(x))
-    limits = (info.max if posinf is None else posinf, info.min if neginf is None else neginf)
-    result = op("Where", op("IsNaN", x), op.number(nan or 0.0, x.dtype), x)
-    above = op("IsInf", x, detect_negative=0)
-    below = op("IsInf", x, detect_positive=0)
-    return op("Where", below, op.number(limits[1], x.dtype), op("Where", above, op.number(limits[0], x.dtype), result))
+    high = info.max if posinf is None else posinf
+    low = info.min if neginf is None else neginf
+    return formulas.finite(op, x, nan or 0.0, high, low)
 
 
 @reads("aten.where")

@@ -16,13 +16,11 @@ from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.expr import LayerHere
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.recurrent import STATES, activations, by_formula, directions
+from dlbridge.source.recurrent import STATES, as_read, by_formula, directions
 from dlbridge.source.weights import View, Weight
 
 #: Op -> the place of each of ONNX's gates in PyTorch's order.
 _GATES = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
-#: Op -> how many activations it has in a direction.
-_ACTIVATIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
 #: Inputs of a legalised node.
 _LENGTHS, _STATE = 1, 2
 
@@ -42,14 +40,13 @@ def layer(op: Op) -> Emit:
     if op.attr("gives") == "layer":
         return Emit(made, layer, targets=_targets(op))
     options = {"batch_first": batch_first or None, "backwards": is_backwards or None}
-    return Emit(_cut(op, call("onnx_outputs", made, directions(op), **options)), layer)
+    return as_read(op, call("onnx_outputs", made, directions(op), **options), layer)
 
 
 @rules("RNN", "GRU", "LSTM")
 def formula(op: Op) -> Emit:
     """The helper that computes ONNX's formula on tensors."""
-    named = None if nonlinearity(op) == "tanh" else activations(op, _ACTIVATIONS[op.key] * directions(op))
-    return Emit(_cut(op, by_formula(op, op.x, named)))
+    return by_formula(op, is_usual=nonlinearity(op) == "tanh")
 
 
 def _new(op: Op) -> Code:
@@ -91,14 +88,6 @@ def _initial_state(op: Op, slot: int) -> Code | ir.Value:
         batch = op.dim(0, 0 if op.attr("batch_first") else 1)
         return code("{}.new_zeros({})", op.x, (directions(op), batch, (op.shape(WEIGHTS + 1) or [])[2]))
     return code("{}.transpose(0, 1)", op[slot]) if op.attr("layout") else op[slot]
-
-
-def _cut(op: Op, whole: Code) -> Code:
-    """As many results as the node has outputs."""
-    count = len(op.node.outputs)
-    if count == 1:
-        return code("{}[0]", whole)
-    return whole if count == STATES[op.key] + 1 else code(f"{{}}[:{count}]", whole)
 
 
 def _weights(op: Op) -> dict[str, Weight]:

@@ -1,0 +1,153 @@
+"""Functions that the standard has no op for, as formulas of its ops: the readers of all frameworks share them.
+
+Operands are values of one dtype; what frameworks mean by a function of integers is the reader's affair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import onnx_ir as ir
+
+
+class Nodes(Protocol):
+    """What makes nodes while a model is read."""
+
+    def __call__(self, op_type: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
+        """A node's output, or a list of several. A number among the inputs is of the first value's dtype."""
+
+    def number(self, number: Any, dtype: Any) -> ir.Value:
+        """A number as a value without axes."""
+
+
+Formula = Callable[..., ir.Value]
+
+# --- of one operand ---------------------------------------------------------------------------------------------------
+
+
+def square(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Mul", x, x)
+
+
+def rsqrt(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Reciprocal", op("Sqrt", x))
+
+
+def exp2(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Pow", op.number(2, x.dtype), x)
+
+
+def expm1(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Sub", op("Exp", x), 1)
+
+
+def log1p(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Log", op("Add", x, 1))
+
+
+def log2(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Div", op("Log", x), math.log(2))
+
+
+def log10(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Div", op("Log", x), math.log(10))
+
+
+def deg2rad(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Mul", x, math.pi / 180)
+
+
+def rad2deg(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Mul", x, 180 / math.pi)
+
+
+def sinc(op: Nodes, x: ir.Value) -> ir.Value:
+    """sin(pi x) / (pi x), and 1 where x is 0."""
+    scaled = op("Mul", x, math.pi)
+    zero, one = op("Equal", scaled, 0), op.number(1, x.dtype)
+    return op("Where", zero, one, op("Div", op("Sin", scaled), op("Where", zero, one, scaled)))
+
+
+def log_sigmoid(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Neg", op("Softplus", op("Neg", x)))
+
+
+def truncated(op: Nodes, x: ir.Value) -> ir.Value:
+    """A float without what is behind its point."""
+    return op("Mul", op("Floor", op("Abs", x)), op("Sign", x))
+
+
+def rounded(op: Nodes, x: ir.Value, decimals: int) -> ir.Value:
+    """A float, rounded to so many places behind its point."""
+    if not decimals:
+        return op("Round", x)
+    scale = 10.0**decimals
+    return op("Div", op("Round", op("Mul", x, scale)), scale)
+
+
+def is_finite(op: Nodes, x: ir.Value) -> ir.Value:
+    return op("Not", op("Or", op("IsNaN", x), op("IsInf", x)))
+
+
+def has_sign(op: Nodes, x: ir.Value) -> ir.Value:
+    """Whether the sign bit of a float is set: below zero, or -0.0, whose reciprocal is minus infinity."""
+    return op("Or", op("Less", x, 0), op("Equal", op("Reciprocal", x), -math.inf))
+
+
+def finite(op: Nodes, x: ir.Value, nan: float, high: float, low: float) -> ir.Value:
+    """Floats with numbers in place of NaN and the infinities."""
+    filled = op("Where", op("IsNaN", x), op.number(nan, x.dtype), x)
+    filled = op("Where", op("IsInf", x, detect_negative=0), op.number(high, x.dtype), filled)
+    return op("Where", op("IsInf", x, detect_positive=0), op.number(low, x.dtype), filled)
+
+
+def threshold(op: Nodes, x: ir.Value, limit: float, value: float) -> ir.Value:
+    """x above the limit, else the value."""
+    if value == 0 and limit >= 0:
+        return op("ThresholdedRelu", x, alpha=float(limit))
+    return op("Where", op("Greater", x, limit), x, op.number(value, x.dtype))
+
+
+def gated(op: Nodes, x: ir.Value, axis: int) -> ir.Value:
+    """The first half along an axis, weighed by the sigmoid of the second (GLU)."""
+    value, gate = op("Split", x, outputs=2, axis=axis, num_outputs=2)
+    return op("Mul", value, op("Sigmoid", gate))
+
+
+# --- of two -----------------------------------------------------------------------------------------------------------
+
+
+def atan2(op: Nodes, y: ir.Value, x: ir.Value) -> ir.Value:
+    """atan(y / x), turned by pi on the left half, and +-pi/2 where x is 0."""
+    zero, one = op.number(0, x.dtype), op.number(1, x.dtype)
+    none = op("Equal", x, zero)
+    turn = op("Where", op("Less", y, zero), op.number(-math.pi, x.dtype), op.number(math.pi, x.dtype))
+    base = op("Atan", op("Div", y, op("Where", none, one, x)))
+    turned = op("Where", op("Less", x, zero), op("Add", base, turn), base)
+    return op("Where", none, op("Mul", op("Sign", y), math.pi / 2), turned)
+
+
+def hypot(op: Nodes, a: ir.Value, b: ir.Value) -> ir.Value:
+    return op("Sqrt", op("Add", op("Mul", a, a), op("Mul", b, b)))
+
+
+def logaddexp(op: Nodes, a: ir.Value, b: ir.Value) -> ir.Value:
+    """max + log(1 + exp(-|a - b|)), which does not overflow; the distance of equal infinities is 0."""
+    return op("Add", op("Max", a, b), op("Softplus", op("Neg", _distance(op, a, b))))
+
+
+def logaddexp2(op: Nodes, a: ir.Value, b: ir.Value) -> ir.Value:
+    """As :func:`logaddexp`, to base 2."""
+    more = op("Softplus", op("Mul", _distance(op, a, b), -math.log(2)))
+    return op("Add", op("Max", a, b), op("Div", more, math.log(2)))
+
+
+def _distance(op: Nodes, a: ir.Value, b: ir.Value) -> ir.Value:
+    return op("Where", op("Equal", a, b), op.number(0, a.dtype), op("Abs", op("Sub", a, b)))
+
+
+def unless_nan(op: Nodes, a: ir.Value, b: ir.Value, chosen: ir.Value) -> ir.Value:
+    """The one that was chosen of two floats; of a number and NaN the number."""
+    return op("Where", op("IsNaN", a), b, op("Where", op("IsNaN", b), a, chosen))
