@@ -26,7 +26,7 @@ def differ_only_in_numbers(path: str, other: str) -> bool:
     return re.sub(r"\d+", "#", path) == re.sub(r"\d+", "#", other)
 
 
-def become_module(node: ir.Node, path: str, taken: set[str | None]) -> None:
+def become_module(node: ir.Node, path: str, taken: set[str]) -> None:
     """Give a node the path of the module that consists of this node alone; in place.
 
     Args:
@@ -40,11 +40,11 @@ def become_module(node: ir.Node, path: str, taken: set[str | None]) -> None:
     node.metadata_props.pop(traits.ANONYMOUS, None)
 
 
-def move_into_block(node: ir.Node, taken: set[str | None]) -> str:
+def move_into_block(node: ir.Node, taken: set[str]) -> str:
     """Rename a node that has the path of a block to a node inside of that block, ``<path>.<op>``; the old path."""
     path = node.name or ""
     taken.discard(path)
-    node.name = unique(f"{path}.{node.op_type.lower()}", taken)  # type: ignore[arg-type]
+    node.name = unique(f"{path}.{node.op_type.lower()}", taken)
     return path
 
 

@@ -44,6 +44,15 @@ class Layer:
             for slot, weight in self.weights.items()
         }
 
+    def trains_what_is_fixed(self, graph: ir.Graph, state: frozenset[str]) -> bool:
+        """Whether it would make parameters of what is none in the model: a filter that is a constant or a buffer.
+
+        Args:
+            graph: The graph of the initializers.
+            state: Slots of layers that hold what no optimizer changes.
+        """
+        return any(found & {"constant", "buffer"} for slot, found in self.kinds(graph).items() if slot not in state)
+
     def identity(self, graph: ir.Graph) -> tuple[Any, ...] | None:
         """What two calls of one layer share: its code and weights; None for layers that hold nothing but constants."""
         if all(kinds <= {"constant"} for kinds in self.kinds(graph).values()):
@@ -173,6 +182,17 @@ class Op:
         """The input as a layer's weight, or None; ``steps`` are what the framework's layout asks for on top."""
         return None if self.free else weight_of(self.value(index), *steps)
 
+    def kernel_and_bias(self, *steps: tuple) -> dict[str, Weight] | None:
+        """Inputs 1 and 2 as the weights of a layer that multiplies and adds; None where one of them is computed.
+
+        Args:
+            steps: What the framework's layout of the kernel asks for on top.
+        """
+        kernel, bias = self.weight(1, *steps), self.weight(2)
+        if kernel is None or (self.has(2) and bias is None):
+            return None
+        return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
+
     def ints(self, index: int) -> list[Element] | None:
         """The elements of an integer input (axes, shapes, ...): numbers or Python expressions; None when not known."""
         elements = self._arithmetic.elements(self.value(index))
@@ -207,6 +227,10 @@ class Op:
         """A dimension of an input: a number, or the code that asks for it."""
         self.rank(index)
         return self._arithmetic.dim(self._value(index), axis)
+
+    def sizes(self, index: int = 0) -> list[Element]:
+        """All dimensions of an input: numbers, or the code that asks for them."""
+        return [self.dim(index, axis) for axis in range(self.rank(index))]
 
     def out_shape(self, index: int = 0) -> list[Dim] | None:
         return dims(self.node.outputs[index])

@@ -149,6 +149,19 @@ def test_what_is_not_read_to_generate_says_so(tmp_path):
         dlbridge.load(tiny("Mamba"), task="generate")
 
 
+def test_a_decoder_without_a_mask_is_refused():
+    module = tiny("GPT2")
+
+    class Maskless(type(module)):
+        def forward(self, input_ids, past_key_values=None, use_cache=None, return_dict=None):
+            given = {"past_key_values": past_key_values, "use_cache": use_cache, "return_dict": return_dict}
+            return super().forward(input_ids, **given)
+
+    module.__class__ = Maskless
+    with pytest.raises(DlbridgeError, match="Maskless: it takes no 'attention_mask'"):
+        dlbridge.load(module, task="generate")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "argmax"), [(("--dtype", "float16"), 0.98), (("--quantize", "int8"), 0.6), (("--quantize", "int4"), 0.3)]

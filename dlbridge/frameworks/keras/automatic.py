@@ -46,7 +46,7 @@ def of_writer(writer: KerasWriter) -> frozenset[str]:
     for node in joined:
         emit = writer.emits[node]
         layer = emit.layer if emit.layer is not None else emit.module
-        if isinstance(layer and layer.new, Call) and not writer.is_named(node, layer):
+        if layer is not None and isinstance(layer.new, Call) and not writer.is_named(node, layer):
             kinds.add((dotted(layer.new.function) or "").rpartition(".")[2])
         if layer_inputs(emit.code) is None and (emit.layer is not None or emit.module is None):
             calls.append(writer.calls_of(emit.code))

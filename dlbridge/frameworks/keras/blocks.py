@@ -75,4 +75,4 @@ def _around_shared(graph: ir.Graph) -> set[str]:
 def _below_common(scopes: list[str]) -> set[str]:
     """The blocks that some of the scopes stand in, but not all."""
     around = [{scope[: dot.start()] for dot in re.finditer(r"\.|\Z", scope)} for scope in scopes]
-    return set.union(*around) - set.intersection(*around) - {""}
+    return set.union(*around) - around[0].intersection(*around) - {""}

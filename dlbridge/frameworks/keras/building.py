@@ -236,9 +236,10 @@ class Builder:
             if current in seen or current.is_initializer():
                 continue
             seen.add(current)
-            if current.producer() is None:
+            producer = current.producer()
+            if producer is None:
                 return True
-            pending += [v for v in current.producer().inputs if v is not None]
+            pending += [v for v in producer.inputs if v is not None]
         return False
 
     def _vector(self, numbers: list[Any]) -> ir.Value:

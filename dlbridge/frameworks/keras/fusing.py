@@ -85,7 +85,8 @@ def _activation(node: ir.Node) -> str | None:
     name = _ACTIVATIONS[found.key]
     match found.key:
         case "Softmax":
-            last = found.rank() is not None and found.integer("axis") in (-1, found.rank() - 1)
+            rank = found.rank()
+            last = rank is not None and found.integer("axis") in (-1, rank - 1)
             return name if last else None
         case "Gelu":
             double = found.output.dtype == ir.DataType.DOUBLE  # Keras' own has its numbers in float32

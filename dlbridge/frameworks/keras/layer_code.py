@@ -193,7 +193,8 @@ def shadow(layer: Any, symbol: Callable[[Any], Any], told: Callable[[Any], None]
     if kind not in kinds:
         names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
         plain = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
-        kinds[kind] = type(kind)(kind.__name__, (kind,), names | plain)
+        of_classes: Any = type(kind)
+        kinds[kind] = of_classes(kind.__name__, (kind,), names | plain)
     made: Any = object.__new__(kinds[kind])
     seen: dict[int, Any] = {}
 

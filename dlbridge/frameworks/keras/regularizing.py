@@ -91,7 +91,7 @@ class _Kept(keras.constraints.Constraint):
     def __call__(self, w: Any) -> Any:
         w = ops.convert_to_tensor(w)
         zero, one = ops.zeros((), w.dtype), ops.ones((), w.dtype)
-        if self._groups is None:
+        if self._groups is None or self._limit is None:
             return ops.where(w >= zero, w, zero)
         low, high, rate, epsilon = (
             ops.convert_to_tensor(n, dtype=w.dtype)

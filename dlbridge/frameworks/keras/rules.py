@@ -130,14 +130,15 @@ class _Rules(Rules):
         reads its weights by their names.
         """
         made = super().emit(op)
-        if made.layer is None or op.key in RECURRENT:
+        layer = made.layer
+        if layer is None or op.key in RECURRENT:
             return made
-        kinds = kinds_of(made.layer.weights, op.node)
+        kinds = kinds_of(layer.weights, op.node)
         if kinds and kinds not in ({"parameter"}, {"frozen"}) and not op.free:
             op.free = True
             made = super().emit(op)
         elif kinds:
-            made.layer.new = with_trainable(made.layer.new, kinds == {"parameter"})
+            layer.new = with_trainable(layer.new, kinds == {"parameter"})
         return made
 
 

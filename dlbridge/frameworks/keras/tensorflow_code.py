@@ -235,8 +235,8 @@ def _inline(reader: GraphReader, model: Model, given: list[ir.Value]) -> list[ir
     results = list(graph.outputs)
     graph.outputs.clear()
     moved = dict(zip(graph.inputs, given, strict=True))
-    for value in list(graph.initializers.values()):
-        del graph.initializers[value.name]
+    for name, value in list(graph.initializers.items()):
+        del graph.initializers[name]
         moved[value] = build.constant(value.const_value.numpy(), value.const_value.dtype)  # type: ignore[union-attr]
     for old, new in moved.items():
         ir.convenience.replace_all_uses_with(old, new)

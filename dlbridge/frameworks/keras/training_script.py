@@ -21,7 +21,20 @@ _LOSSES = {
     "MeanAbsoluteError": '"mean_absolute_error"',
     "Huber": "keras.losses.Huber({delta})",
 }
-_TAKEN = ("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "HERE", "main", "build_model", "math")
+_TAKEN: tuple[str, ...] = (
+    "model",
+    "np",
+    "keras",
+    "layers",
+    "ops",
+    "data",
+    "batches",
+    "Path",
+    "HERE",
+    "main",
+    "build_model",
+    "math",
+)
 _TAKEN += TAKEN
 #: Optimizers whose class computes the formula.
 _EXACT = ("sgd", "adadelta", "lion")

@@ -22,8 +22,10 @@ _WIDE = {np.dtype("complex64"): np.dtype("complex128"), **dict.fromkeys(NARROW, 
 #: Equations on the bits of a number, which therefore need the module's own type.
 _OF_BITS = ("bitcast_convert_type",)
 #: Equations that only run the jaxpr within them, and the parameters that may hold it.
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call")
-_CALLS += ("custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+_CALLS = (
+    *("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call"),
+    *("custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin"),
+)
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 #: Equations that sum products.
 _SUMS = ("dot_general", "conv_general_dilated")
@@ -75,7 +77,10 @@ class _Run(Float64Run):
         values |= dict(zip(jaxpr.invars, given, strict=True))
 
         def read(atom: Any) -> Any:
-            return self.widened(jnp.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else values[atom]
+            if not isinstance(atom, Literal):
+                return values[atom]
+            aval: Any = atom.aval
+            return self.widened(jnp.asarray(atom.val, aval.dtype))
 
         last = {atom: i for i, e in enumerate(jaxpr.eqns) for atom in e.invars if not isinstance(atom, Literal)}
         kept = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}

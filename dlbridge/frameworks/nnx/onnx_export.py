@@ -7,7 +7,7 @@ from pathlib import Path
 from flax import nnx
 
 from dlbridge import frameworks
-from dlbridge.frameworks.nnx.runner import weights
+from dlbridge.frameworks.nnx.runner import source_of, weights
 from dlbridge.model import Model
 
 
@@ -21,5 +21,5 @@ def export(live: nnx.Module, model: Model, path: Path, *, opset: int) -> Path:
         opset: The opset of the file.
     """
     current = model.clone()
-    current.set_weights(live.dlbridge_source.initializers(weights(live)))
+    current.set_weights(source_of(live).initializers(weights(live)))
     return frameworks.get(frameworks.STANDARD).write(current, opset=opset).save(path)  # type: ignore[attr-defined, return-value]

@@ -21,19 +21,12 @@ STATE = frozenset({"mean", "var"})
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         made = super().emit(op)
-        if made.layer is not None and _makes_fixed_trainable(made.layer, op.node):
+        if made.layer is not None and made.layer.trains_what_is_fixed(op.node.graph, STATE):  # type: ignore[arg-type]
             op.free = True
             made = super().emit(op)
         if made.layer is None and made.module is None:
             made.module = _as_function(op, made)
         return made
-
-
-def _makes_fixed_trainable(layer: Layer, node: ir.Node) -> bool:
-    """Whether a layer would make parameters of what is none in the model: a filter that is a constant or a buffer."""
-    assert node.graph is not None
-    kinds = layer.kinds(node.graph)  # type: ignore[arg-type]
-    return any(found & {"constant", "buffer"} for slot, found in kinds.items() if slot not in STATE)
 
 
 def _as_function(op: Op, made: Emit) -> Layer | None:

@@ -120,13 +120,19 @@ def _call(module: nnx.Module, *inputs: Any) -> Any:
 _compiled = compiled(_call)
 
 
+def source_of(live: Any) -> Source:
+    """What a live module was made of."""
+    source: Source = live.dlbridge_source
+    return source
+
+
 def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run in the mode in which the module is.
 
     Raises:
         SignatureError: When an input is missing.
     """
-    source: Source = live.dlbridge_source
+    source = source_of(live)
     source.require_inputs(inputs)
     with wide():
         call = _call if any(is_op(node, *_RANDOM) for node in source.model.graph.all_nodes()) else _compiled
@@ -136,7 +142,7 @@ def run(live: nnx.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndar
 
 def exact(live: nnx.Module) -> Exact:
     """Runs the live module in float64; it stays as it is."""
-    source: Source = live.dlbridge_source
+    source = source_of(live)
     return Exact(lambda values: _listed(live(*values)), source.inputs, source.outputs)
 
 
@@ -147,7 +153,7 @@ def _listed(out: Any) -> list[Any]:
 
 def weights(live: nnx.Module) -> dict[str, np.ndarray]:
     """Framework key -> array of a live model's weights, as they are now."""
-    return {key: np.asarray(lookup(live, key)[...]) for key in live.dlbridge_source.weights}
+    return {key: np.asarray(lookup(live, key)[...]) for key in source_of(live).weights}
 
 
 def save_weights(source: Source, folder: Path) -> None:

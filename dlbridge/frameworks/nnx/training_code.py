@@ -12,8 +12,10 @@ from dlbridge.source.names import argument_names
 from dlbridge.source.training_text import instead, left_out, missing
 
 #: What the loop calls by these names.
-_VARIABLES = ("model", "epochs", "batch_size", "optimizer", "epoch", "rows", "order", "start", "kept", "output")
-_VARIABLES += ("loss", "val_loss", "loss_of", "step", "gradients", "jax", "jnp", "np", "nnx", "optax", "math")
+_VARIABLES = (
+    *("model", "epochs", "batch_size", "optimizer", "epoch", "rows", "order", "start", "kept", "output"),
+    *("loss", "val_loss", "loss_of", "step", "gradients", "jax", "jnp", "np", "nnx", "optax", "math"),
+)
 
 _LOGARITHM = "jnp.log(jnp.clip({output}, 1e-07))"
 _LOSSES = {

@@ -12,7 +12,7 @@ from dlbridge.training.numpy_ops import NumpyOps
 
 class _JaxOps(NumpyOps):
     log_softmax, sigmoid = staticmethod(jax.nn.log_softmax), staticmethod(jax.nn.sigmoid)
-    logsumexp = staticmethod(jax.scipy.special.logsumexp)
+    logsumexp = staticmethod(jax.scipy.special.logsumexp)  # type: ignore[assignment]
 
     def abs(self, x: Any) -> Any:
         """The size of a number, whose derivative at 0 is 0; JAX' own has 1 there."""

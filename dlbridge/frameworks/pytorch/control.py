@@ -111,6 +111,7 @@ def fold_over(
     attributes = [ir.AttrGraph("body", graph), ir.AttrInt64("num_scan_inputs", len(sequences))]
     node = ir.Node("", "Scan", [*states, *sequences], attributes, num_outputs=len(states))
     for value, state in zip(node.outputs, states, strict=True):
+        assert state.dtype is not None
         value.dtype = state.dtype
         with_sizes(value, state.meta["sizes"])
     program.add(node, op)

@@ -49,6 +49,7 @@ class Example:
         self._dynamic = dynamic
         self._given: set[int] = set()
         self._sizes = self._choose(inputs, sequence, image, step)
+        self.args: tuple[Any, ...]
         if isinstance(inputs, Mapping):
             self.args, self.kwargs = (), {k: self._make(v, str(k)) for k, v in inputs.items()}
         elif isinstance(inputs, (tuple, list)):

@@ -174,7 +174,7 @@ class _Generating(Calling):
     def _grown(self, layers: list[Any], length: str) -> Tree:
         found = {}
         for name in ("key", "value"):
-            tensors = [layer.get(name) if isinstance(layer, Mapping) else None for layer in layers]
+            tensors: list[Any] = [layer.get(name) if isinstance(layer, Mapping) else None for layer in layers]
             sizes = [list(tensor.shape) if tensor is not None else [] for tensor in tensors]
             grows = [[_ROWS, *size[1:2], count, *size[3:]] for size, count in zip(sizes, _LENGTHS, strict=True)]
             if any(set(layer or ()) - {"key", "value"} for layer in layers) or sizes != grows:
@@ -190,7 +190,9 @@ class _Generating(Calling):
 
     def _check_mask(self, name: str) -> None:
         if name not in self._parameters:
-            raise DlbridgeError(f"it takes no '{name}': rows of several lengths could not be told apart", self._where)
+            raise DlbridgeError(
+                f"it takes no '{name}': rows of several lengths could not be told apart", where=self._where
+            )
 
 
 class _Decoder(_Generating):

@@ -38,7 +38,7 @@ class Own:
         }
 
 
-_BETAS = {"betas": ("beta_1", "beta_2"), "eps": "epsilon"}
+_BETAS: dict[str, str | tuple[str, str]] = {"betas": ("beta_1", "beta_2"), "eps": "epsilon"}
 _MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 #: The specification's name of an optimizer -> PyTorch's class. Those that are missing PyTorch lacks (Lion, LAMB) or
 #: computes in another way: Muon iterates in bfloat16, Adafactor divides kernels into rows and columns.

@@ -95,7 +95,7 @@ class Program:
     def constant(self, array: np.ndarray) -> ir.Value:
         tensor = ir.tensor(array)
         name = f"constant_{len(self.constants)}"
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         self.constants.append(value)
         return with_sizes(value, list(array.shape))
 

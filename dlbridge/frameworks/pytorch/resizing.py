@@ -53,7 +53,7 @@ def with_sizes(
             raise SignatureError(f"the program has no input '{name}'", hint=suggest(name, known) or _listed(known))
     said = {}
     for name, value in known.items():
-        dtype, sizes = _dtype(value), [str(size) for size in value.shape]
+        dtype, sizes = _dtype(value), [str(size) for size in value.shape or ()]
         if value.meta.get("complex"):
             sizes.pop()  # the two parts of a number
         text = parse_input(str(asked.get(name, f"{dtype}[{','.join(sizes)}]")), name).with_dtype(dtype)

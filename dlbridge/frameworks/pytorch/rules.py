@@ -9,7 +9,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.expr import Attr, Call, Val
-from dlbridge.source.op import Emit, Layer, Op, Rules
+from dlbridge.source.op import Emit, Op, Rules
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
@@ -41,7 +41,7 @@ class _Rules(Rules):
         if op.node.metadata_props.get(traits.FREE_WEIGHTS) == "true":
             op.free = True
         made = self._emit(op)
-        if made.layer is not None and _makes_fixed_trainable(made.layer, op.node):
+        if made.layer is not None and made.layer.trains_what_is_fixed(op.node.graph, STATE):  # type: ignore[arg-type]
             op.free = True
             made = self._emit(op)
         return made
@@ -55,13 +55,6 @@ class _Rules(Rules):
             op.refuse("PyTorch does not compute it on uint64")
         signed = _Signed(op)
         return signed.narrowed(super().emit(signed))
-
-
-def _makes_fixed_trainable(layer: Layer, node: ir.Node) -> bool:
-    """Whether a layer would make parameters of what is none in the model: a filter that is a constant or a buffer."""
-    assert node.graph is not None
-    kinds = layer.kinds(node.graph)  # type: ignore[arg-type]
-    return any(found & {"constant", "buffer"} for slot, found in kinds.items() if slot not in STATE)
 
 
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.

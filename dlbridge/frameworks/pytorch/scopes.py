@@ -50,7 +50,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
                 inside.setdefault(path, []).append(node)
                 break
             blocks.setdefault(dotted(path), kind.rpartition(".")[2])
-    layers = {node: path for node in nodes if (path := node.meta.get(LAYER_NAME))}
+    layers = {node: own for node in nodes if (own := node.meta.get(LAYER_NAME))}
     layers |= {
         _implementing(_of_first_call(members, path, frames)): path
         for path, members in inside.items()
@@ -165,7 +165,7 @@ def collapse(graph: ir.Graph) -> None:
     """
     nodes = list(graph)
     classes = traits.blocks(graph)
-    taken = {node.name for node in nodes}
+    taken = {node.name for node in nodes if node.name is not None}
     _separate_norms(nodes, classes, taken)
     layers = {_what_it_does(node) for node in nodes if node.meta.get(_LAYER)}
     inside = Counter(prefix for node in nodes for prefix in prefixes(traits.scope(node)))
@@ -189,7 +189,7 @@ def _what_it_does(node: ir.Node) -> tuple[str, tuple[tuple[int, str], ...]]:
     return op_key(node), tuple(_weights(node).items())
 
 
-def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str | None]) -> None:
+def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken: set[str]) -> None:
     """Move what a batch norm module computes besides (an activation) next to it; in place.
 
     The module can then be PyTorch's own layer. Only that updates the running statistics and has all keys of the state
@@ -212,7 +212,7 @@ def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken:
             other.metadata_props[traits.ANONYMOUS] = "true"
 
 
-def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str | None]) -> None:
+def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str]) -> None:
     """Move a layer that has the path of a block into that block; in place.
 
     A module that has a matrix of its own beside its child modules makes such a layer.

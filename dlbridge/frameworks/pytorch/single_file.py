@@ -54,6 +54,7 @@ def _inputs(source: Source) -> tuple[str, ...]:
     texts = []
     for name in source.inputs:
         value = values[name]
-        sizes = [str(size) for size in value.shape]
+        assert value.dtype is not None
+        sizes = [str(size) for size in value.shape or ()]
         texts.append(f"{_WORDS[value.dtype]}[{','.join(bounds.pop(size, size) for size in sizes)}]")
     return tuple(texts)

@@ -58,7 +58,7 @@ def _join(rewriter: Rewriter, path: str, layers: list[Match]) -> None:
     states = [_initial([each.input(STATE + index) for each in layers]) for index in range(count)]
     if len({state is None for state in states}) > 1:
         raise _ApartError("one of two initial states is given, and PyTorch takes both or none")
-    finals = [_finals([each.node.outputs[1 + i : 2 + i] for each in layers]) for i in range(count)]
+    finals = [_finals([tuple(each.node.outputs[1 + i : 2 + i]) for each in layers]) for i in range(count)]
     weights = [each.input(slot) for each in layers for slot in (1, 2, 3)]
     given = [first.operand(0), first.input(LENGTHS), *states, *[None] * (2 - count), *weights]
     more = {"num_layers": len(layers), "dropout": dropout, "gives": "layer", "batch_first": 0}
@@ -116,7 +116,9 @@ def _ratio(layer: Match, after: Match) -> float:
     if value is not None and after.input(0) is value and is_read_once(value):
         return 0.0
     dropout = producer(after.input(0), "Dropout")
-    if dropout is None or dropout.input(0) is not value or not (is_read_once(value) and is_read_once(dropout.output)):
+    if value is None or dropout is None or dropout.input(0) is not value:
+        raise _ApartError("more than dropout is between its layers")
+    if not (is_read_once(value) and is_read_once(dropout.output)):
         raise _ApartError("more than dropout is between its layers")
     ratio = dropout.constant_scalar(1)
     return 0.5 if ratio is None else ratio

@@ -71,6 +71,8 @@ def _code(kind: type) -> tuple[Any, ...]:
 def _forward(part: torch.nn.Module) -> Callable[..., torch.Tensor]:
     def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
         (x,) = (*args, *kwargs.values())
-        return torch.ops.dlbridge.training_only(x, *_training_op(part, x.dim()))
+        found = _training_op(part, x.dim())
+        assert found is not None
+        return torch.ops.dlbridge.training_only(x, *found)
 
     return forward

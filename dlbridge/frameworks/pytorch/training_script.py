@@ -21,7 +21,20 @@ _CRITERIA = {
     "MeanAbsoluteError": "nn.L1Loss()",
     "Huber": "nn.HuberLoss(delta={delta})",
 }
-_TAKEN = ("model", "np", "nn", "torch", "F", "batches", "output", "loss", "optimizer", "criterion", "rows", "totals")
+_TAKEN: tuple[str, ...] = (
+    "model",
+    "np",
+    "nn",
+    "torch",
+    "F",
+    "batches",
+    "output",
+    "loss",
+    "optimizer",
+    "criterion",
+    "rows",
+    "totals",
+)
 _TAKEN += ("main", "train", "evaluate", "measure", "epoch", "data", "row", "Path", "HERE", "DataLoader", "math")
 _TAKEN += TAKEN
 

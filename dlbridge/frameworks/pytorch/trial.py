@@ -58,7 +58,7 @@ class Trial:
     def __init__(self, module: torch.nn.Module, program: ExportedProgram, example: Example, names: Names) -> None:
         self._module, self._program, self._example = module, program, example
         self._stated, self._written = example.stated, state.written_buffers(program)
-        self._inputs = []
+        self._inputs: list[tuple[Any, list[Any] | None]] = []
         self.now: Sizes = {}
         for node, leaf in zip(guards.inputs_of(program), example.leaves, strict=False):
             value = node.meta.get("val")
@@ -70,8 +70,8 @@ class Trial:
             for size, length in zip(shape, leaf.shape, strict=True):
                 if isinstance(size, sympy.Symbol):
                     self.now[size] = int(length)
-        for _, shape in self._inputs:  # a name of which only multiples are sizes
-            for size in shape or ():
+        for _, sizes in self._inputs:  # a name of which only multiples are sizes
+            for size in sizes or ():
                 for symbol in size.free_symbols - self.now.keys():
                     self.now[symbol] = self._solved(size, symbol)
         self._usable: bool | None = None

@@ -45,7 +45,7 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
     if name == "permute":
         return op.transpose(part, [int(i) for i in np.argsort([a % rank(whole) for a in args[0]])])
     if name == "slice":
-        axis, start, end, step = (*args, *(0, None, None, 1)[len(args) :])
+        axis, start, end, step = list(args) + [0, None, None, 1][len(args) :]
         return slice_scatter(op, whole, part, axis, start, end, step)
     if name == "select":
         axis = args[0] % rank(whole)

@@ -7,7 +7,7 @@ from typing import Any
 from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
-from dlbridge.source.windows import options, pads_of, window
+from dlbridge.source.windows import Pads, options, pads_of, window
 
 convolution = Family()
 
@@ -21,6 +21,20 @@ def weight_sizes(op: Op, slot: int = 1) -> tuple[list[int], int]:
     if count not in (1, 2, 3):
         op.refuse(f"convolutions here are along 1 to 3 axes, not {count}")
     return weight, count  # type: ignore[return-value]
+
+
+def sizes_of(op: Op, slot: int = 1) -> tuple[list[int], list[int], list[int], list[int]]:
+    """The sizes of a convolution's weight and of its kernel, the strides and the dilations."""
+    weight, _ = weight_sizes(op, slot)
+    kernel = op.attr("kernel_shape") or weight[2:]
+    return weight, kernel, *window(op, kernel)
+
+
+def transposed(op: Op, strides: list[int], dilations: list[int], pads: Pads, extra: list[int]) -> Code:
+    """A call of the helper that convolves transposed with any padding and groups; the bias is not in it."""
+    groups = op.attr("group")
+    keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
+    return call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
 
 
 @convolution("CausalConvWithState")
@@ -46,9 +60,7 @@ def qlinear_conv(op: Op, arrays: ArrayDialect) -> Code:
 
 def _of_integers(op: Op, slot: int) -> dict[str, Any]:
     """The keywords of a convolution of integers, whose weight is in a slot."""
-    weight, _ = weight_sizes(op, slot)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    _, kernel, strides, dilations = sizes_of(op, slot)
     pads, group = pads_of(op, kernel), op.attr("group")
     if pads is None:
         op.refuse("this padding with strides needs a size that is known")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.source.arrays import ArrayDialect, Family
-from dlbridge.source.code import Code, code
+from dlbridge.source.code import Code, code, join
 from dlbridge.source.expr import is_size
 from dlbridge.source.op import Op
 
@@ -91,9 +92,14 @@ _OPERATORS = {
 }
 
 
-def operands(op: Op) -> list[Any]:
-    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants."""
-    terms = [op.operand(i) for i in range(len(op.node.inputs))]
+def operands(op: Op, operand: Callable[[Op, int], Any] = Op.operand) -> list[Any]:
+    """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants.
+
+    Args:
+        op: The node.
+        operand: Gives an input as a term.
+    """
+    terms = [operand(op, i) for i in range(len(op.node.inputs))]
     if not any(is_tensor(t) for t in terms):
         terms[0] = op[0]
     return terms
@@ -117,3 +123,25 @@ def negate(op: Op, arrays: ArrayDialect) -> Code:
 @operators("Not", "BitwiseNot")
 def invert(op: Op, arrays: ArrayDialect) -> Code:
     return code("~{}", op.x)
+
+
+@operators("Sum", "Mean")
+def total(op: Op, arrays: ArrayDialect) -> Code:
+    result, count = join(" + ", op.tensors), len(op.tensors)
+    return result if op.key == "Sum" or count == 1 else code("({}) / {}", result, count)
+
+
+@operators("Max", "Min")
+def extreme(op: Op, arrays: ArrayDialect) -> Code:
+    result, *others = operands(op)
+    for other in others:
+        result = arrays.call("maximum" if op.key == "Max" else "minimum", result, other)
+    return code("{}", result)
+
+
+@operators("Where")
+def where(op: Op, arrays: ArrayDialect) -> Code:
+    yes, no = op.operand(1), op.operand(2)
+    if not is_tensor(yes) and not is_tensor(no):
+        yes = op[1]
+    return arrays.call("where", op.x, yes, no)

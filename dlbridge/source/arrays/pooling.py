@@ -74,6 +74,23 @@ def window_arguments(op: Op, kernel: list[int], strides: list[int], pads: Pads) 
     return [tuple(kernel), tuple(strides), tuple(window(op, kernel)[1]), tuple(after for _, after in pads)]
 
 
+def average_by_formula(op: Op, kernel: list[int], strides: list[int], pads: Pads | None) -> Code:
+    """A call of the helper that averages with any padding, and of sizes that are not known."""
+    counted = bool(op.attr("count_include_pad"))
+    options = {"counted": True} if counted else {}
+    if pads is None:
+        given, upper = same_arguments(op, kernel)
+        return call("average_pool_same", *given, **upper, **options)
+    around, nothing = [(0, 0), *pads, (0, 0)], [(0, 0)] * (len(kernel) + 2)
+    whole = with_overhang(op, kernel, strides, pads)
+    if whole is None:
+        given = window_arguments(op, kernel, strides, pads)
+        return call("average_pool_ceil", op.x, *given, around if around != nothing else None, **options)
+    inner = around if counted else nothing
+    outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
+    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer, dilations=dilations_of(op, kernel))
+
+
 def lowest(op: Op) -> Any:
     """The lowest number of the first input's type."""
     return Raw('float("-inf")') if op.dtype().is_floating_point() else int(np.iinfo(op.dtype().numpy()).min)

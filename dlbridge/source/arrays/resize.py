@@ -80,7 +80,7 @@ def is_between_middles(op: Op, scales: list[float] | None, sizes: Any) -> bool:
 
 def target_shape(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> list[Any] | None:
     """The sizes of the result, numbers or code; None where a scale is no simple fraction."""
-    target: list[Any] = [op.dim(0, axis) for axis in range(op.rank())]
+    target: list[Any] = [*op.sizes()]
     for index, axis in enumerate(axes):
         if scales is None:
             target[axis] = sizes[index]

@@ -122,17 +122,27 @@ def split(op: Op, arrays: ArrayDialect) -> Emit:
     return Emit(arrays.call("split", op.x, where, **keywords))
 
 
+def cuts_of(op: Op) -> list[tuple[Element, Element, int, int]] | None:
+    """(start, end, axis, step) of each cut of a Slice; None where that is known only when the model runs."""
+    starts, ends = op.ints(1), op.ints(2)
+    if starts is None or ends is None:
+        return None
+    axes = op.numbers(3) if op.has(3) else list(range(len(starts)))
+    steps = op.numbers(4) if op.has(4) else [1] * len(starts)
+    if axes is None or steps is None:
+        return None
+    return list(zip(starts, ends, axes, steps, strict=True))
+
+
 @shape("Slice")
 def slice_(op: Op, arrays: ArrayDialect) -> Code:
-    starts, ends = op.ints(1), op.ints(2)
-    axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
-    steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
-    if starts is None or ends is None or axes is None or steps is None or op.shape() is None:
+    cuts = cuts_of(op)
+    if cuts is None or op.shape() is None:
         axes_or_none, steps_or_none = (arrays.ints(op, i) if op.has(i) else None for i in (3, 4))
         return call("slice_", op.x, arrays.ints(op, 1), arrays.ints(op, 2), axes=axes_or_none, steps=steps_or_none)
     result, rank = op.x, op.rank()
     parts = [cut()] * rank
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, axis, step in cuts:
         if step < 0:
             # Not every framework counts backwards: the same elements, in the flipped array.
             result = arrays.call("flip", result, axis=axis)
@@ -194,6 +204,18 @@ def tile(op: Op, arrays: ArrayDialect) -> Code:
     return arrays.call("tile", op.x, arrays.ints(op, 1))
 
 
+def paddings(op: Op) -> list[tuple[Element, Element]] | None:
+    """What a Pad adds before and behind each axis; None where that is known only when the model runs."""
+    have, pads = op.shape(), op.ints(1)
+    axes = op.numbers(3) if op.has(3) else list(range(len(have or ())))
+    if have is None or pads is None or axes is None:
+        return None
+    found: list[tuple[Element, Element]] = [(0, 0)] * len(have)
+    for axis, before, behind in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        found[axis % len(have)] = before, behind
+    return found
+
+
 @shape("CenterCropPad")
 def center_crop_pad(op: Op, arrays: ArrayDialect) -> Code:
     return call("center_crop_pad", op.x, arrays.ints(op, 1), axes=op.attr("axes"))
@@ -209,6 +231,13 @@ def depth_space(op: Op, arrays: ArrayDialect) -> Code:
 # --- shapes and new arrays -----------------------------------------------------------------------------------------
 
 
+def sizes_in_code(op: Op) -> Code:
+    """``x.shape[1:]``: what a Shape gives, as a tuple."""
+    start, end = op.attr("start"), op.attr("end")
+    cut = "" if start in (0, None) and end is None else f"[{start or ''}:{'' if end is None else end}]"
+    return code(f"{{}}.shape{cut}", op.x)
+
+
 @shape("Identity")
 def identity(op: Op, arrays: ArrayDialect) -> Code:
     return code("{}", op.x)
@@ -216,7 +245,7 @@ def identity(op: Op, arrays: ArrayDialect) -> Code:
 
 @shape("Size")
 def size(op: Op, arrays: ArrayDialect) -> Code:
-    count = product([op.dim(0, axis) for axis in range(op.rank())])
+    count = product(op.sizes())
     return arrays.call("convert_to_tensor", count, dtype=arrays.dtype(op, ir.DataType.INT64))
 
 

@@ -8,12 +8,11 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.arrays.convolution import weight_sizes
+from dlbridge.source.arrays.convolution import sizes_of, transposed
 from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.weights import Weight
-from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, transposed_pads, window
+from dlbridge.source.windows import Pads, is_same_upper, one_or_all, options, pads_of, transposed_pads
 
 
 def kernel_to_last(count: int) -> tuple[int, ...]:
@@ -36,13 +35,6 @@ def _padded(op: Op, x: Any, pads: Pads) -> Code:
     return call("ops.pad", x, ((0, 0), *pads, (0, 0))) if is_half else zero_padding(x, pads)
 
 
-def _sizes(op: Op) -> tuple[list[int], list[int], list[int], list[int]]:
-    """The sizes of the weight and of its kernel, the strides and the dilations."""
-    weight, _ = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    return weight, kernel, *window(op, kernel)
-
-
 def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) -> Code:
     """``layers.Conv2D(16, 3, padding="same", activation="relu")``."""
     given = [Literal(size, name) for name, size in sizes.items()]
@@ -52,7 +44,7 @@ def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) ->
 @rules("Conv", domain=FORM)
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
-    weight, kernel, strides, dilations = _sizes(op)
+    weight, kernel, strides, dilations = sizes_of(op)
     count, group, x = len(kernel), op.attr("group"), op.x
     pads = pads_of(op, kernel, first=1)
     padding = "valid"
@@ -67,13 +59,13 @@ def conv(op: Op) -> Emit | Code:
     keywords["padding"] = Default(padding, "valid")
     if strides != [1] * count and dilations != [1] * count:
         return _strided_and_dilated(op, x, strides, keywords)
-    weights = _weights(op, kernel_to_last(count))
+    weights = op.kernel_and_bias(("transpose", kernel_to_last(count)))
     if weights is None:
         return _functional(op, x, count, keywords)
     if "bias" not in weights:
         keywords["use_bias"] = False
     if group == weight[0] and group > 1 and weight[1] == 1 and count <= 2:
-        depth = {**weights, "kernel": _weights(op, (*range(2, 2 + count), 0, 1))["kernel"]}  # type: ignore[index]
+        depth = op.kernel_and_bias(("transpose", (*range(2, 2 + count), 0, 1))) or {}
         new = layer(op, f"DepthwiseConv{count}D", {"kernel_size": one_or_all(kernel)}, keywords)
         return Emit(call(LAYER, x), Layer(new, depth))
     if group != 1:
@@ -86,7 +78,7 @@ def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str,
     """Keras has no convolution with both; the one without strides has all results, and more."""
     count = len(strides)
     if keywords["padding"].value == "same":
-        pads = pads_of(op, op.attr("kernel_shape") or (op.shape(1) or [])[2:], first=1)
+        pads = pads_of(op, sizes_of(op)[1], first=1)
         if pads is None:
             op.refuse("this padding with strides and dilation needs a size that is known")
         x = _padded(op, x, pads)  # type: ignore[arg-type]
@@ -96,13 +88,6 @@ def _strided_and_dilated(op: Op, x: Any, strides: list[int], keywords: dict[str,
     cut = ", ".join([":", *(f"::{stride}" if stride != 1 else ":" for stride in strides)])
     result = code(f"{{}}[{cut}]", result)
     return code("{} + {}", op[2], result) if op.has(2) else result
-
-
-def _weights(op: Op, perm: tuple[int, ...]) -> dict[str, Weight] | None:
-    kernel, bias = op.weight(1, ("transpose", perm)), op.weight(2)
-    if kernel is None or (op.has(2) and bias is None):
-        return None
-    return {"kernel": kernel} | ({"bias": bias} if bias is not None else {})
 
 
 def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
@@ -117,11 +102,11 @@ def _functional(op: Op, x: Any, count: int, keywords: dict[str, Any]) -> Code:
 @rules("ConvTranspose", domain=FORM)
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, kernel, strides, dilations = _sizes(op)
+    weight, kernel, strides, dilations = sizes_of(op)
     count = len(kernel)
     extra = op.attr("output_padding") or [0] * count
     pads = transposed_pads(op, kernel, strides, dilations, extra)
-    weights = _weights(op, (*range(2, 2 + count), 1, 0))
+    weights = op.kernel_and_bias(("transpose", kernel_to_last(count)))
     if weights is None or op.attr("group") != 1:
         return _transposed_by_hand(op, strides, dilations, pads, extra)
     # 'valid' gives the whole result, (in - 1) * stride + dilated kernel, and no less than in * stride.
@@ -148,7 +133,5 @@ def conv_transpose(op: Op) -> Emit | Code:
 
 def _transposed_by_hand(op: Op, strides: list[int], dilations: list[int], pads: Pads, extra: list[int]) -> Code:
     """For what ``Conv2DTranspose`` lacks: groups, computed kernels, strides with dilation, pads beyond the kernel."""
-    groups = op.attr("group")
-    keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
-    result = call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
+    result = transposed(op, strides, dilations, pads, extra)
     return code("{} + {}", op[2], result) if op.has(2) else result

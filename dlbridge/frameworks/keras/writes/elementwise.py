@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import in_dtype, keras_dtype, rules
-from dlbridge.source.arrays.elementwise import is_uint64
+from dlbridge.source.arrays import elementwise as arrays
+from dlbridge.source.arrays.elementwise import is_tensor, is_uint64
 from dlbridge.source.code import Code, call, code
-from dlbridge.source.expr import is_size
 from dlbridge.source.op import Dim, Op
 
 _OPERATORS = {"Sub": "-", "Mul": "*", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">="}
@@ -71,16 +71,8 @@ def operand(op: Op, index: int) -> Any:
 
 
 def operands(op: Op) -> list[Any]:
-    """The inputs as terms: rank-0 constants as numbers, but for the first when all are constants."""
-    terms = [operand(op, i) for i in range(len(op.node.inputs))]
-    if not any(is_tensor(t) for t in terms):
-        terms[0] = op[0]
-    return terms
-
-
-def is_tensor(operand: Any) -> bool:
-    """Whether an operand is a tensor in the code, not a number or an expression of Python ints."""
-    return isinstance(operand, ir.Value) or (isinstance(operand, Code) and not is_size(operand))
+    """The inputs as terms of an expression."""
+    return arrays.operands(op, operand)
 
 
 @rules("Div")

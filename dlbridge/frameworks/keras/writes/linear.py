@@ -14,17 +14,16 @@ from dlbridge.source.op import Emit, Layer, Op
 @rules("Linear", domain=FORM)
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
-    weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
+    weights = op.kernel_and_bias(("transpose", (1, 0)))
     if op.rank() == 1:  # a Dense layer takes batches alone
         product = call("ops.matmul", call("ops.expand_dims", op[0], 0), call("ops.transpose", op[1]))
         product = code("{}[0]", product)
         return code("{} + {}", op[2], product) if op.has(2) else product
-    if weight is None or (op.has(2) and bias is None):
+    if weights is None:
         product = code("ops.matmul({}, ops.transpose({}))", op[0], op[1])
         return code("{} + {}", op[2], product) if op.has(2) else product
     units = op.shape(1)[0]  # type: ignore[index]
-    weights = {"kernel": weight} | ({"bias": bias} if bias else {})
-    keywords = {"activation": op.attr("activation"), "use_bias": None if bias else False}
+    keywords = {"activation": op.attr("activation"), "use_bias": None if "bias" in weights else False}
     return Emit(call(LAYER, op.x), Layer(call("layers.Dense", Literal(units, "units"), **keywords), weights))
 
 

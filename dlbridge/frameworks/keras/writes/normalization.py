@@ -90,11 +90,11 @@ def batch_norm(op: Op) -> Emit | Code:
     keywords = _epsilon(op, 1e-3) | ({} if last else {"axis": 1})
     keywords |= {} if op.attr("momentum") == 0.99 or statistics == "running" else {"momentum": op.attr("momentum")}
     keywords |= without
-    name, state = _batch_norm_layer(op, statistics, state)  # type: ignore[arg-type]
+    name, held = _batch_norm_layer(op, statistics, state)  # type: ignore[arg-type]
     if statistics == "running" and (not weights or kinds_of(weights, op.node) == {"frozen"}):
         name = "layers.BatchNormalization"
         keywords |= {} if weights else {"trainable": False}
-    layer = Layer(call(name, **keywords), weights | state)
+    layer = Layer(call(name, **keywords), weights | held)
     return Emit(_scaled(op, call(LAYER, op.x), after, last), layer)
 
 

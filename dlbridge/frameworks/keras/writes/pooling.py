@@ -8,12 +8,11 @@ from dlbridge.frameworks.keras.rules import FORM, rules
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays.pooling import (
+    average_by_formula,
     dilations_of,
     kernel_of,
     lowest,
     padded,
-    same_arguments,
-    window_arguments,
     with_overhang,
 )
 from dlbridge.source.code import Code, Literal, call
@@ -33,7 +32,7 @@ def _layer(op: Op, kind: str, x: Any, kernel: list[int], strides: list[int], pad
 
 
 @rules("MaxPool", domain=DOMAIN)
-def max_pool(op: Op) -> Emit:
+def max_pool(op: Op) -> Emit | Code:
     kernel, strides, _ = kernel_of(op)
     pads, dilated = pads_of(op, kernel, first=1), dilations_of(op, kernel)
     if dilated is None and is_same_upper(op, kernel, first=1) and (pads is None or any(p != (0, 0) for p in pads)):
@@ -46,7 +45,7 @@ def max_pool(op: Op) -> Emit:
 
 @rules("AveragePool", domain=DOMAIN)
 def average_pool(op: Op) -> Emit | Code:
-    kernel, strides, count = kernel_of(op)
+    kernel, strides, _ = kernel_of(op)
     pads, counted = pads_of(op, kernel, first=1), bool(op.attr("count_include_pad"))
     dilated = dilations_of(op, kernel)
     if (
@@ -56,21 +55,13 @@ def average_pool(op: Op) -> Emit | Code:
         and (pads is None or any(p != (0, 0) for p in pads))
     ):
         return _layer(op, "AveragePooling", op.x, kernel, strides, "same")  # Keras does not count pads
-    if pads is None:
-        given, upper = same_arguments(op, kernel)
-        return call("average_pool_same", *given, **upper, **({"counted": True} if counted else {}))
-    whole = with_overhang(op, kernel, strides, pads)
-    if whole is None:
-        around = [(0, 0), *pads, (0, 0)] if any(p != (0, 0) for p in pads) else None
-        arguments = window_arguments(op, kernel, strides, pads)
-        return call("average_pool_ceil", op.x, *arguments, around, **({"counted": True} if counted else {}))
-    if dilated is None and all(p == (0, 0) for p in whole):
+    whole = None if pads is None else with_overhang(op, kernel, strides, pads)
+    if dilated is None and whole is not None and all(p == (0, 0) for p in whole):
         return _layer(op, "AveragePooling", op.x, kernel, strides, None)
-    inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]
-    outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
-    if dilated is None and counted and all(p == (0, 0) for p in outer):
-        return _layer(op, "AveragePooling", call("ops.pad", op.x, inner), kernel, strides, None)
-    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer, dilations=dilated)
+    if dilated is None and counted and pads is not None and whole == pads:
+        x = call("ops.pad", op.x, [(0, 0), *pads, (0, 0)])
+        return _layer(op, "AveragePooling", x, kernel, strides, None)
+    return average_by_formula(op, kernel, strides, pads)
 
 
 @rules("GlobalAveragePool", "GlobalMaxPool", domain=FORM)

@@ -21,7 +21,7 @@ def _options(op: Op) -> dict[str, Any]:
 @rules("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 def random(op: Op) -> Code:
     like = op.key.endswith("Like")
-    shape = tuple(op.dim(0, axis) for axis in range(op.rank())) if like else tuple(op.attr("shape"))
+    shape = tuple(op.sizes()) if like else tuple(op.attr("shape"))
     if "Normal" in op.key:
         given = {"mean": (op.attr("mean"), 0.0), "stddev": (op.attr("scale"), 1.0)}
         function = "keras.random.normal"
@@ -34,8 +34,7 @@ def random(op: Op) -> Code:
 @rules("Bernoulli")
 def bernoulli(op: Op) -> Code:
     seed = {} if op.attr("seed") is None else {"seed": int(op.attr("seed"))}
-    shape = tuple(op.dim(0, axis) for axis in range(op.rank()))
-    drawn = call("keras.random.uniform", shape, **seed)
+    drawn = call("keras.random.uniform", tuple(op.sizes()), **seed)
     return in_dtype(op, code("{} < {}", drawn, op.x if op.dtype() == ir.DataType.FLOAT else _single(op)))
 
 

@@ -27,7 +27,7 @@ def resize(op: Op) -> Emit | Code:
     axes, scales, sizes = changed(op, KERAS)
     if not axes:
         return code("{}", op.x)
-    plain = _layer(op, axes, scales) or _upsampling(op, axes, scales)
+    plain: Emit | Code | None = _layer(op, axes, scales) or _upsampling(op, axes, scales)
     plain = plain or _image(op, axes, scales, sizes) or _translated(op, axes, scales, sizes)
     if plain is not None:
         return plain

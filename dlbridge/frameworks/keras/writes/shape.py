@@ -10,10 +10,10 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, number, rules
 from dlbridge.frameworks.keras.writes import heads
 from dlbridge.frameworks.keras.writes.arrays import KERAS
-from dlbridge.frameworks.keras.writes.elementwise import is_tensor
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import shape as arrays
-from dlbridge.source.arrays.shape import own_sizes, product
+from dlbridge.source.arrays.elementwise import is_tensor
+from dlbridge.source.arrays.shape import own_sizes, paddings, product
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Dim, Emit, Layer, Op
 
@@ -61,7 +61,7 @@ def flatten(op: Op) -> Emit | Code:
     axis = op.axis()
     if axis == 1:
         return Emit(code("ops.reshape({}, ({}, -1))", op.x, op.dim(0, 0)), module=Layer(call("layers.Flatten")))
-    dims = [op.dim(0, i) for i in range(op.rank())]
+    dims = op.sizes()
     head, tail = product(dims[:axis]), product(dims[axis:])
     if isinstance(head, int) and isinstance(tail, int):
         return call("ops.reshape", op.x, (head, tail))
@@ -103,8 +103,7 @@ _MOST_PADDED, _MOST_MIRRORED = 6, 5
 
 @rules("Pad")
 def pad(op: Op) -> Emit | Code:
-    mode, pads, rank = op.attr("mode"), op.ints(1), op.rank()
-    axes = op.numbers(3) if op.has(3) else list(range(rank))
+    mode, rank, pairs = op.attr("mode"), op.rank(), paddings(op)
     value = op.operand(2) if op.has(2) and mode == "constant" else 0
     if is_tensor(value):
         value = number(op, 2)
@@ -112,11 +111,8 @@ def pad(op: Op) -> Emit | Code:
         "mode": None if mode == "constant" else mode,
         "value": value if isinstance(value, Code) else value or None,
     }
-    if pads is None or axes is None:
+    if pairs is None:
         return call("pad", op.x, ints(op, 1), **options, axes=ints(op, 3) if op.has(3) else None)
-    pairs: list[Any] = [(0, 0)] * rank
-    for place, axis in enumerate(axes):
-        pairs[axis % rank] = (pads[place], pads[len(axes) + place])
     amounts = [a for pair in pairs for a in pair]
     if all(isinstance(a, int) and a == 0 for a in amounts):
         return code("{}", op.x)
@@ -129,7 +125,7 @@ def pad(op: Op) -> Emit | Code:
         chosen = [axis for axis, pair in enumerate(pairs) if pair != (0, 0)]
         flat = [pairs[a][0] for a in chosen] + [pairs[a][1] for a in chosen]
         return call("pad", op.x, flat, **options, axes=chosen)
-    keywords = {} if known == "constant" else {"mode": known}
+    keywords: dict[str, Any] = {} if known == "constant" else {"mode": known}
     keywords |= {"constant_values": value} if isinstance(value, Code) or value != 0 else {}
     return Emit(call("ops.pad", op.x, pairs, **keywords), module=None if keywords else _zero_padding(pairs))
 
@@ -162,5 +158,5 @@ def shape(op: Op) -> Code:
     if op.shape() is None:
         cut = f"[{op.attr('start') or ''}:{op.attr('end', '')}]" if op.attr("start") or op.attr("end") else ""
         return code(f'ops.convert_to_tensor(ops.shape({{}}){cut}, dtype="int64")', op.x)
-    items = [op.dim(0, axis) for axis in range(op.rank())][slice(op.attr("start"), op.attr("end", op.rank()))]
+    items = op.sizes()[slice(op.attr("start"), op.attr("end", op.rank()))]
     return call("ops.convert_to_tensor", items, dtype="int64")

@@ -6,12 +6,11 @@ from typing import Any
 
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.arrays.convolution import weight_sizes
+from dlbridge.source.arrays.convolution import sizes_of, transposed
 from dlbridge.source.code import Code, Default, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
-from dlbridge.source.weights import Weight
-from dlbridge.source.windows import is_same_upper, one_or_all, pads_of, transposed_pads, window
+from dlbridge.source.windows import is_same_upper, one_or_all, pads_of, transposed_pads
 
 
 def _padding(op: Op, kernel: list[int]) -> Any:
@@ -27,14 +26,12 @@ def _padding(op: Op, kernel: list[int]) -> Any:
 
 @rules("Conv", domain=DOMAIN)
 def conv(op: Op) -> Emit | Code:
-    weight, _ = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    weight, kernel, strides, dilations = sizes_of(op)
     group, x, padding = op.attr("group"), op.x, _padding(op, kernel)
     if padding is None:
         x, padding = call("pad_same", x, tuple(kernel), tuple(strides), tuple(dilations)), "VALID"
     order = (*range(2, len(weight)), 1, 0)
-    weights = _weights(op, order)
+    weights = op.kernel_and_bias(("transpose", order))
     if weights is None:
         given = padding if isinstance(padding, str) else [(padding, padding)] * len(kernel)
         given = list(padding) if isinstance(padding, tuple) else given
@@ -66,25 +63,14 @@ def conv(op: Op) -> Emit | Code:
     return Emit(call(LAYER, x), Layer(new, weights))
 
 
-def _weights(op: Op, order: tuple[int, ...]) -> dict[str, Weight] | None:
-    kernel, bias = op.weight(1, ("transpose", order)), op.weight(2)
-    if kernel is None or (op.has(2) and bias is None):
-        return None
-    return {"kernel": kernel} | ({"bias": bias} if bias is not None else {})
-
-
 @rules("ConvTranspose", domain=DOMAIN)
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, _ = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    weight, kernel, strides, dilations = sizes_of(op)
     extra = op.attr("output_padding") or [0] * len(kernel)
     pads = transposed_pads(op, kernel, strides, dilations, extra)
-    weights = _weights(op, (*range(2, len(weight)), 1, 0))
+    weights = op.kernel_and_bias(("transpose", (*range(2, len(weight)), 1, 0)))
     if weights is None or op.attr("group") != 1:
-        groups = op.attr("group")
-        keywords = {"groups": groups if groups != 1 else None, "extra": extra if any(extra) else None}
-        result = call("conv_transpose", op.x, op[1], tuple(strides), tuple(dilations), pads, **keywords)
+        result = transposed(op, strides, dilations, pads, extra)
         return code("{} + {}", result, op[2]) if op.has(2) else result
     spans = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     around = [(s - b, s - a + e) for s, (b, a), e in zip(spans, pads, extra, strict=True)]

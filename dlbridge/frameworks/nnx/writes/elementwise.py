@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
 from dlbridge.source.arrays.elementwise import is_tensor, operands
-from dlbridge.source.code import Code, call, code, join
+from dlbridge.source.code import Code, call, code
 from dlbridge.source.expr import Star
 from dlbridge.source.op import Op
 
@@ -55,30 +55,6 @@ def shift(op: Op) -> Code:
     if count is not None and np.all((count >= 0) & (count < width)):
         return code(f"{{}} {'<<' if left else '>>'} {{}}", *operands(op))
     return call("shift_left" if left else "shift_right", op[0], op[1], width)
-
-
-@rules("Max", "Min")
-def extreme(op: Op) -> Code:
-    name = {"Max": "jnp.maximum", "Min": "jnp.minimum"}[op.key]
-    result, *others = operands(op)
-    for other in others:
-        result = call(name, result, other)
-    return code("{}", result)
-
-
-@rules("Sum", "Mean")
-def total(op: Op) -> Code:
-    result = join(" + ", op.tensors)
-    count = len(op.tensors)
-    return result if op.key == "Sum" or count == 1 else code("({}) / {}", result, count)
-
-
-@rules("Where")
-def where(op: Op) -> Code:
-    yes, no = op.operand(1), op.operand(2)
-    if not is_tensor(yes) and not is_tensor(no):
-        yes = op[1]
-    return call("jnp.where", op[0], yes, no)
 
 
 @rules("Clip")

@@ -20,14 +20,13 @@ def _is_tied(op: Op) -> bool:
 
 @rules("Linear", domain="dlbridge")
 def linear(op: Op) -> Emit | Code:
-    weight, bias = op.weight(1, ("transpose", (1, 0))), op.weight(2)
-    if weight is None or _is_tied(op) or (op.has(2) and bias is None):
+    weights = op.kernel_and_bias(("transpose", (1, 0)))
+    if weights is None or _is_tied(op):
         product = code("{} @ {}.T", op[0], op[1])
         return code("{} + {}", product, op[2]) if op.has(2) else product
     out_features, in_features = op.shape(1) or []
     sizes = Literal(in_features, "in_features"), Literal(out_features, "out_features")
-    keywords = {"use_bias": None if bias else False, "param_dtype": param_dtype(op, 1), "rngs": RNGS}
-    weights = {"kernel": weight} | ({"bias": bias} if bias else {})
+    keywords = {"use_bias": None if "bias" in weights else False, "param_dtype": param_dtype(op, 1), "rngs": RNGS}
     return Emit(call(LAYER, op.x), Layer(call("nnx.Linear", *sizes, **keywords), weights))
 
 

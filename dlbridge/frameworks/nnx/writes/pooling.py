@@ -31,22 +31,18 @@ def max_pool(op: Op) -> Code:
 
 @rules("AveragePool", domain=DOMAIN)
 def average_pool(op: Op) -> Code:
-    kernel, strides, count = pooling.kernel_of(op)
-    pads, counted = pads_of(op, kernel, first=1), bool(op.attr("count_include_pad"))
-    options = {"counted": True} if counted else {}
-    if pads is None:
-        given, upper = pooling.same_arguments(op, kernel)
-        return call("average_pool_same", *given, **upper, **options)
-    whole, dilations = pooling.with_overhang(op, kernel, strides, pads), pooling.dilations_of(op, kernel)
-    # Flax counts what is not padding in the widest float type.
-    if dilations is None and whole == pads and (counted or all(p == (0, 0) for p in pads)):
+    kernel, strides, _ = pooling.kernel_of(op)
+    pads = pads_of(op, kernel, first=1)
+    if pads is not None and _is_plain(op, kernel, strides, pads):
         return _pool("nnx.avg_pool", op, pads)
-    if whole is None:
-        around = [(0, 0), *pads, (0, 0)] if any(p != (0, 0) for p in pads) else None
-        return call("average_pool_ceil", op.x, *pooling.window_arguments(op, kernel, strides, pads), around, **options)
-    inner = [(0, 0)] * (count + 2) if not counted else [(0, 0), *pads, (0, 0)]
-    outer = [(b - i, a - j) for (b, a), (i, j) in zip([(0, 0), *whole, (0, 0)], inner, strict=True)]
-    return call("average_pool", op.x, tuple(kernel), tuple(strides), inner, outer, dilations=dilations)
+    return pooling.average_by_formula(op, kernel, strides, pads)
+
+
+def _is_plain(op: Op, kernel: list[int], strides: list[int], pads: Pads) -> bool:
+    """Whether Flax averages so: it counts what is not padding in the widest float type."""
+    if pooling.dilations_of(op, kernel) is not None or pooling.with_overhang(op, kernel, strides, pads) != pads:
+        return False
+    return bool(op.attr("count_include_pad")) or all(p == (0, 0) for p in pads)
 
 
 @rules("GlobalAveragePool", "GlobalMaxPool", domain=DOMAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, number, rules
-from dlbridge.source.arrays.shape import product, reshaped_to
+from dlbridge.source.arrays.shape import paddings, product, reshaped_to, sizes_in_code
 from dlbridge.source.code import Code, call, code, method
 from dlbridge.source.op import Op
 
@@ -15,7 +15,7 @@ def reshape(op: Op) -> Code:
     target = reshaped_to(op)
     if target is None:
         return call("reshape", op.x, ints(op, 1), allow_zero=True if op.attr("allowzero") else None)
-    return method("reshape", op.x, *(target or [()]))
+    return method("reshape", op.x, *target) if target else method("reshape", op.x, ())
 
 
 @rules("Flatten")
@@ -23,8 +23,7 @@ def flatten(op: Op) -> Code:
     rank, axis = op.rank(), op.axis()
     if axis == rank:
         return method("reshape", op.x, -1, 1)
-    dims = [op.dim(0, i) for i in range(axis)]
-    return method("reshape", op.x, product(dims) if dims else 1, -1)
+    return method("reshape", op.x, product(op.sizes()[:axis]), -1)
 
 
 @rules("Transpose")
@@ -44,13 +43,9 @@ def pad(op: Op) -> Code:
         value = number(op, 2) if op.has(2) else None
         if not isinstance(value, Code):
             value = value or None  # and so is 0
-    pads, shape = op.ints(1), op.shape()
-    axes = op.numbers(3) if op.has(3) else list(range(len(shape or ())))
-    if pads is None or axes is None or shape is None or not all(isinstance(p, int) and p >= 0 for p in pads):
+    pairs = paddings(op)
+    if pairs is None or not all(isinstance(p, int) and p >= 0 for pair in pairs for p in pair):
         return call("pad", op.x, ints(op, 1), mode=mode, value=value, axes=ints(op, 3) if op.has(3) else None)
-    pairs: list[Any] = [(0, 0)] * len(shape)
-    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        pairs[axis % len(shape)] = (before, after)
     if all(pair == (0, 0) for pair in pairs):
         return code("{}", op.x)
     return call("jnp.pad", op.x, pairs, mode=mode, constant_values=value)
@@ -58,9 +53,7 @@ def pad(op: Op) -> Code:
 
 @rules("Shape")
 def shape(op: Op) -> Code:
-    start, end = op.attr("start"), op.attr("end")
-    cut = "" if start in (0, None) and end is None else f"[{start or ''}:{'' if end is None else end}]"
-    return code(f"jnp.array({{}}.shape{cut}, dtype={dtype_name(op.out_dtype())})", op.x)
+    return call("jnp.array", sizes_in_code(op), dtype=dtype_name(op.out_dtype()))
 
 
 @rules("CumSum", "CumProd")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
@@ -22,7 +24,7 @@ def loop(op: Op) -> Code:
     body = op.function("body", as_tuple=True)
     states = len(op.node.inputs) - 2
     limit = None if not op.has(0) else op.operand(0)
-    keywords = {"condition": op[1]} if op.has(1) else {}
+    keywords: dict[str, Any] = {"condition": op[1]} if op.has(1) else {}
     given = [op[i + 2] for i in range(states)]
     device = next((Attr(Val(x), "device") for x in given if isinstance(x, ir.Value)), None)
     outputs = [

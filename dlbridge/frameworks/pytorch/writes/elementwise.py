@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
 from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
-from dlbridge.source.code import Code, call, code, join
+from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Emit, Layer, Op
 
 
@@ -63,16 +63,6 @@ def extreme(op: Op) -> Code:
     return code("{}", result)
 
 
-@rules("Sum")
-def total(op: Op) -> Code:
-    return join(" + ", op.tensors)
-
-
-@rules("Mean")
-def mean(op: Op) -> Code:
-    return code("{}", op.x) if len(op.tensors) == 1 else code("({}) / {}", join(" + ", op.tensors), len(op.tensors))
-
-
 @rules("Clip")
 def clip(op: Op) -> Emit | Code:
     if op.dtype().is_floating_point() and [op.scalar(i) if op.has(i) else None for i in (1, 2)] == [0, 6]:
@@ -86,14 +76,6 @@ def clip(op: Op) -> Emit | Code:
     if len(given) == 2:
         return call("torch.clamp", op.x, given["min"], given["max"])
     return call("torch.clamp", op.x, **given)
-
-
-@rules("Where")
-def where(op: Op) -> Code:
-    yes, no = op.operand(1), op.operand(2)
-    if not is_tensor(yes) and not is_tensor(no):
-        yes = op[1]
-    return call("torch.where", op.x, yes, no)
 
 
 # --- dtypes --------------------------------------------------------------------------------------------------------

@@ -107,9 +107,9 @@ def _batch_norm_on_batch(op: Op) -> Emit | Code:
     if weights is None or kind is None:
         return Emit(call("F.batch_norm", op.x, None, None, op[1], op[2], training=True, **_eps(op)), targets="{0}")
     keywords = _eps(op) | _affine_keywords(weights) | {"track_running_stats": False}
-    made = _norm_layer(op, f"nn.BatchNorm{kind}", keywords, weights)
-    made.targets = "{0}" if len(op.node.outputs) > 1 else None
-    return made
+    layer = _norm_layer(op, f"nn.BatchNorm{kind}", keywords, weights)
+    layer.targets = "{0}" if len(op.node.outputs) > 1 else None
+    return layer
 
 
 def _is_plain(op: Op) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import placed, rules, torch_dtype
-from dlbridge.frameworks.pytorch.writes.shape import sizes
 from dlbridge.source.code import Code, Raw, call, code
 from dlbridge.source.op import Op
 
@@ -18,7 +17,7 @@ def _generator(op: Op) -> dict[str, Any]:
 @rules("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 def random(op: Op) -> Code:
     like = op.key.endswith("Like")
-    shape: Any = tuple(sizes(op)) if like else tuple(op.attr("shape"))
+    shape: Any = tuple(op.sizes()) if like else tuple(op.attr("shape"))
     options = {"dtype": torch_dtype(op, op.out_dtype()), **_generator(op)}
     if "Normal" in op.key:
         scale, shift = op.attr("scale"), op.attr("mean")

@@ -8,10 +8,20 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
-from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.passes import stacked
 from dlbridge.source.arithmetic import Element
-from dlbridge.source.arrays.shape import FAR, constant_value, even_parts, filling, joined, reshaped_to
+from dlbridge.source.arrays.elementwise import is_tensor
+from dlbridge.source.arrays.shape import (
+    FAR,
+    constant_value,
+    cuts_of,
+    even_parts,
+    filling,
+    joined,
+    paddings,
+    reshaped_to,
+    sizes_in_code,
+)
 from dlbridge.source.code import Code, Literal, call, code, join, method, node
 from dlbridge.source.expr import Slice
 from dlbridge.source.op import Emit, Layer, Op
@@ -20,11 +30,6 @@ from dlbridge.source.op import Emit, Layer, Op
 def same(a: Element, b: Element) -> bool:
     """Whether two sizes are the same number or the same expression."""
     return a == b if isinstance(a, int) or isinstance(b, int) else a.key() == b.key()
-
-
-def sizes(op: Op) -> list[Element]:
-    """The dimensions of the first input, as numbers or code."""
-    return [op.dim(0, axis) for axis in range(op.rank())]
 
 
 # --- the same elements in another shape ----------------------------------------------------------------------------
@@ -45,7 +50,7 @@ def reshape(op: Op) -> Emit | Code:
         axis = _split_axis(op, target, len(have))
         if axis is not None:
             return method("unflatten", op.x, axis, tuple(target[axis : axis + 1 + len(target) - len(have)]))
-    return method("reshape", op.x, *(target or [()]))
+    return method("reshape", op.x, *target) if target else method("reshape", op.x, ())
 
 
 def _first_merged(op: Op, target: list[Element], rank: int) -> int | None:
@@ -126,15 +131,14 @@ def expand(op: Op) -> Code:
     target, have, want = op.ints(1), op.shape(), op.out_shape()
     if target is None or have is None:
         return code("{x}.expand(torch.broadcast_shapes({x}.shape, {}))", ints(op, 1), x=op.x)
-    missing = len(target) - len(have)
-    target = [*[1] * -missing, *target]
+    rank = max(len(target), len(have))
+    new = rank - len(have)
+    before, target = [*[1] * new, *have], [*[1] * (rank - len(target)), *target]
     result: list[Element] = []
-    for axis, size in enumerate(target):
-        old = have[axis - missing] if axis >= missing else 1
-        old = old if missing >= 0 else have[axis]
+    for axis, (old, size) in enumerate(zip(before, target, strict=True)):
         if isinstance(size, int) and size == 1:
-            result.append(1 if axis < missing else -1)
-        elif old == 1 or (isinstance(size, int) and isinstance(old, int)) or isinstance(size, int):
+            result.append(1 if axis < new else -1)
+        elif old == 1 or isinstance(size, int):
             result.append(size)
         elif isinstance(old, int) or (want is not None and want[axis] == old):
             result.append(-1)
@@ -185,16 +189,14 @@ def split(op: Op) -> Emit:
 
 @rules("Slice")
 def slice_(op: Op) -> Code:
-    starts, ends = op.ints(1), op.ints(2)
-    steps = op.numbers(4) if op.has(4) else [1] * len(starts or [])
-    axes = op.numbers(3) if op.has(3) else list(range(len(starts or [])))
-    if starts is None or ends is None or steps is None or axes is None:
+    asked = cuts_of(op)
+    if asked is None:
         given = [code("{}", ints(op, i)) if op.has(i) else None for i in (1, 2, 3, 4)]
         return call("slice_", op.x, given[0], given[1], axes=given[2], steps=given[3])
-    axes = [a if a >= 0 else a + op.rank() for a in axes]
     result = op.x
     cuts: dict[int, Slice] = {}
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, given_axis, step in asked:
+        axis = given_axis if given_axis >= 0 else given_axis + op.rank()
         if step > 0:
             cuts[axis] = _cut(start, end, step)
         elif _is_whole_backwards(start, end, step):
@@ -241,15 +243,8 @@ _Amounts = dict[int, tuple[Element, Element]]
 
 def _amounts(op: Op) -> _Amounts | None:
     """The axes that are padded; None where that is known only when the model runs."""
-    shape, pads = op.shape(), op.ints(1)
-    if shape is None or pads is None:
-        return None
-    axes = op.numbers(3) if op.has(3) else list(range(len(shape)))
-    if axes is None:
-        return None
-    pairs = zip(pads[: len(axes)], pads[len(axes) :], strict=True)
-    found = {axis % len(shape): pair for axis, pair in zip(axes, pairs, strict=True)}
-    return {axis: pair for axis, pair in found.items() if pair != (0, 0)}
+    pairs = paddings(op)
+    return None if pairs is None else {axis: pair for axis, pair in enumerate(pairs) if pair != (0, 0)}
 
 
 def _from_last(op: Op, amounts: _Amounts, first: int) -> tuple[Element, ...]:
@@ -293,9 +288,7 @@ def depth_space(op: Op) -> Emit | Code:
 
 @rules("Shape")
 def shape(op: Op) -> Code:
-    start, end = op.attr("start"), op.attr("end")
-    cut = "" if start in (0, None) and end is None else f"[{start or ''}:{'' if end is None else end}]"
-    return code(f"torch.tensor({{}}.shape{cut}, dtype=torch.int64)", op.x)
+    return code("torch.tensor({}, dtype=torch.int64)", sizes_in_code(op))
 
 
 @rules("Size")
@@ -325,7 +318,12 @@ def range_(op: Op) -> Code:
     numbers = [op.operand(i) for i in range(3)]
     start, limit, step = (code("{}.item()", n) if is_tensor(n) else n for n in numbers)
     whole = op.out_dtype() == ir.DataType.INT64  # what torch takes for whole numbers
-    given = [limit] if _is(start, 0) and _is(step, 1) else [start, limit] if _is(step, 1) else [start, limit, step]
+    if not _is(step, 1):
+        given = [start, limit, step]
+    elif not _is(start, 0):
+        given = [start, limit]
+    else:
+        given = [limit]
     return placed(call("torch.arange", *given, dtype=None if whole else torch_dtype(op, op.out_dtype())))
 
 
@@ -337,8 +335,8 @@ def _is(number: Any, value: int) -> bool:
 def eye_like(op: Op) -> Code:
     dtype, diagonal = torch_dtype(op, op.out_dtype()), op.attr("k")
     if diagonal == 0:
-        return placed(call("torch.eye", *sizes(op), dtype=dtype))
-    ones = placed(call("torch.ones", tuple(sizes(op)), dtype=dtype))
+        return placed(call("torch.eye", *op.sizes(), dtype=dtype))
+    ones = placed(call("torch.ones", tuple(op.sizes()), dtype=dtype))
     return code("{}.triu({k}).tril({k})", ones, k=Literal(diagonal, "diagonal"))
 
 
