@@ -16,6 +16,7 @@ from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.linear import linear
+from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
@@ -44,7 +45,8 @@ attention.adopt(rules, TORCH, only={"RotaryEmbedding", "CausalMask", "RotateHalv
 control.adopt(rules, TORCH, only={"Scan"})
 image.adopt(rules, TORCH, only={"MaxRoiPool"})
 shape.adopt(rules, TORCH, only={"Identity", "CenterCropPad"})
-convolution.adopt(rules, TORCH, only={"DeformConv"})
+convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState"})
+normalization.adopt(rules, TORCH, only={"MeanVarianceNormalization"})
 signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})
 quantization.adopt(rules, TORCH, only={"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"})
 indexing.adopt(

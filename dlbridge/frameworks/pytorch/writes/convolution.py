@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import rules
-from dlbridge.source.arrays.convolution import weight_sizes
+from dlbridge.source.arrays.convolution import sizes_of
 from dlbridge.source.code import Code, Default, Literal, call
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -24,9 +24,8 @@ def is_symmetric(pads: Pads) -> bool:
 
 @rules("Conv")
 def conv(op: Op) -> Emit | Code:
-    weight, count = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    weight, kernel, strides, dilations = sizes_of(op)
+    count = len(kernel)
     pads, x = pads_of(op, kernel), op.x
     if pads is None:
         lower = True if op.attr("auto_pad") == "SAME_LOWER" else None
@@ -56,9 +55,8 @@ def _layer(
 
 @rules("ConvTranspose")
 def conv_transpose(op: Op) -> Emit | Code:
-    weight, count = weight_sizes(op)
-    kernel = op.attr("kernel_shape") or weight[2:]
-    strides, dilations = window(op, kernel)
+    weight, kernel, strides, dilations = sizes_of(op)
+    count = len(kernel)
     extra = op.attr("output_padding") or [0] * count
     pads = _transposed_pads(op, kernel, extra)
     group = op.attr("group")
@@ -99,19 +97,3 @@ def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None
         half = total // 2
         found.append((half, total - half) if auto == "SAME_UPPER" else (total - half, half))
     return found
-
-
-@rules("CausalConvWithState")
-def causal_conv(op: Op) -> Emit:
-    weight_sizes(op)
-    how = op.attr("activation")
-    return Emit(
-        call(
-            "causal_conv",
-            op.x,
-            op[1],
-            bias=op[2] if op.has(2) else None,
-            past=op[3] if op.has(3) else None,
-            activation=how if how != "none" else None,
-        )
-    )

@@ -53,18 +53,11 @@ def _norm_weights(op: Op, **state: int) -> dict[str, Weight] | None:
 
     A scale of ones and a shift of zeros that do not train are left out, or a shift of zeros alone.
     """
-    shift = op.const(2)
-    affine = (
-        {} if _is_plain(op) else {"weight": 1} if shift is not None and not shift.any() else {"weight": 1, "bias": 2}
-    )
-    weights = _weights(op, **affine, **state)
+    weights = _weights(op, **_affine_slots(op), **state)
     channels = (op.shape(1) or [None])[0]
-    if (
-        op.free
-        or weights is None
-        or not isinstance(channels, int)
-        or len({w.plain for w in weights.values()}) < len(weights)
-    ):
+    if op.free or weights is None or not isinstance(channels, int):
+        return None
+    if len({weight.plain for weight in weights.values()}) < len(weights):
         return None
     counter = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
     if state and op.node.graph is not None and counter in op.node.graph.initializers:  # type: ignore[union-attr]
@@ -72,8 +65,20 @@ def _norm_weights(op: Op, **state: int) -> dict[str, Weight] | None:
     return weights
 
 
+def _affine_slots(op: Op) -> dict[str, int]:
+    """Slot -> input of the scale and the shift that a layer holds."""
+    if _is_plain(op):
+        return {}
+    shift = op.const(2)
+    if shift is not None and not shift.any():
+        return {"weight": 1}
+    return {"weight": 1, "bias": 2}
+
+
 def _affine_keywords(weights: dict[str, Weight]) -> dict[str, Any]:
-    return {"affine": False} if "weight" not in weights else {} if "bias" in weights else {"bias": False}
+    if "weight" not in weights:
+        return {"affine": False}
+    return {} if "bias" in weights else {"bias": False}
 
 
 def _norm_layer(op: Op, name: str, keywords: dict[str, Any], weights: dict[str, Weight]) -> Emit:
@@ -86,14 +91,13 @@ def _norm_function(op: Op, statistics: str) -> Code:
     mean, var = op.value(3), op.value(4)
     is_state = all(v is not None and v.is_initializer() and traits.kind(v) == "buffer" for v in (mean, var))
     momentum = single(1 - op.attr("momentum"))
-    function, mode = (
-        ("F.instance_norm", "use_input_stats") if statistics == "instance" else ("F.batch_norm", "training")
-    )
-    keywords: dict[str, Any] = {}
+    function, keywords = "F.batch_norm", dict[str, Any]()
     if not op.functional and is_state and statistics != "running":
-        keywords = {mode: Raw("self.training")} | ({} if momentum == 0.1 else {"momentum": momentum})
-    elif statistics == "instance":
-        function = "F.batch_norm"  # F.instance_norm is without training only when it is told so
+        if statistics == "instance":
+            function, keywords["use_input_stats"] = "F.instance_norm", Raw("self.training")
+        else:
+            keywords["training"] = Raw("self.training")
+        keywords["momentum"] = None if momentum == 0.1 else momentum
     return call(function, op.x, op[3], op[4], op[1], op[2], **keywords, **_eps(op))
 
 
@@ -196,11 +200,6 @@ def instance_norm(op: Op) -> Emit | Code:
 def lp_normalization(op: Op) -> Code:
     p, axis = op.attr("p"), op.attr("axis")
     return call("F.normalize", op.x, **({} if p == 2 else {"p": p}), **({} if axis == 1 else {"dim": axis}))
-
-
-@rules("MeanVarianceNormalization")
-def mean_variance_normalization(op: Op) -> Code:
-    return call("standardize", op.x, tuple(op.attr("axes")))
 
 
 @rules("LRN")

@@ -9,10 +9,10 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import rules
 from dlbridge.frameworks.pytorch.writes.convolution import flat
 from dlbridge.ops.extension import DOMAIN
-from dlbridge.source.arrays.convolution import weight_sizes
+from dlbridge.source.arrays.convolution import sizes_of
 from dlbridge.source.code import Code, call, code, single
 from dlbridge.source.op import Op
-from dlbridge.source.windows import pads_of, window
+from dlbridge.source.windows import pads_of
 
 
 @rules("QLinearMatMul")
@@ -21,11 +21,7 @@ def qlinear_matmul(op: Op) -> Code:
 
 
 def _convolution(op: Op, weight_index: int) -> dict[str, Any]:
-    weight = op.shape(weight_index)
-    if weight is None or not all(isinstance(d, int) for d in weight):
-        op.refuse("the shape of its weight is not known")
-    kernel: Any = op.attr("kernel_shape") or weight[2:]  # type: ignore[index]
-    strides, dilations = window(op, kernel)
+    _, kernel, strides, dilations = sizes_of(op, weight_index)
     pads = pads_of(op, kernel)
     if pads is None:
         op.refuse("its padding follows from sizes that are known only at run time")
@@ -38,7 +34,6 @@ def _convolution(op: Op, weight_index: int) -> dict[str, Any]:
 
 @rules("ConvInteger")
 def conv_integer(op: Op) -> Code:
-    weight_sizes(op)
     slots = {"x_zero": 2, "w_zero": 3}
     return call(
         "conv_integer", op[0], op[1], **{k: op[i] for k, i in slots.items() if op.has(i)}, **_convolution(op, 1)
