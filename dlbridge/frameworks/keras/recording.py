@@ -100,7 +100,7 @@ class Recording(compat.RecordingScope):
         result_of: Callable[[Any, tuple, dict[str, Any]], Any] = lambda *call: None,
     ) -> None:
         super().__init__()
-        self.book, self.entered, self.result_of = book, entered, result_of  # type: ignore[method-assign]
+        self.book, self.entered, self.result_of = book, entered, result_of  # type: ignore[method-assign, assignment]
         self.nodes: list[Any] = []
         self.masks: dict[Any, dict[int, Any]] = {}
         self.symbol: Callable[[Any], Any] = lambda variable: variable

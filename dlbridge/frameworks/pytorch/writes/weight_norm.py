@@ -22,8 +22,10 @@ def normed(op: Op) -> Emit:
     axis, is_hooked = op.attr("axis"), bool(op.attr("is_hooked"))
     function = "nn.utils.weight_norm" if is_hooked else "nn.utils.parametrizations.weight_norm"
     new = call(function, made.layer.new, dim=Raw("None") if axis < 0 else Default(axis, 0))
-    parts = {
-        name: Weight.of(op.initializer(slot)) for name, slot in zip(PARTS[is_hooked], (WEIGHT, LENGTHS), strict=True)
-    }
+    parts: dict[str, Weight] = {}
+    for name, slot in zip(PARTS[is_hooked], (WEIGHT, LENGTHS), strict=True):
+        held = op.initializer(slot)
+        assert held is not None
+        parts[name] = Weight.of(held)
     others = {slot: weight for slot, weight in made.layer.weights.items() if slot != "weight"}
     return replace(made, layer=Layer(new, parts | others, made.layer.frozen))
