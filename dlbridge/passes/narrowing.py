@@ -196,7 +196,7 @@ class _Narrowing:
             node.replace_input_with(slot, self._cast(value, wanted))
 
     def _feed_captured(self, node: ir.Node, value: ir.Value) -> None:
-        """Give the graphs within a node a value of the graph around them in float32."""
+        """Give the subgraphs of a node a value that they capture in float32."""
         if value.dtype != self.target or value.is_initializer():
             return
         wide = self._cast(value, ir.DataType.FLOAT)
@@ -320,7 +320,7 @@ def _is_weightless(value: ir.Value, found: Collection[ir.Node]) -> bool:
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:
-    """The values of the graph around that the graphs within a node read."""
+    """The values that the subgraphs of a node capture from the graph around it."""
     inner = [graph for attribute in node.attributes.values() for graph in subgraphs(attribute)]
     return [
         value

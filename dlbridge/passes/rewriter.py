@@ -202,14 +202,14 @@ class Rewriter:
         return new
 
     def substitute(self, old: ir.Value, new: ir.Value) -> None:
-        """Let a value that a node has just made take the place of another: its type, its readers and its name."""
+        """Replace a value by one that was just made, which takes over its type, its readers and its name."""
         new.type, new.shape = old.type, old.shape
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         new.name, old.name = old.name, new.name
         self.changed = True
 
     def replace_node(self, node: ir.Node, results: Sequence[ir.Value | None]) -> None:
-        """Let values take the place of a node's outputs, and erase the node.
+        """Replace the outputs of a node by values, and erase the node.
 
         Args:
             node: The node.
@@ -221,7 +221,7 @@ class Rewriter:
         self.erase(node)
 
     def let_stand_for(self, value: ir.Value, others: Sequence[ir.Value]) -> None:
-        """Let a value, which a node makes in the form of the others, be read wherever these were.
+        """Let everything that reads one of the other values read this one, which is equal to them.
 
         One that is an output of the graph stays, made by an ``Identity``.
         """

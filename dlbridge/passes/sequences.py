@@ -213,7 +213,7 @@ def _split(site: Site, known: dict[ir.Value, Sequence]) -> Sequence:
 
 
 def _count_of_parts(site: Site) -> int | None:
-    """How many sizes a vector of sizes has that the model computes."""
+    """The length of a vector of sizes that the model computes."""
     return static_size(site.input(1), 0) if site.rank(1) == 1 else None
 
 
@@ -244,7 +244,7 @@ def _chosen(site: Site, slices: Slices) -> ir.Value:
 
 
 def _item(site: Site, sequence: Items, position: int | None) -> ir.Value:
-    """An element; by a position that is computed, of elements that are equal in shape."""
+    """One element. If its position is computed, all elements must have the same shape."""
     count = len(sequence.values)
     if position is not None:
         if not -count <= position < count:

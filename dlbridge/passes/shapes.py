@@ -50,7 +50,8 @@ def infer_open(model: ir.Model) -> bool:
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the types that onnx infers.
 
-    Following the numbers in small tensors, onnx takes every one for a vector, and stumbles over a table: then without.
+    With data propagation, which follows the numbers in small tensors, onnx takes each for a vector and fails on a
+    matrix; it is then called again without.
     """
     try:
         return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)

@@ -26,7 +26,7 @@ class _Parts:
 
 @rule("Attention")
 def _attention(site: Foreign) -> Results:
-    """One matrix makes queries, keys and values of the input."""
+    """One matrix projects the input to queries, keys and values."""
     product = site.op("MatMul", "qkv", [site.x, site.operand(1)])
     bias = site.input(2)
     product = product if bias is None else site.op("Add", "qkv_biased", [product, bias])
@@ -67,7 +67,7 @@ def _self_attention(
 
 @rule("MultiHeadAttention")
 def _multi_head_attention(site: Foreign) -> Results:
-    """Queries, keys and values that are given apart, or packed side by side."""
+    """Queries, keys and values as separate inputs, or packed side by side in one."""
     site.needs(site.input(9) is None and site.input(8) is None, "it keeps its cache in place")
     heads, axes = site.get("num_heads"), site.known_rank()
     query, key, value = site.x, site.input(1), site.input(2)
@@ -108,7 +108,7 @@ def _biased(site: Foreign, x: ir.Value, part: int) -> ir.Value:
 
 
 def _apart(site: Foreign, x: ir.Value, heads: int, what: str) -> ir.Value:
-    """(batch, length, heads * size) as (batch, heads, length, size)."""
+    """Split heads: (batch, length, heads * size) as (batch, heads, length, size)."""
     return site.turned(site.reshaped(x, f"{what}_heads", 0, 0, heads, -1), what, 0, 2, 1, 3)
 
 
@@ -121,7 +121,7 @@ def _unpacked(site: Foreign, x: ir.Value, count: int) -> list[ir.Value]:
 
 
 def _joined(site: Foreign, y: ir.Value) -> ir.Value:
-    """(batch, heads, length, size) as (batch, length, heads * size)."""
+    """Merge heads: (batch, heads, length, size) as (batch, length, heads * size)."""
     return site.reshaped(site.turned(y, "rows", 0, 2, 1, 3), "joined", 0, 0, -1)
 
 
@@ -151,7 +151,7 @@ def _attend(
 
 
 def _causal(site: Foreign, q: ir.Value, k: ir.Value) -> ir.Value | None:
-    """Minus infinity where a key comes after a query, for attention that does not look ahead."""
+    """The causal mask: minus infinity where a key comes after a query."""
     if not site.get("unidirectional", 0):
         return None
     steps, keys = site.size_of(q, 2, "queries"), site.size_of(k, 2, "keys")
@@ -164,7 +164,7 @@ def _causal(site: Foreign, q: ir.Value, k: ir.Value) -> ir.Value | None:
 
 
 def _masked(site: Foreign, mask: ir.Value | None, parts: _Parts, k: ir.Value) -> ir.Value | None:
-    """What is added to the scores: nothing for keys that count, a number far below for others."""
+    """The mask that is added to the scores: 0 for keys that take part, a large negative number for others."""
     if mask is None:
         return None
     axes, dtype = rank(mask), parts.q.dtype or ir.DataType.FLOAT
@@ -234,7 +234,7 @@ def _group_query_attention(site: Foreign) -> Results:
 
 
 def _past_lengths(site: Foreign, steps: ir.Value) -> ir.Value:
-    """How many steps of each row are in the past: none in the first call, where rows may be padded."""
+    """How many steps of each row are in the cache: none in the first call, in which rows may be padded."""
     counted = site.op("Cast", "last_places", [site.operand(5)], to=int(ir.DataType.INT64))
     whole = site.op("Add", "all_steps", [site.reshaped(counted, "last_place_of_rows", -1), site.constant("one", [1])])
     before = site.op("Sub", "steps_before", [whole, steps])
@@ -242,7 +242,7 @@ def _past_lengths(site: Foreign, steps: ir.Value) -> ir.Value:
 
 
 def _places(site: Foreign, steps: ir.Value, offsets: ir.Value | None) -> ir.Value:
-    """The place of each step of each row in its sentence."""
+    """The position of each step of each row in its sequence."""
     counted = site.range_to(steps, "counted")
     if offsets is not None:
         return site.op("Add", "places", [counted, site.with_axes(offsets, "first_places", 1)])

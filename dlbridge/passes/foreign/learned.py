@@ -11,7 +11,7 @@ from dlbridge.passes.foreign.site import ML, Foreign, Results, rule
 
 
 def floats(site: Foreign, slot: int = 0) -> ir.Value:
-    """An input as floats, which it may not be yet."""
+    """An input, cast to float32 if it is not floating point."""
     x = site.operand(slot)
     is_float = site.dtype(slot).is_floating_point()
     return x if is_float else site.op("Cast", "floats", [x], to=int(ir.DataType.FLOAT))
@@ -23,7 +23,7 @@ def row(site: Foreign, what: str, numbers: object, dtype: ir.DataType = ir.DataT
 
 
 def transformed(site: Foreign, scores: ir.Value) -> ir.Value:
-    """The scores as the node's ``post_transform`` wants them."""
+    """Apply the node's ``post_transform`` to the scores."""
     kind = site.get("post_transform", "NONE")
     if kind == "LOGISTIC":
         return site.op("Sigmoid", "probabilities", [scores])
@@ -34,7 +34,7 @@ def transformed(site: Foreign, scores: ir.Value) -> ir.Value:
 
 
 def labelled(site: Foreign, classes: ir.Value, labels: list[int]) -> ir.Value:
-    """The labels of classes, whose indices these are."""
+    """The labels for class indices."""
     if labels == list(range(len(labels))):
         return site.op("Identity", "labels", [classes])
     return site.op("Gather", "labels", [row(site, "labels_of_classes", labels, ir.DataType.INT64), classes], axis=0)
@@ -108,7 +108,7 @@ def _one_hot(site: Foreign) -> Results:
 
 @rule("LabelEncoder", domain=ML)
 def _label_encoder(site: Foreign) -> Results:
-    """A number for each number that is known, another one for all others."""
+    """Map each known number to its label, and all others to the default."""
     types = {"int64s": ir.DataType.INT64, "floats": ir.DataType.FLOAT}
     keys = [(site.get(f"keys_{name}"), dtype) for name, dtype in types.items() if site.get(f"keys_{name}")]
     values = [(site.get(f"values_{name}"), name, dtype) for name, dtype in types.items() if site.get(f"values_{name}")]
@@ -177,7 +177,7 @@ def _linear(site: Foreign, count: int) -> ir.Value:
 
 @rule("SVMRegressor", domain=ML)
 def _support_vectors(site: Foreign) -> Results:
-    """A sum over the support vectors of how near they are."""
+    """The sum over the support vectors of coefficient times kernel."""
     x, coefficients = floats(site), np.asarray(site.get("coefficients"), np.float32)
     count = site.get("n_supports", 0)
     if count:
@@ -194,7 +194,7 @@ def _support_vectors(site: Foreign) -> Results:
 
 
 def _kernel(site: Foreign, x: ir.Value, vectors: np.ndarray) -> ir.Value:
-    """How near each row of ``x`` is to each support vector."""
+    """The kernel between each row of ``x`` and each support vector."""
     kind = site.get("kernel_type", "LINEAR")
     gamma, offset, degree = site.get("kernel_params") or (0.0, 0.0, 0.0)
     if kind == "RBF":

@@ -67,7 +67,7 @@ def _quick_gelu(site: Foreign) -> Results:
 
 
 def activated(site: Foreign, x: ir.Value, numbers: list[float]) -> ir.Value:
-    """What the activation that a fused op states makes of a value; ``numbers`` are its parameters."""
+    """Apply the activation that a fused op names; ``numbers`` are its parameters."""
     kind = site.get("activation", "")
     if kind in ("Relu", "Tanh", "Sigmoid", "Softplus", "Softsign", "HardSwish", "Elu"):
         names: tuple[str, ...] = ("alpha",) if kind == "Elu" else ()
@@ -123,7 +123,7 @@ def _nhwc_max_pool(site: Foreign) -> Results:
 
 
 def channels_first(site: Foreign, compute: Callable[[ir.Value], ir.Value]) -> ir.Value:
-    """What ``compute`` makes of the first input with its channels in front; its result has them last again."""
+    """Call ``compute`` on the first input in channels-first form, and bring its result back to channels-last."""
     axes = site.known_rank()
     x = site.turned(site.x, "channels_first", 0, axes - 1, *range(1, axes - 1))
     return site.turned(compute(x), "channels_last", 0, *range(2, axes), 1)
@@ -158,7 +158,7 @@ def _skipped(site: Foreign, bias: ir.Value | None) -> ir.Value:
 
 @rule("EmbedLayerNormalization")
 def _embed_layer_norm(site: Foreign) -> Results:
-    """The sum of the embeddings of words, places and segments, normalised; and how long each sentence is."""
+    """The normalised sum of the embeddings of words, positions and segments; and the length of each sequence."""
     ids, segments, places, mask = site.x, site.input(1), site.input(8), site.input(7)
     words = site.op("Gather", "words", [site.operand(2), ids], axis=0)
     if places is None:

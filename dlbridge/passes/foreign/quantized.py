@@ -17,13 +17,13 @@ from dlbridge.passes.foreign.site import CannotReadError, Foreign, Results, rule
 
 
 def _real(site: Foreign, slot: int, what: str, **attributes: int) -> ir.Value:
-    """The numbers that an input stands for: it, its scale and its zero point are inputs side by side."""
+    """Dequantise an input, whose scale and zero point are the next two inputs."""
     inputs = [site.operand(slot), site.operand(slot + 1), site.input(slot + 2)]
     return site.op("DequantizeLinear", what, inputs, **attributes)
 
 
 def _quantised(site: Foreign, y: ir.Value, slot: int) -> ir.Value:
-    """The result as the integers that an input says: its scale and its zero point are inputs side by side."""
+    """Quantise a result with the scale and the zero point that two neighbouring inputs give."""
     zero = site.input(slot + 1)
     zero = zero if zero is not None else site.constant("zero_point", 0, site.dtype())
     return site.op("QuantizeLinear", "quantised", [y, site.operand(slot), zero])
@@ -110,7 +110,7 @@ def _gemm(site: Foreign) -> Results:
 
 @rule("DynamicQuantizeMatMul")
 def _dynamic_matmul(site: Foreign) -> Results:
-    """The input is quantised as its own range asks."""
+    """The input is quantised by its own range, which is found at run time."""
     a, scale, zero = site.many("DynamicQuantizeLinear", "quantised", [site.x], 3)
     return _integer_product(site, (a, scale, zero), (site.operand(2), site.input(3)), site.input(4))
 

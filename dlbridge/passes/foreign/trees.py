@@ -1,7 +1,8 @@
 """Ensembles of decision trees in ``ai.onnx.ml``, as a walk down all trees at once.
 
-The nodes of all trees are rows of one table. Where each row of the input is in each tree is a table (rows, trees). It
-begins at the roots; as many steps as the deepest tree has go from each node to one of its children, and a leaf stays.
+The nodes of all trees are rows of one table. A matrix (rows, trees) holds the node at which each row of the input is in
+each tree. It starts at the roots; each step goes from a node to one of its children, or stays at a leaf, and there are
+as many steps as the deepest tree has.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _stated(site: Foreign, of: str, targets: int) -> _Forest:
 
 
 def _sums(site: Foreign, forest: _Forest, how: str) -> ir.Value:
-    """What the leaves that the rows of the input come to give together, (rows, targets)."""
+    """The sum of the leaves that each row of the input reaches, (rows, targets)."""
     holder = site.rewriter.value_name("trees")
     leaves = _walk(site, forest, holder)
     given = site.op("Gather", "of_leaves", [_table(site, f"{holder}.leaf_values", forest.values), leaves], axis=0)
@@ -137,7 +138,7 @@ def _table(site: Foreign, name: str, numbers: np.ndarray) -> ir.Value:
 
 
 def _walk(site: Foreign, forest: _Forest, holder: str) -> ir.Value:
-    """The leaves that each row of the input comes to, (rows, trees); the tables are named in ``holder``."""
+    """The leaves that each row of the input reaches, (rows, trees); the tables are named in ``holder``."""
     site.needs(len(forest.modes) <= 1 and forest.modes <= set(_MODES), "its nodes do not all compare alike")
     x = floats(site)
     rows = site.op("Concat", "places_shape", [site.size_of(x, 0, "rows"), site.constant("any", [1])], axis=0)

@@ -46,7 +46,7 @@ def attention(node: Match, to: Lifter) -> bool:
 
 
 def _uncapped(value: ir.Value) -> tuple[ir.Value, float | None]:
-    """(x, c) of c * tanh(x / c), which keeps scores between -c and c; (value, None) of any other."""
+    """(x, c) of c * tanh(x / c), which keeps scores between -c and c; (value, None) for any other value."""
     times = sole_producer(value, "Mul")
     for one, other in times.orders() if times is not None else ():
         cap, tanh = scalar(other), sole_producer(one, "Tanh")
@@ -60,7 +60,7 @@ def _uncapped(value: ir.Value) -> tuple[ir.Value, float | None]:
 
 
 def _factored(node: Match | None) -> tuple[ir.Value, float] | None:
-    """(x, c) of a node that is the product c * x, or x / c; None of any other."""
+    """(x, c) of a node that computes c * x or x / c; None for any other node."""
     if node is None:
         return None
     right = scalar(node.operand(1))
@@ -71,8 +71,8 @@ def _factored(node: Match | None) -> tuple[ir.Value, float] | None:
 
 
 def _weights(value: ir.Value) -> Match | None:
-    """The softmax that makes the weights, also as torch.onnx guards it: 0 where a row is masked whole, which the
-    softmax makes NaN, as PyTorch's own attention has it."""
+    """The softmax that computes the weights, with or without the guard of torch.onnx: PyTorch's own attention gives 0
+    for a row that is masked completely, where a softmax gives NaN."""
     dropout = sole_producer(value, "Dropout")
     if dropout is not None and dropout.constant_scalar(1) == 0:  # it does nothing in training, too
         value = dropout.operand(0)

@@ -98,13 +98,13 @@ def embedding(node: Match, to: Lifter) -> bool:
 
 
 def _read_as_it_is(w: ir.Value) -> bool:
-    """Whether something other than X @ W reads a weight, so that it cannot be turned for all."""
+    """Whether something other than X @ W reads a weight, so that it cannot be transposed for all readers."""
     plain = [use.idx == 1 and (match(use.node, "MatMul") or match(use.node, "Gemm", transB=0)) for use in w.uses()]
     return not all(plain) or w.is_graph_output()
 
 
 def _turned(w: ir.Value, node: Match, to: Lifter) -> ir.Value:
-    """The weight as (out, in), for all who read it; that a module holds it as (in, out) is kept in mind."""
+    """The weight transposed to (out, in) for all its readers; it is recorded that a module holds it as (in, out)."""
     turned = to.weight(w, f"{layer_path(node)}.weight", _swap, shape=sizes(w)[::-1])
     if node.graph.meta.get(KINDS_KNOWN):
         turned.metadata_props[traits.TRANSPOSED] = "true"

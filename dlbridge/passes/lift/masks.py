@@ -73,7 +73,7 @@ def lift_masks(graph: ir.Graph, to: Lifter) -> None:
 
 
 def _is_read_as_mask(value: ir.Value) -> bool:
-    """Whether something reads it that is not part of the arithmetic of a mask."""
+    """Whether something other than the arithmetic of a mask reads it."""
     return value.is_graph_output() or any(op_key(use.node) not in _FOLLOWED for use in value.uses())
 
 
@@ -109,7 +109,7 @@ def _replace(site: Site, term: Predicate, to: Lifter, graph: ir.Graph) -> None:
 
 
 def _recognised(term: Predicate) -> _Mask | None:
-    """What a predicate says, where it is nothing but bounds of the keys and padding."""
+    """The meaning of a predicate; None unless it consists of bounds on the keys and padding alone."""
     mask = _Mask()
     for part in term.parts if isinstance(term, All) else {term}:
         if isinstance(part, (Read, IsTrue)) and mask.padding is None:
@@ -135,12 +135,12 @@ def _at(axis: int, size: Size) -> Affine:
 
 
 def _only_attention_reads(value: ir.Value) -> bool:
-    """Whether all that reads a mask is Attention of heads on an axis of their own, with as many keys as it is given."""
+    """Whether only Attention nodes read a mask, without past keys and without a causal mask of their own."""
     return not value.is_graph_output() and all(_is_plain_mask(use.node, use.idx) for use in value.uses())
 
 
 def _all_broadcast(value: ir.Value, queries: Size) -> bool:
-    """Whether all that reads a mask gives the same where it has one row for all queries, as what else it reads has."""
+    """Whether each reader of a mask would take one row for all queries: another of its inputs has the queries' axis."""
     return not value.is_graph_output() and all(
         _is_plain_mask(use.node, use.idx) or _chooses(use.node, use.idx, queries) for use in value.uses()
     )
