@@ -31,6 +31,9 @@ TRANSPOSED = "dlbridge.transposed"
 #: JSON of the further names that a tensor has in the state dict of the model that it was read from.
 ALIASES = "dlbridge.aliases"
 
+#: "true" where it has numbers of one parameter with another initializer: an update of one would not reach the other.
+SHARED = "dlbridge.shared"
+
 # --- on an input or output of the graph (ir.Value) ------------------------------------------------------------------
 #: "channels_last" when a writer was asked to move it out of the model's own layout.
 LAYOUT = "dlbridge.layout"
@@ -94,6 +97,15 @@ def set_kind(value: ir.Value, what: Kind) -> None:
 
 def is_trained(value: ir.Value) -> bool:
     return kind(value) == "parameter"
+
+
+def is_shared(value: ir.Value) -> bool:
+    """Whether another initializer has some of its numbers, which are those of one parameter."""
+    return value.metadata_props.get(SHARED) == "true"
+
+
+def set_shared(value: ir.Value) -> None:
+    value.metadata_props[SHARED] = "true"
 
 
 def trains_both_biases(node: ir.Node) -> bool:

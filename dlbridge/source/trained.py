@@ -30,6 +30,8 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
     Raises:
         TrainingError: When the framework holds a weight in a form in which the optimizer cannot compute its step.
     """
+    keys = list(keys)
+    _check_ties(source, keys)
     found = {}
     for key in keys:
         weight = source.weights[key]
@@ -55,6 +57,32 @@ def settings(source: Source, keys: Iterable[str], optimizer: Any, sums: Iterable
             )
         found[key] = replace(found[key], count=2)
     return found
+
+
+def _check_ties(source: Source, keys: Iterable[str]) -> None:
+    """Refuse weights that would train apart though they are one parameter of the model.
+
+    Raises:
+        TrainingError: It names the parameter.
+    """
+    views: dict[str, list[View]] = {}
+    for key in keys:
+        for view in source.weights[key].views:
+            views.setdefault(view.initializer, []).append(view)
+    for name, several in views.items():
+        value = source.model.graph.initializers[name]
+        assert value.const_value is not None
+        seen = np.zeros(value.const_value.shape.numpy(), bool)
+        for view in several if len(several) > 1 else ():
+            one = np.zeros_like(seen)
+            view.write(one, np.ones_like(view.read(one)))
+            if (one & seen).any():
+                raise TrainingError(
+                    f"one weight is held by several layers here ({source.framework}), which would train apart",
+                    where=name,
+                    hint="train it in another framework, or give each layer a weight of its own",
+                )
+            seen |= one
 
 
 def _has_two_biases(source: Source, weight: Weight) -> bool:

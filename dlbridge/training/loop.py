@@ -13,7 +13,7 @@ import numpy as np
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
-from dlbridge.ops import regularization
+from dlbridge.ops import regularization, traits
 from dlbridge.processing import Processing
 from dlbridge.training import group as groups
 from dlbridge.training import mixed, resume
@@ -261,6 +261,7 @@ def check(model: Model, spec: TrainingSpec, framework: frameworks.Framework) -> 
     """
     _check_trains(framework, spec)
     _check(model, spec)
+    _check_shared(model)
     regularization.check(model.graph)
 
 
@@ -280,6 +281,21 @@ def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:
                 f"{framework.name} does not train by the {what} '{name}'; it knows {', '.join(sorted(known)) or 'none'}"
             )
             raise TrainingError(message, hint=hint)
+
+
+def _check_shared(model: Model) -> None:
+    """Refuse a parameter whose numbers several initializers have: a recurrent layer holds them in another order.
+
+    Raises:
+        TrainingError: It names them.
+    """
+    shared = [name for name, v in model.graph.initializers.items() if traits.is_shared(v) and traits.is_trained(v)]
+    if shared:
+        raise TrainingError(
+            f"{' and '.join(repr(name) for name in shared)} have numbers of one parameter, and would train apart",
+            where=model.name,
+            hint="a recurrent layer holds its weights in a form of its own: give each layer weights of its own",
+        )
 
 
 def _check(model: Model, spec: TrainingSpec) -> None:

@@ -57,7 +57,7 @@ class Program:
         frames: Node -> where it is located.
         constants: The constants that the nodes read.
         weights: The weights that are made of others, by name.
-        replaced: The weights that these are made of.
+        replaced: The weights that these are made of -> the names of those.
         missing: Ops without a rule.
         partial: Whether these become stand-ins, whose code a person writes.
         said: What the author's code says of the results of calls, where that is known.
@@ -73,7 +73,7 @@ class Program:
         self.frames: dict[ir.Node, Frame] = {}
         self.constants: list[ir.Value] = []
         self.weights: dict[str, ir.Value] = {}
-        self.replaced: set[ir.Value] = set()
+        self.replaced: dict[ir.Value, list[str]] = {}
         self.missing: list[Missing] = []
         self.refused: list[UnsupportedOpError] = []
         self.symbols = symbols.Symbols()
@@ -83,6 +83,8 @@ class Program:
         self._said: Said | None = None
         self._site = ""
         self._depth = 0
+        #: Name of a weight that is computed -> what it is made of: another layer may have a weight of this one.
+        self._parts: dict[str, tuple[int, ...]] = {}
 
     # --- for the rules ---------------------------------------------------------------------------------------------
 
@@ -102,7 +104,11 @@ class Program:
     def weight(
         self, name: str, parts: Sequence[ir.Value], read: Any, shape: Sequence[int], kind: traits.Kind
     ) -> ir.Value:
-        self.replaced |= set(parts)
+        made_of = tuple(id(part) for part in parts)
+        numbered = (f"{name}_{count}" if count else name for count in itertools.count())
+        name = next(n for n in numbered if self._parts.setdefault(n, made_of) == made_of)
+        for part in parts:
+            self.replaced.setdefault(part, []).extend([name] * (name not in self.weights))
         dtype = parts[0].const_value.dtype  # type: ignore[union-attr]
         if name not in self.weights:
             tensor = ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(shape), name=name)

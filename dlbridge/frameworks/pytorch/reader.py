@@ -305,6 +305,10 @@ class _Reader:
     def _kept(self, nodes: Sequence[ir.Node]) -> list[ir.Value]:
         """The program's initializers, except those that only served to make others."""
         read = {v for node in nodes for v in control.reads(node)}
+        for part, made in self.translation.replaced.items():
+            if len(made) + (part in read) > 1:  # a layer holds it in a form that another does not: they train apart
+                for value in (part, *(self.translation.weights[name] for name in made)):
+                    traits.set_shared(value)
         return [v for v in self.initializers if v in read or v not in self.translation.replaced]
 
     # --- what comes out ----------------------------------------------------------------------------------------------
