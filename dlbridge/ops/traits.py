@@ -38,6 +38,10 @@ SHARED = "dlbridge.shared"
 #: "channels_last" when a writer was asked to move it out of the model's own layout.
 LAYOUT = "dlbridge.layout"
 
+# --- on any value (ir.Value) ----------------------------------------------------------------------------------------
+#: JSON {module path: what the code of that module calls it}, for modules that are given it or given it back.
+CALLED = "dlbridge.called"
+
 # --- on a node ----------------------------------------------------------------------------------------------------
 #: "true" when the name was made up by dlbridge, not by a person.
 ANONYMOUS = "dlbridge.anonymous"
@@ -106,6 +110,33 @@ def is_shared(value: ir.Value) -> bool:
 
 def set_shared(value: ir.Value) -> None:
     value.metadata_props[SHARED] = "true"
+
+
+def called(value: ir.Value) -> dict[str, str]:
+    """Path of a module -> what the code that a value was read from calls it there."""
+    return json.loads(value.metadata_props.get(CALLED, "{}"))
+
+
+def set_called(value: ir.Value, names: Mapping[str, str]) -> None:
+    """Add names to those of ``called``, which go first."""
+    if names:
+        value.metadata_props[CALLED] = json.dumps({**names, **called(value)})
+
+
+def variable(value: ir.Value, trait: str = VARIABLE) -> str | None:
+    """The variable that a value, or (``TOWARDS``) what is computed from it, has in the code that it was read from."""
+    node = value.producer()
+    said = value.metadata_props.get(trait)
+    if said is None and node is not None and len(node.outputs) == 1:
+        said = node.metadata_props.get(trait)
+    return said
+
+
+def keep_variable(old: ir.Value, new: ir.Value) -> None:
+    """Let a value that takes the place of another be called as that was."""
+    said = variable(old) or variable(old, TOWARDS)
+    if said is not None:
+        new.metadata_props[VARIABLE] = said
 
 
 def trains_both_biases(node: ir.Node) -> bool:

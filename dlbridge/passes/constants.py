@@ -63,6 +63,7 @@ def replace_by_constant(rewriter: Rewriter, node: ir.Node, tensor: ir.TensorProt
     output = node.outputs[0]
     name, output.name = output.name or "constant", None
     value = rewriter.add_initializer(name, tensor)
+    traits.keep_variable(output, value)
     output.replace_all_uses_with(value)
     rewriter.erase(node)
 

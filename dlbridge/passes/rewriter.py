@@ -204,6 +204,7 @@ class Rewriter:
     def substitute(self, old: ir.Value, new: ir.Value) -> None:
         """Replace a value by one that was just made, which takes over its type, its readers and its name."""
         new.type, new.shape = old.type, old.shape
+        traits.set_called(new, traits.called(old))
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         new.name, old.name = old.name, new.name
         self.changed = True

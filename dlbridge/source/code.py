@@ -35,6 +35,15 @@ class Raw:
         return self.text
 
 
+#: Function or method -> what a literal is that it takes without a keyword.
+_POSITIONAL = {
+    **dict.fromkeys(("reshape", "unflatten", "expand", "broadcast_to", "view"), "size"),
+    **dict.fromkeys(("permute", "transpose", "swapaxes", "flatten", "squeeze", "unsqueeze", "sum", "mean"), "axis"),
+    "pad": "padding",
+    "layer_norm": "normalized_shape",
+}
+
+
 def code(text: str, *args: Any, **fields: Any) -> Code:
     """Fill a ``str.format`` template of an expression: its fields are values, other code, lists of these, or literals.
 
@@ -54,7 +63,8 @@ def code(text: str, *args: Any, **fields: Any) -> Code:
 def call(function: str | Code, *args: Any, **keywords: Any) -> Code:
     """``function(arg, ..., keyword=...)``; keywords that are None are left out."""
     called = function if isinstance(function, Expr) else template.parse(function)
-    made = expr.Call(called, _arguments(args, keywords))
+    hint = _POSITIONAL.get(getattr(called, "name", None) or getattr(called, "id", ""), "value")
+    made = expr.Call(called, _arguments(args, keywords, hint))
     return template.spliced(made, made.children())
 
 
@@ -68,8 +78,8 @@ def arguments(*args: Any, **keywords: Any) -> Code:
     return Arguments(_arguments(args, keywords))
 
 
-def _arguments(args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Expr, ...]:
-    found = [node(argument) for argument in args]
+def _arguments(args: tuple[Any, ...], keywords: dict[str, Any], hint: str = "value") -> tuple[Expr, ...]:
+    found = [node(argument, hint) for argument in args]
     for name, value in keywords.items():
         if isinstance(value, Default) and found:
             found.append(Keyword(name, Lit(Literal(value.value, name, name, value.default))))

@@ -52,6 +52,9 @@ def _move_out(graph: ir.Graph) -> bool:
         if outer not in known and (traits.scope(node).rpartition(".")[2]).isdigit():
             outer = outer.rpartition(".")[0]  # a list of modules computes nothing
         node.name = unique(".".join([outer, (node.name or "").rpartition(".")[2]]).lstrip("."), names)
+        for trait in (traits.VARIABLE, traits.TOWARDS):  # what it was called is a name within the block
+            node.metadata_props.pop(trait, None)
+        node.outputs[0].metadata_props.pop(traits.CALLED, None)
     return bool(moved)
 
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block, is_weight
@@ -18,6 +20,9 @@ from dlbridge.source.code import Code
 from dlbridge.source.expr import Val
 from dlbridge.source.names import identifier
 from dlbridge.source.op import Emit, Op, Rules
+
+#: Names that ``onnx_ir`` gives to values that have none.
+_UNNAMED = re.compile(r"val_\d+")
 
 ToTensor = Callable[[Elements, ir.Value], Code]
 
@@ -133,7 +138,8 @@ def weight_paths(
         if traits.kind(value) == "constant":
             block = _innermost(root, nodes)
             # Without its number: blocks that are the same but for their constants have these under one name.
-            leaf = re.sub(r"(_?\d+)+$|\W", "", name.rpartition(".")[2], flags=re.ASCII).strip("_") or "constant"
+            called = traits.variable(value) or (_role(value) if _UNNAMED.fullmatch(name) else name.rpartition(".")[2])
+            leaf = re.sub(r"(_?\d+)+$|\W", "", called, flags=re.ASCII).strip("_") or "constant"
             leaf = f"{leaf}_" if keyword.iskeyword(leaf) else leaf
             name = unique(f"{block.path}.{leaf}" if block.path else leaf, taken)
         else:
@@ -144,6 +150,17 @@ def weight_paths(
                 name = f"{reader.path}.{leaf}" if reader.path else leaf
         found[value] = name
     return found
+
+
+def _role(value: ir.Value) -> str:
+    """What the standard calls the input that a constant is: ``indices``; empty where that is a letter."""
+    for use in value.uses():
+        op = op_key(use.node)
+        if onnx.defs.has(op):
+            inputs = onnx.defs.get_schema(op).inputs
+            name = inputs[min(use.idx, len(inputs) - 1)].name
+            return name if len(name) > 1 else ""
+    return ""
 
 
 def weights_by_block(root: Block, found: Mapping[ir.Value, str]) -> dict[Block, list[ir.Value]]:

@@ -76,14 +76,19 @@ def _joined(made: Statement, reader: Statement, goes_on: Callable[[str], bool]) 
 
 def _may_move(name: str, value: Expr, reader: Assign | Return) -> bool:
     """Whether people would write a value where a statement reads it."""
-    if isinstance(value, Call) and _is_view_of(reader.value, name):
+    flows = name in _FLOWING
+    if _is_view_of(reader.value, name) and not (flows and isinstance(value, BinOp)):
+        return True
+    if _is_operand(reader.value, name) and not flows:
         return True
     if isinstance(reader, Assign) and name in reader.target.variables():
         return False  # it goes on
     if _is_operand(reader.value, name):
         return True
     is_fresh = name not in value.variables()
-    return name not in _FLOWING and (is_fresh or _is_view(value))
+    if flows:
+        return is_fresh and _is_in_operand(reader.value, name)
+    return is_fresh or _is_view(value)
 
 
 def _is_read_once(name: str, reader: Assign | Return, goes_on: Callable[[str], bool]) -> bool:
@@ -166,6 +171,11 @@ def _viewed(node: Expr, functions: frozenset[str]) -> Expr:
 
 def _is_operand(node: Expr, name: str) -> bool:
     return isinstance(node, BinOp) and (_is_named(node.left, name) or _is_named(node.right, name))
+
+
+def _is_in_operand(node: Expr, name: str) -> bool:
+    """Whether an operand of a sum or product is computed from a variable."""
+    return any(isinstance(each, BinOp) and name in each.variables() for each in node.walk())
 
 
 def _is_named(node: Expr, name: str) -> bool:

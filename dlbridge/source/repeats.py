@@ -210,6 +210,7 @@ def _replace(
     for value, made in zip(results, call.outputs, strict=False):
         old = same[value]
         made.type, made.shape, made.name = old.type, old.shape, old.name
+        traits.set_called(made, traits.called(old))
         ir.convenience.replace_all_uses_with(old, made, replace_graph_outputs=True)
     taken = {v.name or "" for node in graph for v in node.outputs} if unread else set()
     for value, made in zip(unread, call.outputs[len(results) :], strict=True):

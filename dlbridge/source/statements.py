@@ -172,10 +172,9 @@ def variables(names: Sequence[str]) -> Expr:
 
 
 def words(statements: Sequence[Statement]) -> set[str]:
-    """The names of variables, functions, attributes and keywords in statements."""
+    """The names of variables, functions and modules in statements: what is behind a dot is none."""
     nodes = [node for s in statements for e in s.expressions() for node in e.walk()]
-    found = (getattr(node, attribute, None) for node in nodes for attribute in ("id", "name"))
-    return {word for word in found if isinstance(word, str)}
+    return {node.id for node in nodes if isinstance(node, (Name, Var))}
 
 
 def target(pattern: str, names: Sequence[str]) -> Expr:

@@ -17,13 +17,18 @@ from dlbridge.source.names import Names, identifier, last_word
 def input_names(
     values: Sequence[ir.Value], taken: Iterable[str], *, is_root: bool, path: str = ""
 ) -> dict[ir.Value, str]:
-    """What a body calls its inputs: the model's by their names, a block's first one ``x``, others by what they are.
+    """What a body calls its inputs: the model's by their names, a block's by its author's parameters.
 
-    What another block makes is called as that is. ``path`` is the block's own.
+    Where these are not known, a block's first input is ``x``, and others are called by what they are: what another
+    block makes is called as that is. ``path`` is the block's own.
     """
     names = Names(*taken)
     found = {}
     for index, value in enumerate(values):
+        parameter = None if is_root else traits.called(value).get(path)
+        if parameter is not None and identifier(parameter.replace(".", "_")) == parameter.replace(".", "_"):
+            found[value] = names.fresh(identifier(parameter))
+            continue
         said = author_name(value) or author_name(value, traits.TOWARDS)
         last = said or _neighbour(value, path) or last_word(value.name or "x")
         if not is_root and not value.is_graph_input():
@@ -63,7 +68,7 @@ def name_values(
     ``kept`` names are read again after the block and stay as they are. No variable hides a function that the block
     calls, or has a name that is ``reserved``. ``named`` are names that values are to have.
     """
-    reserved = {*reserved, *names_read(written)}
+    reserved, path = {*reserved, *names_read(written)}, written.block.path
     readings: dict[ir.Value, list[int]] = {}
     for index, line in enumerate(written.lines):
         for value in set(line.code.values()):
@@ -90,28 +95,52 @@ def name_values(
             reusable = [n for n in ending if n not in alive and _may_take_over(line, n)]
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
-            author, part = author_name(target), author_name(target, traits.TOWARDS)
-            if part is not None and part not in alive:
-                author = part
-            if author is not None:
-                reusable, fresh = [], author
-            if target in labels:
-                reusable, fresh = [], labels[target]
-            if target in (named or {}):
-                reusable, fresh = [], (named or {})[target]
+            at_once = readings[target] == [index + 1]
+            wanted = [(named or {}).get(target), *_given_names(line, target, path, labels.get(target), at_once)]
+            wanted = [name for name in wanted if name is not None]
+            if wanted:
+                free = (name for name in [*wanted, line.label] if name and name not in alive | reserved)
+                reusable, fresh = [], next(free, wanted[0])
             reusable.sort(key=lambda name: name != "x")
-            names[target] = reusable[0] if reusable else Names(*alive, *reserved).fresh(fresh)
+            taken = Names(*alive, *reserved)
+            names[target] = _of_all(reusable, taken) if reusable else taken.fresh(fresh)
             alive.add(names[target])
     return names
 
 
+def _given_names(line: Line, value: ir.Value, path: str, label: str | None, at_once: bool) -> list[str | None]:
+    """What people call a value that a line makes, the best name first: in the module at ``path``, else in the block
+    that makes it.
+
+    A block's ``label`` tells more than a name within it, and names within it more than that of a list that they are in.
+    An item of a list that is read ``at_once`` has no number.
+    """
+    elsewhere = traits.called(value).get(path)
+    if elsewhere is not None and at_once:
+        elsewhere = elsewhere.partition(".")[0]
+    here = [identifier(elsewhere) if elsewhere else None]
+    inside = [author_name(value), author_name(value, traits.TOWARDS)]
+    node = value.producer()
+    if node is None or traits.scope(node) == path:
+        return [*here, *inside, label]
+    is_item = elsewhere is not None and "." in elsewhere
+    apart = {author_name(target) or author_name(target, traits.TOWARDS) for target in line.targets}
+    if is_item and None not in apart and len(apart) == len(line.targets):
+        return [*inside, *here, label]
+    return [*here, label, *inside]
+
+
 def author_name(value: ir.Value, trait: str = traits.VARIABLE) -> str | None:
     """A variable's name from the code that a value was read from; None where that has none."""
-    node = value.producer()
-    said = value.metadata_props.get(trait)
-    if said is None and node is not None and len(node.outputs) == 1:
-        said = node.metadata_props.get(trait)
+    said = traits.variable(value, trait)
     return identifier(said) if said else None
+
+
+def _of_all(names: Sequence[str], taken: Names) -> str:
+    """The first of these names; of ``boxes_0``, ``boxes_1`` and more, ``boxes``."""
+    stems = {re.sub(r"_\d+$", "", name) for name in names}
+    stem = stems.pop()
+    return stem if len(names) > 1 and not stems and stem not in taken.taken else names[0]
 
 
 def _may_take_over(line: Line, name: str) -> bool:

@@ -48,12 +48,12 @@ def time(x, name):
 
 def residual_block(x, time, filters, target_shape, name, has_shortcut=False):
     out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm1")(x)
-    out = layers.Activation("silu")(out)
-    out = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv1")(out)
-    time = layers.Activation("silu")(time)
-    time = layers.Dense(filters, name=f"{name}-time")(time)
-    time = layers.Reshape(target_shape)(time)
-    y = out + time
+    y = layers.Activation("silu")(out)
+    conv = layers.Conv2D(filters, 3, padding="same", name=f"{name}-conv1")(y)
+    y = layers.Activation("silu")(time)
+    out = layers.Dense(filters, name=f"{name}-time")(y)
+    out = layers.Reshape(target_shape)(out)
+    y = conv + out
     x = layers.Conv2D(filters, 1, name=f"{name}-shortcut")(x) if has_shortcut else x
     out = layers.GroupNormalization(2, epsilon=1e-05, name=f"{name}-norm2")(y)
     out = layers.Activation("silu")(out)
@@ -81,15 +81,15 @@ def build_model():
     step = keras.Input((1,), name="step")
     time_1 = time(step, name="time")
     x = layers.Permute((2, 3, 1))(image)
-    skip = layers.Conv2D(4, 3, padding="same", name="stem")(x)
-    down1 = residual_block(skip, time_1, 4, (1, 1, 4), name="down1")
-    x = layers.ZeroPadding2D(1)(down1)
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    skip = residual_block(x, time_1, 4, (1, 1, 4), name="down1")
+    x = layers.ZeroPadding2D(1)(skip)
     x = layers.Conv2D(4, 3, strides=2, name="downsample")(x)
     x = residual_block(x, time_1, 8, (1, 1, 8), has_shortcut=True, name="down2")
     x = spatial_attention(x, name="attention")
     x = residual_block(x, time_1, 8, (1, 1, 8), name="middle")
     x = layers.UpSampling2D(2)(x)
-    x = ops.concatenate([x, down1], axis=3)
+    x = ops.concatenate([x, skip], axis=3)
     x = residual_block(x, time_1, 4, (1, 1, 4), has_shortcut=True, name="up1")
     x = layers.Conv2D(3, 3, padding="same", name="head")(x)
     x = layers.Permute((3, 1, 2))(x)

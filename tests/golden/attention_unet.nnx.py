@@ -58,10 +58,8 @@ class ResidualBlock(nnx.Module):
 
     def __call__(self, x, time):
         out = self.norm1(x)
-        out = nnx.silu(out)
-        out = self.conv1(out)
-        time = nnx.silu(time)
-        y = out + self.time(time).reshape(-1, 1, 1, self.out_features)
+        conv = self.conv1(nnx.silu(out))
+        y = conv + self.time(nnx.silu(time)).reshape(-1, 1, 1, self.out_features)
         x = self.shortcut(x) if self.has_shortcut else x
         out = self.norm2(y)
         out = nnx.silu(out)
@@ -100,12 +98,13 @@ class AttentionUNet(nnx.Module):
     def __call__(self, image, step):
         time = self.time(step)
         x = image.transpose(0, 2, 3, 1)
-        down1 = self.down1(self.stem(x), time)
-        x = self.downsample(down1)
+        x = self.stem(x)
+        skip = self.down1(x, time)
+        x = self.downsample(skip)
         x = self.down2(x, time)
         x = self.attention(x)
         x = self.middle(x, time)
         x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-        x = jnp.concatenate([x, down1], axis=3)
+        x = jnp.concatenate([x, skip], axis=3)
         x = self.up1(x, time)
         return self.head(x).transpose(0, 3, 1, 2)

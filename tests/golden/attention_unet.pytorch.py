@@ -14,12 +14,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
 
     def forward(self, x, time):
-        out = self.norm1(x)
-        out = F.silu(out)
-        out = self.conv1(out)
-        time = F.silu(time)
-        y = self.time(time).unsqueeze(2).unsqueeze(3)
-        y = out + y
+        y = self.conv1(F.silu(self.norm1(x))) + self.time(F.silu(time)).unsqueeze(2).unsqueeze(3)
         x = self.shortcut(x)
         out = self.norm2(y)
         out = F.silu(out)
@@ -57,12 +52,13 @@ class AttentionUNet(nn.Module):
 
     def forward(self, image, step):
         time = self.time(step)
-        down1 = self.down1(self.stem(image), time)
-        x = self.downsample(down1)
+        x = self.stem(image)
+        skip = self.down1(x, time)
+        x = self.downsample(skip)
         x = self.down2(x, time)
         x = self.attention(x)
         x = self.middle(x, time)
         x = F.interpolate(x, scale_factor=2)
-        x = torch.cat([x, down1], dim=1)
+        x = torch.cat([x, skip], dim=1)
         x = self.up1(x, time)
         return self.head(x)

@@ -50,24 +50,22 @@ class CachedAttention(layers.Layer):
         self.value = layers.Dense(16, use_bias=False, name="value")
         self.out = layers.Dense(16, use_bias=False, name="out")
 
-    def call(self, x, cache_0, cache_1):
+    def call(self, x, keys, values):
         query = split_heads(self.query(x), 2)
-        keys = split_heads(self.key(x), 2)
-        keys = ops.concatenate([cache_0, keys], axis=2)
-        values = split_heads(self.value(x), 2)
-        values_1 = ops.concatenate([cache_1, values], axis=2)
-        places = ops.arange(0, ops.shape(values_1)[2], 1, dtype="int64")
-        mask = places[-1 * ops.shape(values)[2]:, ...]
-        mask = ops.expand_dims(mask, axis=1)
-        mask = places <= mask
-        x = self.out(merge_heads(attention(query, keys, values_1, mask=mask)))
-        return keys, values_1, x
+        keys = ops.concatenate([keys, split_heads(self.key(x), 2)], axis=2)
+        values_1 = split_heads(self.value(x), 2)
+        values = ops.concatenate([values, values_1], axis=2)
+        places = ops.arange(0, ops.shape(values)[2], 1, dtype="int64")
+        mask = places[-1 * ops.shape(values_1)[2]:, ...]
+        mask = places <= ops.expand_dims(mask, axis=1)
+        x = self.out(merge_heads(attention(query, keys, values, mask=mask)))
+        return keys, values, x
 
 
-def decoder_block(x, cache_0, cache_1, name):
-    y = layers.RMSNormalization(name=f"{name}-norm1")(x)
-    keys, values, attention = CachedAttention(name=f"{name}-attention")(y, cache_0, cache_1)
-    x = x + attention
+def decoder_block(x, keys, values, name):
+    norm = layers.RMSNormalization(name=f"{name}-norm1")(x)
+    keys, values, y = CachedAttention(name=f"{name}-attention")(norm, keys, values)
+    x = x + y
     y = layers.RMSNormalization(name=f"{name}-norm2")(x)
     gate = layers.Dense(48, activation="silu", use_bias=False, name=f"{name}-gate")(y)
     up = layers.Dense(48, use_bias=False, name=f"{name}-up")(y)

@@ -46,22 +46,21 @@ class CachedAttention(nnx.Module):
         self.value = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
         self.out = nnx.Linear(16, 16, use_bias=False, rngs=rngs)
 
-    def __call__(self, x, cache_0, cache_1):
+    def __call__(self, x, keys, values):
         out = self.query(x)
         query = out.reshape(out.shape[0], out.shape[1], 2, 8).transpose(0, 2, 1, 3)
         out = self.key(x)
-        keys = out.reshape(out.shape[0], out.shape[1], 2, 8).transpose(0, 2, 1, 3)
-        keys = jnp.concatenate([cache_0, keys], axis=2)
+        keys_1 = out.reshape(out.shape[0], out.shape[1], 2, 8).transpose(0, 2, 1, 3)
+        keys = jnp.concatenate([keys, keys_1], axis=2)
         x = self.value(x)
-        values = x.reshape(x.shape[0], x.shape[1], 2, 8).transpose(0, 2, 1, 3)
-        values_1 = jnp.concatenate([cache_1, values], axis=2)
-        places = jnp.arange(0, values_1.shape[2], 1, dtype=int)
-        mask = places[-1 * values.shape[2]:, ...]
-        mask = jnp.expand_dims(mask, axis=1)
-        mask = places <= mask
-        y = attention(query, keys, values_1, mask=mask).transpose(0, 2, 1, 3)
+        values_1 = x.reshape(x.shape[0], x.shape[1], 2, 8).transpose(0, 2, 1, 3)
+        values = jnp.concatenate([values, values_1], axis=2)
+        places = jnp.arange(0, values.shape[2], 1, dtype=int)
+        mask = places[-1 * values_1.shape[2]:, ...]
+        mask = places <= jnp.expand_dims(mask, axis=1)
+        y = attention(query, keys, values, mask=mask).transpose(0, 2, 1, 3)
         x = self.out(y.reshape(y.shape[0], y.shape[1], 16))
-        return keys, values_1, x
+        return keys, values, x
 
 
 class DecoderBlock(nnx.Module):
@@ -73,13 +72,13 @@ class DecoderBlock(nnx.Module):
         self.up = nnx.Linear(16, 48, use_bias=False, rngs=rngs)
         self.down = nnx.Linear(48, 16, use_bias=False, rngs=rngs)
 
-    def __call__(self, x, cache_0, cache_1):
-        keys, values, attention = self.attention(self.norm1(x), cache_0, cache_1)
-        x = x + attention
-        norm2 = self.norm2(x)
-        out = self.gate(norm2)
+    def __call__(self, x, keys, values):
+        keys, values, y = self.attention(self.norm1(x), keys, values)
+        x = x + y
+        y = self.norm2(x)
+        out = self.gate(y)
         out = nnx.silu(out)
-        out = out * self.up(norm2)
+        out = out * self.up(y)
         x = x + self.down(out)
         return keys, values, x
 

@@ -11,19 +11,17 @@ class CachedAttention(nn.Module):
         self.value = nn.Linear(16, 16, bias=False)
         self.out = nn.Linear(16, 16, bias=False)
 
-    def forward(self, x, cache_0, cache_1):
+    def forward(self, x, keys, values):
         query = self.query(x).unflatten(2, (2, 8)).transpose(1, 2)
-        keys = self.key(x).unflatten(2, (2, 8)).transpose(1, 2)
-        keys = torch.cat([cache_0, keys], dim=2)
-        values = self.value(x).unflatten(2, (2, 8)).transpose(1, 2)
-        values_1 = torch.cat([cache_1, values], dim=2)
-        places = torch.arange(values_1.shape[2], device=values_1.device)
-        mask = places[-1 * values.shape[2]:]
-        mask = mask.unsqueeze(1)
-        mask = places <= mask
-        y = F.scaled_dot_product_attention(query, keys, values_1, attn_mask=mask).transpose(1, 2)
+        keys = torch.cat([keys, self.key(x).unflatten(2, (2, 8)).transpose(1, 2)], dim=2)
+        values_1 = self.value(x).unflatten(2, (2, 8)).transpose(1, 2)
+        values = torch.cat([values, values_1], dim=2)
+        places = torch.arange(values.shape[2], device=values.device)
+        mask = places[-1 * values_1.shape[2]:]
+        mask = places <= mask.unsqueeze(1)
+        y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).transpose(1, 2)
         x = self.out(y.flatten(2))
-        return keys, values_1, x
+        return keys, values, x
 
 
 class DecoderBlock(nn.Module):
@@ -36,13 +34,13 @@ class DecoderBlock(nn.Module):
         self.up = nn.Linear(16, 48, bias=False)
         self.down = nn.Linear(48, 16, bias=False)
 
-    def forward(self, x, cache_0, cache_1):
-        keys, values, attention = self.attention(self.norm1(x), cache_0, cache_1)
-        x = x + attention
-        norm2 = self.norm2(x)
-        out = self.gate(norm2)
+    def forward(self, x, keys, values):
+        keys, values, y = self.attention(self.norm1(x), keys, values)
+        x = x + y
+        y = self.norm2(x)
+        out = self.gate(y)
         out = F.silu(out)
-        out = out * self.up(norm2)
+        out = out * self.up(y)
         x = x + self.down(out)
         return keys, values, x
 

@@ -40,7 +40,7 @@ def basic_block(x, filters, name, strides=1, padding="valid", has_downsample=Fal
 
 
 def layer(x, filters, name, strides=1, padding="valid", has_downsample=False):
-    x = basic_block(
+    out = basic_block(
         x,
         filters,
         strides=strides,
@@ -48,7 +48,7 @@ def layer(x, filters, name, strides=1, padding="valid", has_downsample=False):
         has_downsample=has_downsample,
         name=f"{name}-0",
     )
-    return basic_block(x, filters, padding="same", name=f"{name}-1")
+    return basic_block(out, filters, padding="same", name=f"{name}-1")
 
 
 def build_model():

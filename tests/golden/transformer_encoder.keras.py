@@ -69,8 +69,7 @@ class EncoderBlock(layers.Layer):
         self.fc2 = layers.Dense(64, name="fc2")
 
     def call(self, x):
-        out = self.norm1(x)
-        attended = x + self.attention(out)
+        attended = x + self.attention(self.norm1(x))
         x = self.norm2(attended)
         x = self.fc1(x)
         return attended + self.fc2(x)

@@ -65,8 +65,7 @@ class EncoderBlock(nnx.Module):
         self.fc2 = nnx.Linear(256, 64, rngs=rngs)
 
     def __call__(self, x):
-        out = self.norm1(x)
-        attended = x + self.attention(out)
+        attended = x + self.attention(self.norm1(x))
         x = self.norm2(attended)
         x = self.fc1(x)
         x = nnx.gelu(x, approximate=False)

@@ -33,8 +33,7 @@ class EncoderBlock(nn.Module):
         self.fc2 = nn.Linear(256, 64)
 
     def forward(self, x):
-        out = self.norm1(x)
-        attended = x + self.attention(out)
+        attended = x + self.attention(self.norm1(x))
         x = self.norm2(attended)
         x = self.fc1(x)
         x = F.gelu(x)

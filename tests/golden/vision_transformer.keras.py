@@ -99,8 +99,7 @@ class EncoderBlock(layers.Layer):
 
     def call(self, x):
         x = x + self.attention(self.norm1(x))
-        out = self.norm2(x)
-        return x + self.mlp(out)
+        return x + self.mlp(self.norm2(x))
 
 
 @keras.saving.register_keras_serializable()
@@ -132,8 +131,8 @@ class VisionTransformer(layers.Layer):
         x = ops.transpose(image, (0, 2, 3, 1))
         x = self.patches(x)
         x = ops.reshape(x, (-1, 16, 16))
-        expand = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, 16))
-        x = ops.concatenate([expand, x], axis=1)
+        x_1 = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, 16))
+        x = ops.concatenate([x_1, x], axis=1)
         x = x + self.positions
         x = self.blocks(x)
         x = self.norm(x)

@@ -77,8 +77,7 @@ class EncoderBlock(nnx.Module):
 
     def __call__(self, x):
         x = x + self.attention(self.norm1(x))
-        out = self.norm2(x)
-        return x + self.mlp(out)
+        return x + self.mlp(self.norm2(x))
 
 
 class VisionTransformer(nnx.Module):

@@ -40,8 +40,7 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x):
         x = x + self.attention(self.norm1(x))
-        out = self.norm2(x)
-        return x + self.mlp(out)
+        return x + self.mlp(self.norm2(x))
 
 
 class VisionTransformer(nn.Module):

@@ -57,8 +57,7 @@ NESTED = {
         """,
         [
             "hidden = x + self.attention(self.norm(x), mask)",
-            "out = self.norm2(hidden)",
-            "return hidden + self.mlp(out)",
+            "return hidden + self.mlp(self.norm2(hidden))",
         ],
     ),
     "a product of what two layers make, in their order": (

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import PT2ArchiveReader
 from torch.fx.experimental import _config as fx_config
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.batchnorm import _NormBase as NormBase
 from torch.utils import _pytree as pytree
@@ -53,6 +54,8 @@ __all__ = [
     "pytree",
     "schema",
     "share_memory",
+    "traced_graph",
+    "traced_node",
     "without_modes",
 ]
 
@@ -104,3 +107,20 @@ def contraction_path(equation: str, shapes: Sequence[tuple[int, ...]]) -> list[i
     backend = torch.backends.opt_einsum
     pairs = backend.get_opt_einsum().contract_path(equation, *shapes, shapes=True, optimize=backend.strategy)[0]
     return [*itertools.chain.from_iterable(pairs)]
+
+
+def traced_graph() -> torch.fx.Graph | None:
+    """The graph that this thread is tracing at the moment; None where it traces none."""
+    mode = get_proxy_mode()
+    return getattr(mode.tracer, "graph", None) if mode is not None else None
+
+
+def traced_node(tensor: torch.Tensor) -> torch.fx.Node | None:
+    """The node of the graph that is being traced whose result a tensor is; None for a tensor that is none's."""
+    mode = get_proxy_mode()
+    if mode is None:
+        return None
+    if torch._is_functional_tensor(getattr(tensor, "elem", tensor)):
+        tensor = torch._from_functional_tensor(getattr(tensor, "elem", tensor))
+    slot = get_proxy_slot(tensor, mode.tracer, None)
+    return getattr(getattr(slot, "proxy", None), "node", None)

@@ -185,7 +185,7 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
     Raises:
         FixedSizeError: When the code is right for some of the sizes alone, and does not refuse the others.
     """
-    tracing = Tracing(_INSTEAD)
+    tracing = Tracing(_INSTEAD, module)
     program = _traced(module, example, example.shapes(module), strict=strict, mode=tracing)
     named = _placed(program, example)
     names = Names(program, named, example.stated)
@@ -217,7 +217,7 @@ def _traced(
     module: torch.nn.Module, example: Example, shapes: Any, *, strict: bool, mode: Tracing | None = None
 ) -> ExportedProgram:
     try:
-        with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD), state.kept(module):
+        with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD, module), state.kept(module):
             program = torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
             return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
     except DlbridgeError:

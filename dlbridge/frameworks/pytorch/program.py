@@ -37,6 +37,7 @@ from dlbridge.frameworks.pytorch.fx_schema import (
 )
 from dlbridge.frameworks.pytorch.reading import COMPLEX_RULES, Op, rule_of
 from dlbridge.frameworks.pytorch.runner import to_array
+from dlbridge.frameworks.pytorch.scopes import dotted
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.ops import stand_ins, traits
@@ -90,7 +91,7 @@ class Program:
 
     def add(self, node: ir.Node, op: Op) -> None:
         self.nodes.append(node)
-        if self._said is not None:
+        if self._said is not None and self._said.name:
             node.metadata_props[traits.TOWARDS if self._said.is_part else traits.VARIABLE] = self._said.name
         self.frames[node] = self._frame
 
@@ -168,6 +169,7 @@ class Program:
             match node.op:
                 case "placeholder":
                     env[node] = Binding(next(given))
+                    self.note_names(node, env.read(node))
                 case "get_attr":
                     env[node] = Binding(self._attribute(graph_module, node))
                 case "call_function" if node in live:
@@ -222,6 +224,7 @@ class Program:
             if isinstance(value, ir.Value) and isinstance(size_of(val), sympy.Symbol):
                 self.symbols.bind(size_of(val), value)
             return
+        self.note_names(node, value)
         if not tracked:
             env[node] = Binding(value)
             return
@@ -233,12 +236,19 @@ class Program:
         base = base_of(node)
         env[node] = Binding(value, env[base] if base is not None else None, node)
 
+    def note_names(self, node: torch.fx.Node, value: Any) -> None:
+        """Note what modules call a value that they are given, or given back."""
+        said = self.said.get(node)
+        if said is not None and isinstance(value, ir.Value) and value.const_value is None:
+            traits.set_called(value, {dotted(path): name for path, name in said.elsewhere.items()})
+
     def _bind_item(self, node: torch.fx.Node, env: Bindings, tracked: bool) -> None:
         source = node.args[0]
         value = env.read(source)[node.args[1]]  # type: ignore[index]
         said = self.said.get(node)
-        if said is not None and isinstance(value, ir.Value):  # one of several results
+        if said is not None and said.name and isinstance(value, ir.Value):  # one of several results
             value.metadata_props[traits.VARIABLE] = said.name
+        self.note_names(node, value)
         base = env[source].base if tracked else None  # type: ignore[index]
         env[node] = Binding(value, base, node)
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import itertools
 import linecache
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.author_frames import AuthorFrames
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parents[2])
@@ -51,14 +54,16 @@ class Tracing(TorchFunctionMode):
 
     Args:
         instead: PyTorch function -> what is called instead of it: ``instead(function, *args, **kwargs)``.
+        module: The module that is traced, where it is to be noted whose code makes each call.
 
     Attributes:
         lines: (number of guards before, after, line) of each call that made guards.
     """
 
-    def __init__(self, instead: Mapping[Any, Callable[..., Any]]) -> None:
+    def __init__(self, instead: Mapping[Any, Callable[..., Any]], module: torch.nn.Module | None = None) -> None:
         super().__init__()
         self._instead = instead
+        self._author = AuthorFrames(module, _is_foreign) if module is not None else None
         self.lines: list[tuple[int, int, str]] = []
         self._env: ShapeEnv | None = None
 
@@ -74,11 +79,20 @@ class Tracing(TorchFunctionMode):
             return _truth(func, args[0])
         instead = self._instead.get(func)
         before = self._guards(args)
+        graph = compat.traced_graph() if self._author is not None else None
+        last = _last(graph)
         made = func(*args, **kwargs) if instead is None else instead(func, *args, **kwargs)
         after = self._guards(args)
+        if graph is not None and self._author is not None and _last(graph) is not last:
+            self._author.note(sys._getframe().f_back, _nodes_after(graph, last))
         if after != before:
             self.lines.append((before, after, user_line(sys._getframe())))
         return made
+
+    def __exit__(self, *args: Any) -> None:
+        if self._author is not None:
+            self._author.forget()
+        super().__exit__(*args)
 
     def _guards(self, args: Any) -> int:
         if self._env is None:
@@ -102,18 +116,30 @@ def _truth(func: Any, tensor: torch.Tensor) -> Any:
         ) from None
 
 
+def _last(graph: torch.fx.Graph | None) -> torch.fx.Node | None:
+    return next(iter(reversed(graph.nodes)), None) if graph is not None else None
+
+
+def _nodes_after(graph: torch.fx.Graph, last: torch.fx.Node | None) -> list[torch.fx.Node]:
+    return list(itertools.takewhile(lambda node: node is not last, reversed(graph.nodes)))
+
+
 # --- where a call stands ------------------------------------------------------------------------------------------
 
 
 def is_torch(filename: str) -> bool:
-    return filename.startswith((_TORCH, "<")) or filename == __file__
+    return filename.startswith((_TORCH + os.sep, "<")) or filename == __file__
+
+
+def _is_foreign(filename: str) -> bool:
+    return is_torch(filename) or filename.startswith(_HERE)
 
 
 def user_line(frame: FrameType | None) -> str:
     """``model.py:12`` of the innermost line that is not torch's; empty for code that has no file."""
     while frame is not None and is_torch(frame.f_code.co_filename):
         frame = frame.f_back
-    if frame is None or frame.f_code.co_filename.startswith(_HERE):
+    if frame is None or _is_foreign(frame.f_code.co_filename):
         return ""
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
