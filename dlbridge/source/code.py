@@ -63,7 +63,7 @@ def code(text: str, *args: Any, **fields: Any) -> Code:
 def call(function: str | Code, *args: Any, **keywords: Any) -> Code:
     """``function(arg, ..., keyword=...)``; keywords that are None are left out."""
     called = function if isinstance(function, Expr) else template.parse(function)
-    hint = _POSITIONAL.get(getattr(called, "name", None) or getattr(called, "id", ""), "value")
+    hint = _POSITIONAL.get(str(getattr(called, "name", getattr(called, "id", ""))), "value")
     made = expr.Call(called, _arguments(args, keywords, hint))
     return template.spliced(made, made.children())
 

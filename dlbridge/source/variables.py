@@ -96,8 +96,8 @@ def name_values(
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
             at_once = readings[target] == [index + 1]
-            wanted = [(named or {}).get(target), *_given_names(line, target, path, labels.get(target), at_once)]
-            wanted = [name for name in wanted if name is not None]
+            given = [(named or {}).get(target), *_given_names(line, target, path, labels.get(target), at_once)]
+            wanted = [name for name in given if name is not None]
             if wanted:
                 free = (name for name in [*wanted, line.label] if name and name not in alive | reserved)
                 reusable, fresh = [], next(free, wanted[0])
