@@ -8,7 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ from dlbridge.ops import traits
 from dlbridge.source.document import WIDTH
 from dlbridge.source.names import quoted
 from dlbridge.source.statements import Statement, Text
+from dlbridge.source.trimming import trimmed
 
 
 def file(parts: Sequence[Statement], module: ModuleType, imported: Callable[[set[str]], Iterable[str]]) -> str:
@@ -28,8 +29,8 @@ def file(parts: Sequence[Statement], module: ModuleType, imported: Callable[[set
         imported: From the names that the file reads, the import statements, but for the standard library.
     """
     read = set().union(*(part.names() for part in parts))
-    copied = helpers(module, read)
-    used = read.union(*(_names(module, name) for name in copied))
+    copied = by_use(module, helpers(module, read), parts)
+    used = read.union(*(_names_of(text) for text in copied.values()))
     imports = [*(["import math\n"] if "math" in used else []), *imported(used)]
     written = ["\n".join(part.lines()) for part in parts]
     return "\n".join(imports) + "\n\n\n" + "\n\n\n".join([*copied.values(), *written]) + "\n"
@@ -96,7 +97,37 @@ def _with_decorators(source: str, node: ast.FunctionDef | ast.ClassDef) -> str:
 @functools.cache
 def _names(module: ModuleType, name: str) -> frozenset[str]:
     """The names that a definition of a helpers module reads."""
-    return frozenset(n.id for n in ast.walk(ast.parse(_source(module, name))) if isinstance(n, ast.Name))
+    return _names_of(_source(module, name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_of(text: str) -> frozenset[str]:
+    return frozenset(n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name))
+
+
+@functools.cache
+def _printed_by_use(module: ModuleType) -> frozenset[str]:
+    """The helpers that are printed without the parameters that a file does not give."""
+    shared = [part for other in getattr(module, "ALSO", ()) for part in _parts(other)]
+    return frozenset(name for part in (*shared, *_parts(module)) for name in getattr(part, "PRINTED_BY_USE", ()))
+
+
+def by_use(module: ModuleType, copied: Mapping[str, str], parts: Sequence[Statement]) -> dict[str, str]:
+    """The helpers of a file, those that are printed by their use without what the file does not give or read.
+
+    Args:
+        module: The helpers.
+        copied: Name -> source of each, with all that they may use.
+        parts: The statements that call them.
+    """
+    found = trimmed(copied, parts, _printed_by_use(module))
+    pending, needed = [name for part in parts for name in part.names() if name in found], set[str]()
+    while pending:
+        name = pending.pop()
+        if name not in needed:
+            needed.add(name)
+            pending += _names_of(found[name]) & found.keys()
+    return {name: text for name, text in found.items() if name in needed}
 
 
 @functools.cache

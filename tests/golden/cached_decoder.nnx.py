@@ -2,35 +2,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-def split_heads(x, heads):
-    """(batch, time, heads * size) -> (batch, heads, time, size)."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-
-def merge_heads(x):
-    """(batch, heads, time, size) -> (batch, time, heads * size)."""
-    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
-
-
-def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
-    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
-    if heads is not None:
-        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+def attention(q, k, v, mask=None):
+    """Scaled dot-product attention of (batch, heads, time, size)."""
     if k.shape[1] != q.shape[1]:
         k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
-    if softcap is not None:
-        scores = softcap * jnp.tanh(scores / softcap)
     if mask is not None:
         boolean = mask.dtype == bool
         scores = jnp.where(mask, scores, float("-inf")) if boolean else mask + scores
-    if is_causal:
-        ones = jnp.ones_like(scores[0, 0], dtype="int32")
-        rows, columns = jnp.cumsum(ones, axis=0), jnp.cumsum(ones, axis=1)
-        scores = jnp.where(columns <= rows, scores, float("-inf"))
     y = jnp.matmul(nnx.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y if heads is None else merge_heads(y)
+    return y
 
 
 def masked_softmax(scores):

@@ -3,25 +3,19 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
-    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
-    if heads is not None:
-        q, k, v = (x.unflatten(-1, (h, -1)).transpose(1, 2) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
+def attention(q, k, v, mask=None, softcap=None):
+    """Scaled dot-product attention of (batch, heads, time, size)."""
     if k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    root = (q.shape[-1] ** -0.5) ** 0.5
     scores = torch.matmul(q * root, k.transpose(-1, -2) * root)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         boolean = mask.dtype == torch.bool
         scores = torch.where(mask, scores, float("-inf")) if boolean else mask + scores
-    if is_causal:
-        ones = torch.ones_like(scores[0, 0], dtype=torch.int32)
-        rows, columns = ones.cumsum(0), ones.cumsum(1)
-        scores = torch.where(columns <= rows, scores, float("-inf"))
     y = torch.matmul(scores.softmax(-1) if mask is None else masked_softmax(scores), v)
-    return y if heads is None else y.transpose(1, 2).flatten(2)
+    return y
 
 
 def masked_softmax(scores):
@@ -31,13 +25,13 @@ def masked_softmax(scores):
 
 
 def visible_keys(x, padding=None, window=None, axis=1):
-    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    """Which keys each query sees: those that are there, up to its own place."""
     queries = x.shape[axis]
     keys = queries if padding is None else padding.shape[1]
     places = torch.arange(keys, device=x.device)
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
     seen = places <= own
-    if window is not None:
+    if window is not None:  # the last ones alone
         seen = torch.logical_and(seen, places > own - window)
     return seen[None, None] if padding is None else torch.logical_and(seen, padding[:, None, None])
 

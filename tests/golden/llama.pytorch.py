@@ -3,15 +3,13 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def visible_keys(x, padding=None, window=None, axis=1):
-    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+def visible_keys(x, padding=None, axis=1):
+    """Which keys each query sees: those that are there, up to its own place."""
     queries = x.shape[axis]
     keys = queries if padding is None else padding.shape[1]
     places = torch.arange(keys, device=x.device)
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
     seen = places <= own
-    if window is not None:
-        seen = torch.logical_and(seen, places > own - window)
     return seen[None, None] if padding is None else torch.logical_and(seen, padding[:, None, None])
 
 

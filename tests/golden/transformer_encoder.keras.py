@@ -2,31 +2,16 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
-    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
-    if heads is not None:
+def attention(q, k, v, heads=None):
+    """Scaled dot-product attention of (batch, heads, time, size)."""
+    if heads is not None:  # of (batch, time, heads * size)
         q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     if k.shape[1] != q.shape[1]:
         k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    if softcap is not None:
-        scores = softcap * ops.tanh(scores / softcap)
-    if mask is not None:
-        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
-    if is_causal:
-        ones = ops.ones_like(scores[0, 0], dtype="int32")
-        rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
-        scores = ops.where(columns <= rows, scores, float("-inf"))
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    y = ops.matmul(ops.softmax(scores), v)
     return y if heads is None else merge_heads(y)
-
-
-def masked_softmax(scores):
-    """Softmax over the last axis, in which rows of -inf alone become 0."""
-    hidden = ops.equal(ops.max(scores, axis=-1, keepdims=True), float("-inf"))
-    return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
 
 
 def split_heads(x, heads):

@@ -2,10 +2,13 @@
 
 from dlbridge.source.arrays import ops
 
+#: Printed without the parameters that a file does not give; what is said of these stands beside their code.
+PRINTED_BY_USE = ("attention", "visible_keys")
+
 
 def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
-    """Scaled dot-product attention of (batch, heads, time, size), or of (batch, time, heads * size) with ``heads``."""
-    if heads is not None:
+    """Scaled dot-product attention of (batch, heads, time, size)."""
+    if heads is not None:  # of (batch, time, heads * size)
         q, k, v = (ops.split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     if k.shape[1] != q.shape[1]:
         k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
@@ -31,13 +34,13 @@ def masked_softmax(scores):
 
 
 def visible_keys(x, padding=None, window=None, axis=1):
-    """Which keys each query sees: those that are there, up to its own place, and of these the last ``window``."""
+    """Which keys each query sees: those that are there, up to its own place."""
     queries = ops.shape(x)[axis]
     keys = queries if padding is None else ops.shape(padding)[1]
     places = ops.places(keys, x)
     own = ops.expand_dims(ops.places(queries, x) + (keys - queries), 1)
     seen = places <= own
-    if window is not None:
+    if window is not None:  # the last ones alone
         seen = ops.logical_and(seen, places > own - window)
     return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
 
