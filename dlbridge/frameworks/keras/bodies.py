@@ -25,7 +25,7 @@ def branch(site: CallSite, condition: ir.Value, then: Callable[[], Any], otherwi
         with site.build.body(name, []) as graph:
             result = run()
             values = [site.reader.value(v) for v in tree.flatten(result)]
-            dtypes = [v.dtype for v in (results[0][1] if results else values)]
+            dtypes = [_dtype(v) for v in (results[0][1] if results else values)]
             site.build.give(graph, list(zip(values, dtypes, strict=True)))
         graphs.append(graph)
         results.append((result, values))
@@ -88,10 +88,10 @@ def scan(
         reverse: Whether the steps go from the last to the first.
     """
     types = [_type(v) for v in states]
-    with site.build.body("scan", [*types, *((v.dtype, site.shape(v)[1:]) for v in sequences)]) as graph:
+    with site.build.body("scan", [*types, *((_dtype(v), site.shape(v)[1:]) for v in sequences)]) as graph:
         new, given = run(list(graph.inputs[: len(states)]), list(graph.inputs[len(states) :]))
         new, given = ([site.reader.value(v) for v in part] for part in (new, given))
-        dtypes = [*(dtype for dtype, _ in types), *(v.dtype for v in given)]
+        dtypes = [*(dtype for dtype, _ in types), *(_dtype(v) for v in given)]
         site.build.give(graph, list(zip([*new, *given], dtypes, strict=True)))
     stacked = [(v.dtype, [site.shape(sequences[0])[0], *site.shape(v)]) for v in given]
     way = {"scan_input_directions": [1] * len(sequences), "scan_output_directions": [1] * len(given)} if reverse else {}
@@ -106,6 +106,11 @@ def flag(site: CallSite, value: Any) -> ir.Value:
     """Reshape and cast a condition to a boolean scalar."""
     value = site.cast(site.tensor(value), ir.DataType.BOOL)
     return site.op("Reshape", value, []) if site.rank(value) else value
+
+
+def _dtype(value: ir.Value) -> ir.DataType:
+    assert value.dtype is not None
+    return value.dtype
 
 
 def _type(value: ir.Value) -> tuple[ir.DataType, list[Any]]:

@@ -24,7 +24,7 @@ from dlbridge.source.weights import View
 IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES.items()}
 
 #: What a rule may pass as an input: a value, a number, an array, or nothing.
-Operand = ir.Value | bool | int | float | np.ndarray | Sequence[int] | None
+Operand = ir.Value | bool | int | float | np.bool_ | np.ndarray | Sequence[int] | None
 
 
 class Builder:

@@ -238,6 +238,7 @@ class GraphReader:
 
     def _nested(self, model: Any, args: tuple, mask: Any) -> Any:
         function, path = _graph(model), self.build.path
+        assert function is not None
         given = [self._as_declared(v, t) for v, t in zip(tree.flatten(args[0]), function._inputs, strict=True)]
         for value, one in zip(given, tree.flatten(mask), strict=False):
             if one is not None:

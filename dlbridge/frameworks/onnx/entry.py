@@ -165,7 +165,8 @@ def _check_type(value: ir.Value) -> None:
 
 def _add_port(ports: Any, value: ir.Value, batched: bool) -> None:
     _check_type(value)
-    sizes = [s if isinstance(s, int) else -1 for s in value.shape][1 if batched else 0 :]
+    assert value.dtype is not None
+    sizes = [s if isinstance(s, int) else -1 for s in value.shape or ()][1 if batched else 0 :]
     port = ports.add(name=value.name, data_type=_TYPES[value.dtype], dims=sizes or [1])
     if not sizes:  # Triton wants a dim, and is told that there is none
         port.reshape.SetInParent()

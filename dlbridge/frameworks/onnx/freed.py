@@ -89,10 +89,10 @@ def _inputs(inputs: Sequence[ir.Value], sizes: Mapping[str, int]) -> _Arrays:
     found: _Arrays = {}
     for value in inputs:
         shape = [size if isinstance(size, int) else sizes.get(size.value or "", 2) for size in value.shape or ()]
-        dtype = value.dtype.numpy()
+        assert value.dtype is not None
         is_float = value.dtype.is_floating_point()
         array = random.standard_normal(shape) if is_float else random.integers(0, 2, shape)
-        found[str(value.name)] = array.astype(dtype)
+        found[str(value.name)] = array.astype(value.dtype.numpy())
     return found
 
 

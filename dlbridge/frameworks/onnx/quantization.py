@@ -200,7 +200,7 @@ def _in_blocks(source: OnnxSource, kept: Sequence[str]) -> OnnxSource:
     model.graph.opset_imports[_CONTRIB] = 1
     for weight in done:
         if not weight.uses() and not weight.is_graph_output():
-            del model.graph.initializers[weight.name]
+            del model.graph.initializers[str(weight.name)]
     return _as_source(source, model)
 
 

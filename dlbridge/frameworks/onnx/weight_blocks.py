@@ -46,10 +46,10 @@ def assign_scope_of_weights(graph: ir.Graph) -> bool:
             scopes[node] = _scope_of_readers(node, scopes, places, firsts)
     added = [node for node in nodes if traits.is_anonymous(node) and scopes[node]]
     _keep_common(nodes, scopes, added)
-    taken = {node.name for node in nodes}
+    taken = {node.name for node in nodes if node.name is not None}
     for node in added:
         if scopes[node]:
-            taken.discard(node.name)
+            taken.discard(node.name or "")
             wanted = f"{scopes[node]}.{node.op_type.lower()}"
             node.name, node.meta[WANTED_PATH] = unique(wanted, taken), wanted
     return bool(added)

@@ -135,8 +135,9 @@ class Op:
         given = [_attribute(name, v) for name, v in attributes.items() if v is not None]
         node = ir.Node(domain, op_type, values, given, num_outputs=outputs)
         dtype = _result_dtype(node)
-        for value in node.outputs:
-            value.dtype = dtype
+        if dtype is not None:
+            for value in node.outputs:
+                value.dtype = dtype
         self._program.add(node, self)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
@@ -311,8 +312,7 @@ class Op:
     def slice(self, x: ir.Value, axis: int, start: Size, end: Size, step: int = 1) -> ir.Value:
         made = self("Slice", x, [start], [end], [axis], None if step == 1 else [step])
         have = known_sizes(x)
-        known = have is not None and all(isinstance(s, int) for s in (start, end, have[axis]))
-        if known:
+        if have is not None and all(isinstance(s, int) for s in (start, end, have[axis])):
             length = len(range(*slice(start, end, step).indices(have[axis])))
             with_sizes(made, [*have[:axis], length, *have[axis + 1 :]])
         return made
@@ -336,16 +336,16 @@ _OF_FLOATS = frozenset({"Conv", "ConvTranspose", "AveragePool", "MaxPool"})
 
 def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataType | None:
     """The wider type to compute an op in, if the ONNX op does not accept this integer type; else None."""
-    wide = _WIDER.get(dtype) if dtype is not None else None
-    if op_type in _OF_FLOATS and dtype is not None and dtype.is_integer():
-        return ir.DataType.DOUBLE
-    if (
-        wide is None
-        or dtype.name.lower() in _accepted_types(op_type, position)
-        or wide.name.lower() not in _accepted_types(op_type, position)
-    ):  # type: ignore[union-attr]
+    if dtype is None:
         return None
-    return wide
+    if op_type in _OF_FLOATS and dtype.is_integer():
+        return ir.DataType.DOUBLE
+    wide = _WIDER.get(dtype)
+    if wide is None:
+        return None
+    accepted = _accepted_types(op_type, position)
+    is_needed = dtype.name.lower() not in accepted and wide.name.lower() in accepted
+    return wide if is_needed else None
 
 
 @functools.cache
@@ -384,6 +384,5 @@ def _result_dtype(node: ir.Node) -> ir.DataType | None:
         position = 2
     else:
         position = 0
-    if len(node.inputs) <= position or node.inputs[position] is None:
-        return None
-    return node.inputs[position].dtype
+    value = node.inputs[position] if position < len(node.inputs) else None
+    return None if value is None else value.dtype
