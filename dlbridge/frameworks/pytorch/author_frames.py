@@ -79,8 +79,8 @@ class AuthorFrames:
         known = self._seen
         same = next((i for i, (a, b) in enumerate(zip(known, stack, strict=False)) if a.frame is not b), None)
         del known[len(stack) if same is None else same :]
-        for each in stack[len(known) :]:
-            self._enter(each)
+        for new in stack[len(known) :]:
+            self._enter(new)
         for place, each in enumerate(known):
             child = known[place + 1].number if place + 1 < len(known) else self._next()
             lasti = each.frame.f_lasti
