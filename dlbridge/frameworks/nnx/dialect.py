@@ -79,7 +79,7 @@ class NNXDialect(Dialect):
     def free_weight(self, kind: str, shape: tuple[int, ...], dtype: ir.DataType) -> Code:
         given = None if dtype == ir.DataType.FLOAT else dtype_name(dtype)
         variable = {"parameter": "nnx.Param", "frozen": "Frozen"}.get(kind, "nnx.Variable")
-        return call(variable, call("jnp.zeros", shape, dtype=given))
+        return call(variable, call("jnp.zeros", Literal(shape, "shape"), dtype=given))
 
     def constant(self, array: np.ndarray, dtype: ir.DataType) -> Code | None:
         said = dtype_name(dtype)

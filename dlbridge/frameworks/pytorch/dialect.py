@@ -15,7 +15,7 @@ from dlbridge.frameworks.pytorch.training_code import training_loop
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Raw, call, expression, node
+from dlbridge.source.code import Code, Literal, Raw, call, expression, node
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
@@ -91,7 +91,7 @@ class PyTorchDialect(Dialect):
 
     def free_weight(self, kind: str, shape: tuple[int, ...], dtype: ir.DataType) -> Code:
         given = None if dtype == ir.DataType.FLOAT else Raw(TORCH_DTYPES[dtype])
-        empty = call("torch.empty", shape, dtype=given)
+        empty = call("torch.empty", Literal(shape, "shape"), dtype=given)
         if kind not in PARAMETERS:
             return empty
         return call("nn.Parameter", empty, requires_grad=False if kind == "frozen" else None)
