@@ -70,6 +70,9 @@ ROOT_LAYER = "dlbridge.root_layer"
 #: On a recurrent node that is one layer of a PyTorch layer of several (``num_layers``): "true" where that layer's name
 #: is above the node's, else its name, where it is called again.
 STACK = "dlbridge.stack"
+#: "not negative" on a node that reads or writes by index, where the code that it was read from takes no negative
+#: indices: ONNX counts those from the end.
+INDICES = "dlbridge.indices"
 #: JSON {module path: number of the call} on a node of modules that the model calls more than once.
 CALLS = "dlbridge.calls"
 
@@ -170,6 +173,15 @@ def is_transposed(value: ir.Value | None) -> bool:
 def scope(node: ir.Node) -> str:
     """Path of the block that a node stands in: all of its dotted name but the last part."""
     return (node.name or "").rpartition(".")[0]
+
+
+def counts_forward(node: ir.Node) -> bool:
+    """Whether the indices of a node are not negative, as the code that it was read from takes no others."""
+    return node.metadata_props.get(INDICES) == "not negative"
+
+
+def set_counts_forward(node: ir.Node) -> None:
+    node.metadata_props[INDICES] = "not negative"
 
 
 def calls(node: ir.Node) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
 from dlbridge.frameworks.pytorch.tensors import common_sizes, is_float, rank, sized_like, sizes, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.views import slice_scatter
+from dlbridge.ops import traits
 
 
 def _int64(op: Op, x: ir.Value) -> ir.Value:
@@ -27,7 +28,15 @@ def index_select(op: Op, x: ir.Value, dim: int, index: ir.Value) -> ir.Value:
 
 @reads("aten.gather")
 def gather(op: Op, x: ir.Value, dim: int, index: ir.Value, *, sparse_grad: bool = False) -> ir.Value:
-    return op("GatherElements", x, _int64(op, index), axis=dim % rank(x))
+    return _counting_forward(op("GatherElements", x, _int64(op, index), axis=dim % rank(x)))
+
+
+def _counting_forward(value: ir.Value) -> ir.Value:
+    """What an op makes by index, of which PyTorch takes no negative ones."""
+    node = value.producer()
+    if node is not None:
+        traits.set_counts_forward(node)
+    return value
 
 
 @reads("aten.take_along_dim")
@@ -206,8 +215,8 @@ def scatter(
     axis, index = dim % rank(x), _int64(op, index)
     if not include_self:  # replaced elements start from the neutral number
         neutral = sized_like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
-        x = sized_like(op("ScatterElements", x, index, neutral, axis=axis), x)
-    made = sized_like(op("ScatterElements", x, index, src, axis=axis, reduction=kind), x)
+        x = sized_like(_counting_forward(op("ScatterElements", x, index, neutral, axis=axis)), x)
+    made = sized_like(_counting_forward(op("ScatterElements", x, index, src, axis=axis, reduction=kind)), x)
     return made if reduce != "mean" else _mean(op, made, index, axis, include_self)
 
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.elementwise import is_tensor
 from dlbridge.frameworks.pytorch.writes.shape import method
+from dlbridge.ops import traits
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
 
@@ -18,7 +19,8 @@ _REDUCTIONS = {"mul": "prod", "max": "amax", "min": "amin"}
 def _long(op: Op, index: int) -> Any:
     """An index input as PyTorch's gather and scatter want it: int64, not negative."""
     numbers = op.const(index)
-    known = numbers is not None and (numbers.size == 0 or numbers.min() >= 0)
+    is_forward = traits.counts_forward(op.node)
+    known = is_forward or (numbers is not None and (numbers.size == 0 or numbers.min() >= 0))
     x = op[index] if op.dtype(index) == ir.DataType.INT64 else code("{}.long()", op[index])
     return x if known else None
 
