@@ -22,8 +22,8 @@ from dlbridge.frameworks.pytorch import (
     guards,
     recurrence,
     state,
-    traced_einsum,
     traced_losses,
+    traced_sizes,
     training_only,
     trial,
 )
@@ -38,7 +38,7 @@ from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
 _HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
-_INSTEAD = {**recurrence.INSTEAD, **traced_einsum.INSTEAD, **traced_losses.INSTEAD}
+_INSTEAD = {**recurrence.INSTEAD, **traced_losses.INSTEAD, **traced_sizes.INSTEAD}
 
 
 @dataclass(frozen=True)

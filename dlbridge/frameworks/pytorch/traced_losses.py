@@ -7,6 +7,7 @@ its loss to save memory, becomes the same loss without chunks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,5 +61,30 @@ def _whole(function: Any, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **{**kwargs, "options": None})
 
 
+def _gaussian_nll_loss(
+    function: Any,
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: torch.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """``F.gaussian_nll_loss`` without the question whether a variance is negative."""
+    if not isinstance(var, torch.Tensor):
+        return function(input, target, var, full, eps, reduction)
+    if var.dim() == input.dim() - 1:
+        var = var.unsqueeze(-1)
+    bounded = var + (var.clamp(min=eps) - var).detach()
+    loss = 0.5 * (torch.log(bounded) + (input - target) ** 2 / bounded)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
 #: PyTorch function -> what is called instead while a module is traced.
-INSTEAD = {_own_ctc_loss: _ctc_loss, F.linear_cross_entropy: _whole}
+INSTEAD = {
+    _own_ctc_loss: _ctc_loss,
+    F.linear_cross_entropy: _whole,
+    F.gaussian_nll_loss: _gaussian_nll_loss,
+}

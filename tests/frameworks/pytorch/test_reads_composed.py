@@ -99,3 +99,17 @@ def test_padding_within_bags_counts_for_nothing():
     indices = torch.tensor([[0, 3, 0], [1, 2, 0]])
     made = dlbridge.load(module, inputs={"input": "int64[batch,3]"}).to_pytorch()
     assert torch.allclose(made(indices), module(indices), atol=1e-6)
+
+
+def test_indices_that_pytorch_does_not_count_from_the_end_are_printed_as_they_are():
+    def moved(x, places):
+        return x.gather(1, places) + torch.zeros_like(x).scatter_add(1, places, x)
+
+    class Net(torch.nn.Module):
+        def forward(self, x, places):
+            return moved(x, places)
+
+    model = dlbridge.load(Net(), inputs={"x": "float32[batch,5]", "places": "int64[batch,5]"})
+    text = dlbridge.convert(model, "pytorch").text
+    assert "torch.gather(x, 1, places)" in text
+    assert "%" not in text

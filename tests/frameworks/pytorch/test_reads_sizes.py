@@ -435,3 +435,33 @@ def test_the_order_in_which_einsum_contracts_fixes_no_size(function):
     module, model = load(function)
     assert [str(size) for size in model.inputs[0].shape] == ["batch", "time", "4"]
     agrees(module, model, (2, 6, 4), (3, 5, 4))
+
+
+_MATRIX = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+PINNED = {
+    "take_along_dim": lambda self, x: torch.take_along_dim(x, x.argsort(1)[:, :2], 1),
+    "take_along_dim of one row": lambda self, x: x.take_along_dim(x[:1].argsort(1), 1),
+    "take_along_dim of all": lambda self, x: torch.take_along_dim(x, x.flatten().argsort()),
+    "kron": lambda self, x: torch.kron(x, _MATRIX[:2, :1]),
+    "kron of other ranks": lambda self, x: torch.kron(_MATRIX[0, :2], x),
+    "multi_dot": lambda self, x: torch.linalg.multi_dot([x, _MATRIX, _MATRIX.T]),
+    "chain_matmul": lambda self, x: torch.chain_matmul(x, _MATRIX, _MATRIX.T),
+    "diff of bits": lambda self, x: (x > 0).diff(dim=1),
+    "cov": lambda self, x: torch.cov(x.T, correction=0),
+    "corrcoef": lambda self, x: x.T.corrcoef(),
+    "gaussian_nll_loss": lambda self, x: F.gaussian_nll_loss(x, x * 2, x.square(), full=True, reduction="none"),
+}
+
+
+@pytest.mark.parametrize("case", PINNED)
+def test_what_torch_computes_from_plain_numbers_fixes_no_size(case):
+    module, model = load(PINNED[case], "float32[rows,4]")
+    assert str(model.inputs[0].shape[0]) == "rows"
+    agrees(module, model, (6, 4), (9, 4))
+
+
+def test_differences_along_a_free_size():
+    module, model = load(lambda self, x: torch.diff(x, n=2, dim=1, append=x[:, :1]))
+    assert [str(size) for size in model.inputs[0].shape] == ["batch", "time", "4"]
+    agrees(module, model, (2, 6, 4), (3, 9, 4))

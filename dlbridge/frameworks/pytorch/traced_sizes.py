@@ -1,0 +1,118 @@
+"""Functions that ask for sizes as plain numbers, as ``torch.export`` traces them: with those that have names.
+
+PyTorch computes these in C++ or in other packages from the numbers of the example, which a size would be ever after.
+Here they are the same computation in functions that take sizes of any kind.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from dlbridge.frameworks.pytorch import compat
+
+#: PyTorch function -> what is called instead while a module is traced.
+INSTEAD: dict[Any, Callable[..., Any]] = {}
+
+
+def _instead(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: this is called instead of these functions, with the function that the code has called."""
+
+    def register(traced: Callable[..., Any]) -> Callable[..., Any]:
+        INSTEAD.update(dict.fromkeys(functions, traced))
+        return traced
+
+    return register
+
+
+@_instead(torch.einsum)
+def _einsum(function: Any, equation: str, *operands: Any) -> torch.Tensor:
+    """In the order that the package opt_einsum finds best for the example, as PyTorch does where it is installed."""
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    if len(operands) <= 2 or not compat.opt_einsum_is_used():
+        return function(equation, *operands)
+    shapes = [tuple(_example_size(size) for size in operand.shape) for operand in operands]
+    return compat.functions.einsum(equation, operands, path=compat.contraction_path(equation, shapes))
+
+
+def _example_size(size: int | torch.SymInt) -> int:
+    """The number that a size has in the example; 2 for one that only a run tells."""
+    if isinstance(size, int):
+        return size
+    return int(size.node.hint) if size.node.has_hint() else 2
+
+
+@_instead(torch.linalg.multi_dot, torch.chain_matmul)
+def _multi_dot(function: Any, *matrices: Any, **options: Any) -> torch.Tensor:
+    """One product after the other: which comes first changes no more than the rounding."""
+    given: Sequence[Any] = matrices[0] if len(matrices) == 1 and not _is_tensor(matrices[0]) else matrices
+    return function(*matrices, **options) if options else functools.reduce(torch.matmul, given)
+
+
+@_instead(torch.take_along_dim, torch.Tensor.take_along_dim)
+def _take_along_dim(function: Any, input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    if dim is None:
+        return input.reshape(-1).gather(0, indices.reshape(-1))
+    if input.dim() != indices.dim():
+        return function(input, indices, dim)
+    axis = dim % input.dim()
+    return _spread(input, indices, axis).gather(axis, _spread(indices, input, axis))
+
+
+def _spread(x: torch.Tensor, other: torch.Tensor, axis: int) -> torch.Tensor:
+    """A tensor with the sizes of another in the place of those that are 1, but for the axis."""
+    pairs = list(zip(x.shape, other.shape, strict=True))
+    is_one = [i != axis and isinstance(size, int) and size == 1 for i, (size, _) in enumerate(pairs)]
+    return x.expand([wanted if one else -1 for one, (_, wanted) in zip(is_one, pairs, strict=True)])
+
+
+@_instead(torch.kron, torch.Tensor.kron)
+def _kron(function: Any, input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    rank = max(input.dim(), other.dim())
+    a, b = ([1] * (rank - x.dim()) + list(x.shape) for x in (input, other))
+    apart = [size for n in a for size in (n, 1)], [size for n in b for size in (1, n)]
+    product = input.reshape(apart[0]) * other.reshape(apart[1])
+    return product.reshape([n * m for n, m in zip(a, b, strict=True)])
+
+
+@_instead(torch.diff, torch.Tensor.diff)
+def _diff(
+    function: Any,
+    input: torch.Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: torch.Tensor | None = None,
+    append: torch.Tensor | None = None,
+) -> torch.Tensor:
+    x = torch.cat([part for part in (prepend, input, append) if part is not None], dim)
+    for _ in range(n):
+        others = (slice(None),) * (dim % x.dim())
+        after, before = x[(*others, slice(1, None))], x[(*others, slice(None, -1))]
+        x = after.logical_xor(before) if x.dtype is torch.bool else after - before
+    return x
+
+
+@_instead(torch.cov, torch.Tensor.cov)
+def _cov(function: Any, input: torch.Tensor, *, correction: int = 1, **weights: Any) -> torch.Tensor:
+    """Without weights; with these, as PyTorch has it."""
+    if input.dim() != 2 or any(weight is not None for weight in weights.values()):
+        return function(input, correction=correction, **weights)
+    apart = input - input.mean(1, keepdim=True)
+    return apart @ apart.T / (input.shape[1] - correction)
+
+
+@_instead(torch.corrcoef, torch.Tensor.corrcoef)
+def _corrcoef(function: Any, input: torch.Tensor) -> torch.Tensor:
+    if input.dim() != 2:
+        return function(input)
+    covariance = _cov(torch.cov, input)
+    deviation = covariance.diagonal().sqrt()
+    return (covariance / deviation.unsqueeze(1) / deviation.unsqueeze(0)).clamp(-1, 1)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
