@@ -60,9 +60,9 @@ class Repository:
     """What is served.
 
     Args:
-        path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), one ``.onnx`` file, or
-            what ``--task generate`` writes of an encoder and its decoder: a folder of both entries. Such a folder may
-            also be among the entries; its models are ``<name>.encoder`` and ``<name>.decoder``.
+        path: A folder of entries (``<name>/config.pbtxt``, ``<name>/<version>/model.onnx``), or one ``.onnx`` file.
+            Among the entries may be what ``--task generate`` writes of an encoder and its decoder, a folder of both;
+            its models are ``<name>.encoder`` and ``<name>.decoder``.
         only: Names of the entries that are served; all when empty.
         cache: A folder for optimised graphs; None for none.
         worker: What runs a version.
@@ -100,10 +100,13 @@ class Repository:
     def parts(self, name: str) -> tuple[str, str | None]:
         """The models that generate under a name: a decoder, and its encoder if it has one.
 
+        The repository's own name stands for the entries ``encoder`` and ``decoder`` in it.
+
         Raises:
             ServingError: When there is no such model.
         """
-        pair = (f"{name}.{DECODER}", f"{name}.{ENCODER}")
+        folder = "" if name == self.path.name else f"{name}."
+        pair = (f"{folder}{DECODER}", f"{folder}{ENCODER}")
         if name not in self.models and all(part in self.models for part in pair):
             return pair
         self.model(name)
@@ -125,7 +128,7 @@ class Repository:
         """The ``tokenizer.json`` of a model, or of a pair of models; None if there is none."""
         if self._single is not None:
             folder = self.path.parent
-        elif self._is_pair(self.path):
+        elif name == self.path.name and name not in self.models:
             folder = self.path
         else:
             folder = self.path / name
@@ -134,22 +137,16 @@ class Repository:
 
     def _folders(self) -> dict[str, Path]:
         """The folder of each entry."""
-        if self._is_pair(self.path):
-            return _folders_of_pair(self.path)
         found: dict[str, Path] = {}
         for folder in self.path.iterdir():
             if self._is_entry(folder):
                 found[folder.name] = folder
-            elif configs.is_name(folder.name) and self._is_pair(folder):
-                found = {**_folders_of_pair(folder), **found}
+            elif configs.is_name(folder.name) and all(self._is_entry(folder / part) for part in (ENCODER, DECODER)):
+                found = {**{f"{folder.name}.{part}": folder / part for part in (ENCODER, DECODER)}, **found}
         return found
 
     def _folder(self, name: str) -> Path:
         return self._folders().get(name, self.path / name)
-
-    def _is_pair(self, folder: Path) -> bool:
-        """Whether a folder holds the entries of an encoder and its decoder."""
-        return all(self._is_entry(folder / part) for part in (ENCODER, DECODER))
 
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
@@ -353,11 +350,6 @@ class Repository:
 def _is_same(now: dict[str, Stamp], before: dict[str, Stamp], version: int) -> bool:
     """Whether neither the configuration nor the files of a version have changed."""
     return all(now.get(key) == before.get(key) for key in (CONFIG_FILE, str(version)))
-
-
-def _folders_of_pair(folder: Path) -> dict[str, Path]:
-    """What the models of an encoder and its decoder are called, and where they are."""
-    return {f"{folder.name}.{part}": folder / part for part in (ENCODER, DECODER)}
 
 
 def _versions(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dlbridge.serving.repository import Repository
 from tests.helpers.serving import start, worker_of, workers_of, write_entry
 
 
@@ -237,3 +238,15 @@ def test_files_of_the_request_are_refused(still):
     status, found = load(still, **{"config": "{}", "file:1/model.onnx": "AAAA"})
     assert status == 501 and "file:1/model.onnx" in found["error"]
     assert answer(still) == [3.0, 3.0, 3.0]
+
+
+def test_the_entries_of_a_pair_are_called_by_its_folder_unless_that_is_the_repository(tmp_path):
+    for name in ("encoder", "decoder"):
+        write_entry(tmp_path / "t5", name, config=f'name: "{name}"')
+    write_entry(tmp_path, "other")
+    (tmp_path / "half" / "encoder").mkdir(parents=True)
+    whole = Repository(tmp_path)
+    assert whole.names() == ["other", "t5.decoder", "t5.encoder"]
+    assert whole.config("t5.encoder").name == "t5.encoder"
+    write_entry(tmp_path / "t5", "another")
+    assert Repository(tmp_path / "t5").names() == ["another", "decoder", "encoder"]
