@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
 
 _HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
-_INSTEAD = {**recurrence.INSTEAD, **traced_losses.INSTEAD, **traced_sizes.INSTEAD}
+_INSTEAD: Mapping[Any, Callable[..., Any]] = {**recurrence.INSTEAD, **traced_losses.INSTEAD, **traced_sizes.INSTEAD}
 
 
 @dataclass(frozen=True)
