@@ -8,7 +8,7 @@ its loss to save memory, becomes the same loss without chunks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ def _gaussian_nll_loss(
 
 
 #: PyTorch function -> what is called instead while a module is traced.
-INSTEAD = {
+INSTEAD: dict[Any, Callable[..., Any]] = {
     _own_ctc_loss: _ctc_loss,
     F.linear_cross_entropy: _whole,
     F.gaussian_nll_loss: _gaussian_nll_loss,
