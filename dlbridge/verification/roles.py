@@ -5,7 +5,7 @@ The battery of inputs is made from this, so that it reaches what random numbers 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,26 +220,26 @@ def _is_mask(value: ir.Value) -> bool:
 
 def _decides_sizes(value: ir.Value) -> bool:
     """Whether a value reaches an op that makes something of a size that it is told, or a graph within a node."""
-    seen: set[ir.Value] = set()
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for node, slot in current.uses():
-            has_graph = any(
-                a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
-            )
-            is_inner = node.graph is not value.graph
-            if has_graph or is_inner or slot >= _SIZES.get(op_key(node), _NEVER):
-                return True
-            pending += node.outputs
+    for node, slot in _uses_from(value, lambda node, slot: node.outputs):
+        has_graph = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+        is_inner = node.graph is not value.graph
+        if has_graph or is_inner or slot >= _SIZES.get(op_key(node), _NEVER):
+            return True
     return False
 
 
 def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tuple[ir.Node, int]]:
     """Yield (node, input index) of every use of a value, also through ops that keep its numbers."""
+
+    def handed_on(node: ir.Node, slot: int) -> Sequence[ir.Value]:
+        keeps = op_key(node) in handing_on and (slot == 0 or is_op(node, "Concat"))
+        return node.outputs[:1] if keeps else ()
+
+    return _uses_from(value, handed_on)
+
+
+def _uses_from(value: ir.Value, further: Callable[[ir.Node, int], Sequence[ir.Value]]) -> Iterator[tuple[ir.Node, int]]:
+    """Yield (node, input index) of every use of a value, and of those values that ``further`` gives of a use."""
     seen: set[ir.Value] = set()
     pending = [value]
     while pending:
@@ -249,5 +249,4 @@ def _uses_through(value: ir.Value, handing_on: Collection[str]) -> Iterator[tupl
         seen.add(current)
         for node, slot in current.uses():
             yield node, slot
-            if op_key(node) in handing_on and (slot == 0 or is_op(node, "Concat")):
-                pending.append(node.outputs[0])
+            pending += further(node, slot)

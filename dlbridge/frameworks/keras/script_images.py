@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.script import normal, times
+from dlbridge.source.script import augmenting, resizing
 
 #: The code of the grey of images (batch, height, width, channels).
 _GREY = '(x[..., :3] * np.array([0.299, 0.587, 0.114], "float32")).sum(-1, keepdims=True)'
@@ -23,21 +23,12 @@ def resized(images: Any) -> list[str]:
         lines += [f"    x = keras.ops.image.resize(x, {how})", "    x = keras.ops.convert_to_numpy(x)"]
     if images.channels_axis == 1:
         lines.append("    x = x.transpose(0, 3, 1, 2)")
-    made = f"x{times(images.scale)}"
-    if not images.changes:  # those are of pixels: what is normalized comes after them
-        made = normal(images, made)
-    about = "Images (batch, height, width, channels) of bytes in the size and the layout of the model's input."
-    return ["def resized(images):", f'    """{about}"""', *lines, f"    return {made}"]
+    return resizing(images, lines)
 
 
 def augmented(images: Any) -> list[str]:
     """The function that changes images at random; nothing where they are trained on as they are."""
-    if images is None or not images.changes:
-        return []
-    lines = [f"    {line}" for part in images.changes for line in _change(part, images)]
-    if images.channels_axis == 1:
-        lines = ["    x = np.moveaxis(x, 1, 3)", *lines, "    x = np.moveaxis(x, 3, 1)"]
-    return ["def augmented(x, rng):", '    """Images that are changed at random."""', *lines, "    return x"]
+    return augmenting(images, _change, 1, ("np.moveaxis(x, 1, 3)", "np.moveaxis(x, 3, 1)"))
 
 
 def _change(part: Any, images: Any) -> Iterator[str]:

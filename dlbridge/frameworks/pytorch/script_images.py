@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.script import normal, times
+from dlbridge.source.script import augmenting, normal, resizing
 
 #: The code of the grey of images (batch, channels, height, width), by the number of channels.
 _GREY = "(x[:, :3] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)"
@@ -22,11 +22,7 @@ def resized(images: Any) -> list[str]:
         lines.append(f'    x = F.interpolate(x, {text(images.size)}, mode="{mode}", antialias=True)')
     if images.channels_axis == 3:
         lines.append("    x = x.permute(0, 2, 3, 1)")
-    made = f"x{times(images.scale)}"
-    if not images.changes:  # those are of pixels: what is normalized comes after them
-        made = normal(images, made)
-    about = "Images (batch, height, width, channels) of bytes in the size and the layout of the model's input."
-    return ["def resized(images):", f'    """{about}"""', *lines, f"    return {made}"]
+    return resizing(images, lines)
 
 
 def changed(images: Any, name: str, seed: int) -> list[str]:
@@ -37,12 +33,7 @@ def changed(images: Any, name: str, seed: int) -> list[str]:
 
 def augmented(images: Any) -> list[str]:
     """The function that changes images at random; nothing where they are trained on as they are."""
-    if images is None or not images.changes:
-        return []
-    lines = [f"    {line}" for part in images.changes for line in _change(part, images)]
-    if images.channels_axis == 3:
-        lines = ["    x = x.movedim(3, 1)", *lines, "    x = x.movedim(1, 3)"]
-    return ["def augmented(x, rng):", '    """Images that are changed at random."""', *lines, "    return x"]
+    return augmenting(images, _change, 3, ("x.movedim(3, 1)", "x.movedim(1, 3)"))
 
 
 def _change(part: Any, images: Any) -> Iterator[str]:
