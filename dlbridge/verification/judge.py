@@ -22,7 +22,7 @@ from dlbridge.verification.measure import Allowance, Arrays, free_of, is_float
 
 #: A loop or a recurrent layer counts as this many operations in a row.
 _STEPS = 64
-#: A number is another one if it is off by this part of the largest of its array.
+#: A number is another one if it is off by this part of the largest of its row.
 _OTHER = 1e-2
 _LOOPS = ("Loop", "Scan", "LSTM", "GRU", "RNN")
 
@@ -207,8 +207,10 @@ def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Where two arrays have numbers that rounding does not explain."""
     if not is_float(a.dtype):
         return np.asarray(a != b)
+    others = tuple(range(1, a.ndim))  # rows may be of very different sizes
+    largest = np.max(np.abs(a), axis=others, keepdims=True, initial=0.0, where=np.isfinite(a))
     with np.errstate(invalid="ignore"):  # of infinities
-        return np.asarray(np.abs(a - b) > _OTHER * np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
+        return np.asarray(np.abs(a - b) > _OTHER * largest)
 
 
 def _first_line(error: BaseException | None) -> str:
