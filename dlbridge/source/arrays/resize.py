@@ -97,6 +97,13 @@ def target_shape(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     return target
 
 
+def is_between_ends(op: Op) -> bool:
+    """Whether elements are interpolated linearly, the first and the last of which stay at the ends."""
+    plain = not (op.attr("antialias") or op.attr("exclude_outside"))
+    aligned = bool(op.attr("coordinate_transformation_mode") == "align_corners")
+    return aligned and plain and stretches(op) and bool(op.attr("mode") == "linear")
+
+
 def target_options(op: Op, axes: list[int], scales: Any, sizes: Any) -> dict[str, Any]:
     """The helper's keywords that say to what is resized, and along which axes."""
     keywords: dict[str, Any] = {"scales": scales} if sizes is None else {"sizes": sizes}

@@ -141,3 +141,25 @@ def test_points_are_made_for_images_of_any_size(align):
         points = F.affine_grid(torch.from_numpy(theta), x.shape, align_corners=bool(align))
         right = F.grid_sample(torch.from_numpy(x), points, align_corners=bool(align))
         np.testing.assert_allclose(got, right, 1e-4, 1e-5)
+
+
+class Aligned(torch.nn.Module):
+    def forward(self, x, like):
+        size = like.shape[2:]
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def test_corners_are_aligned_by_a_small_helper():
+    """To more elements, to fewer, and to and from one."""
+    check(Aligned(), [(2, 3, 6, 5), (2, 3, 9, 8)], [(2, 3, 6, 5), (2, 3, 11, 3)], [(1, 3, 4, 7), (1, 3, 2, 1)])
+    model = dlbridge.load(Scaled(scale_factor=2, mode="bilinear", align_corners=True), inputs={"x": "float32[n,3,h,w]"})
+    text = KERAS.write(model).text
+    assert "resize_aligned" in text and len(text.splitlines()) < 35
+    for arrays, got in runs(model, [(2, 3, 1, 4)], [(1, 3, 5, 1)]):
+        right = F.interpolate(torch.from_numpy(arrays[0]), scale_factor=2, mode="bilinear", align_corners=True)
+        np.testing.assert_allclose(got, right.numpy(), 1e-5, 1e-6)
+
+
+def test_a_long_signal_is_not_resized_by_products_of_sizes():
+    model = dlbridge.load(Scaled(scale_factor=2, mode="linear", align_corners=True), inputs={"x": "float32[n,3,t]"})
+    assert "resize_aligned" not in KERAS.write(model).text

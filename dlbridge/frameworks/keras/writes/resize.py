@@ -10,6 +10,7 @@ from dlbridge.source.arrays.resize import (
     changed,
     crops,
     formula_options,
+    is_between_ends,
     is_between_middles,
     repeats,
     stretches,
@@ -29,6 +30,7 @@ def resize(op: Op) -> Emit | Code:
         return code("{}", op.x)
     plain: Emit | Code | None = _layer(op, axes, scales) or _upsampling(op, axes, scales)
     plain = plain or _image(op, axes, scales, sizes) or _translated(op, axes, scales, sizes)
+    plain = plain or _aligned(op, axes, scales, sizes)
     if plain is not None:
         return plain
     shape = op.shape() or []
@@ -75,6 +77,17 @@ def _translated(op: Op, axes: list[int], scales: list[float] | None, sizes: Any)
         method="linear",
         antialias=smooth,
     )
+
+
+def _aligned(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
+    """A helper for ``align_corners=True``, whose sizes may be known or not: of images, for products of sizes must fit
+    into the int32 that JAX computes with."""
+    is_whole = scales is not None and all(s.is_integer() and s > 0 for s in scales)
+    if not is_between_ends(op) or not (is_whole or _listed(sizes)) or op.rank() < 4 or op.dtype() != op.dtype().FLOAT:
+        return None
+    target = target_shape(op, axes, scales, sizes)
+    assert target is not None  # no scale is a fraction
+    return call("resize_aligned", op.x, sizes=[target[axis] for axis in axes], axes=axes)
 
 
 def _listed(sizes: Any) -> list[Any]:

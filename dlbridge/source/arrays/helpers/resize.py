@@ -52,6 +52,20 @@ def resize(
     return ops.cast(x, dtype)
 
 
+def resize_aligned(x, sizes, axes):
+    """Interpolate linearly along axes, whose first and last elements stay at the ends."""
+    for axis, size in zip(axes, sizes, strict=True):
+        last = ops.cast(ops.shape(x)[axis] - 1, "int64")
+        steps = ops.cast(ops.maximum(size - 1, 1), "int64")
+        places = ops.cast(ops.arange(size), "int64") * last
+        part = ops.cast(places % steps, x.dtype) / ops.cast(steps, x.dtype)
+        part = ops.reshape(part, (-1, *[1] * (len(x.shape) - 1 - axis)))
+        below = ops.take(x, places // steps, axis=axis)
+        above = ops.take(x, ops.minimum(places // steps + 1, last), axis=axis)
+        x = below * (1 - part) + above * part
+    return x
+
+
 def is_number(n):
     """Whether a size or scale is known: TensorFlow's graphs, and JAX where it infers shapes, do not know them."""
     return isinstance(n, (int, float))
