@@ -95,7 +95,7 @@ def name_values(
             reusable = [n for n in ending if n not in alive and _may_take_over(line, n)]
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
             fresh = "x" if "x" not in alive else "out" if flows else line.hint
-            at_once = readings[target] == [index + 1]
+            at_once = len(line.targets) == 1 and readings[target] == [index + 1]
             given = [(named or {}).get(target), *_given_names(line, target, path, labels.get(target), at_once)]
             wanted = [name for name in given if name is not None]
             if wanted:
@@ -127,7 +127,8 @@ def _given_names(line: Line, value: ir.Value, path: str, label: str | None, at_o
     apart = {author_name(target) or author_name(target, traits.TOWARDS) for target in line.targets}
     if is_item and None not in apart and len(apart) == len(line.targets):
         return [*inside, *here, label]
-    return [*here, label, *inside]
+    says_nothing = elsewhere is not None and inside[0] in ("x", "out")
+    return [*here, label, line.label if says_nothing else None, *inside]
 
 
 def author_name(value: ir.Value, trait: str = traits.VARIABLE) -> str | None:

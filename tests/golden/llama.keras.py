@@ -141,8 +141,8 @@ class LlamaModel(layers.Layer):
         position_ids = ops.expand_dims(position_ids, axis=0)
         attention_mask = ops.cast(attention_mask, "bool")
         attention_mask = visible_keys(inputs_embeds, attention_mask)
-        position_embeddings, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(inputs_embeds, position_embeddings, sin, attention_mask))
+        cos, sin = self.rotary_emb(position_ids)
+        return self.norm(self.layers(inputs_embeds, cos, sin, attention_mask))
 
 
 def build_model():
