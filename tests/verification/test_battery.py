@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -121,9 +122,9 @@ def test_inputs_for_which_the_original_has_no_numbers_are_left_out():
 class Experts(nn.Module):
     """Hands each row to two of four layers, which ``torch.topk`` takes; of equal numbers it takes any."""
 
-    def __init__(self):
+    def __init__(self, gate):
         super().__init__()
-        self.gate = nn.Linear(4, 4, bias=False)
+        self.gate = nn.Sequential(nn.Linear(4, 4, bias=False), gate)
         self.experts = nn.ModuleList([nn.Linear(4, 3) for _ in range(4)])
 
     def forward(self, x):
@@ -134,9 +135,10 @@ class Experts(nn.Module):
         return rows, rows.mean()
 
 
-def test_rows_in_which_the_original_takes_any_of_equal_numbers_are_left_out():
+@pytest.mark.parametrize("gate", [nn.Identity(), nn.Softmax(-1)], ids=["of zeros", "of quarters"])
+def test_rows_in_which_the_original_takes_any_of_equal_numbers_are_left_out(gate):
     torch.manual_seed(0)
-    model = dlbridge.load(Experts().eval(), inputs={"x": "float32[batch,4]"})
+    model = dlbridge.load(Experts(gate).eval(), inputs={"x": "float32[batch,4]"})
     sets = Battery(model, {}, None, 0, full=False)
     mixed = sets.cases(find(model, None, []))[-1]
     assert "zeros: rounding decides which numbers the judge takes" in sets.left_out

@@ -108,12 +108,13 @@ class Float64(TorchDispatchMode):
         return value
 
     def _without_ties(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The numbers, moved by next to nothing: noise moves no zeros, and of equal ones any may be taken. Noise of the
-        other sign puts them in the opposite order."""
+        """The numbers, moved by next to nothing: noise moves no zeros and quarters, and of equal numbers any may be
+        taken. Noise of the other sign puts them in the opposite order."""
         if tensor.dtype != torch.float64:
             return tensor
         moves = torch.from_numpy(self._generator.uniform(1.0, 2.0, tuple(tensor.shape)))
-        return tensor + math.copysign(torch.finfo(torch.float64).tiny, self.noise) * moves
+        least = torch.finfo(torch.float64).tiny + tensor.abs() * 2.0**-48
+        return tensor + math.copysign(1.0, self.noise) * least * moves
 
     def _bits(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The bits of a number are those of the type that the module computes in: float32, where it is not said."""
