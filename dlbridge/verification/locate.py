@@ -208,6 +208,8 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.
     for node in reversed(nodes):
         for value in node.outputs:
             array = values.get(value.name or "")
+            if not value.uses() and not value.is_graph_output():
+                continue  # a form need not compute what nothing reads
             if value in depends and array is not None and _tells(array):
                 compared.add(value)
                 readers = [

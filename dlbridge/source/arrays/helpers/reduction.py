@@ -11,7 +11,10 @@ def top_k(x, k, axis=-1, largest=True):
     def reverse(values):
         return values if largest else ops.bitwise_not(values) if is_integer else -values
 
-    values, places = ops.top_k(reverse(x), k)
+    # 0 and -0 are equal, but XLA puts one before the other
+    unsigned = x if is_integer else ops.where(x == 0, ops.zeros_like(x), x)
+    _, places = ops.top_k(reverse(unsigned), k)
+    values = ops.take_along_axis(reverse(x), places, axis=-1)
     return ops.moveaxis(reverse(values), -1, axis), ops.cast(ops.moveaxis(places, -1, axis), "int64")
 
 
