@@ -79,7 +79,8 @@ class Tracing(TorchFunctionMode):
             return _truth(func, args[0])
         instead = self._instead.get(func)
         before = self._guards(args)
-        graph = compat.traced_graph() if self._author is not None else None
+        is_followed = self._author is not None and not torch.compiler.is_dynamo_compiling()
+        graph = compat.traced_graph() if is_followed else None
         last = _last(graph)
         made = func(*args, **kwargs) if instead is None else instead(func, *args, **kwargs)
         after = self._guards(args)
