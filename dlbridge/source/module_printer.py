@@ -18,6 +18,7 @@ from dlbridge.source.members import member_statements
 from dlbridge.source.module_loops import module_loops
 from dlbridge.source.nesting import nest
 from dlbridge.source.statements import Assign, Class, Def, Do, Return, Statement
+from dlbridge.source.unrolled import roll_steps
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -91,5 +92,6 @@ def _call(writer: ModuleWriter, definition: Definition, is_root: bool) -> Def:
     # Layers that get a second place may get it here, as children that no line calls.
     attached = [path for path, _ in writer.joined if path not in writer.weights]
     members = [member.name for member in written.members]
-    body = nest(merge_return(module_loops(lines, [*members, *attached], dialect.children)))
+    lines = roll_steps(module_loops(lines, [*members, *attached], dialect.children))
+    body = nest(merge_return(lines))
     return Def(dialect.call, ("self", *inputs.values()), tuple(body))

@@ -24,7 +24,7 @@ from dlbridge.source.expr import (
     Var,
     dotted,
 )
-from dlbridge.source.statements import Assign, Return, Statement
+from dlbridge.source.statements import Assign, Do, For, Return, Statement
 
 #: How deep calls may stand in calls.
 MAX_DEPTH = 3
@@ -42,13 +42,29 @@ _Uses = Mapping[str, list[tuple[int, bool]]]
 _BODY = 2 * INDENT
 
 
-def nest(statements: Sequence[Statement]) -> list[Statement]:
-    """The statements of a body of a class, with fewer variables."""
+def nest(
+    statements: Sequence[Statement], goes_on: Callable[[str], bool] = lambda name: False, indent: str = _BODY
+) -> list[Statement]:
+    """The statements of a body of a class, with fewer variables.
+
+    Args:
+        statements: The statements.
+        goes_on: Whether a variable is read behind them.
+        indent: What their lines begin with.
+    """
     found: list[Statement] = []
     uses = _uses(statements)
     for index, statement in enumerate(statements):
+
+        def is_read_later(name: str, at: int = index) -> bool:
+            return _is_read_after(uses, name, at) or goes_on(name)
+
+        if isinstance(statement, For):
+            again = _reads(statement)
+            inside = nest(statement.inside, lambda name: name in again or is_read_later(name), indent + INDENT)  # noqa: B023
+            statement = For(statement.variable, statement.over, tuple(inside))
         while found:
-            joined = _joined(found[-1], statement, lambda name, at=index: _is_read_after(uses, name, at))  # type: ignore[misc]
+            joined = _joined(found[-1], statement, is_read_later, indent)
             if joined is None:
                 break
             found.pop()
@@ -57,10 +73,12 @@ def nest(statements: Sequence[Statement]) -> list[Statement]:
     return found
 
 
-def _joined(made: Statement, reader: Statement, goes_on: Callable[[str], bool]) -> Statement | None:
+def _joined(
+    made: Statement, reader: Statement, goes_on: Callable[[str], bool], indent: str = _BODY
+) -> Statement | None:
     """One statement in the place of two; None where they are to stay. ``goes_on`` says whether a variable is read after
     them."""
-    if not isinstance(made, Assign) or not isinstance(made.target, Var) or not isinstance(reader, (Assign, Return)):
+    if not isinstance(made, Assign) or not isinstance(made.target, Var) or not isinstance(reader, (Assign, Do)):
         return None
     name, value = made.target.id, made.value
     if not isinstance(value, (Call, BinOp)) or not _is_read_once(name, reader, goes_on):
@@ -70,16 +88,18 @@ def _joined(made: Statement, reader: Statement, goes_on: Callable[[str], bool]) 
     if not _may_move(name, value, reader):
         return None
     new = reader.value.map(lambda node: value if isinstance(node, Var) and node.id == name else None)
-    joined = Return(new) if isinstance(reader, Return) else Assign(reader.target, new)
-    return joined if _depth(new) <= MAX_DEPTH and len(joined.lines(_BODY)) == 1 else None
+    joined = Assign(reader.target, new) if isinstance(reader, Assign) else type(reader)(new)
+    return joined if _depth(new) <= MAX_DEPTH and len(joined.lines(indent)) == 1 else None
 
 
-def _may_move(name: str, value: Expr, reader: Assign | Return) -> bool:
+def _may_move(name: str, value: Expr, reader: Assign | Do) -> bool:
     """Whether people would write a value where a statement reads it."""
     flows = name in _FLOWING
     if _is_view_of(reader.value, name) and not (flows and isinstance(value, BinOp)):
         return True
     if _is_operand(reader.value, name) and not flows:
+        return True
+    if type(reader) is Do or (isinstance(reader, Assign) and _is_named(reader.value, name)):
         return True
     if isinstance(reader, Assign) and name in reader.target.variables():
         return False  # it goes on
@@ -91,7 +111,7 @@ def _may_move(name: str, value: Expr, reader: Assign | Return) -> bool:
     return is_fresh or _is_view(value)
 
 
-def _is_read_once(name: str, reader: Assign | Return, goes_on: Callable[[str], bool]) -> bool:
+def _is_read_once(name: str, reader: Assign | Do, goes_on: Callable[[str], bool]) -> bool:
     """Whether a variable is read at one place, before anything else is called there, and never again."""
     places = [node for node in _evaluated(reader.value) if isinstance(node, Call) or _is_named(node, name)]
     reads = sum(_is_named(node, name) for node in reader.value.walk())
@@ -99,7 +119,9 @@ def _is_read_once(name: str, reader: Assign | Return, goes_on: Callable[[str], b
         return False
     if isinstance(reader, Assign) and not isinstance(reader.target, Var) and _stores_in(reader.target, name):
         return False
-    return isinstance(reader, Return) or name in reader.target.variables() or not goes_on(name)
+    if isinstance(reader, Return) or (isinstance(reader, Assign) and name in reader.target.variables()):
+        return True
+    return not goes_on(name)
 
 
 def _evaluated(node: Expr) -> Iterator[Expr]:

@@ -14,6 +14,7 @@ from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source import blocks
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.op import Emit
+from dlbridge.source.steps import MIN_STEPS
 
 #: Ops that Keras computes without a layer too, on a weight that is handed to the block.
 _WITHOUT_LAYER = frozenset({"Conv", "ConvTranspose", "Embedding", "LayerNormalization", "Linear", "RMSNormalization"})
@@ -51,9 +52,9 @@ def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], returned: list[ir
     """The blocks but the dissolved ones (``source.blocks.build``).
 
     One that sees no input stands in the block around it: Keras calls no layer without an argument. So do those that
-    share a layer, in the block that has it.
+    share a layer, in the block that has it; and those that are called again and again, whose calls become a loop there.
     """
-    dissolved = _around_shared(graph)
+    dissolved = _around_shared(graph) | _called_in_steps(graph)
     while True:
         root = blocks.build(graph, emits, returned, dissolved)
         blind = {block.path for block in root.blocks() if block.path and not block.inputs}
@@ -70,6 +71,11 @@ def _around_shared(graph: ir.Graph) -> set[str]:
         if len(kinds) == 1 and not kinds <= _WITHOUT_LAYER:
             dissolved |= _below_common([traits.scope(node) for node in nodes])
     return dissolved
+
+
+def _called_in_steps(graph: ir.Graph) -> set[str]:
+    """The blocks of modules that are called as often as a loop has steps."""
+    return {path for node in graph for path, call in traits.calls(node).items() if call + 1 >= MIN_STEPS}
 
 
 def _below_common(scopes: list[str]) -> set[str]:

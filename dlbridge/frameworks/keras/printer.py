@@ -26,6 +26,7 @@ from dlbridge.source.names import class_name, identifier
 from dlbridge.source.nesting import nest
 from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
 from dlbridge.source.training_code import training_part
+from dlbridge.source.unrolled import roll_steps
 from dlbridge.source.variables import input_names, name_values, names_read, output_names
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _function(writer: KerasWriter, definition: Definition) -> Def:
     parameters = (*names.values(), *definition.signature("name"))
     lines = _statements(writer, definition, names, definition.slots)
     lines.append(Return(returned(written.block.outputs, _namer(writer, definition, names))))
-    return Def(definition.name, parameters, tuple(merge_return(layer_loops(lines))))
+    return Def(definition.name, parameters, tuple(merge_return(layer_loops(roll_steps(lines)))))
 
 
 def _build_model(writer: KerasWriter, root: Definition) -> Def:
@@ -138,8 +139,11 @@ def _build_model(writer: KerasWriter, root: Definition) -> Def:
         lines.append(Assign(Var("outputs"), call(network, *map(Var, names.values()))))
         outputs: Expr = Var("outputs")
     else:
-        lines = layer_loops(lines + _statements(writer, root, names, {}, frozenset(names.values())))
+        lines += _statements(writer, root, names, {}, frozenset(names.values()))
         outputs = returned(writer.returned, _namer(writer, root, names))
+        *lines, last = layer_loops(roll_steps([*lines, Return(outputs)]))
+        assert isinstance(last, Return)
+        outputs = last.value
         outputs = Items("[", outputs.items) if isinstance(outputs, Arguments) else outputs
     given = inputs[0] if len(inputs) == 1 else Items("[", tuple(inputs))
     model = call("keras.Model", given, outputs, name=Const(_model_name(writer.model.name)))
@@ -233,7 +237,7 @@ def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str
     if as_list:
         lines.insert(0, Assign(variables(inputs), Var("inputs")))
     given = ("inputs",) if as_list else inputs or ("inputs=None",)
-    return Def("call", ("self", *given), tuple(nest(merge_return(lines))))
+    return Def("call", ("self", *given), tuple(nest(merge_return(roll_steps(lines)))))
 
 
 def _is_single(block: Block) -> bool:
