@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from dlbridge.passes.matching import Match, match, rank
+from dlbridge.passes.matching import Match, match, producer, rank
 from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.sizes import shape_of
 
@@ -12,6 +12,8 @@ _HANDING_ON = (
     *("Identity", "Cast", "Transpose", "Concat", "Sum", "Max", "Min", "Mean"),
     *("Reshape", "Expand", "Flatten", "Pad", "Mul", "Div"),
 )
+#: Ops that give the same numbers in another shape.
+RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def remove_no_ops(graph: ir.Graph) -> bool:
@@ -31,6 +33,24 @@ def remove_no_op(node: ir.Node, rewriter: Rewriter) -> None:
     found = match(node, *_HANDING_ON)
     if found is not None and _is_no_op(found):
         rewriter.bypass(node)
+        return
+    shaped = match(node, *RESHAPES)
+    if shaped is not None and not shaped.output.is_graph_output():
+        _take_back(shaped, rewriter)
+
+
+def _take_back(reshape: Match, rewriter: Rewriter) -> None:
+    """Let the readers of a reshape read what earlier ones have had in its shape."""
+    before, wanted = producer(reshape.operand(0), *RESHAPES), shape_of(reshape.output)
+    if wanted is None or None in wanted:
+        return
+    while before is not None:
+        value = before.operand(0)
+        if shape_of(value) == wanted:
+            reshape.output.replace_all_uses_with(value)
+            rewriter.erase(reshape.node)
+            return
+        before = producer(value, *RESHAPES)
 
 
 def _is_no_op(node: Match) -> bool:

@@ -8,11 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import Match, constant, match, producer
+from dlbridge.passes.no_ops import RESHAPES
 from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.sizes import Size, shape_of
-
-#: Ops that give the same numbers in another shape.
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def simplify_reshape(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
@@ -37,10 +35,10 @@ def simplify_reshape(node: ir.Node, known: Integers, rewriter: Rewriter) -> None
 
 def _first_form(value: ir.Value) -> ir.Value:
     """The value that reshapes have made this one of."""
-    before = producer(value, *_RESHAPES)
+    before = producer(value, *RESHAPES)
     while before is not None and not value.is_graph_output():
         value = before.operand(0)
-        before = producer(value, *_RESHAPES)
+        before = producer(value, *RESHAPES)
     return value
 
 

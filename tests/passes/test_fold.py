@@ -220,3 +220,25 @@ def test_a_factor_of_one_that_changes_no_shape_goes():
     fold.fold(model.ir)
     assert _ops(model) == ["Exp", "Mul", "Mul"], "not where it adds an axis, and not a parameter"
     np.testing.assert_array_equal(_run(model, x=x)[0], before)
+
+
+def test_a_reshape_back_to_an_earlier_shape_goes():
+    body = """[minus] a = Constant<value_ints = [1]>() [no] s = Squeeze(x, a) [again] u = Unsqueeze(s, a)
+        [flat] t = Constant<value_ints = [0, 12]>() f = Reshape(u, t)
+        [back] r = Constant<value_ints = [0, 1, 3, 4]>() b = Reshape(f, r)
+        [add] c = Add(u, u) [mul] d = Mul(b, s) y = Neg(c) z = Neg(d)"""
+    model = _model("(float[batch, 1, 3, 4] x) => (y, z)", body)
+    x = np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4)
+    before = _run(model, x=x)
+    fold.fold(model.ir)
+    assert _ops(model) == ["Squeeze", "Add", "Mul", "Neg", "Neg"]
+    for found, wanted in zip(_run(model, x=x), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_reshape_to_sizes_that_may_be_others_stays():
+    body = """[minus] a = Constant<value_ints = [0]>() [no] s = Squeeze(x, a) [again] y = Unsqueeze(s, a)
+        z = Neg(y)"""
+    model = _model("(float[n, 3] x) => (z)", body)  # Squeeze needs n to be 1
+    fold.fold(model.ir)
+    assert _ops(model)[-1] == "Neg" and "Squeeze" in _ops(model)

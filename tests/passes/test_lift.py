@@ -18,10 +18,22 @@ IMAGE = "double[batch, 4, 5, 6] x"
 #: Constants that patterns are written with.
 CONSTANTS = {
     "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "zero": 0.0, "sixth": 1 / 6, "slope": 0.3,
-    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "a": 0.044715, "eps": 1e-3, "beta": 1.7,
+    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "a": 0.044715, "twenty": 20.0, "eps": 1e-3, "beta": 1.7,
 }  # fmt: skip
 #: name -> (inputs, body, weights, ops after).
 CASES = {
+    "softplus with its threshold": (
+        X,
+        """g = Greater(x, twenty) e = Exp(x) p = Add(e, one) s = Log(p) y = Where(g, x, s)""",
+        {},
+        "Softplus",
+    ),
+    "softplus that is cut off": (
+        X,
+        "g = Greater(x, two) s = Softplus(x) y = Where(g, x, s)",
+        {},
+        "Greater Softplus Where",
+    ),
     "linear": (X, "y = MatMul(x, W)", {"W": (8, 5)}, "Linear"),
     "linear with bias": (X, "h = MatMul(x, W) y = Add(h, B)", {"W": (8, 5), "B": (5,)}, "Linear"),
     "bias first": (X, "h = MatMul(x, W) y = Add(B, h)", {"W": (8, 5), "B": (1, 5)}, "Linear"),

@@ -173,6 +173,23 @@ def softplus(node: Match, to: Lifter) -> bool:
     return to.become(node, "Softplus", [exp.operand(0)])
 
 
+#: Where an exporter writes x for softplus(x): log(1 + exp(x)) is x + exp(-x), less than half a ULP of a float32 more.
+_SOFTPLUS_IS_X = 20.0
+
+
+@rule("Where")
+def softplus_with_threshold(node: Match, to: Lifter) -> bool:
+    """x where x > 20, else softplus(x): as exporters write PyTorch's softplus."""
+    soft, condition = producer(node.operand(2), "Softplus"), producer(node.operand(0), "Greater")
+    x = node.operand(1)
+    if soft is None or soft.operand(0) is not x:
+        return to.no(node, "it is not x or softplus(x)")
+    threshold = scalar(condition.input(1)) if condition is not None and condition.operand(0) is x else None
+    if threshold is None or threshold < _SOFTPLUS_IS_X:
+        return to.no(node, "x is not taken where it is above a number of 20 or more")
+    return to.become(node, "Softplus", [x])
+
+
 def _clipped(clip: Match | None) -> ir.Value | None:
     """x of clip(x + 3, 0, 6)."""
     if clip is None or scalar(clip.input(1)) != 0 or scalar(clip.input(2)) != 6:
