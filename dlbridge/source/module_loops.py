@@ -46,8 +46,8 @@ def module_loops(statements: list[Statement], members: list[str], children: str 
         return made(word, expression(children), wanted, len(members), texts)
 
     def made(word: str, over: Expr, wanted: list[str], count: int, texts: list[str]) -> Loop | None:
-        if len(wanted) != count or texts[:count] != wanted:
-            return None
+        if count < 2 or len(wanted) != count or texts[:count] != wanted:
+            return None  # a module that is called again and again is no list
         word = identifier(word) if identifier(word) not in taken else Names(*taken).fresh("layer")
         return Loop(word, over, Var(word), count)
 

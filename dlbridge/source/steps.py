@@ -13,7 +13,7 @@ from dlbridge.source.expr import Comprehension, Const, Expr, Items, Lambda, Lit,
 from dlbridge.source.statements import Assign, For, Statement
 
 #: How many steps there are at least, how many statements a loop saves at least, how many a step has at most.
-MIN_STEPS, MIN_SAVED, MAX_SIZE = 3, 6, 60
+MIN_STEPS, MIN_SAVED, MAX_SIZE = 3, 4, 60
 _HOLE = Name("<hole>")
 
 #: What a variable holds: (place of the statement that made it, which of its targets); (-1, its name) from outside.
