@@ -18,7 +18,8 @@ IMAGE = "double[batch, 4, 5, 6] x"
 #: Constants that patterns are written with.
 CONSTANTS = {
     "half": 0.5, "one": 1.0, "two": 2.0, "three": 3.0, "six": 6.0, "zero": 0.0, "sixth": 1 / 6, "slope": 0.3,
-    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "a": 0.044715, "twenty": 20.0, "eps": 1e-3, "beta": 1.7,
+    "sqrt2": 2**0.5, "rsqrt2": 0.5**0.5, "root2pi": (2 / np.pi) ** 0.5, "a": 0.044715, "twenty": 20.0,
+    "eps": 1e-3, "beta": 1.7,
 }  # fmt: skip
 #: name -> (inputs, body, weights, ops after).
 CASES = {
