@@ -27,4 +27,5 @@ def fewer_searches() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.set_threshold(before, *older)
+        if gc.get_threshold()[0] == _NEW_OBJECTS:  # nobody has set another meanwhile
+            gc.set_threshold(before, *older)

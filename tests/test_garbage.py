@@ -10,6 +10,7 @@ import pytest
 import dlbridge
 from dlbridge.errors import FileError
 from dlbridge.frameworks import protocol
+from dlbridge.garbage import fewer_searches
 from tests.helpers.paths import EXAMPLES
 
 DESCRIPTION = EXAMPLES / "mlp_784.yaml"
@@ -48,6 +49,17 @@ def test_what_the_user_has_set_stays(own: tuple[int, int, int], during: list[tup
     gc.set_threshold(*own)
     dlbridge.load(DESCRIPTION).write("onnx")
     assert during == [own]
+
+
+def test_what_another_thread_sets_meanwhile_stays() -> None:
+    with fewer_searches():
+        gc.set_threshold(900, 10, 10)
+    assert gc.get_threshold()[0] == 900
+
+
+def test_the_collector_stays_on() -> None:
+    with fewer_searches(), fewer_searches():
+        assert gc.isenabled() and gc.get_threshold()[0] > 0
 
 
 def test_an_error_leaves_the_setting_as_it_was() -> None:
