@@ -15,6 +15,7 @@ from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.branches import take_known_branch
 from dlbridge.passes.constants import constant, lift_constants, merge_constants, replace_by_constant
+from dlbridge.passes.filled import take_number
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.joined import take_part
 from dlbridge.passes.matching import match
@@ -83,6 +84,7 @@ def _fold_node(node: ir.Node, known: Integers, rewriter: Rewriter) -> None:
         return
     simplify_reshape(node, known, rewriter)
     _drop_zero_bias(node, rewriter)
+    take_number(node, rewriter)
     simplify_resize(node, known, rewriter)
     take_known_branch(node, rewriter)
 

@@ -9,6 +9,21 @@ import numpy as np
 
 from dlbridge.source.names import quoted
 
+#: More elements than this that follow a rule are printed as a call that makes them.
+MAX_REPEATED = 8
+
+
+def is_repeated(array: np.ndarray) -> bool:
+    """Whether an array is one number again and again, to the bit."""
+    return array.size > MAX_REPEATED and array.tobytes() == np.full_like(array, array.flat[0]).tobytes()
+
+
+def is_counted(array: np.ndarray) -> bool:
+    """Whether the elements of an array are 0, 1, 2, ... in order, of a type that every framework counts in."""
+    if array.size <= MAX_REPEATED or array.dtype.name not in ("int32", "int64", "float32", "float64"):
+        return False
+    return array.tobytes() == np.arange(array.size).astype(array.dtype).tobytes()
+
 
 def literal_text(value: Any) -> str:
     """A Python literal as source text; numpy scalars and arrays become Python numbers and nested lists.

@@ -48,7 +48,12 @@ def docstring(lines: list[str], indent: str = "    ") -> Text:
 def about_sizes(graph: ir.Graph) -> list[Statement]:
     """A docstring that says which sizes a model takes; nothing for one that takes all."""
     limits = [c.text for c in traits.constraints(graph)]
-    return [docstring([f"For inputs of these sizes: {', '.join(limits)}."])] if limits else []
+    if not limits:
+        return []
+    line = f"For inputs of these sizes: {', '.join(limits)}."
+    if len(line) <= WIDTH - len('    """"""'):
+        return [docstring([line])]
+    return [docstring(["For inputs of these sizes:", *limits])]
 
 
 @functools.cache

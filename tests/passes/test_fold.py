@@ -242,3 +242,16 @@ def test_a_reshape_to_sizes_that_may_be_others_stays():
     model = _model("(float[n, 3] x) => (z)", body)  # Squeeze needs n to be 1
     fold.fold(model.ir)
     assert _ops(model)[-1] == "Neg" and "Squeeze" in _ops(model)
+
+
+def test_a_tensor_filled_with_one_number_is_the_number_where_the_shape_stays():
+    body = """[shape] s = Shape(x) [fill] f = ConstantOfShape<value = int64[1] {7}>(s)
+        [number] n = Constant<value_ints = [3]>() [spread] e = Expand(n, s)
+        [min] m = Min(x, f) [less] b = Less(e, x) [where] y = Where(b, m, e) [wider] z = Min(r, f)"""
+    model = _model("(int64[batch, 2, 3] x, int64[1, 3] r) => (y, z)", body)
+    x, r = np.arange(12).reshape(2, 2, 3), np.array([[1, 9, 5]])
+    before = _run(model, x=x, r=r)
+    fold.fold(model.ir)
+    assert _ops(model).count("Expand") == 0 and _ops(model).count("ConstantOfShape") == 1  # z has its shape of it
+    for found, wanted in zip(_run(model, x=x, r=r), before, strict=True):
+        np.testing.assert_array_equal(found, wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.automatic import is_automatic
@@ -15,13 +14,12 @@ from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import Line, Member, Written
 from dlbridge.source.expr import Const, FString, Var
 from dlbridge.source.expr_printer import text_of
+from dlbridge.source.literals import is_counted, is_repeated
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.weights import Weight
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
-#: A larger constant whose elements are all equal is printed as ``ops.full``.
-MAX_REPEATED = 8
 
 
 class KerasWeights:
@@ -126,8 +124,11 @@ class KerasWeights:
             dtype = Const(KERAS_DTYPES[value.dtype])
             if not numbers.size:  # a list of nothing does not tell the shape
                 return code("ops.zeros({}, dtype={})", Literal(numbers.shape), dtype)
-            if numbers.size > MAX_REPEATED and numbers.tobytes() == np.full_like(numbers, numbers.flat[0]).tobytes():
+            if is_repeated(numbers):
                 return call("ops.full", numbers.shape, Literal(numbers.flat[0]), dtype=dtype)
+            if is_counted(numbers):
+                made = call("ops.arange", numbers.size, dtype=dtype)
+                return made if numbers.ndim == 1 else call("ops.reshape", made, numbers.shape)
             return code("ops.array({}, dtype={})", numbers, dtype)
         if block in self.dynamic:
             return member(block.relative(self.weight_paths[value]))

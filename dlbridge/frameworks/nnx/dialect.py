@@ -12,10 +12,11 @@ from dlbridge.frameworks.nnx import helpers
 from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
 from dlbridge.frameworks.nnx.training_code import training_loop
 from dlbridge.source.arithmetic import Elements
-from dlbridge.source.code import Code, Literal, call
+from dlbridge.source.code import Code, Literal, call, method
 from dlbridge.source.definitions import Definition
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.expr import Attr, Name
+from dlbridge.source.literals import is_counted, is_repeated
 from dlbridge.source.modules import ModuleWriter
 from dlbridge.source.names import is_plain
 from dlbridge.source.statements import Do, Statement
@@ -23,8 +24,6 @@ from dlbridge.source.training_code import training_part
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
-#: Of constants with more elements than this, a number that all of them are is printed once.
-MAX_REPEATED = 8
 _OWN = frozenset(dir(nnx.Module))
 
 
@@ -83,8 +82,11 @@ class NNXDialect(Dialect):
 
     def constant(self, array: np.ndarray, dtype: ir.DataType) -> Code | None:
         said = dtype_name(dtype)
-        if array.size > MAX_REPEATED and array.tobytes() == np.full_like(array, array.flat[0]).tobytes():
+        if is_repeated(array):
             made = call("jnp.full", array.shape, Literal(array.flat[0], "value"), dtype=said)
+        elif is_counted(array):
+            made = call("jnp.arange", array.size, dtype=said)
+            made = made if array.ndim == 1 else method("reshape", made, *array.shape)
         elif 0 < array.size <= MAX_PRINTED:
             made = call("jnp.array", Literal(array, "values"), dtype=said)
         else:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlbridge.source.code import Code, Literal, Raw, call, code
+from dlbridge.source.code import Code, Literal, Raw, call, code, method
+from dlbridge.source.literals import MAX_REPEATED, is_counted, is_repeated
 
 #: Constants with more elements than this come from the weights file, not from the source.
 MAX_PRINTED = 64
-#: A larger constant whose elements are all equal is printed as ``torch.full``.
-MAX_REPEATED = 8
 
 
 def constant(array: np.ndarray, dtype: str) -> Code | None:
     """What makes a constant in the source: its one number, or its few elements. None where there are too many."""
     kept = Raw(dtype) if dtype != "torch.float32" else None
-    if array.size > MAX_REPEATED and array.tobytes() == np.full_like(array, array.flat[0]).tobytes():
+    if is_repeated(array):
         if not any(array.tobytes()):
             return call("torch.zeros", array.shape, dtype=kept)
         return call("torch.full", array.shape, Literal(array.flat[0], "value"), dtype=Raw(dtype))
@@ -24,6 +23,9 @@ def constant(array: np.ndarray, dtype: str) -> Code | None:
             if np.array_equal(array, getattr(np, side)(np.ones_like(array), k)):
                 ones = call("torch.ones", *array.shape, dtype=kept)
                 return code(f"{{}}.{side}({{}})", ones, k) if k else code(f"{{}}.{side}()", ones)
+    if is_counted(array):
+        made = call("torch.arange", array.size, dtype=Raw(dtype))
+        return made if array.ndim == 1 else method("reshape", made, *array.shape)
     if 0 < array.size <= MAX_PRINTED:
         return code("torch.tensor({}, dtype={})", Literal(array, "values"), Raw(dtype))
     return None

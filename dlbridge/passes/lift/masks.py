@@ -2,7 +2,7 @@
 
 What a mask says is found by ``dlbridge.passes.predicates``; where that is ``k <= q`` (and perhaps more than ``q - w``,
 and an element of a padding mask), the arithmetic is replaced by ``is_causal`` of the Attention, by one ``CausalMask``,
-or by the padding mask with axes put in. Any other mask stays.
+or by the padding mask with axes put in. One that is true everywhere is left out. Any other mask stays.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ def _replace(site: Site, term: Predicate, to: Lifter, graph: ir.Graph) -> None:
         return
     batch, heads, queries, keys = (size for size in sizes if size is not None)
     mask = _recognised(term)
+    if mask == _Mask():
+        _leave_out(site, to)
+        return
     by_attention = _only_attention_reads(site.output)  # which broadcasts a mask to its batch
     if mask is None or heads != _ONE or (mask.padding is None and batch != _ONE and not by_attention):
         return
@@ -112,6 +115,8 @@ def _recognised(term: Predicate) -> _Mask | None:
     """The meaning of a predicate; None unless it consists of bounds on the keys and padding alone."""
     mask = _Mask()
     for part in term.parts if isinstance(term, All) else {term}:
+        if isinstance(part, AtLeastZero) and _is_never_negative(part.of):
+            continue
         if isinstance(part, (Read, IsTrue)) and mask.padding is None:
             mask.padding = part
         elif isinstance(part, AtLeastZero) and part.of.slopes == ((_KEYS, -1), (_QUERIES, 1)) and mask.ahead is None:
@@ -121,6 +126,12 @@ def _recognised(term: Predicate) -> _Mask | None:
         else:
             return None
     return mask
+
+
+def _is_never_negative(number: Affine) -> bool:
+    """Whether a sum of indices, none of them subtracted, and a number is zero at least."""
+    offset = number.offset.number
+    return offset is not None and offset >= 0 and all(slope > 0 for _, slope in number.slopes)
 
 
 def _is_of(padding: Read | IsTrue, batch: Size, keys: Size) -> bool:
@@ -162,6 +173,22 @@ def _is_plain_mask(node: ir.Node, slot: int) -> bool:
 
 
 # --- what stands in its place -----------------------------------------------------------------------------------------
+
+
+def _leave_out(site: Site, to: Lifter) -> None:
+    """Let what reads a mask that is true everywhere do without it, as far as its result has the same shape then."""
+    for use in list(site.output.uses()):
+        if _is_plain_mask(use.node, use.idx):
+            attention = Site(use.node, to)
+            attention.set_inputs(*[attention.input(slot) for slot in range(_MASK)])
+            continue
+        choice = match(use.node, "Where")
+        if choice is None or use.idx != 0 or choice.output.is_graph_output():
+            continue
+        chosen = choice.operand(1)
+        if shape_of(chosen) == shape_of(choice.output) or _only_attention_reads(choice.output):
+            choice.output.replace_all_uses_with(chosen)
+            to.erase(choice.node)
 
 
 def _set_causal(site: Site, to: Lifter) -> None:
