@@ -85,9 +85,9 @@ class Gemma2TextScaledWordEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable()
 class Gemma2RotaryEmbedding(layers.Layer):
-    def call(self, x):
-        x = ops.expand_dims(x, axis=2)
-        freqs = ops.cast(x, "float32")
+    def call(self, position_ids):
+        freqs = ops.expand_dims(position_ids, axis=2)
+        freqs = ops.cast(freqs, "float32")
         freqs = freqs * ops.array(
             [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
             dtype="float32",
@@ -117,15 +117,17 @@ class Gemma2Attention(layers.Layer):
         self.v_proj = layers.Dense(32, use_bias=False, name="v_proj")
         self.o_proj = layers.Dense(64, use_bias=False, name="o_proj")
 
-    def call(self, x, cos, sin, where):
-        query_states = split_heads(self.q_proj(x), 4)
-        key_states = split_heads(self.k_proj(x), 2)
-        value_states = split_heads(self.v_proj(x), 2)
+    def call(self, hidden_states, cos, sin, attention_mask):
+        query_states = split_heads(self.q_proj(hidden_states), 4)
+        key_states = split_heads(self.k_proj(hidden_states), 2)
+        value_states = split_heads(self.v_proj(hidden_states), 2)
         cos = ops.expand_dims(cos, axis=1)
         sin = ops.expand_dims(sin, axis=1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
-        attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=attention_mask, softcap=50.0
+        )
         return self.o_proj(merge_heads(attn_output))
 
 
@@ -159,9 +161,9 @@ class Gemma2DecoderLayer(layers.Layer):
         self.mlp = Gemma2MLP(name="mlp")
         self.post_feedforward_layernorm = Gemma2RMSNorm(name="post_feedforward_layernorm")
 
-    def call(self, x, cos, sin, where):
-        attn_output = self.self_attn(self.input_layernorm(x), cos, sin, where)
-        hidden_states = x + self.post_attention_layernorm(attn_output)
+    def call(self, hidden_states, cos, sin, attention_mask):
+        attn_output = self.self_attn(self.input_layernorm(hidden_states), cos, sin, attention_mask)
+        hidden_states = hidden_states + self.post_attention_layernorm(attn_output)
         down_proj = self.mlp(self.pre_feedforward_layernorm(hidden_states))
         return hidden_states + self.post_feedforward_layernorm(down_proj)
 
@@ -174,10 +176,10 @@ class Layers(layers.Layer):
         self.layer_1 = Gemma2DecoderLayer(name="1")
         self.layer_2 = Gemma2DecoderLayer(name="2")
 
-    def call(self, x, cos, sin, where, where_1):
-        hidden_states = self.layer_0(x, cos, sin, where)
-        hidden_states = self.layer_1(hidden_states, cos, sin, where_1)
-        return self.layer_2(hidden_states, cos, sin, where)
+    def call(self, x, cos, sin, causal_mask, causal_mask_1):
+        hidden_states = self.layer_0(x, cos, sin, causal_mask)
+        hidden_states = self.layer_1(hidden_states, cos, sin, causal_mask_1)
+        return self.layer_2(hidden_states, cos, sin, causal_mask)
 
 
 @keras.saving.register_keras_serializable()
@@ -190,32 +192,33 @@ class Gemma2Model(layers.Layer):
         self.norm = Gemma2RMSNorm(name="norm")
 
     def call(self, input_ids, attention_mask, weight):
-        x = self.embed_tokens(input_ids, weight)
+        inputs_embeds = self.embed_tokens(input_ids, weight)
         position_ids = ops.arange(0, ops.shape(input_ids)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
-        cast = ops.cast(attention_mask, "bool")
-        causal_mask = visible_keys(input_ids, cast)
+        attention_mask_1 = ops.cast(attention_mask, "bool")
+        attention_mask_2 = visible_keys(input_ids, attention_mask_1)
         causal_mask = ops.where(
-            causal_mask,
+            attention_mask_2,
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
-        window_mask = visible_keys(cast, ops.cast(attention_mask, "bool"), window=4)
-        window_mask = ops.where(
-            window_mask,
+        attention_mask = ops.cast(attention_mask, "bool")
+        attention_mask = visible_keys(attention_mask_1, attention_mask, window=4)
+        causal_mask_1 = ops.where(
+            attention_mask,
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
         cos, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(x, cos, sin, window_mask, causal_mask))
+        return self.norm(self.layers(inputs_embeds, cos, sin, causal_mask_1, causal_mask))
 
 
 def build_model():
     input_ids = keras.Input((None,), dtype="int64", name="input_ids")
     attention_mask = keras.Input((None,), dtype="int64", name="attention_mask")
     x = Weight((128, 64), name="model_embed_tokens_weight")(input_ids)
-    output = Gemma2Model(name="model")(input_ids, attention_mask, x)
-    logits = ops.matmul(output, ops.transpose(x))
+    outputs = Gemma2Model(name="model")(input_ids, attention_mask, x)
+    logits = ops.matmul(outputs, ops.transpose(x))
     logits = logits / 30.0
     logits = layers.Activation("tanh")(logits)
     logits = logits * 30.0

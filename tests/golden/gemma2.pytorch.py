@@ -47,8 +47,8 @@ class Gemma2TextScaledWordEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty((128, 64)))
 
-    def forward(self, x):
-        return F.embedding(x, self.weight, padding_idx=0) * 8.0
+    def forward(self, input_ids):
+        return F.embedding(input_ids, self.weight, padding_idx=0) * 8.0
 
 
 class Gemma2RotaryEmbedding(nn.Module):
@@ -63,9 +63,8 @@ class Gemma2RotaryEmbedding(nn.Module):
             persistent=False,
         )
 
-    def forward(self, x):
-        freqs = x.unsqueeze(2).to(torch.float32)
-        freqs = freqs * self.inv_freq
+    def forward(self, position_ids):
+        freqs = position_ids.unsqueeze(2).to(torch.float32) * self.inv_freq
         emb = torch.cat([freqs, freqs], dim=2)
         cos = torch.cos(emb)
         sin = torch.sin(emb)
@@ -90,15 +89,17 @@ class Gemma2Attention(nn.Module):
         self.v_proj = nn.Linear(64, 32, bias=False)
         self.o_proj = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, cos, sin, where):
-        query_states = self.q_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
-        value_states = self.v_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
+    def forward(self, hidden_states, cos, sin, attention_mask):
+        query_states = self.q_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(hidden_states).unflatten(2, (2, 16)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(2, (2, 16)).transpose(1, 2)
         cos = cos.unsqueeze(1)
         sin = sin.unsqueeze(1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
-        attn_output = attention(query_states, key_states, value_states, mask=where, softcap=50.0)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=attention_mask, softcap=50.0
+        )
         return self.o_proj(attn_output.transpose(1, 2).flatten(2))
 
 
@@ -124,9 +125,9 @@ class Gemma2DecoderLayer(nn.Module):
         self.mlp = Gemma2MLP()
         self.post_feedforward_layernorm = Gemma2RMSNorm()
 
-    def forward(self, x, cos, sin, where):
-        attn_output = self.self_attn(self.input_layernorm(x), cos, sin, where)
-        hidden_states = x + self.post_attention_layernorm(attn_output)
+    def forward(self, hidden_states, cos, sin, attention_mask):
+        attn_output = self.self_attn(self.input_layernorm(hidden_states), cos, sin, attention_mask)
+        hidden_states = hidden_states + self.post_attention_layernorm(attn_output)
         down_proj = self.mlp(self.pre_feedforward_layernorm(hidden_states))
         return hidden_states + self.post_feedforward_layernorm(down_proj)
 
@@ -141,17 +142,18 @@ class Gemma2Model(nn.Module):
         self.register_buffer("constant", torch.tensor(0.0, dtype=torch.float32), persistent=False)
 
     def forward(self, input_ids, attention_mask):
-        x = self.embed_tokens(input_ids)
+        inputs_embeds = self.embed_tokens(input_ids)
         position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
-        cast = attention_mask.to(torch.bool)
-        causal_mask = visible_keys(input_ids, cast)
-        causal_mask = torch.where(causal_mask, self.constant, -3.4028234663852886e+38)
-        window_mask = visible_keys(cast, attention_mask.to(torch.bool), window=4)
-        window_mask = torch.where(window_mask, self.constant, -3.4028234663852886e+38)
+        attention_mask_1 = attention_mask.to(torch.bool)
+        attention_mask_2 = visible_keys(input_ids, attention_mask_1)
+        causal_mask = torch.where(attention_mask_2, self.constant, -3.4028234663852886e+38)
+        attention_mask = attention_mask.to(torch.bool)
+        attention_mask = visible_keys(attention_mask_1, attention_mask, window=4)
+        causal_mask_1 = torch.where(attention_mask, self.constant, -3.4028234663852886e+38)
         cos, sin = self.rotary_emb(position_ids)
-        hidden_states = self.layers[0](x, cos, sin, window_mask)
+        hidden_states = self.layers[0](inputs_embeds, cos, sin, causal_mask_1)
         hidden_states = self.layers[1](hidden_states, cos, sin, causal_mask)
-        hidden_states = self.layers[2](hidden_states, cos, sin, window_mask)
+        hidden_states = self.layers[2](hidden_states, cos, sin, causal_mask_1)
         return self.norm(hidden_states)
 
 
@@ -163,6 +165,4 @@ class Gemma2ForCausalLM(nn.Module):
         self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, input_ids, attention_mask):
-        logits = self.lm_head(self.model(input_ids, attention_mask))
-        logits = logits / 30.0
-        return torch.tanh(logits) * 30.0
+        return torch.tanh(self.lm_head(self.model(input_ids, attention_mask)) / 30.0) * 30.0

@@ -53,9 +53,9 @@ def merge_heads(x):
 
 @keras.saving.register_keras_serializable()
 class MistralRotaryEmbedding(layers.Layer):
-    def call(self, x):
-        x = ops.expand_dims(x, axis=2)
-        freqs = ops.cast(x, "float32")
+    def call(self, position_ids):
+        freqs = ops.expand_dims(position_ids, axis=2)
+        freqs = ops.cast(freqs, "float32")
         freqs = freqs * ops.array(
             [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
             dtype="float32",
@@ -75,15 +75,15 @@ class MistralAttention(layers.Layer):
         self.v_proj = layers.Dense(32, use_bias=False, name="v_proj")
         self.o_proj = layers.Dense(64, use_bias=False, name="o_proj")
 
-    def call(self, x, cos, sin, causal_mask):
-        query_states = split_heads(self.q_proj(x), 4)
-        key_states = split_heads(self.k_proj(x), 2)
-        value_states = split_heads(self.v_proj(x), 2)
+    def call(self, hidden_states, cos, sin, attention_mask):
+        query_states = split_heads(self.q_proj(hidden_states), 4)
+        key_states = split_heads(self.k_proj(hidden_states), 2)
+        value_states = split_heads(self.v_proj(hidden_states), 2)
         cos = ops.expand_dims(cos, axis=1)
         sin = ops.expand_dims(sin, axis=1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
-        attn_output = attention(query_states, key_states, value_states, mask=causal_mask)
+        attn_output = attention(query_states, key_states, value_states, mask=attention_mask)
         return self.o_proj(merge_heads(attn_output))
 
 
@@ -96,9 +96,7 @@ class MistralMLP(layers.Layer):
         self.down_proj = layers.Dense(64, use_bias=False, name="down_proj")
 
     def call(self, x):
-        down_proj = self.gate_proj(x)
-        down_proj = down_proj * self.up_proj(x)
-        return self.down_proj(down_proj)
+        return self.down_proj(self.gate_proj(x) * self.up_proj(x))
 
 
 @keras.saving.register_keras_serializable()
@@ -110,10 +108,10 @@ class MistralDecoderLayer(layers.Layer):
         self.post_attention_layernorm = layers.RMSNormalization(name="post_attention_layernorm")
         self.mlp = MistralMLP(name="mlp")
 
-    def call(self, x, cos, sin, causal_mask):
-        hidden_states = x + self.self_attn(self.input_layernorm(x), cos, sin, causal_mask)
-        x = self.post_attention_layernorm(hidden_states)
-        return hidden_states + self.mlp(x)
+    def call(self, hidden_states, cos, sin, attention_mask):
+        attn_output = self.self_attn(self.input_layernorm(hidden_states), cos, sin, attention_mask)
+        hidden_states = hidden_states + attn_output
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
 @keras.saving.register_keras_serializable()
@@ -124,10 +122,10 @@ class Layers(layers.Layer):
         self.layer_1 = MistralDecoderLayer(name="1")
         self.layer_2 = MistralDecoderLayer(name="2")
 
-    def call(self, x, cos, sin, causal_mask):
-        hidden_states = self.layer_0(x, cos, sin, causal_mask)
-        hidden_states = self.layer_1(hidden_states, cos, sin, causal_mask)
-        return self.layer_2(hidden_states, cos, sin, causal_mask)
+    def call(self, x, cos, sin, attention_mask):
+        hidden_states = self.layer_0(x, cos, sin, attention_mask)
+        hidden_states = self.layer_1(hidden_states, cos, sin, attention_mask)
+        return self.layer_2(hidden_states, cos, sin, attention_mask)
 
 
 @keras.saving.register_keras_serializable()
@@ -140,17 +138,18 @@ class MistralModel(layers.Layer):
         self.norm = layers.RMSNormalization(name="norm")
 
     def call(self, input_ids, attention_mask):
-        embed_tokens = self.embed_tokens(input_ids)
-        position_ids = ops.arange(0, ops.shape(embed_tokens)[1], 1, dtype="int64")
+        inputs_embeds = self.embed_tokens(input_ids)
+        position_ids = ops.arange(0, ops.shape(inputs_embeds)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
-        causal_mask = visible_keys(embed_tokens, ops.cast(attention_mask, "bool"), window=4)
+        attention_mask = ops.cast(attention_mask, "bool")
+        attention_mask = visible_keys(inputs_embeds, attention_mask, window=4)
         cos, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(embed_tokens, cos, sin, causal_mask))
+        return self.norm(self.layers(inputs_embeds, cos, sin, attention_mask))
 
 
 def build_model():
     input_ids = keras.Input((None,), dtype="int64", name="input_ids")
     attention_mask = keras.Input((None,), dtype="int64", name="attention_mask")
-    x = MistralModel(name="model")(input_ids, attention_mask)
-    logits = layers.Dense(128, use_bias=False, name="lm_head")(x)
+    hidden_states = MistralModel(name="model")(input_ids, attention_mask)
+    logits = layers.Dense(128, use_bias=False, name="lm_head")(hidden_states)
     return keras.Model([input_ids, attention_mask], logits, name="mistralforcausallm")

@@ -33,9 +33,8 @@ class MistralRotaryEmbedding(nn.Module):
             persistent=False,
         )
 
-    def forward(self, x):
-        freqs = x.unsqueeze(2).to(torch.float32)
-        freqs = freqs * self.inv_freq
+    def forward(self, position_ids):
+        freqs = position_ids.unsqueeze(2).to(torch.float32) * self.inv_freq
         emb = torch.cat([freqs, freqs], dim=2)
         cos = torch.cos(emb)
         sin = torch.sin(emb)
@@ -50,16 +49,16 @@ class MistralAttention(nn.Module):
         self.v_proj = nn.Linear(64, 32, bias=False)
         self.o_proj = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, cos, sin, causal_mask):
-        query_states = self.q_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
-        value_states = self.v_proj(x).unflatten(2, (2, 16)).transpose(1, 2)
+    def forward(self, hidden_states, cos, sin, attention_mask):
+        query_states = self.q_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(hidden_states).unflatten(2, (2, 16)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(2, (2, 16)).transpose(1, 2)
         cos = cos.unsqueeze(1)
         sin = sin.unsqueeze(1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=causal_mask, enable_gqa=True
+            query_states, key_states, value_states, attn_mask=attention_mask, enable_gqa=True
         )
         return self.o_proj(attn_output.transpose(1, 2).flatten(2))
 
@@ -84,10 +83,10 @@ class MistralDecoderLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(64, eps=1e-06)
         self.mlp = MistralMLP()
 
-    def forward(self, x, cos, sin, causal_mask):
-        hidden_states = x + self.self_attn(self.input_layernorm(x), cos, sin, causal_mask)
-        x = self.post_attention_layernorm(hidden_states)
-        return hidden_states + self.mlp(x)
+    def forward(self, hidden_states, cos, sin, attention_mask):
+        attn_output = self.self_attn(self.input_layernorm(hidden_states), cos, sin, attention_mask)
+        hidden_states = hidden_states + attn_output
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 
 class MistralModel(nn.Module):
@@ -102,10 +101,11 @@ class MistralModel(nn.Module):
         hidden_states = self.embed_tokens(input_ids)
         position_ids = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         position_ids = position_ids.unsqueeze(0)
-        causal_mask = visible_keys(hidden_states, attention_mask.to(torch.bool), window=4)
+        attention_mask = attention_mask.to(torch.bool)
+        attention_mask = visible_keys(hidden_states, attention_mask, window=4)
         cos, sin = self.rotary_emb(position_ids)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, cos, sin, causal_mask)
+            hidden_states = layer(hidden_states, cos, sin, attention_mask)
         return self.norm(hidden_states)
 
 
@@ -116,5 +116,4 @@ class MistralForCausalLM(nn.Module):
         self.lm_head = nn.Linear(64, 128, bias=False)
 
     def forward(self, input_ids, attention_mask):
-        x = self.model(input_ids, attention_mask)
-        return self.lm_head(x)
+        return self.lm_head(self.model(input_ids, attention_mask))

@@ -72,37 +72,30 @@ class T5Attention(layers.Layer):
         self.relative_attention_bias = layers.Embedding(32, 4, name="relative_attention_bias")
         self.o = layers.Dense(64, use_bias=False, name="o")
 
-    def call(self, x, attention_mask):
-        query_states = split_heads(self.q(x), 4)
-        key_states = split_heads(self.k(x), 4)
-        value_states = split_heads(self.v(x), 4)
-        x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        x = ops.expand_dims(x, axis=1)
-        out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        x = ops.expand_dims(out, axis=0) - x
-        out = x > 0
-        out = ops.cast(out, "int64")
-        out = out * 16
-        x = ops.abs(x)
-        less = x < 8
-        cast = ops.cast(x, "float32")
-        cast = cast / 8.0
-        cast = ops.log(cast)
-        cast = cast / 2.7725887
-        cast = cast * 8.0
-        cast = ops.cast(cast, "int64")
-        cast = cast + 8
-        constantofshape = ops.full(
-            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 15, dtype="int64"
-        )
-        cast = ops.minimum(cast, constantofshape)
-        x = ops.where(less, x, cast)
-        x = out + x
-        x = self.relative_attention_bias(x)
-        position_bias = ops.expand_dims(x, axis=0)
+    def call(self, hidden_states, mask):
+        query_states = split_heads(self.q(hidden_states), 4)
+        key_states = split_heads(self.k(hidden_states), 4)
+        value_states = split_heads(self.v(hidden_states), 4)
+        context_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        context_position = ops.expand_dims(context_position, axis=1)
+        memory_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        relative_position = ops.expand_dims(memory_position, axis=0) - context_position
+        relative_buckets = relative_position > 0
+        relative_buckets = ops.cast(relative_buckets, "int64") * 16
+        relative_position = ops.abs(relative_position)
+        is_small = relative_position < 8
+        relative_position_if_large = ops.cast(relative_position, "float32") / 8.0
+        relative_position_if_large = ops.log(relative_position_if_large) / 2.7725887 * 8.0
+        relative_position_if_large = ops.cast(relative_position_if_large, "int64") + 8
+        relative_position_if_large = ops.minimum(relative_position_if_large, 15)
+        relative_buckets_1 = ops.where(is_small, relative_position, relative_position_if_large)
+        values = self.relative_attention_bias(relative_buckets + relative_buckets_1)
+        position_bias = ops.expand_dims(values, axis=0)
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
-        attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
-        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+        )
         attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
@@ -118,37 +111,28 @@ class T5Attention_1(layers.Layer):
         self.relative_attention_bias = layers.Embedding(32, 4, name="relative_attention_bias")
         self.o = layers.Dense(64, use_bias=False, name="o")
 
-    def call(self, x, attention_mask):
-        query_states = split_heads(self.q(x), 4)
-        key_states = split_heads(self.k(x), 4)
-        value_states = split_heads(self.v(x), 4)
-        x = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        x = ops.expand_dims(x, axis=1)
-        out = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
-        x = ops.expand_dims(out, axis=0) - x
-        constantofshape = ops.full(
-            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 0, dtype="int64"
-        )
-        x = ops.minimum(x, constantofshape)
-        x = ops.negative(x)
-        less = x < 16
-        out = ops.cast(x, "float32")
-        out = out / 16.0
-        out = ops.log(out)
-        out = out / 2.0794415
-        out = out * 16.0
-        out = ops.cast(out, "int64")
-        out = out + 16
-        constantofshape = ops.full(
-            (ops.shape(value_states)[2], ops.shape(value_states)[2]), 31, dtype="int64"
-        )
-        out = ops.minimum(out, constantofshape)
-        x = ops.where(less, x, out)
-        x = self.relative_attention_bias(x)
-        position_bias = ops.expand_dims(x, axis=0)
+    def call(self, hidden_states, mask):
+        query_states = split_heads(self.q(hidden_states), 4)
+        key_states = split_heads(self.k(hidden_states), 4)
+        value_states = split_heads(self.v(hidden_states), 4)
+        context_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        context_position = ops.expand_dims(context_position, axis=1)
+        memory_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        relative_position = ops.expand_dims(memory_position, axis=0) - context_position
+        relative_position = ops.minimum(relative_position, 0)
+        relative_position = ops.negative(relative_position)
+        is_small = relative_position < 16
+        relative_position_if_large = ops.cast(relative_position, "float32") / 16.0
+        relative_position_if_large = ops.log(relative_position_if_large) / 2.0794415 * 16.0
+        relative_position_if_large = ops.cast(relative_position_if_large, "int64") + 16
+        relative_position_if_large = ops.minimum(relative_position_if_large, 31)
+        relative_buckets = ops.where(is_small, relative_position, relative_position_if_large)
+        position_bias = ops.expand_dims(self.relative_attention_bias(relative_buckets), axis=0)
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
-        attn_output = ops.where(attention_mask, position_bias, -3.4028234663852886e+38)
-        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+        position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+        )
         attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
@@ -163,15 +147,15 @@ class T5Attention_2(layers.Layer):
         self.v = layers.Dense(64, use_bias=False, name="v")
         self.o = layers.Dense(64, use_bias=False, name="o")
 
-    def call(self, x, hidden_states, encoder_extended_attention_mask):
-        query_states = split_heads(self.q(x), 4)
-        key_states = split_heads(self.k(hidden_states), 4)
-        value_states = split_heads(self.v(hidden_states), 4)
+    def call(self, hidden_states, key_value_states, mask):
+        query_states = split_heads(self.q(hidden_states), 4)
+        key_states = split_heads(self.k(key_value_states), 4)
+        value_states = split_heads(self.v(key_value_states), 4)
         position_bias = ops.zeros((1, 4, ops.shape(query_states)[2], ops.shape(value_states)[2]))
-        attn_output = ops.where(
-            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
+        attention_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=attention_mask, scale=1.0
         )
-        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
         attn_output = merge_heads(attn_output)
         attn_output = self.o(attn_output)
         return position_bias, attn_output
@@ -186,12 +170,14 @@ class T5Attention_3(layers.Layer):
         self.v = layers.Dense(64, use_bias=False, name="v")
         self.o = layers.Dense(64, use_bias=False, name="o")
 
-    def call(self, x, attention_mask, unsqueeze_2):
-        query_states = split_heads(self.q(x), 4)
-        key_states = split_heads(self.k(x), 4)
-        value_states = split_heads(self.v(x), 4)
-        attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
-        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+    def call(self, hidden_states, mask, position_bias):
+        query_states = split_heads(self.q(hidden_states), 4)
+        key_states = split_heads(self.k(hidden_states), 4)
+        value_states = split_heads(self.v(hidden_states), 4)
+        position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+        )
         return self.o(merge_heads(attn_output))
 
 
@@ -204,32 +190,36 @@ class T5Attention_4(layers.Layer):
         self.v = layers.Dense(64, use_bias=False, name="v")
         self.o = layers.Dense(64, use_bias=False, name="o")
 
-    def call(self, x, hidden_states, encoder_extended_attention_mask, position_bias):
-        query_states = split_heads(self.q(x), 4)
-        key_states = split_heads(self.k(hidden_states), 4)
-        value_states = split_heads(self.v(hidden_states), 4)
-        attn_output = ops.where(
-            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
+    def call(self, hidden_states, key_value_states, mask, position_bias):
+        query_states = split_heads(self.q(hidden_states), 4)
+        key_states = split_heads(self.k(key_value_states), 4)
+        value_states = split_heads(self.v(key_value_states), 4)
+        attention_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+        attn_output = attention(
+            query_states, key_states, value_states, mask=attention_mask, scale=1.0
         )
-        attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
         return self.o(merge_heads(attn_output))
 
 
-def t5_dense_act_dense(x, name):
-    hidden_states = layers.Dense(96, activation="relu", use_bias=False, name=f"{name}-wi")(x)
+def t5_dense_act_dense(hidden_states, name):
+    hidden_states = layers.Dense(
+        96, activation="relu", use_bias=False, name=f"{name}-wi"
+    )(hidden_states)
     hidden_states = layers.Dropout(0.1, name=f"{name}-dropout")(hidden_states)
     return layers.Dense(64, use_bias=False, name=f"{name}-wo")(hidden_states)
 
 
-def t5_attention(x, attention_mask, unsqueeze_2, name):
-    out = layers.Dense(64, use_bias=False, name=f"{name}-q")(x)
-    query_states = split_heads(out, 4)
-    out = layers.Dense(64, use_bias=False, name=f"{name}-k")(x)
-    key_states = split_heads(out, 4)
-    x = layers.Dense(64, use_bias=False, name=f"{name}-v")(x)
+def t5_attention(hidden_states, mask, position_bias, name):
+    x = layers.Dense(64, use_bias=False, name=f"{name}-q")(hidden_states)
+    query_states = split_heads(x, 4)
+    x = layers.Dense(64, use_bias=False, name=f"{name}-k")(hidden_states)
+    key_states = split_heads(x, 4)
+    x = layers.Dense(64, use_bias=False, name=f"{name}-v")(hidden_states)
     value_states = split_heads(x, 4)
-    attn_output = ops.where(attention_mask, unsqueeze_2, -3.4028234663852886e+38)
-    attn_output = attention(query_states, key_states, value_states, mask=attn_output, scale=1.0)
+    position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
+    attn_output = attention(
+        query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+    )
     attn_output = merge_heads(attn_output)
     return layers.Dense(64, use_bias=False, name=f"{name}-o")(attn_output)
 
@@ -242,36 +232,36 @@ class T5DenseActDense(layers.Layer):
         self.dropout = layers.Dropout(0.1, name="dropout")
         self.wo = layers.Dense(64, use_bias=False, name="wo")
 
-    def call(self, x):
-        hidden_states = self.wi(x)
+    def call(self, hidden_states):
+        hidden_states = self.wi(hidden_states)
         hidden_states = self.dropout(hidden_states)
         return self.wo(hidden_states)
 
 
-def t5_layer_self_attention(x, attention_mask, name):
-    layer_norm = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
-    selfattention, attn_output = T5Attention(
-        name=f"{name}-SelfAttention"
-    )(layer_norm, attention_mask)
-    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(attn_output)
-    attention_output = x + dropout
-    return selfattention, attention_output
-
-
-def t5_layer_self_attention_1(x, attention_mask, unsqueeze_2, name):
-    layer_norm = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
-    attn_output = t5_attention(
-        layer_norm, attention_mask, unsqueeze_2, name=f"{name}-SelfAttention"
+def t5_layer_self_attention(hidden_states, attention_mask, name):
+    normed_hidden_states = layers.RMSNormalization(name=f"{name}-layer_norm")(hidden_states)
+    position_bias, attention_output = T5Attention(name=f"{name}-SelfAttention")(
+        normed_hidden_states, attention_mask
     )
-    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(attn_output)
-    return x + dropout
+    x = layers.Dropout(0.1, name=f"{name}-dropout")(attention_output)
+    attention_output = hidden_states + x
+    return position_bias, attention_output
 
 
-def t5_layer_ff(x, name):
-    out = layers.RMSNormalization(name=f"{name}-layer_norm")(x)
-    hidden_states = t5_dense_act_dense(out, name=f"{name}-DenseReluDense")
-    dropout = layers.Dropout(0.1, name=f"{name}-dropout")(hidden_states)
-    return x + dropout
+def t5_layer_self_attention_1(hidden_states, attention_mask, position_bias, name):
+    normed_hidden_states = layers.RMSNormalization(name=f"{name}-layer_norm")(hidden_states)
+    attention_output = t5_attention(
+        normed_hidden_states, attention_mask, position_bias, name=f"{name}-SelfAttention"
+    )
+    x = layers.Dropout(0.1, name=f"{name}-dropout")(attention_output)
+    return hidden_states + x
+
+
+def t5_layer_ff(hidden_states, name):
+    forwarded_states = layers.RMSNormalization(name=f"{name}-layer_norm")(hidden_states)
+    forwarded_states = t5_dense_act_dense(forwarded_states, name=f"{name}-DenseReluDense")
+    x = layers.Dropout(0.1, name=f"{name}-dropout")(forwarded_states)
+    return hidden_states + x
 
 
 @keras.saving.register_keras_serializable()
@@ -282,10 +272,11 @@ class T5LayerSelfAttention(layers.Layer):
         self.SelfAttention = T5Attention_1(name="SelfAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
-    def call(self, x, attention_mask):
-        selfattention, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
-        attention_output = x + self.dropout(attn_output)
-        return selfattention, attention_output
+    def call(self, hidden_states, attention_mask):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        position_bias, attention_output = self.SelfAttention(normed_hidden_states, attention_mask)
+        attention_output = hidden_states + self.dropout(attention_output)
+        return position_bias, attention_output
 
 
 @keras.saving.register_keras_serializable()
@@ -296,8 +287,10 @@ class T5LayerSelfAttention_1(layers.Layer):
         self.SelfAttention = T5Attention_3(name="SelfAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
-    def call(self, x, attention_mask, unsqueeze_2):
-        return x + self.dropout(self.SelfAttention(self.layer_norm(x), attention_mask, unsqueeze_2))
+    def call(self, hidden_states, attention_mask, position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        x = self.dropout(self.SelfAttention(normed_hidden_states, attention_mask, position_bias))
+        return hidden_states + x
 
 
 @keras.saving.register_keras_serializable()
@@ -308,12 +301,12 @@ class T5LayerCrossAttention(layers.Layer):
         self.EncDecAttention = T5Attention_2(name="EncDecAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
-    def call(self, x, hidden_states, encoder_extended_attention_mask):
-        layer_norm = self.layer_norm(x)
-        position_bias, attn_output = self.EncDecAttention(
-            layer_norm, hidden_states, encoder_extended_attention_mask
+    def call(self, hidden_states, key_value_states, attention_mask):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        position_bias, attention_output = self.EncDecAttention(
+            normed_hidden_states, key_value_states, attention_mask
         )
-        layer_output = x + self.dropout(attn_output)
+        layer_output = hidden_states + self.dropout(attention_output)
         return position_bias, layer_output
 
 
@@ -325,12 +318,12 @@ class T5LayerCrossAttention_1(layers.Layer):
         self.EncDecAttention = T5Attention_4(name="EncDecAttention")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
-    def call(self, x, hidden_states, encoder_extended_attention_mask, position_bias):
-        layer_norm = self.layer_norm(x)
-        attn_output = self.EncDecAttention(
-            layer_norm, hidden_states, encoder_extended_attention_mask, position_bias
+    def call(self, hidden_states, key_value_states, attention_mask, position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        attention_output = self.EncDecAttention(
+            normed_hidden_states, key_value_states, attention_mask, position_bias
         )
-        return x + self.dropout(attn_output)
+        return hidden_states + self.dropout(attention_output)
 
 
 @keras.saving.register_keras_serializable()
@@ -341,9 +334,10 @@ class T5LayerFF(layers.Layer):
         self.DenseReluDense = T5DenseActDense(name="DenseReluDense")
         self.dropout = layers.Dropout(0.1, name="dropout")
 
-    def call(self, x):
-        out = self.layer_norm(x)
-        return x + self.dropout(self.DenseReluDense(out))
+    def call(self, hidden_states):
+        forwarded_states = self.layer_norm(hidden_states)
+        forwarded_states = self.DenseReluDense(forwarded_states)
+        return hidden_states + self.dropout(forwarded_states)
 
 
 def layer(x, attention_mask, name):
@@ -365,10 +359,10 @@ class Layer(layers.Layer):
         self.layer_1 = T5LayerCrossAttention(name="1")
         self.layer_2 = T5LayerFF(name="2")
 
-    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
+    def call(self, x, attention_mask, hidden_states, attention_mask_1):
         x, attention_output = self.layer_0(x, attention_mask)
         position_bias, layer_output = self.layer_1(
-            attention_output, hidden_states, encoder_extended_attention_mask
+            attention_output, hidden_states, attention_mask_1
         )
         hidden_states = self.layer_2(layer_output)
         return x, position_bias, hidden_states
@@ -382,29 +376,23 @@ class Layer_1(layers.Layer):
         self.layer_1 = T5LayerCrossAttention_1(name="1")
         self.layer_2 = T5LayerFF(name="2")
 
-    def call(
-        self,
-        x,
-        attention_mask,
-        unsqueeze_2,
-        hidden_states,
-        encoder_extended_attention_mask,
-        position_bias,
-    ):
+    def call(self, x, attention_mask, unsqueeze_2, hidden_states, attention_mask_1, position_bias):
         attention_output = self.layer_0(x, attention_mask, unsqueeze_2)
         layer_output = self.layer_1(
-            attention_output, hidden_states, encoder_extended_attention_mask, position_bias
+            attention_output, hidden_states, attention_mask_1, position_bias
         )
         return self.layer_2(layer_output)
 
 
-def t5_block(x, attention_mask, name):
-    x, hidden_states = layer(x, attention_mask, name=f"{name}-layer")
-    return x, hidden_states
+def t5_block(hidden_states, attention_mask, name):
+    self_attn_position_bias, hidden_states = layer(
+        hidden_states, attention_mask, name=f"{name}-layer"
+    )
+    return self_attn_position_bias, hidden_states
 
 
-def t5_block_1(x, attention_mask, unsqueeze_2, name):
-    return layer_1(x, attention_mask, unsqueeze_2, name=f"{name}-layer")
+def t5_block_1(hidden_states, attention_mask, position_bias, name):
+    return layer_1(hidden_states, attention_mask, position_bias, name=f"{name}-layer")
 
 
 @keras.saving.register_keras_serializable()
@@ -413,11 +401,11 @@ class T5Block(layers.Layer):
         super().__init__(**kwargs)
         self.layer = Layer(name="layer")
 
-    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
-        x, position_bias, hidden_states = self.layer(
-            x, attention_mask, hidden_states, encoder_extended_attention_mask
+    def call(self, hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask):
+        self_attn_position_bias, cross_attn_position_bias, hidden_states = self.layer(
+            hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask
         )
-        return x, position_bias, hidden_states
+        return self_attn_position_bias, cross_attn_position_bias, hidden_states
 
 
 @keras.saving.register_keras_serializable()
@@ -428,20 +416,20 @@ class T5Block_1(layers.Layer):
 
     def call(
         self,
-        x,
-        attention_mask,
-        unsqueeze_2,
         hidden_states,
-        encoder_extended_attention_mask,
+        attention_mask,
         position_bias,
+        encoder_hidden_states,
+        encoder_attention_mask,
+        encoder_decoder_position_bias,
     ):
         return self.layer(
-            x,
-            attention_mask,
-            unsqueeze_2,
             hidden_states,
-            encoder_extended_attention_mask,
+            attention_mask,
             position_bias,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            encoder_decoder_position_bias,
         )
 
 
@@ -459,25 +447,15 @@ class Block(layers.Layer):
         self.layer_1 = T5Block_1(name="1")
         self.layer_2 = T5Block_1(name="2")
 
-    def call(self, x, attention_mask, hidden_states, encoder_extended_attention_mask):
+    def call(self, x, attention_mask, hidden_states, attention_mask_1):
         x, position_bias, hidden_states_1 = self.layer_0(
-            x, attention_mask, hidden_states, encoder_extended_attention_mask
+            x, attention_mask, hidden_states, attention_mask_1
         )
         hidden_states_1 = self.layer_1(
-            hidden_states_1,
-            attention_mask,
-            x,
-            hidden_states,
-            encoder_extended_attention_mask,
-            position_bias,
+            hidden_states_1, attention_mask, x, hidden_states, attention_mask_1, position_bias
         )
         return self.layer_2(
-            hidden_states_1,
-            attention_mask,
-            x,
-            hidden_states,
-            encoder_extended_attention_mask,
-            position_bias,
+            hidden_states_1, attention_mask, x, hidden_states, attention_mask_1, position_bias
         )
 
 
@@ -487,8 +465,8 @@ def t5_stack(input_ids, attention_mask, weight, name):
     attention_mask = ops.expand_dims(attention_mask, axis=(1, 2))
     hidden_states = layers.Dropout(0.1, name=f"{name}-dropout")(inputs_embeds)
     hidden_states = block(hidden_states, attention_mask, name=f"{name}-block")
-    x = layers.RMSNormalization(name=f"{name}-final_layer_norm")(hidden_states)
-    return layers.Dropout(0.1)(x)
+    hidden_states = layers.RMSNormalization(name=f"{name}-final_layer_norm")(hidden_states)
+    return layers.Dropout(0.1)(hidden_states)
 
 
 @keras.saving.register_keras_serializable()
@@ -500,20 +478,26 @@ class T5Stack(layers.Layer):
         self.final_layer_norm = layers.RMSNormalization(name="final_layer_norm")
         self.dropout_dropout = layers.Dropout(0.1)
 
-    def call(self, decoder_input_ids, attention_mask, hidden_states, weight):
-        embed_tokens = ops.take(weight, decoder_input_ids, axis=0)
-        x = visible_keys(embed_tokens)
-        attention_mask_1 = ops.broadcast_to(
-            x, (ops.shape(embed_tokens)[0], 1, ops.shape(x)[2], ops.shape(x)[3])
+    def call(self, input_ids, encoder_attention_mask, encoder_hidden_states, weight):
+        inputs_embeds = ops.take(weight, input_ids, axis=0)
+        attention_mask = visible_keys(inputs_embeds)
+        attention_mask = ops.broadcast_to(
+            attention_mask,
+            (
+                ops.shape(inputs_embeds)[0],
+                1,
+                ops.shape(attention_mask)[2],
+                ops.shape(attention_mask)[3],
+            ),
         )
-        attention_mask = ops.cast(attention_mask, "bool")
-        encoder_extended_attention_mask = ops.expand_dims(attention_mask, axis=(1, 2))
-        hidden_states_1 = self.dropout(embed_tokens)
+        attention_mask_1 = ops.cast(encoder_attention_mask, "bool")
+        attention_mask_1 = ops.expand_dims(attention_mask_1, axis=(1, 2))
+        hidden_states = self.dropout(inputs_embeds)
         hidden_states = self.block(
-            hidden_states_1, attention_mask_1, hidden_states, encoder_extended_attention_mask
+            hidden_states, attention_mask, encoder_hidden_states, attention_mask_1
         )
-        x = self.final_layer_norm(hidden_states)
-        return self.dropout_dropout(x)
+        hidden_states = self.final_layer_norm(hidden_states)
+        return self.dropout_dropout(hidden_states)
 
 
 def build_model():
@@ -522,10 +506,10 @@ def build_model():
     decoder_input_ids = keras.Input((None,), dtype="int64", name="decoder_input_ids")
     x = Weight((128, 64), name="shared-weight")(input_ids)
     encoder_last_hidden_state = t5_stack(input_ids, attention_mask, x, name="encoder")
-    hidden_states = T5Stack(name="decoder")(
+    sequence_output = T5Stack(name="decoder")(
         decoder_input_ids, attention_mask, encoder_last_hidden_state, x
     )
-    sequence_output = hidden_states * 0.125
+    sequence_output = sequence_output * 0.125
     logits = ops.matmul(sequence_output, ops.transpose(x))
     return keras.Model(
         [input_ids, attention_mask, decoder_input_ids],

@@ -22,37 +22,27 @@ class T5Attention(nn.Module):
         self.relative_attention_bias = nn.Embedding(32, 4)
         self.o = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, attention_mask):
-        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
-        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(1)
-        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(0) - x
-        out = x > 0
-        out = out.to(torch.int64)
-        out = out * 16
-        x = torch.abs(x)
-        less = x < 8
-        cast = x.to(torch.float32)
-        cast = cast / 8.0
-        cast = torch.log(cast)
-        cast = cast / 2.7725887
-        cast = cast * 8.0
-        cast = cast.to(torch.int64)
-        cast = cast + 8
-        constantofshape = torch.full(
-            (value_states.shape[2], value_states.shape[2]),
-            15,
-            dtype=torch.int64,
-            device=value_states.device,
-        )
-        cast = torch.minimum(cast, constantofshape)
-        x = torch.where(less, x, cast)
-        x = out + x
-        position_bias = self.relative_attention_bias(x).permute(2, 0, 1).unsqueeze(0)
-        attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
+    def forward(self, hidden_states, mask):
+        query_states = self.q(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        context_position = torch.arange(value_states.shape[2], device=value_states.device)
+        context_position = context_position.unsqueeze(1)
+        memory_position = torch.arange(value_states.shape[2], device=value_states.device)
+        relative_position = memory_position.unsqueeze(0) - context_position
+        relative_buckets = (relative_position > 0).to(torch.int64) * 16
+        relative_position = torch.abs(relative_position)
+        is_small = relative_position < 8
+        relative_position_if_large = relative_position.to(torch.float32) / 8.0
+        relative_position_if_large = torch.log(relative_position_if_large) / 2.7725887 * 8.0
+        relative_position_if_large = relative_position_if_large.to(torch.int64) + 8
+        relative_position_if_large = torch.clamp(relative_position_if_large, max=15)
+        relative_buckets_1 = torch.where(is_small, relative_position, relative_position_if_large)
+        values = self.relative_attention_bias(relative_buckets + relative_buckets_1)
+        position_bias = values.permute(2, 0, 1).unsqueeze(0)
+        position_bias_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
         attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
@@ -68,39 +58,26 @@ class T5Attention_1(nn.Module):
         self.relative_attention_bias = nn.Embedding(32, 4)
         self.o = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, attention_mask):
-        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
-        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(1)
-        x = torch.arange(value_states.shape[2], device=value_states.device).unsqueeze(0) - x
-        constantofshape = torch.zeros(
-            (value_states.shape[2], value_states.shape[2]),
-            dtype=torch.int64,
-            device=value_states.device,
-        )
-        x = torch.minimum(x, constantofshape)
-        x = -x
-        less = x < 16
-        out = x.to(torch.float32)
-        out = out / 16.0
-        out = torch.log(out)
-        out = out / 2.0794415
-        out = out * 16.0
-        out = out.to(torch.int64)
-        out = out + 16
-        constantofshape = torch.full(
-            (value_states.shape[2], value_states.shape[2]),
-            31,
-            dtype=torch.int64,
-            device=value_states.device,
-        )
-        out = torch.minimum(out, constantofshape)
-        x = torch.where(less, x, out)
-        position_bias = self.relative_attention_bias(x).permute(2, 0, 1).unsqueeze(0)
-        attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
+    def forward(self, hidden_states, mask):
+        query_states = self.q(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        context_position = torch.arange(value_states.shape[2], device=value_states.device)
+        context_position = context_position.unsqueeze(1)
+        memory_position = torch.arange(value_states.shape[2], device=value_states.device)
+        relative_position = memory_position.unsqueeze(0) - context_position
+        relative_position = torch.clamp(relative_position, max=0)
+        relative_position = -relative_position
+        is_small = relative_position < 16
+        relative_position_if_large = relative_position.to(torch.float32) / 16.0
+        relative_position_if_large = torch.log(relative_position_if_large) / 2.0794415 * 16.0
+        relative_position_if_large = relative_position_if_large.to(torch.int64) + 16
+        relative_position_if_large = torch.clamp(relative_position_if_large, max=31)
+        relative_buckets = torch.where(is_small, relative_position, relative_position_if_large)
+        position_bias = self.relative_attention_bias(relative_buckets).permute(2, 0, 1).unsqueeze(0)
+        position_bias_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
         attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
@@ -115,18 +92,16 @@ class T5Attention_2(nn.Module):
         self.v = nn.Linear(64, 64, bias=False)
         self.o = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask):
-        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
+    def forward(self, hidden_states, key_value_states, mask):
+        query_states = self.q(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
         position_bias = torch.zeros(
             (1, 4, query_states.shape[2], value_states.shape[2]), device=query_states.device
         )
-        attn_output = torch.where(
-            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
-        )
+        attention_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
+            query_states, key_states, value_states, attn_mask=attention_mask, scale=1.0
         )
         attn_output = attn_output.transpose(1, 2).flatten(2)
         attn_output = self.o(attn_output)
@@ -141,13 +116,13 @@ class T5Attention_3(nn.Module):
         self.v = nn.Linear(64, 64, bias=False)
         self.o = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, attention_mask, position_bias):
-        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k(x).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v(x).unflatten(2, (4, 16)).transpose(1, 2)
-        attn_output = torch.where(attention_mask, position_bias, -3.4028234663852886e+38)
+    def forward(self, hidden_states, mask, position_bias):
+        query_states = self.q(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        position_bias_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
+            query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
         return self.o(attn_output.transpose(1, 2).flatten(2))
 
@@ -160,15 +135,13 @@ class T5Attention_4(nn.Module):
         self.v = nn.Linear(64, 64, bias=False)
         self.o = nn.Linear(64, 64, bias=False)
 
-    def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask, position_bias):
-        query_states = self.q(x).unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v(encoder_last_hidden_state).unflatten(2, (4, 16)).transpose(1, 2)
-        attn_output = torch.where(
-            encoder_extended_attention_mask, position_bias, -3.4028234663852886e+38
-        )
+    def forward(self, hidden_states, key_value_states, mask, position_bias):
+        query_states = self.q(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
+        attention_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
-            query_states, key_states, value_states, attn_mask=attn_output, scale=1.0
+            query_states, key_states, value_states, attn_mask=attention_mask, scale=1.0
         )
         return self.o(attn_output.transpose(1, 2).flatten(2))
 
@@ -180,8 +153,8 @@ class T5DenseActDense(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.wo = nn.Linear(96, 64, bias=False)
 
-    def forward(self, x):
-        hidden_states = self.wi(x)
+    def forward(self, hidden_states):
+        hidden_states = self.wi(hidden_states)
         hidden_states = F.relu(hidden_states)
         hidden_states = self.dropout(hidden_states)
         return self.wo(hidden_states)
@@ -194,9 +167,10 @@ class T5LayerSelfAttention(nn.Module):
         self.SelfAttention = T5Attention()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x, attention_mask):
-        position_bias, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
-        attention_output = x + self.dropout(attn_output)
+    def forward(self, hidden_states, attention_mask):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        position_bias, attention_output = self.SelfAttention(normed_hidden_states, attention_mask)
+        attention_output = hidden_states + self.dropout(attention_output)
         return position_bias, attention_output
 
 
@@ -207,9 +181,10 @@ class T5LayerSelfAttention_1(nn.Module):
         self.SelfAttention = T5Attention_3()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x, attention_mask, position_bias):
-        attn_output = self.SelfAttention(self.layer_norm(x), attention_mask, position_bias)
-        return x + self.dropout(attn_output)
+    def forward(self, hidden_states, attention_mask, position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        x = self.dropout(self.SelfAttention(normed_hidden_states, attention_mask, position_bias))
+        return hidden_states + x
 
 
 class T5LayerSelfAttention_2(nn.Module):
@@ -219,9 +194,10 @@ class T5LayerSelfAttention_2(nn.Module):
         self.SelfAttention = T5Attention_1()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x, attention_mask):
-        position_bias, attn_output = self.SelfAttention(self.layer_norm(x), attention_mask)
-        attention_output = x + self.dropout(attn_output)
+    def forward(self, hidden_states, attention_mask):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        position_bias, attention_output = self.SelfAttention(normed_hidden_states, attention_mask)
+        attention_output = hidden_states + self.dropout(attention_output)
         return position_bias, attention_output
 
 
@@ -232,9 +208,10 @@ class T5LayerFF(nn.Module):
         self.DenseReluDense = T5DenseActDense()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x):
-        out = self.layer_norm(x)
-        return x + self.dropout(self.DenseReluDense(out))
+    def forward(self, hidden_states):
+        forwarded_states = self.layer_norm(hidden_states)
+        forwarded_states = self.DenseReluDense(forwarded_states)
+        return hidden_states + self.dropout(forwarded_states)
 
 
 class T5LayerCrossAttention(nn.Module):
@@ -244,12 +221,12 @@ class T5LayerCrossAttention(nn.Module):
         self.EncDecAttention = T5Attention_2()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask):
-        layer_norm = self.layer_norm(x)
-        position_bias, attn_output = self.EncDecAttention(
-            layer_norm, encoder_last_hidden_state, encoder_extended_attention_mask
+    def forward(self, hidden_states, key_value_states, attention_mask):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        position_bias, attention_output = self.EncDecAttention(
+            normed_hidden_states, key_value_states, attention_mask
         )
-        layer_output = x + self.dropout(attn_output)
+        layer_output = hidden_states + self.dropout(attention_output)
         return position_bias, layer_output
 
 
@@ -260,12 +237,12 @@ class T5LayerCrossAttention_1(nn.Module):
         self.EncDecAttention = T5Attention_4()
         self.dropout = nn.Dropout(0.1)
 
-    def forward(self, x, encoder_last_hidden_state, encoder_extended_attention_mask, position_bias):
-        layer_norm = self.layer_norm(x)
-        attn_output = self.EncDecAttention(
-            layer_norm, encoder_last_hidden_state, encoder_extended_attention_mask, position_bias
+    def forward(self, hidden_states, key_value_states, attention_mask, position_bias):
+        normed_hidden_states = self.layer_norm(hidden_states)
+        attention_output = self.EncDecAttention(
+            normed_hidden_states, key_value_states, attention_mask, position_bias
         )
-        return x + self.dropout(attn_output)
+        return hidden_states + self.dropout(attention_output)
 
 
 class T5Block(nn.Module):
@@ -273,15 +250,13 @@ class T5Block(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList([T5LayerSelfAttention_2(), T5LayerCrossAttention(), T5LayerFF()])
 
-    def forward(
-        self, x, attention_mask, encoder_last_hidden_state, encoder_extended_attention_mask
-    ):
-        position_bias, attention_output = self.layer[0](x, attention_mask)
-        position_bias_1, layer_output = self.layer[1](
-            attention_output, encoder_last_hidden_state, encoder_extended_attention_mask
+    def forward(self, hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask):
+        self_attn_position_bias, hidden_states = self.layer[0](hidden_states, attention_mask)
+        cross_attn_position_bias, hidden_states = self.layer[1](
+            hidden_states, encoder_hidden_states, encoder_attention_mask
         )
-        hidden_states = self.layer[2](layer_output)
-        return position_bias, position_bias_1, hidden_states
+        hidden_states = self.layer[2](hidden_states)
+        return self_attn_position_bias, cross_attn_position_bias, hidden_states
 
 
 class T5Block_1(nn.Module):
@@ -293,21 +268,21 @@ class T5Block_1(nn.Module):
 
     def forward(
         self,
-        x,
+        hidden_states,
         attention_mask,
         position_bias,
-        encoder_last_hidden_state,
-        encoder_extended_attention_mask,
-        position_bias_1,
+        encoder_hidden_states,
+        encoder_attention_mask,
+        encoder_decoder_position_bias,
     ):
-        attention_output = self.layer[0](x, attention_mask, position_bias)
-        layer_output = self.layer[1](
-            attention_output,
-            encoder_last_hidden_state,
-            encoder_extended_attention_mask,
-            position_bias_1,
+        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
+        hidden_states = self.layer[1](
+            hidden_states,
+            encoder_hidden_states,
+            encoder_attention_mask,
+            encoder_decoder_position_bias,
         )
-        return self.layer[2](layer_output)
+        return self.layer[2](hidden_states)
 
 
 class T5Block_2(nn.Module):
@@ -315,10 +290,10 @@ class T5Block_2(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList([T5LayerSelfAttention(), T5LayerFF()])
 
-    def forward(self, x, attention_mask):
-        position_bias, attention_output = self.layer[0](x, attention_mask)
-        hidden_states = self.layer[1](attention_output)
-        return position_bias, hidden_states
+    def forward(self, hidden_states, attention_mask):
+        self_attn_position_bias, hidden_states = self.layer[0](hidden_states, attention_mask)
+        hidden_states = self.layer[1](hidden_states)
+        return self_attn_position_bias, hidden_states
 
 
 class T5Block_3(nn.Module):
@@ -326,8 +301,9 @@ class T5Block_3(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList([T5LayerSelfAttention_1(), T5LayerFF()])
 
-    def forward(self, x, attention_mask, position_bias):
-        return self.layer[1](self.layer[0](x, attention_mask, position_bias))
+    def forward(self, hidden_states, attention_mask, position_bias):
+        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
+        return self.layer[1](hidden_states)
 
 
 class T5Stack(nn.Module):
@@ -338,25 +314,25 @@ class T5Stack(nn.Module):
         self.block = nn.ModuleList([T5Block(), T5Block_1(), T5Block_1()])
         self.final_layer_norm = nn.RMSNorm(64, eps=1e-06)
 
-    def forward(self, decoder_input_ids, attention_mask, encoder):
-        embed_tokens = self.embed_tokens(decoder_input_ids)
-        attention_mask_1 = visible_keys(embed_tokens).expand(embed_tokens.shape[0], -1, -1, -1)
-        encoder_extended_attention_mask = attention_mask.to(torch.bool).unsqueeze(1).unsqueeze(2)
-        hidden_states = self.dropout(embed_tokens)
-        position_bias, position_bias_1, hidden_states = self.block[0](
-            hidden_states, attention_mask_1, encoder, encoder_extended_attention_mask
+    def forward(self, input_ids, encoder_attention_mask, encoder_hidden_states):
+        inputs_embeds = self.embed_tokens(input_ids)
+        attention_mask = visible_keys(inputs_embeds).expand(inputs_embeds.shape[0], -1, -1, -1)
+        attention_mask_1 = encoder_attention_mask.to(torch.bool).unsqueeze(1).unsqueeze(2)
+        hidden_states = self.dropout(inputs_embeds)
+        self_attention_position_bias, cross_attention_position_bias, hidden_states = self.block[0](
+            hidden_states, attention_mask, encoder_hidden_states, attention_mask_1
         )
         for layer in self.block[1:]:
             hidden_states = layer(
                 hidden_states,
+                attention_mask,
+                self_attention_position_bias,
+                encoder_hidden_states,
                 attention_mask_1,
-                position_bias,
-                encoder,
-                encoder_extended_attention_mask,
-                position_bias_1,
+                cross_attention_position_bias,
             )
-        x = self.final_layer_norm(hidden_states)
-        return self.dropout(x)
+        hidden_states = self.final_layer_norm(hidden_states)
+        return self.dropout(hidden_states)
 
 
 class T5Stack_1(nn.Module):
@@ -371,11 +347,11 @@ class T5Stack_1(nn.Module):
         inputs_embeds = self.embed_tokens(input_ids)
         attention_mask = attention_mask.to(torch.bool).unsqueeze(1).unsqueeze(2)
         hidden_states = self.dropout(inputs_embeds)
-        position_bias, hidden_states = self.block[0](hidden_states, attention_mask)
+        self_attention_position_bias, hidden_states = self.block[0](hidden_states, attention_mask)
         for layer in self.block[1:]:
-            hidden_states = layer(hidden_states, attention_mask, position_bias)
-        x = self.final_layer_norm(hidden_states)
-        return self.dropout(x)
+            hidden_states = layer(hidden_states, attention_mask, self_attention_position_bias)
+        hidden_states = self.final_layer_norm(hidden_states)
+        return self.dropout(hidden_states)
 
 
 class T5ForConditionalGeneration(nn.Module):
@@ -390,6 +366,7 @@ class T5ForConditionalGeneration(nn.Module):
 
     def forward(self, input_ids, attention_mask, decoder_input_ids):
         encoder_last_hidden_state = self.encoder(input_ids, attention_mask)
-        x = self.decoder(decoder_input_ids, attention_mask, encoder_last_hidden_state)
-        logits = self.lm_head(x * 0.125)
+        sequence_output = self.decoder(decoder_input_ids, attention_mask, encoder_last_hidden_state)
+        sequence_output = sequence_output * 0.125
+        logits = self.lm_head(sequence_output)
         return logits, encoder_last_hidden_state

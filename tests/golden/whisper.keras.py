@@ -56,14 +56,14 @@ class WhisperAttention(layers.Layer):
         self.v_proj = layers.Dense(64, name="v_proj")
         self.out_proj = layers.Dense(64, name="out_proj")
 
-    def call(self, x):
-        query_states = self.q_proj(x) * 0.25
+    def call(self, hidden_states):
+        query_states = self.q_proj(hidden_states) * 0.25
         query_states = ops.reshape(query_states, (-1, 30, 4, 16))
         query_states = ops.transpose(query_states, (0, 2, 1, 3))
-        out = self.k_proj(x)
-        key_states = ops.reshape(out, (-1, 30, 4, 16))
+        x = self.k_proj(hidden_states)
+        key_states = ops.reshape(x, (-1, 30, 4, 16))
         key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(x)
+        x = self.v_proj(hidden_states)
         value_states = ops.reshape(x, (-1, 30, 4, 16))
         value_states = ops.transpose(value_states, (0, 2, 1, 3))
         attn_output = attention(query_states, key_states, value_states, scale=1.0)
@@ -81,13 +81,12 @@ class WhisperAttention_1(layers.Layer):
         self.v_proj = layers.Dense(64, name="v_proj")
         self.out_proj = layers.Dense(64, name="out_proj")
 
-    def call(self, x, hidden_states):
-        query_states = self.q_proj(x) * 0.25
-        query_states = split_heads(query_states, 4)
-        x = self.k_proj(hidden_states)
+    def call(self, hidden_states, key_value_states):
+        query_states = split_heads(self.q_proj(hidden_states) * 0.25, 4)
+        x = self.k_proj(key_value_states)
         key_states = ops.reshape(x, (-1, 30, 4, 16))
         key_states = ops.transpose(key_states, (0, 2, 1, 3))
-        x = self.v_proj(hidden_states)
+        x = self.v_proj(key_value_states)
         value_states = ops.reshape(x, (-1, 30, 4, 16))
         value_states = ops.transpose(value_states, (0, 2, 1, 3))
         attn_output = merge_heads(attention(query_states, key_states, value_states, scale=1.0))
@@ -103,11 +102,10 @@ class WhisperAttention_2(layers.Layer):
         self.v_proj = layers.Dense(64, name="v_proj")
         self.out_proj = layers.Dense(64, name="out_proj")
 
-    def call(self, x):
-        query_states = self.q_proj(x) * 0.25
-        query_states = split_heads(query_states, 4)
-        key_states = split_heads(self.k_proj(x), 4)
-        value_states = split_heads(self.v_proj(x), 4)
+    def call(self, hidden_states):
+        query_states = split_heads(self.q_proj(hidden_states) * 0.25, 4)
+        key_states = split_heads(self.k_proj(hidden_states), 4)
+        value_states = split_heads(self.v_proj(hidden_states), 4)
         attn_output = attention(query_states, key_states, value_states, is_causal=True, scale=1.0)
         return self.out_proj(merge_heads(attn_output))
 
@@ -127,14 +125,11 @@ class WhisperEncoderLayer(layers.Layer):
         self.fc2 = layers.Dense(64, name="fc2")
         self.dropout_2 = layers.Dropout(0.0)
 
-    def call(self, x):
-        hidden_states = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
-        hidden_states = x + hidden_states
-        hidden_states_1 = self.final_layer_norm(hidden_states)
-        hidden_states_1 = self.fc1(hidden_states_1)
-        hidden_states_1 = self.dropout_1(hidden_states_1)
-        hidden_states_1 = self.fc2(hidden_states_1)
-        return hidden_states + self.dropout_2(hidden_states_1)
+    def call(self, hidden_states):
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(hidden_states)))
+        hidden_states = hidden_states + hidden_states_1
+        hidden_states_1 = self.dropout_1(self.fc1(self.final_layer_norm(hidden_states)))
+        return hidden_states + self.dropout_2(self.fc2(hidden_states_1))
 
 
 @keras.saving.register_keras_serializable()
@@ -157,17 +152,14 @@ class WhisperDecoderLayer(layers.Layer):
         self.fc2 = layers.Dense(64, name="fc2")
         self.dropout_3 = layers.Dropout(0.0)
 
-    def call(self, x, hidden_states):
-        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
-        hidden_states_1 = x + hidden_states_1
-        hidden_states_2 = self.encoder_attn_layer_norm(hidden_states_1)
-        hidden_states = self.dropout_1(self.encoder_attn(hidden_states_2, hidden_states))
-        hidden_states = hidden_states_1 + hidden_states
-        hidden_states_1 = self.final_layer_norm(hidden_states)
-        hidden_states_1 = self.fc1(hidden_states_1)
-        hidden_states_1 = self.dropout_2(hidden_states_1)
-        hidden_states_1 = self.fc2(hidden_states_1)
-        return hidden_states + self.dropout_3(hidden_states_1)
+    def call(self, hidden_states, encoder_hidden_states):
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(hidden_states)))
+        hidden_states = hidden_states + hidden_states_1
+        encoder_attn_layer_norm = self.encoder_attn_layer_norm(hidden_states)
+        attn_output = self.encoder_attn(encoder_attn_layer_norm, encoder_hidden_states)
+        hidden_states = hidden_states + self.dropout_1(attn_output)
+        hidden_states_1 = self.dropout_2(self.fc1(self.final_layer_norm(hidden_states)))
+        return hidden_states + self.dropout_3(self.fc2(hidden_states_1))
 
 
 @keras.saving.register_keras_serializable()
@@ -206,17 +198,7 @@ class WhisperEncoder(layers.Layer):
     def call(self, x):
         x = self.conv1(x)
         x = ops.pad(x, [(0, 0), (1, 1), (0, 0)])
-        x = self.conv2(x)
-        embed_positions = self.embed_positions(
-            ops.array(
-                [
-                    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                    22, 23, 24, 25, 26, 27, 28, 29,
-                ],
-                dtype="int64",
-            )
-        )
-        hidden_states = x + embed_positions
+        hidden_states = self.conv2(x) + self.embed_positions(ops.arange(30, dtype="int64"))
         hidden_states = self.dropout(hidden_states)
         hidden_states = self.layers(hidden_states)
         return self.layer_norm(hidden_states)
@@ -231,23 +213,23 @@ class WhisperDecoder(layers.Layer):
         self.layers = Layers_1(name="layers")
         self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
 
-    def call(self, decoder_input_ids, hidden_states, weight):
-        embed_tokens = ops.take(weight, decoder_input_ids, axis=0)
-        position_ids = ops.arange(0, ops.shape(embed_tokens)[1], 1, dtype="int64")
+    def call(self, input_ids, encoder_hidden_states, weight):
+        inputs_embeds = ops.take(weight, input_ids, axis=0)
+        position_ids = ops.arange(0, ops.shape(inputs_embeds)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
-        position_ids = ops.tile(position_ids, [ops.shape(embed_tokens)[0], 1])
-        hidden_states_1 = embed_tokens + self.embed_positions(position_ids)
-        hidden_states_1 = self.dropout(hidden_states_1)
-        hidden_states = self.layers(hidden_states_1, hidden_states)
+        position_ids = ops.tile(position_ids, [ops.shape(inputs_embeds)[0], 1])
+        hidden_states = inputs_embeds + self.embed_positions(position_ids)
+        hidden_states = self.dropout(hidden_states)
+        hidden_states = self.layers(hidden_states, encoder_hidden_states)
         return self.layer_norm(hidden_states)
 
 
 def whisper_model(x, decoder_input_ids, weight, name):
-    hidden_states = WhisperEncoder(name=f"{name}-encoder")(x)
-    hidden_states_1 = WhisperDecoder(name=f"{name}-decoder")(
-        decoder_input_ids, hidden_states, weight
+    encoder_outputs = WhisperEncoder(name=f"{name}-encoder")(x)
+    decoder_outputs = WhisperDecoder(name=f"{name}-decoder")(
+        decoder_input_ids, encoder_outputs, weight
     )
-    return hidden_states, hidden_states_1
+    return encoder_outputs, decoder_outputs
 
 
 def build_model():

@@ -11,11 +11,10 @@ class WhisperAttention(nn.Module):
         self.v_proj = nn.Linear(64, 64)
         self.out_proj = nn.Linear(64, 64)
 
-    def forward(self, x):
-        query_states = self.q_proj(x) * 0.25
-        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+    def forward(self, hidden_states):
+        query_states = (self.q_proj(hidden_states) * 0.25).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
         )
@@ -30,11 +29,10 @@ class WhisperAttention_1(nn.Module):
         self.v_proj = nn.Linear(64, 64)
         self.out_proj = nn.Linear(64, 64)
 
-    def forward(self, x):
-        query_states = self.q_proj(x) * 0.25
-        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v_proj(x).unflatten(2, (4, 16)).transpose(1, 2)
+    def forward(self, hidden_states):
+        query_states = (self.q_proj(hidden_states) * 0.25).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, is_causal=True, scale=1.0
         )
@@ -49,11 +47,10 @@ class WhisperAttention_2(nn.Module):
         self.v_proj = nn.Linear(64, 64)
         self.out_proj = nn.Linear(64, 64)
 
-    def forward(self, x, hidden_states):
-        query_states = self.q_proj(x) * 0.25
-        query_states = query_states.unflatten(2, (4, 16)).transpose(1, 2)
-        key_states = self.k_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
-        value_states = self.v_proj(hidden_states).unflatten(2, (4, 16)).transpose(1, 2)
+    def forward(self, hidden_states, key_value_states):
+        query_states = (self.q_proj(hidden_states) * 0.25).unflatten(2, (4, 16)).transpose(1, 2)
+        key_states = self.k_proj(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
+        value_states = self.v_proj(key_value_states).unflatten(2, (4, 16)).transpose(1, 2)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, scale=1.0
         )
@@ -73,15 +70,12 @@ class WhisperEncoderLayer(nn.Module):
         self.fc2 = nn.Linear(96, 64)
         self.dropout_2 = nn.Dropout(0.0)
 
-    def forward(self, x):
-        hidden_states = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
-        hidden_states = x + hidden_states
-        hidden_states_1 = self.final_layer_norm(hidden_states)
-        hidden_states_1 = self.fc1(hidden_states_1)
-        x = self.activation_fn(hidden_states_1)
-        hidden_states_1 = self.dropout_1(x)
-        hidden_states_1 = self.fc2(hidden_states_1)
-        return hidden_states + self.dropout_2(hidden_states_1)
+    def forward(self, hidden_states):
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(hidden_states)))
+        hidden_states = hidden_states + hidden_states_1
+        x = self.fc1(self.final_layer_norm(hidden_states))
+        fc2 = self.fc2(self.dropout_1(self.activation_fn(x)))
+        return hidden_states + self.dropout_2(fc2)
 
 
 class WhisperDecoderLayer(nn.Module):
@@ -100,18 +94,15 @@ class WhisperDecoderLayer(nn.Module):
         self.fc2 = nn.Linear(96, 64)
         self.dropout_3 = nn.Dropout(0.0)
 
-    def forward(self, x, hidden_states):
-        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(x)))
-        hidden_states_1 = x + hidden_states_1
-        hidden_states_2 = self.encoder_attn_layer_norm(hidden_states_1)
-        hidden_states = self.dropout_1(self.encoder_attn(hidden_states_2, hidden_states))
-        hidden_states = hidden_states_1 + hidden_states
-        hidden_states_1 = self.final_layer_norm(hidden_states)
-        hidden_states_1 = self.fc1(hidden_states_1)
-        x = self.activation_fn(hidden_states_1)
-        hidden_states_1 = self.dropout_2(x)
-        hidden_states_1 = self.fc2(hidden_states_1)
-        return hidden_states + self.dropout_3(hidden_states_1)
+    def forward(self, hidden_states, encoder_hidden_states):
+        hidden_states_1 = self.dropout(self.self_attn(self.self_attn_layer_norm(hidden_states)))
+        hidden_states = hidden_states + hidden_states_1
+        encoder_attn_layer_norm = self.encoder_attn_layer_norm(hidden_states)
+        attn_output = self.encoder_attn(encoder_attn_layer_norm, encoder_hidden_states)
+        hidden_states = hidden_states + self.dropout_1(attn_output)
+        x = self.fc1(self.final_layer_norm(hidden_states))
+        fc2 = self.fc2(self.dropout_2(self.activation_fn(x)))
+        return hidden_states + self.dropout_3(fc2)
 
 
 class WhisperDecoder(nn.Module):
@@ -123,14 +114,15 @@ class WhisperDecoder(nn.Module):
         self.layers = nn.ModuleList([WhisperDecoderLayer(), WhisperDecoderLayer()])
         self.layer_norm = nn.LayerNorm(64)
 
-    def forward(self, decoder_input_ids, hidden_states):
-        embed_tokens = self.embed_tokens(decoder_input_ids)
-        position_ids = torch.arange(embed_tokens.shape[1], device=embed_tokens.device).unsqueeze(0)
-        position_ids = position_ids.repeat(embed_tokens.shape[0], 1)
-        hidden_states_1 = embed_tokens + self.embed_positions(position_ids)
-        hidden_states_1 = self.dropout(hidden_states_1)
-        hidden_states_1 = self.layers[0](hidden_states_1, hidden_states)
-        hidden_states = self.layers[1](hidden_states_1, hidden_states)
+    def forward(self, input_ids, encoder_hidden_states):
+        inputs_embeds = self.embed_tokens(input_ids)
+        position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
+        position_ids = position_ids.unsqueeze(0)
+        position_ids = position_ids.repeat(inputs_embeds.shape[0], 1)
+        hidden_states = inputs_embeds + self.embed_positions(position_ids)
+        hidden_states = self.dropout(hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, encoder_hidden_states)
         return self.layer_norm(hidden_states)
 
 
@@ -143,20 +135,10 @@ class WhisperEncoder(nn.Module):
         self.dropout = nn.Dropout(0.0)
         self.layers = nn.Sequential(WhisperEncoderLayer(), WhisperEncoderLayer())
         self.layer_norm = nn.LayerNorm(64)
-        self.register_buffer(
-            "constant",
-            torch.tensor(
-                [
-                    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                    22, 23, 24, 25, 26, 27, 28, 29,
-                ],
-                dtype=torch.int64,
-            ),
-            persistent=False,
-        )
+        self.register_buffer("constant", torch.arange(30, dtype=torch.int64), persistent=False)
 
-    def forward(self, x):
-        x = self.conv1(x)
+    def forward(self, input_features):
+        x = self.conv1(input_features)
         x = self.conv2(F.gelu(x))
         hidden_states = F.gelu(x).transpose(1, 2) + self.embed_positions(self.constant)
         hidden_states = self.dropout(hidden_states)
@@ -171,9 +153,9 @@ class WhisperModel(nn.Module):
         self.decoder = WhisperDecoder()
 
     def forward(self, input_features, decoder_input_ids):
-        hidden_states = self.encoder(input_features)
-        hidden_states_1 = self.decoder(decoder_input_ids, hidden_states)
-        return hidden_states, hidden_states_1
+        encoder_outputs = self.encoder(input_features)
+        decoder_outputs = self.decoder(decoder_input_ids, encoder_outputs)
+        return encoder_outputs, decoder_outputs
 
 
 class WhisperForConditionalGeneration(nn.Module):
