@@ -70,7 +70,7 @@ _T5 = {**ENCODERS, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 DECODERS = {
     "llama": Decoder(_make("LlamaForCausalLM", **_GROUPED), TOKENS, "visible_keys(", {"pytorch": 94, "keras": 117}),
     "mistral": Decoder(_make("MistralForCausalLM", **_WINDOW), TOKENS, "window=4)", {"pytorch": 96, "keras": 119}),
-    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 132, "keras": 168}),
+    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 132, "keras": 171}),
     "t5": Decoder(
         _make("T5ForConditionalGeneration", **_T5),
         {**TOKENS, "decoder_input_ids": "int64[batch,out]"},

@@ -30,7 +30,8 @@ CASES = {
         "(float[batch, seq] x) => (float[seq, seq] y)",
         """s = Shape (x)  t = Slice (s, v1, v2, v0)  n = Squeeze (t, v0)  r = Range (zero, n, one)
         col = Reshape (r, column)  m = Less (r, col)  z = Cast <to = 1> (m)  both = Concat <axis = 0> (t, t)
-        full = ConstantOfShape <value = float[1] {2.0}> (both)  y = Mul (full, z)""",
+        full = ConstantOfShape <value = float[1] {2.0}> (both)  w = Cast <to = 1> (r)
+        v = Mul (full, w)  y = Mul (v, z)""",
         ["torch.arange(x.shape[1], device=x.device)", "torch.full((x.shape[1], x.shape[1]), 2.0, "],
         ["ops.arange(0, ops.shape(x)[1], 1", "ops.full((ops.shape(x)[1], ops.shape(x)[1]), 2.0"],
         [(2, 5), (1, 3)],

@@ -38,6 +38,7 @@ def join_stacks(graph: ir.Graph) -> bool:
         found = match(node, *STATES) if traits.STACK in node.metadata_props else None
         if found is not None:
             stacks[found.name.rpartition(".")[0]].append(found)
+    _join_states(rewriter, list(stacks.values()))
     for path, layers in stacks.items():
         if len(layers) > 1:
             kept = layers[0].node.metadata_props[traits.STACK]
@@ -48,6 +49,31 @@ def join_stacks(graph: ir.Graph) -> bool:
     if rewriter.changed:
         remove_unused(graph)
     return rewriter.changed
+
+
+def _join_states(rewriter: Rewriter, stacks: list[list[Match]]) -> None:
+    """Join the final states of a stack, where the layers of another one start with one each, and cut them apart there:
+    so PyTorch's layers of several hand them on."""
+    for layers in stacks:
+        for index in range(STATES[layers[0].key]):
+            states = [each.input(STATE + index) for each in layers]
+            made = [[tuple(layer.node.outputs[1 + index : 2 + index]) for layer in other] for other in stacks]
+            if len(states) > 1 and [(state,) for state in states] in made:
+                _hand_on(rewriter, layers, STATE + index, [state for state in states if state is not None])
+
+
+def _hand_on(rewriter: Rewriter, layers: list[Match], slot: int, states: list[ir.Value]) -> None:
+    rows, *sizes = states[0].shape or (None,)
+    if not isinstance(rows, int):
+        return
+    joined = rewriter.insert(layers[0].node, "Concat", "states", states, {"axis": 0}).outputs[0]
+    joined.type, joined.shape = states[0].type, ir.Shape([rows * len(states), *sizes])
+    for place, (layer, state) in enumerate(zip(layers, states, strict=True)):
+        bounds = [[place * rows], [(place + 1) * rows], [0]]
+        given = [joined, *(rewriter.constant(f"{layer.name}.state_bounds", each) for each in bounds)]
+        cut = rewriter.insert(layer.node, "Slice", "state", given).outputs[0]
+        cut.type, cut.shape = state.type, state.shape
+        layer.node.replace_input_with(slot, cut)
 
 
 def _join(rewriter: Rewriter, path: str, layers: list[Match]) -> None:
@@ -145,12 +171,13 @@ def _initial(parts: list[ir.Value | None]) -> ir.Value | None:
 
 
 def _finals(parts: list[tuple[ir.Value, ...]]) -> list[ir.Value]:
-    """The output of the Concat that joins the layers' final states; none where nothing reads them."""
+    """The outputs of the Concats that join the layers' final states; none where nothing reads them."""
     values = [value for part in parts for value in part]
     readers = {node for value in values for node in value.consumers()}
     if not any(is_read(value) for value in values):
         return []
-    concat = match(next(iter(readers)), "Concat", axis=0) if len(readers) == 1 else None
-    if concat is None or list(concat.node.inputs) != values or any(value.is_graph_output() for value in values):
+    concats = [match(node, "Concat", axis=0) for node in values[0].consumers()]
+    joined = [each.output for each in concats if each is not None and list(each.node.inputs) == values]
+    if len(joined) < len(readers) or any(value.is_graph_output() for value in values):
         raise _ApartError("its final states are read one by one")
-    return [concat.output]
+    return joined

@@ -92,7 +92,7 @@ _OPERATORS = {
 }
 
 
-def operands(op: Op, operand: Callable[[Op, int], Any] = Op.operand) -> list[Any]:
+def operands(op: Op, operand: Callable[[Op, int], Any] = lambda op, index: op.operand(index)) -> list[Any]:
     """The inputs as terms of an expression: rank-0 constants as numbers, but for the first when all are constants.
 
     Args:
