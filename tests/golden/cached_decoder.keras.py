@@ -67,12 +67,6 @@ def decoder_block(x, keys, values, name):
     return keys, values, x
 
 
-def blocks(x, cache_0, cache_1, cache_2, cache_3, name):
-    keys, values, x = decoder_block(x, cache_0, cache_1, name=f"{name}-0")
-    keys_1, values_1, x = decoder_block(x, cache_2, cache_3, name=f"{name}-1")
-    return keys, values, keys_1, values_1, x
-
-
 def build_model():
     tokens = keras.Input((None,), dtype="int64", name="tokens")
     cache_0 = keras.Input((2, None, 8), name="cache.0")
@@ -80,9 +74,8 @@ def build_model():
     cache_2 = keras.Input((2, None, 8), name="cache.2")
     cache_3 = keras.Input((2, None, 8), name="cache.3")
     x = layers.Embedding(30, 16, name="embedding")(tokens)
-    output_1_0, output_1_1, output_1_2, output_1_3, x = blocks(
-        x, cache_0, cache_1, cache_2, cache_3, name="blocks"
-    )
+    output_1_0, output_1_1, x = decoder_block(x, cache_0, cache_1, name="blocks-0")
+    output_1_2, output_1_3, x = decoder_block(x, cache_2, cache_3, name="blocks-1")
     x = layers.RMSNormalization(name="norm")(x)
     x = layers.Dense(30, use_bias=False, name="head")(x)
     return keras.Model(

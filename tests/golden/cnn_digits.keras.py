@@ -8,16 +8,12 @@ def conv_block(x, filters, name):
     return layers.ReLU()(x)
 
 
-def body(x, name):
-    x = conv_block(x, 16, name=f"{name}-0")
-    return conv_block(x, 16, name=f"{name}-1")
-
-
 def build_model():
     inputs = keras.Input((1, 8, 8), name="image")
     x = layers.Permute((2, 3, 1))(inputs)
     x = conv_block(x, 16, name="stem")
-    x = body(x, name="body")
+    x = conv_block(x, 16, name="body-0")
+    x = conv_block(x, 16, name="body-1")
     x = layers.MaxPooling2D(2)(x)
     x = conv_block(x, 32, name="top")
     x = layers.MaxPooling2D(2)(x)

@@ -169,26 +169,12 @@ class Gemma2DecoderLayer(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class Layers(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = Gemma2DecoderLayer(name="0")
-        self.layer_1 = Gemma2DecoderLayer(name="1")
-        self.layer_2 = Gemma2DecoderLayer(name="2")
-
-    def call(self, x, cos, sin, causal_mask, causal_mask_1):
-        hidden_states = self.layer_0(x, cos, sin, causal_mask)
-        hidden_states = self.layer_1(hidden_states, cos, sin, causal_mask_1)
-        return self.layer_2(hidden_states, cos, sin, causal_mask)
-
-
-@keras.saving.register_keras_serializable()
 class Gemma2Model(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.embed_tokens = Gemma2TextScaledWordEmbedding(name="embed_tokens")
         self.rotary_emb = Gemma2RotaryEmbedding(name="rotary_emb")
-        self.layers = Layers(name="layers")
+        self.layers = [Gemma2DecoderLayer(name=f"layers-{i}") for i in range(3)]
         self.norm = Gemma2RMSNorm(name="norm")
 
     def call(self, input_ids, attention_mask, weight):
@@ -210,7 +196,10 @@ class Gemma2Model(layers.Layer):
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
         cos, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(inputs_embeds, cos, sin, causal_mask_1, causal_mask))
+        hidden_states = self.layers[0](inputs_embeds, cos, sin, causal_mask_1)
+        hidden_states = self.layers[1](hidden_states, cos, sin, causal_mask)
+        hidden_states = self.layers[2](hidden_states, cos, sin, causal_mask_1)
+        return self.norm(hidden_states)
 
 
 def build_model():

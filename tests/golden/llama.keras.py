@@ -113,36 +113,24 @@ class LlamaDecoderLayer(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class Layers(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = LlamaDecoderLayer(name="0")
-        self.layer_1 = LlamaDecoderLayer(name="1")
-        self.layer_2 = LlamaDecoderLayer(name="2")
-
-    def call(self, x, cos, sin, attention_mask):
-        hidden_states = self.layer_0(x, cos, sin, attention_mask)
-        hidden_states = self.layer_1(hidden_states, cos, sin, attention_mask)
-        return self.layer_2(hidden_states, cos, sin, attention_mask)
-
-
-@keras.saving.register_keras_serializable()
 class LlamaModel(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.embed_tokens = layers.Embedding(128, 64, name="embed_tokens")
         self.rotary_emb = LlamaRotaryEmbedding(name="rotary_emb")
-        self.layers = Layers(name="layers")
+        self.layers = [LlamaDecoderLayer(name=f"layers-{i}") for i in range(3)]
         self.norm = layers.RMSNormalization(name="norm")
 
     def call(self, input_ids, attention_mask):
-        inputs_embeds = self.embed_tokens(input_ids)
-        position_ids = ops.arange(0, ops.shape(inputs_embeds)[1], 1, dtype="int64")
+        hidden_states = self.embed_tokens(input_ids)
+        position_ids = ops.arange(0, ops.shape(hidden_states)[1], 1, dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
         attention_mask = ops.cast(attention_mask, "bool")
-        attention_mask = visible_keys(inputs_embeds, attention_mask)
+        attention_mask = visible_keys(hidden_states, attention_mask)
         cos, sin = self.rotary_emb(position_ids)
-        return self.norm(self.layers(inputs_embeds, cos, sin, attention_mask))
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, cos, sin, attention_mask)
+        return self.norm(hidden_states)
 
 
 def build_model():

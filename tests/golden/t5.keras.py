@@ -340,71 +340,37 @@ class T5LayerFF(layers.Layer):
         return hidden_states + self.dropout(forwarded_states)
 
 
-def layer(x, attention_mask, name):
-    x, attention_output = t5_layer_self_attention(x, attention_mask, name=f"{name}-0")
-    hidden_states = t5_layer_ff(attention_output, name=f"{name}-1")
-    return x, hidden_states
-
-
-def layer_1(x, attention_mask, unsqueeze_2, name):
-    attention_output = t5_layer_self_attention_1(x, attention_mask, unsqueeze_2, name=f"{name}-0")
-    return t5_layer_ff(attention_output, name=f"{name}-1")
-
-
-@keras.saving.register_keras_serializable()
-class Layer(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = T5LayerSelfAttention(name="0")
-        self.layer_1 = T5LayerCrossAttention(name="1")
-        self.layer_2 = T5LayerFF(name="2")
-
-    def call(self, x, attention_mask, hidden_states, attention_mask_1):
-        x, attention_output = self.layer_0(x, attention_mask)
-        position_bias, layer_output = self.layer_1(
-            attention_output, hidden_states, attention_mask_1
-        )
-        hidden_states = self.layer_2(layer_output)
-        return x, position_bias, hidden_states
-
-
-@keras.saving.register_keras_serializable()
-class Layer_1(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = T5LayerSelfAttention_1(name="0")
-        self.layer_1 = T5LayerCrossAttention_1(name="1")
-        self.layer_2 = T5LayerFF(name="2")
-
-    def call(self, x, attention_mask, unsqueeze_2, hidden_states, attention_mask_1, position_bias):
-        attention_output = self.layer_0(x, attention_mask, unsqueeze_2)
-        layer_output = self.layer_1(
-            attention_output, hidden_states, attention_mask_1, position_bias
-        )
-        return self.layer_2(layer_output)
-
-
 def t5_block(hidden_states, attention_mask, name):
-    self_attn_position_bias, hidden_states = layer(
-        hidden_states, attention_mask, name=f"{name}-layer"
+    self_attn_position_bias, hidden_states = t5_layer_self_attention(
+        hidden_states, attention_mask, name=f"{name}-layer-0"
     )
+    hidden_states = t5_layer_ff(hidden_states, name=f"{name}-layer-1")
     return self_attn_position_bias, hidden_states
 
 
 def t5_block_1(hidden_states, attention_mask, position_bias, name):
-    return layer_1(hidden_states, attention_mask, position_bias, name=f"{name}-layer")
+    hidden_states = t5_layer_self_attention_1(
+        hidden_states, attention_mask, position_bias, name=f"{name}-layer-0"
+    )
+    return t5_layer_ff(hidden_states, name=f"{name}-layer-1")
 
 
 @keras.saving.register_keras_serializable()
 class T5Block(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.layer = Layer(name="layer")
+        self.layer = [
+            T5LayerSelfAttention(name="layer-0"),
+            T5LayerCrossAttention(name="layer-1"),
+            T5LayerFF(name="layer-2"),
+        ]
 
     def call(self, hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask):
-        self_attn_position_bias, cross_attn_position_bias, hidden_states = self.layer(
-            hidden_states, attention_mask, encoder_hidden_states, encoder_attention_mask
+        self_attn_position_bias, hidden_states = self.layer[0](hidden_states, attention_mask)
+        cross_attn_position_bias, hidden_states = self.layer[1](
+            hidden_states, encoder_hidden_states, encoder_attention_mask
         )
+        hidden_states = self.layer[2](hidden_states)
         return self_attn_position_bias, cross_attn_position_bias, hidden_states
 
 
@@ -412,7 +378,11 @@ class T5Block(layers.Layer):
 class T5Block_1(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.layer = Layer_1(name="layer")
+        self.layer = [
+            T5LayerSelfAttention_1(name="layer-0"),
+            T5LayerCrossAttention_1(name="layer-1"),
+            T5LayerFF(name="layer-2"),
+        ]
 
     def call(
         self,
@@ -423,40 +393,14 @@ class T5Block_1(layers.Layer):
         encoder_attention_mask,
         encoder_decoder_position_bias,
     ):
-        return self.layer(
+        hidden_states = self.layer[0](hidden_states, attention_mask, position_bias)
+        hidden_states = self.layer[1](
             hidden_states,
-            attention_mask,
-            position_bias,
             encoder_hidden_states,
             encoder_attention_mask,
             encoder_decoder_position_bias,
         )
-
-
-def block(x, attention_mask, name):
-    x, hidden_states = t5_block(x, attention_mask, name=f"{name}-0")
-    hidden_states = t5_block_1(hidden_states, attention_mask, x, name=f"{name}-1")
-    return t5_block_1(hidden_states, attention_mask, x, name=f"{name}-2")
-
-
-@keras.saving.register_keras_serializable()
-class Block(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = T5Block(name="0")
-        self.layer_1 = T5Block_1(name="1")
-        self.layer_2 = T5Block_1(name="2")
-
-    def call(self, x, attention_mask, hidden_states, attention_mask_1):
-        x, position_bias, hidden_states_1 = self.layer_0(
-            x, attention_mask, hidden_states, attention_mask_1
-        )
-        hidden_states_1 = self.layer_1(
-            hidden_states_1, attention_mask, x, hidden_states, attention_mask_1, position_bias
-        )
-        return self.layer_2(
-            hidden_states_1, attention_mask, x, hidden_states, attention_mask_1, position_bias
-        )
+        return self.layer[2](hidden_states)
 
 
 def t5_stack(input_ids, attention_mask, weight, name):
@@ -464,7 +408,15 @@ def t5_stack(input_ids, attention_mask, weight, name):
     attention_mask = ops.cast(attention_mask, "bool")
     attention_mask = ops.expand_dims(attention_mask, axis=(1, 2))
     hidden_states = layers.Dropout(0.1, name=f"{name}-dropout")(inputs_embeds)
-    hidden_states = block(hidden_states, attention_mask, name=f"{name}-block")
+    self_attention_position_bias, hidden_states = t5_block(
+        hidden_states, attention_mask, name=f"{name}-block-0"
+    )
+    hidden_states = t5_block_1(
+        hidden_states, attention_mask, self_attention_position_bias, name=f"{name}-block-1"
+    )
+    hidden_states = t5_block_1(
+        hidden_states, attention_mask, self_attention_position_bias, name=f"{name}-block-2"
+    )
     hidden_states = layers.RMSNormalization(name=f"{name}-final_layer_norm")(hidden_states)
     return layers.Dropout(0.1)(hidden_states)
 
@@ -474,7 +426,7 @@ class T5Stack(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.dropout = layers.Dropout(0.1, name="dropout")
-        self.block = Block(name="block")
+        self.block = [T5Block(name="block-0"), T5Block_1(name="block-1"), T5Block_1(name="block-2")]
         self.final_layer_norm = layers.RMSNormalization(name="final_layer_norm")
         self.dropout_dropout = layers.Dropout(0.1)
 
@@ -493,9 +445,18 @@ class T5Stack(layers.Layer):
         attention_mask_1 = ops.cast(encoder_attention_mask, "bool")
         attention_mask_1 = ops.expand_dims(attention_mask_1, axis=(1, 2))
         hidden_states = self.dropout(inputs_embeds)
-        hidden_states = self.block(
+        self_attention_position_bias, cross_attention_position_bias, hidden_states = self.block[0](
             hidden_states, attention_mask, encoder_hidden_states, attention_mask_1
         )
+        for layer in self.block[1:]:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask,
+                self_attention_position_bias,
+                encoder_hidden_states,
+                attention_mask_1,
+                cross_attention_position_bias,
+            )
         hidden_states = self.final_layer_norm(hidden_states)
         return self.dropout_dropout(hidden_states)
 

@@ -61,24 +61,12 @@ class EncoderBlock(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class Blocks(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = EncoderBlock(name="0")
-        self.layer_1 = EncoderBlock(name="1")
-
-    def call(self, x):
-        x = self.layer_0(x)
-        return self.layer_1(x)
-
-
-@keras.saving.register_keras_serializable()
 class TransformerEncoder(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.positions = self.add_weight(name="positions", shape=(128, 64))
         self.embedding = layers.Embedding(1000, 64, name="embedding")
-        self.blocks = Blocks(name="blocks")
+        self.blocks = [EncoderBlock(name="blocks-0"), EncoderBlock(name="blocks-1")]
         self.norm = layers.LayerNormalization(epsilon=1e-05, name="norm")
         self.classifier = layers.Dense(4, name="classifier")
 
@@ -86,7 +74,8 @@ class TransformerEncoder(layers.Layer):
         x = self.embedding(tokens)
         positions_here = self.positions[:ops.shape(tokens)[1], ...]
         x = x + positions_here
-        x = self.blocks(x)
+        for block in self.blocks:
+            x = block(x)
         x = self.norm(x)
         x = ops.mean(x, axis=1)
         return self.classifier(x)

@@ -46,45 +46,24 @@ class MultiheadAttention(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class Mlp(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = layers.Dense(64, activation="gelu", name="0")
-        self.layer_2 = layers.Dropout(0.1, name="2")
-        self.layer_3 = layers.Dense(16, name="3")
-
-    def call(self, x):
-        x = self.layer_0(x)
-        x = self.layer_2(x)
-        return self.layer_3(x)
-
-
-@keras.saving.register_keras_serializable()
 class EncoderBlock(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.norm1 = layers.LayerNormalization(epsilon=1e-05, name="norm1")
         self.attention = MultiheadAttention(name="attention")
         self.norm2 = layers.LayerNormalization(epsilon=1e-05, name="norm2")
-        self.mlp = Mlp(name="mlp")
+        self.mlp = [
+            layers.Dense(64, activation="gelu", name="mlp-0"),
+            layers.Dropout(0.1, name="mlp-2"),
+            layers.Dense(16, name="mlp-3"),
+        ]
 
     def call(self, x):
         x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-@keras.saving.register_keras_serializable()
-class Blocks(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = EncoderBlock(name="0")
-        self.layer_1 = EncoderBlock(name="1")
-        self.layer_2 = EncoderBlock(name="2")
-
-    def call(self, x):
-        x = self.layer_0(x)
-        x = self.layer_1(x)
-        return self.layer_2(x)
+        out = self.norm2(x)
+        for layer in self.mlp:
+            out = layer(out)
+        return x + out
 
 
 @keras.saving.register_keras_serializable()
@@ -94,7 +73,7 @@ class VisionTransformer(layers.Layer):
         self.class_token = self.add_weight(name="class_token", shape=(1, 1, 16))
         self.positions = self.add_weight(name="positions", shape=(1, 17, 16))
         self.patches = layers.Conv2D(16, 4, strides=4, name="patches")
-        self.blocks = Blocks(name="blocks")
+        self.blocks = [EncoderBlock(name=f"blocks-{i}") for i in range(3)]
         self.norm = layers.LayerNormalization(epsilon=1e-05, name="norm")
         self.head = layers.Dense(10, name="head")
 
@@ -105,7 +84,8 @@ class VisionTransformer(layers.Layer):
         x_1 = ops.broadcast_to(self.class_token, (ops.shape(x)[0], 1, 16))
         x = ops.concatenate([x_1, x], axis=1)
         x = x + self.positions
-        x = self.blocks(x)
+        for block in self.blocks:
+            x = block(x)
         x = self.norm(x)
         x = x[:, 0]
         return self.head(x)

@@ -163,28 +163,6 @@ class WhisperDecoderLayer(layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
-class Layers(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = WhisperEncoderLayer(name="0")
-        self.layer_1 = WhisperEncoderLayer(name="1")
-
-    def call(self, x):
-        return self.layer_1(self.layer_0(x))
-
-
-@keras.saving.register_keras_serializable()
-class Layers_1(layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.layer_0 = WhisperDecoderLayer(name="0")
-        self.layer_1 = WhisperDecoderLayer(name="1")
-
-    def call(self, x, hidden_states):
-        return self.layer_1(self.layer_0(x, hidden_states), hidden_states)
-
-
-@keras.saving.register_keras_serializable()
 class WhisperEncoder(layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -192,7 +170,7 @@ class WhisperEncoder(layers.Layer):
         self.conv2 = layers.Conv1D(64, 3, strides=2, activation="gelu", name="conv2")
         self.embed_positions = layers.Embedding(30, 64, trainable=False, name="embed_positions")
         self.dropout = layers.Dropout(0.0)
-        self.layers = Layers(name="layers")
+        self.layers = [WhisperEncoderLayer(name="layers-0"), WhisperEncoderLayer(name="layers-1")]
         self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
 
     def call(self, x):
@@ -200,7 +178,8 @@ class WhisperEncoder(layers.Layer):
         x = ops.pad(x, [(0, 0), (1, 1), (0, 0)])
         hidden_states = self.conv2(x) + self.embed_positions(ops.arange(30, dtype="int64"))
         hidden_states = self.dropout(hidden_states)
-        hidden_states = self.layers(hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states)
         return self.layer_norm(hidden_states)
 
 
@@ -210,7 +189,7 @@ class WhisperDecoder(layers.Layer):
         super().__init__(**kwargs)
         self.embed_positions = layers.Embedding(40, 64, name="embed_positions")
         self.dropout = layers.Dropout(0.0)
-        self.layers = Layers_1(name="layers")
+        self.layers = [WhisperDecoderLayer(name="layers-0"), WhisperDecoderLayer(name="layers-1")]
         self.layer_norm = layers.LayerNormalization(epsilon=1e-05, name="layer_norm")
 
     def call(self, input_ids, encoder_hidden_states, weight):
@@ -220,7 +199,8 @@ class WhisperDecoder(layers.Layer):
         position_ids = ops.tile(position_ids, [ops.shape(inputs_embeds)[0], 1])
         hidden_states = inputs_embeds + self.embed_positions(position_ids)
         hidden_states = self.dropout(hidden_states)
-        hidden_states = self.layers(hidden_states, encoder_hidden_states)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, encoder_hidden_states)
         return self.layer_norm(hidden_states)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -48,13 +48,15 @@ def _sharing(graph: ir.Graph) -> Iterator[list[ir.Node]]:
             yield nodes
 
 
-def block_tree(graph: ir.Graph, emits: Mapping[ir.Node, Emit], returned: list[ir.Value]) -> blocks.Block:
-    """The blocks but the dissolved ones (``source.blocks.build``).
+def block_tree(
+    graph: ir.Graph, emits: Mapping[ir.Node, Emit], returned: list[ir.Value], lists: Iterable[str] = ()
+) -> blocks.Block:
+    """The blocks but the dissolved ones (``source.blocks.build``), among them the ``lists``.
 
     One that sees no input stands in the block around it: Keras calls no layer without an argument. So do those that
     share a layer, in the block that has it; and those that are called again and again, whose calls become a loop there.
     """
-    dissolved = _around_shared(graph) | _called_in_steps(graph)
+    dissolved = _around_shared(graph) | _called_in_steps(graph) | set(lists)
     while True:
         root = blocks.build(graph, emits, returned, dissolved)
         blind = {block.path for block in root.blocks() if block.path and not block.inputs}

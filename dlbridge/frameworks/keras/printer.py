@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import helpers
 from dlbridge.frameworks.keras.layer_loops import layer_loops
+from dlbridge.frameworks.keras.lists import list_of
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.training_code import training_calls
@@ -22,6 +23,7 @@ from dlbridge.source.bodies import assignments, made_members, merge_return, plai
 from dlbridge.source.code import Code, call, expression
 from dlbridge.source.definitions import Definition
 from dlbridge.source.expr import Arguments, Attr, Const, Dict, Expr, Items, Name, Var
+from dlbridge.source.module_loops import module_loops
 from dlbridge.source.names import class_name, identifier
 from dlbridge.source.nesting import nest
 from dlbridge.source.statements import Assign, Class, Def, Do, Raise, Return, Statement, Text, variables
@@ -217,13 +219,26 @@ def _init(writer: KerasWriter, definition: Definition, subclassed: bool) -> list
     cast = {} if _is_single(written.block) else {"autocast": Const(False)}
     lines: list[Statement] = [Do(call(_SUPER, **cast, **{"**": Var("kwargs")}))]
     lines += [_set(p, Var(p)) for p in definition.parameters]
-    made = made_members(definition, IDENTITY)
-    lines += [_set(member_name(m.name), new) for m, new in made if m.kind not in (BUILD, SPEC)]
+    lines += _members(definition)
     if subclassed and written.block in writer.eager:
         lines.append(_set("run_eagerly", Const(True)))  # so that predict and evaluate do; compile sets it anew
     if subclassed and not written.members:
         lines.append(_set("built", Const(True)))  # there is nothing to build
     return lines
+
+
+def _members(definition: Definition) -> list[Statement]:
+    """The assignments that make a class's members; those of a list, whose names end in their places, as one."""
+    made = [(m.name, new) for m, new in made_members(definition, IDENTITY) if m.kind not in (BUILD, SPEC)]
+    lists: dict[str, dict[int, Expr]] = {}
+    for name, new in made:
+        owner, _, place = name.rpartition(".")
+        lists.setdefault(owner or name, {})[int(place) if owner else 0] = new
+    listed = {name.rpartition(".")[0] for name, _ in made}
+    return [
+        _set(member_name(name), list_of([items[i] for i in sorted(items)]) if name in listed else items[0])
+        for name, items in lists.items()
+    ]
 
 
 def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str], is_root: bool) -> Def:
@@ -237,7 +252,10 @@ def _call(writer: KerasWriter, definition: Definition, names: dict[ir.Value, str
     if as_list:
         lines.insert(0, Assign(variables(inputs), Var("inputs")))
     given = ("inputs",) if as_list else inputs or ("inputs=None",)
-    return Def("call", ("self", *given), tuple(nest(merge_return(roll_steps(lines)))))
+    items = [m.name.rpartition(".") for m in written.members]
+    members = [f"{member_name(owner)}.{last}" if owner else member_name(last) for owner, _, last in items]
+    lines = roll_steps(module_loops(lines, members, None))
+    return Def("call", ("self", *given), tuple(nest(merge_return(lines))))
 
 
 def _is_single(block: Block) -> bool:

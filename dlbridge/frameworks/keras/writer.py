@@ -16,6 +16,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras import WriteOptions, automatic, helpers, writes
 from dlbridge.frameworks.keras.blocks import block_tree, free_shared
 from dlbridge.frameworks.keras.fusing import fuse
+from dlbridge.frameworks.keras.lists import lists_of_layers
 from dlbridge.frameworks.keras.merges import merging_layers
 from dlbridge.frameworks.keras.names import spelled
 from dlbridge.frameworks.keras.needs import Classes, nodes_of
@@ -49,7 +50,7 @@ from dlbridge.source.code import LAYER, Code, call, code
 from dlbridge.source.concats import grow_concats
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
-from dlbridge.source.expr import Attr, Call, Const, Items, Var, layer_inputs
+from dlbridge.source.expr import Attr, Call, Const, Index, Items, Var, layer_inputs
 from dlbridge.source.functions import Functions
 from dlbridge.source.names import Names, class_name, snake_case
 from dlbridge.source.op import Layer
@@ -119,24 +120,40 @@ class KerasWriter(KerasWeights):
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
         self.symbolic = call_functions(self.emits, self.model.inputs)
-        self.root = block_tree(self.graph, self.emits, returned_values(self.returned))
+        self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
+        self.calls = Counter(e.layer.identity(self.graph) for e in self.emits.values() if e.layer is not None)
+        self._set_blocks()
         self.weight_paths = weight_paths(self.graph, self.root, self.emits, paths, reachable=True)
         self.weights_by_block = weights_by_block(self.root, self.weight_paths)
-        classes = Classes(self.graph, self.root, self.emits, self.returned, self.symbolic, self.functions.written)
-        self.calls_of = classes.calls_of
-        self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building
-        self.subclassed, self.wrapped = classes.subclassed, classes.wrapped
         joined = {node for block in self.root.blocks() if block not in self.dynamic for node in nodes_of(block)}
         emits = {node: emit for node, emit in self.emits.items() if node in joined}
         self.sparse = taken_for_sparse(emits, self.symbolic, self._is_printed) if self.dynamic else set[ir.Value]()
         pass_weights(self.root, self.emits, self.weight_paths, self._is_printed)
         self.weights: dict[str, Weight] = {}
-        self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
         self.taken = Names(*(v.name or "" for v in model.inputs))
         self.outermost: dict[str, str] = {}
         self.renamed: dict[str, str] = {}
-        self.calls = Counter(e.layer.identity(self.graph) for e in self.emits.values() if e.layer is not None)
         self.automatic = automatic.of_writer(self)
+
+    def _set_blocks(self) -> None:
+        """Arrange the nodes in blocks, and find which of them are classes and which are lists of layers in these."""
+        lists: dict[str, dict[str, int]] = {}
+        while True:
+            self.root = block_tree(self.graph, self.emits, returned_values(self.returned), lists)
+            classes = Classes(self.graph, self.root, self.emits, self.returned, self.symbolic, self.functions.written)
+            more = lists_of_layers(self.graph, self.root, classes.dynamic, self._makes_layer)
+            if lists or not more:
+                break
+            lists = more
+        #: Path of an item of a list of layers -> its place there.
+        self.places = {path: place for items in lists.values() for path, place in items.items()}
+        self.calls_of = classes.calls_of
+        self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building
+        self.subclassed, self.wrapped = classes.subclassed, classes.wrapped
+
+    def _makes_layer(self, node: ir.Node) -> bool:
+        layer = self.emits[node].layer
+        return layer is not None and not self._is_shared(node, layer)
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -175,11 +192,19 @@ class KerasWriter(KerasWeights):
             written.members.append(Member(SPEC, new, SPEC))
         return written
 
-    def _build(self, written: Written, attribute: str, value: ir.Value) -> None:
+    def _build(self, written: Written, layer: Code, value: ir.Value) -> None:
         """A member's weights, made from the shape of its input: code that runs eagerly cannot be traced for it."""
         if written.block in self.building:
-            new = call(Attr(member(attribute), "build"), Const(sizes_of(value)))
+            new = call(Attr(layer, "build"), Const(sizes_of(value)))
             written.members.append(Member(BUILD, new, BUILD))
+
+    def _reach(self, path: str, block: Block) -> tuple[str, Code]:
+        """(the name of the member at a path, how the code of a block's class reaches it)."""
+        name, place = block.relative(path), self.places.get(path)
+        if place is None:
+            return flat(name), member(name)
+        container = flat(name.rpartition(".")[0])
+        return f"{container}.{place}", Index(member(container), Const(place))
 
     def _write_node(self, written: Written, node: ir.Node) -> None:
         emit, block = self.emits[node], written.block
@@ -195,12 +220,12 @@ class KerasWriter(KerasWeights):
             if path == node.name:
                 self._remember(block, node, layer)
             if is_class:
-                attribute = flat(block.relative(path))
+                name, reached = self._reach(path, block)
                 if path == node.name:
-                    written.members.append(Member(attribute, new))
+                    written.members.append(Member(name, new))
                     if layer.weights:
-                        self._build(written, attribute, next(emit.code.values()))
-                new = member(attribute)
+                        self._build(written, reached, next(emit.code.values()))
+                new = reached
             elif path != node.name or self._is_shared(node, layer):
                 # A layer that is called more than once is made once, before its first call.
                 variable = snake_case(flat(block.relative(path))) + "_layer"
@@ -220,10 +245,10 @@ class KerasWriter(KerasWeights):
         else:
             new = instance.call(name=self._name_code(name, written.block))
             if written.block in self.dynamic:
-                attribute = flat(name)
-                written.members.append(Member(attribute, new))
-                self._build(written, attribute, inner.inputs[0])
-                new = member(attribute)
+                own, reached = self._reach(inner.path, written.block)
+                written.members.append(Member(own, new))
+                self._build(written, reached, inner.inputs[0])
+                new = reached
             else:
                 inputs = [self._dense(value) for value in inputs]
             fragment = call(new, *inputs)
