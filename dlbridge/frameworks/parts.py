@@ -30,7 +30,8 @@ class Trains:
 class Exact(Protocol):
     """Runs a model with every float in float64. A framework that has it for its live models (``Framework.exact``), and
     an original that has it (``model.original.exact()``), are compared more closely: what rounding is owed is measured,
-    and a failure names the node where numbers first depart.
+    and a failure names the node where numbers first depart. One that also has ``in_own_types(arrays, seen)``, which
+    runs the model as it is and gives ``seen`` each array on the way, has the node named where only a type departs, too.
 
     Attributes:
         eps: That of the coarsest float type in which the model computes by itself.
@@ -46,7 +47,7 @@ class Exact(Protocol):
         Args:
             arrays: Arrays by input name, in the model's own types.
             noise: Move each result on the way by a random part of at most this.
-            seen: Gets each float array that is computed on the way, in order.
+            seen: Gets each array of floats or integers that is computed on the way, in order.
         """
         ...
 

@@ -129,15 +129,17 @@ class LogSoftmax(OpRun):
         return (below - np.log(np.exp(below).sum(axis=axis, keepdims=True)),)
 
 
+#: Ops that the evaluator's own classes get wrong.
+_MENDED = [LogSoftmax, OneHot, MaxPool, AveragePool]
+
+
 class _Float64(ReferenceEvaluator):
     """The reference evaluator in which each result is widened before it is read."""
 
     state: Float64Run
 
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
-        super().__init__(
-            *arguments, new_ops=[*(new_ops or []), Cast, LogSoftmax, OneHot, MaxPool, AveragePool], **options
-        )
+        super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, *_MENDED], **options)
         for node in self.rt_nodes_:
             node.run = self._settled(node.run, type(node).__name__.partition("_")[0] in _SUMS)
 
@@ -166,6 +168,7 @@ class Evaluator:
 
     def __init__(self, model: ir.Model) -> None:
         proto, self._weights = _without_weights(model)
+        self._types = {name: array.dtype for name, array in self._weights.items()}
         if sum(array.nbytes for array in self._weights.values()) < LARGE:
             self._weights = _widened(self._weights)
         _name_overloads(proto)
@@ -173,6 +176,7 @@ class Evaluator:
         # the graphs within are run by the class of the graph around them
         bound = type("_Bound", (_Float64,), {"state": self._state})
         self._evaluator = bound(proto)
+        self._proto = proto
         self.outputs = [v.name for v in proto.graph.output]
         self._reads = _reads(proto.graph)
         self._done_with = _last_reads(proto.graph)
@@ -191,6 +195,16 @@ class Evaluator:
         with self._running(noise, seen):
             results = self._outputs(arrays)
         return {name: results[name] for name in self.outputs}
+
+    def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the graph in its own types; ``seen`` gets each array of floats or integers on the way."""
+        weights = {name: array.astype(self._types[name], copy=False) for name, array in self._weights.items()}
+        evaluator = ReferenceEvaluator(self._proto, new_ops=_MENDED)
+        with np.errstate(all="ignore"):
+            found = evaluator.run(None, {**weights, **arrays}, intermediate=True)
+        made = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+        seen += [array for name, array in made.items() if name not in weights and array.dtype.kind not in "bSOU"]
+        return {name: made[name] for name in self.outputs}
 
     def values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All arrays of the main graph by name, for these inputs."""

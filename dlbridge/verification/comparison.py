@@ -49,6 +49,8 @@ class Comparison:
         """One check for each set of inputs. The node where a departure begins goes into the report."""
         unlike = [mismatch(output, own) for output, own in zip(outputs, self._judge.own, strict=True)]
         if any(unlike):
+            first = next(i for i, found in enumerate(unlike) if found)
+            report.departures[route.name] = self._departure(route, first, set(unlike[first]))
             return [self._unlike(route.name, i, found) for i, found in enumerate(unlike)]
         findings = self._findings(route, outputs, report)
         if not _all_fit(findings) and self._tolerance is None:
@@ -60,17 +62,18 @@ class Comparison:
             check.message = "; ".join(text for text in (check.message, route.note, *self._constant()) if text)
         failed = [i for i, c in enumerate(checks) if not c.passed and c.decided and not c.ill_conditioned]
         if failed:
-            report.departures[route.name] = self._earliest(route, failed, findings)
+            report.departures[route.name] = self._earliest(route, failed, findings, checks)
         return checks
 
-    def _earliest(self, route: Form, failed: list[int], findings: list[dict[str, Finding]]) -> Departure:
+    def _earliest(
+        self, route: Form, failed: list[int], findings: list[dict[str, Finding]], checks: Sequence[Check]
+    ) -> Departure:
         """The earliest node at which a route departs for some of the inputs. For others its error may be hidden behind
-        a mask or a maximum, and come out again later."""
-        first = self._departure(route, failed[0], findings[failed[0]])
+        a mask or a maximum, and come out again later, or be too small to be told from rounding."""
         small = [i for i in failed[1:] if sum(a.size for a in self._cases[i].arrays.values()) <= _SMALL_SET]
-        if not first.node or not small:
-            return first
-        found = [first, *(self._departure(route, i, findings[i]) for i in small[:_MORE_SETS_TRACED])]
+        farthest = max(small, key=lambda i: checks[i].excess, default=failed[0])
+        wanted = dict.fromkeys([failed[0], *small[:_MORE_SETS_TRACED], farthest])
+        found = [self._departure(route, i, _departing(findings[i])) for i in wanted]
         places = {node.name: place for place, node in enumerate(self._model.graph)}
         return min(found, key=lambda each: places.get(each.node, len(places)))
 
@@ -285,12 +288,16 @@ class Comparison:
             decided=not (failed and is_strained and case.is_probe),
         )
 
-    def _departure(self, route: Form, index: int, found: Mapping[str, Finding]) -> Departure:
-        outputs = {name for name, f in found.items() if not f.fits and not f.excused}
+    def _departure(self, route: Form, index: int, outputs: set[str]) -> Departure:
         try:
             return first_departure(self._model, route, self._judge, index, self._cases[index].arrays, outputs)
         except Exception as error:  # the departure is reported in any case; where it begins is extra help
             return Departure(f"the node cannot be named ({type(error).__name__}: {error})")
+
+
+def _departing(found: Mapping[str, Finding]) -> set[str]:
+    """The names of the outputs that depart."""
+    return {name for name, finding in found.items() if not finding.fits and not finding.excused}
 
 
 def _all_fit(findings: Iterable[Mapping[str, Finding]]) -> bool:

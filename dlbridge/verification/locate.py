@@ -7,8 +7,7 @@ computes an array with the same numbers anywhere, in whatever layout.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,17 @@ import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.ops.evaluator import Evaluator
+from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.verification.causes import alone, likely_cause
 from dlbridge.verification.departure import Departure, Traced
 from dlbridge.verification.depth import all_values
 from dlbridge.verification.forms import Form
 from dlbridge.verification.judge import Judge
-from dlbridge.verification.measure import Arrays
+from dlbridge.verification.measure import Arrays, is_float, mismatch
+from dlbridge.verification.shown import Shown, equal, tells
 from dlbridge.verification.sizes import bytes_of_weights, elements
 
-#: Equal numbers in float64, relative to the largest. Constants are kept in float32 by frameworks and in ONNX files.
-_EQUAL = 1e-6
-#: Numbers below this part of the largest one are of another kind where none lie between that and the next part.
-_FAR_BELOW, _NEAR = 1e-3, 0.1
 #: A model with more bytes of weights is not searched: all of its values in float64 would not fit into memory.
 _LARGEST = 1 << 30
 #: Nor is one whose values take more bytes: they are held twice, those of the evaluator and those of the written form.
@@ -39,8 +35,8 @@ _MOST_VALUES = 3 << 30
 _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat", "Expand")
 #: How many of these are looked at before a node.
 _FARTHEST = 6
-#: Arrays with more axes than this are compared without trying other orders of the axes.
-_PERMUTED = 5
+#: How often a form is run again that departed once, and has the right numbers when it is run in float64.
+_RUNS_AGAIN = 12
 
 
 def first_departure(
@@ -65,30 +61,88 @@ def first_departure(
         return Departure(f"the node cannot be named: the reference evaluator fails ({type(error).__name__}: {error})")
     exact = judge.exact(index)
     read_wrong = exact is not None and any(
-        not _equal(values[name], array) for name, array in exact.items() if name in values
+        not equal(values[name], array) for name, array in exact.items() if name in values
     )
+    given = [np.asarray(array) for array in arrays.values()]
     if read_wrong:
-        shown = Shown(judge.shown(index) or [])
+        shown = Shown([*given, *(judge.shown(index) or [])])
         node = _first(model, values, shown, outputs)
         return _told(
             "it was read wrong: the neutral form first departs from the original at", model, node, values, shown
         )
-    seen = Traced()
+    seen = Traced(given)
     wide = route.exact([arrays], seen)
     if wide is None:
-        seen = Traced(np.asarray(a, np.float64) for a in all_values(model, route.name, arrays).values())
+        seen = Traced([*given, *all_values(model, route.name, arrays).values()])
+    off = _off(wide[0], exact, outputs) if wide is not None and exact is not None else set()
     shown = Shown(seen)
-    node = _first(model, values, shown, outputs)
-    if node is None and wide is not None and exact is not None:
-        off = [n for n in sorted(outputs) if n in wide[0] and not _equal(wide[0][n], np.asarray(exact[n]))]
-        node = _last_computing(model, off[0]) if off else None
+    node = _first(model, values, shown, outputs, off)
     if node is None:
-        return Departure(
-            "every value on the way agrees in float64: the types or the rounding of the written form depart"
-        )
+        return _in_own_types(model, route, judge, index, values, arrays, outputs)
     found = _told("the first node whose inputs agree and whose outputs do not is", model, node, values, shown)
     found.line = _line(route, node, values, seen, shown)
     return found
+
+
+def _in_own_types(
+    model: Model, route: Form, judge: Judge, index: int, values: Arrays, arrays: Arrays, outputs: set[str]
+) -> Departure:
+    """The departure of a form that computes the right numbers in float64: it has others in its own types, or gives
+    other numbers each time, or only returns them in another type or shape."""
+    text = "every value on the way agrees in float64: the types or the rounding of the written form depart"
+    bound = judge.allowance().most
+    seen, computed = Traced(), None
+    for _ in range(_RUNS_AGAIN):
+        seen = Traced(np.asarray(array) for array in arrays.values())
+        computed = getattr(route, "in_own_types", _nothing)(arrays, seen)
+        if computed is None:
+            return Departure(text)
+        unlike = mismatch(computed, judge.own[index])
+        if unlike:
+            return _returned(model, min(unlike))
+        off = {name for name in outputs if not equal(computed[name].astype(values[name].dtype), values[name], bound)}
+        if off:
+            break
+    else:
+        return Departure("every value on the way agrees when it is run again: it keeps state, or draws random numbers")
+    shown = Shown(seen, bound)
+    node = _first(model, values, shown, outputs, off)
+    if node is None:
+        return Departure(text)
+    text = "in float64 every value agrees; in the types that it is run in, the first node whose outputs do not is"
+    found = _told(text, model, node, values, shown)
+    found.line = _line(route, node, values, seen, shown)
+    found.cause = _narrow(model, seen) or found.cause
+    return found
+
+
+def _off(found: Arrays, right: Arrays, outputs: set[str]) -> set[str]:
+    """The names of the outputs whose numbers are not the right ones."""
+    return {
+        name for name in outputs if name in found and name in right and not equal(found[name], np.asarray(right[name]))
+    }
+
+
+def _nothing(arrays: Arrays, seen: Traced) -> None:
+    """The run of a form that does not show what it computes in its own types."""
+
+
+def _returned(model: Model, output: str) -> Departure:
+    """The departure of a form that computes every value, and returns one in another type or shape."""
+    node = next((v.producer() for v in model.outputs if v.name == output), None)
+    text = f"every value on the way agrees; output '{output}' has another type or shape"
+    if node is None:
+        return Departure(text)
+    return Departure(text, node.name, op_key(node), _modules(model, node.name or ""))
+
+
+def _narrow(model: Model, seen: Traced) -> str:
+    """What is said of the first float type of a form that is narrower than those of the model; empty if none is."""
+    held = (*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs), *model.inputs)
+    types = {v.dtype for v in held if v.dtype is not None and v.dtype.is_floating_point()}
+    coarsest = max((eps(t.numpy()) for t in types), default=0.0)
+    narrow = (array.dtype for array in seen if is_float(array.dtype) and eps(array.dtype) > coarsest)
+    return next((f"numbers are held in {dtype.name}" for dtype in narrow if coarsest), "")
 
 
 def too_large(model: Model, arrays: Arrays) -> str:
@@ -108,17 +162,6 @@ def _sizes(model: Model, arrays: Arrays) -> dict[str, int]:
         for dim, size in zip(value.shape or (), arrays[value.name or ""].shape, strict=False)
         if isinstance(dim, ir.SymbolicDim) and dim.value is not None
     }
-
-
-def _last_computing(model: Model, output: str) -> ir.Node | None:
-    """The node whose numbers an output has: the last one before it that does more than put them into an order."""
-    node = next(v for v in model.outputs if v.name == output).producer()
-    while node is not None and is_op(node, *_ORDERING):
-        before = node.inputs[0].producer() if node.inputs[0] is not None else None
-        if before is None:
-            break
-        node = before
-    return node
 
 
 def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown) -> Departure:
@@ -176,13 +219,14 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
         return None
     lines = text.splitlines()
     inputs = [values[v.name] for v in node.inputs if v is not None and v.name in values]
-    places = [shown.place(array) for array in inputs if _tells(array)]
+    places = [shown.place(array) for array in inputs if tells(array)]
     last = max((place for place in places if place is not None), default=-1)
-    right = Shown([array for array in values.values() if _tells(array)])
-    size = next((values[v.name].size for v in node.outputs if v.name in values), 0)
+    right = Shown([array for array in values.values() if tells(array)], shown.tolerance)
+    wanted = next((values[v.name] for v in node.outputs if v.name in values), np.empty(0))
     for place in range(last + 1, len(seen)):
         number, array = seen.lines[place], seen[place]
-        if number is not None and number <= len(lines) and array.size == size and not right.has(array):
+        is_alike = array.size == wanted.size and (array.dtype.kind in "iu") == (wanted.dtype.kind in "iu")
+        if number is not None and number <= len(lines) and is_alike and not right.has(array):
             return number, lines[number - 1]
     return _line_that_names(lines, (node.name or "").rpartition(".")[2])
 
@@ -196,13 +240,18 @@ def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:
     return None
 
 
-def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.Node | None:
-    """The first node with an output that was not computed, and from which nothing that was computed is derived."""
-    depends: set[ir.Value] = set(model.inputs)
+def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str], off: Collection[str] = ()) -> ir.Node | None:
+    """The first node with an output that was not computed, and from which nothing that was computed is derived.
+
+    Args:
+        model: The model in the neutral form.
+        values: Its values.
+        shown: What the form has computed.
+        outputs: Names of the outputs that depart.
+        off: Those of them whose numbers the form returns wrong, wherever it may have computed the right ones.
+    """
     nodes = list(model.graph)
-    for node in nodes:
-        if any(v in depends for v in _reads(node)):
-            depends.update(node.outputs)
+    depends, of_numbers = _depending(model, nodes, ()), _depending(model, nodes, ("Shape", "Size"))
     matched: set[ir.Value] = set()
     compared: set[ir.Value] = set()
     for node in reversed(nodes):
@@ -210,8 +259,13 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.
             array = values.get(value.name or "")
             if not value.uses() and not value.is_graph_output():
                 continue  # a form need not compute what nothing reads
-            if value in depends and array is not None and _tells(array):
+            wanted = (
+                array is not None and tells(array) and value in (depends if array.dtype.kind == "f" else of_numbers)
+            )
+            if wanted and array is not None:
                 compared.add(value)
+                if value.name in off:
+                    continue
                 readers = [
                     use.node for use in value.uses() if not is_op(use.node, "Concat")
                 ]  # its numbers hide smaller ones
@@ -222,9 +276,13 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str]) -> ir.
     return next((n for n in nodes if any(v in compared and v not in matched for v in n.outputs)), None)
 
 
-def _tells(array: np.ndarray) -> bool:
-    """Whether an array can be recognised by its numbers: floats that are not all equal."""
-    return array.dtype == np.float64 and array.size > 1 and bool((array != array.flat[0]).any())
+def _depending(model: Model, nodes: Sequence[ir.Node], cut: Sequence[str]) -> set[ir.Value]:
+    """The values that depend on an input, other than through these ops: a form need not compute sizes as tensors."""
+    depends: set[ir.Value] = set(model.inputs)
+    for node in nodes:
+        if not (cut and is_op(node, *cut)) and any(v in depends for v in _reads(node)):
+            depends.update(node.outputs)
+    return depends
 
 
 def _reads(node: ir.Node) -> Iterable[ir.Value | None]:
@@ -240,77 +298,3 @@ def _graphs(attribute: Any) -> Iterable[ir.Graph]:
         yield attribute.as_graph()
     elif attribute.type == ir.AttributeType.GRAPHS:
         yield from attribute.as_graphs()
-
-
-class Shown:
-    """The arrays that a form of the model has computed, for looking up others by their numbers."""
-
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        self._by_size: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
-        for place, array in enumerate(arrays):
-            array = np.asarray(array, np.float64)
-            self._by_size.setdefault(array.size, []).append((place, array, _marks(array)))
-
-    def has(self, wanted: np.ndarray) -> bool:
-        """Whether one of them has these numbers, in any shape and any order of the axes."""
-        return self.place(wanted) is not None
-
-    def place(self, wanted: np.ndarray) -> int | None:
-        """The position of the first that has these numbers; None if there is none."""
-        wanted = np.asarray(wanted, np.float64)
-        marks = _marks(wanted)
-        for place, array, own in self._by_size.get(wanted.size, []):
-            if np.allclose(marks, own, rtol=_EQUAL, atol=_EQUAL * marks[0]) and _same_numbers(array, wanted):
-                return place
-        return None
-
-    def instead(self, inputs: Arrays, right: Arrays) -> np.ndarray | None:
-        """What was computed in the place of an output: the first array of its shape behind the inputs; None if there is
-        none."""
-        wanted = next(iter(right.values()))
-        places = [self.place(array) for array in inputs.values() if _tells(array)]
-        last = max((place for place in places if place is not None), default=-1)
-        for place, array, _ in self._by_size.get(wanted.size, []):
-            if place > last and array.shape == wanted.shape and _tells(array):
-                return array
-        return None
-
-
-def _marks(array: np.ndarray) -> np.ndarray:
-    """The largest magnitude, maximum, minimum and mean: they do not depend on the order of the axes."""
-    finite = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
-    largest = np.abs(finite).max(initial=0.0)
-    mean = finite.mean() if finite.size else 0.0
-    return np.array([largest, finite.max(initial=-largest), finite.min(initial=largest), mean])
-
-
-def _same_numbers(array: np.ndarray, wanted: np.ndarray) -> bool:
-    if _equal(array.reshape(-1), wanted.reshape(-1)):
-        return True
-    for one, other in ((array, wanted), (wanted, array)):
-        if 2 <= one.ndim <= _PERMUTED:
-            for order in itertools.permutations(range(one.ndim)):
-                if _equal(one.transpose(order).reshape(-1), other.reshape(-1)):
-                    return True
-    return False
-
-
-def _equal(array: np.ndarray, wanted: np.ndarray) -> bool:
-    if array.shape != wanted.shape:
-        return False
-    if wanted.dtype.kind != "f":
-        return bool(np.array_equal(array, wanted))
-    return bool(np.allclose(array, wanted, rtol=0.0, atol=_EQUAL * _scale(wanted), equal_nan=True))
-
-
-def _scale(wanted: np.ndarray) -> np.ndarray:
-    """What each number is compared relative to: the largest of the array; where a mask has put a few much larger ones
-    beside the others, the largest of the others for these."""
-    sizes = np.abs(np.where(np.isfinite(wanted), wanted, 0.0))
-    largest = sizes.max(initial=0.0)
-    is_small = sizes <= _FAR_BELOW * largest
-    below = sizes[is_small].max(initial=0.0)
-    between = ~is_small & (sizes < _NEAR * largest)
-    if not below or between.any():
-        return np.asarray(largest)
-    return np.where(is_small, below, largest)

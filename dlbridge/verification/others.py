@@ -102,6 +102,11 @@ class Other:
         run = self._opens()
         return [self._taken(run(self._given(arrays), seen=seen)) for arrays in cases]
 
+    def in_own_types(self, arrays: Arrays, seen: list[np.ndarray]) -> Arrays | None:
+        """Run it in its own types; None if it does not show what it computes. ``seen`` gets each array on the way."""
+        shows = getattr(self._opens() if self._opens is not None else None, "in_own_types", None)
+        return None if shows is None else self._taken(shows(self._given(arrays), seen))
+
     def _given(self, arrays: Arrays) -> Arrays:
         found = {}
         for port in self._inputs:

@@ -181,6 +181,13 @@ class Route:
             return None
         return [_move(run(_move(c, self._inputs, last=True), seen=seen), self._outputs, last=False) for c in cases]
 
+    def in_own_types(self, arrays: Arrays, seen: list[np.ndarray]) -> Arrays | None:
+        """Run it in its own types; None if it does not show what it computes. ``seen`` gets each array on the way."""
+        shows = getattr(self._opens_exact(), "in_own_types", None)
+        if shows is None:
+            return None
+        return _move(shows(_move(arrays, self._inputs, last=True), seen), self._outputs, last=False)
+
 
 def _loaded(framework: frameworks.Framework, source: Any, folder: Path | None, device: str | None) -> Any:
     if device is not None:

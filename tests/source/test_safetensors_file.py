@@ -52,13 +52,13 @@ def test_a_type_that_the_format_lacks_is_an_error(tmp_path):
 @pytest.mark.parametrize("is_mapped", [True, False])
 def test_a_state_dict_is_saved_of_views(dtype, is_mapped, tmp_path):
     torch = pytest.importorskip("torch")
-    from dlbridge.frameworks.pytorch import runner
+    from dlbridge.frameworks.pytorch import arrays, runner
 
     array = np.arange(12).reshape(3, 4).astype(dtype)
     array.flags.writeable = not is_mapped
     tensor = runner._view(array)
     assert tensor.data_ptr() == array.ctypes.data
     torch.save({"w": tensor}, tmp_path / "w.pt")
-    found = runner.to_array(torch.load(tmp_path / "w.pt", weights_only=True)["w"])
+    found = arrays.to_array(torch.load(tmp_path / "w.pt", weights_only=True)["w"])
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found.astype(np.float64), array.astype(np.float64))

@@ -57,9 +57,15 @@ class Exact:
         self, arrays: Mapping[str, np.ndarray], *, noise: float = 0.0, seen: list[np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
         """Run it; see ``dlbridge.ops.evaluator.Evaluator``."""
+        return self._outputs_of(arrays, _Run(noise, seen))
+
+    def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Run it in its own types; ``seen`` gets each array of floats or integers on the way."""
+        return self._outputs_of(arrays, _Run(0.0, seen, wide=False))
+
+    def _outputs_of(self, arrays: Mapping[str, np.ndarray], run: _Run) -> dict[str, np.ndarray]:
         names = sorted(arrays)
         traced = self._trace(names, arrays)
-        run = _Run(noise, seen)
         given = [tf.convert_to_tensor(arrays[n]) for n in names]
         graph = traced.graph
         captured = traced.captured_inputs
@@ -79,15 +85,23 @@ class Exact:
 
 
 class _Run(Float64Run):
-    """One run of a traced graph, op by op."""
+    """One run of a traced graph, op by op.
 
-    def __init__(self, noise: float, seen: list[np.ndarray] | None) -> None:
+    Args:
+        noise: Move each result by a random part of at most this.
+        seen: Gets each array of floats or integers that is computed, in order.
+        wide: Whether it computes in float64, or in the types of the graph.
+    """
+
+    def __init__(self, noise: float, seen: list[np.ndarray] | None, *, wide: bool = True) -> None:
         super().__init__(noise, seen)
+        self.wide = wide
         self._bodies: dict[str, Any] = {}
 
     def graph(self, graph: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs of a graph for its inputs, captured ones among them."""
-        values = {t.ref(): self._widened(v) for t, v in zip(graph.inputs, given, strict=True)}
+        given = [self._widened(value) for value in given] if self.wide else given
+        values = {t.ref(): v for t, v in zip(graph.inputs, given, strict=True)}
         reads = _count_reads(graph)
         for op in graph.get_operations():
             if op.type == "Placeholder":
@@ -124,7 +138,7 @@ class _Run(Float64Run):
         if op.type == "Const":
             return [tf.convert_to_tensor(tf.make_ndarray(op.get_attr("value")))]
         reads_variable = any(t.dtype == tf.resource for t in op.inputs)
-        if not reads_variable and op.type not in _OF_BITS:
+        if self.wide and not reads_variable and op.type not in _OF_BITS:
             try:
                 return _eager(op, inputs, wide=True)
             except _NO_KERNEL:
@@ -145,8 +159,10 @@ class _Run(Float64Run):
 
     def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
-        value = self._widened(value)
-        if value.dtype != tf.float64:
+        value = self._widened(value) if self.wide else value
+        if self.seen is not None and (value.dtype.is_integer or (not self.wide and value.dtype.is_floating)):
+            self.seen.append(value.numpy())
+        if value.dtype != tf.float64 or not self.wide:
             return value
         array = value.numpy()
         settled = self.settle(array, is_sum=is_sum)

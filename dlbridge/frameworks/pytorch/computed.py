@@ -13,9 +13,9 @@ import onnx_ir as ir
 import torch
 
 from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import plain_name
-from dlbridge.frameworks.pytorch.runner import to_array
 from dlbridge.frameworks.pytorch.tensors import DTYPES
 from dlbridge.passes.fold import COMPUTED
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.compat import TorchDispatchMode, pytree
 from dlbridge.ops import evaluator
 from dlbridge.ops.evaluator import NARROW, eps, perturb, widen
@@ -27,6 +28,7 @@ _WIDE = {
     torch.complex64: torch.complex128,
     torch.complex32: torch.complex128,
 }
+_INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})
 #: Ops that sum products.
 _SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
 #: Ops that take any of equal numbers.
@@ -44,7 +46,7 @@ class Float64(TorchDispatchMode):
 
     Args:
         noise: Move each result by a random part of at most this; the other way where it is negative.
-        seen: Gets every float array that is computed, in order.
+        seen: Gets every array of floats or integers that is computed, in order.
         shared: Where the numbers of parameters lie that are not to be changed. A view of one is no copy in float64.
 
     Attributes:
@@ -135,8 +137,8 @@ class Float64(TorchDispatchMode):
         return tensor
 
     def _show(self, tensor: torch.Tensor) -> None:
-        if self.seen is not None and tensor.dtype == torch.float64 and tensor.layout == torch.strided:
-            self.seen.append(tensor.detach().numpy().copy())
+        if self.seen is not None and (tensor.dtype == torch.float64 or tensor.dtype in _INTEGERS):
+            _show(tensor, self.seen)
 
     def _written_back(self, func, args, named_args, arguments, named, result):  # type: ignore[no-untyped-def]
         """Copy results back into the operands that an op writes to, and return those tensors."""
@@ -150,6 +152,31 @@ class Float64(TorchDispatchMode):
             if isinstance(tensor, torch.Tensor):
                 self._show(tensor)
         return pytree.tree_map_only(torch.Tensor, lambda t: owner.get(id(t), t), result)
+
+
+class Shows(TorchDispatchMode):
+    """Computes what the code asks for, and shows it.
+
+    Args:
+        seen: Gets every array of floats or integers that is computed, in order.
+    """
+
+    def __init__(self, seen: list[np.ndarray]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and (tensor.dtype in _INTEGERS or tensor.is_floating_point()):
+                _show(tensor, self._seen)
+        return result
+
+
+def _show(tensor: torch.Tensor, seen: list[np.ndarray]) -> None:
+    """Keep a copy of the numbers of a tensor."""
+    if tensor.layout == torch.strided:
+        seen.append(to_array(tensor.detach()).copy())
 
 
 @torch.ops.higher_order.cond.py_impl(Float64)  # type: ignore[untyped-decorator]
@@ -183,7 +210,7 @@ class Exact:
     """
 
     def __init__(self, module: torch.nn.Module, call: Call) -> None:
-        self._call = call
+        self._call, self._as_it_is = call, module
         is_large = sum(p.numel() * p.element_size() for p in module.parameters()) >= evaluator.LARGE
         self._given = module if is_large else None
         self._module, self.eps = _widened_copy(module, shared=_SHARED if is_large else math.inf)
@@ -204,6 +231,11 @@ class Exact:
             self._given, self._shared = None, frozenset()
         del (seen if seen is not None else [])[shown:]
         return self._run(arrays, noise, seen)
+
+    def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the module itself in its own types; ``seen`` gets each array of floats or integers on the way."""
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), Shows(seen):
+            return self._call(self._as_it_is, arrays)
 
     def _run(
         self, arrays: Mapping[str, np.ndarray], noise: float, seen: list[np.ndarray] | None

@@ -15,6 +15,7 @@ import torch
 
 from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch import compat, control, decompose, symbols
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.author_names import Said
 from dlbridge.frameworks.pytorch.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
@@ -36,7 +37,6 @@ from dlbridge.frameworks.pytorch.fx_schema import (
     source_line,
 )
 from dlbridge.frameworks.pytorch.reading import COMPLEX_RULES, Op, rule_of
-from dlbridge.frameworks.pytorch.runner import to_array
 from dlbridge.frameworks.pytorch.scopes import dotted
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode

@@ -12,6 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dlbridge.errors import WeightsError
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.source.program import Source
 
@@ -132,15 +133,3 @@ def _view(array: np.ndarray) -> torch.Tensor:
     bits = array.view(f"u{array.dtype.itemsize}") if is_own else array
     tensor = torch.from_numpy(bits if bits.flags.writeable or not bits.size else np.asarray(_Readable(bits)))
     return tensor.view(getattr(torch, name)) if is_own else tensor
-
-
-def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """A numpy array from a tensor; bfloat16 and float8 become their ``ml_dtypes``."""
-    tensor = tensor.detach().cpu().resolve_conj()
-    try:
-        return tensor.numpy()
-    except TypeError:
-        import ml_dtypes
-
-        bits = tensor.contiguous().view(torch.uint8 if tensor.element_size() == 1 else torch.int16).numpy()
-        return bits.view(getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch.")))

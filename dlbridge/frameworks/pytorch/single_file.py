@@ -10,6 +10,7 @@ import torch
 from dlbridge.errors import DlbridgeError, WrittenModelError
 from dlbridge.frameworks import single_file
 from dlbridge.frameworks.pytorch import exporting, runner
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.tensors import DTYPES
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
@@ -39,7 +40,7 @@ def save(source: Source, path: Path, where: str) -> None:
     with torch.inference_mode():
         out = again(*tensors)
     values = out if isinstance(out, tuple) else (out,)
-    found = {name: runner.to_array(value) for name, value in zip(source.outputs, values, strict=True)}
+    found = {name: to_array(value) for name, value in zip(source.outputs, values, strict=True)}
     single_file.compare(runner.run(live, arrays), found, where)
 
 

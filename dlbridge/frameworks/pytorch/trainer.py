@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch import WriteOptions, compat, losses, optimizers
 from dlbridge.frameworks.pytorch import training_ops as ops
+from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.regularizing import Regularizing
-from dlbridge.frameworks.pytorch.runner import load, to_array, to_tensor, weights
+from dlbridge.frameworks.pytorch.runner import load, to_tensor, weights
 from dlbridge.frameworks.pytorch.writer import write
 from dlbridge.model import Model
 from dlbridge.source import trained
