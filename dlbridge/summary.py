@@ -114,7 +114,9 @@ def _count(value: ir.Value) -> int:
 
 
 def _dtype(value: ir.Value) -> str:
-    return value.dtype.numpy().name if value.dtype is not None else "?"
+    if value.dtype is None:
+        return "?"
+    return "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
 
 
 def _signature(value: ir.Value) -> str:

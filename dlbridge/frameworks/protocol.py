@@ -55,6 +55,7 @@ class Framework:
         form_of: The framework whose written model this is another form of (a file for devices, say); empty for one that
             stands for itself. A form is written and compared where it is asked for, and not by all that goes over
             every framework.
+        has_strings: Whether models that it writes may take, compute and return strings.
         is_served: Whether a repository of served models holds what it writes; it then has ``add_version``.
         file_suffixes: The suffixes of single files that ``save`` can write in place of a folder.
         weights_file: The name of the file that ``save_weights`` writes, where ``load_saved`` reads it.
@@ -70,6 +71,7 @@ class Framework:
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
     form_of: ClassVar[str] = ""
+    has_strings: ClassVar[bool] = False
     is_served: ClassVar[bool] = False
     file_suffixes: ClassVar[tuple[str, ...]] = ()
     weights_file: ClassVar[str] = ""

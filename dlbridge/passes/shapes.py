@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.errors import ShapeError
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import op_key
+from dlbridge.ops.strings import ML, ML_OPSET
 from dlbridge.passes import shape_rules
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import Match, input_at, match, subgraphs
@@ -202,7 +203,9 @@ def _settle(loop: Match, known: Integers) -> None:
 
 def _one_node_types(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET) -> list[onnx.TypeProto | None]:
     typed = all(v is None or (v.shape is not None and isinstance(v.type, ir.TensorType)) for v in node.inputs)
-    if node.domain != "" or not typed or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+    opsets = {"": opset, ML: ML_OPSET}
+    known_domain = node.domain in opsets
+    if not known_domain or not typed or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
         return []
     proto = ir.serde.serialize_node(node)
     types, numbers = {}, {}
@@ -214,8 +217,8 @@ def _one_node_types(node: ir.Node, known: Integers, opset: int = traits.IR_OPSET
         if entries is not None and found is not None and value.dtype is not None:
             array = np.asarray(entries, value.dtype.numpy()).reshape(found.shape)
             numbers[value.name] = onnx.numpy_helper.from_array(array)
-    schema = onnx.defs.get_schema(op_key(node), opset, "")
-    imports = [onnx.helper.make_opsetid("", opset)]
+    schema = onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain)
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     try:
         result = onnx.shape_inference.infer_node_outputs(schema, proto, types, numbers or None, opset_imports=imports)
     except onnx.shape_inference.InferenceError:

@@ -357,7 +357,8 @@ class Rules:
         return made if isinstance(made, Emit) else Emit(made)
 
     def check(self, nodes: list[ir.Node]) -> None:
-        """Raise one error that names every op without a rule, and where it stands."""
+        """Raise one error that names every op without a rule, and where it stands; of strings there is no rule."""
+        _refuse_strings(self.framework, nodes)
         missing: dict[str, list[str]] = {}
         for node in nodes:
             if not self.has(node):
@@ -370,6 +371,29 @@ class Rules:
                 f"{self.framework} has no rule for {len(missing)} op(s):\n    " + "\n    ".join(lines),
                 hint="write these by hand (--partial, partial=True), or add a rule: CONTRIBUTING.md says how",
             )
+
+
+def _refuse_strings(framework: str, nodes: list[ir.Node]) -> None:
+    """
+    Raises:
+        UnsupportedOpError: When nodes read or make strings; it says where the graph can be cut behind them.
+    """
+    found = [node for node in nodes if any(_is_string(v) for v in (*node.inputs, *node.outputs))]
+    if not found:
+        return
+    names = [f"{node.name} ({node.op_type})" for node in found]
+    behind = next((v.name for node in found for v in node.outputs if not _is_string(v) and v.uses()), None)
+    cut = "" if behind is None else f": --from {behind}"
+    raise UnsupportedOpError(
+        f"{framework} has no strings, which {len(found)} node(s) read or make: "
+        f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}",
+        hint="convert the model without the layers that take text, or write it as an .onnx file, which may have them, "
+        f"and begin to read that behind them{cut}",
+    )
+
+
+def _is_string(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.STRING
 
 
 __all__ = ["Emit", "Layer", "Op", "Rules", "code", "dims"]

@@ -24,6 +24,7 @@ from dlbridge import frameworks
 from dlbridge.errors import FileError
 from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
+from dlbridge.ops.strings import as_bytes, is_text
 from dlbridge.verification.loss import Loss
 from dlbridge.verification.report import Report
 from dlbridge.verification.routes import devices_of
@@ -222,7 +223,10 @@ def _hash(pairs: Iterable[tuple[str, np.ndarray]]) -> str:
     digest = hashlib.sha256()
     for name, array in pairs:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+        if is_text(array):
+            digest.update(as_bytes(array))
+        elif array.size:
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -33,7 +33,7 @@ from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
 from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
-from dlbridge.verification.routes import Route, known, not_installed, saved_route, unknown, usual
+from dlbridge.verification.routes import Route, known, left_out, saved_route, unknown, usual
 from dlbridge.verification.sizes import bytes_of_weights, require_names
 from dlbridge.verification.stepping import Stepping
 from dlbridge.verification.weight_check import check_weights
@@ -106,8 +106,8 @@ def verify(
     """
     if routes is None and others:
         routes = []
-    left_out = not_installed(usual(model)) if routes is None else {}
-    wanted = [name for name in usual(model) if name not in left_out] if routes is None else list(routes)
+    not_tried = left_out(model) if routes is None else {}
+    wanted = [name for name in usual(model) if name not in not_tried] if routes is None else list(routes)
     _check_known(model, wanted, written or {})
     tell = progress or (lambda text: None)
     tell("the judge")
@@ -120,7 +120,7 @@ def verify(
     sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, full=battery == "full")
     cases = [] if battery == "none" else sets.cases(judging)
     cases += _given(model, judging, inputs)
-    report = Report(model.name, judging.name, left_out=left_out, inputs_left_out=sets.left_out, subject=model)
+    report = Report(model.name, judging.name, left_out=not_tried, inputs_left_out=sets.left_out, subject=model)
     report.cases = [case.arrays for case in cases]
     builders = {name: _builder(model, name, written or {}) for name in wanted}
     if spread is not None:

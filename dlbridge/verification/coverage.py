@@ -17,6 +17,7 @@ import onnx_ir as ir
 from dlbridge import frameworks
 from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
+from dlbridge.ops.strings import is_text
 from dlbridge.passes.matching import Match, stored, subgraphs
 from dlbridge.verification.battery import Case
 from dlbridge.verification.sizes import bytes_of_weights
@@ -111,6 +112,8 @@ def _input_ranges(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
     found: dict[str, tuple[float, float]] = {}
     for case in cases:
         for name, array in case.arrays.items():
+            if is_text(array):
+                continue
             numbers = array.astype(np.float64)
             numbers = numbers[np.isfinite(numbers)]
             if numbers.size:

@@ -15,6 +15,7 @@ from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.passes.matching import Match, stored
 from dlbridge.verification.sizes import DEFAULT_SIZE
+from dlbridge.verification.texts import Text, text_of
 
 #: Which input of a recurrent layer has the sequence lengths.
 _LENGTHS = 4
@@ -65,6 +66,7 @@ class Role:
         is_mask: Whether it switches something on and off.
         decides_sizes: Whether it may decide how large something is, or how often something is done: a large number
             would take all memory.
+        text: What it does with the strings that the input holds; None if it holds none.
     """
 
     value: ir.Value
@@ -74,6 +76,7 @@ class Role:
     edges: tuple[float, ...] = ()
     is_mask: bool = False
     decides_sizes: bool = False
+    text: Text | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +107,7 @@ def roles(model: Model, sizes: Mapping[str, int]) -> list[Role]:
             edges=_edges(value),
             is_mask=_is_mask(value),
             decides_sizes=_decides_sizes(value),
+            text=text_of(value),
         )
         for value in model.inputs
     ]

@@ -16,6 +16,7 @@ from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, WrittenModelError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.strings import has_strings
 from dlbridge.source.program import WRITTEN_FILE
 from dlbridge.verification.judge import ORIGINAL
 from dlbridge.verification.measure import Arrays
@@ -36,11 +37,20 @@ def usual(model: Model) -> list[str]:
     return [name for name in known(model) if name not in forms]
 
 
-def not_installed(routes: Iterable[str]) -> dict[str, str]:
-    """The routes among these whose framework is not installed, each with a sentence that says what is missing."""
-    owners = _owners()
-    missing = {name: owners[name] for name in routes if name in owners and not owners[name].is_installed}
-    return {name: framework.not_installed for name, framework in missing.items()}
+def left_out(model: Model) -> dict[str, str]:
+    """The usual routes that a model cannot take, each with a sentence that says why: its framework is not installed,
+    or the model has strings and the framework has none."""
+    owners, found = _owners(), dict[str, str]()
+    texts = has_strings(model.graph)
+    for name in usual(model):
+        framework = owners.get(name)
+        if framework is None:
+            continue
+        if not framework.is_installed:
+            found[name] = framework.not_installed
+        elif texts and not framework.has_strings:
+            found[name] = f"{framework.name} has no strings"
+    return found
 
 
 def _owners() -> dict[str, frameworks.Framework]:

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.verification import texts
 from dlbridge.verification.roles import Role
 
 #: Floats that become indices stay so far below the number of rows that float32 does not round them up to it.
@@ -62,7 +63,9 @@ def _end(rows: int) -> float:
 
 
 def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    """Standard normal numbers, any row of a table, any length, 0 or 1, coin tosses."""
+    """Standard normal numbers, any row of a table, any length, 0 or 1, coin tosses; words, most of them known."""
+    if role.text is not None:
+        return texts.known(role.text, shape, generator)
     if role.value.dtype == ir.DataType.BOOL:
         return generator.random(shape) < 0.5
     if role.steps is not None:
@@ -79,6 +82,15 @@ def _all_of(
 ) -> np.ndarray:
     """These numbers in a random order, again and again: few places hold as many of them as can be."""
     return np.resize(generator.permutation(np.asarray(numbers)), shape)
+
+
+def _written(fill: texts.Fill) -> Fill:
+    """Strings, for an input that holds such."""
+
+    def filled(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+        return None if role.text is None else fill(role.text, shape, generator)
+
+    return filled
 
 
 def _scaled(factor: float) -> Fill:
@@ -260,6 +272,11 @@ EACH_ROW = Strategy("each row", _each_row)
 STRATEGIES = (
     Strategy("small", _scaled(1e-3)),
     Strategy("mixture", _mixture),
+    Strategy("every word", _written(texts.every_word)),
+    Strategy("unknown words", _written(texts.unknown_words)),
+    Strategy("spaces", _written(texts.spaces)),
+    Strategy("empty strings", _written(texts.empty)),
+    Strategy("Unicode", _written(texts.unicode)),
     Strategy("first and last rows", _first_and_last_rows),
     Strategy("edges", _edges),
     Strategy("ragged", _ragged),

@@ -15,6 +15,7 @@ from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.frameworks.keras.variables import hollow, snapshot
 from dlbridge.ops import traits
+from dlbridge.ops.strings import ML, ML_OPSET
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.sizes import Size
@@ -22,6 +23,7 @@ from dlbridge.source.names import Names
 from dlbridge.source.weights import View
 
 IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES.items()}
+IR_DTYPES["string"] = ir.DataType.STRING
 
 #: What a rule may pass as an input: a value, a number, an array, or nothing.
 Operand = ir.Value | bool | int | float | np.bool_ | np.ndarray | Sequence[int] | None
@@ -137,6 +139,8 @@ class Builder:
             domain=domain,
             num_outputs=outputs,
         )
+        if domain == ML:
+            self.graph.opset_imports[ML] = ML_OPSET
         self._add(node, is_layer)
         shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)

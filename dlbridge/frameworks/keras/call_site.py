@@ -126,6 +126,13 @@ class CallSite:
         return self.tensor(first)
 
     @property
+    def x_as_float(self) -> ir.Value:
+        """The first argument, in the dtype that the layer computes in if it is an integer (counts of words, say)."""
+        x = self.x
+        is_float = x.dtype is None or x.dtype.is_floating_point()
+        return x if is_float else self.cast(x, self.source.compute_dtype)
+
+    @property
     def dtype(self) -> ir.DataType:
         """The dtype of the operation's result in Keras."""
         return IR_DTYPES[self.outputs[0].dtype]

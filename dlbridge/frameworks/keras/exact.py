@@ -17,6 +17,7 @@ from tensorflow.python.framework import function_def_to_graph
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.ops.evaluator import Float64Run
+from dlbridge.ops.strings import as_text, is_text
 
 _NARROW = (tf.float32, tf.float16, tf.bfloat16)
 _WIDE = {tf.complex64: tf.complex128, **dict.fromkeys(_NARROW, tf.float64)}
@@ -73,7 +74,8 @@ class Exact:
         self.eps = max(self.eps, run.eps)
         # a constant, or a tensor that is returned twice, is an output of the graph too
         results = tf.nest.pack_sequence_as(traced.structured_outputs, found, expand_composites=True)
-        return {name: np.asarray(value) for name, value in zip(self._outputs, results, strict=True)}
+        made = (np.asarray(value) for value in results)
+        return {name: as_text(a) if is_text(a) else a for name, a in zip(self._outputs, made, strict=True)}
 
     def _trace(self, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Any:
         specs = [tf.TensorSpec(arrays[n].shape, tf.as_dtype(arrays[n].dtype)) for n in names]

@@ -28,10 +28,8 @@ _PRINTED = (UnbiasedBatchNormalization, Weight)
 #: Layers that are not opened, and why.
 _CLOSED = {
     "Lambda": "a Lambda holds Python code; pass trust_code=True (--trust-code) to run it",
-    "Hashing": "ONNX has no hashing of strings or integers as Keras does it",
-    "HashedCrossing": "ONNX has no hashing of strings or integers as Keras does it",
-    "StringLookup": "ONNX has no strings that a model here could take; look them up before the model",
-    "TextVectorization": "ONNX has no strings that a model here could take; vectorize before the model",
+    "Hashing": "ONNX has no such hash (FarmHash, SipHash); hash before the model, or look words up (StringLookup)",
+    "HashedCrossing": "ONNX has no such hash (FarmHash, SipHash); cross and hash before the model",
     "TFSMLayer": "it runs a TensorFlow SavedModel; export that with tf2onnx and read the ONNX file",
     "TorchModuleWrapper": "it runs a PyTorch module; read that with the PyTorch reader",
     "JaxLayer": "it runs JAX code, which nothing here reads",

@@ -12,6 +12,7 @@ from keras import tree
 
 from dlbridge.frameworks.class_sources import class_sources
 from dlbridge.frameworks.keras.exact import Exact
+from dlbridge.ops.strings import as_text, is_text
 
 
 class Original:
@@ -31,7 +32,8 @@ class Original:
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run it in its own types."""
         result = self._run({name: keras.ops.convert_to_tensor(array) for name, array in arrays.items()})
-        return {name: keras.ops.convert_to_numpy(v) for name, v in zip(self._outputs, result, strict=True)}
+        made = (keras.ops.convert_to_numpy(value) for value in result)
+        return {n: as_text(a) if is_text(a) else a for n, a in zip(self._outputs, made, strict=True)}
 
     def exact(self) -> Exact:
         """Runs it in float64; the model stays as it is."""

@@ -43,6 +43,7 @@ class Onnx(ModularFramework):
     title = "ONNX"
     suffixes = (".onnx",)
     file_suffixes = (".onnx",)
+    has_strings = True
     is_served = True
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions

@@ -20,6 +20,7 @@ from dlbridge.model import Model
 from dlbridge.ops import attributes, extension, stand_ins, traits
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.names import python_name, unique
+from dlbridge.ops.strings import looks_up
 from dlbridge.passes import Pass, Pipeline, sequences
 from dlbridge.passes.constants import lift_constants
 from dlbridge.passes.foreign import has_rule, read_foreign
@@ -193,16 +194,17 @@ def _set_aside(model: ir.Model) -> None:
     known = {"", extension.DOMAIN, *(f.domain for f in model.functions.values())}
     opset = model.graph.opset_imports.get("", traits.IR_OPSET)
     for node in model.graph.all_nodes():
-        if node.domain not in known and not has_rule(node, opset):
+        if node.domain not in known and not has_rule(node, opset) and not looks_up(node):
             node.metadata_props[stand_ins.NOTE] = f"{node.domain}.{node.op_type} at {node.name}"
             node.domain = stand_ins.DOMAIN
             model.graph.opset_imports[stand_ins.DOMAIN] = 1
 
 
 def _is_known(node: ir.Node, opset: int, own: set[tuple[str, str]]) -> bool:
-    """Whether a node calls a function of the file, is one of dlbridge's layers or has a rule of ``passes.foreign``."""
+    """Whether a node calls a function of the file, is one of dlbridge's layers, has a rule of ``passes.foreign`` or
+    looks up strings."""
     is_ours = node.domain == extension.DOMAIN and op_key(node) in extension.EXTENSION_OPS
-    return (node.domain, node.op_type) in own or is_ours or has_rule(node, opset)
+    return (node.domain, node.op_type) in own or is_ours or has_rule(node, opset) or looks_up(node)
 
 
 def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: dict[str, list[str]]) -> None:
@@ -216,8 +218,8 @@ def _check_op(node: ir.Node, opset: int, own: set[tuple[str, str]], troubles: di
         troubles.setdefault(f"op {node.op_type}, which opset {opset} does not have", []).append(site)
         return
     kind = op_key(node).replace("ReverseSequence", "")
-    if ("Sequence" in kind and kind not in sequences.OPS) or kind.startswith("String"):
-        troubles.setdefault(f"op {node.op_type} (sequences, optionals and strings)", []).append(site)
+    if "Sequence" in kind and kind not in sequences.OPS:
+        troubles.setdefault(f"op {node.op_type} (sequences and optionals)", []).append(site)
     schema = onnx.defs.get_schema(op_key(node), min(opset, traits.IR_OPSET), "")
     _check_arity(node, schema, site, troubles)
     known = schema.attributes
@@ -246,8 +248,6 @@ def _check_arity(node: ir.Node, schema: onnx.defs.OpSchema, site: str, troubles:
 def _check_type(value: ir.Value, site: str, troubles: dict[str, list[str]]) -> None:
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         troubles.setdefault(f"a value of type {type(value.type).__name__}", []).append(site)
-    elif value.dtype == ir.DataType.STRING:
-        troubles.setdefault("a value of type string", []).append(site)
 
 
 def _inline_functions(model: ir.Model, where: str) -> None:

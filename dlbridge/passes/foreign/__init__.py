@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from dlbridge.errors import UnsupportedOpError
+from dlbridge.ops import strings
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.traits import IR_OPSET
 from dlbridge.passes import shapes
@@ -25,7 +26,7 @@ __all__ = ["has_rule", "read_foreign"]
 
 def has_rule(node: ir.Node, opset: int) -> bool:
     """Whether a node is of another domain (or an op that onnxruntime adds to the standard's) and has a rule here."""
-    if op_key(node) not in RULES:
+    if op_key(node) not in RULES or strings.looks_up(node):
         return False
     return not onnx.defs.has(op_key(node), max_inclusive_version=opset)
 
@@ -38,6 +39,8 @@ def read_foreign(model: ir.Model) -> bool:
     """
     graph = model.graph
     opset = graph.opset_imports.get("", IR_OPSET)
+    if any(strings.looks_up(node) for node in graph.all_nodes()):
+        graph.opset_imports[strings.ML] = strings.ML_OPSET  # what such nodes mean has not changed since
     found = {node for node in graph.all_nodes() if has_rule(node, opset)}
     if not found:
         return False
@@ -63,7 +66,8 @@ def read_foreign(model: ir.Model) -> bool:
             "these nodes cannot be said in the standard's ops:\n" + "\n".join(f"  {t}" for t in troubles),
             where=graph.name,
         )
-    for domain in {key.rpartition("::")[0] for key in RULES} - {""}:
+    left = {node.domain for node in graph.all_nodes()}
+    for domain in {key.rpartition("::")[0] for key in RULES} - {"", *left}:
         graph.opset_imports.pop(domain, None)
     return True
 

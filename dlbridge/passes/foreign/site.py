@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.ops.strings import ML as ML
 from dlbridge.passes.building import Building, CannotBuildError
 from dlbridge.passes.matching import stored
 from dlbridge.passes.sizes import Sizes, shape_of
@@ -97,7 +98,7 @@ Results = ir.Value | Sequence[ir.Value | None]
 Rule = Callable[[Foreign], Results]
 #: Op, as :func:`dlbridge.ops.keys.op_key` names it -> rule.
 RULES: dict[str, Rule] = {}
-MICROSOFT, ML = "com.microsoft", "ai.onnx.ml"
+MICROSOFT = "com.microsoft"
 
 
 def rule(*op_types: str, domain: str = MICROSOFT) -> Callable[[Rule], Rule]:

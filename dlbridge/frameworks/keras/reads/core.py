@@ -15,7 +15,7 @@ def dense(site: CallSite) -> Any:
     kind = site.layer
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    return site.activation(site.layer_op("Linear", site.x, weight, *bias, domain=DOMAIN), kind.activation)
+    return site.activation(site.layer_op("Linear", site.x_as_float, weight, *bias, domain=DOMAIN), kind.activation)
 
 
 @layer("Weight")
@@ -32,7 +32,7 @@ def einsum_dense(site: CallSite) -> Any:
         return site.activation(linear, kind.activation)
     weight = site.weight(kind._kernel, "weight")
     equation = kind.equation.replace(" ", "")
-    x = site.layer_op("Einsum", site.x, weight, equation=equation)
+    x = site.layer_op("Einsum", site.x_as_float, weight, equation=equation)
     if kind.bias is not None:
         x = site.op("Add", x, site.weight(kind.bias, "bias"))
     return site.activation(x, kind.activation)
@@ -51,7 +51,7 @@ def _as_linear(site: CallSite) -> Any:
         return None
     weight = site.weight(kind._kernel, "weight", ("transpose", (1, 0)))
     bias = [site.weight(kind.bias, "bias")] if kind.bias is not None else []
-    return site.layer_op("Linear", site.x, weight, *bias, domain=DOMAIN)
+    return site.layer_op("Linear", site.x_as_float, weight, *bias, domain=DOMAIN)
 
 
 @layer("Embedding")

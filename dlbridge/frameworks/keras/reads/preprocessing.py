@@ -116,65 +116,6 @@ def discretization(site: CallSite) -> Any:
     return encode(site, indices, kind.output_mode, len(edges) + 1, IR_DTYPES[kind.output_dtype])
 
 
-@layer("IntegerLookup")
-def integer_lookup(site: CallSite) -> Any:
-    """The index of an integer in the vocabulary, or the integer of an index, found by comparing it with each entry."""
-    kind = site.layer
-    x = site.cast(site.x, ir.DataType.INT64)
-    words = np.asarray(kind.get_vocabulary(include_special_tokens=False), np.int64)
-    has_mask = kind.mask_token is not None
-    first_unknown = int(has_mask and kind.output_mode == "int")
-    indices = np.arange(len(words), dtype=np.int64) + first_unknown + kind.num_oov_indices
-    if kind.invert:
-        return _looked_up(site, x, indices, words, int(kind.oov_token), (0, int(kind.mask_token)) if has_mask else None)
-    depth = kind.max_tokens if kind.pad_to_max_tokens else len(words) + kind.num_oov_indices
-    # no class: its row is zeros
-    masked = (int(kind.mask_token), 0 if kind.output_mode == "int" else depth) if has_mask else None
-    index = _looked_up(site, x, words, indices, _index_of_unknown(site, x, first_unknown), masked)
-    if kind.output_mode == "int":
-        return index
-    if kind.output_mode != "tf_idf":
-        return encode(site, index, kind.output_mode, depth, ir.DataType.INT64)
-    weights = np.asarray(kind.idf_weights_const)
-    return site.op(
-        "Mul", site.cast(encode(site, index, "count", depth, ir.DataType.INT64), weights.dtype.name), weights
-    )
-
-
-def _index_of_unknown(site: CallSite, x: ir.Value, first: int) -> int | ir.Value:
-    kind = site.layer
-    if kind.num_oov_indices == 0:
-        site.refuse("no index for unknown numbers: Keras raises on them")
-    if kind.num_oov_indices == 1:
-        return first
-    if kind.oov_method == "farmhash":
-        site.refuse("several indices for unknown numbers by oov_method='farmhash': ONNX has no such hash")
-    return site.op("Add", site.op("Mod", x, kind.num_oov_indices), first)
-
-
-def _looked_up(
-    site: CallSite,
-    x: ir.Value,
-    keys: np.ndarray,
-    values: np.ndarray,
-    unknown: int | ir.Value,
-    masked: tuple[int, int] | None,
-) -> ir.Value:
-    """The value of the key that a number is, ``unknown`` where it is none. ``masked`` is one more key and its value."""
-    is_key = site.cast(site.op("Equal", site.unsqueeze(x, -1), keys), ir.DataType.INT64)
-    if isinstance(unknown, int):
-        gap = site.op("ReduceSum", site.op("Mul", is_key, values - unknown), [-1], keepdims=0)
-        found = site.op("Add", gap, unknown)
-    else:
-        known = site.op("ReduceSum", site.op("Mul", is_key, values), [-1], keepdims=0)
-        is_known = site.cast(site.op("ReduceMax", is_key, [-1], keepdims=0), ir.DataType.BOOL)
-        found = site.op("Where", is_known, known, unknown)
-    if masked is None:
-        return found
-    key, value = masked
-    return site.op("Where", site.op("Equal", x, key), site.build.value(value, ir.DataType.INT64), found)
-
-
 @layer(*AUGMENTATIONS)
 def augmentation(site: CallSite) -> Any:
     """Image augmentation, which acts in training only; at inference it casts."""
