@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dlbridge.source.expr import Comprehension, Const, Expr, Items, Lambda, Lit, Name, Var
-from dlbridge.source.statements import Assign, For, Statement
+from dlbridge.source.statements import Assign, For, Statement, words
 
 #: How many steps there are at least, how many statements a loop saves at least, how many a step has at most.
 MIN_STEPS, MIN_SAVED, MAX_SIZE = 3, 4, 60
@@ -23,41 +25,80 @@ Made = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Line:
+class Form:
     """A statement with holes for the variables and numbers that it reads.
 
     Attributes:
-        key: What is the same in every step; None for a statement that stands in no loop.
-        reads: The versions that it reads, in order.
+        kind: The same number for statements that differ in what is in the holes alone; None where a statement stands
+            in no loop.
+        variables: The variables that it reads, in order.
         numbers: Its ints, in order.
-        made: The names that it gives values to.
+        made: The variables that it is sure to give values to, in order.
+        assigned: All variables that it may give values to.
+        words: All names in it, of variables and others.
     """
 
-    key: object
-    reads: tuple[Version, ...]
+    kind: int | None
+    variables: tuple[str, ...]
     numbers: tuple[int, ...] = ()
     made: tuple[str, ...] = ()
+    assigned: tuple[str, ...] = ()
+    words: frozenset[str] = frozenset()
 
 
-def lines_of(statements: Sequence[Statement]) -> list[Line]:
+class Forms:
+    """The forms of statements, each found once."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[object, int] = {}
+        self._found: dict[int, tuple[Statement, Form]] = {}  # the statement is kept, so that its id stays its own
+
+    def of(self, statement: Statement) -> Form:
+        if id(statement) not in self._found:
+            self._found[id(statement)] = statement, self._form(statement)
+        return self._found[id(statement)][1]
+
+    def _form(self, statement: Statement) -> Form:
+        read, given = variables_of(statement), tuple(assigned(statement))
+        names = frozenset((*words([statement]), *read, *given))
+        made = _targets(statement.target) if isinstance(statement, Assign) else None
+        if not isinstance(statement, Assign) or made is None:
+            return Form(None, tuple(read), assigned=given, words=names)
+        nodes = list(statement.value.walk())
+        variables = tuple(node.id for node in nodes if isinstance(node, Var))
+        numbers = tuple(number for node in nodes if (number := int_of(node)) is not None)
+        if any(isinstance(node, (Lambda, Comprehension)) for node in nodes):  # they have variables of their own
+            return Form(None, variables, numbers, made, given, names)
+        key = isinstance(statement.target, Var), len(made), statement.value.map(_hole).key()
+        return Form(self._kinds.setdefault(key, len(self._kinds)), variables, numbers, made, given, names)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A statement among others: its form, and the versions of the variables that it reads, in order."""
+
+    form: Form
+    reads: tuple[Version, ...]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return self.form.numbers
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        return self.form.made
+
+
+def lines_of(statements: Sequence[Statement], forms: Forms) -> list[Line]:
+    """The statements as lines."""
     current: dict[str, Version] = {}
-    return [_line(index, statement, current) for index, statement in enumerate(statements)]
-
-
-def _line(index: int, statement: Statement, current: dict[str, Version]) -> Line:
-    """A statement as a line; ``current`` has the version of each variable, and gets those that it makes."""
-    made = _targets(statement.target) if isinstance(statement, Assign) else None
-    if not isinstance(statement, Assign) or made is None:
-        reads = tuple(_version(name, current) for name in variables_of(statement))
-        current.update((name, (index, name)) for name in assigned(statement))
-        return Line(None, reads)
-    nodes = list(statement.value.walk())
-    reads = tuple(_version(node.id, current) for node in nodes if isinstance(node, Var))
-    numbers = tuple(number for node in nodes if (number := int_of(node)) is not None)
-    current.update((name, (index, target)) for target, name in enumerate(made))
-    if any(isinstance(node, (Lambda, Comprehension)) for node in nodes):  # they have variables of their own
-        return Line(None, reads, numbers, made)
-    return Line((isinstance(statement.target, Var), len(made), statement.value.map(_hole).key()), reads, numbers, made)
+    lines = []
+    for index, statement in enumerate(statements):
+        form = forms.of(statement)
+        lines.append(Line(form, tuple(_version(name, current) for name in form.variables)))
+        current.update((name, (index, name)) for name in form.assigned)
+        current.update((name, (index, target)) for target, name in enumerate(form.made))
+    return lines
 
 
 def _version(name: str, current: Mapping[str, Version]) -> Version:
@@ -142,25 +183,95 @@ class Loop:
         return step, (place, target)
 
 
-def loop_at(statements: Sequence[Statement], lines: Sequence[Line], start: int) -> Loop | None:
-    """The loop that begins with a line, with as few lines in a step as can be; None where there is none."""
-    if lines[start].key is None:
-        return None
-    for size in range(1, min(MAX_SIZE, len(lines) - start - 1) + 1):
-        if lines[start + size].key != lines[start].key:
-            continue
-        loop = _longest(lines, Loop(start, size, _count(lines, start, size)))
-        if loop is not None and _is_read_as_a_loop(statements, lines, loop):
-            return loop
-    return None
+class Search:
+    """Looks for loops in statements.
+
+    Args:
+        statements: The statements of a body.
+        lines: The same as lines.
+    """
+
+    def __init__(self, statements: Sequence[Statement], lines: Sequence[Line]) -> None:
+        self._statements = statements
+        self._lines = lines
+        self._readers: dict[Version, list[tuple[int, int]]] = {}
+        self._last_read = np.zeros(len(lines), int)  # of each line: the last line that reads what it makes
+        for index, line in enumerate(lines):
+            for slot, version in enumerate(line.reads):
+                self._readers.setdefault(version, []).append((index, slot))
+                if version[0] >= 0:
+                    self._last_read[version[0]] = index
+
+    def loops(self, start: int) -> Iterator[Loop]:
+        """The loops at a line and behind it, in order; at the same line those with fewer lines in a step first."""
+        sizes = np.arange(1, MAX_SIZE + 1)
+        counts = _alike([line.form.kind for line in self._lines[start:]]) // sizes + 1
+        saved = (counts - 1) * sizes
+        for line, column in np.argwhere((counts >= MIN_STEPS) & (saved >= MIN_SAVED)).tolist():
+            possible = Loop(start + line, column + 1, int(counts[line, column]))
+            if not self._may_be_read(possible):
+                continue
+            loop = _longest(self._lines, possible)
+            if loop is not None and self._is_read_as_a_loop(loop):
+                yield loop
+
+    def _may_be_read(self, loop: Loop) -> bool:
+        """Whether what is read of the first step behind the loop stands beside what the second made: a quick look.
+
+        It spares most of the loops that are none a comparison of all their lines.
+        """
+        read_behind = self._last_read[loop.start : loop.start + loop.size] >= loop.end
+        for place in np.flatnonzero(read_behind).tolist():
+            for target in range(len(self._lines[loop.start + place].made)):
+                after = (loop.start + loop.size + place, target)
+                for index, slot in self._readers.get((loop.start + place, target), ()):
+                    reads = self._lines[index].reads
+                    if index >= loop.end and after not in reads[max(slot - 1, 0) : slot + 2]:
+                        return False
+        return True
+
+    def _is_read_as_a_loop(self, loop: Loop) -> bool:
+        """Whether what is read behind the loop is the last step's, or all steps' in one list; fills in which."""
+        for place in range(loop.size):
+            for target in range(len(self._lines[loop.start + place].made)):
+                made = place, target
+                places = self._read_behind(loop, made)
+                if not places:
+                    continue
+                if {step for step, _, _ in places} == {loop.count - 1}:
+                    loop.last.add(made)
+                    continue
+                joined = _joined(self._statements[places[0][1]], places, loop.count)
+                if joined is None:
+                    return False
+                loop.joined[made] = joined
+        return True
+
+    def _read_behind(self, loop: Loop, made: Made) -> list[tuple[int, int, int]]:
+        """Where what the steps made is read behind the loop: (step, statement, which of its variables), in order."""
+        place, target = made
+        found = [
+            (index, slot, step)
+            for step in range(loop.count)
+            for index, slot in self._readers.get((loop.start + step * loop.size + place, target), ())
+            if index >= loop.end
+        ]
+        return [(step, index, slot) for index, slot, step in sorted(found)]
 
 
-def _count(lines: Sequence[Line], start: int, size: int) -> int:
-    """How many steps of ``size`` lines have the same keys."""
-    end = start + size
-    while end < len(lines) and lines[end].key is not None and lines[end].key == lines[end - size].key:
-        end += 1
-    return (end - start) // size
+def _alike(kinds: Sequence[int | None]) -> np.ndarray:
+    """How many lines in a row, from each on, are of the kind of those ``size`` lines before them.
+
+    Returns:
+        int array [lines, MAX_SIZE]: entry [i, size - 1] is of the lines from i + size on.
+    """
+    found = np.array([-1 if kind is None else kind for kind in kinds], int)
+    alike = np.zeros((len(found), MAX_SIZE), int)
+    for size in range(1, min(MAX_SIZE, len(found) - 1) + 1):
+        same = (found[size:] == found[:-size]) & (found[size:] >= 0)
+        ends = np.where(same, len(same), np.arange(len(same)))  # where a row of lines that are alike ends
+        alike[: len(same), size - 1] = np.minimum.accumulate(ends[::-1])[::-1] - np.arange(len(same))
+    return alike
 
 
 def _longest(lines: Sequence[Line], loop: Loop) -> Loop | None:
@@ -208,25 +319,6 @@ def _counts(loop: Loop, step: int, place: tuple[int, int], number: int, first: i
         loop.numbers[place] = first
         loop.by = loop.by or by
     return number == first + step * by and by in (0, loop.by)
-
-
-def _is_read_as_a_loop(statements: Sequence[Statement], lines: Sequence[Line], loop: Loop) -> bool:
-    """Whether what is read behind the loop is the last step's, or all steps' in one list; fills in which."""
-    read: dict[Made, list[tuple[int, int, int]]] = {}  # -> (step, statement, which of its variables)
-    for index in range(loop.end, len(lines)):
-        for slot, version in enumerate(lines[index].reads):
-            found = loop.step_of(version)
-            if found is not None:
-                read.setdefault(found[1], []).append((found[0], index, slot))
-    for made, places in read.items():
-        if {step for step, _, _ in places} == {loop.count - 1}:
-            loop.last.add(made)
-            continue
-        joined = _joined(statements[places[0][1]], places, loop.count)
-        if joined is None:
-            return False
-        loop.joined[made] = joined
-    return True
 
 
 def _joined(statement: Statement, places: Sequence[tuple[int, int, int]], count: int) -> Joined | None:

@@ -70,10 +70,12 @@ def _check_ties(source: Source, keys: Iterable[str]) -> None:
         for view in source.weights[key].views:
             views.setdefault(view.initializer, []).append(view)
     for name, several in views.items():
+        if len(several) == 1:
+            continue
         value = source.model.graph.initializers[name]
         assert value.const_value is not None
         seen = np.zeros(value.const_value.shape.numpy(), bool)
-        for view in several if len(several) > 1 else ():
+        for view in several:
             one = np.zeros_like(seen)
             view.write(one, np.ones_like(view.read(one)))
             if (one & seen).any():

@@ -19,20 +19,20 @@ from dataclasses import dataclass
 from dlbridge.source.code import call
 from dlbridge.source.expr import Attr, BinOp, Const, Expr, Index, Items, Slice, Star, Var
 from dlbridge.source.names import Names
-from dlbridge.source.statements import Assign, Do, For, Statement, words
+from dlbridge.source.statements import Assign, Do, For, Statement
 from dlbridge.source.steps import (
     MIN_SAVED,
+    Forms,
     Joined,
     Line,
     Loop,
     Made,
+    Search,
     Version,
     assigned,
     int_of,
     lines_of,
-    loop_at,
     position,
-    variables_of,
 )
 
 #: Names that any value may have.
@@ -41,19 +41,17 @@ _FLOWING = ("x", "out")
 
 def roll_steps(statements: list[Statement]) -> list[Statement]:
     """The statements of a body, with a loop for each row of steps that are the same."""
+    forms = Forms()
     done = 0
     while len(statements) - done > MIN_SAVED:
-        lines = lines_of(statements)
-        found = next((loop for start in range(done, len(lines)) if (loop := loop_at(statements, lines, start))), None)
-        if found is None:
+        lines = lines_of(statements, forms)
+        found = ((loop, _written(statements, lines, loop)) for loop in Search(statements, lines).loops(done))
+        loop, written = next(((loop, written) for loop, written in found if written is not None), (None, None))
+        if loop is None or written is None:
             break
-        written = _written(statements, lines, found)
-        if written is None:
-            done = found.start + 1
-            continue
         rolled, after = written
-        done = found.start + len(rolled)
-        statements = [*statements[: found.start], *rolled, *after]
+        done = loop.start + len(rolled)
+        statements = [*statements[: loop.start], *rolled, *after]
     return statements
 
 
@@ -117,7 +115,7 @@ def _written(
     statements: Sequence[Statement], lines: Sequence[Line], loop: Loop
 ) -> tuple[list[Statement], list[Statement]] | None:
     """(The loop and what goes with it, the statements behind it); None where variables are in each other's way."""
-    taken = Names(*words(statements), *(name for s in statements for name in (*variables_of(s), *assigned(s))))
+    taken = Names(*(name for line in lines for name in line.form.words))
     names = _names(lines, loop, taken)
     if not all(_stays(statements, lines, loop, made, names[made]) for made in loop.last):
         return None
@@ -150,11 +148,14 @@ def _stays(statements: Sequence[Statement], lines: Sequence[Line], loop: Loop, m
 
 def _renamed(statement: Statement, line: Line, loop: Loop, names: Mapping[Made, str]) -> Statement:
     """A statement behind the loop, which reads what the last step has made by its name in the loop."""
-    slots = itertools.count()
+    found = [loop.step_of(version) for version in line.reads]
+    renamed = [None if of is None or of[1] not in loop.last else Var(names[of[1]]) for of in found]
+    if not any(renamed):
+        return statement
+    slots = iter(renamed)
 
     def change(node: Expr) -> Expr | None:
-        found = loop.step_of(line.reads[next(slots)]) if isinstance(node, Var) else None
-        return None if found is None or found[1] not in loop.last else Var(names[found[1]])
+        return next(slots) if isinstance(node, Var) else None
 
     if isinstance(statement, Assign) and line.made:
         return Assign(statement.target, statement.value.map(change))
