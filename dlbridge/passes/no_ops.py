@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from dlbridge.passes.matching import Match, match, producer, rank
@@ -41,15 +43,22 @@ def remove_no_op(node: ir.Node, rewriter: Rewriter) -> None:
 
 def _take_back(reshape: Match, rewriter: Rewriter) -> None:
     """Let the readers of a reshape read what earlier ones have had in its shape."""
-    before, wanted = producer(reshape.operand(0), *RESHAPES), shape_of(reshape.output)
+    wanted = shape_of(reshape.output)
     if wanted is None or None in wanted:
         return
-    while before is not None:
-        value = before.operand(0)
+    for value in earlier_forms(reshape.operand(0)):
         if shape_of(value) == wanted:
             reshape.output.replace_all_uses_with(value)
             rewriter.erase(reshape.node)
             return
+
+
+def earlier_forms(value: ir.Value) -> Iterator[ir.Value]:
+    """The values that reshapes have made this one of, the last first: the same numbers in other shapes."""
+    before = producer(value, *RESHAPES)
+    while before is not None:
+        value = before.operand(0)
+        yield value
         before = producer(value, *RESHAPES)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from dlbridge.passes.integers import Integers
-from dlbridge.passes.matching import Match, constant, match, producer
-from dlbridge.passes.no_ops import RESHAPES
+from dlbridge.passes.matching import Match, constant, match
+from dlbridge.passes.no_ops import earlier_forms
 from dlbridge.passes.rewriter import Rewriter
 from dlbridge.passes.sizes import Size, shape_of
 
@@ -34,11 +34,11 @@ def simplify_reshape(node: ir.Node, known: Integers, rewriter: Rewriter) -> None
 
 
 def _first_form(value: ir.Value) -> ir.Value:
-    """The value that reshapes have made this one of."""
-    before = producer(value, *RESHAPES)
-    while before is not None and not value.is_graph_output():
-        value = before.operand(0)
-        before = producer(value, *RESHAPES)
+    """The first value that reshapes have made this one of, but none before an output of the model."""
+    for earlier in earlier_forms(value):
+        if value.is_graph_output():
+            break
+        value = earlier
     return value
 
 

@@ -141,12 +141,31 @@ class Repository:
         for folder in self.path.iterdir():
             if self._is_entry(folder):
                 found[folder.name] = folder
-            elif configs.is_name(folder.name) and all(self._is_entry(folder / part) for part in (ENCODER, DECODER)):
+            elif self._is_pair(folder):
                 found = {**{f"{folder.name}.{part}": folder / part for part in (ENCODER, DECODER)}, **found}
         return found
 
     def _folder(self, name: str) -> Path:
-        return self._folders().get(name, self.path / name)
+        """The folder of an entry. Of a name that is none, the folder where it would be."""
+        folder = self.path / name
+        pair, _, part = name.rpartition(".")
+        if part in (ENCODER, DECODER) and not self._is_entry(folder) and self._is_pair(self.path / pair):
+            return self.path / pair / part
+        return folder
+
+    def _has(self, name: str) -> bool:
+        """Whether a name is one of ``names()``, without a look at the others."""
+        if self._single is not None:
+            return name == self._single.stem
+        if self._only and name not in self._only:
+            return False
+        return configs.is_name(name) and self._is_entry(self._folder(name))
+
+    def _is_pair(self, folder: Path) -> bool:
+        """Whether a folder holds the entries of an encoder and its decoder, and is none itself."""
+        if not configs.is_name(folder.name) or self._is_entry(folder):
+            return False
+        return all(self._is_entry(folder / part) for part in (ENCODER, DECODER))
 
     def _is_entry(self, folder: Path) -> bool:
         if not configs.is_name(folder.name) or not self._is_inside(folder) or not folder.is_dir():
@@ -217,7 +236,7 @@ class Repository:
         Raises:
             ServingError: When there is no such entry, or a version of it cannot be loaded.
         """
-        if name not in self.names():
+        if not self._has(name):
             raise ServingError(f"failed to load '{name}': the repository has no such entry", Status.NOT_FOUND)
         async with self._locks.setdefault(name, asyncio.Lock()):
             await self._load(self.models.setdefault(name, ServedModel(name)), config)
