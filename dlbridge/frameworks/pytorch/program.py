@@ -278,6 +278,8 @@ class Program:
         if number:  # where an op works along an axis, PyTorch accepts a tensor of rank 0 as a vector of one element
             args = [op.unsqueeze(a, [0]) if isinstance(a, ir.Value) and not rank(a) else a for a in args]
         try:
+            if self.computed.is_once(given, kwargs):
+                return self._typed(self.computed.once(target, given, kwargs, self._frame.path), val)
             if rule is None:
                 return self._decomposed(node, target, args, kwargs)
             made = rule(op, *args, **kwargs)
@@ -327,6 +329,8 @@ class Program:
     def _decomposed(self, node: torch.fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
         """Read an op without a rule as the ops that PyTorch decomposes it into."""
         graph_module = decompose.traced(node) if self._depth < _MAX_DEPTH else None
+        if graph_module is None and self.computed.is_of_weights(target, args, kwargs):
+            return self._typed(self.computed.once(target, args, kwargs, self._frame.path), node.meta["val"])
         tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, ir.Value)]
         if graph_module is None and self.partial:
             return self._add_stand_in(target, tensors, node.meta["val"])

@@ -7,6 +7,7 @@ paths of the modules; what training needs (dropout's p, batch norm's momentum) i
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from onnx_ir.tensor_adapters import TorchTensor
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from dlbridge import border
-from dlbridge.errors import SignatureError, UnsupportedOpError
+from dlbridge.errors import DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.frameworks.pytorch import (
     ReadOptions,
     archive,
@@ -210,6 +211,7 @@ class _Reader:
         self._type_values(everything)
         made = [*self.translation.constants, *self.translation.weights.values()]
         initializers = [*self._kept(nodes), *_used(made, nodes, outputs)]
+        initializers += self._computed_once(_used(self.translation.computed.frozen, nodes, outputs), initializers)
         name = python_name(self.name or blocks.get("", "model").lower())
         return Model.build(name, self.inputs, outputs, nodes, initializers, blocks=blocks)
 
@@ -309,7 +311,19 @@ class _Reader:
             if len(made) + (part in read) > 1:  # a layer holds it in a form that another does not: they train apart
                 for value in (part, *(self.translation.weights[name] for name in made)):
                     traits.set_shared(value)
-        return [v for v in self.initializers if v in read or v not in self.translation.replaced]
+        parts = {*self.translation.replaced, *self.translation.computed.sources}
+        return [v for v in self.initializers if v in read or v not in parts]
+
+    def _computed_once(self, weights: Sequence[ir.Value], others: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        """Weights that are functions of others by ops that no rule reads, each with a name of its own; says so."""
+        taken = {value.name or "" for value in (*self.inputs, *others)}
+        for value in weights:
+            value.name = unique(value.name or "", taken)
+        if weights:
+            names = ", ".join(value.name or "" for value in weights)
+            text = f"made of other weights by ops that no rule reads, so computed once; they do not train: {names}"
+            warnings.warn(text, DlbridgeWarning, stacklevel=4)
+        return weights
 
     # --- what comes out ----------------------------------------------------------------------------------------------
 

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
 import dlbridge
 from dlbridge import frameworks
+from dlbridge.errors import DlbridgeWarning, UnsupportedOpError
+from dlbridge.ops import traits
 
 
 class TimeEmbedding(nn.Module):
@@ -49,3 +52,40 @@ def test_numbers_are_those_of_the_original_to_the_last_bit():
     x = torch.rand(3, 16)
     (made,) = framework.run(framework.load(framework.write(model)), {"x": x.numpy()}).values()
     np.testing.assert_allclose(made, module(x), rtol=3e-7)
+
+
+class Orthonormal(nn.Module):
+    """A parametrization by ops of which one has no rule, and of a view of the weight."""
+
+    def forward(self, weight):
+        return torch.linalg.qr(weight.T)[0].contiguous() + weight.triu()
+
+
+def parametrized(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6))
+    if kind == "qr":
+        parametrize.register_parametrization(module[0], "weight", Orthonormal())
+    else:
+        parametrizations.orthogonal(module[0], orthogonal_map=kind)
+    return module.eval()
+
+
+@pytest.mark.parametrize("kind", ["qr", "matrix_exp", "householder"])
+def test_a_weight_made_of_others_by_an_op_without_a_rule_is_computed_once_and_frozen(kind):
+    module = parametrized(kind)
+    with pytest.warns(DlbridgeWarning, match=r"computed once; they do not train: 0\.weight"):
+        model = dlbridge.load(module, inputs={"input": "float32[batch,8]"})
+    assert sorted(model.graph.initializers) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert traits.kind(model.graph.initializers["0.weight"]) == "frozen"
+    assert traits.kind(model.graph.initializers["2.weight"]) == "parameter"
+    assert dlbridge.verify(model, routes=["pytorch", "onnx"]).passed
+
+
+def test_an_op_without_a_rule_that_reads_an_input_is_refused():
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.linalg.matrix_exp(x)
+
+    with pytest.raises(UnsupportedOpError, match=r"linalg_matrix_exp\.default has no rule"):
+        dlbridge.load(Net(), inputs={"x": "float32[4,4]"})
