@@ -86,6 +86,7 @@ def read(source: Any, options: ReadOptions) -> Model:
     if module is not None:
         name = name or type(source).__name__.lower()
         _check_names(module)
+        script.check_parts(module)
     elif options.task is not None:
         raise SignatureError(f"'{options.task}' is a task of live models: an exported program is one graph already")
     elif inputs is not None or dynamic is not None:

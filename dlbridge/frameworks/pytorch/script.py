@@ -63,6 +63,21 @@ def load(path: Path, *, trust_code: bool) -> torch.jit.ScriptModule:
         raise FileError(f"torch.jit cannot load it: {reason}", where=str(path)) from error
 
 
+def check_parts(module: torch.nn.Module) -> None:
+    """Check that no part of a Python module is TorchScript, which torch.export cannot read.
+
+    Raises:
+        DlbridgeError: When one is.
+    """
+    scripts = [name for name, part in module.named_modules() if isinstance(part, torch.jit.ScriptModule)]
+    if scripts:
+        raise DlbridgeError(
+            "this part is a TorchScript module, which torch.export cannot read",
+            where=scripts[0],
+            hint="put the module there that it was made from; its state dict is that of the script",
+        )
+
+
 def read(script: torch.jit.ScriptModule, options: ReadOptions, where: str) -> Model:
     """Read a script.
 

@@ -72,3 +72,9 @@ def test_what_onnx_has_no_word_for_is_named():
 
     with pytest.raises(DlbridgeError, match="linalg_qr"):
         dlbridge.load(torch.jit.script(Sorting()), inputs={"x": "float32[3,3]"})
+
+
+def test_a_script_within_a_python_module_is_named():
+    module = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 2)))
+    with pytest.raises(DlbridgeError, match="1: this part is a TorchScript module"):
+        dlbridge.load(module, inputs={"input": "float32[batch,4]"})
