@@ -64,7 +64,24 @@ def _name(lines: Sequence[Line], version: Version) -> str:
     return target if isinstance(target, str) else lines[index].made[target]
 
 
-def _names(lines: Sequence[Line], loop: Loop, taken: Names) -> dict[Made, str]:
+@dataclass(frozen=True)
+class _Names:
+    """The variables of a loop.
+
+    Attributes:
+        made: Variable of each value that a step makes, at the end of the step.
+        new: Variable that holds a state from where the step makes it, if the step goes on reading the one before.
+    """
+
+    made: Mapping[Made, str]
+    new: Mapping[Made, str]
+
+    def of(self, made: Made, *, is_own: bool) -> str:
+        """The variable of what the step itself has made, or else the step before."""
+        return self.new.get(made, self.made[made]) if is_own else self.made[made]
+
+
+def _names(lines: Sequence[Line], loop: Loop, taken: Names) -> _Names:
     """A variable for each value that a step makes: where that can be, the one that the first step or the last has.
 
     A state is called as the parameter that it starts with.
@@ -72,7 +89,9 @@ def _names(lines: Sequence[Line], loop: Loop, taken: Names) -> dict[Made, str]:
     outside = [v for line in lines[loop.start + loop.size :] for v in line.reads if v[0] < loop.start]
     kept = {_name(lines, version) for version in outside}
     starts = {made: _name(lines, version) for made, version in loop.states.items()}
+    late = _read_late(lines, loop)
     live = _live(lines, loop)
+    live.update((made, set(range(loop.size + 1))) for made in late)
     names: dict[Made, str] = {}
     for made in sorted(live, key=lambda made: made not in starts):
         place, target = made
@@ -84,7 +103,17 @@ def _names(lines: Sequence[Line], loop: Loop, taken: Names) -> dict[Made, str]:
         if made in starts:
             others |= {name for other, name in starts.items() if other != made}
         names[made] = next((n for n in wanted if n not in kept | others), None) or taken.fresh(own)
-    return names
+    return _Names(names, {made: taken.fresh(lines[loop.start + made[0]].made[made[1]]) for made in sorted(late)})
+
+
+def _read_late(lines: Sequence[Line], loop: Loop) -> set[Made]:
+    """The states of which a step reads the one before when it has made its own."""
+    found = set()
+    for place in range(loop.size):
+        for of in map(loop.step_of, lines[loop.start + loop.size + place].reads):
+            if of is not None and of[0] == 0 and of[1][0] < place:
+                found.add(of[1])
+    return found
 
 
 def _live(lines: Sequence[Line], loop: Loop) -> dict[Made, set[int]]:
@@ -117,21 +146,22 @@ def _written(
     """(The loop and what goes with it, the statements behind it); None where variables are in each other's way."""
     taken = Names(*(name for line in lines for name in line.form.words))
     names = _names(lines, loop, taken)
-    if not all(_stays(statements, lines, loop, made, names[made]) for made in loop.last):
+    if not all(_stays(statements, lines, loop, made, names.made[made]) for made in loop.last):
         return None
     lists = {made: taken.fresh("outputs") for made in sorted(loop.joined)}
     counter = taken.fresh("i") if loop.by else "_"
     first = min(loop.numbers.values(), default=0)
     step = _Step(lines, loop, names, counter, first)
     inside = [step.statement(place, statements[loop.start + place]) for place in range(loop.size)]
-    inside += [Do(call(Attr(Var(name), "append"), Var(names[made]))) for made, name in lists.items()]
-    starts = [(names[made], _name(lines, version)) for made, version in loop.states.items()]
+    inside += [Assign(Var(names.made[made]), Var(name)) for made, name in names.new.items()]
+    inside += [Do(call(Attr(Var(name), "append"), Var(names.made[made]))) for made, name in lists.items()]
+    starts = [(names.made[made], _name(lines, version)) for made, version in loop.states.items()]
     rolled = [
         *(Assign(Var(name), Var(given)) for name, given in starts if name != given),
         *(Assign(Var(name), Items("[", ())) for name in lists.values()),
         For(counter, _range(first, loop), tuple(inside)),
     ]
-    after = [_renamed(statements[i], lines[i], loop, names) for i in range(loop.end, len(statements))]
+    after = [_renamed(statements[i], lines[i], loop, names.made) for i in range(loop.end, len(statements))]
     for made, joined in loop.joined.items():
         index = joined.statement - loop.end
         after[index] = _with_list(after[index], joined, lists[made])
@@ -194,7 +224,7 @@ class _Step:
 
     lines: Sequence[Line]
     loop: Loop
-    names: Mapping[Made, str]
+    names: _Names
     counter: str
     first: int
 
@@ -209,12 +239,13 @@ class _Step:
             return None if int_of(node) is None else self._number(place, next(numbers))
 
         value = statement.value.map(change)
-        made = [Var(self.names[place, target]) for target in range(len(self.lines[self.loop.start + place].made))]
+        count = len(self.lines[self.loop.start + place].made)
+        made = [Var(self.names.of((place, target), is_own=True)) for target in range(count)]
         return Assign(made[0] if isinstance(statement.target, Var) else Items("(", tuple(made)), value)
 
     def _variable(self, node: Var, place: int, slot: int) -> Var:
         found = self.loop.step_of(self.lines[self.loop.start + self.loop.size + place].reads[slot])
-        return node if found is None else Var(self.names[found[1]])
+        return node if found is None else Var(self.names.of(found[1], is_own=found[0] == 1))
 
     def _number(self, place: int, slot: int) -> Expr | None:
         number = self.loop.numbers.get((place, slot))

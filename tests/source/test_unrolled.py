@@ -83,6 +83,21 @@ CASES = {
         ["b = f(a)", "a = f(b)", "b = f(a)", "a = f(b)", "b = f(a)", "a = f(b)", "b = f(a)", "a = f(b)", "return a"],
         ["for _ in range(8):", "    a = f(a)", "return a"],
     ),
+    "the state before is read behind the new one": (
+        [
+            *("a = f(m0)", "m1 = g(m0, a)", "s = f(m0, m1, s)"),
+            *(
+                line
+                for i in range(1, 4)
+                for line in (f"a = f(m{i})", f"m{i + 1} = g(m{i}, a)", f"s = f(m{i}, m{i + 1}, s)")
+            ),
+            "return m4, s",
+        ],
+        [
+            *("for _ in range(4):", "    a = f(m0)", "    m1_1 = g(m0, a)", "    s = f(m0, m1_1, s)", "    m0 = m1_1"),
+            "return m0, s",
+        ],
+    ),
 }
 
 APART = {
@@ -120,17 +135,20 @@ def programs(draw: st.DrawFn) -> list[str]:
     for _ in range(draw(st.integers(1, 2))):
         size, count = draw(st.integers(1, 4)), draw(st.integers(2, 7))
         made = draw(st.lists(VARIABLE, min_size=size, max_size=size))
-        reads = draw(st.lists(st.lists(VARIABLE, min_size=1, max_size=3), min_size=size, max_size=size))
+        read = st.tuples(VARIABLE, st.booleans())  # a variable, and whether it is read as the step before has left it
+        reads = draw(st.lists(st.lists(read, min_size=1, max_size=3), min_size=size, max_size=size))
         numbers = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 1)), min_size=size, max_size=size))
         own = draw(st.sets(st.integers(0, size - 1), max_size=2))  # what these make has a name in each step
         apart = dict.fromkeys(own, "")
         current = {name: name for name in NAMES}
         listed: list[str] = []
         for step in range(count):
+            before = dict(current)
             for place in range(size):
                 first, by = numbers[place]
                 name = f"{made[place]}{len(lines)}" if place in apart else made[place]
-                lines.append(f"{name} = f({', '.join(current[r] for r in reads[place])}, {first + step * by})")
+                given = ", ".join((before if is_late else current)[r] for r, is_late in reads[place])
+                lines.append(f"{name} = f({given}, {first + step * by})")
                 current[made[place]] = name
                 listed += [name] if place == min(apart, default=-1) else []
         if draw(st.booleans()) and listed:
