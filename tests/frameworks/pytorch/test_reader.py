@@ -194,19 +194,41 @@ def test_what_is_taken_apart_for_one_size_alone_is_refused(monkeypatch):
 
 
 def test_an_attribute_that_depends_on_an_unknown_size_is_refused_until_the_size_is_given():
-    class Modulated(nn.Module):
-        """A convolution of its own for each sample, as one in groups (StyleGAN)."""
+    class Dilated(nn.Module):
+        """A convolution with as wide holes as there are samples."""
 
         def forward(self, x, kernels):
-            groups = x.shape[0]
-            joined = torch.nn.functional.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels.flatten(0, 1), groups=groups)
-            return joined.reshape(groups, -1, *joined.shape[2:])
+            return torch.nn.functional.conv2d(x, kernels, dilation=x.shape[0])
 
-    inputs = (torch.randn(2, 3, 9, 9), torch.randn(2, 4, 3, 3, 3))
-    with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"'group' depends on a size.*dynamic=\{\}"):
-        dlbridge.load(Modulated(), inputs=inputs)
-    live = dlbridge.load(Modulated(), inputs=inputs, dynamic={}).to_pytorch()
-    torch.testing.assert_close(live(*inputs), Modulated()(*inputs))
+    inputs = (torch.randn(2, 3, 9, 9), torch.randn(4, 3, 3, 3))
+    with pytest.raises(dlbridge.errors.UnsupportedOpError, match=r"'dilations' depends on a size.*dynamic=\{\}"):
+        dlbridge.load(Dilated(), inputs=inputs)
+    live = dlbridge.load(Dilated(), inputs=inputs, dynamic={}).to_pytorch()
+    torch.testing.assert_close(live(*inputs), Dilated()(*inputs))
+
+
+class FiltersOfEach(nn.Module):
+    """Filters of its own for each sample, as convolutions in groups: StyleGAN2, and two groups a sample (CondConv)."""
+
+    def forward(self, x, filters, bias, upward):
+        batch, channels, height, width = x.shape
+        joined = x.reshape(1, batch * channels, height, width)
+        y = torch.nn.functional.conv2d(joined, filters.flatten(0, 1), bias.flatten(), stride=2, groups=2 * batch)
+        up = torch.nn.functional.conv_transpose2d(y, upward.flatten(0, 1), stride=2, padding=1, groups=batch)
+        return up.reshape(batch, -1, *up.shape[2:])
+
+
+def test_each_sample_has_filters_of_its_own_where_the_batch_is_free():
+    def inputs(batch, height, width):
+        shapes = [(4, height, width), (6, 2, 3, 2), (6,), (6, 5, 3, 3)]
+        return tuple(torch.randn(batch, *shape) for shape in shapes)
+
+    sizes = {"x": "[batch,4,h,w]", "filters": "[batch,6,2,3,2]", "bias": "[batch,6]", "upward": "[batch,6,5,3,3]"}
+    model = dlbridge.load(FiltersOfEach(), inputs=sizes)
+    live = model.to_pytorch()
+    for batch, height, width in ((1, 5, 7), (4, 12, 6)):
+        given = inputs(batch, height, width)
+        torch.testing.assert_close(live(*given), FiltersOfEach()(*given))
 
 
 class Scaled(nn.Module):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import sympy
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
@@ -75,8 +77,43 @@ def convolution(
     }
     if transposed:
         attributes["output_padding"] = each(output_padding, count)
+    if not isinstance(groups, int):
+        made = _filters_of_each_group(op, x, weight, transposed, attributes)
+        return made if bias is None else op("Add", made, op.reshape(bias, [op.sizes[1], *[1] * count]))
     kind = "ConvTranspose" if transposed else "Conv"
     return batched(op, x, count, lambda value: op(kind, value, weight, bias, **attributes))
+
+
+def _filters_of_each_group(
+    op: Op, x: ir.Value, weight: ir.Value, transposed: bool, attributes: dict[str, Any]
+) -> ir.Value:
+    """A convolution with as many groups as the batch has samples: each sample has filters of its own.
+
+    Conv has a fixed number of groups. So a product of matrices does what the filters do, and a Conv of each channel
+    alone, with ones for weights, cuts the windows before it (ConvTranspose adds them up behind it).
+    """
+    groups, kernel, count = attributes["group"], attributes["kernel_shape"], len(attributes["kernel_shape"])
+    if rank(x) != count + 2:
+        op.refuse("as many groups as a size that is not known, without a batch axis")
+    batch, spatial, made_spatial = sizes(x)[0], sizes(x)[2:], op.sizes[2:]
+    channels, made_channels = (sympy.cancel(size / groups) for size in (sizes(x)[1], op.sizes[1]))
+    if not (channels.is_Integer and made_channels.is_Integer):
+        op.refuse("groups whose number of channels is not known")
+    channels, made_channels = int(channels), int(made_channels)
+    inner = made_channels if transposed else channels
+    windows, positions = inner * math.prod(kernel), math.prod(spatial if transposed else made_spatial)
+    one_each = np.eye(math.prod(kernel)).reshape(-1, 1, *kernel)
+    ones = op.constant(np.tile(one_each, (inner, *[1] * (count + 1))), x.dtype)
+    moved = {**attributes, "group": inner}
+    if transposed:
+        columns = op.reshape(x, [batch, groups, channels, positions])
+        filters = op.transpose(op.reshape(weight, [groups, channels, windows]), [0, 2, 1])
+        cut = op.reshape(op("MatMul", filters, columns), [batch * groups, windows, *spatial])
+        return op.reshape(op("ConvTranspose", cut, ones, **moved), op.sizes)
+    cut = op("Conv", op.reshape(x, [batch * groups, channels, *spatial]), ones, **moved)
+    columns = op.reshape(cut, [batch, groups, windows, positions])
+    filters = op.reshape(weight, [groups, made_channels, windows])
+    return op.reshape(op("MatMul", filters, columns), op.sizes)
 
 
 @reads("torchvision.deform_conv2d")
