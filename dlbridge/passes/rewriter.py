@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.ops.keys import op_key
 from dlbridge.ops.names import unique
 from dlbridge.passes.matching import Match, is_read, subgraphs
 from dlbridge.passes.refusals import TRACED, Refusal
@@ -40,6 +41,12 @@ class Rewriter:
         self.graph = graph
         self.changed = False
         self.rule = ""
+
+    def sites(self, *keys: str) -> Iterator[Site]:
+        """Yield the nodes of the graph itself that are of these ops, or all where none is named."""
+        for node in list(self.graph):
+            if not keys or op_key(node) in keys:
+                yield Site(node, self)
 
     # --- names --------------------------------------------------------------------------------------------------------
 

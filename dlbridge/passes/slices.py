@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import onnx_ir as ir
 
-from dlbridge.passes.matching import constant_ints, match, sole_producer
+from dlbridge.passes.matching import constant_ints, sole_producer
 from dlbridge.passes.rewriter import Rewriter, Site
 
 
@@ -24,9 +24,8 @@ def join_slices(graph: ir.Graph) -> bool:
         Whether there were any.
     """
     rewriter = Rewriter(graph)
-    for node in list(graph):
-        if match(node, "Slice") is not None:
-            _join(Site(node, rewriter))
+    for site in rewriter.sites("Slice"):
+        _join(site)
     return rewriter.changed
 
 

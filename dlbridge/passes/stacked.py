@@ -24,11 +24,8 @@ def stack_slices(graph: ir.Graph) -> bool:
         Whether there were some.
     """
     rewriter = Rewriter(graph)
-    rewriter.rule = "stack_slices"
-    for node in list(graph):
-        site = Site(node, rewriter)
-        if site.is_op("Concat"):
-            _stack(site)
+    for site in rewriter.sites("Concat"):
+        _stack(site)
     return rewriter.changed
 
 

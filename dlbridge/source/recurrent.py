@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
-from dlbridge.passes.matching import match
-from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.unused import remove_unused
 from dlbridge.source.arrays import as_many_as_read
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
@@ -20,18 +16,6 @@ from dlbridge.source.op import Emit, Layer, Op
 STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
 #: Op -> the activations that it has in a direction where it names none.
 USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
-
-
-def legalise(graph: ir.Graph, rule: Callable[[Site], object]) -> Rewriter:
-    """Let a framework's rule look at each recurrent op of a graph, and remove what nothing reads behind it."""
-    rewriter = Rewriter(graph)
-    rewriter.rule = "recurrent_layers"
-    for node in list(graph):
-        if match(node, *STATES) is not None:
-            rule(Site(node, rewriter))
-    if rewriter.changed:
-        remove_unused(graph)
-    return rewriter
 
 
 def directions(op: Op) -> int:

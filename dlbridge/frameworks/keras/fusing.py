@@ -38,8 +38,8 @@ def fuse(graph: ir.Graph) -> bool:
     """
     rewriter = Rewriter(graph)
     behind = _activations(graph)
-    for node in list(graph):
-        site = Site(node, rewriter)
+    for site in rewriter.sites():
+        node = site.node
         follower = _only_reader(node) if node.domain != FORM else None
         if follower is None:
             continue

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
-from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.rewriter import Rewriter
 from dlbridge.source.blocks import is_weight
 
 #: Op -> the layer.
@@ -22,15 +22,15 @@ def merging_layers(graph: ir.Graph) -> bool:
         Whether there was one.
     """
     rewriter = Rewriter(graph)
-    for node in graph:
-        if _is_layer(node):
-            Site(node, rewriter).set_form(FORM)
+    for site in rewriter.sites(*LAYERS):
+        if _is_layer(site.node):
+            site.set_form(FORM)
     return rewriter.changed
 
 
 def _is_layer(node: ir.Node) -> bool:
-    name = LAYERS.get(op_key(node))
-    if name is None or node.metadata_props.get(traits.CLASS) != f"keras.layers.{name}" or traits.is_anonymous(node):
+    name = LAYERS[op_key(node)]
+    if node.metadata_props.get(traits.CLASS) != f"keras.layers.{name}" or traits.is_anonymous(node):
         return False
     if node.outputs[0].dtype == ir.DataType.UINT64:  # which Keras computes as uint32
         return False

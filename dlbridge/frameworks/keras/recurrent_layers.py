@@ -19,17 +19,18 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
+from dlbridge.passes.legalise import legalise
 from dlbridge.passes.matching import is_read, match, producer
 from dlbridge.passes.rewriter import Site
 from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare
 from dlbridge.source.recurrent import (
     PEEPHOLES,
+    STATES,
     USUAL,
     activations,
     becomes,
     directions,
-    legalise,
     native_readers,
     readers,
 )
@@ -55,8 +56,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = legalise(graph, _legalise)
-    return rewriter.changed
+    return legalise(graph, "recurrent_layers", STATES, _legalise).changed
 
 
 def activation_names(op: Op) -> dict[str, str] | None:

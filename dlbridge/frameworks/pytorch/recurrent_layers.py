@@ -17,6 +17,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
+from dlbridge.passes.legalise import legalise
 from dlbridge.passes.matching import Match, match, producer
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.op import Op, bare
@@ -27,7 +28,6 @@ from dlbridge.source.recurrent import (
     STATES,
     USUAL,
     directions,
-    legalise,
     native_readers,
     readers,
 )
@@ -43,7 +43,7 @@ def recurrent_layers(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = legalise(graph, _legalise)
+    rewriter = legalise(graph, "recurrent_layers", STATES, _legalise)
     _turn(rewriter)
     return rewriter.changed
 

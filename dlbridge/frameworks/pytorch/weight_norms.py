@@ -15,9 +15,9 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
-from dlbridge.passes.matching import Match, is_read_once, match, producer
-from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.unused import remove_unused
+from dlbridge.passes.legalise import legalise
+from dlbridge.passes.matching import Match, is_read_once, producer
+from dlbridge.passes.rewriter import Site
 
 LAYERS = ("Conv", "ConvTranspose", "Linear")
 #: The inputs of a layer: its weight, its bias, and the lengths that a legalised node has behind them.
@@ -47,14 +47,7 @@ def weight_norms(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = Rewriter(graph)
-    rewriter.rule = "weight_norms"
-    for node in list(graph):
-        if match(node, *LAYERS) is not None:
-            _legalise(Site(node, rewriter))
-    if rewriter.changed:
-        remove_unused(graph)
-    return rewriter.changed
+    return legalise(graph, "weight_norms", LAYERS, _legalise).changed
 
 
 def _legalise(site: Site) -> bool:

@@ -95,9 +95,8 @@ def to_standard(model: ir.Model) -> None:
     """The inverse of the wrapping: every channels-last node as the standard's op between transposes, in place."""
     graph = model.graph
     rewriter = Rewriter(graph)
-    for node in list(graph):
-        if node.domain == DOMAIN:
-            site = Site(node, rewriter)
+    for site in rewriter.sites():
+        if site.node.domain == DOMAIN:
             _turn(site, to_first, "to_channels_first", "to_channels_last", "")
     _finish(graph)
 

@@ -10,7 +10,7 @@ from dlbridge.ops.keys import layer_key
 from dlbridge.ops.padding import same_padding
 from dlbridge.passes.layout.axes import permuted
 from dlbridge.passes.layout.transposes import perm_of
-from dlbridge.passes.matching import Match, match, sole_producer
+from dlbridge.passes.matching import Match, sole_producer
 from dlbridge.passes.rewriter import Rewriter, Site
 
 
@@ -27,10 +27,9 @@ def split_pads(graph: ir.Graph, domain: str) -> bool:
         Whether there was one.
     """
     rewriter = Rewriter(graph)
-    for node in list(graph):
-        site = Site(node, rewriter)
+    for site in rewriter.sites():
         pads = site.get("pads")
-        if layer_key(node) != "Conv" or node.domain != domain or not pads or not any(pads):
+        if layer_key(site.node) != "Conv" or site.node.domain != domain or not pads or not any(pads):
             continue
         if not _is_same(site, list(pads)):
             _split(site, list(pads))
@@ -62,10 +61,9 @@ def join_pads(graph: ir.Graph) -> bool:
         Whether there was one.
     """
     rewriter = Rewriter(graph)
-    for node in list(graph):
-        conv = match(node, "Conv")
-        if conv is not None and not conv.has("auto_pad"):
-            _join(Site(node, rewriter))
+    for conv in rewriter.sites("Conv"):
+        if not conv.has("auto_pad"):
+            _join(conv)
     return rewriter.changed
 
 
