@@ -31,6 +31,7 @@ __all__ = [
     "Option",
     "check_option",
     "declared",
+    "inputs_option",
     "option",
 ]
 
@@ -87,6 +88,11 @@ def option(default: Any, help: str, *, flag: Flag | None = None, python_only: bo
         python_only: Whether the command line is to have no word for it.
     """
     return field(default=default, metadata={"help": help, "flag": flag, "python_only": python_only})
+
+
+def inputs_option(help: str) -> Any:
+    """The option ``inputs`` of readers that are told of inputs what a model does not say itself."""
+    return option(None, help, flag=INPUTS)
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ def _described(hint: Any) -> str:
 #: What the option ``example`` of a reader is; the function that makes a model can give it.
 EXAMPLE = "Inputs that came with the model: their sizes are fixed, and 'inputs' names those that are not to be."
 
-#: The flag of readers that are told the inputs of a model which does not say them itself.
+#: The flag of the option ``inputs``.
 INPUTS = Flag("input", "NAME[:DTYPE][SIZES]", parse_inputs)
 
 

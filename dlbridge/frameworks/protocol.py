@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ class Framework:
     ``save_weights``. All else has a default, which stands for a framework that does not do it. It may add:
 
     * Options of writing: ``WriteOptions``.
-    * Reading: ``suffixes``, ``accepts_folder`` or ``accepts``, ``read_model``, ``ReadOptions``; ``fill``.
+    * Reading: ``suffixes``, ``accepts_folder`` or ``live_classes``, ``read_model``, ``ReadOptions``; ``fill``.
     * Training: ``trains`` and ``trainer``.
     * An ONNX exporter of its own: ``exporter`` and ``export``. It is one more route of the verification.
     * Running a live model in float64: ``exact``. The framework is then compared more closely.
@@ -50,6 +51,7 @@ class Framework:
         extra: The extra of dlbridge that brings it (``pip install 'dlbridge[EXTRA]'``); empty for a plug-in.
         packages: The packages that it needs, the framework itself first.
         suffixes: The suffixes of files that it reads.
+        live_classes: The classes of its live models, by the names that its users import: ``"torch.nn.Module"``.
         exporter: The name of the program with which its users write ONNX files; None if there is none.
         trains: The losses and optimizers that it supports; None if it does not train.
         form_of: The framework whose written model this is another form of (a file for devices, say); empty for one that
@@ -68,6 +70,7 @@ class Framework:
     extra: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
     suffixes: ClassVar[tuple[str, ...]] = ()
+    live_classes: ClassVar[tuple[str, ...]] = ()
     exporter: ClassVar[str | None] = None
     trains: ClassVar[Trains | None] = None
     form_of: ClassVar[str] = ""
@@ -120,7 +123,7 @@ class Framework:
     @property
     def reads(self) -> bool:
         """Whether any of its models can be read."""
-        return type(self).accepts is not Framework.accepts or bool(self.suffixes)
+        return bool(self.live_classes or self.suffixes) or type(self).accepts is not Framework.accepts
 
     @property
     def is_installed(self) -> bool:
@@ -176,7 +179,7 @@ class Framework:
 
     def accepts(self, source: object) -> bool:
         """Whether ``source`` is a live object of this framework (decided without importing the framework)."""
-        return False
+        return any(_is_live(source, name) for name in self.live_classes)
 
     def accepts_folder(self, path: Path) -> bool:
         """Whether a folder is a model as users of this framework save it (decided without importing the framework)."""
@@ -343,6 +346,13 @@ class Framework:
     def coverage(self) -> Coverage | None:
         """Its rules, for the page of what is read and written; None where it keeps none."""
         return None
+
+
+def _is_live(source: object, name: str) -> bool:
+    """Whether an object is of the class of this dotted name: of one whose package is not imported, nothing is."""
+    package, _, path = name.partition(".")
+    module = sys.modules.get(package)
+    return module is not None and isinstance(source, operator.attrgetter(path)(module))
 
 
 def is_found(package: str) -> bool:

@@ -7,9 +7,8 @@ import onnx_ir as ir
 from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
-from dlbridge.passes.pipeline import Pass
 from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.standard import on_graph
+from dlbridge.passes.standard import graph_pass
 
 #: More operands than this do not stand in one expression.
 MAX_OPERANDS = 16
@@ -53,4 +52,4 @@ def _typed(value: ir.Value) -> ir.Value:
     return value
 
 
-SPLIT_OPERANDS = Pass("split_operands", on_graph(split_operands), "Let no expression join more than a few tensors.")
+SPLIT_OPERANDS = graph_pass(split_operands, "Let no expression join more than a few tensors.")

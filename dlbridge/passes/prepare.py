@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.pipeline import LAST, Pipeline
+from dlbridge.passes.stacked import STACK_SLICES
 from dlbridge.passes.standard import FOLD, INFER, REFINE
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 #: The first passes of every writer. A model may have been changed since it was read, so its types are inferred here.
 PREPARE = Pipeline(LAST, [INFER, FOLD, REFINE])
+#: The last passes of every writer: what libraries of arrays say in one call, and what is too long for one expression.
+FINISH = (STACK_SLICES, SPLIT_OPERANDS)
 
 __all__ = ["prepare"]
 

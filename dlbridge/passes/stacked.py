@@ -9,9 +9,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.passes.matching import Match, producer
-from dlbridge.passes.pipeline import Pass
 from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.standard import on_graph
+from dlbridge.passes.standard import graph_pass
 
 #: The domain of ops that libraries of arrays have and ONNX has not.
 DOMAIN = "dlbridge.arrays"
@@ -54,4 +53,4 @@ def _slice(site: Site, value: ir.Value | None, axis: int, rank: int) -> Match | 
     return None if is_read_by_others or made.output.is_graph_output() else made
 
 
-STACK_SLICES = Pass("stack_slices", on_graph(stack_slices), "Let tensors that are joined along a new axis be stacked.")
+STACK_SLICES = graph_pass(stack_slices, "Let tensors that are joined along a new axis be stacked.")

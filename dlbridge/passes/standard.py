@@ -35,6 +35,11 @@ FOLD = Pass(
 LIFT = Pass("lift", lift, "Raise patterns of plain ops to layers.", requires=_TYPES, keeps=_TYPES)
 
 
+def graph_pass(run: Callable[[ir.Graph], bool | None], does: str) -> Pass:
+    """A pass of a function of the main graph, under the name of the function."""
+    return Pass(run.__name__, on_graph(run), does)
+
+
 def on_graph(function: Callable[..., bool | None], *arguments: Any) -> Callable[[ir.Model], bool | None]:
     """A function of a main graph as one of its model."""
     return lambda model: function(model.graph, *arguments)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op
 from dlbridge.ops.names import unique
+from dlbridge.passes.standard import graph_pass
 from dlbridge.source.blocks import is_weight
 from dlbridge.source.definitions import block_class
 
@@ -89,3 +90,6 @@ def _around(path: str) -> list[str]:
 def _is_made_in(path: str, value: ir.Value) -> bool:
     node = value.producer()
     return node is not None and f"{traits.scope(node)}.".startswith(f"{path}.")
+
+
+GROW_CONCATS = graph_pass(grow_concats, "Let a list of tensors grow where it is joined again and again.")

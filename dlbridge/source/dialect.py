@@ -55,7 +55,7 @@ class Dialect:
         framework: The framework's name in the registry.
         rules: Its rules.
         helpers: The package of short functions that are copied into files that call them.
-        imports: Name as code reads it -> import statement, in the order of the file: ``{"torch": "import torch"}``.
+        imports: Import statements of one name each, in the order of the file: ``"import jax.numpy as jnp"``.
             A statement stands in a file that reads attributes of the name. ``math`` need not be said.
         always: Names that are imported even where no code reads them.
         reserved: Further names that a file gives to nothing of its own.
@@ -80,7 +80,7 @@ class Dialect:
     framework: str
     rules: Rules
     helpers: ModuleType
-    imports: Mapping[str, str]
+    imports: tuple[str, ...]
     always: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     base: str
@@ -151,7 +151,8 @@ class Dialect:
 
     def imported(self, used: set[str]) -> list[str]:
         """The import statements of a file that reads attributes of these names."""
-        return [statement for name, statement in self.imports.items() if name in used or name in self.always]
+        wanted = self.always | used
+        return [statement for statement in self.imports if _bound(statement) in wanted]
 
     def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
         """What stands below the classes: functions (``statements.Def``, or ``Text.of`` lines of a template)."""
@@ -172,9 +173,14 @@ class Dialect:
     @property
     def modules(self) -> frozenset[str]:
         """Names that no variable of a file may have."""
-        return frozenset({"self", "math", *self.imports, *self.passed_on})
+        return frozenset({"self", "math", *map(_bound, self.imports), *self.passed_on})
 
     @property
     def taken(self) -> frozenset[str]:
         """Names that a file gives to no class or function of its own."""
         return self.modules | self.reserved | frozenset(printing.helper_names(self.helpers))
+
+
+def _bound(statement: str) -> str:
+    """The name that an import statement of one name gives to what it imports."""
+    return statement.split()[-1]

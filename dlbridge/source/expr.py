@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 import onnx_ir as ir
 
@@ -29,8 +29,9 @@ class Literal:
     default: Any = None
 
 
+@dataclass_transform(frozen_default=True, eq_default=False)
 class Expr:
-    """An expression."""
+    """An expression. Subclasses are frozen dataclasses without saying so, equal only to themselves."""
 
     #: The fields that hold parts of the expression: one, one that may be left out, or a tuple of them, which is last.
     _held: ClassVar[tuple[str, ...]] = ()
@@ -38,6 +39,7 @@ class Expr:
     def __init_subclass__(cls) -> None:
         kinds = ("Expr", "Expr | None", "tuple[Expr, ...]")
         cls._held = tuple(name for name, kind in inspect.get_annotations(cls).items() if kind in kinds)
+        dataclass(frozen=True, eq=False)(cls)
 
     def children(self) -> tuple[Expr, ...]:
         """Its parts, in the order in which they are printed."""
@@ -128,47 +130,40 @@ class Expr:
         return (type(self).__name__, own, *(child.key(value, literal) for child in self.children()))
 
 
-@dataclass(frozen=True, eq=False)
 class Name(Expr):
     """A name that the file or Python gives: of a module, a function, a class."""
 
     id: str
 
 
-@dataclass(frozen=True, eq=False)
 class Var(Expr):
     """A variable or parameter of the body that the expression stands in."""
 
     id: str
 
 
-@dataclass(frozen=True, eq=False)
 class Val(Expr):
     """A value of the graph."""
 
     value: ir.Value
 
 
-@dataclass(frozen=True, eq=False)
 class Lit(Expr):
     """A literal that becomes a parameter where blocks differ in it."""
 
     literal: Literal
 
 
-@dataclass(frozen=True, eq=False)
 class Const(Expr):
     """A literal that stays: it is part of what the code says."""
 
     value: Any
 
 
-@dataclass(frozen=True, eq=False)
 class LayerHere(Expr):
     """The layer that the code of a node calls."""
 
 
-@dataclass(frozen=True, eq=False)
 class Attr(Expr):
     """``value.name``."""
 
@@ -176,7 +171,6 @@ class Attr(Expr):
     name: str
 
 
-@dataclass(frozen=True, eq=False)
 class Call(Expr):
     """``function(argument, ...)``; keywords and stars are among the arguments."""
 
@@ -188,7 +182,6 @@ class Call(Expr):
         return Call(self.function, (*self.arguments, Keyword(name, value)))
 
 
-@dataclass(frozen=True, eq=False)
 class Keyword(Expr):
     """``name=value`` in a call."""
 
@@ -196,14 +189,12 @@ class Keyword(Expr):
     value: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class Star(Expr):
     """``*value``."""
 
     value: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class BinOp(Expr):
     """``left symbol right``: arithmetic, comparisons, ``and`` and ``or``."""
 
@@ -212,7 +203,6 @@ class BinOp(Expr):
     right: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class Unary(Expr):
     """``-operand``, ``~operand``, ``not operand``."""
 
@@ -220,7 +210,6 @@ class Unary(Expr):
     operand: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class IfElse(Expr):
     """``value if test else otherwise``."""
 
@@ -229,7 +218,6 @@ class IfElse(Expr):
     otherwise: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class Lambda(Expr):
     """``lambda parameters: body``."""
 
@@ -237,7 +225,6 @@ class Lambda(Expr):
     body: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class Index(Expr):
     """``value[index]``."""
 
@@ -245,7 +232,6 @@ class Index(Expr):
     index: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class Slice(Expr):
     """``first:last:step`` in an index; what is None is left out."""
 
@@ -262,7 +248,6 @@ class Slice(Expr):
         return (given, *super().key(value, literal))
 
 
-@dataclass(frozen=True, eq=False)
 class Items(Expr):
     """``(item, ...)`` or ``[item, ...]``, by the opening bracket."""
 
@@ -270,14 +255,12 @@ class Items(Expr):
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class Arguments(Expr):
     """``item, ...``: what is put between the brackets of a call, an index or a list."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class Dict(Expr):
     """``{key: value, ...}``; the key ``Name("**")`` stands for ``**value``."""
 
@@ -291,7 +274,6 @@ class Dict(Expr):
         return Dict(children[::2], children[1::2])
 
 
-@dataclass(frozen=True, eq=False)
 class Comprehension(Expr):
     """``[element for variable in over]``, or without brackets."""
 
@@ -301,14 +283,12 @@ class Comprehension(Expr):
     over: Expr
 
 
-@dataclass(frozen=True, eq=False)
 class FString(Expr):
     """A string with expressions in it: ``f"{name}-conv"``."""
 
     parts: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, eq=False)
 class Formatted(Expr):
     """``{value:spec}`` in a string."""
 

@@ -15,7 +15,7 @@ from dlbridge.source import blocks, repeats
 from dlbridge.source.arithmetic import Arithmetic
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import Code, call, expression
-from dlbridge.source.concats import grow_concats
+from dlbridge.source.concats import GROW_CONCATS
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.dialect import Dialect
 from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
@@ -69,9 +69,7 @@ def pipeline(passes: Iterable[Pass], apart: Collection[str] = ()) -> Pipeline:
         [
             *passes,
             Pass("join_repeats", repeat, "Let further calls of a module be calls of it."),
-            Pass(
-                "grow_concats", on_graph(grow_concats), "Let a list of tensors grow where it is joined again and again."
-            ),
+            GROW_CONCATS,
         ],
     )
 

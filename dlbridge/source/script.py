@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dlbridge.errors import TrainingError
@@ -95,44 +94,6 @@ def _image_files(images: Any) -> list[str]:
         return []
     mode, axes = {1: "L", 3: "RGB", 4: "RGBA"}[images.channels], "None, ..., None" if images.channels == 1 else "None"
     return [*_PICTURES, "", "", *(line.replace("{mode}", mode).replace("{axes}", axes) for line in _READ), "", ""]
-
-
-def times(scale: float) -> str:
-    """The code that multiplies by a scale."""
-    return "" if scale == 1 else " / 255" if scale == 1 / 255 else f" * {text(scale)}"
-
-
-def resizing(images: Any, lines: Sequence[str]) -> list[str]:
-    """The function that makes arrays of bytes to images of the model's size, of the lines that make ``x``."""
-    made = f"x{times(images.scale)}"
-    if not images.changes:  # those are of pixels: what is normalized comes after them
-        made = normal(images, made)
-    about = "Images (batch, height, width, channels) of bytes in the size and the layout of the model's input."
-    return ["def resized(images):", f'    """{about}"""', *lines, f"    return {made}"]
-
-
-def augmenting(
-    images: Any, change: Callable[[Any, Any], Iterable[str]], other_axis: int, turns: tuple[str, str]
-) -> list[str]:
-    """The function that changes images at random; nothing where they are trained on as they are.
-
-    Args:
-        images: How images are prepared.
-        change: Gives the lines of one change of ``x``.
-        other_axis: Where a model may have the channels and those lines have not.
-        turns: The code that brings the channels of such a model to their place in those lines, and back.
-    """
-    if images is None or not images.changes:
-        return []
-    lines = [f"    {line}" for part in images.changes for line in change(part, images)]
-    if images.channels_axis == other_axis:
-        lines = [f"    x = {turns[0]}", *lines, f"    x = {turns[1]}"]
-    return ["def augmented(x, rng):", '    """Images that are changed at random."""', *lines, "    return x"]
-
-
-def normal(images: Any, of: str) -> str:
-    """The code of images by their mean and deviation, where they have one."""
-    return f"({of} - MEAN) / STD" if images.is_normalized else of
 
 
 def _constants(script: Any, made: str) -> list[str]:

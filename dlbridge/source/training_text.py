@@ -1,12 +1,15 @@
-"""The comments in printed training code that name what of a specification it leaves out."""
+"""Printed training code: what all frameworks say of a specification, and comments that name what is left out."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import onnx_ir as ir
+
 from dlbridge.source.code import literal_text as text
+from dlbridge.source.names import argument_names
 
 #: Settings of a loss beside its formula.
 _OF_LOSS = {
@@ -21,6 +24,53 @@ _OF_LOSS = {
 _OF_TRAINING = ("schedule", "clip", "ema", "precision", "l1", "l2", "early_stopping")
 _OF_OPTIMIZER = ("groups", "no_decay")
 _METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
+
+
+class Loop:
+    """What a printed ``train`` function of one loss trains on.
+
+    Args:
+        spec: The specification.
+        inputs: The names of the model's inputs.
+        outputs: The model's outputs.
+        taken: Names that the function's own lines use.
+
+    Attributes:
+        names: The variables of the inputs.
+        target: The variable of the target.
+        loss: The loss.
+        output: The output that the loss reads.
+        place: What takes it from the outputs: ``"[1]"``; empty where there is one output.
+        kept: How many rows are trained on, as code.
+    """
+
+    def __init__(self, spec: Any, inputs: Sequence[str], outputs: Sequence[ir.Value], taken: Sequence[str]) -> None:
+        self.spec = spec
+        self.loss = spec.losses[0]
+        *self.names, self.target = argument_names([*inputs, self.loss.target or "label"], taken)
+        self.output = next(value for value in outputs if self.loss.of in (None, value.name))
+        self.place = f"[{list(outputs).index(self.output)}]" if len(outputs) > 1 else ""
+        self.kept = "kept" if spec.validation_split else f"len({self.target})"
+
+    @property
+    def arguments(self) -> list[str]:
+        """The variables of the inputs and of the target."""
+        return [*self.names, self.target]
+
+    def head(self) -> list[str]:
+        """The first lines of the function: its parameters, what is left out, how many rows are trained on."""
+        spec = self.spec
+        parameters = ["model", *self.arguments, f"epochs={spec.epochs}", f"batch_size={spec.batch_size}"]
+        lines = [f"def train({', '.join(parameters)}):", *left_out(spec)]
+        if spec.validation_split:
+            count = f"int(len({self.target}) * (1 - {text(spec.validation_split)}))"
+            lines.append(f"    kept = {count}  # the rows after these validate")
+        return lines
+
+
+def rows_of(names: Sequence[str], rows: str) -> str:
+    """These rows of arrays, as arguments: ``x[rows], label[rows]``."""
+    return ", ".join(f"{name}[{rows}]" for name in names)
 
 
 def missing(spec: Any, losses: Collection[str], optimizers: Collection[str], given: Collection[str] = ()) -> str | None:

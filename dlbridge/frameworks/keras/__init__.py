@@ -11,19 +11,17 @@ from typing import Any
 
 from dlbridge.decoding import Task
 from dlbridge.errors import require
-from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
-from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions, Flag
+from dlbridge.frameworks import ModularFramework, Trains, option
+from dlbridge.frameworks.options import EXAMPLE, ChannelsLastOptions, CommonReadOptions, Flag, inputs_option
 
 
 @dataclass(frozen=True)
 class ReadOptions(CommonReadOptions):
     """How a Keras model is read."""
 
-    inputs: Mapping[str, Any] | None = option(
-        None,
+    inputs: Mapping[str, Any] | None = inputs_option(
         "An input, e.g. 'image:float32[batch,28,28,1]': needed for a subclassed model that was never called; elsewhere "
-        "it narrows what the model says.",
-        flag=INPUTS,
+        "it narrows what the model says."
     )
     example: Any = option(None, EXAMPLE, python_only=True)
     custom_objects: Mapping[str, Any] | Sequence[str] = option(
@@ -64,6 +62,7 @@ class Keras(ModularFramework):
     extra = "keras"
     packages = ("keras", "tensorflow", "tf2onnx")
     exporter = "tf2onnx"
+    live_classes = ("keras.Model",)
     suffixes = (".keras", ".h5")
     file_suffixes = (".keras",)
     weights_file = "model.weights.h5"
@@ -96,10 +95,6 @@ class Keras(ModularFramework):
     def save_memory(self) -> None:
         """TensorFlow with oneDNN keeps what is free in a pool of its own otherwise; training is slower without that."""
         os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
-
-    def accepts(self, source: object) -> bool:
-        keras = sys.modules.get("keras")
-        return keras is not None and isinstance(source, keras.Model)
 
 
 FRAMEWORK = Keras()

@@ -11,8 +11,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.names import argument_names
-from dlbridge.source.training_text import changed_arguments, instead, left_out, missing, shown_metrics
+from dlbridge.source.training_text import Loop, changed_arguments, instead, left_out, missing, shown_metrics
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
@@ -25,14 +24,13 @@ _LOSSES = {
 
 def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *, eagerly: bool = False) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
-    formula = spec.losses[0]
     is_coupled = bool(spec.optimizer.weight_decay) and spec.optimizer.decay == "coupled"
     why = missing(spec, ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES), () if is_coupled else OWN)
     if why is not None:
         return instead(why)
-    *names, target = argument_names([*inputs, formula.target or "label"], ("model", "keras", "layers", "ops", "math"))
+    loop = Loop(spec, inputs, outputs, ("model", "keras", "layers", "ops", "math"))
+    names, read, formula = loop.names, loop.output, loop.loss
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    read = next(v for v in outputs if formula.of in (None, v.name))
     loss, metrics = _loss(formula, read), [_metric(name, formula, read) for name in shown_metrics(spec)]
     shown = f"[{', '.join(metrics)}]"
     if len(outputs) > 1:
@@ -40,12 +38,12 @@ def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *,
         shown = f"[{', '.join(shown if v is read else 'None' for v in outputs)}]"
     shown = f", metrics={shown}" if metrics else ""
     how = ", run_eagerly=True" if eagerly else ""
-    fit = [given, target, f"epochs={spec.epochs}"]
+    fit = [given, loop.target, f"epochs={spec.epochs}"]
     fit += [f"batch_size={spec.batch_size}"] if spec.batch_size != 32 else []
     fit += [f"validation_split={text(spec.validation_split)}"] if spec.validation_split else []
     fit += ["shuffle=False"] if not spec.shuffle else []
     return [
-        f"def train(model, {', '.join(names)}, {target}):",
+        f"def train(model, {', '.join(loop.arguments)}):",
         *left_out(spec),
         f"    model.compile(optimizer={optimizer_call(spec.optimizer)}, loss={loss}{shown}{how})",
         f"    model.fit({', '.join(fit)})",

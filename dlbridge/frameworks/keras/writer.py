@@ -39,15 +39,13 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, Pipeline, layout
 from dlbridge.passes.layout.pads import split_pads
-from dlbridge.passes.operands import SPLIT_OPERANDS
 from dlbridge.passes.pipeline import LAST
-from dlbridge.passes.prepare import PREPARE
-from dlbridge.passes.stacked import STACK_SLICES
-from dlbridge.passes.standard import on_graph
+from dlbridge.passes.prepare import FINISH, PREPARE
+from dlbridge.passes.standard import graph_pass, on_graph
 from dlbridge.source.arithmetic import Arithmetic, Elements
 from dlbridge.source.blocks import Block
 from dlbridge.source.code import LAYER, Code, call, code
-from dlbridge.source.concats import grow_concats
+from dlbridge.source.concats import GROW_CONCATS
 from dlbridge.source.definitions import Instance, Line, Member, Written, block_class, define, substitute_layer
 from dlbridge.source.emission import emit_all, pass_weights, returned_values, weight_paths, weights_by_block
 from dlbridge.source.expr import Attr, Call, Const, Index, Items, Var, layer_inputs
@@ -93,15 +91,12 @@ def pipeline(io_layout: str = "same") -> Pipeline:
             *PREPARE,
             Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
             Pass("split_pads", split, "Put pads that Keras' layers cannot say before them."),
-            Pass(
-                "grow_concats", on_graph(grow_concats), "Let a list of tensors grow where it is joined again and again."
-            ),
-            Pass("free_shared", on_graph(free_shared), "Write without a layer what has the weights of other layers."),
-            Pass("fuse", on_graph(fuse), "Let a layer do the activation behind it, and drop the axes it pools over."),
-            Pass("merging_layers", on_graph(merging_layers), "Let ops that were merging layers be these again."),
-            Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers, with the batch first."),
-            STACK_SLICES,
-            SPLIT_OPERANDS,
+            GROW_CONCATS,
+            graph_pass(free_shared, "Write without a layer what has the weights of other layers."),
+            graph_pass(fuse, "Let a layer do the activation behind it, and drop the axes it pools over."),
+            graph_pass(merging_layers, "Let ops that were merging layers be these again."),
+            graph_pass(recurrent_layers, "Let recurrent ops be layers, with the batch first."),
+            *FINISH,
         ],
     )
 

@@ -33,13 +33,10 @@ class NNXDialect(Dialect):
     framework = "nnx"
     rules = rules
     helpers = helpers
-    imports = {  # noqa: RUF012
-        "jax": "import jax",
-        "jnp": "import jax.numpy as jnp",
-        "np": "import numpy as np",
-        "optax": "import optax",
-        "nnx": "from flax import nnx",
-    }
+    imports = (
+        *("import jax", "import jax.numpy as jnp", "import numpy as np", "import optax"),
+        "from flax import nnx",
+    )
     always = frozenset({"nnx"})
     base = "nnx.Module"
     init = None

@@ -8,8 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.names import argument_names
-from dlbridge.source.training_text import instead, left_out, missing
+from dlbridge.source.training_text import Loop, instead, missing, rows_of
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -39,23 +38,15 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
     why = missing(spec, ("SoftmaxCrossEntropyLoss", *_LOSSES), known)
     if why is not None:
         return instead(why)
-    loss = spec.losses[0]
-    *names, target = argument_names([*inputs, loss.target or "label"], _VARIABLES)
-    read = next(v for v in outputs if loss.of in (None, v.name))
-    place = f"[{list(outputs).index(read)}]" if len(outputs) > 1 else ""
-    arguments, batch = ", ".join([*names, target]), ", ".join(f"{n}[rows]" for n in (*names, target))
-    kept = "kept" if spec.validation_split else f"len({target})"
-    lines = [f"def train(model, {arguments}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
-    lines += left_out(spec)
-    if spec.validation_split:
-        share = text(spec.validation_split)
-        lines.append(f"    kept = int(len({target}) * (1 - {share}))  # the rows after these validate")
-    lines += [
+    loop = Loop(spec, inputs, outputs, _VARIABLES)
+    arguments = ", ".join(loop.arguments)
+    lines = [
+        *loop.head(),
         f"    optimizer = nnx.Optimizer(model, {_optimizer(spec.optimizer)}, wrt=nnx.Param)",
         "",
         f"    def loss_of(model, {arguments}):",
-        f"        output = model({', '.join(names)}){place}",
-        f"        return {_loss(loss, target, list(read.shape or ()))}",
+        f"        output = model({', '.join(loop.names)}){loop.place}",
+        f"        return {_loss(loop.loss, loop.target, list(loop.output.shape or ()))}",
         "",
         "    @nnx.jit",
         f"    def step(model, optimizer, {arguments}):",
@@ -65,14 +56,14 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
         "",
         "    for epoch in range(epochs):",
         "        model.train()",
-        f"        order = np.{f'random.permutation({kept})' if spec.shuffle else f'arange({kept})'}",
-        f"        for start in range(0, {kept}, batch_size):",
+        f"        order = np.{f'random.permutation({loop.kept})' if spec.shuffle else f'arange({loop.kept})'}",
+        f"        for start in range(0, {loop.kept}, batch_size):",
         "            rows = order[start : start + batch_size]",
-        f"            loss = step(model, optimizer, {batch})",
+        f"            loss = step(model, optimizer, {rows_of(loop.arguments, 'rows')})",
     ]
     shown = 'f"epoch {epoch + 1}: loss {loss:.4f}"'
     if spec.validation_split:
-        rest = ", ".join(f"{n}[kept:]" for n in (*names, target))
+        rest = rows_of(loop.arguments, "kept:")
         lines += ["        model.eval()", f"        val_loss = loss_of(model, {rest})"]
         shown += ', f"val_loss {val_loss:.4f}"'
     return [*lines, f"        print({shown})", "    model.eval()"]

@@ -13,10 +13,8 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes import Pass, layout
 from dlbridge.passes.layout.pads import join_pads
-from dlbridge.passes.operands import SPLIT_OPERANDS
-from dlbridge.passes.prepare import PREPARE
-from dlbridge.passes.stacked import STACK_SLICES
-from dlbridge.passes.standard import on_graph
+from dlbridge.passes.prepare import FINISH, PREPARE
+from dlbridge.passes.standard import graph_pass
 from dlbridge.source.modules import write_modules
 from dlbridge.source.program import Source
 
@@ -36,11 +34,10 @@ def passes(io_layout: str = "same") -> list[Pass]:
     last = functools.partial(layout.channels_last, io_layout=io_layout)
     return [
         *PREPARE,
-        Pass("drop_unread", on_graph(drop_unread), "Leave out buffers that nothing reads."),
-        Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
+        graph_pass(drop_unread, "Leave out buffers that nothing reads."),
+        graph_pass(join_pads, "Let a convolution pad for itself."),
         Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
-        STACK_SLICES,
-        SPLIT_OPERANDS,
+        *FINISH,
     ]
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import INPUTS, CommonReadOptions, Flag, ModularFramework, option
+from dlbridge.frameworks import CommonReadOptions, Flag, ModularFramework, option
+from dlbridge.frameworks.options import inputs_option
 
 
 @dataclass(frozen=True)
 class ReadOptions(CommonReadOptions):
     """How an ONNX model is read."""
 
-    inputs: Mapping[str, str] | None = option(
-        None,
+    inputs: Mapping[str, str] | None = inputs_option(
         "An input with other sizes than the file's, e.g. 'x[batch,3,224,224]': a name is free, a number fixed; refused "
-        "where the graph does not allow it.",
-        flag=INPUTS,
+        "where the graph does not allow it."
     )
     from_values: tuple[str, ...] = option(
         (), "Begin at this value: it becomes an input.", flag=Flag("from", "VALUE", tuple)
@@ -41,17 +39,13 @@ class WriteOptions:
 class Onnx(ModularFramework):
     name = "onnx"
     title = "ONNX"
+    live_classes = ("onnx.ModelProto", "onnx_ir.Model")
     suffixes = (".onnx",)
     file_suffixes = (".onnx",)
     has_strings = True
     is_served = True
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions
-
-    def accepts(self, source: object) -> bool:
-        onnx, onnx_ir = sys.modules.get("onnx"), sys.modules.get("onnx_ir")
-        is_proto = onnx is not None and isinstance(source, onnx.ModelProto)
-        return is_proto or (onnx_ir is not None and isinstance(source, onnx_ir.Model))
 
     def save(
         self, source: Any, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False

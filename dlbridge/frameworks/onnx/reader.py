@@ -26,7 +26,7 @@ from dlbridge.passes.constants import lift_constants
 from dlbridge.passes.foreign import has_rule, read_foreign
 from dlbridge.passes.lift.pattern import WEIGHTS_FOLDED
 from dlbridge.passes.scopes import differ_only_in_numbers
-from dlbridge.passes.standard import EVERYTHING, FOLD, INFER, LIFT, REFINE, on_graph, renaming
+from dlbridge.passes.standard import EVERYTHING, FOLD, INFER, LIFT, REFINE, graph_pass, on_graph, renaming
 from dlbridge.passes.upgrade import upgrade
 from dlbridge.renaming import Renamed
 
@@ -361,12 +361,12 @@ PIPELINE = Pipeline(
     [
         Pass("part_bodies", on_graph(_part_bodies), "Give the values of subgraphs names of their own."),
         Pass("read_foreign", read_foreign, "Say onnxruntime's own ops in the standard's."),
-        Pass("name_nodes", on_graph(naming.name_nodes), "Give every node its dotted path, every block its class."),
+        graph_pass(naming.name_nodes, "Give every node its dotted path, every block its class."),
         Pass("upgrade", upgrade, f"Say it at opset {traits.IR_OPSET}, in inference form."),
         Pass("name_dims", on_graph(_name_dims), "Name the sizes of inputs that have no name."),
         Pass("attach_functions", extension.attach_functions, "Give it the functions that its layers of ours are."),
         Pass("forget_outputs", _forget_outputs, "Drop the shapes that the file states for its outputs."),
-        Pass("lift_constants", on_graph(lift_constants), "Make initializers of all constants."),
+        graph_pass(lift_constants, "Make initializers of all constants."),
         Pass("part_vectors", _part_vectors, "Give layers back the vectors that an exporter let them share."),
         Pass("name_weights", _name_weights, "Tell weights from constants, and name them after their layers."),
         INFER,

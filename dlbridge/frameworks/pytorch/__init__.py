@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dlbridge.decoding import Task
-from dlbridge.frameworks import INPUTS, ModularFramework, Trains, option
-from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions
+from dlbridge.frameworks import ModularFramework, Trains, option
+from dlbridge.frameworks.options import EXAMPLE, CommonReadOptions, CommonWriteOptions, inputs_option
 from dlbridge.frameworks.pytorch.folders import is_pretrained
 
 
@@ -20,11 +19,9 @@ class ReadOptions(CommonReadOptions):
 
     #: For a module: a tensor, a tuple of them, or a dict by parameter name, nested ones too. Instead of a tensor,
     #: "float32[batch,3,224,224]"; named sizes become dynamic, within bounds that are stated ("float32[2<=n<=16,3]").
-    inputs: Any = option(
-        None,
+    inputs: Any = inputs_option(
         "An input of a module, e.g. 'x:float32[batch,3,224,224]'; named sizes are dynamic, '2<=n<=16' within bounds; "
-        "without a dtype it is float32, or that of an example.",
-        flag=INPUTS,
+        "without a dtype it is float32, or that of an example."
     )
     example: Any = option(None, EXAMPLE, python_only=True)
     dynamic: Mapping[str, Mapping[int, str]] | None = option(
@@ -64,6 +61,7 @@ class PyTorch(ModularFramework):
     extra = "torch"
     packages = ("torch", "onnxscript")
     exporter = "torch.onnx"
+    live_classes = ("torch.nn.Module", "torch.export.ExportedProgram")
     #: The pickles among them are refused, with what to do instead.
     suffixes = (".pt2", ".pt", ".pth")
     file_suffixes = (".pt2",)
@@ -71,10 +69,6 @@ class PyTorch(ModularFramework):
     trains = Trains(precisions=None)
     ReadOptions = ReadOptions
     WriteOptions = WriteOptions
-
-    def accepts(self, source: object) -> bool:
-        torch = sys.modules.get("torch")
-        return torch is not None and isinstance(source, (torch.nn.Module, torch.export.ExportedProgram))
 
     def accepts_folder(self, path: Path) -> bool:
         return is_pretrained(path)

@@ -39,11 +39,7 @@ class PyTorchDialect(Dialect):
     framework = "pytorch"
     rules = rules
     helpers = helpers
-    imports = {  # noqa: RUF012
-        "torch": "import torch",
-        "F": "import torch.nn.functional as F",
-        "nn": "from torch import nn",
-    }
+    imports = ("import torch", "import torch.nn.functional as F", "from torch import nn")
     always = frozenset({"torch", "nn"})
     reserved = frozenset({BUILD})
     base = "nn.Module"

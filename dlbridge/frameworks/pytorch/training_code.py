@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.names import Names, argument_names, identifier
-from dlbridge.source.training_text import changed_arguments, instead, left_out, missing, shown_metrics
+from dlbridge.source.names import Names, identifier
+from dlbridge.source.training_text import Loop, changed_arguments, instead, missing, rows_of, shown_metrics
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -59,38 +59,30 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
     why = missing(spec, _LOSSES, [kind for kind in OWN if spec.optimizer.decay == "coupled" or OWN[kind].is_decoupled])
     if why is not None:
         return instead(why)
-    loss = spec.losses[0]
-    *names, target = argument_names([*inputs, loss.target or "label"], _VARIABLES)
-    read = next(v for v in outputs if loss.of in (None, v.name))
-    output = (
-        Names(*_VARIABLES, *names, target).fresh(identifier(read.name or "output")) if len(outputs) > 1 else "output"
-    )
+    loop = Loop(spec, inputs, outputs, _VARIABLES)
+    names, target, loss, read = loop.names, loop.target, loop.loss, loop.output
+    output = "output"
+    if len(outputs) > 1:
+        output = Names(*_VARIABLES, *loop.arguments).fresh(identifier(read.name or output))
     targets = ", ".join(output if v is read else "_" for v in outputs)
     compared = _compared(loss.op, output, f"{target}[rows]", list(read.shape or ()))
-    kept = "kept" if spec.validation_split else f"len({target})"
     metrics = {name: _metric(name, loss, *compared) for name in shown_metrics(spec)}
     shown = ["loss"] if spec.validation_split else ["loss", *metrics]
-    lines = [f"def train(model, {', '.join(names)}, {target}, epochs={spec.epochs}, batch_size={spec.batch_size}):"]
-    lines += left_out(spec)
-    if spec.validation_split:
-        lines.append(
-            f"    kept = int(len({target}) * (1 - {text(spec.validation_split)}))  # the rows after these validate"
-        )
-    lines += [
+    lines = [
+        *loop.head(),
         f"    optimizer = {optimizer_call(spec.optimizer)}",
         *(() if spec.validation_split else ["    model.train()"]),
         "    for epoch in range(epochs):",
         *(["        model.train()"] if spec.validation_split else ()),
-        f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({kept}).split(batch_size):",
+        f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({loop.kept}).split(batch_size):",
         "            optimizer.zero_grad()",
-        f"            {targets} = model({_batch(names, 'rows')})",
+        f"            {targets} = model({rows_of(names, 'rows')})",
         f"            loss = {_loss(loss, *compared)}",
         "            loss.backward()",
         "            optimizer.step()",
     ]
     if spec.validation_split:
-        place = f"[{list(outputs).index(read)}]" if len(outputs) > 1 else ""
-        call = f"model({_batch(names, 'part')}){place}"
+        call = f"model({rows_of(names, 'part')}){loop.place}"
         lines += [
             "        model.eval()",
             "        with torch.no_grad():",
@@ -106,10 +98,6 @@ def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> 
     numbers = ", ".join([f'f"epoch {{epoch + 1}}: {first}"', *(f'f"{other}"' for other in others)])
     lines.append(f"        print({numbers})")
     return lines if spec.validation_split else [*lines, "    model.eval()"]
-
-
-def _batch(names: list[str], rows: str) -> str:
-    return ", ".join(f"{name}[{rows}]" for name in names)
 
 
 def _compared(op: str, output: str, target: str, shape: list[Any]) -> tuple[str, str]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch.optimizers import OWN
-from dlbridge.frameworks.pytorch.script_images import augmented, changed, resized
+from dlbridge.frameworks.pytorch.script_images import TORCH, changed, prepared
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
 from dlbridge.source.script import TAKEN, check_loss, file, reading, variables
+from dlbridge.source.script_images import augmented, resized
 
 _CRITERIA = {
     "SoftmaxCrossEntropyLoss": "nn.CrossEntropyLoss()",
@@ -49,7 +50,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         raise TrainingError(f"PyTorch has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
     images = described.images
-    functions = [lines for lines in (resized(images), augmented(images)) if lines]
+    functions = [lines for lines in (resized(images, prepared), augmented(images, TORCH)) if lines]
     functions_used = ["import torch.nn.functional as F"] if any("F." in line for f in functions for line in f) else []
     return file(
         f"Trains {source.entry}, from the weights beside it.",
@@ -131,7 +132,7 @@ def _passes(names: list[str], target: str, spec: Any, loss: Any, images: Any) ->
         "    model.train()",
         start,
         f"    for place, ({batch}) in enumerate(batches, 1):" if is_changed else loop,
-        *([f"        {line}" for line in changed(images, names[0], spec.seed)] if is_changed else []),
+        *([f"        {changed(images, names[0], spec.seed)}"] if is_changed else []),
         *forward,
         "        optimizer.zero_grad()",
         *_steps(spec, is_scaled),

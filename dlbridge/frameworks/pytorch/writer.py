@@ -11,12 +11,9 @@ from dlbridge.frameworks.pytorch.weight_norms import weight_norms
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.passes import Pass
 from dlbridge.passes.layout.pads import join_pads
-from dlbridge.passes.operands import SPLIT_OPERANDS
-from dlbridge.passes.prepare import PREPARE
-from dlbridge.passes.stacked import STACK_SLICES
-from dlbridge.passes.standard import on_graph
+from dlbridge.passes.prepare import FINISH, PREPARE
+from dlbridge.passes.standard import graph_pass
 from dlbridge.source.modules import pipeline, write_modules
 from dlbridge.source.program import Source
 
@@ -43,12 +40,11 @@ def write(model: Model, options: WriteOptions) -> Source:
 #: What is done to a model before its classes are printed.
 PASSES = [
     *PREPARE,
-    Pass("join_pads", on_graph(join_pads), "Let a convolution pad for itself."),
-    Pass("join_stacks", on_graph(join_stacks), "Let recurrent layers that were one layer of several be one."),
-    Pass("recurrent_layers", on_graph(recurrent_layers), "Let recurrent ops be layers of PyTorch's."),
-    Pass("weight_norms", on_graph(weight_norms), "Let layers with a weight norm be layers."),
-    STACK_SLICES,
-    SPLIT_OPERANDS,
+    graph_pass(join_pads, "Let a convolution pad for itself."),
+    graph_pass(join_stacks, "Let recurrent layers that were one layer of several be one."),
+    graph_pass(recurrent_layers, "Let recurrent ops be layers of PyTorch's."),
+    graph_pass(weight_norms, "Let layers with a weight norm be layers."),
+    *FINISH,
 ]
 PIPELINE = pipeline(PASSES)
 

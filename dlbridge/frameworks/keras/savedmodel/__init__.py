@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import INPUTS, option
+from dlbridge.frameworks import option
 from dlbridge.frameworks.keras import FRAMEWORK as KERAS
 from dlbridge.frameworks.keras.form import KerasForm
-from dlbridge.frameworks.options import CommonReadOptions
+from dlbridge.frameworks.options import CommonReadOptions, inputs_option
 
 
 @dataclass(frozen=True)
 class ReadOptions(CommonReadOptions):
     """How a SavedModel is read."""
 
-    inputs: Mapping[str, str] | None = option(
-        None, "An input with other sizes than the model's, e.g. 'x[batch,224,224,3]'.", flag=INPUTS
+    inputs: Mapping[str, str] | None = inputs_option(
+        "An input with other sizes than the model's, e.g. 'x[batch,224,224,3]'."
     )
     trust_code: bool = option(False, "Load a model with ops that run code or read files when it is loaded.")
 

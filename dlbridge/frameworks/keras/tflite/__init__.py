@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlbridge.frameworks import INPUTS, option
 from dlbridge.frameworks.keras import FRAMEWORK as KERAS
 from dlbridge.frameworks.keras.form import KerasForm
-from dlbridge.frameworks.options import CommonReadOptions
+from dlbridge.frameworks.options import CommonReadOptions, inputs_option
 
 
 @dataclass(frozen=True)
 class ReadOptions(CommonReadOptions):
     """How a ``.tflite`` file is read."""
 
-    inputs: Mapping[str, str] | None = option(
-        None, "An input with other sizes than the file's, e.g. 'x[batch,224,224,3]'.", flag=INPUTS
+    inputs: Mapping[str, str] | None = inputs_option(
+        "An input with other sizes than the file's, e.g. 'x[batch,224,224,3]'."
     )
 
 
