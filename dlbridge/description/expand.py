@@ -175,7 +175,7 @@ class _Expander:
             return value
         if value.producer() is None or value in before or value.name not in scope.parts.value_names:
             node = ir.Node("", "Identity", [value], name=name, outputs=[ir.Value(name=name)])
-            node.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(node, traits.ANONYMOUS)
             scope.parts.add_node(node)
             scope.parts.add_value(node.outputs[0])
             return node.outputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ class ModularFramework(Framework):
 
     | module | holds |
     |---|---|
+    | ``__init__.py`` | the class, and above it ``ReadOptions`` and ``WriteOptions``, where there are |
     | ``reader.py`` | ``read(source, options)`` |
     | ``writer.py`` | ``write(model, options)`` |
     | ``runner.py`` | ``load``, ``run``, ``weights``, ``save_weights``; ``exact`` and ``load_saved`` where there are |
@@ -36,6 +38,12 @@ class ModularFramework(Framework):
     | ``onnx_export.py`` | ``export`` |
     | ``coverage.py`` | ``coverage()`` |
     """
+
+    def __init_subclass__(cls) -> None:
+        module = sys.modules[cls.__module__]
+        for name in ("ReadOptions", "WriteOptions"):
+            if name not in vars(cls) and hasattr(module, name):
+                setattr(cls, name, getattr(module, name))
 
     def part(self, name: str) -> Any:
         """A module of the package.

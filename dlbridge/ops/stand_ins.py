@@ -27,7 +27,7 @@ def stand_in(
     """
     node = ir.node(python_name(op), list(inputs), domain=DOMAIN, version=1, num_outputs=len(outputs))
     node.op_type, node.metadata_props[NOTE] = python_name(op), note
-    node.metadata_props[traits.ANONYMOUS] = "true"
+    traits.mark(node, traits.ANONYMOUS)
     for value, (dtype, shape) in zip(node.outputs, outputs, strict=True):
         value.dtype, value.shape = dtype, shape
     return node

@@ -92,6 +92,16 @@ GENERATION = decoding.METADATA_KEY
 Kind = Literal["parameter", "frozen", "buffer", "constant"]
 
 
+def has(of: ir.Value | ir.Node, trait: str) -> bool:
+    """Whether a value or node has a trait that is had or not."""
+    return of.metadata_props.get(trait) == "true"
+
+
+def mark(of: ir.Value | ir.Node, trait: str) -> None:
+    """Give a trait that is had or not to a value or node."""
+    of.metadata_props[trait] = "true"
+
+
 def kind(value: ir.Value) -> Kind:
     """What an initializer is: a trained ``parameter``, a ``frozen`` one, a ``buffer`` (state that training updates
     or keeps, e.g. running statistics; in the state dict), or a ``constant`` (part of the code)."""
@@ -108,11 +118,7 @@ def is_trained(value: ir.Value) -> bool:
 
 def is_shared(value: ir.Value) -> bool:
     """Whether another initializer has some of its numbers, which are those of one parameter."""
-    return value.metadata_props.get(SHARED) == "true"
-
-
-def set_shared(value: ir.Value) -> None:
-    value.metadata_props[SHARED] = "true"
+    return has(value, SHARED)
 
 
 def called(value: ir.Value) -> dict[str, str]:
@@ -165,7 +171,7 @@ def is_transposed(value: ir.Value | None) -> bool:
     """Whether a matrix is held as (in, out) where it was read from, and nothing but Linear reads it."""
     return (
         value is not None
-        and value.metadata_props.get(TRANSPOSED) == "true"
+        and has(value, TRANSPOSED)
         and all((use.node.domain, use.node.op_type, use.idx) == ("dlbridge", "Linear", 1) for use in value.uses())
     )
 
@@ -190,7 +196,7 @@ def calls(node: ir.Node) -> dict[str, int]:
 
 
 def is_anonymous(node: ir.Node) -> bool:
-    return node.metadata_props.get(ANONYMOUS) == "true"
+    return has(node, ANONYMOUS)
 
 
 def blocks(graph: ir.Graph) -> dict[str, str]:

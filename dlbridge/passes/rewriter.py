@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -107,7 +107,7 @@ class Rewriter:
         made = ir.node(op_type, inputs, dict(attributes or {}), domain=domain, num_outputs=outputs)
         wanted = name or f"{place.name}_{what}"
         made.name = self.node_name(wanted)
-        made.metadata_props[traits.ANONYMOUS] = "true"
+        traits.mark(made, traits.ANONYMOUS)
         if traits.CALLS in place.metadata_props:
             made.metadata_props[traits.CALLS] = place.metadata_props[traits.CALLS]
         for index, value in enumerate(made.outputs):
@@ -282,6 +282,18 @@ class Rewriter:
             collected.append(Refusal(self.rule, node.name, why))
         _LOG.debug("%s leaves %s alone: %s", self.rule, node.name, why)
         return False
+
+
+def rewrite(graph: ir.Graph, rule: Callable[[Site], object], *keys: str) -> bool:
+    """Let a rule rewrite each node of these ops, or each node where none is named; in place.
+
+    Returns:
+        Whether anything was changed.
+    """
+    rewriter = Rewriter(graph)
+    for site in rewriter.sites(*keys):
+        rule(site)
+    return rewriter.changed
 
 
 class Site(Match):

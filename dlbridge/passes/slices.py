@@ -7,7 +7,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dlbridge.passes.matching import constant_ints, sole_producer
-from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.rewriter import Site, rewrite
 
 
 class _Along(NamedTuple):
@@ -23,10 +23,7 @@ def join_slices(graph: ir.Graph) -> bool:
     Returns:
         Whether there were any.
     """
-    rewriter = Rewriter(graph)
-    for site in rewriter.sites("Slice"):
-        _join(site)
-    return rewriter.changed
+    return rewrite(graph, _join, "Slice")
 
 
 def _join(site: Site) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.passes.matching import Match, producer
-from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.rewriter import Site, rewrite
 from dlbridge.passes.standard import graph_pass
 
 #: The domain of ops that libraries of arrays have and ONNX has not.
@@ -22,10 +22,7 @@ def stack_slices(graph: ir.Graph) -> bool:
     Returns:
         Whether there were some.
     """
-    rewriter = Rewriter(graph)
-    for site in rewriter.sites("Concat"):
-        _stack(site)
-    return rewriter.changed
+    return rewrite(graph, _stack, "Concat")
 
 
 def _stack(site: Site) -> None:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from dlbridge.serving.requests import InferRequest, InferResponse, Wanted
 from dlbridge.serving.service import Service
 from dlbridge.serving.shared_memory import SharedMemory
 from dlbridge.serving.tensors import Tensor, join_strings
+from dlbridge.serving.token import Token
 
 SERVICE = "GRPCInferenceService"
 #: Datatype -> the field of ``InferTensorContents`` that holds its elements, and their numpy dtype.
@@ -42,6 +45,33 @@ STREAM_AHEAD = 64
 _MAX_MESSAGE = 2000
 #: Methods that need no token: they ask whether the server lives.
 OPEN_METHODS = ("ServerLive", "ServerReady", "Check")
+
+
+class GrpcServer(ABC):
+    """What carries the methods over a network.
+
+    Args:
+        service: What answers.
+        max_body: Bytes that a message may have.
+        token: What calls must carry; None for anybody.
+    """
+
+    def __init__(self, service: Service, max_body: int, token: str | None) -> None:
+        self.service = service
+        self.max_body = max_body
+        self.token = Token(token)
+
+    @abstractmethod
+    async def start(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            OSError: When it cannot listen there.
+        """
+
+    @abstractmethod
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls, and end when those that came are answered, or after so long."""
 
 
 class Kind(Enum):

@@ -15,6 +15,7 @@ from dlbridge.repository import messages
 from dlbridge.serving.grpc import (
     OPEN_METHODS,
     STREAM_AHEAD,
+    GrpcServer,
     Kind,
     Method,
     failed_in_stream,
@@ -29,16 +30,11 @@ from dlbridge.serving.token import Token
 from dlbridge.serving.traces import TRACE_PARENT
 
 
-class AioServer:
-    """gRPC's own asyncio server.
-
-    Args:
-        service: What answers.
-        max_body: Bytes that a message may have.
-        token: What calls must carry; None for anybody.
-    """
+class AioServer(GrpcServer):
+    """gRPC's own asyncio server."""
 
     def __init__(self, service: Service, max_body: int, token: str | None) -> None:
+        super().__init__(service, max_body, token)
         options = [
             ("grpc.max_receive_message_length", max_body),
             ("grpc.max_send_message_length", -1),
@@ -55,11 +51,6 @@ class AioServer:
         )
 
     async def start(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
-        """Listen, and return the port.
-
-        Raises:
-            OSError: When it cannot listen there.
-        """
         try:
             if certificate is not None and key is not None:
                 pair = (key.read_bytes(), certificate.read_bytes())
@@ -72,7 +63,6 @@ class AioServer:
         return int(found)
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls, and end when those that came are answered, or after so long."""
         await self._server.stop(seconds)
 
 

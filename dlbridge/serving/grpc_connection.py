@@ -15,11 +15,10 @@ from typing import Any
 
 import zttp
 
-from dlbridge.serving.grpc import methods
+from dlbridge.serving.grpc import GrpcServer, methods
 from dlbridge.serving.grpc_call import Call
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.service import Service
-from dlbridge.serving.token import Token
 
 LOG = logging.getLogger("dlbridge.serving")
 #: Calls of one connection that may be withdrawn before its client is asked to open another: at 256 zttp ends it.
@@ -32,29 +31,16 @@ _ON_THE_WAY = 0.1
 _WINDOW_UPDATE, _FRAME_HEAD = 8, 9
 
 
-class WireServer:
-    """The gRPC server.
-
-    Args:
-        service: What answers.
-        max_body: Bytes that a message may have.
-        token: What calls must carry; None for anybody.
-    """
+class WireServer(GrpcServer):
+    """The gRPC server over frames of HTTP/2."""
 
     def __init__(self, service: Service, max_body: int, token: str | None) -> None:
-        self.service = service
-        self.max_body = max_body
-        self.token = Token(token)
+        super().__init__(service, max_body, token)
         self.methods = {path.encode(): method for path, method in methods(service).items()}
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, certificate: Path | None, key: Path | None) -> int:
-        """Listen, and return the port.
-
-        Raises:
-            OSError: When it cannot listen there.
-        """
         context = None
         if certificate is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -65,7 +51,6 @@ class WireServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, seconds: float) -> None:
-        """Take no more calls, and end when those that came are answered, or after so long."""
         if self._server is not None:
             self._server.close()
         for connection in list(self.connections):

@@ -205,7 +205,7 @@ def _replace(
         num_outputs=len(results) + len(unread),
         name=f"{path}_call_{len(graph)}",
     )
-    call.metadata_props[traits.ANONYMOUS] = "true"
+    traits.mark(call, traits.ANONYMOUS)
     graph.insert_after(nodes[-1], call)
     for value, made in zip(results, call.outputs, strict=False):
         old = same[value]

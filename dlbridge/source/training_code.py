@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
-
-import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.source.names import identifier
 from dlbridge.source.regularized import comment
 from dlbridge.source.statements import Statement, Text, fit
+from dlbridge.source.training_text import Loop, instead, missing
 
 
-def training_part(model: Model, loop: Callable[[Any, list[str], Sequence[ir.Value]], list[str]]) -> list[Statement]:
-    """The function that trains a model, as a framework writes it; nothing without a specification.
+@dataclass(frozen=True)
+class TrainingPrinter:
+    """How a framework prints the function that trains a model.
 
-    Args:
-        model: The model.
-        loop: (specification, names of the inputs, outputs) -> the lines of the function.
+    Attributes:
+        losses: The losses that it has.
+        optimizers: Of an optimizer's specification, the kinds that it has as that wants them.
+        taken: Names that the lines of the function use.
+        lines: The lines of the function.
     """
+
+    losses: Collection[str]
+    optimizers: Callable[[Any], Collection[str]]
+    taken: tuple[str, ...]
+    lines: Callable[[Loop], list[str]]
+
+    def printed(self, model: Model) -> list[str]:
+        """The lines for a model, or a comment that says why there are none."""
+        spec = model.training
+        assert spec is not None
+        why = missing(spec, self.losses, self.optimizers(spec.optimizer))
+        if why is not None:
+            return instead(why)
+        inputs = [identifier(value.name or "x") for value in model.inputs]
+        return self.lines(Loop(spec, inputs, model.outputs, self.taken))
+
+
+def training_part(model: Model, printer: TrainingPrinter) -> list[Statement]:
+    """The function that trains a model, as a framework prints it; nothing without a specification."""
     if model.training is None:
         return []
-    inputs = [identifier(value.name or "x") for value in model.inputs]
-    lines = loop(model.training, inputs, model.outputs)
+    lines = printer.printed(model)
     lines[1:1] = comment(model.graph)
     return [Text.of([part for line in lines for part in fit(line)])]

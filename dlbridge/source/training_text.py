@@ -39,13 +39,15 @@ class Loop:
         names: The variables of the inputs.
         target: The variable of the target.
         loss: The loss.
-        output: The output that the loss reads.
+        outputs: The model's outputs.
+        output: The one that the loss reads.
         place: What takes it from the outputs: ``"[1]"``; empty where there is one output.
         kept: How many rows are trained on, as code.
     """
 
     def __init__(self, spec: Any, inputs: Sequence[str], outputs: Sequence[ir.Value], taken: Sequence[str]) -> None:
         self.spec = spec
+        self.outputs = outputs
         self.loss = spec.losses[0]
         *self.names, self.target = argument_names([*inputs, self.loss.target or "label"], taken)
         self.output = next(value for value in outputs if self.loss.of in (None, value.name))

@@ -22,10 +22,10 @@ from dlbridge.model import Model
 from dlbridge.training import history as histories
 from dlbridge.training.checkpoint import STATE_FILE, load_checkpoint, save_arrays, save_checkpoint
 from dlbridge.training.data import Source
-from dlbridge.training.loop import DIVERGED_HINT, fit
+from dlbridge.training.loop import DIVERGED_HINT, train
 from dlbridge.training.preparation import specification
 from dlbridge.training.result import Result
-from dlbridge.training.running import Callback, OwnLoss
+from dlbridge.training.running import Callback
 from dlbridge.training.spec import TrainingSpec
 
 CHECKPOINT = "checkpoint"
@@ -44,12 +44,8 @@ def train_to_folder(
     plot: bool = True,
     force: bool = False,
     quiet: bool = False,
-    validation: Source | None = None,
-    device: str | None = None,
-    compile: bool = False,
-    data_workers: int = 0,
-    own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
+    **options: Any,
 ) -> Result:
     """Train, with a progress bar, and write the trained model into a folder that ``dlbridge.load`` reads.
 
@@ -61,6 +57,16 @@ def train_to_folder(
     ``force`` replaces stays until the new training is finished; until then its checkpoint is in ``checkpoint.new/``.
 
     Of processes that train together (``torchrun``), the first alone shows its progress and writes.
+
+    Args:
+        model: The model; it is not changed.
+        data: As :func:`dlbridge.training.train` takes it, and ``framework``, ``spec`` and ``callbacks`` too.
+        folder: The folder.
+        resume: Whether to go on from the checkpoint in the folder, or the folder of another training to go on from.
+        plot: Whether to draw the history.
+        force: Whether to replace what is in the folder.
+        quiet: Whether to show no progress.
+        options: What else :func:`dlbridge.training.train` takes: ``validation``, ``device``, ``compile``, ...
 
     Raises:
         FileError: When the folder exists and neither ``force`` nor ``resume`` is set, when there is nothing to resume,
@@ -78,7 +84,7 @@ def train_to_folder(
     save = partial(save_checkpoint, folder=place) if is_first else None
     with _stopping_when_terminated():
         with _bar(spec.epochs, framework, quiet or not is_first) as (advance, by_step):
-            result = fit(
+            result = train(
                 model,
                 data,
                 framework=framework,
@@ -86,12 +92,9 @@ def train_to_folder(
                 checkpoint=before,
                 save=save,
                 progress=advance,
-                validation=validation,
-                device=device,
-                compile=compile,
-                data_workers=data_workers,
-                own_loss=own_loss,
                 callbacks=[*by_step, *callbacks] if is_first else [],
+                warn=False,  # it is an error below
+                **options,
             )
         is_finished = not result.interrupted and result.diverged is None
         has_more = result.checkpoint.epoch > (before.epoch if before is not None else 0)

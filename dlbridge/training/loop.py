@@ -44,6 +44,7 @@ def train(
     data_workers: int = 0,
     own_loss: OwnLoss | None = None,
     callbacks: Sequence[Callback] = (),
+    warn: bool = True,
 ) -> Result:
     """Train a model. The initial weights, the batches and the formulas are the same in every framework.
 
@@ -65,48 +66,12 @@ def train(
         data_workers: Threads that read data and change images ahead; what they make does not depend on their number.
         own_loss: The function of a loss of your own (``Own``): (output, target) -> a number, as framework tensors.
         callbacks: Called after steps and epochs; see ``dlbridge.training.Callback``.
+        warn: Whether there is a warning where training diverges.
 
     Raises:
         TrainingError: When there is no specification; when the data, the model, the checkpoint or the framework do not
             fit it; when not even the first epoch has a finite loss.
     """
-    result = fit(
-        model,
-        data,
-        framework=framework,
-        spec=spec,
-        checkpoint=checkpoint,
-        save=save,
-        progress=progress,
-        validation=validation,
-        device=device,
-        compile=compile,
-        data_workers=data_workers,
-        own_loss=own_loss,
-        callbacks=callbacks,
-    )
-    if result.diverged is not None:
-        warnings.warn(f"{result.diverged}; the result is that of the epochs before", RuntimeWarning, stacklevel=2)
-    return result
-
-
-def fit(
-    model: Model,
-    data: Source,
-    *,
-    framework: str | None,
-    spec: TrainingSpec | None,
-    checkpoint: Checkpoint | None,
-    save: Callable[[Checkpoint], None] | None,
-    progress: Callable[[int, dict[str, float]], None] | None,
-    validation: Source | None,
-    device: str | None,
-    compile: bool,
-    data_workers: int,
-    own_loss: OwnLoss | None,
-    callbacks: Sequence[Callback],
-) -> Result:
-    """Train without a warning when training diverges: the caller reports it."""
     spec = specification(model, spec)
     trains_in = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, trains_in)
@@ -145,6 +110,8 @@ def fit(
         diverged=course.diverged,
     )
     result.seconds = time.perf_counter() - start
+    if warn and result.diverged is not None:
+        warnings.warn(f"{result.diverged}; the result is that of the epochs before", RuntimeWarning, stacklevel=2)
     return result
 
 

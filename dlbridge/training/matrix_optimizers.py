@@ -57,9 +57,7 @@ class Adafactor(OptimizerPart):
     of_whole_weights: ClassVar[bool] = True
     of_whole_vectors: ClassVar[bool] = True
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("row", "column", "v")
+    kept_slots: ClassVar[tuple[str, ...]] = ("row", "column", "v")
 
     def slots_of(self, weight: Weight) -> tuple[str, ...]:
         return ("row", "column") if weight.axes is not None else ("v",)

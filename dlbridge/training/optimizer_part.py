@@ -68,10 +68,13 @@ class OptimizerPart(Part):
     #: Whether that holds of vectors too.
     of_whole_vectors: ClassVar[bool] = False
 
+    #: The state that the optimizer keeps for each weight, where that is the same with every setting.
+    kept_slots: ClassVar[tuple[str, ...]] = ()
+
     @property
     def slots(self) -> tuple[str, ...]:
         """The names of the state that the optimizer keeps for each weight, as checkpoints have them."""
-        raise NotImplementedError
+        return self.kept_slots
 
     def slots_of(self, weight: Weight) -> tuple[str, ...]:
         """The names of the state that is kept for one weight."""
@@ -123,9 +126,7 @@ class Moments(OptimizerPart):
     beta_2: Beta = 0.999
     epsilon: Positive = 1e-7
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m", "v")
+    kept_slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
     def numbers(self, t: int) -> dict[str, float]:
         return {"c1": 1 - self.beta_1**t, "c2": 1 - self.beta_2**t}

@@ -8,7 +8,7 @@ depends on the weight is computed by the framework (``delta``), or by a class of
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -157,9 +157,7 @@ class Adamax(Moments):
     kind: Literal["adamax"]
     learning_rate: Rate = 0.002
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m", "u")
+    kept_slots: ClassVar[tuple[str, ...]] = ("m", "u")
 
     def delta(self, g, w, slots, n, rate, weight, ops):  # type: ignore[no-untyped-def]
         m = self.beta_1 * slots["m"] + (1 - self.beta_1) * g
@@ -179,9 +177,7 @@ class Adagrad(OptimizerPart):
     initial_sum: float = Field(0.0, ge=0)
     epsilon: Positive = 1e-7
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("sum",)
+    kept_slots: ClassVar[tuple[str, ...]] = ("sum",)
 
     @property
     def start(self) -> float:
@@ -207,9 +203,7 @@ class Adadelta(OptimizerPart):
     rho: Beta = 0.9
     epsilon: Positive = 1e-6
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("v", "steps")
+    kept_slots: ClassVar[tuple[str, ...]] = ("v", "steps")
 
     def delta(self, g, w, slots, n, rate, weight, ops):  # type: ignore[no-untyped-def]
         v = self.rho * slots["v"] + (1 - self.rho) * g * g
@@ -258,9 +252,7 @@ class Lion(OptimizerPart):
     beta_2: Beta = 0.99
     decay: Literal["decoupled"] = "decoupled"
 
-    @property
-    def slots(self) -> tuple[str, ...]:
-        return ("m",)
+    kept_slots: ClassVar[tuple[str, ...]] = ("m",)
 
     def delta(self, g, w, slots, n, rate, weight, ops):  # type: ignore[no-untyped-def]
         m = slots["m"]

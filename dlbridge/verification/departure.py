@@ -54,14 +54,8 @@ class Departure:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "text": self.text,
-            "node": self.node,
-            "op": self.op,
-            "modules": self.modules,
-            "line": None if self.line is None else {"number": self.line[0], "text": self.line[1]},
-            "cause": self.cause,
-        }
+        said = {name: getattr(self, name) for name in ("text", "node", "op", "modules", "cause")}
+        return {**said, "line": None if self.line is None else {"number": self.line[0], "text": self.line[1]}}
 
 
 class Traced(list[np.ndarray]):

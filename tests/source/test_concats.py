@@ -24,7 +24,7 @@ def _model(nodes, outputs, blocks=None):
     for index, (scope, op_type, read, attributes) in enumerate(nodes):
         name = f"{scope}.n{index}".lstrip(".")
         node = ir.node(op_type, [values[i] for i in read], attributes, name=name)
-        node.metadata_props[traits.ANONYMOUS] = "true"
+        traits.mark(node, traits.ANONYMOUS)
         node.outputs[0].name = f"v{index}"
         made.append(node)
         values.append(node.outputs[0])

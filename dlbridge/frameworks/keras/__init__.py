@@ -67,8 +67,6 @@ class Keras(ModularFramework):
     file_suffixes = (".keras",)
     weights_file = "model.weights.h5"
     trains = Trains(precisions=None)
-    ReadOptions = ReadOptions
-    WriteOptions = WriteOptions
 
     def part(self, name: str) -> Any:
         if "tensorflow" not in sys.modules and os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":

@@ -98,7 +98,7 @@ class Builder:
             else:
                 joint = ""
             node.name = self.node_name(f"{self.path}{joint}{node.op_type.lower()}")
-            node.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(node, traits.ANONYMOUS)
         for value in node.outputs:
             value.name = self.value_name()
         self._into.append(node)

@@ -262,7 +262,7 @@ class GraphReader:
         if made and not any(traits.ANONYMOUS not in n.metadata_props for n in made) and path not in self.build.blocks:
             self.build.name_after_layer(made[-1])
             if anonymous:
-                made[-1].metadata_props[traits.ANONYMOUS] = "true"
+                traits.mark(made[-1], traits.ANONYMOUS)
         for node in made:
             if kind is not None and node.name == path and not traits.is_anonymous(node):
                 node.metadata_props[traits.CLASS] = f"keras.layers.{kind.__name__}"

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
-from dlbridge.passes.rewriter import Rewriter
+from dlbridge.passes.rewriter import Site, rewrite
 from dlbridge.source.blocks import is_weight
 
 #: Op -> the layer.
@@ -21,11 +21,12 @@ def merging_layers(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = Rewriter(graph)
-    for site in rewriter.sites(*LAYERS):
-        if _is_layer(site.node):
-            site.set_form(FORM)
-    return rewriter.changed
+    return rewrite(graph, _legalise, *LAYERS)
+
+
+def _legalise(site: Site) -> None:
+    if _is_layer(site.node):
+        site.set_form(FORM)
 
 
 def _is_layer(node: ir.Node) -> bool:

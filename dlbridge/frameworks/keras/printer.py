@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import keyword
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from dlbridge.frameworks.keras.layer_loops import layer_loops
 from dlbridge.frameworks.keras.lists import list_of
 from dlbridge.frameworks.keras.names import NETWORK, layer_name
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
-from dlbridge.frameworks.keras.training_code import training_calls
+from dlbridge.frameworks.keras.training_code import printer
 from dlbridge.source import printing
 from dlbridge.source.blocks import Block
 from dlbridge.source.bodies import assignments, made_members, merge_return, plain, returned, split_parameters
@@ -54,8 +53,7 @@ def print_module(writer: KerasWriter, definitions: list[Definition], root: Defin
         elif definition is not root:
             parts.append(_function(writer, definition))
     parts.append(_build_model(writer, root))
-    calls = functools.partial(training_calls, eagerly=bool(writer.eager))
-    parts += training_part(writer.model, calls)
+    parts += training_part(writer.model, printer(eagerly=bool(writer.eager)))
     return printing.file(parts, helpers, _imported)
 
 

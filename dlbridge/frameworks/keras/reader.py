@@ -180,7 +180,7 @@ def _name_lifted(build: Builder, nodes: list[ir.Node], path: str) -> None:
     for node in nodes:
         if node.name == path:
             node.name = build.node_name(f"{path}.{node.op_type.lower()}")
-            node.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(node, traits.ANONYMOUS)
 
 
 # --- inputs and outputs -----------------------------------------------------------------------------------------------

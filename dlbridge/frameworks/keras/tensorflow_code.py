@@ -243,7 +243,7 @@ def _inline(reader: GraphReader, model: Model, given: list[ir.Value]) -> list[ir
     for node in list(graph):
         graph.remove(node)
         node.name = build.node_name(f"{build.path}.{node.op_type.lower()}" if build.path else node.op_type.lower())
-        node.metadata_props[traits.ANONYMOUS] = "true"
+        traits.mark(node, traits.ANONYMOUS)
         for value in node.outputs:
             value.name = build.value_name()
         build.graph.append(node)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -11,7 +12,8 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.training_text import Loop, changed_arguments, instead, left_out, missing, shown_metrics
+from dlbridge.source.training_code import TrainingPrinter
+from dlbridge.source.training_text import Loop, changed_arguments, left_out, shown_metrics
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
@@ -22,13 +24,21 @@ _LOSSES = {
 }
 
 
-def training_calls(spec: Any, inputs: list[str], outputs: Sequence[ir.Value], *, eagerly: bool = False) -> list[str]:
+def printer(*, eagerly: bool = False) -> TrainingPrinter:
+    """What prints ``compile`` and ``fit``; ``eagerly`` for models that run without a graph of TensorFlow."""
+    losses = ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES)
+    lines = functools.partial(_lines, eagerly=eagerly)
+    return TrainingPrinter(losses, _optimizers, ("model", "keras", "layers", "ops", "math"), lines)
+
+
+def _optimizers(spec: Any) -> Collection[str]:
+    """The kinds of optimizers that Keras has, with the weight decay that a specification wants."""
+    return () if spec.weight_decay and spec.decay == "coupled" else OWN
+
+
+def _lines(loop: Loop, *, eagerly: bool) -> list[str]:
     """A ``train`` function in Keras' own classes, with the numbers of a specification."""
-    is_coupled = bool(spec.optimizer.weight_decay) and spec.optimizer.decay == "coupled"
-    why = missing(spec, ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES), () if is_coupled else OWN)
-    if why is not None:
-        return instead(why)
-    loop = Loop(spec, inputs, outputs, ("model", "keras", "layers", "ops", "math"))
+    spec, outputs = loop.spec, loop.outputs
     names, read, formula = loop.names, loop.output, loop.loss
     given = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
     loss, metrics = _loss(formula, read), [_metric(name, formula, read) for name in shown_metrics(spec)]

@@ -25,7 +25,6 @@ class NNX(ModularFramework):
     packages = ("flax", "jax", "optax")
     weights_file = "weights.safetensors"
     trains = Trains(precisions=None)
-    WriteOptions = WriteOptions
 
     def read_model(self, source: Any, options: Any) -> Model:
         return Framework.read_model(self, source, options)  # which says that they are not read

@@ -10,7 +10,7 @@ from flax import nnx
 
 from dlbridge.frameworks.nnx import helpers
 from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
-from dlbridge.frameworks.nnx.training_code import training_loop
+from dlbridge.frameworks.nnx.training_code import PRINTER
 from dlbridge.source.arithmetic import Elements
 from dlbridge.source.code import Code, Literal, call, method
 from dlbridge.source.definitions import Definition
@@ -102,4 +102,4 @@ class NNXDialect(Dialect):
         return lines
 
     def epilogue(self, writer: ModuleWriter, root: Definition) -> list[Statement]:
-        return training_part(writer.model, training_loop)
+        return training_part(writer.model, PRINTER)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
-import onnx_ir as ir
-
 from dlbridge.source.code import literal_text as text
-from dlbridge.source.training_text import Loop, instead, missing, rows_of
+from dlbridge.source.training_code import TrainingPrinter
+from dlbridge.source.training_text import Loop, rows_of
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -32,13 +31,9 @@ _FROM_LOGITS = {
 }
 
 
-def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
+def _lines(loop: Loop) -> list[str]:
     """A ``train`` function in Flax' and Optax' own words, with the numbers of a specification."""
-    known = ("sgd", "adam", "adamw") if not spec.optimizer.weight_decay or spec.optimizer.kind == "adamw" else ()
-    why = missing(spec, ("SoftmaxCrossEntropyLoss", *_LOSSES), known)
-    if why is not None:
-        return instead(why)
-    loop = Loop(spec, inputs, outputs, _VARIABLES)
+    spec = loop.spec
     arguments = ", ".join(loop.arguments)
     lines = [
         *loop.head(),
@@ -90,3 +85,11 @@ def _optimizer(spec: Any) -> str:
     arguments += [f"eps={text(spec.epsilon)}"] if spec.epsilon != 1e-8 else []
     arguments += [f"weight_decay={text(spec.weight_decay)}"] if spec.kind == "adamw" else []
     return f"optax.{spec.kind}({', '.join(arguments)})"
+
+
+def _optimizers(spec: Any) -> Collection[str]:
+    """The kinds of optimizers that Optax has, with the weight decay that a specification wants."""
+    return ("sgd", "adam", "adamw") if not spec.weight_decay or spec.kind == "adamw" else ()
+
+
+PRINTER = TrainingPrinter(("SoftmaxCrossEntropyLoss", *_LOSSES), _optimizers, _VARIABLES, _lines)

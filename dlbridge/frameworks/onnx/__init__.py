@@ -44,8 +44,6 @@ class Onnx(ModularFramework):
     file_suffixes = (".onnx",)
     has_strings = True
     is_served = True
-    ReadOptions = ReadOptions
-    WriteOptions = WriteOptions
 
     def save(
         self, source: Any, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False

@@ -39,7 +39,6 @@ def save_entry(
     name: str | None = None,
     *,
     certificate: Mapping[str, Any] | None = None,
-    max_batch_size: int = MAX_BATCH_SIZE,
     force: bool = False,
 ) -> Path:
     """Write a model into a repository.
@@ -49,7 +48,6 @@ def save_entry(
         folder: The repository.
         name: Name of the entry, and so of its folder; the model's when None.
         certificate: What verification has found, as JSON types.
-        max_batch_size: See :func:`config`.
         force: Replace an entry that is there.
 
     Returns:
@@ -60,7 +58,7 @@ def save_entry(
         DlbridgeError: When an input or output has a type that a repository has no name for.
     """
     entry = Path(folder) / (name or source.name)
-    described = config(source, entry.name, max_batch_size)
+    described = config(source, entry.name)
     with writing(entry, force=force) as fresh:
         fresh.mkdir()
         (fresh / CONFIG_FILE).write_text(described, encoding="utf-8")
@@ -78,7 +76,6 @@ def add_version(
     name: str | None = None,
     *,
     certificate: Mapping[str, Any] | None = None,
-    max_batch_size: int = MAX_BATCH_SIZE,
 ) -> Path:
     """Put a model into a repository, as the next version of its entry; the first makes the entry.
 
@@ -87,7 +84,6 @@ def add_version(
         repository: The repository.
         name: Name of the entry; the model's when None.
         certificate: What verification has found, as JSON types.
-        max_batch_size: See :func:`config`; for a new entry alone.
 
     Returns:
         The folder of the version.
@@ -100,7 +96,7 @@ def add_version(
         raise FileError(f"'{name}' is no name of a model in a repository", hint="name the model: --name")
     entry = Path(repository) / name
     if not entry.exists():
-        return save_entry(source, repository, name, certificate=certificate, max_batch_size=max_batch_size) / "1"
+        return save_entry(source, repository, name, certificate=certificate) / "1"
     complete(read(entry), _signature(source), str(entry / CONFIG_FILE))
     version = max((int(p.name) for p in entry.iterdir() if is_version(p.name)), default=0) + 1
     with writing(entry / str(version)) as fresh:

@@ -76,7 +76,7 @@ def name_nodes(graph: ir.Graph) -> None:
         node.name = unique(path, taken)
         node.meta[WANTED_PATH] = path
         if made_up:
-            node.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(node, traits.ANONYMOUS)
     traits.set_blocks(graph, {**traits.blocks(graph), **classes})
 
 

@@ -67,8 +67,6 @@ class PyTorch(ModularFramework):
     file_suffixes = (".pt2",)
     weights_file = "weights.pt"
     trains = Trains(precisions=None)
-    ReadOptions = ReadOptions
-    WriteOptions = WriteOptions
 
     def accepts_folder(self, path: Path) -> bool:
         return is_pretrained(path)

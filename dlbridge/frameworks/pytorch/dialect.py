@@ -11,7 +11,7 @@ from torch import nn
 from dlbridge.frameworks.pytorch import helpers
 from dlbridge.frameworks.pytorch.constants import constant
 from dlbridge.frameworks.pytorch.rules import STATE, TORCH_DTYPES, placed, rules
-from dlbridge.frameworks.pytorch.training_code import training_loop
+from dlbridge.frameworks.pytorch.training_code import PRINTER
 from dlbridge.frameworks.pytorch.writes.linear import TRANSPOSE
 from dlbridge.ops import traits
 from dlbridge.source.arithmetic import Elements
@@ -107,7 +107,7 @@ class PyTorchDialect(Dialect):
         if self.memory_format is not None:
             made = expression(f"{root.name}().to(memory_format=torch.{self.memory_format})")
             parts.append(Def(BUILD, (), (Return(made),)))
-        return [*parts, *training_part(writer.model, training_loop)]
+        return [*parts, *training_part(writer.model, PRINTER)]
 
     def entry(self, writer: ModuleWriter, root: Definition) -> str:
         return BUILD if self.memory_format else root.name

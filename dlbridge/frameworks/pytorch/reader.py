@@ -311,7 +311,7 @@ class _Reader:
         for part, made in self.translation.replaced.items():
             if len(made) + (part in read) > 1:  # a layer holds it in a form that another does not: they train apart
                 for value in (part, *(self.translation.weights[name] for name in made)):
-                    traits.set_shared(value)
+                    traits.mark(value, traits.SHARED)
         parts = {*self.translation.replaced, *self.translation.computed.sources}
         return [v for v in self.initializers if v in read or v not in parts]
 

@@ -38,7 +38,7 @@ class _Signed(Signed):
 
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
-        if op.node.metadata_props.get(traits.FREE_WEIGHTS) == "true":
+        if traits.has(op.node, traits.FREE_WEIGHTS):
             op.free = True
         made = self._emit(op)
         if made.layer is not None and made.layer.trains_what_is_fixed(op.node.graph, STATE):  # type: ignore[arg-type]

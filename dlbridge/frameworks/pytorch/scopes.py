@@ -68,7 +68,7 @@ def name_nodes(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> dic
         place = _layer_around(node, frames)
         head = f"{dotted(place)}_" if place is not None else f"{dotted(frames[node].path)}."
         node.name = unique(head.lstrip(".") + node.op_type.lower(), taken)
-        node.metadata_props[traits.ANONYMOUS] = "true"
+        traits.mark(node, traits.ANONYMOUS)
     return blocks
 
 
@@ -77,7 +77,7 @@ def _mark_root_layer(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) 
     for node in nodes:
         modules = frames[node].modules
         if len(modules) == 1 and modules[0][0] == "" and is_layer(modules[0][1]) and _weights(node):
-            node.metadata_props[traits.ROOT_LAYER] = "true"
+            traits.mark(node, traits.ROOT_LAYER)
 
 
 def _record_calls(nodes: Sequence[ir.Node], frames: Mapping[ir.Node, Frame]) -> None:
@@ -180,7 +180,7 @@ def collapse(graph: ir.Graph) -> None:
         _enter_block(node, inside, taken)
         is_further_call = bool(traits.calls(node)) and _what_it_does(node) in layers
         if not (node.meta.get(_LAYER) or is_further_call or _is_layer_of(node, node.name or "")):
-            node.metadata_props[traits.FREE_WEIGHTS] = "true"
+            traits.mark(node, traits.FREE_WEIGHTS)
     traits.set_blocks(graph, {p: kind for p, kind in classes.items() if p not in taken and (not p or inside[p])})
 
 
@@ -209,7 +209,7 @@ def _separate_norms(nodes: Sequence[ir.Node], classes: Mapping[str, str], taken:
         for other in others:
             leaf = (other.name or "")[len(scope) + 1 :].replace(".", "_")
             other.name = unique(f"{scope}_{leaf}", taken)
-            other.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(other, traits.ANONYMOUS)
 
 
 def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str]) -> None:
@@ -221,7 +221,7 @@ def _enter_block(node: ir.Node, inside: Mapping[str, int], taken: set[str]) -> N
     if node.meta.get(_LAYER) or not inside[path]:
         return
     move_into_block(node, taken)
-    node.metadata_props[traits.ANONYMOUS] = "true"
+    traits.mark(node, traits.ANONYMOUS)
 
 
 def _is_layer_of(node: ir.Node, path: str) -> bool:

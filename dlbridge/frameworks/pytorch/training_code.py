@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
-
-import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import Names, identifier
-from dlbridge.source.training_text import Loop, changed_arguments, instead, missing, rows_of, shown_metrics
+from dlbridge.source.training_code import TrainingPrinter
+from dlbridge.source.training_text import Loop, changed_arguments, rows_of, shown_metrics
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -54,12 +53,9 @@ _FROM_LOGITS = {
 }
 
 
-def training_loop(spec: Any, inputs: list[str], outputs: Sequence[ir.Value]) -> list[str]:
+def _lines(loop: Loop) -> list[str]:
     """A ``train`` function in PyTorch's own classes, with the numbers of a specification."""
-    why = missing(spec, _LOSSES, [kind for kind in OWN if spec.optimizer.decay == "coupled" or OWN[kind].is_decoupled])
-    if why is not None:
-        return instead(why)
-    loop = Loop(spec, inputs, outputs, _VARIABLES)
+    spec, outputs = loop.spec, loop.outputs
     names, target, loss, read = loop.names, loop.target, loop.loss, loop.output
     output = "output"
     if len(outputs) > 1:
@@ -134,3 +130,11 @@ def optimizer_call(spec: Any) -> str:
     shown = [f"lr={text(spec.learning_rate)}", *(a for a in changed_arguments(own.kind, given) if a[:3] != "lr=")]
     shown += [f"weight_decay={text(decay)}"] if decay or own.is_decoupled else []
     return f"torch.optim.{own.kind.__name__}(model.parameters(), {', '.join(shown)})"
+
+
+def _optimizers(spec: Any) -> Collection[str]:
+    """The kinds of optimizers that PyTorch has, with the weight decay that a specification wants."""
+    return [kind for kind, own in OWN.items() if spec.decay == "coupled" or own.is_decoupled]
+
+
+PRINTER = TrainingPrinter(_LOSSES, _optimizers, _VARIABLES, _lines)

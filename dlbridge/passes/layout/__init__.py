@@ -170,7 +170,7 @@ def _finish(graph: ir.Graph) -> None:
     nodes: set[str] = set()
     for node in graph:
         if is_transpose(node) and traits.CLASS not in node.metadata_props:
-            node.metadata_props[traits.ANONYMOUS] = "true"
+            traits.mark(node, traits.ANONYMOUS)
             if _is_at_interface(node):
                 node.name = _name_at_interface(node)
         node.name = unique(node.name or "", nodes)

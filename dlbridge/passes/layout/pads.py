@@ -11,7 +11,7 @@ from dlbridge.ops.padding import same_padding
 from dlbridge.passes.layout.axes import permuted
 from dlbridge.passes.layout.transposes import perm_of
 from dlbridge.passes.matching import Match, sole_producer
-from dlbridge.passes.rewriter import Rewriter, Site
+from dlbridge.passes.rewriter import Rewriter, Site, rewrite
 
 
 def split_pads(graph: ir.Graph, domain: str) -> bool:
@@ -60,14 +60,12 @@ def join_pads(graph: ir.Graph) -> bool:
     Returns:
         Whether there was one.
     """
-    rewriter = Rewriter(graph)
-    for conv in rewriter.sites("Conv"):
-        if not conv.has("auto_pad"):
-            _join(conv)
-    return rewriter.changed
+    return rewrite(graph, _join, "Conv")
 
 
 def _join(conv: Site) -> None:
+    if conv.has("auto_pad"):
+        return
     turned = sole_producer(conv.operand(0), "Transpose")
     pad = sole_producer((turned or conv).operand(0), "Pad")
     zeros = None if pad is None else _zeros(pad)

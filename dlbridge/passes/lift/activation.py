@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -135,13 +136,28 @@ def _tanh_argument(value: ir.Value) -> ir.Value | None:
     return None
 
 
-@rule("Mul")
-def swish(node: Match, to: Lifter) -> bool:
+#: A rule for a product of an activation and another operand: (the product, the activation, the operand, lifter).
+GateRule = Callable[[Match, Match, ir.Value, Lifter], bool]
+
+
+def _gate(activation: str, words: str) -> Callable[[GateRule], GateRule]:
+    """Decorator: a rule for products in which one operand is an activation, which ``words`` name."""
+
+    def register(gated: GateRule) -> GateRule:
+        @rule("Mul")
+        @functools.wraps(gated)
+        def product(node: Match, to: Lifter) -> bool:
+            found = operands(node, activation)
+            return to.no(node, f"no operand is a {words}") if found is None else gated(node, *found, to)
+
+        return gated
+
+    return register
+
+
+@_gate("Sigmoid", "sigmoid")
+def swish(node: Match, gate: Match, x: ir.Value, to: Lifter) -> bool:
     """x sigmoid(alpha x)."""
-    found = operands(node, "Sigmoid")
-    if found is None:
-        return to.no(node, "no operand is a sigmoid")
-    gate, x = found
     if gate.operand(0) is x:
         return to.become(node, "Swish", [x])
     coefficient, powers = monomial(gate.operand(0), {x})
@@ -150,14 +166,10 @@ def swish(node: Match, to: Lifter) -> bool:
     return to.become(node, "Swish", [x], {"alpha": coefficient})
 
 
-@rule("Mul")
-def mish(node: Match, to: Lifter) -> bool:
+@_gate("Tanh", "tanh")
+def mish(node: Match, gate: Match, x: ir.Value, to: Lifter) -> bool:
     """x tanh(softplus(x))."""
-    found = operands(node, "Tanh")
-    if found is None:
-        return to.no(node, "no operand is a tanh")
-    curve, x = found
-    soft = producer(curve.operand(0), "Softplus")
+    soft = producer(gate.operand(0), "Softplus")
     if soft is None or soft.operand(0) is not x:
         return to.no(node, "the tanh is not of the softplus of the other operand")
     return to.become(node, "Mish", [x])
@@ -213,13 +225,11 @@ def hard_swish(node: Match, to: Lifter) -> bool:
     return to.no(node, "no factor is clip(x + 3, 0, 6) / 6")
 
 
-@rule("Mul")
-def gated_by_hard_sigmoid(node: Match, to: Lifter) -> bool:
+@_gate("HardSigmoid", "hard sigmoid")
+def gated_by_hard_sigmoid(node: Match, gate: Match, x: ir.Value, to: Lifter) -> bool:
     """x hard_sigmoid(x), of the slope that HardSwish has."""
-    found = operands(node, "HardSigmoid")
-    if found is None or found[0].operand(0) is not found[1]:
-        return to.no(node, "no operand is the hard sigmoid of the other")
-    gate, x = found
+    if gate.operand(0) is not x:
+        return to.no(node, "the hard sigmoid is not of the other operand")
     if not np.allclose((gate.number("alpha"), gate.number("beta")), (1 / 6, 0.5), rtol=1e-4):
         return to.no(node, "the hard sigmoid has another slope")
     return to.become(node, "HardSwish", [x])

@@ -107,7 +107,7 @@ def _turned(w: ir.Value, node: Match, to: Lifter) -> ir.Value:
     """The weight transposed to (out, in) for all its readers; it is recorded that a module holds it as (in, out)."""
     turned = to.weight(w, f"{layer_path(node)}.weight", _swap, shape=sizes(w)[::-1])
     if node.graph.meta.get(KINDS_KNOWN):
-        turned.metadata_props[traits.TRANSPOSED] = "true"
+        traits.mark(turned, traits.TRANSPOSED)
     return turned
 
 

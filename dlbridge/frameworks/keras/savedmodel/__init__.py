@@ -26,7 +26,6 @@ class ReadOptions(CommonReadOptions):
 class SavedModel(KerasForm):
     name = "savedmodel"
     title = "TensorFlow SavedModel"
-    ReadOptions = ReadOptions
 
     def accepts_folder(self, path: Path) -> bool:
         return (path / "saved_model.pb").is_file()

@@ -26,7 +26,6 @@ class TFLite(KerasForm):
     title = "TensorFlow Lite"
     suffixes = (".tflite",)
     file_suffixes = (".tflite",)
-    ReadOptions = ReadOptions
 
     def read_model(self, source: Any, options: Any) -> Any:
         return KERAS.part("tensorflow_files").read_lite(Path(source), options)

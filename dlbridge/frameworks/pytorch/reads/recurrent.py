@@ -117,7 +117,7 @@ def _recurrent(
         if layers > 1 or is_root:
             y.producer().meta[LAYER_NAME] = own
         if layers > 1:
-            y.producer().metadata_props[traits.STACK] = "true"
+            traits.mark(y.producer(), traits.STACK)
         for found, value in zip(finals, final, strict=True):
             found.append(value)
         time, batch = sizes(x)[1 if batch_first else 0], sizes(x)[0 if batch_first else 1]
