@@ -32,14 +32,13 @@ from dlbridge.cli.options import FrameworkCommand, reading
 def command(
     ctx: click.Context,
     model: str,
-    framework: str | None,
     data: str,
     spec: str | None,
     loss: str | None,
     metrics: tuple[str, ...],
-    batch_size: int | None,
     limits: tuple[str, ...],
     as_json: bool,
+    **running: Any,
 ) -> None:
     """Measure MODEL on --data: a trained folder, or any model that can be read. All rows are measured, by the same
     definitions in every framework."""
@@ -49,7 +48,7 @@ def command(
     given = read_spec(spec) if spec is not None else None
     loaded = api.load(model, **reading(ctx), **read_limits(limits))
     how = _asked(given or loaded.training, loss, metrics)
-    found = training.evaluate(loaded, data, framework=framework, spec=how, batch_size=batch_size)
+    found = training.evaluate(loaded, data, spec=how, **running)
     if as_json:
         print_json(found)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -24,6 +25,29 @@ _BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
 GraphMaker = Callable[[str, Any, tuple[Any, ...]], ir.Graph]
 Place = Callable[..., AbstractContextManager[None]]
 WeightMaker = Callable[[str, ir.DataType, tuple[int, ...], Mapping[str, Any], traits.Kind], ir.Value]
+
+
+@dataclass
+class _Draft:
+    """A node while it is made.
+
+    Attributes:
+        spec: What describes it.
+        schema: The schema of its op; None for an op without one.
+        path: Its dotted path.
+        inputs: Its inputs by slot, to which weights are added.
+        attributes: Its attributes.
+    """
+
+    spec: Node
+    schema: signature.Schema | None
+    path: str
+    inputs: list[ir.Value | None]
+    attributes: dict[str, ir.Attr]
+
+    @property
+    def op(self) -> str:
+        return str(self.spec.op)
 
 
 class NodeMaker:
@@ -116,11 +140,12 @@ class NodeMaker:
         sizes, given, plain = self._sort_settings(spec, schema)
         inputs = self._wire(spec, schema, given, local, path)
         attributes = self._attributes(spec, schema, plain, inputs)
-        self._add_weights(spec, path, sizes, inputs, attributes)
-        self._check_complete(str(spec.op), schema, inputs, attributes)
+        draft = _Draft(spec, schema, path, inputs, attributes)
+        self._add_weights(draft, sizes)
+        self._check_complete(draft)
         while inputs and inputs[-1] is None:
             inputs.pop()
-        outputs = self._outputs(spec, schema, path, inputs, attributes)
+        outputs = self._outputs(draft)
         node = ir.Node(
             domain,
             str(spec.op),
@@ -238,13 +263,8 @@ class NodeMaker:
         constant = initial.constant(f"{path}.{name}", values.tensor_from(value, of))
         return self.scope.parts.add_initializer(constant)
 
-    def _check_complete(
-        self,
-        op: str,
-        schema: signature.Schema | None,
-        inputs: list[ir.Value | None],
-        attributes: Mapping[str, ir.Attr],
-    ) -> None:
+    def _check_complete(self, draft: _Draft) -> None:
+        op, schema, inputs = draft.op, draft.schema, draft.inputs
         if schema is None:
             return
         for slot, parameter in enumerate(schema.inputs):
@@ -259,7 +279,7 @@ class NodeMaker:
                     hint=f"say 'from: [...]' with what it reads, or give it by name: {parameter.name}: ...",
                 )
         for name, attribute in schema.attributes.items():
-            if attribute.required and name not in attributes:
+            if attribute.required and name not in draft.attributes:
                 raise DescriptionError(f"{op} needs the attribute '{name}'")
 
     # --- attributes, weights, outputs ---------------------------------------------------------------------------------
@@ -284,16 +304,9 @@ class NodeMaker:
                 )
         return attributes
 
-    def _add_weights(
-        self,
-        spec: Node,
-        path: str,
-        sizes: Mapping[str, int],
-        inputs: list[ir.Value | None],
-        attributes: dict[str, ir.Attr],
-    ) -> None:
+    def _add_weights(self, draft: _Draft, sizes: Mapping[str, int]) -> None:
         """Fill the empty slots of a layer with weights, its own or those of the node that it shares them with."""
-        op = str(spec.op)
+        spec, op, path, inputs = draft.spec, draft.op, draft.path, draft.inputs
         names = layers.NAMES.get(op, {})
         for name in spec.initializers:
             if name not in names:
@@ -310,7 +323,7 @@ class NodeMaker:
                 inputs.extend([None] * (slot + 1 - len(inputs)))
                 inputs[slot] = shared
         wanted = spec.bias is not False and (spec.weights is None or spec.bias is True)
-        plain = {a.name: a.value for a in attributes.values()}
+        plain = {a.name: a.value for a in draft.attributes.values()}
         for weight in layers.RULES[op](layers.Facts(op, inputs, plain, sizes, wanted)):
             inputs.extend([None] * (weight.slot + 1 - len(inputs)))
             present = inputs[weight.slot]
@@ -325,7 +338,7 @@ class NodeMaker:
                 {**_stacking(weight), **initializers.check(spec.initializers.get(weight.name, weight.init))},
                 "frozen" if spec.frozen and weight.kind == "parameter" else weight.kind,
             )
-        _record_kernel(op, inputs, attributes)
+        _record_kernel(op, inputs, draft.attributes)
 
     def _shared(self, spec: Node, path: str, name: str) -> ir.Value | None:
         """The weight to use instead, if the node or the block around it shares weights."""
@@ -350,17 +363,10 @@ class NodeMaker:
                 return value.dtype
         return ir.DataType.FLOAT
 
-    def _outputs(
-        self,
-        spec: Node,
-        schema: signature.Schema | None,
-        path: str,
-        inputs: list[ir.Value | None],
-        attributes: Mapping[str, ir.Attr],
-    ) -> dict[str, ir.Value]:
+    def _outputs(self, draft: _Draft) -> dict[str, ir.Value]:
         """Output name -> value. The first is called as the node, others ``node.Y_h`` (or as ``outputs`` says)."""
-        op = str(spec.op)
-        keys = signature.output_keys(op, schema, inputs, attributes)
+        spec, op, path = draft.spec, draft.op, draft.path
+        keys = signature.output_keys(op, draft.schema, draft.inputs, draft.attributes)
         if spec.outputs is not None:
             if keys is not None and len(spec.outputs) > len(keys):
                 raise DescriptionError(f"{op} has {len(keys)} outputs, {len(spec.outputs)} named")

@@ -102,6 +102,12 @@ def mark(of: ir.Value | ir.Node, trait: str) -> None:
     of.metadata_props[trait] = "true"
 
 
+def _loaded(of: ir.Value | ir.Node | ir.Graph, trait: str, default: Any) -> Any:
+    """A trait that is JSON."""
+    text = of.metadata_props.get(trait)
+    return default if text is None else json.loads(text)
+
+
 def kind(value: ir.Value) -> Kind:
     """What an initializer is: a trained ``parameter``, a ``frozen`` one, a ``buffer`` (state that training updates
     or keeps, e.g. running statistics; in the state dict), or a ``constant`` (part of the code)."""
@@ -116,14 +122,9 @@ def is_trained(value: ir.Value) -> bool:
     return kind(value) == "parameter"
 
 
-def is_shared(value: ir.Value) -> bool:
-    """Whether another initializer has some of its numbers, which are those of one parameter."""
-    return has(value, SHARED)
-
-
 def called(value: ir.Value) -> dict[str, str]:
     """Path of a module -> what the code that a value was read from calls it there."""
-    return json.loads(value.metadata_props.get(CALLED, "{}"))
+    return _loaded(value, CALLED, {})
 
 
 def set_called(value: ir.Value, names: Mapping[str, str]) -> None:
@@ -160,7 +161,7 @@ def trains_both_biases(node: ir.Node) -> bool:
 
 def aliases(value: ir.Value) -> list[str]:
     """Further names of an initializer in the state dict that it was read from."""
-    return json.loads(value.metadata_props.get(ALIASES, "[]"))
+    return _loaded(value, ALIASES, [])
 
 
 def add_alias(value: ir.Value, name: str) -> None:
@@ -192,7 +193,7 @@ def set_counts_forward(node: ir.Node) -> None:
 
 def calls(node: ir.Node) -> dict[str, int]:
     """{module path: number of the call, from 0}, of the modules around a node that are called more than once."""
-    return json.loads(node.metadata_props.get(CALLS, "{}"))
+    return _loaded(node, CALLS, {})
 
 
 def is_anonymous(node: ir.Node) -> bool:
@@ -201,7 +202,7 @@ def is_anonymous(node: ir.Node) -> bool:
 
 def blocks(graph: ir.Graph) -> dict[str, str]:
     """{module path: class name} of the blocks of a graph."""
-    return json.loads(graph.metadata_props.get(BLOCKS, "{}"))
+    return _loaded(graph, BLOCKS, {})
 
 
 def set_blocks(graph: ir.Graph, classes: dict[str, str]) -> None:
@@ -215,7 +216,7 @@ def constraints(graph: ir.Graph) -> list[Expression]:
     Raises:
         ValueError: When the text is no list of constraints.
     """
-    found = json.loads(graph.metadata_props.get(CONSTRAINTS, "[]"))
+    found = _loaded(graph, CONSTRAINTS, [])
     return parse(found if isinstance(found, list) else [found])
 
 
@@ -226,7 +227,7 @@ def set_constraints(graph: ir.Graph, texts: Sequence[str]) -> None:
 
 def port_names(graph: ir.Graph) -> dict[str, str]:
     """{name of an input or output: its name in the ONNX file that the model was read from}, where that is another."""
-    return json.loads(graph.metadata_props.get(PORTS, "{}"))
+    return _loaded(graph, PORTS, {})
 
 
 def set_port_names(graph: ir.Graph, names: Mapping[str, str]) -> None:

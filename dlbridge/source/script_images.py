@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,11 @@ class ImageDialect:
 
     Attributes:
         library: The module with ``where``, ``stack``, ``flip``, ``clip`` and ``moveaxis``: ``"np"``.
-        layout: Where ``x`` has its axes while it is changed.
+        layout: Where ``x`` has its axes while it is resized and changed.
         array: The library's array of one of NumPy's: ``"torch.from_numpy({})"``.
+        pixels: The ``images``, which are bytes, as floats in that layout.
+        resized: The lines that resize ``x`` to ``{size}``.
+        modes: "linear" and "cubic" -> ``{mode}`` in these lines.
         padded: The images between ``{n}`` zeros on every side.
         luma: The grey of images of colours.
     """
@@ -45,25 +48,33 @@ class ImageDialect:
     library: str
     layout: Layout
     array: str
+    pixels: str
+    resized: tuple[str, ...]
+    modes: Mapping[str, str]
     padded: str
     luma: str
 
+    def moved(self, given: int, wanted: int) -> str:
+        """``x`` with its channels moved from one axis to another."""
+        return f"{self.library}.moveaxis(x, {given}, {wanted})"
 
-def resized(images: Any, lines: Callable[[Any], Iterable[str]]) -> list[str]:
-    """The function that makes arrays of bytes images of the model's size; nothing where there are none.
 
-    Args:
-        images: How images are prepared (``dlbridge.training.script_images.Images``).
-        lines: What makes ``x`` of them, in the layout of the model's input.
-    """
+def resized(images: Any, dialect: ImageDialect) -> list[str]:
+    """The function that makes arrays of bytes images of the model's size; nothing where there are none."""
     if images is None or not images.is_prepared:
         return []
+    about = "Images (batch, height, width, channels) of bytes in the size and the layout of the model's input."
+    lines = [f'"""{about}"""', f"x = {dialect.pixels}"]
+    if images.is_resized:
+        mode = dialect.modes[images.mode]
+        lines += [line.format(size=text(images.size), mode=mode) for line in dialect.resized]
+    given, wanted = dialect.layout.channels, images.channels_axis
+    if given != wanted:
+        lines.append(f"x = {dialect.moved(given, wanted)}")
     made = f"x{_times(images.scale)}"
     if not images.changes:  # those are of pixels: what is normalized comes after them
         made = normal(images, made)
-    about = "Images (batch, height, width, channels) of bytes in the size and the layout of the model's input."
-    body = [f'"""{about}"""', *lines(images), f"return {made}"]
-    return ["def resized(images):", *(f"    {line}" for line in body)]
+    return ["def resized(images):", *(f"    {line}" for line in [*lines, f"return {made}"])]
 
 
 def augmented(images: Any, dialect: ImageDialect) -> list[str]:
@@ -73,8 +84,7 @@ def augmented(images: Any, dialect: ImageDialect) -> list[str]:
     lines = [line for part in images.changes for line in _CHANGES[part.kind](part, images, dialect)]
     given, wanted = images.channels_axis, dialect.layout.channels
     if given != wanted:
-        moved = f"x = {dialect.library}.moveaxis(x, {{}}, {{}})"
-        lines = [moved.format(given, wanted), *lines, moved.format(wanted, given)]
+        lines = [f"x = {dialect.moved(given, wanted)}", *lines, f"x = {dialect.moved(wanted, given)}"]
     body = ['"""Images that are changed at random."""', *lines, "return x"]
     return ["def augmented(x, rng):", *(f"    {line}" for line in body)]
 

@@ -21,13 +21,15 @@ class TrainingPrinter:
         losses: The losses that it has.
         optimizers: Of an optimizer's specification, the kinds that it has as that wants them.
         taken: Names that the lines of the function use.
-        lines: The lines of the function.
+        lines: The lines of the function, behind its head.
+        has_loop: Whether these go over epochs and batches themselves, whose numbers are parameters then.
     """
 
     losses: Collection[str]
     optimizers: Callable[[Any], Collection[str]]
     taken: tuple[str, ...]
     lines: Callable[[Loop], list[str]]
+    has_loop: bool = True
 
     def printed(self, model: Model) -> list[str]:
         """The lines for a model, or a comment that says why there are none."""
@@ -37,7 +39,8 @@ class TrainingPrinter:
         if why is not None:
             return instead(why)
         inputs = [identifier(value.name or "x") for value in model.inputs]
-        return self.lines(Loop(spec, inputs, model.outputs, self.taken))
+        loop = Loop(spec, inputs, model.outputs, self.taken)
+        return [*loop.head(self.has_loop), *self.lines(loop)]
 
 
 def training_part(model: Model, printer: TrainingPrinter) -> list[Statement]:

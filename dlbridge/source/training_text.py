@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -59,15 +60,34 @@ class Loop:
         """The variables of the inputs and of the target."""
         return [*self.names, self.target]
 
-    def head(self) -> list[str]:
-        """The first lines of the function: its parameters, what is left out, how many rows are trained on."""
+    def head(self, has_loop: bool) -> list[str]:
+        """The first lines of the function: its parameters, what is left out, how many rows a loop trains on."""
         spec = self.spec
-        parameters = ["model", *self.arguments, f"epochs={spec.epochs}", f"batch_size={spec.batch_size}"]
+        numbers = [f"epochs={spec.epochs}", f"batch_size={spec.batch_size}"] if has_loop else []
+        parameters = ["model", *self.arguments, *numbers]
         lines = [f"def train({', '.join(parameters)}):", *left_out(spec)]
-        if spec.validation_split:
+        if has_loop and spec.validation_split:
             count = f"int(len({self.target}) * (1 - {text(spec.validation_split)}))"
             lines.append(f"    kept = {count}  # the rows after these validate")
         return lines
+
+
+@dataclass(frozen=True)
+class LossCode:
+    """The code of losses, with places for ``{output}``, ``{target}`` and ``{delta}``.
+
+    Attributes:
+        plain: Loss -> its code.
+        of_logits: Loss of probabilities -> its code for logits.
+    """
+
+    plain: Mapping[str, str]
+    of_logits: Mapping[str, str]
+
+    def printed(self, loss: Any, output: str, target: str) -> str:
+        """The code of the loss of a specification."""
+        template = (self.of_logits if getattr(loss, "from_logits", False) else self.plain)[loss.op]
+        return template.format(output=output, target=target, delta=text(getattr(loss, "delta", 1.0)))
 
 
 def rows_of(names: Sequence[str], rows: str) -> str:

@@ -256,7 +256,9 @@ def _check_shared(model: Model) -> None:
     Raises:
         TrainingError: It names them.
     """
-    shared = [name for name, v in model.graph.initializers.items() if traits.is_shared(v) and traits.is_trained(v)]
+    shared = [
+        name for name, v in model.graph.initializers.items() if traits.has(v, traits.SHARED) and traits.is_trained(v)
+    ]
     if shared:
         raise TrainingError(
             f"{' and '.join(repr(name) for name in shared)} have numbers of one parameter, and would train apart",

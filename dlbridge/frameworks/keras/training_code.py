@@ -13,7 +13,7 @@ from dlbridge.frameworks.keras.optimizers import OWN
 from dlbridge.ops import traits
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, changed_arguments, left_out, shown_metrics
+from dlbridge.source.training_text import Loop, changed_arguments, shown_metrics
 
 _LOSSES = {
     "SparseCategoricalCrossentropy": '"sparse_categorical_crossentropy"',
@@ -28,7 +28,7 @@ def printer(*, eagerly: bool = False) -> TrainingPrinter:
     """What prints ``compile`` and ``fit``; ``eagerly`` for models that run without a graph of TensorFlow."""
     losses = ("SoftmaxCrossEntropyLoss", "Huber", *_LOSSES)
     lines = functools.partial(_lines, eagerly=eagerly)
-    return TrainingPrinter(losses, _optimizers, ("model", "keras", "layers", "ops", "math"), lines)
+    return TrainingPrinter(losses, _optimizers, ("model", "keras", "layers", "ops", "math"), lines, has_loop=False)
 
 
 def _optimizers(spec: Any) -> Collection[str]:
@@ -53,8 +53,6 @@ def _lines(loop: Loop, *, eagerly: bool) -> list[str]:
     fit += [f"validation_split={text(spec.validation_split)}"] if spec.validation_split else []
     fit += ["shuffle=False"] if not spec.shuffle else []
     return [
-        f"def train(model, {', '.join(loop.arguments)}):",
-        *left_out(spec),
         f"    model.compile(optimizer={optimizer_call(spec.optimizer)}, loss={loss}{shown}{how})",
         f"    model.fit({', '.join(fit)})",
     ]

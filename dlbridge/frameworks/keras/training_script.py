@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.keras.optimizers import OWN
-from dlbridge.frameworks.keras.script_images import NUMPY, prepared
+from dlbridge.frameworks.keras.script_images import NUMPY
 from dlbridge.frameworks.keras.training_code import optimizer_arguments, optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
@@ -63,7 +63,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         ["import keras", "import numpy as np", "from pathlib import Path"],
         described,
         *([_corrected(OWN[spec.optimizer.kind].name)] if is_corrected else []),
-        *(lines for lines in (resized(images, prepared), augmented(images, NUMPY)) if lines),
+        *(lines for lines in (resized(images, NUMPY), augmented(images, NUMPY)) if lines),
         *([_batches(len(names), images, spec)] if _has_batches(spec, images) else []),
         _main(source, spec, loss, described, names, target),
     )

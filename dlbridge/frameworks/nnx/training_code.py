@@ -7,7 +7,7 @@ from typing import Any
 
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, rows_of
+from dlbridge.source.training_text import Loop, LossCode, rows_of
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -16,19 +16,21 @@ _VARIABLES = (
 )
 
 _LOGARITHM = "jnp.log(jnp.clip({output}, 1e-07))"
-_LOSSES = {
-    "SparseCategoricalCrossentropy": f"-jnp.take_along_axis({_LOGARITHM}, {{target}}[..., None], axis=-1).mean()",
-    "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
-    "BinaryCrossentropy": "-({target} * jnp.log({output}) + (1 - {target}) * jnp.log(1 - {output})).mean()",
-    "MeanSquaredError": "jnp.square({output} - {target}).mean()",
-    "MeanAbsoluteError": "jnp.abs({output} - {target}).mean()",
-    "Huber": "optax.huber_loss({output}, {target}, {delta}).mean()",
-}
-_FROM_LOGITS = {
-    "SparseCategoricalCrossentropy": "optax.softmax_cross_entropy_with_integer_labels({output}, {target}).mean()",
-    "CategoricalCrossentropy": "optax.softmax_cross_entropy({output}, {target}).mean()",
-    "BinaryCrossentropy": "optax.sigmoid_binary_cross_entropy({output}, {target}).mean()",
-}
+_LOSSES = LossCode(
+    {
+        "SparseCategoricalCrossentropy": f"-jnp.take_along_axis({_LOGARITHM}, {{target}}[..., None], axis=-1).mean()",
+        "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
+        "BinaryCrossentropy": "-({target} * jnp.log({output}) + (1 - {target}) * jnp.log(1 - {output})).mean()",
+        "MeanSquaredError": "jnp.square({output} - {target}).mean()",
+        "MeanAbsoluteError": "jnp.abs({output} - {target}).mean()",
+        "Huber": "optax.huber_loss({output}, {target}, {delta}).mean()",
+    },
+    of_logits={
+        "SparseCategoricalCrossentropy": "optax.softmax_cross_entropy_with_integer_labels({output}, {target}).mean()",
+        "CategoricalCrossentropy": "optax.softmax_cross_entropy({output}, {target}).mean()",
+        "BinaryCrossentropy": "optax.sigmoid_binary_cross_entropy({output}, {target}).mean()",
+    },
+)
 
 
 def _lines(loop: Loop) -> list[str]:
@@ -36,7 +38,6 @@ def _lines(loop: Loop) -> list[str]:
     spec = loop.spec
     arguments = ", ".join(loop.arguments)
     lines = [
-        *loop.head(),
         f"    optimizer = nnx.Optimizer(model, {_optimizer(spec.optimizer)}, wrt=nnx.Param)",
         "",
         f"    def loss_of(model, {arguments}):",
@@ -70,8 +71,7 @@ def _loss(spec: Any, target: str, shape: list[Any]) -> str:
         return f"optax.softmax_cross_entropy_with_integer_labels({logits}, {target}).mean()"
     if "Categorical" not in spec.op and shape[-1:] == [1]:
         target = f"{target}.reshape(output.shape)"  # a column of data has one axis
-    template = _FROM_LOGITS[spec.op] if getattr(spec, "from_logits", False) else _LOSSES[spec.op]
-    return template.format(output="output", target=target, delta=text(getattr(spec, "delta", 1.0)))
+    return _LOSSES.printed(spec, "output", target)
 
 
 def _optimizer(spec: Any) -> str:
@@ -92,4 +92,4 @@ def _optimizers(spec: Any) -> Collection[str]:
     return ("sgd", "adam", "adamw") if not spec.weight_decay or spec.kind == "adamw" else ()
 
 
-PRINTER = TrainingPrinter(("SoftmaxCrossEntropyLoss", *_LOSSES), _optimizers, _VARIABLES, _lines)
+PRINTER = TrainingPrinter(("SoftmaxCrossEntropyLoss", *_LOSSES.plain), _optimizers, _VARIABLES, _lines)

@@ -9,7 +9,7 @@ from dlbridge.frameworks.pytorch.optimizers import OWN
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.names import Names, identifier
 from dlbridge.source.training_code import TrainingPrinter
-from dlbridge.source.training_text import Loop, changed_arguments, rows_of, shown_metrics
+from dlbridge.source.training_text import Loop, LossCode, changed_arguments, rows_of, shown_metrics
 
 #: What the loop calls by these names.
 _VARIABLES = (
@@ -37,20 +37,22 @@ _VARIABLES = (
 
 #: As in the trainer: probabilities have a logarithm.
 _LOGARITHM = "{output}.clamp(min=1e-07).log()"
-_LOSSES = {
-    "SoftmaxCrossEntropyLoss": "F.cross_entropy({output}, {target})",
-    "SparseCategoricalCrossentropy": f"F.nll_loss({_LOGARITHM}, {{target}})",
-    "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
-    "BinaryCrossentropy": "F.binary_cross_entropy({output}, {target}.type_as({output}))",
-    "MeanSquaredError": "F.mse_loss({output}, {target})",
-    "MeanAbsoluteError": "F.l1_loss({output}, {target})",
-    "Huber": "F.huber_loss({output}, {target}, delta={delta})",
-}
-_FROM_LOGITS = {
-    "SparseCategoricalCrossentropy": "F.cross_entropy({output}, {target})",
-    "CategoricalCrossentropy": "-({target} * {output}.log_softmax(-1)).sum(-1).mean()",
-    "BinaryCrossentropy": "F.binary_cross_entropy_with_logits({output}, {target}.type_as({output}))",
-}
+_LOSSES = LossCode(
+    {
+        "SoftmaxCrossEntropyLoss": "F.cross_entropy({output}, {target})",
+        "SparseCategoricalCrossentropy": f"F.nll_loss({_LOGARITHM}, {{target}})",
+        "CategoricalCrossentropy": f"-({{target}} * {_LOGARITHM}).sum(-1).mean()",
+        "BinaryCrossentropy": "F.binary_cross_entropy({output}, {target}.type_as({output}))",
+        "MeanSquaredError": "F.mse_loss({output}, {target})",
+        "MeanAbsoluteError": "F.l1_loss({output}, {target})",
+        "Huber": "F.huber_loss({output}, {target}, delta={delta})",
+    },
+    of_logits={
+        "SparseCategoricalCrossentropy": "F.cross_entropy({output}, {target})",
+        "CategoricalCrossentropy": "-({target} * {output}.log_softmax(-1)).sum(-1).mean()",
+        "BinaryCrossentropy": "F.binary_cross_entropy_with_logits({output}, {target}.type_as({output}))",
+    },
+)
 
 
 def _lines(loop: Loop) -> list[str]:
@@ -65,7 +67,6 @@ def _lines(loop: Loop) -> list[str]:
     metrics = {name: _metric(name, loss, *compared) for name in shown_metrics(spec)}
     shown = ["loss"] if spec.validation_split else ["loss", *metrics]
     lines = [
-        *loop.head(),
         f"    optimizer = {optimizer_call(spec.optimizer)}",
         *(() if spec.validation_split else ["    model.train()"]),
         "    for epoch in range(epochs):",
@@ -73,7 +74,7 @@ def _lines(loop: Loop) -> list[str]:
         f"        for rows in torch.{'randperm' if spec.shuffle else 'arange'}({loop.kept}).split(batch_size):",
         "            optimizer.zero_grad()",
         f"            {targets} = model({rows_of(names, 'rows')})",
-        f"            loss = {_loss(loss, *compared)}",
+        f"            loss = {_LOSSES.printed(loss, *compared)}",
         "            loss.backward()",
         "            optimizer.step()",
     ]
@@ -84,7 +85,7 @@ def _lines(loop: Loop) -> list[str]:
             "        with torch.no_grad():",
             f"            rows = torch.arange(kept, len({target}))",
             f"            {output} = torch.cat([{call} for part in rows.split(batch_size)])",
-            f"            val_loss = {_loss(loss, *compared)}",
+            f"            val_loss = {_LOSSES.printed(loss, *compared)}",
             *(f"            val_{name} = {metric}" for name, metric in metrics.items()),
         ]
         shown += [f"val_{name}" for name in ("loss", *metrics)]
@@ -103,11 +104,6 @@ def _compared(op: str, output: str, target: str, shape: list[Any]) -> tuple[str,
     if "Categorical" not in op and op != "SoftmaxCrossEntropyLoss" and shape[-1:] == [1]:
         return output, f"{target}.view_as({output})"  # a column of data has one axis
     return output, target
-
-
-def _loss(spec: Any, output: str, target: str) -> str:
-    template = _FROM_LOGITS[spec.op] if getattr(spec, "from_logits", False) else _LOSSES[spec.op]
-    return template.format(output=output, target=target, delta=text(getattr(spec, "delta", 1.0)))
 
 
 def _metric(name: str, spec: Any, output: str, target: str) -> str:
@@ -137,4 +133,4 @@ def _optimizers(spec: Any) -> Collection[str]:
     return [kind for kind, own in OWN.items() if spec.decay == "coupled" or own.is_decoupled]
 
 
-PRINTER = TrainingPrinter(_LOSSES, _optimizers, _VARIABLES, _lines)
+PRINTER = TrainingPrinter(_LOSSES.plain, _optimizers, _VARIABLES, _lines)

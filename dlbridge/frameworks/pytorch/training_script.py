@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch.optimizers import OWN
-from dlbridge.frameworks.pytorch.script_images import TORCH, changed, prepared
+from dlbridge.frameworks.pytorch.script_images import TORCH, changed
 from dlbridge.frameworks.pytorch.training_code import optimizer_call
 from dlbridge.source.code import literal_text as text
 from dlbridge.source.program import Source
@@ -50,7 +50,7 @@ def script(source: Source, task: Any, described: Any) -> str:
         raise TrainingError(f"PyTorch has no class for the optimizer {spec.optimizer.kind} as it is set")
     names, target = variables(source, described, _TAKEN)
     images = described.images
-    functions = [lines for lines in (resized(images, prepared), augmented(images, TORCH)) if lines]
+    functions = [lines for lines in (resized(images, TORCH), augmented(images, TORCH)) if lines]
     functions_used = ["import torch.nn.functional as F"] if any("F." in line for f in functions for line in f) else []
     return file(
         f"Trains {source.entry}, from the weights beside it.",
