@@ -35,10 +35,9 @@ _LOSSES = LossCode(
 
 def _lines(loop: Loop) -> list[str]:
     """A ``train`` function in Flax' and Optax' own words, with the numbers of a specification."""
-    spec = loop.spec
     arguments = ", ".join(loop.arguments)
     lines = [
-        f"    optimizer = nnx.Optimizer(model, {_optimizer(spec.optimizer)}, wrt=nnx.Param)",
+        f"    optimizer = nnx.Optimizer(model, {_optimizer(loop.spec.optimizer)}, wrt=nnx.Param)",
         "",
         f"    def loss_of(model, {arguments}):",
         f"        output = model({', '.join(loop.names)}){loop.place}",
@@ -52,13 +51,13 @@ def _lines(loop: Loop) -> list[str]:
         "",
         "    for epoch in range(epochs):",
         "        model.train()",
-        f"        order = np.{f'random.permutation({loop.kept})' if spec.shuffle else f'arange({loop.kept})'}",
+        f"        order = np.{f'random.permutation({loop.kept})' if loop.spec.shuffle else f'arange({loop.kept})'}",
         f"        for start in range(0, {loop.kept}, batch_size):",
         "            rows = order[start : start + batch_size]",
         f"            loss = step(model, optimizer, {rows_of(loop.arguments, 'rows')})",
     ]
     shown = 'f"epoch {epoch + 1}: loss {loss:.4f}"'
-    if spec.validation_split:
+    if loop.spec.validation_split:
         rest = rows_of(loop.arguments, "kept:")
         lines += ["        model.eval()", f"        val_loss = loss_of(model, {rest})"]
         shown += ', f"val_loss {val_loss:.4f}"'
