@@ -256,9 +256,8 @@ def _check_shared(model: Model) -> None:
     Raises:
         TrainingError: It names them.
     """
-    shared = [
-        name for name, v in model.graph.initializers.items() if traits.has(v, traits.SHARED) and traits.is_trained(v)
-    ]
+    trained = [(name, v) for name, v in model.graph.initializers.items() if traits.is_trained(v)]
+    shared = [name for name, v in trained if traits.has(v, traits.SHARED)]
     if shared:
         raise TrainingError(
             f"{' and '.join(repr(name) for name in shared)} have numbers of one parameter, and would train apart",

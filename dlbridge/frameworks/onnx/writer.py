@@ -173,27 +173,22 @@ def _for_onnxruntime(model: ir.Model, opset: int) -> bool:
 
 
 def _expand_batch_statistics(site: Site) -> None:
-    """Replace a batch norm by the statistics of the batch by arithmetic: onnxruntime has no kernel for it."""
-    x, size = site.operand(0), site.rank()
+    """Replace a batch norm by the statistics of the batch, for which onnxruntime has no kernel.
+
+    They are computed, and a batch norm at inference takes them. What it takes is centred before, so that a mean far
+    from zero costs no digits.
+    """
+    size = site.rank()
     if size is None or any(site.is_read(index) for index in range(1, len(site.node.outputs))):
         return
-    axes, shape = [0, *range(2, size)], [-1, *[1] * (size - 2)]
     text = f"""BatchStatistics (X, scale, B, mean, var) => (Y) {{
-        axes = Constant <value_ints = {axes}> ()
-        shape = Constant <value_ints = {shape}> ()
-        single = Constant <value_float = {site.number("epsilon")!r}> ()
-        epsilon = Cast <to = {int(x.dtype or 1)}> (single)
+        axes = Constant <value_ints = {[0, *range(2, size)]}> ()
         centre = ReduceMean <keepdims = 1> (X, axes)
         centred = Sub (X, centre)
+        rest = ReduceMean <keepdims = 0> (centred, axes)
         squares = Mul (centred, centred)
-        variance = ReduceMean <keepdims = 1> (squares, axes)
-        above = Add (variance, epsilon)
-        deviation = Sqrt (above)
-        standard = Div (centred, deviation)
-        factor = Reshape (scale, shape)
-        term = Reshape (B, shape)
-        scaled = Mul (standard, factor)
-        Y = Add (scaled, term)
+        variance = ReduceMean <keepdims = 0> (squares, axes)
+        Y = BatchNormalization <epsilon = {site.number("epsilon")!r}> (centred, scale, B, rest, variance)
     }}"""
     proto = onnx.parser.parse_function(f'<domain: "{extension.DOMAIN}", opset_import: ["": {traits.IR_OPSET}]> {text}')
     expand(site.node, ir.from_proto(proto), site.rewriter)
