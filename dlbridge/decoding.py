@@ -83,6 +83,12 @@ class Settings:
         return cls(**values)
 
 
+def first_size(config: object, *names: str) -> int | None:
+    """The first of these sizes that the configuration of a model has; None where it has none."""
+    found = (getattr(config, name, None) for name in names)
+    return next((int(size) for size in found if isinstance(size, int) and size > 0), None)
+
+
 def check_task(name: str) -> None:
     """Raise a ``DlbridgeError`` when there is no such task."""
     if name not in get_args(Task):

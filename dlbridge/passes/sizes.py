@@ -148,6 +148,13 @@ def shape_of(value: ir.Value | None) -> Sizes | None:
     return None if value is None or value.shape is None else [Size.of(size) for size in value.shape]
 
 
+def known_shape(value: ir.Value | None) -> list[Size] | None:
+    """The sizes of a value's axes, where all of them are known, as numbers or by their names."""
+    sizes = shape_of(value)
+    known = [size for size in sizes or () if size is not None]
+    return known if sizes is not None and len(known) == len(sizes) else None
+
+
 def product(sizes: Iterable[Size | None]) -> Size | None:
     """The product of sizes; None where one is not known."""
     total = Size.of(1)

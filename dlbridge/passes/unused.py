@@ -8,6 +8,13 @@ from dlbridge.ops import traits
 from dlbridge.passes.matching import is_read
 
 
+def drop_weights(graph: ir.Graph, *kinds: traits.Kind) -> None:
+    """Remove the initializers that nothing reads, of these kinds or of all where none is named; in place."""
+    for name, value in list(graph.initializers.items()):
+        if (not kinds or traits.kind(value) in kinds) and not is_read(value):
+            del graph.initializers[name]
+
+
 def remove_unused(graph: ir.Graph) -> bool:
     """Remove nodes whose results nobody reads, and constants that nobody reads; weights stay. In place.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -143,6 +143,28 @@ def to_checkpoint(source: Source, held: Held, sums: Iterable[str] = ()) -> dict[
 
 def _shape(weight: Weight, known: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     return weight.views[0].read(known[weight.views[0].initializer]).shape
+
+
+def restored(
+    source: Source, spec: Any, weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], slots: Held
+) -> Iterator[tuple[str, str, tuple[int, ...], np.ndarray | None]]:
+    """Yield (slot, key, shape of the slot, its array or None where the checkpoint has none) of all that is remembered.
+
+    Args:
+        source: The written model.
+        spec: The specification, whose mean of the weights is the slot "ema".
+        weights: Framework key -> how the weight is trained (:func:`settings`).
+        shapes: Framework key -> shape of the weight.
+        slots: Those of a checkpoint.
+    """
+    optimizer = spec.optimizer
+    for key, shape in shapes.items():
+        settings = weights[key]
+        wanted = {slot: optimizer.slot_shape(slot, shape, settings) for slot in optimizer.slots_of(settings)}
+        if spec.ema is not None:
+            wanted["ema"] = shape
+        for slot, size in wanted.items():
+            yield slot, key, size, from_checkpoint(source.weights[key], slots.get(slot), size)
 
 
 def from_checkpoint(

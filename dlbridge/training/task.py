@@ -90,6 +90,16 @@ class Task:
         values = {m.name: m.value(totals, self.losses[i]) for (m, i), totals in zip(self.metrics, sums, strict=True)}
         return {"loss": loss / rows, **values}
 
+    def numbers_of_all(self, loss: Any, rows: Any, sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+        """As :meth:`numbers`, where this process may have a part of the rows: of all rows."""
+        group = self.running.group
+        if group is None:
+            return self.numbers(float(loss), int(rows), sums)
+        parts = [np.float64(loss), np.float64(rows), *(array for held in sums for array in held.values())]
+        total, count, *rest = group.sum(parts)
+        found = iter(rest)
+        return self.numbers(float(total), int(count), [{name: next(found) for name in held} for held in sums])
+
 
 @dataclass(frozen=True)
 class Steps:

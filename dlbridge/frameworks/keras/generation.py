@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from dlbridge.decoding import PAST, PRESENT, Settings, Task, check_task
+from dlbridge.decoding import PAST, PRESENT, Settings, Task, check_task, first_size
 from dlbridge.errors import DlbridgeError
 
 #: Axes of the cache of keras_hub: (rows, layers, keys and values, tokens, heads, size of a head).
@@ -90,9 +90,9 @@ class Decoder(keras.Model):
             stop=tuple(dict.fromkeys(end for end in ends if end is not None)),
             pad=_token(tokenizer, "pad_token_id") or 0,
             begin=_token(tokenizer, "start_token_id"),
-            context=_whole(backbone, "max_sequence_length"),
-            heads=_whole(backbone, "num_query_heads", "num_heads", "num_attention_heads"),
-            width=_whole(backbone, "hidden_dim"),
+            context=first_size(backbone, "max_sequence_length"),
+            heads=first_size(backbone, "num_query_heads", "num_heads", "num_attention_heads"),
+            width=first_size(backbone, "hidden_dim"),
         )
 
 
@@ -133,9 +133,3 @@ def _cache_of(causal_lm: Any) -> tuple[int, int, int, str]:
 def _token(tokenizer: Any, name: str) -> int | None:
     found = getattr(tokenizer, name, None)
     return int(found) if isinstance(found, int) and found >= 0 else None
-
-
-def _whole(backbone: Any, *names: str) -> int | None:
-    """The first of these sizes that a backbone has."""
-    found = (getattr(backbone, name, None) for name in names)
-    return next((int(size) for size in found if isinstance(size, int) and size > 0), None)

@@ -8,8 +8,9 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.ops import traits
+from dlbridge.source import arrays
 from dlbridge.source.arrays.dtypes import DTYPES
-from dlbridge.source.code import Code, Literal, Raw, call, code
+from dlbridge.source.code import Code, Literal, Raw, call
 from dlbridge.source.expr import Call, Const, Lit
 from dlbridge.source.op import Dim, Emit, Layer, Op, Rules
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
@@ -181,15 +182,8 @@ def ints(op: Op, index: int) -> Any:
 
 def number(op: Op, index: int) -> Any:
     """The one element of an input: a number, a Python expression, or code that reads the tensor."""
-    found = op.ints(index)
-    if found:
-        return found[0]
-    value = op.scalar(index)
-    if value is None:
-        # numpy knows bfloat16 by an extension alone
-        x = call("ops.cast", op[index], "float32") if op.dtype(index) == ir.DataType.BFLOAT16 else op[index]
-        return code("ops.convert_to_numpy({}).item()", x)
-    return value
+    x = 'ops.cast({}, "float32")' if op.dtype(index) == ir.DataType.BFLOAT16 else "{}"  # which NumPy has not
+    return arrays.number(op, index, f"ops.convert_to_numpy({x}).item()")
 
 
 def in_dtype(op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:

@@ -222,11 +222,7 @@ class _Totals(keras.metrics.Metric):
         sums = [{k: ops.convert_to_numpy(v) for k, v in held.items()} for held in self.sums]
         if self.task.running.group is None:
             return self.task.numbers(float(loss), 1, sums)
-        seen, *rest = self.task.running.group.sum(
-            [ops.convert_to_numpy(self.seen), *(array for held in sums for array in held.values())]
-        )
-        found = iter(rest)
-        return self.task.numbers(float(seen[0]), int(seen[1]), [{k: next(found) for k in held} for held in sums])
+        return self.task.numbers_of_all(*ops.convert_to_numpy(self.seen), sums)
 
 
 def _target(target: Any, output: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.helpers import SPELLING
-from dlbridge.source import expr
+from dlbridge.source import arrays, expr
 from dlbridge.source.arrays import ArrayDialect
-from dlbridge.source.arrays.dtypes import DTYPES
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
+from dlbridge.source.code import Code, Raw, call
 from dlbridge.source.names import quoted
 from dlbridge.source.op import Emit, Layer, Op, Rules
 
@@ -44,16 +44,17 @@ def _as_function(op: Op, made: Emit) -> Layer | None:
 #: ``@rules("Relu")`` over a function ``Op -> Code | Emit`` makes it the rule of an op.
 rules = _Rules("nnx")
 
-_DTYPES = DTYPES | {
-    ir.DataType.INT2: "int2",
-    ir.DataType.UINT2: "uint2",
-    ir.DataType.FLOAT4E2M1: "float4_e2m1fn",
-    ir.DataType.INT4: "int4",
-    ir.DataType.UINT4: "uint4",
-    ir.DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
-    ir.DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
-    ir.DataType.FLOAT8E8M0: "float8_e8m0fnu",
-}
+_DTYPES = (
+    DTYPES
+    | MORE_DTYPES
+    | {
+        ir.DataType.INT2: "int2",
+        ir.DataType.UINT2: "uint2",
+        ir.DataType.FLOAT4E2M1: "float4_e2m1fn",
+        ir.DataType.INT4: "int4",
+        ir.DataType.UINT4: "uint4",
+    }
+)
 
 
 def dtype_name(dtype: ir.DataType) -> Raw:
@@ -84,11 +85,7 @@ def ints(op: Op, index: int) -> Any:
 
 def number(op: Op, index: int) -> Any:
     """The one element of an input: a number, a Python expression, or code that reads the array."""
-    found = op.ints(index)
-    if found:
-        return found[0]
-    value = op.scalar(index)
-    return code("np.asarray({}).item()", op[index]) if value is None else value
+    return arrays.number(op, index, "np.asarray({}).item()")
 
 
 def cast(x: Any, dtype: Raw) -> Code:
@@ -110,4 +107,5 @@ NNX = ArrayDialect(
     number=number,
     widened=frozenset({"INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32", "BOOL"}),
     in_python="np.asarray({})",
+    special={"Erfc": "jax.lax.erfc", "Erfinv": "jax.lax.erf_inv"},
 )

@@ -153,18 +153,17 @@ class Trainer:
 
     def _start(self, slots: dict[str, dict[str, np.ndarray]]) -> dict[str, Arrays]:
         """What is remembered at the start: zeros, or what a checkpoint has."""
-        optimizer = self.spec.optimizer
+        values = self._values()
+        shapes = {key: value.shape for key, value in values.items()}
         found: dict[str, Arrays] = {}
-        for key, value in self._values().items():
-            weight, settings = self.source.weights[key], self.weights[key]
-            for slot in optimizer.slots_of(settings):
-                shape = optimizer.slot_shape(slot, value.shape, settings)
-                array = trained.from_checkpoint(weight, slots.get(slot), shape)
-                start = jnp.full(shape, optimizer.start, value.dtype) if array is None else jnp.asarray(array)
-                found.setdefault(slot, {})[key] = start
-            if self.spec.ema is not None:
-                array = trained.from_checkpoint(weight, slots.get("ema"), value.shape)
-                found.setdefault("ema", {})[key] = value if array is None else jnp.asarray(array)
+        for slot, key, shape, array in trained.restored(self.source, self.spec, self.weights, shapes, slots):
+            if array is not None:
+                start = jnp.asarray(array)
+            elif slot == "ema":
+                start = values[key]
+            else:
+                start = jnp.full(shape, self.spec.optimizer.start, values[key].dtype)
+            found.setdefault(slot, {})[key] = start
         return found
 
 

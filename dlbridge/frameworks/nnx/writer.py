@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 
-import onnx_ir as ir
-
 from dlbridge.frameworks.nnx import WriteOptions, writes
 from dlbridge.frameworks.nnx.dialect import NNXDialect
 from dlbridge.frameworks.rule_modules import import_rules
 from dlbridge.model import Model
-from dlbridge.ops import traits
 from dlbridge.passes import Pass, layout
 from dlbridge.passes.layout.pads import join_pads
 from dlbridge.passes.prepare import FINISH, PREPARE
-from dlbridge.passes.standard import graph_pass
+from dlbridge.passes.standard import graph_pass, on_graph
+from dlbridge.passes.unused import drop_weights
 from dlbridge.source.modules import write_modules
 from dlbridge.source.program import Source
 
@@ -34,15 +32,9 @@ def passes(io_layout: str = "same") -> list[Pass]:
     last = functools.partial(layout.channels_last, io_layout=io_layout)
     return [
         *PREPARE,
-        graph_pass(drop_unread, "Leave out buffers that nothing reads."),
+        # PyTorch counts batches in buffers, for which Flax has no place.
+        Pass("drop_unread", on_graph(drop_weights, "buffer"), "Leave out buffers that nothing reads."),
         graph_pass(join_pads, "Let a convolution pad for itself."),
         Pass("layout", last, "Let spatial ops be channels-last, with few transposes."),
         *FINISH,
     ]
-
-
-def drop_unread(graph: ir.Graph) -> None:
-    """Remove buffers that nothing reads, in place: PyTorch counts batches in such, Flax has no place for them."""
-    for name, value in list(graph.initializers.items()):
-        if traits.kind(value) == "buffer" and not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]

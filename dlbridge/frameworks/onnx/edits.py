@@ -12,6 +12,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from dlbridge.errors import SignatureError, suggest
 from dlbridge.frameworks.inputs import no_dtype, parse_input
 from dlbridge.frameworks.onnx import ReadOptions, stated_sizes
+from dlbridge.passes.matching import subgraphs
 
 #: dtype as users write it -> that of the IR.
 DTYPES = {
@@ -111,17 +112,11 @@ def _needed(outputs: Iterable[ir.Value], starts: set[ir.Value]) -> tuple[set[ir.
         if value in starts or node is None or node in nodes:
             continue
         nodes.add(node)
-        inner = [part for attribute in node.attributes.values() for part in _graphs(attribute)]
+        inner = [part for attribute in node.attributes.values() for part in subgraphs(attribute)]
         bodies = [v for body in inner for each in body.all_nodes() for v in each.inputs]
         results = [v for body in inner for v in body.outputs]
         pending += [v for v in (*node.inputs, *bodies, *results) if v is not None]
     return nodes, reached
-
-
-def _graphs(attribute: Any) -> list[Any]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.value]
-    return list(attribute.value) if attribute.type == ir.AttributeType.GRAPHS else []
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from dlbridge.decoding import PAST, PRESENT, Settings
 from dlbridge.frameworks.onnx.source import OnnxSource
 from dlbridge.ops import traits
+from dlbridge.passes.matching import static_size
 
 FILE = "genai_config.json"
 #: Where nothing says how many tokens a model is made for.
@@ -31,7 +30,7 @@ def config(source: OnnxSource, file: Path) -> dict[str, Any] | None:
     outputs = {value.name or "": value for value in source.ir.graph.outputs}
     count = sum(name.startswith(f"{PAST}.") for name in inputs) // 2
     caches = [inputs.get(f"{PAST}.{index}.{what}") for index in range(count) for what in ("key", "value")]
-    sizes = {(_size(value, 1), _size(value, 3)) for value in caches}
+    sizes = {(static_size(value, 1), static_size(value, 3)) for value in caches}
     logits = outputs.get("logits")
     if not count or len(sizes) != 1 or logits is None or "attention_mask" not in inputs:
         return None
@@ -65,14 +64,7 @@ def config(source: OnnxSource, file: Path) -> dict[str, Any] | None:
         "eos_token_id": stop[0] if len(stop) == 1 else stop,
         "pad_token_id": settings.pad,
         "type": "decoder",
-        "vocab_size": _size(logits, 2),
+        "vocab_size": static_size(logits, 2),
     }
     search = {"do_sample": False, "max_length": context, "num_beams": 1, "past_present_share_buffer": False}
     return {"model": model, "search": search}
-
-
-def _size(value: ir.Value | None, axis: int) -> int | None:
-    if value is None or value.shape is None or len(value.shape) <= axis:
-        return None
-    size = value.shape[axis]
-    return size if isinstance(size, int) else None

@@ -17,7 +17,7 @@ from dlbridge.ops.keys import op_key
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.rewriter import Rewriter, Site
-from dlbridge.passes.sizes import Size, product, shape_of
+from dlbridge.passes.sizes import Size, known_shape, product
 
 #: Value -> its sizes in the file, where all of them are numbers.
 OldShapes = Mapping[ir.Value, Sequence[int]]
@@ -78,12 +78,6 @@ class _Sizes:
         tensor = value.const_value
         return None if tensor is None else [int(size) for size in tensor.shape.numpy()]
 
-    def now(self, value: ir.Value | None) -> list[Size] | None:
-        """The sizes of a value now; None where one is not known."""
-        sizes = shape_of(value)
-        found = [size for size in sizes or () if size is not None]
-        return found if sizes is not None and len(found) == len(sizes) else None
-
 
 _Rule = Callable[[Site, _Sizes], None]
 
@@ -92,7 +86,7 @@ _Rule = Callable[[Site, _Sizes], None]
 
 
 def _reshape(site: Site, sizes: _Sizes) -> None:
-    given, before, after = sizes.now(site.input(0)), sizes.old(site.input(0)), sizes.old(site.output)
+    given, before, after = known_shape(site.input(0)), sizes.old(site.input(0)), sizes.old(site.output)
     stated = sizes.known.numbers(site.input(1))
     if given is None or before is None or after is None or stated is None or 0 in before:
         return
@@ -225,7 +219,7 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
 
 def _concat(site: Site, sizes: _Sizes) -> None:
     """What has one row where the others have as many as the batch is there for each of them: a class token."""
-    shapes_now = [sizes.now(value) for value in site.node.inputs]
+    shapes_now = [known_shape(value) for value in site.node.inputs]
     axis = site.get("axis", 1)
     known = [shape for shape in shapes_now if shape is not None]
     if len(known) < len(shapes_now) or len({len(shape) for shape in known}) != 1:
@@ -241,11 +235,11 @@ def _concat(site: Site, sizes: _Sizes) -> None:
 def _states(site: Site, sizes: _Sizes) -> None:
     """The first states of a recurrent layer are those of one row: of each."""
     axis = 0 if site.get("layout", 0) else 1
-    rows = sizes.now(site.input(0))
+    rows = known_shape(site.input(0))
     if rows is None or rows[axis].number is not None:
         return
     for slot in (5, 6):
-        state = sizes.now(site.input(slot))
+        state = known_shape(site.input(slot))
         if state is not None and state[axis].number == 1:
             site.set_input(slot, _repeated(site, slot, axis, site.operand(0), axis, 3))
 
@@ -263,7 +257,7 @@ def _repeated(site: Site, slot: int, axis: int, like: ir.Value, place: int, rank
 
 def _expand(site: Site, sizes: _Sizes) -> None:
     """A number in the target that is the size of the input is left to the input."""
-    given, before, stated = sizes.now(site.input(0)), sizes.old(site.input(0)), sizes.known.numbers(site.input(1))
+    given, before, stated = known_shape(site.input(0)), sizes.old(site.input(0)), sizes.known.numbers(site.input(1))
     if given is None or before is None or stated is None or len(stated) < len(given):
         return
     front = len(stated) - len(given)
@@ -277,7 +271,7 @@ def _expand(site: Site, sizes: _Sizes) -> None:
 
 def _resize(site: Site, sizes: _Sizes) -> None:
     """Sizes that stay the input's own are taken from it."""
-    given, before, stated = sizes.now(site.input(0)), sizes.old(site.input(0)), sizes.known.numbers(site.input(3))
+    given, before, stated = known_shape(site.input(0)), sizes.old(site.input(0)), sizes.known.numbers(site.input(3))
     if given is None or before is None or stated is None or len(stated) != len(given):
         return
     own = [axis for axis, size in enumerate(given) if size.number is None and stated[axis] == before[axis]]

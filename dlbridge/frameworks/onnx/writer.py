@@ -24,6 +24,7 @@ from dlbridge.passes.no_ops import remove_no_op
 from dlbridge.passes.pipeline import LAST
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.passes.standard import EVERYTHING, INFER, on_graph
+from dlbridge.passes.unused import drop_weights
 
 #: Suffix of the name of a weight that was transposed at export.
 TRANSPOSED = ".T"
@@ -78,7 +79,7 @@ def pipeline(opset: int = traits.EXPORT_OPSET) -> Pipeline:
                 functools.partial(_for_onnxruntime, opset=opset),
                 "Say what onnxruntime has no kernel for in ops that it has.",
             ),
-            Pass("drop_weights", on_graph(_drop_unused_weights), "Drop weights that nothing reads.", keeps=EVERYTHING),
+            Pass("drop_weights", on_graph(drop_weights), "Drop weights that nothing reads.", keeps=EVERYTHING),
             INFER.named("infer_lowered"),
             Pass(
                 "downgrade",
@@ -195,12 +196,6 @@ def _expand_batch_statistics(site: Site) -> None:
 
 
 # --- what the file does not hold --------------------------------------------------------------------------------------
-
-
-def _drop_unused_weights(graph: ir.Graph) -> None:
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
 
 
 def _strip_metadata(model: ir.Model) -> None:

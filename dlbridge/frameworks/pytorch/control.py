@@ -17,7 +17,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sized_like, sizes_of, with_sizes
 from dlbridge.passes.matching import subgraphs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def cond(
         return _runs(program, op, yes if pred else no, given)()
     flag = _flag(op, pred) if isinstance(pred, ir.Value) else program.symbols.truth(pred, op)
     parts = {"then_branch": yes, "else_branch": no}
-    bodies = {name: _body(program, op, name, [], _runs(program, op, part, given)) for name, part in parts.items()}
+    bodies = {name: body_of(program, op, name, [], _runs(program, op, part, given)) for name, part in parts.items()}
     return _node(program, op, "If", [flag], bodies)
 
 
@@ -48,15 +48,15 @@ def while_loop(
 ) -> list[ir.Value]:
     values = _values(op, states)
     again, run = _runs(program, op, goes_on, given), _runs(program, op, body, given)
-    counted = [_parameter(program, dtype, []) for dtype in (ir.DataType.INT64, ir.DataType.BOOL)]
-    now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in values]
+    counted = [parameter(program, dtype, []) for dtype in (ir.DataType.INT64, ir.DataType.BOOL)]
+    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in values]
 
     def step() -> list[ir.Value]:
         new = run(*now)
         return [_flag(op, again(*new)[0]), *new]
 
     first = _flag(op, again(*values)[0])
-    graph = _body(program, op, "loop", [*counted, *now], step)
+    graph = body_of(program, op, "loop", [*counted, *now], step)
     return _node(program, op, "Loop", [None, first, *values], {"body": graph})
 
 
@@ -105,9 +105,9 @@ def fold_over(
     sequences: Sequence[ir.Value],
 ) -> list[ir.Value]:
     """The final states of a ``Scan`` whose step, ``run(*states, *parts)``, returns the new states only."""
-    now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in states]
-    now += [_parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
-    graph = _body(program, op, "step", now, lambda: run(*now))
+    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in states]
+    now += [parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
+    graph = body_of(program, op, "step", now, lambda: run(*now))
     attributes = [ir.AttrGraph("body", graph), ir.AttrInt64("num_scan_inputs", len(sequences))]
     node = ir.Node("", "Scan", [*states, *sequences], attributes, num_outputs=len(states))
     for value, state in zip(node.outputs, states, strict=True):
@@ -119,9 +119,9 @@ def fold_over(
 
 
 def _scan(program: Program, op: Op, run: Run, states: list[ir.Value], sequences: list[ir.Value]) -> list[ir.Value]:
-    now = [_parameter(program, v.dtype, v.meta["sizes"]) for v in states]
-    now += [_parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
-    graph = _body(program, op, "scan", now, lambda: run(*now))
+    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in states]
+    now += [parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
+    graph = body_of(program, op, "scan", now, lambda: run(*now))
     counted = {"num_scan_inputs": ir.AttrInt64("num_scan_inputs", len(sequences))}
     return _node(program, op, "Scan", [*states, *sequences], {"body": graph}, counted)
 
@@ -142,7 +142,8 @@ def _values(op: Op, items: Sequence[Any]) -> list[ir.Value]:
     return list(items)
 
 
-def _parameter(program: Program, dtype: ir.DataType | None, sizes: Sequence[Any]) -> ir.Value:
+def parameter(program: Program, dtype: ir.DataType | None, sizes: Sequence[Any]) -> ir.Value:
+    """An input of a body."""
     assert dtype is not None
     shape = ir.Shape([s if isinstance(s, int) else None for s in sizes])
     return with_sizes(ir.Value(name=_name(program), type=ir.TensorType(dtype), shape=shape), sizes)
@@ -152,17 +153,18 @@ def _name(program: Program) -> str:
     return f"inner_{next(program.inner)}"
 
 
-def _body(
-    program: Program, op: Op, name: str, parameters: list[ir.Value], run: Callable[[], list[ir.Value]]
+def body_of(
+    program: Program, op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], Sequence[ir.Value]]
 ) -> ir.Graph:
+    """A subgraph of the nodes that ``run`` creates, whose outputs are what it returns."""
     with program.body() as nodes:
         results: list[ir.Value] = []
         for value in run():
             own = value.producer() in nodes and value not in results
-            results.append(value if own else with_sizes(op("Identity", value), value.meta.get("sizes", [])))
+            results.append(value if own else sized_like(op("Identity", value), value))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
         value.name = _name(program)  # names made within each graph would clash
-    return ir.Graph(parameters, results, nodes=live(nodes, results), name=name)
+    return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)
 
 
 def _flag(op: Op, value: ir.Value) -> ir.Value:

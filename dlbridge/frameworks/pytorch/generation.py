@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings, Task, check_task
+from dlbridge.decoding import DECODER, ENCODER, PAST, PRESENT, Settings, Task, check_task, first_size
 from dlbridge.errors import DlbridgeError, require
 from dlbridge.frameworks.pytorch import results
 from dlbridge.frameworks.pytorch.caches import TransformersCache, is_transformers
@@ -81,7 +81,7 @@ def settings(module: torch.nn.Module) -> Settings:
 
     config = module.config.get_text_config()
     stop = tokens("eos_token_id")
-    words = _whole(config, "vocab_size")
+    words = first_size(config, "vocab_size")
     fills = [token for token in (*tokens("pad_token_id"), *stop) if words is None or token < words]
     return Settings(
         stop=stop,
@@ -92,16 +92,10 @@ def settings(module: torch.nn.Module) -> Settings:
         first=next(iter(tokens("forced_bos_token_id")), None),
         last=next(iter(tokens("forced_eos_token_id")), None),
         begin=next(iter(tokens("bos_token_id")), None),
-        context=_whole(config, "max_position_embeddings", "n_positions", "max_seq_len"),
-        heads=_whole(config, "num_attention_heads"),
-        width=_whole(config, "hidden_size"),
+        context=first_size(config, "max_position_embeddings", "n_positions", "max_seq_len"),
+        heads=first_size(config, "num_attention_heads"),
+        width=first_size(config, "hidden_size"),
     )
-
-
-def _whole(config: Any, *names: str) -> int | None:
-    """The first of these sizes that a configuration has."""
-    found = (getattr(config, name, None) for name in names)
-    return next((int(size) for size in found if isinstance(size, int) and size > 0), None)
 
 
 class _Generating(Calling):

@@ -129,18 +129,13 @@ class Trainer:
 
     def _restore(self, slots: dict[str, dict[str, np.ndarray]]) -> None:
         """Go on with what a checkpoint remembers."""
-        optimizer = self.spec.optimizer
+        shapes = {key: tuple(parameter.shape) for key, parameter in self.parameters.items()}
         found: dict[str, dict[str, np.ndarray]] = {}
-        for key, parameter in self.parameters.items():
-            weight, settings, shape = self.source.weights[key], self.weights[key], tuple(parameter.shape)
-            for slot in optimizer.slots_of(settings):
-                slot_shape = optimizer.slot_shape(slot, shape, settings)
-                array = trained.from_checkpoint(weight, slots.get(slot), slot_shape)
-                if array is not None:
-                    found.setdefault(slot, {})[key] = array
-            if self.spec.ema is not None:
-                array = trained.from_checkpoint(weight, slots.get("ema"), shape)
-                self.ema[key] = parameter.detach().clone() if array is None else self._placed(array)
+        for slot, key, _, array in trained.restored(self.source, self.spec, self.weights, shapes, slots):
+            if slot == "ema":
+                self.ema[key] = self.parameters[key].detach().clone() if array is None else self._placed(array)
+            elif array is not None:
+                found.setdefault(slot, {})[key] = array
         self.optimizer.restore(found, self.step)
 
 
@@ -171,14 +166,7 @@ class _Totals:
 
     def numbers(self) -> dict[str, float]:
         sums = [{k: _number(v) for k, v in s.items()} for s in self.sums]
-        group = self.task.running.group
-        if group is None:
-            return self.task.numbers(self.loss, self.rows, sums)
-        loss, rows, *rest = group.sum(
-            [np.float64(self.loss), np.int64(self.rows), *(a for s in sums for a in s.values())]
-        )
-        found = iter(rest)
-        return self.task.numbers(float(loss), int(rows), [{k: next(found) for k in s} for s in sums])
+        return self.task.numbers_of_all(self.loss, self.rows, sums)
 
 
 def _number(value: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from dlbridge.ops import traits
 from dlbridge.passes.lift.pattern import Lifter, rule, scalar
 from dlbridge.passes.matching import Match, producer, rank, sole_producer, static_size
 from dlbridge.passes.reshaping import reshape_target
-from dlbridge.passes.sizes import Size, shape_of
+from dlbridge.passes.sizes import Size, known_shape, shape_of
 
 
 @rule("MatMul")
@@ -118,7 +118,7 @@ def _repeated(value: ir.Value) -> ir.Value | None:
     if wide is None or apart is None:
         return None
     source = apart.operand(0)
-    x, one, many, flat = (_known_shape(v) for v in (source, apart.output, wide.output, value))
+    x, one, many, flat = (known_shape(v) for v in (source, apart.output, wide.output, value))
     if x is None or one is None or many is None or flat is None or (len(x), len(one), len(many)) != (4, 5, 5):
         return None
     heads, groups, all_heads = x[1].number, many[2].number, flat[1].number
@@ -126,13 +126,6 @@ def _repeated(value: ir.Value) -> ir.Value | None:
         return None
     kept = [one[:2] + one[3:], many[:2] + many[3:], [flat[0], x[1], *flat[2:]]]
     return source if all(sizes == x for sizes in kept) else None
-
-
-def _known_shape(value: ir.Value) -> list[Size] | None:
-    """The sizes of a value, where all of them are known."""
-    sizes = shape_of(value)
-    known = [size for size in sizes or () if size is not None]
-    return known if sizes is not None and len(known) == len(sizes) else None
 
 
 def _unscaled(value: ir.Value) -> tuple[ir.Value, float]:

@@ -226,12 +226,17 @@ def scale(node: Match, to: Lifter) -> bool:
     idle = all_equal(norm.operand(1), 1) and _adds_nothing(norm)
     if sole_producer(norm.output) is None or not idle:
         return to.no(node, "the normalisation has a scale already, or something else reads it")
-    shape = _fits(norm, gamma)
+    return _take_weight(node, to, norm, 1, gamma)
+
+
+def _take_weight(node: Match, to: Lifter, norm: Match, slot: int, weight: ir.Value) -> bool:
+    """Let a normalisation and what scales or shifts it be one layer, with that weight as an input."""
+    shape = _fits(norm, weight)
     if shape is None:
         return to.no(node, "the other operand is no weight of the normalised sizes")
-    path = layer_path(node, gamma)
-    weight = to.weight(gamma, f"{path}.weight", *_reshaped(gamma, shape))
-    inputs = [norm.operand(0), weight, *norm.node.inputs[2:]]
+    path = layer_path(node, weight if slot == 1 else norm.operand(1))
+    held = to.weight(weight, f"{path}.{'weight' if slot == 1 else 'bias'}", *_reshaped(weight, shape))
+    inputs = [*norm.node.inputs[:slot], held, *norm.node.inputs[slot + 1 :]]
     return to.become(node, norm.key, inputs, norm.attributes(), path=path, absorbs=[norm])
 
 
@@ -244,13 +249,7 @@ def bias(node: Match, to: Lifter) -> bool:
     norm, beta = found
     if sole_producer(norm.output) is None or not _adds_nothing(norm):
         return to.no(node, "the normalisation has a bias already, or something else reads it")
-    shape = _fits(norm, beta)
-    if shape is None:
-        return to.no(node, "the other operand is no weight of the normalised sizes")
-    path = layer_path(node, norm.operand(1))
-    weight = to.weight(beta, f"{path}.bias", *_reshaped(beta, shape))
-    inputs = [norm.operand(0), norm.operand(1), weight]
-    return to.become(node, norm.key, inputs, norm.attributes(), path=path, absorbs=[norm])
+    return _take_weight(node, to, norm, 2, beta)
 
 
 def _adds_nothing(norm: Match) -> bool:

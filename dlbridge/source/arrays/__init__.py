@@ -50,6 +50,7 @@ class ArrayDialect:
         usual: The type of new arrays whose dtype is not said.
         in_python: What makes of an array one that has ``tolist()`` and ``item()``.
         activations: The activations that it has: op -> how it says it.
+        special: The special functions that it has: op -> what it calls it.
     """
 
     spelling: Spelling
@@ -61,6 +62,7 @@ class ArrayDialect:
     usual: ir.DataType | None = None
     in_python: str = "{}"
     activations: Mapping[str, Activation] = field(default_factory=dict)
+    special: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, function: str) -> str:
         """What the framework calls a function, which is named as in ``keras.ops``."""
@@ -81,6 +83,15 @@ class ArrayDialect:
     def in_dtype(self, op: Op, result: Any, dtype: ir.DataType | None = None) -> Code:
         """A result in a dtype, by default the output's, that the framework would not give it."""
         return self.cast(result, self.dtype(op, dtype or op.out_dtype()))
+
+
+def number(op: Op, index: int, read: str) -> Any:
+    """The one element of an input: a number, a Python expression, or code (``read``, of the array) that reads it."""
+    found = op.ints(index)
+    if found:
+        return found[0]
+    value = op.scalar(index)
+    return code(read, op[index]) if value is None else value
 
 
 ArrayRule = Callable[[Op, ArrayDialect], Emit | Code]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-#: The types that Keras and JAX call alike, for those that each has.
+#: The types that all frameworks have, by the names that all give them.
 DTYPES: dict[ir.DataType, str] = {
     ir.DataType.FLOAT: "float32",
     ir.DataType.DOUBLE: "float64",
@@ -23,4 +23,11 @@ DTYPES: dict[ir.DataType, str] = {
     ir.DataType.COMPLEX128: "complex128",
     ir.DataType.FLOAT8E4M3FN: "float8_e4m3fn",
     ir.DataType.FLOAT8E5M2: "float8_e5m2",
+}
+
+#: Those that Keras has not.
+MORE_DTYPES: dict[ir.DataType, str] = {
+    ir.DataType.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    ir.DataType.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+    ir.DataType.FLOAT8E8M0: "float8_e8m0fnu",
 }

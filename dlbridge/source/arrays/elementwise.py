@@ -68,6 +68,18 @@ def is_infinite(op: Op, arrays: ArrayDialect) -> Code:
     return arrays.call("zeros_like", op.x, dtype=arrays.dtype(op, ir.DataType.BOOL))
 
 
+@elementwise("BitCast")
+def bit_cast(op: Op, arrays: ArrayDialect) -> Code:
+    """The same bits in another type. Bools go by way of bytes."""
+    source, target = op.dtype(), op.out_dtype()
+    if source == target:
+        return code("{}", op.x)
+    x = arrays.in_dtype(op, op.x, ir.DataType.UINT8) if source == ir.DataType.BOOL else op.x
+    if target == ir.DataType.BOOL:
+        return arrays.in_dtype(op, x)
+    return arrays.call("view", x, arrays.dtype(op, target))
+
+
 def is_uint64(op: Op) -> bool:
     """Whether a node computes on uint64, before any framework's own way of doing so."""
     value = op.value(0)

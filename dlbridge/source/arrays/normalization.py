@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
 from dlbridge.source.arrays import ArrayDialect, Family
 from dlbridge.source.code import Code, call, code
@@ -21,6 +22,22 @@ def local_response_norm(op: Op, arrays: ArrayDialect) -> Code:
 @normalization("MeanVarianceNormalization")
 def mean_variance_normalization(op: Op, arrays: ArrayDialect) -> Code:
     return call("standardize", op.x, tuple(op.attr("axes")))
+
+
+def does_nothing(op: Op, index: int, number: float) -> bool:
+    """Whether a scale of ones, or a shift of zeros, is left out or stays that."""
+    value = op.value(index)
+    if value is None:
+        return True
+    if value.const_value is None or traits.kind(value) not in ("constant", "frozen"):
+        return False
+    return bool((value.const_value.numpy() == number).all())
+
+
+def batch_counter(op: Op) -> str | None:
+    """The initializer that counts the batches of a BatchNormalization, beside its mean; None if there is none."""
+    name = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
+    return name if op.node.graph is not None and name in op.node.graph.initializers else None  # type: ignore[union-attr]
 
 
 def batch_norm_on_batch(op: Op, axis: int) -> Emit | Code:

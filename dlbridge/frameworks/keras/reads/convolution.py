@@ -42,12 +42,17 @@ def kernel_first(count: int) -> tuple:
 
 @layer("Conv1D", "Conv2D", "Conv3D", lora=True)
 def conv(site: CallSite) -> Any:
+    groups = site.layer.groups
+    return _convolved(site, _kernel(site, kernel_first(site.layer.rank)), groups if groups != 1 else None)
+
+
+def _convolved(site: CallSite, weight: ir.Value, group: int | None) -> Any:
+    """What a layer makes of its input with a kernel in the standard's layout: with its bias and its activation."""
     kind = site.layer
-    weight = _kernel(site, kernel_first(kind.rank))
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
     where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
     x = site.first(site.x, kind.data_format)
-    y = site.layer_op("Conv", x, weight, *bias, group=kind.groups if kind.groups != 1 else None, **where)
+    y = site.layer_op("Conv", x, weight, *bias, group=group, **where)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 
@@ -65,11 +70,7 @@ def _kernel(site: CallSite, step: tuple[str, Any]) -> ir.Value:
 def depthwise_conv(site: CallSite) -> Any:
     kind = site.layer
     weight = site.weight(kind.kernel, "weight", *_depthwise(kind.rank, kind.kernel.shape))
-    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
-    x = site.first(site.x, kind.data_format)
-    y = site.layer_op("Conv", x, weight, *bias, group=int(kind.kernel.shape[-2]), **where)
-    return site.activation(site.last(y, kind.data_format), kind.activation)
+    return _convolved(site, weight, int(kind.kernel.shape[-2]))
 
 
 def _depthwise(count: int, shape: tuple[int, ...]) -> tuple[tuple, ...]:

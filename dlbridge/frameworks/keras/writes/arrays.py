@@ -22,6 +22,7 @@ from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
+from dlbridge.source.arrays.special import special
 from dlbridge.source.code import call
 
 KERAS = ArrayDialect(
@@ -34,8 +35,9 @@ KERAS = ArrayDialect(
     usual=ir.DataType.FLOAT,
     in_python="ops.convert_to_numpy({})",
     activations=ACTIVATIONS,
+    special={"Erfc": "ops.erfc", "Erfinv": "ops.erfinv"},
 )
 
 FAMILIES = (attention, control, convolution, elementwise, image, indexing, normalization, pooling, quantization)
-for family in (activation, losses, *FAMILIES, reduction, shape, signal):
+for family in (activation, losses, *FAMILIES, reduction, shape, signal, special):
     family.adopt(rules, KERAS)

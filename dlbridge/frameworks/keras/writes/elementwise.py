@@ -178,14 +178,3 @@ def cast(op: Op) -> Code:
     if target in _FLOAT8:
         return call("float8_cast", op.x, dtype, saturate=None if op.attr("saturate") else False)
     return call("ops.cast", op.x, dtype)
-
-
-@rules("BitCast")
-def bit_cast(op: Op) -> Code:
-    source, target = op.dtype(), op.out_dtype()
-    if source == target:
-        return code("{}", op.x)
-    x = call("ops.cast", op.x, "uint8") if source == ir.DataType.BOOL else op.x
-    if target == ir.DataType.BOOL:
-        return call("ops.cast", x, "bool")
-    return call("ops.view", x, keras_dtype(op, target))

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM, kinds_of, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.arrays.normalization import batch_norm_on_batch
+from dlbridge.source.arrays.normalization import batch_counter, batch_norm_on_batch, does_nothing
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -19,16 +19,6 @@ from dlbridge.source.weights import Weight
 def _epsilon(op: Op, default: float) -> dict[str, Any]:
     value = op.attr("epsilon")
     return {} if value == default else {"epsilon": value}
-
-
-def _does_nothing(op: Op, index: int, number: float) -> bool:
-    """Whether a scale of ones, or a shift of zeros, stays that."""
-    value = op.value(index)
-    if value is None:
-        return True
-    if value.const_value is None or traits.kind(value) not in ("constant", "frozen"):
-        return False
-    return bool((value.const_value.numpy() == number).all())
 
 
 def _affine(op: Op, trains: bool = True) -> tuple[dict[str, Weight], dict[str, Any], list[int]]:
@@ -55,7 +45,7 @@ def _affine(op: Op, trains: bool = True) -> tuple[dict[str, Weight], dict[str, A
             keywords[keyword] = False
         if fits:
             weights[slot] = weight  # type: ignore[assignment]
-        elif value is not None and not _does_nothing(op, index, number):
+        elif value is not None and not does_nothing(op, index, number):
             after.append(index)
     return weights, keywords, after
 
@@ -103,9 +93,8 @@ def _batch_norm_layer(op: Op, statistics: str, state: dict[str, Weight]) -> tupl
     if statistics in _BATCH_NORMS:
         return _BATCH_NORMS[statistics], state
     if op.node.metadata_props.get(traits.AVERAGE) == "cumulative":
-        counter = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
-        is_there = op.node.graph is not None and counter in op.node.graph.initializers  # type: ignore[union-attr]
-        batches = Weight.of(counter) if is_there else Weight(fill=0, shape=())
+        counter = batch_counter(op)
+        batches = Weight.of(counter) if counter is not None else Weight(fill=0, shape=())
         return "CumulativeBatchNormalization", state | {"batches": batches}
     is_unbiased = op.node.metadata_props.get(traits.RUNNING_VARIANCE) == "unbiased"
     return "UnbiasedBatchNormalization" if is_unbiased else "layers.BatchNormalization", state

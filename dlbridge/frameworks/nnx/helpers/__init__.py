@@ -29,6 +29,7 @@ SPELLING = Spelling(
         "segment_sum": "jax.ops.segment_sum",
         "softsign": "nnx.soft_sign",
         "standardize_dtype": "str",
+        "view": "jax.lax.bitcast_convert_type",
     }
     | {name: name for name in _OWN}
     | {name: f"nnx.{name}" for name in _NN}

@@ -21,9 +21,10 @@ from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
+from dlbridge.source.arrays.special import special
 from dlbridge.source.repeats import DOMAIN, further_call
 
-FAMILIES = (attention, control, elementwise, image, indexing, linear, normalization, pooling, reduction, shape)
+FAMILIES = (attention, control, elementwise, image, indexing, linear, normalization, pooling, reduction, shape, special)
 for family in (operators, losses, *FAMILIES):
     family.adopt(rules, NNX)
 for family in (convolution, quantization, signal):  # whose helpers read the name of the dtype

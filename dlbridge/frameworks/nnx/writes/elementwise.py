@@ -88,14 +88,3 @@ def to_dtype(op: Op) -> Code:
         return call("float8_cast", op.x, quoted_dtype(op, target), saturate=None if op.attr("saturate") else False)
     x = cast(op.x, nnx_dtype(op, ir.DataType.INT32)) if target in _FEW_BITS and source.is_floating_point() else op.x
     return cast(x, nnx_dtype(op, target))
-
-
-@rules("BitCast")
-def bit_cast(op: Op) -> Code:
-    source, target = op.dtype(), op.out_dtype()
-    if source == target:
-        return code("{}", op.x)
-    x = cast(op.x, nnx_dtype(op, ir.DataType.UINT8)) if source == ir.DataType.BOOL else op.x
-    if target == ir.DataType.BOOL:
-        return cast(x, nnx_dtype(op, target))
-    return call("jax.lax.bitcast_convert_type", x, nnx_dtype(op, target))

@@ -7,23 +7,13 @@ from typing import Any
 from dlbridge.frameworks.nnx.rules import RNGS, param_dtype, rules
 from dlbridge.ops import traits
 from dlbridge.passes.layout import DOMAIN
-from dlbridge.source.arrays.normalization import batch_norm_on_batch
+from dlbridge.source.arrays.normalization import batch_norm_on_batch, does_nothing
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.weights import Weight
 
 _STATISTICS = {"batch": "nnx.BatchNorm", "running": "FrozenBatchNorm"}
-
-
-def _does_nothing(op: Op, index: int, number: float) -> bool:
-    """Whether a scale of ones, or a shift of zeros, stays that."""
-    value = op.value(index)
-    if value is None:
-        return True
-    if value.const_value is None or (value.is_initializer() and traits.is_trained(value)):
-        return False
-    return bool((value.const_value.numpy() == number).all())
 
 
 def _affine(op: Op) -> tuple[dict[str, Weight], dict[str, Any]] | None:
@@ -36,7 +26,7 @@ def _affine(op: Op) -> tuple[dict[str, Weight], dict[str, Any]] | None:
         value = op.value(index)
         if weight is not None and value is not None and traits.kind(value) in ("parameter", "frozen"):
             weights[slot] = weight
-        elif _does_nothing(op, index, number):
+        elif does_nothing(op, index, number):
             keywords[f"use_{slot}"] = False
         else:
             return None

@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.control import live
+from dlbridge.frameworks.pytorch.control import body_of, parameter
 from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 
 
 def repeat(
@@ -23,9 +23,9 @@ def repeat(
         states: Tensors whose dtypes and sizes stay.
         step: Makes the nodes of one round; ``k`` is an int64 of rank 0. It may read any other tensor.
     """
-    counted = [_parameter(op, ir.DataType.INT64, []), _parameter(op, ir.DataType.BOOL, [])]
-    now = [_parameter(op, v.dtype, sizes(v)) for v in states]
-    body = _body(op, "loop", [*counted, *now], lambda: [counted[1], *step(counted[0], *now)])
+    counted = [parameter(op._program, ir.DataType.INT64, []), parameter(op._program, ir.DataType.BOOL, [])]
+    now = [parameter(op._program, v.dtype, sizes(v)) for v in states]
+    body = body_of(op._program, op, "loop", [*counted, *now], lambda: [counted[1], *step(counted[0], *now)])
     return _node(op, "Loop", [times, None, *states], body, [(v.dtype, sizes(v)) for v in states])
 
 
@@ -45,35 +45,13 @@ def scan(
         step: Makes the nodes of one step. It may read any other tensor.
         backwards: Go from the last to the first; y[t] stays at t.
     """
-    now = [_parameter(op, v.dtype, sizes(v)) for v in states]
-    slice_ = _parameter(op, x.dtype, sizes(x)[1:])
-    body = _body(op, "scan", [*now, slice_], lambda: step(*now, slice_))
+    now = [parameter(op._program, v.dtype, sizes(v)) for v in states]
+    slice_ = parameter(op._program, x.dtype, sizes(x)[1:])
+    body = body_of(op._program, op, "scan", [*now, slice_], lambda: step(*now, slice_))
     of = [(v.dtype, sizes(v)) for v in states]
     of += [(y.dtype, [sizes(x)[0], *sizes(y)]) for y in body.outputs[len(states) :]]
     way = {"scan_input_directions": [1], "scan_output_directions": [1]} if backwards else {}
     return _node(op, "Scan", [*states, x], body, of, num_scan_inputs=1, **way)
-
-
-def _name(op: Op) -> str:
-    return f"inner_{next(op._program.inner)}"
-
-
-def _parameter(op: Op, dtype: ir.DataType | None, of: Sequence[object]) -> ir.Value:
-    assert dtype is not None
-    shape = ir.Shape([s if isinstance(s, int) else None for s in of])
-    return with_sizes(ir.Value(name=_name(op), type=ir.TensorType(dtype), shape=shape), of)
-
-
-def _body(op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], Sequence[ir.Value]]) -> ir.Graph:
-    """A subgraph of the nodes that ``run`` creates."""
-    with op._program.body() as nodes:
-        results: list[ir.Value] = []
-        for value in run():
-            own = value.producer() in nodes and value not in results
-            results.append(value if own else sized_like(op("Identity", value), value))
-    for value in (v for node in nodes for v in node.outputs if v.name is None):
-        value.name = _name(op)  # names made within each graph would clash
-    return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)
 
 
 def _node(

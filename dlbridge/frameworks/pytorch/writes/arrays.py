@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 from dlbridge.frameworks.pytorch.helpers import SPELLING
 from dlbridge.frameworks.pytorch.rules import ints, rules, torch_dtype
 from dlbridge.frameworks.pytorch.writes.activation import ACTIVATIONS
-from dlbridge.source.arrays import ArrayDialect
+from dlbridge.frameworks.pytorch.writes.special import FUNCTIONS
+from dlbridge.source.arrays import ArrayDialect, number
 from dlbridge.source.arrays.activation import activation
 from dlbridge.source.arrays.attention import attention
 from dlbridge.source.arrays.control import control
@@ -20,25 +21,22 @@ from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.shape import shape
 from dlbridge.source.arrays.signal import signal
+from dlbridge.source.arrays.special import special
 from dlbridge.source.code import code
-from dlbridge.source.op import Op
-
-
-def number(op: Op, index: int) -> Any:
-    """A scalar input as a Python number, or the code that reads it."""
-    found = op.ints(index)
-    if found is not None:
-        return found[0]
-    value = op.scalar(index)
-    return code("{}.item()", op[index]) if value is None else value
-
 
 TORCH = ArrayDialect(
-    SPELLING, torch_dtype, lambda x, dtype: code("{}.to({})", x, dtype), ints, number, activations=ACTIVATIONS
+    spelling=SPELLING,
+    dtype=torch_dtype,
+    cast=lambda x, dtype: code("{}.to({})", x, dtype),
+    ints=ints,
+    number=functools.partial(number, read="{}.item()"),
+    activations=ACTIVATIONS,
+    special=FUNCTIONS,
 )
 
 activation.adopt(rules, TORCH)
 linear.adopt(rules, TORCH)
+special.adopt(rules, TORCH)
 operators.adopt(rules, TORCH)
 elementwise.adopt(rules, TORCH)
 attention.adopt(rules, TORCH, only={"RotaryEmbedding", "CausalMask", "RotateHalves"})

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import first_output, rules
 from dlbridge.ops import traits
+from dlbridge.source.arrays.normalization import batch_counter
 from dlbridge.source.code import Code, Literal, Raw, call, code, single
 from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
@@ -59,8 +60,8 @@ def _norm_weights(op: Op, **state: int) -> dict[str, Weight] | None:
         return None
     if len({weight.plain for weight in weights.values()}) < len(weights):
         return None
-    counter = f"{(op.initializer(3) or '').rpartition('.')[0]}.num_batches_tracked".lstrip(".")
-    if state and op.node.graph is not None and counter in op.node.graph.initializers:  # type: ignore[union-attr]
+    counter = batch_counter(op) if state else None
+    if counter is not None:
         weights["num_batches_tracked"] = Weight.of(counter)
     return weights
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlbridge.frameworks.pytorch.rules import rules, torch_dtype
-from dlbridge.frameworks.pytorch.writes.arrays import TORCH, number
+from dlbridge.frameworks.pytorch.writes.arrays import TORCH
 from dlbridge.source.arrays.signal import stft_options
 from dlbridge.source.code import Code, call, code
 from dlbridge.source.op import Op
@@ -15,14 +13,12 @@ from dlbridge.source.op import Op
 def window(op: Op) -> Code:
     kind = op.key.removesuffix("Window").lower()
     dtype = torch_dtype(op, op.out_dtype())
-    keywords: dict[str, Any] = {} if op.attr("periodic") else {"periodic": False}
+    size, is_periodic = TORCH.number(op, 0), bool(op.attr("periodic"))
     if kind == "hamming":
-        return code(
-            "torch.hamming_window({}, {}, 25 / 46, 21 / 46, dtype={})", number(op, 0), bool(op.attr("periodic")), dtype
-        )
-    return call(f"torch.{kind}_window", number(op, 0), **keywords, dtype=dtype)
+        return code("torch.hamming_window({}, {}, 25 / 46, 21 / 46, dtype={})", size, is_periodic, dtype)
+    return call(f"torch.{kind}_window", size, periodic=None if is_periodic else False, dtype=dtype)
 
 
 @rules("STFT")
 def stft(op: Op) -> Code:
-    return call("stft", op.x, number(op, 1), **stft_options(op, TORCH))
+    return call("stft", op.x, TORCH.number(op, 1), **stft_options(op, TORCH))

@@ -7,7 +7,8 @@ from dlbridge.ops.extension import DOMAIN
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Op
 
-_FUNCTIONS = {
+#: What PyTorch calls the functions of the ``dlbridge`` domain.
+FUNCTIONS = {
     "BesselI0": "torch.i0",
     "BesselI0e": "torch.special.i0e",
     "BesselI1": "torch.special.i1",
@@ -28,11 +29,6 @@ _FUNCTIONS = {
     "Ndtri": "torch.special.ndtri",
     "Zeta": "torch.special.zeta",
 }
-
-
-@rules(*_FUNCTIONS, domain=DOMAIN)
-def function(op: Op) -> Code:
-    return call(_FUNCTIONS[op.key], *op.tensors)
 
 
 @rules("Polygamma", domain=DOMAIN)
