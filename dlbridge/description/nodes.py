@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
 from dlbridge.description import checks, initial, layers, signature, values
-from dlbridge.description.inference import infer_node, text
+from dlbridge.description.inference import infer_node
+from dlbridge.description.layer_weights import Draft, LayerWeights, Place, WeightMaker
 from dlbridge.description.schema import Node, keys_of_a_node
 from dlbridge.description.scope import Scope, conventional_name
-from dlbridge.errors import DescriptionError, ShapeError, suggest
-from dlbridge.ops import extension, initializers, traits
-from dlbridge.ops.keys import op_key
+from dlbridge.errors import DescriptionError
+from dlbridge.ops import extension, traits
 
 #: Attributes that take one number for every spatial axis: ``strides: 2`` is ``strides: [2, 2]``.
 _SPATIAL = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 1, "pads": 2}
-#: Layers whose weights only need to be broadcastable.
-_BROADCAST = frozenset(("PRelu", "LayerNormalization", "RMSNormalization"))
 
 GraphMaker = Callable[[str, Any, tuple[Any, ...]], ir.Graph]
-Place = Callable[..., AbstractContextManager[None]]
-WeightMaker = Callable[[str, ir.DataType, tuple[int, ...], Mapping[str, Any], traits.Kind], ir.Value]
-
-
-@dataclass
-class _Draft:
-    """A node while it is made.
-
-    Attributes:
-        spec: What describes it.
-        schema: The schema of its op; None for an op without one.
-        path: Its dotted path.
-        inputs: Its inputs by slot, to which weights are added.
-        attributes: Its attributes.
-    """
-
-    spec: Node
-    schema: signature.Schema | None
-    path: str
-    inputs: list[ir.Value | None]
-    attributes: dict[str, ir.Attr]
-
-    @property
-    def op(self) -> str:
-        return str(self.spec.op)
 
 
 class NodeMaker:
@@ -63,8 +34,8 @@ class NodeMaker:
     def __init__(self, scope: Scope, make_graph: GraphMaker, make_weight: WeightMaker, at: Place) -> None:
         self.scope = scope
         self.make_graph = make_graph
-        self.make_weight = make_weight
         self.at = at
+        self.weights = LayerWeights(scope, make_weight, at)
 
     def make(self, spec: Node) -> ir.Node:
         """Add the node that ``spec`` describes, in sugar or in canonical form.
@@ -97,39 +68,13 @@ class NodeMaker:
             doc_string=spec.doc,
             metadata_props=dict(spec.metadata),
         )
-        self._check_weights(node)
+        self.weights.check(node)
         self.scope.parts.add_node(node)
         for name, value in zip(spec.outputs or (), outputs, strict=True):
             if name:
                 self.scope.parts.add_value(value)
                 self.scope.define(name, {"0": value})
         return node
-
-    def _check_weights(self, node: ir.Node) -> None:
-        """Compare the shapes of a layer's weights with those that its input requires, as far as both are known."""
-        rule = layers.RULES.get(op_key(node))
-        if rule is None or node.domain not in ("", extension.DOMAIN):
-            return
-        plain = {a.name: a.value for a in node.attributes.values()}
-        try:
-            wanted = list(rule(layers.Facts(op_key(node), list(node.inputs), plain)))
-        except (ShapeError, DescriptionError):
-            return  # not enough is known; inference looks at the whole graph later
-        for weight in wanted:
-            value = node.inputs[weight.slot] if weight.slot < len(node.inputs) else None
-            if value is not None and value.shape is not None and value.shape.is_static():
-                self._check_shape(op_key(node), node.inputs[0], value, weight)
-
-    def _check_shape(self, op: str, first: ir.Value | None, value: ir.Value, weight: layers.Weight) -> None:
-        assert first is not None and value.shape is not None
-        given = tuple(value.shape.numpy())
-        wide = first.shape if first.shape is not None else weight.shape
-        fits = _broadcasts(given, list(wide)) if op in _BROADCAST else given == weight.shape
-        if not fits:
-            raise ShapeError(
-                f"{op} cannot take ({first.name}: {text(first)}, {value.name}: {text(value)}): "
-                f"{weight.name} would have the shape {list(weight.shape)}"
-            )
 
     # --- sugar --------------------------------------------------------------------------------------------------------
 
@@ -140,8 +85,8 @@ class NodeMaker:
         sizes, given, plain = self._sort_settings(spec, schema)
         inputs = self._wire(spec, schema, given, local, path)
         attributes = self._attributes(spec, schema, plain, inputs)
-        draft = _Draft(spec, schema, path, inputs, attributes)
-        self._add_weights(draft, sizes)
+        draft = Draft(spec, schema, path, inputs, attributes)
+        self.weights.add(draft, sizes)
         self._check_complete(draft)
         while inputs and inputs[-1] is None:
             inputs.pop()
@@ -263,7 +208,7 @@ class NodeMaker:
         constant = initial.constant(f"{path}.{name}", values.tensor_from(value, of))
         return self.scope.parts.add_initializer(constant)
 
-    def _check_complete(self, draft: _Draft) -> None:
+    def _check_complete(self, draft: Draft) -> None:
         op, schema, inputs = draft.op, draft.schema, draft.inputs
         if schema is None:
             return
@@ -304,66 +249,7 @@ class NodeMaker:
                 )
         return attributes
 
-    def _add_weights(self, draft: _Draft, sizes: Mapping[str, int]) -> None:
-        """Fill the empty slots of a layer with weights, its own or those of the node that it shares them with."""
-        spec, op, path, inputs = draft.spec, draft.op, draft.path, draft.inputs
-        names = layers.NAMES.get(op, {})
-        for name in spec.initializers:
-            if name not in names:
-                hint = suggest(name, names) or f"it has: {', '.join(names) or 'none'}"
-                with self.at("initializers", name):
-                    raise DescriptionError(f"{op} has no weight '{name}'", hint=hint)
-        if op not in layers.RULES:
-            if spec.weights is not None or spec.bias is not None:
-                raise DescriptionError(f"{op} has no weights")
-            return
-        for name, slot in names.items():
-            shared = self._shared(spec, path, name)
-            if shared is not None and (slot >= len(inputs) or inputs[slot] is None):
-                inputs.extend([None] * (slot + 1 - len(inputs)))
-                inputs[slot] = shared
-        wanted = spec.bias is not False and (spec.weights is None or spec.bias is True)
-        plain = {a.name: a.value for a in draft.attributes.values()}
-        for weight in layers.RULES[op](layers.Facts(op, inputs, plain, sizes, wanted)):
-            inputs.extend([None] * (weight.slot + 1 - len(inputs)))
-            present = inputs[weight.slot]
-            if present is not None:
-                if present.shape is not None and present.shape.is_static():
-                    self._check_shape(op, inputs[0], present, weight)
-                continue
-            inputs[weight.slot] = self.make_weight(
-                f"{path}.{weight.name}",
-                self._weight_dtype(inputs),
-                weight.shape,
-                {**_stacking(weight), **initializers.check(spec.initializers.get(weight.name, weight.init))},
-                "frozen" if spec.frozen and weight.kind == "parameter" else weight.kind,
-            )
-        _record_kernel(op, inputs, draft.attributes)
-
-    def _shared(self, spec: Node, path: str, name: str) -> ir.Value | None:
-        """The weight to use instead, if the node or the block around it shares weights."""
-        if spec.weights is not None:
-            found = self.scope.parts.find_initializer(self.scope.path(f"{spec.weights}.{name}"))
-            if found is None and name == "weight":
-                known = {n.removeprefix(self.scope.prefix).rpartition(".")[0] for n in self.scope.parts.initializers}
-                raise DescriptionError(
-                    f"shares the weights of '{spec.weights}', which has no '{name}'", hint=suggest(spec.weights, known)
-                )
-            return found
-        if self.scope.shared is not None:
-            relative = path.removeprefix(self.scope.prefix)
-            return self.scope.parts.find_initializer(f"{self.scope.shared}{relative}.{name}")
-        return None
-
-    @staticmethod
-    def _weight_dtype(inputs: list[ir.Value | None]) -> ir.DataType:
-        """The dtype of the other weights, or of the input if that is a float."""
-        for value in inputs:
-            if value is not None and value.dtype is not None and value.dtype.is_floating_point():
-                return value.dtype
-        return ir.DataType.FLOAT
-
-    def _outputs(self, draft: _Draft) -> dict[str, ir.Value]:
+    def _outputs(self, draft: Draft) -> dict[str, ir.Value]:
         """Output name -> value. The first is called as the node, others ``node.Y_h`` (or as ``outputs`` says)."""
         spec, op, path = draft.spec, draft.op, draft.path
         keys = signature.output_keys(op, draft.schema, draft.inputs, draft.attributes)
@@ -384,23 +270,3 @@ def _size(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DescriptionError(f"'{key}' is a positive number, not {value!r}")
     return value
-
-
-def _broadcasts(small: tuple[int, ...], wide: list[Any]) -> bool:
-    """Whether a shape can be stretched to another one, as the standard's unidirectional broadcasting does."""
-    pairs = zip(reversed(small), reversed(wide), strict=False)
-    return len(small) <= len(wide) and all(a in (1, b) or not isinstance(b, int) for a, b in pairs)
-
-
-def _stacking(weight: layers.Weight) -> dict[str, Any]:
-    return {"stacked": weight.init["stacked"]} if "stacked" in weight.init else {}
-
-
-def _record_kernel(op: str, inputs: list[ir.Value | None], attributes: dict[str, ir.Attr]) -> None:
-    """Set the attribute for the kernel's shape, also if the shape comes from a shared weight."""
-    weight = inputs[1] if len(inputs) > 1 else None
-    if op in ("Conv", "ConvTranspose") and "kernel_shape" not in attributes and weight is not None:
-        assert weight.shape is not None
-        attributes["kernel_shape"] = ir.AttrInt64s(
-            "kernel_shape", [s for s in list(weight.shape)[2:] if isinstance(s, int)]
-        )

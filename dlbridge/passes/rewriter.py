@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -282,18 +282,6 @@ class Rewriter:
             collected.append(Refusal(self.rule, node.name, why))
         _LOG.debug("%s leaves %s alone: %s", self.rule, node.name, why)
         return False
-
-
-def rewrite(graph: ir.Graph, rule: Callable[[Site], object], *keys: str) -> bool:
-    """Let a rule rewrite each node of these ops, or each node where none is named; in place.
-
-    Returns:
-        Whether anything was changed.
-    """
-    rewriter = Rewriter(graph)
-    for site in rewriter.sites(*keys):
-        rule(site)
-    return rewriter.changed
 
 
 class Site(Match):

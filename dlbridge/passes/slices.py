@@ -7,7 +7,8 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from dlbridge.passes.matching import constant_ints, sole_producer
-from dlbridge.passes.rewriter import Site, rewrite
+from dlbridge.passes.node_by_node import rewrite
+from dlbridge.passes.rewriter import Site
 
 
 class _Along(NamedTuple):

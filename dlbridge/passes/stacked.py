@@ -9,7 +9,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from dlbridge.passes.matching import Match, producer
-from dlbridge.passes.rewriter import Site, rewrite
+from dlbridge.passes.node_by_node import rewrite
+from dlbridge.passes.rewriter import Site
 from dlbridge.passes.standard import graph_pass
 
 #: The domain of ops that libraries of arrays have and ONNX has not.

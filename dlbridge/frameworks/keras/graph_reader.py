@@ -19,8 +19,8 @@ from dlbridge.frameworks.keras.building import IR_DTYPES, Builder
 from dlbridge.frameworks.keras.call_site import LAYERS, MISTYPED, OPERATIONS, CallSite, LayerRule, RefusalError
 from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
-from dlbridge.frameworks.keras.names import NETWORK, path_part
-from dlbridge.frameworks.keras.recording import RandomError
+from dlbridge.frameworks.keras.names import path_part
+from dlbridge.frameworks.keras.opening import Opener
 from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
@@ -40,6 +40,9 @@ class GraphReader:
         losses: Paths of the layers whose code adds losses.
         converted: Paths of the layers whose code tf2onnx converted.
         trace: Reads the results of Python code (:meth:`Tracer.trace`).
+        open_model: Reads a model without a graph by its ``call`` (:meth:`Opener.open`).
+        run_code: Reads what code of a layer makes of values (:meth:`Opener.run_code`).
+        activation: Applies a layer's ``activation`` to its result (:meth:`Opener.activation`).
         partial: Whether what cannot be read becomes a stand-in, whose code a person writes.
     """
 
@@ -52,6 +55,9 @@ class GraphReader:
         self.functional = True
         self._tracer = Tracer(self)
         self.trace = self._tracer.trace
+        opener = Opener(self)
+        self._open = self.open_model = opener.open
+        self.run_code, self.activation = opener.run_code, opener.activation
         self._around: tuple[MutableMapping[int, ir.Value], Any] = {}, None
         self._raw: dict[int, RawVariable] = {}
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
@@ -272,89 +278,7 @@ class GraphReader:
         """Open a layer whose rule does not cover this call."""
         return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
-    # --- opening -----------------------------------------------------------------------------------------------------
-
-    def _open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Read the ``call`` of a layer or operation as a block."""
-        is_layer = isinstance(operation, keras.layers.Layer)
-        why = layer_code.never_opened(operation, self.trust_code)
-        if why is not None:
-            raise RefusalError(why)
-        path, before = self.build.path if self.build.path != NETWORK else "", len(self.build.made)
-        if is_layer and getattr(operation, "_call_has_training_arg", False):
-            kwargs = {**kwargs, "training": False}
-        self.build.blocks[path] = type(operation).__name__
-        try:
-            with self.build.at(path, inside=True), compat.inference(operation):
-                result = self._run_call(operation, args, kwargs)
-        except RefusalError:
-            raise
-        except RandomError as error:
-            raise RefusalError(str(error)) from None
-        except Exception as error:  # the user's code may raise anything on tensors that have no numbers
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            result = self._through_tensorflow(operation, _call, args, kwargs, f"{type(error).__name__}: {reason[:200]}")
-        made = self.build.made[before:]
-        if len(made) == 1 and path:
-            del self.build.blocks[path]
-            with self.build.at(path):
-                self.build.name_after_layer(made[0])
-        return result
-
-    def _run_call(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if isinstance(operation, keras.layers.Layer):
-            return self.trace(_call, args, kwargs, operation, method=True)
-        return self.trace(operation.call, args, kwargs)
-
-    def run_code(self, layer: Any, function: Callable[..., Any], args: tuple) -> Any:
-        """What code of a layer, a function of the layer and values, makes of values, as parts of the layer here."""
-        try:
-            return self.trace(function, args, {}, layer, method=True, flat=True)
-        except RefusalError:
-            raise
-        except RandomError as error:
-            raise RefusalError(str(error)) from None
-        except Exception as error:  # as where a layer is opened
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            return self._through_tensorflow(layer, function, args, {}, f"{type(error).__name__}: {reason[:200]}")
-
-    def _through_tensorflow(
-        self, operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], reason: str
-    ) -> Any:
-        """What a layer makes whose code does not run on ``KerasTensor``s, by way of TensorFlow and tf2onnx."""
-        from dlbridge.frameworks.keras import tensorflow_code
-
-        name = type(operation).__name__
-        if not isinstance(operation, keras.layers.Layer):
-            raise RefusalError(f"no rule, and its call does not run on KerasTensors ({reason}); add @layer('{name}')")
-        try:
-            with self.build.at(self.build.path, inside=True):
-                return tensorflow_code.read_call(self, operation, function, args, kwargs)
-        except tensorflow_code.ConversionError as error:
-            raise RefusalError(
-                f"no rule, its call does not run on KerasTensors ({reason}), and tf2onnx does not convert it "
-                f"({error}); add @layer('{name}'), or call keras.ops alone"
-            ) from error
-
-    def activation(self, site: CallSite, value: ir.Value, function: Any) -> ir.Value:
-        """Apply a layer's ``activation`` to its result."""
-        if function is None or function is keras.activations.linear:
-            return value
-        if isinstance(function, keras.layers.Layer):
-            return tree.flatten(self.call(function, (value,), {}))[0]
-        if function is keras.activations.mish:  # made of four operations
-            return self.build.op("Mish", value)
-        try:
-            return self.trace(function, (value,), {}, flat=True)
-        except RefusalError:
-            raise
-        except Exception as error:  # as above: the function may be the user's
-            name = getattr(function, "__name__", repr(function))
-            raise RefusalError(f"the activation '{name}' does not run on KerasTensors ({error})") from error
-
-    def open_model(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Read a model without a graph, and return its outputs, nested as its ``call`` returns them."""
-        return self._open(model, args, kwargs)
+    # --- variables ---------------------------------------------------------------------------------------------------
 
     def variable(self, variable: Any, holder: Any = None) -> ir.Value:
         """A variable as a value, in its Keras shape; in an opened layer it is named after the layer's path."""
@@ -375,10 +299,6 @@ class GraphReader:
 def _is_adapted(layer: Any) -> bool:
     """Whether a layer, or one that it is made of, has quantised weights or weights that LoRA adds to."""
     return any(one.quantization_mode or getattr(one, "lora_enabled", False) for one in layer._flatten_layers())
-
-
-def _call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-    return layer_code.function_of(layer)(*args, **kwargs)
 
 
 def _rule(layer: Any) -> LayerRule | None:

@@ -7,7 +7,8 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import op_key
-from dlbridge.passes.rewriter import Site, rewrite
+from dlbridge.passes.node_by_node import rewrite
+from dlbridge.passes.rewriter import Site
 from dlbridge.source.blocks import is_weight
 
 #: Op -> the layer.

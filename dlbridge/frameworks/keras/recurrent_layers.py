@@ -19,8 +19,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.rules import FORM
 from dlbridge.ops import traits
-from dlbridge.passes.legalise import legalise
 from dlbridge.passes.matching import is_read, match, producer
+from dlbridge.passes.node_by_node import legalise
 from dlbridge.passes.rewriter import Site
 from dlbridge.source.code import single
 from dlbridge.source.op import Op, bare

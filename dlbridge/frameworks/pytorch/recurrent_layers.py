@@ -17,8 +17,8 @@ import onnx_ir as ir
 from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
-from dlbridge.passes.legalise import legalise
 from dlbridge.passes.matching import Match, match, producer
+from dlbridge.passes.node_by_node import legalise
 from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.op import Op, bare
 from dlbridge.source.recurrent import (

@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import FORM
 from dlbridge.ops import traits
-from dlbridge.passes.legalise import legalise
 from dlbridge.passes.matching import Match, is_read_once, producer
+from dlbridge.passes.node_by_node import legalise
 from dlbridge.passes.rewriter import Site
 
 LAYERS = ("Conv", "ConvTranspose", "Linear")

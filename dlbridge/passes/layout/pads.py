@@ -11,7 +11,8 @@ from dlbridge.ops.padding import same_padding
 from dlbridge.passes.layout.axes import permuted
 from dlbridge.passes.layout.transposes import perm_of
 from dlbridge.passes.matching import Match, sole_producer
-from dlbridge.passes.rewriter import Rewriter, Site, rewrite
+from dlbridge.passes.node_by_node import rewrite
+from dlbridge.passes.rewriter import Rewriter, Site
 
 
 def split_pads(graph: ir.Graph, domain: str) -> bool:

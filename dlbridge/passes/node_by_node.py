@@ -1,4 +1,4 @@
-"""Legalises nodes one by one: a rule says the nodes of some ops in the domain of a framework, where that has them."""
+"""Passes that look at one node after another."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.passes.unused import remove_unused
 
 
+def rewrite(graph: ir.Graph, rule: Callable[[Site], object], *keys: str) -> bool:
+    """Let a rule rewrite each node of these ops, or each node where none is named; in place.
+
+    Returns:
+        Whether anything was changed.
+    """
+    rewriter = Rewriter(graph)
+    for site in rewriter.sites(*keys):
+        rule(site)
+    return rewriter.changed
+
+
 def legalise(graph: ir.Graph, name: str, ops: Iterable[str], rule: Callable[[Site], object]) -> Rewriter:
-    """Let a rule look at each node of some ops, and remove what nothing reads any more; in place.
+    """Let a rule say nodes of some ops in the domain of a framework, and remove what nothing reads any more; in place.
 
     Args:
         graph: The graph; subgraphs stay as they are.
