@@ -35,7 +35,7 @@ _VIEWS = frozenset(
     {"reshape", "flatten", "unflatten", "transpose", "permute", "unsqueeze", "squeeze", "expand", "to", "swapaxes"}
 )
 #: Helpers that do so, and functions that say a tensor in another type or with one more axis.
-_VIEWING, _SIMPLE = frozenset({"split_heads", "merge_heads"}), frozenset({"ops.cast", "ops.expand_dims"})
+_VIEWING = frozenset({"split_heads", "merge_heads", "ops.cast", "ops.expand_dims"})
 #: Name of a variable -> the statements that read it or give it another value, in order: (index, whether it is read).
 _Uses = Mapping[str, list[tuple[int, bool]]]
 #: The indent of a body in a class.
@@ -89,7 +89,8 @@ def _joined(
         return None
     new = reader.value.map(lambda node: value if isinstance(node, Var) and node.id == name else None)
     joined = Assign(reader.target, new) if isinstance(reader, Assign) else type(reader)(new)
-    return joined if _depth(new) <= MAX_DEPTH and len(joined.lines(indent)) == 1 else None
+    fits = len(joined.lines(indent)) <= len(reader.lines(indent))
+    return joined if _depth(new) <= MAX_DEPTH and fits else None
 
 
 def _may_move(name: str, value: Expr, reader: Assign | Do) -> bool:
@@ -102,7 +103,7 @@ def _may_move(name: str, value: Expr, reader: Assign | Do) -> bool:
     if type(reader) is Do or (isinstance(reader, Assign) and _is_named(reader.value, name)):
         return True
     if isinstance(reader, Assign) and name in reader.target.variables():
-        return False  # it goes on
+        return not flows and _is_view(value)  # else it goes on
     if _is_operand(reader.value, name):
         return True
     is_fresh = name not in value.variables()
@@ -171,20 +172,20 @@ def _stores_in(target: Expr, name: str) -> bool:
 
 def _is_view_of(node: Expr, name: str) -> bool:
     """``name.reshape(...).transpose(...)``."""
-    return not _is_named(node, name) and _is_named(_viewed(node, _VIEWING), name)
+    return not _is_named(node, name) and _is_named(_viewed(node), name)
 
 
 def _is_view(node: Expr) -> bool:
     """Whether an expression is a chain of views of a variable."""
-    return isinstance(node, Call) and isinstance(_viewed(node, _VIEWING | _SIMPLE), Var)
+    return isinstance(node, Call) and isinstance(_viewed(node), Var)
 
 
-def _viewed(node: Expr, functions: frozenset[str]) -> Expr:
-    """What is looked at by a chain of methods and of these functions."""
+def _viewed(node: Expr) -> Expr:
+    """What is looked at by a chain of methods and of functions that are views."""
     while isinstance(node, Call):
         if isinstance(node.function, Attr) and node.function.name in _VIEWS:
             node = node.function.value
-        elif dotted(node.function) in functions and node.arguments:
+        elif dotted(node.function) in _VIEWING and node.arguments:
             node = node.arguments[0]
         else:
             break

@@ -4,12 +4,9 @@ from keras import layers, ops
 
 def attention(q, k, v):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    y = ops.matmul(ops.softmax(scores), v)
-    return y
+    return ops.matmul(ops.softmax(scores), v)
 
 
 def time(x, name):

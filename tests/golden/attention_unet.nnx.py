@@ -4,12 +4,9 @@ from flax import nnx
 
 def attention(q, k, v):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
-    y = jnp.matmul(nnx.softmax(scores), v)
-    return y
+    return jnp.matmul(nnx.softmax(scores), v)
 
 
 class ResidualBlock(nnx.Module):

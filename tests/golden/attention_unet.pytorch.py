@@ -32,9 +32,8 @@ class SpatialAttention(nn.Module):
         out = self.norm(x)
         out = self.qkv(out).flatten(2).transpose(1, 2)
         q, k, v = out.chunk(3, dim=2)
-        y = q.unsqueeze(0)
-        y = F.scaled_dot_product_attention(y, k.unsqueeze(0), v.unsqueeze(0)).flatten(0, 1)
-        return x + self.out(y.transpose(1, 2).unflatten(2, (4, 4)))
+        y = F.scaled_dot_product_attention(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0))
+        return x + self.out(y.flatten(0, 1).transpose(1, 2).unflatten(2, (4, 4)))
 
 
 class AttentionUNet(nn.Module):

@@ -2,17 +2,12 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, mask=None):
+def attention(q, k, v, mask):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    if mask is not None:
-        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = ops.where(mask, scores, float("-inf"))
+    return ops.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -47,10 +42,10 @@ class CachedAttention(layers.Layer):
         keys = ops.concatenate([keys, split_heads(self.key(x), 2)], axis=2)
         values_1 = split_heads(self.value(x), 2)
         values = ops.concatenate([values, values_1], axis=2)
-        places = ops.arange(0, ops.shape(values)[2], 1, dtype="int64")
+        places = ops.arange(ops.shape(values)[2], dtype="int64")
         mask = places[-1 * ops.shape(values_1)[2]:, ...]
         mask = places <= ops.expand_dims(mask, axis=1)
-        x = self.out(merge_heads(attention(query, keys, values, mask=mask)))
+        x = self.out(merge_heads(attention(query, keys, values, mask)))
         return keys, values, x
 
 

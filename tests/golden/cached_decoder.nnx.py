@@ -2,17 +2,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-def attention(q, k, v, mask=None):
+def attention(q, k, v, mask):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
-    if mask is not None:
-        boolean = mask.dtype == bool
-        scores = jnp.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = jnp.matmul(nnx.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = jnp.where(mask, scores, float("-inf"))
+    return jnp.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -37,10 +32,10 @@ class CachedAttention(nnx.Module):
         x = self.value(x)
         values_1 = x.reshape(x.shape[0], x.shape[1], 2, 8).transpose(0, 2, 1, 3)
         values = jnp.concatenate([values, values_1], axis=2)
-        places = jnp.arange(0, values.shape[2], 1, dtype=int)
+        places = jnp.arange(values.shape[2], dtype=int)
         mask = places[-1 * values_1.shape[2]:, ...]
         mask = places <= jnp.expand_dims(mask, axis=1)
-        y = attention(query, keys, values, mask=mask).transpose(0, 2, 1, 3)
+        y = attention(query, keys, values, mask).transpose(0, 2, 1, 3)
         x = self.out(y.reshape(y.shape[0], y.shape[1], 16))
         return keys, values, x
 

@@ -2,19 +2,14 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, mask=None, softcap=None):
+def attention(q, k, v, bias, groups, softcap):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    k, v = (ops.repeat(x, groups, axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    if softcap is not None:
-        scores = softcap * ops.tanh(scores / softcap)
-    if mask is not None:
-        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = softcap * ops.tanh(scores / softcap)
+    scores = bias + scores
+    return ops.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -23,16 +18,16 @@ def masked_softmax(scores):
     return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
 
 
-def visible_keys(x, padding=None, window=None, axis=1):
+def visible_keys(x, padding, window=None, axis=1):
     """Which keys each query sees: those that are there, up to its own place."""
     queries = ops.shape(x)[axis]
-    keys = queries if padding is None else ops.shape(padding)[1]
+    keys = ops.shape(padding)[1]
     places = ops.arange(keys, dtype="int32")
     own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
     seen = places <= own
     if window is not None:  # the last ones alone
         seen = ops.logical_and(seen, places > own - window)
-    return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
+    return ops.logical_and(seen, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):
@@ -86,9 +81,7 @@ class Gemma2TextScaledWordEmbedding(layers.Layer):
 @keras.saving.register_keras_serializable()
 class Gemma2RotaryEmbedding(layers.Layer):
     def call(self, position_ids):
-        freqs = ops.expand_dims(position_ids, axis=2)
-        freqs = ops.cast(freqs, "float32")
-        freqs = freqs * ops.array(
+        freqs = ops.cast(ops.expand_dims(position_ids, axis=2), "float32") * ops.array(
             [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
             dtype="float32",
         )
@@ -126,7 +119,7 @@ class Gemma2Attention(layers.Layer):
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = attention(
-            query_states, key_states, value_states, mask=attention_mask, softcap=50.0
+            query_states, key_states, value_states, bias=attention_mask, groups=2, softcap=50.0
         )
         return self.o_proj(merge_heads(attn_output))
 
@@ -179,17 +172,14 @@ class Gemma2Model(layers.Layer):
 
     def call(self, input_ids, attention_mask, weight):
         inputs_embeds = self.embed_tokens(input_ids, weight)
-        position_ids = ops.arange(0, ops.shape(input_ids)[1], 1, dtype="int64")
-        position_ids = ops.expand_dims(position_ids, axis=0)
+        position_ids = ops.expand_dims(ops.arange(ops.shape(input_ids)[1], dtype="int64"), axis=0)
         attention_mask_1 = ops.cast(attention_mask, "bool")
-        attention_mask_2 = visible_keys(input_ids, attention_mask_1)
         causal_mask = ops.where(
-            attention_mask_2,
+            visible_keys(input_ids, attention_mask_1),
             ops.array(0.0, dtype="float32"),
             ops.array(-3.4028234663852886e+38, dtype="float32"),
         )
-        attention_mask = ops.cast(attention_mask, "bool")
-        attention_mask = visible_keys(attention_mask_1, attention_mask, window=4)
+        attention_mask = visible_keys(attention_mask_1, ops.cast(attention_mask, "bool"), window=4)
         causal_mask_1 = ops.where(
             attention_mask,
             ops.array(0.0, dtype="float32"),

@@ -3,19 +3,14 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def attention(q, k, v, mask=None, softcap=None):
+def attention(q, k, v, bias, groups, softcap):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    k, v = (x.repeat_interleave(groups, 1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = torch.matmul(q * root, k.transpose(-1, -2) * root)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
-        boolean = mask.dtype == torch.bool
-        scores = torch.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = torch.matmul(scores.softmax(-1) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = softcap * torch.tanh(scores / softcap)
+    scores = bias + scores
+    return torch.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -24,16 +19,16 @@ def masked_softmax(scores):
     return torch.where(hidden, 0.0, torch.where(hidden, 0.0, scores).softmax(-1))
 
 
-def visible_keys(x, padding=None, window=None, axis=1):
+def visible_keys(x, padding, window=None, axis=1):
     """Which keys each query sees: those that are there, up to its own place."""
     queries = x.shape[axis]
-    keys = queries if padding is None else padding.shape[1]
+    keys = padding.shape[1]
     places = torch.arange(keys, device=x.device)
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
     seen = places <= own
     if window is not None:  # the last ones alone
         seen = torch.logical_and(seen, places > own - window)
-    return seen[None, None] if padding is None else torch.logical_and(seen, padding[:, None, None])
+    return torch.logical_and(seen, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):
@@ -98,7 +93,7 @@ class Gemma2Attention(nn.Module):
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
         attn_output = attention(
-            query_states, key_states, value_states, mask=attention_mask, softcap=50.0
+            query_states, key_states, value_states, bias=attention_mask, groups=2, softcap=50.0
         )
         return self.o_proj(attn_output.transpose(1, 2).flatten(2))
 
@@ -147,8 +142,7 @@ class Gemma2Model(nn.Module):
         attention_mask_1 = attention_mask.to(torch.bool)
         attention_mask_2 = visible_keys(input_ids, attention_mask_1)
         causal_mask = torch.where(attention_mask_2, self.constant, -3.4028234663852886e+38)
-        attention_mask = attention_mask.to(torch.bool)
-        attention_mask = visible_keys(attention_mask_1, attention_mask, window=4)
+        attention_mask = visible_keys(attention_mask_1, attention_mask.to(torch.bool), window=4)
         causal_mask_1 = torch.where(attention_mask, self.constant, -3.4028234663852886e+38)
         cos, sin = self.rotary_emb(position_ids)
         hidden_states = self.layers[0](inputs_embeds, cos, sin, causal_mask_1)

@@ -2,17 +2,13 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, mask=None):
+def attention(q, k, v, mask, groups):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    k, v = (ops.repeat(x, groups, axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    if mask is not None:
-        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = ops.where(mask, scores, float("-inf"))
+    return ops.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -21,16 +17,15 @@ def masked_softmax(scores):
     return ops.where(hidden, 0.0, ops.softmax(ops.where(hidden, 0.0, scores)))
 
 
-def visible_keys(x, padding=None, window=None, axis=1):
+def visible_keys(x, padding, window, axis=1):
     """Which keys each query sees: those that are there, up to its own place."""
     queries = ops.shape(x)[axis]
-    keys = queries if padding is None else ops.shape(padding)[1]
+    keys = ops.shape(padding)[1]
     places = ops.arange(keys, dtype="int32")
     own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
     seen = places <= own
-    if window is not None:  # the last ones alone
-        seen = ops.logical_and(seen, places > own - window)
-    return seen[None, None] if padding is None else ops.logical_and(seen, padding[:, None, None])
+    seen = ops.logical_and(seen, places > own - window)
+    return ops.logical_and(seen, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):
@@ -54,9 +49,7 @@ def merge_heads(x):
 @keras.saving.register_keras_serializable()
 class MistralRotaryEmbedding(layers.Layer):
     def call(self, position_ids):
-        freqs = ops.expand_dims(position_ids, axis=2)
-        freqs = ops.cast(freqs, "float32")
-        freqs = freqs * ops.array(
+        freqs = ops.cast(ops.expand_dims(position_ids, axis=2), "float32") * ops.array(
             [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.0003162278],
             dtype="float32",
         )
@@ -83,7 +76,7 @@ class MistralAttention(layers.Layer):
         sin = ops.expand_dims(sin, axis=1)
         query_states = rotate_halves(query_states, cos, sin)
         key_states = rotate_halves(key_states, cos, sin)
-        attn_output = attention(query_states, key_states, value_states, mask=attention_mask)
+        attn_output = attention(query_states, key_states, value_states, attention_mask, groups=2)
         return self.o_proj(merge_heads(attn_output))
 
 
@@ -125,10 +118,9 @@ class MistralModel(layers.Layer):
 
     def call(self, input_ids, attention_mask):
         hidden_states = self.embed_tokens(input_ids)
-        position_ids = ops.arange(0, ops.shape(hidden_states)[1], 1, dtype="int64")
+        position_ids = ops.arange(ops.shape(hidden_states)[1], dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
-        attention_mask = ops.cast(attention_mask, "bool")
-        attention_mask = visible_keys(hidden_states, attention_mask, window=4)
+        attention_mask = visible_keys(hidden_states, ops.cast(attention_mask, "bool"), window=4)
         cos, sin = self.rotary_emb(position_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, cos, sin, attention_mask)

@@ -3,16 +3,15 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def visible_keys(x, padding=None, window=None, axis=1):
+def visible_keys(x, padding, window, axis=1):
     """Which keys each query sees: those that are there, up to its own place."""
     queries = x.shape[axis]
-    keys = queries if padding is None else padding.shape[1]
+    keys = padding.shape[1]
     places = torch.arange(keys, device=x.device)
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
     seen = places <= own
-    if window is not None:  # the last ones alone
-        seen = torch.logical_and(seen, places > own - window)
-    return seen[None, None] if padding is None else torch.logical_and(seen, padding[:, None, None])
+    seen = torch.logical_and(seen, places > own - window)
+    return torch.logical_and(seen, padding[:, None, None])
 
 
 def rotate_halves(x, cos, sin):
@@ -101,8 +100,7 @@ class MistralModel(nn.Module):
         hidden_states = self.embed_tokens(input_ids)
         position_ids = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         position_ids = position_ids.unsqueeze(0)
-        attention_mask = attention_mask.to(torch.bool)
-        attention_mask = visible_keys(hidden_states, attention_mask, window=4)
+        attention_mask = visible_keys(hidden_states, attention_mask.to(torch.bool), window=4)
         cos, sin = self.rotary_emb(position_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, cos, sin, attention_mask)

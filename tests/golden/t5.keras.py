@@ -2,17 +2,12 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, mask=None, scale=None):
+def attention(q, k, v, bias, scale):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    root = scale ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    if mask is not None:
-        boolean = keras.backend.standardize_dtype(mask.dtype) == "bool"
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
-    return y
+    scores = bias + scores
+    return ops.matmul(masked_softmax(scores), v)
 
 
 def masked_softmax(scores):
@@ -76,12 +71,11 @@ class T5Attention(layers.Layer):
         query_states = split_heads(self.q(hidden_states), 4)
         key_states = split_heads(self.k(hidden_states), 4)
         value_states = split_heads(self.v(hidden_states), 4)
-        context_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        context_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         context_position = ops.expand_dims(context_position, axis=1)
-        memory_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        memory_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         relative_position = ops.expand_dims(memory_position, axis=0) - context_position
-        relative_buckets = relative_position > 0
-        relative_buckets = ops.cast(relative_buckets, "int64") * 16
+        relative_buckets = ops.cast(relative_position > 0, "int64") * 16
         relative_position = ops.abs(relative_position)
         is_small = relative_position < 8
         relative_position_if_large = ops.cast(relative_position, "float32") / 8.0
@@ -90,14 +84,12 @@ class T5Attention(layers.Layer):
         relative_position_if_large = ops.minimum(relative_position_if_large, 15)
         relative_buckets_1 = ops.where(is_small, relative_position, relative_position_if_large)
         values = self.relative_attention_bias(relative_buckets + relative_buckets_1)
-        position_bias = ops.expand_dims(values, axis=0)
-        position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
+        position_bias = ops.transpose(ops.expand_dims(values, axis=0), (0, 3, 1, 2))
         position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
-            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+            query_states, key_states, value_states, bias=position_bias_mask, scale=1.0
         )
-        attn_output = merge_heads(attn_output)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(merge_heads(attn_output))
         return position_bias, attn_output
 
 
@@ -115,9 +107,9 @@ class T5Attention_1(layers.Layer):
         query_states = split_heads(self.q(hidden_states), 4)
         key_states = split_heads(self.k(hidden_states), 4)
         value_states = split_heads(self.v(hidden_states), 4)
-        context_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        context_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         context_position = ops.expand_dims(context_position, axis=1)
-        memory_position = ops.arange(0, ops.shape(value_states)[2], 1, dtype="int64")
+        memory_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         relative_position = ops.expand_dims(memory_position, axis=0) - context_position
         relative_position = ops.minimum(relative_position, 0)
         relative_position = ops.negative(relative_position)
@@ -131,10 +123,9 @@ class T5Attention_1(layers.Layer):
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
         position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
-            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+            query_states, key_states, value_states, bias=position_bias_mask, scale=1.0
         )
-        attn_output = merge_heads(attn_output)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(merge_heads(attn_output))
         return position_bias, attn_output
 
 
@@ -154,10 +145,9 @@ class T5Attention_2(layers.Layer):
         position_bias = ops.zeros((1, 4, ops.shape(query_states)[2], ops.shape(value_states)[2]))
         attention_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
-            query_states, key_states, value_states, mask=attention_mask, scale=1.0
+            query_states, key_states, value_states, bias=attention_mask, scale=1.0
         )
-        attn_output = merge_heads(attn_output)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(merge_heads(attn_output))
         return position_bias, attn_output
 
 
@@ -176,7 +166,7 @@ class T5Attention_3(layers.Layer):
         value_states = split_heads(self.v(hidden_states), 4)
         position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
-            query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+            query_states, key_states, value_states, bias=position_bias_mask, scale=1.0
         )
         return self.o(merge_heads(attn_output))
 
@@ -196,7 +186,7 @@ class T5Attention_4(layers.Layer):
         value_states = split_heads(self.v(key_value_states), 4)
         attention_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
-            query_states, key_states, value_states, mask=attention_mask, scale=1.0
+            query_states, key_states, value_states, bias=attention_mask, scale=1.0
         )
         return self.o(merge_heads(attn_output))
 
@@ -218,7 +208,7 @@ def t5_attention(hidden_states, mask, position_bias, name):
     value_states = split_heads(x, 4)
     position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
     attn_output = attention(
-        query_states, key_states, value_states, mask=position_bias_mask, scale=1.0
+        query_states, key_states, value_states, bias=position_bias_mask, scale=1.0
     )
     attn_output = merge_heads(attn_output)
     return layers.Dense(64, use_bias=False, name=f"{name}-o")(attn_output)
@@ -302,9 +292,8 @@ class T5LayerCrossAttention(layers.Layer):
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, key_value_states, attention_mask):
-        normed_hidden_states = self.layer_norm(hidden_states)
         position_bias, attention_output = self.EncDecAttention(
-            normed_hidden_states, key_value_states, attention_mask
+            self.layer_norm(hidden_states), key_value_states, attention_mask
         )
         layer_output = hidden_states + self.dropout(attention_output)
         return position_bias, layer_output
@@ -319,9 +308,8 @@ class T5LayerCrossAttention_1(layers.Layer):
         self.dropout = layers.Dropout(0.1, name="dropout")
 
     def call(self, hidden_states, key_value_states, attention_mask, position_bias):
-        normed_hidden_states = self.layer_norm(hidden_states)
         attention_output = self.EncDecAttention(
-            normed_hidden_states, key_value_states, attention_mask, position_bias
+            self.layer_norm(hidden_states), key_value_states, attention_mask, position_bias
         )
         return hidden_states + self.dropout(attention_output)
 
@@ -442,8 +430,7 @@ class T5Stack(layers.Layer):
                 ops.shape(attention_mask)[3],
             ),
         )
-        attention_mask_1 = ops.cast(encoder_attention_mask, "bool")
-        attention_mask_1 = ops.expand_dims(attention_mask_1, axis=(1, 2))
+        attention_mask_1 = ops.expand_dims(ops.cast(encoder_attention_mask, "bool"), axis=(1, 2))
         hidden_states = self.dropout(inputs_embeds)
         self_attention_position_bias, cross_attention_position_bias, hidden_states = self.block[0](
             hidden_states, attention_mask, encoder_hidden_states, attention_mask_1

@@ -44,8 +44,7 @@ class T5Attention(nn.Module):
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2).flatten(2)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(attn_output.transpose(1, 2).flatten(2))
         return position_bias, attn_output
 
 
@@ -79,8 +78,7 @@ class T5Attention_1(nn.Module):
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2).flatten(2)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(attn_output.transpose(1, 2).flatten(2))
         return position_bias, attn_output
 
 
@@ -103,8 +101,7 @@ class T5Attention_2(nn.Module):
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=attention_mask, scale=1.0
         )
-        attn_output = attn_output.transpose(1, 2).flatten(2)
-        attn_output = self.o(attn_output)
+        attn_output = self.o(attn_output.transpose(1, 2).flatten(2))
         return position_bias, attn_output
 
 
@@ -222,9 +219,8 @@ class T5LayerCrossAttention(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, hidden_states, key_value_states, attention_mask):
-        normed_hidden_states = self.layer_norm(hidden_states)
         position_bias, attention_output = self.EncDecAttention(
-            normed_hidden_states, key_value_states, attention_mask
+            self.layer_norm(hidden_states), key_value_states, attention_mask
         )
         layer_output = hidden_states + self.dropout(attention_output)
         return position_bias, layer_output
@@ -238,9 +234,8 @@ class T5LayerCrossAttention_1(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, hidden_states, key_value_states, attention_mask, position_bias):
-        normed_hidden_states = self.layer_norm(hidden_states)
         attention_output = self.EncDecAttention(
-            normed_hidden_states, key_value_states, attention_mask, position_bias
+            self.layer_norm(hidden_states), key_value_states, attention_mask, position_bias
         )
         return hidden_states + self.dropout(attention_output)
 

@@ -2,16 +2,13 @@ import keras
 from keras import layers, ops
 
 
-def attention(q, k, v, heads=None):
+def attention(q, k, v, heads):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if heads is not None:  # of (batch, time, heads * size)
-        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
     y = ops.matmul(ops.softmax(scores), v)
-    return y if heads is None else merge_heads(y)
+    return merge_heads(y)
 
 
 def split_heads(x, heads):

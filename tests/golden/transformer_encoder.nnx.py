@@ -14,16 +14,13 @@ def merge_heads(x):
     return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
 
 
-def attention(q, k, v, heads=None):
+def attention(q, k, v, heads):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if heads is not None:  # of (batch, time, heads * size)
-        q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
-    if k.shape[1] != q.shape[1]:
-        k, v = (jnp.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    q, k, v = (split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = jnp.matmul(q * root, jnp.swapaxes(k, -1, -2) * root)
     y = jnp.matmul(nnx.softmax(scores), v)
-    return y if heads is None else merge_heads(y)
+    return merge_heads(y)
 
 
 class Attention(nnx.Module):

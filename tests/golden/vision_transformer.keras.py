@@ -4,12 +4,9 @@ from keras import layers, ops
 
 def attention(q, k, v):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
-    y = ops.matmul(ops.softmax(scores), v)
-    return y
+    return ops.matmul(ops.softmax(scores), v)
 
 
 @keras.saving.register_keras_serializable()
@@ -22,8 +19,7 @@ class MultiheadAttention(layers.Layer):
     def call(self, x):
         x = ops.transpose(x, (1, 0, 2))
         x = self.linear(x)
-        x = ops.reshape(x, (17, -1, 3, 16))
-        x = ops.expand_dims(x, axis=0)
+        x = ops.expand_dims(ops.reshape(x, (17, -1, 3, 16)), axis=0)
         x = ops.squeeze(x, axis=0)
         out = x[:, :, 0]
         gather = x[:, :, 1]

@@ -4,16 +4,13 @@ from keras import layers, ops
 
 def attention(q, k, v, is_causal=False, scale=None):
     """Scaled dot-product attention of (batch, heads, time, size)."""
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
-    root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    root = scale ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
     if is_causal:
         ones = ops.ones_like(scores[0, 0], dtype="int32")
         rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
         scores = ops.where(columns <= rows, scores, float("-inf"))
-    y = ops.matmul(ops.softmax(scores), v)
-    return y
+    return ops.matmul(ops.softmax(scores), v)
 
 
 def split_heads(x, heads):
@@ -194,7 +191,7 @@ class WhisperDecoder(layers.Layer):
 
     def call(self, input_ids, encoder_hidden_states, weight):
         inputs_embeds = ops.take(weight, input_ids, axis=0)
-        position_ids = ops.arange(0, ops.shape(inputs_embeds)[1], 1, dtype="int64")
+        position_ids = ops.arange(ops.shape(inputs_embeds)[1], dtype="int64")
         position_ids = ops.expand_dims(position_ids, axis=0)
         position_ids = ops.tile(position_ids, [ops.shape(inputs_embeds)[0], 1])
         hidden_states = inputs_embeds + self.embed_positions(position_ids)

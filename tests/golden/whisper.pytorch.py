@@ -117,8 +117,7 @@ class WhisperDecoder(nn.Module):
     def forward(self, input_ids, encoder_hidden_states):
         inputs_embeds = self.embed_tokens(input_ids)
         position_ids = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
-        position_ids = position_ids.unsqueeze(0)
-        position_ids = position_ids.repeat(inputs_embeds.shape[0], 1)
+        position_ids = position_ids.unsqueeze(0).repeat(inputs_embeds.shape[0], 1)
         hidden_states = inputs_embeds + self.embed_positions(position_ids)
         hidden_states = self.dropout(hidden_states)
         for layer in self.layers:

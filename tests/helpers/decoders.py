@@ -68,19 +68,19 @@ _GEMMA = {**_WINDOW, "head_dim": 16, "query_pre_attn_scalar": 16}
 _T5 = {**ENCODERS, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 
 DECODERS = {
-    "llama": Decoder(_make("LlamaForCausalLM", **_GROUPED), TOKENS, "visible_keys(", {"pytorch": 94, "keras": 117}),
-    "mistral": Decoder(_make("MistralForCausalLM", **_WINDOW), TOKENS, "window=4)", {"pytorch": 96, "keras": 119}),
-    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 132, "keras": 171}),
+    "llama": Decoder(_make("LlamaForCausalLM", **_GROUPED), TOKENS, "visible_keys(", {"pytorch": 92, "keras": 100}),
+    "mistral": Decoder(_make("MistralForCausalLM", **_WINDOW), TOKENS, "window=4)", {"pytorch": 94, "keras": 102}),
+    "gemma2": Decoder(_make("Gemma2ForCausalLM", **_GEMMA), TOKENS, "softcap=50.0", {"pytorch": 126, "keras": 153}),
     "t5": Decoder(
         _make("T5ForConditionalGeneration", **_T5),
         {**TOKENS, "decoder_input_ids": "int64[batch,out]"},
         "visible_keys(",
-        {"pytorch": 335, "keras": 437},
+        {"pytorch": 307, "keras": 384},
     ),
     "whisper": Decoder(
         _make("WhisperForConditionalGeneration", **ENCODERS, **WHISPER),
         {"input_features": "float32[batch,16,60]", "decoder_input_ids": "int64[batch,out]"},
         "is_causal=True",
-        {"pytorch": 163, "keras": 219},
+        {"pytorch": 144, "keras": 184},
     ),
 }

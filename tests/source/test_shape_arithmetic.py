@@ -33,7 +33,7 @@ CASES = {
         full = ConstantOfShape <value = float[1] {2.0}> (both)  w = Cast <to = 1> (r)
         v = Mul (full, w)  y = Mul (v, z)""",
         ["torch.arange(x.shape[1], device=x.device)", "torch.full((x.shape[1], x.shape[1]), 2.0, "],
-        ["ops.arange(0, ops.shape(x)[1], 1", "ops.full((ops.shape(x)[1], ops.shape(x)[1]), 2.0"],
+        ["ops.arange(ops.shape(x)[1], ", "ops.full((ops.shape(x)[1], ops.shape(x)[1]), 2.0"],
         [(2, 5), (1, 3)],
     ),
     "positions": (

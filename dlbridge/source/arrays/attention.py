@@ -18,12 +18,25 @@ MASK, PAST_KEY, PAST_VALUE, LENGTHS = 3, 4, 5, 6
 
 @attention("Attention")
 def attend(op: Op, arrays: ArrayDialect) -> Emit:
-    precise = op.attr("softmax_precision") in (None, int(op.dtype()))
-    if not is_plain(op) or not precise:
+    precise, groups = op.attr("softmax_precision") in (None, int(op.dtype())), _groups(op)
+    if not is_plain(op) or not precise or groups is None:
         return by_formula(op, arrays, "onnx_attention", {**_options(op, "causal")})
-    mask = {"mask": op[MASK]} if op.has(MASK) else {}
-    made = call("attention", op[0], op[1], op[2], **mask, **_options(op, "is_causal"))
+    is_boolean = op.has(MASK) and op.dtype(MASK) == ir.DataType.BOOL
+    tensors = [op[0], op[1], op[2], *([op[MASK]] if is_boolean else [])]
+    options: dict[str, Any] = {"bias": op[MASK]} if op.has(MASK) and not is_boolean else {}
+    options |= {"groups": groups} if groups > 1 else {}
+    made = call("attention", *tensors, **options, **_options(op, "is_causal"))
     return Emit(made, targets=None if len(op.node.outputs) == 1 else "{0}")
+
+
+def _groups(op: Op) -> int | None:
+    """How many heads of queries share one of keys and values; None where that is not known."""
+    if op.rank() == 3:
+        return int(op.attr("q_num_heads")) // int(op.attr("kv_num_heads"))
+    heads, shared = ((op.shape(i) or [None, None])[1] for i in (0, 1))
+    if heads == shared:
+        return 1
+    return heads // shared if isinstance(heads, int) and isinstance(shared, int) else None
 
 
 def is_plain(op: Op) -> bool:

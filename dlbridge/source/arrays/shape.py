@@ -277,8 +277,14 @@ def constant(op: Op, arrays: ArrayDialect) -> Code:
 
 @shape("Range")
 def range_(op: Op, arrays: ArrayDialect) -> Code:
-    start, limit, step = (arrays.number(op, i) for i in range(3))
-    return arrays.call("arange", start, limit, step, dtype=arrays.dtype(op, op.out_dtype()))
+    start, limit, step = given = [arrays.number(op, i) for i in range(3)]
+    if _is(step, 1):
+        given = [limit] if _is(start, 0) else [start, limit]
+    return arrays.call("arange", *given, dtype=arrays.dtype(op, op.out_dtype()))
+
+
+def _is(number: Any, value: int) -> bool:
+    return not isinstance(number, Code) and bool(np.asarray(number) == value)
 
 
 @shape("EyeLike")

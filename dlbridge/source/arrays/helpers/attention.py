@@ -6,24 +6,25 @@ from dlbridge.source.arrays import ops
 PRINTED_BY_USE = ("attention", "visible_keys")
 
 
-def attention(q, k, v, mask=None, heads=None, is_causal=False, scale=None, softcap=None):
+def attention(q, k, v, mask=None, bias=None, heads=None, groups=None, is_causal=False, scale=None, softcap=None):
     """Scaled dot-product attention of (batch, heads, time, size)."""
     if heads is not None:  # of (batch, time, heads * size)
         q, k, v = (ops.split_heads(x, h) for x, h in ((q, heads[0]), (k, heads[1]), (v, heads[1])))
-    if k.shape[1] != q.shape[1]:
-        k, v = (ops.repeat(x, q.shape[1] // k.shape[1], axis=1) for x in (k, v))
+    if groups is not None:  # of heads, which share their keys and values
+        k, v = (ops.repeat(x, groups, axis=1) for x in (k, v))
     root = (q.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
     scores = ops.matmul(q * root, ops.swapaxes(k, -1, -2) * root)
     if softcap is not None:
         scores = softcap * ops.tanh(scores / softcap)
+    if bias is not None:
+        scores = bias + scores
     if mask is not None:
-        boolean = ops.is_boolean(mask)
-        scores = ops.where(mask, scores, float("-inf")) if boolean else mask + scores
+        scores = ops.where(mask, scores, float("-inf"))
     if is_causal:
         ones = ops.ones_like(scores[0, 0], dtype="int32")
         rows, columns = ops.cumsum(ones, axis=0), ops.cumsum(ones, axis=1)
         scores = ops.where(columns <= rows, scores, float("-inf"))
-    y = ops.matmul(ops.softmax(scores) if mask is None else masked_softmax(scores), v)
+    y = ops.matmul(ops.softmax(scores) if mask is None and bias is None else masked_softmax(scores), v)
     return y if heads is None else ops.merge_heads(y)
 
 
