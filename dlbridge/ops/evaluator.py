@@ -6,6 +6,7 @@ where there is no original, an ONNX file is judged by it, and it tells what each
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_cast import cast_to
 from onnx.reference.ops.op_one_hot import OneHot as _OneHot
+from onnx.reference.ops.op_string_normalizer import StringNormalizer as _StringNormalizer
 
 from dlbridge.ops.ceil_pools import AveragePool, MaxPool
 
@@ -129,8 +131,23 @@ class LogSoftmax(OpRun):
         return (below - np.log(np.exp(below).sum(axis=axis, keepdims=True)),)
 
 
+class StringNormalizer(_StringNormalizer):
+    """``StringNormalizer`` in the locale C, whose letters are those of ASCII; accents, and empty strings, stay."""
+
+    op_domain = ""
+
+    def _run(self, x, case_change_action=None, is_case_sensitive=None, locale=None, stopwords=None):  # type: ignore[no-untyped-def]
+        if locale != "C" or stopwords:
+            return super()._run(x, case_change_action, is_case_sensitive, locale, stopwords)
+        lower, upper = string.ascii_lowercase, string.ascii_uppercase
+        tables = {"LOWER": str.maketrans(upper, lower), "UPPER": str.maketrans(lower, upper)}
+        found = np.empty(x.shape, object)
+        found.reshape(-1)[:] = [str(one).translate(tables.get(case_change_action, {})) for one in x.reshape(-1)]
+        return (found,)
+
+
 #: Ops that the evaluator's own classes get wrong.
-_MENDED = [LogSoftmax, OneHot, MaxPool, AveragePool]
+_MENDED = [LogSoftmax, OneHot, MaxPool, AveragePool, StringNormalizer]
 
 
 class _Float64(ReferenceEvaluator):

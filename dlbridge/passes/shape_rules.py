@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from dlbridge.ops import extension
 from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
+from dlbridge.ops.strings import ML
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.matching import Match
 from dlbridge.passes.sizes import Size, Sizes, product, shape_of
@@ -33,9 +34,16 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
 @rule(
     "GroupNormalization", "MeanVarianceNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization"
 )
+@rule("LabelEncoder", domain=ML)
 @rule("RotateHalves", *extension.TRAINING_ONLY_OPS, domain=extension.DOMAIN)
 def _same(node: Match, known: Integers) -> Sizes | None:
     return shape_of(node.input(0))
+
+
+@rule("StringNormalizer")
+def _normalized(node: Match, known: Integers) -> Sizes | None:
+    """Strings that are in no list of those to leave out stay."""
+    return None if node.has("stopwords") else shape_of(node.input(0))
 
 
 @rule(*BROADCASTING_OPS)

@@ -93,7 +93,7 @@ class Signature:
         sizes: dict[str, _Size] = {}
         for name, port in self._ports.items():
             value = arrays[name]
-            if type(value) is not np.ndarray or value.dtype != port.dtype:
+            if type(value) is not np.ndarray or value.dtype != port.dtype or port.dtype == object:
                 value = _as_value(value, port)
             _check_shape(values.shape(value), port, sizes)
             feed[name] = value
@@ -152,11 +152,11 @@ def _as_value(given: Any, port: Port) -> Value:
 def _as_array(given: Any, port: Port) -> np.ndarray:
     is_array = isinstance(given, (np.ndarray, np.generic))
     array = np.asarray(given)
-    if array.dtype == port.dtype:
-        return array
     if port.dtype == object:
-        if array.dtype.kind in "UTO":
-            return array.astype(object)
+        if array.dtype.kind in "USTO":
+            return _as_text(array, port)
+    elif array.dtype == port.dtype:
+        return array
     elif not is_array and array.dtype.kind in "biuf":
         cast = array.astype(port.dtype)
         # numbers of a list have no dtype of their own; those of an integer input must not change
@@ -167,6 +167,24 @@ def _as_array(given: Any, port: Port) -> np.ndarray:
         where=f"input '{port.name}'",
         hint=None if port.dtype == object else f"array.astype('{port.dtype.name}') would cast it",
     )
+
+
+def _as_text(array: np.ndarray, port: Port) -> np.ndarray:
+    """Strings as Python's; bytes are those of UTF-8. onnxruntime would take the text of any object: ``b'cat'``."""
+    elements = array.reshape(-1).tolist()
+    kinds = {type(element) for element in elements}
+    if kinds <= {str}:
+        return array.astype(object, copy=False)
+    strange = next((kind for kind in kinds if not issubclass(kind, (str, bytes))), None)
+    where = f"input '{port.name}'"
+    if strange is not None:
+        raise SignatureError(f"it holds a {strange.__name__}, the model takes {port}", where=where)
+    found = np.empty(array.shape, object)
+    try:
+        found.reshape(-1)[:] = [e.decode("utf-8") if isinstance(e, bytes) else str(e) for e in elements]
+    except UnicodeDecodeError:
+        raise SignatureError(f"a string is no UTF-8, the model takes {port}", where=where) from None
+    return found
 
 
 def _check_shape(shape: tuple[int, ...], port: Port, sizes: dict[str, _Size]) -> None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dlbridge.errors import FileError, ShapeError, SignatureError
 from dlbridge.model import Model
+from dlbridge.ops.strings import as_text, is_text
 from dlbridge.verification.roles import Role, roles
 from dlbridge.verification.sizes import fitting_sizes, shape_at
 from dlbridge.verification.strategies import PLAIN, Strategy, plain
@@ -87,7 +88,10 @@ def given_inputs(model: Model, given: Mapping[str, np.ndarray] | str | os.PathLi
         if value.dtype is None or value.shape is None or array.ndim != len(value.shape):
             raise SignatureError(f"'{name}' has the shape {array.shape}, not {value.shape}", where=where)
         wanted = value.dtype.numpy()
-        if array.dtype != wanted and not np.can_cast(array.dtype, wanted, "same_kind"):
+        is_string = value.dtype == ir.DataType.STRING
+        array = as_text(array) if is_string and is_text(array) else array
+        fits = array.dtype == wanted or (not is_string and np.can_cast(array.dtype, wanted, "same_kind"))
+        if not fits:
             raise SignatureError(f"'{name}' has the dtype {array.dtype}, not {wanted}", where=where)
         found[name] = array.astype(wanted)
     return found

@@ -138,16 +138,27 @@ def empty(text: Text, shape: tuple[int, ...], generator: np.random.Generator) ->
 
 
 def spaces(text: Text, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
-    """Words between, behind and before whitespace of every kind and punctuation, in strings that the graph splits."""
+    """Words between whitespace of every kind and punctuation, and with punctuation in them, in strings that the graph
+    splits."""
     if not text.splits or not text.takes_unknown:
         return None
     words, joints = np.asarray(text.words, object), np.asarray([*_SPACES, *_PUNCTUATION], object)
     strings = []
     for _ in range(int(np.prod(shape))):
         count = int(generator.integers(1, _MOST))
-        pairs = zip(generator.choice(words, count), generator.choice(joints, (count, 2)), strict=True)
+        marked = [_pointed(word, generator) for word in generator.choice(words, count)]
+        pairs = zip(marked, generator.choice(joints, (count, 2)), strict=True)
         strings.append("".join(f"{before}{word}{after}" for word, (before, after) in pairs))
     return _array(strings, shape)
+
+
+def _pointed(word: str, generator: np.random.Generator) -> str:
+    """A word, or one with punctuation behind each letter, which is the same word where that is removed."""
+    if generator.random() < 0.5:
+        return word
+    return "".join(
+        f"{letter}{mark}" for letter, mark in zip(word, generator.choice(_PUNCTUATION, len(word)), strict=True)
+    )
 
 
 def _strange(text: Text, generator: np.random.Generator, count: int) -> list[str]:

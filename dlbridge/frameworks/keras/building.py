@@ -15,7 +15,7 @@ from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.frameworks.keras.variables import hollow, snapshot
 from dlbridge.ops import traits
-from dlbridge.ops.strings import ML, ML_OPSET
+from dlbridge.ops.strings import ML, ML_OPSET, is_text
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
 from dlbridge.passes.sizes import Size
@@ -292,6 +292,10 @@ class Builder:
 
     def constant(self, array: np.ndarray, dtype: ir.DataType | None = None) -> ir.Value:
         """A constant of the graph; equal small ones are one."""
+        if is_text(array):
+            return self._constant(
+                ir.StringTensor([str(s).encode() for s in array.reshape(-1)], shape=ir.Shape(array.shape))
+            )
         if dtype is not None and dtype != ir.DataType(ir.DataType.from_numpy(array.dtype)):
             array = array.astype(dtype.numpy())
         array = np.asarray(array, order="C")
@@ -299,13 +303,17 @@ class Builder:
         key = (kind, array.shape, array.tobytes()) if array.size <= 64 else None
         if key is not None and key in self._constants:
             return self._constants[key]
-        name = self._values.fresh("const")
-        value = ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(array.shape))
-        value.const_value = ir.Tensor(array, dtype=kind, name=name)
-        traits.set_kind(value, "constant")
-        self.graph.register_initializer(value)
+        value = self._constant(ir.Tensor(array, dtype=kind))
         if key is not None:
             self._constants[key] = value
+        return value
+
+    def _constant(self, tensor: ir.Tensor | ir.StringTensor) -> ir.Value:
+        tensor.name = name = self._values.fresh("const")
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()))
+        value.const_value = tensor
+        traits.set_kind(value, "constant")
+        self.graph.register_initializer(value)
         return value
 
     def fixed(self, name: str, array: np.ndarray) -> ir.Value:

@@ -301,6 +301,11 @@ def seams() -> list[tuple[Any, str, Any]]:
     return found
 
 
+def lookup_of(layer: Any) -> Any:
+    """The ``StringLookup`` that a ``TextVectorization`` looks words up with."""
+    return layer._lookup_layer
+
+
 _lock = threading.RLock()
 #: A token for each read that is under way, and what has been wrapped for them: (module, name, original, wrapper).
 _reads: set[object] = set()
