@@ -24,13 +24,31 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import LARGE
 from dlbridge.ops.keys import is_op
-from dlbridge.passes.matching import constant
-from dlbridge.verification.inputs import batch_dim, filled_inputs, row_axis
+from dlbridge.verification import literals
+from dlbridge.verification.inputs import batch_dim, filled_inputs
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
-from dlbridge.verification.roles import roles
-from dlbridge.verification.sizes import DEFAULT_SIZE, bytes_of_weights, elements, fitting_sizes
-from dlbridge.verification.strategies import EACH_ROW, MIXED, NOT_FINITE, PLAIN, STRATEGIES, THOROUGH_ONLY, Strategy
+from dlbridge.verification.roles import Role, roles
+from dlbridge.verification.shares import rows_without_numbers, unsettled_rows
+from dlbridge.verification.sizes import (
+    DEFAULT_SIZE,
+    LONGEST,
+    bytes_of_weights,
+    elements,
+    fitting_sizes,
+    longest_constant,
+)
+from dlbridge.verification.strategies import (
+    EACH_NUMBER,
+    EACH_ROW,
+    MIXED,
+    NOT_FINITE,
+    ON,
+    PLAIN,
+    STRATEGIES,
+    THOROUGH_ONLY,
+    Strategy,
+)
 
 #: Rows of the three sets of the quick battery.
 BATCHES = (1, 2, 9)
@@ -39,8 +57,6 @@ _ODD, _FREE_SIZES = 5, (1, 2, 5, 11)
 #: The original may accept only sizes that are multiples of one of these. Its code asserts that and no constraint states
 #: it: a network that halves its images five times, say.
 _UNITS = (2, 4, 8, 16, 32, 64)
-#: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
-_LONGEST, _MOST_NUMBERS = 600, 8
 #: Rows of a set of the full battery.
 _ROWS = 2
 #: Elements of all values that are computed for a set of the quick battery.
@@ -49,6 +65,9 @@ _MOST_ELEMENTS = 1 << 30
 #: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers, it takes the
 #: first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
 _MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (129, 65, 33), 1 << 24
+#: The full battery has these sizes of the batch, and of the other free sizes, where that is next to no work, and those
+#: that stand in the forms under test while all such sets together have few elements.
+_EACH_SIZE, _NEXT_TO_NOTHING = (3, 4, 5, 6, 7, 8, 9, 10, 12, 16), 1 << 18
 #: Elements of all values of the set at the largest sizes that the model's constraints allow.
 _AT_THE_LARGEST = 1 << 26
 #: How often a set whose rows the original does not all take is made anew.
@@ -105,6 +124,7 @@ class Battery:
         batch_sizes: The rows of the plain sets and of the mixed one, ``BATCHES`` when None; the probes have the first.
         seed: The seed of the random numbers.
         full: Whether it is the full battery.
+        numbers: Numbers that stand in the forms under test.
 
     Attributes:
         left_out: What was not tried, and why.
@@ -115,6 +135,7 @@ class Battery:
     batch_sizes: Sequence[int] | None
     seed: int
     full: bool
+    numbers: frozenset[float] = frozenset()
     left_out: list[str] = field(default_factory=list)
     _unit: int = 1
 
@@ -212,13 +233,15 @@ class Battery:
         rows = {batch: chosen} if batch else {}
         for index, strategy in enumerate(strategies):
             yield Plan(self.sizes, rows, (strategy,), self.seed + position + index)
-        longest = _longest_constant(self.model)
+        longest = longest_constant(self.model)
+        known = roles(self.model, self._fitting({}, self.sizes))
         tried: set[tuple[int, ...]] = set()
         for size in (*_FREE_SIZES, *([longest + 1] if longest else [])) if free else ():
             fitting = self._fitting({**rows, **dict.fromkeys(free, size)}, self.sizes)
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
+        yield from self._each_size(batch, free, known)
         yield from self._at_the_largest(batch, free, tried)
         for names, counts in (((batch,) if batch and not self.batch_sizes else (), _MANY_ROWS), (free, _MANY_SIZES)):
             wanted = ({**rows, **dict.fromkeys(names, count)} for count in counts if names)
@@ -228,11 +251,33 @@ class Battery:
                 if batch in names:  # a strategy has few numbers in a set of its own
                     mixed = tuple(s for s in MIXED if s in strategies)
                     yield Plan(self.sizes, preferred, (PLAIN, *mixed), self.seed + max(counts) + 1)
+                    for index, strategy in enumerate((EACH_NUMBER, literals.strategy(self.numbers)), 2):
+                        if any(strategy.applies(role) for role in known):
+                            yield Plan(self.sizes, preferred, (strategy,), self.seed + max(counts) + index)
+
+    def _each_size(self, batch: str | None, free: list[str], known: list[Role]) -> Iterator[Plan]:
+        """Plain sets at many sizes, and at those that stand in the forms under test: something may be wrong at one."""
+        left = _FEW_ELEMENTS
+        strategies = (PLAIN, ON) if any(ON.applies(role) for role in known) else (PLAIN,)
+        rows = [batch] if batch and not self.batch_sizes else []
+        for names in (rows, free):
+            for size in sorted({*_EACH_SIZE, *literals.sizes_of(self.numbers)}) if names else ():
+                preferred = {**({batch: _ROWS} if batch else {}), **dict.fromkeys(names, size)}
+                count = self._elements(preferred)
+                if count > (_NEXT_TO_NOTHING if size in _EACH_SIZE else left):
+                    continue
+                left -= count
+                yield Plan(
+                    self.sizes,
+                    preferred,
+                    strategies if preferred.get(batch or "", 1) > 1 else (PLAIN,),
+                    self.seed + size,
+                )
 
     def _at_the_largest(self, batch: str | None, free: list[str], tried: set[tuple[int, ...]]) -> Iterator[Plan]:
         """One row at the largest sizes that constraints allow, where there are such and they are not tried already."""
         known = traits.constraints(self.model.graph)
-        bounds = {name: constraints.largest(name, known, _LONGEST) for name in free}
+        bounds = {name: constraints.largest(name, known, LONGEST) for name in free}
         preferred = {name: size for name, size in bounds.items() if size is not None}
         if not preferred:
             return
@@ -301,12 +346,12 @@ class Battery:
                 plan = replace(plan, strategies=tuple(s for s in plan.strategies if s in _harmless(plan)))
             else:
                 parts = len(plan.strategies)
-                bad = self._rows_without_numbers(outputs, parts, case) if judge.is_finite else set()
+                bad = rows_without_numbers(self.model, outputs, parts, case.sizes) if judge.is_finite else set()
                 if plan.strategies[0].name in NOT_FINITE and not _stands(outputs):
                     bad = {0}
                 why = "the judge's outputs are not finite"
                 if not bad and self._chooses and plan.strategies != (PLAIN,):
-                    bad = self._unsettled_rows(judge.unsettled(case.arrays), parts, case)
+                    bad = unsettled_rows(self.model, judge.unsettled(case.arrays), parts, case.sizes)
                     why = "rounding decides which numbers the judge takes"
                 if not bad:
                     judge.add(case.arrays, outputs)
@@ -320,43 +365,14 @@ class Battery:
 
     def _leave_out(self, what: str, error: Exception) -> None:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self.left_out.append(f"{what}: the judge does not take it ({reason[:120]})")
+        said = f"{what}: the judge does not take it ({reason[:120]})"
+        if said not in self.left_out:
+            self.left_out.append(said)
 
     @functools.cached_property
     def _chooses(self) -> bool:
         """Whether the model takes the largest of numbers, and is small enough to be asked whether some are equal."""
         return any(is_op(node, "TopK") for node in self.model.graph) and bytes_of_weights(self.model) < LARGE
-
-    def _rows_without_numbers(self, outputs: Arrays, parts: int, case: Case) -> set[int]:
-        """Which strategies' rows give outputs that are not finite; all of them where rows cannot be told apart."""
-        floats = {name: array for name, array in outputs.items() if is_float(array.dtype)}
-        places = {name: ~np.isfinite(array.astype(np.float64)) for name, array in floats.items()}
-        found = self._strategies_of(places, parts, case)
-        return set(range(parts)) if None in found else {part for part in found if part is not None}
-
-    def _unsettled_rows(self, places: Arrays, parts: int, case: Case) -> set[int]:
-        """The strategies whose rows give unsettled numbers; all of them if only outputs without rows are unsettled."""
-        found = self._strategies_of(places, parts, case)
-        rows = {part for part in found if part is not None}
-        return set(range(parts)) if found and not rows else rows
-
-    def _strategies_of(self, places: Arrays, parts: int, case: Case) -> set[int | None]:
-        """The strategies in whose rows some places of the outputs are located; None for places that are in no row."""
-        found: set[int | None] = set()
-        batch = batch_dim(self.model)
-        for value in self.model.outputs:
-            array = places.get(value.name or "")
-            if array is None or not array.any():
-                continue
-            axis = row_axis(value, batch)
-            rows = array.shape[axis] if axis is not None else 0
-            if parts == 1 or rows != case.sizes.get(batch or "", rows) or rows < parts or axis is None:
-                found.add(None)
-                continue
-            others = tuple(a for a in range(array.ndim) if a != axis)
-            shares = np.array_split(array.any(axis=others), parts)
-            found |= {index for index, share in enumerate(shares) if share.any()}
-        return found
 
 
 def _harmless(plan: Plan) -> tuple[Strategy, ...]:
@@ -372,18 +388,6 @@ def _stands(outputs: Arrays) -> bool:
 
 
 _OF_FLOATS = frozenset({"small", "mixture", "halves", "large", "ties", "negative", "positive", "spread"})
-
-
-def _longest_constant(model: Model) -> int | None:
-    """The largest integer constant of the graph that could be a length; None if there is none above the usual size."""
-    found = [0]
-    for value in model.graph.initializers.values():
-        tensor = constant(value)
-        if tensor is None or tensor.size > _MOST_NUMBERS or value.dtype is None or not value.dtype.is_integer():
-            continue
-        found += [int(n) for n in tensor.numpy().reshape(-1) if n <= _LONGEST]
-    largest = max(found)
-    return largest if largest > DEFAULT_SIZE else None
 
 
 def _said(sizes: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ from dlbridge.ops.evaluator import LARGE, Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
-from dlbridge.verification import stepping
+from dlbridge.verification import literals, stepping
 from dlbridge.verification.battery import Battery, Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
@@ -117,7 +117,8 @@ def verify(
         judging = judges.of_another_type(model, converted, eps(ml_dtypes.finfo(dtype).dtype))
         model, wanted = converted, [name for name in wanted if name != judges.ORIGINAL]
     require_names(model, sizes or {})
-    sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, full=battery == "full")
+    numbers = literals.numbers_of((others or {}).values())
+    sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, battery == "full", numbers)
     cases = [] if battery == "none" else sets.cases(judging)
     cases += _given(model, judging, inputs)
     report = Report(model.name, judging.name, left_out=not_tried, inputs_left_out=sets.left_out, subject=model)

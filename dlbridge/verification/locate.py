@@ -251,33 +251,38 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str], off: C
         off: Those of them whose numbers the form returns wrong, wherever it may have computed the right ones.
     """
     nodes = list(model.graph)
-    depends, of_numbers = _depending(model, nodes, ()), _depending(model, nodes, ("Shape", "Size"))
+    told = _told_by_numbers(model, nodes, values)
+    of_floats = {value for value in told if values[value.name or ""].dtype.kind == "f"}
     matched: set[ir.Value] = set()
     compared: set[ir.Value] = set()
     for node in reversed(nodes):
         for value in node.outputs:
-            array = values.get(value.name or "")
             if not value.uses() and not value.is_graph_output():
                 continue  # a form need not compute what nothing reads
-            wanted = (
-                array is not None and tells(array) and value in (depends if array.dtype.kind == "f" else of_numbers)
-            )
-            if wanted and array is not None:
+            if value in told:
                 compared.add(value)
-                if value.name in off:
-                    continue
-                readers = [
-                    use.node for use in value.uses() if not is_op(use.node, "Concat")
-                ]  # its numbers hide smaller ones
-                if any(o in matched for reader in readers for o in reader.outputs) or shown.has(array):
+                # which number is the largest, and numbers beside larger ones, stay when what they come from is off
+                readers = [use.node for use in value.uses() if not is_op(use.node, "Concat")]
+                derived = matched.intersection(o for reader in readers for o in reader.outputs)
+                is_derived = bool(derived & of_floats if value in of_floats else derived)
+                if value.name not in off and (is_derived or shown.has(values[value.name or ""])):
                     matched.add(value)
             elif value.is_graph_output() and value.name in outputs:
                 compared.add(value)
     return next((n for n in nodes if any(v in compared and v not in matched for v in n.outputs)), None)
 
 
+def _told_by_numbers(model: Model, nodes: Sequence[ir.Node], values: Arrays) -> set[ir.Value]:
+    """The values that can be recognised by their numbers: floats that depend on an input, and integers that depend on
+    the numbers of one, for a form need not compute sizes as tensors."""
+    depends, of_numbers = _depending(model, nodes, ()), _depending(model, nodes, ("Shape", "Size"))
+    known = ((value, values.get(value.name or "")) for node in nodes for value in node.outputs)
+    recognised = [(value, array) for value, array in known if array is not None and tells(array)]
+    return {value for value, array in recognised if value in (depends if array.dtype.kind == "f" else of_numbers)}
+
+
 def _depending(model: Model, nodes: Sequence[ir.Node], cut: Sequence[str]) -> set[ir.Value]:
-    """The values that depend on an input, other than through these ops: a form need not compute sizes as tensors."""
+    """The values that depend on an input, other than through these ops."""
     depends: set[ir.Value] = set(model.inputs)
     for node in nodes:
         if not (cut and is_op(node, *cut)) and any(v in depends for v in _reads(node)):

@@ -23,8 +23,9 @@ _LENGTHS = 4
 _LENGTHS_PRESERVING = {"Cast", "Reshape", "Identity", "TopK", "Gather"}
 #: Ops whose output has the numbers of their input.
 _PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Slice", "Flatten", "Clip", "Expand"}
+_PRESERVING |= {"Gather", "Split"}
 #: Ops whose output has indices of their inputs: the two rows of the edges of a graph, edges and a loop for each node.
-_INDEX_PRESERVING = _PRESERVING | {"Gather", "Concat", "Tile"}
+_INDEX_PRESERVING = _PRESERVING | {"Concat", "Tile"}
 #: (op, input) -> the input that is the table which it indexes.
 _TABLES = {("Embedding", 0): 1, ("Gather", 1): 0, ("GatherElements", 1): 0, ("ScatterElements", 1): 0}
 #: Ops with which a number is compared, or cut: their constants are edges.
@@ -224,9 +225,9 @@ def _is_mask(value: ir.Value) -> bool:
 
 def _decides_sizes(value: ir.Value) -> bool:
     """Whether a value reaches an op that makes something of a size that it is told, or a graph within a node."""
-    for node, slot in _uses_from(value, lambda node, slot: node.outputs):
+    for node, slot in _uses_from(value, lambda node, slot: () if is_op(node, "Shape", "Size") else node.outputs):
         has_graph = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
-        is_inner = node.graph is not value.graph
+        is_inner = node.graph is not None and node.graph is not value.graph  # a pass that removes a node leaves its use
         if has_graph or is_inner or slot >= _SIZES.get(op_key(node), _NEVER):
             return True
     return False

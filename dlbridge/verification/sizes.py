@@ -11,7 +11,10 @@ from dlbridge import constraints
 from dlbridge.errors import ShapeError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.passes.matching import constant
 
+#: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
+LONGEST, _MOST_NUMBERS = 600, 8
 #: Size of a symbolic dimension, other than the batch, if the caller does not choose one.
 DEFAULT_SIZE = 6
 
@@ -73,6 +76,18 @@ def elements(model: Model, sizes: Mapping[str, int]) -> int:
 def bytes_of_weights(model: Model) -> int:
     """The bytes of all initializers."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
+def longest_constant(model: Model) -> int | None:
+    """The largest integer constant of the graph that could be a length; None if there is none above the usual size."""
+    found = [0]
+    for value in model.graph.initializers.values():
+        tensor = constant(value)
+        if tensor is None or tensor.size > _MOST_NUMBERS or value.dtype is None or not value.dtype.is_integer():
+            continue
+        found += [int(n) for n in tensor.numpy().reshape(-1) if n <= LONGEST]
+    largest = max(found)
+    return largest if largest > DEFAULT_SIZE else None
 
 
 def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int], where: str | None) -> int:

@@ -177,6 +177,14 @@ def _each_row(role: Role, shape: tuple[int, ...], generator: np.random.Generator
     return np.resize(generator.permutation(role.rows), shape) if role.rows is not None and role.is_integer else None
 
 
+def _each_number(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """0, 1, 2, ... in each place of a row, as far as there are rows, in a random order: ids that are made indices."""
+    if not role.is_free_integer or role.decides_sizes or not shape:
+        return None
+    counted = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    return generator.permuted(np.broadcast_to(counted, shape), axis=0)
+
+
 def _counted(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """0, 1, 2, ... along the last axis: positions, and every row of a table where it is short."""
     if not role.is_integer or role.steps is not None:
@@ -268,6 +276,8 @@ def _infinite(role: Role, shape: tuple[int, ...], generator: np.random.Generator
 
 PLAIN = Strategy("plain", plain)
 EACH_ROW = Strategy("each row", _each_row)
+EACH_NUMBER = Strategy("each number", _each_number)
+ON = Strategy("on", _on)
 #: In the order in which a set of inputs with few rows takes them.
 STRATEGIES = (
     Strategy("small", _scaled(1e-3)),
@@ -286,7 +296,7 @@ STRATEGIES = (
     Strategy("wide integers", _wide),
     Strategy("ties", _ties),
     Strategy("zeros", _zeros),
-    Strategy("on", _on),
+    ON,
     Strategy("off", _off),
     Strategy("one row full", _one_full),
     Strategy("padded left", _padded_left),

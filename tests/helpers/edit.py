@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
+import onnx.parser
+import onnx.printer
+
 FOLDER = Path(__file__).parent / "edits"
 
 
@@ -51,3 +55,12 @@ def _read(part: str) -> Edit:
     model, what, nodes = head.split(": ")
     old, new = ("\n".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
     return Edit(model, what, frozenset(nodes.split()), old, new)
+
+
+def of_graph(edit: Edit, file: Path) -> None:
+    """Plant a fault into an ONNX file. The text that is edited has a node in each line, as ``onnx.printer`` has it."""
+    model = onnx.load(file)
+    lines = [onnx.printer.to_text(node).strip() for node in model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(onnx.parser.parse_node(line) for line in edit.of("\n".join(lines)).splitlines())
+    onnx.save(model, file)

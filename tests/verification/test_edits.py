@@ -9,7 +9,7 @@ import pytest
 
 import dlbridge
 from tests.helpers import edited_models
-from tests.helpers.edit import edits
+from tests.helpers.edit import edits, of_graph
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.pytorch
@@ -26,6 +26,10 @@ CORE = (
     "clicks: hashing in float32",
     "clicks: an axis more",
     "boxes: unsorted",
+    "boxes: when a score is above 0.9",
+    "pictures: when the batch is 5",
+    "table: when a category is 41",
+    "clicks: hashing in float64",
 )
 
 
@@ -42,16 +46,21 @@ class Planted:
 
     def report(self, edit):
         """(the model, the report of its edited file)."""
+        is_graph = self._to == "onnx"
+        target = self._folder / (f"{edit.model}.onnx" if is_graph else edit.model)
         if edit.model not in self._models:
             model = self._models[edit.model] = edited_models.read(edit.model)
-            model.write(self._to).save(self._folder / edit.model)
-        file = self._folder / edit.model / "model.py"
-        right = file.read_text(encoding="utf-8")
-        file.write_text(edit.of(right), encoding="utf-8")
+            model.write(self._to).save(target)
+        file = target if is_graph else target / "model.py"
+        right = file.read_bytes()
+        if is_graph:
+            of_graph(edit, file)
+        else:
+            file.write_text(edit.of(right.decode()), encoding="utf-8")
         try:
-            return self._models[edit.model], dlbridge.verify(self._models[edit.model], file.parent)
+            return self._models[edit.model], dlbridge.verify(self._models[edit.model], target)
         finally:
-            file.write_text(right, encoding="utf-8")
+            file.write_bytes(right)
 
 
 def is_traced(model, edit, report):
@@ -81,10 +90,10 @@ def test_a_narrow_type_is_the_cause_that_is_named(planted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["pytorch", "keras"])
+@pytest.mark.parametrize("to", ["pytorch", "keras", "onnx"])
 def test_edits_are_caught_and_traced(to, tmp_path):
     """Prints how many of the edits were caught and traced, and the others."""
-    pytest.importorskip("torch" if to == "pytorch" else to)
+    pytest.importorskip({"pytorch": "torch", "onnx": "onnxruntime"}.get(to, to))
     planted, count, others = Planted(to, tmp_path), collections.Counter(), []
     for edit in edits(to):
         model, report = planted.report(edit)
