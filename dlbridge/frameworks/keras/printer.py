@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -118,7 +118,7 @@ def _function(writer: KerasWriter, definition: Definition) -> Def:
     taken = {*RESERVED, *names_read(written), *definition.parameters}
     names = input_names(written.block.inputs, taken, is_root=False, path=written.block.path)
     parameters = (*names.values(), *definition.signature("name"))
-    lines = _statements(writer, definition, names, definition.slots)
+    lines = _statements(writer, definition, names, definition.slots, reserved=definition.parameters)
     lines.append(Return(returned(written.block.outputs, _namer(writer, definition, names))))
     return Def(definition.name, parameters, tuple(merge_return(layer_loops(roll_steps(lines)))))
 
@@ -271,11 +271,15 @@ def _statements(
     names: dict[ir.Value, str],
     parameters: Mapping[int, str],
     kept: frozenset[str] = frozenset(),
+    reserved: Iterable[str] = (),
 ) -> list[Statement]:
-    """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values."""
+    """The assignments of a body. ``names`` comes with the inputs' names and gets those of all values.
+
+    ``kept`` and ``reserved`` are as in :func:`dlbridge.source.variables.name_values`.
+    """
     written = definition.written
     named = output_names(writer.model.outputs) if written.block is writer.root else None
-    names.update(name_values(written, names, kept, RESERVED, named))
+    names.update(name_values(written, names, kept, {*RESERVED, *reserved}, named))
     in_class = written.block in writer.dynamic
     # Where layers are joined, those that are called more than once are made first.
     made: list[Statement] = [] if in_class else [Assign(Var(m.name), plain(m.new)) for m in written.members]

@@ -123,3 +123,26 @@ def test_what_functions_make_is_known():
     found = automatic.automatic_names([{"ops.softmax", "keras.activations.gelu"}], {"ReLU"})
     assert {"softmax", "gelu", "re_lu", "add", "multiply", "matmul", "get_item"} <= found
     assert automatic.is_automatic("add_12", found) and not automatic.is_automatic("add_a", found)
+
+
+class Scaling(nn.Module):
+    """A block whose author calls a tensor as a printed function may call its number."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.score, self.content = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        value = self.content(x)
+        score = self.score(x) * self.factor
+        return torch.softmax(score, -1) * value
+
+
+def test_no_variable_has_the_name_of_a_number_that_a_function_is_given():
+    net = nn.Sequential(Scaling(0.5), Scaling(3.0)).eval()
+    x = torch.randn(2, 4)
+    model = dlbridge.load(net, inputs={"input": "float32[batch,4]"})
+    assert "value," in dlbridge.frameworks.get("keras").write(model).text
+    live = model.to_keras()
+    np.testing.assert_allclose(np.asarray(live(x.numpy())), net(x).detach().numpy(), atol=1e-5, rtol=1e-5)
