@@ -112,8 +112,11 @@ class Dialect:
         """A part of a path as a module can be called."""
         return part
 
-    def module_list(self, kinds: Sequence[str]) -> str:
-        """The class of a list whose items are of these kinds ("module", or a kind of a weight)."""
+    def module_list(self, kinds: Sequence[str], has_attributes: bool) -> str:
+        """The class of a list whose items are of these kinds ("module", or a kind of a weight).
+
+        ``has_attributes``: whether it holds modules or weights under names beside its items.
+        """
         raise NotImplementedError
 
     def item_of_sequence(self, sequence: Code, index: str) -> Code:

@@ -77,10 +77,12 @@ class _Members:
             return expression(self.dialect.empty)
         items = {number: self._nested(f"{path}.{number}") for number in numbers}
         gap = expression(self.dialect.gap)
-        return self._list([items.get(i, gap) for i in range(max(numbers) + 1)], path)
+        has_attributes = len(numbers) < len(heads)
+        return self._list([items.get(i, gap) for i in range(max(numbers) + 1)], path, has_attributes)
 
-    def _list(self, items: list[Expr], path: str) -> Expr:
-        kind = self.dialect.module_list([self.kinds.get(f"{path}.{i}", "module") for i in range(len(items))])
+    def _list(self, items: list[Expr], path: str, has_attributes: bool) -> Expr:
+        kinds = [self.kinds.get(f"{path}.{i}", "module") for i in range(len(items))]
+        kind = self.dialect.module_list(kinds, has_attributes)
         if len(set(map(text_of, items))) == 1 and len(items) > 2:
             count = expression(f"range({len(items)})")
             return call(kind, Comprehension("[", items[0], "_", count))

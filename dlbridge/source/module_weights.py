@@ -210,7 +210,10 @@ class ModuleWeights:
         lists = [
             Assign(
                 self.reach(path),
-                call(self.dialect.module_list(["module"]), Items("[", tuple(self.reach(first) for first in firsts))),
+                call(
+                    self.dialect.module_list(["module"], False),
+                    Items("[", tuple(self.reach(first) for first in firsts)),
+                ),
             )
             for path, firsts in self.second_lists.items()
         ]

@@ -58,8 +58,8 @@ class NNXDialect(Dialect):
     def spelled(self, part: str) -> str:
         return f"{part}_" if part in _OWN or part == "rngs" else part  # not as what every module has
 
-    def module_list(self, kinds: Sequence[str]) -> str:
-        return "nnx.List"
+    def module_list(self, kinds: Sequence[str], has_attributes: bool) -> str:
+        return "NumberedModules" if has_attributes else "nnx.List"
 
     def item_of_sequence(self, sequence: Code, index: str) -> Code:
         return super().item_of_sequence(Attr(sequence, "layers"), index)

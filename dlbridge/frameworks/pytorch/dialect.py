@@ -65,7 +65,7 @@ class PyTorchDialect(Dialect):
     def spelled(self, part: str) -> str:
         return f"{part}_" if part in _OWN else part  # not as what every module has (``forward``, ``training``)
 
-    def module_list(self, kinds: Sequence[str]) -> str:
+    def module_list(self, kinds: Sequence[str], has_attributes: bool) -> str:
         return "nn.ParameterList" if all(kind in PARAMETERS for kind in kinds) else "nn.ModuleList"
 
     def assign(self, owner: Code, name: str, new: Code, kind: str) -> Statement:
