@@ -53,15 +53,21 @@ def changed(op: Op, arrays: ArrayDialect) -> tuple[list[int], Any, Any]:
     axes, scales, sizes = asked(op, arrays)
     if crops(op) or not stretches(op):
         return axes, scales, sizes
-    shape, grown = op.shape() or [], op.out_shape() or [None] * op.rank()
     if scales is not None:
-        found = [(a, s) for a, s in zip(axes, scales, strict=True) if s != 1]
-        return [a for a, _ in found], [s for _, s in found], None
+        by_axis: dict[int, Any] = {axis: scale for axis, scale in zip(axes, scales, strict=True) if scale != 1}
+        return list(by_axis), list(by_axis.values()), None
     if not isinstance(sizes, list):
         return axes, None, sizes
-    pairs = zip(axes, sizes, strict=True)
-    found = [(a, s) for a, s in pairs if s != shape[a] and (shape[a] is None or grown[a] != shape[a])]
-    return [a for a, _ in found], None, [s for _, s in found]
+    by_axis = {axis: size for axis, size in zip(axes, sizes, strict=True) if not keeps(op, axis, size)}
+    return list(by_axis), None, list(by_axis.values())
+
+
+def keeps(op: Op, axis: int, size: Any) -> bool:
+    """Whether an axis that is to have a size has it already, by number or by name."""
+    have, made = op.shape(), op.out_shape()
+    before = None if have is None else have[axis]
+    after = None if made is None else made[axis]
+    return bool(size == before) or (before is not None and after == before)
 
 
 def is_between_middles(op: Op, scales: list[float] | None, sizes: Any) -> bool:

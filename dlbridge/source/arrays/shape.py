@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,53 @@ def paddings(op: Op) -> list[tuple[Element, Element]] | None:
     for axis, before, behind in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         found[axis % len(have)] = before, behind
     return found
+
+
+@dataclass(frozen=True)
+class Padding:
+    """What a Pad node asks for.
+
+    Attributes:
+        mode: "constant", "reflect", "edge" or "wrap".
+        pairs: What is added before and behind each axis; None where that is known only when the model runs.
+        value: The constant: a number, or code that reads it.
+    """
+
+    mode: str
+    pairs: list[tuple[Element, Element]] | None
+    value: Any
+
+    @classmethod
+    def of(cls, op: Op, arrays: ArrayDialect) -> Padding:
+        """That of a node."""
+        mode = op.attr("mode")
+        value = arrays.number(op, 2) if mode == "constant" and op.has(2) else 0
+        return cls(mode, paddings(op), value)
+
+    @property
+    def adds_nothing(self) -> bool:
+        return self.pairs is not None and all(pair == (0, 0) for pair in self.pairs)
+
+    @property
+    def only_adds(self) -> bool:
+        """Whether all amounts are known, and none is negative, which would cut."""
+        return self.pairs is not None and all(isinstance(a, int) and a >= 0 for pair in self.pairs for a in pair)
+
+    @property
+    def fill(self) -> Any:
+        """The constant; None for 0, which is every function's default."""
+        return self.value if isinstance(self.value, Code) else self.value or None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keywords of the helper ``pad``, but for those of its defaults."""
+        return {"mode": None if self.mode == "constant" else self.mode, "value": self.fill}
+
+
+def pad_at_run_time(op: Op, arrays: ArrayDialect, asked: Padding) -> Code:
+    """A call of the helper ``pad`` with what the node's inputs hold when the model runs."""
+    axes = arrays.ints(op, 3) if op.has(3) else None
+    return call("pad", op.x, arrays.ints(op, 1), **asked.options, axes=axes)
 
 
 @shape("CenterCropPad")

@@ -7,13 +7,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, number, rules
+from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, rules
 from dlbridge.frameworks.keras.writes import heads
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import shape as arrays
-from dlbridge.source.arrays.elementwise import is_tensor
-from dlbridge.source.arrays.shape import own_sizes, paddings, product
+from dlbridge.source.arrays.shape import Padding, own_sizes, pad_at_run_time, product
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Dim, Emit, Layer, Op
 
@@ -103,31 +102,22 @@ _MOST_PADDED, _MOST_MIRRORED = 6, 5
 
 @rules("Pad")
 def pad(op: Op) -> Emit | Code:
-    mode, rank, pairs = op.attr("mode"), op.rank(), paddings(op)
-    value = op.operand(2) if op.has(2) and mode == "constant" else 0
-    if is_tensor(value):
-        value = number(op, 2)
-    options = {
-        "mode": None if mode == "constant" else mode,
-        "value": value if isinstance(value, Code) else value or None,
-    }
-    if pairs is None:
-        return call("pad", op.x, ints(op, 1), **options, axes=ints(op, 3) if op.has(3) else None)
-    amounts = [a for pair in pairs for a in pair]
-    if all(isinstance(a, int) and a == 0 for a in amounts):
+    asked = Padding.of(op, KERAS)
+    if asked.pairs is None:
+        return pad_at_run_time(op, KERAS, asked)
+    if asked.adds_nothing:
         return code("{}", op.x)
-    known = _pad_mode(mode, pairs, op.shape() or [])
-    if mode == "constant" and rank > _MOST_PADDED:
+    if asked.mode == "constant" and op.rank() > _MOST_PADDED:
         op.refuse(f"TensorFlow pads tensors of at most {_MOST_PADDED} axes")
-    if rank > _MOST_MIRRORED and mode != "constant":
-        known = None
-    if known is None or not all(isinstance(a, int) and a >= 0 for a in amounts):
-        chosen = [axis for axis, pair in enumerate(pairs) if pair != (0, 0)]
-        flat = [pairs[a][0] for a in chosen] + [pairs[a][1] for a in chosen]
-        return call("pad", op.x, flat, **options, axes=chosen)
-    keywords: dict[str, Any] = {} if known == "constant" else {"mode": known}
-    keywords |= {"constant_values": value} if isinstance(value, Code) or value != 0 else {}
-    return Emit(call("ops.pad", op.x, pairs, **keywords), module=None if keywords else _zero_padding(pairs))
+    mode = _pad_mode(op, asked, asked.pairs)
+    if mode is None:
+        chosen = [axis for axis, pair in enumerate(asked.pairs) if pair != (0, 0)]
+        amounts = [asked.pairs[axis][side] for side in (0, 1) for axis in chosen]
+        return call("pad", op.x, amounts, **asked.options, axes=chosen)
+    keywords: dict[str, Any] = {} if mode == "constant" else {"mode": mode}
+    keywords |= {} if asked.fill is None else {"constant_values": asked.fill}
+    padded = call("ops.pad", op.x, asked.pairs, **keywords)
+    return Emit(padded, module=None if keywords else _zero_padding(asked.pairs))
 
 
 def _zero_padding(pairs: list[Any]) -> Layer | None:
@@ -140,17 +130,21 @@ def _zero_padding(pairs: list[Any]) -> Layer | None:
     return Layer(call(f"layers.ZeroPadding{count}D", Literal(amount, "padding")))
 
 
-def _pad_mode(mode: str, pairs: list[Any], have: list[Dim]) -> str | None:
-    """What Keras calls the mode, if it does the same for these amounts."""
-    amounts = [a for pair in pairs for a in pair if isinstance(a, int)]
-    if mode == "edge":
-        return "symmetric" if all(a <= 1 for a in amounts) else None
-    if mode == "reflect":
-        fits = all(
-            (isinstance(d, int) and max(pair) < d) or pair == (0, 0) for pair, d in zip(pairs, have, strict=True)
-        )
-        return "reflect" if fits else None
-    return mode if mode == "constant" else None
+def _pad_mode(op: Op, asked: Padding, pairs: list[Any]) -> str | None:
+    """What Keras calls the mode; None if it does not do the same for these amounts."""
+    if not asked.only_adds:
+        return None
+    if asked.mode == "constant":
+        return "constant"
+    if op.rank() > _MOST_MIRRORED:
+        return None
+    if asked.mode == "edge":
+        return "symmetric" if all(amount <= 1 for pair in pairs for amount in pair) else None
+    if asked.mode == "reflect":
+        sizes = op.shape() or []
+        fits = [pair == (0, 0) or (isinstance(d, int) and max(pair) < d) for pair, d in zip(pairs, sizes, strict=True)]
+        return "reflect" if all(fits) else None
+    return None
 
 
 @rules("Shape")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, number, rules
-from dlbridge.source.arrays.shape import paddings, product, reshaped_to, sizes_in_code
+from dlbridge.source.arrays.shape import Padding, pad_at_run_time, product, reshaped_to, sizes_in_code
 from dlbridge.source.code import Code, call, code, method
 from dlbridge.source.op import Op
 
@@ -36,19 +34,12 @@ def transpose(op: Op) -> Code:
 
 @rules("Pad")
 def pad(op: Op) -> Code:
-    mode: str | None = op.attr("mode")
-    value: Any = None
-    if mode == "constant":
-        mode = None  # the default
-        value = number(op, 2) if op.has(2) else None
-        if not isinstance(value, Code):
-            value = value or None  # and so is 0
-    pairs = paddings(op)
-    if pairs is None or not all(isinstance(p, int) and p >= 0 for pair in pairs for p in pair):
-        return call("pad", op.x, ints(op, 1), mode=mode, value=value, axes=ints(op, 3) if op.has(3) else None)
-    if all(pair == (0, 0) for pair in pairs):
+    asked = Padding.of(op, NNX)
+    if not asked.only_adds:
+        return pad_at_run_time(op, NNX, asked)
+    if asked.adds_nothing:
         return code("{}", op.x)
-    return call("jnp.pad", op.x, pairs, mode=mode, constant_values=value)
+    return call("jnp.pad", op.x, asked.pairs, mode=asked.options["mode"], constant_values=asked.fill)
 
 
 @rules("Shape")

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlbridge.frameworks.pytorch.rules import ints, rules
 from dlbridge.frameworks.pytorch.writes.arrays import TORCH
-from dlbridge.source.arrays.resize import asked, formula_options, stretches, target_options
+from dlbridge.source.arrays.resize import asked, formula_options, keeps, stretches, target_options
 from dlbridge.source.code import Code, call
 from dlbridge.source.op import Emit, Layer, Op
 from dlbridge.source.windows import one_or_all
@@ -28,31 +28,41 @@ def resize(op: Op) -> Emit | Code:
 
 def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> dict[str, Any] | None:
     """The arguments with which F.interpolate computes the node; None when none do."""
-    count = op.rank() - 2
-    if count not in (1, 2, 3) or not op.dtype().is_floating_point() or (scales is None and not isinstance(sizes, list)):
+    given = scales if scales is not None else sizes
+    if not isinstance(given, list) or not _is_for_images(op):
         return None
-    smooth = bool(op.attr("antialias"))  # PyTorch's leaves out what is outside, its cubic has a = -0.5
-    if smooth != bool(op.attr("exclude_outside")) or not stretches(op):
+    by_axis: dict[int, Any] = dict(zip(axes, given, strict=True))
+    if not all(_stays(op, axis, by_axis.get(axis), is_scale=scales is not None) for axis in (0, 1)):
         return None
-    centred = op.attr("mode") != "nearest" and op.attr("coordinate_transformation_mode") == "half_pixel"
-    if smooth and not (count == 2 and centred):
-        return None
-    shape = op.shape() or []
-    target: dict[int, Any] = dict(zip(axes, scales if scales is not None else sizes, strict=True))
-    grown = op.out_shape() or [None] * op.rank()
-    for axis in (0, 1):
-        same = scales is None and shape[axis] is not None and grown[axis] == shape[axis]
-        if axis in target and target.pop(axis) != (1 if scales is not None else shape[axis]) and not same:
-            return None
-    full = [target.get(a, 1.0 if scales is not None else op.dim(0, a)) for a in range(2, op.rank())]
-    mode = _mode(op, full if scales is not None else None, full if scales is None else None)
-    if mode is None:
-        return None
-    mode |= {"antialias": True} if smooth else {}
-    if scales is None:
-        return {"size": one_or_all(full) if all(isinstance(s, int) for s in full) else tuple(full), **mode}
-    whole = [int(s) if float(s).is_integer() else s for s in full]
-    return {"scale_factor": one_or_all(whole), **mode}
+    spatial = range(2, op.rank())
+    antialias = {"antialias": True} if op.attr("antialias") else {}
+    if scales is not None:
+        factors = [by_axis.get(axis, 1.0) for axis in spatial]
+        mode = _mode(op, factors, None)
+        whole = [int(s) if float(s).is_integer() else s for s in factors]
+        return None if mode is None else {"scale_factor": one_or_all(whole), **mode, **antialias}
+    target = [by_axis.get(axis, op.dim(0, axis)) for axis in spatial]
+    mode = _mode(op, None, target)
+    are_known = all(isinstance(size, int) for size in target)
+    return None if mode is None else {"size": one_or_all(target) if are_known else tuple(target), **mode, **antialias}
+
+
+def _is_for_images(op: Op) -> bool:
+    """Whether F.interpolate takes such tensors, and what is outside of them counts as there."""
+    count, is_smooth = op.rank() - 2, bool(op.attr("antialias"))
+    if count not in (1, 2, 3) or not op.dtype().is_floating_point() or not stretches(op):
+        return False
+    if is_smooth != bool(op.attr("exclude_outside")):  # its antialiasing leaves out what is outside, nothing else does
+        return False
+    is_centred = op.attr("mode") != "nearest" and op.attr("coordinate_transformation_mode") == "half_pixel"
+    return not is_smooth or (count == 2 and is_centred)
+
+
+def _stays(op: Op, axis: int, wanted: Any, *, is_scale: bool) -> bool:
+    """Whether an axis keeps its size, with the scale or the size that is asked for, if one is."""
+    if wanted is None:
+        return True
+    return bool(wanted == 1) if is_scale else keeps(op, axis, wanted)
 
 
 def _mode(op: Op, scales: list[float] | None, sizes: list[Any] | None) -> dict[str, Any] | None:

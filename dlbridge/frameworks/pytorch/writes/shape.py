@@ -8,17 +8,18 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.rules import ints, placed, rules, torch_dtype
+from dlbridge.frameworks.pytorch.writes.arrays import TORCH
 from dlbridge.passes import stacked
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays.elementwise import is_tensor
 from dlbridge.source.arrays.shape import (
     FAR,
+    Padding,
     constant_value,
     cuts_of,
     even_parts,
     filling,
     joined,
-    paddings,
     reshaped_to,
     sizes_in_code,
 )
@@ -222,29 +223,24 @@ def _is_whole_backwards(start: Element, end: Element, step: int) -> bool:
 
 @rules("Pad")
 def pad(op: Op) -> Code:
-    mode, amounts = op.attr("mode"), _amounts(op)
-    if amounts is None:
-        return call("pad", op.x, ints(op, 1), mode, _pad_value(op), axes=ints(op, 3) if op.has(3) else None)
+    asked = Padding.of(op, TORCH)
+    if asked.pairs is None:
+        axes = ints(op, 3) if op.has(3) else None
+        return call("pad", op.x, ints(op, 1), asked.mode, asked.value, axes=axes)
+    amounts = {axis: pair for axis, pair in enumerate(asked.pairs) if pair != (0, 0)}
     if not amounts:
         return code("{}", op.x)
-    if mode == "constant":
-        value = _pad_value(op)
-        is_zero = not isinstance(value, Code) and not value
-        return call("F.pad", op.x, _from_last(op, amounts, min(amounts)), value=None if is_zero else value)
-    if _is_known_to_torch(op, mode, amounts):
-        return call("F.pad", op.x, _from_last(op, amounts, 2), mode={"reflect": "reflect", "edge": "replicate"}[mode])
+    if asked.mode == "constant":
+        return call("F.pad", op.x, _from_last(op, amounts, min(amounts)), value=asked.fill)
+    mode = _pad_mode(op, asked, amounts)
+    if mode is not None:
+        return call("F.pad", op.x, _from_last(op, amounts, 2), mode=mode)
     axes = None if op.value(3) is None else [axis % op.rank() for axis in op.numbers(3) or []]
-    return call("pad", op.x, op.ints(1), mode, axes=axes)
+    return call("pad", op.x, op.ints(1), asked.mode, axes=axes)
 
 
 #: Axis -> what is added before and behind.
 _Amounts = dict[int, tuple[Element, Element]]
-
-
-def _amounts(op: Op) -> _Amounts | None:
-    """The axes that are padded; None where that is known only when the model runs."""
-    pairs = paddings(op)
-    return None if pairs is None else {axis: pair for axis, pair in enumerate(pairs) if pair != (0, 0)}
 
 
 def _from_last(op: Op, amounts: _Amounts, first: int) -> tuple[Element, ...]:
@@ -252,25 +248,20 @@ def _from_last(op: Op, amounts: _Amounts, first: int) -> tuple[Element, ...]:
     return tuple(n for axis in range(op.rank() - 1, first - 1, -1) for n in amounts.get(axis, (0, 0)))
 
 
-def _is_known_to_torch(op: Op, mode: str, amounts: _Amounts) -> bool:
-    """Whether ``F.pad`` has a mode for this: it reflects and repeats the edges of floats, along spatial axes alone."""
-    if mode == "wrap" or not op.dtype().is_floating_point() or op.rank() not in (3, 4, 5) or min(amounts) < 2:
-        return False
-    if any(not isinstance(n, int) or n < 0 for pair in amounts.values() for n in pair):
-        return False
-    return mode == "edge" or all(_reflects(op, axis, pair) for axis, pair in amounts.items())
+def _pad_mode(op: Op, asked: Padding, amounts: _Amounts) -> str | None:
+    """What ``F.pad`` calls the mode; None where it has none: it mirrors floats, along spatial axes alone."""
+    if not asked.only_adds or not op.dtype().is_floating_point() or op.rank() not in (3, 4, 5) or min(amounts) < 2:
+        return None
+    if asked.mode == "edge":
+        return "replicate"
+    is_inside = all(_reflects(op, axis, pair) for axis, pair in amounts.items())
+    return "reflect" if asked.mode == "reflect" and is_inside else None
 
 
 def _reflects(op: Op, axis: int, amounts: tuple[Element, Element]) -> bool:
+    """Whether an axis has as many elements as are reflected, or its size is not known."""
     size = (op.shape() or [])[axis]
     return all(isinstance(n, int) and (not isinstance(size, int) or n < size) for n in amounts)
-
-
-def _pad_value(op: Op) -> Any:
-    if not op.has(2):
-        return 0
-    value = op.scalar(2)
-    return code("{}.item()", op[2]) if value is None else value
 
 
 @rules("DepthToSpace", "SpaceToDepth")
