@@ -57,11 +57,15 @@ def _in_a_row(statements: Sequence[Statement], called: Called) -> int:
         if given is None or target is None:
             break
         assert isinstance(statement, Assign) and isinstance(statement.value, Call)
+        layer = called(statement.value)
+        if layer is None or layer[1] != count:
+            break
         others = statement.value.arguments[1:]
-        key = (called(statement.value) or ("", -1))[0], [a.key() for a in others]
-        follows = called(statement.value) is not None and called(statement.value)[1] == count  # type: ignore[index]
-        same = before is None or (given == before and key == rest)
-        if not follows or not same or {given, target if count == 0 else given} & _variables(others):
+        key = layer[0], [argument.key() for argument in others]
+        if before is not None and (given, key) != (before, rest):
+            break
+        handed_on = {given, target} if count == 0 else {given}
+        if handed_on & _variables(others):
             break
         count, rest, before = count + 1, key, target
     return count
