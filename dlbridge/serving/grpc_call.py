@@ -18,7 +18,6 @@ import zttp
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.repository import messages
-from dlbridge.serving.compression import ENCODINGS, decompressed, too_large
 from dlbridge.serving.grpc import (
     OPEN_METHODS,
     STREAM_AHEAD,
@@ -29,6 +28,7 @@ from dlbridge.serving.grpc import (
     render,
     status_of,
 )
+from dlbridge.serving.grpc_messages import Incoming, framed
 from dlbridge.serving.problems import ServingError, Status
 from dlbridge.serving.requests import InferResponse
 from dlbridge.serving.tensors import Buffer
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("dlbridge.serving")
 _HEADERS = [(b"content-type", b"application/grpc")]
 _GOOD = [(b"grpc-status", b"0")]
-_PREFIX = 5  #: Bytes before a message: whether it is compressed, and its size.
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _TRACE_PARENT = TRACE_PARENT.encode()
@@ -82,7 +81,7 @@ class Call:
         self._method: Method | None = None
         self._timer: asyncio.TimerHandle | None = None
         # what came
-        self._buffer = bytearray()
+        self._incoming = Incoming(connection.server.max_body, headers.get(b"grpc-encoding", b""))
         self._is_whole = False
         self._is_taking = False
         # what is done
@@ -138,11 +137,11 @@ class Call:
         Raises:
             ServingError: When a message is too large, or cannot be read.
         """
-        self._buffer += data
+        self._incoming.buffer += data
         if self._method is not None and self._method.kind is Kind.STREAM:
             self._take_messages()
-        elif len(self._buffer) > self.connection.server.max_body + _PREFIX:
-            raise too_large(self.connection.server.max_body)
+        else:
+            self._incoming.check_one()
 
     def received_all(self) -> None:
         """Answer: the client has nothing more to say.
@@ -156,7 +155,7 @@ class Call:
             self._end_stream_if_done()
             return
         message = self._next_message()
-        if message is None or self._buffer:
+        if message is None or self._incoming.buffer:
             raise ServingError("the call has not one whole message")
         if self._method.kind is Kind.INFER:
             self._withdraw = self._infer(message, self._answered)
@@ -166,25 +165,9 @@ class Call:
 
     def _next_message(self) -> Any:
         """The next message that has come whole; None where there is none."""
-        buffer = self._buffer
-        if len(buffer) < _PREFIX:
-            return None
-        limit = self.connection.server.max_body
-        end = _PREFIX + int.from_bytes(buffer[1:_PREFIX], "big")
-        if end > limit + _PREFIX:
-            raise too_large(limit)
-        if len(buffer) < end:
-            return None
-        with memoryview(buffer) as view:
-            content = bytes(view[_PREFIX:end])
-        if buffer[0]:
-            encoding = self._headers.get(b"grpc-encoding", b"").decode("latin-1")
-            if encoding not in ENCODINGS:
-                raise ServingError(f"the compression '{encoding}' is not gzip or deflate", Status.UNIMPLEMENTED)
-            content = decompressed(content, limit)
-        del buffer[:end]
+        content = self._incoming.next()
         assert self._method is not None
-        return self._method.read(content)
+        return None if content is None else self._method.read(content)
 
     # --- what is done ---------------------------------------------------------------------------------------------
 
@@ -278,7 +261,7 @@ class Call:
             ServingError: When a message is too large, or cannot be read.
         """
         while not self._out and self._places and self._places[0].response is not None:
-            self._out.append(_framed(self._places.popleft().response.SerializeToString()))
+            self._out.append(framed(self._places.popleft().response.SerializeToString()))
             self.push()
         self._take_messages()
         self._end_stream_if_done()
@@ -291,20 +274,20 @@ class Call:
         """
         if not self._is_whole or self._places or self._out or self.is_over:
             return
-        if self._buffer:
+        if self._incoming.buffer:
             raise ServingError("the last message is cut off")
         self._end(_GOOD)
 
     def end_if_idle(self, why: DlbridgeError) -> None:
         """End a stream on which nothing is under way."""
         is_stream = self._method is not None and self._method.kind is Kind.STREAM
-        if is_stream and not self._places and not self._out and not self._buffer:
+        if is_stream and not self._places and not self._out and not self._incoming.buffer:
             self.fail(why)
 
     # --- what goes ------------------------------------------------------------------------------------------------
 
     def _answer(self, data: bytes) -> None:
-        self._out.append(_framed(data))
+        self._out.append(framed(data))
         self._end(_GOOD)
 
     def _end(self, trailers: list[tuple[bytes, bytes]]) -> None:
@@ -404,7 +387,7 @@ class Call:
         self.is_over = True
         self._withdraw = None
         self._places.clear()
-        self._buffer = bytearray()
+        self._incoming.buffer = bytearray()
 
     def _gone(self) -> None:
         """Everything is sent, or nobody takes it."""
@@ -412,8 +395,3 @@ class Call:
             self._timer.cancel()
             self._timer = None
         self.connection.ended(self)
-
-
-def _framed(data: bytes) -> bytes:
-    """A message as it goes over the wire."""
-    return b"\0" + len(data).to_bytes(4, "big") + data
