@@ -116,7 +116,10 @@ def top_k(op: Op, arrays: ArrayDialect) -> Emit:
 @reduction("CumSum", "CumProd")
 def cumulative(op: Op, arrays: ArrayDialect) -> Code:
     function, axis = op.key.lower(), arrays.number(op, 1)
+    is_widened = op.dtype().name in arrays.widened
     if not op.attr("exclusive") and not op.attr("reverse"):
-        return arrays.call(function, op.x, axis=axis)
+        dtype = arrays.dtype(op, op.out_dtype()) if is_widened else None
+        return arrays.call(function, op.x, axis=axis, dtype=dtype)
     options = {k: True for k in ("exclusive", "reverse") if op.attr(k)}
-    return call("cumulative", Raw(arrays.name(function)), op.x, axis, **options)
+    made = call("cumulative", Raw(arrays.name(function)), op.x, axis, **options)
+    return arrays.in_dtype(op, made) if is_widened else made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, number, rules
+from dlbridge.frameworks.nnx.rules import NNX, dtype_name, ints, rules
 from dlbridge.source.arrays.shape import Padding, pad_at_run_time, product, reshaped_to, sizes_in_code
 from dlbridge.source.code import Code, call, code, method
 from dlbridge.source.op import Op
@@ -45,16 +45,6 @@ def pad(op: Op) -> Code:
 @rules("Shape")
 def shape(op: Op) -> Code:
     return call("jnp.array", sizes_in_code(op), dtype=dtype_name(op.out_dtype()))
-
-
-@rules("CumSum", "CumProd")
-def cumulative(op: Op) -> Code:
-    function, axis = f"jnp.{op.key.lower()}", number(op, 1)
-    if not op.attr("exclusive") and not op.attr("reverse"):
-        dtype = NNX.dtype(op, op.out_dtype()) if op.dtype().is_integer() else None
-        return call(function, op.x, axis=axis, dtype=dtype)
-    options = {k: True for k in ("exclusive", "reverse") if op.attr(k)}
-    return NNX.in_dtype(op, call("cumulative", code(function), op.x, axis, **options))
 
 
 @rules("ArgMax", "ArgMin")
