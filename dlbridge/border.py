@@ -186,6 +186,6 @@ def _check_json(metadata: Any, name: str, where: str | None) -> None:
             data = json.loads(text)
         except (ValueError, RecursionError):
             data = None
-        items = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+        items = data.values() if isinstance(data, dict) else data
         if not isinstance(data, outer) or not all(isinstance(item, inner) for item in items):
             raise FileError(f"the trait '{key}' of '{name}' is broken", where=where)

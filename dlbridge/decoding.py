@@ -74,7 +74,9 @@ class Settings:
         values: dict[str, Any] = {}
         for name, value in found.items():
             is_one = not isinstance(known[name], tuple)
-            tokens = ([] if value is None else [value]) if is_one else value
+            tokens = [value] if is_one else value
+            if is_one and value is None:
+                tokens = []
             if not isinstance(tokens, list) or len(tokens) > _MOST or not all(_is_token(t) for t in tokens):
                 raise DlbridgeError(f"'{name}' in its '{METADATA_KEY}' is no token", where=where)
             values[name] = value if is_one else tuple(tokens)

@@ -99,8 +99,10 @@ def macs(node: ir.Node) -> int:
 
 
 def _inner(node: ir.Node, first: list[int]) -> int:
-    transposed = node.attributes["transA"].as_int() if "transA" in node.attributes else 0
-    return (first[0] if transposed else first[-1]) if first else 0
+    if not first:
+        return 0
+    is_transposed = "transA" in node.attributes and node.attributes["transA"].as_int() != 0
+    return first[0] if is_transposed else first[-1]
 
 
 def _sizes(value: ir.Value | None) -> list[int]:

@@ -141,7 +141,8 @@ def _print(found: dict[str, Any]) -> None:
         table.add_column(column)
     for row in found["frameworks"]:
         versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items() if number)
-        works = "yes" if row["works"] else "no" if row["installed"] else "not installed"
+        works = "no" if row["installed"] else "not installed"
+        works = "yes" if row["works"] else works
         to_do = row["trouble"] or ("" if row["installed"] else row["install"] or "")
         table.add_row(*(escape(cell) for cell in (row["name"], works, versions, to_do)))
     console.print(table)

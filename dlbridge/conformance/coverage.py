@@ -94,7 +94,8 @@ def _onnx(coverages: dict[str, frameworks.Coverage], conformance: dict[str, list
             keys = [("", schema.name), ("dlbridge.channels_last", schema.name)]
             known = any(key in coverage.writes for key in keys)
             passed, total = scores.get(name, {}).get(schema.name, (0, 0))
-            cells += ["yes" if known else "body" if body else "no", f"{passed}/{total}" if total else ""]
+            instead = "body" if body else "no"
+            cells += ["yes" if known else instead, f"{passed}/{total}" if total else ""]
         lines.append(f"| {schema.name} | {' | '.join(cells)} |")
     return [*lines, ""]
 

@@ -28,9 +28,10 @@ def inputs(model: Model) -> dict[str, np.ndarray]:
     """
     wanted: dict[str, int] = {}
     for value in model.inputs:
+        inner = _IMAGE if len(value.shape or ()) >= 4 else _OTHER
         for axis, size in enumerate(value.shape or ()):
             if not isinstance(size, int):
-                usual = _FIRST if axis == 0 else _IMAGE if len(value.shape or ()) >= 4 else _OTHER
+                usual = _FIRST if axis == 0 else inner
                 for name in _names(str(size)):
                     wanted.setdefault(name, usual)
     sizes = constraints.fit(traits.constraints(model.graph), wanted) if wanted else {}

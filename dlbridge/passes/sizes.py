@@ -114,8 +114,11 @@ class Size:
         text = ""
         for names, c in sorted(self.terms.items(), key=lambda term: (-len(term[0]), term[0])):
             term = "*".join(([str(abs(c))] if abs(c) != 1 or not names else []) + list(names))
-            sign = ("-" if c < 0 else "") if not text else (" - " if c < 0 else " + ")
-            text += sign + term
+            sign = "-" if c < 0 else "+"
+            if text:
+                text += f" {sign} {term}"
+            else:
+                text = f"{sign}{term}".lstrip("+")
         return text or "0"
 
     __repr__ = __str__

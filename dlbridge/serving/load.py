@@ -52,7 +52,8 @@ def sample(ports: Sequence[Port], rows: int = 1) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(0)
     found = {}
     for port in ports:
-        shape = [s if isinstance(s, int) else rows if place == 0 else 1 for place, s in enumerate(port.shape)]
+        free = [rows, *[1] * len(port.shape)]
+        shape = [size if isinstance(size, int) else own for size, own in zip(port.shape, free, strict=False)]
         if port.dtype == object:
             found[port.name] = np.full(shape, "text", dtype=object)
         elif port.dtype.kind == "f":

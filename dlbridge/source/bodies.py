@@ -122,7 +122,9 @@ def plain_assignments(written: Written, names: Mapping[ir.Value, str]) -> list[S
 def returned(values: Sequence[ir.Value | Code], name: NameOf) -> Expr:
     """What a body returns; ``None`` where that is nothing."""
     found = tuple(plain(v, name) if isinstance(v, Expr) else name(v) for v in values)
-    return found[0] if len(found) == 1 else Arguments(found) if found else Const(None)
+    if not found:
+        return Const(None)
+    return found[0] if len(found) == 1 else Arguments(found)
 
 
 def merge_return(statements: list[Statement]) -> list[Statement]:

@@ -320,9 +320,10 @@ def is_size(node: Expr) -> bool:
         return True
     if isinstance(node, Index):
         return _shape(node.value)
-    inner = node.arguments if isinstance(node, Call) else node.children() if isinstance(node, (BinOp, Unary)) else ()
-    known = not isinstance(node, Call) or (dotted(node.function) or "") in _OF_SIZES
-    return bool(inner) and known and all(is_size(part) for part in inner)
+    if isinstance(node, Call):
+        known = (dotted(node.function) or "") in _OF_SIZES
+        return known and bool(node.arguments) and all(is_size(part) for part in node.arguments)
+    return isinstance(node, (BinOp, Unary)) and all(is_size(part) for part in node.children())
 
 
 #: Functions that make a size of sizes.

@@ -120,7 +120,9 @@ def _items(node: Items) -> Document:
 
 
 def _is_number(node: Expr) -> bool:
-    value = node.literal.value if isinstance(node, Lit) else node.value if isinstance(node, Const) else None
+    if not isinstance(node, (Lit, Const)):
+        return False
+    value = node.literal.value if isinstance(node, Lit) else node.value
     return isinstance(value, (int, float, np.number, np.bool_))
 
 

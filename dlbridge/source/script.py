@@ -145,7 +145,9 @@ def reading(source: Source, script: Any, names: list[str], target: str, *, made:
     if script.share is None:
         return [*lines, *inputs, f"{target} = {made.format(labels)}"]
     shape = script.target.row
-    by = f"{target}.argmax(1)" if shape and shape[0] > 1 else f"{target}[:, 0]" if shape else target
+    by = target
+    if shape:
+        by = f"{target}.argmax(1)" if shape[0] > 1 else f"{target}[:, 0]"
     lines += [f"{target} = {labels}", f"kept, held = split({by}, {text(script.share)})", *inputs]
     return lines if made == "{}" else [*lines, f"{target} = {made.format(target)}"]
 

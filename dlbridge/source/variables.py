@@ -94,7 +94,8 @@ def name_values(
                 continue
             reusable = [n for n in ending if n not in alive and _may_take_over(line, n)]
             flows = "x" in inputs.values() and "out" not in alive and _flows_on(written, readings[target])
-            fresh = "x" if "x" not in alive else "out" if flows else line.hint
+            fresh = "out" if flows else line.hint
+            fresh = "x" if "x" not in alive else fresh
             at_once = len(line.targets) == 1 and readings[target] == [index + 1]
             given = [(named or {}).get(target), *_given_names(line, target, path, labels.get(target), at_once)]
             wanted = [name for name in given if name is not None]

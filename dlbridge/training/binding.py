@@ -185,7 +185,7 @@ def target_name(arrays: Mapping[str, Any], spec: TrainingSpec, loss: LossPart, u
     """
     taken = {*used, *(other.sample_weight for other in spec.losses)}
     free = [name for name in arrays if name not in taken]
-    name = loss.target or ("label" if "label" in free else free[0] if len(free) == 1 else None)
+    name = loss.target or next((each for each in free if each == "label" or len(free) == 1), None)
     if name is None:
         raise TrainingError(
             f"which of {', '.join(free) or 'no arrays'} is the target is not clear",

@@ -55,7 +55,8 @@ class Task:
         """
         total = None
         for loss, place, target, weights in zip(self.losses, self.outputs, targets, rows, strict=True):
-            given = self.running.own_loss if loss.op == "Own" else own(loss) if weights is None else None
+            given = own(loss) if weights is None else None
+            given = self.running.own_loss if loss.op == "Own" else given
             value = given(outputs[place], target) if given else loss.value(outputs[place], target, weights, ops)
             value = ops.mean(value) if loss.op == "Own" and len(value.shape) else value
             value = value if loss.weight == 1 else loss.weight * value

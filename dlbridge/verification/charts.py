@@ -31,7 +31,9 @@ class Decades:
 
     def __call__(self, number: float) -> float:
         """Where a number lies, in pixels."""
-        exponent = self.high if not math.isfinite(number) else math.log10(number) if number > 0 else self.low
+        exponent: float = self.high
+        if math.isfinite(number):
+            exponent = math.log10(number) if number > 0 else self.low
         part = (min(max(exponent, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self._start + part * (self._end - self._start), 1)
 

@@ -167,7 +167,9 @@ def _relative(before: np.ndarray, after: np.ndarray) -> float:
         return float("inf")
     size = float(np.linalg.norm(x[finite]))
     difference = float(np.linalg.norm((y - x)[finite]))
-    return difference / size if size > 0 else (0.0 if difference == 0 else float("inf"))
+    if size == 0:
+        return 0.0 if difference == 0 else float("inf")
+    return difference / size
 
 
 def _is_finite(before: Arrays, after: Arrays) -> bool:

@@ -340,7 +340,8 @@ class Builder:
         view = View(name, steps)
         tensor = snapshot(variable)
         value = self._weight(name, lambda: view.read(tensor()), variable, view.read(hollow(variable)).shape)
-        traits.set_kind(value, "buffer" if buffer else "parameter" if variable.trainable else "frozen")
+        kind: traits.Kind = "parameter" if variable.trainable else "frozen"
+        traits.set_kind(value, "buffer" if buffer else kind)
         regularizing.keep(value, [variable], steps)
         self._weights[id(variable),] = value, steps, variable
         return value

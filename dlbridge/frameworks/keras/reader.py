@@ -274,9 +274,8 @@ def _spec(name: str, spec: Any, shape: list[Any] | None = None, dtype: str | Non
 def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
     if dtype not in IR_DTYPES:
         raise UnsupportedOpError(f"an input of dtype {dtype}", where=name)
-    sizes = [
-        d if d is not None else "batch" if axis == 0 else f"{identifier(name)}_{axis}" for axis, d in enumerate(shape)
-    ]
+    names = ["batch", *(f"{identifier(name)}_{axis}" for axis in range(1, len(shape)))]
+    sizes = [name if size is None else size for name, size in zip(names, shape, strict=False)]
     value = ir.Value(name=name, type=ir.TensorType(IR_DTYPES[dtype]), shape=ir.Shape(sizes))
     build.graph.inputs.append(value)
     for axis, size in enumerate(sizes):

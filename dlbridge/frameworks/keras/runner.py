@@ -177,11 +177,18 @@ def exact(live: keras.Model) -> Exact:
     return Exact(lambda tensors: _call(live, tensors), live.dlbridge_source.outputs)
 
 
+def argument(inputs: list[Any]) -> Any:
+    """What a model with these inputs is called with: the one, a list of several, None where there is none."""
+    if len(inputs) > 1:
+        return inputs
+    return inputs[0] if inputs else None
+
+
 def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
     source: Source = live.dlbridge_source
     given = [tensors[n] for n in source.inputs]
     with policy(source):
-        out = live(given if len(given) > 1 else given[0] if given else None, training=False)
+        out = live(argument(given), training=False)
     return list(out) if isinstance(out, (list, tuple)) else [out]
 
 

@@ -38,7 +38,7 @@ def export(source: Source, folder: Path, *, frozen: bool = False) -> None:
 
     def serve(**given: Any) -> dict[str, Any]:
         inputs = [given[name] for name in source.inputs]
-        out = live(inputs if len(inputs) > 1 else inputs[0] if inputs else None, training=False)
+        out = live(runner.argument(inputs), training=False)
         results = out if isinstance(out, (list, tuple)) else [out]
         # an output that is an input, or another output, would have no name of its own
         return {name: tf.identity(value) for name, value in zip(source.outputs, results, strict=True)}

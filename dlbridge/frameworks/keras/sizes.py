@@ -9,6 +9,7 @@ with both, it does with a size what cannot be followed, and is refused.
 from __future__ import annotations
 
 import inspect
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -172,6 +173,10 @@ def _operator(how: str) -> tuple[Callable[[SymbolicSize, Any], Any], Callable[[S
     return lambda size, other: size._with(other, how), lambda size, other: size._with(other, how, True)
 
 
+#: What is computed of sizes without a remainder.
+_EXACT = {"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul}
+
+
 class SymbolicSize(int):
     """An unknown size as a Python int.
 
@@ -198,7 +203,7 @@ class SymbolicSize(int):
         assert a is not None and b is not None
         if how in ("Div", "Mod"):
             return self.book.derived(how, a, b)
-        return self.book.symbolic(a + b if how == "Add" else a - b if how == "Sub" else a * b)
+        return self.book.symbolic(_EXACT[how](a, b))
 
     __add__, __radd__ = _operator("Add")
     __sub__, __rsub__ = _operator("Sub")

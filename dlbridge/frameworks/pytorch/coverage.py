@@ -31,7 +31,8 @@ def _sections(used: Mapping[str, Mapping[str, list[str]]]) -> list[Section]:
             known.setdefault(".".join(key.split(".")[:2]), []).extend(used.get(table, {}).get(key, []))
     rows = []
     for name in sorted({*known, *_core_ops()}):
-        read = "yes" if name in known else "decomposed" if _is_decomposed(name) else "no"
+        instead = "decomposed" if _is_decomposed(name) else "no"
+        read = "yes" if name in known else instead
         rows.append((name, read, sorted(set(known.get(name, [])))))
     return [Section("ATen ops", _NOTE, "op", rows)]
 

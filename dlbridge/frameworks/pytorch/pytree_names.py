@@ -30,7 +30,8 @@ def output_names(program: ExportedProgram, count: int) -> list[str]:
     paths = _paths(signature.out_spec, "") if signature is not None else []
     if len(paths) != count:
         paths = [str(i) for i in range(count)] if count > 1 else [""]
-    return ["output" if not p else f"output_{p}" if p[0].isdigit() else p for p in paths]
+    names = [f"output_{path}" if path[:1].isdigit() else path for path in paths]
+    return [name or "output" for name in names]
 
 
 def _paths(spec: Any, prefix: str) -> list[str]:

@@ -271,7 +271,8 @@ class Op:
         stay = [i for i in symbolic if have is not None and i < len(have) and have[i] == target[i]]
         rest = [i for i in symbolic if i not in stay]
         if len(rest) <= 1 and not any(isinstance(s, int) and s in (0, -1) for s in target):
-            flat = [-1 if i in rest else 0 if i in stay else s for i, s in enumerate(target)]
+            flat = [0 if i in stay else s for i, s in enumerate(target)]
+            flat = [-1 if i in rest else s for i, s in enumerate(flat)]
             made = self("Reshape", x, self.constant(np.asarray(flat, np.int64)))
         else:
             # A size -1 among symbolic ones was resolved by torch, so it is not seen here.

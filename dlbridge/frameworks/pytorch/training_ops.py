@@ -19,13 +19,17 @@ def __getattr__(name: str) -> Any:
 def maximum(a: Any, b: Any) -> Any:
     if isinstance(b, torch.Tensor):
         return torch.maximum(a, b)
-    return torch.clamp(a, min=b) if isinstance(a, torch.Tensor) else a if a > b else b
+    if isinstance(a, torch.Tensor):
+        return torch.clamp(a, min=b)
+    return a if a > b else b
 
 
 def minimum(a: Any, b: Any) -> Any:
     if isinstance(b, torch.Tensor):
         return torch.minimum(a, b)
-    return torch.clamp(a, max=b) if isinstance(a, torch.Tensor) else a if a < b else b
+    if isinstance(a, torch.Tensor):
+        return torch.clamp(a, max=b)
+    return a if a < b else b
 
 
 def cast(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

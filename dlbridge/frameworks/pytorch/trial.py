@@ -220,7 +220,7 @@ def _holds(guard: Guard, sizes: Mapping[sympy.Symbol, int]) -> bool | None:
         value = guard.relation.xreplace({s: sympy.Integer(n) for s, n in sizes.items()})
     except (ZeroDivisionError, AssertionError, TypeError):
         return None
-    return True if value == sympy.true else False if value == sympy.false else None
+    return {sympy.true: True, sympy.false: False}.get(value)
 
 
 def _copy(value: Any) -> Any:

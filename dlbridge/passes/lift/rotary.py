@@ -9,9 +9,6 @@ from dlbridge.passes.lift.pattern import Lifter, rule
 from dlbridge.passes.matching import Match, producer, sole_producer, static_size
 from dlbridge.passes.sizes import shape_of
 
-#: A slice to the end of an axis has this end at least.
-_WHOLE = 1 << 30
-
 
 @rule("Add")
 def rotary(node: Match, to: Lifter) -> bool:
@@ -68,6 +65,5 @@ def _is_part(value: ir.Value, x: ir.Value, start: int, end: int) -> bool:
     if begin is None or stop is None or axes not in ([rank - 1], [-1]) or (part.input(4) is not None and steps != [1]):
         return False
     assert size is not None
-    first = begin[0] + size if begin[0] < 0 else begin[0]
-    last = size if stop[0] > _WHOLE else stop[0] + size if stop[0] < 0 else stop[0]
+    first, last = (place + size if place < 0 else place for place in (begin[0], stop[0]))
     return (first, min(last, size)) == (start, end)

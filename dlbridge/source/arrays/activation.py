@@ -66,7 +66,7 @@ def hard_sigmoid(op: Op, arrays: ArrayDialect) -> Emit | Code:
 @activation("Shrink")
 def shrink(op: Op, arrays: ArrayDialect) -> Emit | Code:
     bias, limit = op.attr("bias"), op.attr("lambd")
-    name = "HardShrink" if bias == 0 else "SoftShrink" if bias == limit else ""
+    name = {limit: "SoftShrink", 0: "HardShrink"}.get(bias, "")
     if name in arrays.activations and op.dtype().is_floating_point():
         return said(op, arrays, name, limit)
     return call("shrink", op.x, bias, limit)

@@ -28,7 +28,9 @@ def axes_of(op: Op, arrays: ArrayDialect) -> Any:
     axes = arrays.ints(op, 1) if op.has(1) else []
     if isinstance(axes, Code):
         return axes if op.shape(1) != [0] else _without_axes(op)
-    return (axes[0] if len(axes) == 1 else tuple(axes)) if axes else _without_axes(op)
+    if not axes:
+        return _without_axes(op)
+    return axes[0] if len(axes) == 1 else tuple(axes)
 
 
 def _without_axes(op: Op) -> Any:
@@ -68,11 +70,17 @@ def reduce(op: Op, arrays: ArrayDialect) -> Code:
 def reduce_extreme(op: Op, arrays: ArrayDialect) -> Code:
     """Of nothing, the least (or greatest) number of the type."""
     function, sign = _EXTREMES[op.key]
-    axes, shape = axes_of(op, arrays), op.shape() or []
-    chosen = range(len(shape)) if axes is None else [axes] if isinstance(axes, int) else axes
-    if 0 in shape if isinstance(axes, Code) else any(shape[a] == 0 for a in chosen):
+    if 0 in _reduced_sizes(op, axes_of(op, arrays)):
         return _reduce(op, arrays, function, op.x, initial=_bound(op, sign))
     return _reduce(op, arrays, function, op.x)
+
+
+def _reduced_sizes(op: Op, axes: Any) -> list[Any]:
+    """The sizes of the axes that are reduced; of all that may be, where the axes are read when the model runs."""
+    sizes = op.shape() or []
+    if axes is None or isinstance(axes, Code):
+        return list(sizes)
+    return [sizes[axis] for axis in ([axes] if isinstance(axes, int) else axes)]
 
 
 def _bound(op: Op, sign: str) -> Any:

@@ -147,6 +147,10 @@ def stack(site: CallSite, x: Any) -> ir.Value:
     return site.op("Concat", *(site.unsqueeze(v, axis) for v in site.promoted(*x)), axis=axis)
 
 
+#: (axes that a tensor has, axes that it is to have before it is stacked) -> the new ones.
+_NEW_AXES = {(1, 2): (0,), (1, 3): (0, 2), (2, 3): (2,)}
+
+
 @operation("Hstack", "Vstack", "Dstack")
 def stacks(site: CallSite, xs: Any) -> ir.Value:
     name, values = _kind(site), site.promoted(*xs)
@@ -156,14 +160,11 @@ def stacks(site: CallSite, xs: Any) -> ir.Value:
     wanted = {"Hstack": 1, "Vstack": 2, "Dstack": 3}[name]
     ready = []
     for value in values:
-        rank = site.rank(value)
-        if not rank:
+        rank = max(site.rank(value), 1)
+        if not site.rank(value):
             value = site.unsqueeze(value, 0)
-        rank = max(rank, 1)
         if rank < wanted:
-            value = site.unsqueeze(
-                value, *({1: (0,), 2: (0,)}[wanted - 1] if wanted == 2 else (0, 2) if rank == 1 else (2,))
-            )
+            value = site.unsqueeze(value, *_NEW_AXES[rank, wanted])
         ready.append(value)
     axis = {"Hstack": 0 if site.rank(ready[0]) == 1 else 1, "Vstack": 0, "Dstack": 2}[name]
     return site.op("Concat", *ready, axis=axis)

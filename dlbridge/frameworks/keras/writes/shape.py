@@ -126,7 +126,9 @@ def _zero_padding(pairs: list[Any]) -> Layer | None:
     if count not in (1, 2, 3) or pairs[0] != (0, 0) or pairs[-1] != (0, 0):
         return None
     before, after = inner[0]
-    amount = before if before == after and len(set(inner)) == 1 else tuple(inner) if count > 1 else inner[0]
+    amount = tuple(inner) if count > 1 else inner[0]
+    if before == after and len(set(inner)) == 1:
+        amount = before
     return Layer(call(f"layers.ZeroPadding{count}D", Literal(amount, "padding")))
 
 

@@ -41,7 +41,8 @@ def _layer(op: Op, kind: str, weights: dict[str, Weight], *sizes: Any, **keyword
 
 def _channels(op: Op, last: bool) -> int:
     size = (op.shape() or [None])[-1 if last else 1]
-    size = size if isinstance(size, int) else (op.shape(1) or [None])[0] if op.has(1) else None
+    if not isinstance(size, int) and op.has(1):
+        size = (op.shape(1) or [None])[0]
     if not isinstance(size, int):
         op.refuse("the number of channels is not known")
     return size  # type: ignore[return-value]

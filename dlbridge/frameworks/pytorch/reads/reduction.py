@@ -112,7 +112,9 @@ def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> t
 
 
 def _correction(unbiased: Any, correction: Any) -> Any:
-    return (1 if unbiased in (None, True) else 0) if correction is None else correction
+    if correction is not None:
+        return correction
+    return 1 if unbiased in (None, True) else 0
 
 
 def _var(op: Op, x: ir.Value, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[ir.Value, ir.Value, list[int]]:

@@ -122,9 +122,9 @@ def reduce_log_sum_exp(op: Op) -> Code:
     if axes is None:
         return code("{}", op.x)
     wide = op.x if not op.dtype().is_integer() else method("to", op.x, Raw("torch.float64"))
-    dim = axes if isinstance(axes, Code) else axes[0] if len(axes) == 1 else tuple(axes)
-    if isinstance(axes, Code):
-        dim = code("({} or list(range({}.dim())))", axes, op.x)
+    dim: Any = code("({} or list(range({}.dim())))", axes, op.x)
+    if not isinstance(axes, Code):
+        dim = axes[0] if len(axes) == 1 else tuple(axes)
     return _in_own_dtype(op, method("logsumexp", wide, dim, **({"keepdim": True} if op.attr("keepdims") else {})))
 
 
