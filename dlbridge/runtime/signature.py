@@ -171,19 +171,17 @@ def _as_array(given: Any, port: Port) -> np.ndarray:
 
 def _as_text(array: np.ndarray, port: Port) -> np.ndarray:
     """Strings as Python's; bytes are those of UTF-8. onnxruntime would take the text of any object: ``b'cat'``."""
-    elements = array.reshape(-1).tolist()
-    kinds = {type(element) for element in elements}
-    if kinds <= {str}:
-        return array.astype(object, copy=False)
-    strange = next((kind for kind in kinds if not issubclass(kind, (str, bytes))), None)
-    where = f"input '{port.name}'"
+    elements, where = array.reshape(-1).tolist(), f"input '{port.name}'"
+    strange = next((kind for kind in {type(e) for e in elements} if not issubclass(kind, (str, bytes))), None)
     if strange is not None:
         raise SignatureError(f"it holds a {strange.__name__}, the model takes {port}", where=where)
-    found = np.empty(array.shape, object)
     try:
-        found.reshape(-1)[:] = [e.decode("utf-8") if isinstance(e, bytes) else str(e) for e in elements]
-    except UnicodeDecodeError:
+        texts = [e.decode("utf-8") if isinstance(e, bytes) else e for e in elements]
+        "".join(texts).encode("utf-8")  # a surrogate stands for a byte that is no UTF-8
+    except UnicodeError:
         raise SignatureError(f"a string is no UTF-8, the model takes {port}", where=where) from None
+    found = np.empty(array.shape, object)
+    found.reshape(-1)[:] = texts
     return found
 
 

@@ -25,6 +25,9 @@ from dlbridge.source.weights import View
 IR_DTYPES: dict[str, ir.DataType] = {name: dtype for dtype, name in KERAS_DTYPES.items()}
 IR_DTYPES["string"] = ir.DataType.STRING
 
+#: The name that Keras has for a type.
+TYPE_NAMES: dict[ir.DataType, str] = {dtype: name for name, dtype in IR_DTYPES.items()}
+
 #: What a rule may pass as an input: a value, a number, an array, or nothing.
 Operand = ir.Value | bool | int | float | np.bool_ | np.ndarray | Sequence[int] | None
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras import compat, layer_code, op_types
-from dlbridge.frameworks.keras.building import IR_DTYPES, Builder, Operand
+from dlbridge.frameworks.keras.building import IR_DTYPES, TYPE_NAMES, Builder, Operand
 from dlbridge.frameworks.keras.sizes import to_array
 from dlbridge.passes.layout.axes import to_first, to_last
 
@@ -234,7 +234,7 @@ class CallSite:
 
     def common(self, *operands: Any) -> list[ir.Value]:
         """Cast operands to the dtype in which Keras compares them."""
-        kinds = [type(v) if isinstance(v, (bool, int, float)) else _keras_dtype(self.tensor(v)) for v in operands]
+        kinds = [type(v) if isinstance(v, (bool, int, float)) else TYPE_NAMES[self.tensor(v).dtype] for v in operands]  # type: ignore[index]
         return self.promoted(*operands, to=IR_DTYPES[keras.backend.result_type(*kinds)])
 
     def reshape(self, value: ir.Value, sizes: Sequence[Any], **options: Any) -> ir.Value:
@@ -268,7 +268,3 @@ class CallSite:
     def activation(self, value: ir.Value, function: Any) -> ir.Value:
         """Apply a layer's ``activation`` to its result."""
         return self.reader.activation(self, value, function)
-
-
-def _keras_dtype(value: ir.Value) -> str:
-    return next(name for name, dtype in IR_DTYPES.items() if dtype == value.dtype)

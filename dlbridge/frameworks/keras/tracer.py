@@ -15,6 +15,7 @@ import onnx_ir as ir
 from keras import tree
 
 from dlbridge.frameworks.keras import layer_code, masks
+from dlbridge.frameworks.keras.building import TYPE_NAMES
 from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.recording import (
@@ -26,7 +27,6 @@ from dlbridge.frameworks.keras.recording import (
     node_of,
     recorded,
 )
-from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, SymbolicSize
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Run:
     def _made(self, value: ir.Value) -> TracedTensor:
         assert value.dtype is not None and value.shape is not None, value.name
         sizes = [self._book.of_axis(value, axis) for axis in range(len(value.shape))]
-        tensor = self._recording.given(sizes, KERAS_DTYPES[value.dtype], variable=value.is_initializer())
+        tensor = self._recording.given(sizes, TYPE_NAMES[value.dtype], variable=value.is_initializer())
         self.given[id(tensor)] = tensor, value
         own = masks.carried(value)
         if id(own) in self._of_values:

@@ -145,6 +145,25 @@ def test_a_classifier_of_text_is_verified(length):
     assert "has no strings" in report.left_out["pytorch"]
 
 
+class Net(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.vectorize = L.TextVectorization(vocabulary=WORDS, standardize="lower", output_sequence_length=4)
+        self.embed, self.head = L.Embedding(20, 3), L.Dense(2)
+
+    def call(self, text):
+        return self.head(keras.ops.mean(self.embed(self.vectorize(text)), 1))
+
+
+def test_a_subclassed_model_is_told_that_its_input_is_text():
+    model = Net()
+    model(keras.ops.convert_to_tensor(column(TEXTS)))
+    with pytest.raises(UnsupportedOpError, match=re.compile("vectorize: .*not text.*'string\\[batch,1\\]'", re.S)):
+        read(model)
+    found = dlbridge.load(model, inputs={"text": "string[batch,1]"})
+    assert dlbridge.verify(found, routes=["onnx"], battery="quick").passed
+
+
 def _shuffled(node):
     words = list(node.attributes["keys_strings"].value)
     node.attributes["keys_strings"] = ir.AttrStrings("keys_strings", words[::-1])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.keras.building import TYPE_NAMES
 from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.preprocessing import encode
 from dlbridge.ops.strings import ML
@@ -86,8 +87,7 @@ def index_of_string(site: CallSite, kind: Any, x: ir.Value) -> ir.Value:
     Where there is no index for unknown words, on which Keras raises, the index is used in a ``Gather`` that they do not
     fit, so that the graph does not run on them either.
     """
-    if x.dtype != ir.DataType.STRING:
-        site.refuse(f"words of dtype {x.dtype}" if x.dtype is None else f"words of dtype {x.dtype.name.lower()}")
+    check_strings(site, x)
     if str(kind.encoding).lower().replace("-", "") != "utf8":
         site.refuse(f"words in the encoding {kind.encoding}: strings of ONNX are UTF-8")
     if kind.num_oov_indices > 1:
@@ -108,6 +108,16 @@ def index_of_string(site: CallSite, kind: Any, x: ir.Value) -> ir.Value:
         default_int64=table.unknown if fits_all else len(every),
     )
     return found if fits_all else site.op("Gather", site.build.value(every), found)
+
+
+def check_strings(site: CallSite, x: ir.Value) -> None:
+    """Refuse text that is none: Keras does not record the types of the inputs of a model without a graph."""
+    if x.dtype != ir.DataType.STRING:
+        name = "of an unknown type" if x.dtype is None else f"of dtype {TYPE_NAMES[x.dtype]}"
+        site.refuse(
+            f"its input is {name}, not text; where the model does not say the types of its inputs, say them: "
+            "inputs={'x': 'string[batch,1]'} (--input)"
+        )
 
 
 def _word(site: CallSite, index: ir.Value, table: Table) -> ir.Value:

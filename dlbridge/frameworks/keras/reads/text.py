@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras import compat
 from dlbridge.frameworks.keras.call_site import CallSite, layer
-from dlbridge.frameworks.keras.reads.lookup import depth_of, encoded, index_of_string, weighted
+from dlbridge.frameworks.keras.reads.lookup import check_strings, depth_of, encoded, index_of_string, weighted
 from dlbridge.ops.strings import ML
 
 #: What ``tf.strings.split`` splits at; the most frequent one first, so that there is less to do for the others.
@@ -45,6 +45,7 @@ def text_vectorization(site: CallSite) -> Any:
     config, kind = site.layer.get_config(), compat.lookup_of(site.layer)
     _check(site, config)
     texts = site.x
+    check_strings(site, texts)
     standardize = config["standardize"] or ""
     if "lower" in standardize:
         texts = _lower(site, texts)
