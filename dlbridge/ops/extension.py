@@ -17,6 +17,12 @@ The body of a function is the layer's meaning at inference. Weights are in PyTor
     ``Y = X * cos + concat(-second half, first half) * sin`` on the last axis: rotary embedding (Su et al., 2021) as
     Llama has it. cos and sin broadcast to X and are as long on the last axis.
 
+``RelativeBuckets(X)``, ``num_buckets``, ``max_distance``, ``bidirectional``
+    The bucket of each relative position (integers, key minus query), of which T5 (Raffel et al., 2020) learns one bias
+    each. Half of the buckets are of one distance each, from 0 on; farther ones share the others, which grow with the
+    logarithm of the distance up to ``max_distance``. With ``bidirectional`` the second half of all buckets is that of
+    keys behind the query; without, these are in bucket 0.
+
 Layers that act in training alone have the body ``Y = X``. What they do in training (elements are independent, but for
 those that differ along ``axes`` alone, which share one decision; negative axes count from the end):
 
@@ -114,6 +120,53 @@ _CAUSAL_MASK = """CausalMask <axis: int = 1, window: int = 0> ({inputs}) => (mas
         {mask}
     }}"""
 
+_RELATIVE_BUCKETS = """RelativeBuckets <num_buckets: int = 32, max_distance: int = 128, bidirectional: int = 0>
+    (X) => (Y) {
+        zero_int = Constant <value_int: int = 0> ()
+        one_int = Constant <value_int: int = 1> ()
+        two_int = Constant <value_int: int = 2> ()
+        all_int = Constant <value_int: int = @num_buckets> ()
+        both_int = Constant <value_int: int = @bidirectional> ()
+        limit_int = Constant <value_int: int = @max_distance> ()
+        sides_int = Add (both_int, one_int)
+        count_int = Div (all_int, sides_int)
+        exact_int = Div (count_int, two_int)
+        rest_int = Sub (count_int, exact_int)
+        last_int = Sub (count_int, one_int)
+        zero = CastLike (zero_int, X)
+        both = CastLike (both_int, X)
+        count = CastLike (count_int, X)
+        exact = CastLike (exact_int, X)
+        last = CastLike (last_int, X)
+        limit_wide = Cast <to = 11> (limit_int)
+        exact_wide = Cast <to = 11> (exact_int)
+        range_wide = Div (limit_wide, exact_wide)
+        span_wide = Log (range_wide)
+        span = Cast <to = 1> (span_wide)
+        exact_float = Cast <to = 1> (exact_int)
+        rest_float = Cast <to = 1> (rest_int)
+        is_behind = Greater (X, zero)
+        behind = CastLike (is_behind, X)
+        half = Mul (both, count)
+        side = Mul (behind, half)
+        backward = Min (X, zero)
+        back = Neg (backward)
+        size = Abs (X)
+        is_both = Cast <to = 9> (both_int)
+        distance = Where (is_both, size, back)
+        is_near = Less (distance, exact)
+        distance_float = Cast <to = 1> (distance)
+        ratio = Div (distance_float, exact_float)
+        logarithm = Log (ratio)
+        part = Div (logarithm, span)
+        steps_float = Mul (part, rest_float)
+        steps = CastLike (steps_float, X)
+        beyond = Add (steps, exact)
+        far = Min (beyond, last)
+        within = Where (is_near, distance, far)
+        Y = Add (side, within)
+    }"""
+
 _BODIES = {
     ("Linear", ""): """Linear (X, W, B) => (Y) {
         transposed = Transpose (W)
@@ -149,6 +202,7 @@ _BODIES = {
         across = Mul (turned, sin)
         Y = Add (along, across)
     }""",
+    ("RelativeBuckets", ""): _RELATIVE_BUCKETS,
     ("FakeQuantize", ""): """FakeQuantize <quant_min: int, quant_max: int> (X, scale, zero_point) => (Y) {
         low_int = Constant <value_int: int = @quant_min> ()
         high_int = Constant <value_int: int = @quant_max> ()

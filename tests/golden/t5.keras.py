@@ -1,3 +1,5 @@
+import math
+
 import keras
 from keras import layers, ops
 
@@ -24,6 +26,20 @@ def visible_keys(x, axis=1):
     own = ops.expand_dims(ops.arange(queries, dtype="int32") + (keys - queries), 1)
     seen = places <= own
     return seen[None, None]
+
+
+def position_buckets(positions, num_buckets, max_distance, bidirectional=False):
+    """The bucket of each relative position: near ones have their own, farther ones share those of their logarithm."""
+    distance = ops.abs(positions) if bidirectional else -ops.minimum(positions, 0)
+    if bidirectional:
+        num_buckets = num_buckets // 2
+    exact = num_buckets // 2
+    scale = ops.log(ops.cast(distance, "float32") / exact) / math.log(max_distance / exact)
+    far = ops.cast(scale * (num_buckets - exact), positions.dtype) + exact
+    buckets = ops.where(distance < exact, distance, ops.minimum(far, num_buckets - 1))
+    if bidirectional:
+        buckets = ops.cast(positions > 0, positions.dtype) * num_buckets + buckets
+    return buckets
 
 
 def split_heads(x, heads):
@@ -75,15 +91,10 @@ class T5Attention(layers.Layer):
         context_position = ops.expand_dims(context_position, axis=1)
         memory_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         relative_position = ops.expand_dims(memory_position, axis=0) - context_position
-        relative_buckets = ops.cast(relative_position > 0, "int64") * 16
-        relative_position = ops.abs(relative_position)
-        is_small = relative_position < 8
-        relative_position_if_large = ops.cast(relative_position, "float32") / 8.0
-        relative_position_if_large = ops.log(relative_position_if_large) / 2.7725887 * 8.0
-        relative_position_if_large = ops.cast(relative_position_if_large, "int64") + 8
-        relative_position_if_large = ops.minimum(relative_position_if_large, 15)
-        relative_buckets_1 = ops.where(is_small, relative_position, relative_position_if_large)
-        values = self.relative_attention_bias(relative_buckets + relative_buckets_1)
+        relative_position_bucket = position_buckets(
+            relative_position, num_buckets=32, max_distance=128, bidirectional=True
+        )
+        values = self.relative_attention_bias(relative_position_bucket)
         position_bias = ops.transpose(ops.expand_dims(values, axis=0), (0, 3, 1, 2))
         position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = attention(
@@ -111,14 +122,7 @@ class T5Attention_1(layers.Layer):
         context_position = ops.expand_dims(context_position, axis=1)
         memory_position = ops.arange(ops.shape(value_states)[2], dtype="int64")
         relative_position = ops.expand_dims(memory_position, axis=0) - context_position
-        relative_position = ops.minimum(relative_position, 0)
-        relative_position = ops.negative(relative_position)
-        is_small = relative_position < 16
-        relative_position_if_large = ops.cast(relative_position, "float32") / 16.0
-        relative_position_if_large = ops.log(relative_position_if_large) / 2.0794415 * 16.0
-        relative_position_if_large = ops.cast(relative_position_if_large, "int64") + 16
-        relative_position_if_large = ops.minimum(relative_position_if_large, 31)
-        relative_buckets = ops.where(is_small, relative_position, relative_position_if_large)
+        relative_buckets = position_buckets(relative_position, num_buckets=32, max_distance=128)
         position_bias = ops.expand_dims(self.relative_attention_bias(relative_buckets), axis=0)
         position_bias = ops.transpose(position_bias, (0, 3, 1, 2))
         position_bias_mask = ops.where(mask, position_bias, -3.4028234663852886e+38)

@@ -1,3 +1,5 @@
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,6 +13,20 @@ def visible_keys(x, axis=1):
     own = (torch.arange(queries, device=x.device) + (keys - queries)).unsqueeze(1)
     seen = places <= own
     return seen[None, None]
+
+
+def position_buckets(positions, num_buckets, max_distance, bidirectional=False):
+    """The bucket of each relative position: near ones have their own, farther ones share those of their logarithm."""
+    distance = positions.abs() if bidirectional else -positions.clamp(max=0)
+    if bidirectional:
+        num_buckets = num_buckets // 2
+    exact = num_buckets // 2
+    scale = (distance.to(torch.float32) / exact).log() / math.log(max_distance / exact)
+    far = (scale * (num_buckets - exact)).to(positions.dtype) + exact
+    buckets = torch.where(distance < exact, distance, far.clamp(max=num_buckets - 1))
+    if bidirectional:
+        buckets = (positions > 0).to(positions.dtype) * num_buckets + buckets
+    return buckets
 
 
 class T5Attention(nn.Module):
@@ -30,16 +46,11 @@ class T5Attention(nn.Module):
         context_position = context_position.unsqueeze(1)
         memory_position = torch.arange(value_states.shape[2], device=value_states.device)
         relative_position = memory_position.unsqueeze(0) - context_position
-        relative_buckets = (relative_position > 0).to(torch.int64) * 16
-        relative_position = torch.abs(relative_position)
-        is_small = relative_position < 8
-        relative_position_if_large = relative_position.to(torch.float32) / 8.0
-        relative_position_if_large = torch.log(relative_position_if_large) / 2.7725887 * 8.0
-        relative_position_if_large = relative_position_if_large.to(torch.int64) + 8
-        relative_position_if_large = torch.clamp(relative_position_if_large, max=15)
-        relative_buckets_1 = torch.where(is_small, relative_position, relative_position_if_large)
-        values = self.relative_attention_bias(relative_buckets + relative_buckets_1)
-        position_bias = values.permute(2, 0, 1).unsqueeze(0)
+        relative_position_bucket = position_buckets(
+            relative_position, num_buckets=32, max_distance=128, bidirectional=True
+        )
+        values = self.relative_attention_bias(relative_position_bucket).permute(2, 0, 1)
+        position_bias = values.unsqueeze(0)
         position_bias_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
@@ -65,14 +76,7 @@ class T5Attention_1(nn.Module):
         context_position = context_position.unsqueeze(1)
         memory_position = torch.arange(value_states.shape[2], device=value_states.device)
         relative_position = memory_position.unsqueeze(0) - context_position
-        relative_position = torch.clamp(relative_position, max=0)
-        relative_position = -relative_position
-        is_small = relative_position < 16
-        relative_position_if_large = relative_position.to(torch.float32) / 16.0
-        relative_position_if_large = torch.log(relative_position_if_large) / 2.0794415 * 16.0
-        relative_position_if_large = relative_position_if_large.to(torch.int64) + 16
-        relative_position_if_large = torch.clamp(relative_position_if_large, max=31)
-        relative_buckets = torch.where(is_small, relative_position, relative_position_if_large)
+        relative_buckets = position_buckets(relative_position, num_buckets=32, max_distance=128)
         position_bias = self.relative_attention_bias(relative_buckets).permute(2, 0, 1).unsqueeze(0)
         position_bias_mask = torch.where(mask, position_bias, -3.4028234663852886e+38)
         attn_output = F.scaled_dot_product_attention(

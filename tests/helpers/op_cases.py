@@ -177,6 +177,16 @@ def _linear() -> list[Case]:
                 ((0,), 1, 2, (X((2, 7), "bool", make=lambda x: x > -1),)),
             )
         ),
+        *(
+            _case(
+                "dlbridge:RelativeBuckets",
+                X((5, 9), "int64", make=lambda x: x * 37),
+                num_buckets=count,
+                max_distance=limit,
+                bidirectional=both,
+            )
+            for count, limit, both in ((32, 128, 1), (32, 128, 0), (8, 20, 1))
+        ),
         _case("dlbridge:RotateHalves", X((2, 4, 3, 6)), X((3, 6), free=()), X((3, 6), free=())),
         _case("dlbridge:RotateHalves", X((2, 3, 6), free=(0, 1)), X((3, 6)), X((3, 6))),
         _case("MatMul", vectors, W((5, 3))),

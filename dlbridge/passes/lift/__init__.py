@@ -15,6 +15,7 @@ from dlbridge.ops.keys import op_key
 from dlbridge.passes.lift import (  # noqa: F401  (rules)
     activation,
     attention,
+    buckets,
     convolution,
     linear,
     normalization,

@@ -90,6 +90,13 @@ def causal_mask(op: Op, arrays: ArrayDialect) -> Code:
     return call("visible_keys", *([op.x, op[1]] if op.has(1) else [op.x]), **keywords)
 
 
+@attention("RelativeBuckets", domain=DOMAIN)
+def relative_buckets(op: Op, arrays: ArrayDialect) -> Code:
+    keywords = {"bidirectional": True} if op.attr("bidirectional") else {}
+    numbers = {name: op.attr(name) for name in ("num_buckets", "max_distance")}
+    return call("position_buckets", op.x, **numbers, **keywords)
+
+
 @attention("RotateHalves", domain=DOMAIN)
 def rotate_halves(op: Op, arrays: ArrayDialect) -> Code:
     return call("rotate_halves", op[0], op[1], op[2])

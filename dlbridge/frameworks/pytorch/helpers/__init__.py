@@ -21,7 +21,7 @@ ALSO = (attention, attention_formula, convolution, image, indexing, recurrent, s
 _TORCH = ("logical_and", "matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
 _F = ("elu", "leaky_relu", "silu", "softplus", "softsign")
 #: What is a method of tensors, and takes the same arguments.
-_METHODS = ("floor", "abs", "exp", "argsort")
+_METHODS = ("floor", "abs", "exp", "log", "argsort")
 #: How they are spelled here.
 SPELLING = Spelling(
     "torch.",

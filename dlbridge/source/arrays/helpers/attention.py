@@ -1,9 +1,11 @@
 """Helpers of attention."""
 
+import math
+
 from dlbridge.source.arrays import ops
 
 #: Printed without the parameters that a file does not give; what is said of these stands beside their code.
-PRINTED_BY_USE = ("attention", "visible_keys")
+PRINTED_BY_USE = ("attention", "visible_keys", "position_buckets")
 
 
 def attention(q, k, v, mask=None, bias=None, heads=None, groups=None, is_causal=False, scale=None, softcap=None):
@@ -50,3 +52,17 @@ def rotate_halves(x, cos, sin):
     """Rotary embedding: turns pairs of features, one from each half of x, by angles of these cosines and sines."""
     a, b = ops.split(x, 2, axis=-1)
     return x * cos + ops.concatenate([-b, a], axis=-1) * sin
+
+
+def position_buckets(positions, num_buckets, max_distance, bidirectional=False):
+    """The bucket of each relative position: near ones have their own, farther ones share those of their logarithm."""
+    distance = ops.abs(positions) if bidirectional else -ops.minimum(positions, 0)
+    if bidirectional:
+        num_buckets = num_buckets // 2
+    exact = num_buckets // 2
+    scale = ops.log(ops.cast(distance, "float32") / exact) / math.log(max_distance / exact)
+    far = ops.cast(scale * (num_buckets - exact), positions.dtype) + exact
+    buckets = ops.where(distance < exact, distance, ops.minimum(far, num_buckets - 1))
+    if bidirectional:
+        buckets = ops.cast(positions > 0, positions.dtype) * num_buckets + buckets
+    return buckets
