@@ -33,7 +33,9 @@ _MOST_VALUES = 3 << 30
 #: Ops that put numbers into another order or take some of them: a value is recognised in any order of its axes, so that
 #: what is wrong with these shows only where their result is read.
 _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat", "Expand")
-#: How many of these are looked at before a node.
+#: Of these, the ones that leave numbers out: what they give may be right where what they take it from is not.
+_TAKING = ("Gather", "Slice", "Split")
+#: How many ordering ops are looked at before a node.
 _FARTHEST = 6
 #: How often a form is run again that departed once, and has the right numbers when it is run in float64.
 _RUNS_AGAIN = 12
@@ -262,7 +264,8 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str], off: C
             if value in told:
                 compared.add(value)
                 # which number is the largest, and numbers beside larger ones, stay when what they come from is off
-                readers = [use.node for use in value.uses() if not is_op(use.node, "Concat")]
+                whole = [use.node for use in value.uses() if not is_op(use.node, *_TAKING)]
+                readers = [node for node in whole or (use.node for use in value.uses()) if not is_op(node, "Concat")]
                 derived = matched.intersection(o for reader in readers for o in reader.outputs)
                 is_derived = bool(derived & of_floats if value in of_floats else derived)
                 if value.name not in off and (is_derived or shown.has(values[value.name or ""])):
