@@ -16,7 +16,7 @@ from dlbridge.source.statements import Assign, For, Statement, words
 
 #: How many steps there are at least, how many statements a loop saves at least, how many a step has at most.
 MIN_STEPS, MIN_SAVED, MAX_SIZE = 3, 4, 60
-_HOLE = Name("<hole>")
+_VARIABLE, _NUMBER = Name("<variable>"), Name("<number>")
 
 #: What a variable holds: (place of the statement that made it, which of its targets); (-1, its name) from outside.
 Version = tuple[int, "int | str"]
@@ -129,7 +129,9 @@ def _targets(target: Expr) -> tuple[str, ...] | None:
 
 
 def _hole(node: Expr) -> Expr | None:
-    return _HOLE if isinstance(node, Var) or int_of(node) is not None else None
+    if isinstance(node, Var):
+        return _VARIABLE
+    return None if int_of(node) is None else _NUMBER
 
 
 def int_of(node: Expr) -> int | None:

@@ -108,6 +108,10 @@ APART = {
         "return h3, h5, h8",
     ],
     "two steps before, an odd number of times": [*(f"h{i + 2} = f(h{i}, h{i + 1})" for i in range(5)), "return h6"],
+    "a number where another step has a variable": [
+        *(f"h = f(h, {'x' if i % 2 else i})" for i in (1, 2, 4, 3, 5)),
+        "return h",
+    ],
     "numbers of two kinds": [*(f"h = f(h, {i}, {2 * i})" for i in range(8)), "return h"],
 }
 

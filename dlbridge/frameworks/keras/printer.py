@@ -118,7 +118,8 @@ def _function(writer: KerasWriter, definition: Definition) -> Def:
     taken = {*RESERVED, *names_read(written), *definition.parameters}
     names = input_names(written.block.inputs, taken, is_root=False, path=written.block.path)
     parameters = (*names.values(), *definition.signature("name"))
-    lines = _statements(writer, definition, names, definition.slots, reserved=definition.parameters)
+    _, in_lines = split_parameters(definition)
+    lines = _statements(writer, definition, names, in_lines, reserved=definition.parameters)
     lines.append(Return(returned(written.block.outputs, _namer(writer, definition, names))))
     return Def(definition.name, parameters, tuple(merge_return(layer_loops(roll_steps(lines)))))
 
@@ -282,7 +283,8 @@ def _statements(
     names.update(name_values(written, names, kept, {*RESERVED, *reserved}, named))
     in_class = written.block in writer.dynamic
     # Where layers are joined, those that are called more than once are made first.
-    made: list[Statement] = [] if in_class else [Assign(Var(m.name), plain(m.new)) for m in written.members]
+    members = [] if in_class else made_members(definition, IDENTITY)
+    made: list[Statement] = [Assign(Var(member.name), new) for member, new in members]
     name = _namer(writer, definition, names)
     return made + assignments(definition, names, name, parameters, in_class=in_class, identity=IDENTITY)
 

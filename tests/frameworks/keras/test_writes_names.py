@@ -146,3 +146,26 @@ def test_no_variable_has_the_name_of_a_number_that_a_function_is_given():
     assert "value," in dlbridge.frameworks.get("keras").write(model).text
     live = model.to_keras()
     np.testing.assert_allclose(np.asarray(live(x.numpy())), net(x).detach().numpy(), atol=1e-5, rtol=1e-5)
+
+
+class Twice(nn.Module):
+    """A block that calls a layer twice, with numbers of its own before, within and behind it."""
+
+    def __init__(self, factor, epsilon):
+        super().__init__()
+        self.factor = factor
+        self.layer, self.out = nn.LayerNorm(4, epsilon), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = torch.tanh(x) + self.layer(x) * self.factor
+        x = torch.sigmoid(x) - self.layer(x) * (self.factor + 1)
+        return self.out(x) * (self.factor + 2)
+
+
+def test_a_function_that_calls_a_layer_twice_puts_each_number_where_it_belongs():
+    net = nn.Sequential(Twice(0.5, 0.1), Twice(3.0, 0.2)).eval()
+    x = torch.randn(2, 4)
+    model = dlbridge.load(net, inputs={"input": "float32[batch,4]"})
+    assert dlbridge.frameworks.get("keras").write(model).text.count("def ") == 2  # one function for both blocks
+    live = model.to_keras()
+    np.testing.assert_allclose(np.asarray(live(x.numpy())), net(x).detach().numpy(), atol=1e-5, rtol=1e-5)
