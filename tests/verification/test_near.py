@@ -30,7 +30,7 @@ def compared(off: float, off_in_float64: float, noise: float = 0.0, folds: bool 
         name="written", note="", eps=0.0, folds=folds, exact=lambda cases: [{"y": judge.exact(0)["y"] + off_in_float64}]
     )
     report = Report("model", "the original")
-    return Comparison(None, judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
+    return Comparison(SimpleNamespace(graph=()), judge, [Case({}, {})], True).checks(route, [{"y": moved}], report)[0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -45,6 +46,16 @@ def _outputs(source, x):
     return standard.run(standard.load(source), {"x": x})["y"]
 
 
+def bytes_saturate() -> bool:
+    """Whether onnxruntime's sums of products of bytes saturate at 16 bits here, as on CPUs without VNNI."""
+    text = (
+        '<ir_version: 9, opset_import: ["": 18]> net (uint8[8,64] a, int8[64,8] b) => (y) { y = MatMulInteger(a, b) }'
+    )
+    session = onnxruntime.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    given = {"a": np.full((8, 64), 255, np.uint8), "b": np.full((64, 8), 127, np.int8)}
+    return bool(session.run(None, given)[0][0, 0] < 64 * 255 * 127)
+
+
 @pytest.mark.parametrize(
     ("how", "error", "share"),
     [
@@ -56,6 +67,7 @@ def _outputs(source, x):
     ],
 )
 def test_what_is_lost_is_measured_and_is_in_the_certificate(how, error, share, mlp, data, tmp_path):
+    error *= 2 if how.startswith("int8") and bytes_saturate() else 1
     kind = "dtype" if how.endswith("float16") else "quantize"
     options = {kind: how, **({"calibrate": data} if how == "int8-static" else {})}
     source = dlbridge.convert(mlp, "onnx", tmp_path / "entry", **options)
