@@ -17,6 +17,7 @@ from tests.helpers.layout_graphs import FLOAT, Build, inlined
 
 INT32, BOOL = ir.DataType.INT32, ir.DataType.BOOL
 ATTRIBUTES = {
+    "BitCast": {"to": INT32},
     "Cast": {"to": INT32},
     "BitShift": {"direction": "LEFT"},
     "Mod": {"fmod": 1},
