@@ -21,7 +21,7 @@ from dlbridge.serving.tensors import Tensor
 from dlbridge.serving.worker import signature, warm_up
 
 LOG = logging.getLogger("dlbridge.serving")
-#: Runs that wait at a replica beside the one that it is at.
+#: How many requests may be queued at a replica while it runs one.
 _AHEAD = 2
 #: Seconds after which requests that are under way when a replica is to end are given up.
 DRAIN_SECONDS = 30.0

@@ -218,9 +218,10 @@ class Search:
                 yield loop
 
     def _may_be_read(self, loop: Loop) -> bool:
-        """Whether what is read of the first step behind the loop stands beside what the second made: a quick look.
+        """A quick check of whether the first step's values, where they are read after the loop, are items of a list.
 
-        It spares most of the loops that are none a comparison of all their lines.
+        There the second step's value has to be the item before or after. Most candidates fail this, and need no
+        comparison of all their lines.
         """
         read_behind = self._last_read[loop.start : loop.start + loop.size] >= loop.end
         for place in np.flatnonzero(read_behind).tolist():

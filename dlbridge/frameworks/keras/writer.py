@@ -140,7 +140,7 @@ class KerasWriter(KerasWeights):
             if lists or not more:
                 break
             lists = more
-        #: Path of an item of a list of layers -> its place there.
+        #: Dotted path of each layer in a list of layers -> its index in that list.
         self.places = {path: place for items in lists.values() for path, place in items.items()}
         self.calls_of = classes.calls_of
         self.dynamic, self.eager, self.building = classes.dynamic, classes.eager, classes.building

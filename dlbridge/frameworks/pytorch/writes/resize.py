@@ -48,7 +48,7 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
 
 
 def _is_for_images(op: Op) -> bool:
-    """Whether F.interpolate takes such tensors, and what is outside of them counts as there."""
+    """Whether F.interpolate accepts such tensors, and treats positions outside of them as the node does."""
     count, is_smooth = op.rank() - 2, bool(op.attr("antialias"))
     if count not in (1, 2, 3) or not op.dtype().is_floating_point() or not stretches(op):
         return False
@@ -59,7 +59,7 @@ def _is_for_images(op: Op) -> bool:
 
 
 def _stays(op: Op, axis: int, wanted: Any, *, is_scale: bool) -> bool:
-    """Whether an axis keeps its size, with the scale or the size that is asked for, if one is."""
+    """Whether an axis keeps its size: the node asks for no other size of it, or a scale of 1."""
     if wanted is None:
         return True
     return bool(wanted == 1) if is_scale else keeps(op, axis, wanted)
