@@ -25,9 +25,12 @@ from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
 from dlbridge.ops import stand_ins, traits
+from dlbridge.ops.keys import is_op
 
 #: Layers whose ``call`` is the model's own graph.
 _GRAPH_CALLS = (Functional.call, Sequential.call)
+#: Ops around the node that implements a layer.
+_MOVING = ("Cast", "Squeeze", "Transpose", "Unsqueeze")
 
 
 class GraphReader:
@@ -57,7 +60,7 @@ class GraphReader:
         self.trace = self._tracer.trace
         opener = Opener(self)
         self._open = self.open_model = opener.open
-        self.run_code, self.activation = opener.run_code, opener.activation
+        self.run_code, self.activation, self._inline = opener.run_code, opener.activation, opener.inline
         self._around: tuple[MutableMapping[int, ir.Value], Any] = {}, None
         self._raw: dict[int, RawVariable] = {}
         everything = model._flatten_layers() if isinstance(model, keras.layers.Layer) else []
@@ -261,14 +264,15 @@ class GraphReader:
         return value if value.dtype == wanted else self.build.op("Cast", value, to=wanted)
 
     def _named(self, rule: Callable[[], Any], anonymous: bool, kind: type | None = None) -> Any:
-        """Run a rule. If it names no node after the layer, its last node is."""
+        """Run a rule. If it names no node after the layer, its last node is that does more than move elements."""
         before, path = len(self.build.made), self.build.path
         result = rule()
         made = self.build.made[before:]
         if made and not any(traits.ANONYMOUS not in n.metadata_props for n in made) and path not in self.build.blocks:
-            self.build.name_after_layer(made[-1])
+            main = next((node for node in reversed(made) if not is_op(node, *_MOVING)), made[-1])
+            self.build.name_after_layer(main)
             if anonymous:
-                traits.mark(made[-1], traits.ANONYMOUS)
+                traits.mark(main, traits.ANONYMOUS)
         for node in made:
             if kind is not None and node.name == path and not traits.is_anonymous(node):
                 node.metadata_props[traits.CLASS] = f"keras.layers.{kind.__name__}"
@@ -277,6 +281,10 @@ class GraphReader:
     def open(self, site: CallSite) -> Any:
         """Open a layer whose rule does not cover this call."""
         return self._open(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
+
+    def inline(self, site: CallSite) -> Any:
+        """What a layer's own code makes, as parts of the layer."""
+        return self._inline(site.layer, site.args, with_masks(site.layer, site.args, site.kwargs, site.mask))
 
     # --- variables ---------------------------------------------------------------------------------------------------
 

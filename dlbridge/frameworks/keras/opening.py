@@ -33,13 +33,11 @@ class Opener:
 
     def open(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Read the ``call`` of a layer or operation as a block."""
-        is_layer = isinstance(operation, keras.layers.Layer)
         why = layer_code.never_opened(operation, self.reader.trust_code)
         if why is not None:
             raise RefusalError(why)
         path, before = self.reader.build.path if self.reader.build.path != NETWORK else "", len(self.reader.build.made)
-        if is_layer and getattr(operation, "_call_has_training_arg", False):
-            kwargs = {**kwargs, "training": False}
+        kwargs = self._of_inference(operation, kwargs)
         self.reader.build.blocks[path] = type(operation).__name__
 
         def run() -> Any:
@@ -54,10 +52,24 @@ class Opener:
                 self.reader.build.name_after_layer(made[0])
         return result
 
+    def _of_inference(self, operation: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The keyword arguments, with that for the mode where the layer takes it."""
+        return {**kwargs, "training": False} if getattr(operation, "_call_has_training_arg", False) else kwargs
+
     def _run_call(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         if isinstance(operation, keras.layers.Layer):
             return self.reader.trace(_call, args, kwargs, operation, method=True)
         return self.reader.trace(operation.call, args, kwargs)
+
+    def inline(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Read the ``call`` of a layer that is not to be a block: its nodes are parts of the layer here."""
+        kwargs = self._of_inference(layer, kwargs)
+
+        def run() -> Any:
+            with compat.inference(layer):
+                return self.reader.trace(_call, args, kwargs, layer, method=True, flat=True)
+
+        return self._traced(run, layer, _call, args, kwargs)
 
     def run_code(self, layer: Any, function: Callable[..., Any], args: tuple) -> Any:
         """What code of a layer, a function of the layer and values, makes of values, as parts of the layer here."""

@@ -175,15 +175,6 @@ def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Relu", site.op("Sub", x, tau))
 
 
-# --- layers -----------------------------------------------------------------------------------------------------------
-
-
-@layer("ReLU", masks=True)
-def relu_layer(site: CallSite) -> ir.Value:
-    kind = site.layer
-    return general_relu(site, site.x, kind.negative_slope, kind.max_value, kind.threshold)
-
-
 @operation("ReLU")
 def relu_operation(site: CallSite, x: ir.Value) -> ir.Value:
     kind = site.source
@@ -203,29 +194,6 @@ def general_relu(site: CallSite, x: ir.Value, slope: Any, largest: Any, start: A
     return y if largest is None else site.op("Min", y, site.number(float(largest), x.dtype))
 
 
-@layer("LeakyReLU", masks=True)
-def leaky_relu_layer(site: CallSite) -> ir.Value:
-    return site.layer_op("LeakyRelu", site.x, alpha=float(site.layer.negative_slope))
-
-
-@layer("ELU", masks=True)
-def elu_layer(site: CallSite) -> ir.Value:
-    return site.layer_op("Elu", site.x, alpha=float(site.layer.alpha))
-
-
 @layer("PReLU", masks=True)
 def prelu(site: CallSite) -> ir.Value:
     return site.layer_op("PRelu", site.x, site.weight(site.layer.alpha, "weight"))
-
-
-@layer("Softmax", masks=True, arguments=True)
-def softmax_layer(site: CallSite) -> ir.Value:
-    x = site.x
-    mask = site.args[1] if len(site.args) > 1 and site.args[1] is not None else site.mask
-    if mask is None:
-        return softmax_over(site, x, site.layer.axis)
-    mask = site.tensor(mask)
-    allowed = mask if mask.dtype == ir.DataType.BOOL else site.op("Greater", mask, 0.5)
-    lowest = site.number(-3e4 if x.dtype == ir.DataType.FLOAT16 else -1e9, x.dtype)
-    y = softmax_over(site, site.op("Where", allowed, x, lowest), site.layer.axis)
-    return site.op("Where", allowed, y, site.number(0.0, y.dtype))

@@ -136,3 +136,18 @@ def gaussian_noise(site: CallSite) -> Any:
 @layer("Activation", masks=True)
 def activation(site: CallSite) -> Any:
     return site.activation(site.x, site.layer.activation)
+
+
+#: Layers that call a few functions of ``keras.ops``.
+_BY_CODE = (
+    *("ReLU", "LeakyReLU", "ELU", "Softmax", "Permute"),
+    *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot"),
+    *(f"{name}{rank}D" for rank in (1, 2, 3) for name in ("Cropping", "ZeroPadding", "MaxPooling", "AveragePooling")),
+    *(f"Adaptive{name}Pooling{rank}D" for rank in (1, 2, 3) for name in ("Average", "Max")),
+)
+
+
+@layer(*_BY_CODE, masks=True, arguments=True)
+def by_code(site: CallSite) -> Any:
+    """What the layer's own code makes of these functions."""
+    return site.reader.inline(site)

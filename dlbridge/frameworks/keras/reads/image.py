@@ -51,16 +51,6 @@ def _out(site: CallSite, y: ir.Value, data_format: str, single: bool) -> ir.Valu
     return site.squeeze(y, 0) if single else y
 
 
-def resize_scales(site: CallSite, x: ir.Value, factors: list[int], interpolation: str, data_format: str) -> Any:
-    """Enlarge an image by integer factors."""
-    if interpolation not in _MODES:
-        site.refuse(f"the interpolation '{interpolation}'")
-    x = site.first(x, data_format)
-    attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
-    y = site.layer_op("Resize", x, None, np.array([1, 1, *factors], np.float32), **attributes)
-    return site.last(y, data_format)
-
-
 @operation("Resize")
 def resize(site: CallSite, images: Any) -> ir.Value:
     kind = site.source

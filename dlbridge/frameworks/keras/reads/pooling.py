@@ -5,30 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from dlbridge.frameworks.keras.call_site import CallSite, layer
-from dlbridge.frameworks.keras.reads.convolution import window
-
-
-@layer("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
-@layer("AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
-def pool(site: CallSite) -> Any:
-    kind = site.layer
-    op_type = "MaxPool" if site.kind.startswith("Max") else "AveragePool"
-    size = list(kind.pool_size)
-    where = window(size, list(kind.strides), [1] * len(size), kind.padding)
-    x = site.first(site.x, kind.data_format)
-    return site.last(site.layer_op(op_type, x, **where), kind.data_format)
 
 
 @layer("GlobalAveragePooling1D", masks=True)
 def global_average_1d(site: CallSite) -> Any:
-    kind = site.layer
-    mask = site.mask
-    if mask is None:
-        return global_pool(site)
-    steps = 2 if kind.data_format == "channels_first" else 1
-    weight = site.unsqueeze(site.cast(mask, site.x.dtype), 3 - steps)
-    total = site.op("ReduceSum", site.op("Mul", site.x, weight), [steps], keepdims=int(kind.keepdims))
-    return site.layer_op("Div", total, site.op("ReduceSum", weight, [steps], keepdims=int(kind.keepdims)))
+    return global_pool(site) if site.mask is None else site.reader.inline(site)
 
 
 @layer("GlobalAveragePooling2D", "GlobalAveragePooling3D", "GlobalMaxPooling1D", "GlobalMaxPooling2D")
@@ -40,13 +21,6 @@ def global_pool(site: CallSite) -> Any:
     if kind.keepdims:
         return site.last(y, kind.data_format)
     return site.squeeze(y, *range(2, site.rank(y)))
-
-
-@layer("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D")
-@layer("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
-def adaptive_layer(site: CallSite) -> Any:
-    kind = site.layer
-    return adaptive_pool(site, site.x, list(kind.output_size), kind.data_format, "Max" in site.kind)
 
 
 def adaptive_pool(site: CallSite, x: Any, wanted: list[int], data_format: str, largest: bool) -> Any:

@@ -23,24 +23,9 @@ def reshape(site: CallSite) -> Any:
     return site.layer_op("Reshape", site.x, [0, *(int(s) for s in site.layer.target_shape)])
 
 
-@layer("Permute")
-def permute(site: CallSite) -> Any:
-    return site.layer_op("Transpose", site.x, perm=[0, *site.layer.dims])
-
-
 @layer("RepeatVector")
 def repeat_vector(site: CallSite) -> Any:
     return site.layer_op("Tile", site.unsqueeze(site.x, 1), [1, int(site.layer.n), 1])
-
-
-def _spatial(data_format: str, rank: int) -> list[int]:
-    return list(range(2, rank)) if data_format == "channels_first" else list(range(1, rank - 1))
-
-
-@layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
-def zero_padding(site: CallSite) -> Any:
-    amounts = [site.layer.padding] if site.rank() == 3 else site.layer.padding
-    return pad(site, site.x, _spatial(site.layer.data_format, site.rank()), amounts)
 
 
 def pad(
@@ -55,17 +40,6 @@ def pad(
     return site.op("Pad", x, pads, *fill, mode=None if mode == "constant" else mode)
 
 
-@layer("Cropping1D", "Cropping2D", "Cropping3D")
-def cropping(site: CallSite) -> Any:
-    amounts = [site.layer.cropping] if site.rank() == 3 else site.layer.cropping
-    data_format = getattr(site.layer, "data_format", "channels_last")
-    axes = _spatial(data_format, site.rank())
-    edge = np.iinfo(np.int64).max
-    starts = [int(b) for b, _ in amounts]
-    ends = [-int(a) if a else edge for _, a in amounts]
-    return site.layer_op("Slice", site.x, starts, ends, axes)
-
-
 @layer("UpSampling1D", "UpSampling3D")
 def repeat_up(site: CallSite) -> Any:
     kind = site.layer
@@ -76,11 +50,9 @@ def repeat_up(site: CallSite) -> Any:
 @layer("UpSampling2D")
 def up_sampling(site: CallSite) -> Any:
     kind = site.layer
-    if kind.interpolation == "nearest":
-        return nearest(site, site.x, kind.data_format, list(kind.size))
-    from dlbridge.frameworks.keras.reads.image import resize_scales
-
-    return resize_scales(site, site.x, list(kind.size), kind.interpolation, kind.data_format)
+    if kind.interpolation != "nearest":
+        return site.reader.inline(site)
+    return nearest(site, site.x, kind.data_format, list(kind.size))
 
 
 def nearest(site: CallSite, x: ir.Value, data_format: str, sizes: list[int]) -> Any:
