@@ -1,15 +1,20 @@
 """Edits of printed files, which plant faults into them. The lists are in ``tests/helpers/edits``, one for each target.
 
 An edit is a line with the model, what is wrong, and the nodes at which the fault may be said to be; then the text that
-is printed, each line behind a ``-``, and what becomes of it behind a ``+``.
+is printed, each line behind a ``-``, and what becomes of it behind a ``+``. An edit of weights is one line instead,
+behind a ``=``: the weight (or several) as its file has it, and a statement that changes the array ``w`` (or list ``w``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.parser
 import onnx.printer
 
@@ -26,6 +31,8 @@ class Edit:
         nodes: The names of the nodes of the neutral form at which the fault may be said to be.
         old: Text of the file.
         new: What its first place is changed to.
+        weights: The weights that are changed in place of text.
+        statement: What is done to them.
     """
 
     model: str
@@ -33,6 +40,13 @@ class Edit:
     nodes: frozenset[str]
     old: str
     new: str
+    weights: tuple[str, ...] = ()
+    statement: str = ""
+
+    def change(self, arrays: dict[str, np.ndarray]) -> None:
+        """Change weights in place."""
+        changed = [arrays[name] for name in self.weights]
+        exec(self.statement, {"np": np, "w": changed[0] if len(changed) == 1 else changed})
 
     def of(self, text: str) -> str:
         """The file with the fault.
@@ -45,16 +59,64 @@ class Edit:
         return text.replace(self.old, self.new, 1)
 
 
-def edits(to: str) -> list[Edit]:
-    """The edits of what is written for a framework."""
-    return [_read(part) for part in (FOLDER / f"{to}.txt").read_text(encoding="utf-8").strip().split("\n\n")]
+def edits(to: str, folder: str = "") -> list[Edit]:
+    """The edits of what is written for a framework; ``unseen`` is the folder of those that were written without looking."""
+    text = (FOLDER / folder / f"{to}.txt").read_text(encoding="utf-8")
+    return [_read(part) for part in text.strip().split("\n\n")]
 
 
 def _read(part: str) -> Edit:
     head, *lines = part.splitlines()
     model, what, nodes = head.split(": ")
     old, new = ("\n".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
-    return Edit(model, what, frozenset(nodes.split()), old, new)
+    names, _, statement = lines[0][1:].partition(": ") if lines[0][0] == "=" else ("", "", "")
+    return Edit(model, what, frozenset(nodes.split()), old, new, tuple(names.split()), statement)
+
+
+@contextmanager
+def planted(edit: Edit, target: Path) -> Iterator[None]:
+    """A fault in what was written to a folder (or an ONNX file), which is as it was afterwards."""
+    weights = next(iter(target.glob("*weights*")), target) if edit.weights else None
+    file = weights or (target / "model.py" if target.is_dir() else target)
+    right = file.read_bytes()
+    try:
+        if weights is not None:
+            {".pt": _of_state_dict, ".h5": _of_hdf5, ".onnx": _of_initializers}[file.suffix](edit, file)
+        elif file.suffix == ".onnx":
+            of_graph(edit, file)
+        else:
+            file.write_text(edit.of(right.decode()), encoding="utf-8")
+        yield
+    finally:
+        file.write_bytes(right)
+
+
+def _of_state_dict(edit: Edit, file: Path) -> None:
+    import torch
+
+    state = torch.load(file, weights_only=True)
+    edit.change({name: tensor.numpy() for name, tensor in state.items()})
+    torch.save(state, file)
+
+
+def _of_hdf5(edit: Edit, file: Path) -> None:
+    import h5py
+
+    with h5py.File(file, "r+") as stored:
+        arrays = {name: np.asarray(stored[name]) for name in edit.weights}
+        edit.change(arrays)
+        for name, array in arrays.items():
+            stored[name][...] = array
+
+
+def _of_initializers(edit: Edit, file: Path) -> None:
+    model = onnx.load(file)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    arrays = {name: onnx.numpy_helper.to_array(initializers[name]).copy() for name in edit.weights}
+    edit.change(arrays)
+    for name, array in arrays.items():
+        initializers[name].CopyFrom(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, file)
 
 
 def of_graph(edit: Edit, file: Path) -> None:
