@@ -2,7 +2,7 @@
 
 An edit is a line with the model, what is wrong, and the nodes at which the fault may be said to be; then the text that
 is printed, each line behind a ``-``, and what becomes of it behind a ``+``. An edit of weights is one line instead,
-behind a ``=``: the weight (or several) as its file has it, and a statement that changes the array ``w`` (or list ``w``).
+behind a ``=``: the weight (or several) as its file has it, and a statement that changes the array (or list) ``w``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Edit:
 
 
 def edits(to: str, folder: str = "") -> list[Edit]:
-    """The edits of what is written for a framework; ``unseen`` is the folder of those that were written without looking."""
+    """The edits of what is written for a framework; those of the folder ``unseen`` are of ``unseen_models``."""
     text = (FOLDER / folder / f"{to}.txt").read_text(encoding="utf-8")
     return [_read(part) for part in text.strip().split("\n\n")]
 

@@ -1,4 +1,4 @@
-"""Nine small models of kinds that ``edited_models`` has not, for faults written before anybody looked at what finds them."""
+"""Nine small models of kinds that ``edited_models`` has not, for faults that were written before their first run."""
 
 from __future__ import annotations
 

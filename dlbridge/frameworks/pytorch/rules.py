@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from dlbridge.ops import traits
 from dlbridge.source.arrays.dtypes import DTYPES, MORE_DTYPES
-from dlbridge.source.code import Code, Raw, call, code
+from dlbridge.source.code import Code, Raw, call, code, node
 from dlbridge.source.expr import Attr, Call, Val
-from dlbridge.source.op import Emit, Op, Rules
+from dlbridge.source.op import Emit, Layer, Op, Rules
 from dlbridge.source.unsigned import MODULAR, MOVING, ORDERING, Signed
 
 #: The unsigned types that PyTorch stores and moves, but has hardly a kernel for.
@@ -37,6 +37,18 @@ class _Signed(Signed):
         return call("as_unsigned", made, tuple(Raw(TORCH_DTYPES[t]) if t else None for t in types), **flip)
 
 
+def _in_its_type(layer: Layer, graph: ir.Graph) -> Code:
+    """The code that makes a layer, in the one floating-point type of its weights, if that is not PyTorch's default.
+
+    ``load_state_dict`` copies numbers into the types that a module has been made with.
+    """
+    held = {graph.initializers[view.initializer].dtype for weight in layer.weights.values() for view in weight.views}
+    floating = [dtype for dtype in held if dtype is not None and dtype.is_floating_point()]
+    if len(floating) != 1 or floating[0] == ir.DataType.FLOAT or not isinstance(layer.new, Call):
+        return layer.new
+    return layer.new.with_keyword("dtype", node(Raw(TORCH_DTYPES[floating[0]])))
+
+
 class _Rules(Rules):
     def emit(self, op: Op) -> Emit:
         if traits.has(op.node, traits.FREE_WEIGHTS):
@@ -45,6 +57,8 @@ class _Rules(Rules):
         if made.layer is not None and made.layer.trains_what_is_fixed(op.node.graph, STATE):  # type: ignore[arg-type]
             op.free = True
             made = self._emit(op)
+        if made.layer is not None:
+            made.layer.new = _in_its_type(made.layer, op.node.graph)  # type: ignore[arg-type]
         return made
 
     def _emit(self, op: Op) -> Emit:

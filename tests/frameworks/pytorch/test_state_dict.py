@@ -391,3 +391,18 @@ def test_weights_that_are_not_read_are_kept_though_a_strict_export_leaves_them_o
     live = framework.load(framework.write(dlbridge.load(program)))
     live.load_state_dict(module.state_dict(), strict=True)
     assert {name for name, _ in live.named_parameters()} == {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_layers_are_made_in_the_type_of_their_weights(dtype, tmp_path):
+    """So the written file runs in it after ``load_state_dict``, which keeps the types that a module was made with."""
+    layers = [nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.PReLU(4), nn.Flatten(), nn.Linear(24, 6)]
+    original = nn.Sequential(*layers).to(dtype).append(nn.LayerNorm(6)).eval()
+    original[-1].to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    source = dlbridge.load(original, inputs={"input": f"{name}[batch,3,8]"}).write("pytorch")
+    source.save(tmp_path / "net")
+    written = source.execute()[source.entry]()
+    written.load_state_dict(torch.load(tmp_path / "net" / "weights.pt", weights_only=True))
+    x = torch.randn(2, 3, 8).to(dtype)
+    assert torch.equal(written.eval()(x), original(x))

@@ -7,8 +7,8 @@ from torch import nn
 class TransposedLinear(nn.Linear):
     """nn.Linear that holds its weight as (in_features, out_features)."""
 
-    def __init__(self, in_features, out_features, bias=True):
-        super().__init__(in_features, out_features, bias)
+    def __init__(self, in_features, out_features, bias=True, dtype=None):
+        super().__init__(in_features, out_features, bias, dtype=dtype)
         self.weight = nn.Parameter(self.weight.detach().T.contiguous())
 
     def forward(self, x):
