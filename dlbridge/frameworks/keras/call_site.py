@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -69,6 +69,26 @@ def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return function
 
     return register
+
+
+def elementwise(prepare: Callable[..., Any], rows: Mapping[str, str | Callable[..., ir.Value]], **options: Any) -> None:
+    """Make rules of operations that are one op of the standard, or a formula of ``ops.formulas``.
+
+    Args:
+        prepare: Returns the operands, as the op takes them, of a call and its arguments.
+        rows: Class of the operation -> the op or formula.
+        options: Of the op: its domain.
+    """
+
+    def register(name: str, formula: str | Callable[..., ir.Value]) -> None:
+        def rule(site: CallSite, *operands: Any) -> ir.Value:
+            given = prepare(site, *operands)
+            return site.op(formula, *given, **options) if isinstance(formula, str) else formula(site, *given)
+
+        OPERATIONS[name] = rule
+
+    for name, formula in rows.items():
+        register(name, formula)
 
 
 class CallSite:
@@ -168,6 +188,22 @@ class CallSite:
         """A possibly negative axis, counted from the front."""
         return axis % rank if rank else 0
 
+    def axes(self, value: ir.Value, axis: Any) -> list[int]:
+        """An axis, or several, of a value, counted from the front and sorted; all for None."""
+        rank = self.rank(value)
+        if axis is None:
+            return list(range(rank))
+        return sorted(self.axis(int(a), rank) for a in ([axis] if isinstance(axis, int) else axis))
+
+    def along(self, value: ir.Value, axis: int | None) -> tuple[ir.Value, int]:
+        """(a value, the axis of it to work along); for None that of all its elements in a row."""
+        return (self.op("Reshape", value, [-1]), 0) if axis is None else (value, self.axis(int(axis), self.rank(value)))
+
+    def require(self, sizes: Sequence[Any], what: str) -> None:
+        """Refuse what needs sizes that are known."""
+        if not all(isinstance(size, int) for size in sizes):
+            self.refuse(what)
+
     # --- what is made ------------------------------------------------------------------------------------------------
 
     def op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
@@ -220,6 +256,11 @@ class CallSite:
         """Cast a value to a dtype of Keras or onnx_ir."""
         wanted = IR_DTYPES[dtype] if isinstance(dtype, str) else dtype
         return value if value.dtype == wanted else self.op("Cast", value, to=wanted)
+
+    def as_float(self, operand: Any) -> ir.Value:
+        """An operand in a float type: Keras computes functions of integers in float32."""
+        x = self.tensor(operand)
+        return x if x.dtype is None or x.dtype.is_floating_point() else self.cast(x, "float32")
 
     def promoted(self, *operands: Any, to: ir.DataType | None = None) -> list[ir.Value]:
         """Cast operands to the dtype in which Keras computes (``to``, by default that of the result)."""

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, layer, operation
+from dlbridge.frameworks.keras.call_site import CallSite, elementwise, layer, operation
 from dlbridge.ops import formulas
 
 #: Operation -> the standard's op with the same formula and no attribute.
 _PLAIN = {"Sigmoid": "Sigmoid", "Softplus": "Softplus", "Softsign": "Softsign", "Silu": "Swish", "Selu": "Selu"}
 _PLAIN |= {"HardSilu": "HardSwish", "Tanh": "Tanh", "Relu": "Relu", "Mish": "Mish"}
-
-
-@operation(*_PLAIN)
-def plain(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op(_PLAIN[site.operation], as_float(site, x))
-
-
-def as_float(site: CallSite, x: Any) -> ir.Value:
-    """Keras computes functions of integers in its float type."""
-    x = site.tensor(x)
-    return x if x.dtype is None or x.dtype.is_floating_point() else site.cast(x, "float32")
+elementwise(lambda site, x: [site.as_float(x)], _PLAIN | {"LogSigmoid": formulas.log_sigmoid})
 
 
 def clip(site: CallSite, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
@@ -36,29 +27,22 @@ def relu6(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, x, 0.0, 6.0)
 
 
-@operation("LeakyRelu")
-def leaky_relu(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("LeakyRelu", x, alpha=float(site.source.negative_slope))
+#: Operation -> (the standard's op, its attributes as functions of the operation's settings).
+_WITH_SETTINGS: dict[str, tuple[str, dict[str, Callable[[Any], Any]]]] = {
+    "LeakyRelu": ("LeakyRelu", {"alpha": lambda kind: float(kind.negative_slope)}),
+    "Elu": ("Elu", {"alpha": lambda kind: float(kind.alpha)}),
+    "Celu": ("Celu", {"alpha": lambda kind: float(kind.alpha)}),
+    "Gelu": ("Gelu", {"approximate": lambda kind: "tanh" if kind.approximate else "none"}),
+    "HardSigmoid": ("HardSigmoid", {"alpha": lambda kind: 1 / 6, "beta": lambda kind: 0.5}),  # relu6(x + 3) / 6
+    "HardShrink": ("Shrink", {"lambd": lambda kind: float(kind.threshold), "bias": lambda kind: 0.0}),
+    "SoftShrink": ("Shrink", dict.fromkeys(("lambd", "bias"), lambda kind: float(kind.threshold))),
+}
 
 
-@operation("Elu")
-def elu(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Elu", x, alpha=float(site.source.alpha))
-
-
-@operation("Celu")
-def celu(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Celu", x, alpha=float(site.source.alpha))
-
-
-@operation("Gelu")
-def gelu(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Gelu", x, approximate="tanh" if site.source.approximate else "none")
-
-
-@operation("HardSigmoid")
-def hard_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)  # relu6(x + 3) / 6
+@operation(*_WITH_SETTINGS)
+def with_settings(site: CallSite, x: ir.Value) -> ir.Value:
+    op_type, settings = _WITH_SETTINGS[site.operation]
+    return site.op(op_type, x, **{name: value(site.source) for name, value in settings.items()})
 
 
 @operation("HardTanh")
@@ -66,22 +50,9 @@ def hard_tanh(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, x, -1.0, 1.0)
 
 
-operation("LogSigmoid")(formulas.log_sigmoid)
-
-
 @operation("TanhShrink")
 def tanh_shrink(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op("Sub", x, site.op("Tanh", x))
-
-
-@operation("SoftShrink")
-def soft_shrink(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Shrink", x, lambd=float(site.source.threshold), bias=float(site.source.threshold))
-
-
-@operation("HardShrink")
-def hard_shrink(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Shrink", x, lambd=float(site.source.threshold), bias=0.0)
 
 
 @operation("Threshold")
@@ -131,14 +102,7 @@ def softmax_over(site: CallSite, x: ir.Value, axis: Any, op_type: str = "Softmax
 
     ``keras.ops`` takes ``axis=None`` as the last axis after flattening all.
     """
-    rank = site.rank(x)
-    if axis is None:
-        axes = list(range(rank))
-    elif isinstance(axis, int):
-        axes = [axis]
-    else:
-        axes = list(axis)
-    axes = sorted(site.axis(a, rank) for a in axes)
+    rank, axes = site.rank(x), site.axes(x, axis)
     if len(axes) == 1:
         return site.op(op_type, x, axis=axes[0] if axes[0] != rank - 1 else -1)
     rest = [a for a in range(rank) if a not in axes]
@@ -158,8 +122,8 @@ def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
     Keras 3.15 takes for tau the sum of all partial sums of the support where the paper has the last of them, so its
     result sums to one only where the support is one element. What Keras computes is what is read.
     """
-    axis, rank = site.source.axis, site.rank(x)
-    axis = site.axis(axis, rank)
+    rank = site.rank(x)
+    axis = site.axis(site.source.axis, rank)
     size = site.size(x, axis)
     ordered, _ = site.op("TopK", x, size, axis=axis, outputs=2)
     numbers = site.op("Range", 1, site.op("Add", site.op("Squeeze", size, [0]), 1), 1)

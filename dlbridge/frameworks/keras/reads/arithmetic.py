@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
 from dlbridge.ops import formulas
 
 _ARITHMETIC = {"Add": "Add", "Subtract": "Sub", "Multiply": "Mul", "Divide": "Div", "TrueDivide": "Div", "Power": "Pow"}
 _ARITHMETIC |= {"Maximum": "Max", "Minimum": "Min"}
-_COMPARISONS = {"Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less"}
-_COMPARISONS |= {"LessEqual": "LessOrEqual"}
-_LOGIC = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
-_BITS = {"BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor"}
+elementwise(
+    CallSite.common,
+    {
+        "Equal": "Equal",
+        "Greater": "Greater",
+        "GreaterEqual": "GreaterOrEqual",
+        "Less": "Less",
+        "LessEqual": "LessOrEqual",
+        "NotEqual": lambda site, a, b: site.op("Not", site.op("Equal", a, b)),
+    },
+)
+elementwise(
+    functools.partial(CallSite.promoted, to=ir.DataType.BOOL),
+    {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor", "LogicalNot": "Not"},
+)
 
 
 @operation(*_ARITHMETIC)
@@ -70,29 +82,9 @@ def extreme_but_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return formulas.unless_nan(site, a, b, both)
 
 
-@operation(*_COMPARISONS)
-def comparison(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op(_COMPARISONS[site.operation], *site.common(x1, x2))
-
-
-@operation("NotEqual")
-def not_equal(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op("Not", site.op("Equal", *site.common(x1, x2)))
-
-
-@operation(*_LOGIC)
-def logic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return site.op(_LOGIC[site.operation], *site.promoted(x1, x2, to=ir.DataType.BOOL))
-
-
-@operation("LogicalNot")
-def logical_not(site: CallSite, x: Any) -> ir.Value:
-    return site.op("Not", site.cast(site.tensor(x), ir.DataType.BOOL))
-
-
-@operation(*_BITS)
+@operation("BitwiseAnd", "BitwiseOr", "BitwiseXor")
 def bits(site: CallSite, x: Any, y: Any) -> ir.Value:
-    op_type = _BITS[site.operation]
+    op_type = site.operation
     return site.op(op_type.removeprefix("Bitwise") if site.dtype == ir.DataType.BOOL else op_type, *site.promoted(x, y))
 
 

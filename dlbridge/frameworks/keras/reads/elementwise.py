@@ -8,78 +8,34 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import as_float, clip
+from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
+from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.ops import formulas
 from dlbridge.ops.extension import DOMAIN
 
-#: Operation on floats -> ONNX op.
-_FLOAT = {"Exp": "Exp", "Log": "Log", "Sqrt": "Sqrt", "Sin": "Sin", "Cos": "Cos", "Tan": "Tan", "Sinh": "Sinh"}
-_FLOAT |= {"Cosh": "Cosh", "Arcsin": "Asin", "Arccos": "Acos", "Arctan": "Atan", "Arcsinh": "Asinh", "Erf": "Erf"}
-_FLOAT |= {"Arccosh": "Acosh", "Arctanh": "Atanh", "Floor": "Floor", "Ceil": "Ceil", "Reciprocal": "Reciprocal"}
-_FLOAT |= {"Isnan": "IsNaN"}
-#: Operation on numbers of any type -> ONNX op.
+_SAME_NAME = ("Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log", "Reciprocal", "Sin", "Sinh", "Sqrt", "Tan")
+#: Operation on floats -> ONNX op or formula.
+_FLOAT: dict[str, str | formulas.Formula] = dict(zip(_SAME_NAME, _SAME_NAME, strict=True))
+_FLOAT |= {"Arccos": "Acos", "Arccosh": "Acosh", "Arcsin": "Asin", "Arcsinh": "Asinh", "Arctan": "Atan"}
+_FLOAT |= {"Arctanh": "Atanh", "Isnan": "IsNaN", "Isfinite": formulas.is_finite, "Sinc": formulas.sinc}
+_FLOAT |= {"Exp2": formulas.exp2, "Expm1": formulas.expm1, "Rsqrt": formulas.rsqrt, "Log10": formulas.log10}
+_FLOAT |= {"Log1p": formulas.log1p, "Log2": formulas.log2, "Deg2rad": formulas.deg2rad, "Rad2deg": formulas.rad2deg}
+#: Operation on numbers of any type -> ONNX op or formula.
 _ANY = {"Absolute": "Abs", "Abs": "Abs", "Fabs": "Abs", "Negative": "Neg", "Sign": "Sign", "StopGradient": "Identity"}
 _ANY |= {"Copy": "Identity", "Array": "Identity"}
+#: Operation on two numbers -> formula.
+_OF_TWO = {"Arctan2": formulas.atan2, "Hypot": formulas.hypot}
+_OF_TWO |= {"Logaddexp": formulas.logaddexp, "Logaddexp2": formulas.logaddexp2}
 
-
-@operation(*_FLOAT)
-def of_floats(site: CallSite, x: Any) -> ir.Value:
-    return site.op(_FLOAT[site.operation], as_float(site, x))
-
-
-@operation(*_ANY)
-def of_numbers(site: CallSite, x: Any) -> ir.Value:
-    return site.op(_ANY[site.operation], site.tensor(x))
-
-
-#: Operation on floats -> the formula that it is.
-_FORMULAS = {
-    "Deg2rad": formulas.deg2rad,
-    "Exp2": formulas.exp2,
-    "Expm1": formulas.expm1,
-    "Isfinite": formulas.is_finite,
-    "Log10": formulas.log10,
-    "Log1p": formulas.log1p,
-    "Log2": formulas.log2,
-    "Rad2deg": formulas.rad2deg,
-    "Rsqrt": formulas.rsqrt,
-    "Sinc": formulas.sinc,
-}
-#: The same of two operands.
-_OF_TWO = {
-    "Arctan2": formulas.atan2,
-    "Hypot": formulas.hypot,
-    "Logaddexp": formulas.logaddexp,
-    "Logaddexp2": formulas.logaddexp2,
-}
-#: Operation on floats -> op of the ``dlbridge`` domain.
-_SPECIAL = {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}
-
-
-@operation(*_FORMULAS)
-def formula(site: CallSite, x: Any) -> ir.Value:
-    return _FORMULAS[site.operation](site, as_float(site, x))
-
-
-@operation(*_OF_TWO)
-def formula_of_two(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    return _OF_TWO[site.operation](site, *site.promoted(x1, x2))
-
-
-@operation(*_SPECIAL)
-def special(site: CallSite, x: Any) -> ir.Value:
-    return site.op(_SPECIAL[site.operation], as_float(site, x), domain=DOMAIN)
-
-
-@operation("Square")
-def square(site: CallSite, x: Any) -> ir.Value:
-    return formulas.square(site, site.tensor(x))
+elementwise(lambda site, x: [site.as_float(x)], _FLOAT)
+elementwise(lambda site, x: [site.as_float(x)], {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}, domain=DOMAIN)
+elementwise(lambda site, x: [site.tensor(x)], _ANY | {"Square": formulas.square})
+elementwise(CallSite.promoted, _OF_TWO)
 
 
 @operation("Cbrt")
 def cbrt(site: CallSite, x: Any) -> ir.Value:
-    x = as_float(site, x)
+    x = site.as_float(x)
     return site.op("Mul", site.op("Sign", x), site.op("Pow", site.op("Abs", x), 1 / 3))
 
 
@@ -158,7 +114,7 @@ def cast(site: CallSite, x: Any) -> ir.Value:
 @operation("Isinf", "Isposinf", "Isneginf")
 def isinf(site: CallSite, x: Any) -> ir.Value:
     signs = {"Isposinf": {"detect_negative": 0}, "Isneginf": {"detect_positive": 0}}.get(site.operation, {})
-    return site.op("IsInf", as_float(site, x), **signs)
+    return site.op("IsInf", site.as_float(x), **signs)
 
 
 @operation("NanToNum")

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import as_float
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
@@ -19,8 +18,7 @@ _SOBEL = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
 def _slide(site: CallSite, x: ir.Value, kernel: np.ndarray, padding: str = "valid") -> ir.Value:
     """Convolve each channel of a channels-first batch with the same kernel."""
     channels = site.shape(x)[1]
-    if not isinstance(channels, int):
-        site.refuse("an image whose number of channels is not known")
+    site.require([channels], "an image whose number of channels is not known")
     weight = np.tile(kernel.astype(x.dtype.numpy()), (channels, 1, 1, 1))
     where = window(list(kernel.shape), [1, 1], [1, 1], padding)
     return site.op("Conv", x, weight, group=channels if channels > 1 else None, **where)
@@ -55,7 +53,7 @@ def sobel_edges(site: CallSite, images: Any) -> ir.Value:
 def ssim(site: CallSite, image1: Any, image2: Any) -> ir.Value:
     """Means, variances and the covariance under a Gaussian window, as Wang et al. (2004) put them together."""
     kind, given = site.source, site.tensor(image1)
-    a = as_float(site, given)
+    a = site.as_float(given)
     b = site.cast(site.tensor(image2), a.dtype)
     single = site.rank(a) == 3
     a, b = (site.first(site.unsqueeze(x, 0) if single else x, kind.data_format) for x in (a, b))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import as_float, clip
+from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.convolution import window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
@@ -82,8 +82,7 @@ def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
         before, after = (getattr(kind, f"{n}_{word}") for n in names)
         wanted, size = getattr(kind, f"target_{target}"), site.shape(x)[axis]
         if wanted is not None and (before is None or after is None):
-            if not isinstance(size, int):
-                site.refuse("a target size for an image whose size is not known")
+            site.require([size], "a target size for an image whose size is not known")
             total = size - wanted if crops else wanted - size
             if before is None:
                 before = total - after
@@ -104,7 +103,7 @@ def grayscale(site: CallSite, images: Any) -> ir.Value:
     shape = [1] * site.rank(x)
     shape[axis] = 3
     weights = np.array([0.2989, 0.5870, 0.1140], np.float32).reshape(shape)
-    x = as_float(site, x)
+    x = site.as_float(x)
     return site.op("ReduceSum", site.op("Mul", x, weights.astype(x.dtype.numpy())), [axis])
 
 

@@ -78,17 +78,11 @@ def _sliced(site: CallSite, x: ir.Value, starts: list[Any]) -> ir.Value:
 
 @operation("Take")
 def take(site: CallSite, x: Any, indices: Any) -> ir.Value:
-    x, axis = site.tensor(x), site.source.axis
-    if axis is None:
-        x, axis = site.op("Reshape", x, [-1]), 0
-    where = (
-        site.tensor(indices)
-        if not isinstance(indices, (int, list, tuple))
-        else site.build.constant(np.asarray(indices, np.int64))
-    )
+    x, axis = site.along(site.tensor(x), site.source.axis)
+    where = site.tensor(np.asarray(indices, np.int64) if isinstance(indices, (int, list, tuple)) else indices)
     if where.dtype not in (ir.DataType.INT32, ir.DataType.INT64):
         where = site.cast(where, "int32")
-    return site.op("Gather", x, where, axis=int(axis))
+    return site.op("Gather", x, where, axis=axis)
 
 
 @operation("TakeAlongAxis")
@@ -229,8 +223,7 @@ def diagonal(site: CallSite, x: Any) -> ir.Value:
     a, b = site.axis(kind.axis1, rank), site.axis(kind.axis2, rank)
     moved = site.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b])
     rows, columns = site.shape(moved)[-2:]
-    if not (isinstance(rows, int) and isinstance(columns, int)):
-        site.refuse("the diagonal of a matrix whose size is not known")
+    site.require([rows, columns], "the diagonal of a matrix whose size is not known")
     row = np.arange(max(0, -kind.offset), min(rows, columns - kind.offset))
     places = (row * columns + row + kind.offset).astype(np.int64)
     flat = site.op("Reshape", moved, [*([0] * (rank - 2)), rows * columns])
@@ -248,8 +241,7 @@ def diag(site: CallSite, x: Any) -> ir.Value:
     if site.rank(x) != 1:
         x = site.op("Reshape", x, [-1])
     (count,) = site.shape(x)
-    if not isinstance(count, int):
-        site.refuse("a diagonal whose size is not known")
+    site.require([count], "a diagonal whose size is not known")
     size = count + abs(kind.k)
     places = np.stack([np.arange(count) + max(0, -kind.k), np.arange(count) + max(0, kind.k)], -1).astype(np.int64)
     base = site.build.constant(np.zeros((size, size), x.dtype.numpy()))

@@ -103,12 +103,7 @@ def norm(site: CallSite, x: Any) -> ir.Value:
 
 def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The norm of vectors, and the Frobenius norm of matrices."""
-    if axis is None:
-        count = site.rank(x)
-    elif isinstance(axis, int):
-        count = 1
-    else:
-        count = len(axis)
+    count = len(site.axes(x, axis))
     if order in (None, 2, "fro") and not (order == 2 and count > 1 and axis is None):
         if order == 2 and count > 1:
             site.refuse("the spectral norm of a matrix")
@@ -196,8 +191,7 @@ def corrcoef(site: CallSite, x: Any) -> ir.Value:
 def correlate(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = site.promoted(x1, x2)
     (n,), (m,) = site.shape(a), site.shape(b)
-    if not (isinstance(n, int) and isinstance(m, int)):
-        site.refuse("the correlation of signals whose sizes are not known")
+    site.require([n, m], "the correlation of signals whose sizes are not known")
     mode = site.source.mode
     if mode == "valid":
         if n < m:

@@ -94,8 +94,7 @@ def _scaled(site: CallSite, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
     deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), epsilon))
     y = site.op("Div", wide, deviation)
     if gamma is not None:
-        axes = [kind.axis] if isinstance(kind.axis, int) else list(kind.axis)
-        kept = {site.axis(a, site.rank(x)) for a in axes}
+        kept = site.axes(x, kind.axis)
         sizes = [size if i in kept else 1 for i, size in enumerate(site.shape(x))]
         y = site.op("Mul", y, site.reshape(site.promoted(gamma, to=wide.dtype)[0], sizes))
     return site.cast(y, x.dtype)
@@ -107,7 +106,7 @@ def last_norm(site: CallSite, x: Any, gamma: Any = None, beta: Any = None, *, sc
     rank = site.rank(x)
     if getattr(kind, "rms_scaling", False):
         return _scaled(site, x, kind, gamma)
-    axes = sorted(site.axis(a, rank) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
+    axes = site.axes(x, kind.axis)
     if axes != list(range(rank - len(axes), rank)):
         site.refuse("normalisation over axes that are not the last")
     epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
@@ -139,8 +138,8 @@ def attention(
         site.refuse("a cap on the attention logits")
     q, k, v = (site.transpose(t, [0, 2, 1, 3]) for t in site.promoted(query, key, value))
     size = site.shape(q)[-1]
-    if scale is None and not isinstance(size, int):
-        site.refuse("heads whose size is not known")
+    if scale is None:
+        site.require([size], "heads whose size is not known")
     factor = 1 / math.sqrt(size) if scale is None else float(scale)
     masks = attention_mask(site, q.dtype, bias, mask)
     y = site.op("Attention", q, k, v, *masks, scale=factor, is_causal=1 if kind.is_causal else None)
@@ -174,7 +173,8 @@ def unfold(site: CallSite, x: Any) -> ir.Value:
     kernel, dilations, padding, strides = (
         _many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
     )
-    sizes = [size if isinstance(size, int) else site.refuse("the size of an image") for size in site.shape(x)[2:]]
+    sizes = site.shape(x)[2:]
+    site.require(sizes, "the size of an image")
     if any(padding):
         x = pad(site, x, [2, 3], [(p, p) for p in padding])
     for axis, *numbers in zip((2, 4), sizes, kernel, dilations, padding, strides, strict=True):

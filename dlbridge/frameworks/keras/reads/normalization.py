@@ -74,32 +74,30 @@ def batch_norm(site: CallSite) -> Any:
 @layer("LayerNormalization", masks=True)
 def layer_norm(site: CallSite) -> Any:
     kind = site.layer
-    axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
     if getattr(kind, "rms_scaling", False):
         return site.reader.open(site)  # scaled by the deviation without being centred: no op of the standard
-    return over_last_axes(site, "LayerNormalization", axes, kind.gamma, kind.beta, float(kind.epsilon))
+    return over_last_axes(site, "LayerNormalization", kind.gamma, kind.beta)
 
 
 @layer("RMSNormalization", masks=True)
 def rms_norm(site: CallSite) -> Any:
-    kind = site.layer
-    axes = sorted(site.axis(a, site.rank()) for a in ([kind.axis] if isinstance(kind.axis, int) else kind.axis))
-    return over_last_axes(site, "RMSNormalization", axes, kind.scale, None, float(kind.epsilon))
+    return over_last_axes(site, "RMSNormalization", site.layer.scale, None)
 
 
-def over_last_axes(site: CallSite, op_type: str, axes: list[int], scale: Any, bias: Any, epsilon: float) -> ir.Value:
-    """Normalize over some axes, which are moved to the end and back if necessary."""
+def over_last_axes(site: CallSite, op_type: str, scale: Any, bias: Any) -> ir.Value:
+    """Normalize over the layer's axes, which are moved to the end and back if necessary."""
     x, rank = wide(site, site.x), site.rank()
+    axes = site.axes(x, site.layer.axis)
     rest = [a for a in range(rank) if a not in axes]
     perm = [*rest, *axes]
     x = site.transpose(x, perm)
     shape = site.shape(x)[len(rest) :]
-    if scale is None and not all(isinstance(s, int) for s in shape):
-        site.refuse("an axis whose size is not known")
+    if scale is None:
+        site.require(shape, "an axis whose size is not known")
     weights = [scale_or(site, scale, "weight", shape, 1.0, x)]
     if bias is not None:
         weights.append(own(site, bias, "bias", x))
-    y = site.layer_op(op_type, x, *weights, axis=len(rest) - rank, epsilon=epsilon)
+    y = site.layer_op(op_type, x, *weights, axis=len(rest) - rank, epsilon=float(site.layer.epsilon))
     return site.transpose(y, [perm.index(a) for a in range(rank)])
 
 

@@ -117,8 +117,7 @@ def _broadcast(site: CallSite, a: ir.Value, b: ir.Value) -> tuple[ir.Value, ir.V
 def vander(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     count = kind.N if kind.N is not None else site.shape(x)[0]
-    if not isinstance(count, int):
-        site.refuse("as many powers as an axis whose size is not known")
+    site.require([count], "as many powers as an axis whose size is not known")
     powers = np.arange(count) if kind.increasing else np.arange(count)[::-1]
     base = x if x.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE) else site.cast(x, "float32")
     y = site.op("Pow", site.unsqueeze(base, -1), powers.astype(base.dtype.numpy()))

@@ -29,8 +29,7 @@ def adaptive_pool(site: CallSite, x: Any, wanted: list[int], data_format: str, l
     sizes = site.shape(x)[2:]
     if all(w == 1 for w in wanted):
         return site.last(site.layer_op("GlobalMaxPool" if largest else "GlobalAveragePool", x), data_format)
-    if not all(isinstance(s, int) for s in sizes):
-        site.refuse("adaptive pooling of an input whose size is not known")
+    site.require(sizes, "adaptive pooling of an input whose size is not known")
     if all(s % w == 0 for s, w in zip(sizes, wanted, strict=True)):
         kernel = [s // w for s, w in zip(sizes, wanted, strict=True)]
         y = site.layer_op("MaxPool" if largest else "AveragePool", x, kernel_shape=kernel, strides=kernel)

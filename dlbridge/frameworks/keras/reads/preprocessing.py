@@ -58,8 +58,7 @@ def center_crop(site: CallSite) -> Any:
     axes = [rank - 3, rank - 2] if kind.data_format == "channels_last" else [rank - 2, rank - 1]
     sizes = [site.shape(x)[a] for a in axes]
     wanted = [kind.height, kind.width]
-    if not all(isinstance(s, int) for s in sizes):
-        site.refuse("an image whose size is not known")
+    site.require(sizes, "an image whose size is not known")
     if any(s < w for s, w in zip(sizes, wanted, strict=True)):
         return _smart_resize(site, x, axes, sizes, wanted)
     starts = [(s - w) // 2 for s, w in zip(sizes, wanted, strict=True)]

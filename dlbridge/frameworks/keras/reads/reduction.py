@@ -11,27 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import as_float
 from dlbridge.frameworks.keras.reads.arithmetic import close
 
 _REDUCTIONS = {"Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Min": "ReduceMin", "Prod": "ReduceProd"}
 _REDUCTIONS |= {"Amax": "ReduceMax", "Amin": "ReduceMin", "Logsumexp": "ReduceLogSumExp"}
 
 
-def axes_of(site: CallSite, x: ir.Value, axis: Any) -> list[int]:
-    """The axes in ``axis``, sorted; all for None."""
-    rank = site.rank(x)
-    if axis is None:
-        axes = range(rank)
-    elif isinstance(axis, int):
-        axes = [axis]
-    else:
-        axes = axis
-    return sorted(site.axis(int(a), rank) for a in axes)
-
-
 def reduce(site: CallSite, op_type: str, x: ir.Value, axis: Any, keepdims: bool = False) -> ir.Value:
-    axes = axes_of(site, x, axis)
+    axes = site.axes(x, axis)
     if not axes:
         return x
     return site.op(op_type, x, axes, keepdims=None if keepdims else 0)
@@ -42,7 +29,7 @@ def reduction(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
     x = site.tensor(x)
     name = site.operation
-    x = as_float(site, x) if name in ("Mean", "Logsumexp") else site.cast(x, site.dtype)
+    x = site.as_float(x) if name in ("Mean", "Logsumexp") else site.cast(x, site.dtype)
     y = reduce(site, _REDUCTIONS[name], x, kind.axis, kind.keepdims)
     initial = getattr(kind, "initial", None)
     if initial is not None:
@@ -73,7 +60,7 @@ def count_nonzero(site: CallSite, x: Any) -> ir.Value:
 @operation("Var", "Std")
 def variance(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
-    y = variance_of(site, as_float(site, x), kind.axis, kind.keepdims)
+    y = variance_of(site, site.as_float(x), kind.axis, kind.keepdims)
     return site.op("Sqrt", y) if site.operation == "Std" else y
 
 
@@ -123,7 +110,7 @@ def peak_to_peak(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Nansum", "Nanprod", "Nanmax", "Nanmin", "Nanmean", "Nanvar", "Nanstd")
 def without_nan(site: CallSite, x: Any) -> ir.Value:
-    kind, x = site.source, as_float(site, x)
+    kind, x = site.source, site.as_float(x)
     name, axis, keep = site.operation.removeprefix("Nan"), kind.axis, kind.keepdims
     none = site.op("IsNaN", x)
     fill = {"max": -np.inf, "min": np.inf, "prod": 1.0}.get(name, 0.0)
@@ -137,7 +124,7 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
     there = site.cast(site.op("Not", none), x.dtype)
     count = reduce(site, "ReduceSum", there, axis, True)
     mean = site.op("Div", reduce(site, "ReduceSum", filled, axis, True), count)
-    gone = [] if keep else axes_of(site, x, axis)
+    gone = [] if keep else site.axes(x, axis)
     if name == "mean":
         return site.squeeze(mean, *gone) if gone else mean
     gap = site.op("Mul", site.op("Sub", filled, mean), there)
@@ -185,12 +172,10 @@ _CUMULATIVE = {
 @operation(*_CUMULATIVE)
 def cumulative(site: CallSite, x: Any) -> ir.Value:
     op_type, neutral = _CUMULATIVE[site.operation]
-    axis = site.source.axis
     (x,) = site.promoted(x)
     if neutral is not None and x.dtype.is_floating_point():
         x = site.op("Where", site.op("IsNaN", x), site.build.value(neutral, x.dtype), x)
-    if axis is None:
-        x, axis = site.op("Reshape", x, [-1]), 0
+    x, axis = site.along(x, site.source.axis)
     return site.op(op_type, x, np.int64(axis))
 
 
@@ -200,10 +185,8 @@ def sort(site: CallSite, x: Any) -> Any:
     name = site.operation
     if name == "TopK":
         return site.op("TopK", x, [int(kind.k)], axis=-1, outputs=2)  # any order will do where none is asked for
-    axis = kind.axis
-    if axis is None:
-        x, axis = site.op("Reshape", x, [-1]), 0
-    found = site.op("TopK", x, site.size(x, site.axis(axis, site.rank(x))), axis=int(axis), largest=0, outputs=2)
+    x, axis = site.along(x, kind.axis)
+    found = site.op("TopK", x, site.size(x, axis), axis=axis, largest=0, outputs=2)
     return found[0 if name == "Sort" else 1]
 
 
@@ -242,11 +225,10 @@ def quantile(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     if method not in _PLACES or (method != "linear" and site.operation == "Quantile"):
         site.refuse(f"the method '{method}'")  # a recorded Quantile of Keras 3.15 forgets its method
     wanted = _fractions(q, site.operation)
-    x, rank = as_float(site, x), site.rank(site.tensor(x))
-    axes = axes_of(site, x, kind.axis)
+    x, rank = site.as_float(x), site.rank(site.tensor(x))
+    axes = site.axes(x, kind.axis)
     sizes = [site.shape(x)[a] for a in axes]
-    if not all(isinstance(s, int) for s in sizes):
-        site.refuse("the quantile of a size that is not known")
+    site.require(sizes, "the quantile of a size that is not known")
     rest = [a for a in range(rank) if a not in axes]
     count = int(np.prod(sizes))
     moved = site.transpose(x, [*rest, *axes])
@@ -271,8 +253,8 @@ def quantile_without_nan(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     kind = site.source
     if isinstance(q, ir.Value):
         return _computed_quantile(site, site.tensor(x), q)
-    x = as_float(site, x)
-    axes = axes_of(site, x, kind.axis)
+    x = site.as_float(x)
+    axes = site.axes(x, kind.axis)
     if not axes:
         site.refuse("a quantile along no axis")
     wanted = _fractions(q, site.operation)
@@ -302,9 +284,9 @@ def _in_order(site: CallSite, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Valu
 
 def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
     """Quantiles that are an input too, of a row of them or of one. What is no number is passed on, or left out."""
-    kind, name, x = site.source, site.operation, as_float(site, x)
+    kind, name, x = site.source, site.operation, site.as_float(x)
     method = getattr(kind, "method", "linear")
-    axes = axes_of(site, x, kind.axis)
+    axes = site.axes(x, kind.axis)
     if not axes or site.rank(q) > 1 or (method != "linear" and name == "Quantile"):
         site.refuse("a computed quantile along no axis, of a matrix of fractions, or of a method that Keras forgets")
     single = site.rank(q) == 0

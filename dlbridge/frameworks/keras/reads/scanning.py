@@ -18,8 +18,7 @@ def associative_scan(site: CallSite, f: Callable[..., Any], elems: Any) -> Any:
     values = [site.tensor(v) for v in tree.flatten(elems)]
     axis = site.axis(int(kind.axis), site.rank(values[0]))
     count = site.shape(values[0])[axis]
-    if not isinstance(count, int):
-        site.refuse("a scan along an axis whose size is not known")
+    site.require([count], "a scan along an axis whose size is not known")
     site.reader.evaluate_captured(f)
 
     def joined(left: list[Any], right: list[Any]) -> list[Any]:

@@ -15,10 +15,6 @@ from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
 from dlbridge.passes.sizes import Size
 
 
-def _kind(site: CallSite) -> str:
-    return site.operation
-
-
 def sizes_of(site: CallSite, sizes: Any) -> Any:
     """A shape from Keras code (ints and values), as a list of ints or an int64 vector."""
     sizes = [sizes] if isinstance(sizes, (int, ir.Value)) else list(sizes)
@@ -89,9 +85,13 @@ def transpose(site: CallSite, x: Any) -> ir.Value:
 
 @operation("Swapaxes")
 def swapaxes(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+    return swapped(site, site.tensor(x), site.source.axis1, site.source.axis2)
+
+
+def swapped(site: CallSite, x: ir.Value, first: int, second: int) -> ir.Value:
+    """Two axes in each other's place."""
     perm = list(range(site.rank(x)))
-    a, b = (site.axis(i, len(perm)) for i in (site.source.axis1, site.source.axis2))
+    a, b = (site.axis(i, len(perm)) for i in (first, second))
     perm[a], perm[b] = perm[b], perm[a]
     return site.op("Transpose", x, perm=perm)
 
@@ -99,10 +99,8 @@ def swapaxes(site: CallSite, x: Any) -> ir.Value:
 @operation("Moveaxis")
 def moveaxis(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
-    order = np.moveaxis(
-        np.empty([1] * 0 + list(range(1, site.rank(x) + 1))), site.source.source, site.source.destination
-    )
-    return site.op("Transpose", x, perm=[s - 1 for s in order.shape])
+    order = np.moveaxis(np.empty(range(site.rank(x))), site.source.source, site.source.destination)
+    return site.op("Transpose", x, perm=list(order.shape))
 
 
 @operation("ExpandDims")
@@ -116,10 +114,8 @@ def squeeze(site: CallSite, x: Any) -> ir.Value:
     x, axis = site.tensor(x), site.source.axis
     if axis is None:
         axes = [i for i, s in enumerate(site.shape(x)) if s == 1]
-    elif isinstance(axis, int):
-        axes = [axis]
     else:
-        axes = axis
+        axes = site.axes(x, axis)
     return site.squeeze(x, *axes) if axes else x
 
 
@@ -153,7 +149,7 @@ _NEW_AXES = {(1, 2): (0,), (1, 3): (0, 2), (2, 3): (2,)}
 
 @operation("Hstack", "Vstack", "Dstack")
 def stacks(site: CallSite, xs: Any) -> ir.Value:
-    name, values = _kind(site), site.promoted(*xs)
+    name, values = site.operation, site.promoted(*xs)
     flat = any(site.rank(value) < 2 for value in values)
     if name == "Vstack" and flat and keras.backend.backend() == "tensorflow":
         site.refuse("vstack of rows, which Keras on TensorFlow puts one behind the other")
@@ -183,16 +179,15 @@ def append(site: CallSite, x1: Any, x2: Any) -> ir.Value:
 def split(site: CallSite, x: Any) -> Any:
     kind, x = site.source, site.tensor(x)
     rank = site.rank(x)
-    axis = {"Hsplit": 1 if rank > 1 else 0, "Vsplit": 0, "Dsplit": 2}.get(_kind(site), getattr(kind, "axis", 0))
+    axis = {"Hsplit": 1 if rank > 1 else 0, "Vsplit": 0, "Dsplit": 2}.get(site.operation, getattr(kind, "axis", 0))
     axis = site.axis(axis, rank)
     where, size = kind.indices_or_sections, site.shape(x)[axis]
     if isinstance(where, int):
-        if _kind(site) != "ArraySplit" or (isinstance(size, int) and size % where == 0):
+        if site.operation != "ArraySplit" or (isinstance(size, int) and size % where == 0):
             if where == 1:
                 return [site.op("Identity", x)]
             return site.op("Split", x, axis=axis, num_outputs=where, outputs=where)
-        if not isinstance(size, int):
-            site.refuse("an uneven split of a size that is not known")
+        site.require([size], "an uneven split of a size that is not known")
         sizes = [size // where + (i < size % where) for i in range(where)]
         return site.op("Split", x, sizes, axis=axis, outputs=where)
     edges = [0, *(int(i) for i in where)]
@@ -224,10 +219,9 @@ def tile(site: CallSite, x: Any) -> ir.Value:
 @operation("Repeat")
 def repeat(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
-    axis, repeats = kind.axis, kind.repeats
-    if axis is None:
-        x, axis = site.op("Reshape", x, [-1]), 0
-    axis, shape = site.axis(axis, site.rank(x)), site.shape(x)
+    repeats = kind.repeats
+    x, axis = site.along(x, kind.axis)
+    shape = site.shape(x)
     if not isinstance(repeats, int):
         counts = np.asarray(repeats).reshape(-1)
         if len(counts) != 1:
@@ -244,34 +238,24 @@ def repeat(site: CallSite, x: Any) -> ir.Value:
 @operation("Flip", "Fliplr", "Flipud")
 def flip(site: CallSite, x: Any) -> ir.Value:
     x = site.tensor(x)
-    axis = {"Fliplr": 1, "Flipud": 0}.get(_kind(site), getattr(site.source, "axis", None))
-    if axis is None:
-        axes = list(range(site.rank(x)))
-    elif isinstance(axis, int):
-        axes = [axis]
-    else:
-        axes = list(axis)
-    lowest = np.iinfo(np.int64).min
-    return site.op("Slice", x, [-1] * len(axes), [lowest] * len(axes), [int(a) for a in axes], [-1] * len(axes))
+    axis = {"Fliplr": 1, "Flipud": 0}.get(site.operation, getattr(site.source, "axis", None))
+    return _flipped(site, x, *site.axes(x, axis))
+
+
+def _flipped(site: CallSite, x: ir.Value, *axes: int) -> ir.Value:
+    back, lowest = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes)
+    return site.op("Slice", x, back, lowest, list(axes), back)
 
 
 @operation("Rot90")
 def rot90(site: CallSite, array: Any) -> ir.Value:
     x, k = site.tensor(array), site.source.k % 4
     a, b = (site.axis(i, site.rank(x)) for i in site.source.axes)
-    perm = list(range(site.rank(x)))
-    perm[a], perm[b] = perm[b], perm[a]
-    lowest = np.iinfo(np.int64).min
-
-    def flipped(value: ir.Value, *axes: int) -> ir.Value:
-        count = len(axes)
-        return site.op("Slice", value, [-1] * count, [lowest] * count, list(axes), [-1] * count)
-
     if k == 0:
         return x
     if k == 2:
-        return flipped(x, a, b)
-    return site.op("Transpose", flipped(x, b), perm=perm) if k == 1 else flipped(site.op("Transpose", x, perm=perm), b)
+        return _flipped(site, x, a, b)
+    return swapped(site, _flipped(site, x, b), a, b) if k == 1 else _flipped(site, swapped(site, x, a, b), b)
 
 
 @operation("Roll")
@@ -327,7 +311,7 @@ def _mirrored(site: CallSite, x: ir.Value, amounts: list[Any]) -> ir.Value:
 
 @operation("Size", "Ndim")
 def size(site: CallSite, x: Any) -> ir.Value:
-    if _kind(site) == "Ndim":
+    if site.operation == "Ndim":
         return site.build.value(site.rank(site.tensor(x)), ir.DataType.INT32)
     return site.op("Size", site.tensor(x))
 

@@ -69,8 +69,8 @@ def _fitted(site: CallSite, x: ir.Value, axis: int, length: int) -> ir.Value:
 @operation("IRFFT")
 def irfft(site: CallSite, x: Any) -> ir.Value:
     length, bins = site.source.fft_length, site.shape(x[0])[-1]
-    if length is None and not isinstance(bins, int):
-        site.refuse("an inverse transform of a size that is not known")
+    if length is None:
+        site.require([bins], "an inverse transform of a size that is not known")
     return _inverse_real(site, _joined(site, x), 2 * (bins - 1) if length is None else int(length))
 
 

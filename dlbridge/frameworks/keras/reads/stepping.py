@@ -92,8 +92,7 @@ def _wide(site: CallSite, mask: ir.Value, like: ir.Value) -> ir.Value:
 def _output_shape(site: CallSite, kind: Any, x: ir.Value) -> list[int]:
     """The shape of an output of one sequence at one step."""
     sizes = site.shape(x)[2:]
-    if not all(isinstance(s, int) for s in sizes):
-        site.refuse("it is given a mask, and sequences of things of unknown size")
+    site.require(sizes, "it is given a mask, and sequences of things of unknown size")
     shape = kind.compute_output_shape((1, 2, *sizes))
     shape = list(shape[0] if isinstance(shape[0], (tuple, list)) else shape)
     return shape[2:] if kind.return_sequences else shape[1:]

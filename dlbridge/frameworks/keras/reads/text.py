@@ -217,8 +217,7 @@ def _to_length(site: CallSite, indices: ir.Value, config: dict[str, Any]) -> ir.
     if length is None:
         return indices
     count = site.shape(indices)[-1] if site.rank(indices) > 1 else None
-    if not isinstance(count, int):
-        site.refuse("output_sequence_length along an axis whose size is not known")
+    site.require([count], "output_sequence_length along an axis whose size is not known")
     if count >= length:
         return site.slice(indices, -1, 0, length)
     pads = np.zeros((2, site.rank(indices)), np.int64)
