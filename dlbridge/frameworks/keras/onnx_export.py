@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,8 +21,9 @@ from dlbridge.passes import signature
 
 #: The newest opset that tf2onnx writes.
 NEWEST_OPSET = 18
-#: Largest size in bytes of TensorFlow's frozen graphs, which tf2onnx starts from.
-LARGEST = 2**31 - 2**20
+#: Weights of at least so many numbers are not constants of the graph that tf2onnx converts.
+_LARGE_WEIGHT = 1 << 14
+_INPUT, _WEIGHT = "input_{}", "weight_{}"
 
 
 def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
@@ -34,57 +36,64 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
         opset: The opset to write; 18, the newest that tf2onnx has, when it is newer.
 
     Raises:
-        DlbridgeError: When tf2onnx fails, the weights have more than 2 GB, or Keras runs on another backend than
-            TensorFlow.
+        DlbridgeError: When tf2onnx fails, or Keras runs on another backend than TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise DlbridgeError(
             f"tf2onnx exports Keras on TensorFlow, this is Keras on {keras.backend.backend()}", where=model.name
         )
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value)
-    if size > LARGEST:
-        raise DlbridgeError(
-            f"tf2onnx cannot export {size / 1e9:.1f} GB of weights, TensorFlow's graphs hold 2 GB",
-            where=model.name,
-            hint="written directly (--to onnx), or by torch.onnx, it has external data",
-        )
-    import tensorflow as tf
-    import tf2onnx
-
+    large = [v for v in live.variables if math.prod(v.shape) >= _LARGE_WEIGHT]
     register_erfc()
-    specs = [tf.TensorSpec(_shape(v), _dtype(v), name=f"input_{i}") for i, v in enumerate(model.inputs)]
-
-    @tf.function(input_signature=specs)
-    def call(*arrays: Any) -> list[Any]:
-        out = live(list(arrays) if len(arrays) > 1 else arrays[0], training=False)
-        # an output that is an input, or another output, would have no name of its own
-        return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
-
-    try:
-        with Quiet():
-            proto, _ = tf2onnx.convert.from_function(call, specs, opset=min(opset, NEWEST_OPSET))
-    except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
-        raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
-    written = ir.from_proto(proto)
+    written = _converted(live, model, large, min(opset, NEWEST_OPSET))
     left = {op_key(n) for n in written.graph.all_nodes() if not n.domain and not onnx.defs.has(op_key(n))}
     if left:
         raise DlbridgeError(
             f"tf2onnx cannot export it: it has no word for TensorFlow's {', '.join(sorted(left))}", where=model.name
         )
-    _order_inputs(written.graph, len(specs))
+    _order_inputs(written.graph, len(model.inputs), large)
     signature.rename(written.graph, model)
-    ir.save(written, path)
+    ir.save(written, path, external_data=f"{path.name}.data" if large else None)
     return path
 
 
-def _order_inputs(graph: ir.Graph, count: int) -> None:
-    """Put the inputs in order; one that the graph does not read was left out and comes back."""
+def _converted(live: keras.Model, model: Model, large: list[Any], opset: int) -> ir.Model:
+    """What tf2onnx makes of a live model, in which large weights are inputs after those of the model: it copies each
+    constant at each of dozens of steps, which takes forty models of memory."""
+    import tensorflow as tf
+    import tf2onnx
+
+    specs = [tf.TensorSpec(_shape(v), _dtype(v), name=_INPUT.format(i)) for i, v in enumerate(model.inputs)]
+    weights = [tf.TensorSpec(v.shape, v.dtype, name=_WEIGHT.format(i)) for i, v in enumerate(large)]
+
+    @tf.function(input_signature=[*specs, *weights])
+    def call(*arrays: Any) -> list[Any]:
+        given, numbers = list(arrays[: len(specs)]), arrays[len(specs) :]
+        with keras.StatelessScope(state_mapping=list(zip(large, numbers, strict=True))):
+            out = live(given if len(given) > 1 else given[0], training=False)
+        # an output that is an input, or another output, would have no name of its own
+        return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
+
+    try:
+        with Quiet():
+            proto, _ = tf2onnx.convert.from_function(call, [*specs, *weights], opset=opset)
+    except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
+        raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
+    return ir.from_proto(proto)
+
+
+def _order_inputs(graph: ir.Graph, count: int, large: list[Any]) -> None:
+    """Put the inputs in order, and give large weights their numbers; an input that the graph does not read was left
+    out and comes back."""
     found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
-    ordered = [found.get(f"input_{i}") or ir.Value(name=f"input_{i}") for i in range(count)]
     graph.inputs.clear()
-    graph.inputs.extend(ordered)
+    graph.inputs.extend(found.get(name) or ir.Value(name=name) for name in map(_INPUT.format, range(count)))
+    for i, variable in enumerate(large):
+        weight = found.get(_WEIGHT.format(i))
+        if weight is not None:
+            weight.const_value = ir.tensor(keras.ops.convert_to_numpy(variable), name=weight.name)
+            graph.initializers.add(weight)
 
 
 def _shape(value: ir.Value) -> list[int | None]:
