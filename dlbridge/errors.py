@@ -122,6 +122,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def first_line(error: BaseException | None) -> str:
+    """What an error says first; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """'did you mean' for a mistyped ``word`` among the ``known`` words; None when nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dlbridge import constraints
-from dlbridge.errors import DlbridgeError, ShapeError
+from dlbridge.errors import DlbridgeError, ShapeError, first_line
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import LARGE
@@ -364,8 +364,7 @@ class Battery:
         return None
 
     def _leave_out(self, what: str, error: Exception) -> None:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        said = f"{what}: the judge does not take it ({reason[:120]})"
+        said = f"{what}: the judge does not take it ({first_line(error)[:120]})"
         if said not in self.left_out:
             self.left_out.append(said)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError, VerificationError
+from dlbridge.errors import DlbridgeError, VerificationError, first_line
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op
@@ -168,7 +168,7 @@ class Judge:
             found = self._in_float64(arrays, noise=self._noise())
         if found is None:
             self._runs, self._opens = runs, opens  # neither takes these inputs, both may take others
-            reason = f"{type(trouble).__name__}: {_first_line(trouble)}" if trouble is not None else self.trouble
+            reason = f"{type(trouble).__name__}: {first_line(trouble)}" if trouble is not None else self.trouble
             raise VerificationError(
                 f"{self.name} cannot be run, so nothing can be compared with it: {reason}",
                 where=self._model.name,
@@ -186,7 +186,7 @@ class Judge:
             self._exact_run = self._exact_run or self._opens()
             found: Arrays = self._exact_run(arrays, **options)
         except Exception as error:  # no kernels, or no copy can be made: its own types have to do
-            self.trouble = f"{type(error).__name__}: {_first_line(error)}"
+            self.trouble = f"{type(error).__name__}: {first_line(error)}"
             if not self._exact:
                 self._exact_run, self._opens = None, None
             return None
@@ -211,10 +211,6 @@ def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     largest = np.max(np.abs(a), axis=others, keepdims=True, initial=0.0, where=np.isfinite(a))
     with np.errstate(invalid="ignore"):  # of infinities
         return np.asarray(np.abs(a - b) > _OTHER * largest)
-
-
-def _first_line(error: BaseException | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def find(model: Model, kind: str | None, routes: Sequence[str]) -> Judge:

@@ -16,7 +16,7 @@ import keras
 
 from dlbridge import factories
 from dlbridge.border import check_name, readable
-from dlbridge.errors import FileError
+from dlbridge.errors import FileError, first_line
 from dlbridge.limits import limits, raise_hint
 
 #: How Keras says that it does not know a name.
@@ -80,8 +80,7 @@ def load(path: Path, trust_code: bool = False, custom_objects: Mapping[str, Any]
                 where=where,
                 hint="name the module or file that has it: --custom-objects mylayers.py (custom_objects=...)",
             ) from error
-        reason = text.splitlines()[0] if text else type(error).__name__
-        raise FileError(f"Keras cannot load it: {reason}", where=where) from error
+        raise FileError(f"Keras cannot load it: {first_line(error)}", where=where) from error
 
 
 def _check_archive(path: Path) -> None:

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import op_types, regularizing
+from dlbridge.frameworks.keras import regularizing
 from dlbridge.frameworks.keras.rules import KERAS_DTYPES
 from dlbridge.frameworks.keras.sizes import SizeBook, UnknownSizeError
 from dlbridge.frameworks.keras.variables import hollow, snapshot
-from dlbridge.ops import traits
+from dlbridge.ops import element_types, traits
 from dlbridge.ops.strings import ML, ML_OPSET, is_text
 from dlbridge.passes import shapes
 from dlbridge.passes.integers import Integers
@@ -132,7 +132,7 @@ class Builder:
         first = next((v for v in inputs if isinstance(v, ir.Value)), None)
         values = [None if v is None else self.value(v, first.dtype if first is not None else None) for v in inputs]
         narrow = values[0].dtype if values and values[0] is not None and domain == "" else None
-        wide = op_types.wider(op_type, 0, narrow) if narrow is not None else None
+        wide = element_types.wider(op_type, 0, narrow) if narrow is not None else None
         if narrow is not None and wide is not None:
             return self._in_wider(op_type, values, narrow, wide, is_layer=is_layer, outputs=outputs, **attributes)
         node = ir.node(
@@ -152,10 +152,10 @@ class Builder:
         self, op_type: str, values: list[ir.Value | None], narrow: ir.DataType, wide: ir.DataType, **options: Any
     ) -> Any:
         """A node that does not take a type, computed in a wider one; the results are of the type again."""
-        made = op_types.outputs_like_first(op_type)
+        made = element_types.outputs_like_first(op_type)
         taken = [
             self.op("Cast", v, to=wide)
-            if v is not None and v.dtype == narrow and op_types.wider(op_type, i, wide) is None
+            if v is not None and v.dtype == narrow and element_types.wider(op_type, i, wide) is None
             else v
             for i, v in enumerate(values)
         ]

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras import compat, layer_code, op_types
+from dlbridge.frameworks.keras import compat, layer_code
 from dlbridge.frameworks.keras.building import IR_DTYPES, TYPE_NAMES, Builder, Operand
 from dlbridge.frameworks.keras.sizes import to_array
+from dlbridge.ops import element_types
 from dlbridge.passes.layout.axes import to_first, to_last
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class CallSite:
     def op(self, op_type: str, *inputs: Operand, **options: Any) -> Any:
         """Add a node (see :meth:`Builder.op`)."""
         first = inputs[0] if inputs else None
-        if isinstance(first, ir.Value) and not options.get("domain") and not op_types.takes(op_type, first.dtype):
+        if isinstance(first, ir.Value) and not options.get("domain") and not element_types.takes(op_type, first.dtype):
             self.refuse(f"{op_type} of {first.dtype.name}" if first.dtype is not None else op_type)
         return self.build.op(op_type, *inputs, **options)
 

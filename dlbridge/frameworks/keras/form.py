@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from dlbridge.frameworks import ModularFramework
 from dlbridge.frameworks.keras import FRAMEWORK as KERAS
 from dlbridge.frameworks.keras import WriteOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dlbridge.model import Model
+    from dlbridge.source.program import Source
 
 
 class KerasForm(ModularFramework):
@@ -18,3 +25,11 @@ class KerasForm(ModularFramework):
     def part(self, name: str) -> Any:
         KERAS.part("runner")  # without the messages of TensorFlow
         return super().part(name)
+
+    def write_model(self, model: Model, options: Any) -> Source:
+        """The model as Keras source, which the form is made of."""
+        return dataclasses.replace(KERAS.write_model(model, options), framework=self.name)
+
+    def weights(self, live: Any) -> dict[str, np.ndarray]:
+        """The weights, which do not change."""
+        return dict(live.dlbridge_source.arrays())

@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,26 +44,24 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
             f"tf2onnx exports Keras on TensorFlow, this is Keras on {keras.backend.backend()}", where=model.name
         )
     large = [v for v in live.variables if math.prod(v.shape) >= _LARGE_WEIGHT]
-    register_erfc()
-    written = _converted(live, model, large, min(opset, NEWEST_OPSET))
-    left = {op_key(n) for n in written.graph.all_nodes() if not n.domain and not onnx.defs.has(op_key(n))}
-    if left:
-        raise DlbridgeError(
-            f"tf2onnx cannot export it: it has no word for TensorFlow's {', '.join(sorted(left))}", where=model.name
-        )
-    _order_inputs(written.graph, len(model.inputs), large)
+    try:
+        written = _exported(live, model, large, min(opset, NEWEST_OPSET))
+    except ConversionError as error:
+        raise DlbridgeError(f"tf2onnx cannot export it: {error}", where=model.name) from error
+    _set_weights(written.graph, large)
+    order_inputs(written.graph, len(model.inputs))
     signature.rename(written.graph, model)
     ir.save(written, path, external_data=f"{path.name}.data" if large else None)
     return path
 
 
-def _converted(live: keras.Model, model: Model, large: list[Any], opset: int) -> ir.Model:
+def _exported(live: keras.Model, model: Model, large: list[Any], opset: int) -> ir.Model:
     """What tf2onnx makes of a live model, in which large weights are inputs after those of the model: it copies each
     constant at each of dozens of steps, which takes forty models of memory."""
     import tensorflow as tf
     import tf2onnx
 
-    specs = [tf.TensorSpec(_shape(v), _dtype(v), name=_INPUT.format(i)) for i, v in enumerate(model.inputs)]
+    specs = [tensor_spec(v, _INPUT.format(i)) for i, v in enumerate(model.inputs)]
     weights = [tf.TensorSpec(v.shape, v.dtype, name=_WEIGHT.format(i)) for i, v in enumerate(large)]
 
     @tf.function(input_signature=[*specs, *weights])
@@ -73,22 +72,12 @@ def _converted(live: keras.Model, model: Model, large: list[Any], opset: int) ->
         # an output that is an input, or another output, would have no name of its own
         return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
 
-    try:
-        with Quiet():
-            proto, _ = tf2onnx.convert.from_function(call, [*specs, *weights], opset=opset)
-    except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot export
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = lines[-1] if lines[0] == "in user code:" else lines[0]  # a traceback's last line says what happened
-        raise DlbridgeError(f"tf2onnx cannot export it: {reason}", where=model.name) from error
-    return ir.from_proto(proto)
+    return converted(lambda: tf2onnx.convert.from_function(call, [*specs, *weights], opset=opset))
 
 
-def _order_inputs(graph: ir.Graph, count: int, large: list[Any]) -> None:
-    """Put the inputs in order, and give large weights their numbers; an input that the graph does not read was left
-    out and comes back."""
+def _set_weights(graph: ir.Graph, large: list[Any]) -> None:
+    """Give large weights that are inputs their numbers."""
     found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
-    graph.inputs.clear()
-    graph.inputs.extend(found.get(name) or ir.Value(name=name) for name in map(_INPUT.format, range(count)))
     for i, variable in enumerate(large):
         weight = found.get(_WEIGHT.format(i))
         if weight is not None:
@@ -96,18 +85,50 @@ def _order_inputs(graph: ir.Graph, count: int, large: list[Any]) -> None:
             graph.initializers.add(weight)
 
 
-def _shape(value: ir.Value) -> list[int | None]:
-    return [s if isinstance(s, int) else None for s in value.shape or ()]
+class ConversionError(Exception):
+    """TensorFlow or tf2onnx cannot convert code or a file; the message says why."""
 
 
-def _dtype(value: ir.Value) -> Any:
+def converted(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
+    """What tf2onnx makes.
+
+    Raises:
+        ConversionError: When it fails, or leaves ops that ONNX does not have.
+    """
+    _register_erfc()
+    try:
+        with _Quiet():
+            made = ir.from_proto(convert()[0])
+    except ConversionError:
+        raise
+    except Exception as error:  # the user's code, TensorFlow and tf2onnx raise many kinds of errors
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # a traceback's last line says what happened
+        raise ConversionError(lines[-1] if lines[0] == "in user code:" else lines[0]) from error
+    left = {op_key(node) for node in made.graph.all_nodes() if not node.domain and not onnx.defs.has(op_key(node))}
+    if left:
+        raise ConversionError(f"it has no word for TensorFlow's {', '.join(sorted(left))}")
+    return made
+
+
+def order_inputs(graph: ir.Graph, count: int) -> None:
+    """Put the inputs in order; one that the graph does not read was left out and comes back."""
+    found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
+    graph.inputs.clear()
+    graph.inputs.extend(found.get(name) or ir.Value(name=name) for name in map(_INPUT.format, range(count)))
+
+
+def tensor_spec(value: ir.Value, name: str | None) -> Any:
+    """What TensorFlow calls the type and shape of a value."""
     import tensorflow as tf
 
-    return tf.as_dtype(value.dtype.numpy())  # type: ignore[union-attr]
+    assert value.dtype is not None
+    sizes = [size if isinstance(size, int) else None for size in value.shape or ()]
+    return tf.TensorSpec(sizes, tf.as_dtype(value.dtype.numpy()), name=name)
 
 
 @functools.cache
-def register_erfc() -> None:
+def _register_erfc() -> None:
     """tf2onnx has no rule for ``Erfc``, of which Keras' exact GELU is made: it is 1 - erf."""
     from tf2onnx.handler import tf_op
 
@@ -130,7 +151,7 @@ def register_erfc() -> None:
             )
 
 
-class Quiet:
+class _Quiet:
     """tf2onnx tells of each of its steps on the log; nothing below an error is of use here.
 
     The last of those that run at once gives the log back its level.
@@ -144,7 +165,7 @@ class Quiet:
     def __enter__(self) -> None:
         with self._lock:
             if not self._running:
-                Quiet._level = self._logger.level
+                _Quiet._level = self._logger.level
             self._running.add(self)
             self._logger.setLevel(logging.ERROR)
 

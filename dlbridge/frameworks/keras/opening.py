@@ -12,6 +12,7 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
+from dlbridge.errors import first_line
 from dlbridge.frameworks.keras import compat, layer_code
 from dlbridge.frameworks.keras.call_site import CallSite, RefusalError
 from dlbridge.frameworks.keras.names import NETWORK
@@ -90,10 +91,8 @@ class Opener:
         except RandomError as error:
             raise RefusalError(str(error)) from None
         except Exception as error:  # the user's code may raise anything on tensors that have no numbers
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            return self._through_tensorflow(
-                operation, function, args, kwargs, f"{type(error).__name__}: {reason[:200]}"
-            )
+            reason = f"{type(error).__name__}: {first_line(error)[:200]}"
+            return self._through_tensorflow(operation, function, args, kwargs, reason)
 
     def _through_tensorflow(
         self, operation: Any, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any], reason: str

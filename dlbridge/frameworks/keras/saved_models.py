@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnx_ir as ir
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.keras import runner
+from dlbridge.frameworks.keras.onnx_export import tensor_spec
 from dlbridge.source.program import Source
 
 #: The name of the one function of a SavedModel that is served.
@@ -43,7 +43,7 @@ def export(source: Source, folder: Path, *, frozen: bool = False) -> None:
         # an output that is an input, or another output, would have no name of its own
         return {name: tf.identity(value) for name, value in zip(source.outputs, results, strict=True)}
 
-    specs = {str(v.name): _spec(v) for v in source.model.graph.inputs if v.name in source.inputs}
+    specs = {str(v.name): tensor_spec(v, v.name) for v in source.model.graph.inputs if v.name in source.inputs}
     module = tf.Module()
     module.model = live
     module.serve = tf.function(serve, autograph=False)
@@ -67,12 +67,6 @@ def _frozen(concrete: Any, specs: Mapping[str, tf.TensorSpec], source: Source) -
     module = tf.Module()
     module.serve = tf.function(serve, autograph=False)
     return module, module.serve.get_concrete_function(**specs)
-
-
-def _spec(value: ir.Value) -> tf.TensorSpec:
-    assert value.dtype is not None
-    sizes = [size if isinstance(size, int) else None for size in value.shape or ()]
-    return tf.TensorSpec(sizes, tf.as_dtype(value.dtype.numpy()), name=value.name)
 
 
 def run(served: Any, source: Source, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from dlbridge.errors import WrittenModelError
+from dlbridge.errors import WrittenModelError, first_line
 from dlbridge.frameworks import single_file
 from dlbridge.frameworks.keras import runner
 from dlbridge.source.program import Source
@@ -24,9 +24,8 @@ def save(source: Source, path: Path, where: str) -> None:
         with runner.policy(source):
             again = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises errors of all kinds for what it cannot make
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WrittenModelError(
-            f"the model has classes that a .keras file does not hold: {reason}",
+            f"the model has classes that a .keras file does not hold: {first_line(error)}",
             where=where,
             hint="write a folder (-o FOLDER): its model.py has them",
         ) from error

@@ -11,15 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
-import onnx
 import onnx_ir as ir
 from keras import tree
 
-from dlbridge.frameworks.keras import compat, layer_code, masks
-from dlbridge.frameworks.keras.onnx_export import NEWEST_OPSET, Quiet, register_erfc
+from dlbridge.frameworks.keras import compat, layer_code, masks, onnx_export
+from dlbridge.frameworks.keras.onnx_export import ConversionError
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.ops.keys import op_key
 from dlbridge.passes.constants import lift_constants
 from dlbridge.passes.fold import fold
 from dlbridge.passes.shapes import infer
@@ -27,10 +25,6 @@ from dlbridge.passes.upgrade import upgrade
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.keras.graph_reader import GraphReader
-
-
-class ConversionError(Exception):
-    """TensorFlow or tf2onnx cannot convert the code; the message says why."""
 
 
 #: Each run may find variables that the one before did not reach; more runs than this find those that the code makes.
@@ -84,10 +78,7 @@ class _Call:
     def specs(self) -> list[Any]:
         import tensorflow as tf
 
-        values = [
-            tf.TensorSpec([d if isinstance(d, int) else None for d in v.shape], tf.as_dtype(v.dtype.numpy()))  # type: ignore[union-attr]
-            for v in (*self.given, *self.masks)
-        ]
+        values = [onnx_export.tensor_spec(v, None) for v in (*self.given, *self.masks)]
         held = [tf.TensorSpec(list(v.shape), tf.as_dtype(v.dtype)) for v in self.variables]
         return [tf.TensorSpec(s.shape, s.dtype, f"input_{i}") for i, s in enumerate([*values, *held])]
 
@@ -163,33 +154,25 @@ def read_call(
         raise ConversionError("Keras does not run on TensorFlow")
     import tf2onnx
 
-    register_erfc()
     call = _Call(layer, function, args, kwargs)
-    try:
-        with Quiet():
-            # Traced once to find the variables, and again with them as inputs, until all of them are.
+
+    def convert() -> Any:
+        """Trace it to find the variables, and again with them as inputs, until all of them are; then convert it."""
+        traced, graph, found = call.traced()
+        for _ in range(_MAX_RUNS):
+            if not found:
+                break
+            call.variables += found.values()
             traced, graph, found = call.traced()
-            for _ in range(_MAX_RUNS):
-                if not found:
-                    break
-                call.variables += found.values()
-                traced, graph, found = call.traced()
-            lost = [*graph.variables, *found.values()]
-            proto = None
-            if not lost:
-                proto, _ = tf2onnx.convert.from_function(traced, call.specs(), opset=NEWEST_OPSET)
-    except Exception as error:  # the user's code, TensorFlow and tf2onnx raise many kinds of errors
-        raise ConversionError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
-    if proto is None:
-        names = ", ".join(sorted({v.name for v in lost}))
-        raise ConversionError(
-            f"its code reads the variable(s) {names} in a way that cannot be followed: hold them in attributes of the "
-            "layer, make them in build, and call no tf.function that closes over them"
-        )
-    ir_model = ir.from_proto(proto)
-    foreign = sorted({op_key(n) for n in ir_model.graph.all_nodes() if n.domain or not onnx.defs.has(op_key(n))})
-    if foreign:
-        raise ConversionError(f"tf2onnx left ops that the standard does not have: {', '.join(foreign)}")
+        lost = sorted({v.name for v in (*graph.variables, *found.values())})
+        if lost:
+            raise ConversionError(
+                f"its code reads the variable(s) {', '.join(lost)} in a way that cannot be followed: hold them in "
+                "attributes of the layer, make them in build, and call no tf.function that closes over them"
+            )
+        return tf2onnx.convert.from_function(traced, call.specs(), opset=onnx_export.NEWEST_OPSET)
+
+    ir_model = onnx_export.converted(convert)
     if call.adds_loss:
         reader.add_loss()
     reader.converted.append(reader.build.path)
@@ -212,12 +195,9 @@ def _is_of(variable: Any, layer: Any) -> bool:
 def _standard(ir_model: ir.Model, given: list[ir.Value]) -> Model:
     """Upgrade what tf2onnx wrote to ``IR_OPSET``, fold its constants and infer its shapes."""
     upgrade(ir_model)
-    found = {str(v.name).partition(":")[0]: v for v in ir_model.graph.inputs}
-    inputs = [found.get(f"input_{i}") or ir.Value(name=f"input_{i}") for i in range(len(given))]
-    ir_model.graph.inputs.clear()
-    for own, value in zip(inputs, given, strict=True):
+    onnx_export.order_inputs(ir_model.graph, len(given))
+    for own, value in zip(ir_model.graph.inputs, given, strict=True):
         own.type, own.shape = value.type, value.shape
-        ir_model.graph.inputs.append(own)
     for value in ir_model.graph.outputs:
         value.shape = None
     for number, node in enumerate(ir_model.graph.all_nodes()):

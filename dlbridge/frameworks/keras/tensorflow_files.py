@@ -21,7 +21,6 @@ from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.frameworks.keras import onnx_export
 from dlbridge.frameworks.keras.saved_models import SIGNATURE
 from dlbridge.model import Model
-from dlbridge.ops.keys import op_key
 
 Arrays = dict[str, np.ndarray]
 #: Ops of a SavedModel that reach beyond it: code, files, the network. Those that restore its weights are none of them.
@@ -152,25 +151,16 @@ def _check_ops(folder: Path) -> None:
 # --- what both share --------------------------------------------------------------------------------------------------
 
 
-def _converted(where: str, convert: Callable[[], Any]) -> onnx.ModelProto:
+def _converted(where: str, convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> onnx.ModelProto:
     """What tf2onnx makes of a file.
 
     Raises:
         DlbridgeError: When it fails, or leaves ops that ONNX does not have.
     """
-    onnx_export.register_erfc()
     try:
-        with onnx_export.Quiet():
-            proto, _ = convert()
-    except Exception as error:  # tf2onnx and TensorFlow raise many kinds of errors for what they cannot convert
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DlbridgeError(f"tf2onnx cannot read it: {reason}", where=where) from error
-    graph = ir.from_proto(proto).graph
-    left = {op_key(node) for node in graph.all_nodes() if not node.domain and not onnx.defs.has(op_key(node))}
-    if left:
-        names = ", ".join(sorted(left))
-        raise DlbridgeError(f"tf2onnx cannot read it: it has no word for TensorFlow's {names}", where=where)
-    return proto
+        return ir.to_proto(onnx_export.converted(convert))
+    except onnx_export.ConversionError as error:
+        raise DlbridgeError(f"tf2onnx cannot read it: {error}", where=where) from error
 
 
 def _rename(proto: onnx.ModelProto, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from dlbridge.errors import FileError
+from dlbridge.errors import FileError, first_line
 from dlbridge.frameworks.onnx import zip_maps
 from dlbridge.limits import limits, raise_hint
 
@@ -91,7 +91,7 @@ def _deserialize(proto: onnx.ModelProto, folder: Path | None, where: str) -> ir.
     try:
         model = ir.serde.deserialize_model(proto)
     except (ir.serde.SerdeError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error.__cause__ or error)
         raise FileError(f"the graph is broken: {reason}", where=where) from None
     if dictionaries:
         model.graph.meta[zip_maps.DROPPED] = dictionaries

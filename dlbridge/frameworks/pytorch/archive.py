@@ -22,7 +22,7 @@ import torch
 from torch.export import ExportedProgram
 
 from dlbridge.border import check_name
-from dlbridge.errors import FileError
+from dlbridge.errors import FileError, first_line
 from dlbridge.frameworks.pytorch import program_text
 from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
 from dlbridge.limits import limits, raise_hint
@@ -67,8 +67,7 @@ def load(path: Path) -> ExportedProgram:
     except FileError:
         raise
     except Exception as error:  # of a broken archive torch raises nearly anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"torch.export cannot load it: {reason}", where=where) from error
+        raise FileError(f"torch.export cannot load it: {first_line(error)}", where=where) from error
 
 
 def is_script_file(path: Path) -> bool:

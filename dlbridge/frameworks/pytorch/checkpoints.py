@@ -17,7 +17,7 @@ import torch
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from dlbridge import checkpoints
-from dlbridge.errors import DlbridgeWarning, FileError, WeightsError
+from dlbridge.errors import DlbridgeWarning, FileError, WeightsError, first_line
 from dlbridge.frameworks.pytorch import archive as archive_file
 from dlbridge.limits import limits, raise_hint
 
@@ -166,8 +166,7 @@ def _unpickled(path: Path) -> Any:
         what = "it holds more than tensors, or is no file of weights; what it holds beyond them is not run"
         raise FileError(what, where=where, hint=_SAVE_AGAIN) from error
     except Exception as error:  # over a broken file torch raises nearly anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileError(f"torch cannot load it: {reason}", where=where) from error
+        raise FileError(f"torch cannot load it: {first_line(error)}", where=where) from error
 
 
 def _state_dict(found: Any, where: str, depth: int = 2) -> dict[str, torch.Tensor]:

@@ -45,11 +45,6 @@ def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return saved_models.run(served, live.dlbridge_source, inputs)
 
 
-def weights(live: Live) -> dict[str, np.ndarray]:
-    """The weights, which do not change."""
-    return dict(live.dlbridge_source.arrays())
-
-
 def save(source: Source, target: Path, *, certificate: Mapping[str, Any] | None = None, force: bool = False) -> Path:
     """Write the folder, with the certificate in it."""
     with writing(target, force=force) as fresh:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlbridge.errors import DlbridgeError, MissingKernelError, WrittenModelError
+from dlbridge.errors import DlbridgeError, MissingKernelError, WrittenModelError, first_line
 from dlbridge.frameworks.keras import saved_models
 from dlbridge.source.program import Source
 
@@ -65,8 +65,9 @@ def convert(source: Source) -> bytes:
                     hint = "its recurrent layers need a batch that is a number: --input 'x[1,...]'"
                 words = f"TensorFlow Lite has no op for TensorFlow's {', '.join(missing)}"
                 raise WrittenModelError(words, where=source.model.name, hint=hint) from error
-            reason = (text.strip().splitlines() or [type(error).__name__])[0]
-            raise WrittenModelError(f"TensorFlow's converter fails: {reason}", where=source.model.name) from error
+            raise WrittenModelError(
+                f"TensorFlow's converter fails: {first_line(error)}", where=source.model.name
+            ) from error
 
 
 def load(source: Source) -> Live:
@@ -84,15 +85,9 @@ def run(live: Live, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     try:
         return saved_models.run(live.served, live.dlbridge_source, inputs)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MissingKernelError(
-            f"the interpreter cannot run it: {reason}", where=live.dlbridge_source.model.name
+            f"the interpreter cannot run it: {first_line(error)}", where=live.dlbridge_source.model.name
         ) from error
-
-
-def weights(live: Live) -> dict[str, np.ndarray]:
-    """The weights, which do not change."""
-    return dict(live.dlbridge_source.arrays())
 
 
 def save_weights(source: Source, folder: Path) -> None:
