@@ -1,7 +1,8 @@
-"""Branches and loops of an exported program: its inner graphs become the bodies of ``If``, ``Loop`` and ``Scan``.
+"""Branches and loops: what runs in them becomes the bodies of ``If``, ``Loop`` and ``Scan``.
 
-``torch.export`` gives each inner graph all that it reads as arguments. What it is given of the graph around it, a body
-reads there itself, as the standard has it.
+``torch.export`` gives each inner graph of a program all that it reads as arguments. What it is given of the graph
+around it, a body reads there itself, as the standard has it. Rules of ops that PyTorch computes step by step make loops
+too (``repeat``, ``scan``).
 """
 
 from __future__ import annotations
@@ -17,124 +18,86 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, sized_like, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.tensors import DTYPES, Size, rank, sized_like, sizes, sizes_of, with_sizes
 from dlbridge.passes.matching import subgraphs
 
 if TYPE_CHECKING:
     from dlbridge.frameworks.pytorch.program import Program
 
 #: Gives what an inner graph makes of values.
-Run = Callable[..., list[ir.Value]]
+Run = Callable[..., Sequence[ir.Value]]
 
 
-def cond(
-    program: Program, op: Op, pred: Any, yes: torch.fx.GraphModule, no: torch.fx.GraphModule, given: Sequence[Any] = ()
-) -> list[ir.Value]:
+# --- higher-order ops of a program ------------------------------------------------------------------------------------
+
+
+def _cond(
+    op: Op, pred: Any, yes: torch.fx.GraphModule, no: torch.fx.GraphModule, given: Sequence[Any] = ()
+) -> Sequence[ir.Value]:
     if isinstance(pred, (bool, sympy.logic.boolalg.BooleanAtom)):
-        return _runs(program, op, yes if pred else no, given)()
-    flag = _flag(op, pred) if isinstance(pred, ir.Value) else program.symbols.truth(pred, op)
+        return _runs(op, yes if pred else no, given)()
+    flag = _flag(op, pred) if isinstance(pred, ir.Value) else op.program.symbols.truth(pred, op)
     parts = {"then_branch": yes, "else_branch": no}
-    bodies = {name: body_of(program, op, name, [], _runs(program, op, part, given)) for name, part in parts.items()}
-    return _node(program, op, "If", [flag], bodies)
+    bodies = {name: _body(op, name, [], _runs(op, part, given)) for name, part in parts.items()}
+    return _node(op, "If", [flag], bodies, [(DTYPES[fake.dtype], sizes_of(fake)) for fake in op.val])
 
 
-def while_loop(
-    program: Program,
+def _while_loop(
     op: Op,
-    goes_on: torch.fx.GraphModule,
+    holds: torch.fx.GraphModule,
     body: torch.fx.GraphModule,
     states: Sequence[Any],
     given: Sequence[Any] = (),
 ) -> list[ir.Value]:
-    values = _values(op, states)
-    again, run = _runs(program, op, goes_on, given), _runs(program, op, body, given)
-    counted = [parameter(program, dtype, []) for dtype in (ir.DataType.INT64, ir.DataType.BOOL)]
-    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in values]
+    values = _tensors(op, states)
+    again, run = _runs(op, holds, given), _runs(op, body, given)
 
-    def step() -> list[ir.Value]:
+    def step(k: ir.Value, goes_on: ir.Value, *now: ir.Value) -> list[ir.Value]:
         new = run(*now)
         return [_flag(op, again(*new)[0]), *new]
 
-    first = _flag(op, again(*values)[0])
-    graph = body_of(program, op, "loop", [*counted, *now], step)
-    return _node(program, op, "Loop", [None, first, *values], {"body": graph})
+    return _loop(op, None, _flag(op, again(*values)[0]), values, step)
 
 
-def scan(
-    program: Program,
-    op: Op,
-    body: torch.fx.GraphModule,
-    states: Sequence[Any],
-    sequences: Sequence[Any],
-    given: Sequence[Any] = (),
+def _scan(
+    op: Op, body: torch.fx.GraphModule, states: Sequence[Any], sequences: Sequence[Any], given: Sequence[Any] = ()
 ) -> list[ir.Value]:
-    return _scan(program, op, _runs(program, op, body, given), _values(op, states), _values(op, sequences))
+    return scan(op, _tensors(op, sequences), _tensors(op, states), _runs(op, body, given))
 
 
-def map_over(
-    program: Program, op: Op, body: torch.fx.GraphModule, sequences: Sequence[Any], given: Sequence[Any] = ()
-) -> list[ir.Value]:
-    return _scan(program, op, _runs(program, op, body, given), [], _values(op, sequences))
+def _map(op: Op, body: torch.fx.GraphModule, sequences: Sequence[Any], given: Sequence[Any] = ()) -> list[ir.Value]:
+    return _scan(op, body, [], sequences, given)
 
 
 #: Higher-order op -> what reads it.
-RULES: dict[str, Callable[..., list[ir.Value]]] = {
-    "cond": cond,
-    "while_loop": while_loop,
-    "scan": scan,
-    "map_impl": map_over,
+RULES: dict[str, Callable[..., Sequence[ir.Value]]] = {
+    "cond": _cond,
+    "while_loop": _while_loop,
+    "scan": _scan,
+    "map_impl": _map,
 }
 
 
-def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.Tensor]) -> list[Any]:
+def read(program: Program, name: str, args: Sequence[Any], val: Sequence[torch.Tensor]) -> Sequence[Any]:
     """Read a higher-order op; ``val`` are the fake tensors of its results."""
     op = Op(program, val, [v for v in pytree.tree_leaves(args) if isinstance(v, ir.Value)], program.site)
     try:
-        return RULES[name](program, op, *args)
+        return RULES[name](op, *args)
     except UnsupportedOpError as error:
         error.where = error.where or op.site
         program.refused.append(error)
         return nothing(val)
 
 
-def fold_over(
-    program: Program,
-    op: Op,
-    run: Run,
-    states: Sequence[ir.Value],
-    sequences: Sequence[ir.Value],
-) -> list[ir.Value]:
-    """The final states of a ``Scan`` whose step, ``run(*states, *parts)``, returns the new states only."""
-    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in states]
-    now += [parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
-    graph = body_of(program, op, "step", now, lambda: run(*now))
-    attributes = [ir.AttrGraph("body", graph), ir.AttrInt64("num_scan_inputs", len(sequences))]
-    node = ir.Node("", "Scan", [*states, *sequences], attributes, num_outputs=len(states))
-    for value, state in zip(node.outputs, states, strict=True):
-        assert state.dtype is not None
-        value.dtype = state.dtype
-        with_sizes(value, state.meta["sizes"])
-    program.add(node, op)
-    return list(node.outputs)
-
-
-def _scan(program: Program, op: Op, run: Run, states: list[ir.Value], sequences: list[ir.Value]) -> list[ir.Value]:
-    now = [parameter(program, v.dtype, v.meta["sizes"]) for v in states]
-    now += [parameter(program, v.dtype, v.meta["sizes"][1:]) for v in sequences]
-    graph = body_of(program, op, "scan", now, lambda: run(*now))
-    counted = {"num_scan_inputs": ir.AttrInt64("num_scan_inputs", len(sequences))}
-    return _node(program, op, "Scan", [*states, *sequences], {"body": graph}, counted)
-
-
-def _runs(program: Program, op: Op, inner: torch.fx.GraphModule, given: Sequence[Any]) -> Run:
+def _runs(op: Op, inner: torch.fx.GraphModule, given: Sequence[Any]) -> Run:
     def run(*values: ir.Value) -> list[ir.Value]:
-        made = program.run_inner(inner, [*values, *given])
-        return _values(op, made if isinstance(made, (list, tuple)) else [made])
+        made = op.program.run_inner(inner, [*values, *given])
+        return _tensors(op, made if isinstance(made, (list, tuple)) else [made])
 
     return run
 
 
-def _values(op: Op, items: Sequence[Any]) -> list[ir.Value]:
+def _tensors(op: Op, items: Sequence[Any]) -> list[ir.Value]:
     """The tensors that enter a loop or branch. Numbers and complex tensors cannot, and are refused."""
     for item in items:
         if not isinstance(item, ir.Value) or item.meta.get("complex"):
@@ -142,50 +105,105 @@ def _values(op: Op, items: Sequence[Any]) -> list[ir.Value]:
     return list(items)
 
 
-def parameter(program: Program, dtype: ir.DataType | None, sizes: Sequence[Any]) -> ir.Value:
-    """An input of a body."""
-    assert dtype is not None
-    shape = ir.Shape([s if isinstance(s, int) else None for s in sizes])
-    return with_sizes(ir.Value(name=_name(program), type=ir.TensorType(dtype), shape=shape), sizes)
-
-
-def _name(program: Program) -> str:
-    return f"inner_{next(program.inner)}"
-
-
-def body_of(
-    program: Program, op: Op, name: str, parameters: Sequence[ir.Value], run: Callable[[], Sequence[ir.Value]]
-) -> ir.Graph:
-    """A subgraph of the nodes that ``run`` creates, whose outputs are what it returns."""
-    with program.body() as nodes:
-        results: list[ir.Value] = []
-        for value in run():
-            own = value.producer() in nodes and value not in results
-            results.append(value if own else sized_like(op("Identity", value), value))
-    for value in (v for node in nodes for v in node.outputs if v.name is None):
-        value.name = _name(program)  # names made within each graph would clash
-    return ir.Graph(list(parameters), results, nodes=live(nodes, results), name=name)
-
-
 def _flag(op: Op, value: ir.Value) -> ir.Value:
     return op("Reshape", value, []) if rank(value) else value
 
 
+# --- loops ------------------------------------------------------------------------------------------------------------
+
+
+def repeat(op: Op, times: ir.Value, states: Sequence[ir.Value], step: Run) -> list[ir.Value]:
+    """The final states of ``states = step(k, *states)`` for k = 0, 1, ... below ``times``.
+
+    Args:
+        op: The call that is read.
+        times: How often, an int64 of rank 0.
+        states: Tensors whose dtypes and sizes stay.
+        step: Makes the nodes of one round; ``k`` is an int64 of rank 0. It may read any other tensor.
+    """
+    return _loop(op, times, None, states, lambda k, goes_on, *now: [goes_on, *step(k, *now)])
+
+
+def _loop(
+    op: Op, times: ir.Value | None, begins: ir.Value | None, states: Sequence[ir.Value], step: Run
+) -> list[ir.Value]:
+    counted: list[_Type] = [(ir.DataType.INT64, []), (ir.DataType.BOOL, [])]
+    body = _body(op, "loop", [*counted, *map(_type, states)], step)
+    return _node(op, "Loop", [times, begins, *states], {"body": body}, [*map(_type, states)])
+
+
+def scan(
+    op: Op, sequences: Sequence[ir.Value], states: Sequence[ir.Value], step: Run, backwards: bool = False
+) -> list[ir.Value]:
+    """The final states of ``*states, *y = step(*states, *(x[t] for x in sequences))`` along axis 0, and all y, stacked.
+
+    Args:
+        op: The call that is read.
+        sequences: What the steps go along.
+        states: Tensors whose dtypes and sizes stay.
+        step: Makes the nodes of one step. It may read any other tensor.
+        backwards: Go from the last to the first; y[t] stays at t.
+    """
+    length = sizes(sequences[0])[0]
+    slices = [(x.dtype, sizes(x)[1:]) for x in sequences]
+    body = _body(op, "scan", [*map(_type, states), *slices], step)
+    stacked = [(y.dtype, [length, *sizes(y)]) for y in body.outputs[len(states) :]]
+    options: dict[str, Any] = {"num_scan_inputs": len(sequences)}
+    if backwards:
+        options |= {"scan_input_directions": [1] * len(sequences), "scan_output_directions": [1] * len(stacked)}
+    return _node(op, "Scan", [*states, *sequences], {"body": body}, [*map(_type, states), *stacked], **options)
+
+
+#: dtype and sizes of a tensor.
+_Type = tuple[ir.DataType | None, Sequence[Size]]
+
+
+def _type(value: ir.Value) -> _Type:
+    return value.dtype, sizes(value)
+
+
+def _body(op: Op, name: str, types: Sequence[_Type], run: Run) -> ir.Graph:
+    """A subgraph of the nodes that ``run`` makes of parameters of these types, whose outputs are what it returns."""
+    parameters = []
+    for dtype, of in types:
+        assert dtype is not None
+        shape = ir.Shape([s if isinstance(s, int) else None for s in of])
+        parameters.append(with_sizes(ir.Value(name=_name(op), type=ir.TensorType(dtype), shape=shape), of))
+    with op.program.body() as nodes:
+        results: list[ir.Value] = []
+        for value in run(*parameters):
+            own = value.producer() in nodes and value not in results
+            results.append(value if own else sized_like(op("Identity", value), value))
+    for value in (v for node in nodes for v in node.outputs if v.name is None):
+        value.name = _name(op)  # names made within each graph would clash
+    return ir.Graph(parameters, results, nodes=live(nodes, results), name=name)
+
+
+def _name(op: Op) -> str:
+    return f"inner_{next(op.program.inner)}"
+
+
 def _node(
-    program: Program,
     op: Op,
     kind: str,
     inputs: Sequence[ir.Value | None],
     bodies: dict[str, ir.Graph],
-    attributes: dict[str, ir.Attr] | None = None,
+    types: Sequence[_Type],
+    **options: Any,
 ) -> list[ir.Value]:
-    given = [*(ir.AttrGraph(name, graph) for name, graph in bodies.items()), *(attributes or {}).values()]
-    node = ir.Node("", kind, inputs, given, num_outputs=len(op.val))
-    for value, fake in zip(node.outputs, op.val, strict=True):
-        value.dtype = DTYPES[fake.dtype]
-        with_sizes(value, sizes_of(fake))
-    program.add(node, op)
+    """Add a node with bodies, whose outputs have these types."""
+    given = [ir.AttrGraph(name, graph) for name, graph in bodies.items()]
+    given += [ir.convenience.convert_attribute(name, option) for name, option in options.items()]
+    node = ir.Node("", kind, inputs, given, num_outputs=len(types))
+    for value, (dtype, of) in zip(node.outputs, types, strict=True):
+        assert dtype is not None
+        value.dtype = dtype
+        with_sizes(value, of)
+    op.program.add(node, op)
     return list(node.outputs)
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
 
 
 def _graphs(node: ir.Node) -> list[ir.Graph]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,8 +103,22 @@ class Program:
         return with_sizes(value, list(array.shape))
 
     def weight(
-        self, name: str, parts: Sequence[ir.Value], read: Any, shape: Sequence[int], kind: traits.Kind
+        self,
+        name: str,
+        parts: Sequence[ir.Value],
+        read: Callable[[], ir.TensorProtocol],
+        shape: Sequence[int],
+        kind: traits.Kind,
     ) -> ir.Value:
+        """An initializer computed from other weights; calls with the same name share it.
+
+        Args:
+            name: Its name.
+            parts: The weights that it is made of.
+            read: Gives its numbers, when they are asked for.
+            shape: Its sizes.
+            kind: What it is to training.
+        """
         made_of = tuple(id(part) for part in parts)
         numbered = (f"{name}_{count}" if count else name for count in itertools.count())
         name = next(n for n in numbered if self._parts.setdefault(n, made_of) == made_of)
@@ -117,18 +131,6 @@ class Program:
             traits.set_kind(value, kind)
             self.weights[name] = with_sizes(value, shape)
         return self.weights[name]
-
-    def scalar(self, size: sympy.Expr, op: Op) -> ir.Value:
-        """A symbolic size as an int64 of rank 0."""
-        return self.symbols.value(size, op, vector=False)
-
-    def vector(self, size: sympy.Expr, op: Op) -> ir.Value:
-        """A symbolic size as a vector of one int64."""
-        return self.symbols.value(size, op, vector=True)
-
-    def fold_over(self, run: Any, op: Op, states: Sequence[ir.Value], sequences: Sequence[ir.Value]) -> list[ir.Value]:
-        """A loop over the first axis of sequences; its last states."""
-        return control.fold_over(self, op, run, states, sequences)
 
     # --- inner graphs ----------------------------------------------------------------------------------------------
 

@@ -97,13 +97,14 @@ class Op:
     """A call of an ATen op, as a rule sees it.
 
     Attributes:
+        program: What the nodes are added to.
         name: The op's name, without ``aten`` and overload; that of the op itself for an in-place one (``add``).
         val: What the call gives, as fake tensors: dtype and sizes are known.
         tensors: The tensors that it is given.
     """
 
     def __init__(self, program: Program, val: Any, tensors: Sequence[ir.Value], site: str, name: str = "") -> None:
-        self._program = program
+        self.program = program
         self.val = val
         self.tensors = list(tensors)
         self.site, self.name = site, name
@@ -111,7 +112,7 @@ class Op:
     @property
     def path(self) -> str:
         """Path of the module whose code makes this call."""
-        return self._program._frame.code
+        return self.program._frame.code
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class Op:
         if dtype is not None:
             for value in node.outputs:
                 value.dtype = dtype
-        self._program.add(node, self)
+        self.program.add(node, self)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
     def _widened(
@@ -170,38 +171,21 @@ class Op:
         array = np.asarray(array)
         if dtype is not None:
             array = array.astype(onnx_dtype(dtype).numpy())
-        return self._program.constant(array)
-
-    def weight(
-        self,
-        name: str,
-        parts: Sequence[ir.Value],
-        read: Callable[[], ir.TensorProtocol],
-        shape: Sequence[int],
-        kind: traits.Kind,
-    ) -> ir.Value:
-        """An initializer computed from other weights; calls with the same name share it.
-
-        Args:
-            name: Its name.
-            parts: The weights that it is made of.
-            read: Gives its numbers, when they are asked for.
-            shape: Its sizes.
-            kind: What it is to training.
-        """
-        return self._program.weight(name, parts, read, shape, kind)
+        return self.program.constant(array)
 
     def number(self, number: Any, dtype: Any) -> ir.Value:
         """A number, or a symbolic size, as a tensor of rank 0."""
         if isinstance(number, sympy.Expr):
-            return self.cast(self._program.scalar(number, self), dtype)
+            return self.cast(self.program.symbols.value(number, self, vector=False), dtype)
         return self.constant(number, dtype)
 
     def ints(self, sizes: Sequence[Size]) -> ir.Value:
         """Sizes as a vector of int64."""
         if all(isinstance(s, int) for s in sizes):
             return self.constant(np.asarray(sizes, np.int64))
-        parts = [self.ints([s]) if isinstance(s, int) else self._program.vector(s, self) for s in sizes]
+        parts = [
+            self.ints([s]) if isinstance(s, int) else self.program.symbols.value(s, self, vector=True) for s in sizes
+        ]
         return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=0)
 
     def arange(self, size: Size) -> ir.Value:
@@ -213,7 +197,7 @@ class Op:
 
     def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
         """Set the sizes of a value; from now on the symbols among them can be computed from it."""
-        self._program.symbols.note_sizes(x, list(of))
+        self.program.symbols.note_sizes(x, list(of))
         return with_sizes(x, of)
 
     # --- what is known ---------------------------------------------------------------------------------------------
@@ -235,16 +219,12 @@ class Op:
     @property
     def layer_path(self) -> str:
         """Path of the innermost module around this call."""
-        return self._program.frame.path
+        return self.program.frame.path
 
     @property
     def training(self) -> TrainingMode:
         """What is known of the model in training mode."""
-        return self._program.training
-
-    def fold_over(self, run: Callable[..., list[ir.Value]], states: list[ir.Value], of: list[ir.Value]) -> Any:
-        """The final states of a loop over the first axis of ``of``; ``run(*states, *parts)`` gives the next states."""
-        return self._program.fold_over(run, self, states, of)
+        return self.program.training
 
     def refuse(self, why: str) -> Any:
         """Raise the error that this call cannot be read, and why."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.control import scan
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.reads.loops import scan
 from dlbridge.frameworks.pytorch.tensors import is_float, rank, sizes, with_sizes
 
 
@@ -43,7 +43,7 @@ def extreme(op: Op, x: ir.Value, dim: int) -> list[ir.Value]:
         place = with_sizes(op("Where", newer, t, where), of)
         return [kept, place, op("Add", t, 1), kept, place]
 
-    *_, values, places = scan(op, front, states, step)
+    *_, values, places = scan(op, [front], states, step)
     return [op.transpose(values, back), op.transpose(places, back)]
 
 
@@ -58,5 +58,5 @@ def log_of_sum(op: Op, x: ir.Value, dim: int) -> ir.Value:
         made = with_sizes(op("Add", larger, op("Softplus", op("Neg", distance))), of)
         return [made, made]
 
-    *_, sums = scan(op, front, [_filled(op, -np.inf, x.dtype, of)], step)  # type: ignore[arg-type]
+    *_, sums = scan(op, [front], [_filled(op, -np.inf, x.dtype, of)], step)  # type: ignore[arg-type]
     return op.transpose(sums, back)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.control import repeat
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.reads.loops import repeat
 from dlbridge.frameworks.pytorch.tensors import sized_like, with_sizes
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.control import scan
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 
@@ -84,7 +85,7 @@ def ctc_loss(
         total = _log_sum(op, [alpha, from_last, op("Where", may_skip, skipped, never)])
         return [with_sizes(op("Where", on, op("Add", total, here), alpha), [batch, places])]
 
-    (alpha,) = op.fold_over(step, [start], [steps, is_on])
+    (alpha,) = scan(op, [steps, is_on], [start], step)
     last = op("Unsqueeze", op("Mul", target_lengths, 2), [1])
     ends = op("GatherElements", alpha, last, axis=1)
     previous = op("GatherElements", alpha, op("Max", op("Sub", last, 1), op.constant(np.int64(0))), axis=1)

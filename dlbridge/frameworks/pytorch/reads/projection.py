@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.control import scan
 from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.reads.loops import scan
 from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
 
 
@@ -71,4 +71,4 @@ def _one_way(
         with_sizes(new, sizes(h))
         return [new, cell, new]
 
-    return scan(op, given, states, step, backwards)
+    return scan(op, [given], states, step, backwards)

@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
+from dlbridge.frameworks.pytorch.control import repeat
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.reads.loops import repeat
 from dlbridge.frameworks.pytorch.tensors import rank, with_sizes
 
 #: ATen op -> op of the ``dlbridge`` domain.
