@@ -120,12 +120,6 @@ def softsign(op: Op, x: ir.Value) -> ir.Value:
     return op("Softsign", x)
 
 
-@reads("aten.log_sigmoid", "aten.log_sigmoid_forward")
-def log_sigmoid(op: Op, x: ir.Value) -> Any:
-    result = formulas.log_sigmoid(op, x)
-    return [result, None] if isinstance(op.val, (list, tuple)) else result
-
-
 @reads("aten.hardshrink")
 def hardshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
     return op("Shrink", x, lambd=float(lambd), bias=0.0)
@@ -134,9 +128,6 @@ def hardshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
 @reads("aten.softshrink")
 def softshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
     return op("Shrink", x, lambd=float(lambd), bias=float(lambd))
-
-
-reads("aten.threshold")(formulas.threshold)
 
 
 @reads("aten.glu")

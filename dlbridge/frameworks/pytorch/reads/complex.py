@@ -15,7 +15,7 @@ Pair = tuple[ir.Value, ir.Value]
 #: Ops that only rearrange elements, and are applied to the real and the imaginary part.
 _MOVING = (
     *("view", "_unsafe_view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t"),
-    *("expand", "expand_as", "repeat", "tile", "movedim", "flip", "roll", "slice", "select", "narrow", "index_select"),
+    *("expand", "expand_as", "repeat", "tile", "flip", "roll", "slice", "select", "narrow", "index_select"),
     *("index", "split", "split_with_sizes", "chunk", "unbind", "cat", "stack", "alias", "clone", "contiguous"),
     *("detach", "lift_fresh_copy", "neg", "sum", "mean", "cumsum"),
 )
@@ -187,7 +187,7 @@ def _filled(op: Op, number: Any) -> ir.Value:
 # --- products ------------------------------------------------------------------------------------------------------
 
 
-@reads_complex("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.outer", "aten.ger")
+@reads_complex("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
 def product(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     """Apply the rule for real tensors to the parts."""
     rule = RULES[f"aten.{op.name}"]

@@ -49,11 +49,6 @@ def full(op: Op, sizes: Any, fill_value: Any, *args: Any, **options: Any) -> ir.
     return filled(op, value)
 
 
-@reads("aten.new_full")
-def new_full(op: Op, x: ir.Value, size: Any, fill_value: Any, **options: Any) -> ir.Value:
-    return filled(op, fill_value)
-
-
 @reads("aten.scalar_tensor", "aten.tensor")
 def scalar(op: Op, value: Any, **options: Any) -> ir.Value:
     return op.cast(value, op.dtype)

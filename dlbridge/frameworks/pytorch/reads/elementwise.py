@@ -15,27 +15,20 @@ from dlbridge.ops import formulas
 #: ATen op -> the standard's op on one tensor; integers are computed in the result's dtype.
 _UNARY = {
     "abs": "Abs",
-    "absolute": "Abs",
     "acos": "Acos",
     "acosh": "Acosh",
     "asin": "Asin",
     "asinh": "Asinh",
     "atan": "Atan",
     "atanh": "Atanh",
-    "arccos": "Acos",
-    "arcsin": "Asin",
-    "arctan": "Atan",
     "cos": "Cos",
     "cosh": "Cosh",
     "erf": "Erf",
-    "special_erf": "Erf",
     "exp": "Exp",
     "log": "Log",
     "neg": "Neg",
-    "negative": "Neg",
     "reciprocal": "Reciprocal",
     "sign": "Sign",
-    "sgn": "Sign",
     "sin": "Sin",
     "sinh": "Sinh",
     "sqrt": "Sqrt",
@@ -58,9 +51,7 @@ read_unary(_UNARY)
 
 #: ATen op -> the formula that it is, of operands in the result's dtype.
 _FORMULAS = {
-    "arctan2": formulas.atan2,
     "atan2": formulas.atan2,
-    "deg2rad": formulas.deg2rad,
     "exp2": formulas.exp2,
     "expm1": formulas.expm1,
     "hypot": formulas.hypot,
@@ -69,13 +60,7 @@ _FORMULAS = {
     "log2": formulas.log2,
     "logaddexp": formulas.logaddexp,
     "logaddexp2": formulas.logaddexp2,
-    "rad2deg": formulas.rad2deg,
     "rsqrt": formulas.rsqrt,
-    "sinc": formulas.sinc,
-    "special_exp2": formulas.exp2,
-    "special_expm1": formulas.expm1,
-    "special_log1p": formulas.log1p,
-    "special_sinc": formulas.sinc,
     "square": formulas.square,
 }
 
@@ -95,11 +80,6 @@ def rounded(op: Op, x: ir.Value, *, decimals: int = 0) -> ir.Value:
     if op.name in ("trunc", "fix"):
         return formulas.truncated(op, x)
     return formulas.rounded(op, x, decimals) if op.name == "round" else op(op.name.capitalize(), x)
-
-
-@reads("aten.frac")
-def fraction(op: Op, x: ir.Value) -> ir.Value:
-    return op("Sub", x, formulas.truncated(op, x))
 
 
 # --- two operands --------------------------------------------------------------------------------------------------
@@ -210,16 +190,6 @@ def clamp(op: Op, x: ir.Value, min: Any = None, max: Any = None) -> ir.Value:
     return op("Clip", x, *(None if v is None else op.number(v, op.dtype) for v in (min, max)))
 
 
-@reads("aten.clamp_min")
-def clamp_min(op: Op, x: ir.Value, min: Any) -> ir.Value:
-    return clamp(op, x, min, None)
-
-
-@reads("aten.clamp_max")
-def clamp_max(op: Op, x: ir.Value, max: Any) -> ir.Value:
-    return clamp(op, x, None, max)
-
-
 @reads("aten.angle")
 def angle(op: Op, x: ir.Value) -> ir.Value:
     """The angle of a real number: pi below zero, else 0."""
@@ -235,12 +205,6 @@ def ldexp(op: Op, x: ir.Value, exponent: ir.Value) -> ir.Value:
 @reads("aten.lerp")
 def lerp(op: Op, x: ir.Value, end: ir.Value, weight: Any) -> ir.Value:
     return op("Add", x, op("Mul", op("Sub", end, x), op.cast(weight, op.dtype)))
-
-
-@reads("aten.addcmul", "aten.addcdiv")
-def addcmul(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, value: Any = 1) -> ir.Value:
-    part = op.binary("Div" if op.name == "addcdiv" else "Mul", a, b)
-    return op("Add", op.cast(x, op.dtype), part if value == 1 else op("Mul", part, value))
 
 
 @reads("aten.xlogy", "aten.special_xlogy")

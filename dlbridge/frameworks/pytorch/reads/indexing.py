@@ -39,15 +39,6 @@ def _counting_forward(value: ir.Value) -> ir.Value:
     return value
 
 
-@reads("aten.take_along_dim")
-def take_along_dim(op: Op, x: ir.Value, indices: ir.Value, dim: int | None = None) -> ir.Value:
-    if dim is None:
-        return op("GatherElements", op("Reshape", x, [-1]), op("Reshape", indices, [-1]), axis=0)
-    axis, shape = dim % rank(x), op.sizes
-    x = op("Expand", x, [1 if i == axis or s == w else w for i, (s, w) in enumerate(zip(sizes(x), shape, strict=True))])
-    return op("GatherElements", x, op("Expand", indices, shape), axis=axis)
-
-
 @reads("aten.take")
 def take(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
     return op("Gather", op("Reshape", x, [-1]), index, axis=0)
@@ -250,19 +241,6 @@ def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, 
     where = op.unsqueeze(_int64(op, index), [1])
     reduction = "add" if op.name == "index_add" else None
     made = op("ScatterND", op.transpose(x, order), where, op.transpose(source, order), reduction=reduction)
-    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), [int(i) for i in np.argsort(order)])
-
-
-@reads("aten.index_fill")
-def index_fill(op: Op, x: ir.Value, dim: int, index: ir.Value, value: Any) -> ir.Value:
-    shape = list(sizes(x))
-    shape[dim] = sizes(index)[0] if rank(index) else 1
-    filled = with_sizes(op("Expand", op.cast(value, x.dtype), shape), shape)
-    if not rank(index):
-        index = op.unsqueeze(index, [0])
-    axis = dim % rank(x)
-    order = [axis, *(i for i in range(rank(x)) if i != axis)]
-    made = op("ScatterND", op.transpose(x, order), op.unsqueeze(_int64(op, index), [1]), op.transpose(filled, order))
     return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), [int(i) for i in np.argsort(order)])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes
+from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 
 @reads("aten.linear")
@@ -23,15 +23,6 @@ def linear(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) 
 @reads("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot", "aten.vdot")
 def matmul(op: Op, x: ir.Value, y: ir.Value, out_dtype: Any = None) -> ir.Value:
     return op("MatMul", x, y)
-
-
-@reads("aten.inner")
-def inner(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The inner products of the rows of one tensor with the rows of the other."""
-    if not rank(x) or not rank(y):
-        return op("Mul", x, y)
-    rows = op.reshape(y, [numel(sizes(y)[:-1]), sizes(y)[-1]])
-    return op.reshape(op("MatMul", x, op.swap(rows, 0, 1)), op.sizes)
 
 
 @reads("aten.addmm", "aten.addmv", "aten.baddbmm")
@@ -63,11 +54,6 @@ def addbmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alph
     if alpha != 1:
         product = op("Mul", product, alpha)
     return op("Add", product, x if beta == 1 else op("Mul", x, beta))
-
-
-@reads("aten.outer", "aten.ger")
-def outer(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return op.binary("Mul", op.unsqueeze(x, [1]), op.unsqueeze(y, [0]))
 
 
 @reads("aten.einsum")
@@ -164,14 +150,3 @@ def _length_of_bags(offsets: ir.Value, count: Any) -> int | None:
     start, end, step = offsets.meta.get("range", (None, None, None))
     is_even = start == 0 and isinstance(step, int) and step > 0 and str(end) == str(count)
     return step if is_even else None
-
-
-@reads("aten.cross", "aten.linalg_cross")
-def cross(op: Op, x: ir.Value, y: ir.Value, dim: int | None = -1) -> ir.Value:
-    axis = next(i for i, s in enumerate(sizes(x)) if s == 3) if dim is None else dim % rank(x)
-
-    def turned(value: ir.Value, by: int) -> ir.Value:
-        order = [(i + by) % 3 for i in range(3)]
-        return op("Gather", value, op.ints(order), axis=axis)
-
-    return op("Sub", op("Mul", turned(x, 1), turned(y, 2)), op("Mul", turned(x, 2), turned(y, 1)))

@@ -17,8 +17,6 @@ _COMPARE = {
     "le": "LessOrEqual",
     "gt": "Greater",
     "ge": "GreaterOrEqual",
-    "less": "Less",
-    "greater": "Greater",
 }
 
 
@@ -121,16 +119,6 @@ def is_signed_inf(op: Op, x: ir.Value) -> ir.Value:
     if not is_float(x):
         return op("Not", op("Equal", x, x))
     return op("IsInf", x, detect_positive=positive, detect_negative=1 - positive)
-
-
-@reads("aten.nan_to_num")
-def nan_to_num(op: Op, x: ir.Value, nan: Any = None, posinf: Any = None, neginf: Any = None) -> ir.Value:
-    if not is_float(x):
-        return x
-    info = torch.finfo(torch_dtype(x))
-    high = info.max if posinf is None else posinf
-    low = info.min if neginf is None else neginf
-    return formulas.finite(op, x, nan or 0.0, high, low)
 
 
 @reads("aten.where")

@@ -202,11 +202,3 @@ def gru_cell(
     reset, update = op("Sigmoid", op("Add", xr, hr)), op("Sigmoid", op("Add", xz, hz))
     new = op("Tanh", op("Add", xn, op("Mul", reset, hn)))
     return op("Add", new, op("Mul", update, op("Sub", hx, new)))
-
-
-@reads("aten.rnn_tanh_cell", "aten.rnn_relu_cell")
-def rnn_cell(
-    op: Op, x: ir.Value, hx: ir.Value, w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
-) -> ir.Value:
-    total = op("Add", *_gates(op, x, w_ih, b_ih, 1), *_gates(op, hx, w_hh, b_hh, 1))
-    return op("Tanh" if op.name == "rnn_tanh_cell" else "Relu", total)

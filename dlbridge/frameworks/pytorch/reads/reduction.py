@@ -62,11 +62,6 @@ def extreme_and_where(op: Op, x: ir.Value, dim: int, keepdim: bool = False) -> l
     return [reduce(op, f"Reduce{kind}", x, dim, keepdim), where]
 
 
-@reads("aten.aminmax")
-def extremes(op: Op, x: ir.Value, *, dim: Any = None, keepdim: bool = False) -> list[ir.Value]:
-    return [reduce(op, kind, x, dim, keepdim) for kind in ("ReduceMin", "ReduceMax")]
-
-
 @reads("aten.argmax", "aten.argmin")
 def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> ir.Value:
     kind = "ArgMax" if op.name == "argmax" else "ArgMin"
@@ -88,11 +83,6 @@ def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> i
     flags = op.cast(x, ir.DataType.BOOL)
     numbers = sized_like(op.cast(flags, ir.DataType.INT32), x)
     return op.cast(reduce(op, kind, numbers, dim, keepdim), op.dtype)
-
-
-@reads("aten.count_nonzero")
-def count_nonzero(op: Op, x: ir.Value, dim: Any = None) -> ir.Value:
-    return reduce(op, "ReduceSum", sized_like(op.cast(op.cast(x, ir.DataType.BOOL), op.dtype), x), dim, False)
 
 
 # --- variance ------------------------------------------------------------------------------------------------------
@@ -226,9 +216,3 @@ def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) 
     return op(
         "ReduceSum", op.cast(op("Equal", place, op.constant(np.arange(bins), op.dtype)), op.dtype), [0], keepdims=0
     )
-
-
-@reads("aten.argsort", "aten.argsort.stable")
-def argsort(op: Op, x: ir.Value, *args: Any, **options: Any) -> ir.Value:
-    options = {k: v for k, v in options.items() if k != "stable"}
-    return sort(op, x, *args, **options)[1]

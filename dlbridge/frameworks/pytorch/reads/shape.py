@@ -72,15 +72,6 @@ def permute(op: Op, x: ir.Value, dims: list[int]) -> ir.Value:
     return op.transpose(x, [d % rank(x) for d in dims])
 
 
-@reads("aten.movedim", "aten.moveaxis")
-def movedim(op: Op, x: ir.Value, source: Any, destination: Any) -> ir.Value:
-    sources, targets = (v if isinstance(v, list) else [v] for v in (source, destination))
-    order = [i for i in range(rank(x)) if i not in [s % rank(x) for s in sources]]
-    for target, moved in sorted(zip((t % rank(x) for t in targets), sources, strict=True)):
-        order.insert(target, moved % rank(x))
-    return op.transpose(x, order)
-
-
 @reads("aten.expand", "aten.expand_as", "aten.broadcast_to")
 def expand(op: Op, x: ir.Value, *args: Any, implicit: bool = False) -> ir.Value:
     """Expand to the sizes of the result; an unchanged size is passed to ONNX as 1."""
@@ -100,21 +91,6 @@ def repeat(op: Op, x: ir.Value, repeats: list[Any]) -> ir.Value:
     return x if all(r == 1 for r in repeats) else op("Tile", x, repeats)
 
 
-@reads("aten.repeat_interleave.self_int")
-def repeat_interleave(
-    op: Op, x: ir.Value, repeats: Any, dim: int | None = None, *, output_size: Any = None
-) -> ir.Value:
-    """Repeat each element: add an axis, expand it, and merge it."""
-    if dim is None:
-        x, dim = op.reshape(x, [numel(sizes(x))]), 0
-    axis = dim % rank(x)
-    wide = [*sizes(x)[: axis + 1], repeats, *sizes(x)[axis + 1 :]]
-    shown = [1] * len(wide)
-    shown[axis + 1] = repeats
-    expanded = with_sizes(op("Expand", op.unsqueeze(x, [axis + 1]), shown), wide)
-    return op.reshape(expanded, op.sizes)
-
-
 # --- joining and cutting -------------------------------------------------------------------------------------------
 
 
@@ -130,17 +106,6 @@ def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
     axis = dim % len(op.sizes)
     slices = {t: op.unsqueeze(op.cast(t, op.dtype), [axis]) for t in dict.fromkeys(tensors)}
     return op("Concat", *(slices[t] for t in tensors), axis=axis)
-
-
-@reads("aten.hstack", "aten.vstack", "aten.column_stack")
-def stack_sides(op: Op, tensors: list[ir.Value]) -> ir.Value:
-    tensors = [op.cast(t, op.dtype) for t in tensors]
-    if op.name == "vstack":
-        tensors = [op.unsqueeze(t, [0]) if rank(t) == 1 else t for t in tensors]
-        return op("Concat", *tensors, axis=0)
-    if op.name == "column_stack":
-        tensors = [op.reshape(t, [*sizes(t), *[1] * (2 - rank(t))]) for t in tensors]
-    return op("Concat", *tensors, axis=0 if rank(tensors[0]) == 1 else 1)
 
 
 @reads(
@@ -232,13 +197,6 @@ def pixel_shuffle(op: Op, x: ir.Value, factor: int) -> ir.Value:
     if op.name == "pixel_shuffle":
         return op("DepthToSpace", x, blocksize=factor, mode="CRD")
     return op("SpaceToDepth", x, blocksize=factor, mode="CRD")
-
-
-@reads("aten.channel_shuffle", "aten.native_channel_shuffle")
-def channel_shuffle(op: Op, x: ir.Value, groups: int) -> ir.Value:
-    batch, channels, *rest = sizes(x)
-    parted = op.reshape(x, [batch, groups, channels // groups, *rest])
-    return op.reshape(op.swap(parted, 1, 2), sizes(x))
 
 
 # --- padding -------------------------------------------------------------------------------------------------------
