@@ -88,6 +88,13 @@ def common_sizes(shapes: Sequence[Sequence[Size]]) -> list[Size]:
     return common
 
 
+def to_front(x: ir.Value, dim: int) -> tuple[list[int], list[int]]:
+    """The permutation that moves an axis to the front, and the one that moves it back."""
+    axis = dim % rank(x)
+    order = [axis, *(i for i in range(rank(x)) if i != axis)]
+    return order, [int(i) for i in np.argsort(order)]
+
+
 def rank(x: ir.Value) -> int:
     return len(sizes(x))
 

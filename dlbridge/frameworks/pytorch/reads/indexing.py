@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import sympy
+import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
-from dlbridge.frameworks.pytorch.tensors import common_sizes, is_float, rank, sized_like, sizes, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.tensors import (
+    common_sizes,
+    is_float,
+    numel,
+    rank,
+    sized_like,
+    sizes,
+    sizes_of,
+    to_front,
+    with_sizes,
+)
 from dlbridge.frameworks.pytorch.views import slice_scatter
 from dlbridge.ops import traits
 
@@ -182,6 +193,26 @@ def nonzero_numpy(op: Op, x: ir.Value) -> list[ir.Value]:
     return _positions(op, x, [op.cast(x, ir.DataType.BOOL)])[: rank(x)]  # type: ignore[return-value]
 
 
+@reads("aten.where.default")
+def positions(op: Op, condition: ir.Value) -> list[ir.Value]:
+    """``torch.where`` of a condition alone: for each axis, where the condition is true."""
+    if not rank(condition):
+        condition = op.unsqueeze(condition, [0])
+    marked = op("NonZero", op.cast(condition, ir.DataType.BOOL))
+    return [op("Gather", marked, op.number(axis, ir.DataType.INT64), axis=0) for axis in range(rank(condition))]
+
+
+@reads("aten.repeat_interleave.Tensor")
+def repeated_positions(op: Op, repeats: ir.Value, *, output_size: Any = None) -> ir.Value:
+    """0, 1, 2, ..., each repeated as often as the tensor says."""
+    repeats = op.cast(repeats, ir.DataType.INT64)
+    most = op("ReduceMax", repeats, None, keepdims=0)
+    columns = op("Range", op.number(0, ir.DataType.INT64), most, op.number(1, ir.DataType.INT64))
+    rows = with_sizes(op("Unsqueeze", repeats, [1]), [*sizes(repeats), 1])
+    marked = op("NonZero", op("Less", columns, rows))
+    return op("Gather", marked, op.number(0, ir.DataType.INT64), axis=0)
+
+
 # --- writing -------------------------------------------------------------------------------------------------------
 
 _REDUCTIONS = {"add": "add", "sum": "add", "mean": "add", "multiply": "mul", "prod": "mul"}
@@ -208,7 +239,11 @@ def scatter(
         neutral = sized_like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
         x = sized_like(_counting_forward(op("ScatterElements", x, index, neutral, axis=axis)), x)
     made = sized_like(_counting_forward(op("ScatterElements", x, index, src, axis=axis, reduction=kind)), x)
-    return made if reduce != "mean" else _mean(op, made, index, axis, include_self)
+    if reduce != "mean":
+        return made
+    start = op("Expand", op.number(int(include_self), x.dtype), sizes(x))
+    ones = op("Expand", op.number(1, x.dtype), sizes(index))
+    return _mean(op, made, op("ScatterElements", start, index, ones, axis=axis, reduction="add"))
 
 
 def _neutral(kind: str | None, dtype: Any) -> Any:
@@ -221,27 +256,44 @@ def _neutral(kind: str | None, dtype: Any) -> Any:
     return np.iinfo(numbers).min if kind == "max" else np.iinfo(numbers).max
 
 
-def _mean(op: Op, total: ir.Value, index: ir.Value, axis: int, include_self: bool) -> ir.Value:
-    """Divide a sum by the count of its terms; integers are rounded down."""
-    start = op("Expand", op.number(int(include_self), total.dtype), sizes(total))
-    ones = op("Expand", op.number(1, total.dtype), sizes(index))
-    count = op("ScatterElements", start, index, ones, axis=axis, reduction="add")
+def _mean(op: Op, total: ir.Value, count: ir.Value) -> ir.Value:
+    """Divide a sum by the count of its terms, which may be 0; integers are rounded down."""
     count = op("Max", count, op.number(1, total.dtype))
-    if is_float(total):
-        return op("Div", total, count)
-    return op("Div", op("Sub", total, op("Mod", total, count)), count)
+    whole = total if is_float(total) else op("Sub", total, op("Mod", total, count))
+    return op("Div", whole, count)
 
 
 @reads("aten.index_add", "aten.index_copy")
 def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, *, alpha: Any = 1) -> ir.Value:
-    axis = dim % rank(x)
     if alpha != 1:
         source = op("Mul", source, alpha)
-    order = [axis, *(i for i in range(rank(x)) if i != axis)]
+    order, back = to_front(x, dim)
     where = op.unsqueeze(_int64(op, index), [1])
     reduction = "add" if op.name == "index_add" else None
     made = op("ScatterND", op.transpose(x, order), where, op.transpose(source, order), reduction=reduction)
-    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), [int(i) for i in np.argsort(order)])
+    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), back)
+
+
+@reads("aten.index_reduce")
+def index_reduce(
+    op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, reduce: str, *, include_self: bool = True
+) -> ir.Value:
+    order, back = to_front(x, dim)
+    front, given, kind = op.transpose(x, order), op.transpose(source, order), _REDUCTIONS[reduce]
+    rows, of = op.unsqueeze(_int64(op, index), [1]), sizes(front)
+
+    def placed(target: ir.Value, values: ir.Value, reduction: str | None) -> ir.Value:
+        return with_sizes(op("ScatterND", target, rows, values, reduction=reduction), of)
+
+    def filled(number: Any, like: ir.Value) -> ir.Value:
+        return with_sizes(op("Expand", op.number(number, x.dtype), sizes(like)), sizes(like))
+
+    if not include_self:  # replaced elements start from the neutral number
+        front = placed(front, filled(_neutral(kind, x.dtype), given), None)
+    made = placed(front, given, kind)
+    if reduce == "mean":
+        made = with_sizes(_mean(op, made, placed(filled(int(include_self), front), filled(1, given), "add")), of)
+    return op.transpose(made, back)
 
 
 @reads("aten.slice_scatter")
@@ -256,6 +308,24 @@ def scatter_select(op: Op, x: ir.Value, src: ir.Value, dim: int, index: Any) -> 
     axis = dim % rank(x)
     end = None if index == -1 else index + 1
     return slice_scatter(op, x, op.unsqueeze(src, [axis]), axis, index, end, 1)
+
+
+@reads("aten.put")
+def put(op: Op, x: ir.Value, index: ir.Value, source: ir.Value, accumulate: bool = False) -> ir.Value:
+    flat, rows = op("Reshape", x, [-1]), op("Reshape", op.cast(index, ir.DataType.INT64), [-1, 1])
+    values = op("Reshape", op.cast(source, x.dtype), [-1])
+    made = op("ScatterND", flat, rows, values, reduction="add" if accumulate else None)
+    return op.reshape(with_sizes(made, [numel(sizes(x))]), sizes(x))
+
+
+@reads("aten.diagonal_scatter")
+def diagonal_scatter(op: Op, x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
+    if not all(isinstance(s, int) for s in sizes(x)):
+        op.refuse("diagonal_scatter of sizes that are not fixed")
+    places = torch.arange(int(numel(sizes(x)))).reshape(sizes(x)).diagonal(offset, dim1, dim2).numpy()
+    rows = op.constant(places.reshape(-1, 1))
+    made = op("ScatterND", op("Reshape", x, [-1]), rows, op("Reshape", op.cast(src, x.dtype), [-1]))
+    return op.reshape(with_sizes(made, [numel(sizes(x))]), sizes(x))
 
 
 @reads("aten.fill", "aten.zero")

@@ -242,6 +242,25 @@ for _count in "123":
         return pad(op, x, padding, "replicate")
 
 
+@reads("aten.pad_sequence")
+def pad_sequence(
+    op: Op,
+    sequences: list[ir.Value],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> ir.Value:
+    """Pad each tensor to the length of the longest, and stack them."""
+    longest = op.sizes[1 if batch_first else 0]
+    rows = []
+    for x in sequences:
+        missing, others = longest - sizes(x)[0], [0] * (rank(x) - 1)
+        before, after = (0, missing) if padding_side == "right" else (missing, 0)
+        padded = op("Pad", x, [before, *others, after, *others], op.cast(padding_value, op.dtype))
+        rows.append(op.unsqueeze(with_sizes(padded, [longest, *sizes(x)[1:]]), [0 if batch_first else 1]))
+    return op("Concat", *rows, axis=0 if batch_first else 1) if len(rows) > 1 else rows[0]
+
+
 # --- triangles and diagonals ---------------------------------------------------------------------------------------
 
 
