@@ -12,9 +12,9 @@ def scaled_size(width, scale):
     return math.floor(scale * width)
 
 
-def source_places(width, scale, size, coordinates, region, dtype):
+def source_places(x, width, scale, size, coordinates, region):
     """Where in the input each output element lies: the index below, and the part of the step to the next."""
     at = [source_coordinate(y, width, scale, size, coordinates, region) for y in range(size)]
     down = [math.floor(c) for c in at]
     parts = [c - d for c, d in zip(at, down, strict=True)]
-    return jnp.array(down, dtype="int32"), jnp.array(parts, dtype=dtype)
+    return jnp.array(down, dtype="int32"), jnp.array(parts, dtype="float64" if x.dtype == "float64" else "float32")

@@ -10,18 +10,19 @@ from dlbridge.source.arrays.helpers import (
     image,
     indexing,
     recurrent,
+    resize,
     signal,
 )
 from dlbridge.source.arrays.spelling import Spelling
 
 #: Modules elsewhere that are copied from too: helpers over arrays that PyTorch has in the same words.
-ALSO = (attention, attention_formula, convolution, image, indexing, recurrent, signal)
+ALSO = (attention, attention_formula, convolution, image, indexing, recurrent, resize, signal)
 
 #: What is called so in ``keras.ops`` too.
-_TORCH = ("logical_and", "matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
+_TORCH = ("logical_and", "logical_or", "matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
 _F = ("elu", "leaky_relu", "silu", "softplus", "softsign")
 #: What is a method of tensors, and takes the same arguments.
-_METHODS = ("floor", "abs", "exp", "log", "argsort")
+_METHODS = ("floor", "ceil", "abs", "exp", "log", "argsort")
 #: How they are spelled here.
 SPELLING = Spelling(
     "torch.",
@@ -41,11 +42,13 @@ SPELLING = Spelling(
     {f"{name}(x)": f"{{x}}.{name}()" for name in _METHODS}
     | {
         "all(x, axis=axis)": "{x}.all({axis})",
+        "arange(count, dtype=x.dtype)": "torch.arange({count}, dtype={x}.dtype, device={x}.device)",
         "array(numbers, dtype=dtype)": "torch.tensor({numbers}, dtype={dtype})",
         "as_index(x)": "{x}.long()",
         "broadcast_to(x, shape)": "{x}.expand({shape})",
         "cast(x, dtype)": "{x}.to({dtype})",
         "clip(x, low, high)": "{x}.clamp({low}, {high})",
+        "concatenate(parts)": "torch.cat({parts})",
         "concatenate(parts, axis=axis)": "torch.cat({parts}, {axis})",
         "convert_to_numpy(x)": "{x}",
         "cumsum(x, axis=axis)": "{x}.cumsum({axis})",
@@ -54,11 +57,14 @@ SPELLING = Spelling(
         "is_boolean(x)": "{x}.dtype == torch.bool",
         "max(x, axis=axis)": "{x}.amax({axis})",
         "max(x, axis=axis, keepdims=keep)": "{x}.amax({axis}, keepdim={keep})",
+        "maximum(x, limit)": "{x}.clamp(min={limit})",
+        "mean(x, axis=axis)": "{x}.mean({axis})",
         "merge_heads(x)": "{x}.transpose(1, 2).flatten(2)",
         "minimum(x, limit)": "{x}.clamp(max={limit})",
         "moveaxis(x, before, after)": "{x}.movedim({before}, {after})",
         "number(n, x.dtype)": "{n}",
         "places(count, x)": "torch.arange({count}, device={x}.device)",
+        "precise(n)": "{n}",
         "repeat(x, count, axis=axis)": "{x}.repeat_interleave({count}, {axis})",
         "ones_like(x, dtype=dtype)": "torch.ones_like({x}, dtype={dtype})",
         "reshape(x, shape)": "{x}.reshape({*shape})",

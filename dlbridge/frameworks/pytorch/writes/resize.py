@@ -120,15 +120,3 @@ def grid_sample(op: Op) -> Code:
 def affine_grid(op: Op) -> Code:
     size = ints(op, 1)
     return call("F.affine_grid", op.x, size, align_corners=bool(op.attr("align_corners")))
-
-
-@rules("RoiAlign")
-def roi_align(op: Op) -> Code:
-    keywords = {
-        k: op.attr(k)
-        for k, usual in (("output_height", 1), ("output_width", 1), ("sampling_ratio", 0), ("spatial_scale", 1.0))
-        if op.attr(k) != usual
-    }
-    keywords |= {"mode": "max"} if op.attr("mode") == "max" else {}
-    keywords |= {"half_pixel": False} if op.attr("coordinate_transformation_mode") == "output_half_pixel" else {}
-    return call("roi_align", op.x, op[1], op[2], **keywords)

@@ -117,7 +117,7 @@ def region_taps(at, size):
     inside = ops.cast(ops.logical_and(at >= -1, at <= size), at.dtype)
     at = ops.clip(at, 0, size - 1)
     low = ops.floor(at)
-    high = ops.minimum(low + 1, ops.cast(size - 1, at.dtype))
+    high = ops.minimum(low + 1, ops.number(size - 1, at.dtype))
     return [(ops.cast(low, "int32"), (1 - (at - low)) * inside), (ops.cast(high, "int32"), (at - low) * inside)]
 
 

@@ -33,12 +33,11 @@ def resize(
     else:
         sizes = [scaled_size(width, scale) for width, scale in zip(widths, scales, strict=True)]
     x = x if mode == "nearest" or "float" in str(dtype) else ops.cast(x, "float32")
-    work = "float64" if "float64" in str(dtype) else "float32"
     for i, (axis, width, scale, size) in enumerate(zip(axes, widths, scales, sizes, strict=True)):
         region = None if roi is None else (roi[i], roi[i + len(axes)])
         if is_number(scale) and scale == 1 and region in (None, (0, 1)):
             continue
-        down, part = source_places(width, scale, size, coordinates, region, work)
+        down, part = source_places(x, width, scale, size, coordinates, region)
         if mode == "nearest":
             x = ops.take(x, ops.clip(nearest_index(down, part, rounding), 0, width - 1), axis=axis)
         else:
@@ -48,7 +47,7 @@ def resize(
         if coordinates == "tf_crop_and_resize":
             beyond = ops.logical_or(down < 0, nearest_index(down, part, "ceil") > width - 1)
             beyond = ops.reshape(beyond, (-1, *[1] * (len(x.shape) - 1 - axis)))
-            x = ops.where(beyond, ops.cast(outside, x.dtype), x)
+            x = ops.where(beyond, ops.number(outside, x.dtype), x)
     return ops.cast(x, dtype)
 
 
@@ -81,8 +80,9 @@ def scaled_size(width, scale):
     return width * top // bottom
 
 
-def source_places(width, scale, size, coordinates, region, dtype):
+def source_places(x, width, scale, size, coordinates, region):
     """Where in the input each output element lies: the index below, and the part of the step to the next."""
+    dtype = "float64" if "float64" in str(x.dtype) else "float32"
     if all(is_number(n) for n in (width, scale, size)):
         at = [source_coordinate(y, width, scale, size, coordinates, region) for y in range(size)]
         down = [math.floor(c) for c in at]
@@ -121,7 +121,7 @@ def nearest_index(down, part, rounding):
 
 def interpolation_matrix(down, part, width, scale, mode, a, exclude_outside):
     """The weight of each input element (rows) in each output element; a scale below 1 widens the filter (antialias)."""
-    reach, rows = 1 if mode == "linear" else 2, ops.reshape(ops.arange(width, dtype="int32"), (-1, 1))
+    reach, rows = 1 if mode == "linear" else 2, ops.reshape(ops.places(width, part), (-1, 1))
     if scale is not None:
         scale = min(scale, 1) if is_number(scale) else ops.minimum(scale, 1)
     if exclude_outside:
@@ -130,7 +130,7 @@ def interpolation_matrix(down, part, width, scale, mode, a, exclude_outside):
     if scale is not None:
         reach = reach / scale
         reach = math.ceil(reach) if is_number(reach) else ops.cast(ops.ceil(reach), "int32")
-    taps = ops.reshape(ops.arange(1 - reach, reach + 1, dtype="int32"), (-1, 1))
+    taps = ops.reshape(ops.places(2 * reach, part) + 1 - reach, (-1, 1))
     weights = tap_weights(taps, part, scale, mode, a)
     weights = weights if scale is None else weights / ops.sum(weights, axis=0)
     places = ops.clip(down + taps, 0, width - 1)
@@ -140,7 +140,7 @@ def interpolation_matrix(down, part, width, scale, mode, a, exclude_outside):
 def tap_weights(taps, part, scale, mode, a):
     """The weights of elements that are so many steps from the one below a place."""
     distance = ops.abs(ops.cast(taps, part.dtype) - part)
-    distance = distance if scale is None else distance * ops.cast(scale, part.dtype)
+    distance = distance if scale is None else distance * ops.number(scale, part.dtype)
     if mode == "linear":
         return ops.maximum(1 - distance, 0)
     return cubic_weight(distance, a)
