@@ -103,7 +103,7 @@ class _Respelled:
         if slot[2] == "dtype" and self.spelling.dtypes is not None and is_string:
             return f"{self.spelling.dtypes}{node.value}"  # type: ignore[attr-defined]
         if slot[1] and isinstance(node, (ast.Tuple, ast.List)):
-            return ", ".join(self.text(item) for item in node.elts)
+            return ", ".join(self.text(item) for item in node.elts) or "()"
         if slot[1]:
             return f"*{self.text(node)}"
         method = form[slot.end() :].startswith(".") and not isinstance(node, _PRIMARY)

@@ -16,6 +16,7 @@ SPELLING = Spelling(
     {"standardize_dtype": "keras.backend.standardize_dtype"} | {name: name for name in _OWN},
     {
         "as_index(x)": 'ops.cast({x}, "int32")',
+        "is_float(dtype)": '{dtype}.startswith("float")',
         "is_boolean(x)": 'keras.backend.standardize_dtype({x}.dtype) == "bool"',
         "number(n, x.dtype)": "ops.cast({n}, {x}.dtype)",
         "places(count, x)": 'ops.arange({count}, dtype="int32")',

@@ -36,6 +36,7 @@ SPELLING = Spelling(
     | {name: f"jax.lax.{name}" for name in _LAX},
     {
         "as_index(x)": 'jnp.astype({x}, "int32")',
+        "is_float(dtype)": '{dtype}.startswith("float")',
         "is_boolean(x)": "{x}.dtype == bool",
         "number(n, x.dtype)": "jnp.asarray({n}, {x}.dtype)",
         "places(count, x)": 'jnp.arange({count}, dtype="int32")',

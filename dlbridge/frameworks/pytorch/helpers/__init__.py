@@ -9,6 +9,7 @@ from dlbridge.source.arrays.helpers import (
     convolution,
     image,
     indexing,
+    quantization,
     recurrent,
     resize,
     signal,
@@ -16,13 +17,13 @@ from dlbridge.source.arrays.helpers import (
 from dlbridge.source.arrays.spelling import Spelling
 
 #: Modules elsewhere that are copied from too: helpers over arrays that PyTorch has in the same words.
-ALSO = (attention, attention_formula, convolution, image, indexing, recurrent, resize, signal)
+ALSO = (attention, attention_formula, convolution, image, indexing, quantization, recurrent, resize, signal)
 
 #: What is called so in ``keras.ops`` too.
-_TORCH = ("logical_and", "logical_or", "matmul", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
+_TORCH = ("logical_and", "logical_or", "matmul", "ones_like", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
 _F = ("elu", "leaky_relu", "silu", "softplus", "softsign")
 #: What is a method of tensors, and takes the same arguments.
-_METHODS = ("floor", "ceil", "abs", "exp", "log", "argsort")
+_METHODS = ("floor", "ceil", "abs", "exp", "log", "argsort", "round")
 #: How they are spelled here.
 SPELLING = Spelling(
     "torch.",
@@ -54,12 +55,15 @@ SPELLING = Spelling(
         "cumsum(x, axis=axis)": "{x}.cumsum({axis})",
         "expand_dims(x, axis)": "{x}.unsqueeze({axis})",
         "full(shape, value, dtype=x.dtype)": "{x}.new_full({shape}, {value})",
+        "is_float(dtype)": "{dtype}.is_floating_point",
         "is_boolean(x)": "{x}.dtype == torch.bool",
+        "max(x)": "{x}.amax()",
         "max(x, axis=axis)": "{x}.amax({axis})",
         "max(x, axis=axis, keepdims=keep)": "{x}.amax({axis}, keepdim={keep})",
         "maximum(x, limit)": "{x}.clamp(min={limit})",
         "mean(x, axis=axis)": "{x}.mean({axis})",
         "merge_heads(x)": "{x}.transpose(1, 2).flatten(2)",
+        "min(x)": "{x}.amin()",
         "minimum(x, limit)": "{x}.clamp(max={limit})",
         "moveaxis(x, before, after)": "{x}.movedim({before}, {after})",
         "number(n, x.dtype)": "{n}",
@@ -75,6 +79,7 @@ SPELLING = Spelling(
         "split(x, count, axis=axis)": "{x}.chunk({count}, {axis})",
         "split_heads(x, heads)": "{x}.unflatten(-1, ({heads}, -1)).transpose(1, 2)",
         "stack(parts, axis=axis)": "torch.stack({parts}, {axis})",
+        "standardize_dtype(x.dtype)": "{x}.dtype",
         "stop_gradient(x)": "{x}.detach()",
         "sum(x, axis=axis)": "{x}.sum({axis})",
         "swapaxes(x, a, b)": "{x}.transpose({a}, {b})",

@@ -30,15 +30,14 @@ def shift_right_uint64(x, count):
     return torch.where(count == 0, x, ((x >> 1) & torch.iinfo(torch.int64).max) >> (count - 1))
 
 
-def saturating_cast(x, dtype):
-    """Numbers outside the range of an 8-bit float become its largest ones."""
-    limit = torch.finfo(dtype).max
-    return torch.clamp(x.to(torch.float32), -limit, limit).to(dtype)
-
-
-def overflowing_cast(x, dtype):
-    """Numbers beyond the range of float8_e4m3fn (448; up to 464 they round to it) become NaN."""
-    return torch.where(x.abs() > 464, float("nan"), x.to(torch.float32)).to(dtype)
+def float8_cast(x, dtype, saturate=True):
+    """x in a float type of 8 bits; beyond its range the largest numbers or, of float8_e4m3fn above 464, NaN."""
+    x = x.to(torch.float32)
+    if saturate:
+        x = x.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    elif dtype == torch.float8_e4m3fn:
+        x = torch.where(x.abs() > 464, float("nan"), x)
+    return x.to(dtype)
 
 
 def cast_to_power_of_two(x, up):

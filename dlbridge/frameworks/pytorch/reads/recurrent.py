@@ -175,7 +175,7 @@ def _extra(op: Op, options: tuple[Any, ...]) -> dict[str, Any]:
     return {}
 
 
-# --- with a projection (``proj_size``; Sak et al., 2014), for which ONNX has no op: a Scan per layer and direction -----
+# --- with a projection (``proj_size``; Sak et al., 2014), for which ONNX has no op: a Scan a layer and direction ---
 
 
 def _projected(

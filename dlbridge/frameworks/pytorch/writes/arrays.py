@@ -43,10 +43,10 @@ attention.adopt(rules, TORCH, only={"RotaryEmbedding", "CausalMask", "RelativeBu
 control.adopt(rules, TORCH, only={"Scan"})
 image.adopt(rules, TORCH, only={"MaxRoiPool", "RoiAlign"})
 shape.adopt(rules, TORCH, only={"Identity", "CenterCropPad"})
-convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState"})
+convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState", "ConvInteger", "QLinearConv"})
 normalization.adopt(rules, TORCH, only={"MeanVarianceNormalization"})
 signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})
-quantization.adopt(rules, TORCH, only={"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"})
+quantization.adopt(rules, TORCH)
 indexing.adopt(
     rules,
     TORCH,

@@ -95,10 +95,8 @@ def cast(op: Op) -> Code:
     torch_dtype(op, source)
     if source == target:
         return code("{}", op.x)
-    if target in _FLOAT8 and op.attr("saturate"):
-        return call("saturating_cast", op.x, dtype)
-    if target == ir.DataType.FLOAT8E4M3FN:
-        return call("overflowing_cast", op.x, dtype)
+    if target in _FLOAT8:
+        return call("float8_cast", op.x, dtype, saturate=None if op.attr("saturate") else False)
     if target == ir.DataType.FLOAT8E8M0 and op.attr("round_mode", "up") != "nearest":
         return call("cast_to_power_of_two", op.x, up=op.attr("round_mode", "up") == "up")
     return code("{}.to({})", op.x, dtype)

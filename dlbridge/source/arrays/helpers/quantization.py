@@ -20,7 +20,7 @@ def quantize(x, scale, dtype, zero_point=None, axis=None, block_size=None, preci
     scale = along_axis(scale, x, axis, block_size)
     precision = precision or ops.standardize_dtype(x.dtype)
     y = ops.cast(x, precision) / ops.cast(scale, precision)
-    if dtype.startswith("float"):
+    if ops.is_float(dtype):
         return float8_cast(y, dtype, saturate)
     return in_range(ops.round(y), None if zero_point is None else along_axis(zero_point, x, axis, block_size), dtype)
 
