@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from dlbridge.errors import TrainingError
 from dlbridge.ops import traits
-from dlbridge.ops.regularization import Limit, Penalty, limit, losses, penalty
+from dlbridge.ops.regularization import EPSILON, Limit, Penalty, limit, losses, penalty
 from dlbridge.source.names import identifier
 from dlbridge.source.weights import View, Weight
 
@@ -28,6 +29,22 @@ class Regularized:
     penalty: Penalty | None
     limit: Limit | None
     groups: np.ndarray | None
+
+    def added(self, w: Any, ops: Any) -> Any:
+        """What is added to the loss for the weight; ``ops`` are the framework's functions of training."""
+        penalty = self.penalty or Penalty()
+        return penalty.l1 * ops.sum(ops.abs(w)) + penalty.l2 * ops.sum(w * w)
+
+    def limited(self, w: Any, ops: Any) -> Any:
+        """The weight, made to fulfil its limit."""
+        kept = self.limit
+        if kept is None:
+            return w
+        if self.groups is None:
+            return ops.maximum(w, ops.zeros_like(w))
+        norms = ops.group_norms(w, self.groups)
+        wanted = kept.rate * ops.minimum(ops.maximum(norms, kept.low), kept.high) + (1 - kept.rate) * norms
+        return w * (wanted / (norms + EPSILON))
 
 
 def of_weights(graph: ir.Graph, weights: Mapping[str, Weight]) -> dict[str, Regularized]:

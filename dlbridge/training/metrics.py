@@ -54,7 +54,7 @@ def _classes(x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> tuple[Tensor, Te
     t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
     predicted, right = ops.reshape(ops.argmax(x, axis=loss.class_axis), (-1,)), ops.reshape(t, (-1,))
     ignored = getattr(loss, "ignore_index", None)
-    return predicted, ops.like(right, predicted), None if ignored is None else ops.cast(right != ignored, x)
+    return predicted, ops.cast(right, predicted), None if ignored is None else ops.cast(right != ignored, x)
 
 
 class Accuracy(_Metric):

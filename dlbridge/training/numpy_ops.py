@@ -29,10 +29,6 @@ class NumpyOps:
         """The numbers in another array's type."""
         return x.astype(like.dtype)
 
-    def like(self, x: Any, other: Any) -> Any:
-        """The numbers in another array's type, to be compared with it."""
-        return x.astype(other.dtype)
-
     def integer(self, x: Any) -> Any:
         return x.astype(int)
 

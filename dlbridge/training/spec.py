@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, model_validator
 
 from dlbridge.training.losses import Loss
 from dlbridge.training.metrics import Metric
 from dlbridge.training.mixed import Precision
 from dlbridge.training.optimizers import Adam, Optimizer
-from dlbridge.training.parts import Part
+from dlbridge.training.parts import Ops, Part, Tensor
 from dlbridge.training.prepare import Augmentation, Prepare
 from dlbridge.training.schedules import EarlyStopping, Schedule
 
@@ -27,6 +29,17 @@ class Clip(Part):
         if (self.norm is None) == (self.value is None):
             raise ValueError("say norm or value")
         return self
+
+    def clipped(self, gradients: Sequence[Tensor], ops: Ops) -> list[Tensor]:
+        """The gradients of all weights, clipped; ``ops`` are the framework's functions."""
+        if self.value is not None:
+            return [ops.minimum(ops.maximum(g, -self.value), self.value) for g in gradients]
+        squares = [ops.sum(g * g) for g in gradients]
+        norm = ops.sqrt(sum(squares[1:], squares[0]))
+        one = ops.ones_like(norm)
+        is_larger = norm > self.norm
+        factor = ops.where(is_larger, self.norm / ops.where(is_larger, norm, one), one)
+        return [g * ops.cast(factor, g) for g in gradients]
 
 
 class TrainingSpec(Part):

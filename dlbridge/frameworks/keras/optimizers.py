@@ -137,7 +137,7 @@ class Optimizer(keras.optimizers.Optimizer):
     def _step(self, grads: Sequence[Any], variables: Sequence[Any], places: Sequence[int], row: Any) -> None:
         """One step of all weights."""
         grads = [ops.cast(g, v.dtype) for g, v in zip(grads, variables, strict=True)]
-        grads = grads if self.spec.clip is None else clipped(self.spec.clip, grads)
+        grads = grads if self.spec.clip is None else self.spec.clip.clipped(grads, training_ops)
         rows = {dtype: ops.unstack(ops.cast(row, dtype)) for dtype in {v.dtype for v in variables}}
         by_type = {dtype: dict(zip(self._columns, numbers, strict=True)) for dtype, numbers in rows.items()}
         for place, gradient, variable in zip(places, grads, variables, strict=True):
@@ -164,17 +164,6 @@ class Optimizer(keras.optimizers.Optimizer):
 def _filled(number: float, shape: tuple[int, ...], dtype: str) -> Any:
     """An initializer; Keras' own rounds its number to float32."""
     return ops.convert_to_tensor(np.full(shape, number), dtype=dtype)
-
-
-def clipped(spec: Any, gradients: Sequence[Any]) -> list[Any]:
-    """Gradients, clipped as the specification says."""
-    if spec.value is not None:
-        return [ops.minimum(ops.maximum(g, -spec.value), spec.value) for g in gradients]
-    squares = [ops.sum(g * g) for g in gradients]
-    norm = ops.sqrt(sum(squares[1:], squares[0]))
-    one = ops.ones_like(norm)
-    factor = ops.where(norm > spec.norm, spec.norm / ops.where(norm > spec.norm, norm, one), one)
-    return [g * ops.cast(factor, g.dtype) for g in gradients]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import keras
 import onnx_ir as ir
 from keras import constraints, ops, regularizers
 
+from dlbridge.frameworks.keras import training_ops
 from dlbridge.ops import regularization
 from dlbridge.ops.regularization import Limit, Penalty
 from dlbridge.source.regularized import Regularized
@@ -69,37 +70,27 @@ def attach(variables: Mapping[str, Any], found: Mapping[str, Regularized]) -> No
     for key, regularized in found.items():
         penalty = regularized.penalty
         if penalty is not None and not penalty.unknown:
-            variables[key].regularizer = _Penalty(penalty.l1, penalty.l2)
+            variables[key].regularizer = _Penalty(regularized, penalty.l1, penalty.l2)
         if regularized.limit is not None and regularized.limit.kind != "unknown":
             variables[key].constraint = _Kept(regularized)
 
 
 class _Penalty(regularizers.L1L2):
-    """Keras' formula with its factors in the weight's own type; Keras rounds them to float32."""
+    """The formula, with its factors in the weight's own type; Keras rounds them to float32."""
+
+    def __init__(self, regularized: Regularized, l1: float, l2: float) -> None:
+        super().__init__(l1, l2)
+        self._regularized = regularized
 
     def __call__(self, x: Any) -> Any:
-        x = ops.convert_to_tensor(x)
-        return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
+        return self._regularized.added(ops.convert_to_tensor(x), training_ops)
 
 
 class _Kept(keras.constraints.Constraint):
     """A limit, on a weight in any layout."""
 
     def __init__(self, regularized: Regularized) -> None:
-        self._limit, self._groups = regularized.limit, regularized.groups
+        self._regularized = regularized
 
     def __call__(self, w: Any) -> Any:
-        w = ops.convert_to_tensor(w)
-        zero, one = ops.zeros((), w.dtype), ops.ones((), w.dtype)
-        if self._groups is None or self._limit is None:
-            return ops.where(w >= zero, w, zero)
-        low, high, rate, epsilon = (
-            ops.convert_to_tensor(n, dtype=w.dtype)
-            for n in (self._limit.low, self._limit.high, self._limit.rate, regularization.EPSILON)
-        )
-        count = int(self._groups.max()) + 1
-        groups = ops.convert_to_tensor(self._groups.reshape(-1), dtype="int32")
-        sums = ops.segment_sum(ops.reshape(ops.square(w), (-1,)), groups, count)
-        norms = ops.reshape(ops.take(ops.sqrt(sums), groups), w.shape)
-        wanted = rate * ops.minimum(ops.maximum(norms, low), high) + (one - rate) * norms
-        return w * (wanted / (norms + epsilon))
+        return self._regularized.limited(ops.convert_to_tensor(w), training_ops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 
@@ -24,11 +25,6 @@ def argmax(x: Any, axis: int) -> Any:
 def cast(x: Any, like: Any) -> Any:
     """The numbers in another tensor's type."""
     return ops.cast(x, like.dtype)
-
-
-def like(x: Any, other: Any) -> Any:
-    """The numbers in another tensor's type, to be compared with it."""
-    return ops.cast(x, other.dtype)
 
 
 def integer(x: Any) -> Any:
@@ -62,3 +58,10 @@ def one_hot(x: Any, count: int) -> Any:
 def pick(x: Any, labels: Any) -> Any:
     """The number of each label on the last axis."""
     return ops.sum(ops.one_hot(ops.cast(labels, "int32"), x.shape[-1], dtype=x.dtype) * x, axis=-1)
+
+
+def group_norms(x: Any, groups: np.ndarray) -> Any:
+    """The norm of each element's group, whose number ``groups`` has in its place."""
+    numbers = ops.convert_to_tensor(groups.reshape(-1), dtype="int32")
+    sums = ops.segment_sum(ops.reshape(x * x, (-1,)), numbers, int(groups.max()) + 1)
+    return ops.reshape(ops.take(ops.sqrt(sums), numbers), x.shape)

@@ -13,7 +13,6 @@ from flax import nnx
 
 from dlbridge import frameworks
 from dlbridge.errors import TrainingError
-from dlbridge.frameworks.nnx.regularizing import limited, penalty
 from dlbridge.frameworks.nnx.runner import compiled, load, lookup, weights, wide
 from dlbridge.frameworks.nnx.training_ops import OPS
 from dlbridge.model import Model
@@ -104,7 +103,7 @@ class Trainer:
         outputs = out if isinstance(out, (tuple, list)) else (out,)
         value = self.task.loss(outputs, targets, rows, OPS, lambda loss: None)
         for key, regularized in self.regularized.items():
-            value = value + penalty(regularized, lookup(module, key)[...])
+            value = value + regularized.added(lookup(module, key)[...], OPS)
         return value, self.task.sums(outputs, targets, OPS)
 
     def _scaled_loss(self, module: nnx.Module, scale: Any, *arrays: Any) -> tuple[Any, tuple[Any, Any]]:
@@ -120,7 +119,9 @@ class Trainer:
 
     def _updated(self, gradients: Arrays, values: Arrays, slots: dict[str, Arrays], n: Arrays) -> tuple[Arrays, Any]:
         """One step of the optimizer: the weights and what is remembered."""
-        gradients = gradients if self.spec.clip is None else _clipped(self.spec.clip, gradients)
+        if self.spec.clip is not None:
+            clipped = self.spec.clip.clipped(list(gradients.values()), OPS)
+            gradients = dict(zip(gradients, clipped, strict=True))
         kept: dict[str, Arrays] = {}
         for key, g in gradients.items():
             numbers = {name: jnp.asarray(number, g.dtype) for name, number in n.items()}
@@ -128,7 +129,7 @@ class Trainer:
             mean = held.pop("ema", None)
             value, new = self.spec.optimizer.step(g, values[key], held, numbers, self.weights[key], OPS)
             limit = self.regularized.get(key)
-            values[key] = value = value if limit is None else limited(limit, value)
+            values[key] = value = value if limit is None else limit.limited(value, OPS)
             if mean is not None:
                 new = {**new, "ema": self.spec.ema * mean + (1 - self.spec.ema) * value}
             for slot, array in new.items():
@@ -181,16 +182,6 @@ def _device(name: str | None) -> Any:
     except (RuntimeError, IndexError):
         known = ", ".join(str(device) for device in jax.devices())
         raise TrainingError(f"JAX has no device '{name}' here; it has {known}") from None
-
-
-def _clipped(spec: Any, gradients: Arrays) -> Arrays:
-    """Gradients, clipped as the specification says."""
-    if spec.value is not None:
-        return {key: jnp.clip(g, -spec.value, spec.value) for key, g in gradients.items()}
-    norm = jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
-    is_larger = norm > spec.norm
-    factor = jnp.where(is_larger, spec.norm / jnp.where(is_larger, norm, 1.0), 1.0)
-    return {key: g * factor.astype(g.dtype) for key, g in gradients.items()}
 
 
 def _once(variables: dict[str, nnx.Variable]) -> dict[str, nnx.Variable]:

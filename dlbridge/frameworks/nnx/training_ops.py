@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlbridge.training.numpy_ops import NumpyOps
 
@@ -17,6 +18,11 @@ class _JaxOps(NumpyOps):
     def abs(self, x: Any) -> Any:
         """The size of a number, whose derivative at 0 is 0; JAX' own has 1 there."""
         return x * jax.lax.stop_gradient(jnp.sign(x))
+
+    def group_norms(self, x: Any, groups: np.ndarray) -> Any:
+        """The norm of each element's group, whose number ``groups`` has in its place."""
+        sums = jax.ops.segment_sum(jnp.square(x).reshape(-1), groups.reshape(-1), int(groups.max()) + 1)
+        return jnp.sqrt(sums)[groups]
 
 
 OPS = _JaxOps(jnp)

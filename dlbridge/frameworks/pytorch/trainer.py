@@ -13,7 +13,6 @@ from dlbridge.errors import TrainingError
 from dlbridge.frameworks.pytorch import WriteOptions, compat, losses, optimizers
 from dlbridge.frameworks.pytorch import training_ops as ops
 from dlbridge.frameworks.pytorch.arrays import to_array
-from dlbridge.frameworks.pytorch.regularizing import Regularizing
 from dlbridge.frameworks.pytorch.runner import load, to_tensor, weights
 from dlbridge.frameworks.pytorch.writer import write
 from dlbridge.model import Model
@@ -39,7 +38,7 @@ class Trainer:
         self.weights = trained.settings(self.source, self.parameters, self.spec.optimizer)
         self.optimizer = optimizers.optimizer(self.spec.optimizer, self.parameters, self.weights)
         self.regularized = {
-            k: (self.parameters[k], Regularizing(r))
+            k: (self.parameters[k], r)
             for k, r in of_weights(self.source.model.graph, self.source.weights).items()
             if k in self.parameters
         }
@@ -97,8 +96,8 @@ class Trainer:
         self.optimizer.step(n)
         self._forget_gradients()
         with torch.no_grad():
-            for parameter, regularizing in self.regularized.values():
-                regularizing.limit(parameter)
+            for parameter, regularized in self.regularized.values():
+                parameter.copy_(regularized.limited(parameter, ops))
             for key, mean in self.ema.items():
                 mean.mul_(self.spec.ema).add_(self.parameters[key], alpha=1 - self.spec.ema)
         self.step += 1
@@ -107,8 +106,8 @@ class Trainer:
         """The losses, with what is added to them for weights."""
         rows = [None if w is None else w.to(outputs[0].dtype) for w in batch.weights]
         value = self.task.loss(outputs, targets, rows, ops, lambda loss: self.own[id(loss)])
-        for parameter, regularizing in self.regularized.values():
-            value = value + regularizing.penalty(parameter)
+        for parameter, regularized in self.regularized.values():
+            value = value + regularized.added(parameter, ops)
         return value
 
     def _placed(self, array: np.ndarray) -> torch.Tensor:

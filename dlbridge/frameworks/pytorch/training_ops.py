@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import one_hot as _one_hot
 
@@ -35,11 +36,6 @@ def minimum(a: Any, b: Any) -> Any:
 def cast(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The numbers in another tensor's type."""
     return x.to(like.dtype)
-
-
-def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """The numbers in another tensor's type, to be compared with it."""
-    return x.to(other.dtype)
 
 
 def integer(x: torch.Tensor) -> torch.Tensor:
@@ -89,3 +85,10 @@ def take_along_axis(x: torch.Tensor, places: torch.Tensor, axis: int) -> torch.T
 
 def repeat(x: torch.Tensor, repeats: int, axis: int) -> torch.Tensor:
     return torch.repeat_interleave(x, repeats, dim=axis)
+
+
+def group_norms(x: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
+    """The norm of each element's group, whose number ``groups`` has in its place."""
+    numbers = torch.from_numpy(groups.reshape(-1)).to(x.device)
+    sums = x.new_zeros(int(groups.max()) + 1).index_add_(0, numbers, x.square().reshape(-1))
+    return sums.sqrt()[numbers].reshape(x.shape)
