@@ -154,6 +154,16 @@ class CallSite:
         return x if is_float else self.cast(x, self.source.compute_dtype)
 
     @property
+    def data_format(self) -> str:
+        """The layout that an operation or a layer is told, or that of Keras' configuration."""
+        return getattr(self.source, "data_format", None) or keras.config.image_data_format()
+
+    @property
+    def epsilon(self) -> float:
+        """The number that an operation is told, or that of Keras' configuration."""
+        return keras.config.epsilon() if self.source.epsilon is None else float(self.source.epsilon)
+
+    @property
     def dtype(self) -> ir.DataType:
         """The dtype of the operation's result in Keras."""
         return IR_DTYPES[self.outputs[0].dtype]
@@ -306,6 +316,10 @@ class CallSite:
     def size(self, value: ir.Value, axis: int) -> ir.Value:
         """The size of an axis, an int64 vector of one."""
         return self.op("Shape", value, start=axis, end=axis + 1 if axis != -1 else None)
+
+    def steps(self, value: ir.Value, axis: int) -> ir.Value:
+        """0, 1, 2, ... along an axis, int64."""
+        return self.op("Range", np.array(0), self.squeeze(self.size(value, axis), 0), np.array(1))
 
     def activation(self, value: ir.Value, function: Any) -> ir.Value:
         """Apply a layer's ``activation`` to its result."""

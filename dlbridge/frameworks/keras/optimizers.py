@@ -173,12 +173,10 @@ class Own:
     Attributes:
         name: The class.
         arguments: Its argument -> the specification's name.
-        note: Where its formula departs from the specification's.
     """
 
     name: str
     arguments: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
 
 
 _BETAS = {"beta_1": "beta_1", "beta_2": "beta_2", "epsilon": "epsilon"}

@@ -87,32 +87,12 @@ def sparse_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
     return clip(site, site.op("Mul", site.op("Add", x, 1.0), 0.5), 0.0, 1.0)
 
 
-@operation("Softmax")
+@operation("Softmax", "LogSoftmax")
 def softmax(site: CallSite, x: ir.Value) -> ir.Value:
-    return softmax_over(site, x, site.source.axis)
-
-
-@operation("LogSoftmax")
-def log_softmax(site: CallSite, x: ir.Value) -> ir.Value:
-    return softmax_over(site, x, site.source.axis, "LogSoftmax")
-
-
-def softmax_over(site: CallSite, x: ir.Value, axis: Any, op_type: str = "Softmax") -> ir.Value:
-    """Softmax over an axis, over several, or (None) over all but nothing of the whole tensor's axes but the last.
-
-    ``keras.ops`` takes ``axis=None`` as the last axis after flattening all.
-    """
-    rank, axes = site.rank(x), site.axes(x, axis)
-    if len(axes) == 1:
-        return site.op(op_type, x, axis=axes[0] if axes[0] != rank - 1 else -1)
-    rest = [a for a in range(rank) if a not in axes]
-    perm = [*rest, *axes]
-    moved = site.transpose(x, perm)
-    shape = site.op("Shape", moved)
-    head = site.op("Slice", shape, [0], [len(rest)]) if rest else None
-    flat = site.op("Concat", head, [-1], axis=0) if rest else [-1]
-    y = site.op("Reshape", site.op(op_type, site.op("Reshape", moved, flat), axis=-1), shape)
-    return site.transpose(y, [perm.index(a) for a in range(rank)])
+    """Along an axis; for None, of all elements."""
+    whole, axis = site.along(x, site.source.axis)
+    y = site.op(site.operation, whole, axis=axis if axis != site.rank(whole) - 1 else -1)
+    return site.op("Reshape", y, site.op("Shape", x)) if site.source.axis is None else y
 
 
 @operation("Sparsemax")
@@ -126,10 +106,9 @@ def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
     axis = site.axis(site.source.axis, rank)
     size = site.size(x, axis)
     ordered, _ = site.op("TopK", x, size, axis=axis, outputs=2)
-    numbers = site.op("Range", 1, site.op("Add", site.op("Squeeze", size, [0]), 1), 1)
     shape = [1] * rank
     shape[axis] = -1
-    places = site.op("Reshape", site.cast(numbers, x.dtype), shape)
+    places = site.op("Reshape", site.cast(site.op("Add", site.steps(x, axis), 1), x.dtype), shape)
     sums = site.op("CumSum", ordered, np.int64(axis))
     inside = site.op("Greater", site.op("Add", site.op("Mul", places, ordered), 1.0), sums)
     inside = site.cast(inside, x.dtype)

@@ -139,9 +139,5 @@ def lowest(site: CallSite, dtype: ir.DataType) -> ir.Value:
 
 def _triangle(site: CallSite, q: ir.Value, v: ir.Value) -> ir.Value:
     """The causal mask (1, T, S)."""
-    rows, columns = (
-        site.op("Range", 0, site.op("Squeeze", site.size(x, 1), [0]), site.build.value(1, ir.DataType.INT64))
-        for x in (q, v)
-    )
-    allowed = site.op("GreaterOrEqual", site.unsqueeze(rows, 1), site.unsqueeze(columns, 0))
+    allowed = site.op("GreaterOrEqual", site.unsqueeze(site.steps(q, 1), 1), site.unsqueeze(site.steps(v, 1), 0))
     return site.unsqueeze(allowed, 0)

@@ -56,13 +56,7 @@ def resize(site: CallSite, images: Any) -> ir.Value:
     kind = site.source
     if kind.crop_to_aspect_ratio or kind.pad_to_aspect_ratio:
         site.refuse("resizing that crops or pads to the aspect ratio")
-    return resize_to(site, site.tensor(images), list(kind.size), kind.interpolation, _format(kind), kind.antialias)
-
-
-def _format(kind: Any) -> str:
-    import keras
-
-    return kind.data_format or keras.config.image_data_format()
+    return resize_to(site, site.tensor(images), list(kind.size), kind.interpolation, site.data_format, kind.antialias)
 
 
 def _axes(site: CallSite, x: ir.Value, data_format: str) -> tuple[int, int]:
@@ -76,7 +70,7 @@ def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
     crops = site.operation == "CropImages"
     word = "cropping" if crops else "padding"
-    axes = _axes(site, x, _format(kind))
+    axes = _axes(site, x, site.data_format)
     amounts = []
     for axis, names, target in zip(axes, (("top", "bottom"), ("left", "right")), ("height", "width"), strict=True):
         before, after = (getattr(kind, f"{n}_{word}") for n in names)
@@ -143,14 +137,14 @@ def hsv_to_rgb(site: CallSite, images: Any) -> ir.Value:
 
 
 def _channel_axis(site: CallSite, x: ir.Value) -> int:
-    return site.rank(x) - (1 if _format(site.source) == "channels_last" else 3)
+    return site.rank(x) - (1 if site.data_format == "channels_last" else 3)
 
 
 @operation("ExtractPatches")
 def extract_patches(site: CallSite, images: Any) -> ir.Value:
     """Extract patches by a convolution that picks each element of the window; channels run fastest."""
     kind, x = site.source, site.tensor(images)
-    data_format, size = _format(kind), list(kind.size)
+    data_format, size = site.data_format, list(kind.size)
     count = len(size)
     single = site.rank(x) == count + 1
     x = site.first(site.unsqueeze(x, 0) if single else x, data_format)

@@ -221,30 +221,30 @@ def diagonal(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     rank = site.rank(x)
     a, b = site.axis(kind.axis1, rank), site.axis(kind.axis2, rank)
-    moved = site.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b])
-    rows, columns = site.shape(moved)[-2:]
-    site.require([rows, columns], "the diagonal of a matrix whose size is not known")
-    row = np.arange(max(0, -kind.offset), min(rows, columns - kind.offset))
-    places = (row * columns + row + kind.offset).astype(np.int64)
-    flat = site.op("Reshape", moved, [*([0] * (rank - 2)), rows * columns])
-    y = site.op("Gather", flat, places, axis=-1)
+    y = _diagonal(site, site.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b]), kind.offset)
     return site.op("ReduceSum", y, [-1], keepdims=0) if site.operation == "Trace" else y
+
+
+def _diagonal(site: CallSite, x: ir.Value, offset: int) -> ir.Value:
+    """The diagonals of matrices, which are the last two axes."""
+    *rest, rows, columns = site.shape(x)
+    site.require([rows, columns], "the diagonal of a matrix whose size is not known")
+    row = np.arange(max(0, -offset), min(rows, columns - offset))
+    flat = site.op("Reshape", x, [*([0] * len(rest)), rows * columns])
+    return site.op("Gather", flat, (row * columns + row + offset).astype(np.int64), axis=-1)
 
 
 @operation("Diag", "Diagflat")
 def diag(site: CallSite, x: Any) -> ir.Value:
-    kind, x = site.source, site.tensor(x)
+    x, k = site.tensor(x), site.source.k
     if site.rank(x) != 1 and site.operation == "Diag":
-        rows, columns = site.shape(x)
-        row = np.arange(max(0, -kind.k), min(rows, columns - kind.k))
-        return site.op("Gather", site.op("Reshape", x, [-1]), (row * columns + row + kind.k).astype(np.int64))
+        return _diagonal(site, x, k)
     if site.rank(x) != 1:
         x = site.op("Reshape", x, [-1])
     (count,) = site.shape(x)
     site.require([count], "a diagonal whose size is not known")
-    size = count + abs(kind.k)
-    places = np.stack([np.arange(count) + max(0, -kind.k), np.arange(count) + max(0, kind.k)], -1).astype(np.int64)
-    base = site.build.constant(np.zeros((size, size), x.dtype.numpy()))
+    places = np.stack([np.arange(count) + max(0, -k), np.arange(count) + max(0, k)], -1).astype(np.int64)
+    base = site.build.constant(np.zeros((count + abs(k), count + abs(k)), x.dtype.numpy()))
     return site.op("ScatterND", base, places, x)
 
 

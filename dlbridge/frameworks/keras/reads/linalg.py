@@ -101,6 +101,10 @@ def norm(site: CallSite, x: Any) -> ir.Value:
     return norm_of(site, x, kind.ord, kind.axis, kind.keepdims)
 
 
+#: Order -> what is made of absolute values.
+_NORMS = {np.inf: "ReduceMax", "inf": "ReduceMax", -np.inf: "ReduceMin", 1: "ReduceSum"}
+
+
 def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The norm of vectors, and the Frobenius norm of matrices."""
     count = len(site.axes(x, axis))
@@ -112,12 +116,8 @@ def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) 
     if count > 1:
         return _matrix_norm(site, x, order, axis, keepdims)
     size = site.op("Abs", x)
-    if order in (np.inf, "inf"):
-        return reduce(site, "ReduceMax", size, axis, keepdims)
-    if order == -np.inf:
-        return reduce(site, "ReduceMin", size, axis, keepdims)
-    if order == 1:
-        return reduce(site, "ReduceSum", size, axis, keepdims)
+    if order in _NORMS:
+        return reduce(site, _NORMS[order], size, axis, keepdims)
     if order == 0:
         there = site.cast(site.op("Greater", size, 0.0), x.dtype)
         return reduce(site, "ReduceSum", there, axis, keepdims)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import keras
 import numpy as np
 import onnx_ir as ir
 
@@ -21,14 +20,10 @@ def _many(value: Any, count: int) -> list[int]:
     return [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
 
 
-def _format(kind: Any) -> str:
-    return keras.config.image_data_format() if kind.data_format is None else kind.data_format
-
-
 @operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
 def conv(site: CallSite, inputs: Any, kernel: Any, pointwise_kernel: Any = None) -> ir.Value:
     kind, (x, weight) = site.source, site.promoted(inputs, kernel)
-    name, data_format = site.operation, _format(site.source)
+    name, data_format = site.operation, site.data_format
     count = site.rank(x) - 2
     sizes = site.shape(weight)
     x = site.first(x, data_format)
@@ -57,7 +52,7 @@ def _turned(site: CallSite, weight: ir.Value, *front: int) -> ir.Value:
 @operation("MaxPool", "AveragePool")
 def pool(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
-    data_format, count = _format(kind), site.rank(x) - 2
+    data_format, count = site.data_format, site.rank(x) - 2
     size = _many(kind.pool_size, count)
     strides = size if kind.strides is None else _many(kind.strides, count)
     where = window(size, strides, [1] * count, kind.padding)
@@ -68,7 +63,7 @@ def pool(site: CallSite, inputs: Any) -> ir.Value:
 def adaptive(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     largest = site.operation == "AdaptiveMaxPool"
-    return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), _format(kind), largest)
+    return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), site.data_format, largest)
 
 
 @operation("BatchNorm")
@@ -90,8 +85,7 @@ def batch_norm(site: CallSite, x: Any, mean: Any, variance: Any, offset: Any = N
 def _scaled(site: CallSite, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
     """Divide by the standard deviation along some axes, without subtracting the mean."""
     (wide,) = site.promoted(x, to=ir.DataType.DOUBLE if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT)
-    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
-    deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), epsilon))
+    deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), site.epsilon))
     y = site.op("Div", wide, deviation)
     if gamma is not None:
         kept = site.axes(x, kind.axis)
@@ -109,23 +103,21 @@ def last_norm(site: CallSite, x: Any, gamma: Any = None, beta: Any = None, *, sc
     axes = site.axes(x, kind.axis)
     if axes != list(range(rank - len(axes), rank)):
         site.refuse("normalisation over axes that are not the last")
-    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
     shape = site.shape(x)[axes[0] :]
     if gamma is None:
         gamma = scale
     weight = np.ones(shape, x.dtype.numpy()) if gamma is None else site.promoted(gamma)[0]
     bias = [] if beta is None else [site.promoted(beta)[0]]
     op_type = "LayerNormalization" if site.operation == "LayerNorm" else "RMSNormalization"
-    return site.op(op_type, x, weight, *bias, axis=axes[0] - rank, epsilon=epsilon)
+    return site.op(op_type, x, weight, *bias, axis=axes[0] - rank, epsilon=site.epsilon)
 
 
 @operation("Normalize")
 def normalize(site: CallSite, x: Any) -> ir.Value:
     """x / max(norm, epsilon); of order 2, over whatever axes, by the sum of squares, as Keras has it."""
     kind, x = site.source, site.tensor(x)
-    epsilon = keras.config.epsilon() if kind.epsilon is None else float(kind.epsilon)
     length = norm_of(site, x, None if kind.order == 2 else kind.order, kind.axis, True)
-    return site.op("Div", x, site.op("Max", length, site.build.value(epsilon, x.dtype)))
+    return site.op("Div", x, site.op("Max", length, site.build.value(site.epsilon, x.dtype)))
 
 
 @operation("DotProductAttention")
@@ -162,8 +154,8 @@ def attention_mask(site: CallSite, dtype: ir.DataType, bias: Any, mask: Any) -> 
 @operation("DepthToSpace", "SpaceToDepth")
 def depth_and_space(site: CallSite, x: Any) -> ir.Value:
     kind = site.source
-    y = site.op(site.operation, site.first(site.tensor(x), _format(kind)), blocksize=int(kind.block_size))
-    return site.last(y, _format(kind))
+    y = site.op(site.operation, site.first(site.tensor(x), site.data_format), blocksize=int(kind.block_size))
+    return site.last(y, site.data_format)
 
 
 @operation("Unfold")

@@ -62,10 +62,8 @@ def _states(given: Any) -> list[ir.Value] | None:
     return [v for v in keras.tree.flatten(given) if v is not None] or None
 
 
-def run_layer(
-    site: CallSite, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None, time: bool = True
-) -> Run:
-    """Run one direction.
+def run_layer(site: CallSite, kind: Any, x: ir.Value, mask: ir.Value | None, initial: list[ir.Value] | None) -> Run:
+    """Run one direction. A reversed sequence stays in the order in which it was walked, as Keras has it.
 
     Args:
         site: The call.
@@ -73,7 +71,6 @@ def run_layer(
         x: (batch, time, ...).
         mask: (batch, time), or None.
         initial: The initial states; zeros when None.
-        time: Whether a reversed sequence stays in the order in which it was walked, as Keras has it.
     """
     if kind.stateful:
         site.refuse("it is stateful: what it computes depends on the calls before")
@@ -83,10 +80,8 @@ def run_layer(
     cells = list(kind.cell.cells) if isinstance(kind.cell, keras.layers.StackedRNNCells) else [kind.cell]
     zero = bool(getattr(kind, "zero_output_for_mask", False))
     if not all(type(c) in _CELLS and _known(c) for c in cells):
-        run = Run(*step_through(site, kind, x, mask, initial, zero))
-    else:
-        run = _stack(site, kind, cells, x, mask, initial, zero)
-    return run
+        return Run(*step_through(site, kind, x, mask, initial, zero))
+    return _stack(site, kind, cells, x, mask, initial, zero)
 
 
 def _known(cell: Any) -> bool:
@@ -162,9 +157,8 @@ def _compaction(site: CallSite, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.
     none; how many count), int64 but for the last, which is int32."""
     counted = site.cast(site.cast(mask, ir.DataType.BOOL), ir.DataType.INT64)
     length = site.size(mask, 1)
-    steps = site.op("Range", site.build.value(0, ir.DataType.INT64), site.op("Squeeze", length, [0]), np.int64(1))
     late = site.op("Mul", site.op("Sub", np.int64(1), counted), length)
-    keys = site.op("Add", steps, late)
+    keys = site.op("Add", site.steps(mask, 1), late)
     _, order = site.op("TopK", keys, length, axis=1, largest=0, outputs=2)
     place = site.op("Sub", site.op("CumSum", counted, np.int64(1)), np.int64(1))
     return order, place, site.cast(site.op("ReduceSum", counted, [1], keepdims=0), "int32")
@@ -249,32 +243,19 @@ def bidirectional(site: CallSite) -> Any:
     forward, backward = kind.forward_layer, kind.backward_layer
     if kind.stateful:
         site.refuse("it is stateful: what it computes depends on the calls before")
-    if mask is None and _alike(forward, backward):
-        ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
-        sequences = [
-            site.transpose(site.squeeze(v, 1), [1, 0, 2])
-            for v in site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
-        ]
-        states = [[site.op("Gather", f, np.int64(d), axis=0) for f in finals] for d in range(2)]
-        runs = [Run(s, st[0], st) for s, st in zip(sequences, states, strict=True)]
+    if mask is not None or not _alike(forward, backward):
+        return site.reader.open(site)
+    ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
+    halves = site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
+    states = [[site.op("Gather", f, np.int64(d), axis=0) for f in finals] for d in range(2)]
+    if kind.return_sequences:
+        pair = [site.transpose(site.squeeze(half, 1), [1, 0, 2]) for half in halves]
     else:
-        path = site.build.path
-        site.build.blocks[path] = "Bidirectional"
-        half = None if initial is None else len(initial) // 2
-        parts = (None, None) if initial is None else (initial[:half], initial[half:])
-        runs = []
-        for one, name, start in zip((forward, backward), ("forward_layer", "backward_layer"), parts, strict=True):
-            with site.build.at(f"{path}.{name}"):
-                run = run_layer(site, one, site.x, mask, start)
-                if name == "backward_layer":
-                    run.sequence = site.slice(run.sequence, 1, -1, None, -1)
-                runs.append(run)
-    pair = [r.sequence if kind.return_sequences else r.last for r in runs]
+        pair = [first for first, *_ in states]
     output = _merged(site, kind.merge_mode, pair)
-    if kind.return_state:
-        flat = output if isinstance(output, tuple) else (output,)
-        return (*flat, *runs[0].states, *runs[1].states)
-    return output
+    if not kind.return_state:
+        return output
+    return (*(output if isinstance(output, tuple) else (output,)), *states[0], *states[1])
 
 
 def _alike(forward: Any, backward: Any) -> bool:

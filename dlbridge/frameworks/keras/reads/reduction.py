@@ -49,7 +49,7 @@ def truth(site: CallSite, x: Any) -> ir.Value:
 def allclose(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     kind = site.source
     near = close(site, x1, x2, float(kind.rtol), float(kind.atol), kind.equal_nan, finite=True)
-    return site.cast(reduce(site, "ReduceMin", site.cast(near, "int32"), None), ir.DataType.BOOL)
+    return _all_true(site, near, None)
 
 
 @operation("CountNonzero")
@@ -115,23 +115,26 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
     none = site.op("IsNaN", x)
     fill = {"max": -np.inf, "min": np.inf, "prod": 1.0}.get(name, 0.0)
     filled = site.op("Where", none, site.build.value(fill, x.dtype), x)
-    if name in ("max", "min"):
-        y = reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
-        all_nan = site.cast(reduce(site, "ReduceMin", site.cast(none, "int32"), axis, keep), ir.DataType.BOOL)
-        return site.op("Where", all_nan, site.build.value(np.nan, x.dtype), y)
     if name in ("sum", "prod"):
         return reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
+    if name in ("max", "min"):
+        y = reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
+        return site.op("Where", _all_true(site, none, axis, keep), site.build.value(np.nan, x.dtype), y)
     there = site.cast(site.op("Not", none), x.dtype)
-    count = reduce(site, "ReduceSum", there, axis, True)
-    mean = site.op("Div", reduce(site, "ReduceSum", filled, axis, True), count)
-    gone = [] if keep else site.axes(x, axis)
+
+    def mean(values: ir.Value, keepdims: bool) -> ir.Value:
+        sums = (reduce(site, "ReduceSum", v, axis, keepdims) for v in (values, there))
+        return site.op("Div", *sums)
+
     if name == "mean":
-        return site.squeeze(mean, *gone) if gone else mean
-    gap = site.op("Mul", site.op("Sub", filled, mean), there)
-    y = site.op("Div", reduce(site, "ReduceSum", site.op("Mul", gap, gap), axis, True), count)
-    if name == "std":
-        y = site.op("Sqrt", y)
-    return site.squeeze(y, *gone) if gone else y
+        return mean(filled, keep)
+    gap = site.op("Mul", site.op("Sub", filled, mean(filled, True)), there)
+    y = mean(site.op("Mul", gap, gap), keep)
+    return site.op("Sqrt", y) if name == "std" else y
+
+
+def _all_true(site: CallSite, flags: ir.Value, axis: Any, keepdims: bool = False) -> ir.Value:
+    return site.cast(reduce(site, "ReduceMin", site.cast(flags, "int32"), axis, keepdims), ir.DataType.BOOL)
 
 
 @operation("Argmax", "Argmin")
@@ -155,9 +158,7 @@ def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
     none = site.op("IsNaN", x)
     worst = site.build.value(-np.inf if site.operation == "Nanargmax" else np.inf, x.dtype)
     found = site.cast(arg(site, site.op("Where", none, worst, x)), "int32")
-    axis = kind.axis if kind.axis is None else int(kind.axis)
-    all_nan = site.cast(reduce(site, "ReduceMin", site.cast(none, "int32"), axis, kind.keepdims), ir.DataType.BOOL)
-    return site.op("Where", all_nan, site.build.value(-1, found.dtype), found)
+    return site.op("Where", _all_true(site, none, kind.axis, kind.keepdims), site.build.value(-1, found.dtype), found)
 
 
 #: Operation -> (ONNX op, the neutral number that replaces NaNs; None if they stay).
@@ -250,25 +251,8 @@ def quantile(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
 @operation("Nanmedian", "Nanquantile", "Nanpercentile")
 def quantile_without_nan(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
     """The numbers are sorted before what is none, and each row has its own count of them."""
-    kind = site.source
-    if isinstance(q, ir.Value):
-        return _computed_quantile(site, site.tensor(x), q)
-    x = site.as_float(x)
-    axes = site.axes(x, kind.axis)
-    if not axes:
-        site.refuse("a quantile along no axis")
-    wanted = _fractions(q, site.operation)
-    _, ordered, count = _in_order(site, x, axes)
-    method = getattr(kind, "method", "linear")
-    found = [
-        _between(site, ordered, count, site.build.value(float(f), ir.DataType.DOUBLE), method) for f in wanted.flat
-    ]
-    nan, empty = site.build.value(np.nan, x.dtype), site.op("Equal", count, 0)
-    found = [site.squeeze(site.op("Where", empty, nan, y), -1) for y in found]
-    found = [site.unsqueeze(y, *axes) if kind.keepdims else y for y in found]
-    if not wanted.ndim:
-        return found[0]
-    return site.op("Concat", *(site.unsqueeze(y, 0) for y in found), axis=0)
+    fractions = q if isinstance(q, ir.Value) else site.build.constant(np.asarray(q, np.float32))
+    return _computed_quantile(site, site.tensor(x), fractions)
 
 
 def _in_order(site: CallSite, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -230,9 +230,8 @@ def repeat(site: CallSite, x: Any) -> ir.Value:
         repeats = int(counts[0])
     wide = site.unsqueeze(x, axis + 1)
     tiled = site.op("Tile", wide, [repeats if i == axis + 1 else 1 for i in range(len(shape) + 1)])
-    head, tail = site.op("Shape", x, start=0, end=axis) if axis else None, site.op("Shape", x, start=axis + 1)
-    target = [v for v in (head, site.build.value([-1]), tail if axis + 1 < len(shape) else None) if v is not None]
-    return site.op("Reshape", tiled, site.op("Concat", *target, axis=0) if len(target) > 1 else target[0])
+    sizes = [site.build.sizes.of_axis(x, i) for i in range(len(shape))]
+    return reshaped(site, tiled, [*sizes[:axis], sizes[axis] * repeats, *sizes[axis + 1 :]])
 
 
 @operation("Flip", "Fliplr", "Flipud")

@@ -57,7 +57,7 @@ def text_vectorization(site: CallSite) -> Any:
         texts = site.squeeze(texts, -1)
     if site.rank(texts) != 1:
         site.refuse("text of more than one axis behind the batch")
-    words = _split(site, Words(texts, _arange(site, texts)), _WHITESPACE)
+    words = _split(site, Words(texts, site.steps(texts, 0)), _WHITESPACE)
     if strips:
         words = _filled(site, Words(_without_punctuation(site, words.strings), words.rows))
     if config["ngrams"] is not None:
@@ -131,7 +131,7 @@ def _without_punctuation(site: CallSite, strings: ir.Value) -> ir.Value:
     clean = site.op("RegexFullMatch", strings, pattern=f"[^{re.escape(_PUNCTUATION)}]*")
     places = _row(site, site.op("NonZero", site.op("Not", clean)), 0)
     marked = site.op("Gather", strings, places)
-    joined = _joined(site, marked, _split(site, Words(marked, _arange(site, marked)), _PUNCTUATION))
+    joined = _joined(site, marked, _split(site, Words(marked, site.steps(marked, 0)), _PUNCTUATION))
     return site.op("ScatterND", strings, site.unsqueeze(places, -1), joined)
 
 
@@ -231,14 +231,8 @@ def _ranks(site: CallSite, owners: ir.Value, parts: Words) -> tuple[ir.Value, ir
     none = _whole(site, site.op("Shape", owners), 0)
     counts = site.op("ScatterElements", none, parts.rows, ones, axis=0, reduction="add")
     starts = site.op("CumSum", counts, site.build.value(0, ir.DataType.INT64), exclusive=1)
-    ranks = site.op("Sub", _arange(site, parts.rows), site.op("Gather", starts, parts.rows))
+    ranks = site.op("Sub", site.steps(parts.rows, 0), site.op("Gather", starts, parts.rows))
     return ranks, site.op("ReduceMax", counts, keepdims=0)
-
-
-def _arange(site: CallSite, vector: ir.Value) -> ir.Value:
-    """0, 1, 2, ..., one for each element of a vector."""
-    count = site.squeeze(site.op("Shape", vector), 0)
-    return site.op("Range", site.build.value(0, ir.DataType.INT64), count, site.build.value(1, ir.DataType.INT64))
 
 
 def _whole(site: CallSite, sizes: ir.Value, number: int) -> ir.Value:
