@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError
-from dlbridge.limits import limits, raise_hint
+from dlbridge.limits import check_growth, limits, raise_hint
 
 __all__ = ["INDEX", "arrays", "check", "differing", "files", "without_prefix"]
 
@@ -71,8 +71,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             size = sum(member.file_size for member in archive.zip.infolist())
-            if size > limits().growth * path.stat().st_size and size > 64 << 20:
-                raise FileError(f"it would unpack to {size:,} bytes", where=str(path), hint=raise_hint("growth"))
+            check_growth(size, path, f"it would unpack to {size:,} bytes")
             return dict(archive)
     except FileError:
         raise

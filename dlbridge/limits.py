@@ -10,8 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
-from dlbridge.errors import DlbridgeError, suggest
+from dlbridge.errors import DlbridgeError, FileError, suggest
+
+#: Growth below this many bytes is no harm.
+HARMLESS = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,16 @@ def limited(given: Mapping[str, int] | None) -> Iterator[None]:
         yield
     finally:
         _LIMITS.reset(token)
+
+
+def check_growth(size: int, path: Path, message: str) -> None:
+    """Refuse a file that would grow to far more bytes than it has when it is opened.
+
+    Raises:
+        FileError: With this message.
+    """
+    if size > HARMLESS and size > limits().growth * path.stat().st_size:
+        raise FileError(message, where=str(path), hint=raise_hint("growth"))
 
 
 def raise_hint(name: str) -> str:

@@ -17,14 +17,12 @@ import keras
 from dlbridge import factories
 from dlbridge.border import check_name, readable
 from dlbridge.errors import FileError, first_line
-from dlbridge.limits import limits, raise_hint
+from dlbridge.limits import HARMLESS, check_growth, limits, raise_hint
 
 #: How Keras says that it does not know a name.
 _UNKNOWN = re.compile(r"(?:ould not locate|Unknown) (\w+):? '(\w+)'")
 #: The files that Keras writes into a ``.keras`` archive.
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-#: Archives that grow by less than this many bytes are harmless, as are this many weights beyond those in the file.
-_HARMLESS = 64 << 20
 
 
 def named(custom_objects: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
@@ -97,9 +95,7 @@ def _check_archive(path: Path) -> None:
             if "config.json" not in names:
                 raise FileError("the archive holds no model: config.json is missing", where=where)
             size = sum(m.file_size for m in archive.infolist())
-            if size > _HARMLESS and size > limits().growth * path.stat().st_size:
-                what = f"the archive would grow to {size:,} bytes when opened"
-                raise FileError(what, where=where, hint=raise_hint("growth"))
+            check_growth(size, path, f"the archive would grow to {size:,} bytes when opened")
             if archive.getinfo("config.json").file_size > limits().text:
                 raise FileError("config.json is too large to be a model's", where=where, hint=raise_hint("text"))
             config = json.loads(archive.read("config.json"))
@@ -146,7 +142,7 @@ def _check_size(config: dict[str, Any], size: int, where: str) -> None:
             count = sum(math.prod(v.shape) for v in model.variables)
     except Exception:  # as when it is loaded
         return
-    if count > _HARMLESS and count > 2 * size:  # weights of four bits are two in a byte
+    if count > HARMLESS and count > 2 * size:  # weights of four bits are two in a byte
         raise FileError(f"the model has {count:,} weights, the file {size:,} bytes", where=where)
 
 
@@ -172,8 +168,7 @@ def check_h5(path: Path) -> None:
         size = _check_group(file, path)
         text = file.attrs.get("model_config", "{}")
         config = json.loads(text)
-    if size > _HARMLESS and size > limits().growth * path.stat().st_size:
-        raise FileError(f"its weights would have {size:,} bytes", where=str(path), hint=raise_hint("growth"))
+    check_growth(size, path, f"its weights would have {size:,} bytes")
     _check_words(config, str(path))
     _check_size(config, size, str(path))
 

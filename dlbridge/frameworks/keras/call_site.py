@@ -172,7 +172,7 @@ class CallSite:
         """An argument as a value. What is not a tensor becomes a constant, of the dtype of ``like`` if given."""
         if isinstance(operand, ir.Value):
             return operand
-        if isinstance(operand, keras.Variable) or compat.raw_variable(operand):
+        if compat.is_variable(operand):
             return self.reader.variable(operand)
         if isinstance(operand, (bool, int, float)):
             return self.build.value(operand, like.dtype if like is not None else None)

@@ -44,6 +44,7 @@ __all__ = [
     "backend",
     "counters_kept",
     "get_keras_mask",
+    "is_variable",
     "own_attributes_skipped",
     "own_operations",
     "raw_variable",
@@ -142,6 +143,11 @@ def own_operations() -> frozenset[str]:
             if is_from_keras(kind) and not issubclass(kind, keras.layers.Layer):
                 found.add(kind.__name__)
     return frozenset(found)
+
+
+def is_variable(item: Any) -> bool:
+    """Whether an object is a variable, of Keras or of its backend."""
+    return isinstance(item, keras.Variable) or raw_variable(item)
 
 
 def raw_variable(item: Any) -> bool:

@@ -151,7 +151,7 @@ class GraphReader:
         """The result of a rule or an opened layer as a value; variables and arrays become values too."""
         if isinstance(item, ir.Value):
             return item
-        if isinstance(item, keras.Variable) or compat.raw_variable(item):
+        if compat.is_variable(item):
             return self.variable(item)
         return self.build.value(to_array(item))
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from dlbridge.frameworks.keras import compat
-from dlbridge.frameworks.keras.compat import is_from_keras
+from dlbridge.frameworks.keras.compat import is_from_keras, is_variable
 from dlbridge.frameworks.keras.helpers.normalization import UnbiasedBatchNormalization
 from dlbridge.frameworks.keras.helpers.weight import Weight
 from dlbridge.frameworks.keras.names import path_part
@@ -197,13 +197,13 @@ def shadow(layer: Any, symbol: Callable[[Any], Any], told: Callable[[Any], None]
     seen: dict[int, Any] = {}
 
     def replaced(item: Any) -> Any:
-        if _is_variable(item):
+        if is_variable(item):
             if id(item) not in seen:
                 seen[id(item)] = symbol(item)
             return seen[id(item)]
-        if isinstance(item, (list, tuple)) and any(_is_variable(i) for i in item):
+        if isinstance(item, (list, tuple)) and any(is_variable(i) for i in item):
             return [replaced(i) for i in item]
-        if isinstance(item, dict) and any(_is_variable(i) for i in item.values()):
+        if isinstance(item, dict) and any(is_variable(i) for i in item.values()):
             return {key: replaced(i) for key, i in item.items()}
         return item
 
@@ -211,10 +211,6 @@ def shadow(layer: Any, symbol: Callable[[Any], Any], told: Callable[[Any], None]
     made.__dict__.update({name: replaced(item) for name, item in vars(layer).items()} | kept)
     made.__dict__["add_loss"] = told
     return made
-
-
-def _is_variable(item: Any) -> bool:
-    return isinstance(item, keras.Variable) or compat.raw_variable(item)
 
 
 def attribute_of(holder: Any, layer: Any) -> str | None:

@@ -159,9 +159,9 @@ class Recording(compat.RecordingScope):
     # --- where code leaves the usual course of Keras ------------------------------------------------------------------
 
     def symbols(self, item: Any) -> Any:
-        if not any(_is_variable(i) for i in tree.flatten(item)):
+        if not any(compat.is_variable(i) for i in tree.flatten(item)):
             return item
-        return tree.map_structure(lambda i: self.symbol(i) if _is_variable(i) else i, item)
+        return tree.map_structure(lambda i: self.symbol(i) if compat.is_variable(i) else i, item)
 
     def created(self, name: str, arguments: dict[str, Any]) -> Any:
         if name == "arange":
@@ -207,10 +207,6 @@ class Recording(compat.RecordingScope):
             return None
         operation = compat.Full(shape=tuple(sizes), dtype=dtype or keras.config.floatx())
         return self._called(operation, fill_value)
-
-
-def _is_variable(item: Any) -> bool:
-    return isinstance(item, keras.Variable) or compat.raw_variable(item)
 
 
 def _get_item(tensor: TracedTensor, key: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import FORM
+from dlbridge.frameworks.keras.rules import FORM, RECURRENT_ACTIVATIONS
 from dlbridge.ops import traits
 from dlbridge.passes.matching import is_read, match, producer
 from dlbridge.passes.node_by_node import legalise
@@ -35,17 +35,9 @@ from dlbridge.source.recurrent import (
     readers,
 )
 
-#: The standard's activations as Keras calls them, with the numbers that make them the same.
+#: The standard's activations, in small letters, as Keras calls them, with the numbers that make them the same.
 _ACTIVATIONS: dict[str, tuple[Any, ...]] = {
-    "tanh": ("tanh",),
-    "sigmoid": ("sigmoid",),
-    "relu": ("relu",),
-    "softsign": ("softsign",),
-    "softplus": ("softplus",),
-    "hardsigmoid": ("hard_sigmoid", single(1 / 6), 0.5),
-    "elu": ("elu", 1.0),
-    "leakyrelu": ("leaky_relu", 0.2),
-    "affine": ("linear", 1.0, 0.0),
+    kind.lower(): (name, *(single(n) for n in numbers)) for name, (kind, *numbers) in RECURRENT_ACTIVATIONS.items()
 }
 _SWAPPED = [1, 0, 2]
 

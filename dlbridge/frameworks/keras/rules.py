@@ -88,6 +88,18 @@ def broadcasts_far(shape: list[Dim] | None, other: list[Dim] | None) -> bool:
 STATE = frozenset({"moving_mean", "moving_variance", "batches"})
 #: Ops whose rule says itself what trains.
 RECURRENT = frozenset({"RNN", "LSTM", "GRU"})
+#: Keras' activation in a recurrent layer -> the standard's, and the numbers (alpha, beta) that make it the same.
+RECURRENT_ACTIVATIONS: dict[str, tuple[Any, ...]] = {
+    "tanh": ("Tanh",),
+    "sigmoid": ("Sigmoid",),
+    "relu": ("Relu",),
+    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
+    "softsign": ("Softsign",),
+    "softplus": ("Softplus",),
+    "elu": ("Elu", 1.0),
+    "linear": ("Affine", 1.0, 0.0),
+    "leaky_relu": ("LeakyRelu", 0.2),
+}
 #: The domain of nodes that are legalised for Keras. They have the attributes of their ops, and further ones:
 #: ``activation``: the layer's own (Linear, Conv, ConvTranspose); ``free``: the node is written without a layer, as its
 #: weights are those of other layers too; ``keepdims`` (global pooling): whether the axes that it pools over are kept.

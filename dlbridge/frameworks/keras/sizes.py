@@ -173,6 +173,11 @@ def _operator(how: str) -> tuple[Callable[[SymbolicSize, Any], Any], Callable[[S
     return lambda size, other: size._with(other, how), lambda size, other: size._with(other, how, True)
 
 
+def _comparison(compare: Callable[[int, int], bool]) -> Callable[[SymbolicSize, Any], bool]:
+    """The method of a Python operator that compares."""
+    return lambda size, other: size._ordered(other, compare(size, other))
+
+
 #: What is computed of sizes without a remainder.
 _EXACT = {"Add": operator.add, "Sub": operator.sub, "Mul": operator.mul}
 
@@ -229,17 +234,8 @@ class SymbolicSize(int):
             raise UnknownSizeError(f"it asks whether the size '{self.size}', not known before, is beyond {other}")
         return result
 
-    def __lt__(self, other: Any) -> bool:
-        return self._ordered(other, int.__lt__(self, other))
-
-    def __le__(self, other: Any) -> bool:
-        return self._ordered(other, int.__le__(self, other))
-
-    def __gt__(self, other: Any) -> bool:
-        return self._ordered(other, int.__gt__(self, other))
-
-    def __ge__(self, other: Any) -> bool:
-        return self._ordered(other, int.__ge__(self, other))
+    __lt__, __le__ = _comparison(int.__lt__), _comparison(int.__le__)
+    __gt__, __ge__ = _comparison(int.__gt__), _comparison(int.__ge__)
 
 
 def _prime_below(number: int) -> int:

@@ -99,14 +99,12 @@ class Trainer:
 
     def _restore(self, slots: dict[str, dict[str, np.ndarray]]) -> None:
         """Go on with what a checkpoint remembers."""
-        for place, key in enumerate(self.keys):
-            weight, held = self.source.weights[key], self.optimizer.held[place]
-            for slot, variable in held.items():
-                array = trained.from_checkpoint(weight, slots.get(slot), tuple(variable.shape))
-                if array is not None:
-                    variable.assign(array)
-            if self.optimizer.means and slots.get("ema"):
-                self.optimizer.means[place].assign(weight.read(slots["ema"]))
+        shapes = {key: tuple(self.trained[key].shape) for key in self.keys}
+        for slot, key, _, array in trained.restored(self.source, self.spec, self.weights, shapes, slots):
+            place = self.keys.index(key)
+            held = self.optimizer.means[place] if slot == "ema" else self.optimizer.held[place][slot]
+            if array is not None:
+                held.assign(array)
 
 
 class _Steps(keras.callbacks.Callback):

@@ -22,21 +22,10 @@ _LOSSES = {
     "MeanAbsoluteError": '"mean_absolute_error"',
     "Huber": "keras.losses.Huber({delta})",
 }
-_TAKEN: tuple[str, ...] = (
-    "model",
-    "np",
-    "keras",
-    "layers",
-    "ops",
-    "data",
-    "batches",
-    "Path",
-    "HERE",
-    "main",
-    "build_model",
-    "math",
+_TAKEN = (
+    *("model", "np", "keras", "layers", "ops", "data", "batches", "Path", "HERE", "main", "build_model", "math"),
+    *TAKEN,
 )
-_TAKEN += TAKEN
 #: Optimizers whose class computes the formula.
 _EXACT = ("sgd", "adadelta", "lion")
 #: Those whose class adds epsilon before the correction of the moments: the script has a subclass.

@@ -25,7 +25,7 @@ from dlbridge.border import check_name
 from dlbridge.errors import FileError, first_line
 from dlbridge.frameworks.pytorch import program_text
 from dlbridge.frameworks.pytorch.compat import PT2ArchiveReader
-from dlbridge.limits import limits, raise_hint
+from dlbridge.limits import check_growth, limits, raise_hint
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 _PROGRAM, _EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
@@ -36,8 +36,6 @@ _MEMBERS = re.compile(
     r"|data/weights/weight_\d+|data/constants/tensor_\d+|extra/[\w./-]+"
     + "".join(f"|{re.escape(name)}" for name in (_PROGRAM, _EXAMPLES, _WEIGHTS, _CONSTANTS))
 )
-#: Growth below this many bytes is no harm.
-_HARMLESS = 64 << 20
 #: A view of fewer elements than this may repeat numbers (``expand``).
 _SMALL_VIEW = 1 << 20
 
@@ -123,8 +121,7 @@ def _check_members(path: Path, names: list[str], sizes: dict[str, int]) -> None:
         if name not in names:
             raise FileError(f"it is no program that torch.export saved: {name} is missing", where=where)
     total = sum(sizes.values())
-    if total > _HARMLESS and total > limits().growth * path.stat().st_size:
-        raise FileError(f"it would unpack to {total:,} bytes", where=where, hint=raise_hint("growth"))
+    check_growth(total, path, f"it would unpack to {total:,} bytes")
 
 
 def _check_tensors(config: Any, prefix: str, sizes: dict[str, int]) -> None:

@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from dlbridge import checkpoints
 from dlbridge.errors import DlbridgeWarning, FileError, WeightsError, first_line
 from dlbridge.frameworks.pytorch import archive as archive_file
-from dlbridge.limits import limits, raise_hint
+from dlbridge.limits import check_growth
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 _ARRAYS = (".safetensors", ".npz")
@@ -38,8 +38,6 @@ KEYS = (
     "model_ema",
     "ema",
 )
-#: Growth below this many bytes is no harm.
-_HARMLESS = 64 << 20
 _SAVE_AGAIN = (
     "where you trust the file, save the tensors alone: torch.save(model.state_dict(), 'weights.pt'), of a checkpoint "
     "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pt')"
@@ -158,8 +156,7 @@ def _unpickled(path: Path) -> Any:
             size = sum(member.file_size for member in archive.infolist())
         if archive_file.is_script(path):
             raise FileError("this is a TorchScript model, not weights", where=where, hint="save model.state_dict()")
-        if size > _HARMLESS and size > limits().growth * path.stat().st_size:
-            raise FileError(f"it would unpack to {size:,} bytes", where=where, hint=raise_hint("growth"))
+        check_growth(size, path, f"it would unpack to {size:,} bytes")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:

@@ -11,28 +11,12 @@ from dlbridge.source.names import Names, identifier
 from dlbridge.source.training_code import TrainingPrinter
 from dlbridge.source.training_text import Loop, LossCode, changed_arguments, rows_of, shown_metrics
 
+_METRICS = ("accuracy", "mean_absolute_error", "mean_squared_error")
 #: What the loop calls by these names.
 _VARIABLES = (
-    *(
-        "model",
-        "epochs",
-        "batch_size",
-        "optimizer",
-        "epoch",
-        "rows",
-        "part",
-        "kept",
-        "output",
-        "torch",
-        "F",
-        "nn",
-        "math",
-    ),
-    *(
-        f"{of}{name}"
-        for of in ("", "val_")
-        for name in ("loss", "accuracy", "mean_absolute_error", "mean_squared_error")
-    ),
+    *("model", "epochs", "batch_size", "optimizer", "epoch", "rows", "part", "kept", "output"),
+    *("torch", "F", "nn", "math"),
+    *(f"{of}{name}" for of in ("", "val_") for name in ("loss", *_METRICS)),
 )
 
 #: As in the trainer: probabilities have a logarithm.

@@ -22,22 +22,10 @@ _CRITERIA = {
     "MeanAbsoluteError": "nn.L1Loss()",
     "Huber": "nn.HuberLoss(delta={delta})",
 }
-_TAKEN: tuple[str, ...] = (
-    "model",
-    "np",
-    "nn",
-    "torch",
-    "F",
-    "batches",
-    "output",
-    "loss",
-    "optimizer",
-    "criterion",
-    "rows",
-    "totals",
+_TAKEN = (
+    *("model", "np", "nn", "torch", "F", "batches", "output", "loss", "optimizer", "criterion", "rows", "totals"),
+    *("main", "train", "evaluate", "measure", "epoch", "data", "row", "Path", "HERE", "DataLoader", "math", *TAKEN),
 )
-_TAKEN += ("main", "train", "evaluate", "measure", "epoch", "data", "row", "Path", "HERE", "DataLoader", "math")
-_TAKEN += TAKEN
 
 
 def script(source: Source, task: Any, described: Any) -> str:

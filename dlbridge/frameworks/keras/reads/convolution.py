@@ -43,16 +43,19 @@ def kernel_first(count: int) -> tuple:
 @layer("Conv1D", "Conv2D", "Conv3D", lora=True)
 def conv(site: CallSite) -> Any:
     groups = site.layer.groups
-    return _convolved(site, _kernel(site, kernel_first(site.layer.rank)), groups if groups != 1 else None)
+    weight = _kernel(site, kernel_first(site.layer.rank))
+    return _convolved(site, "Conv", site.x, weight, group=groups if groups != 1 else None, **_window_of(site.layer))
 
 
-def _convolved(site: CallSite, weight: ir.Value, group: int | None) -> Any:
-    """What a layer makes of its input with a kernel in the standard's layout: with its bias and its activation."""
+def _window_of(kind: Any) -> dict[str, Any]:
+    return window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
+
+
+def _convolved(site: CallSite, op_type: str, x: ir.Value, weight: ir.Value, **attributes: Any) -> Any:
+    """What a layer makes of a tensor with a kernel in the standard's layout: with its bias and its activation."""
     kind = site.layer
     bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
-    x = site.first(site.x, kind.data_format)
-    y = site.layer_op("Conv", x, weight, *bias, group=group, **where)
+    y = site.layer_op(op_type, site.first(x, kind.data_format), weight, *bias, **attributes)
     return site.activation(site.last(y, kind.data_format), kind.activation)
 
 
@@ -70,7 +73,7 @@ def _kernel(site: CallSite, step: tuple[str, Any]) -> ir.Value:
 def depthwise_conv(site: CallSite) -> Any:
     kind = site.layer
     weight = site.weight(kind.kernel, "weight", *_depthwise(kind.rank, kind.kernel.shape))
-    return _convolved(site, weight, int(kind.kernel.shape[-2]))
+    return _convolved(site, "Conv", site.x, weight, group=int(kind.kernel.shape[-2]), **_window_of(kind))
 
 
 def _depthwise(count: int, shape: tuple[int, ...]) -> tuple[tuple, ...]:
@@ -85,35 +88,28 @@ def separable_conv(site: CallSite) -> Any:
     kind, path = site.layer, site.build.path
     count, kernel = kind.rank, kind.depthwise_kernel
     site.build.blocks[path] = type(kind).__name__
-    x = site.first(site.x, kind.data_format)
     with site.build.at(f"{path}.depthwise"):
         weight = site.weight(kernel, "weight", *_depthwise(count, kernel.shape))
-        where = window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding)
-        x = site.layer_op("Conv", x, weight, group=int(kernel.shape[-2]), **where)
+        x = site.first(site.x, kind.data_format)
+        x = site.layer_op("Conv", x, weight, group=int(kernel.shape[-2]), **_window_of(kind))
     with site.build.at(f"{path}.pointwise"):
         weight = site.weight(kind.pointwise_kernel, "weight", kernel_first(count))
-        bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-        x = site.layer_op("Conv", x, weight, *bias, kernel_shape=[1] * count)
-        return site.activation(site.last(x, kind.data_format), kind.activation)
+        return _convolved(site, "Conv", site.last(x, kind.data_format), weight, kernel_shape=[1] * count)
 
 
 @layer("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def conv_transpose(site: CallSite) -> Any:
     kind = site.layer
     count = kind.rank
-    weight = site.weight(kind.kernel, "weight", ("transpose", (count + 1, count, *range(count))))
-    bias = [site.weight(kind.bias, "bias")] if kind.use_bias else []
-    x = site.first(site.x, kind.data_format)
-    extra = kind.output_padding
-    if extra is None:
-        extra = [None] * count
-    elif isinstance(extra, int):
-        extra = [extra] * count
-    else:
-        extra = list(extra)
+    weight = site.weight(kind.kernel, "weight", kernel_first(count))
+    extra = [None] * count if kind.output_padding is None else many(kind.output_padding, count)
     where = transposed_window(list(kind.kernel_size), list(kind.strides), list(kind.dilation_rate), kind.padding, extra)
-    y = site.layer_op("ConvTranspose", x, weight, *bias, **where)
-    return site.activation(site.last(y, kind.data_format), kind.activation)
+    return _convolved(site, "ConvTranspose", site.x, weight, **where)
+
+
+def many(value: Any, count: int) -> list[Any]:
+    """A number for each axis."""
+    return [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
 
 
 def transposed_window(

@@ -9,15 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.convolution import transposed_window, window
+from dlbridge.frameworks.keras.reads.convolution import many, transposed_window, window
 from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
 from dlbridge.frameworks.keras.reads.reduction import variance_of
 from dlbridge.frameworks.keras.reads.reshaping import pad
-
-
-def _many(value: Any, count: int) -> list[int]:
-    return [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
 
 
 @operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
@@ -27,9 +23,9 @@ def conv(site: CallSite, inputs: Any, kernel: Any, pointwise_kernel: Any = None)
     count = site.rank(x) - 2
     sizes = site.shape(weight)
     x = site.first(x, data_format)
-    strides, dilations = _many(kind.strides, count), _many(kind.dilation_rate, count)
+    strides, dilations = many(kind.strides, count), many(kind.dilation_rate, count)
     if name == "ConvTranspose":
-        extra = [None] * count if kind.output_padding is None else _many(kind.output_padding, count)
+        extra = [None] * count if kind.output_padding is None else many(kind.output_padding, count)
         where = transposed_window(sizes[:count], strides, dilations, kind.padding, extra)
         return site.last(site.op("ConvTranspose", x, _turned(site, weight, count + 1, count), **where), data_format)
     where = window(sizes[:count], strides, dilations, kind.padding)
@@ -53,8 +49,8 @@ def _turned(site: CallSite, weight: ir.Value, *front: int) -> ir.Value:
 def pool(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     data_format, count = site.data_format, site.rank(x) - 2
-    size = _many(kind.pool_size, count)
-    strides = size if kind.strides is None else _many(kind.strides, count)
+    size = many(kind.pool_size, count)
+    strides = size if kind.strides is None else many(kind.strides, count)
     where = window(size, strides, [1] * count, kind.padding)
     return site.last(site.op(site.operation, site.first(x, data_format), **where), data_format)
 
@@ -63,7 +59,7 @@ def pool(site: CallSite, inputs: Any) -> ir.Value:
 def adaptive(site: CallSite, inputs: Any) -> ir.Value:
     kind, x = site.source, site.tensor(inputs)
     largest = site.operation == "AdaptiveMaxPool"
-    return adaptive_pool(site, x, _many(kind.output_size, site.rank(x) - 2), site.data_format, largest)
+    return adaptive_pool(site, x, many(kind.output_size, site.rank(x) - 2), site.data_format, largest)
 
 
 @operation("BatchNorm")
@@ -163,7 +159,7 @@ def unfold(site: CallSite, x: Any) -> ir.Value:
     """(N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
     kind, x = site.source, site.tensor(x)
     kernel, dilations, padding, strides = (
-        _many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
+        many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
     )
     sizes = site.shape(x)[2:]
     site.require(sizes, "the size of an image")
@@ -189,7 +185,7 @@ def fold(site: CallSite, x: Any) -> ir.Value:
     if not x.dtype.is_floating_point():
         site.refuse("folding whole numbers")
     kernel, dilations, padding, strides = (
-        _many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
+        many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
     )
-    size = _many(kind.output_size, 2)
+    size = many(kind.output_size, 2)
     return site.op("Col2Im", x, size, kernel, dilations=dilations, pads=[*padding, *padding], strides=strides)

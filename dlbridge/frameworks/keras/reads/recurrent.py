@@ -12,6 +12,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.building import IR_DTYPES
 from dlbridge.frameworks.keras.call_site import CallSite, layer
 from dlbridge.frameworks.keras.reads.stepping import step_through
+from dlbridge.frameworks.keras.rules import RECURRENT_ACTIVATIONS
 
 #: Class of a cell -> (op, the gates in the standard's order as places in Keras' order). A user's class of that name is
 #: another cell.
@@ -20,18 +21,8 @@ _CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
     keras.layers.LSTMCell: ("LSTM", (0, 3, 1, 2)),
     keras.layers.GRUCell: ("GRU", (0, 1, 2)),
 }
-#: Keras' activation -> the standard's, and the alpha and beta that it takes.
-_ACTIVATIONS: dict[Any, tuple[str, float | None, float | None]] = {
-    keras.activations.tanh: ("Tanh", None, None),
-    keras.activations.sigmoid: ("Sigmoid", None, None),
-    keras.activations.relu: ("Relu", None, None),
-    keras.activations.hard_sigmoid: ("HardSigmoid", 1 / 6, 0.5),
-    keras.activations.softsign: ("Softsign", None, None),
-    keras.activations.softplus: ("Softplus", None, None),
-    keras.activations.elu: ("Elu", 1.0, None),
-    keras.activations.linear: ("Affine", 1.0, 0.0),
-    keras.activations.leaky_relu: ("LeakyRelu", 0.2, None),
-}
+#: Keras' activation -> the standard's, and the numbers (alpha, beta) that it takes.
+_ACTIVATIONS = {getattr(keras.activations, name): found for name, found in RECURRENT_ACTIVATIONS.items()}
 
 
 @dataclass
@@ -211,8 +202,8 @@ def _node(
         linear_before_reset=1 if reset_after else None,
         activations=None if usual else [c[0] for c in chosen],
         # only the functions that take such a number have a place in these lists
-        activation_alpha=[c[1] for c in chosen if c[1] is not None] or None,
-        activation_beta=[c[2] for c in chosen if c[2] is not None] or None,
+        activation_alpha=[alpha for _, alpha, *_ in (c for c in chosen if len(c) > 1)] or None,
+        activation_beta=[c[2] for c in chosen if len(c) > 2] or None,
         outputs=1 + count,
     )
     return y, finals

@@ -20,19 +20,19 @@ def kernel_to_last(count: int) -> tuple[int, ...]:
     return (*range(2, 2 + count), 1, 0)
 
 
-def zero_padding(x: Any, pads: Pads) -> Code:
-    """A layer that pads the spatial axes with zeros."""
+def zero_padding(pads: Pads) -> Code:
+    """The layer that pads the spatial axes with zeros."""
     if len(set(pads)) == 1 and pads[0][0] == pads[0][1]:
         amount: Any = pads[0][0]
     else:
         amount = tuple(pads) if len(pads) > 1 else pads[0]
-    return code("{}({})", call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding")), x)
+    return call(f"layers.ZeroPadding{len(pads)}D", Literal(amount, "padding"))
 
 
 def _padded(op: Op, x: Any, pads: Pads) -> Code:
     """What a convolution reads, padded: by a layer, or by a function for halves, of which the layer makes float32."""
     is_half = op.dtype() in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    return call("ops.pad", x, ((0, 0), *pads, (0, 0))) if is_half else zero_padding(x, pads)
+    return call("ops.pad", x, ((0, 0), *pads, (0, 0))) if is_half else call(zero_padding(pads), x)
 
 
 def layer(op: Op, kind: str, sizes: dict[str, Any], keywords: dict[str, Any]) -> Code:

@@ -28,7 +28,7 @@ def resize(op: Op) -> Emit | Code:
     axes, scales, sizes = changed(op, KERAS)
     if not axes:
         return code("{}", op.x)
-    plain: Emit | Code | None = _layer(op, axes, scales) or _upsampling(op, axes, scales)
+    plain: Emit | Code | None = _upsampling(op, axes, scales)
     plain = plain or _image(op, axes, scales, sizes) or _translated(op, axes, scales, sizes)
     plain = plain or _aligned(op, axes, scales, sizes)
     if plain is not None:
@@ -44,16 +44,28 @@ def resize(op: Op) -> Emit | Code:
 
 
 def _upsampling(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
-    """``UpSampling2D`` by whole scales, whether the sizes and the place of the channels are known or not."""
-    if op.rank() != 4 or scales is None or not all(s.is_integer() and s > 1 for s in scales):
+    """``UpSampling2D`` by whole scales, whether the sizes are known or not; ``ops.repeat``, which is the same, where no
+    layer is called on channels that stand last."""
+    places = _image_axes(axes)
+    if op.rank() != 4 or scales is None or places is None or not stretches(op) or not repeats(op):
         return None
-    places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
-    if places is None or not stretches(op) or not repeats(op):
+    is_last = places == (1, 2)
+    if not all(s.is_integer() and (is_last or s > 1) for s in scales):
         return None
     by_axis = dict(zip(axes, scales, strict=True))
     factors = [int(by_axis.get(axis, 1)) for axis in places]
-    order = "channels_first" if places == (2, 3) else None
-    return Emit(call(LAYER, op.x), Layer(call("layers.UpSampling2D", one_or_all(factors), data_format=order)))
+    layer = Layer(call("layers.UpSampling2D", one_or_all(factors), data_format=None if is_last else "channels_first"))
+    if not is_last:
+        return Emit(call(LAYER, op.x), layer)
+    repeated: Any = op.x
+    for axis, times in zip(places, factors, strict=True):
+        repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
+    return Emit(code("{}", repeated), module=layer)
+
+
+def _image_axes(axes: list[int]) -> tuple[int, int] | None:
+    """The axes of height and width of images, with the channels last or second, if these are among them."""
+    return next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
 
 
 def _translated(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
@@ -95,24 +107,10 @@ def _listed(sizes: Any) -> list[Any]:
     return sizes if isinstance(sizes, list) else []
 
 
-def _layer(op: Op, axes: list[int], scales: list[float] | None) -> Emit | None:
-    """``ops.repeat``, which is ``UpSampling2D``, by whole scales; channels stand last."""
-    if op.rank() != 4 or not set(axes) <= {1, 2} or not stretches(op) or not repeats(op):
-        return None
-    if scales is None or not all(s.is_integer() for s in scales):
-        return None
-    by_axis = dict(zip(axes, scales, strict=True))
-    factors = [int(by_axis.get(axis, 1)) for axis in (1, 2)]
-    repeated: Any = op.x
-    for axis, times in zip((1, 2), factors, strict=True):
-        repeated = call("ops.repeat", repeated, times, axis=axis) if times != 1 else repeated
-    return Emit(code("{}", repeated), module=Layer(call("layers.UpSampling2D", one_or_all(factors))))
-
-
 def _image(op: Op, axes: list[int], scales: list[float] | None, sizes: Any) -> Code | None:
     """``ops.image.resize`` between the pixels, to sizes that are known: Keras compares them with 0, which TensorFlow's
     graphs cannot."""
-    places = next((found for found in ((1, 2), (2, 3)) if set(axes) <= set(found)), None)
+    places = _image_axes(axes)
     is_whole = scales is None or all(s.is_integer() for s in scales)
     if op.rank() != 4 or places is None or not is_whole or op.attr("antialias") or op.attr("exclude_outside"):
         return None

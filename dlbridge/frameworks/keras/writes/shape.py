@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, rules
 from dlbridge.frameworks.keras.writes import heads
 from dlbridge.frameworks.keras.writes.arrays import KERAS
+from dlbridge.frameworks.keras.writes.convolution import zero_padding
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import shape as arrays
 from dlbridge.source.arrays.shape import Padding, own_sizes, pad_at_run_time, product
@@ -122,14 +123,9 @@ def pad(op: Op) -> Emit | Code:
 
 def _zero_padding(pairs: list[Any]) -> Layer | None:
     """The layer that pads all axes but the batch and the channels, the last one, with zeros."""
-    inner, count = pairs[1:-1], len(pairs) - 2
-    if count not in (1, 2, 3) or pairs[0] != (0, 0) or pairs[-1] != (0, 0):
+    if len(pairs) not in (3, 4, 5) or pairs[0] != (0, 0) or pairs[-1] != (0, 0):
         return None
-    before, after = inner[0]
-    amount = tuple(inner) if count > 1 else inner[0]
-    if before == after and len(set(inner)) == 1:
-        amount = before
-    return Layer(call(f"layers.ZeroPadding{count}D", Literal(amount, "padding")))
+    return Layer(zero_padding(pairs[1:-1]))
 
 
 def _pad_mode(op: Op, asked: Padding, pairs: list[Any]) -> str | None:
