@@ -4,6 +4,7 @@ Two blocks of one class differ in a number, so that it becomes an argument of wh
 """
 
 import importlib.util
+import itertools
 import linecache
 import random
 import textwrap
@@ -60,7 +61,7 @@ class Net(nn.Module):
 
 def _statements(names):
     first = names[0]
-    for index, (last, made) in enumerate(zip(names, names[1:], strict=False)):
+    for index, (last, made) in enumerate(itertools.pairwise(names)):
         yield f"{made} = {STEPS[index % len(STEPS)].format(last=last, first=first)}"
         if index % 7 == 3:
             yield f"for step_of_it in self.steps:\n    {made} = step_of_it({made}) + {last}"
