@@ -35,6 +35,13 @@ IN_A_GRAPH = "torch.where(condition, a, b) or torch.cond(condition, then, otherw
 _IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): False}
 
 
+#: What torch asks tensors while it traces, thousands of times: no guard and no node comes of it.
+_QUESTIONS = frozenset(
+    getattr(torch.Tensor, name)
+    for name in ("_is_view", "is_conj", "is_inference", "is_neg", "storage_offset", "stride", "untyped_storage")
+)
+
+
 class DataDependentError(DlbridgeError):
     """The code branches on the values of a tensor."""
 
@@ -73,7 +80,7 @@ class Tracing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if type(func) is MethodWrapperType:  # an attribute of a tensor: most of the calls, and nothing to do
+        if type(func) is MethodWrapperType or func in _QUESTIONS:  # the first are attributes: most of the calls
             return func(*args, **kwargs)
         if func is torch.Tensor.__bool__ or (func is torch.Tensor.item and args[0].dtype is torch.bool):
             return _truth(func, args[0])
