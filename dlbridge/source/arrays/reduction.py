@@ -28,8 +28,8 @@ def axes_of(op: Op, arrays: ArrayDialect) -> Any:
     axes = arrays.ints(op, 1) if op.has(1) else []
     if isinstance(axes, Code):
         return axes if op.shape(1) != [0] else _without_axes(op)
-    if not axes:
-        return _without_axes(op)
+    if not axes or (op.shape() is not None and len(axes) == op.rank() and not op.attr("keepdims")):
+        return None if axes else _without_axes(op)
     return axes[0] if len(axes) == 1 else tuple(axes)
 
 
@@ -111,6 +111,16 @@ def reduce_sum_of(op: Op, arrays: ArrayDialect) -> Code:
         return _in_own_dtype(op, arrays, total)
     result = arrays.call(outer, total)
     return arrays.in_dtype(op, result) if op.dtype().is_integer() else _in_own_dtype(op, arrays, result)
+
+
+@reduction("ArgMax", "ArgMin")
+def arg_extreme(op: Op, arrays: ArrayDialect) -> Code:
+    axis, x = op.axis(), op.x if op.dtype().name != "BOOL" else arrays.in_dtype(op, op.x, ir.DataType.UINT8)
+    options = {"axis": axis, "keepdims": True if op.attr("keepdims") else None}
+    if not op.attr("select_last_index"):
+        return arrays.call(op.key.lower(), x, **options)
+    flipped = arrays.call(op.key.lower(), arrays.call("flip", x, axis=axis), **options)
+    return code("{} - 1 - {}", op.dim(0, axis), flipped)
 
 
 @reduction("TopK")

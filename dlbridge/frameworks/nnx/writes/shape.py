@@ -45,13 +45,3 @@ def pad(op: Op) -> Code:
 @rules("Shape")
 def shape(op: Op) -> Code:
     return call("jnp.array", sizes_in_code(op), dtype=dtype_name(op.out_dtype()))
-
-
-@rules("ArgMax", "ArgMin")
-def arg_extreme(op: Op) -> Code:
-    function, axis = f"jnp.{op.key.lower()}", op.axis()
-    keep = True if op.attr("keepdims") else None
-    if not op.attr("select_last_index"):
-        return call(function, op.x, axis=axis, keepdims=keep)
-    flipped = call(function, call("jnp.flip", op.x, axis=axis), axis=axis, keepdims=keep)
-    return code("{} - 1 - {}", op.dim(0, axis), flipped)

@@ -10,9 +10,10 @@ def product(x, axes, keepdim=False):
     return x
 
 
-def extreme(x, axes, keepdim, largest):
+def extreme(x, axes, keepdim=False, largest=True):
     """The maximum or minimum over axes (over all when none is named), which may be empty."""
-    axes = [a % x.dim() for a in axes] or list(range(x.dim()))
+    axes = (axes,) if isinstance(axes, int) else axes
+    axes = [a % x.dim() for a in axes or range(x.dim())]
     if all(x.shape[a] for a in axes):
         return x.amax(axes, keepdim) if largest else x.amin(axes, keepdim)
     if x.is_floating_point():
@@ -25,10 +26,10 @@ def extreme(x, axes, keepdim, largest):
     return torch.full(sizes, bound, dtype=x.dtype, device=x.device)
 
 
-def top_k(x, count, dim=-1, largest=True):
+def top_k(x, count, axis=-1, largest=True):
     """The largest (or smallest) elements in order, and where they are; of equal ones the first comes first."""
-    values, indices = x.sort(dim=dim, descending=largest, stable=True)
-    return values.narrow(dim, 0, count), indices.narrow(dim, 0, count)
+    values, indices = x.sort(dim=axis, descending=largest, stable=True)
+    return values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
 
 
 def cumulative(function, x, dim, exclusive=False, reverse=False):
