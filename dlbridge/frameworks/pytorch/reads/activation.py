@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,25 @@ _PLAIN = {
     "mish": "Mish",
     "hardswish": "HardSwish",
     "selu": "Selu",
+    "softsign": "Softsign",
+}
+#: ATen op -> the standard's op, and its attributes, of the arguments behind the tensor.
+_WITH_ATTRIBUTES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
+    "celu": ("Celu", lambda alpha=1.0: {"alpha": float(alpha)}),
+    "gelu": ("Gelu", lambda approximate="none": {"approximate": approximate}),
+    "hardshrink": ("Shrink", lambda lambd=0.5: {"lambd": float(lambd), "bias": 0.0}),
+    "hardsigmoid": ("HardSigmoid", lambda: {"alpha": 1 / 6, "beta": 0.5}),
+    "leaky_relu": ("LeakyRelu", lambda negative_slope=0.01: {"alpha": float(negative_slope)}),
+    "softshrink": ("Shrink", lambda lambd=0.5: {"lambd": float(lambd), "bias": float(lambd)}),
 }
 
-
 read_unary(_PLAIN)
+
+
+@reads(*(f"aten.{name}" for name in _WITH_ATTRIBUTES))
+def with_attributes(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
+    op_type, attributes = _WITH_ATTRIBUTES[op.name]
+    return op(op_type, x, **attributes(*args, **named))
 
 
 @reads("aten.relu6")
@@ -35,16 +51,6 @@ def relu6(op: Op, x: ir.Value) -> ir.Value:
 @reads("aten.hardtanh")
 def hardtanh(op: Op, x: ir.Value, min_val: float = -1, max_val: float = 1) -> ir.Value:
     return op("Clip", x, min_val, max_val)
-
-
-@reads("aten.hardsigmoid")
-def hardsigmoid(op: Op, x: ir.Value) -> ir.Value:
-    return op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-
-
-@reads("aten.leaky_relu")
-def leaky_relu(op: Op, x: ir.Value, negative_slope: float = 0.01) -> ir.Value:
-    return op("LeakyRelu", x, alpha=float(negative_slope))
 
 
 @reads("aten.rrelu")
@@ -60,16 +66,6 @@ def elu(op: Op, x: ir.Value, alpha: float = 1, scale: float = 1, input_scale: fl
         op.refuse("elu with input_scale")
     result = op("Elu", x, alpha=float(alpha))
     return result if scale == 1 else op("Mul", result, scale)
-
-
-@reads("aten.celu")
-def celu(op: Op, x: ir.Value, alpha: float = 1.0) -> ir.Value:
-    return op("Celu", x, alpha=float(alpha))
-
-
-@reads("aten.gelu")
-def gelu(op: Op, x: ir.Value, *, approximate: str = "none") -> ir.Value:
-    return op("Gelu", x, approximate=approximate)
 
 
 @reads("aten.prelu", "aten._prelu_kernel")
@@ -113,21 +109,6 @@ def softplus(op: Op, x: ir.Value, beta: float = 1, threshold: float = 20) -> ir.
     if beta != 1:
         result = op("Div", result, beta)
     return result if threshold >= 20 else op("Where", op("Greater", scaled, threshold), x, result)
-
-
-@reads("aten.softsign")
-def softsign(op: Op, x: ir.Value) -> ir.Value:
-    return op("Softsign", x)
-
-
-@reads("aten.hardshrink")
-def hardshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
-    return op("Shrink", x, lambd=float(lambd), bias=0.0)
-
-
-@reads("aten.softshrink")
-def softshrink(op: Op, x: ir.Value, lambd: float = 0.5) -> ir.Value:
-    return op("Shrink", x, lambd=float(lambd), bias=float(lambd))
 
 
 @reads("aten.glu")

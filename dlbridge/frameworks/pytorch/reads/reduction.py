@@ -14,7 +14,7 @@ from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sized_lik
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:
     """The axes in ``dim``; all if it is empty."""
-    if dim is None or dim == []:
+    if dim in (None, [], ()):
         return list(range(rank(x)))
     return list(dim) if isinstance(dim, (list, tuple)) else [dim]
 
@@ -29,31 +29,30 @@ def reduce(op: Op, op_type: str, x: ir.Value, dim: Any, keepdim: bool) -> ir.Val
     return with_sizes(made, kept)
 
 
-@reads("aten.sum", "aten.nansum")
-def total(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    if op.name == "nansum" and is_float(x):
+#: ATen op -> the standard's reduction, computed in the result's dtype.
+_REDUCTIONS = {
+    "amax": "ReduceMax",
+    "amin": "ReduceMin",
+    "logsumexp": "ReduceLogSumExp",
+    "max": "ReduceMax",
+    "mean": "ReduceMean",
+    "min": "ReduceMin",
+    "prod": "ReduceProd",
+    "special_logsumexp": "ReduceLogSumExp",
+    "sum": "ReduceSum",
+}
+
+
+@reads(*(f"aten.{name}" for name in _REDUCTIONS))
+def reduced(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
+    return reduce(op, _REDUCTIONS[op.name], op.cast(x, op.dtype), dim, keepdim)
+
+
+@reads("aten.nansum")
+def sum_but_nan(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
+    if is_float(x):
         x = sized_like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x)
     return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
-
-
-@reads("aten.mean")
-def mean(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    return reduce(op, "ReduceMean", op.cast(x, op.dtype), dim, keepdim)
-
-
-@reads("aten.prod")
-def product(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    return reduce(op, "ReduceProd", op.cast(x, op.dtype), dim, keepdim)
-
-
-@reads("aten.amax", "aten.amin")
-def extreme(op: Op, x: ir.Value, dim: Any = (), keepdim: bool = False) -> ir.Value:
-    return reduce(op, "ReduceMax" if op.name == "amax" else "ReduceMin", x, list(dim), keepdim)
-
-
-@reads("aten.max", "aten.min")
-def extreme_of_all(op: Op, x: ir.Value) -> ir.Value:
-    return reduce(op, "ReduceMax" if op.name == "max" else "ReduceMin", x, None, False)
 
 
 @reads("aten.max.dim", "aten.min.dim")
@@ -71,11 +70,6 @@ def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = F
     if dim is None:
         return op.reshape(op(kind, op("Reshape", x, [-1]), axis=0, keepdims=0), op.sizes)
     return op(kind, x, axis=dim, keepdims=int(keepdim))
-
-
-@reads("aten.logsumexp", "aten.special_logsumexp")
-def logsumexp(op: Op, x: ir.Value, dim: Any, keepdim: bool = False) -> ir.Value:
-    return reduce(op, "ReduceLogSumExp", op.cast(x, op.dtype), dim, keepdim)
 
 
 @reads("aten.any", "aten.all")
