@@ -19,6 +19,7 @@ from dlbridge.frameworks.pytorch import (
     shape_kernels,  # noqa: F401
 )
 from dlbridge.frameworks.pytorch.compat import pytree
+from dlbridge.frameworks.pytorch.fx_schema import plain_name
 from dlbridge.frameworks.pytorch.guards import of_memory
 
 
@@ -36,7 +37,7 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
     Raises:
         UnsupportedOpError: When these ops are right for the sizes of the example alone.
     """
-    target: Any = node.target
+    target = _out_of_place(node.target)
     table = _table()
     if target in table:
         function: Any = table[target]
@@ -73,6 +74,14 @@ def traced(node: torch.fx.Node) -> torch.fx.GraphModule | None:
         )
     only = [n for n in graph_module.graph.nodes if n.op == "call_function"]
     return None if any(n.target is target for n in only) else graph_module
+
+
+def _out_of_place(target: Any) -> Any:
+    """The op that gives as a new tensor what an in-place one writes: ``aten.add`` for ``aten.add_``."""
+    if not compat.schema(target).name.endswith("_"):
+        return target
+    space, _, name = plain_name(target).partition(".")
+    return getattr(getattr(getattr(torch.ops, space), name, None), compat.overload_name(target), target)
 
 
 def _fixed(mode: Any) -> dict[Any, Any]:

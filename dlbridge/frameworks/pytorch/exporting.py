@@ -35,6 +35,7 @@ from dlbridge.frameworks.pytorch.guards import Guard, Names, inputs_of
 from dlbridge.frameworks.pytorch.own_copy import own_copy
 from dlbridge.frameworks.pytorch.tensors import size_of
 from dlbridge.frameworks.pytorch.tracing import IN_A_GRAPH, Tracing, is_torch
+from dlbridge.frameworks.pytorch.training_mode import in_eval_mode
 
 _HERE = str(Path(dlbridge.__file__).parent)
 #: PyTorch function -> what is called instead while a module is traced.
@@ -70,21 +71,16 @@ def _inference(module: torch.nn.Module, calling: Calling) -> Iterator[None]:
 
     Its warnings stay: Python has one list of filters for all threads.
     """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
-        with (
-            quiet(),
-            training_only.kept(module),
-            recurrence.packed(module),
-            calling.installed(module),
-            torch.enable_grad(),
-        ):
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    # Without gradients, torch's transformer layers would be one op each, which nothing takes apart.
+    with (
+        quiet(),
+        in_eval_mode(module),
+        training_only.kept(module),
+        recurrence.packed(module),
+        calling.installed(module),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 def export(

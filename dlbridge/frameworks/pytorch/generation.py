@@ -19,7 +19,7 @@ from dlbridge.errors import DlbridgeError, require
 from dlbridge.frameworks.pytorch import results
 from dlbridge.frameworks.pytorch.caches import TransformersCache, is_transformers
 from dlbridge.frameworks.pytorch.calling import Arguments, Calling
-from dlbridge.frameworks.pytorch.original import in_eval_mode
+from dlbridge.frameworks.pytorch.training_mode import in_eval_mode
 
 #: What an input says of what is behind it: any length, none too.
 _BEHIND = "0<=past"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from dlbridge.frameworks.pytorch.calling import Calling
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.exact import Exact
 from dlbridge.frameworks.pytorch.runner import to_tensor
+from dlbridge.frameworks.pytorch.training_mode import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Original:
         return {} if self._is_program else class_sources(self._live().modules(), "torch")
 
     def _inference(self, module: torch.nn.Module) -> Any:
-        return _unchanged() if self._is_program else in_eval_mode(module)
+        return contextlib.nullcontext() if self._is_program else in_eval_mode(module)
 
     def _run(self, module: torch.nn.Module, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         flat = [_given(arrays[n.name], n.value) if n.name is not None else n.value for n in self._leaves]
@@ -81,24 +82,6 @@ class Original:
             result = self._calling(module, tuple(arguments), keywords)
             found = [np.array(_array(leaf)) for leaf in pytree.tree_leaves(result) if leaf is not None]
         return dict(zip(self._outputs, found, strict=True))
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
-    """Within the block, the module is in eval mode; afterwards every submodule is in its former mode."""
-    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}  # frozen scripts have none
-    if modes:
-        module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _given(array: np.ndarray, like: Any) -> Any:

@@ -6,6 +6,7 @@ import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from dlbridge.frameworks.pytorch.author_names import Said
 from dlbridge.frameworks.pytorch.bindings import Binding, Bindings
 from dlbridge.frameworks.pytorch.compat import HigherOrderOperator, OpOverload, pytree
 from dlbridge.frameworks.pytorch.computed import Computed
-from dlbridge.frameworks.pytorch.frames import Frame, Missing
 from dlbridge.frameworks.pytorch.fx_schema import (
     base_of,
     is_complex,
@@ -37,7 +37,7 @@ from dlbridge.frameworks.pytorch.fx_schema import (
     source_line,
 )
 from dlbridge.frameworks.pytorch.reading import COMPLEX_RULES, Op, rule_of
-from dlbridge.frameworks.pytorch.scopes import dotted
+from dlbridge.frameworks.pytorch.scopes import Frame, dotted
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.ops import stand_ins, traits
@@ -48,6 +48,15 @@ _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_bloc
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "tag_activation_checkpoint": 0}
 #: How deep decompositions may be nested.
 _MAX_DEPTH = 8
+
+
+@dataclass
+class Missing:
+    """An op without a rule, and one place where it is called."""
+
+    op: str
+    module: str
+    line: str
 
 
 class Program:

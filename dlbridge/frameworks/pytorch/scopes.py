@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.frames import Frame
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, WHOLE_MODULE
 from dlbridge.ops import traits
 from dlbridge.ops.keys import is_op, op_key
@@ -20,6 +20,24 @@ from dlbridge.passes.scopes import become_module, move_into_block
 _HOLDERS = re.compile(r"torch\.nn\.modules\.(container\.|transformer\.|rnn\.\w+Cell$)|.*\.MultiheadAttention$")
 #: Key of ``node.meta``: the node implements one of PyTorch's layers, even if shared weights have another layer's name.
 _LAYER = "pytorch.layer"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a call is located: the modules around it, outermost first, as (path, class), and how often each was called
+    before."""
+
+    modules: tuple[tuple[str, str], ...]
+    repeats: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def path(self) -> str:
+        return self.modules[-1][0] if self.modules else ""
+
+    @property
+    def code(self) -> str:
+        """Path of the module whose code makes the call: one of torch's layers is a call in the module around it."""
+        return next((path for path, kind in reversed(self.modules) if not kind.startswith("torch.nn.modules.")), "")
 
 
 def is_layer(kind: str) -> bool:

@@ -23,8 +23,8 @@ from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.examples import SIZES, Example
 from dlbridge.frameworks.pytorch.onnx_export import silence
-from dlbridge.frameworks.pytorch.original import in_eval_mode
 from dlbridge.frameworks.pytorch.runner import to_tensor
+from dlbridge.frameworks.pytorch.training_mode import in_eval_mode
 from dlbridge.model import Model
 
 _OPSET = 18

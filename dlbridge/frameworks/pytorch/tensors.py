@@ -14,31 +14,15 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from dlbridge.source.arrays import dtypes
+
 Size = Any  # int | sympy.Expr
 
 
-DTYPES: dict[torch.dtype, ir.DataType] = {
-    torch.float32: ir.DataType.FLOAT,
-    torch.float64: ir.DataType.DOUBLE,
-    torch.float16: ir.DataType.FLOAT16,
-    torch.bfloat16: ir.DataType.BFLOAT16,
-    torch.int8: ir.DataType.INT8,
-    torch.int16: ir.DataType.INT16,
-    torch.int32: ir.DataType.INT32,
-    torch.int64: ir.DataType.INT64,
-    torch.uint8: ir.DataType.UINT8,
-    torch.uint16: ir.DataType.UINT16,
-    torch.uint32: ir.DataType.UINT32,
-    torch.uint64: ir.DataType.UINT64,
-    torch.bool: ir.DataType.BOOL,
-    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
-    torch.float8_e4m3fnuz: ir.DataType.FLOAT8E4M3FNUZ,
-    torch.float8_e5m2: ir.DataType.FLOAT8E5M2,
-    torch.float8_e5m2fnuz: ir.DataType.FLOAT8E5M2FNUZ,
-    # A complex tensor is a real one with one more axis of size 2 at the end (see reads/complex.py).
-    torch.complex64: ir.DataType.FLOAT,
-    torch.complex128: ir.DataType.DOUBLE,
-}
+#: dtype of torch -> that of ONNX.
+DTYPES = {getattr(torch, name): dtype for dtype, name in (dtypes.DTYPES | dtypes.MORE_DTYPES).items()}
+# A complex tensor is a real one with one more axis of size 2 at the end (see reads/complex.py).
+DTYPES |= {torch.complex64: ir.DataType.FLOAT, torch.complex128: ir.DataType.DOUBLE}
 
 
 def onnx_dtype(dtype: Any) -> ir.DataType:

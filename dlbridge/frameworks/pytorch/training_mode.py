@@ -7,9 +7,10 @@ tensors have shapes and no numbers.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,19 @@ def of(module: torch.nn.Module | None, program: ExportedProgram) -> TrainingMode
     in_eval = frozenset(_in_eval(module))
     calls = _calls(module, program, in_eval) if _has_calls(program, parts) else {}
     return TrainingMode(in_eval, frozenset(cumulative), calls)
+
+
+@contextlib.contextmanager
+def in_eval_mode(module: torch.nn.Module) -> Iterator[None]:
+    """Within the block, the module is in eval mode; afterwards every submodule is in its former mode."""
+    modes = {part: part.training for part in module.modules() if hasattr(part, "training")}  # frozen scripts have none
+    if modes:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _in_eval(module: torch.nn.Module) -> set[str]:

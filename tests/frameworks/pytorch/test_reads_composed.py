@@ -36,6 +36,9 @@ FUNCTIONS = {
         for own in (True, False)
     ],
     "put": lambda x: x.put(torch.tensor([1, -1, 1]), torch.tensor([1.0, 2.0, 3.0]), accumulate=True),
+    "in place, taken apart": lambda x: (
+        x.clone().clamp_min_(0.1).addcmul_(x, x, value=2).index_fill_(1, _INDEX[:2], 3.0).frac_().deg2rad_()
+    ),
     "nanmedian": lambda x: torch.nanmedian(torch.where(x > 0.5, torch.nan, x), 1).values,
     "solve": lambda x: torch.linalg.solve(_matrix(x), x),
     "solve from the right": lambda x: torch.linalg.solve(_matrix(x), _positive(x), left=False),

@@ -12,12 +12,13 @@ from dlbridge.source.arrays.helpers import (
     quantization,
     recurrent,
     resize,
+    shape,
     signal,
 )
 from dlbridge.source.arrays.spelling import Spelling
 
 #: Modules elsewhere that are copied from too: helpers over arrays that PyTorch has in the same words.
-ALSO = (attention, attention_formula, convolution, image, indexing, quantization, recurrent, resize, signal)
+ALSO = (attention, attention_formula, convolution, image, indexing, quantization, recurrent, resize, shape, signal)
 
 #: What is called so in ``keras.ops`` too.
 _TORCH = ("logical_and", "logical_or", "matmul", "ones_like", "relu", "sigmoid", "stack", "tanh", "where", "zeros_like")
@@ -34,6 +35,7 @@ SPELLING = Spelling(
         "arcsinh": "torch.asinh",
         "arctan": "torch.atan",
         "arctanh": "torch.atanh",
+        "array": "torch.tensor",
         "clip": "torch.clamp",
         "det": "torch.linalg.det",
         "equal": "torch.eq",
@@ -67,6 +69,7 @@ SPELLING = Spelling(
         "minimum(x, limit)": "{x}.clamp(max={limit})",
         "moveaxis(x, before, after)": "{x}.movedim({before}, {after})",
         "number(n, x.dtype)": "{n}",
+        "pad(x, pairs)": "F.pad({x}, [n for pair in reversed({pairs}) for n in pair])",
         "places(count, x)": "torch.arange({count}, device={x}.device)",
         "precise(n)": "{n}",
         "repeat(x, count, axis=axis)": "{x}.repeat_interleave({count}, {axis})",

@@ -4,13 +4,6 @@ import torch
 import torch.nn.functional as F
 
 
-def reshape(x, shape, allow_zero=False):
-    """x in a new shape, in which 0 stands for the size that x has there."""
-    if not allow_zero:
-        shape = [x.shape[i] if size == 0 else size for i, size in enumerate(shape)]
-    return x.reshape(shape)
-
-
 def unsqueeze(x, axes):
     """x with axes of size 1 at these places of the result."""
     rank = x.dim() + len(axes)
@@ -53,17 +46,6 @@ def pad(x, pads, mode="constant", value=0, axes=None):
             period = max(2 * (size - 1), 1)
             at = (size - 1) - ((at % period) - (size - 1)).abs()
         x = x.index_select(axis, at)
-    return x
-
-
-def center_crop_pad(x, shape, axes=None):
-    """Crops or pads with zeros around the middle, to the given sizes."""
-    for axis, size in zip(range(x.dim()) if axes is None else axes, shape, strict=True):
-        more = size - x.shape[axis]
-        if more < 0:
-            x = x.narrow(axis, -more // 2, size)
-        else:
-            x = F.pad(x, [0, 0] * (x.dim() - 1 - axis % x.dim()) + [more // 2, more - more // 2])
     return x
 
 

@@ -119,15 +119,13 @@ def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Va
 def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, inverse: bool) -> ir.Value:
     """Normalize: ONNX divides an inverse transform by the count, and a forward transform not at all."""
     count = numel(lengths)
-    if normalization == (2 if inverse else 0):
+    power = ((1, 0.5, 0) if inverse else (0, -0.5, -1))[normalization]
+    if not power:
         return x
     if isinstance(count, int):
-        scale = (1.0, count**-0.5, 1 / count)[normalization] * (count if inverse else 1)
-        return op("Mul", x, op.constant(scale, op.dtype))
+        return op("Mul", x, op.constant(float(count) ** power, op.dtype))
     number = op.number(count, op.dtype)
-    power = (1, 0.5, 0)[normalization] if inverse else (0, -0.5, -1)[normalization]
-    factor = op("Sqrt", number) if power in (0.5, -0.5) else number
-    return op("Mul" if power > 0 else "Div", x, factor)
+    return op("Mul" if power > 0 else "Div", x, op("Sqrt", number) if power in (0.5, -0.5) else number)
 
 
 # --- of short times --------------------------------------------------------------------------------------------------

@@ -28,8 +28,10 @@ from dlbridge.source.arrays.special import special
 from dlbridge.source.code import Code, call, code, method
 
 #: Function, as ``keras.ops`` calls it -> the method of tensors.
-_METHODS = {"max": "amax", "min": "amin"}
-_METHODS |= {n: n for n in ("argmax", "argmin", "cumprod", "cumsum", "flip", "logsumexp", "mean", "prod", "sum")}
+_METHODS = {"max": "amax", "min": "amin", "squeeze": "squeeze"}
+_METHODS |= {
+    n: n for n in ("argmax", "argmin", "cumprod", "cumsum", "flip", "logsumexp", "mean", "prod", "squeeze", "sum")
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ elementwise.adopt(rules, TORCH)
 attention.adopt(rules, TORCH, only={"RotaryEmbedding", "CausalMask", "RelativeBuckets", "RotateHalves"})
 control.adopt(rules, TORCH, only={"Scan"})
 image.adopt(rules, TORCH, only={"MaxRoiPool", "RoiAlign"})
-shape.adopt(rules, TORCH, only={"Identity", "CenterCropPad"})
+shape.adopt(rules, TORCH, only={"CenterCropPad", "Constant", "Identity", "Squeeze"})
 convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState", "ConvInteger", "QLinearConv"})
 normalization.adopt(rules, TORCH, only={"MeanVarianceNormalization"})
 signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})

@@ -15,7 +15,6 @@ from dlbridge.source.arrays.elementwise import is_tensor
 from dlbridge.source.arrays.shape import (
     FAR,
     Padding,
-    constant_value,
     cuts_of,
     even_parts,
     filling,
@@ -90,16 +89,6 @@ def flatten(op: Op) -> Emit | Code:
         return Emit(method("flatten", op.x, 1), module=Layer(call("nn.Flatten")))
     head = method("flatten", op.x, 0, axis - 1)
     return head if axis == rank - 1 else method("flatten", head, 1)
-
-
-@rules("Squeeze")
-def squeeze(op: Op) -> Code:
-    if not op.has(1):
-        return method("squeeze", op.x)
-    axes = ints(op, 1)
-    if isinstance(axes, Code):
-        return code("{}.squeeze(tuple({}))", op.x, axes)
-    return method("squeeze", op.x, axes[0] if len(axes) == 1 else tuple(axes))
 
 
 @rules("Unsqueeze")
@@ -297,11 +286,6 @@ def constant_of_shape(op: Op) -> Code:
     if value in (0, 1):
         return placed(call("torch.zeros" if value == 0 else "torch.ones", target, dtype=keyword))
     return placed(call("torch.full", target, value, dtype=dtype))
-
-
-@rules("Constant")
-def constant(op: Op) -> Code:
-    return call("torch.tensor", constant_value(op), dtype=torch_dtype(op, op.out_dtype()))
 
 
 @rules("Range")
