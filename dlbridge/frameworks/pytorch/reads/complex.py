@@ -85,10 +85,13 @@ def conjugate(op: Op, x: ir.Value) -> ir.Value:
     return joined(op, real, op("Neg", imaginary))
 
 
+def _square_of_size(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
+    return op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+
+
 @reads_complex("aten.abs")
 def absolute(op: Op, x: ir.Value) -> ir.Value:
-    real, imaginary = parts(op, x)
-    return op("Sqrt", op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary)))
+    return op("Sqrt", _square_of_size(op, *parts(op, x)))
 
 
 @reads_complex("aten.angle")
@@ -121,7 +124,7 @@ def divide(op: Op, x: Any, y: Any) -> ir.Value:
     (a, b), (c, d) = parts(op, x), parts(op, y)
     if isinstance(y, (int, float)) or (isinstance(y, ir.Value) and not is_complex(y)):
         return joined(op, op("Div", a, c), op("Div", b, c))
-    size = op("Add", op("Mul", c, c), op("Mul", d, d))
+    size = _square_of_size(op, c, d)
     real = op("Add", op("Mul", a, c), op("Mul", b, d))
     imaginary = op("Sub", op("Mul", b, c), op("Mul", a, d))
     return joined(op, op("Div", real, size), op("Div", imaginary, size))
@@ -162,25 +165,12 @@ def padded(op: Op, x: ir.Value, pad: list[Any], *rest: Any, **options: Any) -> i
     return joined(op, *(rule(op, part, pad, value=value, **mode) for part, value in halves))
 
 
-@reads_complex("aten.reflection_pad1d", "aten.reflection_pad2d", "aten.replication_pad1d", "aten.replication_pad2d")
-def mirrored(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
-    rule = RULES[f"aten.{op.name}"]
-    return joined(op, *(rule(op, part, padding) for part in parts(op, x)))
-
-
 @reads_complex("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
-@reads_complex("aten.ones", "aten.ones_like", "aten.new_ones")
-def of_one_number(op: Op, *args: Any, **options: Any) -> ir.Value:
-    return _filled(op, 1 if "ones" in op.name else 0)
-
-
-@reads_complex("aten.full", "aten.full_like", "aten.new_full")
-def full(op: Op, like: Any, *args: Any, **options: Any) -> ir.Value:
-    return _filled(op, options.get("fill_value", args[-1] if args else 0))
-
-
-def _filled(op: Op, number: Any) -> ir.Value:
-    number = complex(number)
+@reads_complex("aten.ones", "aten.ones_like", "aten.new_ones", "aten.full", "aten.full_like", "aten.new_full")
+def filled(op: Op, *args: Any, **options: Any) -> ir.Value:
+    number = complex("ones" in op.name)
+    if "full" in op.name:
+        number = complex(options.get("fill_value", args[-1]))
     return joined(op, *(op("Expand", op.constant(n, op.dtype), op.sizes) for n in (number.real, number.imag)))
 
 
@@ -241,13 +231,8 @@ def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
 @reads_complex("aten.reciprocal")
 def reciprocal(op: Op, x: ir.Value) -> ir.Value:
     real, imaginary = parts(op, x)
-    size = op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+    size = _square_of_size(op, real, imaginary)
     return joined(op, op("Div", real, size), op("Neg", op("Div", imaginary, size)))
-
-
-@reads_complex("aten.square")
-def square(op: Op, x: ir.Value) -> ir.Value:
-    return multiply(op, x, x)
 
 
 @reads_complex("aten.log")

@@ -24,28 +24,29 @@ def _tensors(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None)
     return [op.unsqueeze(v, after) if after else v for v in (scale, zero_point)]
 
 
-def _fake(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None, low: int, high: int) -> ir.Value:
-    return op.extension("FakeQuantize", x, *_tensors(op, x, scale, zero_point, axis), quant_min=low, quant_max=high)
+def _fake(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None, low: int, high: int) -> Any:
+    """The tensor; of the ops that give a mask too, for their gradient, a list without it."""
+    tensors = _tensors(op, x, scale, zero_point, axis)
+    made = op.extension("FakeQuantize", x, *tensors, quant_min=low, quant_max=high)
+    return [made, None] if isinstance(op.val, (list, tuple)) else made
 
 
 @reads("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask")
 def per_tensor(op: Op, x: ir.Value, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
-    made = _fake(op, x, scale, zero_point, None, quant_min, quant_max)
-    return [made, None] if op.name.endswith("mask") else made
+    return _fake(op, x, scale, zero_point, None, quant_min, quant_max)
 
 
 @reads("aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams")
 def per_tensor_if_on(
     op: Op, x: ir.Value, scale: Any, zero_point: Any, fake_quant_enabled: ir.Value, quant_min: int, quant_max: int
 ) -> list[ir.Value | None]:
-    made = _fake(op, x, scale, zero_point, None, quant_min, quant_max)
-    return [made if _is_on(op, fake_quant_enabled, "quantisation") else x, None]
+    is_on = _is_on(op, fake_quant_enabled, "quantisation")
+    return per_tensor(op, x, scale, zero_point, quant_min, quant_max) if is_on else [x, None]
 
 
 @reads("aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask")
 def per_channel(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int, quant_min: int, quant_max: int) -> Any:
-    made = _fake(op, x, scale, zero_point, axis, quant_min, quant_max)
-    return [made, None] if op.name.endswith("mask") else made
+    return _fake(op, x, scale, zero_point, axis, quant_min, quant_max)
 
 
 @reads("aten.fused_moving_avg_obs_fake_quant")
@@ -86,29 +87,18 @@ def _is_on(op: Op, flag: ir.Value, what: str) -> bool:
 # --- quantised graphs ----------------------------------------------------------------------------------------------
 
 
-@reads("quantized_decomposed.quantize_per_tensor")
-def quantize_per_tensor(
-    op: Op, x: ir.Value, scale: Any, zero_point: Any, quant_min: int, quant_max: int, dtype: Any
-) -> ir.Value:
-    return _quantized(op, x, scale, zero_point, None, quant_min, quant_max)
-
-
-@reads("quantized_decomposed.quantize_per_channel")
-def quantize_per_channel(
-    op: Op, x: ir.Value, scales: Any, zero_points: Any, axis: int, quant_min: int, quant_max: int, dtype: Any
-) -> ir.Value:
-    return _quantized(op, x, scales, zero_points, axis, quant_min, quant_max)
-
-
-def _quantized(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None, low: int, high: int) -> ir.Value:
-    scale, zero_point = _tensors(op, x, scale, zero_point, axis)
+@reads("quantized_decomposed.quantize_per_tensor", "quantized_decomposed.quantize_per_channel")
+def quantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any) -> ir.Value:
+    """``of_steps``: the axis, if there is a scale for each channel; the range of the steps, and their dtype."""
+    *axis, low, high, _ = of_steps
+    scale, zero_point = _tensors(op, x, scale, zero_point, *(axis or [None]))
     steps = op("Add", op("Round", op("Mul", x, op("Reciprocal", scale))), op.cast(zero_point, x.dtype))
     return op.cast(op("Clip", steps, float(low), float(high)), op.dtype)
 
 
 @reads("quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel")
 def dequantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any, out_dtype: Any = None) -> ir.Value:
-    """``of_steps``: the axis, if there is a scale for each channel; the range of the steps, and their dtype."""
+    """``of_steps`` as of ``quantize``."""
     axis = of_steps[0] if op.name == "dequantize_per_channel" else None
     x = op.cast(x, op.dtype)
     scale, zero_point = _tensors(op, x, scale, zero_point, axis)

@@ -136,45 +136,34 @@ def _trailing(op: Op, axis: int) -> tuple[Any, list[int] | None]:
 @rules("LayerNormalization")
 def layer_norm(op: Op) -> Emit | Code:
     axis = op.axis()
-    shape, dims = _trailing(op, axis)
     if op.used(1) or op.used(2):
         bias = op[2] if op.has(2) else None
         result = call("layer_norm_with_statistics", op.x, op[1], bias, axis=axis, eps=op.attr("epsilon"))
         return Emit(code(f"{{}}[:{len(op.node.outputs)}]", result))
-    fits = dims is not None and op.shape(1) == dims and (not op.has(2) or op.shape(2) == dims)
-    weights = _weights(op, weight=1, bias=2)
-    first = first_output(op)
-    if fits and _is_plain(op):
-        new = call("nn.LayerNorm", Literal(shape, "normalized_shape"), **_eps(op), **_NO_AFFINE)
-        return Emit(call(LAYER, op.x), Layer(new), targets=first)
-    if fits and weights is not None:
-        keywords = _eps(op) | ({} if op.has(2) else {"bias": False})
-        new = call("nn.LayerNorm", Literal(shape, "normalized_shape"), **keywords)
-        return Emit(call(LAYER, op.x), Layer(new, weights), targets=first)
-    sizes = shape if isinstance(shape, Code) else tuple(dims or ())
-    if fits:
-        shift = {"bias": op[2]} if op.has(2) else {}
-        return Emit(call("F.layer_norm", op.x, sizes, op[1], **shift, **_eps(op)), targets=first)
-    result = code("{} * {}", call("F.layer_norm", op.x, sizes, **_eps(op)), op[1])
-    return Emit(code("{} + {}", result, op[2]) if op.has(2) else result, targets=first)
+    return _of_trailing_axes(op, "nn.LayerNorm", "F.layer_norm", axis, _eps(op))
 
 
 @rules("RMSNormalization")
-def rms_norm(op: Op) -> Emit | Code:
-    shape, dims = _trailing(op, op.axis())
-    weights = _weights(op, weight=1)
-    fits = dims is not None and op.shape(1) == dims
-    eps = {"eps": op.attr("epsilon")}
-    if fits and _is_plain(op):
-        new = call("nn.RMSNorm", Literal(shape, "normalized_shape"), **eps, **_NO_AFFINE)
-        return Emit(call(LAYER, op.x), Layer(new))
-    if fits and weights is not None:
-        new = call("nn.RMSNorm", Literal(shape, "normalized_shape"), **eps)
-        return Emit(call(LAYER, op.x), Layer(new, weights))
+def rms_norm(op: Op) -> Emit:
+    return _of_trailing_axes(op, "nn.RMSNorm", "F.rms_norm", op.axis(), {"eps": op.attr("epsilon")})
+
+
+def _of_trailing_axes(op: Op, kind: str, function: str, axis: int, eps: dict[str, Any]) -> Emit:
+    """A layer where its weights are the model's and have the normalised shape, else the function."""
+    shape, dims = _trailing(op, axis)
+    fits = dims is not None and op.shape(1) == dims and (not op.has(2) or op.shape(2) == dims)
+    weights, first = _weights(op, weight=1, bias=2), first_output(op)
+    if fits and (_is_plain(op) or weights is not None):
+        options, held = (_NO_AFFINE, {}) if _is_plain(op) else ({}, weights or {})
+        if held and kind == "nn.LayerNorm" and not op.has(2):
+            options = {"bias": False}
+        new = call(kind, Literal(shape, "normalized_shape"), **eps, **options)
+        return Emit(call(LAYER, op.x), Layer(new, held), targets=first)
     sizes = shape if isinstance(shape, Code) else tuple(dims or ())
     if fits:
-        return call("F.rms_norm", op.x, sizes, op[1], **eps)
-    return code("{} * {}", call("F.rms_norm", op.x, sizes, **eps), op[1])
+        return Emit(call(function, op.x, sizes, op[1], **({"bias": op[2]} if op.has(2) else {}), **eps), targets=first)
+    result = code("{} * {}", call(function, op.x, sizes, **eps), op[1])
+    return Emit(code("{} + {}", result, op[2]) if op.has(2) else result, targets=first)
 
 
 @rules("GroupNormalization")
