@@ -190,15 +190,3 @@ def _check_group(group: Any, path: Path) -> int:
             raise FileError("its numbers would be read from another file", where=where)
         size += math.prod(item.shape or ()) * item.dtype.itemsize
     return size
-
-
-def members(path: Path) -> list[str]:
-    """The names in an archive."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
-
-
-def config(path: Path) -> dict[str, Any]:
-    """The configuration of the model in an archive."""
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("config.json"))

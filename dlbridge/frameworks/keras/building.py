@@ -166,6 +166,13 @@ class Builder:
         ]
         return results if several else results[0]
 
+    def in_float_type(self, value: ir.Value, dtype: str | None) -> ir.Value:
+        """A float in another float type of Keras; anything else as it is."""
+        wanted = IR_DTYPES.get(dtype or "")
+        if wanted is None or not wanted.is_floating_point() or value.dtype in (wanted, None):
+            return value
+        return self.op("Cast", value, to=wanted) if value.dtype.is_floating_point() else value
+
     # --- bodies of control flow --------------------------------------------------------------------------------------
 
     @contextmanager

@@ -245,11 +245,7 @@ class CallSite:
 
     def computed(self, value: ir.Value) -> ir.Value:
         """Cast a weight to the dtype that the layer computes in."""
-        wanted = IR_DTYPES.get(getattr(self.source, "compute_dtype", None) or "")
-        floating = value.dtype is not None and value.dtype.is_floating_point()
-        if wanted is None or not floating or value.dtype == wanted or not wanted.is_floating_point():
-            return value
-        return self.op("Cast", value, to=wanted)
+        return self.build.in_float_type(value, getattr(self.source, "compute_dtype", None))
 
     def transpose(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
         perm = [int(p) for p in perm]
@@ -323,4 +319,4 @@ class CallSite:
 
     def activation(self, value: ir.Value, function: Any) -> ir.Value:
         """Apply a layer's ``activation`` to its result."""
-        return self.reader.activation(self, value, function)
+        return self.reader.activation(value, function)

@@ -27,7 +27,6 @@ _NO_KERNEL = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors
 _OF_BITS = ("Bitcast", "DecodeRaw")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
-Nest = Any
 Call = Callable[[Mapping[str, Any]], Sequence[Any]]
 #: Ops that sum products.
 _SUMS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "Conv2D", "Conv3D"})

@@ -236,13 +236,11 @@ class GraphReader:
         return result
 
     def _autocast(self, layer: Any, value: Any) -> Any:
-        wanted = IR_DTYPES.get(layer.input_dtype)
-        if not layer.autocast or not isinstance(value, ir.Value) or wanted is None or not wanted.is_floating_point():
+        if not layer.autocast or not isinstance(value, ir.Value):
             return value
-        if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
-            return value
-        cast = self.build.op("Cast", value, to=wanted)
-        masks.set_mask(cast, mask_of(value))
+        cast = self.build.in_float_type(value, layer.input_dtype)
+        if cast is not value:
+            masks.set_mask(cast, mask_of(value))
         return cast
 
     def _nested(self, model: Any, args: tuple, mask: Any) -> Any:
@@ -296,12 +294,8 @@ class GraphReader:
         path = self.build.path if holder is not None else ".".join(variable.path.split("/")[:-1])
         name = ".".join(filter(None, (path, variable.name)))
         value = self.build.weight(variable, path_part(name), buffer=id(variable) in self.buffers)
-        wanted = IR_DTYPES.get(getattr(holder, "compute_dtype", None) or "")
-        if wanted is None or not wanted.is_floating_point() or not getattr(holder, "autocast", True):
-            return value
-        if value.dtype is None or value.dtype == wanted or not value.dtype.is_floating_point():
-            return value
-        return self.build.op("Cast", value, to=wanted)
+        is_cast = getattr(holder, "autocast", True)
+        return self.build.in_float_type(value, getattr(holder, "compute_dtype", None)) if is_cast else value
 
 
 def _is_adapted(layer: Any) -> bool:

@@ -14,7 +14,7 @@ from keras import tree
 
 from dlbridge.errors import first_line
 from dlbridge.frameworks.keras import compat, layer_code
-from dlbridge.frameworks.keras.call_site import CallSite, RefusalError
+from dlbridge.frameworks.keras.call_site import RefusalError
 from dlbridge.frameworks.keras.names import NETWORK
 from dlbridge.frameworks.keras.recording import RandomError
 
@@ -38,14 +38,9 @@ class Opener:
         if why is not None:
             raise RefusalError(why)
         path, before = self.reader.build.path if self.reader.build.path != NETWORK else "", len(self.reader.build.made)
-        kwargs = self._of_inference(operation, kwargs)
         self.reader.build.blocks[path] = type(operation).__name__
-
-        def run() -> Any:
-            with self.reader.build.at(path, inside=True), compat.inference(operation):
-                return self._run_call(operation, args, kwargs)
-
-        result = self._traced(run, operation, _call, args, kwargs)
+        with self.reader.build.at(path, inside=True):
+            result = self._read(operation, args, kwargs)
         made = self.reader.build.made[before:]
         if len(made) == 1 and path:
             del self.reader.build.blocks[path]
@@ -53,24 +48,21 @@ class Opener:
                 self.reader.build.name_after_layer(made[0])
         return result
 
-    def _of_inference(self, operation: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The keyword arguments, with that for the mode where the layer takes it."""
-        return {**kwargs, "training": False} if getattr(operation, "_call_has_training_arg", False) else kwargs
+    def _read(self, operation: Any, args: tuple, kwargs: dict[str, Any], *, flat: bool = False) -> Any:
+        if getattr(operation, "_call_has_training_arg", False):
+            kwargs = {**kwargs, "training": False}
 
-    def _run_call(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if isinstance(operation, keras.layers.Layer):
-            return self.reader.trace(_call, args, kwargs, operation, method=True)
-        return self.reader.trace(operation.call, args, kwargs)
+        def run() -> Any:
+            if not isinstance(operation, keras.layers.Layer):
+                return self.reader.trace(operation.call, args, kwargs)
+            with compat.inference(operation):
+                return self.reader.trace(_call, args, kwargs, operation, method=True, flat=flat)
+
+        return self._traced(run, operation, _call, args, kwargs)
 
     def inline(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Read the ``call`` of a layer that is not to be a block: its nodes are parts of the layer here."""
-        kwargs = self._of_inference(layer, kwargs)
-
-        def run() -> Any:
-            with compat.inference(layer):
-                return self.reader.trace(_call, args, kwargs, layer, method=True, flat=True)
-
-        return self._traced(run, layer, _call, args, kwargs)
+        return self._read(layer, args, kwargs, flat=True)
 
     def run_code(self, layer: Any, function: Callable[..., Any], args: tuple) -> Any:
         """What code of a layer, a function of the layer and values, makes of values, as parts of the layer here."""
@@ -112,7 +104,7 @@ class Opener:
                 f"({error}); add @layer('{name}'), or call keras.ops alone"
             ) from error
 
-    def activation(self, site: CallSite, value: ir.Value, function: Any) -> ir.Value:
+    def activation(self, value: ir.Value, function: Any) -> ir.Value:
         """Apply a layer's ``activation`` to its result."""
         if function is None or function is keras.activations.linear:
             return value

@@ -50,11 +50,11 @@ def export(source: Source, folder: Path, *, frozen: bool = False) -> None:
     with runner.policy(source):
         concrete = module.serve.get_concrete_function(**specs)
         if frozen:
-            module, concrete = _frozen(concrete, specs, source)
+            module, concrete = _frozen(concrete, specs)
         tf.saved_model.save(module, str(folder), signatures={SIGNATURE: concrete})
 
 
-def _frozen(concrete: Any, specs: Mapping[str, tf.TensorSpec], source: Source) -> tuple[tf.Module, Any]:
+def _frozen(concrete: Any, specs: Mapping[str, tf.TensorSpec]) -> tuple[tf.Module, Any]:
     """A function without variables, in a module of its own."""
     constant = convert_variables_to_constants_v2(concrete)
     order = [tensor.op.name for tensor in constant.inputs]

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import window
+from dlbridge.frameworks.keras.reads.image import of_batch
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
 #: Kernel of the vertical gradient; its transpose is that of the horizontal one.
@@ -32,13 +33,11 @@ def _gaussian(size: int, sigma: float) -> np.ndarray:
 @operation("GaussianBlur")
 def gaussian_blur(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
-    single = site.rank(x) == 3
-    x = site.first(site.unsqueeze(x, 0) if single else x, kind.data_format)
     size = [int(n) for n in kind.kernel_size]
     rows, columns = (_gaussian(n, float(s)) for n, s in zip(size, kind.sigma, strict=True))
     # Keras makes the kernel (width, height), and gives it its shape by a reshape
-    y = site.last(_slide(site, x, np.outer(columns, rows).reshape(size), "same"), kind.data_format)
-    return site.squeeze(y, 0) if single else y
+    kernel = np.outer(columns, rows).reshape(size)
+    return of_batch(site, x, kind.data_format, lambda x: _slide(site, x, kernel, "same"))
 
 
 @operation("SobelEdges")

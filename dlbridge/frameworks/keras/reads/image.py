@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
 from dlbridge.frameworks.keras.reads.activation import clip
-from dlbridge.frameworks.keras.reads.convolution import window
+from dlbridge.frameworks.keras.reads.convolution import many, window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
 #: Keras' interpolation -> ONNX' mode and further attributes. Keras' cubic has a = -0.5 (Keys), and excludes positions
@@ -30,24 +31,37 @@ def resize_to(
         site.refuse(f"the interpolation '{interpolation}'")
     if not x.dtype.is_floating_point() and interpolation != "nearest":
         site.refuse("resizing whole numbers")
-    single = site.rank(x) == 3
-    x = site.first(site.unsqueeze(x, 0) if single else x, data_format)
     attributes = _MODES[interpolation] | {"coordinate_transformation_mode": "half_pixel"}
     if antialias and interpolation != "nearest":
         attributes |= {"antialias": 1, "exclude_outside": 1}
-    sizes = site.op("Concat", site.op("Shape", x, end=2), [int(s) for s in size], axis=0)
-    if all(isinstance(s, int) for s in site.shape(x)[2:]):
-        scales = [s / old for s, old in zip(size, site.shape(x)[2:], strict=True)]
-        exact = all(float(np.float32(f)) == f for f in scales)
-        whole = all(f == int(f) or 1 / f == int(1 / f) for f in scales)
-        if exact and whole:  # the same, and the sizes of the batch need not be asked for
-            y = site.layer_op("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
-            return _out(site, y, data_format, single)
-    return _out(site, site.layer_op("Resize", x, None, None, sizes, **attributes), data_format, single)
+
+    def resized(x: ir.Value) -> ir.Value:
+        sizes = site.op("Concat", site.op("Shape", x, end=2), [int(s) for s in size], axis=0)
+        if all(isinstance(s, int) for s in site.shape(x)[2:]):
+            scales = [s / old for s, old in zip(size, site.shape(x)[2:], strict=True)]
+            exact = all(float(np.float32(f)) == f for f in scales)
+            whole = all(f == int(f) or 1 / f == int(1 / f) for f in scales)
+            if exact and whole:  # the same, and the sizes of the batch need not be asked for
+                return site.layer_op("Resize", x, None, np.array([1, 1, *scales], np.float32), **attributes)
+        return site.layer_op("Resize", x, None, None, sizes, **attributes)
+
+    return of_batch(site, x, data_format, resized)
 
 
-def _out(site: CallSite, y: ir.Value, data_format: str, single: bool) -> ir.Value:
-    y = site.last(y, data_format)
+def of_batch(
+    site: CallSite, x: ir.Value, data_format: str, function: Callable[[ir.Value], ir.Value], count: int = 2
+) -> ir.Value:
+    """What a function makes of a batch of images with the channels first, for a batch or one image in this layout.
+
+    Args:
+        site: The call.
+        x: The images.
+        data_format: Their layout.
+        function: What is made of them.
+        count: How many axes an image has beside the channels.
+    """
+    single = site.rank(x) == count + 1
+    y = site.last(function(site.first(site.unsqueeze(x, 0) if single else x, data_format)), data_format)
     return site.squeeze(y, 0) if single else y
 
 
@@ -146,15 +160,14 @@ def extract_patches(site: CallSite, images: Any) -> ir.Value:
     kind, x = site.source, site.tensor(images)
     data_format, size = site.data_format, list(kind.size)
     count = len(size)
-    single = site.rank(x) == count + 1
-    x = site.first(site.unsqueeze(x, 0) if single else x, data_format)
     if not x.dtype.is_floating_point():
         site.refuse("patches of whole numbers")
-    strides, dilations = (
-        [n] * count if isinstance(n, int) else list(n) for n in (kind.strides or size, kind.dilation_rate)
-    )
-    channels = site.shape(x)[1]
-    number = math.prod(size) * channels
-    kernel = np.eye(number, dtype=x.dtype.numpy()).reshape(number, *size, channels)
-    y = site.op("Conv", x, np.moveaxis(kernel, -1, 1), **window(size, strides, dilations, kind.padding))
-    return _out(site, y, data_format, single)
+    strides, dilations = many(kind.strides or size, count), many(kind.dilation_rate, count)
+
+    def picked(x: ir.Value) -> ir.Value:
+        channels = site.shape(x)[1]
+        number = math.prod(size) * channels
+        kernel = np.eye(number, dtype=x.dtype.numpy()).reshape(number, *size, channels)
+        return site.op("Conv", x, np.moveaxis(kernel, -1, 1), **window(size, strides, dilations, kind.padding))
+
+    return of_batch(site, x, data_format, picked, count)
