@@ -79,8 +79,9 @@ def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
 
 
 @reads("aten.softmax", "aten.special_softmax", "aten._softmax")
+@reads("aten.log_softmax", "aten.special_log_softmax", "aten._log_softmax")
 def softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("Softmax", op.cast(x, op.dtype), axis=dim)
+    return op("LogSoftmax" if "log" in op.name else "Softmax", op.cast(x, op.dtype), axis=dim)
 
 
 @reads("aten._safe_softmax")
@@ -89,11 +90,6 @@ def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
     x = op.cast(x, op.dtype)
     nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
     return op("Where", nothing, op.number(0, x.dtype), op("Softmax", x, axis=dim))
-
-
-@reads("aten.log_softmax", "aten.special_log_softmax", "aten._log_softmax")
-def log_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("LogSoftmax", op.cast(x, op.dtype), axis=dim)
 
 
 @reads("aten.softmin")

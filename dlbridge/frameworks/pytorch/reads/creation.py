@@ -13,35 +13,18 @@ from dlbridge.frameworks.pytorch.tensors import sized_like
 
 def filled(op: Op, value: Any) -> ir.Value:
     """A tensor of the result's sizes, filled with one number."""
-    shape = op.sizes
-    if (
-        not isinstance(value, ir.Value)
-        and all(isinstance(s, int) for s in shape)
-        and not hasattr(value, "free_symbols")
-    ):
-        array = np.full((), value).astype(op.dtype.numpy())
-        if not shape:
-            return op.constant(array)
-        return op("ConstantOfShape", shape, value=ir.tensor(array.reshape(1)))
-    if not isinstance(value, (int, float, bool)):
-        return op("Expand", op.cast(value, op.dtype), shape)
-    return op("ConstantOfShape", shape, value=ir.tensor(np.full(1, value).astype(op.dtype.numpy())))
+    if isinstance(value, ir.Value) or getattr(value, "free_symbols", None):
+        return op("Expand", op.cast(value, op.dtype), op.sizes)
+    array = np.full(1, value).astype(op.dtype.numpy())
+    return op("ConstantOfShape", op.sizes, value=ir.tensor(array)) if op.sizes else op.constant(array.reshape(()))
 
 
-@reads("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.empty", "aten.empty_like", "aten.new_empty")
-def zeros(op: Op, *args: Any, **options: Any) -> ir.Value:
-    """An uninitialised tensor may have any contents; here they are zeros."""
-    return filled(op, 0)
-
-
+@reads("aten.zeros", "aten.zeros_like", "aten.new_zeros", "aten.ones", "aten.ones_like", "aten.new_ones")
+@reads("aten.empty", "aten.empty_like", "aten.new_empty")
 @reads("aten.empty_strided", "aten.new_empty_strided", "aten.empty_permuted")
-def empty(op: Op, *args: Any, **options: Any) -> ir.Value:
-    return filled(op, 0)
-
-
-@reads("aten.ones", "aten.ones_like", "aten.new_ones")
-def ones(op: Op, *args: Any, **options: Any) -> ir.Value:
-    return filled(op, 1)
+def of_one_number(op: Op, *args: Any, **options: Any) -> ir.Value:
+    """An uninitialised tensor may have any contents; here they are zeros."""
+    return filled(op, int("ones" in op.name))
 
 
 @reads("aten.full", "aten.full_like", "aten.new_full")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import WHOLE_MODULE, Op, reads
@@ -11,17 +13,21 @@ from dlbridge.frameworks.pytorch.tensors import is_float, rank
 ALWAYS_ON = "dropout that is on at inference: give it training=self.training, and export in eval mode"
 
 
-def _does_nothing(op: Op, x: ir.Value) -> bool:
-    """Whether the input is of integers, or the module stays in eval mode while the model trains."""
+def _does_nothing(op: Op, x: ir.Value, is_on: Any = False) -> bool:
+    """Whether the input is of integers, or the module stays in eval mode while the model trains.
+
+    Raises:
+        UnsupportedOpError: When it is on at inference.
+    """
+    if is_on:
+        op.refuse(ALWAYS_ON)
     return not is_float(x) or op.layer_path in op.training.in_eval
 
 
 @reads("aten.dropout")
 def dropout(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
     """Keep a dropout as a node in inference form, for training."""
-    if train and p:
-        op.refuse(ALWAYS_ON)
-    if _does_nothing(op, x):
+    if _does_nothing(op, x, train and p):
         return x
     return op("Dropout", x, op.constant(p, ir.DataType.FLOAT))
 
@@ -32,9 +38,7 @@ def dropout_variant(op: Op, x: ir.Value, p: float, train: bool) -> ir.Value:
     axes = list(range(2, rank(x))) if op.name.startswith("feature") else []
     if op.name == "feature_dropout" and not axes:
         return dropout(op, x, p, train)
-    if train and p:
-        op.refuse(ALWAYS_ON)
-    if _does_nothing(op, x):
+    if _does_nothing(op, x, train and p):
         return x
     kind = "AlphaDropout" if "alpha" in op.name else "BroadcastDropout"
     return op.extension(kind, x, ratio=float(p), axes=axes or None)

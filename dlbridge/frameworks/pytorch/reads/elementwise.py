@@ -160,20 +160,16 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
     return op.binary("Pow", x, exponent)
 
 
-@reads("aten.maximum", "aten.max.other")
-def maximum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return op.binary("Or" if op.dtype == ir.DataType.BOOL else "Max", x, y)
-
-
-@reads("aten.minimum", "aten.min.other")
-def minimum(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return op.binary("And" if op.dtype == ir.DataType.BOOL else "Min", x, y)
+@reads("aten.maximum", "aten.max.other", "aten.minimum", "aten.min.other")
+def extreme(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
+    of_numbers, of_flags = ("Max", "Or") if "max" in op.name else ("Min", "And")
+    return op.binary(of_flags if op.dtype == ir.DataType.BOOL else of_numbers, x, y)
 
 
 @reads("aten.fmax", "aten.fmin")
 def extreme_but_nan(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     """The larger or smaller of two, and of a number and NaN the number."""
-    chosen = maximum(op, x, y) if op.name == "fmax" else minimum(op, x, y)
+    chosen = extreme(op, x, y)
     if not op.dtype.is_floating_point():
         return chosen
     return formulas.unless_nan(op, op.cast(x, op.dtype), op.cast(y, op.dtype), chosen)

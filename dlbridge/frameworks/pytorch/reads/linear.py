@@ -25,9 +25,11 @@ def matmul(op: Op, x: ir.Value, y: ir.Value, out_dtype: Any = None) -> ir.Value:
     return op("MatMul", x, y)
 
 
-@reads("aten.addmm", "aten.addmv", "aten.baddbmm")
+@reads("aten.addmm", "aten.addmv", "aten.baddbmm", "aten.addbmm")
 def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
     product = op("MatMul", a, b)
+    if op.name == "addbmm":
+        product = op("ReduceSum", product, [0], keepdims=0)
     if alpha != 1:
         product = op("Mul", product, alpha)
     if beta == 0:
@@ -46,14 +48,6 @@ def grouped_mm(op: Op, x: ir.Value, weight: ir.Value, offs: ir.Value, *rest: Any
     mine = op("Equal", op("Unsqueeze", op.arange(sizes(weight)[0]), [1]), op("Unsqueeze", group, [0]))
     rows = op("Mul", op("Unsqueeze", x, [0]), op("Unsqueeze", op.cast(mine, x.dtype), [2]))
     return op("ReduceSum", op("MatMul", rows, weight), [0], keepdims=0)
-
-
-@reads("aten.addbmm")
-def addbmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha: Any = 1) -> ir.Value:
-    product = op("ReduceSum", op("MatMul", a, b), [0], keepdims=0)
-    if alpha != 1:
-        product = op("Mul", product, alpha)
-    return op("Add", product, x if beta == 1 else op("Mul", x, beta))
 
 
 @reads("aten.einsum")

@@ -191,6 +191,7 @@ def log_of_sum(op: Op, x: ir.Value, dim: int) -> ir.Value:
 
 @reads("aten.topk")
 def topk(op: Op, x: ir.Value, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True) -> list[ir.Value]:
+    """The largest, or smallest, elements along an axis, in order, and their places."""
     values, where = op("TopK", x, [k], outputs=2, axis=dim, largest=int(largest), sorted=1)
     where.dtype = ir.DataType.INT64
     return [values, where]
@@ -204,8 +205,7 @@ def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
     dim, descending = (*args, *(-1, False)[len(args) :])
     dim, descending = options.get("dim", dim), options.get("descending", descending)
     numbers = x if is_float(x) or x.dtype != ir.DataType.BOOL else op.cast(x, ir.DataType.INT32)
-    values, where = op("TopK", numbers, [sizes(x)[dim]], outputs=2, axis=dim, largest=int(descending), sorted=1)
-    where.dtype = ir.DataType.INT64
+    values, where = topk(op, numbers, sizes(x)[dim], dim, descending)
     return [op.cast(values, x.dtype), where]
 
 
@@ -220,9 +220,7 @@ def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
     axis, keepdim = options.get("dim", dim) % rank(x), options.get("keepdim", keepdim)
     if k is None:
         k = (sizes(x)[axis] + 1) // 2
-    values, where = op("TopK", x, [k], outputs=2, axis=axis, largest=0, sorted=1)
-    where.dtype = ir.DataType.INT64
-    value, place = (op.slice(v, axis, k - 1, k) for v in (values, where))
+    value, place = (op.slice(v, axis, k - 1, k) for v in topk(op, x, k, axis, False))
     if op.name == "median" and is_float(x):
         spoilt = op("ReduceSum", x, [axis], keepdims=1)
         value = op("Where", op("IsNaN", spoilt), spoilt, value)
@@ -240,10 +238,8 @@ def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = 
     nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
     known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)
     filled = op("Where", nan, op.number(np.inf, x.dtype), x) if is_float(x) else x
-    values, where = op("TopK", filled, op.ints([sizes(x)[axis]]), outputs=2, axis=axis, largest=0, sorted=1)
-    where.dtype = ir.DataType.INT64
-    middle = op("Max", op("Div", op("Sub", known, 1), 2), 0)
-    value, place = (op("GatherElements", v, middle, axis=axis) for v in (values, where))
+    middle, in_order = op("Max", op("Div", op("Sub", known, 1), 2), 0), topk(op, filled, sizes(x)[axis], axis, False)
+    value, place = (op("GatherElements", v, middle, axis=axis) for v in in_order)
     if is_float(x):
         value = op("Where", op("Equal", known, 0), op.number(np.nan, x.dtype), value)
     found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]

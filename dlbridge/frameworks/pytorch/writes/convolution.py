@@ -36,19 +36,20 @@ def conv(op: Op) -> Emit | Code:
     keywords = options(stride=(strides, 1), padding=([p for p, _ in pads], 0), dilation=(dilations, 1))
     group = op.attr("group")
     keywords["groups"] = Default(group, 1)
-    name, bias = op.initializer(1), op.initializer(2)
-    if name is None or (op.has(2) and bias is None):
-        return call(f"F.conv{count}d", x, op[1], *([op[2]] if op.has(2) else []), **keywords)
-    return _layer(f"nn.Conv{count}d", x, (weight[1] * group, weight[0], one_or_all(kernel)), keywords, name, bias)
+    sizes = (weight[1] * group, weight[0], one_or_all(kernel))
+    return _layer_or_function(op, x, f"nn.Conv{count}d", f"F.conv{count}d", sizes, keywords)
 
 
-def _layer(
-    kind: str, x: Any, sizes: tuple[int, int, Any], keywords: dict[str, Any], weight: str, bias: str | None
-) -> Emit:
-    given = [
-        Literal(size, name) for name, size in zip(("in_channels", "out_channels", "kernel_size"), sizes, strict=True)
-    ]
-    new = call(kind, *given, **keywords, bias=False if bias is None else None)
+def _layer_or_function(
+    op: Op, x: Any, layer: str, function: str, sizes: tuple[int, int, Any], keywords: dict[str, Any]
+) -> Emit | Code:
+    """The layer of the model's weights, else the function of those that are computed."""
+    weight, bias = op.initializer(1), op.initializer(2)
+    if weight is None or (op.has(2) and bias is None):
+        return call(function, x, op[1], *([op[2]] if op.has(2) else []), **keywords)
+    names = ("in_channels", "out_channels", "kernel_size")
+    given = [Literal(size, name) for name, size in zip(names, sizes, strict=True)]
+    new = call(layer, *given, **keywords, bias=False if bias is None else None)
     weights = {"weight": Weight.of(weight)} | ({"bias": Weight.of(bias)} if bias else {})
     return Emit(call(LAYER, x), Layer(new, weights))
 
@@ -73,11 +74,8 @@ def conv_transpose(op: Op) -> Emit | Code:
     keywords = options(stride=(strides, 1), padding=([p for p, _ in pads or []], 0), output_padding=(extra, 0))
     keywords["groups"] = Default(group, 1)
     keywords |= options(dilation=(dilations, 1))
-    name, bias = op.initializer(1), op.initializer(2)
-    if name is None or (op.has(2) and bias is None):
-        return call(f"F.conv_transpose{count}d", op.x, op[1], *([op[2]] if op.has(2) else []), **keywords)
     sizes = (weight[0], weight[1] * group, one_or_all(kernel))
-    return _layer(f"nn.ConvTranspose{count}d", op.x, sizes, keywords, name, bias)
+    return _layer_or_function(op, op.x, f"nn.ConvTranspose{count}d", f"F.conv_transpose{count}d", sizes, keywords)
 
 
 def _transposed_pads(op: Op, kernel: list[int], extra: list[int]) -> Pads | None:
