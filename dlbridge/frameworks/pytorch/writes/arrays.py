@@ -20,6 +20,7 @@ from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.linear import linear
 from dlbridge.source.arrays.normalization import normalization
+from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
 from dlbridge.source.arrays.reduction import reduction
 from dlbridge.source.arrays.shape import shape
@@ -75,6 +76,7 @@ shape.adopt(rules, TORCH, only={"CenterCropPad", "Constant", "Identity", "Squeez
 convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState", "ConvInteger", "QLinearConv"})
 normalization.adopt(rules, TORCH, only={"MeanVarianceNormalization"})
 signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})
+pooling.adopt(rules, TORCH, only={"MaxUnpool"})
 quantization.adopt(rules, TORCH)
 reduction.adopt(rules, TORCH)
 indexing.adopt(

@@ -107,15 +107,3 @@ def global_pool(op: Op) -> Emit | Code:
         call(f"F.adaptive_{name}_pool{count}d", op.x, 1),
         module=Layer(call(f"nn.Adaptive{short}Pool{count}d", 1)),
     )
-
-
-@rules("MaxUnpool")
-def max_unpool(op: Op) -> Code:
-    kernel = op.attr("kernel_shape")
-    strides, _ = window(op, kernel)
-    pads = op.attr("pads") or [0] * 2 * len(kernel)
-    size = op.ints(2) if op.has(2) else None
-    if op.has(2):
-        shape: Any = code("{}.tolist()", op[2]) if size is None else size
-        return call("max_unpool", op.x, op[1], tuple(kernel), tuple(strides), tuple(pads), output_shape=shape)
-    return call("max_unpool", op.x, op[1], tuple(kernel), tuple(strides), tuple(pads))
