@@ -94,7 +94,7 @@ def source_places(x, width, scale, size, coordinates, region):
 
 
 def source_coordinate(y, width, scale, size, coordinates, region):
-    """Where in the input output element y lies; all are numbers, or some are tensors."""
+    """Where in the input output element y lies, or each of several; all are numbers, or some are tensors."""
     length = scale * width
     if coordinates == "align_corners":  # a length below 2 has the element 0 alone
         return y * (width - 1) / (max(length - 1, 1) if is_number(length) else ops.maximum(length - 1, 1))
@@ -103,11 +103,11 @@ def source_coordinate(y, width, scale, size, coordinates, region):
     if coordinates == "tf_crop_and_resize":
         start, end = region
         step = (end - start) * (width - 1)
-        return start * (width - 1) + (step / 2 if length == 1 else y * step / (length - 1))
+        return start * (width - 1) + (y * 0 + step / 2 if length == 1 else y * step / (length - 1))
     shift = width / 2 * (1 - size / length) if coordinates == "half_pixel_symmetric" else 0
     at = shift + (y + 0.5) / scale - 0.5
     if coordinates == "pytorch_half_pixel":
-        return (0 if length == 1 else at) if is_number(length) else ops.where(length == 1, 0, at)
+        return (y * 0 if length == 1 else at) if is_number(length) else ops.where(length == 1, 0, at)
     return at
 
 
