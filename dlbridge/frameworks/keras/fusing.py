@@ -6,7 +6,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import FORM, TAKES_ACTIVATION
+from dlbridge.frameworks.keras.rules import ACTIVATION_NAMES, FORM, TAKES_ACTIVATION
 from dlbridge.ops import traits
 from dlbridge.ops.keys import layer_key
 from dlbridge.passes.matching import match
@@ -14,20 +14,7 @@ from dlbridge.passes.rewriter import Rewriter, Site
 from dlbridge.source.op import weight_of
 
 #: Activations that a layer can apply itself: ``layers.Dense(128, activation="relu")``.
-_ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Softplus": "softplus",
-    "Softsign": "softsign",
-    "Selu": "selu",
-    "Mish": "mish",
-    "HardSwish": "hard_swish",
-    "Swish": "silu",
-    "Elu": "elu",
-    "Gelu": "gelu",
-    "Softmax": "softmax",
-}
+_ACTIVATIONS = ACTIVATION_NAMES | {"Relu": "relu", "Elu": "elu", "Gelu": "gelu", "Softmax": "softmax"}
 
 
 def fuse(graph: ir.Graph) -> bool:

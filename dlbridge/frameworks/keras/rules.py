@@ -175,6 +175,15 @@ rules = _Rules("keras")
 
 KERAS_DTYPES = DTYPES
 
+#: Activations without a setting -> their names in Keras.
+ACTIVATION_NAMES = {
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Mish": "mish",
+}
+ACTIVATION_NAMES |= {"HardSwish": "hard_swish", "Selu": "selu", "Swish": "silu"}
 #: Ops whose Keras layer takes ``activation=``.
 TAKES_ACTIVATION = {"Linear", "Conv", "ConvTranspose"}
 

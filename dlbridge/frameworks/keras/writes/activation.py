@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.rules import broadcasts_far, keras_dtype, rules
+from dlbridge.frameworks.keras.rules import ACTIVATION_NAMES, broadcasts_far, keras_dtype, rules
 from dlbridge.frameworks.keras.writes.elementwise import is_tensor, operand
 from dlbridge.source.arrays import Activation
 from dlbridge.source.code import Code, call, code
@@ -14,22 +15,16 @@ from dlbridge.source.definitions import LAYER
 from dlbridge.source.op import Emit, Layer, Op
 
 
-def _by_name(function: str, name: str) -> Activation:
+def _by_name(name: str) -> Activation:
     """One that is a layer by its name alone."""
+    function = f"ops.{name}" if hasattr(keras.ops, name) else f"keras.activations.{name}"
     return Activation(function, call("layers.Activation", name))
 
 
 ACTIVATIONS = {
     "Relu": Activation("ops.relu", "layers.ReLU"),
-    "Sigmoid": _by_name("ops.sigmoid", "sigmoid"),
-    "Tanh": _by_name("ops.tanh", "tanh"),
-    "Softplus": _by_name("ops.softplus", "softplus"),
-    "Softsign": _by_name("ops.softsign", "softsign"),
-    "Mish": _by_name("keras.activations.mish", "mish"),
-    "HardSwish": _by_name("ops.hard_swish", "hard_swish"),
-    "HardSigmoid": _by_name("ops.hard_sigmoid", "hard_sigmoid"),
-    "Selu": _by_name("ops.selu", "selu"),
-    "Swish": _by_name("ops.silu", "silu"),
+    **{kind: _by_name(name) for kind, name in ACTIVATION_NAMES.items()},
+    "HardSigmoid": _by_name("hard_sigmoid"),
     "Elu": Activation("ops.elu", "layers.ELU", {"alpha": "alpha"}),
     "Celu": Activation("ops.celu", keywords={"alpha": "alpha"}),
     "LogSoftmax": Activation("ops.log_softmax", keywords={"axis": "axis"}),
