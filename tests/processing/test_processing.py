@@ -105,7 +105,7 @@ def test_what_is_written_is_what_the_standard_says(model):
             outputs={outputs(model)[1]: Classes(labels=tuple("abcde"))},
         ),
     )
-    dlbridge.verify(whole, routes=["onnx"]).require()
+    dlbridge.verify(whole, routes=["onnx"], battery="quick").require()
 
 
 def test_the_model_is_not_changed(model):

@@ -107,7 +107,7 @@ def test_a_conversion_is_compared_with_the_module(read):
     module.eval()
     with torch.no_grad():
         np.testing.assert_array_equal(got, module(**{k: torch.from_numpy(v) for k, v in given.items()}).numpy())
-    report = dlbridge.verify(model, routes=["original", "pytorch", "onnx"], judge="original")
+    report = dlbridge.verify(model, routes=["original", "pytorch", "onnx"], judge="original", battery="quick")
     assert report.passed
     assert report.judge == "the original"
 
