@@ -77,7 +77,7 @@ training: .venv/sweeps ## every optimizer and every loss in every framework, and
 right: .venv/sweeps  ## a hundred right models through the verification on PyTorch, Keras and ONNX: no false alarm (half an hour)
 	$(BIN)/python -m tests.sweeps.test_right
 
-faults: setup        ## plant faults of 136 kinds, and 217 by hand, into what is written: what is caught, and what is traced to its node
+faults: setup        ## plant faults of 136 kinds, and 542 by hand, into what is written: what is caught, and what is traced to its node
 	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py tests/verification/test_edits.py -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras

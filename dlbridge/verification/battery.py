@@ -24,10 +24,11 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import LARGE
 from dlbridge.ops.keys import is_op
-from dlbridge.verification import literals
+from dlbridge.verification import literals, suspicions
 from dlbridge.verification.inputs import batch_dim, filled_inputs
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays, is_float
+from dlbridge.verification.plans import Case, Plan
 from dlbridge.verification.roles import Role, roles
 from dlbridge.verification.shares import rows_without_numbers, unsettled_rows
 from dlbridge.verification.sizes import (
@@ -37,13 +38,16 @@ from dlbridge.verification.sizes import (
     elements,
     fitting_sizes,
     longest_constant,
+    shape_at,
 )
 from dlbridge.verification.strategies import (
     EACH_NUMBER,
     EACH_ROW,
+    LARGER,
     MIXED,
     NOT_FINITE,
     ON,
+    PADDED,
     PLAIN,
     STRATEGIES,
     THOROUGH_ONLY,
@@ -63,7 +67,8 @@ _ROWS = 2
 _MOST_ELEMENTS = 1 << 30
 #: The full battery has two more sets with this many rows, and another with this free size: longer than the blocks that
 #: most code works in, and with so many numbers that some are near 0 at every node. Of several numbers, it takes the
-#: first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements.
+#: first with which all values of the graph together have at most ``_FEW_ELEMENTS`` elements. Each row of a table is
+#: read once where so many rows are few.
 _MANY_ROWS, _MANY_SIZES, _FEW_ELEMENTS = (257, 33), (129, 65, 33), 1 << 24
 #: The full battery has these sizes of the batch, and of the other free sizes, where that is next to no work, and those
 #: that stand in the forms under test while all such sets together have few elements.
@@ -72,46 +77,6 @@ _EACH_SIZE, _NEXT_TO_NOTHING = (3, 4, 5, 6, 7, 8, 9, 10, 12, 16), 1 << 18
 _AT_THE_LARGEST = 1 << 26
 #: How often a set whose rows the original does not all take is made anew.
 _ATTEMPTS = 3
-
-
-@dataclass
-class Case:
-    """A set of inputs.
-
-    Attributes:
-        sizes: The sizes of the symbolic dimensions.
-        arrays: Arrays by input name.
-        strategies: The names of the strategies that fill the rows, in order.
-        is_probe: Whether it may be left out.
-    """
-
-    sizes: dict[str, int]
-    arrays: Arrays
-    strategies: tuple[str, ...] = (PLAIN.name,)
-    is_probe: bool = False
-
-    @property
-    def name(self) -> str:
-        return ", ".join(self.strategies)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a set of inputs is made.
-
-    Attributes:
-        sizes: The sizes that are fixed.
-        preferred: The sizes that are wanted, if the model accepts them.
-        strategies: The strategies that fill the rows.
-        seed: The seed of its random numbers.
-        is_probe: Whether it may be left out.
-    """
-
-    sizes: Mapping[str, int]
-    preferred: Mapping[str, int]
-    strategies: tuple[Strategy, ...]
-    seed: int
-    is_probe: bool = True
 
 
 @dataclass
@@ -125,6 +90,7 @@ class Battery:
         seed: The seed of the random numbers.
         full: Whether it is the full battery.
         numbers: Numbers that stand in the forms under test.
+        unlike: For each input that is an index, the rows in which tables of the forms have other numbers.
 
     Attributes:
         left_out: What was not tried, and why.
@@ -136,6 +102,7 @@ class Battery:
     seed: int
     full: bool
     numbers: frozenset[float] = frozenset()
+    unlike: suspicions.Rows = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     _unit: int = 1
 
@@ -251,9 +218,37 @@ class Battery:
                 if batch in names:  # a strategy has few numbers in a set of its own
                     mixed = tuple(s for s in MIXED if s in strategies)
                     yield Plan(self.sizes, preferred, (PLAIN, *mixed), self.seed + max(counts) + 1)
-                    for index, strategy in enumerate((EACH_NUMBER, literals.strategy(self.numbers)), 2):
+                    alone = (EACH_NUMBER, literals.strategy(self.numbers), LARGER, PADDED)
+                    for index, strategy in enumerate(alone, 2):
                         if any(strategy.applies(role) for role in known):
                             yield Plan(self.sizes, preferred, (strategy,), self.seed + max(counts) + index)
+        yield from self._all_rows(batch, rows, known)
+        yield from self._of_the_code(batch, free, rows, known)
+
+    def _all_rows(self, batch: str | None, rows: Mapping[str, int], known: list[Role]) -> Iterator[Plan]:
+        """One set that reads each row of larger tables, where so many rows of inputs are little work."""
+        if batch is None or self.batch_sizes:
+            return
+        sizes = self._fitting(rows, self.sizes)
+        indices = [role for role in known if EACH_ROW.applies(role)]
+        places = {role.name: math.prod(shape_at(role.value, {**sizes, batch: 1})) for role in indices}
+        wanted = max((math.ceil((role.rows or 0) / max(places[role.name], 1)) for role in indices), default=0)
+        preferred = {**rows, batch: wanted}
+        if wanted > max(_MANY_ROWS) and self._elements(preferred) <= _FEW_ELEMENTS:
+            yield Plan(self.sizes, preferred, (EACH_ROW,), self.seed + wanted)
+
+    def _of_the_code(
+        self, batch: str | None, free: list[str], rows: Mapping[str, int], known: list[Role]
+    ) -> Iterator[Plan]:
+        """Sets with what stands in the forms under test alone: numbers, sizes, rows of tables with other numbers."""
+        found = literals.foreign(self.numbers, self.model)
+        names = [batch] if batch and not self.batch_sizes else []
+        sets = suspicions.plans(found, self.unlike, known, rows, names, free)
+        left = _FEW_ELEMENTS
+        for index, (preferred, strategy) in enumerate(sets):
+            left -= self._elements(preferred)
+            if left >= 0:
+                yield Plan(self.sizes, preferred, (strategy,), self.seed + index)
 
     def _each_size(self, batch: str | None, free: list[str], known: list[Role]) -> Iterator[Plan]:
         """Plain sets at many sizes, and at those that stand in the forms under test: something may be wrong at one."""

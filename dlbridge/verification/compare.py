@@ -19,8 +19,8 @@ from dlbridge.ops.evaluator import LARGE, Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
-from dlbridge.verification import literals, stepping
-from dlbridge.verification.battery import Battery, Case
+from dlbridge.verification import literals, stepping, suspicions
+from dlbridge.verification.battery import Battery
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.coverage import cover
 from dlbridge.verification.depth import along_depth
@@ -31,6 +31,7 @@ from dlbridge.verification.judge import Judge
 from dlbridge.verification.locate import too_large
 from dlbridge.verification.measure import Arrays, Tolerance, relative_error
 from dlbridge.verification.others import Matching, Other
+from dlbridge.verification.plans import Case
 from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, left_out, saved_route, unknown, usual
@@ -118,7 +119,8 @@ def verify(
         model, wanted = converted, [name for name in wanted if name != judges.ORIGINAL]
     require_names(model, sizes or {})
     numbers = literals.numbers_of((others or {}).values())
-    sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, battery == "full", numbers)
+    unlike = suspicions.unlike_rows(model, (others or {}).values()) if battery == "full" else {}
+    sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, battery == "full", numbers, unlike)
     cases = [] if battery == "none" else sets.cases(judging)
     cases += _given(model, judging, inputs)
     report = Report(model.name, judging.name, left_out=not_tried, inputs_left_out=sets.left_out, subject=model)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from dlbridge.model import Model
-from dlbridge.verification.battery import Case
 from dlbridge.verification.departure import Departure
 from dlbridge.verification.figures import figures
 from dlbridge.verification.forms import Form
@@ -23,6 +22,7 @@ from dlbridge.verification.measure import (
     mismatch,
     relative_error,
 )
+from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check, Report
 
 #: For how many more sets of inputs the node is looked for where a form departs, and how many numbers these have.
@@ -169,8 +169,11 @@ class Comparison:
         strained = {
             (i, n) for i, n in failed if self._is_ill_conditioned(findings[i][n], outputs[i][n], i, n, route.eps)
         }
-        if any(key not in strained and not self._may_be_rounding(key, outputs, findings) for key in failed):
-            return  # at least one departure that rounding does not explain
+        wrong = [key for key in failed if key not in strained and not self._may_be_rounding(key, outputs, findings)]
+        for i, name in wrong:  # infinities beside the judge's numbers, for one, however far its own rounding is off
+            findings[i][name].strained = False
+        if wrong:
+            return
         wide, trouble = self._in_float64(route, sorted({i for i, _ in failed}))
         for i, name in failed:
             finding, is_strained = findings[i][name], (i, name) in strained
@@ -215,14 +218,15 @@ class Comparison:
         eps in each sum would move the judge.
 
         A normalization of equal numbers divides the rounding of their mean by the root of its epsilon, and frameworks
-        sum in other orders.
+        sum in other orders. Integers that are rounded from floats are others where these are almost halves.
         """
         index, name = key
         finding = findings[index][name]
         if finding.is_near:
             return True
         rounded = _EPS_OF_SUMS * self._judge.allowance().eps
-        return np.isfinite(finding.error) and self._is_moved(outputs[index][name], index, name, rounded)
+        is_settled = is_float(outputs[index][name].dtype) and not np.isfinite(finding.error)
+        return not is_settled and self._is_moved(outputs[index][name], index, name, rounded)
 
     def _in_float64(self, route: Form, wanted: Sequence[int]) -> tuple[dict[int, Arrays], str]:
         """The outputs of a route in float64, by set of inputs, and why there are none."""

@@ -19,7 +19,7 @@ from dlbridge.model import Model
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.ops.strings import is_text
 from dlbridge.passes.matching import Match, stored, subgraphs
-from dlbridge.verification.battery import Case
+from dlbridge.verification.plans import Case
 from dlbridge.verification.sizes import bytes_of_weights
 
 #: Where the condition of an op is, and what its two outcomes are called.

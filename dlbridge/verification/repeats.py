@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dlbridge.errors import DlbridgeError
-from dlbridge.verification.battery import Case
 from dlbridge.verification.forms import Form
 from dlbridge.verification.measure import Arrays, free, is_float, mismatch, relative_error
+from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check
 
 #: What is said of the inputs of such a check.

@@ -26,6 +26,8 @@ _PRESERVING = {"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose
 _PRESERVING |= {"Gather", "Split"}
 #: Ops whose output has indices of their inputs: the two rows of the edges of a graph, edges and a loop for each node.
 _INDEX_PRESERVING = _PRESERVING | {"Concat", "Tile"}
+#: Ops of whose outputs each number is one of the first input's, so that an edge of the output is one of the input.
+_CHOOSING = _PRESERVING | {"TopK", "MaxPool", "ReduceMax", "ReduceMin", "GatherElements", "GatherND", "Relu"}
 #: (op, input) -> the input that is the table which it indexes.
 _TABLES = {("Embedding", 0): 1, ("Gather", 1): 0, ("GatherElements", 1): 0, ("ScatterElements", 1): 0}
 #: Ops with which a number is compared, or cut: their constants are edges.
@@ -60,7 +62,10 @@ class Role:
 
     Attributes:
         value: The input.
-        rows: The number of rows of the smallest table that it indexes; None if it is not used as an index.
+        rows: The number below which it is an index of all tables that it indexes, where a constant may be added to it
+            before; None if it is not used as an index.
+        least: The number from which on it is an index that does not count from the end.
+        is_gathered: Whether some table that it indexes counts negative indices from the end.
         takes_negative: Whether every table that it indexes counts negative indices from the end.
         steps: The number of steps of the sequences whose lengths it has; None if it has no lengths.
         edges: The constants that it is compared with or cut at.
@@ -72,6 +77,8 @@ class Role:
 
     value: ir.Value
     rows: int | None = None
+    least: int = 0
+    is_gathered: bool = False
     takes_negative: bool = False
     steps: int | None = None
     edges: tuple[float, ...] = ()
@@ -103,6 +110,8 @@ def roles(model: Model, sizes: Mapping[str, int]) -> list[Role]:
         Role(
             value,
             rows=_rows(value, sizes),
+            least=_least(value),
+            is_gathered=any(is_op(use.node, "Gather") for use in _index_uses(value)),
             takes_negative=_takes_negative(value),
             steps=_steps(value, sizes),
             edges=_edges(value),
@@ -124,31 +133,74 @@ def _steps(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     return None
 
 
-def _table_uses(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
-    """(node, table) of each node that a value indexes a table in."""
-    for node, slot in _uses_through(value, _INDEX_PRESERVING):
-        table = _TABLES.get((op_key(node), slot))
-        held = node.inputs[table] if table is not None else None
-        if held is not None:
-            yield node, held
+def table_uses(value: ir.Value) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """(node, table) of each node that a value indexes a table in, as it is."""
+    yield from ((use.node, use.table) for use in _index_uses(value) if not use.offset)
+
+
+@dataclass(frozen=True)
+class _IndexUse:
+    """A use as the index of a table: of the value and a number, which is cut off below 0 or not."""
+
+    node: ir.Node
+    table: ir.Value
+    offset: int
+    is_cut: bool
+
+
+def _index_uses(value: ir.Value) -> Iterator[_IndexUse]:
+    """The uses as an index, also through ops that keep the numbers, or add a constant to them."""
+    seen: set[ir.Value] = set()
+    pending = [(value, 0, False)]
+    while pending:
+        current, offset, is_cut = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for node, slot in current.uses():
+            table = _TABLES.get((op_key(node), slot))
+            held = node.inputs[table] if table is not None else None
+            if held is not None:
+                yield _IndexUse(node, held, offset, is_cut)
+            if op_key(node) in _INDEX_PRESERVING and (slot == 0 or is_op(node, "Concat")):
+                pending.append((node.outputs[0], offset, is_cut or (is_op(node, "Clip") and len(node.inputs) > 1)))
+            added = _added(node, slot)
+            if added is not None:
+                pending.append((node.outputs[0], offset + added, is_cut))
+
+
+def _added(node: ir.Node, slot: int) -> int | None:
+    """The integer constant that a node adds to an input; None if it does something else."""
+    if not is_op(node, "Add") and not (is_op(node, "Sub") and slot == 0):
+        return None
+    other = stored(node.inputs[1 - slot])
+    if other is None or other.size != 1 or not other.dtype.is_integer():
+        return None
+    number = int(other.numpy().reshape(-1)[0])
+    return number if is_op(node, "Add") else -number
 
 
 def _rows(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
     limits: list[int] = []
-    for node, table in _table_uses(value):
-        axis = Match(node).get("axis", 0)
-        if table.shape is None:
+    for use in _index_uses(value):
+        axis = Match(use.node).get("axis", 0)
+        if use.table.shape is None:
             limits.append(2)
             continue
-        size = table.shape[axis]
-        limits.append(size if isinstance(size, int) else sizes.get(size.value or "", DEFAULT_SIZE))
+        size = use.table.shape[axis]
+        rows = size if isinstance(size, int) else sizes.get(size.value or "", DEFAULT_SIZE)
+        limits.append(rows - use.offset)
     return max(1, min(limits)) if limits else None
+
+
+def _least(value: ir.Value) -> int:
+    return max((-use.offset for use in _index_uses(value) if not use.is_cut), default=0)
 
 
 def _takes_negative(value: ir.Value) -> bool:
     """A ``Gather`` counts negative indices from the end; an embedding layer and a scatter have none."""
-    uses = [node for node, _ in _table_uses(value)]
-    return bool(uses) and all(is_op(node, "Gather") for node in uses)
+    uses = list(_index_uses(value))
+    return bool(uses) and all(is_op(use.node, "Gather") and not use.offset for use in uses)
 
 
 def _edges(value: ir.Value) -> tuple[float, ...]:
@@ -187,7 +239,7 @@ def _scaled_uses(value: ir.Value) -> Iterator[tuple[ir.Node, int, float, float]]
         seen.add(current)
         for node, slot in current.uses():
             yield node, slot, factor, offset
-            if op_key(node) in _PRESERVING and slot == 0:
+            if op_key(node) in _CHOOSING and slot == 0:
                 pending.append((node.outputs[0], factor, offset))
             elif is_op(node, "Neg"):
                 pending.append((node.outputs[0], -factor, -offset))

@@ -18,12 +18,12 @@ from dlbridge.decoding import PAST, PRESENT
 from dlbridge.errors import DlbridgeError
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.verification.battery import Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.forms import Form
 from dlbridge.verification.inputs import batch_dim, filled_inputs
 from dlbridge.verification.judge import Judge
 from dlbridge.verification.measure import Arrays
+from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.sizes import fitting_sizes
 from dlbridge.verification.strategies import PLAIN

@@ -23,6 +23,10 @@ _AWAY, _AWAY_OF_LARGE = 0.01, 2.0**-20
 _PLAIN_BELOW = 2
 #: The range of free integers, where the type has room for it.
 _LOWEST, _HIGHEST = -40, 300
+#: The size of what is next to nothing beside numbers around 1.
+_QUIET = 1e-7
+#: Larger integers, which are still numbers that people count up to.
+_LARGER = 10**6
 #: The share of the largest and smallest numbers of a type among those of its whole range.
 _ENDS = 0.3
 #: Types of at most this many values are filled with all of them.
@@ -71,7 +75,8 @@ def plain(role: Role, shape: tuple[int, ...], generator: np.random.Generator) ->
     if role.steps is not None:
         return -np.sort(-generator.integers(1, role.steps + 1, shape))  # the longest first, as some models require
     if role.is_integer:
-        return generator.integers(0, role.rows or _PLAIN_BELOW, shape)
+        least = max(0, min(role.least, (role.rows or _PLAIN_BELOW) - 1))
+        return generator.integers(least, role.rows or _PLAIN_BELOW, shape)
     if role.rows is not None:  # a table of features as floats, of which some are cast to indices
         return generator.random(shape) * _end(role.rows)
     return generator.standard_normal(shape)
@@ -149,6 +154,14 @@ def _wide(role: Role, shape: tuple[int, ...], generator: np.random.Generator) ->
     return generator.integers(max(low, info.min), min(high, info.max) + 1, shape)
 
 
+def _larger(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Integers of three to six digits, which float32 holds and float16 does not: times, prices, counts."""
+    if not role.is_free_integer or role.decides_sizes or role.value.dtype is None:
+        return None
+    most = float(min(ml_dtypes.iinfo(role.value.dtype.numpy()).max, _LARGER))
+    return np.trunc(most ** generator.uniform(0.4, 1.0, shape))
+
+
 def _whole_range(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """Integers of every number of digits that the type has, the largest and the smallest, and powers of two."""
     if not role.is_free_integer or role.decides_sizes or role.value.dtype is None:
@@ -197,11 +210,64 @@ def _first_and_last_rows(role: Role, shape: tuple[int, ...], generator: np.rando
     return _all_of([0, role.rows - 1], shape, generator) if role.rows is not None else None
 
 
+def _alike(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """The number of its row in every place: the same in all inputs, and, in a second row, once more."""
+    if not role.is_integer or role.steps is not None or role.decides_sizes or not shape:
+        return None
+    numbers = (np.arange(shape[0]) * 2 // 3) % (role.rows or _SMALL_TYPE // 2)
+    return np.broadcast_to(numbers.reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+
+def _sorted(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Normal numbers that grow along the last axis, and fall in every other row."""
+    if not role.is_float or not shape:
+        return None
+    found = np.sort(generator.standard_normal(shape), axis=-1)
+    if len(shape) > 1:
+        found[1::2] = found[1::2, ..., ::-1]
+    return found
+
+
 def _negative_rows(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
     """Indices that count from the end, where the graph's tables take them."""
     if role.rows is None or not role.takes_negative:
         return None
     return generator.integers(-role.rows, 0, shape)
+
+
+def _partly_quiet(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Rows that are next to nothing from some place of the last axis on: what a maximum over them cuts off."""
+    if not role.is_float or not shape:
+        return None
+    loud = np.arange(shape[-1]) < generator.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+    return np.where(loud, 3.0, _QUIET) * generator.standard_normal(shape)
+
+
+def _padded(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+    """Indices with those that the graph compares with (a padding, an end) in any number of places of each row: behind
+    the others, before them, and among them."""
+    compared = [edge for edge in role.edges if role.rows is not None and 0 <= edge < role.rows]
+    if not compared or not role.is_integer or len(shape) < 2:
+        return None
+    places = np.broadcast_to(np.arange(shape[-1]), shape).copy()
+    places[1::3] = places[1::3, ..., ::-1]
+    places[2::3] = generator.permuted(places[2::3], axis=-1)
+    count = generator.integers(0, shape[-1] + 1, (*shape[:-1], 1))
+    return np.where(places < count, generator.integers(0, role.rows, shape), generator.choice(compared, shape))
+
+
+def _negative_at(place: int) -> Fill:
+    """Indices of which those at one end of the first axis count from the end: the sources of edges, and not their
+    targets."""
+
+    def fill(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
+        if role.rows is None or role.takes_negative or not role.is_gathered or len(shape) < 2:
+            return None
+        found = generator.integers(0, role.rows, shape)
+        found[place] -= role.rows
+        return found
+
+    return fill
 
 
 def _longest(role: Role, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray | None:
@@ -277,6 +343,8 @@ def _infinite(role: Role, shape: tuple[int, ...], generator: np.random.Generator
 PLAIN = Strategy("plain", plain)
 EACH_ROW = Strategy("each row", _each_row)
 EACH_NUMBER = Strategy("each number", _each_number)
+LARGER = Strategy("larger integers", _larger)
+PADDED = Strategy("padded", _padded)
 ON = Strategy("on", _on)
 #: In the order in which a set of inputs with few rows takes them.
 STRATEGIES = (
@@ -312,10 +380,19 @@ STRATEGIES = (
     Strategy("whole range", _whole_range),
     Strategy("infinite", _infinite),
     Strategy("not finite", _not_finite),
+    PADDED,
+    Strategy("partly quiet", _partly_quiet),
+    Strategy("alike", _alike),
+    Strategy("negative at the first", _negative_at(0)),
+    Strategy("negative at the last", _negative_at(-1)),
+    Strategy("sorted", _sorted),
 )
 #: Strategies whose numbers are not finite: for a model that gives finite ones for them.
 NOT_FINITE = frozenset({"infinite", "not finite"})
 #: Strategies that only ``verify`` tries: a model in use seldom meets such inputs, and frameworks differ in them.
-THOROUGH_ONLY = frozenset({"negative rows", "spread", "tiny", "huge", "enormous", "whole range", *NOT_FINITE})
+THOROUGH_ONLY = frozenset(
+    {"negative rows", "negative at the first", "negative at the last", "spread", "tiny", "huge", "enormous"}
+    | {"whole range", "partly quiet", "alike", "sorted", *NOT_FINITE}
+)
 #: Strategies that share the many rows of one set of inputs: all but those whose rounding would hide that of the others.
 MIXED = tuple(s for s in STRATEGIES if s.name not in THOROUGH_ONLY or s.name == "spread")

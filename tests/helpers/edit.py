@@ -1,7 +1,7 @@
 """Edits of printed files, which plant faults into them. The lists are in ``tests/helpers/edits``, one for each target.
 
 An edit is a line with the model, what is wrong, and the nodes at which the fault may be said to be; then the text that
-is printed, each line behind a ``-``, and what becomes of it behind a ``+``. An edit of weights is one line instead,
+is printed, each line behind a ``-``, and what becomes of it behind a ``+``. Weights are edited by a line
 behind a ``=``: the weight (or several) as its file has it, and a statement that changes the array (or list) ``w``.
 """
 
@@ -68,27 +68,28 @@ def edits(to: str, folder: str = "") -> list[Edit]:
 def _read(part: str) -> Edit:
     head, *lines = part.splitlines()
     model, what, nodes = head.split(": ")
-    old, new = ("\n".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
-    names, _, statement = lines[0][1:].partition(": ") if lines[0][0] == "=" else ("", "", "")
+    old, new, weights = ("\n".join(line[1:] for line in lines if line[0] == sign) for sign in "-+=")
+    names, _, statement = weights.partition(": ")
     return Edit(model, what, frozenset(nodes.split()), old, new, tuple(names.split()), statement)
 
 
 @contextmanager
 def planted(edit: Edit, target: Path) -> Iterator[None]:
     """A fault in what was written to a folder (or an ONNX file), which is as it was afterwards."""
-    weights = next(iter(target.glob("*weights*")), target) if edit.weights else None
-    file = weights or (target / "model.py" if target.is_dir() else target)
-    right = file.read_bytes()
+    code = target / "model.py" if target.is_dir() else target
+    weights = next(iter(target.glob("*weights*")), target)
+    right = {file: file.read_bytes() for file in (code, weights)}
     try:
-        if weights is not None:
-            {".pt": _of_state_dict, ".h5": _of_hdf5, ".onnx": _of_initializers}[file.suffix](edit, file)
-        elif file.suffix == ".onnx":
-            of_graph(edit, file)
-        else:
-            file.write_text(edit.of(right.decode()), encoding="utf-8")
+        if edit.weights:
+            {".pt": _of_state_dict, ".h5": _of_hdf5, ".onnx": _of_initializers}[weights.suffix](edit, weights)
+        if edit.old and code.suffix == ".onnx":
+            _of_graph(edit, code)
+        elif edit.old:
+            code.write_text(edit.of(right[code].decode()), encoding="utf-8")
         yield
     finally:
-        file.write_bytes(right)
+        for file, content in right.items():
+            file.write_bytes(content)
 
 
 def _of_state_dict(edit: Edit, file: Path) -> None:
@@ -119,7 +120,7 @@ def _of_initializers(edit: Edit, file: Path) -> None:
     onnx.save(model, file)
 
 
-def of_graph(edit: Edit, file: Path) -> None:
+def _of_graph(edit: Edit, file: Path) -> None:
     """Plant a fault into an ONNX file. The text that is edited has a node in each line, as ``onnx.printer`` has it."""
     model = onnx.load(file)
     lines = [onnx.printer.to_text(node).strip() for node in model.graph.node]

@@ -1,4 +1,4 @@
-"""Nine small models of kinds that ``edited_models`` has not, for faults that were written before their first run."""
+"""Ten small models of kinds that ``edited_models`` has not, for faults that were written before their first run."""
 
 from __future__ import annotations
 
@@ -236,6 +236,20 @@ class Narrow(nn.Module):
         return z, (z * 16).round().clamp(-128, 127).to(torch.int8)
 
 
+class Catalog(nn.Module):
+    """Items and users in tables of thousands of rows, and what was bought before."""
+
+    def __init__(self):
+        super().__init__()
+        self.items, self.users = nn.Embedding(5000, 6), nn.Embedding(3000, 6)
+        self.fc1, self.norm, self.fc2 = nn.Linear(13, 12), nn.LayerNorm(12), nn.Linear(12, 2)
+
+    def forward(self, item, user, bought, hour):
+        before = self.items(bought).mean(1)
+        x = torch.cat([self.items(item) * self.users(user), before, torch.sin(hour / 24.0)[:, None]], 1)
+        return torch.sigmoid(self.fc2(self.norm(F.relu(self.fc1(x)))))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "denoiser": (Denoiser, {"image": "float32[batch,2,8,8]", "time": "int64[batch]"}),
     "speech": (Speech, {"frames": "float32[batch,steps,6]", "lengths": "int64[batch]"}),
@@ -252,6 +266,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "sounds": (Sounds, {"wave": "float32[batch,64]"}),
     "accounts": (Accounts, {"amounts": "float32[batch,5]", "kinds": "int64[batch,3]", "active": "bool[batch]"}),
     "narrow": (Narrow, {"pixels": "uint8[batch,3,6,6]"}),
+    "catalog": (
+        Catalog,
+        {"item": "int64[batch]", "user": "int64[batch]", "bought": "int64[batch,past]", "hour": "float32[batch]"},
+    ),
 }
 
 

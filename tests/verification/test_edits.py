@@ -8,8 +8,8 @@ import collections
 import pytest
 
 import dlbridge
-from tests.helpers import edited_models
-from tests.helpers.edit import edits, of_graph
+from tests.helpers import edited_models, unseen_models
+from tests.helpers.edit import edits, planted
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.pytorch
@@ -32,35 +32,37 @@ CORE = (
     "clicks: hashing in float64",
 )
 
+#: Edits of ``unseen_models`` in the default suite: (list, edit).
+CORE_UNSEEN = (
+    ("unseen", "denoiser: the time through float16"),
+    ("harder", "catalog: an item that is spelled as a power"),
+    ("harder", "catalog: three users with seven items"),
+    ("harder", "catalog: the same user and item"),
+    ("harder", "accounts: two kinds together"),
+    ("harder", "accounts: amounts of a mean in a window"),
+)
+
 
 class Planted:
-    """Models of which something is written, into a folder whose file is edited.
+    """Models of which something is written, into a folder whose files are edited.
 
     Args:
         to: The framework that they are written for.
         folder: Where they are written to.
+        read: Returns a model by its name.
     """
 
-    def __init__(self, to, folder):
-        self._to, self._folder, self._models = to, folder, {}
+    def __init__(self, to, folder, read=edited_models.read):
+        self._to, self._folder, self._read, self._models = to, folder, read, {}
 
     def report(self, edit):
         """(the model, the report of its edited file)."""
-        is_graph = self._to == "onnx"
-        target = self._folder / (f"{edit.model}.onnx" if is_graph else edit.model)
+        target = self._folder / (f"{edit.model}.onnx" if self._to == "onnx" else edit.model)
         if edit.model not in self._models:
-            model = self._models[edit.model] = edited_models.read(edit.model)
+            model = self._models[edit.model] = self._read(edit.model)
             model.write(self._to).save(target)
-        file = target if is_graph else target / "model.py"
-        right = file.read_bytes()
-        if is_graph:
-            of_graph(edit, file)
-        else:
-            file.write_text(edit.of(right.decode()), encoding="utf-8")
-        try:
+        with planted(edit, target):
             return self._models[edit.model], dlbridge.verify(self._models[edit.model], target)
-        finally:
-            file.write_bytes(right)
 
 
 def is_traced(model, edit, report):
@@ -70,40 +72,57 @@ def is_traced(model, edit, report):
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
+def written(tmp_path_factory):
     return Planted("pytorch", tmp_path_factory.mktemp("edited"))
 
 
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    return Planted("pytorch", tmp_path_factory.mktemp("unseen"), unseen_models.read)
+
+
 @pytest.mark.parametrize("name", CORE)
-def test_an_edit_of_a_printed_file_is_caught_and_traced(name, planted):
+def test_an_edit_of_a_printed_file_is_caught_and_traced(name, written):
     edit = next(edit for edit in edits("pytorch") if f"{edit.model}: {edit.what}" == name)
-    model, report = planted.report(edit)
+    model, report = written.report(edit)
     assert not report.passed
     assert is_traced(model, edit, report), {r: str(d) for r, d in report.departures.items()}
 
 
-def test_a_narrow_type_is_the_cause_that_is_named(planted):
+@pytest.mark.parametrize(("folder", "name"), CORE_UNSEEN)
+def test_what_seldom_shows_is_caught(folder, name, unseen):
+    edit = next(edit for edit in edits("pytorch", folder) if f"{edit.model}: {edit.what}" == name)
+    model, report = unseen.report(edit)
+    assert not report.passed
+    assert is_traced(model, edit, report), {r: str(d) for r, d in report.departures.items()}
+
+
+def test_a_narrow_type_is_the_cause_that_is_named(written):
     edit = next(edit for edit in edits("pytorch") if edit.what == "numbers through float16")
-    (departure,) = planted.report(edit)[1].departures.values()
+    (departure,) = written.report(edit)[1].departures.values()
     assert departure.cause == "numbers are held in float16"
     assert "self.fc3(x.half()" in departure.line[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["pytorch", "keras", "onnx"])
-def test_edits_are_caught_and_traced(to, tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "read"),
+    [("", edited_models.read), ("unseen", unseen_models.read), ("harder", unseen_models.read)],
+)
+def test_edits_are_caught_and_traced(folder, read, to, tmp_path):
     """Prints how many of the edits were caught and traced, and the others."""
     pytest.importorskip({"pytorch": "torch", "onnx": "onnxruntime"}.get(to, to))
-    planted, count, others = Planted(to, tmp_path), collections.Counter(), []
-    for edit in edits(to):
-        model, report = planted.report(edit)
+    written, count, others = Planted(to, tmp_path, read), collections.Counter(), []
+    for edit in edits(to, folder):
+        model, report = written.report(edit)
         outcome = "missed" if report.passed else "traced" if is_traced(model, edit, report) else "caught"
         count[outcome] += 1
         if outcome != "traced":
             where = next((d.node for d in report.departures.values()), None)
             others.append(f"{edit.model}: {edit.what}: {outcome}, {where}")
     print(
-        f"\n{to}: {count['traced'] + count['caught']} of {count.total()} caught, {count['traced']} traced",
+        f"\n{to} {folder}: {count['traced'] + count['caught']} of {count.total()} caught, {count['traced']} traced",
         *others,
         sep="\n  ",
     )

@@ -34,6 +34,30 @@ def test_numbers_are_read_from_code_without_running_it(tmp_path):
     assert literals.numbers_of([tmp_path]) == set()
 
 
+def test_numbers_are_what_expressions_of_numbers_are(tmp_path):
+    (tmp_path / "model.py").write_text("a = 2**4 + 5, -(7 // 2), 1 << 10, 8.0 / 0, 9 ** 999999, x + 3, 2 ** 3 ** 4\n")
+    found = literals.numbers_of([tmp_path])
+    assert {21.0, -3.0, 1024.0} <= found
+    assert found <= {2.0, 4.0, 5.0, 16.0, 21.0, 7.0, 3.0, -3.0, 1.0, 10.0, 1024.0, 8.0, 0.0, 9.0, 999999.0, 81.0}
+
+
+def test_foreign_numbers_are_in_no_graph_and_no_usual_ones():
+    model = description.load(DENSE)
+    assert literals.foreign([1.0, 3.0, -4.0, 6.0, 7.0, 0.1], model) == [0.1, 7.0]
+    assert literals.between([3.0, 7.0, 8.0]) == [3.0, 5.0, 7.0, 7.5, 8.0]
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (1,), ()])
+def test_numbers_are_tried_everywhere_and_together(shape):
+    generator = np.random.default_rng(0)
+    assert (literals.everywhere(37.5).numbers(role(ir.DataType.FLOAT), shape, generator) == 37.5).all()
+    assert (literals.everywhere(37.5).numbers(role(ir.DataType.INT64, rows=30), shape, generator) == 7).all()
+    found = literals.together([17.0, 23.0]).numbers(role(ir.DataType.INT64), shape, generator)
+    assert set(np.unique(found)) <= {0, 1, 2, 3, 4, 17, 20, 23}
+    if len(shape) > 1:
+        assert (np.count_nonzero(found[::3], axis=1) <= 1).all()
+
+
 def test_numbers_are_read_from_graphs(tmp_path):
     text = '<ir_version: 8, opset_import: ["": 18]> net (float[N] x) => (float[N] y) <float c = {37}> {y = Min(x, c)}'
     onnx.save(onnx.parser.parse_model(text), tmp_path / "net.onnx")
@@ -71,3 +95,10 @@ def test_a_size_that_the_code_names_is_tried():
     ]
     assert tried[1] - tried[0] == {37, 38}
     assert set(range(1, 11)) <= tried[0]
+
+
+def test_two_sizes_of_which_the_code_names_one_are_tried_together():
+    model = description.load(DENSE.replace("[batch, 6]", "[batch, length, 6]"))
+    cases = Battery(model, {}, None, 0, True, frozenset([37.0])).cases(find(model, None, []))
+    tried = {(case.sizes["batch"], case.sizes["length"]) for case in cases}
+    assert {(37, 3), (5, 37), (37, 37)} <= tried

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dlbridge.verification.battery import Case
 from dlbridge.verification.comparison import Comparison
 from dlbridge.verification.measure import Allowance
+from dlbridge.verification.plans import Case
 from dlbridge.verification.report import Report
 
 EXACT = np.linspace(0.5, 1.0, 24).reshape(4, 6)
@@ -76,3 +76,21 @@ def test_constants_that_an_exporter_has_rounded_are_rounding_in_float64_too(off,
     check = compared(off, off_in_float64, noise=10.0, folds=folds)
     assert check.passed is passes, check.message
     assert not passes or "folded constants" in check.message
+
+
+def test_infinities_are_no_rounding_however_far_the_judges_own_is_off():
+    """A narrower type overflows where the model's own rounding is large, too; in float64 nothing of that is seen."""
+    own = {"y": (EXACT + 0.3).astype(np.float32)}
+    judge = SimpleNamespace(
+        own=[own],
+        exact=lambda index: {"y": EXACT},
+        noisy=lambda index, size=0.0: {"y": EXACT + 0.3},
+        trouble="",
+        allowance=lambda size=0.0: Allowance(EPS, 1),
+    )
+    found = own["y"].copy()
+    found[2, 3] = np.inf
+    route = SimpleNamespace(name="written", note="", eps=0.0, folds=False, exact=lambda cases: [{"y": EXACT}])
+    comparison = Comparison(SimpleNamespace(graph=()), judge, [Case({}, {}, is_probe=True)], True)
+    check = comparison.checks(route, [{"y": found}], Report("model", "the original"))[0]
+    assert not check.passed and check.decided
