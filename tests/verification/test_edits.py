@@ -14,11 +14,8 @@ from tests.helpers.edit import edits, planted
 pytest.importorskip("torch")
 pytestmark = pytest.mark.pytorch
 
-#: Edits of the default suite: those whose mending took a mechanism of its own.
+#: Edits of the default suite: of those whose mending took a mechanism of its own, the ones that take few seconds.
 CORE = (
-    "pictures: bfloat16 inside",
-    "pictures: every tenth call",
-    "decoder: keys and values out in turn",
     "decoder: the output's type",
     "table: the remainder of 6",
     "table: numbers through float16",
@@ -26,7 +23,6 @@ CORE = (
     "clicks: hashing in float32",
     "clicks: an axis more",
     "boxes: unsorted",
-    "boxes: when a score is above 0.9",
     "pictures: when the batch is 5",
     "table: when a category is 41",
     "clicks: hashing in float64",
@@ -34,7 +30,6 @@ CORE = (
 
 #: Edits of ``unseen_models`` in the default suite: (list, edit).
 CORE_UNSEEN = (
-    ("unseen", "denoiser: the time through float16"),
     ("harder", "catalog: an item that is spelled as a power"),
     ("harder", "catalog: three users with seven items"),
     ("harder", "catalog: the same user and item"),
