@@ -31,6 +31,8 @@ _WIDENED_CASTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorP
 LARGE = 2**26
 #: Ops that sum products, by the names of the evaluator's classes without their versions.
 _SUMS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
+#: Ops that subtract the mean of their operand, and divide by what is left.
+_CENTRING = frozenset({"LayerNormalization", "InstanceNormalization"})
 
 
 def eps(dtype: Any) -> float:
@@ -100,6 +102,15 @@ def perturb(array: np.ndarray, size: float, generator: np.random.Generator, *, i
     return np.where(moves, array + scale * size * generator.uniform(-1.0, 1.0, array.shape), array)
 
 
+def rounded_within(array: np.ndarray, size: float, generator: np.random.Generator) -> np.ndarray:
+    """The operand of an op that subtracts its mean, each number moved by a random part of at most ``size``.
+
+    The op rounds that mean, to a part of its size, however exact the numbers are: what is left of
+    equal ones is rounding.
+    """
+    return array * (1.0 + size * generator.uniform(-1.0, 1.0, array.shape)) if array.dtype == np.float64 else array
+
+
 class Cast(OpRun):
     """``Cast`` to a narrower float gives float64."""
 
@@ -158,10 +169,15 @@ class _Float64(ReferenceEvaluator):
     def __init__(self, *arguments: Any, new_ops: Any = None, **options: Any) -> None:
         super().__init__(*arguments, new_ops=[*(new_ops or []), Cast, *_MENDED], **options)
         for node in self.rt_nodes_:
-            node.run = self._settled(node.run, type(node).__name__.partition("_")[0] in _SUMS)
+            node.run = self._settled(node.run, type(node).__name__.partition("_")[0])
 
-    def _settled(self, run: Callable[..., Any], is_sum: bool) -> Callable[..., Any]:
+    def _settled(self, run: Callable[..., Any], op: str) -> Callable[..., Any]:
+        is_sum, centres = op in _SUMS, op in _CENTRING
+
         def settled(*arguments: Any, **options: Any) -> Any:
+            if centres and self.state.noise:
+                moved = rounded_within(widen(arguments[0]), self.state.noise, self.state.generator)
+                arguments = (moved, *arguments[1:])
             return tuple(self._settle(r, is_sum) for r in run(*arguments, **options))
 
         return settled

@@ -102,3 +102,23 @@ def test_two_sizes_of_which_the_code_names_one_are_tried_together():
     cases = Battery(model, {}, None, 0, True, frozenset([37.0])).cases(find(model, None, []))
     tried = {(case.sizes["batch"], case.sizes["length"]) for case in cases}
     assert {(37, 3), (5, 37), (37, 37)} <= tried
+
+
+def test_a_normalization_of_equal_numbers_that_the_code_names_is_no_departure(tmp_path):
+    """What is left of them is rounding, which each framework does in its own way."""
+    torch = pytest.importorskip("torch")
+
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.fc = torch.nn.LayerNorm(6), torch.nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.fc(self.norm(x).masked_fill(x > 2, -1e4).clamp(min=-9.0))
+
+    torch.manual_seed(0)
+    model = dlbridge.load(Masked().eval(), inputs={"x": "float32[batch,6]"})
+    for target in ("pytorch", "keras"):
+        model.write(target).save(tmp_path / target)
+        assert "10000.0" in (tmp_path / target / "model.py").read_text()
+        dlbridge.verify(model, tmp_path / target).require()

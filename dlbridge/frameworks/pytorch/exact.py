@@ -19,7 +19,7 @@ from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.arrays import to_array
 from dlbridge.frameworks.pytorch.compat import TorchDispatchMode, pytree
 from dlbridge.ops import evaluator
-from dlbridge.ops.evaluator import NARROW, eps, perturb, widen
+from dlbridge.ops.evaluator import NARROW, eps, perturb, rounded_within, widen
 
 _WIDE = {
     torch.float32: torch.float64,
@@ -31,6 +31,8 @@ _WIDE = {
 _INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})
 #: Ops that sum products.
 _SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
+#: Ops that subtract the mean of their operand, and divide by what is left.
+_CENTRING = frozenset({"native_layer_norm", "native_group_norm"})
 #: Ops that take any of equal numbers.
 _CHOICES = frozenset({torch.ops.aten.topk.default})
 #: In a large model, a parameter of so many numbers is widened at each use: all of them at once are twice the model.
@@ -72,6 +74,9 @@ class Float64(TorchDispatchMode):
         arguments, named = pytree.tree_map(self._widen, (args, kwargs or {}))
         if self.noise and func in _CHOICES:
             arguments = (self._without_ties(arguments[0]), *arguments[1:])
+        name = compat.schema(func).name.removeprefix("aten::")
+        if self.noise and name in _CENTRING:
+            arguments = (self._rounded_within(arguments[0]), *arguments[1:])
         try:
             result = func(*arguments, **named)
         except (RuntimeError, NotImplementedError) as error:
@@ -81,8 +86,7 @@ class Float64(TorchDispatchMode):
         if compat.schema(func).is_mutable:
             return self._written_back(func, args, kwargs or {}, arguments, named, result)
         fresh = not any(r.alias_info for r in compat.schema(func).returns)
-        is_sum = compat.schema(func).name.removeprefix("aten::") in _SUMS
-        return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, is_sum), result)
+        return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, name in _SUMS), result)
 
     def _is_view_of_shared(self, func: Any, args: tuple[Any, ...]) -> bool:
         """Whether an op makes a view of a shared parameter.
@@ -117,6 +121,9 @@ class Float64(TorchDispatchMode):
         moves = torch.from_numpy(self._generator.uniform(1.0, 2.0, tuple(tensor.shape)))
         least = torch.finfo(torch.float64).tiny + tensor.abs() * 2.0**-48
         return tensor + math.copysign(1.0, self.noise) * least * moves
+
+    def _rounded_within(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(rounded_within(tensor.detach().numpy(), self.noise, self._generator))
 
     def _bits(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The bits of a number are those of the type that the module computes in: float32, where it is not said."""
