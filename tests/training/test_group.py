@@ -84,7 +84,7 @@ def _by_tensorflow(tmp_path, arguments):
     ("framework", "together", "name", "what"),
     [
         ("pytorch", _by_torchrun, "MLP", {"optimizer": "Adam"}),
-        ("keras", _by_tensorflow, "MLP", {"optimizer": "Adam"}),
+        pytest.param("keras", _by_tensorflow, "MLP", {"optimizer": "Adam"}, marks=pytest.mark.slow),
         pytest.param("pytorch", _by_torchrun, "transformer", {}, marks=pytest.mark.slow),
         pytest.param("keras", _by_tensorflow, "transformer", {}, marks=pytest.mark.slow),
     ],

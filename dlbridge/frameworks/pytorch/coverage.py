@@ -31,10 +31,14 @@ def _sections(used: Mapping[str, Mapping[str, list[str]]]) -> list[Section]:
             known.setdefault(".".join(key.split(".")[:2]), []).extend(used.get(table, {}).get(key, []))
     rows = []
     for name in sorted({*known, *_core_ops()}):
-        instead = "decomposed" if _is_decomposed(name) else "no"
-        read = "yes" if name in known else instead
-        rows.append((name, read, sorted(set(known.get(name, [])))))
+        rows.append((name, _said(name, known), sorted(set(known.get(name, [])))))
     return [Section("ATen ops", _NOTE, "op", rows)]
+
+
+def _said(name: str, known: Mapping[str, list[str]]) -> str:
+    if name in known:
+        return "yes"
+    return "decomposed" if _is_decomposed(name) else "no"
 
 
 def _core_ops() -> set[str]:
