@@ -26,7 +26,8 @@ _COMBINATIONS = 50_000
 #: product of two sizes may have to be far larger.
 _MULTIPLES = (1, 2, 4, 8, 16, 32)
 
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+#: The arithmetic of numbers and sizes.
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -67,7 +68,7 @@ SIZE = Grammar(POLYNOMIAL.operators | {ast.FloorDiv})
 #: A condition on sizes, or what stands on one side of it.
 CONSTRAINT = Grammar(SIZE.operators | {ast.Mod}, relations=True)
 #: A number in a description.
-FORMULA = Grammar(frozenset(_BINARY), reals=True)
+FORMULA = Grammar(frozenset(BINARY), reals=True)
 
 
 class Expression:
@@ -275,7 +276,7 @@ def _value(tree: ast.expr, sizes: Mapping[str, Any], number: Callable[[Any], Any
         case ast.Name(id=name):
             return sizes[name]
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](value(left), value(right))
+            return BINARY[type(op)](value(left), value(right))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not value(operand)
         case ast.UnaryOp(operand=operand):

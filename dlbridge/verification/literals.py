@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dlbridge import constraints
 from dlbridge.model import Model
 from dlbridge.passes.matching import constant
 from dlbridge.verification.roles import Role
@@ -29,12 +30,7 @@ _LARGEST_SIZE, _LARGEST = 600, 1e6
 _USUAL = 4
 #: What code computes of numbers before it begins (``2**12 - 3``), with numbers up to this and exponents up to that.
 _FOLDED: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    **constraints.BINARY,
     ast.Pow: operator.pow,
     ast.LShift: operator.lshift,
 }
@@ -101,17 +97,6 @@ def together(numbers: Iterable[float]) -> Strategy:
     return Strategy("numbers of the code together", fill)
 
 
-def _takes_numbers(role: Role) -> bool:
-    return role.steps is None and (role.is_float or (role.is_integer and not role.decides_sizes))
-
-
-def _of_model(model: Model) -> Iterator[float]:
-    """The numbers of a graph: its small constants and its sizes."""
-    yield from _of_graph(model)
-    for value in (*model.inputs, *model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs)):
-        yield from (float(size) for size in value.shape or () if isinstance(size, int))
-
-
 def strategy(numbers: Iterable[float]) -> Strategy:
     """Fills inputs with numbers and their neighbours: every other row with one of them, the others with any."""
     known = np.asarray(sorted(numbers))
@@ -131,6 +116,17 @@ def strategy(numbers: Iterable[float]) -> Strategy:
         return found
 
     return Strategy("numbers of the code", fill)
+
+
+def _takes_numbers(role: Role) -> bool:
+    return role.steps is None and (role.is_float or (role.is_integer and not role.decides_sizes))
+
+
+def _of_model(model: Model) -> Iterator[float]:
+    """The numbers of a graph: its small constants and its sizes."""
+    yield from _of_graph(model)
+    for value in (*model.inputs, *model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs)):
+        yield from (float(size) for size in value.shape or () if isinstance(size, int))
 
 
 def _numbers(form: Any) -> Iterator[float]:

@@ -173,11 +173,19 @@ def _added(node: ir.Node, slot: int) -> int | None:
     """The integer constant that a node adds to an input; None if it does something else."""
     if not is_op(node, "Add") and not (is_op(node, "Sub") and slot == 0):
         return None
-    other = stored(node.inputs[1 - slot])
-    if other is None or other.size != 1 or not other.dtype.is_integer():
+    number = _number(node.inputs[1 - slot])
+    if not isinstance(number, int):
         return None
-    number = int(other.numpy().reshape(-1)[0])
     return number if is_op(node, "Add") else -number
+
+
+def _number(value: ir.Value | None) -> float | None:
+    """The number of a constant of one element, an ``int`` if its type is an integer; None where there is none."""
+    tensor = stored(value)
+    if tensor is None or tensor.size != 1:
+        return None
+    number = tensor.numpy().reshape(-1)[0]
+    return int(number) if tensor.dtype.is_integer() else float(number)
 
 
 def _rows(value: ir.Value, sizes: Mapping[str, int]) -> int | None:
@@ -244,9 +252,8 @@ def _scaled_uses(value: ir.Value) -> Iterator[tuple[ir.Node, int, float, float]]
             elif is_op(node, "Neg"):
                 pending.append((node.outputs[0], -factor, -offset))
             elif is_op(node, *_AFFINE):
-                other = stored(node.inputs[1 - slot])
-                if other is not None and other.size == 1:
-                    number = float(other.numpy().astype(np.float64).reshape(-1)[0])
+                number = _number(node.inputs[1 - slot])
+                if number is not None:
                     pending += [(node.outputs[0], *moved) for moved in _moved(node, slot, factor, offset, number)]
 
 

@@ -77,7 +77,7 @@ def _exported(live: keras.Model, model: Model, large: list[Any], opset: int) -> 
 
 def _set_weights(graph: ir.Graph, large: list[Any]) -> None:
     """Give large weights that are inputs their numbers."""
-    found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
+    found = _inputs(graph)
     for i, variable in enumerate(large):
         weight = found.get(_WEIGHT.format(i))
         if weight is not None:
@@ -113,9 +113,14 @@ def converted(convert: Callable[[], tuple[onnx.ModelProto, Any]]) -> ir.Model:
 
 def order_inputs(graph: ir.Graph, count: int) -> None:
     """Put the inputs in order; one that the graph does not read was left out and comes back."""
-    found = {str(v.name).partition(":")[0]: v for v in graph.inputs}
+    found = _inputs(graph)
     graph.inputs.clear()
     graph.inputs.extend(found.get(name) or ir.Value(name=name) for name in map(_INPUT.format, range(count)))
+
+
+def _inputs(graph: ir.Graph) -> dict[str, ir.Value]:
+    """The inputs by the names that TensorFlow was given."""
+    return {str(value.name).partition(":")[0]: value for value in graph.inputs}
 
 
 def tensor_spec(value: ir.Value, name: str | None) -> Any:

@@ -74,7 +74,8 @@ class Float64(TorchDispatchMode):
         arguments, named = pytree.tree_map(self._widen, (args, kwargs or {}))
         if self.noise and func in _CHOICES:
             arguments = (self._without_ties(arguments[0]), *arguments[1:])
-        name = compat.schema(func).name.removeprefix("aten::")
+        schema = compat.schema(func)
+        name = schema.name.removeprefix("aten::")
         if self.noise and name in _CENTRING:
             arguments = (self._rounded_within(arguments[0]), *arguments[1:])
         try:
@@ -83,10 +84,10 @@ class Float64(TorchDispatchMode):
             if "not implemented for" not in str(error) and "not support" not in str(error):
                 raise
             result = func(*args, **(kwargs or {}))  # there is no such kernel for float64
-        if compat.schema(func).is_mutable:
+        if schema.is_mutable:
             return self._written_back(func, args, kwargs or {}, arguments, named, result)
-        fresh = not any(r.alias_info for r in compat.schema(func).returns)
-        return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, name in _SUMS), result)
+        fresh, is_sum = not any(r.alias_info for r in schema.returns), name in _SUMS
+        return pytree.tree_map_only(torch.Tensor, lambda t: self._as_float64(t, fresh, is_sum), result)
 
     def _is_view_of_shared(self, func: Any, args: tuple[Any, ...]) -> bool:
         """Whether an op makes a view of a shared parameter.
