@@ -101,7 +101,15 @@ CASES = {
 CASES = {name: case for name, case in CASES.items() if name not in TIES}
 
 
-@pytest.mark.parametrize("name", CASES)
+#: Integers of operations that take floats too have the same rules: they are run where slow tests are.
+INTEGERS = {
+    name for name, (o, dtype) in CASES.items() if dtype == torch.int64 and o.supports_dtype(torch.float32, "cpu")
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in INTEGERS else ()) for name in CASES]
+)
 def test_operation(name):
     operation, dtype = CASES[name]
     with warnings.catch_warnings():
