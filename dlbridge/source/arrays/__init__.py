@@ -8,7 +8,7 @@ A rule here takes an ``Op`` and an ``ArrayDialect``, which says how a framework 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -114,16 +114,10 @@ class Family:
 
         return register
 
-    def adopt(self, rules: Rules, dialect: ArrayDialect, *, only: Collection[str] | None = None) -> None:
-        """Make these rules a framework's, in its dialect, except where it has one of its own, before or after.
-
-        Args:
-            rules: The framework's rules.
-            dialect: How it spells functions of arrays.
-            only: The op types to adopt; all by default.
-        """
+    def adopt(self, rules: Rules, dialect: ArrayDialect) -> None:
+        """Make these rules a framework's, in its dialect, except where it has one of its own, before or after."""
         for (domain, op_type), rule in self.table.items():
-            if (only is None or op_type in only) and (domain, op_type) not in rules.table:
+            if (domain, op_type) not in rules.table:
                 rules(op_type, domain=domain)(_in_dialect(rule, dialect))
 
 

@@ -19,6 +19,7 @@ from dlbridge.source.arrays.elementwise import elementwise, operators
 from dlbridge.source.arrays.image import image
 from dlbridge.source.arrays.indexing import indexing
 from dlbridge.source.arrays.linear import linear
+from dlbridge.source.arrays.loss import losses
 from dlbridge.source.arrays.normalization import normalization
 from dlbridge.source.arrays.pooling import pooling
 from dlbridge.source.arrays.quantization import quantization
@@ -64,24 +65,6 @@ TORCH = _Tensors(
     special=FUNCTIONS,
 )
 
-activation.adopt(rules, TORCH)
-linear.adopt(rules, TORCH)
-special.adopt(rules, TORCH)
-operators.adopt(rules, TORCH)
-elementwise.adopt(rules, TORCH)
-attention.adopt(rules, TORCH, only={"RotaryEmbedding", "CausalMask", "RelativeBuckets", "RotateHalves"})
-control.adopt(rules, TORCH, only={"Scan"})
-image.adopt(rules, TORCH, only={"MaxRoiPool", "RoiAlign"})
-shape.adopt(rules, TORCH, only={"CenterCropPad", "Constant", "Identity", "Squeeze"})
-convolution.adopt(rules, TORCH, only={"DeformConv", "CausalConvWithState", "ConvInteger", "QLinearConv"})
-normalization.adopt(rules, TORCH, only={"MeanVarianceNormalization"})
-signal.adopt(rules, TORCH, only={"DFT", "MelWeightMatrix"})
-pooling.adopt(rules, TORCH, only={"MaxUnpool"})
-quantization.adopt(rules, TORCH)
-reduction.adopt(rules, TORCH)
-indexing.adopt(
-    rules,
-    TORCH,
-    only={"GatherND", "ScatterND", "TensorScatter", "Compress", "Unique", "ReverseSequence"}
-    | {"NonMaxSuppression", "OneHot", "TfIdfVectorizer"},
-)
+FAMILIES = (activation, attention, control, convolution, elementwise, image, indexing, linear, losses, normalization)
+for family in (*FAMILIES, operators, pooling, quantization, reduction, shape, signal, special):
+    family.adopt(rules, TORCH)
