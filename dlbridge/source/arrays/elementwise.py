@@ -13,7 +13,8 @@ from dlbridge.source.expr import is_size
 from dlbridge.source.op import Op
 
 elementwise = Family()
-#: For frameworks where sizes are numbers and all arrays know Python's operators.
+#: For frameworks where sizes are numbers and all arrays know Python's operators; adopted before ``elementwise``, which
+#: has the same ops as functions.
 operators = Family()
 
 #: Op -> the function that computes it, as ``keras.ops`` calls it.

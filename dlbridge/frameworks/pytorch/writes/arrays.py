@@ -65,6 +65,6 @@ TORCH = _Tensors(
     special=FUNCTIONS,
 )
 
-FAMILIES = (activation, attention, control, convolution, elementwise, image, indexing, linear, losses, normalization)
-for family in (*FAMILIES, operators, pooling, quantization, reduction, shape, signal, special):
+FAMILIES = (activation, attention, control, convolution, image, indexing, linear, losses, normalization, pooling)
+for family in (operators, elementwise, *FAMILIES, quantization, reduction, shape, signal, special):
     family.adopt(rules, TORCH)
