@@ -12,7 +12,12 @@ MODELS = {
         "float32[batch,3,224,224]",
         "quick",
     ),
-    "dense, 400 MB": (
+    "ten dense layers, 400 MB": (
+        "torch.nn.Sequential(*(torch.nn.Linear(3162, 3162) for _ in range(10)), torch.nn.Tanh())",
+        "float32[batch,3162]",
+        "quick",
+    ),
+    "one dense layer, 400 MB": (
         "torch.nn.Sequential(torch.nn.Linear(10000, 10000), torch.nn.Tanh())",
         "float32[batch,10000]",
         "quick",

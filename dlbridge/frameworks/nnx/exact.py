@@ -73,12 +73,12 @@ class _Run(Float64Run):
     def closed(self, closed: Any, given: Sequence[Any]) -> list[Any]:
         """The outputs of a jaxpr, which may bring constants with it."""
         jaxpr, constants = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-        values: dict[Any, Any] = dict(zip(jaxpr.constvars, map(self.widened, constants), strict=True))
+        values: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
         values |= dict(zip(jaxpr.invars, given, strict=True))
 
         def read(atom: Any) -> Any:
             if not isinstance(atom, Literal):
-                return values[atom]
+                return self.widened(values[atom])  # weights where they are read: all at once are twice the model
             aval: Any = atom.aval
             return self.widened(jnp.asarray(atom.val, aval.dtype))
 

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dlbridge.errors import DlbridgeError
 from dlbridge.frameworks.pytorch.runner import to_tensor
 from dlbridge.model import Model
+from dlbridge.ops.evaluator import LARGE
 from dlbridge.passes import signature
 
 #: Size of the batch, and of the first and each next other free dim, in the input that is traced.
@@ -29,7 +30,7 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
     Args:
         live: The module, of the model's signature; in eval mode.
         model: Says the signature.
-        path: The file to write; weights beyond 2 GB go beside it.
+        path: The file to write; the weights of a large model go beside it.
         opset: The opset to ask the exporter for. It works at opset 18 and converts; where it cannot, 18 stays.
 
     Raises:
@@ -47,8 +48,12 @@ def export(live: torch.nn.Module, model: Model, path: Path, *, opset: int) -> Pa
         reason = str(error.__cause__ or error).strip() or type(error).__name__
         raise DlbridgeError(f"torch.onnx cannot export it: {reason.splitlines()[0]}", where=model.name) from error
     assert program is not None
-    signature.rename(program.model.graph, model)
-    program.save(str(path))
+    graph = program.model.graph
+    signature.rename(graph, model)
+    size = sum(v.const_value.nbytes for v in graph.initializers.values() if v.const_value is not None)
+    program.save(str(path), external_data=size >= LARGE)  # weights in a file of their own are mapped by what reads it
+    for value in graph.initializers.values():  # the exporter's rules remember the last graph: not its weights, too
+        value.const_value = None
     return path
 
 
