@@ -51,9 +51,9 @@ def test_importing_dlbridge_loads_no_framework():
 
 
 def test_help_is_quick():
-    # 0.15 s of a processor is the aim on an idle machine; importing a framework takes seconds.
-    assert min(_processor_time("--help") for _ in range(3)) <= 0.3
-    assert min(_processor_time("convert", "--help") for _ in range(3)) <= 0.3
+    # 0.15 s of a processor is the aim on an idle machine, a busy one takes twice that; a framework takes seconds.
+    assert min(_processor_time("--help") for _ in range(3)) <= 0.5
+    assert min(_processor_time("convert", "--help") for _ in range(3)) <= 0.5
 
 
 def _processor_time(*arguments: str) -> float:
