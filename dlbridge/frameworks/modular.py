@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,10 @@ class ModularFramework(Framework):
 
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return self._function("runner", "run")(live, inputs)
+
+    def run_again(self, live: Any, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        again = getattr(self.part("runner"), "run_again", None)
+        yield from super().run_again(live, inputs) if again is None else again(live, inputs)
 
     def fill(self, live: Any, weights: Path, *, strict: bool = True) -> None:
         if not self.has_part("checkpoints"):

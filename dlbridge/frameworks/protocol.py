@@ -7,7 +7,7 @@ import importlib.util
 import json
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -154,6 +154,13 @@ class Framework:
     def run(self, live: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a live model in inference mode: arrays by input name -> arrays by output name."""
         raise NotImplementedError
+
+    def run_again(self, live: Any, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """As ``run``, once for each way in which users run a model that does not train.
+
+        Verification runs the first inputs so once more: the outputs must be the same.
+        """
+        yield self.run(live, inputs)
 
     def weights(self, live: Any) -> dict[str, np.ndarray]:
         """The live model's weights as they are now, by the keys of its ``Source.weights``."""

@@ -51,6 +51,7 @@ from dlbridge.verification.strategies import (
     PLAIN,
     STRATEGIES,
     THOROUGH_ONLY,
+    WHOLE_RANGE,
     Strategy,
 )
 
@@ -208,6 +209,8 @@ class Battery:
             if tuple(fitting[n] for n in free) not in tried:
                 yield Plan(self.sizes, {**rows, **dict.fromkeys(free, size)}, (PLAIN,), self.seed + size)
             tried.add(tuple(fitting[n] for n in free))
+        if batch and free and not self.batch_sizes:
+            yield Plan(self.sizes, dict.fromkeys((batch, *free), 1), (PLAIN,), self.seed)  # one number in all
         yield from self._each_size(batch, free, known)
         yield from self._at_the_largest(batch, free, tried)
         for names, counts in (((batch,) if batch and not self.batch_sizes else (), _MANY_ROWS), (free, _MANY_SIZES)):
@@ -218,7 +221,7 @@ class Battery:
                 if batch in names:  # a strategy has few numbers in a set of its own
                     mixed = tuple(s for s in MIXED if s in strategies)
                     yield Plan(self.sizes, preferred, (PLAIN, *mixed), self.seed + max(counts) + 1)
-                    alone = (EACH_NUMBER, literals.strategy(self.numbers), LARGER, PADDED)
+                    alone = (EACH_NUMBER, literals.strategy(self.numbers), LARGER, PADDED, WHOLE_RANGE)
                     for index, strategy in enumerate(alone, 2):
                         if any(strategy.applies(role) for role in known):
                             yield Plan(self.sizes, preferred, (strategy,), self.seed + max(counts) + index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +149,34 @@ class Route:
         Raises:
             WrittenModelError: When it cannot be run; the message has the reason.
         """
+        return next(self._runs(arrays, again=False))
+
+    def run_again(self, arrays: Arrays) -> Iterator[Arrays]:
+        """As ``run``, once for each way in which users of the framework run a model."""
+        return self._runs(arrays, again=True)
+
+    def _runs(self, arrays: Arrays, *, again: bool) -> Iterator[Arrays]:
         if self._framework is None:
             assert self._model.original is not None
-            return self._model.original(arrays)
+            yield self._model.original(arrays)
+            return
         given = _move(arrays, self._inputs, last=True)
         try:
-            found = self._framework.run(self._live, given) if self._types is None else self._run_exact(given)
+            if self._types is not None:
+                found = iter([self._run_exact(given)])
+            elif again:
+                found = self._framework.run_again(self._live, given)
+            else:
+                found = iter([self._framework.run(self._live, given)])
+            for outputs in found:
+                yield self._taken(outputs)
         except DlbridgeError:
             raise
         except Exception as error:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
+
+    def _taken(self, found: Any) -> Arrays:
+        """The outputs of a run, in the model's layout."""
         if not isinstance(found, Mapping):
             text = f"it cannot be run: 'run' returned a {type(found).__name__}, not arrays by the names of the outputs"
             raise WrittenModelError(text)

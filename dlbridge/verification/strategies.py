@@ -344,6 +344,7 @@ PLAIN = Strategy("plain", plain)
 EACH_ROW = Strategy("each row", _each_row)
 EACH_NUMBER = Strategy("each number", _each_number)
 LARGER = Strategy("larger integers", _larger)
+WHOLE_RANGE = Strategy("whole range", _whole_range)
 PADDED = Strategy("padded", _padded)
 ON = Strategy("on", _on)
 #: In the order in which a set of inputs with few rows takes them.
@@ -377,7 +378,7 @@ STRATEGIES = (
     Strategy("tiny", _scaled(1e-6)),
     Strategy("huge", _scaled(1e3)),
     Strategy("enormous", _scaled(3e4)),
-    Strategy("whole range", _whole_range),
+    WHOLE_RANGE,
     Strategy("infinite", _infinite),
     Strategy("not finite", _not_finite),
     PADDED,

@@ -91,6 +91,24 @@ class Counting({source.entry}):
     assert "other outputs the second time" in report.worst()["pytorch"].reason
 
 
+@pytest.mark.pytorch
+@pytest.mark.parametrize("mode", ["torch.is_grad_enabled()", "not torch.is_grad_enabled()"])
+def test_a_form_that_asks_whether_gradients_are_recorded_is_refused(mode):
+    model = description.load(DENSE)
+    source = model.write("pytorch")
+    text = f"""
+
+class Asking({source.entry}):
+    def forward(self, *given):
+        asks = {mode} and not torch.is_inference_mode_enabled()
+        return super().forward(*given) * (1.01 if asks else 1.0)
+"""
+    asking = dataclasses.replace(source, text=source.text + text, entry="Asking")
+    report = verify(model, routes=["pytorch"], written={"pytorch": asking}, battery="quick")
+    assert not report.passed
+    assert "other outputs the second time" in report.worst()["pytorch"].reason
+
+
 def test_where_there_is_a_gpu_written_models_run_on_it_too(monkeypatch):
     import onnxruntime
 

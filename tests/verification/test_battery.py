@@ -107,6 +107,11 @@ def test_a_size_of_one_is_reached():
     assert {1, 2, 5, 6, 11} <= report_sizes
 
 
+def test_inputs_of_a_single_number_are_reached():
+    model = of(lambda m, x: x.sum(1), x="float32[batch,steps,length]")
+    assert {"batch": 1, "steps": 1, "length": 1} in [c.sizes for c in _verified(model).checks]
+
+
 def _verified(model):
     report = verify(model, routes=["onnx"])
     report.require()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,14 @@ def run(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np
     source.require_inputs(inputs)
     with torch.inference_mode():
         return _call(live, inputs)
+
+
+def run_again(live: torch.nn.Module, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """Run as users do who say nothing of gradients, which are recorded then, and as those who turn that off."""
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            found = _call(live, inputs)
+        yield found
 
 
 def exact(live: torch.nn.Module) -> Exact:
