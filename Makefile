@@ -19,11 +19,14 @@ setup: .venv/ready   ## make .venv with dlbridge and all extras that the tests u
 demo: setup          ## train the digits CNN in PyTorch, Keras (and Flax NNX if installed), export, compare, serve
 	$(BIN)/python examples/demo.py
 
+# two processes, each of which computes on one core: with more threads they wait for each other
+TWO := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: setup          ## the default test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TWO)
 
 quick: setup         ## a part of the default suite, in less than two minutes
-	$(BIN)/python -m pytest -m quick -n 2 --dist loadfile
+	$(TWO) -m quick
 
 lint: setup          ## format, lint, types, import rules
 	$(BIN)/ruff format --check dlbridge tests examples bench
@@ -77,7 +80,7 @@ training: .venv/sweeps ## every optimizer and every loss in every framework, and
 right: .venv/sweeps  ## a hundred right models through the verification on PyTorch, Keras and ONNX: no false alarm (half an hour)
 	$(BIN)/python -m tests.sweeps.test_right
 
-faults: setup        ## plant faults of 136 kinds, and 542 by hand, into what is written: what is caught, and what is traced to its node
+faults: setup        ## plant faults of 136 kinds, and 531 by hand, into what is written: what is caught, and what is traced to its node
 	$(BIN)/python -m pytest -m slow tests/verification/test_faults.py tests/verification/test_edits.py -s
 
 conformance: setup   ## score of the ONNX node tests for PyTorch and Keras
