@@ -37,6 +37,8 @@ _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather"
 _TAKING = ("Gather", "Slice", "Split")
 #: How many ordering ops are looked at before a node.
 _FARTHEST = 6
+#: What is said of the node that is found.
+_FIRST = "the first node whose inputs agree and whose outputs do not is"
 #: How often a form is run again that departed once, and has the right numbers when it is run in float64.
 _RUNS_AGAIN = 12
 
@@ -75,15 +77,32 @@ def first_departure(
     seen = Traced(given)
     wide = route.exact([arrays], seen)
     if wide is None:
-        seen = Traced([*given, *all_values(model, route.name, arrays).values()])
-    off = _off(wide[0], exact, outputs) if wide is not None and exact is not None else set()
+        return _written_once_more(model, route, judge, values, arrays, outputs)
+    off = _off(wide[0], exact, outputs) if exact is not None else set()
     shown = Shown(seen)
     node = _first(model, values, shown, outputs, off)
     if node is None:
         return _in_own_types(model, route, judge, index, values, arrays, outputs)
-    found = _told("the first node whose inputs agree and whose outputs do not is", model, node, values, shown)
+    found = _told(_FIRST, model, node, values, shown)
     found.line = _line(route, node, values, seen, shown)
     return found
+
+
+def _written_once_more(
+    model: Model, route: Form, judge: Judge, values: Arrays, arrays: Arrays, outputs: set[str]
+) -> Departure:
+    """The departure of a form that shows nothing of what it computes on the way: where its framework wrote it as it is,
+    the model is written once more with every value as an output."""
+    writer = getattr(route, "as_written", None)
+    if writer is None:
+        return Departure(f"the node cannot be named: '{route.name}' shows no values on the way to its outputs")
+    shown = Shown([*arrays.values(), *all_values(model, writer, arrays).values()], judge.allowance().most)
+    node = _first(model, values, shown, outputs)
+    if node is None:
+        return Departure(
+            "the node cannot be named: every node agrees where the model is written with all values as outputs"
+        )
+    return _told(_FIRST, model, node, values, shown)
 
 
 def _in_own_types(

@@ -79,6 +79,8 @@ class Route:
         text: The written file that is run; empty where there is none.
         written_anew: The framework that wrote the model for this route, and that runs it; None where what is run was
             there before, or is run by another.
+        as_written: The framework that runs it, and that writes of the model what is run; None where what is run has
+            been edited, or came from elsewhere.
 
     Raises:
         DlbridgeError: When there is no such route.
@@ -98,6 +100,7 @@ class Route:
         self.folds = False
         self._model = model
         self.written_anew: str | None = None
+        self.as_written: str | None = None
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
         self._live: Any = None
@@ -125,7 +128,8 @@ class Route:
         if name == framework.name and folder is None and framework.name not in written and self._types is None:
             self.written_anew = name
         is_as_written = title is None if folder is None else _is_as_written(source, folder)
-        self._source = source if name == framework.name and is_as_written else None
+        if name == framework.name and is_as_written:
+            self._source, self.as_written = source, name
         if device is not None:
             self.note = f"on {device}, with products of float32 in float32 (no TF32)"
         elif name != framework.name:

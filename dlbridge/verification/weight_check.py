@@ -42,7 +42,7 @@ class Unlike:
 
 def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
     """Return a failed check if weights of a form are not the model's. The first such weight goes into the report as the
-    place where the form departs, unless its outputs have shown one."""
+    place where the form departs, unless its outputs have shown a node."""
     unlike: list[Unlike] = getattr(form, "unlike_weights", list)()
     if not unlike:
         return []
@@ -52,7 +52,9 @@ def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
     found = Departure(first.text)
     if node is not None:
         found.node, found.op = node.name, op_key(node)
-    report.departures.setdefault(form.name, found)
+    shown = report.departures.get(form.name)
+    if shown is None or shown.node is None:
+        report.departures[form.name] = found
     more = f"; and {len(unlike) - 1} more weights" if len(unlike) > 1 else ""
     return [Check(form.name, {}, {}, 0.0, False, first.text + more, inputs=NAME)]
 

@@ -117,6 +117,49 @@ dlbridge.cli.main()
     assert not (tmp_path / "out").exists()
 
 
+def departure(folder, *before):
+    """Where a folder of the plug-in departs, in a process in which this code ran before."""
+    code = f"""
+import sys, dlbridge.cli, dlbridge_numpy.writer as writer
+{"".join(before)}
+sys.argv = ["dlbridge", "verify", "{MLP}", r"{folder}", "--json"]
+dlbridge.cli.main()
+"""
+    done = run("-c", code)
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)["departures"].values()
+    return found
+
+
+def test_a_fault_of_the_writer_is_found_in_a_folder_that_is_as_written(tmp_path):
+    fault = f"""
+writer.RULES["Relu"] = lambda x: f"np.maximum({{x}}, 0.1)"
+import dlbridge
+dlbridge.convert("{MLP}", "numpy", r"{tmp_path}/out", check=False)
+"""
+    assert departure(tmp_path / "out", fault)["node"] == "relu1"
+
+
+def test_a_folder_that_was_edited_is_verified_as_it_stands_and_no_node_is_guessed(tmp_path):
+    succeed("convert", MLP, "--to", "numpy", "-o", tmp_path / "out")
+    succeed("verify", MLP, tmp_path / "out")
+    file = tmp_path / "out" / "model.py"
+    file.write_text(file.read_text().replace("np.maximum(fc1, 0)", "np.maximum(fc1, 0.1)"))
+    found = departure(tmp_path / "out")
+    assert found["node"] is None
+    assert re.search("the node cannot be named: '.*out' shows no values on the way to its outputs", found["text"])
+
+
+def test_the_weight_that_was_edited_in_a_folder_is_named(tmp_path):
+    succeed("convert", MLP, "--to", "numpy", "-o", tmp_path / "out")
+    weights = dict(np.load(tmp_path / "out" / "weights.npz"))
+    weights["fc1_bias"] = weights["fc1_bias"] + np.float32(0.1)
+    np.savez(tmp_path / "out" / "weights.npz", **weights)
+    found = departure(tmp_path / "out")
+    assert found["node"] == "fc1"
+    assert "the weight 'fc1_bias' is not the model's 'fc1.bias'" in found["text"]
+
+
 def test_a_value_that_is_called_as_what_the_code_uses_gets_another_name(tmp_path):
     text = """<ir_version: 10, opset_import: ["": 21]>
     g (float[n, 3] np) => (float[n, 3] softmax) { relu = Relu(np) softmax = Softmax(relu) }"""

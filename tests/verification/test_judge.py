@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -126,8 +127,6 @@ def test_a_model_in_memory_of_onnx_is_its_own_judge():
 
 
 def _proto(source):
-    import onnx_ir as ir
-
     return ir.to_proto(source.ir)
 
 
@@ -159,9 +158,18 @@ def test_the_first_node_that_departs_is_named(to, weight):
 def test_the_node_is_not_looked_for_where_the_values_on_the_way_would_not_fit_into_memory(monkeypatch):
     model = dlbridge.load(Deep().eval(), inputs={"x": "float32[batch,3,8,8]"})
     faulty = model.clone()
-    faulty.set_weights({"last.bias": model.weights["last.bias"] + np.float32(0.1)})
+    next(n for n in faulty.graph if n.op_type == "GroupNormalization").attributes.add(ir.AttrFloat32("epsilon", 0.1))
     monkeypatch.setattr(locate, "_MOST_VALUES", 1000)
     with pytest.raises(VerificationError, match="not looked for: the values on the way take"):
+        api._certified(model, "onnx", faulty.write("onnx"))
+
+
+def test_a_weight_that_is_not_the_model_s_is_named_where_no_node_is_looked_for(monkeypatch):
+    model = dlbridge.load(Deep().eval(), inputs={"x": "float32[batch,3,8,8]"})
+    faulty = model.clone()
+    faulty.set_weights({"last.bias": model.weights["last.bias"] + np.float32(0.1)})
+    monkeypatch.setattr(locate, "_MOST_VALUES", 1000)
+    with pytest.raises(VerificationError, match=r"the weight 'last\.bias' is not the model's 'last\.bias': 3 of 3"):
         api._certified(model, "onnx", faulty.write("onnx"))
 
 

@@ -22,5 +22,6 @@ class Numpy(ModularFramework):
     name = "numpy"
     title = "NumPy"
     packages = ("numpy",)
+    weights_file = "weights.npz"
     trains = Trains(losses=("SparseCategoricalCrossentropy", "MeanSquaredError"), optimizers=("sgd",))
     WriteOptions = WriteOptions

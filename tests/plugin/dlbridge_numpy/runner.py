@@ -7,6 +7,11 @@ def load(source):
     return source, source.execute()[source.entry], dict(source.arrays())
 
 
+def load_saved(source, path):
+    with np.load(path) as file:
+        return source, source.execute()[source.entry], dict(file)
+
+
 def run(live, inputs):
     source, function, weights = live
     found = function(*(inputs[name] for name in source.inputs), **weights)
