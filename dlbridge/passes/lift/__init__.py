@@ -19,6 +19,7 @@ from dlbridge.passes.lift import (  # noqa: F401  (rules)
     convolution,
     linear,
     normalization,
+    piecewise,
     pooling,
     recurrent,
     rotary,

@@ -1,4 +1,4 @@
-"""Activations that exporters write out: Gelu, Swish, HardSwish, HardSigmoid, Mish, Softplus, LeakyRelu, Softsign."""
+"""Activations that exporters write out: Gelu, Swish, HardSwish, HardSigmoid, Mish, Softplus, Softsign, Sigmoid."""
 
 from __future__ import annotations
 
@@ -175,31 +175,52 @@ def mish(node: Match, gate: Match, x: ir.Value, to: Lifter) -> bool:
     return to.become(node, "Mish", [x])
 
 
+def _exponent(value: ir.Value) -> ir.Value | None:
+    """z of 1 + exp(z)."""
+    one = with_scalar(producer(value, "Add"), 1.0)
+    exp = None if one is None else producer(one[0], "Exp")
+    return None if exp is None else exp.operand(0)
+
+
 @rule("Log")
 def softplus(node: Match, to: Lifter) -> bool:
     """log(1 + exp(x)); Softplus does not overflow where this does."""
-    one = with_scalar(producer(node.operand(0), "Add"), 1.0)
-    exp = None if one is None else producer(one[0], "Exp")
-    if exp is None:
-        return to.no(node, "it is not of 1 + exp(x)")
-    return to.become(node, "Softplus", [exp.operand(0)])
+    x = _exponent(node.operand(0))
+    return to.no(node, "it is not of 1 + exp(x)") if x is None else to.become(node, "Softplus", [x])
 
 
-#: Where an exporter writes x for softplus(x): log(1 + exp(x)) is x + exp(-x), less than half a ULP of a float32 more.
-_SOFTPLUS_IS_X = 20.0
+@rule("Div", "Reciprocal")
+def sigmoid(node: Match, to: Lifter) -> bool:
+    """1 / (1 + exp(-x)).
+
+    ``exp(x) / (1 + exp(x))`` is none: it is NaN for large x.
+    """
+    if node.is_op("Div") and scalar(node.operand(0)) != 1:
+        return to.no(node, "it is not 1 that is divided")
+    exponent = _exponent(node.operands[-1])
+    x = None if exponent is None else _negated(exponent)
+    return to.no(node, "the divisor is not 1 + exp(-x)") if x is None else to.become(node, "Sigmoid", [x])
 
 
-@rule("Where")
-def softplus_with_threshold(node: Match, to: Lifter) -> bool:
-    """x where x > 20, else softplus(x): as exporters write PyTorch's softplus."""
-    soft, condition = producer(node.operand(2), "Softplus"), producer(node.operand(0), "Greater")
-    x = node.operand(1)
-    if soft is None or soft.operand(0) is not x:
-        return to.no(node, "it is not x or softplus(x)")
-    threshold = scalar(condition.input(1)) if condition is not None and condition.operand(0) is x else None
-    if threshold is None or threshold < _SOFTPLUS_IS_X:
-        return to.no(node, "x is not taken where it is above a number of 20 or more")
-    return to.become(node, "Softplus", [x])
+def _negated(value: ir.Value) -> ir.Value | None:
+    """x of -x."""
+    negation = producer(value, "Neg")
+    if negation is not None:
+        return negation.operand(0)
+    times = with_scalar(producer(value, "Mul", "Div"), -1.0)
+    return None if times is None else times[0]
+
+
+@rule("Div")
+def swish_by_quotient(node: Match, to: Lifter) -> bool:
+    """x / (1 + exp(-alpha x))."""
+    x, exponent = node.operand(0), _exponent(node.operand(1))
+    if exponent is None:
+        return to.no(node, "the divisor is not 1 + exp(...)")
+    coefficient, powers = monomial(exponent, {x})
+    if powers != Counter({x: 1}):
+        return to.no(node, "the exponent is no multiple of what is divided")
+    return to.become(node, "Swish", [x], {} if coefficient == -1 else {"alpha": -coefficient})
 
 
 def _clipped(clip: Match | None) -> ir.Value | None:
@@ -233,16 +254,6 @@ def gated_by_hard_sigmoid(node: Match, gate: Match, x: ir.Value, to: Lifter) -> 
     if not np.allclose((gate.number("alpha"), gate.number("beta")), (1 / 6, 0.5), rtol=1e-4):
         return to.no(node, "the hard sigmoid has another slope")
     return to.become(node, "HardSwish", [x])
-
-
-@rule("Max")
-def leaky_relu(node: Match, to: Lifter) -> bool:
-    """max(x, alpha x) for 0 < alpha < 1."""
-    for x, other in node.orders():
-        coefficient, powers = monomial(other, {x})
-        if powers == Counter({x: 1}) and 0 < coefficient < 1:
-            return to.become(node, "LeakyRelu", [x], {"alpha": coefficient})
-    return to.no(node, "no operand is a part of the other")
 
 
 @rule("Div")
