@@ -164,7 +164,7 @@ def with_scalar(node: Match | None, number: float | None = None) -> tuple[ir.Val
     of one element that gives the result more axes than the operand has is no number. A fraction is found as it is in a
     narrow type; a whole number is itself in every type.
     """
-    rounding = 0.0 if number is None or number.is_integer() else 1e-4
+    rounding = 0.0 if number is None or float(number).is_integer() else 1e-4
     for this, other in node.orders() if node is not None else ():
         found = None if has_more_axes(other, this) else scalar(other)
         if found is not None and (number is None or np.isclose(found, number, rtol=rounding, atol=0)):
