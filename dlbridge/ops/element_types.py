@@ -1,8 +1,10 @@
-"""The element types that ONNX ops accept, and a wider type for those that they do not."""
+"""The element types that ONNX ops accept and ask of numbers, and a wider type for those that they do not accept."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -35,11 +37,53 @@ def takes(op_type: str, dtype: ir.DataType | None) -> bool:
     return dtype is None or not accepted or dtype in accepted or wider(op_type, 0, dtype) is not None
 
 
+def in_wider(
+    make: Callable[..., Any],
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    narrow: ir.DataType,
+    wide: ir.DataType,
+    **options: Any,
+) -> Any:
+    """What ``make(op_type, *inputs, **options)`` gives, computed in a wider type; the results are of the type again."""
+    taken = [
+        make("Cast", v, to=wide) if v is not None and v.dtype == narrow and wider(op_type, i, wide) is None else v
+        for i, v in enumerate(inputs)
+    ]
+    made = make(op_type, *taken, **options)
+    if not isinstance(made, list):
+        return make("Cast", made, to=narrow) if 0 in _outputs_like_first(op_type) else made
+    return [make("Cast", v, to=narrow) if i in _outputs_like_first(op_type) else v for i, v in enumerate(made)]
+
+
 @functools.cache
-def outputs_like_first(op_type: str) -> frozenset[int]:
+def _outputs_like_first(op_type: str) -> frozenset[int]:
     """Indices of the outputs that have the type of the first input."""
     schema = onnx.defs.get_schema(op_type, IR_OPSET)
     return frozenset(i for i, o in enumerate(schema.outputs) if o.type_str == schema.inputs[0].type_str)
+
+
+def of_number(op_type: str, index: int, inputs: Sequence[Any]) -> ir.DataType | None:
+    """The type of a number that is the input ``index`` of an op; None if no input is a tensor.
+
+    It is that of the tensors that must be of the same type (``Where``: the other branch); else int64 where an op takes
+    no floats (an axis, an index), and the type of the first tensor where it does.
+    """
+    tensors = {i: v for i, v in enumerate(inputs) if isinstance(v, ir.Value)}
+    alike = _type_parameter(op_type, index)
+    same = next((v for i, v in tensors.items() if _type_parameter(op_type, i) == alike), None)
+    if same is not None:
+        return same.dtype
+    accepted = _accepted_types(op_type, index)
+    if ir.DataType.INT64 in accepted and ir.DataType.FLOAT not in accepted:
+        return ir.DataType.INT64
+    return next((v.dtype for v in tensors.values()), None)
+
+
+@functools.cache
+def _type_parameter(op_type: str, index: int) -> str:
+    """The name of the type parameter of an input; that of an op which is not the standard's has none."""
+    return _parameter(onnx.defs.get_schema(op_type, IR_OPSET), index).type_str if onnx.defs.has(op_type) else ""
 
 
 def _parameter(schema: onnx.defs.OpSchema, index: int) -> onnx.defs.OpSchema.FormalParameter:

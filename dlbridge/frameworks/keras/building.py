@@ -120,7 +120,7 @@ class Builder:
 
         Args:
             op_type: A standard op, or one of the ``dlbridge`` domain.
-            inputs: Values; numbers become constants of the dtype of the first value, lists of ints int64 ones.
+            inputs: Values; numbers become constants of the type that the op asks for, lists of ints int64 ones.
             is_layer: Whether the node implements the layer at the path, and gets its name.
             outputs: How many outputs there are.
             domain: The op's domain.
@@ -129,12 +129,15 @@ class Builder:
         Returns:
             The output, or a list when there are several.
         """
-        first = next((v for v in inputs if isinstance(v, ir.Value)), None)
-        values = [None if v is None else self.value(v, first.dtype if first is not None else None) for v in inputs]
+        values = [
+            v if v is None or isinstance(v, ir.Value) else self.value(v, element_types.of_number(op_type, i, inputs))
+            for i, v in enumerate(inputs)
+        ]
         narrow = values[0].dtype if values and values[0] is not None and domain == "" else None
         wide = element_types.wider(op_type, 0, narrow) if narrow is not None else None
         if narrow is not None and wide is not None:
-            return self._in_wider(op_type, values, narrow, wide, is_layer=is_layer, outputs=outputs, **attributes)
+            options = {"is_layer": is_layer, "outputs": outputs, **attributes}
+            return element_types.in_wider(self.op, op_type, values, narrow, wide, **options)
         node = ir.node(
             op_type,
             values,
@@ -147,24 +150,6 @@ class Builder:
         self._add(node, is_layer)
         shapes.infer_node(node, self._integers)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
-
-    def _in_wider(
-        self, op_type: str, values: list[ir.Value | None], narrow: ir.DataType, wide: ir.DataType, **options: Any
-    ) -> Any:
-        """A node that does not take a type, computed in a wider one; the results are of the type again."""
-        made = element_types.outputs_like_first(op_type)
-        taken = [
-            self.op("Cast", v, to=wide)
-            if v is not None and v.dtype == narrow and element_types.wider(op_type, i, wide) is None
-            else v
-            for i, v in enumerate(values)
-        ]
-        results = self.op(op_type, *taken, **options)
-        several = isinstance(results, list)
-        results = [
-            self.op("Cast", v, to=narrow) if i in made else v for i, v in enumerate(results if several else [results])
-        ]
-        return results if several else results[0]
 
     def in_float_type(self, value: ir.Value, dtype: str | None) -> ir.Value:
         """A float in another float type of Keras; anything else as it is."""

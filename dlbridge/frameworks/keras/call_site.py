@@ -62,11 +62,21 @@ def layer(
     return register
 
 
-def operation(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function ``(site, *arguments of the call)`` the rule of operations."""
+def operation(
+    *names: str, operands: Callable[..., Sequence[ir.Value]] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function ``(site, *arguments of the call)`` the rule of operations.
+
+    Args:
+        names: Classes of the operations.
+        operands: A method of the site that makes of the arguments, all of which are operands, what the function takes.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        OPERATIONS.update(dict.fromkeys(names, function))
+        def rule(site: CallSite, *args: Any, **kwargs: Any) -> Any:
+            return function(site, *operands(site, *args, *kwargs.values()))  # type: ignore[misc]
+
+        OPERATIONS.update(dict.fromkeys(names, function if operands is None else rule))
         return function
 
     return register
@@ -268,6 +278,14 @@ class CallSite:
         """An operand in a float type: Keras computes functions of integers in float32."""
         x = self.tensor(operand)
         return x if x.dtype is None or x.dtype.is_floating_point() else self.cast(x, "float32")
+
+    def tensors(self, *operands: Any) -> list[ir.Value]:
+        """Operands as values, each of its dtype."""
+        return [self.tensor(operand) for operand in operands]
+
+    def floats(self, *operands: Any) -> list[ir.Value]:
+        """Operands in float types (see :meth:`as_float`)."""
+        return [self.as_float(operand) for operand in operands]
 
     def promoted(self, *operands: Any, to: ir.DataType | None = None) -> list[ir.Value]:
         """Cast operands to the dtype in which Keras computes (``to``, by default that of the result)."""

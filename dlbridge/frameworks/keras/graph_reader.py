@@ -25,6 +25,7 @@ from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
 from dlbridge.ops import stand_ins, traits
+from dlbridge.ops.formulas import arithmetic_of
 from dlbridge.ops.keys import is_op
 
 #: Layers whose ``call`` is the model's own graph.
@@ -202,7 +203,8 @@ class GraphReader:
                 )
             return self._open(operation, args, kwargs)
         site = CallSite(self, operation, args, kwargs, outputs=outputs)
-        return rule(site, *args, **kwargs) if flat else self._named(lambda: rule(site, *args, **kwargs), anonymous)
+        with arithmetic_of(site):
+            return rule(site, *args, **kwargs) if flat else self._named(lambda: rule(site, *args, **kwargs), anonymous)
 
     def _call_layer(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         kwargs = dict(kwargs)
@@ -228,7 +230,8 @@ class GraphReader:
             if not rule.arguments and [v for v in (*args, *kwargs.values())[1:] if v is not None]:
                 raise RefusalError("it is called with further arguments, which its rule does not use")
             site = CallSite(self, layer, args, kwargs, mask)
-            result = self._named(lambda: rule.function(site), False, layer_code.keras_class(layer))
+            with arithmetic_of(site):
+                result = self._named(lambda: rule.function(site), False, layer_code.keras_class(layer))
         else:
             result = self._open(layer, args, with_masks(layer, args, kwargs, mask))
         masks.after_call(layer, args, kwargs, tree.flatten(result))

@@ -18,7 +18,7 @@ from dlbridge.errors import UnsupportedOpError
 from dlbridge.frameworks.pytorch.compat import pytree
 from dlbridge.frameworks.pytorch.fx_schema import nothing
 from dlbridge.frameworks.pytorch.reading import Op
-from dlbridge.frameworks.pytorch.tensors import DTYPES, Size, rank, sized_like, sizes, sizes_of, with_sizes
+from dlbridge.frameworks.pytorch.tensors import DTYPES, Size, rank, sizes, sizes_of, with_sizes
 from dlbridge.passes.matching import subgraphs
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _body(op: Op, name: str, types: Sequence[_Type], run: Run) -> ir.Graph:
         results: list[ir.Value] = []
         for value in run(*parameters):
             own = value.producer() in nodes and value not in results
-            results.append(value if own else sized_like(op("Identity", value), value))
+            results.append(value if own else op("Identity", value))
     for value in (v for node in nodes for v in node.outputs if v.name is None):
         value.name = _name(op)  # names made within each graph would clash
     return ir.Graph(parameters, results, nodes=live(nodes, results), name=name)

@@ -41,6 +41,7 @@ from dlbridge.frameworks.pytorch.scopes import Frame, dotted
 from dlbridge.frameworks.pytorch.tensors import DTYPES, rank, size_of, sizes_of, with_sizes
 from dlbridge.frameworks.pytorch.training_mode import TrainingMode
 from dlbridge.ops import stand_ins, traits
+from dlbridge.ops.formulas import arithmetic_of
 
 #: Arguments that say where and how a tensor lies in memory.
 _PLACE = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "generator"})
@@ -293,7 +294,8 @@ class Program:
                 return self._typed(self.computed.once(target, given, kwargs, self._frame.path), val)
             if rule is None:
                 return self._decomposed(node, target, args, kwargs)
-            made = rule(op, *args, **kwargs)
+            with arithmetic_of(op):
+                made = rule(op, *args, **kwargs)
             if number:
                 made = _shaped(op, made, val)
         except UnsupportedOpError as error:
@@ -328,12 +330,9 @@ class Program:
         if isinstance(made, ir.Value) and isinstance(val, torch.Tensor):
             if made.producer() is not None:
                 made.dtype = made.dtype or DTYPES[val.dtype]
-            known = made.meta.get("sizes")
-            if known != sizes_of(val):
-                made.meta["sizes"] = sizes_of(val)
             if val.dtype.is_complex:
                 made.meta["complex"] = True
-            self.symbols.note_sizes(made, sizes_of(val))
+            self.symbols.note_sizes(with_sizes(made, sizes_of(val)), sizes_of(val))
             self.symbols.note_in_module(self._frame.code, made)
         return made
 

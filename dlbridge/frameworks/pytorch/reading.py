@@ -13,12 +13,10 @@ one value, or a list if the op has several results. An in-place op has the rule 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import sympy
 
@@ -28,6 +26,7 @@ from dlbridge.frameworks.pytorch.fx_schema import plain_name
 from dlbridge.frameworks.pytorch.tensors import (
     DTYPES,
     Size,
+    common_sizes,
     known_sizes,
     onnx_dtype,
     rank,
@@ -35,7 +34,8 @@ from dlbridge.frameworks.pytorch.tensors import (
     sizes_of,
     with_sizes,
 )
-from dlbridge.ops import extension, traits
+from dlbridge.ops import element_types, extension
+from dlbridge.ops.elementwise import BROADCASTING_OPS, UNARY_OPS
 from dlbridge.ops.keys import is_op, op_key
 
 if TYPE_CHECKING:
@@ -122,15 +122,17 @@ class Op:
         Args:
             op_type: A standard op.
             inputs: Values; None for an optional input that is not given; a number, which becomes a constant of the
-                first value's dtype; a list of sizes, which becomes a vector of int64.
+                type that the op asks for; a list of sizes, which becomes a vector of int64.
             outputs: How many outputs.
             domain: ``"dlbridge"`` for the ops of our own.
             attributes: Those that are None are left out.
         """
-        first = next((v for v in inputs if isinstance(v, ir.Value)), None)
-        values = [self._input(v, first) for v in inputs]
-        if first is not None and not domain and (wide := _wider(op_type, values.index(first), first.dtype)):
-            return self._widened(op_type, values, first.dtype, wide, outputs, attributes)
+        values = [self._input(op_type, i, inputs) for i in range(len(inputs))]
+        place, first = next(((i, v) for i, v in enumerate(inputs) if isinstance(v, ir.Value)), (0, None))
+        narrow = first.dtype if first is not None and not domain else None
+        wide = None if narrow is None else _wider(op_type, place, narrow)
+        if narrow is not None and wide is not None:
+            return element_types.in_wider(self, op_type, values, narrow, wide, outputs=outputs, **attributes)
         while values and values[-1] is None:
             values.pop()
         given = [_attribute(name, v) for name, v in attributes.items() if v is not None]
@@ -139,30 +141,23 @@ class Op:
         if dtype is not None:
             for value in node.outputs:
                 value.dtype = dtype
+        of = _result_sizes(node, inputs)
+        if of is not None:
+            with_sizes(node.outputs[0], of)
         self.program.add(node, self)
         return node.outputs[0] if outputs == 1 else list(node.outputs)
-
-    def _widened(
-        self, op_type: str, inputs: list[Any], narrow: Any, wide: ir.DataType, outputs: int, attributes: dict[str, Any]
-    ) -> Any:
-        """A node for integers of a type that the ONNX op does not accept: compute in a wider type, and cast back."""
-        given = [self.cast(v, wide) if v is not None and v.dtype == narrow else v for v in inputs]
-        made = self(op_type, *given, outputs=outputs, **attributes)
-        if outputs > 1:
-            return [self.cast(made[0], narrow), *made[1:]]
-        return self.cast(made, narrow) if made.dtype == wide else made
 
     def extension(self, op_type: str, *inputs: Any, **attributes: Any) -> ir.Value:
         """Add a node of the domain ``dlbridge``."""
         return self(op_type, *inputs, domain=extension.DOMAIN, **attributes)
 
-    def _input(self, value: Any, first: ir.Value | None) -> ir.Value | None:
+    def _input(self, op_type: str, index: int, inputs: Sequence[Any]) -> ir.Value | None:
+        value = inputs[index]
         if value is None or isinstance(value, ir.Value):
             return value
         if isinstance(value, (list, tuple)):
             return self.ints(value)
-        dtype = first.dtype if first is not None and first.dtype is not None else ir.DataType.FLOAT
-        return self.number(value, dtype)
+        return self.number(value, element_types.of_number(op_type, index, inputs) or ir.DataType.FLOAT)
 
     # --- constants and sizes ---------------------------------------------------------------------------------------
 
@@ -194,6 +189,10 @@ class Op:
             return self.constant(np.arange(size))
         made = self("Range", *(self.number(n, ir.DataType.INT64) for n in (0, size, 1)))
         return with_sizes(made, [size])
+
+    def filled(self, number: Any, dtype: Any, of: Sequence[Size]) -> ir.Value:
+        """A tensor of these sizes, all of whose elements are one number."""
+        return self("Expand", self.number(number, dtype), of)
 
     def sized(self, x: ir.Value, of: Sequence[Size]) -> ir.Value:
         """Set the sizes of a value; from now on the symbols among them can be computed from it."""
@@ -304,37 +303,14 @@ class Op:
         return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
 
 
-#: Integer type -> a wider type, in which arithmetic gives the same result modulo the range of the narrow one.
-_WIDER = {
-    **dict.fromkeys((ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16), ir.DataType.INT32),
-    ir.DataType.UINT32: ir.DataType.INT64,
-}
-
-
 #: ONNX ops of floats that PyTorch also has for integers. In float64 they are exact up to 2**53.
 _OF_FLOATS = frozenset({"Conv", "ConvTranspose", "AveragePool", "MaxPool"})
 
 
-def _wider(op_type: str, position: int, dtype: ir.DataType | None) -> ir.DataType | None:
-    """The wider type to compute an op in, if the ONNX op does not accept this integer type; else None."""
-    if dtype is None:
-        return None
-    if op_type in _OF_FLOATS and dtype.is_integer():
-        return ir.DataType.DOUBLE
-    wide = _WIDER.get(dtype)
-    if wide is None:
-        return None
-    accepted = _accepted_types(op_type, position)
-    is_needed = dtype.name.lower() not in accepted and wide.name.lower() in accepted
-    return wide if is_needed else None
-
-
-@functools.cache
-def _accepted_types(op_type: str, position: int) -> frozenset[str]:
-    """The names of the types that an ONNX op accepts for one of its inputs."""
-    schema = onnx.defs.get_schema(op_type, traits.IR_OPSET, "")
-    given = schema.inputs[min(position, len(schema.inputs) - 1)]
-    return frozenset(t.removeprefix("tensor(").removesuffix(")") for t in given.types)
+def _wider(op_type: str, index: int, dtype: ir.DataType) -> ir.DataType | None:
+    """The wider type to compute an op in, if the ONNX op does not accept this type; else None."""
+    is_of_floats = op_type in _OF_FLOATS and dtype.is_integer()
+    return ir.DataType.DOUBLE if is_of_floats else element_types.wider(op_type, index, dtype)
 
 
 def _attribute(name: str, value: Any) -> ir.Attr:
@@ -367,3 +343,20 @@ def _result_dtype(node: ir.Node) -> ir.DataType | None:
         position = 0
     value = node.inputs[position] if position < len(node.inputs) else None
     return None if value is None else value.dtype
+
+
+#: Ops whose first output has the sizes of the first input.
+_KEEP_SIZES = UNARY_OPS | {"CumProd", "CumSum", "LogSoftmax", "ScatterElements", "ScatterND", "Softmax", "Trilu"}
+
+
+def _result_sizes(node: ir.Node, given: Sequence[Any]) -> list[Size] | None:
+    """The sizes of what an op gives that keeps or broadcasts those of its inputs; None where they are not known."""
+    shapes = [known_sizes(v) for v in node.inputs if v is not None]
+    if is_op(node, "Expand"):
+        shapes[1] = list(given[1]) if isinstance(given[1], (list, tuple)) else None
+    elif is_op(node, *_KEEP_SIZES):
+        shapes = shapes[:1]
+    elif not is_op(node, *BROADCASTING_OPS):
+        return None
+    known = [shape for shape in shapes if shape is not None]
+    return common_sizes(known) if len(known) == len(shapes) else None

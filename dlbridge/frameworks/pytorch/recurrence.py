@@ -15,10 +15,9 @@ from unittest import mock
 import torch
 from torch.nn.modules import rnn
 
-from dlbridge.frameworks.pytorch import compat
+from dlbridge.frameworks.pytorch import compat, own_ops
 
 _OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional"
-_library = torch.library.Library("dlbridge", "DEF")
 #: PyTorch function -> what is called instead while a module is traced.
 INSTEAD: dict[Any, Callable[..., Any]] = {}
 #: Attribute of the batch sizes of a packed sequence: how many sequences there are.
@@ -58,10 +57,8 @@ def _define(name: str, hx: str, results: str, fake: Callable[..., Any]) -> None:
 
     padded = f"(Tensor input, {hx} hx, Tensor[] params, {_OPTIONS}, bool batch_first) -> ({results})"
     packed = f"(Tensor data, Tensor batch_sizes, {hx} hx, Tensor[] params, {_OPTIONS}) -> ({results})"
-    for op, schema, shapes in ((name, padded, fake), (f"{name}_packed", packed, _fake_packed)):
-        _library.define(f"{op}{schema}")
-        _library.impl(op, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"dlbridge::{op}", shapes, lib=_library)
+    own_ops.define(f"{name}{padded}", run, fake)
+    own_ops.define(f"{name}_packed{packed}", run, _fake_packed)
     plain, of_packed = getattr(torch.ops.dlbridge, name), getattr(torch.ops.dlbridge, f"{name}_packed")
 
     def call(function: Any, *arguments: Any) -> Any:
@@ -82,24 +79,6 @@ _define("rnn_relu", "Tensor", "Tensor, Tensor", _fake)
 
 # --- packed sequences -------------------------------------------------------------------------------------------------
 
-_library.define("pack_padded_sequence(Tensor input, Tensor lengths, bool batch_first) -> (Tensor, Tensor)")
-_library.define(
-    "pad_packed_sequence(Tensor data, Tensor batch_sizes, SymInt batch, bool batch_first, float padding_value, "
-    "SymInt total_length) -> (Tensor, Tensor)"
-)
-_library.impl(
-    "pack_padded_sequence",
-    lambda x, lengths, batch_first: compat.functions._pack_padded_sequence(x.contiguous(), lengths, batch_first),
-    "CompositeExplicitAutograd",
-)
-_library.impl(
-    "pad_packed_sequence",
-    lambda data, sizes, batch, first, value, total: tuple(
-        v.clone() for v in compat.functions._pad_packed_sequence(data, sizes, first, value, total)
-    ),
-    "CompositeExplicitAutograd",
-)
-
 
 def _fake_pack(x: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
     context = torch.library.get_ctx()
@@ -112,8 +91,19 @@ def _fake_pad(data: torch.Tensor, sizes: torch.Tensor, batch: Any, first: bool, 
     return data.new_empty([*front, *data.shape[1:]]), sizes.new_empty([batch])
 
 
-torch.library.register_fake("dlbridge::pack_padded_sequence", _fake_pack, lib=_library)
-torch.library.register_fake("dlbridge::pad_packed_sequence", _fake_pad, lib=_library)
+own_ops.define(
+    "pack_padded_sequence(Tensor input, Tensor lengths, bool batch_first) -> (Tensor, Tensor)",
+    lambda x, lengths, batch_first: compat.functions._pack_padded_sequence(x.contiguous(), lengths, batch_first),
+    _fake_pack,
+)
+own_ops.define(
+    "pad_packed_sequence(Tensor data, Tensor batch_sizes, SymInt batch, bool batch_first, float padding_value, "
+    "SymInt total_length) -> (Tensor, Tensor)",
+    lambda data, sizes, batch, first, value, total: tuple(
+        v.clone() for v in compat.functions._pad_packed_sequence(data, sizes, first, value, total)
+    ),
+    _fake_pad,
+)
 
 
 def _pack(function: Any, x: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:

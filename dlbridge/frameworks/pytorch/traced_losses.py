@@ -14,9 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-_SCHEMA = "Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool zero_infinity"
-_library = torch.library.Library("dlbridge", "FRAGMENT")
-_library.define(f"ctc_loss({_SCHEMA}) -> Tensor")
+from dlbridge.frameworks.pytorch import own_ops
+
 _own_ctc_loss = F.ctc_loss
 
 
@@ -24,8 +23,12 @@ def _run(x: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: i
     return _own_ctc_loss(x, targets, input_lengths, target_lengths, blank, "none", zero_infinity)
 
 
-_library.impl("ctc_loss", _run, "CompositeExplicitAutograd")
-torch.library.register_fake("dlbridge::ctc_loss", lambda x, *_: x.new_empty((x.shape[1],)), lib=_library)
+own_ops.define(
+    "ctc_loss(Tensor x, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank, bool zero_infinity)"
+    " -> Tensor",
+    _run,
+    lambda x, *_: x.new_empty((x.shape[1],)),
+)
 
 
 def _ctc_loss(

@@ -14,12 +14,14 @@ from unittest import mock
 
 import torch
 
+from dlbridge.frameworks.pytorch import own_ops
 from dlbridge.frameworks.pytorch.helpers import dropout
 
-_library = torch.library.Library("dlbridge", "FRAGMENT")
-_library.define("training_only(Tensor input, str kind, float amount, int[] axes) -> Tensor")
-_library.impl("training_only", lambda x, kind, amount, axes: x.clone(), "CompositeExplicitAutograd")
-torch.library.register_fake("dlbridge::training_only", lambda x, kind, amount, axes: x.new_empty(x.shape), lib=_library)
+own_ops.define(
+    "training_only(Tensor input, str kind, float amount, int[] axes) -> Tensor",
+    lambda x, kind, amount, axes: x.clone(),
+    lambda x, kind, amount, axes: x.new_empty(x.shape),
+)
 
 #: Classes that the writer prints -> their op.
 _PRINTED = {

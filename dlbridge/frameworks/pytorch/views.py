@@ -59,7 +59,7 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
 
 def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
     """The same, applied to the real and to the imaginary parts."""
-    new = [with_sizes(op("Expand", p, sizes(part)), sizes(part)) for p in complex_parts(op, part)]
+    new = [op("Expand", p, sizes(part)) for p in complex_parts(op, part)]
     made = [scatter(op, node, w, p) for w, p in zip(complex_parts(op, whole), new, strict=True)]
     result = sized_like(joined(op, *made), whole)
     result.meta["complex"] = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, elementwise, layer, operation
@@ -14,17 +13,15 @@ from dlbridge.ops import formulas
 #: Operation -> the standard's op with the same formula and no attribute.
 _PLAIN = {"Sigmoid": "Sigmoid", "Softplus": "Softplus", "Softsign": "Softsign", "Silu": "Swish", "Selu": "Selu"}
 _PLAIN |= {"HardSilu": "HardSwish", "Tanh": "Tanh", "Relu": "Relu", "Mish": "Mish"}
-elementwise(lambda site, x: [site.as_float(x)], _PLAIN | {"LogSigmoid": formulas.log_sigmoid})
-
-
-def clip(site: CallSite, x: ir.Value, low: float | None, high: float | None) -> ir.Value:
-    ends = [None if end is None else site.number(float(end), x.dtype) for end in (low, high)]
-    return site.op("Clip", x, *(ends if ends[1] is not None else ends[:1]))
-
-
-@operation("Relu6")
-def relu6(site: CallSite, x: ir.Value) -> ir.Value:
-    return clip(site, x, 0.0, 6.0)
+elementwise(CallSite.floats, _PLAIN | {"LogSigmoid": formulas.log_sigmoid})
+elementwise(
+    CallSite.tensors,
+    {
+        "Relu6": lambda site, x: site.op("Clip", x, 0.0, 6.0),
+        "HardTanh": lambda site, x: site.op("Clip", x, -1.0, 1.0),
+        "TanhShrink": lambda site, x: x - site.op("Tanh", x),
+    },
+)
 
 
 #: Operation -> (the standard's op, its attributes as functions of the operation's settings).
@@ -45,16 +42,6 @@ def with_settings(site: CallSite, x: ir.Value) -> ir.Value:
     return site.op(op_type, x, **{name: value(site.source) for name, value in settings.items()})
 
 
-@operation("HardTanh")
-def hard_tanh(site: CallSite, x: ir.Value) -> ir.Value:
-    return clip(site, x, -1.0, 1.0)
-
-
-@operation("TanhShrink")
-def tanh_shrink(site: CallSite, x: ir.Value) -> ir.Value:
-    return site.op("Sub", x, site.op("Tanh", x))
-
-
 @operation("Threshold")
 def threshold(site: CallSite, x: ir.Value) -> ir.Value:
     return formulas.threshold(site, x, float(site.source.threshold), float(site.source.default_value))
@@ -68,23 +55,21 @@ def glu(site: CallSite, x: ir.Value) -> ir.Value:
 @operation("Squareplus")
 def squareplus(site: CallSite, x: ir.Value) -> ir.Value:
     """(x + sqrt(x^2 + b)) / 2."""
-    root = site.op("Sqrt", site.op("Add", site.op("Mul", x, x), float(site.source.b)))
-    return site.op("Div", site.op("Add", x, root), 2.0)
+    return (x + site.op("Sqrt", x * x + float(site.source.b))) / 2.0
 
 
 @operation("SparsePlus")
 def sparse_plus(site: CallSite, x: ir.Value) -> ir.Value:
     """0 up to -1, (x + 1)^2 / 4 up to 1, then x."""
-    y = site.op("Add", x, 1.0)
-    middle = site.op("Div", site.op("Mul", y, y), 4.0)
-    upper = site.op("Where", site.op("Less", x, 1.0), middle, x)
-    return site.op("Where", site.op("LessOrEqual", x, -1.0), site.number(0.0, x.dtype), upper)
+    y = x + 1.0
+    upper = site.op("Where", site.op("Less", x, 1.0), y * y / 4.0, x)
+    return site.op("Where", site.op("LessOrEqual", x, -1.0), 0.0, upper)
 
 
 @operation("SparseSigmoid")
 def sparse_sigmoid(site: CallSite, x: ir.Value) -> ir.Value:
     """(x + 1) / 2, cut to 0 and 1."""
-    return clip(site, site.op("Mul", site.op("Add", x, 1.0), 0.5), 0.0, 1.0)
+    return site.op("Clip", (x + 1.0) * 0.5, 0.0, 1.0)
 
 
 @operation("Softmax", "LogSoftmax")
@@ -104,18 +89,14 @@ def sparsemax(site: CallSite, x: ir.Value) -> ir.Value:
     """
     rank = site.rank(x)
     axis = site.axis(site.source.axis, rank)
-    size = site.size(x, axis)
-    ordered, _ = site.op("TopK", x, size, axis=axis, outputs=2)
+    ordered, _ = site.op("TopK", x, site.size(x, axis), axis=axis, outputs=2)
     shape = [1] * rank
     shape[axis] = -1
-    places = site.op("Reshape", site.cast(site.op("Add", site.steps(x, axis), 1), x.dtype), shape)
-    sums = site.op("CumSum", ordered, np.int64(axis))
-    inside = site.op("Greater", site.op("Add", site.op("Mul", places, ordered), 1.0), sums)
-    inside = site.cast(inside, x.dtype)
-    count = site.op("ReduceSum", inside, [axis])
-    total = site.op("ReduceSum", site.op("Mul", inside, sums), [axis])
-    tau = site.op("Div", site.op("Sub", total, 1.0), count)
-    return site.op("Relu", site.op("Sub", x, tau))
+    places = site.op("Reshape", site.cast(site.steps(x, axis) + 1, x.dtype), shape)
+    sums = site.op("CumSum", ordered, axis)
+    inside = site.cast(site.op("Greater", places * ordered + 1.0, sums), x.dtype)
+    tau = (site.op("ReduceSum", inside * sums, [axis]) - 1.0) / site.op("ReduceSum", inside, [axis])
+    return site.op("Relu", x - tau)
 
 
 @operation("ReLU")
@@ -128,13 +109,13 @@ def general_relu(site: CallSite, x: ir.Value, slope: Any, largest: Any, start: A
     """x from ``start`` on, slope * (x - start) below it, at most ``largest``."""
     slope, start = float(slope or 0.0), float(start or 0.0)
     if start == 0.0 and slope == 0.0:
-        return site.op("Relu", x) if largest is None else clip(site, x, 0.0, largest)
+        return site.op("Relu", x) if largest is None else site.op("Clip", x, 0.0, largest)
     if start == 0.0:
         y = site.op("LeakyRelu", x, alpha=slope)
     else:
-        below = site.op("Mul", site.op("Sub", x, start), slope)
+        below = (x - start) * slope
         y = site.op("Where", site.op("GreaterOrEqual" if slope else "Greater", x, start), x, below)
-    return y if largest is None else site.op("Min", y, site.number(float(largest), x.dtype))
+    return y if largest is None else site.op("Min", y, float(largest))
 
 
 @layer("PReLU", masks=True)

@@ -40,23 +40,20 @@ def arithmetic(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op(_ARITHMETIC[site.operation], *site.promoted(x1, x2))
 
 
-@operation("FloorDivide")
-def floor_divide(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("FloorDivide", operands=CallSite.promoted)
+def floor_divide(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     if site.dtype.is_floating_point():
-        return site.op("Floor", site.op("Div", a, b))
-    return site.op("Div", site.op("Sub", a, site.op("Mod", a, b)), b)  # the standard's Div truncates
+        return site.op("Floor", a / b)
+    return (a - site.op("Mod", a, b)) / b  # the standard's Div truncates
 
 
-@operation("Mod")
-def mod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Mod", operands=CallSite.promoted)
+def mod(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     if not site.dtype.is_floating_point():
         return site.op("Mod", a, b)
     rest = site.op("Mod", a, b, fmod=1)  # has the sign of a; Keras' has that of b
-    zero = site.number(0.0, rest.dtype)
-    wrong = site.op("And", site.op("Not", site.op("Equal", rest, zero)), site.op("Less", site.op("Mul", rest, b), zero))
-    return site.op("Where", wrong, site.op("Add", rest, b), rest)
+    wrong = site.op("And", site.op("Not", site.op("Equal", rest, 0.0)), site.op("Less", rest * b, 0.0))
+    return site.op("Where", wrong, rest + b, rest)
 
 
 @operation("Fmod")
@@ -64,18 +61,14 @@ def fmod(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return site.op("Mod", *site.promoted(x1, x2), fmod=1)
 
 
-@operation("DivideNoNan")
-def divide_no_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("DivideNoNan", operands=CallSite.promoted)
+def divide_no_nan(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     none = site.op("Equal", b, 0.0)
-    zero = site.number(0.0, b.dtype)
-    safe = site.op("Where", none, site.number(1.0, b.dtype), b)
-    return site.op("Where", none, zero, site.op("Div", a, safe))
+    return site.op("Where", none, 0.0, a / site.op("Where", none, 1.0, b))
 
 
-@operation("Fmax", "Fmin")
-def extreme_but_nan(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Fmax", "Fmin", operands=CallSite.promoted)
+def extreme_but_nan(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     both = site.op("Max" if site.operation == "Fmax" else "Min", a, b)
     if not site.dtype.is_floating_point():
         return both
@@ -104,11 +97,11 @@ def shift(site: CallSite, x: Any, y: Any) -> ir.Value:
     if not a.dtype.is_signed():
         return site.op("BitShift", a, b, direction="LEFT" if left else "RIGHT")
     dtype, a, b = a.dtype, site.cast(a, ir.DataType.INT64), site.cast(b, ir.DataType.INT64)
-    half = site.op("Div", b, 2)
-    steps = [half, site.op("Sub", b, half)] if dtype == ir.DataType.INT64 else [b]
+    half = b / 2
+    steps = [half, b - half] if dtype == ir.DataType.INT64 else [b]
     for step in steps:
-        power = site.op("Pow", site.number(2, a.dtype), step)
-        a = site.op("Mul", a, power) if left else site.op("Div", site.op("Sub", a, site.op("Mod", a, power)), power)
+        power = site.op("Pow", 2, step)
+        a = a * power if left else (a - site.op("Mod", a, power)) / power
     return site.cast(a, dtype)
 
 
@@ -127,8 +120,8 @@ def close(
     equal = site.op("Equal", a, b)
     if not a.dtype.is_floating_point():
         return equal
-    gap = site.op("Abs", site.op("Sub", a, b))
-    near = site.op("LessOrEqual", gap, site.op("Add", site.op("Mul", site.op("Abs", b), rtol), atol))
+    gap = site.op("Abs", a - b)
+    near = site.op("LessOrEqual", gap, site.op("Abs", b) * rtol + atol)
     if finite:
         near = site.op("And", near, site.op("Less", gap, np.inf))
     near = site.op("Or", near, equal)

@@ -78,7 +78,7 @@ def _attend(
             is_causal=1 if causal else None,
         )
         if drops and some is not None:
-            y = site.op("Where", some, y, site.build.value(0.0, y.dtype))
+            y = site.op("Where", some, y, 0.0)
     y = _project(site, f"{path}.attention_output", y, parts[3], 2)
     own = given.get("query_mask")
     if own is not None and site.kind == "MultiHeadAttention":
@@ -127,7 +127,7 @@ def _mask(
     some = site.op("ReduceMax", mask, [-1], keepdims=1)
     if site.rank(mask) == 3:
         mask = site.unsqueeze(mask, 1)
-    added = site.op("Where", mask, site.build.value(0.0, q.dtype), lowest(site, q.dtype))
+    added = site.op("Where", mask, 0.0, lowest(site, q.dtype))
     shape = site.op("Concat", site.op("Shape", added, end=2), site.size(q, 1), site.size(v, 1), axis=0)
     return [site.op("Expand", added, shape)], False, some
 

@@ -73,10 +73,10 @@ def fori_loop(site: CallSite, init_val: Any) -> Any:
     lower, upper = (site.cast(site.tensor(v), ir.DataType.INT64) for v in (kind.lower, kind.upper))
 
     def run(number: ir.Value, now: list[ir.Value]) -> Sequence[Any]:
-        place = site.cast(site.op("Add", number, lower), ir.DataType.INT32)
+        place = site.cast(number + lower, ir.DataType.INT32)
         return tree.flatten(site.reader.run_inner(kind.body_fun, place, tree.pack_sequence_as(init_val, now)))
 
-    last = loop(site, run, _values(site, init_val), count=site.op("Sub", upper, lower))
+    last = loop(site, run, _values(site, init_val), count=upper - lower)
     return tree.pack_sequence_as(init_val, last)
 
 

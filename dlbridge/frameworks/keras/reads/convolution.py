@@ -65,8 +65,8 @@ def _kernel(site: CallSite, step: tuple[str, Any]) -> ir.Value:
     if not kind.lora_enabled:
         return site.weight(kind._kernel, "weight", step)
     low, high = (site.weight(getattr(kind, name), name) for name in ("lora_kernel_a", "lora_kernel_b"))
-    change = site.op("Mul", site.op("MatMul", low, high), float(kind.lora_alpha / kind.lora_rank))
-    return site.transpose(site.op("Add", site.weight(kind._kernel, "kernel"), change), step[1])
+    change = site.op("MatMul", low, high) * float(kind.lora_alpha / kind.lora_rank)
+    return site.transpose(site.weight(kind._kernel, "kernel") + change, step[1])
 
 
 @layer("DepthwiseConv1D", "DepthwiseConv2D")

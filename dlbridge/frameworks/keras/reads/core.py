@@ -34,7 +34,7 @@ def einsum_dense(site: CallSite) -> Any:
     equation = kind.equation.replace(" ", "")
     x = site.layer_op("Einsum", site.x_as_float, weight, equation=equation)
     if kind.bias is not None:
-        x = site.op("Add", x, site.weight(kind.bias, "bias"))
+        x = x + site.weight(kind.bias, "bias")
     return site.activation(x, kind.activation)
 
 
@@ -79,7 +79,7 @@ def reversible_embedding(site: CallSite) -> Any:
     cap = getattr(kind, "logit_soft_cap", None)
     if cap is None:
         return logits
-    return site.op("Mul", site.op("Tanh", site.op("Div", logits, cap)), cap)
+    return site.op("Tanh", logits / cap) * cap
 
 
 @layer("Identity", "ActivityRegularization", masks=True)

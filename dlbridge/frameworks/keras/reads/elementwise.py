@@ -9,7 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, elementwise, operation
-from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.ops import formulas
 from dlbridge.ops.extension import DOMAIN
 
@@ -27,16 +26,15 @@ _ANY |= {"Copy": "Identity", "Array": "Identity"}
 _OF_TWO = {"Arctan2": formulas.atan2, "Hypot": formulas.hypot}
 _OF_TWO |= {"Logaddexp": formulas.logaddexp, "Logaddexp2": formulas.logaddexp2}
 
-elementwise(lambda site, x: [site.as_float(x)], _FLOAT)
-elementwise(lambda site, x: [site.as_float(x)], {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}, domain=DOMAIN)
-elementwise(lambda site, x: [site.tensor(x)], _ANY | {"Square": formulas.square})
+elementwise(CallSite.floats, _FLOAT)
+elementwise(CallSite.floats, {"Erfc": "Erfc", "Erfinv": "Erfinv", "I0": "BesselI0"}, domain=DOMAIN)
+elementwise(CallSite.tensors, _ANY | {"Square": formulas.square})
 elementwise(CallSite.promoted, _OF_TWO)
 
 
-@operation("Cbrt")
-def cbrt(site: CallSite, x: Any) -> ir.Value:
-    x = site.as_float(x)
-    return site.op("Mul", site.op("Sign", x), site.op("Pow", site.op("Abs", x), 1 / 3))
+@operation("Cbrt", operands=CallSite.floats)
+def cbrt(site: CallSite, x: ir.Value) -> ir.Value:
+    return site.op("Sign", x) * site.op("Pow", site.op("Abs", x), 1 / 3)
 
 
 @operation("ConvertToTensor")
@@ -45,33 +43,27 @@ def convert_to_tensor(site: CallSite, x: Any, **_: Any) -> ir.Value:
     return site.tensor(x)
 
 
-@operation("Angle")
-def angle(site: CallSite, x: Any) -> ir.Value:
+@operation("Angle", operands=CallSite.promoted)
+def angle(site: CallSite, x: ir.Value) -> ir.Value:
     """The angle of real numbers: pi below zero, else 0."""
-    (x,) = site.promoted(x)
-    below = site.op("Less", x, 0.0)
-    return site.op("Where", below, site.number(math.pi, x.dtype), site.number(0.0, x.dtype))
+    return site.op("Where", site.op("Less", x, 0.0), site.number(math.pi, x.dtype), 0.0)
 
 
-@operation("Ldexp")
-def ldexp(site: CallSite, x1: Any, x2: Any) -> ir.Value:
+@operation("Ldexp", operands=CallSite.promoted)
+def ldexp(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     """x1 * 2 ** x2; the power may be beyond all numbers where x1 is zero or infinite."""
-    a, b = site.promoted(x1, x2)
-    y = site.op("Mul", a, site.op("Pow", site.number(2.0, a.dtype), b))
+    y = a * site.op("Pow", 2.0, b)
     return site.op("Where", site.op("Or", site.op("IsInf", a), site.op("Equal", a, 0.0)), a, y)
 
 
-@operation("Heaviside")
-def heaviside(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    zero = site.number(0, a.dtype)
-    step = site.cast(site.op("Greater", a, zero), a.dtype)
-    return site.op("Where", site.op("Equal", a, zero), b, step)
+@operation("Heaviside", operands=CallSite.promoted)
+def heaviside(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
+    step = site.cast(site.op("Greater", a, 0), a.dtype)
+    return site.op("Where", site.op("Equal", a, 0), b, step)
 
 
-@operation("Trunc")
-def trunc(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+@operation("Trunc", operands=CallSite.tensors)
+def trunc(site: CallSite, x: ir.Value) -> ir.Value:
     return formulas.truncated(site, x) if x.dtype.is_floating_point() else x
 
 
@@ -105,7 +97,7 @@ def cast(site: CallSite, x: Any) -> ir.Value:
     if site.operation == "SaturateCast" and not site.dtype.is_floating_point() and site.dtype != ir.DataType.BOOL:
         ends = np.iinfo(site.dtype.numpy())
         if x.dtype.is_floating_point():
-            x = clip(site, x, float(ends.min), float(ends.max))
+            x = site.op("Clip", x, float(ends.min), float(ends.max))
     if x.dtype.is_floating_point() and site.dtype == ir.DataType.BOOL:
         return site.op("Not", site.op("Equal", x, 0.0))
     return site.cast(x, site.dtype)
@@ -172,7 +164,6 @@ def isreal(site: CallSite, x: Any) -> ir.Value:
     return site.op("Expand", site.number(True, ir.DataType.BOOL), site.op("Shape", _of_reals(site, x)))
 
 
-@operation("Signbit")
-def signbit(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+@operation("Signbit", operands=CallSite.tensors)
+def signbit(site: CallSite, x: ir.Value) -> ir.Value:
     return formulas.has_sign(site, x) if x.dtype.is_floating_point() else site.op("Less", x, 0)

@@ -60,16 +60,8 @@ def ssim(site: CallSite, image1: Any, image2: Any) -> ir.Value:
     kernel = np.outer(bell, bell)
     c1, c2 = (float(k * kind.max_val) ** 2 for k in (kind.k1, kind.k2))
     mean_a, mean_b = _slide(site, a, kernel), _slide(site, b, kernel)
-    squares = [site.op("Mul", m, n) for m, n in ((mean_a, mean_a), (mean_b, mean_b), (mean_a, mean_b))]
-    spreads = [
-        site.op("Sub", _slide(site, site.op("Mul", x, y), kernel), square)
-        for (x, y), square in zip(((a, a), (b, b), (a, b)), squares, strict=True)
-    ]
-    ratio = [
-        [site.op("Add", site.op("Mul", both, 2.0), c), site.op("Add", site.op("Add", one, other), c)]
-        for (one, other, both), c in ((squares, c1), (spreads, c2))
-    ]
-    (light, light_all), (contrast, contrast_all) = ratio
-    y = site.op("Div", site.op("Mul", light, contrast), site.op("Mul", light_all, contrast_all))
+    aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+    var_a, var_b, between = (_slide(site, x, kernel) - m for x, m in ((a * a, aa), (b * b, bb), (a * b, ab)))
+    y = (ab * 2.0 + c1) * (between * 2.0 + c2) / ((aa + bb + c1) * (var_a + var_b + c2))
     y = site.op("ReduceMean", y, [1, 2, 3], keepdims=0)
     return site.cast(site.squeeze(y, 0) if single else y, given.dtype)

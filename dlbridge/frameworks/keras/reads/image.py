@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.convolution import many, window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
@@ -102,9 +101,8 @@ def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
     return site.op("Slice", x, [b for b, _ in amounts], ends, list(axes))
 
 
-@operation("RGBToGrayscale")
-def grayscale(site: CallSite, images: Any) -> ir.Value:
-    x = site.tensor(images)
+@operation("RGBToGrayscale", operands=CallSite.tensors)
+def grayscale(site: CallSite, x: ir.Value) -> ir.Value:
     axis = _channel_axis(site, x)
     if site.shape(x)[axis] == 1:
         return x
@@ -112,42 +110,37 @@ def grayscale(site: CallSite, images: Any) -> ir.Value:
     shape[axis] = 3
     weights = np.array([0.2989, 0.5870, 0.1140], np.float32).reshape(shape)
     x = site.as_float(x)
-    return site.op("ReduceSum", site.op("Mul", x, weights.astype(x.dtype.numpy())), [axis])
+    return site.op("ReduceSum", x * weights.astype(x.dtype.numpy()), [axis])
 
 
-@operation("RGBToHSV")
-def rgb_to_hsv(site: CallSite, images: Any) -> ir.Value:
+@operation("RGBToHSV", operands=CallSite.tensors)
+def rgb_to_hsv(site: CallSite, x: ir.Value) -> ir.Value:
     """As TensorFlow has it: value is the largest channel, and the hue a sixth of a turn for each way to the next."""
-    x = site.tensor(images)
     axis = _channel_axis(site, x)
     r, g, b = site.op("Split", x, axis=axis, num_outputs=3, outputs=3)
-    zero = site.build.value(0.0, x.dtype)
     value = site.op("Max", r, g, b)
-    spread = site.op("Sub", value, site.op("Min", r, g, b))
-    saturation = site.op("Where", site.op("Greater", value, zero), site.op("Div", spread, value), zero)
-    sixth = site.op("Mul", site.op("Reciprocal", spread), 1 / 6)
-    from_red, from_green, from_blue = (
-        site.op("Mul", sixth, site.op("Sub", one, other)) for one, other in ((g, b), (b, r), (r, g))
-    )
-    from_green, from_blue = site.op("Add", from_green, 2 / 6), site.op("Add", from_blue, 4 / 6)
+    spread = value - site.op("Min", r, g, b)
+    saturation = site.op("Where", site.op("Greater", value, 0.0), spread / value, 0.0)
+    sixth = site.op("Reciprocal", spread) * (1 / 6)
+    from_red, from_green, from_blue = (sixth * (one - other) for one, other in ((g, b), (b, r), (r, g)))
+    from_green, from_blue = from_green + 2 / 6, from_blue + 4 / 6
     hue = site.op("Where", site.op("Equal", g, value), from_green, from_blue)
     hue = site.op("Where", site.op("Equal", r, value), from_red, hue)
-    hue = site.op("Where", site.op("Greater", spread, zero), hue, zero)
-    hue = site.op("Where", site.op("Less", hue, zero), site.op("Add", hue, 1.0), hue)
+    hue = site.op("Where", site.op("Greater", spread, 0.0), hue, 0.0)
+    hue = site.op("Where", site.op("Less", hue, 0.0), hue + 1.0, hue)
     return site.op("Concat", hue, saturation, value, axis=axis)
 
 
-@operation("HSVToRGB")
-def hsv_to_rgb(site: CallSite, images: Any) -> ir.Value:
+@operation("HSVToRGB", operands=CallSite.tensors)
+def hsv_to_rgb(site: CallSite, x: ir.Value) -> ir.Value:
     """((1 - saturation) + saturation * how near the hue is to that of the channel) * value."""
-    x = site.tensor(images)
     axis = _channel_axis(site, x)
     hue, saturation, value = site.op("Split", x, axis=axis, num_outputs=3, outputs=3)
-    turn, grey = site.op("Mul", hue, 6.0), site.op("Sub", 1.0, saturation)
-    away = [site.op("Abs", site.op("Sub", turn, place)) for place in (3.0, 2.0, 4.0)]
-    near = [site.op("Sub", away[0], 1.0), *(site.op("Sub", 2.0, gap) for gap in away[1:])]
-    channels = [site.op("Mul", saturation, clip(site, n, 0.0, 1.0)) for n in near]
-    return site.op("Concat", *(site.op("Mul", site.op("Add", grey, c), value) for c in channels), axis=axis)
+    turn, grey = hue * 6.0, 1.0 - saturation
+    away = [site.op("Abs", turn - place) for place in (3.0, 2.0, 4.0)]
+    near = [away[0] - 1.0, *(2.0 - gap for gap in away[1:])]
+    channels = [saturation * site.op("Clip", n, 0.0, 1.0) for n in near]
+    return site.op("Concat", *((grey + c) * value for c in channels), axis=axis)
 
 
 def _channel_axis(site: CallSite, x: ir.Value) -> int:

@@ -103,7 +103,7 @@ def _broadcast_but(site: CallSite, x: ir.Value, y: ir.Value, axis: int) -> tuple
     ones = np.ones(site.rank(x), np.int64)
     ones[axis] = 0
     keep = site.build.constant(ones.astype(bool))
-    shapes = [site.op("Where", keep, site.op("Shape", v), site.build.value(1, ir.DataType.INT64)) for v in (x, y)]
+    shapes = [site.op("Where", keep, site.op("Shape", v), 1) for v in (x, y)]
     return site.op("Expand", x, shapes[1]), site.op("Expand", y, shapes[0])
 
 
@@ -159,7 +159,7 @@ def slice_(site: CallSite, inputs: Any, start_indices: Any) -> ir.Value:
     else:
         if isinstance(whole, list) and -1 in whole:
             site.refuse("a slice from a computed place to the end")
-        ends = site.op("Add", site.build.value(starts), site.build.value(whole))
+        ends = site.build.value(starts) + site.build.value(whole)
     made = site.op("Slice", x, starts, ends, list(range(site.rank(x))))
     if isinstance(whole, list) and made.shape is not None:  # Keras takes so many elements or raises, ONNX fewer
         known = [site.build.sizes.recover(size) for size in whole]
@@ -181,7 +181,7 @@ def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) 
     starts, sizes = _starts(site, start_indices), site.shape(new)
     if all(isinstance(s, int) for s in sizes):
         grid = np.stack(np.meshgrid(*(np.arange(s) for s in sizes), indexing="ij"), -1).astype(np.int64)
-        return site.op("ScatterND", x, site.op("Add", site.build.value(starts), grid), new)
+        return site.op("ScatterND", x, site.build.value(starts) + grid, new)
     whole, written = _axes_of(site, x), _axes_of(site, new)
     if not isinstance(starts, list):
         site.refuse("an update whose size is not known, at a computed place")
@@ -213,7 +213,7 @@ def _axes_of(site: CallSite, value: ir.Value) -> list[Size]:
 def triangle(site: CallSite, x: Any) -> ir.Value:
     x, k = site.tensor(x), site.source.k
     numbers = site.cast(x, "int32") if x.dtype == ir.DataType.BOOL else x
-    return site.op("Trilu", numbers, np.int64(k), upper=int(site.operation == "Triu"))
+    return site.op("Trilu", numbers, k, upper=int(site.operation == "Triu"))
 
 
 @operation("Diagonal", "Trace")

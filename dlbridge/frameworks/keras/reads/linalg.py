@@ -24,19 +24,17 @@ def einsum(site: CallSite, *operands: Any, **_: Any) -> ir.Value:
     return site.op("Einsum", *site.promoted(*operands), equation=equation)
 
 
-@operation("Dot")
-def dot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Dot", operands=CallSite.promoted)
+def dot(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     if not site.rank(a) or not site.rank(b):
-        return site.op("Mul", a, b)
+        return a * b
     if site.rank(b) <= 2:
         return site.op("MatMul", a, b)
     return _tensordot(site, a, b, [site.rank(a) - 1], [site.rank(b) - 2])
 
 
-@operation("Tensordot")
-def tensordot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Tensordot", operands=CallSite.promoted)
+def tensordot(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     axes = site.source.axes
     if isinstance(axes, int):
         left, right = list(range(site.rank(a) - axes, site.rank(a))), list(range(axes))
@@ -56,24 +54,22 @@ def _tensordot(site: CallSite, a: ir.Value, b: ir.Value, left: list[int], right:
     return site.op("Einsum", a, b, equation=f"{''.join(first)},{''.join(second)}->{''.join(kept)}")
 
 
-@operation("Outer")
-def outer(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    return site.op("Mul", site.op("Reshape", a, [-1, 1]), site.op("Reshape", b, [1, -1]))
+@operation("Outer", operands=CallSite.promoted)
+def outer(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
+    return site.op("Reshape", a, [-1, 1]) * site.op("Reshape", b, [1, -1])
 
 
-@operation("Inner")
-def inner(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Inner", operands=CallSite.promoted)
+def inner(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     if not site.rank(a) or not site.rank(b):
-        return site.op("Mul", a, b)
+        return a * b
     return _tensordot(site, a, b, [site.rank(a) - 1], [site.rank(b) - 1])
 
 
 @operation("Vdot")
 def vdot(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = (site.op("Reshape", v, [-1]) for v in site.promoted(x1, x2))
-    return site.op("ReduceSum", site.op("Mul", a, b), [0], keepdims=0)
+    return site.op("ReduceSum", a * b, [0], keepdims=0)
 
 
 @operation("Cross")
@@ -91,7 +87,7 @@ def cross_product(site: CallSite, a: ir.Value, b: ir.Value, axis: int) -> ir.Val
     """Of vectors of three along an axis."""
     turns = [np.array(o, np.int64) for o in ([1, 2, 0], [2, 0, 1])]
     (a1, a2), (b1, b2) = ([site.op("Gather", v, t, axis=axis) for t in turns] for v in (a, b))
-    return site.op("Sub", site.op("Mul", a1, b2), site.op("Mul", a2, b1))
+    return a1 * b2 - a2 * b1
 
 
 @operation("Norm")
@@ -111,8 +107,7 @@ def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) 
     if order in (None, 2, "fro") and not (order == 2 and count > 1 and axis is None):
         if order == 2 and count > 1:
             site.refuse("the spectral norm of a matrix")
-        squares = site.op("Mul", x, x)
-        return site.op("Sqrt", reduce(site, "ReduceSum", squares, axis, keepdims))
+        return site.op("Sqrt", reduce(site, "ReduceSum", x * x, axis, keepdims))
     if count > 1:
         return _matrix_norm(site, x, order, axis, keepdims)
     size = site.op("Abs", x)
@@ -127,8 +122,7 @@ def norm_of(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) 
 
 def _matrix_norm(site: CallSite, x: ir.Value, order: Any, axis: Any, keepdims: bool) -> ir.Value:
     """The largest (or least, for a negative order) sum of absolute values of a column, or of a row for infinity."""
-    numbers = {"inf": np.inf, "-inf": -np.inf}
-    order = numbers.get(order, order)
+    order = {"inf": np.inf, "-inf": -np.inf}.get(order, order)
     if order not in (1, -1, np.inf, -np.inf):
         site.refuse(f"the norm of order {order} of a matrix, which asks for singular values")
     rows, columns = (site.axis(int(a), site.rank(x)) for a in (axis if axis is not None else (-2, -1)))
@@ -143,31 +137,29 @@ def det(site: CallSite, x: Any) -> ir.Value:
     return site.op("Det", site.promoted(x)[0])
 
 
-@operation("Slogdet", "Logdet")
-def log_of_determinant(site: CallSite, x: Any) -> Any:
+@operation("Slogdet", "Logdet", operands=CallSite.promoted)
+def log_of_determinant(site: CallSite, x: ir.Value) -> Any:
     """Each row is first divided by its largest element: the determinant of a large matrix is beyond all floats."""
-    (x,) = site.promoted(x)
     size = site.shape(x)[-1]
     if not isinstance(size, int) or size > 64:
         site.refuse("the determinant of a matrix of more than 64 rows, or of a size that is not known")
     most = site.op("ReduceMax", site.op("Abs", x), [-1], keepdims=1)
-    most = site.op("Where", site.op("Equal", most, 0.0), site.build.value(1.0, x.dtype), most)
-    det = site.op("Det", site.op("Div", x, most))
+    most = site.op("Where", site.op("Equal", most, 0.0), 1.0, most)
+    det = site.op("Det", x / most)
     sign, size = site.op("Sign", det), site.op("Abs", det)
-    logarithm = site.op("Add", site.op("Log", size), site.op("ReduceSum", site.op("Log", most), [-2, -1], keepdims=0))
+    logarithm = site.op("Log", size) + site.op("ReduceSum", site.op("Log", most), [-2, -1], keepdims=0)
     return logarithm if site.operation == "Logdet" else (sign, logarithm)
 
 
-@operation("Kron")
-def kron(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Kron", operands=CallSite.promoted)
+def kron(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     if site.dtype == ir.DataType.BOOL:
         site.refuse("arithmetic of truth values")
     rank = max(site.rank(a), site.rank(b))
     a, b = (site.unsqueeze(v, *range(rank - site.rank(v))) if site.rank(v) < rank else v for v in (a, b))
     if not rank:
-        return site.op("Mul", a, b)
-    shape = site.op("Mul", site.op("Shape", a), site.op("Shape", b))
+        return a * b
+    shape = site.op("Shape", a) * site.op("Shape", b)
     wide = [site.unsqueeze(v, *(2 * i + after for i in range(rank))) for v, after in ((a, 1), (b, 0))]
     return site.op("Reshape", site.op("Mul", *wide), shape)
 
@@ -179,17 +171,14 @@ def corrcoef(site: CallSite, x: Any) -> ir.Value:
     (x,) = site.promoted(x)
     if site.rank(x) != 2:
         site.refuse("the correlation of other than rows")
-    gap = site.op("Sub", x, site.op("ReduceMean", x, [-1]))
+    gap = x - site.op("ReduceMean", x, [-1])
     product = site.op("MatMul", gap, site.transpose(gap, [1, 0]))
-    squares = site.op("ReduceSum", site.op("Mul", gap, gap), [-1])
-    scale = site.op("Sqrt", squares)
-    y = site.op("Div", product, site.op("Mul", scale, site.transpose(scale, [1, 0])))
-    return site.op("Clip", y, site.build.value(-1.0, y.dtype), site.build.value(1.0, y.dtype))
+    scale = site.op("Sqrt", site.op("ReduceSum", gap * gap, [-1]))
+    return site.op("Clip", product / (scale * site.transpose(scale, [1, 0])), -1.0, 1.0)
 
 
-@operation("Correlate")
-def correlate(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
+@operation("Correlate", operands=CallSite.promoted)
+def correlate(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     (n,), (m,) = site.shape(a), site.shape(b)
     site.require([n, m], "the correlation of signals whose sizes are not known")
     mode = site.source.mode
@@ -202,8 +191,7 @@ def correlate(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     return y if mode == "full" else site.slice(y, 0, start, start + max(n, m))
 
 
-@operation("CDist")
-def cdist(site: CallSite, x: Any, y: Any) -> ir.Value:
-    a, b = site.promoted(x, y)
-    gap = site.op("Sub", site.unsqueeze(a, -2), site.unsqueeze(b, -3))
-    return site.op("Sqrt", site.op("ReduceSum", site.op("Mul", gap, gap), [-1], keepdims=0))
+@operation("CDist", operands=CallSite.promoted)
+def cdist(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
+    gap = site.unsqueeze(a, -2) - site.unsqueeze(b, -3)
+    return site.op("Sqrt", site.op("ReduceSum", gap * gap, [-1], keepdims=0))

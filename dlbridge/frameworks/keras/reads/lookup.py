@@ -78,7 +78,7 @@ def encoded(site: CallSite, kind: Any, index: ir.Value) -> ir.Value:
 def weighted(site: CallSite, kind: Any, counts: ir.Value) -> ir.Value:
     """Counts of words times their weights (the inverse frequencies of documents that have them)."""
     weights = np.asarray(kind.idf_weights_const)
-    return site.op("Mul", site.cast(counts, weights.dtype.name), weights)
+    return site.cast(counts, weights.dtype.name) * weights
 
 
 def index_of_string(site: CallSite, kind: Any, x: ir.Value) -> ir.Value:
@@ -166,7 +166,7 @@ def _index_of_unknown(site: CallSite, x: ir.Value, table: Table) -> int | ir.Val
         return int(table.unknown)
     if kind.oov_method == "farmhash":
         site.refuse("several indices for unknown numbers by oov_method='farmhash': ONNX has no such hash")
-    return site.op("Add", site.op("Mod", x, kind.num_oov_indices), table.unknown)
+    return site.op("Mod", x, kind.num_oov_indices) + table.unknown
 
 
 def _compared(site: CallSite, x: ir.Value, table: Table, unknown: int | ir.Value | None = None) -> ir.Value:
@@ -175,13 +175,13 @@ def _compared(site: CallSite, x: ir.Value, table: Table, unknown: int | ir.Value
     unknown = int(table.unknown) if unknown is None else unknown
     is_key = site.cast(site.op("Equal", site.unsqueeze(x, -1), keys), ir.DataType.INT64)
     if isinstance(unknown, int):
-        gap = site.op("ReduceSum", site.op("Mul", is_key, values - unknown), [-1], keepdims=0)
-        found = site.op("Add", gap, unknown)
+        gap = site.op("ReduceSum", is_key * (values - unknown), [-1], keepdims=0)
+        found = gap + unknown
     else:
-        known = site.op("ReduceSum", site.op("Mul", is_key, values), [-1], keepdims=0)
+        known = site.op("ReduceSum", is_key * values, [-1], keepdims=0)
         is_known = site.cast(site.op("ReduceMax", is_key, [-1], keepdims=0), ir.DataType.BOOL)
         found = site.op("Where", is_known, known, unknown)
     if table.masked is None:
         return found
     key, value = (int(number) for number in table.masked)
-    return site.op("Where", site.op("Equal", x, key), site.build.value(value, ir.DataType.INT64), found)
+    return site.op("Where", site.op("Equal", x, key), value, found)

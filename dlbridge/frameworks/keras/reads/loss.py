@@ -9,7 +9,6 @@ import keras
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.call_site import CallSite, operation
-from dlbridge.frameworks.keras.reads.activation import clip
 from dlbridge.frameworks.keras.reads.reduction import reduce
 from dlbridge.ops.keys import is_op
 
@@ -31,7 +30,7 @@ def _logits(site: CallSite, output: ir.Value) -> ir.Value | None:
 
 def _clipped(site: CallSite, probabilities: ir.Value) -> ir.Value:
     epsilon = keras.config.epsilon()
-    return clip(site, probabilities, epsilon, 1 - epsilon)
+    return site.op("Clip", probabilities, epsilon, 1 - epsilon)
 
 
 @operation("BinaryCrossentropy")
@@ -40,12 +39,9 @@ def binary_crossentropy(site: CallSite, target: Any, output: Any) -> ir.Value:
     (target,) = site.promoted(target, to=output.dtype)
     x = _logits(site, output)
     if x is not None:  # max(x, 0) - x * target + log(1 + exp(-|x|)), as TensorFlow has it
-        more = site.op("Softplus", site.op("Neg", site.op("Abs", x)))
-        return site.op("Add", site.op("Sub", site.op("Relu", x), site.op("Mul", x, target)), more)
+        return site.op("Relu", x) - x * target + site.op("Softplus", -site.op("Abs", x))
     p = _clipped(site, output)
-    ones = site.op("Mul", target, site.op("Log", p))
-    zeros = site.op("Mul", site.op("Sub", 1.0, target), site.op("Log", site.op("Sub", 1.0, p)))
-    return site.op("Neg", site.op("Add", ones, zeros))
+    return -(target * site.op("Log", p) + (1.0 - target) * site.op("Log", 1.0 - p))
 
 
 @operation("CategoricalCrossentropy")
@@ -56,10 +52,9 @@ def categorical_crossentropy(site: CallSite, target: Any, output: Any) -> ir.Val
         log = _log_softmax(site, logits, axis)
     else:
         total = reduce(site, "ReduceSum", output, axis, True)
-        log = site.op("Log", _clipped(site, site.op("Div", output, total)))
+        log = site.op("Log", _clipped(site, output / total))
     (target,) = site.promoted(target, to=log.dtype)
-    loss = site.op("Neg", reduce(site, "ReduceSum", site.op("Mul", target, log), axis))
-    return site.cast(loss, output.dtype)
+    return site.cast(-reduce(site, "ReduceSum", target * log, axis), output.dtype)
 
 
 @operation("SparseCategoricalCrossentropy")
@@ -73,22 +68,20 @@ def sparse_categorical_crossentropy(site: CallSite, target: Any, output: Any) ->
     if site.rank(target) < site.rank(output):
         target = site.unsqueeze(target, -1)
     log = site.op("GatherElements", _log_softmax(site, logits, -1), target, axis=-1)
-    return site.cast(site.squeeze(site.op("Neg", log), -1), output.dtype)
+    return site.cast(site.squeeze(-log, -1), output.dtype)
 
 
 def _log_softmax(site: CallSite, x: ir.Value, axis: int) -> ir.Value:
     return site.op("LogSoftmax", site.cast(x, "float32") if x.dtype in _HALVES else x, axis=axis)
 
 
-@operation("PSNR")
-def psnr(site: CallSite, x1: Any, x2: Any) -> ir.Value:
+@operation("PSNR", operands=CallSite.common)
+def psnr(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
     """20 log10(max_val) - 10 log10(mean((x1 - x2)^2))."""
-    a, b = site.common(x1, x2)
     if not a.dtype.is_floating_point():
         site.refuse("the mean of squares of whole numbers, which TensorFlow rounds down")
     if not site.source.max_val > 0:
         site.refuse("a largest value that is not above zero")
-    gap = site.op("Sub", a, b)
-    error = reduce(site, "ReduceMean", site.op("Mul", gap, gap), None)
-    noise = site.op("Mul", site.op("Log", error), 10 / math.log(10))
-    return site.op("Sub", 20 * math.log10(site.source.max_val), noise)
+    gap = a - b
+    noise = site.op("Log", reduce(site, "ReduceMean", gap * gap, None)) * (10 / math.log(10))
+    return 20 * math.log10(site.source.max_val) - noise

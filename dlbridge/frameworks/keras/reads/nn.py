@@ -71,22 +71,19 @@ def batch_norm(site: CallSite, x: Any, mean: Any, variance: Any, offset: Any = N
         None if v is None else site.op("Reshape", site.cast(site.tensor(v), x.dtype), shape)
         for v in (mean, variance, scale, offset)
     )
-    factor = site.op("Reciprocal", site.op("Sqrt", site.op("Add", variance, float(kind.epsilon))))
-    if rest[0] is not None:
-        factor = site.op("Mul", factor, rest[0])
-    y = site.op("Mul", site.op("Sub", x, mean), factor)
-    return y if rest[1] is None else site.op("Add", y, rest[1])
+    factor = site.op("Reciprocal", site.op("Sqrt", variance + float(kind.epsilon)))
+    y = (x - mean) * (factor if rest[0] is None else factor * rest[0])
+    return y if rest[1] is None else y + rest[1]
 
 
 def _scaled(site: CallSite, x: ir.Value, kind: Any, gamma: Any) -> ir.Value:
     """Divide by the standard deviation along some axes, without subtracting the mean."""
     (wide,) = site.promoted(x, to=ir.DataType.DOUBLE if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT)
-    deviation = site.op("Sqrt", site.op("Add", variance_of(site, wide, kind.axis, True), site.epsilon))
-    y = site.op("Div", wide, deviation)
+    y = wide / site.op("Sqrt", variance_of(site, wide, kind.axis, True) + site.epsilon)
     if gamma is not None:
         kept = site.axes(x, kind.axis)
         sizes = [size if i in kept else 1 for i, size in enumerate(site.shape(x))]
-        y = site.op("Mul", y, site.reshape(site.promoted(gamma, to=wide.dtype)[0], sizes))
+        y = y * site.reshape(site.promoted(gamma, to=wide.dtype)[0], sizes)
     return site.cast(y, x.dtype)
 
 
@@ -113,7 +110,7 @@ def normalize(site: CallSite, x: Any) -> ir.Value:
     """x / max(norm, epsilon); of order 2, over whatever axes, by the sum of squares, as Keras has it."""
     kind, x = site.source, site.tensor(x)
     length = norm_of(site, x, None if kind.order == 2 else kind.order, kind.axis, True)
-    return site.op("Div", x, site.op("Max", length, site.build.value(site.epsilon, x.dtype)))
+    return x / site.op("Max", length, site.epsilon)
 
 
 @operation("DotProductAttention")
@@ -144,7 +141,7 @@ def attention_mask(site: CallSite, dtype: ir.DataType, bias: Any, mask: Any) -> 
     added = site.cast(site.tensor(bias), dtype)
     if allowed is None:
         return [added]
-    return [site.op("Where", allowed, added, site.build.value(-math.inf, dtype))]
+    return [site.op("Where", allowed, added, -math.inf)]
 
 
 @operation("DepthToSpace", "SpaceToDepth")

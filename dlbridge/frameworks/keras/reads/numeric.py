@@ -30,12 +30,11 @@ def divisor(site: CallSite, x1: Any, x2: Any) -> ir.Value:
     a, b = numbers
     for _ in range(_steps(site, most)):
         done = site.op("Equal", b, 0)
-        rest = site.op("Mod", a, site.op("Where", done, site.build.value(1, b.dtype), b))
+        rest = site.op("Mod", a, site.op("Where", done, 1, b))
         a, b = site.op("Where", done, a, b), rest
     if site.operation == "Gcd":
         return site.cast(a, dtype)
-    whole = site.op("Div", numbers[1], site.op("Max", a, 1))
-    return site.cast(site.op("Mul", numbers[0], whole), dtype)
+    return site.cast(numbers[0] * (numbers[1] / site.op("Max", a, 1)), dtype)
 
 
 def _steps(site: CallSite, most: int) -> int:
@@ -60,8 +59,7 @@ def linspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
 
 @operation("Logspace")
 def logspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
-    row = _row(site, start, stop)
-    return site.op("Pow", site.build.value(float(site.source.base), row.dtype), row)
+    return site.op("Pow", float(site.source.base), _row(site, start, stop))
 
 
 @operation("Geomspace")
@@ -72,9 +70,8 @@ def geomspace(site: CallSite, start: Any, stop: Any) -> ir.Value:
     ends = site.promoted(start, stop)
     if site.rank(ends[0]) and site.axis(int(site.source.axis), max(map(site.rank, ends)) + 1):
         site.refuse("geomspace along other than the first axis, where Keras on TensorFlow misplaces the signs")
-    logs = [site.op("Div", site.op("Log", site.op("Abs", v)), math.log(10)) for v in ends]
-    row = _row(site, *logs)
-    return site.op("Mul", site.op("Pow", site.build.value(10.0, row.dtype), row), site.op("Sign", ends[0]))
+    logs = [site.op("Log", site.op("Abs", v)) / math.log(10) for v in ends]
+    return site.op("Pow", 10.0, _row(site, *logs)) * site.op("Sign", ends[0])
 
 
 def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
@@ -91,13 +88,13 @@ def _row(site: CallSite, start: Any, stop: Any) -> ir.Value:
     rank, num = site.rank(start) + 1, int(kind.num)
     axis = site.axis(int(kind.axis), rank)
     if not kind.endpoint and num > 1:
-        stop = site.op("Sub", stop, site.op("Div", site.op("Sub", stop, start), float(num)))
+        stop = stop - (stop - start) / float(num)
     first, last = site.unsqueeze(start, axis), site.unsqueeze(stop, axis)
     if num == 1:
         return first
-    step = site.op("Div", site.op("Sub", last, first), float(num - 1))
+    step = (last - first) / float(num - 1)
     places = np.arange(num - 1, dtype=first.dtype.numpy()).reshape([-1 if i == axis else 1 for i in range(rank)])
-    return site.op("Concat", site.op("Add", first, site.op("Mul", step, places)), last, axis=axis)
+    return site.op("Concat", first + step * places, last, axis=axis)
 
 
 def _dtype(site: CallSite, operand: Any) -> Any:
@@ -127,9 +124,8 @@ def vander(site: CallSite, x: Any) -> ir.Value:
 # --- neighbours ------------------------------------------------------------------------------------------------------
 
 
-@operation("Diff")
-def diff(site: CallSite, a: Any) -> ir.Value:
-    x = site.tensor(a)
+@operation("Diff", operands=CallSite.tensors)
+def diff(site: CallSite, x: ir.Value) -> ir.Value:
     axis = site.axis(int(site.source.axis), site.rank(x))
     op_type = "Xor" if x.dtype == ir.DataType.BOOL else "Sub"
     for _ in range(site.source.n):
@@ -144,15 +140,14 @@ def trapezoid(site: CallSite, y: Any) -> ir.Value:
     axis = site.axis(int(kind.axis), rank)
     if any(isinstance(v, keras.KerasTensor) for v in (kind.x, kind.dx)):
         site.refuse("distances that are computed")
-    both = site.op("Add", site.slice(y, axis, 1, None), site.slice(y, axis, 0, -1))
+    both = site.slice(y, axis, 1, None) + site.slice(y, axis, 0, -1)
     if kind.x is None:
         gaps = np.asarray(keras.ops.convert_to_numpy(kind.dx))
     else:
         places = keras.ops.convert_to_numpy(kind.x).astype(y.dtype.numpy())
         gaps = np.moveaxis(np.diff(places, axis=int(kind.axis)), int(kind.axis), -1)
-    heights = site.op("Mul", both, 0.5)
-    moved = site.transpose(heights, [*(i for i in range(rank) if i != axis), axis])
-    return site.op("ReduceSum", site.op("Mul", moved, gaps.astype(y.dtype.numpy())), [-1], keepdims=0)
+    moved = site.transpose(both * 0.5, [*(i for i in range(rank) if i != axis), axis])
+    return site.op("ReduceSum", moved * gaps.astype(y.dtype.numpy()), [-1], keepdims=0)
 
 
 # --- places and counts -----------------------------------------------------------------------------------------------
@@ -167,15 +162,14 @@ def unravel_index(site: CallSite, indices: Any) -> Any:
     for size in reversed(shape):
         place = site.op("Mod", rest, size)
         places.append(site.cast(place, site.dtype))
-        rest = site.op("Div", site.op("Sub", rest, place), size)
+        rest = (rest - place) / size
     return places[::-1]
 
 
-@operation("Nonzero")
-def nonzero(site: CallSite, x: Any) -> Any:
-    x = site.tensor(x)
+@operation("Nonzero", operands=CallSite.tensors)
+def nonzero(site: CallSite, x: ir.Value) -> Any:
     found = site.op("NonZero", x)
-    return [site.op("Gather", found, np.int64(axis), axis=0) for axis in range(site.rank(x))]
+    return [site.op("Gather", found, axis, axis=0) for axis in range(site.rank(x))]
 
 
 @operation("Unique")
@@ -209,7 +203,7 @@ def unique(site: CallSite, x: Any) -> Any:
 def _sized(site: CallSite, x: ir.Value, size: int, fill: Any) -> ir.Value:
     """The first rows, padded to a number of them."""
     pads = [0] * site.rank(x) + [size] + [0] * (site.rank(x) - 1)
-    return site.slice(site.op("Pad", x, pads, site.build.value(fill, x.dtype)), 0, 0, size)
+    return site.slice(site.op("Pad", x, pads, fill), 0, 0, size)
 
 
 @operation("Bincount")
@@ -224,7 +218,7 @@ def bincount(site: CallSite, x: Any) -> ir.Value:
         each = site.op("Expand", site.build.value(1, dtype), site.op("Shape", x))
     else:
         each = site.cast(site.tensor(kind.weights), dtype)
-    most = site.op("Add", site.op("ReduceMax", x, keepdims=0), 1)
+    most = site.op("ReduceMax", x, keepdims=0) + 1
     count = site.unsqueeze(site.op("Max", most, int(kind.minlength)), 0)
     shape = count if rank == 1 else site.op("Concat", site.size(x, 0), count, axis=0)
     base = site.op("Expand", site.build.value(0, each.dtype), shape)
@@ -237,7 +231,7 @@ def histogram(site: CallSite, x: Any) -> Any:
     if site.rank(x) != 1 or kind.bins < 1:
         site.refuse("a histogram of other than one axis, or of no bins")
     edges = _edges(site, x, int(kind.bins))
-    low, high = (site.op("Gather", edges, np.int64(i)) for i in (0, kind.bins))
+    low, high = (site.op("Gather", edges, i) for i in (0, kind.bins))
     inner = site.slice(edges, 0, 1, -1)
     above = site.op("GreaterOrEqual", site.unsqueeze(x, 1), inner)
     bins = site.op("ReduceSum", site.cast(above, ir.DataType.INT64), [1])
@@ -262,6 +256,6 @@ def _edges(site: CallSite, x: ir.Value, bins: int) -> ir.Value:
     if not floating:
         ends = [site.cast(v, "float64") for v in ends]
     number = ends[0].dtype.numpy()
-    step = site.op("Div", site.op("Sub", ends[1], ends[0]), float(bins))
-    inner = site.op("Add", ends[0], site.op("Mul", step, np.arange(bins, dtype=number)))
+    step = (ends[1] - ends[0]) / float(bins)
+    inner = ends[0] + step * np.arange(bins, dtype=number)
     return site.cast(site.op("Concat", inner, ends[1], axis=0), x.dtype)

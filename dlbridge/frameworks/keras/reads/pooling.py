@@ -34,14 +34,8 @@ def adaptive_pool(site: CallSite, x: Any, wanted: list[int], data_format: str, l
         kernel = [s // w for s, w in zip(sizes, wanted, strict=True)]
         y = site.layer_op("MaxPool" if largest else "AveragePool", x, kernel_shape=kernel, strides=kernel)
         return site.last(y, data_format)
+    op_type = "ReduceMax" if largest else "ReduceMean"
     for axis, (size, count) in enumerate(zip(sizes, wanted, strict=True), start=2):
-        windows = [
-            site.op(
-                "ReduceMax" if largest else "ReduceMean",
-                site.slice(x, axis, i * size // count, -(-(i + 1) * size // count)),
-                [axis],
-            )
-            for i in range(count)
-        ]
-        x = site.op("Concat", *windows, axis=axis)
+        windows = [site.slice(x, axis, i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        x = site.op("Concat", *(site.op(op_type, window, [axis]) for window in windows), axis=axis)
     return site.last(x, data_format)

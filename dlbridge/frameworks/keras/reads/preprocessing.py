@@ -25,7 +25,7 @@ def rescaling(site: CallSite) -> Any:
     if scale.ndim and keras.config.image_data_format() == "channels_first":
         scale = scale.reshape(*scale.shape, *([1] * (3 - scale.ndim)))
     x = site.layer_op("Mul", x, scale)
-    return site.op("Add", x, offset) if np.any(offset) else x
+    return x + offset if np.any(offset) else x
 
 
 @layer("Normalization")
@@ -37,8 +37,8 @@ def normalization(site: CallSite) -> Any:
     mean, variance = (np.asarray(keras.ops.convert_to_numpy(v), x.dtype.numpy()) for v in (kind.mean, kind.variance))
     deviation = np.maximum(np.sqrt(variance), np.asarray(keras.config.epsilon(), variance.dtype))
     if kind.invert:
-        return site.op("Add", site.layer_op("Mul", x, deviation), mean)
-    return site.layer_op("Div", site.op("Sub", x, mean), deviation)
+        return site.layer_op("Mul", x, deviation) + mean
+    return site.layer_op("Div", x - mean, deviation)
 
 
 @layer("Resizing")
@@ -97,7 +97,7 @@ def encode(site: CallSite, x: ir.Value, mode: str, depth: int, dtype: ir.DataTyp
     if mode == "multi_hot":
         return site.op("ReduceMax", hot, [axis], keepdims=0)
     if weights is not None:
-        hot = site.op("Mul", hot, site.unsqueeze(site.cast(site.tensor(weights), dtype), -1))
+        hot = hot * site.unsqueeze(site.cast(site.tensor(weights), dtype), -1)
     return site.op("ReduceSum", hot, [axis], keepdims=0)
 
 

@@ -115,32 +115,28 @@ def _run_cell(
     if mask is not None:
         order, place, count = _compaction(site, mask)
         x = _along_time(site, x, order)
-    lengths = None
-    if (
-        count is not None and wants_state and isinstance(cell, keras.layers.LSTMCell)
-    ):  # the cell's own state has no sequence
-        lengths = site.op("Max", count, site.build.value(1, count.dtype))
+    keeps_cell = count is not None and wants_state and isinstance(cell, keras.layers.LSTMCell)
+    lengths = site.op("Max", count, 1) if keeps_cell else None  # the cell's own state has no sequence
     ys, finals = _node(site, [cell], x, initial, lengths=lengths)
     sequence = site.transpose(site.squeeze(ys, 1), [1, 0, 2])
     states = [site.squeeze(f, 0) for f in finals]
     if mask is None:
         return Run(sequence, states[0], states)
     assert place is not None and count is not None
-    found = _along_time(site, sequence, site.op("Max", place, np.int64(0)))
-    none = site.build.value(0.0, sequence.dtype)
-    seen = site.unsqueeze(site.op("GreaterOrEqual", place, np.int64(0)), 2)
-    outputs = site.op("Where", seen, found, none)
+    found = _along_time(site, sequence, site.op("Max", place, 0))
+    seen = site.unsqueeze(site.op("GreaterOrEqual", place, 0), 2)
+    outputs = site.op("Where", seen, found, 0.0)
     if zero:
-        outputs = site.op("Where", site.unsqueeze(site.cast(mask, ir.DataType.BOOL), 2), outputs, none)
-    ends = site.op("Sub", site.op("Max", site.cast(count, "int64"), np.int64(1)), np.int64(1))
+        outputs = site.op("Where", site.unsqueeze(site.cast(mask, ir.DataType.BOOL), 2), outputs, 0.0)
+    ends = site.op("Max", site.cast(count, "int64"), 1) - 1
     last = site.squeeze(_along_time(site, sequence, site.unsqueeze(ends, 1)), 1)
-    any_step = site.unsqueeze(site.op("Greater", count, site.build.value(0, count.dtype)), 1)
-    starts = initial or [none] * len(states)
+    any_step = site.unsqueeze(site.op("Greater", count, 0), 1)
+    starts = initial or [0.0] * len(states)
     states = [
         site.op("Where", any_step, value, start) for value, start in zip([last, *states[1:]], starts, strict=True)
     ]
     final = site.squeeze(site.slice(outputs, 1, -1, None), 1)
-    return Run(outputs, final if zero else site.op("Where", any_step, last, none), states)
+    return Run(outputs, final if zero else site.op("Where", any_step, last, 0.0), states)
 
 
 def _compaction(site: CallSite, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -148,10 +144,9 @@ def _compaction(site: CallSite, mask: ir.Value) -> tuple[ir.Value, ir.Value, ir.
     none; how many count), int64 but for the last, which is int32."""
     counted = site.cast(site.cast(mask, ir.DataType.BOOL), ir.DataType.INT64)
     length = site.size(mask, 1)
-    late = site.op("Mul", site.op("Sub", np.int64(1), counted), length)
-    keys = site.op("Add", site.steps(mask, 1), late)
+    keys = site.steps(mask, 1) + (1 - counted) * length
     _, order = site.op("TopK", keys, length, axis=1, largest=0, outputs=2)
-    place = site.op("Sub", site.op("CumSum", counted, np.int64(1)), np.int64(1))
+    place = site.op("CumSum", counted, 1) - 1
     return order, place, site.cast(site.op("ReduceSum", counted, [1], keepdims=0), "int32")
 
 
@@ -238,7 +233,7 @@ def bidirectional(site: CallSite) -> Any:
         return site.reader.open(site)
     ys, finals = _node(site, [forward.cell, backward.cell], site.x, initial)
     halves = site.op("Split", ys, axis=1, num_outputs=2, outputs=2)
-    states = [[site.op("Gather", f, np.int64(d), axis=0) for f in finals] for d in range(2)]
+    states = [[site.op("Gather", f, d, axis=0) for f in finals] for d in range(2)]
     if kind.return_sequences:
         pair = [site.transpose(site.squeeze(half, 1), [1, 0, 2]) for half in halves]
     else:
@@ -265,7 +260,7 @@ def _merged(site: CallSite, mode: str | None, pair: list[ir.Value]) -> Any:
     if mode == "concat":
         return site.op("Concat", *pair, axis=-1)
     joined = site.op("Mul" if mode == "mul" else "Add", *pair)
-    return site.op("Div", joined, 2.0) if mode == "ave" else joined
+    return joined / 2.0 if mode == "ave" else joined
 
 
 #: Layers that work on the last axis or on each element, so that the time axis needs no treatment.

@@ -33,7 +33,7 @@ def reduction(site: CallSite, x: Any) -> ir.Value:
     y = reduce(site, _REDUCTIONS[name], x, kind.axis, kind.keepdims)
     initial = getattr(kind, "initial", None)
     if initial is not None:
-        y = site.op("Max" if "Max" in name else "Min", y, site.build.value(initial, y.dtype))
+        y = site.op("Max" if "Max" in name else "Min", y, initial)
     return y
 
 
@@ -65,8 +65,8 @@ def variance(site: CallSite, x: Any) -> ir.Value:
 
 
 def variance_of(site: CallSite, x: ir.Value, axis: Any, keepdims: bool) -> ir.Value:
-    gap = site.op("Sub", x, reduce(site, "ReduceMean", x, axis, True))
-    return reduce(site, "ReduceMean", site.op("Mul", gap, gap), axis, keepdims)
+    gap = x - reduce(site, "ReduceMean", x, axis, True)
+    return reduce(site, "ReduceMean", gap * gap, axis, keepdims)
 
 
 @operation("Moments")
@@ -97,15 +97,14 @@ def average(site: CallSite, x: Any, weights: Any = None) -> ir.Value:
         shape = [1] * site.rank(x)
         shape[site.axis(axis, len(shape))] = -1
         w = site.op("Reshape", w, shape)
-    total = reduce(site, "ReduceSum", site.op("Mul", x, w), axis)
-    return site.op("Div", total, reduce(site, "ReduceSum", w, axis))
+    return reduce(site, "ReduceSum", x * w, axis) / reduce(site, "ReduceSum", w, axis)
 
 
 @operation("Ptp")
 def peak_to_peak(site: CallSite, x: Any) -> ir.Value:
     kind, x = site.source, site.tensor(x)
     high = reduce(site, "ReduceMax", x, kind.axis, kind.keepdims)
-    return site.op("Sub", high, reduce(site, "ReduceMin", x, kind.axis, kind.keepdims))
+    return high - reduce(site, "ReduceMin", x, kind.axis, kind.keepdims)
 
 
 @operation("Nansum", "Nanprod", "Nanmax", "Nanmin", "Nanmean", "Nanvar", "Nanstd")
@@ -114,22 +113,21 @@ def without_nan(site: CallSite, x: Any) -> ir.Value:
     name, axis, keep = site.operation.removeprefix("Nan"), kind.axis, kind.keepdims
     none = site.op("IsNaN", x)
     fill = {"max": -np.inf, "min": np.inf, "prod": 1.0}.get(name, 0.0)
-    filled = site.op("Where", none, site.build.value(fill, x.dtype), x)
+    filled = site.op("Where", none, fill, x)
     if name in ("sum", "prod"):
         return reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
     if name in ("max", "min"):
         y = reduce(site, f"Reduce{name.capitalize()}", filled, axis, keep)
-        return site.op("Where", _all_true(site, none, axis, keep), site.build.value(np.nan, x.dtype), y)
+        return site.op("Where", _all_true(site, none, axis, keep), np.nan, y)
     there = site.cast(site.op("Not", none), x.dtype)
 
     def mean(values: ir.Value, keepdims: bool) -> ir.Value:
-        sums = (reduce(site, "ReduceSum", v, axis, keepdims) for v in (values, there))
-        return site.op("Div", *sums)
+        return site.op("Div", *(reduce(site, "ReduceSum", v, axis, keepdims) for v in (values, there)))
 
     if name == "mean":
         return mean(filled, keep)
-    gap = site.op("Mul", site.op("Sub", filled, mean(filled, True)), there)
-    y = mean(site.op("Mul", gap, gap), keep)
+    gap = (filled - mean(filled, True)) * there
+    y = mean(gap * gap, keep)
     return site.op("Sqrt", y) if name == "std" else y
 
 
@@ -156,9 +154,9 @@ def arg_without_nan(site: CallSite, x: Any) -> ir.Value:
     if not x.dtype.is_floating_point():
         return arg(site, x)
     none = site.op("IsNaN", x)
-    worst = site.build.value(-np.inf if site.operation == "Nanargmax" else np.inf, x.dtype)
+    worst = -np.inf if site.operation == "Nanargmax" else np.inf
     found = site.cast(arg(site, site.op("Where", none, worst, x)), "int32")
-    return site.op("Where", _all_true(site, none, kind.axis, kind.keepdims), site.build.value(-1, found.dtype), found)
+    return site.op("Where", _all_true(site, none, kind.axis, kind.keepdims), -1, found)
 
 
 #: Operation -> (ONNX op, the neutral number that replaces NaNs; None if they stay).
@@ -175,9 +173,9 @@ def cumulative(site: CallSite, x: Any) -> ir.Value:
     op_type, neutral = _CUMULATIVE[site.operation]
     (x,) = site.promoted(x)
     if neutral is not None and x.dtype.is_floating_point():
-        x = site.op("Where", site.op("IsNaN", x), site.build.value(neutral, x.dtype), x)
+        x = site.op("Where", site.op("IsNaN", x), neutral, x)
     x, axis = site.along(x, site.source.axis)
-    return site.op(op_type, x, np.int64(axis))
+    return site.op(op_type, x, axis)
 
 
 @operation("Sort", "Argsort", "TopK")
@@ -238,10 +236,9 @@ def quantile(site: CallSite, x: Any, q: Any = 0.5) -> ir.Value:
 
     def at(place: float) -> ir.Value:
         low, part = int(np.floor(place)), place - np.floor(place)
-        y = site.op("Gather", ordered, np.int64(low), axis=-1)
+        y = site.op("Gather", ordered, low, axis=-1)
         if part:
-            upper = site.op("Gather", ordered, np.int64(low + 1), axis=-1)
-            y = site.op("Add", site.op("Mul", y, 1 - part), site.op("Mul", upper, part))
+            y = y * (1 - part) + site.op("Gather", ordered, low + 1, axis=-1) * part
         return site.unsqueeze(y, *axes) if kind.keepdims else y
 
     found = [at(float(_PLACES[method](f * (count - 1)))) for f in wanted.reshape(-1).astype(np.float64)]
@@ -260,7 +257,7 @@ def _in_order(site: CallSite, x: ir.Value, axes: Sequence[int]) -> tuple[ir.Valu
     rest = [a for a in range(site.rank(x)) if a not in axes]
     flat = site.op("Reshape", site.transpose(x, [*rest, *axes]), [*([0] * len(rest)), -1])
     none = site.op("IsNaN", flat)
-    filled = site.op("Where", none, site.build.value(np.inf, x.dtype), flat)
+    filled = site.op("Where", none, np.inf, flat)
     ordered, _ = site.op("TopK", filled, site.size(flat, len(rest)), axis=-1, largest=0, outputs=2)
     count = site.op("ReduceSum", site.cast(site.op("Not", none), ir.DataType.INT64), [-1])
     return flat, ordered, count
@@ -276,7 +273,7 @@ def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
     single = site.rank(q) == 0
     q = q if q.dtype == ir.DataType.DOUBLE and name == "Quantile" else site.cast(q, ir.DataType.FLOAT)
     if "percentile" in name.lower():
-        q = site.op("Div", q, 100.0)
+        q = q / 100.0
     fractions = site.op("Reshape", site.cast(q, ir.DataType.DOUBLE), [-1])
 
     flat, ordered, count = _in_order(site, x, axes)
@@ -285,15 +282,15 @@ def _computed_quantile(site: CallSite, x: ir.Value, q: ir.Value) -> ir.Value:
     empty = site.op("Equal", count, whole)
     if not name.startswith("Nan"):
         empty = site.op("Not", empty)
-    y = site.op("Where", empty, site.build.value(np.nan, x.dtype), _between(site, ordered, count, fractions, method))
+    y = site.op("Where", empty, np.nan, _between(site, ordered, count, fractions, method))
     y = site.squeeze(y, -1) if single else site.transpose(y, [kept, *range(kept)])
     return site.unsqueeze(y, *(a + (not single) for a in axes)) if kind.keepdims else y
 
 
 def _between(site: CallSite, ordered: ir.Value, count: ir.Value, fraction: ir.Value, method: str) -> ir.Value:
     """The elements at fractions of the way through the first ``count`` of each sorted row."""
-    last = site.op("Sub", count, 1)
-    place = site.op("Mul", site.cast(last, "float64"), fraction)
+    last = count - 1
+    place = site.cast(last, "float64") * fraction
 
     def element(index: ir.Value) -> ir.Value:
         return site.op("GatherElements", ordered, site.op("Max", site.cast(index, ir.DataType.INT64), 0), axis=-1)
@@ -302,14 +299,13 @@ def _between(site: CallSite, ordered: ir.Value, count: ir.Value, fraction: ir.Va
         return element(site.op({"lower": "Floor", "higher": "Ceil", "nearest": "Round"}[method], place))
     high = site.op("Ceil", place)
     if method == "midpoint":
-        return site.op("Mul", site.op("Add", element(site.op("Floor", place)), element(high)), 0.5)
+        return (element(site.op("Floor", place)) + element(high)) * 0.5
     if method != "linear":
         site.refuse(f"the method '{method}'")
-    low = site.op("Max", site.op("Sub", high, 1.0), 0.0)
-    high = site.op("Min", site.op("Add", low, 1.0), site.cast(last, "float64"))
-    part = site.cast(site.op("Sub", high, place), ordered.dtype)
-    rest = site.op("Sub", site.build.value(1.0, part.dtype), part)
-    return site.op("Add", site.op("Mul", element(high), rest), site.op("Mul", element(low), part))
+    low = site.op("Max", high - 1.0, 0.0)
+    high = site.op("Min", low + 1.0, site.cast(last, "float64"))
+    part = site.cast(high - place, ordered.dtype)
+    return element(high) * (1.0 - part) + element(low) * part
 
 
 @operation("SegmentSum", "SegmentMax", "SegmentMin", "SegmentProd")
@@ -322,7 +318,7 @@ def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
     if not isinstance(segment_ids, ir.Value) and np.any(keras.ops.convert_to_numpy(segment_ids) < 0):
         site.refuse("negative segments")
     if kind.num_segments is None:
-        count = site.op("Add", site.op("ReduceMax", ids, [0]), 1)
+        count = site.op("ReduceMax", ids, [0]) + 1
     else:
         count = site.build.value([int(kind.num_segments)])
     if not data.dtype.is_floating_point() and name in ("max", "min"):
@@ -334,7 +330,7 @@ def segment(site: CallSite, data: Any, segment_ids: Any) -> ir.Value:
     how = {"sum": "add", "prod": "mul"}.get(name, name)
     computed = isinstance(segment_ids, ir.Value)
     # elements with a negative id are dropped: they go to a further row, which is cut off
-    shape = site.op("Add", count, 1) if computed else count
+    shape = count + 1 if computed else count
     if site.rank(data) > 1:
         shape = site.op("Concat", shape, site.op("Shape", data, start=1), axis=0)
     base = site.op("Expand", site.build.value(fill, data.dtype), shape)

@@ -96,9 +96,8 @@ def swapped(site: CallSite, x: ir.Value, first: int, second: int) -> ir.Value:
     return site.op("Transpose", x, perm=perm)
 
 
-@operation("Moveaxis")
-def moveaxis(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+@operation("Moveaxis", operands=CallSite.tensors)
+def moveaxis(site: CallSite, x: ir.Value) -> ir.Value:
     order = np.moveaxis(np.empty(range(site.rank(x))), site.source.source, site.source.destination)
     return site.op("Transpose", x, perm=list(order.shape))
 
@@ -119,9 +118,8 @@ def squeeze(site: CallSite, x: Any) -> ir.Value:
     return site.squeeze(x, *axes) if axes else x
 
 
-@operation("BroadcastTo")
-def broadcast_to(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+@operation("BroadcastTo", operands=CallSite.tensors)
+def broadcast_to(site: CallSite, x: ir.Value) -> ir.Value:
     sizes = sizes_of(site, site.source.shape)
     if isinstance(sizes, list):  # None: as in x
         sizes = [1 if s == -1 else s for s in sizes]
@@ -166,12 +164,9 @@ def stacks(site: CallSite, xs: Any) -> ir.Value:
     return site.op("Concat", *ready, axis=axis)
 
 
-@operation("Append")
-def append(site: CallSite, x1: Any, x2: Any) -> ir.Value:
-    a, b = site.promoted(x1, x2)
-    axis = site.source.axis
-    if axis is None:
-        a, b, axis = site.op("Reshape", a, [-1]), site.op("Reshape", b, [-1]), 0
+@operation("Append", operands=CallSite.promoted)
+def append(site: CallSite, a: ir.Value, b: ir.Value) -> ir.Value:
+    (a, axis), (b, _) = (site.along(v, site.source.axis) for v in (a, b))
     return site.op("Concat", a, b, axis=axis)
 
 
@@ -234,9 +229,8 @@ def repeat(site: CallSite, x: Any) -> ir.Value:
     return reshaped(site, tiled, [*sizes[:axis], sizes[axis] * repeats, *sizes[axis + 1 :]])
 
 
-@operation("Flip", "Fliplr", "Flipud")
-def flip(site: CallSite, x: Any) -> ir.Value:
-    x = site.tensor(x)
+@operation("Flip", "Fliplr", "Flipud", operands=CallSite.tensors)
+def flip(site: CallSite, x: ir.Value) -> ir.Value:
     axis = {"Fliplr": 1, "Flipud": 0}.get(site.operation, getattr(site.source, "axis", None))
     return _flipped(site, x, *site.axes(x, axis))
 

@@ -24,12 +24,12 @@ def _joined(site: CallSite, x: Any) -> ir.Value:
 
 
 def _parts(site: CallSite, x: ir.Value) -> Pair:
-    return site.op("Gather", x, np.int64(0), axis=-1), site.op("Gather", x, np.int64(1), axis=-1)
+    return site.op("Gather", x, 0, axis=-1), site.op("Gather", x, 1, axis=-1)
 
 
 def _transform(site: CallSite, x: ir.Value, axis: int, **options: Any) -> ir.Value:
     """The transform along an axis counted from the end, not counting the axis of (real, imaginary)."""
-    return site.op("DFT", x, None, np.int64(site.rank(x) - 1 + axis), **options)
+    return site.op("DFT", x, None, site.rank(x) - 1 + axis, **options)
 
 
 @operation("FFT")
@@ -80,8 +80,8 @@ def _inverse_real(site: CallSite, x: ir.Value, length: int) -> ir.Value:
     x = _fitted(site, x, axis, half)
     if length > half:
         mirror = site.op("Slice", x, [length - half], [0], [axis], [-1])
-        x = site.op("Concat", x, site.op("Mul", mirror, np.array([1, -1], x.dtype.numpy())), axis=axis)
-    return site.op("Gather", _transform(site, x, -1, inverse=1), np.int64(0), axis=-1)
+        x = site.op("Concat", x, mirror * np.array([1, -1], x.dtype.numpy()), axis=axis)
+    return site.op("Gather", _transform(site, x, -1, inverse=1), 0, axis=-1)
 
 
 @operation("ExtractSequences")
@@ -96,10 +96,8 @@ def frames(site: CallSite, x: ir.Value, length: int, stride: int) -> ir.Value:
         count = max(0, 1 + (size - length) // stride)
         starts: Any = np.arange(count, dtype=np.int64)[:, None] * stride
         return site.op("Gather", x, starts + np.arange(length, dtype=np.int64), axis=-1)
-    room = site.op("Sub", site.squeeze(site.size(x, site.rank(x) - 1), 0), length)
-    starts = site.op("Range", np.int64(0), site.op("Add", room, 1), np.int64(stride))
-    places = site.op("Add", site.unsqueeze(starts, 1), np.arange(length, dtype=np.int64))
-    return site.op("Gather", x, places, axis=-1)
+    starts = site.op("Range", 0, site.squeeze(site.size(x, site.rank(x) - 1), 0) - length + 1, stride)
+    return site.op("Gather", x, site.unsqueeze(starts, 1) + np.arange(length, dtype=np.int64), axis=-1)
 
 
 def _window(site: CallSite, dtype: ir.DataType) -> np.ndarray | None:
@@ -131,7 +129,7 @@ def stft(site: CallSite, x: Any) -> Pair:
     if kind.center and length // 2:
         x = pad(site, x, [site.rank(x) - 1], [(length // 2, length // 2)], mode="reflect")
     window, pieces = _window(site, x.dtype), frames(site, x, length, int(kind.sequence_stride))
-    return _real_transform(site, pieces if window is None else site.op("Mul", pieces, window))
+    return _real_transform(site, pieces if window is None else pieces * window)
 
 
 @operation("ISTFT")
@@ -145,7 +143,7 @@ def istft(site: CallSite, x: Any) -> ir.Value:
         overlaps = -(-whole // stride)
         total = np.pad(np.square(window), (0, overlaps * stride - whole)).reshape(overlaps, stride).sum(0)
         total = np.tile(total, overlaps)[:whole]
-        pieces = site.op("Mul", pieces, np.where(total == 0, 0, window / np.where(total == 0, 1, total)))
+        pieces = pieces * np.where(total == 0, 0, window / np.where(total == 0, 1, total))
     y = _overlapped(site, pieces, whole, stride)
     start = whole // 2 if kind.center else 0
     if kind.length is not None:
@@ -167,9 +165,9 @@ def _overlapped(site: CallSite, pieces: ir.Value, length: int, stride: int) -> i
         total: Any = [(count - 1) * stride + length]
     else:
         number = site.size(pieces, rank - 2)
-        starts = site.op("Range", np.int64(0), site.squeeze(site.op("Mul", number, stride), 0), np.int64(stride))
-        places = site.unsqueeze(site.op("Add", site.unsqueeze(starts, 1), inside), 2)
-        total = site.op("Add", site.op("Mul", number, stride), length - stride)
+        starts = site.op("Range", 0, site.squeeze(number * stride, 0), stride)
+        places = site.unsqueeze(site.unsqueeze(starts, 1) + inside, 2)
+        total = number * stride + (length - stride)
     if rank > 2:
         total = site.op("Concat", total, site.op("Shape", pieces, start=0, end=rank - 2), axis=0)
     base = site.op("Expand", site.build.value(0.0, pieces.dtype), total)

@@ -35,7 +35,7 @@ def step_through(
             made = [y, *keras.tree.flatten(new)]
             if counts is None:
                 return made
-            old = [site.op("Sub", y, y) if before is None else before, *states]
+            old = [y - y if before is None else before, *states]
             counts = site.cast(counts, ir.DataType.BOOL)
             return [site.op("Where", _wide(site, counts, n), n, o) for n, o in zip(made, old, strict=True)]
 

@@ -195,7 +195,7 @@ def _sequences(site: CallSite, texts: ir.Value, words: Words, length: int | None
     ranks, longest = _ranks(site, texts, words)
     indices, rows = words.strings, words.rows
     if length is not None:
-        is_within = site.op("Less", ranks, site.build.value(length, ir.DataType.INT64))
+        is_within = site.op("Less", ranks, length)
         places = _row(site, site.op("NonZero", is_within), 0)
         ranks, indices, rows = (site.op("Gather", value, places) for value in (ranks, indices, rows))
         longest = site.build.value(length, ir.DataType.INT64)
@@ -230,8 +230,8 @@ def _ranks(site: CallSite, owners: ir.Value, parts: Words) -> tuple[ir.Value, ir
     ones = _whole(site, site.op("Shape", parts.rows), 1)
     none = _whole(site, site.op("Shape", owners), 0)
     counts = site.op("ScatterElements", none, parts.rows, ones, axis=0, reduction="add")
-    starts = site.op("CumSum", counts, site.build.value(0, ir.DataType.INT64), exclusive=1)
-    ranks = site.op("Sub", site.steps(parts.rows, 0), site.op("Gather", starts, parts.rows))
+    starts = site.op("CumSum", counts, 0, exclusive=1)
+    ranks = site.steps(parts.rows, 0) - site.op("Gather", starts, parts.rows)
     return ranks, site.op("ReduceMax", counts, keepdims=0)
 
 
@@ -245,4 +245,4 @@ def _pairs(site: CallSite, rows: ir.Value, columns: ir.Value) -> ir.Value:
 
 
 def _row(site: CallSite, matrix: ir.Value, index: int) -> ir.Value:
-    return site.op("Gather", matrix, site.build.value(index, ir.DataType.INT64), axis=0)
+    return site.op("Gather", matrix, index, axis=0)

@@ -48,12 +48,11 @@ def _homography(site: CallSite, start: ir.Value, end: ir.Value) -> ir.Value:
         first, fourth = site.slice(points, 1, 0, 3), site.slice(points, 1, 3, 4)
         ahead, behind = (site.op("Gather", first, np.array(p), axis=1) for p in ([1, 2, 0], [2, 0, 1]))
         adjugates.append(cross_product(site, ahead, behind, -1))
-        weights.append(site.op("ReduceSum", site.op("Mul", adjugates[-1], fourth), [2]))
+        weights.append(site.op("ReduceSum", adjugates[-1] * fourth, [2]))
     turned = site.transpose(site.slice(start, 1, 0, 3), [0, 2, 1])
-    scaled = site.op("Mul", adjugates[1], site.op("Div", *weights))
+    scaled = adjugates[1] * site.op("Div", *weights)
     matrix = site.op("Reshape", site.op("MatMul", turned, scaled), [0, 9])
-    numbers = site.op("Div", site.slice(matrix, 1, 0, 8), site.slice(matrix, 1, 8, 9))
-    return site.cast(numbers, _FLOAT)
+    return site.cast(site.slice(matrix, 1, 0, 8) / site.slice(matrix, 1, 8, 9), _FLOAT)
 
 
 def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str = "constant") -> ir.Value:
@@ -73,15 +72,10 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
     height, width = (site.build.sizes.of_axis(x, axis) for axis in (1, 2))
     ys, xs = _count(site, height, [-1, 1]), _count(site, width, [1, -1])
     a, b, c, d, e, f, g, h = site.op("Split", numbers, axis=0 if shared else 1, num_outputs=8, outputs=8)
-    k, across, down = (
-        site.op("Add", site.op("Add", site.op("Mul", p, xs), site.op("Mul", q, ys)), r)
-        for p, q, r in ((g, h, 1.0), (a, b, c), (d, e, f))
-    )
+    k, across, down = (p * xs + q * ys + r for p, q, r in ((g, h, 1.0), (a, b, c), (d, e, f)))
     nowhere = site.op("Equal", k, 0.0)
-    k = site.op("Where", nowhere, site.build.value(1.0, _FLOAT), k)
-    places = [
-        _inside(site, site.op("Div", place, k), size, fill_mode) for place, size in ((down, height), (across, width))
-    ]
+    k = site.op("Where", nowhere, 1.0, k)
+    places = [_inside(site, place / k, size, fill_mode) for place, size in ((down, height), (across, width))]
     fill, dtype = float(np.float32(kind.fill_value).astype(x.dtype.numpy())), x.dtype
     nearest = kind.interpolation == "nearest"
     if not nearest:
@@ -94,7 +88,7 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
     )
     found = [[pick(row, column) for column in columns] for row in rows]
     y = found[0][0] if nearest else _blend(site, found, wholes, places)
-    y = site.op("Where", site.unsqueeze(nowhere, -1), site.build.value(fill, y.dtype), y)
+    y = site.op("Where", site.unsqueeze(nowhere, -1), fill, y)
     y = site.cast(y, dtype)
     if first:
         y = site.transpose(y, [0, 3, 1, 2])
@@ -113,8 +107,8 @@ def _rounded(site: CallSite, x: ir.Value) -> ir.Value:
     """Round, with halves away from zero."""
     far = site.op("Abs", x)
     low = site.op("Floor", far)
-    up = site.cast(site.op("GreaterOrEqual", site.op("Sub", far, low), 0.5), x.dtype)
-    return site.op("Mul", site.op("Sign", x), site.op("Add", low, up))
+    up = site.cast(site.op("GreaterOrEqual", far - low, 0.5), x.dtype)
+    return site.op("Sign", x) * (low + up)
 
 
 def _inside(site: CallSite, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
@@ -124,18 +118,13 @@ def _inside(site: CallSite, x: ir.Value, size: int, fill_mode: str) -> ir.Value:
     if fill_mode in ("reflect", "wrap"):
         reflects = fill_mode == "reflect"
         period = 2 * size if reflects else size - 1
-        ahead = site.op("Floor", site.op("Div", x, period))
-        back = site.op("Floor", site.op("Div", site.op("Neg", x), period))
+        ahead, back = site.op("Floor", x / period), site.op("Floor", -x / period)
         if reflects:
-            low = site.op("Add", x, site.op("Mul", back, period))
-            turned = site.op("Sub", -1.0, low)
-            low = site.op("Where", site.op("Less", low, -size), site.op("Add", low, period), turned)
-            high = site.op("Sub", x, site.op("Mul", ahead, period))
-            turned = site.op("Sub", site.op("Sub", period, high), 1.0)
-            high = site.op("Where", site.op("GreaterOrEqual", high, size), turned, high)
+            low, high = x + back * period, x - ahead * period
+            low = site.op("Where", site.op("Less", low, -size), low + period, -1.0 - low)
+            high = site.op("Where", site.op("GreaterOrEqual", high, size), period - high - 1.0, high)
         else:
-            low = site.op("Add", x, site.op("Mul", site.op("Add", back, 1.0), size))
-            high = site.op("Sub", x, site.op("Mul", ahead, size))
+            low, high = x + (back + 1.0) * size, x - ahead * size
         x = site.op("Where", site.op("Greater", x, size - 1), high, site.op("Where", site.op("Less", x, 0.0), low, x))
     return site.op("Clip", x, 0.0, size - 1)
 
@@ -147,7 +136,7 @@ def _line(site: CallSite, whole: ir.Value, size: int, step: int, beyond: bool) -
     """
     near = site.op("Clip", whole, 0.0, size - 1)
     start = site.cast(near, _LONG)
-    return site.op("Mul", start, step) if step != 1 else start, site.op("Equal", whole, near) if beyond else None
+    return start * step if step != 1 else start, site.op("Equal", whole, near) if beyond else None
 
 
 def _pixels(
@@ -159,7 +148,7 @@ def _pixels(
     column: tuple[ir.Value, ir.Value | None],
 ) -> ir.Value:
     """The pixels where a row and a column for each place meet, of images as (batch, pixels, channels)."""
-    place = site.op("Add", row[0], column[0])
+    place = row[0] + column[0]
     if shared:
         found = site.op("Gather", flat, place, axis=1)
     else:
@@ -167,13 +156,12 @@ def _pixels(
         found = site.op("GatherND", flat, site.unsqueeze(site.op("Expand", place, batch), -1), batch_dims=1)
     if row[1] is None:
         return found
-    there = site.op("And", row[1], column[1])
-    return site.op("Where", site.unsqueeze(there, -1), found, site.build.value(fill, flat.dtype))
+    return site.op("Where", site.unsqueeze(site.op("And", row[1], column[1]), -1), found, fill)
 
 
 def _neighbours(site: CallSite, place: ir.Value) -> list[ir.Value]:
     low = site.op("Floor", place)
-    return [low, site.op("Add", low, 1.0)]
+    return [low, low + 1.0]
 
 
 def _blend(
@@ -188,7 +176,7 @@ def _blend(
 
 
 def _sum(site: CallSite, values: list[ir.Value], weights: list[ir.Value]) -> ir.Value:
-    return site.op("Add", *(site.op("Mul", w, v) for w, v in zip(weights, values, strict=True)))
+    return site.op("Add", *(w * v for w, v in zip(weights, values, strict=True)))
 
 
 # --- coordinates -----------------------------------------------------------------------------------------------------
@@ -215,10 +203,10 @@ def map_coordinates(site: CallSite, inputs: Any, coordinates: Any) -> ir.Value:
         if checks[0] is not None:
             there = reduce(lambda a, b: site.op("And", a, b), checks)
             fill = np.asarray(kind.fill_value).astype(x.dtype.numpy()).item()
-            found = site.op("Where", there, found, site.build.value(fill, where.dtype))
+            found = site.op("Where", there, found, fill)
         if weights[0] is not None:
-            found = site.op("Mul", reduce(lambda a, b: site.op("Mul", a, b), weights), found)
-        total = found if total is None else site.op("Add", total, found)
+            found = reduce(lambda a, b: a * b, weights) * found
+        total = found if total is None else total + found
     assert total is not None
     if not x.dtype.is_floating_point() and total.dtype.is_floating_point():
         total = site.op("Round", total)
@@ -234,8 +222,8 @@ def _linear(site: CallSite, place: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
     if not place.dtype.is_floating_point():
         site.refuse("interpolation between whole numbers")
     low = site.op("Floor", place)
-    part = site.op("Sub", place, low)
-    return [(low, site.op("Sub", 1.0, part)), (site.op("Add", low, 1.0), part)]
+    part = place - low
+    return [(low, 1.0 - part), (low + 1.0, part)]
 
 
 def _wrapped(site: CallSite, index: ir.Value, size: int, fill_mode: str) -> tuple[ir.Value, ir.Value | None]:
@@ -249,7 +237,7 @@ def _wrapped(site: CallSite, index: ir.Value, size: int, fill_mode: str) -> tupl
     if fill_mode == "wrap":
         return site.op("Mod", index, size), None
     index = site.op("Mod", site.op("Abs", index), 2 * size)
-    turned = site.op("Sub", 2 * size if fill_mode == "mirror" else 2 * size - 1, index)
+    turned = (2 * size if fill_mode == "mirror" else 2 * size - 1) - index
     return site.op("Where", site.op("Less", index, size), index, turned), None
 
 

@@ -65,7 +65,7 @@ def elu(op: Op, x: ir.Value, alpha: float = 1, scale: float = 1, input_scale: fl
     if input_scale != 1:
         op.refuse("elu with input_scale")
     result = op("Elu", x, alpha=float(alpha))
-    return result if scale == 1 else op("Mul", result, scale)
+    return result if scale == 1 else result * scale
 
 
 @reads("aten.prelu", "aten._prelu_kernel")
@@ -89,21 +89,21 @@ def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
     """Softmax that is 0 where the whole axis is minus infinity."""
     x = op.cast(x, op.dtype)
     nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
-    return op("Where", nothing, op.number(0, x.dtype), op("Softmax", x, axis=dim))
+    return op("Where", nothing, 0, op("Softmax", x, axis=dim))
 
 
 @reads("aten.softmin")
 def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("Softmax", op("Neg", op.cast(x, op.dtype)), axis=dim)
+    return op("Softmax", -op.cast(x, op.dtype), axis=dim)
 
 
 @reads("aten.softplus")
 def softplus(op: Op, x: ir.Value, beta: float = 1, threshold: float = 20) -> ir.Value:
     """PyTorch returns x above the threshold; from 20 on the formula equals x up to rounding."""
-    scaled = x if beta == 1 else op("Mul", x, beta)
+    scaled = x if beta == 1 else x * beta
     result = op("Softplus", scaled)
     if beta != 1:
-        result = op("Div", result, beta)
+        result = result / beta
     return result if threshold >= 20 else op("Where", op("Greater", scaled, threshold), x, result)
 
 
@@ -117,4 +117,4 @@ def logit(op: Op, x: ir.Value, eps: float | None = None) -> ir.Value:
     x = op.cast(x, op.dtype)
     if eps is not None:
         x = op("Clip", x, eps, 1 - eps)
-    return op("Log", op("Div", x, op("Sub", op.constant(np.ones(()), x.dtype), x)))
+    return op("Log", x / (1 - x))

@@ -33,7 +33,7 @@ def parts(op: Op, x: Any) -> Pair:
     if not is_complex(x):
         return op.cast(x, op.dtype), op.number(0, op.dtype)
     if "parts" not in x.meta:
-        x.meta["parts"] = [op("Gather", x, op.number(i, ir.DataType.INT64), axis=-1) for i in (0, 1)]
+        x.meta["parts"] = [op("Gather", x, i, axis=-1) for i in (0, 1)]
     real, imaginary = (with_sizes(p, sizes(x)) for p in x.meta["parts"])
     return real, imaginary
 
@@ -57,7 +57,7 @@ def of_parts(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
 
 @reads_complex("aten.polar")
 def polar(op: Op, size: ir.Value, angle: ir.Value) -> ir.Value:
-    return joined(op, op("Mul", size, op("Cos", angle)), op("Mul", size, op("Sin", angle)))
+    return joined(op, size * op("Cos", angle), size * op("Sin", angle))
 
 
 @reads_complex("aten._to_copy", "aten.to", "prims.convert_element_type")
@@ -82,11 +82,11 @@ def one_part(op: Op, x: ir.Value) -> ir.Value:
 @reads_complex("aten.conj", "aten._conj", "aten.conj_physical", "aten._conj_physical")
 def conjugate(op: Op, x: ir.Value) -> ir.Value:
     real, imaginary = parts(op, x)
-    return joined(op, real, op("Neg", imaginary))
+    return joined(op, real, -imaginary)
 
 
 def _square_of_size(op: Op, real: ir.Value, imaginary: ir.Value) -> ir.Value:
-    return op("Add", op("Mul", real, real), op("Mul", imaginary, imaginary))
+    return real * real + imaginary * imaginary
 
 
 @reads_complex("aten.abs")
@@ -106,15 +106,15 @@ def multiply(op: Op, x: Any, y: Any) -> ir.Value:
     for number, (real, imaginary) in ((x, (c, d)), (y, (a, b))):
         if isinstance(number, ir.Value) and not is_complex(number):
             scale = op.cast(number, op.dtype)
-            return joined(op, op("Mul", real, scale), op("Mul", imaginary, scale))
-    return joined(op, op("Sub", op("Mul", a, c), op("Mul", b, d)), op("Add", op("Mul", a, d), op("Mul", b, c)))
+            return joined(op, real * scale, imaginary * scale)
+    return joined(op, a * c - b * d, a * d + b * c)
 
 
 @reads_complex("aten.add", "aten.sub")
 def add(op: Op, x: Any, y: Any, *, alpha: Any = 1) -> ir.Value:
     sums = []
     for a, b in zip(parts(op, x), parts(op, y), strict=True):
-        made = op(op.name.capitalize(), a, b if alpha == 1 else op("Mul", b, alpha))
+        made = op(op.name.capitalize(), a, b if alpha == 1 else b * alpha)
         sums.append(made if is_complex(x) and is_complex(y) else op("Expand", made, op.sizes))
     return joined(op, *sums)
 
@@ -123,11 +123,11 @@ def add(op: Op, x: Any, y: Any, *, alpha: Any = 1) -> ir.Value:
 def divide(op: Op, x: Any, y: Any) -> ir.Value:
     (a, b), (c, d) = parts(op, x), parts(op, y)
     if isinstance(y, (int, float)) or (isinstance(y, ir.Value) and not is_complex(y)):
-        return joined(op, op("Div", a, c), op("Div", b, c))
+        return joined(op, a / c, b / c)
     size = _square_of_size(op, c, d)
-    real = op("Add", op("Mul", a, c), op("Mul", b, d))
-    imaginary = op("Sub", op("Mul", b, c), op("Mul", a, d))
-    return joined(op, op("Div", real, size), op("Div", imaginary, size))
+    real = a * c + b * d
+    imaginary = b * c - a * d
+    return joined(op, real / size, imaginary / size)
 
 
 @reads_complex("aten.exp")
@@ -205,7 +205,7 @@ def added_product(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 
 def add_parts(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     """x + y of complex tensors; x has the shape of the sum."""
     (a, b), (c, d) = x.meta["parts"], parts(op, y)
-    return joined(op, op("Add", a, c), op("Add", b, d) if is_complex(y) else b)
+    return joined(op, a + c, b + d if is_complex(y) else b)
 
 
 def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
@@ -220,7 +220,7 @@ def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
         made, place, negative = multiply(given), turns % 2, turns % 4 in (2, 3)
         total = sums[place]
         if total is None:
-            sums[place] = op("Neg", made) if negative else made
+            sums[place] = -made if negative else made
         else:
             sums[place] = op("Sub" if negative else "Add", total, made)
     real, imaginary = sums
@@ -232,7 +232,7 @@ def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
 def reciprocal(op: Op, x: ir.Value) -> ir.Value:
     real, imaginary = parts(op, x)
     size = _square_of_size(op, real, imaginary)
-    return joined(op, op("Div", real, size), op("Neg", op("Div", imaginary, size)))
+    return joined(op, real / size, -(imaginary / size))
 
 
 @reads_complex("aten.log")
@@ -247,7 +247,7 @@ def power(op: Op, x: ir.Value, exponent: Any) -> ir.Value:
         op.refuse("complex exponents")
     if exponent == 2:
         return multiply(op, x, x)
-    length, turned = op("Pow", absolute(op, x), float(exponent)), op("Mul", angle(op, x), float(exponent))
+    length, turned = op("Pow", absolute(op, x), float(exponent)), angle(op, x) * float(exponent)
     return polar(op, length, turned)
 
 

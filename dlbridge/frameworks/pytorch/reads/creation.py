@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import sized_like
 
 
 def filled(op: Op, value: Any) -> ir.Value:
@@ -60,11 +59,8 @@ def linspace(op: Op, start: Any, end: Any, steps: Any, **options: Any) -> ir.Val
         return op.constant(torch.linspace(start, end, steps, dtype=torch.float64).numpy(), op.dtype)
     first, last = (op.cast(v, op.dtype) for v in (start, end))
     count = op.number(steps, ir.DataType.INT64)
-    numbers = op.cast(op("Range", op.number(0, ir.DataType.INT64), count, op.number(1, ir.DataType.INT64)), op.dtype)
-    gaps = op.cast(
-        op("Max", op("Sub", count, op.number(1, ir.DataType.INT64)), op.number(1, ir.DataType.INT64)), op.dtype
-    )
-    return op("Add", op("Mul", numbers, op("Div", op("Sub", last, first), gaps)), first)
+    numbers = op.cast(op("Range", 0, count, 1), op.dtype)
+    return numbers * ((last - first) / op.cast(op("Max", count - 1, 1), op.dtype)) + first
 
 
 @reads("aten.eye")
@@ -120,7 +116,7 @@ def copy(op: Op, x: ir.Value, source: Any) -> ir.Value:
     made = op.cast(source, op.dtype)
     if made.meta.get("sizes") == op.sizes:
         return made
-    return sized_like(op("Expand", made, op.sizes), x)
+    return op("Expand", made, op.sizes)
 
 
 @reads("aten.item", "aten._local_scalar_dense")

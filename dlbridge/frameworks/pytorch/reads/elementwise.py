@@ -93,14 +93,14 @@ def add(op: Op, x: Any, y: Any, alpha: Any = 1) -> ir.Value:
     if isinstance(y, int) and y == 0 and not op.dtype.is_floating_point():
         return op.cast(x, op.dtype)
     if alpha != 1:
-        y = op("Mul", op.cast(y, op.dtype), op.number(alpha, op.dtype))
+        y = op.cast(y, op.dtype) * alpha
     return op.binary(name, x, y)
 
 
 @reads("aten.rsub")
 def rsub(op: Op, x: ir.Value, y: Any, alpha: Any = 1) -> ir.Value:
     if alpha != 1:
-        x = op("Mul", op.cast(x, op.dtype), op.number(alpha, op.dtype))
+        x = op.cast(x, op.dtype) * alpha
     return op.binary("Sub", y, x)
 
 
@@ -128,12 +128,10 @@ def div(op: Op, x: Any, y: Any, *, rounding_mode: str | None = None) -> ir.Value
 def _floored_quotient(op: Op, x: Any, y: Any) -> ir.Value:
     """The exact quotient of floats, rounded down: 1.0 // 0.1 is 9, though 1.0 / 0.1 is rounded to 10."""
     dividend, divisor = op.cast(x, op.dtype), op.cast(y, op.dtype)
-    multiple = op("Sub", dividend, op("Mod", dividend, divisor))
-    whole = op("Round", op("Div", multiple, divisor))
+    whole = op("Round", (dividend - op("Mod", dividend, divisor)) / divisor)
     if isinstance(y, (int, float)) and y != 0:
         return whole
-    is_zero = op("Equal", divisor, op.number(0, op.dtype))
-    return op("Where", is_zero, op("Div", dividend, divisor), whole)
+    return op("Where", op("Equal", divisor, 0), dividend / divisor, whole)
 
 
 @reads("aten.remainder")
@@ -153,7 +151,7 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
     if isinstance(exponent, (int, float)):
         base = op.cast(x, op.dtype)
         if exponent in (1, 2):
-            return base if exponent == 1 else op("Mul", base, base)
+            return base if exponent == 1 else base * base
         if exponent in (0.5, -0.5):
             root = op("Sqrt", base)
             return root if exponent > 0 else op("Reciprocal", root)
@@ -190,20 +188,20 @@ def clamp(op: Op, x: ir.Value, min: Any = None, max: Any = None) -> ir.Value:
 def angle(op: Op, x: ir.Value) -> ir.Value:
     """The angle of a real number: pi below zero, else 0."""
     x = op.cast(x, op.dtype)
-    return op("Where", op("Less", x, 0), op.number(math.pi, op.dtype), op("Mul", x, 0))
+    return op("Where", op("Less", x, 0), math.pi, x * 0)
 
 
 @reads("aten.ldexp")
 def ldexp(op: Op, x: ir.Value, exponent: ir.Value) -> ir.Value:
-    return op("Mul", op.cast(x, op.dtype), op("Pow", op.number(2, op.dtype), op.cast(exponent, op.dtype)))
+    return op.cast(x, op.dtype) * op("Pow", 2, op.cast(exponent, op.dtype))
 
 
 @reads("aten.lerp")
 def lerp(op: Op, x: ir.Value, end: ir.Value, weight: Any) -> ir.Value:
-    return op("Add", x, op("Mul", op("Sub", end, x), op.cast(weight, op.dtype)))
+    return x + (end - x) * op.cast(weight, op.dtype)
 
 
 @reads("aten.xlogy", "aten.special_xlogy")
 def xlogy(op: Op, x: Any, y: Any) -> ir.Value:
     x, y = op.cast(x, op.dtype), op.cast(y, op.dtype)
-    return op("Where", op("Equal", x, 0), op.number(0, op.dtype), op("Mul", x, op("Log", y)))
+    return op("Where", op("Equal", x, 0), 0, x * op("Log", y))

@@ -43,7 +43,7 @@ def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | N
     if real:
         return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
     if not is_complex(x):
-        x = with_sizes(joined(op, op.cast(x, op.dtype), op("Expand", op.number(0, op.dtype), sizes(x))), sizes(x))
+        x = with_sizes(joined(op, op.cast(x, op.dtype), op.filled(0, op.dtype, sizes(x))), sizes(x))
     return fft(op, x, dim, normalization, forward=not inverse)
 
 
@@ -55,7 +55,7 @@ def fft(op: Op, x: ir.Value, dim: list[int], normalization: int, forward: bool) 
 
 @reads_complex("aten._fft_r2c")
 def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: bool) -> ir.Value:
-    made = op("DFT", op("Unsqueeze", x, [-1]), None, _axis(op, x, dim[-1]), onesided=int(onesided))
+    made = op("DFT", op("Unsqueeze", x, [-1]), None, dim[-1] % rank(x), onesided=int(onesided))
     made = _transformed(op, with_sizes(made, op.sizes), dim[:-1], inverse=False)
     return _normalized(op, made, [sizes(x)[d] for d in dim], normalization, inverse=False)
 
@@ -100,19 +100,14 @@ def _of_half(op: Op, spectrum: ir.Value, axis: int, count: Any) -> ir.Value:
     mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
     signs = op.constant(np.array([1.0, -1.0]), op.dtype)
     is_whole = isinstance(count, int) and count <= half
-    whole = spectrum if is_whole else op("Concat", spectrum, op("Mul", mirror, signs), axis=axis)
-    made = op("DFT", whole, None, op.number(axis, ir.DataType.INT64), inverse=1)
-    return op("Gather", made, op.number(0, ir.DataType.INT64), axis=-1)
-
-
-def _axis(op: Op, x: ir.Value, dim: int) -> ir.Value:
-    return op.number(dim % rank(x), ir.DataType.INT64)
+    whole = spectrum if is_whole else op("Concat", spectrum, mirror * signs, axis=axis)
+    return op("Gather", op("DFT", whole, None, axis, inverse=1), 0, axis=-1)
 
 
 def _transformed(op: Op, x: ir.Value, dim: list[int], *, inverse: bool) -> ir.Value:
     made = x
     for axis in dim:
-        made = op("DFT", made, None, _axis(op, x, axis), inverse=int(inverse) or None)
+        made = op("DFT", made, None, axis % rank(x), inverse=int(inverse) or None)
     return made
 
 
@@ -123,7 +118,7 @@ def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, 
     if not power:
         return x
     if isinstance(count, int):
-        return op("Mul", x, op.constant(float(count) ** power, op.dtype))
+        return x * float(count) ** power
     number = op.number(count, op.dtype)
     return op("Mul" if power > 0 else "Div", x, op("Sqrt", number) if power in (0.5, -0.5) else number)
 
@@ -179,13 +174,12 @@ def stft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     if is_complex(x) or asked.align_to_window:
         op.refuse("stft of complex numbers, or aligned to the window")
     batch = x if rank(x) == 2 else op.unsqueeze(x, [0])
-    step, length = (op.number(n, ir.DataType.INT64) for n in (asked.hop, n_fft))
-    framed = asked.weights(op)
-    made = op("STFT", op("Unsqueeze", batch, [-1]), step, framed, length, onesided=int(asked.onesided is not False))
+    options = {"onesided": int(asked.onesided is not False)}
+    made = op("STFT", op("Unsqueeze", batch, [-1]), asked.hop, asked.weights(op), n_fft, **options)
     made = op("Transpose", made, perm=[0, 2, 1, 3])
     if rank(x) != 2:
         made = op("Squeeze", made, [0])
-    return op("Mul", made, op.constant(n_fft**-0.5, op.dtype)) if asked.normalized else made
+    return made * n_fft**-0.5 if asked.normalized else made
 
 
 @reads_complex("aten.istft")
@@ -203,13 +197,13 @@ def istft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     batch = x if rank(x) == 3 else op("Unsqueeze", x, [0])
     frames = _of_half(op, op("Transpose", batch, perm=[0, 2, 1, 3]), 2, n_fft)
     if asked.normalized:
-        frames = op("Mul", frames, op.constant(n_fft**0.5, op.dtype))
+        frames = frames * n_fft**0.5
     framed = asked.weights(op)
-    weights = op("Expand", op("Mul", framed, framed), op.ints([1, sizes(x)[-1], n_fft]))
-    total, weight = (_overlapped(op, v, n_fft // hop, hop) for v in (op("Mul", frames, framed), weights))
+    weights = op("Expand", framed * framed, op.ints([1, sizes(x)[-1], n_fft]))
+    total, weight = (_overlapped(op, v, n_fft // hop, hop) for v in (frames * framed, weights))
     first = n_fft // 2 if asked.center else 0
     end = -first if asked.center else np.iinfo(np.int64).max
-    made = op("Slice", op("Div", total, weight), [first], [end if length is None else first + length], [1])
+    made = op("Slice", total / weight, [first], [end if length is None else first + length], [1])
     return made if rank(x) == 3 else op("Squeeze", made, [0])
 
 

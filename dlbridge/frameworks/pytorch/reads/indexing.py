@@ -11,12 +11,12 @@ import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
+from dlbridge.frameworks.pytorch.reads.reduction import neutral
 from dlbridge.frameworks.pytorch.tensors import (
     common_sizes,
     is_float,
     numel,
     rank,
-    sized_like,
     sizes,
     sizes_of,
     to_front,
@@ -27,7 +27,7 @@ from dlbridge.ops import traits
 
 
 def _int64(op: Op, x: ir.Value) -> ir.Value:
-    return sized_like(op.cast(x, ir.DataType.INT64), x)
+    return op.cast(x, ir.DataType.INT64)
 
 
 @reads("aten.index_select")
@@ -68,8 +68,7 @@ def _positions(op: Op, x: ir.Value, indices: list[ir.Value | None]) -> list[ir.V
         marked = op("NonZero", op.cast(index, ir.DataType.BOOL))
         count = _marked(op)
         for axis in range(rank(index)):
-            row = op("Gather", marked, op.number(axis, ir.DataType.INT64), axis=0)
-            found.append(op.sized(row, [count]))
+            found.append(op.sized(op("Gather", marked, axis, axis=0), [count]))
     return found + [None] * (rank(x) - len(found))
 
 
@@ -112,7 +111,7 @@ def _joined(op: Op, positions: list[Any]) -> tuple[ir.Value, int]:
         wide = positions
     else:
         shape = common_sizes([sizes(p) for p in positions])
-        wide = [p if sizes(p) == shape else with_sizes(op("Expand", p, shape), shape) for p in positions]
+        wide = [p if sizes(p) == shape else op("Expand", p, shape) for p in positions]
     return op("Concat", *(op.unsqueeze(p, [depth]) for p in wide), axis=-1), depth
 
 
@@ -128,7 +127,7 @@ def index_put(
     mask = indices[0] if len(indices) == 1 else None
     if mask is not None and mask.dtype == ir.DataType.BOOL and rank(values) == 0 and not accumulate:
         wide = op.unsqueeze(mask, list(range(rank(mask), rank(x)))) if rank(mask) < rank(x) else mask
-        return sized_like(op("Where", wide, op.cast(values, x.dtype), x), x)
+        return op("Where", wide, op.cast(values, x.dtype), x)
     positions = _positions(op, x, indices)
     axes, together = _front(positions)
     rest = [i for i in range(rank(x)) if i not in axes]
@@ -168,7 +167,7 @@ def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.
     """Replace the n-th marked element by the n-th element of the source."""
     x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
     flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
-    nth = op("Sub", op("CumSum", flat, op.number(0, ir.DataType.INT64)), op.ints([1]))
+    nth = op("CumSum", flat, 0) - op.ints([1])
     picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, op.ints([0])), axis=0)
     return op("Where", wide, op.reshape(picked, op.sizes), x)
 
@@ -199,18 +198,16 @@ def positions(op: Op, condition: ir.Value) -> list[ir.Value]:
     if not rank(condition):
         condition = op.unsqueeze(condition, [0])
     marked = op("NonZero", op.cast(condition, ir.DataType.BOOL))
-    return [op("Gather", marked, op.number(axis, ir.DataType.INT64), axis=0) for axis in range(rank(condition))]
+    return [op("Gather", marked, axis, axis=0) for axis in range(rank(condition))]
 
 
 @reads("aten.repeat_interleave.Tensor")
 def repeated_positions(op: Op, repeats: ir.Value, *, output_size: Any = None) -> ir.Value:
     """0, 1, 2, ..., each repeated as often as the tensor says."""
     repeats = op.cast(repeats, ir.DataType.INT64)
-    most = op("ReduceMax", repeats, None, keepdims=0)
-    columns = op("Range", op.number(0, ir.DataType.INT64), most, op.number(1, ir.DataType.INT64))
+    columns = op("Range", 0, op("ReduceMax", repeats, None, keepdims=0), 1)
     rows = with_sizes(op("Unsqueeze", repeats, [1]), [*sizes(repeats), 1])
-    marked = op("NonZero", op("Less", columns, rows))
-    return op("Gather", marked, op.number(0, ir.DataType.INT64), axis=0)
+    return op("Gather", op("NonZero", op("Less", columns, rows)), 0, axis=0)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -236,37 +233,26 @@ def scatter(
         src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
     axis, index = dim % rank(x), _int64(op, index)
     if not include_self:  # replaced elements start from the neutral number
-        neutral = sized_like(op("Expand", op.number(_neutral(kind, x.dtype), x.dtype), sizes(index)), index)
-        x = sized_like(_counting_forward(op("ScatterElements", x, index, neutral, axis=axis)), x)
-    made = sized_like(_counting_forward(op("ScatterElements", x, index, src, axis=axis, reduction=kind)), x)
+        start = op.filled(neutral(kind, x.dtype), x.dtype, sizes(index))
+        x = _counting_forward(op("ScatterElements", x, index, start, axis=axis))
+    made = _counting_forward(op("ScatterElements", x, index, src, axis=axis, reduction=kind))
     if reduce != "mean":
         return made
-    start = op("Expand", op.number(int(include_self), x.dtype), sizes(x))
-    ones = op("Expand", op.number(1, x.dtype), sizes(index))
+    start = op.filled(int(include_self), x.dtype, sizes(x))
+    ones = op.filled(1, x.dtype, sizes(index))
     return _mean(op, made, op("ScatterElements", start, index, ones, axis=axis, reduction="add"))
-
-
-def _neutral(kind: str | None, dtype: Any) -> Any:
-    """The neutral number of a reduction."""
-    if kind in ("add", "mul"):
-        return 0 if kind == "add" else 1
-    numbers = dtype.numpy()
-    if dtype.is_floating_point():
-        return -np.inf if kind == "max" else np.inf
-    return np.iinfo(numbers).min if kind == "max" else np.iinfo(numbers).max
 
 
 def _mean(op: Op, total: ir.Value, count: ir.Value) -> ir.Value:
     """Divide a sum by the count of its terms, which may be 0; integers are rounded down."""
-    count = op("Max", count, op.number(1, total.dtype))
-    whole = total if is_float(total) else op("Sub", total, op("Mod", total, count))
-    return op("Div", whole, count)
+    count = op("Max", count, 1)
+    return (total if is_float(total) else total - op("Mod", total, count)) / count
 
 
 @reads("aten.index_add", "aten.index_copy")
 def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, *, alpha: Any = 1) -> ir.Value:
     if alpha != 1:
-        source = op("Mul", source, alpha)
+        source = source * alpha
     order, back = to_front(x, dim)
     where = op.unsqueeze(_int64(op, index), [1])
     reduction = "add" if op.name == "index_add" else None
@@ -280,19 +266,17 @@ def index_reduce(
 ) -> ir.Value:
     order, back = to_front(x, dim)
     front, given, kind = op.transpose(x, order), op.transpose(source, order), _REDUCTIONS[reduce]
-    rows, of = op.unsqueeze(_int64(op, index), [1]), sizes(front)
+    rows = op.unsqueeze(_int64(op, index), [1])
 
     def placed(target: ir.Value, values: ir.Value, reduction: str | None) -> ir.Value:
-        return with_sizes(op("ScatterND", target, rows, values, reduction=reduction), of)
-
-    def filled(number: Any, like: ir.Value) -> ir.Value:
-        return with_sizes(op("Expand", op.number(number, x.dtype), sizes(like)), sizes(like))
+        return op("ScatterND", target, rows, values, reduction=reduction)
 
     if not include_self:  # replaced elements start from the neutral number
-        front = placed(front, filled(_neutral(kind, x.dtype), given), None)
+        front = placed(front, op.filled(neutral(kind, x.dtype), x.dtype, sizes(given)), None)
     made = placed(front, given, kind)
     if reduce == "mean":
-        made = with_sizes(_mean(op, made, placed(filled(int(include_self), front), filled(1, given), "add")), of)
+        start, ones = op.filled(int(include_self), x.dtype, sizes(front)), op.filled(1, x.dtype, sizes(given))
+        made = _mean(op, made, placed(start, ones, "add"))
     return op.transpose(made, back)
 
 
@@ -330,7 +314,7 @@ def diagonal_scatter(op: Op, x: ir.Value, src: ir.Value, offset: int = 0, dim1: 
 
 @reads("aten.fill", "aten.zero")
 def fill(op: Op, x: ir.Value, value: Any = 0) -> ir.Value:
-    return sized_like(op("Expand", op.cast(value, x.dtype), sizes(x)), x)
+    return op("Expand", op.cast(value, x.dtype), sizes(x))
 
 
 # --- classes and bins ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import repeat
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import sized_like, with_sizes
+from dlbridge.frameworks.pytorch.tensors import with_sizes
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
 _NARROW = 16
@@ -30,13 +30,12 @@ def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
     x = op.cast(x, op.dtype)
     divisor = op.cast(y, op.dtype)
     if not op.dtype.is_signed():
-        return op("Div", x, divisor)
+        return x / divisor
     rest = op("Mod", x, divisor)  # it has the divisor's sign
     if isinstance(y, int) and y > 0 and y & (y - 1) == 0:
-        return op("Div", op("Sub", x, rest), divisor)
+        return (x - rest) / divisor
     truncated = op("Mod", x, divisor, fmod=1)
-    more = op.cast(op("Not", op("Equal", rest, truncated)), op.dtype)
-    return op("Sub", op("Div", x, divisor), more)
+    return x / divisor - op.cast(op("Not", op("Equal", rest, truncated)), op.dtype)
 
 
 # --- powers --------------------------------------------------------------------------------------------------------
@@ -49,39 +48,36 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
         return _fixed_power(op, base, exponent)
     if op.dtype.bitwidth > _NARROW or not isinstance(exponent, ir.Value):
         return op.binary("Pow", base, exponent)
-    return _power_by_bits(op, base, sized_like(op.cast(exponent, op.dtype), exponent))
+    return _power_by_bits(op, base, op.cast(exponent, op.dtype))
 
 
 def _fixed_power(op: Op, base: ir.Value, exponent: int) -> ir.Value:
     """A power by repeated squaring, for an exponent in a tensor."""
     if exponent == 0:
-        return op("Expand", op.number(1, base.dtype), op.sizes)
+        return op.filled(1, base.dtype, op.sizes)
     result = None
     while True:
         if exponent & 1:
-            result = base if result is None else op("Mul", result, base)
+            result = base if result is None else result * base
         exponent >>= 1
         if not exponent:
             return result  # type: ignore[return-value]
-        base = op("Mul", base, base)
+        base = base * base
 
 
 def _power_by_bits(op: Op, base: ir.Value, exponent: ir.Value) -> ir.Value:
     """As of a fixed exponent; of one below zero 1 and -1 alone have a power that is not 0."""
     dtype = op.dtype
-    one, two = op.number(1, dtype), op.number(2, dtype)
     negative = op("Less", exponent, 0) if dtype.is_signed() else None
     signless = negative is not None and op("Or", op("Equal", base, 1), op("Equal", base, -1))
-    bits, square, result = exponent, base, one
+    bits, square, result = exponent, base, op.number(1, dtype)
     for _ in range(dtype.bitwidth - int(dtype.is_signed())):
-        is_set = op("Equal", op("Mod", bits, two), one)
-        result = op("Mul", result, op("Where", is_set, square, one))
-        bits, square = op("Div", bits, two), op("Mul", square, square)
+        result = result * op("Where", op("Equal", op("Mod", bits, 2), 1), square, 1)
+        bits, square = bits / 2, square * square
     if negative is None:
         return result
-    odd = op("Equal", op("Mod", exponent, two), one)
-    inverse = op("Where", signless, op("Where", odd, base, one), op.number(0, dtype))
-    return op("Where", negative, inverse, result)
+    odd = op("Equal", op("Mod", exponent, 2), 1)
+    return op("Where", negative, op("Where", signless, op("Where", odd, base, 1), 0), result)
 
 
 # --- shifts --------------------------------------------------------------------------------------------------------
@@ -94,9 +90,9 @@ def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
     x = op.cast(x, op.dtype)
     if isinstance(count, int):
         factor = 1 << count if 0 <= count < bits else 0
-        return op("Mul", x, op.number(_wrapped(factor, op.dtype), op.dtype))
+        return x * _wrapped(factor, op.dtype)
     factors = [_wrapped(1 << i, op.dtype) for i in range(bits)]
-    return op("Mul", x, op("Gather", op.constant([*factors, 0], op.dtype), _within(op, count, bits)))
+    return x * op("Gather", op.constant([*factors, 0], op.dtype), _within(op, count, bits))
 
 
 @reads("aten.bitwise_right_shift", "aten.__rshift__")
@@ -106,30 +102,28 @@ def shift_right(op: Op, x: Any, count: Any) -> ir.Value:
     x = op.cast(x, op.dtype)
     if not op.dtype.is_signed():
         return _unsigned_right(op, x, count, bits)
-    sign = op("Neg", op.cast(op("Less", x, op.number(0, op.dtype)), op.dtype))
+    sign = -op.cast(op("Less", x, 0), op.dtype)
     if isinstance(count, int):
         return floor_divide(op, x, 1 << count) if 0 <= count < bits - 1 else sign
     count = _within(op, count, bits - 1)
     divisor = op("Gather", op.constant([1 << i for i in range(bits - 1)] + [1], op.dtype), count)
-    shifted = op("Div", op("Sub", x, op("Mod", x, divisor)), divisor)
+    shifted = (x - op("Mod", x, divisor)) / divisor
     return op("Where", op("Equal", count, bits - 1), sign, shifted)
 
 
 def _unsigned_right(op: Op, x: ir.Value, count: Any, bits: int) -> ir.Value:
-    zero = op.number(0, op.dtype)
     if isinstance(count, int):
-        inside = 0 <= count < bits
-        return op("BitShift", x, count, direction="RIGHT") if inside else op("Mul", x, zero)
+        return op("BitShift", x, count, direction="RIGHT") if 0 <= count < bits else x * 0
     divisors = op.constant([1 << i for i in range(bits)] + [1], op.dtype)
     count = _within(op, count, bits)
-    return op("Where", op("Equal", count, bits), zero, op("Div", x, op("Gather", divisors, count)))
+    return op("Where", op("Equal", count, bits), 0, x / op("Gather", divisors, count))
 
 
 def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
     """The number of bits to shift by as int64; numbers out of range become ``bits``."""
-    places = sized_like(op.cast(count, ir.DataType.INT64), count)
+    places = op.cast(count, ir.DataType.INT64)
     outside = op("Or", op("Less", places, 0), op("GreaterOrEqual", places, bits))
-    return op("Where", outside, op.number(bits, ir.DataType.INT64), places)
+    return op("Where", outside, bits, places)
 
 
 # --- divisors ------------------------------------------------------------------------------------------------------
@@ -137,13 +131,12 @@ def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
 
 def _common_divisor(op: Op, x: Any, y: Any) -> ir.Value:
     """Euclid's algorithm, for as many rounds as the largest numbers of the type take."""
-    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
-    states = [with_sizes(op("Expand", op.cast(v, op.dtype), op.sizes), op.sizes) for v in (x, y)]
+    states = [op("Expand", op.cast(v, op.dtype), op.sizes) for v in (x, y)]
 
     def step(k: ir.Value, a: ir.Value, b: ir.Value) -> list[ir.Value]:
-        done = op("Equal", b, zero)
-        rest = op("Mod", a, op("Where", done, one, b), fmod=1)
-        now, then = op("Where", done, a, b), op("Where", done, zero, rest)
+        done = op("Equal", b, 0)
+        rest = op("Mod", a, op("Where", done, 1, b), fmod=1)
+        now, then = op("Where", done, a, b), op("Where", done, 0, rest)
         return [with_sizes(now, op.sizes), with_sizes(then, op.sizes)]
 
     rounds = op.number(
@@ -159,5 +152,5 @@ def gcd(op: Op, x: Any, y: Any) -> ir.Value:
 
 @reads("aten.lcm")
 def lcm(op: Op, x: Any, y: Any) -> ir.Value:
-    divisor = op("Max", _common_divisor(op, x, y), op.number(1, op.dtype))
-    return op("Abs", op("Mul", op("Div", op.cast(x, op.dtype), divisor), op.cast(y, op.dtype)))
+    divisor = op("Max", _common_divisor(op, x, y), 1)
+    return op("Abs", op.cast(x, op.dtype) / divisor * op.cast(y, op.dtype))

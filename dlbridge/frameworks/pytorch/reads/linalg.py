@@ -19,29 +19,28 @@ def _eliminated(op: Op, matrix: ir.Value) -> list[ir.Value]:
     if not isinstance(n, int):
         op.refuse("equations of matrices whose size is not fixed")
     dtype, rows = matrix.dtype, op.constant(np.arange(n))
-    one = with_sizes(op("Expand", op.number(1, dtype), batch), batch)
-    zero = with_sizes(op("Expand", op.number(0, dtype), batch), batch)
+    one = op.filled(1, dtype, batch)
+    zero = op.filled(0, dtype, batch)
 
     def step(k: ir.Value, now: ir.Value, sign: ir.Value, size: ir.Value) -> list[ir.Value]:
         column = op("Gather", now, k, axis=-1)
-        below = op("Where", op("GreaterOrEqual", rows, k), op("Abs", column), op.number(-1, dtype))
+        below = op("Where", op("GreaterOrEqual", rows, k), op("Abs", column), -1)
         best = op("ArgMax", below, axis=-1, keepdims=1)
         here, there = (op.cast(op("Equal", rows, place), dtype) for place in (k, best))
         here, there = (op("Unsqueeze", flags, [-1]) for flags in (here, there))
         upper = op("Gather", now, op("Unsqueeze", k, [0]), axis=-2)
-        lower = op("ReduceSum", op("Where", op("Equal", there, 1), now, op.number(0, dtype)), [-2], keepdims=1)
+        lower = op("ReduceSum", op("Where", op("Equal", there, 1), now, 0), [-2], keepdims=1)
         now = op("Where", op("Equal", there, 1), upper, now)
         now = op("Where", op("Equal", here, 1), lower, now)
         pivot = op("Gather", lower, op("Unsqueeze", k, [0]), axis=-1)
-        scaled = op("Div", lower, pivot)
-        factors = op("Gather", now, op("Unsqueeze", k, [0]), axis=-1)
-        rest = op("Sub", now, op("Mul", factors, scaled))
-        made = with_sizes(op("Where", op("Equal", here, 1), scaled, rest), sizes(matrix))
+        scaled = lower / pivot
+        rest = now - op("Gather", now, op("Unsqueeze", k, [0]), axis=-1) * scaled
+        made = op("Where", op("Equal", here, 1), scaled, rest)
         number = op("Squeeze", pivot, [-2, -1])
         kept = op("Equal", op("Squeeze", best, [-1]), k)
-        turned = op("Where", kept, op("Sign", number), op("Neg", op("Sign", number)))
-        size = with_sizes(op("Add", size, op("Log", op("Abs", number))), batch)
-        return [made, with_sizes(op("Mul", sign, turned), batch), size]
+        turned = op("Where", kept, op("Sign", number), -op("Sign", number))
+        size = size + op("Log", op("Abs", number))
+        return [made, sign * turned, size]
 
     return repeat(op, op.number(n, ir.DataType.INT64), [matrix, one, zero], step)
 
@@ -58,12 +57,12 @@ def _identity(op: Op, a: ir.Value) -> ir.Value:
     n = sizes(a)[-1]
     if not isinstance(n, int):
         op.refuse("the inverse of matrices whose size is not fixed")
-    return with_sizes(op("Expand", op.constant(np.eye(n), a.dtype), sizes(a)), sizes(a))
+    return op("Expand", op.constant(np.eye(n), a.dtype), sizes(a))
 
 
 def _wide(op: Op, x: ir.Value, batch: list[Any]) -> ir.Value:
     of = [*batch, *sizes(x)[-2:]]
-    return x if sizes(x) == of else with_sizes(op("Expand", x, of), of)
+    return x if sizes(x) == of else op("Expand", x, of)
 
 
 def _equations(op: Op, a: ir.Value, b: ir.Value, left: bool = True) -> ir.Value:
@@ -86,8 +85,7 @@ def solve(op: Op, a: ir.Value, b: ir.Value, *, left: bool = True, check_errors: 
 
 
 def _no_error(op: Op, a: ir.Value) -> ir.Value:
-    of = sizes(a)[:-2]
-    return with_sizes(op("Expand", op.number(0, ir.DataType.INT32), of), of)
+    return op.filled(0, ir.DataType.INT32, sizes(a)[:-2])
 
 
 @reads("aten.linalg_inv_ex")
@@ -107,11 +105,10 @@ def sign_and_size(op: Op, a: ir.Value) -> list[Any]:
 
 
 def _triangle(op: Op, a: ir.Value, upper: bool, unit: bool) -> ir.Value:
-    made = with_sizes(op("Trilu", a, upper=int(upper)), sizes(a))
+    made = op("Trilu", a, upper=int(upper))
     if not unit:
         return made
-    strict = with_sizes(op("Trilu", a, op.number(1 if upper else -1, ir.DataType.INT64), upper=int(upper)), sizes(a))
-    return with_sizes(op("Add", strict, _identity(op, a)), sizes(a))
+    return op("Trilu", a, 1 if upper else -1, upper=int(upper)) + _identity(op, a)
 
 
 @reads("aten.linalg_solve_triangular")
@@ -127,7 +124,7 @@ def triangular_solve(
 ) -> list[Any]:
     matrix = _triangle(op, a, upper, unitriangular)
     made = _equations(op, op.swap(matrix, -1, -2) if transpose else matrix, b)
-    return [made, with_sizes(op("Expand", a, sizes(a)), sizes(a))]
+    return [made, op("Expand", a, sizes(a))]
 
 
 def _of_factor(op: Op, factor: ir.Value, upper: bool) -> ir.Value:
@@ -166,13 +163,13 @@ def cholesky(op: Op, a: ir.Value, upper: bool = False, *, check_errors: bool = F
         column = op("Gather", rest, place, axis=-1)
         pivot = op("Sqrt", op("Gather", column, place, axis=-2))
         below = op("Unsqueeze", op("GreaterOrEqual", rows, k), [-1])
-        column = op("Where", below, op("Div", column, pivot), zero)
+        column = op("Where", below, column / pivot, zero)
         here = op("Equal", rows, k)
-        factor = with_sizes(op("Where", here, column, factor), sizes(a))
+        factor = op("Where", here, column, factor)
         turned = op("Transpose", column, perm=[*range(len(batch)), len(batch) + 1, len(batch)])
-        return [with_sizes(op("Sub", rest, op("Mul", column, turned)), sizes(a)), factor]
+        return [rest - column * turned, factor]
 
-    start = with_sizes(op("Expand", zero, sizes(a)), sizes(a))
+    start = op("Expand", zero, sizes(a))
     factor = repeat(op, op.number(n, ir.DataType.INT64), [matrix, start], step)[1]
     if upper:
         factor = op.swap(factor, -1, -2)

@@ -16,7 +16,7 @@ from dlbridge.frameworks.pytorch.tensors import rank, sizes
 def linear(op: Op, x: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
     if rank(weight) == 1:
         product = op("MatMul", x, weight)
-        return product if bias is None else op("Add", product, bias)
+        return product if bias is None else product + bias
     return op.extension("Linear", x, weight, bias)
 
 
@@ -31,10 +31,10 @@ def addmm(op: Op, x: ir.Value, a: ir.Value, b: ir.Value, *, beta: Any = 1, alpha
     if op.name == "addbmm":
         product = op("ReduceSum", product, [0], keepdims=0)
     if alpha != 1:
-        product = op("Mul", product, alpha)
+        product = product * alpha
     if beta == 0:
         return product
-    return op("Add", product, x if beta == 1 else op("Mul", x, beta))
+    return product + (x if beta == 1 else x * beta)
 
 
 @reads("aten._grouped_mm", "transformers.grouped_mm_fallback")
@@ -46,7 +46,7 @@ def grouped_mm(op: Op, x: ir.Value, weight: ir.Value, offs: ir.Value, *rest: Any
     ends = op.cast(offs, ir.DataType.INT64)
     group = op("ReduceSum", op.cast(op("LessOrEqual", ends, places), ir.DataType.INT64), [1], keepdims=0)
     mine = op("Equal", op("Unsqueeze", op.arange(sizes(weight)[0]), [1]), op("Unsqueeze", group, [0]))
-    rows = op("Mul", op("Unsqueeze", x, [0]), op("Unsqueeze", op.cast(mine, x.dtype), [2]))
+    rows = op("Unsqueeze", x, [0]) * op("Unsqueeze", op.cast(mine, x.dtype), [2])
     return op("ReduceSum", op("MatMul", rows, weight), [0], keepdims=0)
 
 
@@ -72,7 +72,7 @@ def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) 
 @reads("aten.bilinear")
 def bilinear(op: Op, x: ir.Value, y: ir.Value, weight: ir.Value, bias: ir.Value | None = None) -> ir.Value:
     result = op("Einsum", x, weight, y, equation="...i,kij,...j->...k")
-    return result if bias is None else op("Add", result, bias)
+    return result if bias is None else result + bias
 
 
 @reads("aten.embedding")
@@ -109,8 +109,7 @@ def embedding_bag(
     if length is not None and not (include_last_offset or pads):
         rows = op.extension("Embedding", op("Reshape", indices, op.ints([-1, length])), weight)
         if per_sample_weights is not None:
-            shares = op("Reshape", per_sample_weights, op.ints([-1, length, 1]))
-            rows = op("Mul", rows, shares)
+            rows = rows * op("Reshape", per_sample_weights, op.ints([-1, length, 1]))
         kind = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
         return [op(kind, rows, [1], keepdims=0), None, None, None]
     rows = op.extension("Embedding", indices, weight)
@@ -122,15 +121,15 @@ def embedding_bag(
     if pads:
         inside = op("And", inside, op("Not", op("Equal", indices, padding_idx)))
     if mode == 2:
-        kept = op("Where", op("Unsqueeze", inside, [2]), rows, op.number(-math.inf, rows.dtype))
+        kept = op("Where", op("Unsqueeze", inside, [2]), rows, -math.inf)
         largest = op("ReduceMax", kept, [1], keepdims=0)
-        return [op("Where", op("IsInf", largest), op.number(0, rows.dtype), largest), None, None, None]
+        return [op("Where", op("IsInf", largest), 0, largest), None, None, None]
     share = op.cast(inside, weight.dtype)
     if per_sample_weights is not None:
-        share = op("Mul", share, per_sample_weights)
+        share = share * per_sample_weights
     total = op("MatMul", share, rows)
     if mode == 1:
-        total = op("Div", total, op("Max", op("ReduceSum", share, [1], keepdims=1), 1))
+        total = total / op("Max", op("ReduceSum", share, [1], keepdims=1), 1)
     return [total, None, None, None]
 
 

@@ -103,7 +103,7 @@ def signbit(op: Op, x: ir.Value) -> ir.Value:
 @reads("aten.copysign")
 def copysign(op: Op, x: ir.Value, y: Any) -> ir.Value:
     size = op("Abs", op.cast(x, op.dtype))
-    return op("Where", signbit(op, op.cast(y, op.dtype)), op("Neg", size), size)
+    return op("Where", signbit(op, op.cast(y, op.dtype)), -size, size)
 
 
 @reads("aten.isfinite")

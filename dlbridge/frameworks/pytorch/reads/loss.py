@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import scan
@@ -31,15 +30,15 @@ def multilabel_margin_loss(op: Op, x: ir.Value, target: ir.Value, reduction: int
     places = op.arange(classes)
     end = op("ReduceMin", op("Where", op("Less", target, 0), places, count), [1], keepdims=1)
     is_given = op("Less", places, end)
-    labels = op("Where", is_given, target, op.constant(np.int64(0)))
+    labels = op("Where", is_given, target, 0)
     equal = op("Equal", op("Unsqueeze", labels, [2]), places)
     named = op("And", equal, op("Unsqueeze", is_given, [2]))
     is_label = op("ReduceMax", op.cast(named, ir.DataType.INT32), [1], keepdims=1)
     of_labels = op("Unsqueeze", op("GatherElements", x, labels, axis=1), [2])
-    margins = op("Relu", op("Add", op("Sub", op.number(1, x.dtype), of_labels), op("Unsqueeze", x, [1])))
+    margins = op("Relu", 1 - of_labels + op("Unsqueeze", x, [1]))
     counted = op("And", op("Unsqueeze", is_given, [2]), op("Equal", is_label, 0))
-    total = op("ReduceSum", op("Where", counted, margins, op.number(0, x.dtype)), [1, 2], keepdims=0)
-    loss = op("Div", total, op.cast(count, x.dtype))
+    total = op("ReduceSum", op("Where", counted, margins, 0), [1, 2], keepdims=0)
+    loss = total / op.cast(count, x.dtype)
     if reduction in _REDUCTIONS:
         return op(_REDUCTIONS[reduction], loss, [0], keepdims=0)
     return op("Squeeze", loss, [0]) if is_row else loss
@@ -64,8 +63,8 @@ def ctc_loss(
     time, batch, _ = sizes(x)
     count = sizes(targets)[1]
     places = 2 * count + 1
-    targets = op("Max", targets, op.constant(np.int64(0)))
-    blanks = op("Add", op("Mul", targets, 0), blank)
+    targets = op("Max", targets, 0)
+    blanks = targets * 0 + blank
     pairs = op("Concat", op("Unsqueeze", blanks, [2]), op("Unsqueeze", targets, [2]), axis=2)
     labels = with_sizes(op("Concat", op("Reshape", pairs, [0, -1]), _cut(op, blanks, 0, 1), axis=1), [batch, places])
     before = op("Concat", _cut(op, labels, 0, 2), _cut(op, labels, 0, -2), axis=1)
@@ -76,27 +75,24 @@ def ctc_loss(
     is_on = with_sizes(op("Unsqueeze", is_step, [2]), [time, batch, 1])
     never = op.number(_NEVER, x.dtype)
     nothing = op("Expand", never, op.ints([batch, 1]))
-    first = op("Where", op("Equal", op.arange(places), 0), op.number(0, x.dtype), never)
-    start = with_sizes(op("Expand", first, op.ints([batch, 1])), [batch, places])
+    start = op("Expand", op("Where", op("Equal", op.arange(places), 0), 0, never), [batch, 1])
 
     def step(alpha: ir.Value, here: ir.Value, on: ir.Value) -> list[ir.Value]:
         from_last = op("Concat", nothing, _cut(op, alpha, 0, -1), axis=1)
         skipped = op("Concat", nothing, nothing, _cut(op, alpha, 0, -2), axis=1)
         total = _log_sum(op, [alpha, from_last, op("Where", may_skip, skipped, never)])
-        return [with_sizes(op("Where", on, op("Add", total, here), alpha), [batch, places])]
+        return [op("Where", on, total + here, alpha)]
 
     (alpha,) = scan(op, [steps, is_on], [start], step)
-    last = op("Unsqueeze", op("Mul", target_lengths, 2), [1])
+    last = op("Unsqueeze", target_lengths * 2, [1])
     ends = op("GatherElements", alpha, last, axis=1)
-    previous = op("GatherElements", alpha, op("Max", op("Sub", last, 1), op.constant(np.int64(0))), axis=1)
+    previous = op("GatherElements", alpha, op("Max", last - 1, 0), axis=1)
     previous = op("Where", op("Greater", last, 0), previous, never)
-    loss = op("Squeeze", op("Neg", _log_sum(op, [ends, previous])), [1])
-    sums = op("Where", is_step, op("ReduceLogSumExp", x, [2], keepdims=0), op.number(0, x.dtype))
+    loss = op("Squeeze", -_log_sum(op, [ends, previous]), [1])
+    sums = op("Where", is_step, op("ReduceLogSumExp", x, [2], keepdims=0), 0)
     total = op("ReduceSum", sums, [0], keepdims=0)
-    normalised = op("Less", op("Abs", total), op.number(_NORMALISED, x.dtype))
-    loss = op("Add", loss, op("Where", normalised, total, op.number(0, x.dtype)))
-    infinite = op.number(0.0 if zero_infinity else float("inf"), x.dtype)
-    return op("Where", op("Greater", loss, op.number(_IMPOSSIBLE, x.dtype)), infinite, loss)
+    loss = loss + op("Where", op("Less", op("Abs", total), _NORMALISED), total, 0)
+    return op("Where", op("Greater", loss, _IMPOSSIBLE), 0.0 if zero_infinity else float("inf"), loss)
 
 
 def _cut(op: Op, x: ir.Value, start: int, end: int) -> ir.Value:
@@ -106,4 +102,4 @@ def _cut(op: Op, x: ir.Value, start: int, end: int) -> ir.Value:
 def _log_sum(op: Op, parts: list[ir.Value]) -> ir.Value:
     """log(sum(exp(x))) of these tensors."""
     largest = op("Max", *parts)
-    return op("Add", largest, op("Log", op("Sum", *(op("Exp", op("Sub", part, largest)) for part in parts))))
+    return largest + op("Log", op("Sum", *(op("Exp", part - largest) for part in parts)))

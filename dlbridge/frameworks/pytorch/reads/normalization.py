@@ -10,7 +10,7 @@ import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.reduction import axes_of
-from dlbridge.frameworks.pytorch.tensors import common_sizes, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
 from dlbridge.ops import traits
 
 
@@ -103,9 +103,8 @@ def native_layer_norm(op: Op, x: ir.Value, shape: Any, weight: Any, bias: Any, e
 def _statistics(op: Op, x: ir.Value, axes: list[int], eps: float, keepdims: int) -> list[ir.Value]:
     """(mean along axes, reciprocal of the standard deviation)."""
     mean = op("ReduceMean", x, axes, keepdims=1)
-    apart = op("Sub", x, mean)
-    variance = op("ReduceMean", op("Mul", apart, apart), axes, keepdims=keepdims)
-    scale = op("Reciprocal", op("Sqrt", op("Add", variance, eps)))
+    apart = x - mean
+    scale = op("Reciprocal", op("Sqrt", op("ReduceMean", apart * apart, axes, keepdims=keepdims) + eps))
     return [mean if keepdims else op("Squeeze", mean, axes), scale]
 
 
@@ -165,7 +164,7 @@ def cdist(op: Op, x: ir.Value, y: ir.Value, p: float, mode: int | None) -> ir.Va
 
 
 def _difference(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
-    return with_sizes(op("Sub", x, y), common_sizes([sizes(x), sizes(y)]))
+    return x - y
 
 
 @reads("aten.linalg_vector_norm", "aten.norm.ScalarOpt_dim", "aten.norm.Scalar", "aten.frobenius_norm")
@@ -198,5 +197,5 @@ def weight_norm(op: Op, v: ir.Value, g: ir.Value, dim: int = 0) -> Any:
     """
     axes = [axis for axis in range(rank(v)) if dim == -1 or axis != dim % rank(v)]
     norm = op("ReduceL2", v, axes, keepdims=int(dim != -1)) if axes else op("Abs", v)
-    made = op("Mul", v, op("Div", g, norm))
+    made = v * (g / norm)
     return [made, norm] if op.name.endswith("interface") else made

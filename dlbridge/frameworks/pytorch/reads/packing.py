@@ -21,8 +21,7 @@ LENGTHS = "pytorch.lengths"
 
 def _mask(op: Op, time: Size, lengths: ir.Value) -> ir.Value:
     """(time, batch): whether there is a step of a sequence."""
-    steps = op.unsqueeze(op.arange(time), [1])
-    made = op("Less", steps, op.unsqueeze(lengths, [0]))
+    made = op("Less", op.unsqueeze(op.arange(time), [1]), op.unsqueeze(lengths, [0]))
     return with_sizes(made, [time, sizes(lengths)[0]])
 
 
@@ -45,8 +44,7 @@ def padded(op: Op, data: ir.Value, batch_sizes: ir.Value) -> tuple[ir.Value, ir.
     time, lengths = batch_sizes.meta[LENGTHS]
     shape = [time, sizes(lengths)[0], *sizes(data)[1:]]
     places = op("Transpose", op("NonZero", _mask(op, time, lengths)), perm=[1, 0])
-    empty = op("Expand", op.number(0, data.dtype), op.ints(shape))
-    return with_sizes(op("ScatterND", empty, places, data), shape), lengths
+    return op("ScatterND", op.filled(0, data.dtype, shape), places, data), lengths
 
 
 @reads("dlbridge.pack_padded_sequence")
@@ -54,8 +52,7 @@ def pack_padded_sequence(op: Op, x: ir.Value, lengths: ir.Value, batch_first: bo
     if batch_first:
         x = op.swap(x, 0, 1)
     data = pack(op, x, lengths)
-    longest = op("ReduceMax", lengths, None, keepdims=0)
-    steps = op("Range", op.number(0, ir.DataType.INT64), longest, op.number(1, ir.DataType.INT64))
+    steps = op("Range", 0, op("ReduceMax", lengths, None, keepdims=0), 1)
     running = op("Less", op("Unsqueeze", steps, [1]), op.unsqueeze(lengths, [0]))
     batch_sizes = op("ReduceSum", op.cast(running, ir.DataType.INT64), [1], keepdims=0)
     batch_sizes.meta[LENGTHS] = sizes(x)[0], lengths
@@ -77,7 +74,7 @@ def pad_packed_sequence(
     if padding_value or PADDED in data.meta:  # the tensor that was packed is not 0 after the ends
         mask = _mask(op, time, lengths)
         wide = op.unsqueeze(mask, list(range(2, len(others) + 1))) if len(others) > 1 else mask
-        x = with_sizes(op("Where", wide, x, op.number(padding_value, x.dtype)), [time, *others])
+        x = op("Where", wide, x, padding_value)
     if isinstance(total_length, int) and isinstance(time, int) and total_length > time:
         behind = [*[0] * len(sizes(x)), total_length - time, *[0] * len(others)]
         x = op("Pad", x, behind, op.cast(padding_value, x.dtype))

@@ -95,7 +95,7 @@ def avg_pool(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
         )
 
     result = batched(op, x, count, pool)
-    return result if divisor_override is None else op("Mul", result, float(np.prod(kernel)) / divisor_override)
+    return result if divisor_override is None else result * (float(np.prod(kernel)) / divisor_override)
 
 
 def _filled_up(op: Op, x: ir.Value, kernel: list[int], strides: list[int], pads: list[int]) -> ir.Value:
@@ -209,6 +209,6 @@ def max_unpool(op: Op, x: ir.Value, indices: ir.Value, output_size: Any, *rest: 
     batch, channels = sizes(x)[:2]
     flat = op.reshape(x, [batch, channels, numel(sizes(x)[2:])])
     where = op.reshape(indices, [batch, channels, numel(sizes(x)[2:])])
-    zero = op("Expand", op.number(0, x.dtype), [batch, channels, numel(output_size)])
+    zero = op.filled(0, x.dtype, [batch, channels, numel(output_size)])
     made = op("ScatterElements", zero, where, flat, axis=2)
     return op.reshape(with_sizes(made, [batch, channels, numel(output_size)]), op.sizes)

@@ -8,14 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import rank, sizes
 
 
 def _tensors(op: Op, x: ir.Value, scale: Any, zero_point: Any, axis: int | None) -> list[ir.Value]:
     """Scale and zero point as tensors that broadcast to x: of rank 0, or along an axis."""
     scale = op.cast(scale, x.dtype)
     if zero_point is None:
-        zero_point = with_sizes(op("Expand", op.number(0, ir.DataType.INT32), sizes(scale)), sizes(scale))
+        zero_point = op.filled(0, ir.DataType.INT32, sizes(scale))
     zero_point = op.cast(zero_point, ir.DataType.INT32)
     if axis is None:
         return [op.reshape(v, []) if rank(v) else v for v in (scale, zero_point)]
@@ -92,7 +92,7 @@ def quantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any) -
     """``of_steps``: the axis, if there is a scale for each channel; the range of the steps, and their dtype."""
     *axis, low, high, _ = of_steps
     scale, zero_point = _tensors(op, x, scale, zero_point, *(axis or [None]))
-    steps = op("Add", op("Round", op("Mul", x, op("Reciprocal", scale))), op.cast(zero_point, x.dtype))
+    steps = op("Round", x * op("Reciprocal", scale)) + op.cast(zero_point, x.dtype)
     return op.cast(op("Clip", steps, float(low), float(high)), op.dtype)
 
 
@@ -102,4 +102,4 @@ def dequantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any,
     axis = of_steps[0] if op.name == "dequantize_per_channel" else None
     x = op.cast(x, op.dtype)
     scale, zero_point = _tensors(op, x, scale, zero_point, axis)
-    return op("Mul", op("Sub", x, op.cast(zero_point, op.dtype)), scale)
+    return (x - op.cast(zero_point, op.dtype)) * scale

@@ -16,7 +16,7 @@ from dlbridge.frameworks.pytorch.control import scan
 from dlbridge.frameworks.pytorch.reading import LAYER_NAME, Op, reads
 from dlbridge.frameworks.pytorch.reads import packing
 from dlbridge.frameworks.pytorch.reads.dropout import ALWAYS_ON
-from dlbridge.frameworks.pytorch.tensors import sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import sizes, with_sizes
 from dlbridge.ops import traits
 
 #: Index in PyTorch's weights of each of ONNX' gates: LSTM i f g o -> i o f c, GRU r z n -> z r h.
@@ -196,7 +196,7 @@ def _projected(
     finals: list[list[ir.Value]] = [[], []]
     for layer in range(layers):
         if layer and dropout:
-            current = sized_like(op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT)), current)
+            current = op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT))
         ways = []
         for direction in range(directions):
             place = layer * directions + direction
@@ -213,7 +213,7 @@ def _projected(
 
 
 def _state(op: Op, state: ir.Value, place: int) -> ir.Value:
-    return with_sizes(op("Gather", state, op.number(place, ir.DataType.INT64), axis=0), sizes(state)[1:])
+    return with_sizes(op("Gather", state, place, axis=0), sizes(state)[1:])
 
 
 def _one_behind_the_other(op: Op, values: list[ir.Value]) -> ir.Value:
@@ -230,11 +230,10 @@ def _one_way(
     given = with_sizes(op.extension("Linear", x, w_ih, b_ih), [*sizes(x)[:-1], sizes(w_ih)[0]])
 
     def step(h: ir.Value, c: ir.Value, now: ir.Value) -> list[ir.Value]:
-        gates = op("Add", now, op.extension("Linear", h, w_hh, b_hh))
+        gates = now + op.extension("Linear", h, w_hh, b_hh)
         i, f, g, o = op("Split", gates, outputs=4, axis=-1, num_outputs=4)
-        kept = op("Mul", op("Sigmoid", f), c)
-        cell = with_sizes(op("Add", kept, op("Mul", op("Sigmoid", i), op("Tanh", g))), sizes(c))
-        new = op.extension("Linear", op("Mul", op("Sigmoid", o), op("Tanh", cell)), w_hr)
+        cell = op("Sigmoid", f) * c + op("Sigmoid", i) * op("Tanh", g)
+        new = op.extension("Linear", op("Sigmoid", o) * op("Tanh", cell), w_hr)
         with_sizes(new, sizes(h))
         return [new, cell, new]
 
@@ -255,9 +254,8 @@ def lstm_cell(
 ) -> list[ir.Value]:
     total = op("Add", *_gates(op, x, w_ih, b_ih, 1), *_gates(op, hx[0], w_hh, b_hh, 1))
     i, f, g, o = op("Split", total, outputs=4, axis=-1, num_outputs=4)
-    kept = op("Mul", op("Sigmoid", f), hx[1])
-    cell = op("Add", kept, op("Mul", op("Sigmoid", i), op("Tanh", g)))
-    return [op("Mul", op("Sigmoid", o), op("Tanh", cell)), cell]
+    cell = op("Sigmoid", f) * hx[1] + op("Sigmoid", i) * op("Tanh", g)
+    return [op("Sigmoid", o) * op("Tanh", cell), cell]
 
 
 @reads("aten.gru_cell")
@@ -265,6 +263,6 @@ def gru_cell(
     op: Op, x: ir.Value, hx: ir.Value, w_ih: ir.Value, w_hh: ir.Value, b_ih: Any = None, b_hh: Any = None
 ) -> ir.Value:
     (xr, xz, xn), (hr, hz, hn) = _gates(op, x, w_ih, b_ih, 3), _gates(op, hx, w_hh, b_hh, 3)
-    reset, update = op("Sigmoid", op("Add", xr, hr)), op("Sigmoid", op("Add", xz, hz))
-    new = op("Tanh", op("Add", xn, op("Mul", reset, hn)))
-    return op("Add", new, op("Mul", update, op("Sub", hx, new)))
+    reset, update = op("Sigmoid", xr + hr), op("Sigmoid", xz + hz)
+    new = op("Tanh", xn + reset * hn)
+    return new + update * (hx - new)

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import scan
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sized_like, sizes, to_front, with_sizes
+from dlbridge.frameworks.pytorch.tensors import is_float, numel, rank, sizes, to_front, with_sizes
+from dlbridge.ops import formulas
 
 
 def axes_of(x: ir.Value, dim: Any) -> list[int]:
@@ -51,7 +52,7 @@ def reduced(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtyp
 @reads("aten.nansum")
 def sum_but_nan(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
     if is_float(x):
-        x = sized_like(op("Where", op("IsNaN", x), op.number(0, x.dtype), x), x)
+        x = op("Where", op("IsNaN", x), 0, x)
     return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
 
 
@@ -75,8 +76,7 @@ def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = F
 @reads("aten.any", "aten.all")
 def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> ir.Value:
     kind = "ReduceMax" if op.name == "any" else "ReduceMin"
-    flags = op.cast(x, ir.DataType.BOOL)
-    numbers = sized_like(op.cast(flags, ir.DataType.INT32), x)
+    numbers = op.cast(op.cast(x, ir.DataType.BOOL), ir.DataType.INT32)
     return op.cast(reduce(op, kind, numbers, dim, keepdim), op.dtype)
 
 
@@ -87,13 +87,13 @@ def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> t
     """(variance, mean) over axes; the mean keeps them as size 1."""
     axes = axes_of(x, dim)
     middle = reduce(op, "ReduceMean", x, axes, True)
-    centred = sized_like(op("Sub", x, middle), x)
-    squares = reduce(op, "ReduceSum", sized_like(op("Mul", centred, centred), x), axes, keepdim)
+    centred = x - middle
+    squares = reduce(op, "ReduceSum", centred * centred, axes, keepdim)
     count: Any = 1
     for axis in axes:
         count = count * sizes(x)[axis]
     divisor = max(count - correction, 0) if isinstance(count, int) else count - correction
-    return op("Div", squares, op.number(divisor, x.dtype)), middle
+    return squares / divisor, middle
 
 
 def _correction(unbiased: Any, correction: Any) -> Any:
@@ -136,11 +136,16 @@ def cumulative(op: Op, x: ir.Value, dim: int, *, dtype: Any = None) -> ir.Value:
     if rank(x) == 0:
         return op.cast(x, op.dtype)
     kind = "CumSum" if op.name == "cumsum" else "CumProd"
-    return op(kind, op.cast(x, op.dtype), op.number(dim, ir.DataType.INT64))
+    return op(kind, op.cast(x, op.dtype), dim)
 
 
-def _filled(op: Op, number: object, dtype: ir.DataType, of: list) -> ir.Value:
-    return with_sizes(op("Expand", op.number(number, dtype), of), of)
+def neutral(kind: str | None, dtype: Any) -> Any:
+    """The number that changes nothing in a sum (``add``), a product (``mul``), a ``max`` or ``min``."""
+    if kind in ("add", "mul"):
+        return 0 if kind == "add" else 1
+    if dtype.is_floating_point():
+        return -np.inf if kind == "max" else np.inf
+    return np.iinfo(dtype.numpy()).min if kind == "max" else np.iinfo(dtype.numpy()).max
 
 
 @reads("aten.cummax", "aten.cummin")
@@ -149,22 +154,16 @@ def cumulative_extreme(op: Op, x: ir.Value, dim: int) -> list[ir.Value]:
     order, back = to_front(x, dim)
     front = op.transpose(x, order)
     largest, of = op.name == "cummax", sizes(front)[1:]
-    limits = np.finfo(x.dtype.numpy()) if is_float(x) else np.iinfo(x.dtype.numpy())  # type: ignore[union-attr]
-    if is_float(x):
-        first = -np.inf if largest else np.inf
-    elif largest:
-        first = limits.min
-    else:
-        first = limits.max
-    states = [_filled(op, first, x.dtype, of), _filled(op, 0, ir.DataType.INT64, of), op.number(0, ir.DataType.INT64)]
+    best = op.filled(neutral("max" if largest else "min", x.dtype), x.dtype, of)
+    states = [best, op.filled(0, ir.DataType.INT64, of), op.number(0, ir.DataType.INT64)]
 
     def step(best: ir.Value, where: ir.Value, t: ir.Value, now: ir.Value) -> list[ir.Value]:
         newer = op("GreaterOrEqual" if largest else "LessOrEqual", now, best)
         if is_float(x):
             newer = op("Or", newer, op("IsNaN", now))
-        kept = with_sizes(op("Where", newer, now, best), of)
-        place = with_sizes(op("Where", newer, t, where), of)
-        return [kept, place, op("Add", t, 1), kept, place]
+        kept = op("Where", newer, now, best)
+        place = op("Where", newer, t, where)
+        return [kept, place, t + 1, kept, place]
 
     *_, values, places = scan(op, [front], states, step)
     return [op.transpose(values, back), op.transpose(places, back)]
@@ -177,12 +176,10 @@ def log_of_sum(op: Op, x: ir.Value, dim: int) -> ir.Value:
     of = sizes(front)[1:]
 
     def step(total: ir.Value, now: ir.Value) -> list[ir.Value]:
-        larger = op("Max", total, now)
-        distance = op("Where", op("Equal", total, now), op.number(0, x.dtype), op("Abs", op("Sub", total, now)))
-        made = with_sizes(op("Add", larger, op("Softplus", op("Neg", distance))), of)
+        made = formulas.logaddexp(op, total, now)
         return [made, made]
 
-    *_, sums = scan(op, [front], [_filled(op, -np.inf, x.dtype, of)], step)  # type: ignore[arg-type]
+    *_, sums = scan(op, [front], [op.filled(-np.inf, x.dtype, of)], step)
     return op.transpose(sums, back)
 
 
@@ -237,11 +234,11 @@ def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = 
     axis = 0 if dim is None else dim % rank(x)
     nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
     known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)
-    filled = op("Where", nan, op.number(np.inf, x.dtype), x) if is_float(x) else x
-    middle, in_order = op("Max", op("Div", op("Sub", known, 1), 2), 0), topk(op, filled, sizes(x)[axis], axis, False)
+    filled = op("Where", nan, np.inf, x) if is_float(x) else x
+    middle, in_order = op("Max", (known - 1) / 2, 0), topk(op, filled, sizes(x)[axis], axis, False)
     value, place = (op("GatherElements", v, middle, axis=axis) for v in in_order)
     if is_float(x):
-        value = op("Where", op("Equal", known, 0), op.number(np.nan, x.dtype), value)
+        value = op("Where", op("Equal", known, 0), np.nan, value)
     found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
     return found[0] if whole else found
 
@@ -252,8 +249,8 @@ def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) 
     if min == max:
         op.refuse("histc of a range that follows from the numbers")
     x = with_sizes(op("Reshape", op.cast(x, op.dtype), [-1, 1]), [numel(sizes(x)), 1])
-    place = op("Floor", op("Div", op("Mul", op("Sub", x, min), bins), max - min))
-    place = op("Where", op("Equal", x, max), op.number(bins - 1, op.dtype), place)
+    place = op("Floor", (x - min) * bins / (max - min))
+    place = op("Where", op("Equal", x, max), bins - 1, place)
     return op(
         "ReduceSum", op.cast(op("Equal", place, op.constant(np.arange(bins), op.dtype)), op.dtype), [0], keepdims=0
     )

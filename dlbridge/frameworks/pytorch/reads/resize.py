@@ -105,7 +105,7 @@ def roi_align(
     aligned: bool,
 ) -> ir.Value:
     boxes = op.slice(rois, 1, 1, 5)
-    batches = op.cast(op("Gather", rois, op.number(0, ir.DataType.INT64), axis=1), ir.DataType.INT64)
+    batches = op.cast(op("Gather", rois, 0, axis=1), ir.DataType.INT64)
     return op(
         "RoiAlign",
         x,

@@ -123,8 +123,7 @@ def split(op: Op, x: ir.Value, parts: Any, dim: int = 0) -> list[ir.Value]:
 
 @reads("aten.unbind")
 def unbind(op: Op, x: ir.Value, dim: int = 0) -> list[ir.Value]:
-    axis = dim % rank(x)
-    return [op("Gather", x, op.number(i, ir.DataType.INT64), axis=axis) for i in range(len(op.val))]
+    return [op("Gather", x, i, axis=dim % rank(x)) for i in range(len(op.val))]
 
 
 @reads("aten.slice")
@@ -148,13 +147,13 @@ def slice_(op: Op, x: ir.Value, dim: int = 0, start: Any = None, end: Any = None
 def narrow(op: Op, x: ir.Value, dim: int, start: Any, length: Any) -> ir.Value:
     if isinstance(start, ir.Value):
         first = op("Reshape", op.cast(start, ir.DataType.INT64), [1])
-        return op("Slice", x, first, op("Add", first, op.ints([length])), [dim])
+        return op("Slice", x, first, first + op.ints([length]), [dim])
     return op.slice(x, dim % rank(x), start, start + length)
 
 
 @reads("aten.select")
 def select(op: Op, x: ir.Value, dim: int, index: Any) -> ir.Value:
-    return op("Gather", x, op.number(index, ir.DataType.INT64), axis=dim % rank(x))
+    return op("Gather", x, index, axis=dim % rank(x))
 
 
 @reads("aten.flip")
@@ -214,7 +213,7 @@ def _pads(x: ir.Value, pad: list[Any]) -> list[Any]:
 def constant_pad(op: Op, x: ir.Value, pad: list[Any], value: Any = 0) -> ir.Value:
     if all(p == 0 for p in pad):
         return x
-    return op("Pad", x, _pads(x, pad), None if not value else op.number(value, x.dtype))
+    return op("Pad", x, _pads(x, pad), value or None)
 
 
 @reads("aten.pad")
@@ -266,11 +265,10 @@ def pad_sequence(
 
 @reads("aten.tril", "aten.triu")
 def triangle(op: Op, x: ir.Value, diagonal: Any = 0) -> ir.Value:
-    k = None if diagonal == 0 else op.number(diagonal, ir.DataType.INT64)
     if x.dtype == ir.DataType.BOOL:
         whole = op.cast(x, ir.DataType.INT32)
-        return op.cast(op("Trilu", whole, k, upper=int(op.name == "triu")), ir.DataType.BOOL)
-    return op("Trilu", x, k, upper=int(op.name == "triu"))
+        return op.cast(op("Trilu", whole, diagonal or None, upper=int(op.name == "triu")), ir.DataType.BOOL)
+    return op("Trilu", x, diagonal or None, upper=int(op.name == "triu"))
 
 
 @reads("aten.diagonal")

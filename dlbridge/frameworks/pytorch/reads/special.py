@@ -61,10 +61,9 @@ def polygamma(op: Op, n: Any, x: Any) -> ir.Value:
 def spherical_bessel_j0(op: Op, x: ir.Value) -> ir.Value:
     """sin(x) / x."""
     x = op.cast(x, op.dtype)
-    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
     none = op("Equal", x, 0)
-    quotient = op("Div", op("Sin", x), op("Where", none, one, x))
-    return op("Where", op("IsInf", x), zero, op("Where", none, one, quotient))
+    quotient = op("Sin", x) / op("Where", none, 1, x)
+    return op("Where", op("IsInf", x), 0, op("Where", none, 1, quotient))
 
 
 # --- orthogonal polynomials ----------------------------------------------------------------------------------------
@@ -72,30 +71,28 @@ def spherical_bessel_j0(op: Op, x: ir.Value) -> ir.Value:
 
 def _linear(op: Op, x: ir.Value, constant: float, slope: float) -> ir.Value:
     """constant + slope * x."""
-    scaled = x if slope == 1 else op("Mul", x, slope)
-    return scaled if constant == 0 else op("Add", scaled, constant)
+    scaled = x if slope == 1 else x * slope
+    return scaled if constant == 0 else scaled + constant
 
 
 def _chebyshev(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return op("Sub", op("Mul", op("Mul", x, 2), now), before)
+    return x * 2 * now - before
 
 
 def _hermite(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return op("Mul", op("Sub", op("Mul", x, now), op("Mul", k, before)), 2)
+    return (x * now - k * before) * 2
 
 
 def _hermite_of_probability(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    return op("Sub", op("Mul", x, now), op("Mul", k, before))
+    return x * now - k * before
 
 
 def _laguerre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    factor = op("Sub", op("Add", op("Mul", k, 2), 1), x)
-    return op("Div", op("Sub", op("Mul", factor, now), op("Mul", k, before)), op("Add", k, 1))
+    return ((k * 2 + 1 - x) * now - k * before) / (k + 1)
 
 
 def _legendre(op: Op, x: ir.Value, k: ir.Value, now: ir.Value, before: ir.Value) -> ir.Value:
-    factor = op("Mul", op("Add", op("Mul", k, 2), 1), x)
-    return op("Div", op("Sub", op("Mul", factor, now), op("Mul", k, before)), op("Add", k, 1))
+    return ((k * 2 + 1) * x * now - k * before) / (k + 1)
 
 
 #: Kind -> (constant and slope of the polynomial of degree 1, that of degree k + 1 of those of k and k - 1).
@@ -121,16 +118,15 @@ def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
     if "shifted" in op.name:
         x = _linear(op, x, -1, 2)
     (constant, slope), following = _POLYNOMIALS[op.name.removeprefix("special_").removeprefix("shifted_")]
-    degree = with_sizes(op("Expand", op.cast(n, ir.DataType.INT64), op.sizes), op.sizes)
-    zero, one = op.number(0, op.dtype), op.number(1, op.dtype)
-    ones = with_sizes(op("Expand", one, op.sizes), op.sizes)
+    degree = op("Expand", op.cast(n, ir.DataType.INT64), op.sizes)
+    ones = op.filled(1, op.dtype, op.sizes)
     first = with_sizes(_linear(op, x, constant, slope), op.sizes)
-    made = op("Where", op("Less", degree, 0), zero, op("Where", op("Equal", degree, 0), one, first))
-    rounds = op("Sub", op("ReduceMax", degree, keepdims=0) if rank(degree) else degree, 1)
+    made = op("Where", op("Less", degree, 0), 0, op("Where", op("Equal", degree, 0), 1, first))
+    rounds = (op("ReduceMax", degree, keepdims=0) if rank(degree) else degree) - 1
 
     def step(k: ir.Value, now: ir.Value, before: ir.Value, made: ir.Value) -> list[ir.Value]:
-        order = op("Add", k, 1)
+        order = k + 1
         after = following(op, x, op.cast(order, op.dtype), now, before)
-        return [after, now, op("Where", op("Equal", degree, op("Add", order, 1)), after, made)]
+        return [after, now, op("Where", op("Equal", degree, order + 1), after, made)]
 
     return repeat(op, op("Max", rounds, 0), [first, ones, with_sizes(made, op.sizes)], step)[2]
