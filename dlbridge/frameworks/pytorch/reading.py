@@ -30,7 +30,6 @@ from dlbridge.frameworks.pytorch.tensors import (
     known_sizes,
     onnx_dtype,
     rank,
-    sized_like,
     sizes_of,
     with_sizes,
 )
@@ -231,15 +230,12 @@ class Op:
 
     # --- what rules share ------------------------------------------------------------------------------------------
 
-    def cast(self, x: Any, dtype: Any) -> ir.Value:
-        """A value, or a number, in that dtype."""
-        dtype = onnx_dtype(dtype)
+    def cast(self, x: Any, dtype: Any = None) -> ir.Value:
+        """A value, or a number, in a dtype, by default that of the result."""
+        dtype = self.dtype if dtype is None else onnx_dtype(dtype)
         if not isinstance(x, ir.Value):
             return self.number(x, dtype)
-        if x.dtype == dtype:
-            return x
-        made = self("Cast", x, to=int(dtype))
-        return sized_like(made, x)
+        return x if x.dtype == dtype else self("Cast", x, to=int(dtype))
 
     def reshape(self, x: ir.Value, target: Sequence[Size]) -> ir.Value:
         """Reshape. Sizes that do not change, and one that follows from the others, are not computed."""
@@ -299,7 +295,6 @@ class Op:
 
     def binary(self, op_type: str, a: Any, b: Any, dtype: Any = None) -> ir.Value:
         """An elementwise op on operands cast to one dtype, by default that of the result."""
-        dtype = self.dtype if dtype is None else onnx_dtype(dtype)
         return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
 
 

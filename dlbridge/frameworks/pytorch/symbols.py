@@ -142,8 +142,8 @@ class Symbols:
             return op.refuse(f"the size {symbol} cannot be computed from {size}")
         whole = _shape(value, axis, op)
         if rest:
-            whole = op("Sub", whole, op.ints([int(rest)]))
-        return op("Div", whole, op.ints([int(slope)]))
+            whole = op("Sub", whole, [int(rest)])
+        return op("Div", whole, [int(slope)])
 
 
 _RELATIONS = {

@@ -81,20 +81,20 @@ def prelu(op: Op, x: ir.Value, weight: ir.Value) -> ir.Value:
 @reads("aten.softmax", "aten.special_softmax", "aten._softmax")
 @reads("aten.log_softmax", "aten.special_log_softmax", "aten._log_softmax")
 def softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("LogSoftmax" if "log" in op.name else "Softmax", op.cast(x, op.dtype), axis=dim)
+    return op("LogSoftmax" if "log" in op.name else "Softmax", op.cast(x), axis=dim)
 
 
 @reads("aten._safe_softmax")
 def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
     """Softmax that is 0 where the whole axis is minus infinity."""
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
     return op("Where", nothing, 0, op("Softmax", x, axis=dim))
 
 
 @reads("aten.softmin")
 def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("Softmax", -op.cast(x, op.dtype), axis=dim)
+    return op("Softmax", -op.cast(x), axis=dim)
 
 
 @reads("aten.softplus")
@@ -114,7 +114,7 @@ def glu(op: Op, x: ir.Value, dim: int = -1) -> ir.Value:
 
 @reads("aten.logit", "aten.special_logit")
 def logit(op: Op, x: ir.Value, eps: float | None = None) -> ir.Value:
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if eps is not None:
         x = op("Clip", x, eps, 1 - eps)
     return op("Log", x / (1 - x))

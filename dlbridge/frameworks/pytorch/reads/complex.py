@@ -31,7 +31,7 @@ def parts(op: Op, x: Any) -> Pair:
         x = complex(x)
         return op.constant(x.real, op.dtype), op.constant(x.imag, op.dtype)
     if not is_complex(x):
-        return op.cast(x, op.dtype), op.number(0, op.dtype)
+        return op.cast(x), op.number(0, op.dtype)
     if "parts" not in x.meta:
         x.meta["parts"] = [op("Gather", x, i, axis=-1) for i in (0, 1)]
     real, imaginary = (with_sizes(p, sizes(x)) for p in x.meta["parts"])
@@ -65,8 +65,8 @@ def converted(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
     """Cast between real and complex: a real tensor gets an imaginary part of zeros, a complex one loses its own."""
     real, imaginary = parts(op, x)
     if not op.val.is_complex():
-        return op.cast(real, op.dtype)
-    return joined(op, *(op("Expand", op.cast(p, op.dtype), op.sizes) for p in (real, imaginary)))
+        return op.cast(real)
+    return joined(op, *(op("Expand", op.cast(p), op.sizes) for p in (real, imaginary)))
 
 
 @reads_complex("aten.copy")
@@ -105,7 +105,7 @@ def multiply(op: Op, x: Any, y: Any) -> ir.Value:
     (a, b), (c, d) = parts(op, x), parts(op, y)
     for number, (real, imaginary) in ((x, (c, d)), (y, (a, b))):
         if isinstance(number, ir.Value) and not is_complex(number):
-            scale = op.cast(number, op.dtype)
+            scale = op.cast(number)
             return joined(op, real * scale, imaginary * scale)
     return joined(op, a * c - b * d, a * d + b * c)
 
@@ -212,7 +212,7 @@ def _of_parts(op: Op, factors: list[ir.Value], multiply: Any) -> ir.Value:
     """A product of complex and real factors: one of each choice of their parts, times i for each imaginary one."""
     choices: list[tuple[int, list[ir.Value]]] = [(0, [])]
     for factor in factors:
-        of = list(enumerate(parts(op, factor))) if is_complex(factor) else [(0, op.cast(factor, op.dtype))]
+        of = list(enumerate(parts(op, factor))) if is_complex(factor) else [(0, op.cast(factor))]
         of = [(turn, with_sizes(part, sizes(factor))) for turn, part in of]
         choices = [(turns + turn, [*given, part]) for turns, given in choices for turn, part in of]
     sums: list[ir.Value | None] = [None, None]

@@ -13,7 +13,7 @@ from dlbridge.frameworks.pytorch.reading import Op, reads
 def filled(op: Op, value: Any) -> ir.Value:
     """A tensor of the result's sizes, filled with one number."""
     if isinstance(value, ir.Value) or getattr(value, "free_symbols", None):
-        return op("Expand", op.cast(value, op.dtype), op.sizes)
+        return op("Expand", op.cast(value), op.sizes)
     array = np.full(1, value).astype(op.dtype.numpy())
     return op("ConstantOfShape", op.sizes, value=ir.tensor(array)) if op.sizes else op.constant(array.reshape(()))
 
@@ -34,7 +34,7 @@ def full(op: Op, sizes: Any, fill_value: Any, *args: Any, **options: Any) -> ir.
 
 @reads("aten.scalar_tensor", "aten.tensor")
 def scalar(op: Op, value: Any, **options: Any) -> ir.Value:
-    return op.cast(value, op.dtype)
+    return op.cast(value)
 
 
 @reads("aten.arange", "aten.arange.start", "aten.arange.start_step")
@@ -45,7 +45,7 @@ def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
         return op.constant(np.arange(start, end, step), op.dtype)
     kind = op.dtype if op.dtype.is_floating_point() else ir.DataType.INT64
-    made = op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))), op.dtype)
+    made = op.cast(op("Range", *(op.number(v, kind) for v in (start, end, step))))
     made.meta["range"] = (start, end, step)
     return made
 
@@ -57,10 +57,10 @@ def linspace(op: Op, start: Any, end: Any, steps: Any, **options: Any) -> ir.Val
         import torch
 
         return op.constant(torch.linspace(start, end, steps, dtype=torch.float64).numpy(), op.dtype)
-    first, last = (op.cast(v, op.dtype) for v in (start, end))
+    first, last = (op.cast(v) for v in (start, end))
     count = op.number(steps, ir.DataType.INT64)
-    numbers = op.cast(op("Range", 0, count, 1), op.dtype)
-    return numbers * ((last - first) / op.cast(op("Max", count - 1, 1), op.dtype)) + first
+    numbers = op.cast(op("Range", 0, count, 1))
+    return numbers * ((last - first) / op.cast(op("Max", count - 1, 1))) + first
 
 
 @reads("aten.eye")
@@ -108,12 +108,12 @@ def random(op: Op, *args: Any, **options: Any) -> ir.Value:
 )
 def same(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
     """Cast to the dtype of the result."""
-    return op.cast(x, op.dtype)
+    return op.cast(x)
 
 
 @reads("aten.copy")
 def copy(op: Op, x: ir.Value, source: Any) -> ir.Value:
-    made = op.cast(source, op.dtype)
+    made = op.cast(source)
     if made.meta.get("sizes") == op.sizes:
         return made
     return op("Expand", made, op.sizes)

@@ -38,7 +38,7 @@ _UNARY = {
 
 
 def _unary(op_type: str) -> Any:
-    return lambda op, x: op(op_type, op.cast(x, op.dtype))
+    return lambda op, x: op(op_type, op.cast(x))
 
 
 def read_unary(op_types: dict[str, str]) -> None:
@@ -66,7 +66,7 @@ _FORMULAS = {
 
 
 def _formula(formula: formulas.Formula) -> Any:
-    return lambda op, *operands: formula(op, *(op.cast(x, op.dtype) for x in operands))
+    return lambda op, *operands: formula(op, *(op.cast(x) for x in operands))
 
 
 for _name, _of in _FORMULAS.items():
@@ -91,16 +91,16 @@ def add(op: Op, x: Any, y: Any, alpha: Any = 1) -> ir.Value:
     if op.dtype == ir.DataType.BOOL:
         return op.binary("Or", x, y)
     if isinstance(y, int) and y == 0 and not op.dtype.is_floating_point():
-        return op.cast(x, op.dtype)
+        return op.cast(x)
     if alpha != 1:
-        y = op.cast(y, op.dtype) * alpha
+        y = op.cast(y) * alpha
     return op.binary(name, x, y)
 
 
 @reads("aten.rsub")
 def rsub(op: Op, x: ir.Value, y: Any, alpha: Any = 1) -> ir.Value:
     if alpha != 1:
-        x = op.cast(x, op.dtype) * alpha
+        x = op.cast(x) * alpha
     return op.binary("Sub", y, x)
 
 
@@ -127,7 +127,7 @@ def div(op: Op, x: Any, y: Any, *, rounding_mode: str | None = None) -> ir.Value
 
 def _floored_quotient(op: Op, x: Any, y: Any) -> ir.Value:
     """The exact quotient of floats, rounded down: 1.0 // 0.1 is 9, though 1.0 / 0.1 is rounded to 10."""
-    dividend, divisor = op.cast(x, op.dtype), op.cast(y, op.dtype)
+    dividend, divisor = op.cast(x), op.cast(y)
     whole = op("Round", (dividend - op("Mod", dividend, divisor)) / divisor)
     if isinstance(y, (int, float)) and y != 0:
         return whole
@@ -141,7 +141,7 @@ def remainder(op: Op, x: Any, y: Any) -> ir.Value:
 
 @reads("aten.fmod")
 def fmod(op: Op, x: Any, y: Any) -> ir.Value:
-    return op("Mod", op.cast(x, op.dtype), op.cast(y, op.dtype), fmod=1)
+    return op("Mod", op.cast(x), op.cast(y), fmod=1)
 
 
 @reads("aten.pow", "aten.float_power")
@@ -149,7 +149,7 @@ def power(op: Op, x: Any, exponent: Any) -> ir.Value:
     if not op.dtype.is_floating_point():
         return integers.power(op, x, exponent)
     if isinstance(exponent, (int, float)):
-        base = op.cast(x, op.dtype)
+        base = op.cast(x)
         if exponent in (1, 2):
             return base if exponent == 1 else base * base
         if exponent in (0.5, -0.5):
@@ -170,38 +170,38 @@ def extreme_but_nan(op: Op, x: ir.Value, y: ir.Value) -> ir.Value:
     chosen = extreme(op, x, y)
     if not op.dtype.is_floating_point():
         return chosen
-    return formulas.unless_nan(op, op.cast(x, op.dtype), op.cast(y, op.dtype), chosen)
+    return formulas.unless_nan(op, op.cast(x), op.cast(y), chosen)
 
 
 @reads("aten.clamp", "aten.clip")
 def clamp(op: Op, x: ir.Value, min: Any = None, max: Any = None) -> ir.Value:
     """Limits that are tensors may be broadcast, which ONNX' Clip does not allow."""
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if any(isinstance(v, ir.Value) for v in (min, max)):
         if min is not None:
-            x = op("Max", x, op.cast(min, op.dtype))
-        return x if max is None else op("Min", x, op.cast(max, op.dtype))
-    return op("Clip", x, *(None if v is None else op.number(v, op.dtype) for v in (min, max)))
+            x = op("Max", x, op.cast(min))
+        return x if max is None else op("Min", x, op.cast(max))
+    return op("Clip", x, min, max)
 
 
 @reads("aten.angle")
 def angle(op: Op, x: ir.Value) -> ir.Value:
     """The angle of a real number: pi below zero, else 0."""
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     return op("Where", op("Less", x, 0), math.pi, x * 0)
 
 
 @reads("aten.ldexp")
 def ldexp(op: Op, x: ir.Value, exponent: ir.Value) -> ir.Value:
-    return op.cast(x, op.dtype) * op("Pow", 2, op.cast(exponent, op.dtype))
+    return op.cast(x) * op("Pow", 2, op.cast(exponent))
 
 
 @reads("aten.lerp")
 def lerp(op: Op, x: ir.Value, end: ir.Value, weight: Any) -> ir.Value:
-    return x + (end - x) * op.cast(weight, op.dtype)
+    return x + (end - x) * op.cast(weight)
 
 
 @reads("aten.xlogy", "aten.special_xlogy")
 def xlogy(op: Op, x: Any, y: Any) -> ir.Value:
-    x, y = op.cast(x, op.dtype), op.cast(y, op.dtype)
+    x, y = op.cast(x), op.cast(y)
     return op("Where", op("Equal", x, 0), 0, x * op("Log", y))

@@ -43,7 +43,7 @@ def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | N
     if real:
         return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
     if not is_complex(x):
-        x = with_sizes(joined(op, op.cast(x, op.dtype), op.filled(0, op.dtype, sizes(x))), sizes(x))
+        x = with_sizes(joined(op, op.cast(x), op.filled(0, op.dtype, sizes(x))), sizes(x))
     return fft(op, x, dim, normalization, forward=not inverse)
 
 
@@ -86,8 +86,8 @@ def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
     if not fixed or have < length:
         missing = op.ints([length - have])
         if not fixed:
-            missing = op("Max", missing, op.ints([0]))
-        made = op("Pad", made, op("Concat", op.ints([0]), missing, axis=0), None, op.ints([axis]))
+            missing = op("Max", missing, [0])
+        made = op("Pad", made, op("Concat", [0], missing, axis=0), None, [axis])
     made = with_sizes(made, of)
     if is_complex(x):
         made.meta["complex"] = True
@@ -199,7 +199,7 @@ def istft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     if asked.normalized:
         frames = frames * n_fft**0.5
     framed = asked.weights(op)
-    weights = op("Expand", framed * framed, op.ints([1, sizes(x)[-1], n_fft]))
+    weights = op("Expand", framed * framed, [1, sizes(x)[-1], n_fft])
     total, weight = (_overlapped(op, v, n_fft // hop, hop) for v in (frames * framed, weights))
     first = n_fft // 2 if asked.center else 0
     end = -first if asked.center else np.iinfo(np.int64).max

@@ -168,7 +168,7 @@ def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.
     x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
     flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
     nth = op("CumSum", flat, 0) - op.ints([1])
-    picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, op.ints([0])), axis=0)
+    picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, [0]), axis=0)
     return op("Where", wide, op.reshape(picked, op.sizes), x)
 
 
@@ -325,7 +325,7 @@ def one_hot(op: Op, x: ir.Value, num_classes: int = -1) -> ir.Value:
     if num_classes < 0:
         op.refuse("one_hot without a number of classes")
     values = op.constant(np.asarray([0, 1]), ir.DataType.INT64)
-    return op("OneHot", x, op.ints([num_classes]), values, axis=-1)
+    return op("OneHot", x, [num_classes], values, axis=-1)
 
 
 @reads("aten.bucketize", "aten.searchsorted")
@@ -341,4 +341,4 @@ def bucketize(
         x = op.number(x, edges.dtype)
     dtype = common_dtype(op, x, edges)
     below = op("LessOrEqual" if right else "Less", op.cast(edges, dtype), op("Unsqueeze", op.cast(x, dtype), [-1]))
-    return op.cast(op("ReduceSum", op.cast(below, ir.DataType.INT64), [-1], keepdims=0), op.dtype)
+    return op.cast(op("ReduceSum", op.cast(below, ir.DataType.INT64), [-1], keepdims=0))

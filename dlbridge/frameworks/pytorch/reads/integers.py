@@ -27,15 +27,15 @@ def _wrapped(number: int, dtype: ir.DataType) -> int:
 
 def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
     """Floor division: ONNX' Div truncates, so it is one too large if there is a remainder and the signs differ."""
-    x = op.cast(x, op.dtype)
-    divisor = op.cast(y, op.dtype)
+    x = op.cast(x)
+    divisor = op.cast(y)
     if not op.dtype.is_signed():
         return x / divisor
     rest = op("Mod", x, divisor)  # it has the divisor's sign
     if isinstance(y, int) and y > 0 and y & (y - 1) == 0:
         return (x - rest) / divisor
     truncated = op("Mod", x, divisor, fmod=1)
-    return x / divisor - op.cast(op("Not", op("Equal", rest, truncated)), op.dtype)
+    return x / divisor - op.cast(op("Not", op("Equal", rest, truncated)))
 
 
 # --- powers --------------------------------------------------------------------------------------------------------
@@ -43,12 +43,12 @@ def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
 
 def power(op: Op, x: Any, exponent: Any) -> ir.Value:
     """A power of integers; if the exponent is fixed, as products."""
-    base = op.cast(x, op.dtype)
+    base = op.cast(x)
     if isinstance(exponent, int) and exponent >= 0:
         return _fixed_power(op, base, exponent)
     if op.dtype.bitwidth > _NARROW or not isinstance(exponent, ir.Value):
         return op.binary("Pow", base, exponent)
-    return _power_by_bits(op, base, op.cast(exponent, op.dtype))
+    return _power_by_bits(op, base, op.cast(exponent))
 
 
 def _fixed_power(op: Op, base: ir.Value, exponent: int) -> ir.Value:
@@ -87,7 +87,7 @@ def _power_by_bits(op: Op, base: ir.Value, exponent: ir.Value) -> ir.Value:
 def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
     """Shift left by multiplication, as ONNX shifts unsigned integers only; a shift by all bits gives 0."""
     bits = op.dtype.bitwidth
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if isinstance(count, int):
         factor = 1 << count if 0 <= count < bits else 0
         return x * _wrapped(factor, op.dtype)
@@ -99,10 +99,10 @@ def shift_left(op: Op, x: Any, count: Any) -> ir.Value:
 def shift_right(op: Op, x: Any, count: Any) -> ir.Value:
     """Shift right by floor division; a shift by all bits leaves the sign."""
     bits = op.dtype.bitwidth
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if not op.dtype.is_signed():
         return _unsigned_right(op, x, count, bits)
-    sign = -op.cast(op("Less", x, 0), op.dtype)
+    sign = -op.cast(op("Less", x, 0))
     if isinstance(count, int):
         return floor_divide(op, x, 1 << count) if 0 <= count < bits - 1 else sign
     count = _within(op, count, bits - 1)
@@ -131,7 +131,7 @@ def _within(op: Op, count: ir.Value, bits: int) -> ir.Value:
 
 def _common_divisor(op: Op, x: Any, y: Any) -> ir.Value:
     """Euclid's algorithm, for as many rounds as the largest numbers of the type take."""
-    states = [op("Expand", op.cast(v, op.dtype), op.sizes) for v in (x, y)]
+    states = [op("Expand", op.cast(v), op.sizes) for v in (x, y)]
 
     def step(k: ir.Value, a: ir.Value, b: ir.Value) -> list[ir.Value]:
         done = op("Equal", b, 0)
@@ -153,4 +153,4 @@ def gcd(op: Op, x: Any, y: Any) -> ir.Value:
 @reads("aten.lcm")
 def lcm(op: Op, x: Any, y: Any) -> ir.Value:
     divisor = op("Max", _common_divisor(op, x, y), 1)
-    return op("Abs", op.cast(x, op.dtype) / divisor * op.cast(y, op.dtype))
+    return op("Abs", op.cast(x) / divisor * op.cast(y))

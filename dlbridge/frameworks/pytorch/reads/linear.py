@@ -60,7 +60,7 @@ def einsum(op: Op, equation: str, tensors: list[ir.Value], *, path: Any = None) 
     ]
     if not any("..." in term for term in kept):
         result = result.replace("...", "")
-    inputs = [op.cast(t, op.dtype) for t in tensors]
+    inputs = [op.cast(t) for t in tensors]
     summed = max((rank(t) - len(bare) for bare, t in zip(letters, tensors, strict=True)), default=0)
     if not arrow or "..." in result or not summed:
         return op("Einsum", *inputs, equation=f"{','.join(kept)}{arrow}{result}")
@@ -107,15 +107,15 @@ def embedding_bag(
     pads = padding_idx is not None and padding_idx >= 0
     length = _length_of_bags(offsets, sizes(indices)[0])
     if length is not None and not (include_last_offset or pads):
-        rows = op.extension("Embedding", op("Reshape", indices, op.ints([-1, length])), weight)
+        rows = op.extension("Embedding", op("Reshape", indices, [-1, length]), weight)
         if per_sample_weights is not None:
-            rows = rows * op("Reshape", per_sample_weights, op.ints([-1, length, 1]))
+            rows = rows * op("Reshape", per_sample_weights, [-1, length, 1])
         kind = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
         return [op(kind, rows, [1], keepdims=0), None, None, None]
     rows = op.extension("Embedding", indices, weight)
     offsets, places = op.cast(offsets, ir.DataType.INT64), op.arange(sizes(indices)[0])
     if not include_last_offset:
-        offsets = op("Concat", offsets, op.ints([sizes(indices)[0]]), axis=0)
+        offsets = op("Concat", offsets, [sizes(indices)[0]], axis=0)
     starts, ends = (op("Unsqueeze", op("Slice", offsets, [a], [b], [0]), [1]) for a, b in ((0, -1), (1, 2**62)))
     inside = op("And", op("LessOrEqual", starts, places), op("Less", places, ends))
     if pads:

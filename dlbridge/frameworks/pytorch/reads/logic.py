@@ -73,7 +73,7 @@ def _logic(kind: str) -> Any:
         if kind == "and":
             kept = [v for v in (x, y) if not _is_true(v)]
             if len(kept) == 1 and kept[0].meta.get("sizes") == op.sizes:
-                return op.cast(kept[0], op.dtype)
+                return op.cast(kept[0])
         return op.binary(logical if op.dtype == ir.DataType.BOOL else bitwise, x, y)
 
     return rule
@@ -102,8 +102,8 @@ def signbit(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.copysign")
 def copysign(op: Op, x: ir.Value, y: Any) -> ir.Value:
-    size = op("Abs", op.cast(x, op.dtype))
-    return op("Where", signbit(op, op.cast(y, op.dtype)), -size, size)
+    size = op("Abs", op.cast(x))
+    return op("Where", signbit(op, op.cast(y)), -size, size)
 
 
 @reads("aten.isfinite")
@@ -123,9 +123,9 @@ def is_signed_inf(op: Op, x: ir.Value) -> ir.Value:
 
 @reads("aten.where")
 def where(op: Op, condition: ir.Value, x: Any, y: Any) -> ir.Value:
-    return op("Where", op.cast(condition, ir.DataType.BOOL), op.cast(x, op.dtype), op.cast(y, op.dtype))
+    return op("Where", op.cast(condition, ir.DataType.BOOL), op.cast(x), op.cast(y))
 
 
 @reads("aten.masked_fill")
 def masked_fill(op: Op, x: ir.Value, mask: ir.Value, value: Any) -> ir.Value:
-    return op("Where", mask, op.cast(value, op.dtype), op.cast(x, op.dtype))
+    return op("Where", mask, op.cast(value), op.cast(x))

@@ -69,12 +69,12 @@ def ctc_loss(
     labels = with_sizes(op("Concat", op("Reshape", pairs, [0, -1]), _cut(op, blanks, 0, 1), axis=1), [batch, places])
     before = op("Concat", _cut(op, labels, 0, 2), _cut(op, labels, 0, -2), axis=1)
     may_skip = op("Not", op("Equal", labels, before))
-    wide = op("Expand", op("Unsqueeze", labels, [0]), op.ints([time, 1, 1]))
+    wide = op("Expand", op("Unsqueeze", labels, [0]), [time, 1, 1])
     steps = with_sizes(op("GatherElements", x, wide, axis=2), [time, batch, places])
     is_step = op("Less", op("Unsqueeze", op.arange(time), [1]), input_lengths)
     is_on = with_sizes(op("Unsqueeze", is_step, [2]), [time, batch, 1])
     never = op.number(_NEVER, x.dtype)
-    nothing = op("Expand", never, op.ints([batch, 1]))
+    nothing = op("Expand", never, [batch, 1])
     start = op("Expand", op("Where", op("Equal", op.arange(places), 0), 0, never), [batch, 1])
 
     def step(alpha: ir.Value, here: ir.Value, on: ir.Value) -> list[ir.Value]:

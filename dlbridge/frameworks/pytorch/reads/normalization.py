@@ -137,7 +137,7 @@ def group_norm(
 def native_group_norm(
     op: Op, x: ir.Value, weight: Any, bias: Any, n: Any, c: Any, hxw: Any, group: int, eps: float
 ) -> list[ir.Value | None]:
-    grouped = op("Reshape", x, op.ints([n, group, -1]))
+    grouped = op("Reshape", x, [n, group, -1])
     return [group_norm(op, x, group, weight, bias, eps), *_statistics(op, grouped, [2], eps, 0)]
 
 
@@ -172,7 +172,7 @@ def vector_norm(
     op: Op, x: ir.Value, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> ir.Value:
     axes = axes_of(x, dim) if rank(x) else []
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if not axes:  # a tensor of rank 0: its norm is its absolute value, or whether it is not 0
         return op.cast(op("Not", op("Equal", x, 0)), x.dtype) if ord == 0 else op("Abs", x)
     if ord is None or ord == 2:

@@ -29,7 +29,7 @@ def pack(op: Op, x: ir.Value, lengths: ir.Value) -> ir.Value:
     """The steps of a padded tensor (time, batch, ...) that are not padding."""
     time, _, *rest = sizes(x)
     mask = op("Reshape", _mask(op, time, lengths), [-1])
-    rows = op("Reshape", x, op.ints([-1, *rest]))
+    rows = op("Reshape", x, [-1, *rest])
     made = op("Compress", rows, mask, axis=0)
     made.meta[PADDED] = x, lengths
     return made

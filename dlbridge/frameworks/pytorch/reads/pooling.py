@@ -76,7 +76,7 @@ def _with_indices(op: Op, x: ir.Value, count: int, attributes: dict[str, Any]) -
 @reads("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
 def avg_pool(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     if not is_float(x):  # integers are truncated after the division
-        return op.cast(avg_pool(op, op.cast(x, ir.DataType.DOUBLE), *args, **named), op.dtype)
+        return op.cast(avg_pool(op, op.cast(x, ir.DataType.DOUBLE), *args, **named))
     asked, count = _AveragePool(*args, **named), _count(op)
     kernel, strides, pads = asked.along(count)
     ceil_mode, divisor_override = asked.ceil_mode, asked.divisor_override

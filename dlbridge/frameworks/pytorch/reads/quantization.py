@@ -93,13 +93,13 @@ def quantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any) -
     *axis, low, high, _ = of_steps
     scale, zero_point = _tensors(op, x, scale, zero_point, *(axis or [None]))
     steps = op("Round", x * op("Reciprocal", scale)) + op.cast(zero_point, x.dtype)
-    return op.cast(op("Clip", steps, float(low), float(high)), op.dtype)
+    return op.cast(op("Clip", steps, float(low), float(high)))
 
 
 @reads("quantized_decomposed.dequantize_per_tensor", "quantized_decomposed.dequantize_per_channel")
 def dequantize(op: Op, x: ir.Value, scale: Any, zero_point: Any, *of_steps: Any, out_dtype: Any = None) -> ir.Value:
     """``of_steps`` as of ``quantize``."""
     axis = of_steps[0] if op.name == "dequantize_per_channel" else None
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     scale, zero_point = _tensors(op, x, scale, zero_point, axis)
-    return (x - op.cast(zero_point, op.dtype)) * scale
+    return (x - op.cast(zero_point)) * scale

@@ -46,14 +46,14 @@ _REDUCTIONS = {
 
 @reads(*(f"aten.{name}" for name in _REDUCTIONS))
 def reduced(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    return reduce(op, _REDUCTIONS[op.name], op.cast(x, op.dtype), dim, keepdim)
+    return reduce(op, _REDUCTIONS[op.name], op.cast(x), dim, keepdim)
 
 
 @reads("aten.nansum")
 def sum_but_nan(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
     if is_float(x):
         x = op("Where", op("IsNaN", x), 0, x)
-    return reduce(op, "ReduceSum", op.cast(x, op.dtype), dim, keepdim)
+    return reduce(op, "ReduceSum", op.cast(x), dim, keepdim)
 
 
 @reads("aten.max.dim", "aten.min.dim")
@@ -77,7 +77,7 @@ def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = F
 def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> ir.Value:
     kind = "ReduceMax" if op.name == "any" else "ReduceMin"
     numbers = op.cast(op.cast(x, ir.DataType.BOOL), ir.DataType.INT32)
-    return op.cast(reduce(op, kind, numbers, dim, keepdim), op.dtype)
+    return op.cast(reduce(op, kind, numbers, dim, keepdim))
 
 
 # --- variance ------------------------------------------------------------------------------------------------------
@@ -134,9 +134,9 @@ def variance_and_mean(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[i
 @reads("aten.cumsum", "aten.cumprod")
 def cumulative(op: Op, x: ir.Value, dim: int, *, dtype: Any = None) -> ir.Value:
     if rank(x) == 0:
-        return op.cast(x, op.dtype)
+        return op.cast(x)
     kind = "CumSum" if op.name == "cumsum" else "CumProd"
-    return op(kind, op.cast(x, op.dtype), dim)
+    return op(kind, op.cast(x), dim)
 
 
 def neutral(kind: str | None, dtype: Any) -> Any:
@@ -248,9 +248,7 @@ def histc(op: Op, x: ir.Value, bins: int = 100, min: float = 0, max: float = 0) 
     """Histogram: the count of elements in each of ``bins`` equal parts of [min, max]."""
     if min == max:
         op.refuse("histc of a range that follows from the numbers")
-    x = with_sizes(op("Reshape", op.cast(x, op.dtype), [-1, 1]), [numel(sizes(x)), 1])
+    x = with_sizes(op("Reshape", op.cast(x), [-1, 1]), [numel(sizes(x)), 1])
     place = op("Floor", (x - min) * bins / (max - min))
     place = op("Where", op("Equal", x, max), bins - 1, place)
-    return op(
-        "ReduceSum", op.cast(op("Equal", place, op.constant(np.arange(bins), op.dtype)), op.dtype), [0], keepdims=0
-    )
+    return op("ReduceSum", op.cast(op("Equal", place, op.constant(np.arange(bins), op.dtype))), [0], keepdims=0)

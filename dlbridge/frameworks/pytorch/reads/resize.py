@@ -31,7 +31,7 @@ def _resize(
         factors = [wanted / have for have, wanted in pairs]
         if all(_gives(factor, *pair) for factor, pair in zip(factors, pairs, strict=True)):
             return op("Resize", x, None, op.constant([1.0, 1.0, *factors], ir.DataType.FLOAT), **extra)
-    return op("Resize", x, None, None, op.ints([*sizes(x)[:2], *target]), **extra)
+    return op("Resize", x, None, None, [*sizes(x)[:2], *target], **extra)
 
 
 def _gives(factor: float, have: int, wanted: int) -> bool:

@@ -97,14 +97,14 @@ def repeat(op: Op, x: ir.Value, repeats: list[Any]) -> ir.Value:
 @reads("aten.cat", "aten.concat", "aten.concatenate")
 def cat(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
     """Concatenate; PyTorch ignores empty tensors of rank 1."""
-    kept = [op.cast(t, op.dtype) for t in tensors if sizes(t) != [0] or rank(tensors[-1]) == 1]
+    kept = [op.cast(t) for t in tensors if sizes(t) != [0] or rank(tensors[-1]) == 1]
     return kept[0] if len(kept) == 1 else op("Concat", *kept, axis=dim % len(op.sizes))
 
 
 @reads("aten.stack")
 def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
     axis = dim % len(op.sizes)
-    slices = {t: op.unsqueeze(op.cast(t, op.dtype), [axis]) for t in dict.fromkeys(tensors)}
+    slices = {t: op.unsqueeze(op.cast(t), [axis]) for t in dict.fromkeys(tensors)}
     return op("Concat", *(slices[t] for t in tensors), axis=axis)
 
 
@@ -255,7 +255,7 @@ def pad_sequence(
     for x in sequences:
         missing, others = longest - sizes(x)[0], [0] * (rank(x) - 1)
         before, after = (0, missing) if padding_side == "right" else (missing, 0)
-        padded = op("Pad", x, [before, *others, after, *others], op.cast(padding_value, op.dtype))
+        padded = op("Pad", x, [before, *others, after, *others], op.cast(padding_value))
         rows.append(op.unsqueeze(with_sizes(padded, [longest, *sizes(x)[1:]]), [0 if batch_first else 1]))
     return op("Concat", *rows, axis=0 if batch_first else 1) if len(rows) > 1 else rows[0]
 

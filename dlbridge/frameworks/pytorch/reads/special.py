@@ -36,7 +36,7 @@ _FUNCTIONS = {
 
 
 def _function(op_type: str) -> Any:
-    return lambda op, x: op.extension(op_type, op.cast(x, op.dtype))
+    return lambda op, x: op.extension(op_type, op.cast(x))
 
 
 for _name, _op_type in _FUNCTIONS.items():
@@ -45,13 +45,13 @@ for _name, _op_type in _FUNCTIONS.items():
 
 @reads("aten.special_zeta")
 def zeta(op: Op, s: Any, q: Any) -> ir.Value:
-    return op.extension("Zeta", op.cast(s, op.dtype), op.cast(q, op.dtype))
+    return op.extension("Zeta", op.cast(s), op.cast(q))
 
 
 @reads("aten.polygamma")
 def polygamma(op: Op, n: Any, x: Any) -> ir.Value:
     order, x = (n, x) if isinstance(n, int) else (x, n)  # the method has the tensor first
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     if order == 0:
         return op.extension("Digamma", x)
     return op.extension("Polygamma", op.number(order, op.dtype), x)
@@ -60,7 +60,7 @@ def polygamma(op: Op, n: Any, x: Any) -> ir.Value:
 @reads("aten.special_spherical_bessel_j0")
 def spherical_bessel_j0(op: Op, x: ir.Value) -> ir.Value:
     """sin(x) / x."""
-    x = op.cast(x, op.dtype)
+    x = op.cast(x)
     none = op("Equal", x, 0)
     quotient = op("Sin", x) / op("Where", none, 1, x)
     return op("Where", op("IsInf", x), 0, op("Where", none, 1, quotient))
@@ -114,7 +114,7 @@ _POLYNOMIALS: dict[str, tuple[tuple[float, float], Any]] = {
 )
 def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
     """Orthogonal polynomials by their three-term recurrence up to the largest degree; a negative degree gives 0."""
-    x = op("Expand", op.cast(x, op.dtype), op.sizes)
+    x = op("Expand", op.cast(x), op.sizes)
     if "shifted" in op.name:
         x = _linear(op, x, -1, 2)
     (constant, slope), following = _POLYNOMIALS[op.name.removeprefix("special_").removeprefix("shifted_")]
@@ -126,7 +126,7 @@ def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
 
     def step(k: ir.Value, now: ir.Value, before: ir.Value, made: ir.Value) -> list[ir.Value]:
         order = k + 1
-        after = following(op, x, op.cast(order, op.dtype), now, before)
+        after = following(op, x, op.cast(order), now, before)
         return [after, now, op("Where", op("Equal", degree, order + 1), after, made)]
 
     return repeat(op, op("Max", rounds, 0), [first, ones, with_sizes(made, op.sizes)], step)[2]
