@@ -275,14 +275,6 @@ def time_distributed(site: CallSite) -> Any:
     blind = type(inner) in [getattr(keras.layers, n) for n in _BLIND] and not getattr(inner, "noise_shape", None)
     if blind and site.rank(x) > 2:
         return site.reader.call(inner, (x,), {})
-    shape = site.op("Shape", x)
-    static = site.shape(x)
-    flat = (
-        site.op("Reshape", x, site.op("Concat", [-1], site.op("Shape", x, start=2), axis=0))
-        if not all(isinstance(s, int) for s in static[2:])
-        else site.op("Reshape", x, [-1, *static[2:]])
-    )
+    flat = site.op("Reshape", x, site.op("Concat", [-1], site.op("Shape", x, start=2), axis=0))
     y = keras.tree.flatten(site.reader.call(inner, (flat,), {}))[0]
-    head = site.op("Slice", shape, [0], [2])
-    tail = site.op("Shape", y, start=1) if site.rank(y) > 1 else None
-    return site.op("Reshape", y, site.op("Concat", head, tail, axis=0) if tail is not None else head)
+    return site.op("Reshape", y, site.op("Concat", site.op("Shape", x, end=2), site.op("Shape", y, start=1), axis=0))

@@ -91,11 +91,6 @@ def extract_sequences(site: CallSite, x: Any) -> ir.Value:
 
 def frames(site: CallSite, x: ir.Value, length: int, stride: int) -> ir.Value:
     """Windows of the last axis, each starting ``stride`` after the one before."""
-    size = site.shape(x)[-1]
-    if isinstance(size, int):
-        count = max(0, 1 + (size - length) // stride)
-        starts: Any = np.arange(count, dtype=np.int64)[:, None] * stride
-        return site.op("Gather", x, starts + np.arange(length, dtype=np.int64), axis=-1)
     starts = site.op("Range", 0, site.squeeze(site.size(x, site.rank(x) - 1), 0) - length + 1, stride)
     return site.op("Gather", x, site.unsqueeze(starts, 1) + np.arange(length, dtype=np.int64), axis=-1)
 
@@ -157,17 +152,12 @@ def istft(site: CallSite, x: Any) -> ir.Value:
 
 def _overlapped(site: CallSite, pieces: ir.Value, length: int, stride: int) -> ir.Value:
     """Overlap-add of pieces (..., count, length), each starting ``stride`` after the one before."""
-    rank, count = site.rank(pieces), site.shape(pieces)[-2]
-    inside = np.arange(length, dtype=np.int64)
+    rank = site.rank(pieces)
     moved = site.transpose(pieces, [rank - 2, rank - 1, *range(rank - 2)])
-    if isinstance(count, int):
-        places: Any = (np.arange(count, dtype=np.int64)[:, None] * stride + inside)[..., None]
-        total: Any = [(count - 1) * stride + length]
-    else:
-        number = site.size(pieces, rank - 2)
-        starts = site.op("Range", 0, site.squeeze(number * stride, 0), stride)
-        places = site.unsqueeze(site.unsqueeze(starts, 1) + inside, 2)
-        total = number * stride + (length - stride)
+    count = site.size(pieces, rank - 2)
+    starts = site.op("Range", 0, site.squeeze(count * stride, 0), stride)
+    places = site.unsqueeze(site.unsqueeze(starts, 1) + np.arange(length, dtype=np.int64), 2)
+    total = count * stride + (length - stride)
     if rank > 2:
         total = site.op("Concat", total, site.op("Shape", pieces, start=0, end=rank - 2), axis=0)
     base = site.op("Expand", site.build.value(0.0, pieces.dtype), total)

@@ -97,10 +97,7 @@ def _projected(site: CallSite, images: Any, transform: ir.Value, fill_mode: str 
 
 def _count(site: CallSite, size: int, shape: list[int]) -> ir.Value:
     """0, 1, ... as float32."""
-    zero = site.build.value(0.0, _FLOAT)
-    if site.build.sizes.recover(size) is None:
-        return site.build.value(np.arange(size, dtype=np.float32).reshape(shape))
-    return site.op("Reshape", site.op("Range", zero, size, 1.0), shape)
+    return site.op("Reshape", site.op("Range", site.build.value(0.0, _FLOAT), size, 1.0), shape)
 
 
 def _rounded(site: CallSite, x: ir.Value) -> ir.Value:
