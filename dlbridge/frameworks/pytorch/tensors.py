@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from dlbridge.frameworks.pytorch.compat import FloorDiv
 from dlbridge.source.arrays import dtypes
 
 Size = Any  # int | sympy.Expr
@@ -40,6 +41,11 @@ def size_of(size: Any) -> Size:
     if getattr(found, "is_Integer", False):
         return int(found)
     return found
+
+
+def quotient(size: Size, by: int) -> Size:
+    """A size divided by a number, rounded down."""
+    return size // by if isinstance(size, int) else size_of(FloorDiv(size, by))
 
 
 def sizes_of(tensor: torch.Tensor) -> list[Size]:

@@ -328,6 +328,14 @@ def test_adaptive_pooling_takes_free_sizes(pool):
 # --- programs of others -----------------------------------------------------------------------------------------------
 
 
+def test_windows_slide_along_free_sizes():
+    module, model = load(lambda self, x: x.unfold(1, 4, 3), "float32[batch,time,4]")
+    agrees(module, model, (2, 4, 4), (3, 12, 4))
+    options = {"padding": (1, 0), "stride": (2, 1), "dilation": (1, 2)}
+    module, model = load(lambda self, x: F.unfold(x, (3, 2), **options), "float32[batch,2,height,width]")
+    agrees(module, model, (2, 2, 3, 3), (1, 2, 8, 5))
+
+
 def test_what_an_exported_program_states_of_its_sizes_is_kept():
     module = Net(_raises).eval()
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time", min=4, max=100)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import sympy
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import quotient, rank, sizes, with_sizes
 
 
 def each(value: Any, count: int) -> list[int]:
@@ -135,55 +135,32 @@ def deform_conv(
 
 
 @reads("aten.unfold")
-def windows(op: Op, x: ir.Value, dimension: int, size: int, step: int) -> ir.Value:
+def unfold(op: Op, x: ir.Value, dimension: int, size: int, step: int) -> ir.Value:
     """Sliding windows along one axis, as a further last axis."""
-    axis, length = dimension % rank(x), sizes(x)[dimension]
-    if not isinstance(length, int):
-        op.refuse("unfold along an axis whose size is not fixed")
-    starts = np.arange(0, length - size + 1, step)
-    picked = op("Gather", x, op.constant(starts[:, None] + np.arange(size)), axis=axis)
-    with_sizes(picked, [*sizes(x)[:axis], len(starts), size, *sizes(x)[axis + 1 :]])
+    axis = dimension % rank(x)
     order = [i for i in range(rank(x) + 1) if i != axis + 1]
-    return op.transpose(picked, [*order, axis + 1])
+    return op.transpose(_windows(op, x, axis, size, step), [*order, axis + 1])
 
 
 @reads("aten.im2col")
 def im2col(op: Op, x: ir.Value, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> ir.Value:
     """``nn.Unfold``: (N, C, H, W) to (N, C * kh * kw, L), by picking rows, then columns."""
-    (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
-    height, width = sizes(x)[2:]
-    padded = op("Pad", x, [0, 0, ph, pw, 0, 0, ph, pw]) if ph or pw else x
-    if not (isinstance(height, int) and isinstance(width, int)):
-        return _windows(op, padded, (kh, kw), (dh, dw), (ph, pw), (sh, sw), sizes(x))
-    rows = _starts(height + 2 * ph, kh, dh, sh)[None, :] + dh * np.arange(kh)[:, None]
-    columns = _starts(width + 2 * pw, kw, dw, sw)[None, :] + dw * np.arange(kw)[:, None]
-    picked = op("Gather", op("Gather", padded, op.constant(rows), axis=2), op.constant(columns), axis=4)
-    # (N, C, kh, rows, kw, columns)
-    with_sizes(picked, [*sizes(x)[:2], *rows.shape, *columns.shape])
-    return op.reshape(op.transpose(picked, [0, 1, 2, 4, 3, 5]), op.sizes)
+    kernel, dilation, pads, strides = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
+    if any(pads):
+        padded = [size + 2 * pad for size, pad in zip(sizes(x)[2:], pads, strict=True)]
+        x = with_sizes(op("Pad", x, [0, 0, *pads, 0, 0, *pads]), [*sizes(x)[:2], *padded])
+    for axis, *how in zip((2, 4), kernel, strides, dilation, strict=True):
+        x = _windows(op, x, axis, *how)
+    return op.reshape(op.transpose(x, [0, 1, 3, 5, 2, 4]), op.sizes)  # of (N, C, rows, kh, columns, kw)
 
 
-def _windows(
-    op: Op, padded: ir.Value, kernel: Any, dilation: Any, padding: Any, stride: Any, given: list[Any]
-) -> ir.Value:
-    """``nn.Unfold`` for an image of unknown size: one strided slice of the image per position in the kernel."""
-    if tuple(stride) != (1, 1):
-        op.refuse("unfold with strides of an image whose size is not fixed")
-    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    made = [size + 2 * p - r for size, p, r in zip(given[2:], padding, reach, strict=True)]
-    slices = [
-        op(
-            "Slice",
-            padded,
-            [i * dilation[0], j * dilation[1]],
-            [i * dilation[0] + made[0], j * dilation[1] + made[1]],
-            [2, 3],
-        )
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
-    stacked = op("Concat", *(op("Unsqueeze", s, [2]) for s in slices), axis=2)
-    return op.reshape(with_sizes(stacked, [*given[:2], len(slices), *made]), op.sizes)
+def _windows(op: Op, x: ir.Value, axis: int, size: int, step: int, dilation: int = 1) -> ir.Value:
+    """An axis as two: the windows along it, and the places in a window."""
+    before, length, after = sizes(x)[:axis], sizes(x)[axis], sizes(x)[axis + 1 :]
+    end = length - dilation * (size - 1)
+    starts = op("Range", op.number(0, ir.DataType.INT64), end, step)
+    places = op("Unsqueeze", starts, [1]) + dilation * np.arange(size)
+    return with_sizes(op("Gather", x, places, axis=axis), [*before, quotient(end - 1, step) + 1, size, *after])
 
 
 @reads("aten.col2im")
@@ -194,7 +171,3 @@ def col2im(
     kernel, dilation, padding, stride = (each(v, 2) for v in (kernel_size, dilation, padding, stride))
     pads = [*padding, *padding]
     return op("Col2Im", x, list(output_size), kernel, dilations=dilation, pads=pads, strides=stride)
-
-
-def _starts(size: int, kernel: int, dilation: int, stride: int) -> np.ndarray:
-    return np.arange(0, size - dilation * (kernel - 1), stride)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.compat import FloorDiv
 from dlbridge.frameworks.pytorch.reading import Op, reads_complex
 from dlbridge.frameworks.pytorch.reads.complex import is_complex, joined
-from dlbridge.frameworks.pytorch.tensors import numel, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import numel, quotient, rank, sizes, with_sizes
 
 #: Normalization of a forward transform; of an inverse one "forward" and "backward" change places.
 _NORMS = {None: 0, "backward": 0, "ortho": 1, "forward": 2}
@@ -64,13 +63,9 @@ def real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, onesided: 
 def inverse_real_fft(op: Op, x: ir.Value, dim: list[int], normalization: int, last_dim_size: Any) -> ir.Value:
     axis = dim[-1] % rank(x)
     made = with_sizes(_transformed(op, x, dim[:-1], inverse=True), sizes(x))
-    made = _of_length(op, made, axis, _halved(last_dim_size) + 1)
+    made = _of_length(op, made, axis, quotient(last_dim_size, 2) + 1)
     real = with_sizes(_of_half(op, made, axis, last_dim_size), op.sizes)
     return _normalized(op, real, [op.sizes[d] for d in dim], normalization, inverse=True)
-
-
-def _halved(size: Any) -> Any:
-    return size // 2 if isinstance(size, int) else FloorDiv(size, 2)
 
 
 def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
@@ -96,7 +91,7 @@ def _of_length(op: Op, x: ir.Value, axis: int, length: Any) -> ir.Value:
 
 def _of_half(op: Op, spectrum: ir.Value, axis: int, count: Any) -> ir.Value:
     """``count`` real numbers from the first half of their spectrum; the second half is its conjugate, reversed."""
-    half = _halved(count) + 1
+    half = quotient(count, 2) + 1
     mirror = op("Slice", spectrum, [count - half], [0], [axis], [-1])
     signs = op.constant(np.array([1.0, -1.0]), op.dtype)
     is_whole = isinstance(count, int) and count <= half

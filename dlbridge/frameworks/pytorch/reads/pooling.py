@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.pytorch.compat import FloorDiv
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.convolution import batched, each
-from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, rank, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import Size, is_float, numel, quotient, rank, sizes, with_sizes
 
 
 def _count(op: Op) -> int:
@@ -148,14 +147,7 @@ def _equal_windows(op: Op, x: ir.Value, output: list[Any]) -> list[int] | None:
 
 def windows(size: Size, out: int) -> list[tuple[Size, Size]]:
     """(start, end) of the windows of adaptive pooling: floor(i * size / out) to ceil((i + 1) * size / out)."""
-    if isinstance(size, int):
-        return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-    return [(_quotient(i * size, out), _quotient((i + 1) * size + out - 1, out)) for i in range(out)]
-
-
-def _quotient(size: Size, by: int) -> Size:
-    found = FloorDiv(size, by)
-    return int(found) if found.is_Integer else found
+    return [(quotient(i * size, out), quotient((i + 1) * size + out - 1, out)) for i in range(out)]
 
 
 def _each_window(op: Op, reduction: str, x: ir.Value, axis: int, size: Size, out: int) -> ir.Value:
