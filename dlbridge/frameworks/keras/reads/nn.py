@@ -14,6 +14,7 @@ from dlbridge.frameworks.keras.reads.linalg import norm_of
 from dlbridge.frameworks.keras.reads.pooling import adaptive_pool
 from dlbridge.frameworks.keras.reads.reduction import variance_of
 from dlbridge.frameworks.keras.reads.reshaping import pad
+from dlbridge.frameworks.keras.reads.signal import frames
 
 
 @operation("Conv", "DepthwiseConv", "SeparableConv", "ConvTranspose")
@@ -158,21 +159,12 @@ def unfold(site: CallSite, x: Any) -> ir.Value:
     kernel, dilations, padding, strides = (
         many(n, 2) for n in (kind.kernel_size, kind.dilation, kind.padding, kind.stride)
     )
-    sizes = site.shape(x)[2:]
-    site.require(sizes, "the size of an image")
     if any(padding):
         x = pad(site, x, [2, 3], [(p, p) for p in padding])
-    for axis, *numbers in zip((2, 4), sizes, kernel, dilations, padding, strides, strict=True):
-        x = site.op("Gather", x, _windows(*numbers), axis=axis)
-    moved = site.transpose(x, [0, 1, 2, 4, 3, 5])  # of (N, C, kh, rows, kw, columns)
-    _, channels, *rest = site.shape(moved)
-    return site.op("Reshape", moved, [0, channels * math.prod(kernel), math.prod(rest[2:])])
-
-
-def _windows(size: int, kernel: int, dilation: int, padding: int, stride: int) -> np.ndarray:
-    """(place in the window, window) -> place along the padded axis."""
-    starts = np.arange(0, size + 2 * padding - dilation * (kernel - 1), stride)
-    return starts + dilation * np.arange(kernel)[:, None]
+    for axis, length, stride, dilation in zip((2, 4), kernel, strides, dilations, strict=True):
+        x = frames(site, x, length, stride, axis, dilation)
+    moved = site.transpose(x, [0, 1, 3, 5, 2, 4])  # of (N, C, rows, kh, columns, kw)
+    return site.op("Reshape", moved, [0, site.shape(x)[1] * math.prod(kernel), -1])
 
 
 @operation("Fold")

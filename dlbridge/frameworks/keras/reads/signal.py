@@ -89,10 +89,11 @@ def extract_sequences(site: CallSite, x: Any) -> ir.Value:
     return frames(site, site.tensor(x), int(site.source.sequence_length), int(site.source.sequence_stride))
 
 
-def frames(site: CallSite, x: ir.Value, length: int, stride: int) -> ir.Value:
-    """Windows of the last axis, each starting ``stride`` after the one before."""
-    starts = site.op("Range", 0, site.squeeze(site.size(x, site.rank(x) - 1), 0) - length + 1, stride)
-    return site.op("Gather", x, site.unsqueeze(starts, 1) + np.arange(length, dtype=np.int64), axis=-1)
+def frames(site: CallSite, x: ir.Value, length: int, stride: int, axis: int = -1, dilation: int = 1) -> ir.Value:
+    """An axis as two: windows, each starting ``stride`` after the one before, and the places in a window."""
+    end = site.squeeze(site.size(x, site.axis(axis, site.rank(x))), 0) - dilation * (length - 1)
+    places = site.unsqueeze(site.op("Range", 0, end, stride), 1) + dilation * np.arange(length, dtype=np.int64)
+    return site.op("Gather", x, places, axis=axis)
 
 
 def _window(site: CallSite, dtype: ir.DataType) -> np.ndarray | None:
