@@ -28,8 +28,10 @@ from dlbridge.frameworks.pytorch.tensors import (
     Size,
     common_sizes,
     known_sizes,
+    numel,
     onnx_dtype,
     rank,
+    sizes,
     sizes_of,
     with_sizes,
 )
@@ -255,6 +257,10 @@ class Op:
             made = self("Reshape", x, self.ints(target), allowzero=empty)
         return with_sizes(made, target)
 
+    def flat(self, x: ir.Value) -> ir.Value:
+        """All elements in a row."""
+        return with_sizes(self("Reshape", x, [-1]), [numel(sizes(x))])
+
     def transpose(self, x: ir.Value, perm: Sequence[int]) -> ir.Value:
         if list(perm) == sorted(perm):
             return x
@@ -346,12 +352,11 @@ _KEEP_SIZES = UNARY_OPS | {"CumProd", "CumSum", "LogSoftmax", "ScatterElements",
 
 def _result_sizes(node: ir.Node, given: Sequence[Any]) -> list[Size] | None:
     """The sizes of what an op gives that keeps or broadcasts those of its inputs; None where they are not known."""
-    shapes = [known_sizes(v) for v in node.inputs if v is not None]
-    if is_op(node, "Expand"):
+    key, shapes = op_key(node), [known_sizes(v) for v in node.inputs if v is not None]
+    if key in _KEEP_SIZES:
+        return shapes[0]
+    if key == "Expand":
         shapes[1] = list(given[1]) if isinstance(given[1], (list, tuple)) else None
-    elif is_op(node, *_KEEP_SIZES):
-        shapes = shapes[:1]
-    elif not is_op(node, *BROADCASTING_OPS):
-        return None
     known = [shape for shape in shapes if shape is not None]
-    return common_sizes(known) if len(known) == len(shapes) else None
+    is_broadcast = key == "Expand" or key in BROADCASTING_OPS
+    return common_sizes(known) if is_broadcast and len(known) == len(shapes) else None

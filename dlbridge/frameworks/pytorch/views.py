@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dlbridge.frameworks.pytorch import compat
 from dlbridge.frameworks.pytorch.reading import Op
 from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
-from dlbridge.frameworks.pytorch.tensors import rank, size_of, sized_like, sizes, with_sizes
+from dlbridge.frameworks.pytorch.tensors import rank, size_of, sized_like, sizes
 
 #: Views of all elements in the same order.
 _SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})
@@ -54,7 +55,8 @@ def scatter(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.
         return slice_scatter(op, whole, part, args[0], args[1], args[1] + args[2], 1)
     if name in _PARTS:
         return _part_scatter(op, name, node, whole, part)
-    return _by_index(op, called, whole, part)
+    target, rest, named = called.target, called.args[1:], called.kwargs
+    return scatter_to_view(op, whole, part, lambda t: target(t, *rest, **named), target)
 
 
 def _of_complex(op: Op, node: torch.fx.Node, whole: ir.Value, part: ir.Value) -> ir.Value:
@@ -109,14 +111,13 @@ def _part_scatter(op: Op, name: str, node: torch.fx.Node, whole: ir.Value, part:
     return slice_scatter(op, whole, part, axis, start, start + size_of(vals[index].shape[axis]), 1)  # type: ignore[index]
 
 
-def _by_index(op: Op, called: Any, whole: ir.Value, part: ir.Value) -> ir.Value:
-    """For any other view of a tensor of fixed sizes: run the view on the positions of the elements."""
+def scatter_to_view(
+    op: Op, whole: ir.Value, part: ir.Value, view: Callable[[torch.Tensor], torch.Tensor], name: object
+) -> ir.Value:
+    """Write what any view shows of a tensor of fixed sizes: run the view on the positions of the elements."""
     shape = sizes(whole)
     if not all(isinstance(s, int) for s in shape):
-        return op.refuse(f"writing into what {called.target} gives of a tensor whose sizes are not fixed")
-    positions = torch.arange(math.prod(shape)).reshape(shape)
-    shown = called.target(positions, *called.args[1:], **called.kwargs).numpy()
-    flat = with_sizes(op("Reshape", whole, [-1]), [math.prod(shape)])
-    count = int(np.prod(shown.shape))
-    made = op("ScatterND", flat, op.constant(shown.reshape(count, 1)), op.reshape(part, [count]))
-    return op.reshape(with_sizes(made, [math.prod(shape)]), shape)
+        return op.refuse(f"writing into what {name} gives of a tensor whose sizes are not fixed")
+    shown = view(torch.arange(math.prod(shape)).reshape(shape)).numpy()
+    made = op("ScatterND", op.flat(whole), op.constant(shown.reshape(-1, 1)), op.flat(part))
+    return op.reshape(made, shape)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import sympy
-import torch
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
 from dlbridge.frameworks.pytorch.reads.logic import common_dtype
@@ -15,14 +14,13 @@ from dlbridge.frameworks.pytorch.reads.reduction import neutral
 from dlbridge.frameworks.pytorch.tensors import (
     common_sizes,
     is_float,
-    numel,
     rank,
     sizes,
     sizes_of,
     to_front,
     with_sizes,
 )
-from dlbridge.frameworks.pytorch.views import slice_scatter
+from dlbridge.frameworks.pytorch.views import scatter_to_view, slice_scatter
 from dlbridge.ops import traits
 
 
@@ -52,7 +50,7 @@ def _counting_forward(value: ir.Value) -> ir.Value:
 
 @reads("aten.take")
 def take(op: Op, x: ir.Value, index: ir.Value) -> ir.Value:
-    return op("Gather", op("Reshape", x, [-1]), index, axis=0)
+    return op("Gather", op.flat(x), index, axis=0)
 
 
 # --- x[i, :, j] ----------------------------------------------------------------------------------------------------
@@ -135,7 +133,6 @@ def index_put(
     where, depth = _joined(op, [positions[a] for a in axes])
     placed = _updates(op, x, values, where, axes, rest, together, depth)
     made = op("ScatterND", op.transpose(x, order), where, placed, reduction="add" if accumulate else None)
-    with_sizes(made, [sizes(x)[i] for i in order])
     return op.transpose(made, [int(i) for i in np.argsort(order)])
 
 
@@ -159,16 +156,16 @@ def _updates(
 def masked_select(op: Op, x: ir.Value, mask: ir.Value) -> ir.Value:
     shape = common_sizes([sizes(x), sizes(mask)])
     x, mask = (v if sizes(v) == shape else op("Expand", v, shape) for v in (x, mask))
-    return op("Compress", op("Reshape", x, [-1]), op("Reshape", mask, [-1]), axis=0)
+    return op("Compress", op.flat(x), op.flat(mask), axis=0)
 
 
 @reads("aten.masked_scatter")
 def masked_scatter(op: Op, x: ir.Value, mask: ir.Value, source: ir.Value) -> ir.Value:
     """Replace the n-th marked element by the n-th element of the source."""
     x, wide = (v if sizes(v) == op.sizes else op("Expand", v, op.sizes) for v in (x, mask))
-    flat = op("Reshape", op.cast(wide, ir.DataType.INT64), [-1])
+    flat = op.flat(op.cast(wide, ir.DataType.INT64))
     nth = op("CumSum", flat, 0) - op.ints([1])
-    picked = op("Gather", op("Reshape", source, [-1]), op("Max", nth, [0]), axis=0)
+    picked = op("Gather", op.flat(source), op("Max", nth, [0]), axis=0)
     return op("Where", wide, op.reshape(picked, op.sizes), x)
 
 
@@ -257,7 +254,7 @@ def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, 
     where = op.unsqueeze(_int64(op, index), [1])
     reduction = "add" if op.name == "index_add" else None
     made = op("ScatterND", op.transpose(x, order), where, op.transpose(source, order), reduction=reduction)
-    return op.transpose(with_sizes(made, [sizes(x)[i] for i in order]), back)
+    return op.transpose(made, back)
 
 
 @reads("aten.index_reduce")
@@ -296,20 +293,14 @@ def scatter_select(op: Op, x: ir.Value, src: ir.Value, dim: int, index: Any) -> 
 
 @reads("aten.put")
 def put(op: Op, x: ir.Value, index: ir.Value, source: ir.Value, accumulate: bool = False) -> ir.Value:
-    flat, rows = op("Reshape", x, [-1]), op("Reshape", op.cast(index, ir.DataType.INT64), [-1, 1])
-    values = op("Reshape", op.cast(source, x.dtype), [-1])
-    made = op("ScatterND", flat, rows, values, reduction="add" if accumulate else None)
-    return op.reshape(with_sizes(made, [numel(sizes(x))]), sizes(x))
+    rows, values = op("Reshape", op.cast(index, ir.DataType.INT64), [-1, 1]), op.flat(op.cast(source, x.dtype))
+    made = op("ScatterND", op.flat(x), rows, values, reduction="add" if accumulate else None)
+    return op.reshape(made, sizes(x))
 
 
 @reads("aten.diagonal_scatter")
 def diagonal_scatter(op: Op, x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
-    if not all(isinstance(s, int) for s in sizes(x)):
-        op.refuse("diagonal_scatter of sizes that are not fixed")
-    places = torch.arange(int(numel(sizes(x)))).reshape(sizes(x)).diagonal(offset, dim1, dim2).numpy()
-    rows = op.constant(places.reshape(-1, 1))
-    made = op("ScatterND", op("Reshape", x, [-1]), rows, op("Reshape", op.cast(src, x.dtype), [-1]))
-    return op.reshape(with_sizes(made, [numel(sizes(x))]), sizes(x))
+    return scatter_to_view(op, x, op.cast(src, x.dtype), lambda t: t.diagonal(offset, dim1, dim2), "diagonal")
 
 
 @reads("aten.fill", "aten.zero")

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import repeat
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import with_sizes
 
 #: Tensor exponents of types as narrow as this are taken bit by bit: onnxruntime computes Pow of integers in floats.
 _NARROW = 16
@@ -136,8 +135,7 @@ def _common_divisor(op: Op, x: Any, y: Any) -> ir.Value:
     def step(k: ir.Value, a: ir.Value, b: ir.Value) -> list[ir.Value]:
         done = op("Equal", b, 0)
         rest = op("Mod", a, op("Where", done, 1, b), fmod=1)
-        now, then = op("Where", done, a, b), op("Where", done, 0, rest)
-        return [with_sizes(now, op.sizes), with_sizes(then, op.sizes)]
+        return [op("Where", done, a, b), op("Where", done, 0, rest)]
 
     rounds = op.number(
         op.dtype.bitwidth * 3 // 2, ir.DataType.INT64

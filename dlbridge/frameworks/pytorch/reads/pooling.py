@@ -203,4 +203,4 @@ def max_unpool(op: Op, x: ir.Value, indices: ir.Value, output_size: Any, *rest: 
     where = op.reshape(indices, [batch, channels, numel(sizes(x)[2:])])
     zero = op.filled(0, x.dtype, [batch, channels, numel(output_size)])
     made = op("ScatterElements", zero, where, flat, axis=2)
-    return op.reshape(with_sizes(made, [batch, channels, numel(output_size)]), op.sizes)
+    return op.reshape(made, op.sizes)

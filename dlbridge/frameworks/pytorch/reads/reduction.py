@@ -69,7 +69,7 @@ def where_extreme(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = F
     if x.dtype == ir.DataType.BOOL:
         x = op.cast(x, ir.DataType.INT32)
     if dim is None:
-        return op.reshape(op(kind, op("Reshape", x, [-1]), axis=0, keepdims=0), op.sizes)
+        return op.reshape(op(kind, op.flat(x), axis=0, keepdims=0), op.sizes)
     return op(kind, x, axis=dim, keepdims=int(keepdim))
 
 
@@ -211,7 +211,7 @@ def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
     """The k-th smallest element; for the median the lower middle one, and NaN if there is a NaN."""
     whole = op.name == "median" and not isinstance(op.val, (list, tuple))
     if whole:
-        x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))])
+        x = op.flat(x)
     k, *rest = args if op.name == "kthvalue" else (None, *args)
     dim, keepdim = (*rest, *(-1, False)[len(rest) :])
     axis, keepdim = options.get("dim", dim) % rank(x), options.get("keepdim", keepdim)
@@ -230,7 +230,7 @@ def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = 
     """The lower middle element among those that are not NaN; NaN if there are none."""
     whole = dim is None
     if whole:
-        x = with_sizes(op("Reshape", x, [-1]), [numel(sizes(x))])
+        x = op.flat(x)
     axis = 0 if dim is None else dim % rank(x)
     nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
     known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.control import repeat
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.tensors import rank, with_sizes
+from dlbridge.frameworks.pytorch.tensors import rank
 
 #: ATen op -> op of the ``dlbridge`` domain.
 _FUNCTIONS = {
@@ -120,7 +120,7 @@ def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
     (constant, slope), following = _POLYNOMIALS[op.name.removeprefix("special_").removeprefix("shifted_")]
     degree = op("Expand", op.cast(n, ir.DataType.INT64), op.sizes)
     ones = op.filled(1, op.dtype, op.sizes)
-    first = with_sizes(_linear(op, x, constant, slope), op.sizes)
+    first = _linear(op, x, constant, slope)
     made = op("Where", op("Less", degree, 0), 0, op("Where", op("Equal", degree, 0), 1, first))
     rounds = (op("ReduceMax", degree, keepdims=0) if rank(degree) else degree) - 1
 
@@ -129,4 +129,4 @@ def polynomial(op: Op, x: Any, n: Any) -> ir.Value:
         after = following(op, x, op.cast(order), now, before)
         return [after, now, op("Where", op("Equal", degree, order + 1), after, made)]
 
-    return repeat(op, op("Max", rounds, 0), [first, ones, with_sizes(made, op.sizes)], step)[2]
+    return repeat(op, op("Max", rounds, 0), [first, ones, made], step)[2]
