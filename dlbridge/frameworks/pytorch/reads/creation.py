@@ -28,8 +28,7 @@ def of_one_number(op: Op, *args: Any, **options: Any) -> ir.Value:
 
 @reads("aten.full", "aten.full_like", "aten.new_full")
 def full(op: Op, sizes: Any, fill_value: Any, *args: Any, **options: Any) -> ir.Value:
-    value = args[0] if op.name == "new_full" and args else fill_value
-    return filled(op, value)
+    return filled(op, args[0] if op.name == "new_full" and args else fill_value)
 
 
 @reads("aten.scalar_tensor", "aten.tensor")
@@ -89,23 +88,10 @@ def random(op: Op, *args: Any, **options: Any) -> ir.Value:
 
 
 @reads(
-    "aten.to",
-    "aten._to_copy",
-    "aten.type_as",
-    "aten.to.other",
-    "aten.contiguous",
-    "aten.clone",
-    "aten.detach",
-    "aten.alias",
-    "aten.lift_fresh",
-    "aten.lift_fresh_copy",
-    "aten.positive",
-    "aten.resolve_conj",
-    "aten.resolve_neg",
-    "aten.requires_grad",
-    "aten.to.dtype_layout",
-    "prims.convert_element_type",
+    "aten.to", "aten.to.other", "aten.to.dtype_layout", "aten._to_copy", "aten.type_as", "prims.convert_element_type"
 )
+@reads("aten.contiguous", "aten.clone", "aten.detach", "aten.alias", "aten.lift_fresh", "aten.lift_fresh_copy")
+@reads("aten.positive", "aten.resolve_conj", "aten.resolve_neg", "aten.requires_grad")
 def same(op: Op, x: ir.Value, *rest: Any, **options: Any) -> ir.Value:
     """Cast to the dtype of the result."""
     return op.cast(x)

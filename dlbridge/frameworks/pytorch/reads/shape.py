@@ -17,17 +17,8 @@ _FAR = 2**62
 # --- the same elements in another shape ----------------------------------------------------------------------------
 
 
-@reads(
-    "aten.view",
-    "aten.reshape",
-    "aten._unsafe_view",
-    "aten.flatten",
-    "aten.unflatten",
-    "aten.view_as",
-    "aten.reshape_as",
-    "aten.ravel",
-    "aten._reshape_alias",
-)
+@reads("aten.view", "aten.view_as", "aten.reshape", "aten.reshape_as", "aten._unsafe_view", "aten._reshape_alias")
+@reads("aten.flatten", "aten.unflatten", "aten.ravel")
 def reshape(op: Op, x: ir.Value, *args: Any) -> ir.Value:
     """Reshape to the sizes of the result."""
     return op.reshape(x, op.sizes)
@@ -108,9 +99,8 @@ def stack(op: Op, tensors: list[ir.Value], dim: int = 0) -> ir.Value:
     return op("Concat", *(slices[t] for t in tensors), axis=axis)
 
 
-@reads(
-    "aten.split", "aten.split_with_sizes", "aten.chunk", "aten.tensor_split", "aten.unsafe_split", "aten.unsafe_chunk"
-)
+@reads("aten.split", "aten.split_with_sizes", "aten.tensor_split", "aten.unsafe_split")
+@reads("aten.chunk", "aten.unsafe_chunk")
 def split(op: Op, x: ir.Value, parts: Any, dim: int = 0) -> list[ir.Value]:
     """Split into the parts of PyTorch's result; one part is the tensor itself."""
     axis = dim % rank(x)
