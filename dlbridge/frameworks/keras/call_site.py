@@ -102,6 +102,16 @@ def elementwise(prepare: Callable[..., Any], rows: Mapping[str, str | Callable[.
         register(name, formula)
 
 
+#: The places before and behind all elements, as the standard's Slice has them.
+FRONT, END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+def slice_ends(start: Any, stop: Any, step: int) -> tuple[Any, Any]:
+    """Where a slice of Python's begins and ends, in numbers that the standard's Slice takes for what is left out."""
+    first, last = (0, END) if step > 0 else (END, FRONT)
+    return first if start is None else start, last if stop is None else stop
+
+
 class CallSite:
     """A call, as a rule sees it.
 
@@ -318,14 +328,8 @@ class CallSite:
 
     def slice(self, value: ir.Value, axis: int, start: int, stop: int | None, step: int = 1) -> ir.Value:
         """``value[start:stop:step]`` along an axis."""
-        edge = np.iinfo(np.int64)
-        if stop is not None:
-            end = stop
-        elif step > 0:
-            end = edge.max
-        else:
-            end = edge.min
-        return self.op("Slice", value, [start], [end], [axis], [step])
+        first, last = slice_ends(start, stop, step)
+        return self.op("Slice", value, [first], [last], [axis], [step])
 
     def size(self, value: ir.Value, axis: int) -> ir.Value:
         """The size of an axis, an int64 vector of one."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.call_site import END, CallSite, operation
 from dlbridge.frameworks.keras.reads.convolution import many, window
 from dlbridge.frameworks.keras.reads.reshaping import pad
 
@@ -97,7 +97,7 @@ def pad_or_crop(site: CallSite, images: Any) -> ir.Value:
         amounts.append((int(before or 0), int(after or 0)))
     if not crops:
         return pad(site, x, list(axes), amounts)
-    ends = [-a if a else np.iinfo(np.int64).max for _, a in amounts]
+    ends = [-a if a else END for _, a in amounts]
     return site.op("Slice", x, [b for b, _ in amounts], ends, list(axes))
 
 

@@ -9,11 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.keras.building import IR_DTYPES
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.call_site import END, CallSite, operation, slice_ends
 from dlbridge.frameworks.keras.reads.shape import sizes_of
 from dlbridge.passes.sizes import Size
-
-_END, _FRONT = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
 @operation("GetItem")
@@ -36,19 +34,7 @@ def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
         if isinstance(one, slice):
             if one != slice(None):
                 step = 1 if one.step is None else one.step
-                if one.start is not None:
-                    first = one.start
-                elif step > 0:
-                    first = 0
-                else:
-                    first = _END
-                if one.stop is not None:
-                    last = one.stop
-                elif step > 0:
-                    last = _END
-                else:
-                    last = _FRONT
-                starts.append((first, last, axis, step))
+                starts.append((*slice_ends(one.start, one.stop, step), axis, step))
         elif isinstance(one, (int, np.integer)):
             dropped.append((axis, int(one)))
         else:
@@ -70,10 +56,7 @@ def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
 def _sliced(site: CallSite, x: ir.Value, starts: list[Any]) -> ir.Value:
     if not starts:
         return x
-    columns = []
-    for column in zip(*starts, strict=True):
-        columns.append(sizes_of(site, column))
-    return site.op("Slice", x, *columns)
+    return site.op("Slice", x, *(sizes_of(site, column) for column in zip(*starts, strict=True)))
 
 
 @operation("Take")
@@ -155,7 +138,7 @@ def slice_(site: CallSite, inputs: Any, start_indices: Any) -> ir.Value:
     starts = _starts(site, start_indices)
     whole = sizes_of(site, shape)
     if isinstance(starts, list) and isinstance(whole, list):
-        ends: Any = [_END if n == -1 else s + n for s, n in zip(starts, whole, strict=True)]
+        ends: Any = [END if n == -1 else s + n for s, n in zip(starts, whole, strict=True)]
     else:
         if isinstance(whole, list) and -1 in whole:
             site.refuse("a slice from a computed place to the end")
@@ -198,7 +181,7 @@ def slice_update(site: CallSite, inputs: Any, start_indices: Any, updates: Any) 
     if begin != Size.of(0):
         parts.insert(0, site.op("Slice", x, [0], [site.build.sizes.symbolic(begin)], [axis]))
     if after != Size.of(0):
-        parts.append(site.op("Slice", x, [site.build.sizes.symbolic(end)], [_END], [axis]))
+        parts.append(site.op("Slice", x, [site.build.sizes.symbolic(end)], [END], [axis]))
     return parts[0] if len(parts) == 1 else site.op("Concat", *parts, axis=axis)
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
-from dlbridge.frameworks.keras.call_site import CallSite, operation
+from dlbridge.frameworks.keras.call_site import FRONT, CallSite, operation
 from dlbridge.frameworks.keras.reads.reshaping import pad as pad_axes
 from dlbridge.passes.sizes import Size
 
@@ -236,7 +236,7 @@ def flip(site: CallSite, x: ir.Value) -> ir.Value:
 
 
 def _flipped(site: CallSite, x: ir.Value, *axes: int) -> ir.Value:
-    back, lowest = [-1] * len(axes), [np.iinfo(np.int64).min] * len(axes)
+    back, lowest = [-1] * len(axes), [FRONT] * len(axes)
     return site.op("Slice", x, back, lowest, list(axes), back)
 
 
