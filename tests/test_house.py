@@ -23,6 +23,7 @@ PUBLIC = [
     "dlbridge.frameworks",
     "dlbridge.model",
     "dlbridge.ops.keys",
+    "dlbridge.passes.matching",
     "dlbridge.passes.prepare",
     "dlbridge.runtime",
     "dlbridge.source.names",

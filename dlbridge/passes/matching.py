@@ -17,6 +17,8 @@ import onnx_ir as ir
 from dlbridge.ops import extension, traits
 from dlbridge.ops.keys import op_key
 
+__all__ = ["Match", "match"]
+
 #: Ops of two operands that give the same when these change places.
 _SYMMETRIC = {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Mul", "Or", "Xor"}
 
