@@ -47,7 +47,7 @@ class Exact(Protocol):
         Args:
             arrays: Arrays by input name, in the model's own types.
             noise: Move each result on the way by a random part of at most this.
-            seen: Gets each array of floats or integers that is computed on the way, in order.
+            seen: Gets each array of numbers or truth values that is computed on the way, in order.
         """
         ...
 

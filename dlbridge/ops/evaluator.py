@@ -230,7 +230,7 @@ class Evaluator:
         return {name: results[name] for name in self.outputs}
 
     def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the graph in its own types; ``seen`` gets each array of floats or integers on the way."""
+        """Run the graph in its own types; ``seen`` gets each array of numbers or truth values on the way."""
         weights = {name: array.astype(self._types[name], copy=False) for name, array in self._weights.items()}
         evaluator = ReferenceEvaluator(self._proto, new_ops=_MENDED)
         with np.errstate(all="ignore"):

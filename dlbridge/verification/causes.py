@@ -108,7 +108,7 @@ def likely_cause(
         output = _run(fault.planted(model), inputs)
         if output is not None and not _same(output, wanted) and _tells(output) and shown.has(output):
             return fault.kind
-    if found is None:
+    if found is None or found.dtype == bool:
         return ""
     return next((name for name, holds in _PATTERNS if holds(found, wanted)), "")
 

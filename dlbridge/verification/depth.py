@@ -62,7 +62,7 @@ def _error(array: np.ndarray, wanted: np.ndarray) -> float:
 
 def _errors_of_nearest(model: Model, seen: Sequence[np.ndarray], right: Arrays) -> dict[str, float]:
     by_size: dict[int, list[np.ndarray]] = {}
-    for array in seen:
+    for array in (one for one in seen if one.dtype != bool):
         by_size.setdefault(array.size, []).append(np.sort(array, axis=None))
     found = {}
     for value in (v for node in model.graph for v in node.outputs):

@@ -7,6 +7,7 @@ computes an array with the same numbers anywhere, in whatever layout.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ _MOST_VALUES = 3 << 30
 _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat", "Expand")
 #: Of these, the ones that leave numbers out: what they give may be right where what they take it from is not.
 _TAKING = ("Gather", "Slice", "Split")
+#: Kinds of types, of which code may have another of the same sort.
+_KINDS = collections.defaultdict(str, f="float", i="integer", u="integer", b="truth")
 #: How many ordering ops are looked at before a node.
 _FARTHEST = 6
 #: What is said of the node that is found.
@@ -246,7 +249,7 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
     wanted = next((values[v.name] for v in node.outputs if v.name in values), np.empty(0))
     for place in range(last + 1, len(seen)):
         number, array = seen.lines[place], seen[place]
-        is_alike = array.size == wanted.size and (array.dtype.kind in "iu") == (wanted.dtype.kind in "iu")
+        is_alike = array.size == wanted.size and _KINDS[array.dtype.kind] == _KINDS[wanted.dtype.kind]
         if number is not None and number <= len(lines) and is_alike and not right.has(array):
             return number, lines[number - 1]
     return _line_that_names(lines, (node.name or "").rpartition(".")[2])
@@ -295,8 +298,8 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str], off: C
 
 
 def _told_by_numbers(model: Model, nodes: Sequence[ir.Node], values: Arrays) -> set[ir.Value]:
-    """The values that can be recognised by their numbers: floats that depend on an input, and integers that depend on
-    the numbers of one, for a form need not compute sizes as tensors."""
+    """The values that can be recognised by their numbers: floats that depend on an input, and integers and masks that
+    depend on the numbers of one, for a form need not compute sizes as tensors."""
     depends, of_numbers = _depending(model, nodes, ()), _depending(model, nodes, ("Shape", "Size"))
     known = ((value, values.get(value.name or "")) for node in nodes for value in node.outputs)
     recognised = [(value, array) for value, array in known if array is not None and tells(array)]

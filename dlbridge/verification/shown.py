@@ -13,13 +13,15 @@ from dlbridge.verification.measure import Arrays
 EQUAL = 1e-6
 #: Numbers below this part of the largest one are of another kind where none lie between that and the next part.
 _FAR_BELOW, _NEAR = 1e-3, 0.1
+#: The kinds of types whose numbers must be equal.
+_WHOLE = "iub"
 #: Arrays with more axes than this are compared without trying other orders of the axes.
 _PERMUTED = 5
 
 
 def tells(array: np.ndarray) -> bool:
-    """Whether an array can be recognised by its numbers: floats or integers that are not all equal."""
-    is_number = array.dtype == np.float64 or array.dtype.kind in "iu"
+    """Whether an array can be recognised by its numbers: floats, integers or truth values that are not all equal."""
+    is_number = array.dtype == np.float64 or array.dtype.kind in _WHOLE
     return is_number and array.size > 1 and bool((array != array.flat[0]).any())
 
 
@@ -28,7 +30,7 @@ class Shown:
 
     Args:
         arrays: The arrays, in order.
-        tolerance: What counts as the same number, relative to the largest one. Integers must be equal.
+        tolerance: What counts as the same number, relative to the largest one. Integers and truth values must be equal.
 
     Attributes:
         tolerance: As given.
@@ -42,8 +44,9 @@ class Shown:
             self._by_size.setdefault(array.size, []).append((place, array, _marks(array)))
 
     def has(self, wanted: np.ndarray) -> bool:
-        """Whether one of them has these numbers, in any shape and any order of the axes."""
-        return self.place(wanted) is not None
+        """Whether one of them has these numbers, in any shape and any order of the axes; or a mask's opposite."""
+        is_mask = wanted.dtype == bool
+        return self.place(wanted) is not None or (is_mask and self.place(~wanted) is not None)
 
     def place(self, wanted: np.ndarray) -> int | None:
         """The position of the first that has these numbers; None if there is none."""
@@ -68,9 +71,9 @@ class Shown:
 
 
 def _number(array: np.ndarray) -> np.ndarray:
-    """Integers as they are, all else as float64."""
+    """Integers and truth values as they are, all else as float64."""
     array = np.asarray(array)
-    return array if array.dtype.kind in "iu" else array.astype(np.float64, copy=False)
+    return array if array.dtype.kind in _WHOLE else array.astype(np.float64, copy=False)
 
 
 def _marks(array: np.ndarray) -> np.ndarray:

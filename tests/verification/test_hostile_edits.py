@@ -35,6 +35,10 @@ def rounding(self, x):
     return torch.round(x * 2), torch.nn.functional.softplus(x), x / (x.abs().sum(-1, keepdim=True) + 1e-9)
 
 
+def choosing(self, x, mask):
+    return torch.where(mask & (x > 0.5), x, -x)
+
+
 def counting(self, n, m):
     return n * 3 + m, (n * m) & 1023, torch.clamp(n, -3, 12)
 
@@ -49,6 +53,10 @@ EDITS = {
     "half up": (rounding, {"x": "float32[batch,4]"}, "torch.round(out)", "torch.floor(out + 0.5)", "round"),
     "a threshold": (rounding, {"x": "float32[batch,4]"}, "softplus(x)", "softplus(x, threshold=6)", "softplus"),
     "an epsilon": (rounding, {"x": "float32[batch,4]"}, "1e-09", "1e-07", "add"),
+    "a mask": (
+        *(choosing, {"x": "float32[batch,4]", "mask": "bool[batch,4]"}),
+        *("x > 0.5", "x > 0.25", "greater"),
+    ),
     "fewer bits": (counting, {"n": "int32[batch,4]", "m": "int32[batch,4]"}, "& 1023", "& 511", "bitwiseand"),
     "half of the type": (
         *(counting, {"n": "int32[batch,4]", "m": "int32[batch,4]"}),

@@ -60,7 +60,7 @@ class Exact:
         return self._outputs_of(arrays, _Run(noise, seen))
 
     def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Run it in its own types; ``seen`` gets each array of floats or integers on the way."""
+        """Run it in its own types; ``seen`` gets each array of numbers or truth values on the way."""
         return self._outputs_of(arrays, _Run(0.0, seen, wide=False))
 
     def _outputs_of(self, arrays: Mapping[str, np.ndarray], run: _Run) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ class _Run(Float64Run):
 
     Args:
         noise: Move each result by a random part of at most this.
-        seen: Gets each array of floats or integers that is computed, in order.
+        seen: Gets each array of numbers or truth values that is computed, in order.
         wide: Whether it computes in float64, or in the types of the graph.
     """
 
@@ -161,7 +161,9 @@ class _Run(Float64Run):
     def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
         value = self._widened(value) if self.wide else value
-        if self.seen is not None and (value.dtype.is_integer or (not self.wide and value.dtype.is_floating)):
+        if self.seen is not None and (
+            value.dtype.is_integer or value.dtype.is_bool or (not self.wide and value.dtype.is_floating)
+        ):
             self.seen.append(value.numpy())
         if value.dtype != tf.float64 or not self.wide:
             return value

@@ -28,7 +28,8 @@ _WIDE = {
     torch.complex64: torch.complex128,
     torch.complex32: torch.complex128,
 }
-_INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})
+#: Types of numbers that are compared bit for bit.
+_WHOLE = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool})
 #: Ops that sum products.
 _SUMS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "linear", "convolution"})
 #: Ops that subtract the mean of their operand, and divide by what is left.
@@ -48,7 +49,7 @@ class Float64(TorchDispatchMode):
 
     Args:
         noise: Move each result by a random part of at most this; the other way where it is negative.
-        seen: Gets every array of floats or integers that is computed, in order.
+        seen: Gets every array of numbers or truth values that is computed, in order.
         shared: Where the numbers of parameters lie that are not to be changed. A view of one is no copy in float64.
 
     Attributes:
@@ -145,7 +146,7 @@ class Float64(TorchDispatchMode):
         return tensor
 
     def _show(self, tensor: torch.Tensor) -> None:
-        if self.seen is not None and (tensor.dtype == torch.float64 or tensor.dtype in _INTEGERS):
+        if self.seen is not None and (tensor.dtype == torch.float64 or tensor.dtype in _WHOLE):
             _show(tensor, self.seen)
 
     def _written_back(self, func, args, named_args, arguments, named, result):  # type: ignore[no-untyped-def]
@@ -166,7 +167,7 @@ class Shows(TorchDispatchMode):
     """Computes what the code asks for, and shows it.
 
     Args:
-        seen: Gets every array of floats or integers that is computed, in order.
+        seen: Gets every array of numbers or truth values that is computed, in order.
     """
 
     def __init__(self, seen: list[np.ndarray]) -> None:
@@ -176,7 +177,7 @@ class Shows(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
         for tensor in pytree.tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and (tensor.dtype in _INTEGERS or tensor.is_floating_point()):
+            if isinstance(tensor, torch.Tensor) and (tensor.dtype in _WHOLE or tensor.is_floating_point()):
                 _show(tensor, self._seen)
         return result
 
@@ -241,7 +242,7 @@ class Exact:
         return self._run(arrays, noise, seen)
 
     def in_own_types(self, arrays: Mapping[str, np.ndarray], seen: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the module itself in its own types; ``seen`` gets each array of floats or integers on the way."""
+        """Run the module itself in its own types; ``seen`` gets each array of numbers or truth values on the way."""
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), Shows(seen):
             return self._call(self._as_it_is, arrays)
 
