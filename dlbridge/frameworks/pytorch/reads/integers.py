@@ -34,7 +34,8 @@ def floor_divide(op: Op, x: Any, y: Any) -> ir.Value:
     if isinstance(y, int) and y > 0 and y & (y - 1) == 0:
         return (x - rest) / divisor
     truncated = op("Mod", x, divisor, fmod=1)
-    return x / divisor - op.cast(op("Not", op("Equal", rest, truncated)))
+    more = op.cast(op("Not", op("Equal", rest, truncated)))
+    return x / divisor - more
 
 
 # --- powers --------------------------------------------------------------------------------------------------------
