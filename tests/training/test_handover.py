@@ -38,7 +38,11 @@ def check_handover(first, second, name="MLP", steps=5, **what):
     assert parity.difference(throughout.model.weights, done.model.weights, moved) <= CLOSE
     for slot, held in throughout.checkpoint.slots.items():
         for weight in set(moved) & held.keys():
-            np.testing.assert_allclose(done.checkpoint.slots[slot][weight], held[weight], rtol=1e-7, atol=1e-12)
+            # of a recurrent layer's two biases one does not train: what a framework holds beside it is no state
+            moves = throughout.model.weights[weight] != made.weights[weight]
+            moves = moves if moves.shape == held[weight].shape else ...
+            found = done.checkpoint.slots[slot][weight]
+            np.testing.assert_allclose(found[moves], held[weight][moves], rtol=1e-7, atol=1e-12)
     assert done.checkpoint.step == throughout.checkpoint.step
     np.testing.assert_allclose(done.history["loss"], throughout.history["loss"], rtol=1e-9)
 
