@@ -20,13 +20,13 @@ demo: setup          ## train the digits CNN in PyTorch, Keras (and Flax NNX if 
 	$(BIN)/python examples/demo.py
 
 # two processes, each of which computes on one core: with more threads they wait for each other
-TWO := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: setup          ## the default test suite
-	$(TWO)
+	$(PYTEST)
 
 quick: setup         ## a part of the default suite, in less than two minutes
-	$(TWO) -m quick
+	$(PYTEST) -m quick
 
 lint: setup          ## format, lint, types, import rules
 	$(BIN)/ruff format --check dlbridge tests examples bench

@@ -20,7 +20,7 @@ class Nodes(Protocol):
     """What makes nodes while a model is read."""
 
     def __call__(self, op_type: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """A node's output, or a list of several. A number among the inputs is of the first value's dtype."""
+        """A node's output, or a list of several. A number among the inputs is of the type that the op asks for."""
 
     def number(self, number: Any, dtype: Any) -> ir.Value:
         """A number as a value without axes."""

@@ -7,7 +7,6 @@ computes an array with the same numbers anywhere, in whatever layout.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ _ORDERING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather"
 #: Of these, the ones that leave numbers out: what they give may be right where what they take it from is not.
 _TAKING = ("Gather", "Slice", "Split")
 #: Kinds of types, of which code may have another of the same sort.
-_KINDS = collections.defaultdict(str, f="float", i="integer", u="integer", b="truth")
+_KINDS = {"f": "float", "i": "integer", "u": "integer", "b": "truth"}
 #: How many ordering ops are looked at before a node.
 _FARTHEST = 6
 #: What is said of the node that is found.
@@ -249,7 +248,7 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
     wanted = next((values[v.name] for v in node.outputs if v.name in values), np.empty(0))
     for place in range(last + 1, len(seen)):
         number, array = seen.lines[place], seen[place]
-        is_alike = array.size == wanted.size and _KINDS[array.dtype.kind] == _KINDS[wanted.dtype.kind]
+        is_alike = array.size == wanted.size and _KINDS.get(array.dtype.kind) == _KINDS.get(wanted.dtype.kind)
         if number is not None and number <= len(lines) and is_alike and not right.has(array):
             return number, lines[number - 1]
     return _line_that_names(lines, (node.name or "").rpartition(".")[2])

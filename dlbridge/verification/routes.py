@@ -166,18 +166,20 @@ class Route:
             return
         given = _move(arrays, self._inputs, last=True)
         try:
-            if self._types is not None:
-                found = iter([self._run_exact(given)])
-            elif again:
-                found = self._framework.run_again(self._live, given)
-            else:
-                found = iter([self._framework.run(self._live, given)])
-            for outputs in found:
-                yield self._taken(outputs)
+            for found in self._found(self._framework, given, again=again):
+                yield self._taken(found)
         except DlbridgeError:
             raise
         except Exception as error:
             raise WrittenModelError(f"it cannot be run: {_said(error)}") from error
+
+    def _found(self, framework: frameworks.Framework, given: Arrays, *, again: bool) -> Iterable[Any]:
+        """What the framework returns for inputs in its own layout."""
+        if self._types is not None:
+            return [self._run_exact(given)]
+        if again:
+            return framework.run_again(self._live, given)
+        return [framework.run(self._live, given)]
 
     def _taken(self, found: Any) -> Arrays:
         """The outputs of a run, in the model's layout."""

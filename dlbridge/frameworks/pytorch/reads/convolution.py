@@ -124,14 +124,30 @@ def deform_conv(
     offset: ir.Value,
     mask: ir.Value,
     bias: ir.Value,
-    *how: Any,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    groups: int,
+    offset_groups: int,
+    use_mask: bool,
 ) -> ir.Value:
-    """``how``: stride, padding and dilation of height and width, groups, groups of the offset, whether masks count."""
-    *pairs, groups, offset_groups, use_mask = how
-    strides, pads, dilations = pairs[:2], pairs[2:4], pairs[4:]
-    shape = {"kernel_shape": sizes(weight)[2:], "strides": strides, "pads": pads * 2, "dilations": dilations}
-    given = (x, weight, offset, bias, mask if use_mask else None)
-    return op("DeformConv", *given, **shape, group=groups, offset_group=offset_groups)
+    return op(
+        "DeformConv",
+        x,
+        weight,
+        offset,
+        bias,
+        mask if use_mask else None,
+        kernel_shape=sizes(weight)[2:],
+        strides=[stride_h, stride_w],
+        pads=[pad_h, pad_w, pad_h, pad_w],
+        dilations=[dilation_h, dilation_w],
+        group=groups,
+        offset_group=offset_groups,
+    )
 
 
 @reads("aten.unfold")
