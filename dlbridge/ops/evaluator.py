@@ -6,6 +6,7 @@ where there is no original, an ONNX file is judged by it, and it tells what each
 
 from __future__ import annotations
 
+import mmap
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -200,7 +201,7 @@ class Evaluator:
     """
 
     def __init__(self, model: ir.Model) -> None:
-        proto, self._weights = _without_weights(model)
+        proto, self._weights, self._mapped = _without_weights(model)
         self._types = {name: array.dtype for name, array in self._weights.items()}
         if sum(array.nbytes for array in self._weights.values()) < LARGE:
             self._weights = _widened(self._weights)
@@ -257,6 +258,7 @@ class Evaluator:
             results.update((name, value) for name, value in made if name)
             for name in done:
                 results.pop(name, None)
+                self._return_pages(name)
         self._take_weights(self.outputs, results)
         return results
 
@@ -265,6 +267,12 @@ class Evaluator:
         for name in names:
             if name in self._weights and name not in results:
                 results[name] = widen(self._weights[name])
+
+    def _return_pages(self, name: str) -> None:
+        """Give the memory of a weight that lies in a file back to the system, which reads it again where it must."""
+        tensor = self._mapped.get(name)
+        if tensor is not None and tensor.raw is not None and hasattr(mmap, "MADV_DONTNEED"):
+            tensor.raw.madvise(mmap.MADV_DONTNEED)
 
     @contextmanager
     def _running(self, noise: float, seen: list[np.ndarray] | None) -> Iterator[None]:
@@ -302,19 +310,23 @@ def _last_reads(graph: onnx.GraphProto) -> list[list[str]]:
     return found[::-1]
 
 
-def _without_weights(model: ir.Model) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The graph as a proto whose initializers are inputs, and their arrays."""
+def _without_weights(
+    model: ir.Model,
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray], dict[str, ir.ExternalTensor]]:
+    """The graph as a proto whose initializers are inputs, their arrays, and those that lie in files."""
     copy = model.clone()
-    graph, weights = copy.graph, {}
+    graph, weights, mapped = copy.graph, {}, {}
     for name, value in list(graph.initializers.items()):
         if value.const_value is None:
             continue
         weights[name] = _array(value.const_value)
+        if isinstance(value.const_value, ir.ExternalTensor):
+            mapped[name] = value.const_value
         del graph.initializers[name]
         if value not in graph.inputs:
             graph.inputs.append(value)
         value.const_value = None
-    return ir.to_proto(copy), weights
+    return ir.to_proto(copy), weights, mapped
 
 
 def _array(tensor: ir.TensorProtocol) -> np.ndarray:

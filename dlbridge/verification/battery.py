@@ -22,7 +22,6 @@ from dlbridge import constraints
 from dlbridge.errors import DlbridgeError, ShapeError, first_line
 from dlbridge.model import Model
 from dlbridge.ops import traits
-from dlbridge.ops.evaluator import LARGE
 from dlbridge.ops.keys import is_op
 from dlbridge.verification import literals, suspicions
 from dlbridge.verification.inputs import batch_dim, filled_inputs
@@ -34,9 +33,9 @@ from dlbridge.verification.shares import rows_without_numbers, unsettled_rows
 from dlbridge.verification.sizes import (
     DEFAULT_SIZE,
     LONGEST,
-    bytes_of_weights,
     elements,
     fitting_sizes,
+    has_large_weights,
     longest_constant,
     shape_at,
 )
@@ -369,7 +368,7 @@ class Battery:
     @functools.cached_property
     def _chooses(self) -> bool:
         """Whether the model takes the largest of numbers, and is small enough to be asked whether some are equal."""
-        return any(is_op(node, "TopK") for node in self.model.graph) and bytes_of_weights(self.model) < LARGE
+        return any(is_op(node, "TopK") for node in self.model.graph) and not has_large_weights(self.model)
 
 
 def _harmless(plan: Plan) -> tuple[Strategy, ...]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +13,9 @@ import numpy as np
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError
+from dlbridge.garbage import free_memory
 from dlbridge.model import Model
-from dlbridge.ops.evaluator import LARGE, Evaluator, eps
+from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.passes import precision
 from dlbridge.passes.precision import Precision
 from dlbridge.verification import judge as judges
@@ -37,7 +35,7 @@ from dlbridge.verification.plans import Case
 from dlbridge.verification.repeats import check_repeats
 from dlbridge.verification.report import Check, Report
 from dlbridge.verification.routes import Route, known, left_out, saved_route, unknown, usual
-from dlbridge.verification.sizes import bytes_of_weights, require_names
+from dlbridge.verification.sizes import has_large_weights, require_names
 from dlbridge.verification.stepping import Stepping
 from dlbridge.verification.weight_check import check_weights
 
@@ -191,7 +189,7 @@ def compare_forms(
     the report. The forms are built one after the other, so that only one is in memory beside the judge."""
     results: dict[str, list[Arrays]] = {}
     depth = _Depth(report, cases) if by_node else None
-    is_large = report.subject is not None and bytes_of_weights(report.subject) >= LARGE
+    is_large = report.subject is not None and has_large_weights(report.subject)
     for name, build in builders.items():
         progress(name)
         try:
@@ -210,7 +208,7 @@ def compare_forms(
             depth.measure(name, form)
         del form  # before the next one is built
         if is_large:
-            _free_memory()
+            free_memory()
     if steps is not None:
         steps.close()
     judge.close()
@@ -219,14 +217,6 @@ def compare_forms(
             (relative_error(y[k], x[k]) for x, y in zip(results[a], results[b], strict=True) for k in x if k in y),
             default=0.0,
         )
-
-
-def _free_memory() -> None:
-    """Free what a large model has left: live models refer to themselves, and C's library keeps what is freed."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 class _Depth:

@@ -14,12 +14,14 @@ import onnx_ir as ir
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, FileError, MissingKernelError, WrittenModelError, suggest
+from dlbridge.garbage import free_memory
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.strings import has_strings
 from dlbridge.source.program import WRITTEN_FILE
 from dlbridge.verification.judge import ORIGINAL
 from dlbridge.verification.measure import Arrays
+from dlbridge.verification.sizes import has_large_weights
 from dlbridge.verification.weight_check import Unlike, unlike_weights
 
 _VIA = f"{frameworks.STANDARD} via "
@@ -134,18 +136,22 @@ class Route:
             self.note = f"on {device}, with products of float32 in float32 (no TF32)"
         elif name != framework.name:
             self.folds = True
-            framework, live = frameworks.get(frameworks.STANDARD), self._exported(framework, live)
+            path = self._exported(framework, live)
+            del live  # before the file is loaded
+            if has_large_weights(model):
+                free_memory()
+            framework = frameworks.get(frameworks.STANDARD)
+            live = framework.load(path)
         self.text = getattr(getattr(live, "dlbridge_source", None), "text", "")
         self._framework, self._live = framework, live
         written_model = getattr(source, "model", model)
         self._inputs, self._outputs = _moved(written_model.graph.inputs), _moved(written_model.graph.outputs)
 
-    def _exported(self, framework: frameworks.Framework, live: Any) -> Any:
-        # The folder goes with the route, which reads the file again.
+    def _exported(self, framework: frameworks.Framework, live: Any) -> Path:
+        """The file that a framework's exporter writes; the folder goes with the route, which reads it again."""
         self._folder = tempfile.TemporaryDirectory(prefix="dlbridge-")
         target = Path(self._folder.name) / "exported.onnx"
-        path = framework.export(live, self._model, target, opset=traits.EXPORT_OPSET)
-        return frameworks.get(frameworks.STANDARD).load(path)
+        return framework.export(live, self._model, target, opset=traits.EXPORT_OPSET)
 
     def run(self, arrays: Arrays) -> Arrays:
         """Run it: arrays by input name -> arrays by output name, in the model's layout.

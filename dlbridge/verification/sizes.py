@@ -11,6 +11,7 @@ from dlbridge import constraints
 from dlbridge.errors import ShapeError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import traits
+from dlbridge.ops.evaluator import LARGE
 from dlbridge.passes.matching import constant
 
 #: Constants beyond this are no lengths that a sequence should exceed, and those with more numbers are tables.
@@ -76,6 +77,11 @@ def elements(model: Model, sizes: Mapping[str, int]) -> int:
 def bytes_of_weights(model: Model) -> int:
     """The bytes of all initializers."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+
+
+def has_large_weights(model: Model) -> bool:
+    """Whether a copy of the weights is worth a search for what holds one."""
+    return bytes_of_weights(model) >= LARGE
 
 
 def longest_constant(model: Model) -> int | None:

@@ -57,17 +57,21 @@ def export(live: keras.Model, model: Model, path: Path, *, opset: int) -> Path:
 
 def _exported(live: keras.Model, model: Model, large: list[Any], opset: int) -> ir.Model:
     """What tf2onnx makes of a live model, in which large weights are inputs after those of the model: it copies each
-    constant at each of dozens of steps, which takes forty models of memory."""
+    constant at each of dozens of steps, which takes forty models of memory.
+
+    Their sizes are said in the function: TensorFlow's optimizer makes an array for each input whose sizes it knows.
+    """
     import tensorflow as tf
     import tf2onnx
 
     specs = [tensor_spec(v, _INPUT.format(i)) for i, v in enumerate(model.inputs)]
-    weights = [tf.TensorSpec(v.shape, v.dtype, name=_WEIGHT.format(i)) for i, v in enumerate(large)]
+    weights = [tf.TensorSpec([None] * len(v.shape), v.dtype, name=_WEIGHT.format(i)) for i, v in enumerate(large)]
 
     @tf.function(input_signature=[*specs, *weights])
     def call(*arrays: Any) -> list[Any]:
-        given, numbers = list(arrays[: len(specs)]), arrays[len(specs) :]
-        with keras.StatelessScope(state_mapping=list(zip(large, numbers, strict=True))):
+        given = list(arrays[: len(specs)])
+        state = [(v, tf.ensure_shape(a, v.shape)) for v, a in zip(large, arrays[len(specs) :], strict=True)]
+        with keras.StatelessScope(state_mapping=state):
             out = live(given if len(given) > 1 else given[0], training=False)
         # an output that is an input, or another output, would have no name of its own
         return [tf.identity(v) for v in (out if isinstance(out, (list, tuple)) else [out])]
@@ -81,8 +85,20 @@ def _set_weights(graph: ir.Graph, large: list[Any]) -> None:
     for i, variable in enumerate(large):
         weight = found.get(_WEIGHT.format(i))
         if weight is not None:
-            weight.const_value = ir.tensor(keras.ops.convert_to_numpy(variable), name=weight.name)
+            weight.shape = ir.Shape(variable.shape)
+            weight.const_value = _numbers(variable, weight)
             graph.initializers.add(weight)
+
+
+def _numbers(variable: Any, weight: ir.Value) -> ir.LazyTensor:
+    """The numbers of a variable, copied when they are written."""
+    assert weight.dtype is not None
+    return ir.LazyTensor(
+        lambda: ir.tensor(keras.ops.convert_to_numpy(variable)),
+        dtype=weight.dtype,
+        shape=ir.Shape(variable.shape),
+        name=weight.name,
+    )
 
 
 class ConversionError(Exception):

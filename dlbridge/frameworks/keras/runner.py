@@ -17,10 +17,14 @@ import onnx_ir as ir
 from dlbridge.errors import UnsupportedOpError, WeightsError
 from dlbridge.frameworks.keras import compat, regularizing
 from dlbridge.frameworks.keras.exact import Exact
+from dlbridge.frameworks.keras.variables import to_tensor
 from dlbridge.ops import traits
 from dlbridge.source.program import Source
 from dlbridge.source.regularized import of_weights
 from dlbridge.source.weights import contiguous
+
+#: From how many bytes of inputs on a model is run as ``predict`` does.
+_LARGE_INPUTS = 1 << 20
 
 
 def load(source: Source) -> keras.Model:
@@ -29,7 +33,7 @@ def load(source: Source) -> keras.Model:
     Its variables are made when the stateless scope ends, of these weights: no random numbers are drawn before.
     """
     with policy(source), keras.StatelessScope():
-        model = _unfilled(source, keras.ops.convert_to_tensor)
+        model = _unfilled(source, to_tensor)
     model.dlbridge_source = source
     return model
 
@@ -161,20 +165,25 @@ def _by_holder(layers: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def run(live: keras.Model, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Run in inference mode.
+    """Run in inference mode: in a call or, for large inputs, compiled, as ``predict`` does.
+
+    A call of a functional model keeps what each of its layers returns until its end: of images, many times the model.
 
     Raises:
         SignatureError: When an input is missing.
     """
     source: Source = live.dlbridge_source
     source.require_inputs(inputs)
-    values = _call(live, {n: keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs})
+    tensors = {n: keras.ops.convert_to_tensor(inputs[n]) for n in source.inputs}
+    is_large = sum(inputs[n].nbytes for n in source.inputs) >= _LARGE_INPUTS
+    values = _call(live, tensors, live.predict_on_batch if is_large else functools.partial(live, training=False))
     return {n: keras.ops.convert_to_numpy(v) for n, v in zip(source.outputs, values, strict=True)}
 
 
 def exact(live: keras.Model) -> Exact:
     """Runs the live model in float64; it stays as it is."""
-    return Exact(lambda tensors: _call(live, tensors), live.dlbridge_source.outputs)
+    call = functools.partial(live, training=False)
+    return Exact(lambda tensors: _call(live, tensors, call), live.dlbridge_source.outputs)
 
 
 def argument(inputs: list[Any]) -> Any:
@@ -184,11 +193,11 @@ def argument(inputs: list[Any]) -> Any:
     return inputs[0] if inputs else None
 
 
-def _call(live: keras.Model, tensors: Mapping[str, Any]) -> list[Any]:
+def _call(live: keras.Model, tensors: Mapping[str, Any], call: Callable[[Any], Any]) -> list[Any]:
     source: Source = live.dlbridge_source
     given = [tensors[n] for n in source.inputs]
     with policy(source):
-        out = live(argument(given), training=False)
+        out = call(argument(given))
     return list(out) if isinstance(out, (list, tuple)) else [out]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+#: Arrays of so many bytes get memory that goes with them. TensorFlow wants it to start at a multiple of the other.
+_LARGE, _ALIGNED = 1 << 20, 64
 
 class RawVariable:
     """A variable of the backend without a Keras variable around it. Keras does not train it."""
@@ -39,3 +41,25 @@ def snapshot(variable: Any) -> Callable[[], np.ndarray]:
 def hollow(variable: Any) -> np.ndarray:
     """An array of the variable's shape that takes no memory."""
     return np.broadcast_to(np.zeros((), np.float32), tuple(variable.shape))
+
+
+def to_tensor(array: np.ndarray, dtype: str) -> Any:
+    """A copy of an array as a tensor of the backend.
+
+    TensorFlow would copy a large one twice, and keep the memory of both when the tensor is gone.
+    """
+    plain = array.dtype == dtype and array.dtype.kind in "fiu"
+    if not plain or array.nbytes < _LARGE or keras.backend.backend() != "tensorflow":
+        return keras.ops.convert_to_tensor(array, dtype=dtype)
+    import tensorflow as tf
+
+    return tf.experimental.dlpack.from_dlpack(_aligned(array).__dlpack__())
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy of an array at an address that TensorFlow takes as it is."""
+    memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -91,8 +91,11 @@ def _is_abstract(leaf: Any) -> bool:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of modules and arrays, compiled where that can be: not where it asks for the numbers in an array."""
-    fast = nnx.jit(function)
+    """A function of modules and arrays, compiled where that can be: not where it asks for the numbers in an array.
+
+    The compiled code returns no weights: it would return a copy of each that it leaves as it is.
+    """
+    fast = nnx.jit(function, graph_updates=False)
 
     def call(*arguments: Any) -> Any:
         try:
