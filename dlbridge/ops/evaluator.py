@@ -67,6 +67,11 @@ class Float64Run:
         if dtype in NARROW:
             self.eps = max(self.eps, eps(dtype))
 
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` does anything with a result."""
+        return bool(self.noise) or self.seen is not None
+
     def settle(self, array: np.ndarray, *, is_sum: bool) -> np.ndarray:
         """A result, moved by noise if that was asked for, and kept in ``seen``."""
         if self.noise:

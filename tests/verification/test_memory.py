@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 
+import keras
+import ml_dtypes
 import numpy as np
 import onnx.parser
 import pytest
 import torch
 
 import dlbridge
+from dlbridge.frameworks.keras import runner as keras_runner
+from dlbridge.frameworks.keras import variables as keras_variables
 from dlbridge.frameworks.onnx import runner as onnx_runner
 from dlbridge.frameworks.pytorch import exact
 from dlbridge.ops import evaluator
@@ -103,6 +107,39 @@ def test_large_models_agree_by_all_routes(all_are_large):
         dlbridge.verify(model, routes=["pytorch", "keras", "onnx"], battery="quick").require()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "uint8", "bool", ml_dtypes.bfloat16])
+def test_a_large_array_becomes_a_tensor_of_its_own(dtype, monkeypatch):
+    monkeypatch.setattr(keras_variables, "_LARGE", 0)
+    array = (np.arange(15).reshape(3, 5) % 7).astype(dtype).T
+    before = array.copy()
+    tensor = keras_variables.to_tensor(array, array.dtype.name)
+    array[...] = 1
+    found = keras.ops.convert_to_numpy(tensor)
+    assert found.dtype == before.dtype
+    np.testing.assert_array_equal(found, before)
+
+
+class Two(torch.nn.Module):
+    def forward(self, x, ids):
+        return x * 2, ids + 1
+
+
+@pytest.mark.parametrize("kind", [Dense, Two])
+def test_large_inputs_are_run_as_predict_runs_them(kind, monkeypatch):
+    inputs = {"x": "float32[batch,2]", "ids": "int64[batch,5]"}
+    wanted = inputs if kind is Two else {"ids": "int64[batch,5]"}
+    live = dlbridge.load(kind().eval(), inputs=wanted).to_keras()
+    given = {name: np.arange(12).reshape(6, 2).astype("float32") for name in wanted if name == "x"}
+    given["ids"] = np.arange(30).reshape(6, 5) % 7
+    right = keras_runner.run(live, given)
+    monkeypatch.setattr(keras_runner, "_LARGE_INPUTS", 0)
+    found = keras_runner.run(live, given)
+    assert found.keys() == right.keys()
+    for name, array in found.items():
+        assert array.dtype == right[name].dtype
+        np.testing.assert_allclose(array, right[name], rtol=1e-6)
+
+
 def test_weights_are_compared_a_few_rows_at_a_time(monkeypatch):
     monkeypatch.setattr(weight_check, "_PIECE", 8)
     wanted = np.arange(60.0).reshape(10, 6)
@@ -132,13 +169,12 @@ def watch():
         peak = max(peak, held())
         time.sleep(0.002)
 
-routes = ["pytorch", "keras", "onnx"]
-dlbridge.verify(read(5, 1), routes=routes, battery="quick").require()  # the libraries are in memory
+dlbridge.verify(read(5, 1), battery="quick").require()  # the libraries are in memory
 model = read(3000, 4)
 gc.collect()
 before = peak = held()
 threading.Thread(target=watch, daemon=True).start()
-dlbridge.verify(model, routes=routes, battery="quick").require()
+dlbridge.verify(model, battery="quick").require()
 print((peak - before) / (4 * 3000 * 3000 * 4))
 """
 
@@ -150,4 +186,4 @@ def test_the_memory_of_a_verification_is_two_models_beside_the_original():
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
-    assert float(done.stdout.split()[-1]) < 2.3, done.stdout
+    assert float(done.stdout.split()[-1]) < 2, done.stdout

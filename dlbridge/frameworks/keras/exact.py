@@ -165,7 +165,7 @@ class _Run(Float64Run):
             value.dtype.is_integer or value.dtype.is_bool or (not self.wide and value.dtype.is_floating)
         ):
             self.seen.append(value.numpy())
-        if value.dtype != tf.float64 or not self.wide:
+        if value.dtype != tf.float64 or not self.wide or not self.settles:
             return value
         array = value.numpy()
         settled = self.settle(array, is_sum=is_sum)

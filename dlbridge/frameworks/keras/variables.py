@@ -11,6 +11,7 @@ import numpy as np
 #: Arrays of so many bytes get memory that goes with them. TensorFlow wants it to start at a multiple of the other.
 _LARGE, _ALIGNED = 1 << 20, 64
 
+
 class RawVariable:
     """A variable of the backend without a Keras variable around it. Keras does not train it."""
 

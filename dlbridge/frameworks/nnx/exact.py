@@ -152,7 +152,7 @@ class _Run(Float64Run):
     def _settled(self, value: Any, is_sum: bool) -> Any:
         """The result in float64, with noise added if that was asked for."""
         value = self.widened(value)
-        if value.dtype != np.float64:
+        if value.dtype != np.float64 or not self.settles:
             return value
         array = np.asarray(value)
         settled = self.settle(array, is_sum=is_sum)
