@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["View", "Weight", "contiguous", "size", "to_initializers"]
+__all__ = ["View", "Weight", "contiguous", "copy_into", "size", "to_initializers"]
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,26 @@ def to_initializers(
     return out
 
 
-def contiguous(array: np.ndarray, strip: int = 16) -> np.ndarray:
-    """The array in C order, itself where it is.
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """The array in C order, itself where it is."""
+    if array.flags.c_contiguous:
+        return np.asarray(array)  # ascontiguousarray makes a scalar a vector
+    out = np.empty(array.shape, array.dtype)
+    copy_into(out, array)
+    return out
+
+
+def copy_into(out: np.ndarray, array: np.ndarray, strip: int = 16) -> None:
+    """Copy an array into another of its shape, which is in C order.
 
     A transposed array is copied in strips of its last axis, each a cache line of 4-byte numbers wide: numpy's own copy
     misses the cache at every number where the strides are powers of two, and takes two to five times as long.
     """
-    if array.flags.c_contiguous or array.strides[-1] == array.itemsize:
-        return np.asarray(array, order="C")  # ascontiguousarray makes a scalar a vector
-    out = np.empty(array.shape, array.dtype)
+    if array.ndim == 0 or array.strides[-1] == array.itemsize:
+        out[...] = array
+        return
     for start in range(0, array.shape[-1], strip):
         out[..., start : start + strip] = array[..., start : start + strip]
-    return out
 
 
 def size(shape: tuple[int, ...]) -> int:

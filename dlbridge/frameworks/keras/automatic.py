@@ -7,10 +7,8 @@ not be called as Keras may call something else in it.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import textwrap
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +80,14 @@ def _function(name: str) -> Callable[..., Any] | None:
 
 
 def _words(function: Callable[..., Any] | None) -> set[str]:
-    """The names in the code of a function."""
-    if function is None:
-        return set()
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return names | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    """The names of functions, modules and attributes in the code of a function."""
+    pending: list[Any] = [inspect.unwrap(function).__code__] if function is not None else []
+    found: set[str] = set()
+    while pending:
+        code = pending.pop()
+        found.update(code.co_names, code.co_freevars)
+        pending += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    return found
 
 
 @functools.cache

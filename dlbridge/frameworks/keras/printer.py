@@ -125,7 +125,7 @@ def _function(writer: KerasWriter, definition: Definition) -> Def:
 
 
 def _build_model(writer: KerasWriter, root: Definition) -> Def:
-    about, sequence = printing.about_sizes(writer.model.graph), writer.sequence()
+    about, sequence = printing.about_sizes(writer.model.graph), writer.sequence
     if sequence is not None:
         return Def("build_model", (), (*about, Return(_sequential(writer, sequence))))
     network = call(root.name, name=Const(NETWORK))

@@ -45,7 +45,7 @@ def save_weights(source: Source, folder: Path) -> None:
     """
     scope = keras.StatelessScope(initialize_variables=False)
     with policy(source), compat.own_attributes_skipped(), scope, compat.variables_forgotten():
-        _unfilled(source, np.asarray).save_weights(folder / "model.weights.h5")
+        _unfilled(source, _array).save_weights(folder / "model.weights.h5")
 
 
 def load_saved(source: Source, weights: Path) -> keras.Model:
@@ -100,7 +100,11 @@ def _numbers(source: Source, key: str, convert: Callable[..., Any], shape: tuple
     array = source.array(key)
     if array.shape != tuple(shape):
         raise WeightsError(f"the variable has the shape {tuple(shape)}, the weight {array.shape}", where=key)
-    return convert(contiguous(array), dtype=dtype)
+    return convert(array, dtype)
+
+
+def _array(array: np.ndarray, dtype: str) -> np.ndarray:
+    return np.asarray(contiguous(array), dtype)
 
 
 @contextmanager

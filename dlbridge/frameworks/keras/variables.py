@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from dlbridge.source.weights import contiguous, copy_into
+
 #: Arrays of so many bytes get memory that goes with them. TensorFlow wants it to start at a multiple of the other.
 _LARGE, _ALIGNED = 1 << 20, 64
 
@@ -51,7 +53,7 @@ def to_tensor(array: np.ndarray, dtype: str) -> Any:
     """
     plain = array.dtype == dtype and array.dtype.kind in "fiu"
     if not plain or array.nbytes < _LARGE or keras.backend.backend() != "tensorflow":
-        return keras.ops.convert_to_tensor(array, dtype=dtype)
+        return keras.ops.convert_to_tensor(contiguous(array), dtype=dtype)
     import tensorflow as tf
 
     return tf.experimental.dlpack.from_dlpack(_aligned(array).__dlpack__())
@@ -62,5 +64,5 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
     start = -memory.ctypes.data % _ALIGNED
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
+    copy_into(copy, array)
     return copy

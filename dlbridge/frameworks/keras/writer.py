@@ -116,7 +116,9 @@ class KerasWriter(KerasWeights):
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
         self.symbolic = call_functions(self.emits, self.model.inputs)
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
-        self.calls = Counter(e.layer.identity(self.graph) for e in self.emits.values() if e.layer is not None)
+        #: What is the same for two calls of one layer, by the node that calls it.
+        self.identities = {n: e.layer.identity(self.graph) for n, e in self.emits.items() if e.layer is not None}
+        self.calls = Counter(self.identities.values())
         self._set_blocks()
         self.weight_paths = weight_paths(self.graph, self.root, self.emits, paths, reachable=True)
         self.weights_by_block = weights_by_block(self.root, self.weight_paths)
@@ -147,8 +149,7 @@ class KerasWriter(KerasWeights):
         self.subclassed, self.wrapped = classes.subclassed, classes.wrapped
 
     def _makes_layer(self, node: ir.Node) -> bool:
-        layer = self.emits[node].layer
-        return layer is not None and not self._is_shared(node, layer)
+        return self.emits[node].layer is not None and not self._is_shared(node)
 
     def source(self) -> Source:
         name_class = block_class(self.graph)
@@ -210,7 +211,7 @@ class KerasWriter(KerasWeights):
             layer = emit.module
             fragment = call(LAYER, next(emit.code.values()))
         if layer is not None:
-            path = self._layer_path(node, layer)
+            path = self._layer_path(node)
             new = self._named(layer, node, block)
             if path == node.name:
                 self._remember(block, node, layer)
@@ -221,7 +222,7 @@ class KerasWriter(KerasWeights):
                     if layer.weights:
                         self._build(written, reached, next(emit.code.values()))
                 new = reached
-            elif path != node.name or self._is_shared(node, layer):
+            elif path != node.name or self._is_shared(node):
                 # A layer that is called more than once is made once, before its first call.
                 variable = snake_case(flat(block.relative(path))) + "_layer"
                 if path == node.name:
@@ -270,11 +271,9 @@ class KerasWriter(KerasWeights):
         return new
 
     def is_named(self, node: ir.Node, layer: Layer) -> bool:
-        return not (traits.is_anonymous(node) and (self._is_sequential() or not layer.weights))
+        return not (traits.is_anonymous(node) and (self.sequence is not None or not layer.weights))
 
-    def _is_sequential(self) -> bool:
-        return self.sequence() is not None
-
+    @functools.cached_property
     def sequence(self) -> list[ir.Node] | None:
         """The nodes of a model that is one chain of layers: ``keras.Sequential``; None when it is not."""
         if self.root.path or self.wrapped or len(self.model.inputs) != 1 or len(self.model.outputs) != 1:
@@ -288,22 +287,22 @@ class KerasWriter(KerasWeights):
                 return None
             if emit.layer is not None and layer_inputs(emit.code) != [current]:
                 return None  # more is done than calling the layer: its result is cropped
-            if emit.layer is not None and self._is_shared(step, emit.layer):
+            if emit.layer is not None and self._is_shared(step):
                 return None  # Sequential holds a layer once
             current = step.outputs[0]
         return self.root.steps if self.returned == [current] and self.root.steps else None  # type: ignore[return-value]
 
-    def _layer_path(self, node: ir.Node, layer: Layer) -> str:
+    def _layer_path(self, node: ir.Node) -> str:
         """The name of the layer that a node calls: two calls of one layer share it."""
-        key = layer.identity(self.graph)
+        key = self.identities.get(node)
         return node.name or "" if key is None else self.layers.setdefault(key, node.name or "")
 
-    def _is_shared(self, node: ir.Node, layer: Layer) -> bool:
-        key = layer.identity(self.graph)
+    def _is_shared(self, node: ir.Node) -> bool:
+        key = self.identities.get(node)
         return key is not None and self.calls[key] > 1
 
     def _remember(self, block: Block, node: ir.Node, layer: Layer) -> None:
-        sequence = self.sequence()
+        sequence = self.sequence
         prefix = f"#{sequence.index(node)}" if sequence is not None else self._variable_path(block, node.name or "")
         for slot, weight in layer.weights.items():
             self.weights[f"{prefix}/{slot}"] = weight
