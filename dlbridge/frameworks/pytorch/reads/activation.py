@@ -43,11 +43,6 @@ def with_attributes(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     return op(op_type, x, **attributes(*args, **named))
 
 
-@reads("aten.relu6")
-def relu6(op: Op, x: ir.Value) -> ir.Value:
-    return op("Clip", x, 0, 6)
-
-
 @reads("aten.hardtanh")
 def hardtanh(op: Op, x: ir.Value, min_val: float = -1, max_val: float = 1) -> ir.Value:
     return op("Clip", x, min_val, max_val)
@@ -90,11 +85,6 @@ def safe_softmax(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
     x = op.cast(x)
     nothing = op("Equal", op("ReduceMax", x, [dim], keepdims=1), -np.inf)
     return op("Where", nothing, 0, op("Softmax", x, axis=dim))
-
-
-@reads("aten.softmin")
-def softmin(op: Op, x: ir.Value, dim: int, dtype: Any = None) -> ir.Value:
-    return op("Softmax", -op.cast(x), axis=dim)
 
 
 @reads("aten.softplus")

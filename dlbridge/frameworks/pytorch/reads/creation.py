@@ -49,19 +49,6 @@ def arange(op: Op, *args: Any, **options: Any) -> ir.Value:
     return made
 
 
-@reads("aten.linspace")
-def linspace(op: Op, start: Any, end: Any, steps: Any, **options: Any) -> ir.Value:
-    """PyTorch computes from both ends towards the middle, so that the last element is exactly ``end``."""
-    if all(isinstance(v, (int, float)) for v in (start, end, steps)):
-        import torch
-
-        return op.constant(torch.linspace(start, end, steps, dtype=torch.float64).numpy(), op.dtype)
-    first, last = (op.cast(v) for v in (start, end))
-    count = op.number(steps, ir.DataType.INT64)
-    numbers = op.cast(op("Range", 0, count, 1))
-    return numbers * ((last - first) / op.cast(op("Max", count - 1, 1))) + first
-
-
 @reads("aten.eye")
 def eye(op: Op, *args: Any, **options: Any) -> ir.Value:
     shape = op.sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -184,18 +185,12 @@ def nonzero(op: Op, x: ir.Value) -> ir.Value:
     return op("Transpose", op("NonZero", x), perm=[1, 0])
 
 
-@reads("aten.nonzero_numpy")
-def nonzero_numpy(op: Op, x: ir.Value) -> list[ir.Value]:
-    return _positions(op, x, [op.cast(x, ir.DataType.BOOL)])[: rank(x)]  # type: ignore[return-value]
-
-
-@reads("aten.where.default")
-def positions(op: Op, condition: ir.Value) -> list[ir.Value]:
-    """``torch.where`` of a condition alone: for each axis, where the condition is true."""
-    if not rank(condition):
-        condition = op.unsqueeze(condition, [0])
-    marked = op("NonZero", op.cast(condition, ir.DataType.BOOL))
-    return [op("Gather", marked, axis, axis=0) for axis in range(rank(condition))]
+@reads("aten.nonzero_numpy", "aten.where.default")
+def positions(op: Op, x: ir.Value) -> list[ir.Value]:
+    """For each axis, where a tensor is not zero: ``torch.where`` of a condition alone."""
+    if not rank(x):
+        x = op.unsqueeze(x, [0])
+    return _positions(op, x, [op.cast(x, ir.DataType.BOOL)])  # type: ignore[return-value]
 
 
 @reads("aten.repeat_interleave.Tensor")
@@ -209,71 +204,68 @@ def repeated_positions(op: Op, repeats: ir.Value, *, output_size: Any = None) ->
 
 # --- writing -------------------------------------------------------------------------------------------------------
 
+#: PyTorch's name of a reduction -> that of ONNX; a mean is a sum, divided by the count of its terms.
 _REDUCTIONS = {"add": "add", "sum": "add", "mean": "add", "multiply": "mul", "prod": "mul"}
 _REDUCTIONS |= {"amax": "max", "amin": "min"}
+
+#: (a tensor, the values that go to places in it, ONNX' reduction of those that meet) -> the tensor with them.
+_Placed = Callable[[ir.Value, ir.Value, str | None], ir.Value]
+
+
+def _combined(
+    op: Op, x: ir.Value, values: ir.Value, reduce: str | None, include_self: bool, placed: _Placed
+) -> ir.Value:
+    """A tensor with values at places in it: in place of its elements, or reduced with them, or with each other."""
+    kind = _REDUCTIONS[reduce] if reduce else None
+    if not include_self:  # replaced elements start from the neutral number
+        x = placed(x, op.filled(neutral(kind, x.dtype), x.dtype, sizes(values)), None)
+    made = placed(x, values, kind)
+    if reduce != "mean":
+        return made
+    start, ones = op.filled(int(include_self), x.dtype, sizes(x)), op.filled(1, x.dtype, sizes(values))
+    count = op("Max", placed(start, ones, "add"), 1)
+    return (made if is_float(made) else made - op("Mod", made, count)) / count  # of integers rounded down
 
 
 @reads("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(
     op: Op, x: ir.Value, dim: int, index: ir.Value, src: Any, reduce: str | None = None, *, include_self: bool = True
 ) -> ir.Value:
-    if op.name == "scatter_add":
-        kind = "add"
-    elif reduce:
-        kind = _REDUCTIONS[reduce]
-    else:
-        kind = None
     if not isinstance(src, ir.Value) or rank(src) == 0:
         src = op("Expand", op.cast(src, x.dtype), sizes(index))
     elif sizes(src) != sizes(index):
-        starts = [0] * rank(src)
-        src = op("Slice", src, starts, sizes(index), list(range(rank(src))))
-    axis, index = dim % rank(x), _int64(op, index)
-    if not include_self:  # replaced elements start from the neutral number
-        start = op.filled(neutral(kind, x.dtype), x.dtype, sizes(index))
-        x = _counting_forward(op("ScatterElements", x, index, start, axis=axis))
-    made = _counting_forward(op("ScatterElements", x, index, src, axis=axis, reduction=kind))
-    if reduce != "mean":
-        return made
-    start = op.filled(int(include_self), x.dtype, sizes(x))
-    ones = op.filled(1, x.dtype, sizes(index))
-    return _mean(op, made, op("ScatterElements", start, index, ones, axis=axis, reduction="add"))
+        src = op("Slice", src, [0] * rank(src), sizes(index), list(range(rank(src))))
+        src = with_sizes(src, sizes(index))
+    axis, where = dim % rank(x), _int64(op, index)
+
+    def placed(target: ir.Value, values: ir.Value, kind: str | None) -> ir.Value:
+        return _counting_forward(op("ScatterElements", target, where, values, axis=axis, reduction=kind))
+
+    return _combined(op, x, src, "add" if op.name == "scatter_add" else reduce, include_self, placed)
 
 
-def _mean(op: Op, total: ir.Value, count: ir.Value) -> ir.Value:
-    """Divide a sum by the count of its terms, which may be 0; integers are rounded down."""
-    count = op("Max", count, 1)
-    return (total if is_float(total) else total - op("Mod", total, count)) / count
-
-
-@reads("aten.index_add", "aten.index_copy")
-def index_add(op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, *, alpha: Any = 1) -> ir.Value:
+@reads("aten.index_add", "aten.index_copy", "aten.index_reduce")
+def index_reduce(
+    op: Op,
+    x: ir.Value,
+    dim: int,
+    index: ir.Value,
+    source: ir.Value,
+    reduce: str | None = None,
+    *,
+    include_self: bool = True,
+    alpha: Any = 1,
+) -> ir.Value:
     if alpha != 1:
         source = source * alpha
     order, back = to_front(x, dim)
-    where = op.unsqueeze(_int64(op, index), [1])
-    reduction = "add" if op.name == "index_add" else None
-    made = op("ScatterND", op.transpose(x, order), where, op.transpose(source, order), reduction=reduction)
-    return op.transpose(made, back)
-
-
-@reads("aten.index_reduce")
-def index_reduce(
-    op: Op, x: ir.Value, dim: int, index: ir.Value, source: ir.Value, reduce: str, *, include_self: bool = True
-) -> ir.Value:
-    order, back = to_front(x, dim)
-    front, given, kind = op.transpose(x, order), op.transpose(source, order), _REDUCTIONS[reduce]
     rows = op.unsqueeze(_int64(op, index), [1])
 
-    def placed(target: ir.Value, values: ir.Value, reduction: str | None) -> ir.Value:
-        return op("ScatterND", target, rows, values, reduction=reduction)
+    def placed(target: ir.Value, values: ir.Value, kind: str | None) -> ir.Value:
+        return op("ScatterND", target, rows, values, reduction=kind)
 
-    if not include_self:  # replaced elements start from the neutral number
-        front = placed(front, op.filled(neutral(kind, x.dtype), x.dtype, sizes(given)), None)
-    made = placed(front, given, kind)
-    if reduce == "mean":
-        start, ones = op.filled(int(include_self), x.dtype, sizes(front)), op.filled(1, x.dtype, sizes(given))
-        made = _mean(op, made, placed(start, ones, "add"))
+    front, given = op.transpose(x, order), op.transpose(source, order)
+    made = _combined(op, front, given, "add" if op.name == "index_add" else reduce, include_self, placed)
     return op.transpose(made, back)
 
 
@@ -301,11 +293,6 @@ def put(op: Op, x: ir.Value, index: ir.Value, source: ir.Value, accumulate: bool
 @reads("aten.diagonal_scatter")
 def diagonal_scatter(op: Op, x: ir.Value, src: ir.Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> ir.Value:
     return scatter_to_view(op, x, op.cast(src, x.dtype), lambda t: t.diagonal(offset, dim1, dim2), "diagonal")
-
-
-@reads("aten.fill", "aten.zero")
-def fill(op: Op, x: ir.Value, value: Any = 0) -> ir.Value:
-    return op("Expand", op.cast(value, x.dtype), sizes(x))
 
 
 # --- classes and bins ----------------------------------------------------------------------------------------------

@@ -49,13 +49,6 @@ def reduced(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtyp
     return reduce(op, _REDUCTIONS[op.name], op.cast(x), dim, keepdim)
 
 
-@reads("aten.nansum")
-def sum_but_nan(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> ir.Value:
-    if is_float(x):
-        x = op("Where", op("IsNaN", x), 0, x)
-    return reduce(op, "ReduceSum", op.cast(x), dim, keepdim)
-
-
 @reads("aten.max.dim", "aten.min.dim")
 def extreme_and_where(op: Op, x: ir.Value, dim: int, keepdim: bool = False) -> list[ir.Value]:
     kind = op.name.capitalize()
