@@ -140,7 +140,7 @@ def activation(site: CallSite) -> Any:
 
 #: Layers that call a few functions of ``keras.ops``.
 _BY_CODE = (
-    *("ReLU", "LeakyReLU", "ELU", "Softmax", "Permute"),
+    *("ReLU", "LeakyReLU", "ELU", "Softmax", "Permute", "Reshape"),
     *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot"),
     *(f"{name}{rank}D" for rank in (1, 2, 3) for name in ("Cropping", "ZeroPadding", "MaxPooling", "AveragePooling")),
     *(f"Adaptive{name}Pooling{rank}D" for rank in (1, 2, 3) for name in ("Average", "Max")),

@@ -18,11 +18,6 @@ def flatten(site: CallSite) -> Any:
     return site.layer_op("Flatten", x, axis=1)
 
 
-@layer("Reshape")
-def reshape(site: CallSite) -> Any:
-    return site.layer_op("Reshape", site.x, [0, *(int(s) for s in site.layer.target_shape)])
-
-
 @layer("RepeatVector")
 def repeat_vector(site: CallSite) -> Any:
     return site.layer_op("Tile", site.unsqueeze(site.x, 1), [1, int(site.layer.n), 1])
