@@ -34,9 +34,9 @@ def relu(node: Match, to: Lifter) -> bool:
 def leaky_relu(node: Match, to: Lifter) -> bool:
     """max(x, alpha x) for 0 < alpha < 1."""
     for x, other in node.orders():
-        coefficient, powers = monomial(other, {x})
-        if powers == Counter({x: 1}) and 0 < coefficient < 1 and _is_float(x):
-            return to.become(node, "LeakyRelu", [x], {"alpha": coefficient})
+        alpha = _multiple(other, x)
+        if alpha is not None and 0 < alpha < 1 and _is_float(x):
+            return to.become(node, "LeakyRelu", [x], {"alpha": alpha})
     return to.no(node, "no operand is a part of the other")
 
 
@@ -100,28 +100,27 @@ def softplus_with_threshold(node: Match, to: Lifter) -> bool:
 
 
 @rule("Where")
-def leaky_relu_by_choice(node: Match, to: Lifter) -> bool:
-    """x where it is above 0, elsewhere alpha x, for a positive alpha."""
+def leaky_relu_or_elu(node: Match, to: Lifter) -> bool:
+    """x where it is above 0, elsewhere alpha x or alpha (exp(x) - 1), for a positive alpha."""
     found = _chosen_above_zero(node)
     if found is None:
         return to.no(node, "it does not take x where x is above 0")
     x, below = found
-    coefficient, powers = monomial(below, {x})
-    if powers != Counter({x: 1}) or not 0 < coefficient < math.inf:
-        return to.no(node, "what it takes below 0 is no multiple of x")
-    return to.become(node, "LeakyRelu", [x], {"alpha": coefficient})
+    for op_type, alpha in (("LeakyRelu", _multiple(below, x)), ("Elu", _multiple_of_expm1(below, x))):
+        if alpha is not None and 0 < alpha < math.inf:
+            return to.become(node, op_type, [x], {"alpha": alpha})
+    return to.no(node, "what it takes below 0 is no positive multiple of x or of exp(x) - 1")
 
 
-@rule("Where")
-def elu(node: Match, to: Lifter) -> bool:
-    """x where it is above 0, elsewhere alpha (exp(x) - 1), for a positive alpha."""
-    found = _chosen_above_zero(node)
-    if found is None:
-        return to.no(node, "it does not take x where x is above 0")
-    x, below = found
-    less, alpha = with_scalar(producer(below, "Mul")) or (below, 1.0)
+def _multiple(value: ir.Value, x: ir.Value) -> float | None:
+    """alpha of a value that is alpha x."""
+    coefficient, powers = monomial(value, {x})
+    return coefficient if powers == Counter({x: 1}) else None
+
+
+def _multiple_of_expm1(value: ir.Value, x: ir.Value) -> float | None:
+    """alpha of a value that is alpha (exp(x) - 1)."""
+    less, alpha = with_scalar(producer(value, "Mul")) or (value, 1.0)
     one = with_scalar(producer(less, "Sub"), 1.0)
     power = None if one is None else producer(one[0], "Exp")
-    if power is None or power.operand(0) is not x or not 0 < alpha < math.inf:
-        return to.no(node, "what it takes below 0 is not alpha (exp(x) - 1)")
-    return to.become(node, "Elu", [x], {"alpha": alpha})
+    return None if power is None or power.operand(0) is not x else alpha
