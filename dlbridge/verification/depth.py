@@ -30,9 +30,9 @@ def along_depth(model: Model, form: Form, arrays: Arrays, right: Arrays) -> Dept
         arrays: One set of inputs.
         right: Every value of the graph in float64, for these inputs.
     """
-    anew = getattr(form, "written_anew", None)
-    if anew is not None:
-        return _by_node(model, _errors_by_name(all_values(model, anew, arrays), right))
+    writer = getattr(form, "as_written", None)
+    if writer is not None:
+        return _by_node(model, _errors_by_name(all_values(model, writer, arrays), right))
     seen: list[np.ndarray] = []
     if form.exact([arrays], seen) is None:
         return {}

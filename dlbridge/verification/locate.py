@@ -7,7 +7,7 @@ computes an array with the same numbers anywhere, in whatever layout.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -276,24 +276,34 @@ def _first(model: Model, values: Arrays, shown: Shown, outputs: set[str], off: C
     nodes = list(model.graph)
     told = _told_by_numbers(model, nodes, values)
     of_floats = {value for value in told if values[value.name or ""].dtype.kind == "f"}
-    matched: set[ir.Value] = set()
-    compared: set[ir.Value] = set()
+    computed: set[ir.Value] = set()
+
+    def is_computed(value: ir.Value) -> bool:
+        """Whether the form has the value, or one that is derived from it: its readers have been looked at."""
+        if value not in told or value.name in off:
+            return False
+        derived = computed.intersection(_derived(value))
+        # which number is the largest stays when the numbers that it comes from are off
+        return bool(derived & of_floats if value in of_floats else derived) or shown.has(values[value.name or ""])
+
+    def is_compared(value: ir.Value) -> bool:
+        if value in told:
+            return bool(value.uses()) or value.is_graph_output()  # a form need not compute what nothing reads
+        return value.is_graph_output() and value.name in outputs
+
     for node in reversed(nodes):
-        for value in node.outputs:
-            if not value.uses() and not value.is_graph_output():
-                continue  # a form need not compute what nothing reads
-            if value in told:
-                compared.add(value)
-                # which number is the largest, and numbers beside larger ones, stay when what they come from is off
-                whole = [use.node for use in value.uses() if not is_op(use.node, *_TAKING)]
-                readers = [node for node in whole or (use.node for use in value.uses()) if not is_op(node, "Concat")]
-                derived = matched.intersection(o for reader in readers for o in reader.outputs)
-                is_derived = bool(derived & of_floats if value in of_floats else derived)
-                if value.name not in off and (is_derived or shown.has(values[value.name or ""])):
-                    matched.add(value)
-            elif value.is_graph_output() and value.name in outputs:
-                compared.add(value)
-    return next((n for n in nodes if any(v in compared and v not in matched for v in n.outputs)), None)
+        computed.update(value for value in node.outputs if is_compared(value) and is_computed(value))
+    return next((n for n in nodes if any(is_compared(v) and v not in computed for v in n.outputs)), None)
+
+
+def _derived(value: ir.Value) -> Iterator[ir.Value]:
+    """The values that a value is read for: they are wrong where it is."""
+    readers = [use.node for use in value.uses()]
+    # what takes a part of the numbers may be right all the same, and beside larger numbers wrong ones do not show
+    whole = [node for node in readers if not is_op(node, *_TAKING)]
+    for reader in whole or readers:
+        if not is_op(reader, "Concat"):
+            yield from reader.outputs
 
 
 def _told_by_numbers(model: Model, nodes: Sequence[ir.Node], values: Arrays) -> set[ir.Value]:

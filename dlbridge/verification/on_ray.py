@@ -23,7 +23,7 @@ from dlbridge.verification.routes import Route
 from dlbridge.verification.weight_check import Unlike
 
 #: What a comparison asks of a route beside its outputs.
-_SAID = ("note", "eps", "folds", "text", "written_anew", "as_written")
+_SAID = ("note", "eps", "folds", "text", "as_written")
 Builders = Mapping[str, Callable[[], Form]]
 
 

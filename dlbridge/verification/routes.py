@@ -79,10 +79,8 @@ class Route:
         folds: Whether the exporter of a framework wrote it, which computes constants in the model's types: a batch
             normalization that becomes part of the kernel before it.
         text: The written file that is run; empty where there is none.
-        written_anew: The framework that wrote the model for this route, and that runs it; None where what is run was
-            there before, or is run by another.
         as_written: The framework that runs it, and that writes of the model what is run; None where what is run has
-            been edited, or came from elsewhere.
+            been edited, or came from elsewhere, or has types that the framework does not run.
 
     Raises:
         DlbridgeError: When there is no such route.
@@ -101,7 +99,6 @@ class Route:
         self.name, self.note, self.eps, self.text = title or name, "", 0.0, ""
         self.folds = False
         self._model = model
-        self.written_anew: str | None = None
         self.as_written: str | None = None
         self._types: dict[str, np.dtype] | None = None
         self._framework: frameworks.Framework | None = None
@@ -127,10 +124,8 @@ class Route:
             raise
         except Exception as error:  # executing generated code and frameworks can raise anything
             raise WrittenModelError(f"it cannot be built: {_said(error)}") from error
-        if name == framework.name and folder is None and framework.name not in written and self._types is None:
-            self.written_anew = name
         is_as_written = title is None if folder is None else _is_as_written(source, folder)
-        if name == framework.name and is_as_written:
+        if name == framework.name and is_as_written and self._types is None:
             self._source, self.as_written = source, name
         if device is not None:
             self.note = f"on {device}, with products of float32 in float32 (no TF32)"
@@ -196,7 +191,7 @@ class Route:
 
     def unlike_weights(self) -> list[Unlike]:
         """The weights that are not the model's, where it was written of the model."""
-        if self._source is None or self._framework is None or self._types is not None:
+        if self._source is None or self._framework is None:
             return []
         return list(unlike_weights(self._model, self._source, self._framework.weights_one_by_one(self._live)))
 
