@@ -53,6 +53,7 @@ class _Seen:
     number: int
     path: str | None
     is_forward: bool
+    is_of_author: bool
     lasti: int = -1
     child: int = -1
     run: int = 0
@@ -103,8 +104,11 @@ class AuthorFrames:
     def _enter(self, frame: FrameType) -> None:
         around = self._seen[-1].path if self._seen else None
         own = self._module(frame)
-        self._seen.append(_Seen(frame, self._next(), around if own is None else own, own is not None))
-        if own is not None and not self._is_foreign(frame.f_code.co_filename):
+        path, is_foreign = around if own is None else own, self._is_foreign(frame.f_code.co_filename)
+        hands_on = frame.f_code.co_flags & _HANDS_ON == _HANDS_ON and own is None
+        is_of_author = path is not None and not hands_on and not is_foreign
+        self._seen.append(_Seen(frame, self._next(), path, own is not None, is_of_author))
+        if own is not None and not is_foreign:
             for name, node in _held(frame, _parameters(frame)):
                 node.meta.setdefault(PARAMETERS, {}).setdefault(own, name)
 
@@ -118,7 +122,7 @@ class AuthorFrames:
     def _note_variables(self, seen: _Seen) -> None:
         """Note what the variables of a frame of the author's hold when it comes to another line."""
         line = seen.frame.f_lineno
-        if line == seen.line or not self._is_of_author(seen):
+        if line == seen.line or not seen.is_of_author:
             return
         seen.line = line
         for name, node in _held(seen.frame, seen.frame.f_code.co_varnames):
@@ -129,15 +133,11 @@ class AuthorFrames:
             if seen.is_forward and "." in given.get(seen.path, "") and "." not in name:
                 given[seen.path] = name  # what was an item of a parameter has a variable now
 
-    def _is_of_author(self, seen: _Seen) -> bool:
-        code = seen.frame.f_code
-        hands_on = code.co_flags & _HANDS_ON == _HANDS_ON and not seen.is_forward
-        return seen.path is not None and not hands_on and not self._is_foreign(code.co_filename)
-
     def _of_author(self) -> Iterator[AuthorFrame]:
-        for each in filter(self._is_of_author, self._seen):
-            code, run = each.frame.f_code, (each.number, each.run)
-            yield AuthorFrame(code.co_filename, each.frame.f_lineno, each.path or "", run)
+        for each in self._seen:
+            if each.is_of_author:
+                file, run = each.frame.f_code.co_filename, (each.number, each.run)
+                yield AuthorFrame(file, each.frame.f_lineno, each.path or "", run)
 
 
 def _outermost_first(frame: FrameType | None) -> list[FrameType]:

@@ -48,12 +48,12 @@ __all__ = [
     "fx_config",
     "has_kernel",
     "int_oo",
+    "memory_of",
     "operator_names",
     "opt_einsum_is_used",
     "overload_name",
     "pytree",
     "schema",
-    "share_memory",
     "traced_graph",
     "traced_node",
     "without_modes",
@@ -91,9 +91,9 @@ def overload_name(op: Any) -> str:
     return op._overloadname
 
 
-def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are views of the same memory; fake tensors have some too."""
-    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+def memory_of(tensor: torch.Tensor) -> int:
+    """What is the same for tensors that are views of the same memory; fake tensors have some too."""
+    return tensor.untyped_storage()._cdata
 
 
 def opt_einsum_is_used() -> bool:

@@ -82,7 +82,7 @@ def base_of(node: torch.fx.Node) -> torch.fx.Node | None:
         return None
     for source in node.all_input_nodes:
         given = source.meta.get("val")
-        if isinstance(given, torch.Tensor) and compat.share_memory(given, first):
+        if isinstance(given, torch.Tensor) and compat.memory_of(given) == compat.memory_of(first):
             return source
     return None
 

@@ -53,11 +53,13 @@ def kept(module: torch.nn.Module, written: Collection[str] = ()) -> Iterator[Non
 def written_buffers(program: ExportedProgram) -> set[str]:
     """The names of the buffers that a program writes to in place, or a view of which it writes to."""
     found = set(program.graph_signature.buffers_to_mutate.values())
-    written = [node.args[0].meta.get("val") for node in program.graph.nodes if mutates(node)]  # type: ignore[union-attr]
+    targets = [node.args[0].meta.get("val") for node in program.graph.nodes if mutates(node)]  # type: ignore[union-attr]
+    written = {compat.memory_of(target) for target in targets}
+    if not written:
+        return found
     placeholders = (node for node in program.graph.nodes if node.op == "placeholder")
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
-        value = node.meta.get("val")
-        if spec.kind.name == "BUFFER" and any(compat.share_memory(value, w) for w in written):
+        if spec.kind.name == "BUFFER" and compat.memory_of(node.meta["val"]) in written:
             found.add(spec.target or "")
     return found
 

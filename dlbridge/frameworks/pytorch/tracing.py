@@ -38,7 +38,7 @@ _IMMATERIAL = {("torch/nn/modules/transformer.py", "_detect_is_causal_mask"): Fa
 #: What torch asks tensors while it traces, thousands of times: no guard and no node comes of it.
 _QUESTIONS = frozenset(
     getattr(torch.Tensor, name)
-    for name in ("_is_view", "is_conj", "is_inference", "is_neg", "storage_offset", "stride", "untyped_storage")
+    for name in ("_is_view", "dim", "is_conj", "is_inference", "is_neg", "storage_offset", "stride", "untyped_storage")
 )
 
 
