@@ -43,6 +43,11 @@ def with_attributes(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
     return op(op_type, x, **attributes(*args, **named))
 
 
+@reads("aten.relu6")
+def relu6(op: Op, x: ir.Value) -> ir.Value:
+    return op("Clip", x, 0, 6)
+
+
 @reads("aten.hardtanh")
 def hardtanh(op: Op, x: ir.Value, min_val: float = -1, max_val: float = 1) -> ir.Value:
     return op("Clip", x, min_val, max_val)

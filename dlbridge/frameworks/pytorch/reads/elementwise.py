@@ -97,6 +97,13 @@ def add(op: Op, x: Any, y: Any, alpha: Any = 1) -> ir.Value:
     return op.binary(name, x, y)
 
 
+@reads("aten.rsub")
+def rsub(op: Op, x: ir.Value, y: Any, alpha: Any = 1) -> ir.Value:
+    if alpha != 1:
+        x = op.cast(x) * alpha
+    return op.binary("Sub", y, x)
+
+
 @reads("aten.mul", "aten.multiply")
 def mul(op: Op, x: Any, y: Any) -> ir.Value:
     if op.dtype == ir.DataType.BOOL:
