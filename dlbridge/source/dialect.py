@@ -106,6 +106,11 @@ class Dialect:
         """Shape arithmetic as a tensor."""
         raise NotImplementedError
 
+    def read_weights(self, code: Code) -> Code:
+        """An expression in which weights that no layer holds stand for their modules' attributes, made to read their
+        arrays where those attributes would not do."""
+        return code
+
     # --- modules -----------------------------------------------------------------------------------------------------
 
     def spelled(self, part: str) -> str:

@@ -177,13 +177,14 @@ class ModuleWriter(ModuleWeights):
                 written.members.append(Member(member, emit.layer.new))
                 self.remember(path, emit.layer)
             fragment = substitute_layer(fragment, self.reach(path, block))
+        fragment = self.dialect.read_weights(fragment)
         given = None if traits.is_anonymous(node) else given_name(node.name or "")
         written.lines.append(Line(list(node.outputs), fragment, emit.targets, hint(node), member, given))
 
     def _write_inner(self, written: Written, inner: Block, instances: Mapping[Block, Instance]) -> None:
         name = written.block.relative(inner.path)
         written.members.append(Member(name, self._new(inner, instances)))
-        fragment = call(self.reach(inner.path, written.block), *inner.inputs)
+        fragment = self.dialect.read_weights(call(self.reach(inner.path, written.block), *inner.inputs))
         written.lines.append(Line(list(inner.outputs), fragment, None, hint_of_path(name), name, given_name(name)))
 
     def _write_call(self, written: Written, further: ir.Node) -> None:
@@ -210,6 +211,7 @@ class ModuleWriter(ModuleWeights):
                 raise NotCallableError(path)
             fragment = substitute_layer(emit.code.substituted(same.get), reach)
             targets, pattern = list(further.outputs), emit.targets
+        fragment = self.dialect.read_weights(fragment)
         written.lines.append(Line(targets, fragment, pattern, hint_of_path(name), name, given_name(name)))
 
     def _new(self, block: Block, instances: Mapping[Block, Instance]) -> Code:

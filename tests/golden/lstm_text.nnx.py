@@ -119,9 +119,9 @@ class LstmText(nnx.Module):
         x = self.embedding1(tokens).transpose(1, 0, 2)
         _, x = onnx_lstm(
             x,
-            self.lstm.weight_ih,
-            self.lstm.weight_hh,
-            bias=self.lstm.bias,
+            self.lstm.weight_ih[...],
+            self.lstm.weight_hh[...],
+            bias=self.lstm.bias[...],
             direction="bidirectional",
             one_bias=True,
         )[:2]

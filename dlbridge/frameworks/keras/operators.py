@@ -1,12 +1,13 @@
 """Operators whose left side is an array of the backend, where layers are joined: they become functions of ``ops``.
 
-A functional model is joined of symbolic tensors. What follows from none of its inputs is an array of TensorFlow, JAX or
-PyTorch there, whose operators know nothing of symbolic tensors: ``ops.add(array, x)`` for ``array + x``.
+A functional model is joined of symbolic tensors. What follows from none of its inputs or ``Weight`` layers is an array
+of TensorFlow, JAX or PyTorch there, whose operators know nothing of symbolic tensors: ``ops.add(array, x)`` for
+``array + x``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import onnx_ir as ir
 
@@ -26,22 +27,27 @@ _FUNCTIONS = {
 }
 
 
-def call_functions(emits: Mapping[ir.Node, Emit], inputs: Collection[ir.Value]) -> set[ir.Value]:
+def call_functions(
+    emits: Mapping[ir.Node, Emit], inputs: Collection[ir.Value], is_printed: Callable[[ir.Value], bool]
+) -> set[ir.Value]:
     """Let the code of nodes call functions where an operator would not do, in place.
 
     Args:
         emits: The code of each node, in the order in which it runs.
         inputs: The model's inputs.
+        is_printed: Whether a weight that no layer holds is printed as an array; others are ``Weight`` layers.
 
     Returns:
         The values that follow from an input.
     """
-    symbolic = set(inputs)
+    following, symbolic = set(inputs), set(inputs)
     for node, emit in emits.items():
-        emit.code = _with_functions(emit.code, symbolic)
-        if _reads(emit.code, symbolic):
-            symbolic.update(node.outputs)
-    return symbolic
+        symbolic.update(v for v in emit.code.values() if v.is_initializer() and not is_printed(v))
+        emit.code = _with_functions(_with_functions(emit.code, following), symbolic)
+        for values in (following, symbolic):
+            if _reads(emit.code, values):
+                values.update(node.outputs)
+    return following
 
 
 def _with_functions(code: Code, symbolic: set[ir.Value]) -> Code:

@@ -114,7 +114,7 @@ class KerasWriter(KerasWeights):
         self.functions = Functions(rules, arithmetic, _tensor_of_ints, self.names, stand_in, partial)
         self.emits, self.returned = emit_all(self.graph, rules, arithmetic, _tensor_of_ints, self.functions)
         #: The values that follow from an input; where layers are joined, others are constants, outside of the graph.
-        self.symbolic = call_functions(self.emits, self.model.inputs)
+        self.symbolic = call_functions(self.emits, self.model.inputs, self._is_printed)
         self.layers: dict[tuple, str] = {}  # what a layer is -> the name of the one that is made for it
         #: What is the same for two calls of one layer, by the node that calls it.
         self.identities = {n: e.layer.identity(self.graph) for n, e in self.emits.items() if e.layer is not None}

@@ -11,6 +11,7 @@ from flax import nnx
 from dlbridge.frameworks.nnx import helpers
 from dlbridge.frameworks.nnx.rules import RNGS, STATE, dtype_name, rules
 from dlbridge.frameworks.nnx.training_code import PRINTER
+from dlbridge.frameworks.nnx.variables import as_arrays
 from dlbridge.source.arithmetic import Elements
 from dlbridge.source.code import Code, Literal, call, method
 from dlbridge.source.definitions import Definition
@@ -52,6 +53,9 @@ class NNXDialect(Dialect):
 
     def tensor_of_ints(self, elements: Elements, value: ir.Value) -> Code:
         return call("jnp.array", elements.nested, dtype=dtype_name(value.dtype))  # type: ignore[arg-type]
+
+    def read_weights(self, code: Code) -> Code:
+        return as_arrays(code)
 
     # --- modules -----------------------------------------------------------------------------------------------------
 

@@ -141,3 +141,21 @@ def test_the_framework_is_listed_without_importing_jax():
     code = "import sys, dlbridge.frameworks as f; assert f.get('nnx').title; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_integers_are_divided_where_jax_has_no_64_bits():
+    """An input is int32 then, and a constant of the live module is int64 all the same."""
+    import jax
+
+    torch = pytest.importorskip("torch")
+
+    class Frames(torch.nn.Module):
+        def forward(self, n):
+            ways = [torch.div(n, d, rounding_mode=way) for d in (50, -3) for way in ("floor", "trunc")]
+            return (*ways, torch.div(60, n, rounding_mode="trunc"))
+
+    n = torch.tensor([100, -7, 3, -101])
+    module = dlbridge.load(Frames(), inputs={"n": "int64[batch]"}).to("nnx")
+    with jax.enable_x64(False):
+        for got, right in zip(module(jax.numpy.asarray(n.numpy())), Frames()(n), strict=True):
+            assert np.array_equal(got, right)

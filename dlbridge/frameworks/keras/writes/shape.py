@@ -11,9 +11,10 @@ from dlbridge.frameworks.keras.rules import broadcasts_far, in_dtype, ints, rule
 from dlbridge.frameworks.keras.writes import heads
 from dlbridge.frameworks.keras.writes.arrays import KERAS
 from dlbridge.frameworks.keras.writes.convolution import zero_padding
+from dlbridge.passes import stacked
 from dlbridge.source.arithmetic import Element
 from dlbridge.source.arrays import shape as arrays
-from dlbridge.source.arrays.shape import Padding, own_sizes, pad_at_run_time, product
+from dlbridge.source.arrays.shape import Padding, joined, own_sizes, pad_at_run_time, product
 from dlbridge.source.code import Code, Literal, call, code
 from dlbridge.source.op import Dim, Emit, Layer, Op
 
@@ -143,6 +144,13 @@ def _pad_mode(op: Op, asked: Padding, pairs: list[Any]) -> str | None:
         fits = [pair == (0, 0) or (isinstance(d, int) and max(pair) < d) for pair, d in zip(pairs, sizes, strict=True)]
         return "reflect" if all(fits) else None
     return None
+
+
+@rules("Stack", domain=stacked.DOMAIN)
+def stack(op: Op) -> Code:
+    """TensorFlow stacks tensors, and no variables, which is what a weight that no layer holds is read as."""
+    made = call("ops.stack", joined(op), axis=op.attr("axis") or None)
+    return made.substituted(lambda value: call("ops.copy", value) if value.is_initializer() else None)
 
 
 @rules("Shape")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.nnx.rules import NNX, cast, nnx_dtype, quoted_dtype, rules
-from dlbridge.source.arrays.elementwise import is_tensor, operands
+from dlbridge.source.arrays.elementwise import is_tensor, is_uint64, operands
 from dlbridge.source.code import Code, call, code
-from dlbridge.source.expr import Star
 from dlbridge.source.op import Op
 
 
@@ -18,19 +15,18 @@ from dlbridge.source.op import Op
 def divide(op: Op) -> Code:
     if op.dtype().is_floating_point():
         return code("{} / {}", *operands(op))
-    return call("jax.lax.div", *_broadcast(op))
+    values = op.value(0), op.value(1)
+    is_constant = any(value is not None and value.is_initializer() for value in values)
+    if op.shape(0) is not None and op.shape(0) == op.shape(1) and not is_constant:
+        return call("jax.lax.div", *values)
+    # lax.div takes one shape and one dtype; a constant is int64 beside an input that JAX, by default, makes int32.
+    first, second = [op[0], op[1]] if is_uint64(op) else operands(op)  # Python's numbers beyond int64 are none of JAX
+    return code("({first} - {}) // {second}", call("jnp.fmod", first, second), first=first, second=second)
 
 
 @rules("Mod")
 def modulo(op: Op) -> Code:
     return call("jnp.fmod", op[0], op[1]) if op.attr("fmod") else code("{} % {}", *operands(op))
-
-
-def _broadcast(op: Op) -> list[Any]:
-    """Two inputs in one shape, for functions of ``lax``, which do not broadcast."""
-    if op.shape(0) is not None and op.shape(0) == op.shape(1):
-        return [op[0], op[1]]
-    return [Star(call("jnp.broadcast_arrays", op[0], op[1]))]
 
 
 @rules("Pow")
