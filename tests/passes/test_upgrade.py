@@ -68,6 +68,18 @@ CASES = {
         """e = Constant<value = float[0] {}>() n = Constant<value_ints = [1, 1, 7, 3]>()
         y = Resize<mode = "cubic", coordinate_transformation_mode = "align_corners">(x, e, e, n)""",
     ),
+    "resize-13 empty": (
+        13,
+        "float[1,1,4,4] x",
+        """e = Constant<value = float[0] {}>() n = Constant<value_ints = [1, 1, 7, 3]>()
+        y = Resize<mode = "cubic", coordinate_transformation_mode = "align_corners">(x, e, e, n)""",
+    ),
+    "resize-19 empty": (
+        19,
+        "float[1,1,4,4] x",
+        """e = Constant<value = float[0] {}>() n = Constant<value_ints = [1, 1, 7, 3]>()
+        y = Resize<mode = "cubic", coordinate_transformation_mode = "align_corners">(x, e, e, n)""",
+    ),
     "resize-11 tf nearest": (
         11,
         "float[1,1,4,4] x",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from dlbridge.ops import traits
 from dlbridge.passes.rewriter import Site
 from dlbridge.passes.upgrade.registry import CannotUpgradeError, rule
 
@@ -58,17 +59,22 @@ def _resize_10(site: Site) -> None:
 
 @rule("Resize", below=13)
 def _resize_11(site: Site) -> None:
-    crops = site.get("coordinate_transformation_mode") == "tf_crop_and_resize"
-    for slot in (1, 2):  # what is not used was an empty tensor
-        numbers = site.known(slot)
-        is_unused = (slot == 1 and not crops) or (numbers is not None and numbers.size == 0)
-        if is_unused and site.input(slot) is not None:
-            site.set_input(slot, None)
     if site.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         # floor((x + 0.5) / scale) is what half_pixel gives when x.5 rounds up
         if site.get("mode", "nearest") != "nearest" or site.get("nearest_mode", "round_prefer_floor") != "floor":
             raise CannotUpgradeError("tf_half_pixel_for_nn is known for nearest_mode=floor alone")
         site.set(coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_ceil")
+
+
+@rule("Resize", below=traits.IR_OPSET + 1)
+def _resize_unused(site: Site) -> None:
+    """Drop what is not used: up to 12 it had to be an empty tensor, and exporters go on giving one."""
+    crops = site.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    for slot in (1, 2):
+        numbers = site.known(slot)
+        is_unused = (slot == 1 and not crops) or (numbers is not None and numbers.size == 0)
+        if is_unused and site.input(slot) is not None:
+            site.set_input(slot, None)
 
 
 @rule("Scatter", below=11)

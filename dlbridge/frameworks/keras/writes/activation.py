@@ -49,7 +49,8 @@ def leaky_relu(op: Op) -> Emit:
     slope = op.attr("alpha")
     if op.dtype() == ir.DataType.DOUBLE:  # TensorFlow's backend takes the slope as float32
         return Emit(code("ops.where({x} < 0, {x} * {}, {x})", slope, x=op.x))
-    module = Layer(call("layers.LeakyReLU", negative_slope=slope))
+    # Keras' layer takes no negative slope, its function does.
+    module = Layer(call("layers.LeakyReLU", negative_slope=slope)) if slope >= 0 else None
     return Emit(call("ops.leaky_relu", op.x, negative_slope=slope), module=module)
 
 
