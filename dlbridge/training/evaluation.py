@@ -72,15 +72,12 @@ def evaluate(
     dataset = open_to_measure(model, spec, data)
     run = _runner(measured, framework)
     names = [value.name or "" for value in measured.outputs]
-    total, rows, sums = 0.0, 0, [dict[str, Any]() for _ in task.metrics]
+    totals = task.totals()
     for batch in dataset.batches():
         found = run(batch.inputs)
-        value, new = _measured(task, [found[name] for name in names], batch)
-        total, rows = total + value * batch.rows, rows + batch.rows
-        for held, more in zip(sums, new, strict=True):
-            for name, number in more.items():
-                held[name] = held.get(name, 0.0) + number
-    return task.numbers(total, rows, [{k: np.asarray(v) for k, v in held.items()} for held in sums])
+        value, sums = _measured(task, [found[name] for name in names], batch)
+        totals.add(value, sums, batch.rows)
+    return totals.numbers()
 
 
 def _measured(task: Task, outputs: Sequence[np.ndarray], batch: Batch) -> tuple[float, list[dict[str, Any]]]:

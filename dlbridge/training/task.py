@@ -101,6 +101,32 @@ class Task:
         found = iter(rest)
         return self.numbers(float(total), int(count), [{name: next(found) for name in held} for held in sums])
 
+    def totals(self) -> EpochTotals:
+        """What the numbers of the batches of an epoch are added up in."""
+        return EpochTotals(self)
+
+
+class EpochTotals:
+    """The loss and the sums of the metrics over batches."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._loss, self._rows = task, 0.0, 0
+        self._sums = [dict[str, Any]() for _ in task.metrics]
+
+    def add(self, loss: float, sums: Sequence[Mapping[str, Any]], rows: int) -> None:
+        """Add the numbers of a batch: its loss, and the sums of its metrics, which are read as arrays of NumPy."""
+        self._rows += rows
+        if rows:  # else other processes have all rows of this batch, and nothing counts
+            self._loss += loss * rows
+        for total, new in zip(self._sums, sums, strict=True):
+            for name, number in new.items():
+                array = np.asarray(number)
+                total[name] = total.get(name, 0) + (array if rows else np.zeros_like(array))
+
+    def numbers(self) -> dict[str, float]:
+        """The loss and the metrics of all batches."""
+        return self._task.numbers_of_all(self._loss, self._rows, self._sums)
+
 
 @dataclass(frozen=True)
 class Steps:

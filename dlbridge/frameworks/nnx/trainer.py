@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -60,7 +59,7 @@ class Trainer:
 
     def epoch(self, data: Any) -> dict[str, float]:
         self.module.train()
-        totals, steps = _Totals(self.task), data.steps
+        totals, steps = self.task.totals(), data.steps
         gradients: Arrays = {}
         if self.scaled is not None:
             self.scaled.skipped = 0
@@ -83,18 +82,18 @@ class Trainer:
                     for key, array in values.items():
                         self.trained[key].set_value(array)
                     self.step, gradients = self.step + 1, {}
-                totals.add(value, sums, batch.rows)
+                totals.add(float(value), sums, batch.rows)
                 if self.task.running.on_step is not None:
                     self.task.running.on_step(place, float(value))
         self.module.eval()
         return totals.numbers()
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        totals = _Totals(self.task)
+        totals = self.task.totals()
         with wide(), self._place():
             for batch in data.batches():
                 value, sums = self.loss(self.module, *self._arrays(batch))
-                totals.add(value, sums, batch.rows)
+                totals.add(float(value), sums, batch.rows)
         return totals.numbers()
 
     def _loss(self, module: nnx.Module, inputs: list[Any], targets: list[Any], rows: list[Any]) -> tuple[Any, Any]:
@@ -187,24 +186,3 @@ def _device(name: str | None) -> Any:
 def _once(variables: dict[str, nnx.Variable]) -> dict[str, nnx.Variable]:
     first = {id(variable): key for key, variable in reversed(variables.items())}
     return {key: variable for key, variable in variables.items() if first[id(variable)] == key}
-
-
-class _Totals:
-    """The loss and the sums of the metrics over batches."""
-
-    def __init__(self, task: Any) -> None:
-        self.task, self.loss, self.rows = task, 0.0, 0
-        self.sums: list[Arrays] = []
-
-    def add(self, value: Any, sums: Sequence[Arrays], rows: int) -> None:
-        self.loss += float(value) * rows
-        self.rows += rows
-        self.sums = [
-            {name: array + total.get(name, 0.0) for name, array in new.items()}
-            for total, new in zip(self.sums or [{} for _ in sums], sums, strict=True)
-        ]
-
-    def numbers(self) -> dict[str, float]:
-        return self.task.numbers(
-            self.loss, self.rows, [{k: np.asarray(v) for k, v in held.items()} for held in self.sums]
-        )

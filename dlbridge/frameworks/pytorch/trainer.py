@@ -51,7 +51,7 @@ class Trainer:
     def epoch(self, data: Any) -> dict[str, float]:
         torch.manual_seed(data.seed)
         self.module.train()
-        totals, steps = _Totals(self.task), data.steps
+        totals, steps = self.task.totals(), data.steps
         if self.scaled is not None:
             self.scaled.skipped = 0
         for place, (batch, n) in enumerate(zip(data.batches(self._placed), steps, strict=True), 1):
@@ -62,18 +62,19 @@ class Trainer:
             if n["is_step"] and (self.scaled is None or self._is_step(self.scaled)):
                 skipped = 0 if self.scaled is None else self.scaled.skipped * self.spec.accumulate
                 self._step(steps[place - 1 - skipped])
-            loss = totals.add(value.detach(), outputs, targets, batch.rows)
+            totals.add(value.item(), self._sums(outputs, targets), batch.rows)
             if self.task.running.on_step is not None:
-                self.task.running.on_step(place, loss)
+                self.task.running.on_step(place, value.item())
         self.module.eval()
         return totals.numbers()
 
     def evaluate(self, data: Any) -> dict[str, float]:
-        totals = _Totals(self.task)
+        totals = self.task.totals()
         with torch.inference_mode():
             for batch in data.batches(self._placed):
                 outputs, targets = self._forward(batch), batch.targets
-                totals.add(self._loss(outputs, targets, batch), outputs, targets, batch.rows)
+                value = self._loss(outputs, targets, batch)
+                totals.add(value.item(), self._sums(outputs, targets), batch.rows)
         return totals.numbers()
 
     def _is_step(self, scaled: Any) -> bool:
@@ -110,6 +111,12 @@ class Trainer:
             value = value + regularized.added(parameter, ops)
         return value
 
+    @torch.no_grad()
+    def _sums(self, outputs: Tensors, targets: Tensors) -> list[dict[str, Any]]:
+        """The sums of the metrics of a batch, as arrays and numbers."""
+        found = self.task.sums(outputs, targets, ops)
+        return [{k: to_array(v) if isinstance(v, torch.Tensor) else v for k, v in sums.items()} for sums in found]
+
     def _placed(self, array: np.ndarray) -> torch.Tensor:
         return to_tensor(array).to(self.device)
 
@@ -136,40 +143,6 @@ class Trainer:
             elif array is not None:
                 found.setdefault(slot, {})[key] = array
         self.optimizer.restore(found, self.step)
-
-
-class _Totals:
-    """The loss and the sums of the metrics over batches."""
-
-    def __init__(self, task: Any) -> None:
-        self.task, self.loss, self.rows = task, 0.0, 0
-        self.sums: list[dict[str, Any]] = []
-
-    def add(self, value: torch.Tensor, outputs: Tensors, targets: Tensors, rows: int) -> float:
-        """Add the numbers of a batch, and return its loss."""
-        loss = value.item()
-        if rows:
-            self.loss += loss * rows
-        self.rows += rows
-        if not self.task.metrics:
-            return loss
-        with torch.no_grad():
-            found = self.task.sums(outputs, targets, ops)
-            if not rows:  # other processes have all rows of this batch
-                found = [{name: torch.zeros_like(tensor) for name, tensor in sums.items()} for sums in found]
-            for total, new in zip(self.sums or [{} for _ in found], found, strict=True):
-                for name, tensor in new.items():
-                    total[name] = total[name] + tensor if name in total else tensor
-            self.sums = self.sums or found
-        return loss
-
-    def numbers(self) -> dict[str, float]:
-        sums = [{k: _number(v) for k, v in s.items()} for s in self.sums]
-        return self.task.numbers_of_all(self.loss, self.rows, sums)
-
-
-def _number(value: Any) -> np.ndarray:
-    return value.cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def _device(name: str | None) -> torch.device:
