@@ -244,17 +244,11 @@ class Op:
         have = known_sizes(x)
         if have is not None and list(have) == list(target):
             return x
-        symbolic = [i for i, s in enumerate(target) if not isinstance(s, int)]
-        stay = [i for i in symbolic if have is not None and i < len(have) and have[i] == target[i]]
-        rest = [i for i in symbolic if i not in stay]
-        if len(rest) <= 1 and not any(isinstance(s, int) and s in (0, -1) for s in target):
-            flat = [0 if i in stay else s for i, s in enumerate(target)]
-            flat = [-1 if i in rest else s for i, s in enumerate(flat)]
-            made = self("Reshape", x, self.constant(np.asarray(flat, np.int64)))
+        numbers = _in_numbers(target, have or [])
+        if numbers is not None:
+            made = self("Reshape", x, numbers)
         else:
-            # A size -1 among symbolic ones was resolved by torch, so it is not seen here.
-            empty = 1 if any(isinstance(s, int) and s == 0 for s in target) else None
-            made = self("Reshape", x, self.ints(target), allowzero=empty)
+            made = self("Reshape", x, target, allowzero=1 if 0 in target else None)
         return with_sizes(made, target)
 
     def flat(self, x: ir.Value) -> ir.Value:
@@ -302,6 +296,20 @@ class Op:
     def binary(self, op_type: str, a: Any, b: Any, dtype: Any = None) -> ir.Value:
         """An elementwise op on operands cast to one dtype, by default that of the result."""
         return self(op_type, self.cast(a, dtype), self.cast(b, dtype))
+
+
+def _in_numbers(target: Sequence[Size], have: Sequence[Size]) -> list[int] | None:
+    """The sizes of a Reshape as the standard has them in numbers: 0 for one that an axis has already, -1 for one that
+    follows from the others. None where they cannot be said so."""
+    if 0 in target or -1 in target:  # those that torch was told have been replaced
+        return None
+    found = []
+    for place, size in enumerate(target):
+        if isinstance(size, int):
+            found.append(size)
+        else:
+            found.append(0 if place < len(have) and have[place] == size else -1)
+    return found if found.count(-1) <= 1 else None
 
 
 #: ONNX ops of floats that PyTorch also has for integers. In float64 they are exact up to 2**53.

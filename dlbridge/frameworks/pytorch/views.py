@@ -17,6 +17,8 @@ from dlbridge.frameworks.pytorch.reads.complex import joined
 from dlbridge.frameworks.pytorch.reads.complex import parts as complex_parts
 from dlbridge.frameworks.pytorch.tensors import rank, size_of, sized_like, sizes
 
+#: What stands behind all elements; and from where on a number is taken for that.
+_END, _FAR = 2**63 - 1, 2**62
 #: Views of all elements in the same order.
 _SAME = frozenset({"alias", "contiguous", "to", "detach", "lift_fresh", "_to_copy", "expand", "positive"})
 _RESHAPES = frozenset({"view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view", "view_as"})
@@ -76,21 +78,20 @@ def slice_scatter(op: Op, whole: ir.Value, part: ir.Value, axis: int, start: Any
     """``whole`` with ``part`` at ``[start:end:step]`` of an axis."""
     axis %= rank(whole)
     size = sizes(whole)[axis]
-    start, end = start or 0, 2**63 - 1 if end is None else end
-    numbers = all(isinstance(i, int) for i in (start, end, size))
-    if numbers:
+    start, end = start or 0, _END if end is None else end
+    are_numbers = all(isinstance(i, int) for i in (start, end, size))
+    if are_numbers:
         start, end, step = slice(start, end, step).indices(size)
-    if step == 1 and (start == 0 and (end == size or (isinstance(end, int) and end >= 2**62))):
-        return part
     if step != 1:
-        if not numbers:
+        if not are_numbers:
             op.refuse("writing into every n-th element of an axis whose size is not fixed")
         return _rows(op, whole, part, axis, np.arange(start, end, step))
-    pieces = [op.slice(whole, axis, 0, start)] if start != 0 else []
-    pieces.append(part)
-    if not (end == size or (isinstance(end, int) and end >= 2**62)):
-        pieces.append(op.slice(whole, axis, end, 2**63 - 1))
-    return sized_like(op("Concat", *pieces, axis=axis), whole)
+    pieces = [part]
+    if start != 0:
+        pieces.insert(0, op.slice(whole, axis, 0, start))
+    if end != size and not (isinstance(end, int) and end >= _FAR):
+        pieces.append(op.slice(whole, axis, end, _END))
+    return part if len(pieces) == 1 else sized_like(op("Concat", *pieces, axis=axis), whole)
 
 
 def _rows(op: Op, whole: ir.Value, part: ir.Value, axis: int, rows: np.ndarray) -> ir.Value:

@@ -54,20 +54,26 @@ def reshaped(site: CallSite, x: ir.Value, shape: Any) -> ir.Value:
 def rearrange(site: CallSite, tensor: Any, pattern: str, **lengths: Any) -> ir.Value:
     """``b (h p) c -> b p (h c)``: split the axes in brackets, permute, and merge."""
     x = site.tensor(tensor)
-    before, after = (re.findall(r"\w+|\(.*?\)", side) for side in pattern.split("->"))
-    apart, joined = ([re.findall(r"\w+", group) for group in side] for side in (before, after))
-    lengths = {name: int(size) for name, size in lengths.items()}
-    for axis, names in enumerate(apart):
-        known = math.prod(lengths[n] for n in names if n in lengths)
-        whole = site.build.sizes.of_axis(x, axis)
-        lengths |= {n: whole // known if known != 1 else whole for n in names if n not in lengths}
-    order = [name for names in apart for name in names]
-    if len(order) > len(apart):
-        x = reshaped(site, x, [lengths[n] for n in order])
-    x = site.transpose(x, [order.index(n) for names in joined for n in names])
-    if len(order) == len(joined):
+    before, after = (_names_by_axis(side) for side in pattern.split("->"))
+    sizes: dict[str, Any] = {name: int(size) for name, size in lengths.items()}
+    for axis, names in enumerate(before):
+        open_name = next((n for n in names if n not in sizes), None)
+        if open_name is not None:  # its size is what the others leave of the axis
+            others = math.prod(sizes[n] for n in names if n in sizes)
+            whole = site.build.sizes.of_axis(x, axis)
+            sizes[open_name] = whole if others == 1 else whole // others
+    order = [name for names in before for name in names]
+    if len(order) > len(before):
+        x = reshaped(site, x, [sizes[n] for n in order])
+    x = site.transpose(x, [order.index(n) for names in after for n in names])
+    if len(order) == len(after):
         return x
-    return reshaped(site, x, [math.prod(lengths[n] for n in names) for names in joined])
+    return reshaped(site, x, [math.prod(sizes[n] for n in names) for names in after])
+
+
+def _names_by_axis(side: str) -> list[list[str]]:
+    """The names of each axis in a side of a pattern: ``b (h p)`` is ``[["b"], ["h", "p"]]``."""
+    return [re.findall(r"\w+", axis) for axis in re.findall(r"\w+|\(.*?\)", side)]
 
 
 @operation("Ravel")

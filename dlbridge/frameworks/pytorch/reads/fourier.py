@@ -27,23 +27,21 @@ def named_fft(op: Op, x: ir.Value, s: Any = None, dim: Any = None, norm: str | N
     inverse, real, many = _FFT.fullmatch(op.name).groups()  # type: ignore[union-attr]
     if dim is None:
         dim = {"": [-1], "2": [-2, -1], "n": list(range(rank(x)))}[many]
-    if not isinstance(dim, list):
-        dim = [dim]
-    normalization = _NORMS[norm] if not inverse else 2 - _NORMS[norm]
-    dim = [d % rank(x) for d in dim]
-    lengths = list(s) if isinstance(s, list) else [s] * len(dim)
-    if isinstance(s, list):
-        dim = dim[-len(lengths) :]
-    kept = lengths[:-1] if inverse and real else lengths
-    for axis, length in zip(dim, kept, strict=False):
+    axes = [axis % rank(x) for axis in (dim if isinstance(dim, list) else [dim])]
+    lengths = s if isinstance(s, list) else [s] * len(axes)
+    axes = axes[-len(lengths) :]
+    normalization = 2 - _NORMS[norm] if inverse else _NORMS[norm]
+    if inverse and real:  # of the last axis, the length of the result is said
+        lengths = [*lengths[:-1], None]
+    for axis, length in zip(axes, lengths, strict=True):
         x = _of_length(op, x, axis, length)
-    if real and not inverse:
-        return real_fft(op, x, dim, normalization, onesided=True)
+    if inverse and real:
+        return inverse_real_fft(op, x, axes, normalization, op.sizes[axes[-1]])
     if real:
-        return inverse_real_fft(op, x, dim, normalization, op.sizes[dim[-1]])
+        return real_fft(op, x, axes, normalization, onesided=True)
     if not is_complex(x):
         x = with_sizes(joined(op, op.cast(x), op.filled(0, op.dtype, sizes(x))), sizes(x))
-    return fft(op, x, dim, normalization, forward=not inverse)
+    return fft(op, x, axes, normalization, forward=not inverse)
 
 
 @reads_complex("aten._fft_c2c")

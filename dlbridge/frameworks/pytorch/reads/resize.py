@@ -20,18 +20,25 @@ def _resize(
         extra["nearest_mode"] = "floor" if transform == "asymmetric" else "round_prefer_ceil"
     extra |= {"cubic_coeff_a": -0.5 if antialias else -0.75} if mode == "cubic" else {}
     extra |= {"antialias": 1, "exclude_outside": 1} if antialias else {}
-    by_scales = transform != "align_corners"  # which goes by the sizes that come out, torch too
-    whole = by_scales and scales and all(isinstance(s, (int, float)) and s is not None for s in scales)
-    if whole:
-        return op("Resize", x, None, op.constant([1.0, 1.0, *map(float, scales)], ir.DataType.FLOAT), **extra)
     target = size or op.sizes[2:]
-    if all(isinstance(s, int) for s in (*target, *sizes(x)[2:])) and not antialias:
-        # If the spatial sizes are fixed, so are the factors, and the batch is free.
-        pairs = list(zip(sizes(x)[2:], target, strict=True))
-        factors = [wanted / have for have, wanted in pairs]
-        if all(_gives(factor, *pair) for factor, pair in zip(factors, pairs, strict=True)):
-            return op("Resize", x, None, op.constant([1.0, 1.0, *factors], ir.DataType.FLOAT), **extra)
-    return op("Resize", x, None, None, [*sizes(x)[:2], *target], **extra)
+    if transform != "align_corners" and scales and all(isinstance(s, (int, float)) for s in scales):
+        factors = [float(s) for s in scales]  # align_corners goes by the sizes that come out
+    elif antialias:
+        factors = None
+    else:
+        factors = _factors(sizes(x)[2:], target)
+    if factors is None:
+        return op("Resize", x, None, None, [*sizes(x)[:2], *target], **extra)
+    return op("Resize", x, None, op.constant([1.0, 1.0, *factors], ir.DataType.FLOAT), **extra)
+
+
+def _factors(have: list[Any], wanted: list[Any]) -> list[float] | None:
+    """The factors between sizes that are all fixed, with which the batch stays free; None where they do not give them
+    exactly."""
+    if not all(isinstance(size, int) for size in (*have, *wanted)):
+        return None
+    factors = [after / before for before, after in zip(have, wanted, strict=True)]
+    return factors if all(map(_gives, factors, have, wanted)) else None
 
 
 def _gives(factor: float, have: int, wanted: int) -> bool:
