@@ -82,23 +82,27 @@ class Classes:
         numbers in a tensor, or has layers with weights that see no input, and so are all blocks inside it. What reads
         numbers runs eagerly, and what holds it.
         """
-        wanted = {
-            b for b in self.root.blocks() if any(needs_layer(self._calls(s)) or self._is_loose(s) for s in nodes_of(b))
-        }
-        given = [r for r in self.returned if isinstance(r, Code)]
-        sees = [self.symbolic & set(r.values() if isinstance(r, Code) else [r]) for r in self.returned]
-        if not all(sees) or any(needs_layer(self.calls_of(r)) for r in given):
+        wanted = {block for block in self.root.blocks() if any(map(self._stands_in_layer, nodes_of(block)))}
+        if not all(map(self._is_joined, self.returned)):
             wanted.add(self.root)
         while True:
             dynamic = {inner for block in wanted for inner in block.blocks()}
-            reading = {b for b in dynamic if any(reads_numbers(self._calls(n)) for n in b.nodes())}
-            eager = {b for b in dynamic if reading & set(b.blocks())}
-            shapeless = {b for b in eager if any(v.shape is None for v in b.outputs)}
-            around = {b for b in self.root.blocks() if shapeless & {s for s in b.steps if isinstance(s, Block)}}
+            eager = {block for block in dynamic if any(reads_numbers(self._calls(node)) for node in block.nodes())}
+            eager = {block for block in dynamic if not eager.isdisjoint(block.blocks())}
+            shapeless = {block for block in eager if any(value.shape is None for value in block.outputs)}
+            around = {block for block in self.root.blocks() if not shapeless.isdisjoint(block.steps)}
             if around <= wanted:
-                break
+                return dynamic, eager
             wanted |= around
-        return dynamic, eager
+
+    def _is_joined(self, returned: ir.Value | Code) -> bool:
+        """Whether a model that joins layers can return this: it follows from an input, and is computed there."""
+        if not isinstance(returned, Code):
+            return returned in self.symbolic
+        return not self.symbolic.isdisjoint(returned.values()) and not needs_layer(self.calls_of(returned))
+
+    def _stands_in_layer(self, node: ir.Node) -> bool:
+        return needs_layer(self._calls(node)) or self._is_loose(node)
 
     def _is_loose(self, node: ir.Node) -> bool:
         """Whether a node is a layer whose weights no functional model would find: nothing of the graph leads to it."""

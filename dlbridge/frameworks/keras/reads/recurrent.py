@@ -179,12 +179,6 @@ def _node(
 
     weights = [weight("weight_ih", "kernel", turned), weight("weight_hh", "recurrent_kernel", turned)]
     weights.append(weight("bias", "bias", biases) if cell.use_bias else None)  # type: ignore[arg-type]
-    gate = getattr(cell, "recurrent_activation", None)
-    names = {"RNN": [cell.activation], "GRU": [gate, cell.activation], "LSTM": [gate, cell.activation, cell.activation]}
-    chosen = [_ACTIVATIONS[f] for f in names[op_type]] * len(cells)
-    plain = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[op_type] * len(cells)
-    # the standard's default for RNN names two activations, whatever the directions
-    usual = [c[0] for c in chosen] == plain and op_type != "RNN"
     count = 2 if op_type == "LSTM" else 1
     starts = _initial(site, initial, count, len(cells))
     y, *finals = site.layer_op(
@@ -195,13 +189,28 @@ def _node(
         hidden_size=units,
         direction="bidirectional" if len(cells) == 2 else None,
         linear_before_reset=1 if reset_after else None,
-        activations=None if usual else [c[0] for c in chosen],
-        # only the functions that take such a number have a place in these lists
-        activation_alpha=[alpha for _, alpha, *_ in (c for c in chosen if len(c) > 1)] or None,
-        activation_beta=[c[2] for c in chosen if len(c) > 2] or None,
+        **_activations(op_type, cell, len(cells)),
         outputs=1 + count,
     )
     return y, finals
+
+
+#: Op -> the standard's activations; those of RNN are always said, as its default names two, whatever the directions.
+_USUAL = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
+
+
+def _activations(op_type: str, cell: Any, directions: int) -> dict[str, Any]:
+    """The attributes that say the activations of a cell."""
+    gates = [] if op_type == "RNN" else [cell.recurrent_activation]
+    own = [cell.activation] * (2 if op_type == "LSTM" else 1)
+    chosen = [_ACTIVATIONS[function] for function in (*gates, *own)]
+    names = [name for name, *_ in chosen]
+    # only the functions that take such a number have a place in these lists
+    return {
+        "activations": None if names == _USUAL.get(op_type) else names * directions,
+        "activation_alpha": [numbers[0] for _, *numbers in chosen if numbers] * directions or None,
+        "activation_beta": [numbers[1] for _, *numbers in chosen if len(numbers) > 1] * directions or None,
+    }
 
 
 def _two_biases(bias: np.ndarray, order: tuple[int, ...], reset_after: bool) -> np.ndarray:

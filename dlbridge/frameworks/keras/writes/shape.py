@@ -26,24 +26,23 @@ def _is_static(dims: list[Dim]) -> bool:
 def reshape_to(op: Op, target: list[Element]) -> Emit | Code:
     """``x`` in a shape whose sizes are numbers or code; said without sizes where that is possible."""
     have, want = op.shape(), op.out_shape()
-    if have is not None and want is not None and have and want:
-        unknown = [i for i, d in enumerate(want) if not isinstance(d, int)]
-        kept = want[0] == have[0] and (not isinstance(want[0], int))
-        if kept and len(unknown) <= 2:
-            rest = tuple(d if isinstance(d, int) else -1 for d in want[1:])
-            if 0 not in rest:
-                flat = len(rest) == 1 and _is_static(have[1:]) and rest[0] in (-1, math.prod(have[1:]))  # type: ignore[arg-type]
-                new = call("layers.Flatten") if flat else code("layers.Reshape({})", Literal(rest, "target_shape"))
-                return Emit(call("ops.reshape", op.x, _shape(target, want)), module=Layer(new))
-        if len(unknown) <= 1 and 0 not in want:
-            return call("ops.reshape", op.x, tuple(d if isinstance(d, int) else -1 for d in want))
-    return call("ops.reshape", op.x, tuple(target))
+    if not have or not want:
+        return call("ops.reshape", op.x, tuple(target))
+    numbers = tuple(d if isinstance(d, int) else -1 for d in want)
+    is_said_by_numbers = numbers.count(-1) <= 1 and 0 not in numbers
+    plain = call("ops.reshape", op.x, numbers if is_said_by_numbers else tuple(target))
+    layer = _reshaping_layer(have, numbers[1:]) if want[0] == have[0] and not isinstance(want[0], int) else None
+    return plain if layer is None else Emit(plain, module=Layer(layer))
 
 
-def _shape(target: list[Element], want: list[Dim]) -> Any:
-    if sum(not isinstance(d, int) for d in want) <= 1 and 0 not in want:
-        return tuple(d if isinstance(d, int) else -1 for d in want)
-    return tuple(target)
+def _reshaping_layer(have: list[Dim], behind: tuple[int, ...]) -> Code | None:
+    """The layer that gives the axes behind the batch these sizes, of which one may be -1; None where none does."""
+    if behind.count(-1) > 1 or 0 in behind:
+        return None
+    before = have[1:]
+    if len(behind) == 1 and _is_static(before) and behind[0] in (-1, math.prod(before)):  # type: ignore[arg-type]
+        return call("layers.Flatten")
+    return code("layers.Reshape({})", Literal(behind, "target_shape"))
 
 
 @rules("Reshape")

@@ -7,7 +7,7 @@ another order. The stacked weights are made of torch's when they are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -61,6 +61,21 @@ def _trains_both(rows: list[list[ir.Value]]) -> bool:
     return all(traits.is_trained(bias) for row in rows for bias in row[2:4])
 
 
+class _Asked(NamedTuple):
+    """The arguments of torch's recurrent layers behind their weights."""
+
+    has_biases: bool
+    layers: int
+    dropout: float
+    train: bool
+    bidirectional: bool
+    batch_first: bool
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+
 def _recurrent(
     kind: str,
     op: Op,
@@ -78,54 +93,70 @@ def _recurrent(
         x: ``(time, batch, size)``, or ``(batch, time, size)``.
         states: The initial states, each ``(layers * directions, batch, hidden)``.
         parameters: torch's weights, flat.
-        options: has_biases, num_layers, dropout, train, bidirectional, batch_first.
+        options: See ``_Asked``.
         lengths: How long each sequence is; all are as long as ``x`` when None.
         extra: Attributes of the nodes.
     """
-    has_biases, layers, dropout, train, bidirectional, batch_first = options
-    if train and dropout:
+    asked = _Asked(*options)
+    layers, each = asked.layers, 4 if asked.has_biases else 2
+    if asked.train and asked.dropout:
         op.refuse(ALWAYS_ON)
-    directions, each = 2 if bidirectional else 1, 4 if has_biases else 2
-    if len(parameters) != layers * directions * each:
-        return _projected(op, x, states, parameters, options)
-    hidden = sizes(parameters[1])[1]
+    if len(parameters) != layers * asked.directions * each:
+        return _projected(op, x, states, parameters, asked)
     path = (parameters[0].name or "").rpartition(".")[0]
     is_root, path = not path, path or kind.lower()  # a model that is this layer itself gets a name for it
-    current = op.transpose(x, [1, 0, 2]) if batch_first else x
+    drops = asked.dropout and op.layer_path not in op.training.in_eval
+    current = op.transpose(x, [1, 0, 2]) if asked.batch_first else x
+    time, batch = sizes(current)[:2]
     finals: list[list[ir.Value]] = [[] for _ in states]
     for layer in range(layers):
-        rows = [parameters[(layer * directions + d) * each :][:each] for d in range(directions)]
+        rows = [parameters[(layer * asked.directions + d) * each :][:each] for d in range(asked.directions)]
         own = f"{path}.{layer}" if layers > 1 else path
-        given = [_part(op, s, layer, directions, layers) for s in states]
-        if layer and dropout and op.layer_path not in op.training.in_eval:
-            current = op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT))
-        y, *final = op(
-            kind,
-            current,
-            _stacked(op, kind, f"{own}.weight_ih", [[r[0]] for r in rows]),
-            _stacked(op, kind, f"{own}.weight_hh", [[r[1]] for r in rows]),
-            _stacked(op, kind, f"{own}.bias", [[r[2], r[3]] for r in rows]) if has_biases else None,
-            lengths,
-            *given,
-            outputs=1 + len(states),
-            direction="bidirectional" if bidirectional else "forward",
-            hidden_size=hidden,
-            **extra,
-        )
-        if has_biases and _trains_both(rows):
-            y.producer().metadata_props[traits.BIASES] = "two"
+        given = [_part(op, s, layer, asked.directions, layers) for s in states]
+        if layer and drops:
+            current = op("Dropout", current, op.constant(asked.dropout, ir.DataType.FLOAT))
+        y, *final = _one_layer(op, kind, own, current, rows, lengths, given, **extra)
         if layers > 1 or is_root:
-            y.producer().meta[LAYER_NAME] = own
+            y.producer().meta[LAYER_NAME] = own  # type: ignore[union-attr]
         if layers > 1:
-            traits.mark(y.producer(), traits.STACK)
+            traits.mark(y.producer(), traits.STACK)  # type: ignore[arg-type]
         for found, value in zip(finals, final, strict=True):
             found.append(value)
-        time, batch = sizes(x)[1 if batch_first else 0], sizes(x)[0 if batch_first else 1]
-        with_sizes(y, [time, directions, batch, hidden])
-        turned = op.transpose(y, [0, 2, 1, 3])
-        current = op.reshape(turned, [time, batch, directions * hidden])
-    result = op.transpose(current, [1, 0, 2]) if batch_first else current
+        hidden = sizes(rows[0][1])[1]
+        turned = op.transpose(with_sizes(y, [time, asked.directions, batch, hidden]), [0, 2, 1, 3])
+        current = op.reshape(turned, [time, batch, asked.directions * hidden])
+    result = op.transpose(current, [1, 0, 2]) if asked.batch_first else current
     return [result, *(f[0] if len(f) == 1 else op("Concat", *f, axis=0) for f in finals)]
+
+
+def _one_layer(
+    op: Op,
+    kind: str,
+    path: str,
+    x: ir.Value,
+    rows: list[list[ir.Value]],
+    lengths: ir.Value | None,
+    states: list[ir.Value],
+    **extra: Any,
+) -> list[ir.Value]:
+    """What the node of one layer makes; ``rows`` are torch's weights of each direction."""
+    has_biases = len(rows[0]) == 4
+    made: list[ir.Value] = op(
+        kind,
+        x,
+        _stacked(op, kind, f"{path}.weight_ih", [[r[0]] for r in rows]),
+        _stacked(op, kind, f"{path}.weight_hh", [[r[1]] for r in rows]),
+        _stacked(op, kind, f"{path}.bias", [[r[2], r[3]] for r in rows]) if has_biases else None,
+        lengths,
+        *states,
+        outputs=1 + len(states),
+        direction="bidirectional" if len(rows) == 2 else "forward",
+        hidden_size=sizes(rows[0][1])[1],
+        **extra,
+    )
+    if has_biases and _trains_both(rows):
+        made[0].producer().metadata_props[traits.BIASES] = "two"  # type: ignore[union-attr]
+    return made
 
 
 def _part(op: Op, state: ir.Value, layer: int, directions: int, layers: int) -> ir.Value:
@@ -179,7 +210,7 @@ def _extra(op: Op, options: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _projected(
-    op: Op, x: ir.Value, states: list[ir.Value], parameters: list[ir.Value], options: tuple[Any, ...]
+    op: Op, x: ir.Value, states: list[ir.Value], parameters: list[ir.Value], asked: _Asked
 ) -> list[ir.Value]:
     """(outputs of the last layer, final states of all layers).
 
@@ -188,15 +219,14 @@ def _projected(
         x: ``(time, batch, size)``, or ``(batch, time, size)``.
         states: The initial h, of the size of the projection, and c.
         parameters: torch's weights, flat: for each layer and direction two weights, two biases, the projection.
-        options: has_biases, num_layers, dropout, train, bidirectional, batch_first.
+        asked: The arguments behind them.
     """
-    has_biases, layers, dropout, _, bidirectional, batch_first = options
-    directions, each = 2 if bidirectional else 1, 5 if has_biases else 3
-    current = op.transpose(x, [1, 0, 2]) if batch_first else x
+    directions, each = asked.directions, 5 if asked.has_biases else 3
+    current = op.transpose(x, [1, 0, 2]) if asked.batch_first else x
     finals: list[list[ir.Value]] = [[], []]
-    for layer in range(layers):
-        if layer and dropout:
-            current = op("Dropout", current, op.constant(dropout, ir.DataType.FLOAT))
+    for layer in range(asked.layers):
+        if layer and asked.dropout:
+            current = op("Dropout", current, op.constant(asked.dropout, ir.DataType.FLOAT))
         ways = []
         for direction in range(directions):
             place = layer * directions + direction
@@ -208,7 +238,7 @@ def _projected(
                 found.append(value)
         of = [*sizes(ways[0])[:-1], sizes(ways[0])[-1] * directions]
         current = ways[0] if directions == 1 else with_sizes(op("Concat", *ways, axis=-1), of)
-    result = op.transpose(current, [1, 0, 2]) if batch_first else current
+    result = op.transpose(current, [1, 0, 2]) if asked.batch_first else current
     return [result, *(_one_behind_the_other(op, found) for found in finals)]
 
 
