@@ -18,45 +18,46 @@ from dlbridge.passes.sizes import Size
 def get_item(site: CallSite, x: Any, key: Any) -> ir.Value:
     """``x[key]`` with a key of ints, slices, None and ``...``; ints may be values of the graph."""
     x = site.tensor(x)
-    keys = list(key) if isinstance(key, (tuple, list)) else [key]
-    rank = site.rank(x)
-    used = sum(k is not None and k is not Ellipsis for k in keys)
-    if not any(k is Ellipsis for k in keys):
-        keys.append(Ellipsis)
-    place = next(i for i, k in enumerate(keys) if k is Ellipsis)
-    keys[place : place + 1] = [slice(None)] * (rank - used)
-    starts: list[Any] = []
-    dropped, added, gathered, axis = [], [], [], 0
-    for position, one in enumerate(keys):
-        if one is None:
-            added.append(position)
-            continue
-        if isinstance(one, slice):
-            if one != slice(None):
-                step = 1 if one.step is None else one.step
-                starts.append((*slice_ends(one.start, one.stop, step), axis, step))
-        elif isinstance(one, (int, np.integer)):
-            dropped.append((axis, int(one)))
-        else:
-            gathered.append((axis, site.tensor(one)))
-        axis += 1
-    if len(gathered) > 1 or (gathered and dropped):
+    keys = _with_all_axes(key, site.rank(x))
+    of_axes = list(enumerate(one for one in keys if one is not None))
+    slices = [_bounds(one, axis) for axis, one in of_axes if isinstance(one, slice) and one != slice(None)]
+    places = [(axis, int(one)) for axis, one in of_axes if _is_place(one)]
+    tensors = [(axis, site.tensor(one)) for axis, one in of_axes if not isinstance(one, slice) and not _is_place(one)]
+    if len(tensors) > 1 or (tensors and places):
         site.refuse("an index of several tensors")
-    x = _sliced(site, x, starts)
-    for where, indices in gathered:
-        x = site.op("Gather", x, indices, axis=where)
-    for where, place in reversed(dropped):
-        x = site.op("Gather", x, np.asarray(place, np.int64), axis=where)
-    if added:  # places in the result: ints before them leave none
-        lost = [p for p, one in enumerate(keys) if isinstance(one, (int, np.integer)) and not isinstance(one, bool)]
-        x = site.unsqueeze(x, *(p - sum(q < p for q in lost) for p in added))
-    return x
+    x = _sliced(site, x, slices)
+    for axis, indices in tensors:
+        x = site.op("Gather", x, indices, axis=axis)
+    for axis, place in reversed(places):
+        x = site.op("Gather", x, np.asarray(place, np.int64), axis=axis)
+    added = [axis for axis, one in enumerate(k for k in keys if not _is_place(k)) if one is None]
+    return site.unsqueeze(x, *added) if added else x
 
 
-def _sliced(site: CallSite, x: ir.Value, starts: list[Any]) -> ir.Value:
-    if not starts:
+def _with_all_axes(key: Any, rank: int) -> list[Any]:
+    """A key as a list, in which ``...``, or what is left out behind the last entry, is a slice for each axis."""
+    keys = list(key) if isinstance(key, (tuple, list)) else [key]
+    if not any(one is Ellipsis for one in keys):
+        keys.append(Ellipsis)
+    used = sum(one is not None and one is not Ellipsis for one in keys)
+    place = next(i for i, one in enumerate(keys) if one is Ellipsis)
+    return [*keys[:place], *[slice(None)] * (rank - used), *keys[place + 1 :]]
+
+
+def _is_place(one: Any) -> bool:
+    return isinstance(one, (int, np.integer))
+
+
+def _bounds(one: slice, axis: int) -> tuple[Any, Any, int, int]:
+    """(start, end, axis, step) of a slice, as the standard has them."""
+    step = 1 if one.step is None else one.step
+    return *slice_ends(one.start, one.stop, step), axis, step
+
+
+def _sliced(site: CallSite, x: ir.Value, slices: list[Any]) -> ir.Value:
+    if not slices:
         return x
-    return site.op("Slice", x, *(sizes_of(site, column) for column in zip(*starts, strict=True)))
+    return site.op("Slice", x, *(sizes_of(site, column) for column in zip(*slices, strict=True)))
 
 
 @operation("Take")

@@ -38,11 +38,11 @@ def _interpolate(op: Op, axes: list[int], scales: list[float] | None, sizes: Any
     antialias = {"antialias": True} if op.attr("antialias") else {}
     if scales is not None:
         factors = [by_axis.get(axis, 1.0) for axis in spatial]
-        mode = _mode(op, factors, None)
+        mode = _mode(op, factors)
         whole = [int(s) if float(s).is_integer() else s for s in factors]
         return None if mode is None else {"scale_factor": one_or_all(whole), **mode, **antialias}
     target = [by_axis.get(axis, op.dim(0, axis)) for axis in spatial]
-    mode = _mode(op, None, target)
+    mode = _mode(op, None)
     are_known = all(isinstance(size, int) for size in target)
     return None if mode is None else {"size": one_or_all(target) if are_known else tuple(target), **mode, **antialias}
 
@@ -65,35 +65,47 @@ def _stays(op: Op, axis: int, wanted: Any, *, is_scale: bool) -> bool:
     return bool(wanted == 1) if is_scale else keeps(op, axis, wanted)
 
 
-def _mode(op: Op, scales: list[float] | None, sizes: list[Any] | None) -> dict[str, Any] | None:
-    """mode and align_corners of F.interpolate."""
-    mode, coordinates = op.attr("mode"), op.attr("coordinate_transformation_mode")
-    shape = (op.shape() or [])[2:]
-    pairs = zip(scales or [], shape, strict=sizes is None)
-    exact = all(isinstance(d, int) and float(s * d).is_integer() for s, d in pairs)
-    whole = scales is not None and all(float(s).is_integer() for s in scales)
-    if mode == "nearest":
-        rounding = op.attr("nearest_mode")
-        if coordinates == "asymmetric" and (rounding == "floor" or _rounds_down(rounding, scales)):
-            return {}
-        if coordinates in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round"):
-            if whole:
-                return {}
-            if rounding == "round_prefer_ceil" and coordinates == "half_pixel":
-                return {"mode": "nearest-exact"}
+def _mode(op: Op, scales: list[float] | None) -> dict[str, Any] | None:
+    """mode and align_corners of F.interpolate, by scales or to sizes; None where none computes the same."""
+    is_whole = scales is not None and all(float(s).is_integer() for s in scales)
+    return _nearest(op, scales, is_whole) if op.attr("mode") == "nearest" else _smooth(op, scales, is_whole)
+
+
+def _nearest(op: Op, scales: list[float] | None, is_whole: bool) -> dict[str, Any] | None:
+    coordinates, rounding = op.attr("coordinate_transformation_mode"), op.attr("nearest_mode")
+    if coordinates == "asymmetric":
+        return {} if rounding == "floor" or _rounds_down(rounding, scales) else None
+    if coordinates not in ("half_pixel", "pytorch_half_pixel") or not rounding.startswith("round"):
         return None
-    name = {"linear": ("linear", "bilinear", "trilinear")[len(shape) - 1], "cubic": "bicubic"}[mode]
+    if is_whole:
+        return {}
+    is_exact = coordinates == "half_pixel" and rounding == "round_prefer_ceil"
+    return {"mode": "nearest-exact"} if is_exact else None
+
+
+def _smooth(op: Op, scales: list[float] | None, is_whole: bool) -> dict[str, Any] | None:
+    shape, mode = (op.shape() or [])[2:], op.attr("mode")
     usual = -0.5 if op.attr("antialias") else -0.75
     if mode == "cubic" and (len(shape) != 2 or op.attr("cubic_coeff_a") != usual):
         return None
-    if coordinates == "align_corners":
-        return {"mode": name, "align_corners": True} if exact or whole else None
-    if coordinates == "pytorch_half_pixel" and not _more_than_one(op):
-        return None
-    if coordinates == "half_pixel_symmetric" and not (exact or whole):
-        return None
-    known = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
-    return {"mode": name} if coordinates in known else None
+    name = "bicubic" if mode == "cubic" else ("linear", "bilinear", "trilinear")[len(shape) - 1]
+    match op.attr("coordinate_transformation_mode"):
+        case "half_pixel":
+            return {"mode": name}
+        case "pytorch_half_pixel" if _more_than_one(op):
+            return {"mode": name}
+        case "half_pixel_symmetric" if is_whole or _gives_whole_sizes(scales, shape):
+            return {"mode": name}
+        case "align_corners" if is_whole or _gives_whole_sizes(scales, shape):
+            return {"mode": name, "align_corners": True}
+    return None
+
+
+def _gives_whole_sizes(scales: list[float] | None, shape: list[Any]) -> bool:
+    """Whether nothing is rounded: sizes are said, or known ones times the scales are whole."""
+    if scales is None:
+        return True
+    return all(isinstance(d, int) and float(s * d).is_integer() for s, d in zip(scales, shape, strict=True))
 
 
 def _rounds_down(rounding: str, scales: list[float] | None) -> bool:
