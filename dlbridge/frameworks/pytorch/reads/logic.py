@@ -26,10 +26,7 @@ def common_dtype(op: Op, x: Any, y: Any) -> ir.DataType:
     def sample(value: Any) -> Any:
         if not isinstance(value, ir.Value):
             return value if isinstance(value, (int, float)) else 0
-        dtype = torch_dtype(value)
-        return torch.empty(
-            [1] * max(1, len(value.meta.get("sizes", [1]))) if value.meta.get("sizes") else [], dtype=dtype
-        )
+        return torch.empty([1] * len(value.meta.get("sizes") or ()), dtype=torch_dtype(value))
 
     return onnx_dtype(torch.result_type(sample(x), sample(y)))
 

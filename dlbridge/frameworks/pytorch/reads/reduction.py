@@ -76,49 +76,26 @@ def any_or_all(op: Op, x: ir.Value, dim: Any = None, keepdim: bool = False) -> i
 # --- variance ------------------------------------------------------------------------------------------------------
 
 
-def _moments(op: Op, x: ir.Value, dim: Any, correction: Any, keepdim: bool) -> tuple[ir.Value, ir.Value]:
-    """(variance, mean) over axes; the mean keeps them as size 1."""
+@reads("aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
+def variance(
+    op: Op, x: ir.Value, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+) -> Any:
+    """The variance or its root, and the mean where that is asked for; one overload has ``unbiased`` first."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = int(unbiased)
     axes = axes_of(x, dim)
-    middle = reduce(op, "ReduceMean", x, axes, True)
-    centred = x - middle
-    squares = reduce(op, "ReduceSum", centred * centred, axes, keepdim)
-    count: Any = 1
-    for axis in axes:
-        count = count * sizes(x)[axis]
+    mean = reduce(op, "ReduceMean", x, axes, True)
+    centred = x - mean
+    count = numel([sizes(x)[axis] for axis in axes])
     divisor = max(count - correction, 0) if isinstance(count, int) else count - correction
-    return squares / divisor, middle
-
-
-def _correction(unbiased: Any, correction: Any) -> Any:
-    if correction is not None:
-        return correction
-    return 1 if unbiased in (None, True) else 0
-
-
-def _var(op: Op, x: ir.Value, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[ir.Value, ir.Value, list[int]]:
-    """The overloads ``(unbiased)``, ``(dim, unbiased, keepdim)`` and ``(dim, *, correction, keepdim)`` are one."""
-    if args and isinstance(args[0], bool):
-        dim, unbiased, keepdim = None, args[0], False
-    else:
-        dim, unbiased, keepdim = (*args, *(None, None, False)[len(args) :])
-    dim, unbiased = options.get("dim", dim), options.get("unbiased", unbiased)
-    keepdim = options.get("keepdim", keepdim)
-    variance, middle = _moments(op, x, dim, _correction(unbiased, options.get("correction")), keepdim)
-    if not keepdim:
-        middle = op.squeeze(middle, axes_of(x, dim))
-    return variance, middle, axes_of(x, dim)
-
-
-@reads("aten.var", "aten.std")
-def variance(op: Op, x: ir.Value, *args: Any, **options: Any) -> ir.Value:
-    found = _var(op, x, args, options)[0]
-    return op("Sqrt", found) if op.name == "std" else found
-
-
-@reads("aten.var_mean", "aten.std_mean")
-def variance_and_mean(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
-    found, middle, _ = _var(op, x, args, options)
-    return [op("Sqrt", found) if op.name == "std_mean" else found, middle]
+    found = reduce(op, "ReduceSum", centred * centred, axes, keepdim) / divisor
+    if op.name.startswith("std"):
+        found = op("Sqrt", found)
+    if not op.name.endswith("mean"):
+        return found
+    return [found, mean if keepdim else op.squeeze(mean, axes)]
 
 
 # --- along an axis -------------------------------------------------------------------------------------------------
@@ -199,41 +176,40 @@ def sort(op: Op, x: ir.Value, *args: Any, **options: Any) -> list[ir.Value]:
     return [op.cast(values, x.dtype), where]
 
 
-@reads("aten.median", "aten.median.dim", "aten.kthvalue")
-def ranked(op: Op, x: ir.Value, *args: Any, **options: Any) -> Any:
-    """The k-th smallest element; for the median the lower middle one, and NaN if there is a NaN."""
-    whole = op.name == "median" and not isinstance(op.val, (list, tuple))
-    if whole:
-        x = op.flat(x)
-    k, *rest = args if op.name == "kthvalue" else (None, *args)
-    dim, keepdim = (*rest, *(-1, False)[len(rest) :])
-    axis, keepdim = options.get("dim", dim) % rank(x), options.get("keepdim", keepdim)
-    if k is None:
-        k = (sizes(x)[axis] + 1) // 2
-    value, place = (op.slice(v, axis, k - 1, k) for v in topk(op, x, k, axis, False))
-    if op.name == "median" and is_float(x):
-        spoilt = op("ReduceSum", x, [axis], keepdims=1)
-        value = op("Where", op("IsNaN", spoilt), spoilt, value)
-    found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
-    return found[0] if whole else found
+@reads("aten.kthvalue")
+def kth_value(op: Op, x: ir.Value, k: Any, dim: int = -1, keepdim: bool = False) -> list[ir.Value]:
+    """The k-th smallest element along an axis, and its place."""
+    axis = dim % rank(x)
+    found = [op.slice(v, axis, k - 1, k) for v in topk(op, x, k, axis, False)]
+    return found if keepdim else [op("Squeeze", v, [axis]) for v in found]
 
 
-@reads("aten.nanmedian")
-def median_but_nan(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower middle element among those that are not NaN; NaN if there are none."""
-    whole = dim is None
-    if whole:
-        x = op.flat(x)
-    axis = 0 if dim is None else dim % rank(x)
-    nan = op("IsNaN", x) if is_float(x) else op("Less", x, x)
+@reads("aten.median", "aten.nanmedian")
+def median(op: Op, x: ir.Value, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower middle element along an axis, and its place; of all elements without it."""
+    if dim is None:
+        return median(op, op.flat(x), 0)[0]
+    axis = dim % rank(x)
+    if not is_float(x):
+        return kth_value(op, x, (sizes(x)[axis] + 1) // 2, axis, keepdim)
+    found = (_median_but_nan if op.name == "nanmedian" else _median)(op, x, axis)
+    return found if keepdim else [op("Squeeze", v, [axis]) for v in found]
+
+
+def _median(op: Op, x: ir.Value, axis: int) -> list[ir.Value]:
+    """NaN if there is a NaN."""
+    value, place = kth_value(op, x, (sizes(x)[axis] + 1) // 2, axis, keepdim=True)
+    spoilt = op("ReduceSum", x, [axis], keepdims=1)
+    return [op("Where", op("IsNaN", spoilt), spoilt, value), place]
+
+
+def _median_but_nan(op: Op, x: ir.Value, axis: int) -> list[ir.Value]:
+    """Of the elements that are not NaN; NaN if there are none."""
+    nan = op("IsNaN", x)
     known = op("ReduceSum", op.cast(op("Not", nan), ir.DataType.INT64), [axis], keepdims=1)
-    filled = op("Where", nan, np.inf, x) if is_float(x) else x
-    middle, in_order = op("Max", (known - 1) / 2, 0), topk(op, filled, sizes(x)[axis], axis, False)
-    value, place = (op("GatherElements", v, middle, axis=axis) for v in in_order)
-    if is_float(x):
-        value = op("Where", op("Equal", known, 0), np.nan, value)
-    found = [v if keepdim and not whole else op("Squeeze", v, [axis]) for v in (value, place)]
-    return found[0] if whole else found
+    in_order = topk(op, op("Where", nan, np.inf, x), sizes(x)[axis], axis, False)
+    value, place = (op("GatherElements", v, op("Max", (known - 1) / 2, 0), axis=axis) for v in in_order)
+    return [op("Where", op("Equal", known, 0), np.nan, value), place]
 
 
 @reads("aten.histc")
