@@ -103,23 +103,35 @@ def found_input(
     if columns:
         columns.sort(key=lambda key: int(key[len(name) + 1 :]))
         return np.stack([arrays[k] for k in columns], axis=1), set(columns)
-    columns = _columns_left(model, arrays, spec)
-    if columns:
+    wanted, left = _row_size(model), _columns_left(arrays, spec)
+    columns = [key for key in left if arrays[key].dtype.kind in "biuf"]
+    if wanted == len(columns) and all(arrays[key].ndim == 1 for key in columns):
         return np.stack([arrays[k] for k in columns], axis=1), set(columns)
-    hint = suggest(name, arrays) or f"the data has: {', '.join(arrays)}"
+    hint = suggest(name, arrays) or f"the data has: {_listed(arrays)}"
+    if wanted is not None and columns:
+        others = [key for key in left if key not in columns]
+        hint = f"it takes {wanted} numbers of a row, and {len(columns)} columns that nothing else takes hold numbers"
+        hint += f"; {_listed(others)} {'hold' if len(others) > 1 else 'holds'} something else" if others else ""
     raise TrainingError(f"the data has nothing for the input '{name}'", hint=hint)
 
 
-def _columns_left(model: Model, arrays: Mapping[str, np.ndarray], spec: TrainingSpec | None) -> list[str]:
-    """The numeric columns that are neither target nor weights, if there are as many as the only input needs."""
+def _row_size(model: Model) -> int | None:
+    """The numbers in a row of the only input; None where there are several inputs, or their sizes are free."""
     shape = model.inputs[0].shape if len(model.inputs) == 1 else None
-    if shape is None or any(not isinstance(size, int) for size in list(shape)[1:]):
-        return []
+    sizes = None if shape is None else [size for size in list(shape)[1:] if isinstance(size, int)]
+    return math.prod(sizes) if shape is not None and sizes is not None and len(sizes) == len(shape) - 1 else None
+
+
+def _columns_left(arrays: Mapping[str, np.ndarray], spec: TrainingSpec | None) -> list[str]:
+    """The columns that are neither target nor weights."""
     losses = spec.losses if spec is not None else ()
     taken = {name for loss in losses for name in (loss.target or "label", loss.sample_weight)}
-    left = [name for name, array in arrays.items() if name not in taken and array.dtype.kind in "biuf"]
-    is_right = len(left) == math.prod(size for size in list(shape)[1:] if isinstance(size, int))
-    return left if is_right and all(arrays[name].ndim == 1 for name in left) else []
+    return [name for name in arrays if name not in taken]
+
+
+def _listed(names: Collection[str], most: int = 8) -> str:
+    """Names, separated by commas; of many the first ones."""
+    return ", ".join(list(names)[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
 def _numbers(array: np.ndarray, name: str, loss: LossPart, before: Before | None) -> np.ndarray:
@@ -188,12 +200,22 @@ def target_name(arrays: Mapping[str, Any], spec: TrainingSpec, loss: LossPart, u
     name = loss.target or next((each for each in free if each == "label" or len(free) == 1), None)
     if name is None:
         raise TrainingError(
-            f"which of {', '.join(free) or 'no arrays'} is the target is not clear",
+            f"which of {_listed(free) or 'no arrays'} is the target is not clear",
             hint="name it 'label', or say loss.target",
         )
     if name not in arrays:
-        raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {', '.join(arrays)}")
+        raise TrainingError(f"the data has no '{name}'", hint=suggest(name, arrays) or f"it has: {_listed(arrays)}")
     return name
+
+
+def target_of_rows(model: Model, spec: TrainingSpec, loss: LossPart, arrays: Mapping[str, np.ndarray]) -> str:
+    """The name of a loss' target among the parts of rows, as :func:`bind` finds it.
+
+    Raises:
+        TrainingError: When the rows have nothing for an input, or it is not clear what the target is.
+    """
+    found = (found_input(model, arrays, value.name or "", spec) for value in model.inputs)
+    return target_name(arrays, spec, loss, {name for _, names in found for name in names})
 
 
 def check_numbers(array: np.ndarray, name: str) -> None:

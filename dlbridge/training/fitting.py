@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dlbridge.errors import TrainingError
+from dlbridge.errors import TrainingError, suggest
 from dlbridge.model import Model
 from dlbridge.processing import Classes, Image, Processing, Standardized
 from dlbridge.processing.graph import is_by_number
-from dlbridge.training.binding import found_input
+from dlbridge.training.binding import found_input, target_of_rows
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.prepare import Prepare, PreparedImage, Standardize
 from dlbridge.training.preparing import Preparation
@@ -51,8 +51,10 @@ def fitted(
                 _check_columns(model, name, found)
             inputs[name] = found
     outputs = {}
-    for loss in spec.losses:
-        texts = _labels(spec, loss, rows, labels or {})
+    targets = [_target(model, spec, loss, rows) for loss in spec.losses]
+    _check_named(spec, targets)
+    for loss, target in zip(spec.losses, targets, strict=True):
+        texts = _labels(spec, target, rows, labels or {})
         if texts is not None:
             outputs[loss.of or model.outputs[0].name or ""] = _classes(model, loss, texts)
     return Processing(inputs=inputs, outputs=outputs)
@@ -137,31 +139,53 @@ def _chunks(rows: Part | Batches) -> Iterator[Arrays]:
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
+def _check_named(spec: TrainingSpec, targets: Sequence[str]) -> None:
+    """Check that the specification names the classes of targets alone."""
+    others = [name for name in spec.labels if name not in targets]
+    if others:
+        raise TrainingError(
+            f"'labels' names the classes of '{others[0]}', which is the target of no loss",
+            hint=suggest(others[0], targets) or f"targets: {', '.join(targets)}",
+        )
+
+
 def _labels(
-    spec: TrainingSpec, loss: LossPart, rows: Part | Batches, known: Mapping[str, tuple[str, ...]]
+    spec: TrainingSpec, target: str, rows: Part | Batches, known: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...] | None:
-    """The names of the classes of a loss' target; None where it is numbers without names."""
+    """The names of the classes of a target; None where it is numbers without names."""
     if isinstance(rows, Batches):
-        name = loss.target or "label"
-        return spec.labels.get(name)
-    name = _target(spec, loss, rows)
-    if name in spec.labels or name in known:
-        return spec.labels.get(name, known.get(name))
-    first = rows.rows.take(rows.numbers[:1]).get(name)
+        return spec.labels.get(target)
+    if target in spec.labels or target in known:
+        return spec.labels.get(target, known.get(target))
+    first = rows.rows.take(rows.numbers[:1]).get(target)
     if first is None or not _is_text(first):
         return None
-    return tuple(sorted({str(text) for text in rows.column(name).reshape(-1)}))
+    texts = rows.column(target)
+    missing = [place for place, text in enumerate(texts.reshape(len(texts), -1)) if not all(map(_is_name, text))]
+    if missing:
+        raise TrainingError(
+            f"the target is missing in row {rows.numbers[missing[0]]}",
+            where=target,
+            hint="leave the row out, or give it a name of a class",
+        )
+    return tuple(sorted({str(text) for text in texts.reshape(-1)}))
 
 
-def _target(spec: TrainingSpec, loss: LossPart, rows: Part) -> str:
-    if loss.target is not None or "label" in rows.rows.names:
+def _target(model: Model, spec: TrainingSpec, loss: LossPart, rows: Part | Batches) -> str:
+    if isinstance(rows, Batches):
         return loss.target or "label"
-    texts = [name for name, array in rows.rows.take(rows.numbers[:1]).items() if _is_text(array)]
-    return texts[0] if len(texts) == 1 else "label"
+    return target_of_rows(model, spec, loss, rows.rows.take(rows.numbers[:1]))
 
 
 def _is_text(array: np.ndarray) -> bool:
-    return array.dtype.kind == "U" or (array.dtype == object and all(isinstance(x, str) for x in array.reshape(-1)))
+    """Whether an array holds texts; some may be missing."""
+    if array.dtype != object:
+        return array.dtype.kind == "U"
+    return all(isinstance(x, str) or x is None or x != x for x in array.reshape(-1) if not isinstance(x, np.ndarray))
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def _classes(model: Model, loss: LossPart, labels: tuple[str, ...]) -> Classes:

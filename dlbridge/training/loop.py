@@ -7,11 +7,12 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 
 from dlbridge import frameworks
-from dlbridge.errors import TrainingError
+from dlbridge.errors import TrainingError, suggest
 from dlbridge.model import Model
 from dlbridge.ops import regularization, traits
 from dlbridge.processing import Processing
@@ -19,6 +20,7 @@ from dlbridge.training import group as groups
 from dlbridge.training import mixed, resume
 from dlbridge.training.data import Source
 from dlbridge.training.opening import Opened, open_data
+from dlbridge.training.optimizer_part import OptimizerPart
 from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.result import Checkpoint, Result
 from dlbridge.training.running import Callback, OwnLoss, Running, check_own, listens_to_steps
@@ -228,6 +230,7 @@ def check(model: Model, spec: TrainingSpec, framework: frameworks.Framework) -> 
     """
     _check_trains(framework, spec)
     _check(model, spec)
+    _check_patterns(model, spec.optimizer)
     _check_shared(model)
     regularization.check(model.graph)
 
@@ -248,6 +251,33 @@ def _check_trains(framework: frameworks.Framework, spec: TrainingSpec) -> None:
                 f"{framework.name} does not train by the {what} '{name}'; it knows {', '.join(sorted(known)) or 'none'}"
             )
             raise TrainingError(message, hint=hint)
+
+
+def _check_patterns(model: Model, optimizer: OptimizerPart) -> None:
+    """Refuse names of weights that are those of none: what is asked for them would be left out without a word.
+
+    A pattern of exclusions ('*norm*') may be of no weight, as long as another of them is.
+
+    Raises:
+        TrainingError: It names them.
+    """
+    names = [name for name, value in model.graph.initializers.items() if traits.kind(value) == "parameter"]
+
+    def is_of_none(pattern: str) -> bool:
+        return not any(fnmatchcase(name, pattern) for name in names)
+
+    wrong = {"groups": [group.match for group in optimizer.groups if is_of_none(group.match)]}
+    for setting in ("no_decay", "by_adamw"):
+        patterns = getattr(optimizer, setting, ())
+        unused = [pattern for pattern in patterns if is_of_none(pattern)]
+        wrong[setting] = [p for p in unused if len(unused) == len(patterns) or not set("*?[") & set(p)]
+    for setting, patterns in wrong.items():
+        if patterns:
+            raise TrainingError(
+                f"'{patterns[0]}' in {setting} of the optimizer is the name of no weight",
+                where=model.name,
+                hint=suggest(patterns[0], names) or f"names: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}",
+            )
 
 
 def _check_shared(model: Model) -> None:

@@ -44,11 +44,6 @@ class LossPart(Part):
         """Whether the output is logits."""
         return bool(getattr(self, "from_logits", False))
 
-    @property
-    def is_of_classes(self) -> bool:
-        """Whether an accuracy can be computed."""
-        return self.kind in ("classes", "probabilities", "shares", "signs")
-
     def places(self, x: Tensor, t: Tensor, ops: Ops) -> Tensor:
         """The loss of each place."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, WrapSerializer
 
+from dlbridge.errors import TrainingError
 from dlbridge.training.loss_part import LossPart
 from dlbridge.training.parts import Ops, Part, Tensor, by_name, of_name
 
@@ -25,8 +26,9 @@ class _Metric(Part):
     of: str | None = Field(None, description="The output it is of; that of the first loss when None.")
 
     kind: str
-    #: Whether it is of classes.
-    is_of_classes: ClassVar[bool] = False
+    #: The kinds of targets that it can be computed of (``LossPart.kind``), and what they are, in words.
+    of_kinds: ClassVar[tuple[str, ...]] = ("classes", "probabilities", "shares", "signs")
+    of_what: ClassVar[str] = "classes"
 
     @property
     def name(self) -> str:
@@ -61,7 +63,6 @@ class Accuracy(_Metric):
     """The share of places whose class is right."""
 
     kind: Literal["accuracy"] = "accuracy"
-    is_of_classes: ClassVar[bool] = True
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         return {"right": (), "count": ()}
@@ -83,7 +84,6 @@ class TopK(_Metric):
 
     kind: Literal["top_k"] = "top_k"
     k: int = Field(5, ge=1)
-    is_of_classes: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -116,7 +116,6 @@ class _OfClasses(_Metric):
         description="'macro': the mean over the classes that occur; 'binary': that of class 1, the default where "
         "one number of the output stands for two classes.",
     )
-    is_of_classes: ClassVar[bool] = True
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         shape = (classes or 2,)
@@ -183,7 +182,8 @@ class AUC(_Metric):
     """The area under the ROC curve of two classes at one output, by trapezoids over 1,000 parts of probability."""
 
     kind: Literal["auc"] = "auc"
-    is_of_classes: ClassVar[bool] = True
+    of_kinds: ClassVar[tuple[str, ...]] = ("shares", "signs")
+    of_what: ClassVar[str] = "two classes at one output"
 
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         return {"ones": (BINS,), "zeros": (BINS,)}
@@ -201,12 +201,36 @@ class AUC(_Metric):
         return float(np.trapezoid(ones / ones[-1], zeros / zeros[-1]))
 
 
-class _OfErrors(_Metric):
+class _OfNumbers(_Metric):
+    """Metrics of the numbers of an output, each with the number of the target in its place."""
+
+    of_kinds: ClassVar[tuple[str, ...]] = ("numbers", "probabilities", "shares", "signs", "own")
+    of_what: ClassVar[str] = "numbers as the output has"
+
+    def _pair(self, x: Tensor, t: Tensor, ops: Ops) -> tuple[Tensor, Tensor]:
+        """Output and target in the type of sums. A loss of one's own may take any target: unlike shapes would be
+        broadcast, and each number be compared with others than its own.
+
+        Raises:
+            TrainingError: When the target has not the output's shape.
+        """
+        given, wanted = list(t.shape[1:]), list(x.shape[1:])
+        known = [(a, b) for a, b in zip(given, wanted, strict=False) if a is not None and b is not None]
+        if len(given) != len(wanted) or any(a != b for a, b in known):
+            raise TrainingError(
+                f"{self.name} compares numbers one by one: a row of the output has the shape {wanted}, "
+                f"one of the target {given}"
+            )
+        return ops.sum_type(x), ops.sum_type(t)
+
+
+class _OfErrors(_OfNumbers):
     def sizes(self, classes: int | None) -> dict[str, tuple[int, ...]]:
         return {"error": (), "count": ()}
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
-        error = self._error(ops.sum_type(x) - ops.sum_type(t), ops)
+        x, t = self._pair(x, t, ops)
+        error = self._error(x - t, ops)
         return {"error": ops.sum(error), "count": ops.size(error)}
 
     def _error(self, e: Tensor, ops: Ops) -> Tensor:
@@ -240,7 +264,7 @@ class RMSE(_OfErrors):
         return float(np.sqrt(super().value(sums, loss)))
 
 
-class R2(_Metric):
+class R2(_OfNumbers):
     """``1 - sum (x - t)^2 / sum (t - mean t)^2`` of each number of a row, and the mean over these."""
 
     kind: Literal["r2"] = "r2"
@@ -251,7 +275,7 @@ class R2(_Metric):
 
     def sums(self, x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> Sums:
         columns = int(x.shape[-1]) if len(x.shape) > 1 else 1
-        x, t = (ops.reshape(ops.sum_type(array), (-1, columns)) for array in (x, t))
+        x, t = (ops.reshape(array, (-1, columns)) for array in self._pair(x, t, ops))
         kept = {"error": (x - t) * (x - t), "sum": t, "squares": t * t}
         return {k: ops.sum(v, axis=0) for k, v in kept.items()} | {"count": ops.size(t[:, 0])}
 

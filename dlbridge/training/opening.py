@@ -21,7 +21,8 @@ from dlbridge.errors import DlbridgeError, TrainingError
 from dlbridge.model import Model
 from dlbridge.processing import Image, Processing
 from dlbridge.processing.graph import channel_axis
-from dlbridge.training.binding import bind, check_numbers, found_input, target_name
+from dlbridge.training.batch_sizes import check_last_batch, one_row_at
+from dlbridge.training.binding import bind, check_numbers, found_input, target_name, target_of_rows
 from dlbridge.training.data import Augment, Dataset, joined
 from dlbridge.training.fitting import CHUNK, fitted
 from dlbridge.training.pictures import ImageRows, SavedRows, is_image_folder, is_saved_dataset
@@ -77,7 +78,9 @@ def open_data(
         raise TrainingError("there is data of its own to validate on, and a validation_split", hint="leave out one")
     rows = opened(source, model, spec)
     spec = _with_images(model, spec, rows)
-    seen, held_out = _split(rows, spec)
+    seen, held_out = _split(rows, model, spec)
+    if isinstance(seen, Part):
+        check_last_batch(model, len(seen), spec.batch_size)
     labels = rows.labels if isinstance(rows, Rows) else {}
     if processing is None:
         is_asked = spec.prepare or spec.labels or spec.augment
@@ -93,7 +96,7 @@ def open_data(
     changed = preparation.augmenter(spec.augment, dtypes) if spec.augment else None
     binding = _Binding(model, spec, workers)
     return Opened(
-        binding.data(seen, preparation, changed),
+        binding.data(seen, preparation, changed, is_trained_on=True),
         None if held_out is None else binding.data(held_out, plain),
         processing,
     )
@@ -116,14 +119,22 @@ class _Binding:
         #: Arrays are bound once, as a whole, so that messages name rows by their numbers in the data.
         self._whole: dict[tuple[int, int], Dataset] = {}
 
-    def data(self, source: Part | Batches, before: Preparation, augment: Augment | None = None) -> Data:
+    def data(
+        self,
+        source: Part | Batches,
+        before: Preparation,
+        augment: Augment | None = None,
+        *,
+        is_trained_on: bool = False,
+    ) -> Data:
         """The rows or batches, prepared."""
 
         def bound(arrays: Arrays) -> Dataset:
             return bind(self._model, self._spec, arrays, before)
 
         if isinstance(source, Batches) or _size(self._model, source, before) > IN_MEMORY:
-            return Stream(source, self._spec, bound, augment, self._workers)
+            one_row = one_row_at(self._model) if is_trained_on else None
+            return Stream(source, self._spec, bound, augment, self._workers, one_row)
         if isinstance(source.rows, ArrayRows):
             key = id(source.rows), id(before)
             if key not in self._whole:
@@ -146,7 +157,7 @@ def _size(model: Model, part: Part, before: Preparation) -> int:
     return size
 
 
-def _split(rows: Rows | Batches, spec: TrainingSpec) -> tuple[Part | Batches, Part | Batches | None]:
+def _split(rows: Rows | Batches, model: Model, spec: TrainingSpec) -> tuple[Part | Batches, Part | Batches | None]:
     if isinstance(rows, Batches):
         if spec.validation_split:
             raise TrainingError(
@@ -157,13 +168,10 @@ def _split(rows: Rows | Batches, spec: TrainingSpec) -> tuple[Part | Batches, Pa
     if not len(rows):
         raise TrainingError("the data has no rows")
     is_stratified = rows.is_sorted if spec.stratify is None else spec.stratify
-    target = _target(rows, spec) if is_stratified and spec.validation_split else None
+    if not is_stratified or not spec.validation_split:
+        return split(rows, spec.validation_split, None)
+    target = target_of_rows(model, spec, spec.losses[0], rows.take(np.arange(1)))
     return split(rows, spec.validation_split, target)
-
-
-def _target(rows: Rows, spec: TrainingSpec) -> str:
-    names = dict.fromkeys(rows.names)
-    return target_name(names, spec, spec.losses[0], ()) if spec.losses[0].target is None else spec.losses[0].target
 
 
 def _with_images(model: Model, spec: TrainingSpec, rows: Rows | Batches) -> TrainingSpec:

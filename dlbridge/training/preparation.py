@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -13,6 +14,7 @@ from dlbridge.ops import regularization, traits
 from dlbridge.ops.keys import op_key
 from dlbridge.passes.mixed import mix_precision
 from dlbridge.training.loss_part import LossPart
+from dlbridge.training.metrics import Metric
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Task
 
@@ -56,7 +58,7 @@ def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:
             graph.remove(node, safe=True)
     _add_penalties(graph, spec)
     _mix(copy, spec)
-    metrics = tuple((metric, _loss_of(metric.of, spec)) for metric in spec.metrics)
+    metrics = tuple((metric, _loss_of(metric, spec, before)) for metric in spec.metrics)
     return copy, Task(spec, tuple(losses), tuple(places), metrics)
 
 
@@ -70,14 +72,14 @@ def _logits(value: ir.Value, loss: LossPart) -> ir.Value | None:
     return node.inputs[0]
 
 
-def _loss_of(output: str | None, spec: TrainingSpec) -> int:
+def _loss_of(metric: Metric, spec: TrainingSpec, outputs: Collection[str | None]) -> int:
     """The place of the loss that a metric of an output takes its target from."""
-    if output is None:
-        return 0
-    places = [i for i, loss in enumerate(spec.losses) if loss.of == output]
-    if not places:
-        raise TrainingError(f"a metric is of '{output}', which no loss reads", hint="a metric has the target of a loss")
-    return places[0]
+    place = spec.place_of(metric)
+    if place is None or (metric.of is not None and metric.of not in outputs):
+        raise TrainingError(
+            f"a metric is of '{metric.of}', which no loss reads", hint="a metric has the target of a loss"
+        )
+    return place
 
 
 def _add_penalties(graph: ir.Graph, spec: TrainingSpec) -> None:

@@ -132,7 +132,7 @@ class OneCycle(_Schedule):
 
 
 class Plateau(_Schedule):
-    """1, times ``factor`` after each ``patience`` epochs in which the loss (of validation, where there is one) has not
+    """1, times ``reduce`` after each ``patience`` epochs in which the loss (of validation, where there is one) has not
     become smaller than the best by ``min_delta``.
 
     Source: ``keras.callbacks.ReduceLROnPlateau``.

@@ -99,12 +99,25 @@ class TrainingSpec(Part):
         more = self.schedule, self.clip, self.ema, self.precision
         return len(self.losses) == 1 and self.accumulate == 1 and not any(more) and not self.l1 and not self.l2
 
+    def place_of(self, metric: Metric) -> int | None:
+        """The place of the loss that a metric takes its target from: the first of its output; None where there is none.
+
+        A loss that names no output is of the only one.
+        """
+        if metric.of is None:
+            return 0
+        return next((place for place, loss in enumerate(self.losses) if loss.of in (None, metric.of)), None)
+
     @model_validator(mode="after")
-    def _accuracy_needs_classes(self) -> TrainingSpec:
-        for metric in self.metrics:
-            loss = self.losses[0]
-            if metric.is_of_classes and metric.of is None and not loss.is_of_classes:
-                raise ValueError(f"{metric.kind} is of classes, {loss.op} has none")
+    def _metrics_suit_losses(self) -> TrainingSpec:
         if not self.losses:
             raise ValueError("there is no loss")
+        for metric in self.metrics:
+            place = self.place_of(metric)
+            if place is not None and self.losses[place].kind not in metric.of_kinds:
+                raise ValueError(f"{metric.kind} is of {metric.of_what}, {self.losses[place].op} has none")
+        names = [metric.name for metric in self.metrics]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"two metrics have the name '{twice[0]}' in the history: leave out one")
         return self

@@ -10,6 +10,7 @@ import numpy as np
 
 from dlbridge.errors import TrainingError
 from dlbridge.training.ahead import made_ahead
+from dlbridge.training.batch_sizes import refuse_one_row
 from dlbridge.training.data import Augment, Batch, Dataset, seed_of
 from dlbridge.training.rows import Arrays, Names, Part, named
 from dlbridge.training.spec import TrainingSpec
@@ -62,6 +63,7 @@ class Stream:
         bound: Turns the arrays of a batch into what the model takes.
         augment: Changes the inputs of a batch in training.
         workers: The threads that make batches ahead.
+        one_row: The name of a batch normalization that no batch of one row can train; None where there is none.
         number: The number of the epoch.
         steps: The learning rate and the other numbers of each batch's step; empty if nothing is trained.
     """
@@ -71,6 +73,7 @@ class Stream:
     bound: Callable[[Arrays], Dataset]
     augment: Augment | None = None
     workers: int = 0
+    one_row: str | None = None
     number: int | None = None
     steps: tuple[dict[str, float], ...] = ()
 
@@ -115,6 +118,8 @@ class Stream:
         place, given = part
         arrays = self.source.rows.take(given) if isinstance(self.source, Part) else given
         batch = self.bound(arrays).only_batch
+        if batch.rows == 1:
+            refuse_one_row(f"batch {place}", self.one_row)
         if self.augment is None:
             return batch
         return batch._replace(inputs=self.augment(batch.inputs, (self.spec.seed, self.number or 0, place)))

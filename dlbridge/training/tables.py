@@ -90,7 +90,7 @@ def from_table(table: Any) -> Arrays:
 
 
 def from_column(column: Any) -> np.ndarray:
-    """A column of an Arrow table as an array."""
+    """A column of an Arrow table as an array; a number that is missing is NaN."""
     import pyarrow
 
     if isinstance(column, pyarrow.ChunkedArray):
@@ -104,9 +104,11 @@ def from_column(column: Any) -> np.ndarray:
         shape.append(int(sizes[0]) if len(sizes) else 0)
         kind, inner = flat.type, flat
     is_plain = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
-    if is_plain and not inner.null_count:
-        return np.asarray(inner.to_numpy(zero_copy_only=False)).reshape(shape)
-    return np.array(column.to_pylist())
+    if not is_plain:
+        return np.array(column.to_pylist())
+    if inner.null_count:  # NaN, which is refused where it is read
+        inner = inner.cast("float64")
+    return np.asarray(inner.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def _is_list(kind: Any) -> bool:

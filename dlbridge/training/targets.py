@@ -42,7 +42,7 @@ def fit_target(target: np.ndarray, model: Model, loss: LossPart, dims: Mapping[s
     if loss.kind == "groups":
         return _groups(target)
     if loss.kind == "labels":
-        return _labels(target, output, sizes)
+        return _labels(target, output, sizes, loss)
     if loss.kind == "classes":
         _check_class_weights(loss, sizes, output)
         takes_rows = loss.op != "SparseCategoricalCrossentropy"
@@ -143,7 +143,7 @@ def _groups(target: np.ndarray) -> np.ndarray:
     return np.unique(target, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _labels(target: np.ndarray, output: ir.Value, sizes: Sizes) -> np.ndarray:
+def _labels(target: np.ndarray, output: ir.Value, sizes: Sizes, loss: LossPart) -> np.ndarray:
     """Labels of sequences, -1 after their end."""
     if len(sizes) != 3 or target.ndim != 2:
         raise TrainingError(
@@ -154,7 +154,25 @@ def _labels(target: np.ndarray, output: ir.Value, sizes: Sizes) -> np.ndarray:
     wrong[:, 1:] |= (target[:, :-1] < 0) & (target[:, 1:] >= 0)
     if wrong.any():
         raise TrainingError(f"the label {_first(target, wrong)} is no class, or comes after the end of its sequence")
+    _check_alignment(target, sizes[1], getattr(loss, "blank", None))
     return np.ascontiguousarray(target, np.int64)
+
+
+def _check_alignment(target: np.ndarray, steps: int | None, blank: int | None) -> None:
+    """Check that labels can be aligned with the steps of an output: equal neighbours need a blank between them, and
+    none is the blank itself."""
+    if (target == blank).any():
+        raise TrainingError(
+            f"the label {_first(target, target == blank)} is the class that stands for no label",
+            hint="labels are other classes than 'blank', -1 after the end of a sequence",
+        )
+    needed = (target >= 0).sum(1) + ((target[:, 1:] == target[:, :-1]) & (target[:, 1:] >= 0)).sum(1)
+    if steps is not None and (needed > steps).any():
+        row = int(np.argmax(needed > steps))
+        raise TrainingError(
+            f"the labels of row {row} need {needed[row]} steps, the output has {steps}: their loss is infinite",
+            hint="a step for each label, and one between two that are equal",
+        )
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------

@@ -154,6 +154,33 @@ def test_a_csv_file_without_a_header_loses_no_row(tmp_path):
     assert result.history["loss"] == pytest.approx(dlbridge.train(dense(), ROWS, spec=PLAIN).history["loss"])
 
 
+BROKEN = {
+    "an empty cell": (lambda lines: [*lines[:3], f",{lines[3].split(',', 1)[1]}", *lines[4:]], "NaN in row 2"),
+    "a text": (lambda lines: [*lines, "a,2,3,4,5,red"], "5 numbers of a row, and 4 columns .*; sepal holds something"),
+    "a column too many": (lambda lines: [f"{line},{place}" for place, line in enumerate(lines)], "and 6 columns"),
+    "no label": (lambda lines: [*lines, "1,2,3,4,5,"], "kind: the target is missing in row 50"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_with_a_csv_file_is_said(case, tmp_path):
+    changed, words = BROKEN[case]
+    rows = zip(ROWS["x"].tolist(), NAMES[ROWS["label"]], strict=True)
+    lines = ["sepal,petal,stem,leaf,root,kind", *(",".join([*(repr(v) for v in x), kind]) for x, kind in rows)]
+    (tmp_path / "a.csv").write_text("\n".join(changed(lines)) + "\n")
+    loss = PLAIN.loss.model_copy(update={"target": "kind"})
+    with pytest.raises(TrainingError, match=words):
+        dlbridge.train(dense(), tmp_path / "a.csv", spec=PLAIN.model_copy(update={"loss": loss}))
+
+
+def test_a_stratified_split_finds_the_target_that_is_trained_by():
+    labels = np.repeat(NAMES, [30, 10, 10])
+    spec = SPEC.model_copy(update={"validation_split": 0.2, "stratify": True})
+    columns = {f"f{place}": ROWS["x"][:, place] for place in range(5)}
+    opened = opening.open_data(dense(), spec, {**columns, "kind": labels})
+    assert len(opened.held_out.targets[0]) == 10
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 PICTURES = """
@@ -244,7 +271,30 @@ def test_a_stratified_split_holds_back_the_last_of_every_class():
     np.testing.assert_array_equal(opened.held_out.inputs["x"][:6], ROWS["x"][24:30])
 
 
+def labelled(target, name="label"):
+    return {"x": ROWS["x"], name: np.array(target, object)}
+
+
 REFUSED = {
+    "a label is missing": (lambda: labelled([*NAMES[ROWS["label"][:-1]], None]), {}, "missing in row 49"),
+    "a label is not a number": (lambda: labelled([*NAMES[ROWS["label"][:-1]], np.nan]), {}, "missing in row 49"),
+    "a label is empty": (lambda: labelled(["", *NAMES[ROWS["label"][1:]]], "kind"), {}, "kind: .* missing in row 0"),
+    "names of another target": (lambda: ROWS, {"labels": {"lable": NAMES.tolist()}}, "'lable'.*no loss\n.*'label'"),
+    "a group of nothing": (
+        lambda: ROWS,
+        {"optimizer": {"kind": "sgd", "groups": [{"match": "linaer1.*"}]}},
+        "'linaer1.*' in groups of the optimizer is the name of no weight",
+    ),
+    "nothing that does not decay": (
+        lambda: ROWS,
+        {"optimizer": {"kind": "sgd", "no_decay": ["*.bais", "*norm*"]}},
+        r"'\*.bais' in no_decay",
+    ),
+    "no weight that does not decay": (
+        lambda: ROWS,
+        {"optimizer": {"kind": "sgd", "no_decay": ["*.bias", "head.bias"]}},
+        "'head.bias' in no_decay",
+    ),
     "a generator": (lambda: batches(), {}, "read once"),
     "batches are not split": (lambda: batches, {"validation_split": 0.2}, "cannot be split"),
     "names of numbers": (
@@ -267,8 +317,41 @@ def test_what_cannot_be_is_refused(case, framework):
         dlbridge.train(dense(), make(), framework=framework, spec=spec)
 
 
+def test_exclusions_may_name_more_than_the_model_has():
+    optimizer = {"kind": "sgd", "no_decay": ["*.bias", "*norm*"], "groups": [{"match": "*1.weight"}]}
+    spec = TrainingSpec.model_validate({**SPEC.model_dump(), "optimizer": optimizer})
+    assert dlbridge.train(dense(), ROWS, spec=spec).history["loss"]
+
+
 def test_a_name_that_is_not_trained_on_is_refused():
     labels = np.array(["a", "b", "c"] * 14 + ["d"] * 8)
     spec = SPEC.model_copy(update={"validation_split": 0.2})
     with pytest.raises(TrainingError, match="'d' is none of the classes a, b, c"):
         dlbridge.train(dense(), {"x": ROWS["x"], "label": labels}, spec=spec)
+
+
+NORMED = """
+dlbridge: 1
+name: normed
+inputs: {x: {dtype: float32, shape: [batch, 5]}}
+nodes:
+  - {name: before, op: Linear, features: 6}
+  - SHAPED{name: norm, op: BatchNormalization}
+  - {op: Flatten}
+  - {name: last, op: Linear, features: 3}
+outputs: {y: last}
+"""
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_batch_normalization_is_not_trained_on_one_number_of_a_channel(framework):
+    model = dlbridge.description.load(NORMED.replace("SHAPED", ""))
+    spec = SPEC.model_copy(update={"batch_size": 7})
+    with pytest.raises(TrainingError, match=r"the last batch .* one row, .* 'norm' has no variance\n.*50 rows"):
+        dlbridge.train(model, ROWS, spec=spec, framework=framework)
+    parts = [{name: array[:size] for name, array in ROWS.items()} for size in (4, 1)]
+    with pytest.raises(TrainingError, match="batch 2 has one row"):
+        dlbridge.train(model, parts, spec=spec, framework=framework)
+    dlbridge.train(model, ROWS, spec=SPEC, framework=framework, validation=parts)
+    several = dlbridge.description.load(NORMED.replace("SHAPED", "{name: shaped, op: Reshape, shape: [0, 3, 2]}\n  - "))
+    dlbridge.train(several, ROWS, spec=spec, framework=framework)

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as theirs
 
 import dlbridge
+from dlbridge.errors import TrainingError
 from dlbridge.training.spec import TrainingSpec
 from tests.helpers.training import dense
 
@@ -68,3 +69,40 @@ def test_metrics_of_numbers(framework):
     rms = np.sqrt(theirs.mean_squared_error(right, output))
     np.testing.assert_allclose(found["root_mean_squared_error"], rms, rtol=1e-6)
     np.testing.assert_allclose(found["r2"], theirs.r2_score(right, output), rtol=1e-5)
+
+
+REFUSED = {
+    "accuracy is of classes, MeanSquaredError has none": ("MeanSquaredError", ["accuracy"]),
+    "auc is of two classes at one output, SoftmaxCrossEntropyLoss has none": ("SoftmaxCrossEntropyLoss", ["auc"]),
+    "r2 is of numbers .* SparseCategoricalCrossentropy has none": ("SparseCategoricalCrossentropy", ["r2"]),
+    "mean_absolute_error is of numbers": ("SoftmaxCrossEntropyLoss", ["mean_absolute_error"]),
+    "f1 is of classes": ("MeanSquaredError", [{"kind": "f1", "of": "y"}]),
+    "two metrics have the name 'f1'": ("SoftmaxCrossEntropyLoss", ["f1", {"kind": "f1", "average": "macro"}]),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_metric_that_does_not_suit_its_loss_is_refused(why):
+    op, metrics = REFUSED[why]
+    with pytest.raises(ValueError, match=why):
+        TrainingSpec(loss={"op": op}, metrics=metrics)
+
+
+def test_a_metric_may_name_the_only_output():
+    loss = {"op": "SoftmaxCrossEntropyLoss"}
+    output = dense().outputs[0].name
+    spec = TrainingSpec(loss=loss, metrics=[{"kind": "accuracy", "of": output}])
+    history = dlbridge.train(dense(), {"x": X, "label": CLASSES}, spec=spec, framework="pytorch").history
+    assert f"{output}_accuracy" in history
+    spec = TrainingSpec(loss=loss, metrics=[{"kind": "accuracy", "of": "another"}])
+    with pytest.raises(TrainingError, match="of 'another', which no loss reads"):
+        dlbridge.train(dense(), {"x": X, "label": CLASSES}, spec=spec, framework="pytorch")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_numbers_are_not_compared_with_those_of_other_rows(framework):
+    """A loss of one's own may take a target of any shape; (rows, 3) less (rows, 1) would be broadcast."""
+    spec = TrainingSpec(loss={"op": "Own"}, metrics=["mean_absolute_error"])
+    data = {"x": X, "label": NUMBERS[:, :1]}
+    with pytest.raises(TrainingError, match=r"shape \[3\], one of the target \[1\]"):
+        dlbridge.train(dense(), data, spec=spec, framework=framework, own_loss=lambda x, t: (x - t) ** 2)

@@ -91,6 +91,16 @@ def test_the_script_gives_the_numbers_of_a_training_here(what, framework, tmp_pa
     assert (path.parent / ("trained.pt" if framework == "pytorch" else "trained.keras")).exists()
 
 
+def test_keras_takes_every_optimizer_that_is_printed_for_it():
+    keras = pytest.importorskip("keras")
+    from dlbridge.frameworks.keras import training_code
+
+    for kind in training_code.OWN:
+        spec = TrainingSpec(loss={"op": "MeanSquaredError"}, optimizer={"kind": kind})
+        printed = training_code.optimizer_call(spec.optimizer)
+        keras.optimizers.get(eval(printed, {"keras": keras}))
+
+
 def test_what_a_script_has_no_words_for_is_named(tmp_path):
     model = description.load(MODEL)
     np.savez(tmp_path / "data.npz", image=np.ones((8, 36), np.float32), label=np.zeros(8, np.int64))

@@ -28,6 +28,7 @@ BINARY = {"op": "BinaryCrossentropy", "from_logits": True}
 SPARSE = {"op": "SparseCategoricalCrossentropy", "from_logits": True}
 ROWWISE = {"op": "CategoricalCrossentropy", "from_logits": True}
 STANDARD = {"op": "SoftmaxCrossEntropyLoss"}
+CTC = {"op": "CTC"}
 ERRORS = [{"op": "MeanSquaredError"}, {"op": "MeanAbsoluteError"}, {"op": "Huber"}]
 classes = np.arange(ROWS) % 3
 grid = np.arange(ROWS * 4).reshape(ROWS, 4) % 3
@@ -70,6 +71,10 @@ WRONG = [
     ((3,), ROWWISE, np.ones((ROWS, 3)), r"add up to 3\.0 in row 0.*\n.*BinaryCrossentropy"),
     ((3, 4), STANDARD, one_hot(grid), r"shape \(12, 4, 3\)"),
     ((3, 4), STANDARD, np.zeros((ROWS, 3, 4)), r"add up to 0\.0"),
+    # labels of sequences
+    ((4, 3), CTC, np.array([[1, 0]] * ROWS), r"label 0 in row 0 is the class that stands for no label"),
+    ((4, 3), CTC | {"blank": 2}, np.array([[0, 2]] * ROWS), r"label 2 in row 0 is the class"),
+    ((4, 3), CTC, np.array([[1, 2, 1, 2]] * 11 + [[1, 1, 2, 2]]), r"labels of row 11 need 6 steps, the output has 4"),
     # numbers
     *[((4, 3), loss, np.zeros((ROWS, 3, 4)), r"shape \(12, 3, 4\)") for loss in ERRORS],
     *[((1,), loss, np.zeros((ROWS, 3)), r"shape \(12, 3\)") for loss in ERRORS],
@@ -103,6 +108,7 @@ RIGHT = [
     ((3, 4), STANDARD, one_hot(grid, 1).astype(np.float16), (ROWS, 3, 4), "float32"),
     ((4, 3), SPARSE, grid, (ROWS, 4), "int64"),
     ((4, 3), ROWWISE, one_hot(grid).astype(int), (ROWS, 4, 3), "float32"),
+    ((4, 3), CTC, np.array([[1, 2, 1, 2]] * 11 + [[1, 1, 2, -1]]), (ROWS, 4), "int64"),
     ((1, 3, 4), ERRORS[0], np.ones((ROWS, 3, 4), int), (ROWS, 1, 3, 4), "float32"),
     ((3, 4), ERRORS[0], np.ones((ROWS, 1, 3, 4)), (ROWS, 3, 4), "float32"),
 ]

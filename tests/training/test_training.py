@@ -53,11 +53,6 @@ def test_labels_may_be_a_column_or_probabilities(blobs):
     assert histories[0]["val_accuracy"][-1] > 0.9
 
 
-def test_accuracy_of_numbers_is_refused():
-    with pytest.raises(ValueError, match="accuracy is of classes, MeanSquaredError has none"):
-        TrainingSpec(loss={"op": "MeanSquaredError"}, metrics=("accuracy",))
-
-
 @pytest.fixture
 def blobs():
     rng = np.random.default_rng(2)

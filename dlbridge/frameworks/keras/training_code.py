@@ -87,7 +87,18 @@ def _metric(name: str, spec: Any, output: ir.Value) -> str:
 def optimizer_call(spec: Any, *more: str) -> str:
     """What names the optimizer of a specification, of Keras' own classes; ``more`` are further arguments."""
     own, arguments = OWN[spec.kind], optimizer_arguments(spec, *more)
-    return f"keras.optimizers.{own.name}({arguments})" if arguments else f'"{own.name.lower()}"'
+    if not arguments and _has_word(own.name.lower()):
+        return f'"{own.name.lower()}"'
+    return f"keras.optimizers.{own.name}({arguments})"
+
+
+def _has_word(name: str) -> bool:
+    """Whether ``compile`` takes a word for an optimizer; there is none for Lamb."""
+    try:
+        keras.optimizers.get(name)
+    except ValueError:
+        return False
+    return True
 
 
 def optimizer_arguments(spec: Any, *more: str) -> str:
