@@ -7,7 +7,7 @@ looked at: the same in another order, or off by a constant in each channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import onnx_ir as ir
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator
 from dlbridge.passes.matching import stored, subgraphs
-from dlbridge.verification.faults import faults_of
+from dlbridge.verification.faults import Fault, faults_of
 from dlbridge.verification.measure import Arrays
 
 #: A node with an output of more elements is not tried: it is run once for each change.
@@ -87,7 +87,14 @@ def _copied(value: ir.Value) -> ir.Value:
 
 
 def likely_cause(
-    model: Model, inputs: Arrays, right: Arrays, shown: Looks, found: np.ndarray | None, *, at: str | None = None
+    model: Model,
+    inputs: Arrays,
+    right: Arrays,
+    shown: Looks,
+    found: np.ndarray | None,
+    *,
+    at: str | None = None,
+    goes_on: Callable[[Fault], bool] = lambda fault: True,
 ) -> str:
     """What a node computes instead of what it should; empty if that is not found.
 
@@ -98,6 +105,8 @@ def likely_cause(
         shown: What the form has computed.
         found: What it has computed in the place of the first output, where that is known.
         at: The name of the node that is changed, where the model has several.
+        goes_on: Whether the form goes on with what a fault gives: it may have these numbers on the way to others, as a
+            product before its bias is added.
     """
     wanted = next(iter(right.values()))
     if wanted.size > _LARGEST:
@@ -106,11 +115,40 @@ def likely_cause(
     place = next(i for i, node in enumerate(nodes) if at is None or node.name == at)
     for fault in faults_of(nodes[place], place):
         output = _run(fault.planted(model), inputs)
-        if output is not None and not _same(output, wanted) and _tells(output) and shown.has(output):
+        if output is None or _same(output, wanted) or not _tells(output):
+            continue
+        if shown.has(output) and goes_on(fault):
             return fault.kind
     if found is None or found.dtype == bool:
         return ""
     return next((name for name, holds in _PATTERNS if holds(found, wanted)), "")
+
+
+def read_on(node: ir.Node, values: Arrays, shown: Looks, returned: Looks | None) -> Callable[[Fault], bool]:
+    """Whether the form goes on with what a fault of a node gives: one of the nodes that read it, computed of that, is
+    among what the form has computed; or the form returns it.
+
+    Args:
+        node: The node.
+        values: The values of the graph, by name.
+        shown: What the form has computed.
+        returned: What it returns; None where that is not known.
+    """
+    readers = dict.fromkeys(use.node for output in node.outputs for use in output.uses())
+    cut = (alone([node, reader], values, reader) for reader in readers)
+    pairs = [pair for pair in cut if pair is not None]
+    is_output = any(output.is_graph_output() for output in node.outputs)
+
+    def goes_on(fault: Fault) -> bool:
+        places = [(shown, model, inputs) for model, inputs, _ in pairs]
+        if is_output and returned is not None:
+            single = alone([node], values, node)
+            places += [] if single is None else [(returned, single[0], single[1])]
+        given = [(looks, _run(fault.planted(model), inputs)) for looks, model, inputs in places]
+        telling = [(looks, output) for looks, output in given if output is not None and _tells(output)]
+        return not telling or any(looks.has(output) for looks, output in telling)
+
+    return goes_on
 
 
 def _run(model: Model, inputs: Arrays) -> np.ndarray | None:
@@ -144,17 +182,27 @@ def _is_offset(found: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def _is_factor(found: np.ndarray, wanted: np.ndarray) -> bool:
-    """Whether each index of some axis is off by a factor."""
-    is_large = np.abs(wanted) > 1e-3 * np.abs(wanted).max(initial=0.0)
-    ratio = np.divide(found, wanted, out=np.full(wanted.shape, np.nan), where=is_large)
-    return _is_constant_along_others(ratio, 1.0)
+    """Whether each index of some axis is off by a factor, in all of its numbers."""
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    bound = _EQUAL * max(np.abs(found).max(initial=0.0), np.abs(wanted).max(initial=0.0))
+    for others in _axes(wanted):
+        squares = (wanted * wanted).sum(axis=others, keepdims=True)
+        products = (found * wanted).sum(axis=others, keepdims=True)
+        factor = np.divide(products, squares, out=np.zeros_like(products), where=squares > 0)
+        if np.allclose(found, factor * wanted, rtol=0.0, atol=bound):
+            return True
+    return False
+
+
+def _axes(array: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """All axes but one, for each axis whose indices have more than one number."""
+    for axis in range(array.ndim):
+        if array.ndim > 1 and array.size > array.shape[axis]:
+            yield tuple(a for a in range(array.ndim) if a != axis)
 
 
 def _is_constant_along_others(array: np.ndarray, scale: float) -> bool:
-    for axis in range(array.ndim):
-        others = tuple(a for a in range(array.ndim) if a != axis)
-        if not others or array.size <= array.shape[axis]:
-            continue
+    for others in _axes(array):
         known = ~np.isnan(array)
         spread = np.where(known, array, -np.inf).max(axis=others) - np.where(known, array, np.inf).min(axis=others)
         if (spread <= _EQUAL * scale).all() and known.any():

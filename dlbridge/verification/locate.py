@@ -17,7 +17,7 @@ from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.ops.evaluator import Evaluator, eps
 from dlbridge.ops.keys import is_op, op_key
-from dlbridge.verification.causes import alone, likely_cause
+from dlbridge.verification.causes import alone, likely_cause, read_on
 from dlbridge.verification.departure import Departure, Traced
 from dlbridge.verification.depth import all_values
 from dlbridge.verification.forms import Form
@@ -85,7 +85,7 @@ def first_departure(
     node = _first(model, values, shown, outputs, off)
     if node is None:
         return _in_own_types(model, route, judge, index, values, arrays, outputs)
-    found = _told(_FIRST, model, node, values, shown)
+    found = _told(_FIRST, model, node, values, shown, Shown(list(wide[0].values())))
     found.line = _line(route, node, values, seen, shown)
     return found
 
@@ -187,8 +187,11 @@ def _sizes(model: Model, arrays: Arrays) -> dict[str, int]:
     }
 
 
-def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown) -> Departure:
-    """Describe the node where a form departs: the modules around it, and what it computes instead."""
+def _told(
+    text: str, model: Model, node: ir.Node | None, values: Arrays, shown: Shown, returned: Shown | None = None
+) -> Departure:
+    """Describe the node where a form departs: the modules around it, and what it computes instead. ``returned`` is what
+    the form returns, where that is known."""
     if node is None:
         return Departure(f"{text} the outputs: every node agrees")
     name = node.name or node.outputs[0].name or ""
@@ -197,7 +200,8 @@ def _told(text: str, model: Model, node: ir.Node | None, values: Arrays, shown: 
     if single is not None:
         departure.single, departure.inputs, departure.right = single
         departure.found = shown.instead(departure.inputs, departure.right)
-        departure.cause = likely_cause(*single, shown, departure.found)
+        goes_on = read_on(node, values, shown, returned)
+        departure.cause = likely_cause(*single, shown, departure.found, goes_on=goes_on)
     if not departure.cause:
         found = _in_order_before(model, node, values, shown)
         departure = departure if found is None else found
@@ -241,10 +245,8 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
     if not text:
         return None
     lines = text.splitlines()
-    inputs = [values[v.name] for v in node.inputs if v is not None and v.name in values]
-    places = [shown.place(array) for array in inputs if tells(array)]
-    last = max((place for place in places if place is not None), default=-1)
-    right = Shown([array for array in values.values() if tells(array)], shown.tolerance)
+    last = _last_before(node, values, shown)
+    right = Shown([array for array in values.values() if tells(array) or array.size == 1], shown.tolerance)
     wanted = next((values[v.name] for v in node.outputs if v.name in values), np.empty(0))
     for place in range(last + 1, len(seen)):
         number, array = seen.lines[place], seen[place]
@@ -252,6 +254,21 @@ def _line(route: Form, node: ir.Node, values: Arrays, seen: Traced, shown: Shown
         if number is not None and number <= len(lines) and is_alike and not right.has(array):
             return number, lines[number - 1]
     return _line_that_names(lines, (node.name or "").rpartition(".")[2])
+
+
+def _last_before(node: ir.Node, values: Arrays, shown: Shown) -> int:
+    """The place, among what a form has computed, of the last input of a node; -1 if none can be told. Where the inputs
+    cannot be recognised by their numbers, it is that of what they are computed from."""
+    read = [v for v in node.inputs if v is not None]
+    for _ in range(_FARTHEST):
+        arrays = [values[v.name] for v in read if v.name in values]
+        places = [shown.place(array) for array in arrays if tells(array)]
+        known = [place for place in places if place is not None]
+        if known:
+            return max(known)
+        makers = [v.producer() for v in read]
+        read = [v for maker in makers if maker is not None for v in maker.inputs if v is not None]
+    return -1
 
 
 def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:

@@ -6,11 +6,12 @@ by looking at them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from dlbridge.model import Model
 from dlbridge.ops import traits
@@ -53,10 +54,28 @@ def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
     if node is not None:
         found.node, found.op = node.name, op_key(node)
     shown = report.departures.get(form.name)
+    text = first.text + _more(model, unlike)
     if shown is None or shown.node is None:
         report.departures[form.name] = found
-    more = f"; and {len(unlike) - 1} more weights" if len(unlike) > 1 else ""
-    return [Check(form.name, {}, {}, 0.0, False, first.text + more, inputs=NAME)]
+    elif not shown.cause and any(shown.node == node.name for node in _readers(model, unlike)):
+        shown.cause = text
+    return [Check(form.name, {}, {}, 0.0, False, text, inputs=NAME)]
+
+
+def _readers(model: Model, unlike: Sequence[Unlike]) -> Iterator[ir.Node]:
+    """The nodes that read one of these weights."""
+    for each in unlike:
+        yield from (use.node for use in model.graph.initializers[each.initializer].uses())
+
+
+def _more(model: Model, unlike: Sequence[Unlike]) -> str:
+    """What is said of all weights but the first that differ. Biases and scales may be alike in models made anew."""
+    others = len(unlike) - 1
+    trained = {name for name, value in model.graph.initializers.items() if traits.is_trained(value)}
+    drawn = {name for name in trained if len(model.graph.initializers[name].shape or ()) > 1}
+    if others and drawn <= {each.initializer for each in unlike}:
+        return "; and so do all kernels and tables, as in a model that is made anew: give both the same weights"
+    return f"; and {others} more weights" if others else ""
 
 
 def unlike_weights(model: Model, source: Any, arrays: Mapping[str, np.ndarray]) -> Iterator[Unlike]:

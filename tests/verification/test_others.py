@@ -61,6 +61,47 @@ def test_forms_of_all_kinds_agree_and_a_wrong_one_is_found(module, folder):
     assert departure.cause
 
 
+@pytest.mark.parametrize(("now", "cause"), [("nn.Identity()", "a missing activation"), ("nn.LeakyReLU(0.3)", "")])
+def test_numbers_that_are_computed_on_the_way_are_no_cause(now, cause, module, folder, tmp_path):
+    """What goes into an activation is there in any form: that is no evidence that the activation is not."""
+    changed = tmp_path / "changed"
+    dlbridge.convert(module, "pytorch", changed, read=READ, check=False)
+    text = (changed / "model.py").read_text()
+    assert "nn.ReLU()" in text
+    (changed / "model.py").write_text(text.replace("nn.ReLU()", now))
+    report = dlbridge.verify(module, changed, read=READ, battery="quick")
+    (departure,) = report.departures.values()
+    assert (departure.op, departure.cause) == ("Relu", cause)
+
+
+def test_weights_that_are_others_are_the_cause(module, folder):
+    torch.manual_seed(5)
+    again = copy.deepcopy(module)
+    for layer in again:
+        getattr(layer, "reset_parameters", lambda: None)()
+    report = dlbridge.verify(again, folder / "pytorch", read=READ, battery="quick")
+    (departure,) = report.departures.values()
+    assert departure.node == "0"
+    assert "the weight '0.weight' is not the model's" in departure.cause
+    assert "all kernels" in departure.cause
+
+
+def test_a_line_is_that_of_the_node_where_a_row_has_one_number(tmp_path):
+    class Score(torch.nn.Module):
+        def forward(self, x):
+            mean = x.mean(1)
+            return torch.clamp(mean, -0.01, 0.01)
+
+    read = {"inputs": {"x": "float32[batch,6]"}}
+    dlbridge.convert(Score(), "pytorch", tmp_path / "score", read=read)
+    path = tmp_path / "score" / "model.py"
+    path.write_text(path.read_text().replace("0.01", "0.009"))
+    report = dlbridge.verify(Score(), tmp_path / "score", read=read, battery="quick", batch_sizes=(1,))
+    (departure,) = report.departures.values()
+    assert departure.op == "Clip"
+    assert "clamp" in departure.line[1]
+
+
 def test_the_file_of_a_written_folder_is_what_runs(module, folder, tmp_path):
     changed = tmp_path / "changed"
     dlbridge.convert(module, "pytorch", changed, read=READ, check=False)
