@@ -205,7 +205,7 @@ def train(source: Any, data: Any, *, framework: str | None = None, spec: Any = N
             ``DataLoader``, a ``tf.data.Dataset``, a function that returns a generator; see docs/training.md.
         framework: One of ``dlbridge.frameworks.trainers()``, the first that is installed when None; the result is the
             same.
-        spec: A ``TrainingSpec``; the model's own when None.
+        spec: A ``TrainingSpec``, or its settings as a dict; the model's own when None.
         options: See ``dlbridge.training``.
 
     Raises:

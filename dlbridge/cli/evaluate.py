@@ -58,10 +58,8 @@ def command(
 
 def _asked(spec: Any, loss: str | None, metrics: tuple[str, ...]) -> Any:
     """The specification with the loss and the metrics that were asked for in place of its own."""
-    from pydantic import ValidationError
-
     from dlbridge.errors import TrainingError
-    from dlbridge.training import TrainingSpec
+    from dlbridge.training.preparation import of_settings
 
     changed: dict[str, Any] = spec.model_dump(exclude_unset=True) if spec is not None else {}
     if loss is not None:
@@ -72,11 +70,4 @@ def _asked(spec: Any, loss: str | None, metrics: tuple[str, ...]) -> Any:
         if metrics:
             raise TrainingError("nothing says how the outputs are compared with the target", hint="say --loss")
         return None
-    try:
-        return TrainingSpec.model_validate(changed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise TrainingError(
-            f"{place}: {first['msg']}" if place else first["msg"], hint="see docs/training.md"
-        ) from None
+    return of_settings(changed)

@@ -198,9 +198,13 @@ def target_name(arrays: Mapping[str, Any], spec: TrainingSpec, loss: LossPart, u
     taken = {*used, *(other.sample_weight for other in spec.losses)}
     free = [name for name in arrays if name not in taken]
     name = loss.target or next((each for each in free if each == "label" or len(free) == 1), None)
+    if name is None and not free:
+        raise TrainingError(
+            f"the data has no target beside {_listed(arrays)}", hint="name it 'label', or as loss.target"
+        )
     if name is None:
         raise TrainingError(
-            f"which of {_listed(free) or 'no arrays'} is the target is not clear",
+            f"which of {_listed(free)} is the target is not clear",
             hint="name it 'label', or say loss.target",
         )
     if name not in arrays:

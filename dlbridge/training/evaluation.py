@@ -25,7 +25,7 @@ from dlbridge.training.binding import bind_inputs
 from dlbridge.training.data import Batch, Source
 from dlbridge.training.numpy_ops import NUMPY
 from dlbridge.training.opening import open_to_measure
-from dlbridge.training.preparation import prepared
+from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.preparing import Preparation
 from dlbridge.training.rows import Arrays
 from dlbridge.training.spec import TrainingSpec
@@ -42,7 +42,7 @@ def evaluate(
     data: Source,
     *,
     framework: str | None = None,
-    spec: TrainingSpec | None = None,
+    spec: TrainingSpec | Mapping[str, Any] | None = None,
     batch_size: int | None = None,
 ) -> dict[str, float]:
     """Measure a model on all rows of data: its loss and its metrics, by the same definitions as in training.
@@ -60,13 +60,13 @@ def evaluate(
     Raises:
         TrainingError: When there is no specification, or the data do not fit it.
     """
-    spec = spec or model.training
-    if spec is None:
+    if spec is None and model.training is None:
         raise TrainingError(
             "nothing says what to measure: the model has no training specification",
             where=model.name,
             hint="say the loss and the metrics: spec, or --loss and --metric",
         )
+    spec = specification(model, spec)
     spec = spec if batch_size is None else spec.model_copy(update={"batch_size": batch_size})
     measured, task = prepared(model, spec)
     dataset = open_to_measure(model, spec, data)

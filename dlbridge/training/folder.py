@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ def train_to_folder(
     folder: str | os.PathLike[str],
     *,
     framework: str | None = None,
-    spec: TrainingSpec | None = None,
+    spec: TrainingSpec | Mapping[str, Any] | None = None,
     resume: bool | str | os.PathLike[str] = False,
     plot: bool = True,
     force: bool = False,

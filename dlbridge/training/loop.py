@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def train(
     data: Source,
     *,
     framework: str | None = None,
-    spec: TrainingSpec | None = None,
+    spec: TrainingSpec | Mapping[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
     progress: Callable[[int, dict[str, float]], None] | None = None,
@@ -58,7 +59,7 @@ def train(
         data: Arrays by name, a ``.npz``, CSV or Parquet file, a data frame, a folder of images, a ``Dataset``, a
             ``DataLoader``, a ``tf.data.Dataset``, a function that returns a generator; see docs/training.md.
         framework: One of ``dlbridge.frameworks.trainers()``; the first that is installed when None.
-        spec: How to train; the model's own specification when None.
+        spec: How to train, or its settings by name; the model's own specification when None.
         checkpoint: Where to continue, from any framework.
         save: Called after each epoch with a checkpoint.
         progress: Called after each epoch with its number (from 1) and its metrics.

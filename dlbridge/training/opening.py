@@ -106,8 +106,6 @@ def open_to_measure(model: Model, spec: TrainingSpec, source: Any) -> Data:
     """Open data to evaluate a model on: all rows are measured, none is trained on."""
     rows = opened(source, model, spec)
     part = rows if isinstance(rows, Batches) else Part(rows, np.arange(len(rows)))
-    if isinstance(part, Part) and not len(part):
-        raise TrainingError("the data has no rows")
     return _Binding(model, spec).data(part, Preparation(model, model.processing or Processing()))
 
 
@@ -165,8 +163,6 @@ def _split(rows: Rows | Batches, model: Model, spec: TrainingSpec) -> tuple[Part
                 hint="leave out validation_split, and give batches to validate on: validation=",
             )
         return rows, None
-    if not len(rows):
-        raise TrainingError("the data has no rows")
     is_stratified = rows.is_sorted if spec.stratify is None else spec.stratify
     if not is_stratified or not spec.validation_split:
         return split(rows, spec.validation_split, None)
@@ -197,7 +193,18 @@ def _check_augment(spec: TrainingSpec, preparation: Preparation) -> None:
 
 
 def opened(source: Any, model: Model, spec: TrainingSpec) -> Rows | Batches:
-    """Rows, or batches, of what was given as data."""
+    """Rows, or batches, of what was given as data.
+
+    Raises:
+        TrainingError: When it is nothing that training reads, or there is nothing in it.
+    """
+    found = _found(source, model, spec)
+    if not (found.count if isinstance(found, Batches) else len(found)):
+        raise TrainingError("the data has no rows")
+    return found
+
+
+def _found(source: Any, model: Model, spec: TrainingSpec) -> Rows | Batches:
     names = _names(model, spec)
     if isinstance(source, (str, os.PathLike)):
         return _of_path(Path(source), names, model, spec)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import onnx_ir as ir
+from pydantic import ValidationError
 
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
@@ -19,16 +21,35 @@ from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Task
 
 
-def specification(model: Model, spec: TrainingSpec | None) -> TrainingSpec:
-    """The specification that is given, else the model's own.
+def specification(model: Model, spec: TrainingSpec | Mapping[str, Any] | None) -> TrainingSpec:
+    """The specification that is given, or its settings; else the model's own.
 
     Raises:
-        TrainingError: When there is neither.
+        TrainingError: When there is neither, or a setting is wrong.
     """
-    found = spec or model.training
+    found = model.training if spec is None else spec
     if found is None:
         raise TrainingError("the model has no training specification", where=model.name)
-    return found
+    return found if isinstance(found, TrainingSpec) else of_settings(found)
+
+
+def of_settings(settings: Mapping[str, Any]) -> TrainingSpec:
+    """The specification of these settings, which are those of a ``training`` section.
+
+    Raises:
+        TrainingError: When one of them is wrong; it is named.
+    """
+    if not isinstance(settings, Mapping):
+        raise TrainingError(
+            f"a specification is a TrainingSpec or its settings by name, not a {type(settings).__name__}",
+            hint="dlbridge train --spec FILE reads one from a file",
+        )
+    try:
+        return TrainingSpec.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, text = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        raise TrainingError(f"{place}: {text}" if place else text, hint="see docs/training.md") from None
 
 
 def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def emit(
     folder: str | os.PathLike[str],
     *,
     framework: str | None = None,
-    spec: TrainingSpec | None = None,
+    spec: TrainingSpec | Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Path:
     """Write ``train.py`` and the weights to start from into a folder, and return the script's path.

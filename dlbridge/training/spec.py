@@ -109,6 +109,14 @@ class TrainingSpec(Part):
         return next((place for place, loss in enumerate(self.losses) if loss.of in (None, metric.of)), None)
 
     @model_validator(mode="after")
+    def _classes_have_names_of_their_own(self) -> TrainingSpec:
+        for target, names in self.labels.items():
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"two classes of '{target}' have the name '{twice[0]}'")
+        return self
+
+    @model_validator(mode="after")
     def _metrics_suit_losses(self) -> TrainingSpec:
         if not self.losses:
             raise ValueError("there is no loss")

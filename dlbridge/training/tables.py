@@ -105,10 +105,20 @@ def from_column(column: Any) -> np.ndarray:
         kind, inner = flat.type, flat
     is_plain = pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)
     if not is_plain:
-        return np.array(column.to_pylist())
+        return _of_objects(column.to_pylist())
     if inner.null_count:  # NaN, which is refused where it is read
         inner = inner.cast("float64")
     return np.asarray(inner.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _of_objects(given: list[Any]) -> np.ndarray:
+    """Texts and the like as an array; lists of different lengths are an array of lists."""
+    try:
+        return np.array(given)
+    except ValueError:
+        found = np.empty(len(given), object)
+        found[:] = given
+        return found
 
 
 def _is_list(kind: Any) -> bool:

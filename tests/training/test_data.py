@@ -279,6 +279,14 @@ REFUSED = {
     "a label is missing": (lambda: labelled([*NAMES[ROWS["label"][:-1]], None]), {}, "missing in row 49"),
     "a label is not a number": (lambda: labelled([*NAMES[ROWS["label"][:-1]], np.nan]), {}, "missing in row 49"),
     "a label is empty": (lambda: labelled(["", *NAMES[ROWS["label"][1:]]], "kind"), {}, "kind: .* missing in row 0"),
+    "no batches": (list, {}, "no rows"),
+    "a function that gives none": (lambda: lambda: iter(()), {}, "no rows"),
+    "no target": (lambda: {"x": ROWS["x"]}, {}, "no target beside x"),
+    "lists of different lengths": (
+        lambda: pyarrow.table({"x": [[1.0] * (4 + row % 2) for row in range(50)], "label": ROWS["label"]}),
+        {},
+        "x.*holds no numbers",
+    ),
     "names of another target": (lambda: ROWS, {"labels": {"lable": NAMES.tolist()}}, "'lable'.*no loss\n.*'label'"),
     "a group of nothing": (
         lambda: ROWS,
@@ -315,6 +323,24 @@ def test_what_cannot_be_is_refused(case, framework):
     spec = TrainingSpec.model_validate({**SPEC.model_dump(), **changed})
     with pytest.raises(TrainingError, match=words):
         dlbridge.train(dense(), make(), framework=framework, spec=spec)
+
+
+def test_a_column_that_nothing_reads_may_be_anything():
+    lists = pyarrow.array([[1] * (row % 3) for row in range(50)])
+    table = pyarrow.table({"x": list(ROWS["x"]), "label": ROWS["label"], "notes": lists})
+    assert dlbridge.train(dense(), table, spec=SPEC).history == dlbridge.train(dense(), ROWS, spec=SPEC).history
+
+
+def test_settings_are_a_specification():
+    found = dlbridge.train(dense(), ROWS, spec={"loss": LOSS, "epochs": 2})
+    assert found.history == dlbridge.train(dense(), ROWS, spec=TrainingSpec(loss=LOSS, epochs=2)).history
+    assert dlbridge.evaluate(found.model, ROWS, spec={"loss": LOSS})["loss"] > 0
+    with pytest.raises(TrainingError, match="epoch: Extra inputs"):
+        dlbridge.train(dense(), ROWS, spec={"loss": LOSS, "epoch": 2})
+    with pytest.raises(TrainingError, match=r"not a str.*\n.*--spec FILE"):
+        dlbridge.train(dense(), ROWS, spec="training.yaml")
+    with pytest.raises(TrainingError, match="two classes of 'label' have the name 'a'"):
+        dlbridge.train(dense(), ROWS, spec={"loss": LOSS, "labels": {"label": ["a", "a", "b"]}})
 
 
 def test_exclusions_may_name_more_than_the_model_has():
