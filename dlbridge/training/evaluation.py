@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge import frameworks
-from dlbridge.errors import TrainingError
+from dlbridge.errors import DlbridgeError, TrainingError
 from dlbridge.files import check_free
 from dlbridge.model import Model
 from dlbridge.processing import Classes, Image, Processing, add
@@ -223,7 +223,21 @@ def _named(value: ir.Value, spec: Classes) -> Callable[[Mapping[str, np.ndarray]
 def _runner(model: Model, framework: str | None) -> Run:
     runs_in = frameworks.get(framework or frameworks.STANDARD)
     live = runs_in.load(runs_in.write(model))
-    return lambda arrays: runs_in.run(live, arrays)
+
+    def run(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return runs_in.run(live, arrays)
+        except DlbridgeError:
+            raise
+        except Exception as error:  # what frameworks raise has no base class in common
+            others = " or ".join(repr(name) for name in frameworks.trainers() if name != runs_in.name)
+            raise TrainingError(
+                f"{runs_in.name} cannot run the model: {error}",
+                where=model.name,
+                hint=f"run it in {others}" if others else None,
+            ) from error
+
+    return run
 
 
 def _ports(values: Sequence[Any]) -> list[Port]:

@@ -49,14 +49,19 @@ class _Metric(Part):
 
 
 def _classes(x: Tensor, t: Tensor, loss: LossPart, ops: Ops) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Class numbers of the output and of the target, flat, and 0 for each that is ignored; None where none is."""
+    """Class numbers of the output and of the target, flat, and 0 for each that is ignored; None where none is. What is
+    ignored may be no class (255): its number becomes 0."""
     if loss.kind in ("shares", "signs"):
         threshold = 0.0 if loss.reads_logits or loss.kind == "signs" else 0.5
         return ops.reshape(x > threshold, (-1,)), ops.reshape(t > (0.0 if loss.kind == "signs" else 0.5), (-1,)), None
     t = ops.argmax(t, axis=loss.class_axis) if len(t.shape) == len(x.shape) else t
     predicted, right = ops.reshape(ops.argmax(x, axis=loss.class_axis), (-1,)), ops.reshape(t, (-1,))
     ignored = getattr(loss, "ignore_index", None)
-    return predicted, ops.cast(right, predicted), None if ignored is None else ops.cast(right != ignored, x)
+    if ignored is None:
+        return predicted, ops.cast(right, predicted), None
+    is_ignored = right == ignored
+    right = ops.where(is_ignored, ops.zeros_like(right), right)
+    return predicted, ops.cast(right, predicted), ops.cast(~is_ignored, x)
 
 
 class Accuracy(_Metric):

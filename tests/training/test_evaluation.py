@@ -90,3 +90,12 @@ def test_predictions_are_written_into_files(tmp_path):
         lines = list(csv.reader(stream))
     assert lines[0] == ["y.0", "y.1", "y.2"]
     np.testing.assert_allclose(np.array(lines[1:], np.float32), wanted, rtol=1e-6)
+
+
+def test_what_a_framework_cannot_run_is_told_with_one_that_can():
+    """onnxruntime has no LSTM of float64, and says so only when it is run."""
+    model = parity.model("LSTM", 3, "{op: Identity}", "float64")
+    data = {"x": parity.data("LSTM", "classes", 1)["x"]}
+    with pytest.raises(TrainingError, match=r"onnx cannot run the model: .*double.*\n.*'pytorch'"):
+        dlbridge.predict(model, data)
+    assert len(dlbridge.predict(model, data, framework="pytorch"))

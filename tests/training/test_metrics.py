@@ -71,6 +71,19 @@ def test_metrics_of_numbers(framework):
     np.testing.assert_allclose(found["r2"], theirs.r2_score(right, output), rtol=1e-5)
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("ignored", [-100, 1, 255])
+def test_what_is_ignored_counts_in_no_metric(framework, ignored):
+    target = np.where(np.arange(ROWS) % 4 == 0, ignored, CLASSES)
+    loss, names = {"op": "SoftmaxCrossEntropyLoss", "ignore_index": ignored}, ["accuracy", "f1", "iou"]
+    found, output = of_validation(framework, loss, names, target)
+    read = target[ROWS // 2 :] != ignored
+    right, said = target[ROWS // 2 :][read], output.argmax(-1)[read]
+    np.testing.assert_allclose(found["accuracy"], theirs.accuracy_score(right, said))
+    np.testing.assert_allclose(found["f1"], theirs.f1_score(right, said, average="macro", zero_division=0))
+    np.testing.assert_allclose(found["iou"], theirs.jaccard_score(right, said, average="macro", zero_division=0))
+
+
 REFUSED = {
     "accuracy is of classes, MeanSquaredError has none": ("MeanSquaredError", ["accuracy"]),
     "auc is of two classes at one output, SoftmaxCrossEntropyLoss has none": ("SoftmaxCrossEntropyLoss", ["auc"]),
