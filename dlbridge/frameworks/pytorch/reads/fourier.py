@@ -6,7 +6,6 @@ Normalization 0: none, 1: by the root of the count, 2: by it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -119,69 +118,57 @@ def _normalized(op: Op, x: ir.Value, lengths: list[Any], normalization: int, *, 
 # --- of short times --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """The arguments that both functions have: how a signal is cut into frames."""
-
-    n_fft: int
-    hop_length: int | None = None
-    win_length: int | None = None
-    window: ir.Value | None = None
-
-    @property
-    def hop(self) -> int:
-        """The step from one frame to the next."""
-        return self.hop_length or self.n_fft // 4
-
-    def weights(self, op: Op) -> ir.Value:
-        """The window, centred in a frame; ones if none is given."""
-        short = self.n_fft - (self.win_length or self.n_fft)
-        window = self.window
-        if window is None:
-            window = op.constant(np.ones(self.n_fft - short), op.dtype)
-        return op("Pad", window, [short // 2, short - short // 2]) if short else window
-
-
-@dataclass(frozen=True)
-class _Stft(_Frames):
-    normalized: bool = False
-    onesided: bool | None = None
-    return_complex: bool | None = None
-    align_to_window: bool | None = None
-
-
-@dataclass(frozen=True)
-class _Istft(_Frames):
-    center: bool = True
-    normalized: bool = False
-    onesided: bool | None = None
-    length: int | None = None
-    return_complex: bool = False
+def _window(op: Op, window: ir.Value | None, length: int | None, n_fft: int) -> ir.Value:
+    """The window, centred in a frame; ones if none is given."""
+    short = n_fft - (length or n_fft)
+    if window is None:
+        window = op.constant(np.ones(n_fft - short), op.dtype)
+    return op("Pad", window, [short // 2, short - short // 2]) if short else window
 
 
 @reads_complex("aten.stft")
-def stft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
+def stft(
+    op: Op,
+    x: ir.Value,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: ir.Value | None = None,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    align_to_window: bool | None = None,
+) -> ir.Value:
     """``torch.stft`` of a signal that PyTorch has padded already. The frames are the last axis."""
-    asked = _Stft(*args, **named)
-    n_fft = asked.n_fft
-    if is_complex(x) or asked.align_to_window:
+    if is_complex(x) or align_to_window:
         op.refuse("stft of complex numbers, or aligned to the window")
-    batch = x if rank(x) == 2 else op.unsqueeze(x, [0])
-    options = {"onesided": int(asked.onesided is not False)}
-    made = op("STFT", op("Unsqueeze", batch, [-1]), asked.hop, asked.weights(op), n_fft, **options)
+    batch = op("Unsqueeze", x if rank(x) == 2 else op.unsqueeze(x, [0]), [-1])
+    hop, weights = hop_length or n_fft // 4, _window(op, window, win_length, n_fft)
+    made = op("STFT", batch, hop, weights, n_fft, onesided=int(onesided is not False))
     made = op("Transpose", made, perm=[0, 2, 1, 3])
     if rank(x) != 2:
         made = op("Squeeze", made, [0])
-    return made * n_fft**-0.5 if asked.normalized else made
+    return made * n_fft**-0.5 if normalized else made
 
 
 @reads_complex("aten.istft")
-def istft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
+def istft(
+    op: Op,
+    x: ir.Value,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: ir.Value | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: int | None = None,
+    return_complex: bool = False,
+) -> ir.Value:
     """The frames, weighted by the window, are added up where they overlap, and divided by what the squares of the
     windows add up to there (Griffin & Lim, 1984)."""
-    asked = _Istft(*args, **named)
-    n_fft, hop, length = asked.n_fft, asked.hop, asked.length
-    if asked.return_complex or asked.onesided is False:
+    hop = hop_length or n_fft // 4
+    if return_complex or onesided is False:
         op.refuse("istft that gives complex numbers, or of both halves of the spectrum")
     if n_fft % hop:
         op.refuse("istft with frames that are no whole number of hops long")
@@ -189,13 +176,13 @@ def istft(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
         op.refuse("istft to a length, of frames whose number is not known")
     batch = x if rank(x) == 3 else op("Unsqueeze", x, [0])
     frames = _of_half(op, op("Transpose", batch, perm=[0, 2, 1, 3]), 2, n_fft)
-    if asked.normalized:
+    if normalized:
         frames = frames * n_fft**0.5
-    framed = asked.weights(op)
+    framed = _window(op, window, win_length, n_fft)
     weights = op("Expand", framed * framed, [1, sizes(x)[-1], n_fft])
     total, weight = (_overlapped(op, v, n_fft // hop, hop) for v in (frames * framed, weights))
-    first = n_fft // 2 if asked.center else 0
-    end = -first if asked.center else np.iinfo(np.int64).max
+    first = n_fft // 2 if center else 0
+    end = -first if center else np.iinfo(np.int64).max
     made = op("Slice", total / weight, [first], [end if length is None else first + length], [1])
     return made if rank(x) == 3 else op("Squeeze", made, [0])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,44 +17,31 @@ def _count(op: Op) -> int:
     return int(op.name.partition("pool")[2][0])
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """The arguments of a pool that say its windows; each is one number for all axes, or one per axis."""
-
-    kernel_size: Any
-    stride: Any = ()
-    padding: Any = 0
-
-    def along(self, count: int) -> tuple[list[int], list[int], list[int]]:
-        """The sizes of the windows, their steps and the pads, for each of so many axes."""
-        kernel = each(self.kernel_size, count)
-        return kernel, each(self.stride, count) if self.stride else kernel, each(self.padding, count)
-
-
-@dataclass(frozen=True)
-class _MaxPool(_Windows):
-    dilation: Any = 1
-    ceil_mode: bool = False
-
-
-@dataclass(frozen=True)
-class _AveragePool(_Windows):
-    ceil_mode: bool = False
-    count_include_pad: bool = True
-    divisor_override: int | None = None
+def _windows(op: Op, kernel_size: Any, stride: Any, padding: Any) -> tuple[list[int], list[int], list[int]]:
+    """The sizes of windows, their steps and the pads, for each axis; each is given as one number or one per axis."""
+    kernel = each(kernel_size, _count(op))
+    return kernel, each(stride, len(kernel)) if stride else kernel, each(padding, len(kernel))
 
 
 @reads("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d")
 @reads("aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices", "aten.max_pool1d_with_indices")
-def max_pool(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value | list[ir.Value]:
-    asked, count = _MaxPool(*args, **named), _count(op)
-    kernel, strides, pads = asked.along(count)
+def max_pool(
+    op: Op,
+    x: ir.Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> ir.Value | list[ir.Value]:
+    kernel, strides, pads = _windows(op, kernel_size, stride, padding)
+    count = len(kernel)
     attributes = {
         "kernel_shape": kernel,
         "strides": strides,
         "pads": pads * 2,
-        "dilations": each(asked.dilation, count),
-        "ceil_mode": int(asked.ceil_mode),
+        "dilations": each(dilation, count),
+        "ceil_mode": int(ceil_mode),
     }
     if op.name.endswith("with_indices"):
         return _with_indices(op, x, count, attributes)
@@ -73,12 +59,20 @@ def _with_indices(op: Op, x: ir.Value, count: int, attributes: dict[str, Any]) -
 
 
 @reads("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
-def avg_pool(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
-    if not is_float(x):  # integers are truncated after the division
-        return op.cast(avg_pool(op, op.cast(x, ir.DataType.DOUBLE), *args, **named))
-    asked, count = _AveragePool(*args, **named), _count(op)
-    kernel, strides, pads = asked.along(count)
-    ceil_mode, divisor_override = asked.ceil_mode, asked.divisor_override
+def avg_pool(
+    op: Op,
+    x: ir.Value,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> ir.Value:
+    kernel, strides, pads = _windows(op, kernel_size, stride, padding)
+    count, is_whole = len(kernel), not is_float(x)
+    if is_whole:
+        x = op.cast(x, ir.DataType.DOUBLE)
     if divisor_override is not None and ceil_mode:  # positions beyond the input count as zeros too
         x, pads, ceil_mode = _filled_up(op, x, kernel, strides, pads), [0] * count, False
 
@@ -90,11 +84,13 @@ def avg_pool(op: Op, x: ir.Value, *args: Any, **named: Any) -> ir.Value:
             strides=strides,
             pads=pads * 2,
             ceil_mode=int(ceil_mode),
-            count_include_pad=int(asked.count_include_pad or divisor_override is not None) if any(pads) else 0,
+            count_include_pad=int(count_include_pad or divisor_override is not None) if any(pads) else 0,
         )
 
     result = batched(op, x, count, pool)
-    return result if divisor_override is None else result * (float(np.prod(kernel)) / divisor_override)
+    if divisor_override is not None:
+        result = result * (float(np.prod(kernel)) / divisor_override)
+    return op.cast(result) if is_whole else result  # integers are truncated after the division
 
 
 def _filled_up(op: Op, x: ir.Value, kernel: list[int], strides: list[int], pads: list[int]) -> ir.Value:
