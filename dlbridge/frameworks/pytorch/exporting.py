@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import dlbridge
-from dlbridge.errors import DlbridgeError, SignatureError
+from dlbridge.errors import DlbridgeError, DlbridgeWarning, SignatureError
 from dlbridge.frameworks.pytorch import (
     compat,
     guards,
@@ -164,7 +165,7 @@ def _export(module: torch.nn.Module, example: Example) -> Exported:
             if isinstance(error, (FixedSizeError, SmallExampleError)) and not isinstance(error, _PinnedError):
                 break
     if not example.asked and example.dims:
-        with contextlib.suppress(DlbridgeError):  # what stops the static export too is told below
+        with contextlib.suppress(DlbridgeError), state.kept(module):  # what stops the static export too is told below
             program = _traced(module, example, None, strict=False)
             return Exported(program, Names(program, {}))
     assert reason is not None
@@ -182,7 +183,8 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
         FixedSizeError: When the code is right for some of the sizes alone, and does not refuse the others.
     """
     tracing = Tracing(_INSTEAD, module)
-    program = _traced(module, example, example.shapes(module), strict=strict, mode=tracing)
+    with state.kept(module) as written:
+        program = _traced(module, example, example.shapes(module), strict=strict, mode=tracing)
     named = _placed(program, example)
     names = Names(program, named, example.stated)
     if example.asked:
@@ -206,14 +208,25 @@ def _attempt(module: torch.nn.Module, example: Example, *, strict: bool) -> Expo
             where=type(module).__name__,
             hint=f"say '{empty}' without '0<={empty}': it is 1 at least then",
         )
+    if written or state.written_buffers(program):
+        tell_of_state(type(module).__name__, side_by_side.carried_over())
     return Exported(program, names, trial.unstated(texts, example.stated))
+
+
+def tell_of_state(where: str, carried: Collection[str]) -> None:
+    """Warn of attributes that one call leaves for the next."""
+    if carried:
+        what = f"{where}: forward keeps {', '.join(carried)} for its next call"
+        then = "what is written begins each call with what the module holds now"
+        hint = "to keep it, let forward take it as an input and return it"
+        warnings.warn(f"{what}; {then}\n  {hint}", DlbridgeWarning, stacklevel=2)
 
 
 def _traced(
     module: torch.nn.Module, example: Example, shapes: Any, *, strict: bool, mode: Tracing | None = None
 ) -> ExportedProgram:
     try:
-        with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD, module), state.kept(module):
+        with contextlib.nullcontext() if strict else mode or Tracing(_INSTEAD, module):
             program = torch.export.export(module, example.args, example.kwargs, dynamic_shapes=shapes, strict=strict)
             return _without_transforms(module, example, shapes, strict) if _has_transforms(program) else program
     except DlbridgeError:

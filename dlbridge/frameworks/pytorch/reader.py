@@ -33,6 +33,7 @@ from dlbridge.frameworks.pytorch import (
     resizing,
     scopes,
     script,
+    state,
     training_mode,
     wrappers,
 )
@@ -97,6 +98,7 @@ def read(source: Any, options: ReadOptions) -> Model:
     else:
         calling = Calling()
         exported = exporting.of_program(source)
+        exporting.tell_of_state(name or "program", sorted(state.written_buffers(source)))
     import_rules(reads)
     reader = _Reader(exported, name, options.partial, training_mode.of(module, exported.program))
     if module is not None:  # a file's stack traces name files that are none of its business

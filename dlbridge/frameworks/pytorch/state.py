@@ -28,7 +28,7 @@ _MACHINERY = sys.stdlib_module_names - {"collections", "types"}
 
 
 @contextlib.contextmanager
-def kept(module: torch.nn.Module, written: Collection[str] = ()) -> Iterator[None]:
+def kept(module: torch.nn.Module, written: Collection[str] = ()) -> Iterator[list[str]]:
     """Within the block, a module may write to its attributes, and to lists, dicts, objects and tensors in them.
 
     Afterwards they are as before.
@@ -36,16 +36,19 @@ def kept(module: torch.nn.Module, written: Collection[str] = ()) -> Iterator[Non
     Args:
         module: The module.
         written: Names of the buffers that it writes to in place.
+
+    Yields:
+        A list that has, afterwards, the names of the attributes that were written to.
     """
     snapshot = _Snapshot()
     for name, buffer in module.named_buffers():
         snapshot.seen.add(id(buffer))
         if name in written:
-            snapshot.note_numbers(buffer)
+            snapshot.note_numbers(buffer, name)
     for part in module.modules():
         snapshot.note_module(part)
     try:
-        yield
+        yield snapshot.changed
     finally:
         snapshot.restore()
 
@@ -69,6 +72,8 @@ class _Snapshot:
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
+        #: Names of the attributes that were not as before when they were put back.
+        self.changed: list[str] = []
         self._alive: list[Any] = []
         self._undo: list[Callable[[], None]] = []
 
@@ -79,7 +84,7 @@ class _Snapshot:
     def note_module(self, part: torch.nn.Module) -> None:
         self._note_attributes(part, _OF_MODULES)
 
-    def note_numbers(self, tensor: torch.Tensor) -> None:
+    def note_numbers(self, tensor: torch.Tensor, name: str) -> None:
         """Keep the numbers of a tensor; they are put back where it was written to in place."""
         if not _is_plain(tensor):
             return
@@ -90,6 +95,7 @@ class _Snapshot:
         def undo() -> None:
             if tensor._version == version:
                 return
+            self.changed.append(name)
             if tensor.grad_fn is not None and not has_graph:
                 tensor.detach_()
             with compat.without_modes(), torch.no_grad():
@@ -97,61 +103,67 @@ class _Snapshot:
 
         self._undo.append(undo)
 
-    def _note(self, value: Any) -> None:
+    def _note(self, value: Any, name: str) -> None:
         if isinstance(value, _OTHERS) or value is None or id(value) in self.seen:
             return
         self.seen.add(id(value))
         self._alive.append(value)
         if isinstance(value, torch.Tensor):
-            self.note_numbers(value)
+            self.note_numbers(value, name)
         elif isinstance(value, (list, deque)):
-            self._note_items(value)
+            self._note_items(value, name)
         elif isinstance(value, dict):
-            self._note_entries(value)
+            self._note_entries(value, name)
         elif isinstance(value, tuple):
             for item in value:
-                self._note(item)
+                self._note(item, name)
         elif isinstance(value, torch.nn.Module):
             self.note_module(value)
         elif type(value).__module__.partition(".")[0] not in _MACHINERY and hasattr(value, "__dict__"):
             self._note_attributes(value)
 
-    def _note_items(self, items: list[Any] | deque[Any]) -> None:
+    def _note_items(self, items: list[Any] | deque[Any], name: str) -> None:
         before = list(items)
 
         def undo() -> None:
             if not _same(list(items), before):
+                self.changed.append(name)
                 items.clear()
                 items.extend(before)
 
         self._undo.append(undo)
         for item in before:
-            self._note(item)
+            self._note(item, name)
 
-    def _note_entries(self, entries: dict[Any, Any]) -> None:
+    def _note_entries(self, entries: dict[Any, Any], name: str) -> None:
         before = dict(entries)
 
         def undo() -> None:
             if not _same(list(entries.items()), list(before.items())):
+                other = [str(key) for key, value in entries.items() if before.get(key, entries) is not value]
+                self.changed.extend(other if name == "_buffers" else [name])
                 entries.clear()
                 entries.update(before)
 
         self._undo.append(undo)
         for value in before.values():
-            self._note(value)
+            self._note(value, name)
 
     def _note_attributes(self, holder: Any, without: Collection[str] = ()) -> None:
         attributes = vars(holder)
         before = {name: value for name, value in attributes.items() if name not in without}
 
         def undo() -> None:
-            for name in attributes.keys() - before.keys() - set(without):
+            new = attributes.keys() - before.keys() - set(without)
+            for name in new:
                 del attributes[name]
-            attributes.update({n: v for n, v in before.items() if attributes.get(n, attributes) is not v})
+            other = {n: v for n, v in before.items() if attributes.get(n, attributes) is not v}
+            attributes.update(other)
+            self.changed.extend([*new, *other])
 
         self._undo.append(undo)
-        for value in before.values():
-            self._note(value)
+        for name, value in before.items():
+            self._note(value, name)
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:

@@ -157,6 +157,23 @@ class Trial:
             return outcome if self._usable else Outcome.UNKNOWN
         return outcome
 
+    def carried_over(self) -> list[str]:
+        """The attributes that the module writes to, where a second call gives another result than the first."""
+        inputs = self._made(self.now)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), state.kept(self._module, self._written) as changed:
+            try:
+                first, second = self._called(inputs or []), self._called(inputs or [])
+            except Exception:  # whatever the module's code raises: it cannot be tried
+                return []
+        same = len(first) == len(second) and all(_close(a, b) for a, b in zip(second, first, strict=True))
+        return [] if same else list(dict.fromkeys(changed))
+
+    def _called(self, inputs: list[Any]) -> list[Any]:
+        """The results of the module."""
+        torch.manual_seed(0)
+        args, kwargs = pytree.tree_unflatten([_copy(v) for v in inputs], self._program.call_spec.in_spec)
+        return [_copy(v) for v in _tensors(self._module(*args, **kwargs))]
+
     def _made(self, sizes: Sizes) -> list[Any] | None:
         """The example, repeated or cut to these sizes along each axis; None if that is too large."""
         made: list[Any] = []
@@ -180,11 +197,9 @@ class Trial:
 
     def _compare(self, inputs: list[Any]) -> Outcome:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
             try:
-                args, kwargs = pytree.tree_unflatten([_copy(v) for v in inputs], self._program.call_spec.in_spec)
                 with state.kept(self._module, self._written):
-                    wanted = [_copy(v) for v in _tensors(self._module(*args, **kwargs))]
+                    wanted = self._called(inputs)
             except Exception:  # whatever the module's code raises: it does not take these sizes
                 return Outcome.REFUSED
             torch.manual_seed(0)

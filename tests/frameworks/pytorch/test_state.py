@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 import dlbridge
+from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.pytorch.state import kept
 
 
@@ -71,3 +73,49 @@ def test_tensors_that_are_replaced_are_those_of_before():
         module.sums = []
         module.sums.append(only + 1)
     assert module.seen is seen and module.sums == [only]
+
+
+class Stream(nn.Module):
+    """Goes on where its last call ended, in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.rnn, self.way = nn.GRU(3, 4, batch_first=True), way
+        self.register_buffer("held", torch.zeros(1, 2, 4))
+        self.state, self.history, self.calls = None, [], 0
+
+    def forward(self, x):
+        self.calls += 1  # of no consequence
+        if self.way == "attribute":
+            y, self.state = self.rnn(x, self.state)
+        elif self.way == "buffer":
+            y, self.held = self.rnn(x, self.held)
+        elif self.way == "buffer in place":
+            y, last = self.rnn(x, self.held)
+            self.held.copy_(last)
+        elif self.way == "list":
+            y, last = self.rnn(x, self.history[-1] if self.history else None)
+            self.history.append(last)
+        else:
+            y, self.state = self.rnn(x)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("way", "kept"), {"attribute": "state", "buffer": "held", "buffer in place": "held", "list": "history"}.items()
+)
+def test_what_a_call_leaves_for_the_next_is_told(way, kept):
+    with pytest.warns(DlbridgeWarning, match=f"forward keeps (calls, )?{kept}.* for its next call"):
+        dlbridge.load(Stream(way).eval(), inputs={"x": "float32[2,t,3]"})
+
+
+def test_a_program_that_writes_to_its_buffers_is_told():
+    program = torch.export.export(Stream("buffer in place").eval(), (torch.randn(2, 5, 3),))
+    with pytest.warns(DlbridgeWarning, match="forward keeps held for its next call"):
+        dlbridge.load(program)
+
+
+def test_what_no_later_call_reads_is_not_told():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DlbridgeWarning)
+        dlbridge.load(Stream("nothing").eval(), inputs={"x": "float32[2,t,3]"})
