@@ -104,6 +104,29 @@ def test_padding_within_bags_counts_for_nothing():
     assert torch.allclose(made(indices), module(indices), atol=1e-6)
 
 
+def test_rows_that_are_too_long_are_shortened_when_they_are_looked_up():
+    class Words(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(9, 4, max_norm=1.5, padding_idx=0)
+            self.tags = torch.nn.Embedding(9, 4, max_norm=1.0, norm_type=1.0)
+            self.bags = torch.nn.EmbeddingBag(9, 4, max_norm=1.2, mode="mean")
+
+        def forward(self, x, y):
+            return self.words(x), self.tags(y), self.bags(x), self.words(y)
+
+    module = Words().eval()
+    model = dlbridge.load(module, inputs={"x": "int64[batch,n]", "y": "int64[batch,m]"})
+    made, held = model.to_pytorch(), {k: v.clone() for k, v in module.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    for n, m in ((5, 3), (1, 1)):
+        given = [torch.randint(9, (2, size), generator=generator) for size in (n, m)]
+        for got, right in zip(made(*given), module(*given), strict=True):
+            torch.testing.assert_close(got, right)
+        module.load_state_dict(held)
+    assert verify(model, routes=["onnx", "keras"], battery="quick", train_steps=None).passed
+
+
 def test_indices_that_pytorch_does_not_count_from_the_end_are_printed_as_they_are():
     def moved(x, places):
         return x.gather(1, places) + torch.zeros_like(x).scatter_add(1, places, x)

@@ -84,10 +84,36 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> ir.Value:
+    rows = _renormed(weight, indices)
+    if rows is not None:
+        return rows
     padding = None if padding_idx is None or padding_idx < 0 else padding_idx
     if rank(weight) != 2:
         return op("Gather", weight, indices, axis=0)
     return op.extension("Embedding", indices, weight, padding_idx=padding)
+
+
+@reads("aten.embedding_renorm")
+def embedding_renorm(op: Op, weight: ir.Value, indices: ir.Value, max_norm: float, norm_type: float) -> ir.Value:
+    """The weight in which rows that are looked up, and too long, are as long as ``max_norm`` allows.
+
+    PyTorch changes the weight itself; a second call finds nothing to change. Most often only these rows are read.
+    """
+    kind = {1.0: "ReduceL1", 2.0: "ReduceL2"}.get(float(norm_type))
+    if kind is None:
+        op.refuse(f"max_norm of norm_type={norm_type}, beside 1 and 2")
+    rows = op.extension("Embedding", indices, weight)
+    length = op(kind, rows, [-1], keepdims=1)
+    rows = op("Where", op("Greater", length, max_norm), rows * (max_norm / (length + 1e-7)), rows)
+    changed = op("ScatterND", weight, op("Unsqueeze", indices, [-1]), rows)
+    changed.meta["renormed"] = (indices, rows)
+    return changed
+
+
+def _renormed(weight: ir.Value, indices: ir.Value) -> ir.Value | None:
+    """The rows that were changed when they were looked up, where these are the ones that are read."""
+    ids, rows = weight.meta.get("renormed", (None, None))
+    return rows if ids is indices else None
 
 
 @reads("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
@@ -112,7 +138,7 @@ def embedding_bag(
             rows = rows * op("Reshape", per_sample_weights, [-1, length, 1])
         kind = ("ReduceSum", "ReduceMean", "ReduceMax")[mode]
         return [op(kind, rows, [1], keepdims=0), None, None, None]
-    rows = op.extension("Embedding", indices, weight)
+    rows = _renormed(weight, indices) or op.extension("Embedding", indices, weight)
     offsets, places = op.cast(offsets, ir.DataType.INT64), op.arange(sizes(indices)[0])
     if not include_last_offset:
         offsets = op("Concat", offsets, [sizes(indices)[0]], axis=0)
