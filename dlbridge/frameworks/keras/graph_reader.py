@@ -21,7 +21,7 @@ from dlbridge.frameworks.keras.compat import Function, Functional, Sequential
 from dlbridge.frameworks.keras.masks import mask_of, with_masks
 from dlbridge.frameworks.keras.names import path_part
 from dlbridge.frameworks.keras.opening import Opener
-from dlbridge.frameworks.keras.sizes import UnknownSizeError, closure, to_array
+from dlbridge.frameworks.keras.sizes import SymbolicSize, UnknownSizeError, closure, to_array
 from dlbridge.frameworks.keras.tracer import Tracer
 from dlbridge.frameworks.keras.variables import RawVariable
 from dlbridge.ops import stand_ins, traits
@@ -155,6 +155,17 @@ class GraphReader:
         if compat.is_variable(item):
             return self.variable(item)
         return self.build.value(to_array(item))
+
+    def result(self, item: Any) -> ir.Value | None:
+        """What a model's own code gives back, as a value: also a number, a size or None."""
+        if item is None or isinstance(item, ir.Value):
+            return item
+        is_number = isinstance(item, (bool, int, float, SymbolicSize))
+        return (
+            self.build.value(item, ir.DataType.FLOAT if isinstance(item, float) else None)
+            if is_number
+            else self.value(item)
+        )
 
     def _typed(self, operation: Any, value: ir.Value, tensor: Any) -> ir.Value:
         """Cast a result to its dtype in Keras; for a layer only if both dtypes are floating."""

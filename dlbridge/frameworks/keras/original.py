@@ -45,4 +45,5 @@ class Original:
 
     def _run(self, tensors: Mapping[str, Any]) -> list[Any]:
         arguments, keywords = tree.map_structure(lambda name: tensors[name], self._nests)
-        return tree.flatten(self._live(*arguments, **keywords, **self._mode))
+        result = tree.flatten(self._live(*arguments, **keywords, **self._mode))
+        return [value for value in result if value is not None]

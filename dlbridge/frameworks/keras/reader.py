@@ -79,7 +79,7 @@ def read(source: Any, options: ReadOptions) -> Model:
         result = _collect(reader, lambda: reader.open_model(live, given, named))
     else:
         given, named = _declared_inputs(build, live, options.inputs or {}, options.example)
-        result = _collect(reader, lambda: reader.open_model(live, given, named))
+        result = _collect(reader, lambda: tree.map_structure(reader.result, reader.open_model(live, given, named)))
     if reader.troubles:
         lines = [f"  {where or live.name}: {what}" for where, what in reader.troubles]
         raise UnsupportedOpError("these layers and operations cannot be read:\n" + "\n".join(lines), where=live.name)
@@ -116,7 +116,7 @@ def _losses(live: Any, reader: GraphReader) -> list[str]:
 
 def _masked(result: Any, model: Model) -> list[str]:
     """The outputs by whose masks Keras weights the loss."""
-    pairs = zip(tree.flatten(result), model.outputs, strict=True)
+    pairs = zip(_flat(result), model.outputs, strict=True)
     return [f"{v.name}: Keras weighs the loss by the mask of this output" for r, v in pairs if mask_of(r) is not None]
 
 
@@ -287,7 +287,7 @@ def _input(build: Builder, name: str, shape: list[Any], dtype: str) -> ir.Value:
 def _output_names(graph: Any, result: Any, joint: str) -> list[str]:
     """A name for each output: keys of a dict, with ``joint`` between those of nested ones; else the layers that make
     them."""
-    paths = [path for path, _ in tree.flatten_with_path(result)] if result is not None else []
+    paths = [path for path, value in tree.flatten_with_path(result) if value is not None]
     if isinstance(result, dict):
         return [joint.join(path_part(str(p)) for p in path) for path in paths]
     if graph is not None:
@@ -295,9 +295,14 @@ def _output_names(graph: Any, result: Any, joint: str) -> list[str]:
     return ["output" if len(paths) == 1 else f"output_{i}" for i, _ in enumerate(paths)]
 
 
+def _flat(result: Any) -> list[Any]:
+    """The values in the result of a model; None, where it gives nothing, is no output."""
+    return [value for value in tree.flatten(result) if value is not None]
+
+
 def _set_outputs(build: Builder, result: Any, names: list[str]) -> None:
-    taken = Names(*(str(v.name) for v in build.graph.inputs))
-    for value, name in zip(tree.flatten(result), names, strict=True):
+    taken = Names(*(str(v.name) for v in build.graph.inputs), *build.graph.initializers)
+    for value, name in zip(_flat(result), names, strict=True):
         if value.is_graph_input() or value.is_graph_output() or value.is_initializer():
             value = build.op("Identity", value)
         value.name = taken.fresh(name)

@@ -10,10 +10,11 @@ from keras import layers, ops
 from dlbridge import frameworks
 from dlbridge.errors import SignatureError, UnsupportedOpError
 from dlbridge.ops import traits
-from tests.helpers.keras_reading import errors, randomise
+from tests.helpers.keras_reading import errors, inputs_of, randomise
 
 read = frameworks.get("keras").read
 ALL = ("onnx", "pytorch", "keras")
+ONNX = frameworks.get("onnx")
 
 
 class Heads(layers.Layer):
@@ -287,3 +288,35 @@ class Sampling(layers.Layer):
 def test_random_numbers_at_inference_are_refused():
     with pytest.raises(UnsupportedOpError, match="random numbers"):
         read(around(Sampling(name="mine")))
+
+
+class Reports(keras.Model):
+    """Gives back more than tensors that follow from its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.scale = keras.layers.Dense(3), self.add_weight(shape=(2,), name="scale")
+
+    def call(self, x):
+        length = ops.shape(x)[1]
+        known = {"length": length, "length_tensor": length + ops.zeros((), "int32"), "batch": ops.shape(x)[0]}
+        return {
+            "y": self.dense(x),
+            "held": self.scale,
+            "pair": ops.array([1.0, 2.0]),
+            "rate": 0.5,
+            "none": None,
+        } | known
+
+
+def test_what_a_model_gives_back_besides_tensors():
+    live = Reports()
+    live(np.zeros((2, 7, 6), "float32"))
+    model = read(live)
+    arrays = inputs_of(model)
+    wanted = {k: np.asarray(v) for k, v in live(*arrays.values()).items() if v is not None}
+    for got in (model.original(arrays), ONNX.run(ONNX.load(ONNX.write(model)), arrays)):
+        assert got.keys() == wanted.keys()
+        for name, right in wanted.items():
+            assert np.shape(got[name]) == right.shape
+            np.testing.assert_allclose(got[name], right, 1e-5, 1e-6)
