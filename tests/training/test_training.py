@@ -158,7 +158,7 @@ def test_what_blocks_share_is_trained_as_one():
 
 MISTAKES = {
     "no input": (lambda d: {"label": d["label"]}, TrainingError, "nothing for the input 'x'"),
-    "no target": (lambda d: {"x": d["x"]}, TrainingError, "is the target"),
+    "no target": (lambda d: {"x": d["x"]}, TrainingError, "has no target beside x"),
     "lengths": (lambda d: {"x": d["x"], "label": d["label"][:-1]}, TrainingError, "different numbers of rows"),
     "shape": (lambda d: {"x": d["x"][:, :4], "label": d["label"]}, SignatureError, r"\(90, 4\)"),
     "empty": (lambda d: {k: v[:0] for k, v in d.items()}, TrainingError, "no rows"),
