@@ -65,12 +65,9 @@ _FORMULAS = {
 }
 
 
-def _formula(formula: formulas.Formula) -> Any:
-    return lambda op, *operands: formula(op, *(op.cast(x) for x in operands))
-
-
-for _name, _of in _FORMULAS.items():
-    reads(f"aten.{_name}")(_formula(_of))
+@reads(*(f"aten.{name}" for name in _FORMULAS))
+def formula(op: Op, *operands: Any) -> ir.Value:
+    return _FORMULAS[op.name](op, *(op.cast(x) for x in operands))
 
 
 @reads("aten.ceil", "aten.floor", "aten.trunc", "aten.fix", "aten.round")

@@ -36,18 +36,12 @@ def torch_dtype(value: ir.Value) -> torch.dtype:
     return next(t for t, d in DTYPES.items() if d == value.dtype)
 
 
-def _compare(op_type: str) -> Any:
-    def rule(op: Op, x: Any, y: Any) -> ir.Value:
-        dtype = common_dtype(op, x, y)
-        if dtype == ir.DataType.BOOL and op_type != "Equal":
-            dtype = ir.DataType.INT32
-        return op.binary(op_type, x, y, dtype)
-
-    return rule
-
-
-for _name, _op_type in _COMPARE.items():
-    reads(f"aten.{_name}")(_compare(_op_type))
+@reads(*(f"aten.{name}" for name in _COMPARE))
+def compare(op: Op, x: Any, y: Any) -> ir.Value:
+    op_type, dtype = _COMPARE[op.name], common_dtype(op, x, y)
+    if dtype == ir.DataType.BOOL and op_type != "Equal":
+        dtype = ir.DataType.INT32
+    return op.binary(op_type, x, y, dtype)
 
 
 @reads("aten.ne", "aten.not_equal")

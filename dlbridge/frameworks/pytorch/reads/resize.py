@@ -56,7 +56,9 @@ def _given(op: Op, args: tuple[Any, ...]) -> tuple[Any, Any]:
     return size, factors
 
 
-def _linear(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) -> ir.Value:
+@reads(*(f"aten.upsample_{name}" for name in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d")))
+@reads("aten._upsample_bilinear2d_aa", "aten._upsample_bicubic2d_aa")
+def smooth(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) -> ir.Value:
     mode = "cubic" if "cubic" in op.name else "linear"
     found = _given(op, (size, *factors))
     antialias = op.name.endswith("_aa")
@@ -66,19 +68,12 @@ def _linear(op: Op, x: ir.Value, size: Any, align_corners: bool, *factors: Any) 
     return _resize(op, x, *found, mode=mode, transform=transform, antialias=antialias)
 
 
-for _name in ("linear1d", "bilinear2d", "trilinear3d", "bicubic2d", "_bilinear2d_aa", "_bicubic2d_aa"):
-    reads(f"aten.upsample_{_name}" if _name[0] != "_" else f"aten._upsample{_name}")(_linear)
-
-
-def _nearest(op: Op, x: ir.Value, size: Any, *factors: Any) -> ir.Value:
+@reads(*(f"aten.{name}{count}d" for name in ("upsample_nearest", "_upsample_nearest_exact") for count in "123"))
+def nearest(op: Op, x: ir.Value, size: Any, *factors: Any) -> ir.Value:
     exact = "exact" in op.name
     return _resize(
         op, x, *_given(op, (size, *factors)), mode="nearest", transform="half_pixel" if exact else "asymmetric"
     )
-
-
-for _count in "123":
-    reads(f"aten.upsample_nearest{_count}d", f"aten._upsample_nearest_exact{_count}d")(_nearest)
 
 
 @reads("aten.grid_sampler", "aten.grid_sampler_2d", "aten.grid_sampler_3d")

@@ -120,16 +120,11 @@ def unbind(op: Op, x: ir.Value, dim: int = 0) -> list[ir.Value]:
 def slice_(op: Op, x: ir.Value, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> ir.Value:
     axis = dim % rank(x)
     size = sizes(x)[axis]
-    if start is None:
-        start = 0
-    if end is None:
-        end = _FAR
+    start = 0 if start is None else start
     if op.sizes == sizes(x) and start == 0 and step == 1:
         return x
-    if isinstance(end, int) and end >= _FAR:
+    if end is None or end == size or (isinstance(end, int) and end >= _FAR):
         end = size if isinstance(size, int) else 2**63 - 1
-    elif end == size and not isinstance(size, int):
-        end = 2**63 - 1
     return op.slice(x, axis, start, end, step)
 
 
@@ -220,15 +215,9 @@ def pad(op: Op, x: ir.Value, pad: list[Any], mode: str = "constant", value: Any 
     return op("Pad", x, _pads(x, pad), mode=modes[mode])
 
 
-for _count in "123":
-
-    @reads(f"aten.reflection_pad{_count}d")
-    def reflection_pad(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
-        return pad(op, x, padding, "reflect")
-
-    @reads(f"aten.replication_pad{_count}d")
-    def replication_pad(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
-        return pad(op, x, padding, "replicate")
+@reads(*(f"aten.{kind}_pad{count}d" for kind in ("reflection", "replication") for count in "123"))
+def pad_with_its_own(op: Op, x: ir.Value, padding: list[Any]) -> ir.Value:
+    return pad(op, x, padding, "reflect" if op.name.startswith("reflection") else "replicate")
 
 
 @reads("aten.pad_sequence")
@@ -255,10 +244,8 @@ def pad_sequence(
 
 @reads("aten.tril", "aten.triu")
 def triangle(op: Op, x: ir.Value, diagonal: Any = 0) -> ir.Value:
-    if x.dtype == ir.DataType.BOOL:
-        whole = op.cast(x, ir.DataType.INT32)
-        return op.cast(op("Trilu", whole, diagonal or None, upper=int(op.name == "triu")), ir.DataType.BOOL)
-    return op("Trilu", x, diagonal or None, upper=int(op.name == "triu"))
+    numbers = op.cast(x, ir.DataType.INT32) if x.dtype == ir.DataType.BOOL else x
+    return op.cast(op("Trilu", numbers, diagonal or None, upper=int(op.name == "triu")), x.dtype)
 
 
 @reads("aten.diagonal")

@@ -35,12 +35,9 @@ _FUNCTIONS = {
 }
 
 
-def _function(op_type: str) -> Any:
-    return lambda op, x: op.extension(op_type, op.cast(x))
-
-
-for _name, _op_type in _FUNCTIONS.items():
-    reads(f"aten.{_name}")(_function(_op_type))
+@reads(*(f"aten.{name}" for name in _FUNCTIONS))
+def function(op: Op, x: ir.Value) -> ir.Value:
+    return op.extension(_FUNCTIONS[op.name], op.cast(x))
 
 
 @reads("aten.special_zeta")
