@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from dlbridge import frameworks
-from dlbridge.errors import DlbridgeError
+from dlbridge.errors import DlbridgeError, SignatureError, suggest
 from dlbridge.garbage import free_memory
 from dlbridge.model import Model
 from dlbridge.ops.evaluator import Evaluator, eps
@@ -118,6 +118,7 @@ def verify(
         judging = judges.of_another_type(model, converted, eps(ml_dtypes.finfo(dtype).dtype))
         model, wanted = converted, [name for name in wanted if name != judges.ORIGINAL]
     require_names(model, sizes or {})
+    _check_others(model, others or {}, matching or Matching(), dtype)
     numbers = literals.numbers_of((others or {}).values())
     unlike = suspicions.unlike_rows(model, (others or {}).values()) if battery == "full" else {}
     sets = Battery(model, dict(sizes or {}), list(batch_sizes or ()) or None, seed, battery == "full", numbers, unlike)
@@ -142,6 +143,36 @@ def verify(
     tell("coverage")
     report.coverage = cover(model, cases, everything=battery == "full")
     return report
+
+
+def _check_others(model: Model, others: Mapping[str, Any], matching: Matching, dtype: Precision | None) -> None:
+    """Refuse what would be left out without a word, or fail where nobody sees why.
+
+    Raises:
+        SignatureError: When a name to match is none of the model's, or there is no other model to match it with.
+        DlbridgeError: When what was written in some types is to be run in others.
+    """
+    names = [value.name or "" for value in (*model.inputs, *model.outputs)]
+    asked = [name for name in (*matching.names, *matching.layouts) if name]
+    for name in asked:
+        if name not in names:
+            raise SignatureError(
+                f"there is no input or output '{name}' to match",
+                where=model.name,
+                hint=suggest(name, names) or f"it has {', '.join(names)}",
+            )
+    if (matching.names or matching.layouts) and not any(isinstance(other, Model) for other in others.values()):
+        raise SignatureError(
+            "there is no other model whose names and layouts could be matched",
+            where=model.name,
+            hint="what was written of a model has its names",
+        )
+    written = [name for name, other in others.items() if not isinstance(other, Model)]
+    if dtype is not None and written:
+        raise DlbridgeError(
+            f"'{written[0]}' is run in the types that it was written in, not in {dtype}",
+            hint="leave out the dtype, or verify the model alone: it is written anew in that type",
+        )
 
 
 def _builder(model: Model, name: str, written: Mapping[str, Any]) -> Callable[[], Form]:

@@ -82,10 +82,10 @@ def given_inputs(model: Model, given: Mapping[str, np.ndarray] | str | os.PathLi
         names = ", ".join(v.name or "" for v in model.inputs)
         what = f"there is no array for input '{missing[0]}'" if missing else f"there is no input '{unknown[0]}'"
         raise SignatureError(what, where=where, hint=f"the inputs are: {names}")
-    found = {}
+    found, sizes = {}, dict[str, int]()
     for value in model.inputs:
         name, array = value.name or "", arrays[value.name or ""]
-        if value.dtype is None or value.shape is None or array.ndim != len(value.shape):
+        if value.dtype is None or value.shape is None or not _has_sizes(array, value.shape, sizes):
             raise SignatureError(f"'{name}' has the shape {array.shape}, not {value.shape}", where=where)
         wanted = value.dtype.numpy()
         is_string = value.dtype == ir.DataType.STRING
@@ -95,6 +95,17 @@ def given_inputs(model: Model, given: Mapping[str, np.ndarray] | str | os.PathLi
             raise SignatureError(f"'{name}' has the dtype {array.dtype}, not {wanted}", where=where)
         found[name] = array.astype(wanted)
     return found
+
+
+def _has_sizes(array: np.ndarray, shape: ir.Shape, sizes: dict[str, int]) -> bool:
+    """Whether an array has a shape; ``sizes`` gets what its free sizes are here, which those after it must keep to."""
+    if array.ndim != len(shape):
+        return False
+    for dim, size in zip(shape, array.shape, strict=True):
+        wanted = dim if isinstance(dim, int) else sizes.setdefault(dim.value, size) if dim.value else size
+        if wanted != size:
+            return False
+    return True
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

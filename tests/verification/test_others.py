@@ -11,7 +11,7 @@ from torch import nn
 
 import dlbridge
 from dlbridge.cli import cli
-from dlbridge.errors import FileError, SignatureError
+from dlbridge.errors import DlbridgeError, FileError, SignatureError
 from dlbridge.verification.measure import Tolerance
 from dlbridge.verification.others import Matching
 
@@ -100,6 +100,28 @@ def test_a_line_is_that_of_the_node_where_a_row_has_one_number(tmp_path):
     (departure,) = report.departures.values()
     assert departure.op == "Clip"
     assert "clamp" in departure.line[1]
+
+
+REFUSED = {
+    "a name that is none": ({"matching": Matching({"outptu": "logits"})}, "'outptu' to match\n.*did you mean 'output'"),
+    "a layout of none": ({"matching": Matching({}, {"x": "channels_last"})}, "'x' to match"),
+    "another size": ({"inputs": {"input": np.zeros((2, 3, 6, 5), "f")}}, r"shape \(2, 3, 6, 5\), not"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_be_left_out_is_refused(case, module, folder):
+    options, words = REFUSED[case]
+    with pytest.raises(SignatureError, match=words):
+        dlbridge.verify(module, folder / "foreign.onnx", read=READ, battery="quick", **options)
+
+
+def test_a_written_folder_is_neither_matched_nor_run_in_another_type(module, folder):
+    matching = Matching({"output": "logits"})
+    with pytest.raises(SignatureError, match="no other model whose names"):
+        dlbridge.verify(module, folder / "pytorch", read=READ, battery="quick", matching=matching)
+    with pytest.raises(DlbridgeError, match="in the types that it was written in, not in float16"):
+        dlbridge.verify(module, folder / "pytorch", read=READ, battery="quick", dtype="float16")
 
 
 def test_the_file_of_a_written_folder_is_what_runs(module, folder, tmp_path):
