@@ -81,7 +81,7 @@ def _groups(value: ir.Value, weight: Weight, kept: Limit) -> np.ndarray:
     groups = _numbers(kept)
     if len(weight.views) != 1 or list(groups.shape) != list(value.shape or ()):
         raise TrainingError(f"the constraint {kept.name} of a weight that is held in another form", where=value.name)
-    return np.ascontiguousarray(weight.views[0].read(groups))
+    return np.asarray(weight.views[0].read(groups), order="C")
 
 
 def _numbers(kept: Limit) -> np.ndarray:

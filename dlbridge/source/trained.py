@@ -182,7 +182,7 @@ def from_checkpoint(
     array = weight.views[0].read(arrays[weight.views[0].initializer])
     if array.shape != shape:
         array = array[tuple(slice(0, size) for size in shape)]
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def is_sum(source: Source, key: str) -> bool:

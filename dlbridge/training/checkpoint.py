@@ -38,7 +38,7 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """
     with replacing(path) as fresh:
         try:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, fresh)
+            save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, fresh)
         except SafetensorError as error:
             raise FileError(f"cannot be written: {error}", where=str(path)) from None
 

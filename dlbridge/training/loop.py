@@ -190,7 +190,8 @@ class _Course:
             callback.on_step(self.reached.epoch + 1, batch, self._batches, loss)
 
     def _next(self, metrics: dict[str, float]) -> Checkpoint:
-        weights, slots, step = self.trainer.state()
+        held, slots, step = self.trainer.state()
+        weights = {**self.reached.weights, **held}  # what this framework does not hold stays as the other left it
         history = {name: [*self.reached.history.get(name, ()), value] for name, value in metrics.items()}
         value, best = metrics.get("val_loss", metrics["loss"]), self.reached.best
         best = best if best is not None and best[0] <= value else (value, weights)

@@ -60,6 +60,37 @@ def test_a_mean_of_weights_and_a_schedule_go_on_in_the_other_framework():
     check_handover("pytorch", "keras", course="accumulation, mean of weights")
 
 
+@pytest.mark.parametrize("first", FRAMEWORKS)
+def test_single_numbers_go_on_from_a_file_as_they_are(first, tmp_path):
+    """A count of batches and a weight without axes have no axes in a checkpoint either."""
+    import torch
+
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.last = torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3)
+            self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+        def forward(self, x):
+            return self.scale * self.last(self.norm(x))
+
+    torch.manual_seed(0)
+    model, rng = dlbridge.load(Scaled().double(), inputs={"x": "float64[batch,5]"}), np.random.default_rng(0)
+    data = {"x": rng.normal(size=(40, 5)), "label": rng.integers(0, 3, 40)}
+    short, long = (SPEC.model_copy(update={"epochs": n}) for n in (2, 4))
+    (second,) = {*FRAMEWORKS} - {first}
+    train_to_folder(model, data, tmp_path / "half", spec=short, framework=first, quiet=True, plot=False)
+    assert load_checkpoint(tmp_path / "half" / "checkpoint").weights["scale"].shape == ()
+    more = {"quiet": True, "plot": False, "resume": tmp_path / "half"}
+    done = train_to_folder(model, data, tmp_path / "rest", spec=long, framework=second, **more)
+    whole = dlbridge.train(model, data, framework=first, spec=long)
+    for name, weight in whole.model.weights.items():
+        if weight.dtype.kind == "f":
+            np.testing.assert_allclose(done.model.weights[name], weight, rtol=1e-9, atol=1e-12)
+    if first == "pytorch":  # Keras counts no batches
+        assert done.model.weights["norm.num_batches_tracked"] == 2 * len(data["x"]) * 0.8 / SPEC.batch_size
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(a, b) for a in (*FRAMEWORKS, "nnx") for b in (*FRAMEWORKS, "nnx")])
 @pytest.mark.parametrize("optimizer", parity.OPTIMIZERS)

@@ -124,7 +124,7 @@ class Lifter(Rewriter):
 
 
 def _changed_tensor(tensor: ir.TensorProtocol, change: Change) -> ir.Tensor:
-    return ir.Tensor(np.ascontiguousarray(change(tensor.numpy())), dtype=tensor.dtype)
+    return ir.Tensor(np.asarray(change(tensor.numpy()), order="C"), dtype=tensor.dtype)
 
 
 Rule = Callable[[Match, Lifter], bool]

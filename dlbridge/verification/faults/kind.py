@@ -159,7 +159,7 @@ def set_numbers(slot: int, numbers: np.ndarray) -> Change:
     def change(node: ir.Node) -> None:
         value = node.inputs[slot]
         assert value is not None and value.const_value is not None
-        value.const_value = ir.Tensor(np.ascontiguousarray(numbers), dtype=value.dtype, name=value.name)
+        value.const_value = ir.Tensor(np.asarray(numbers, order="C"), dtype=value.dtype, name=value.name)
 
     return change
 
