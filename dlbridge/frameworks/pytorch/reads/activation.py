@@ -9,7 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.frameworks.pytorch.reading import Op, reads
-from dlbridge.frameworks.pytorch.reads.elementwise import read_unary
 from dlbridge.frameworks.pytorch.tensors import rank, sizes
 from dlbridge.ops import formulas
 
@@ -34,7 +33,10 @@ _WITH_ATTRIBUTES: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "softshrink": ("Shrink", lambda lambd=0.5: {"lambd": float(lambd), "bias": float(lambd)}),
 }
 
-read_unary(_PLAIN)
+
+@reads(*(f"aten.{name}" for name in _PLAIN))
+def plain(op: Op, x: ir.Value) -> ir.Value:
+    return op(_PLAIN[op.name], op.cast(x))
 
 
 @reads(*(f"aten.{name}" for name in _WITH_ATTRIBUTES))

@@ -37,17 +37,10 @@ _UNARY = {
 }
 
 
-def _unary(op_type: str) -> Any:
-    return lambda op, x: op(op_type, op.cast(x))
+@reads(*(f"aten.{name}" for name in _UNARY))
+def unary(op: Op, x: ir.Value) -> ir.Value:
+    return op(_UNARY[op.name], op.cast(x))
 
-
-def read_unary(op_types: dict[str, str]) -> None:
-    """Register the rules of ATen ops that are one ONNX op of one tensor, computed in the result's dtype."""
-    for name, op_type in op_types.items():
-        reads(f"aten.{name}")(_unary(op_type))
-
-
-read_unary(_UNARY)
 
 #: ATen op -> the formula that it is, of operands in the result's dtype.
 _FORMULAS = {
