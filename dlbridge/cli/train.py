@@ -104,6 +104,8 @@ def command(
         loaded, how, _ = _opened(model, **options)
         click.echo(training.emit(loaded, data, emit, framework=framework, spec=how, force=force))
         return
+    if on is None and _is_given(ctx, "workers"):
+        raise click.UsageError("--workers is of --on; threads that read data are --data-workers")
     if on is not None:
         _on_ray(model, data, options, running, workers)
         return
@@ -129,9 +131,12 @@ _OF_A_TRAINING = ("validation", "resume", "device", "compiles", "own_loss", "on"
 def _check_emit(ctx: click.Context) -> None:
     """Refuse options that would do nothing beside ``--emit``."""
     for option in ctx.command.params:
-        source = ctx.get_parameter_source(option.name or "")
-        if option.name in _OF_A_TRAINING and source is click.core.ParameterSource.COMMANDLINE:
+        if option.name in _OF_A_TRAINING and _is_given(ctx, option.name):
             raise click.UsageError(f"{option.opts[0]} is of a training, which --emit does not run")
+
+
+def _is_given(ctx: click.Context, name: str | None) -> bool:
+    return ctx.get_parameter_source(name or "") is click.core.ParameterSource.COMMANDLINE
 
 
 def _opened(

@@ -24,7 +24,7 @@ from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.optimizer_part import OptimizerPart
 from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.result import Checkpoint, Result
-from dlbridge.training.running import Callback, OwnLoss, Running, check_own, listens_to_steps
+from dlbridge.training.running import Callback, OwnLoss, Running, check_own, guarded, listens_to_steps
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
 
@@ -98,7 +98,7 @@ def train(
         groups.check_rows(lambda inputs: trains_in.run(live, inputs), opened.seen, group.size)
         held_out = None if opened.held_out is None else groups.Shard(opened.held_out, group)
         opened = replace(opened, seen=groups.Shard(opened.seen, group), held_out=held_out)
-    task = replace(task, running=Running(device, compile, on_step, own_loss, group))
+    task = replace(task, running=Running(device, compile, on_step, guarded(own_loss), group))
     trainer = trains_in.trainer(trained, task, checkpoint=checkpoint)
     finite = {name for name, array in trained.weights.items() if _is_finite(array)}
     interrupted = course.run(trainer, opened, finite)

@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import onnx_ir as ir
-from pydantic import ValidationError
 
 from dlbridge.errors import TrainingError
 from dlbridge.model import Model
@@ -25,7 +24,8 @@ def specification(model: Model, spec: TrainingSpec | Mapping[str, Any] | None) -
     """The specification that is given, or its settings; else the model's own.
 
     Raises:
-        TrainingError: When there is neither, or a setting is wrong.
+        TrainingError: When there is neither.
+        DescriptionError: When a setting is wrong.
     """
     found = model.training if spec is None else spec
     if found is None:
@@ -37,19 +37,18 @@ def of_settings(settings: Mapping[str, Any]) -> TrainingSpec:
     """The specification of these settings, which are those of a ``training`` section.
 
     Raises:
-        TrainingError: When one of them is wrong; it is named.
+        DescriptionError: When one of them is wrong; it is named.
+        TrainingError: When they are no settings.
     """
     if not isinstance(settings, Mapping):
         raise TrainingError(
             f"a specification is a TrainingSpec or its settings by name, not a {type(settings).__name__}",
             hint="dlbridge train --spec FILE reads one from a file",
         )
-    try:
-        return TrainingSpec.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place, text = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
-        raise TrainingError(f"{place}: {text}" if place else text, hint="see docs/training.md") from None
+    from dlbridge.description import document, schema
+
+    found: TrainingSpec = schema.check(document.Document(dict(settings)), (), TrainingSpec)
+    return found
 
 
 def prepared(model: Model, spec: TrainingSpec) -> tuple[Model, Task]:

@@ -62,6 +62,29 @@ class Running:
     group: Any = None
 
 
+def guarded(own_loss: OwnLoss | None) -> OwnLoss | None:
+    """The function of a loss of the user's own, whose mistakes are told as its own."""
+    if own_loss is None:
+        return None
+    name = getattr(own_loss, "__name__", type(own_loss).__name__)
+
+    def computed(output: Any, target: Any) -> Any:
+        try:
+            value = own_loss(output, target)
+        except Exception as error:  # it is the user's code
+            raise TrainingError(
+                f"the loss of your own, '{name}', fails: {type(error).__name__}: {error}",
+                hint="it gets the output and the target as tensors of the framework that trains",
+            ) from error
+        if not hasattr(value, "shape"):
+            raise TrainingError(
+                f"the loss of your own, '{name}', returns {value!r}", hint="return a tensor: a number, or one a row"
+            )
+        return value
+
+    return computed
+
+
 def listens_to_steps(callbacks: Sequence[Callback]) -> bool:
     """Whether any of them overrides the methods of steps; where none does, they cost nothing."""
     return any(type(callback).on_step is not Callback.on_step for callback in callbacks)

@@ -81,3 +81,10 @@ def test_what_the_system_refuses_is_no_bug_of_ours(folder, capsys):
     (folder / "file").write_text("")
     told = _fails(capsys, "convert", "typed.py:Net", "--to", "onnx", "--input", "x[n,3]", "-o", "file/m.onnx")
     assert "file" in told and "bug" not in told
+
+
+def test_processes_are_of_ray_alone(folder, capsys):
+    (folder / "a.csv").write_text("x.0,x.1,x.2,label\n1,2,3,0\n")
+    told = ("train", "typed.py:Net", "--input", "x[n,3]", "--data", "a.csv", "--workers", "2")
+    assert main(*told) == 2
+    assert "--workers is of --on" in capsys.readouterr().err

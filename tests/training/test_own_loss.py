@@ -53,6 +53,21 @@ def test_a_loss_of_ones_own_trains_alike_in_all_frameworks(data):
         np.testing.assert_allclose(other.history["loss"], first.history["loss"], rtol=1e-5)
 
 
+def failing(output, target):
+    raise IndexError("no such class")
+
+
+@pytest.mark.parametrize("framework", OWN)
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [(failing, "'failing', fails: IndexError: no such class"), (lambda x, t: None, "returns None")],
+    ids=["fails", "nothing"],
+)
+def test_a_mistake_in_it_is_told_as_its_own(own, words, framework, data):
+    with pytest.raises(TrainingError, match=words):
+        dlbridge.train(dense(), data, framework=framework, spec=SPEC, own_loss=own)
+
+
 def test_it_is_named_on_the_command_line_and_never_by_a_file(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mylosses.py").write_text(CODE)

@@ -155,5 +155,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or "cpu")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(f"PyTorch has no device '{name}' here: {str(error).splitlines()[0]}") from None
+        raise TrainingError(
+            f"PyTorch has no device '{name}' here: {str(error).splitlines()[0].split('. ')[0]}"
+        ) from None
     return device
