@@ -116,7 +116,7 @@ def convert(
     if check:
         report, certificate = _certified(model, to, written, _request(source, read, to=to, options=options))
     if lossy is not None:
-        from dlbridge.verification.certificate import finite
+        from dlbridge.json_types import finite
 
         full, written = written, lossy.write(model, to, writing)
         if report is not None and certificate is not None:

@@ -16,6 +16,7 @@ import click
 
 from dlbridge import frameworks
 from dlbridge.errors import DlbridgeError, DlbridgeWarning, MissingExtraError
+from dlbridge.json_types import finite
 
 #: Exit codes: of an error that dlbridge explains, and of a bug.
 EXPLAINED, BUG = 1, 70
@@ -115,8 +116,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    """Print one JSON document on standard output; a number that is infinite or NaN is null."""
+    click.echo(json.dumps(finite(value), indent=2, default=str))
 
 
 def read_limits(limits: tuple[str, ...]) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from dlbridge.errors import require
 from dlbridge.files import writing
+from dlbridge.json_types import finite
 from dlbridge.training import curves
 from dlbridge.training.result import History
 
 
 def save(history: History, path: Path) -> None:
-    """Write a history as JSON: metric -> one number an epoch."""
-    path.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
+    """Write a history as JSON: metric -> one number an epoch, null where it is infinite or NaN."""
+    path.write_text(json.dumps(finite(history), indent=2) + "\n", encoding="utf-8")
 
 
 def has_matplotlib() -> bool:

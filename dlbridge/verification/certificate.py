@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import dlbridge
 from dlbridge import frameworks
 from dlbridge.errors import FileError
+from dlbridge.json_types import finite
 from dlbridge.model import Model
 from dlbridge.ops.keys import op_key
 from dlbridge.ops.strings import as_bytes, is_text
@@ -160,15 +161,6 @@ def _routes(report: Report) -> dict[str, RouteResult]:
             undecided=sum(not c.decided for c in checks),
         )
     return found
-
-
-def finite(value: Any) -> Any:
-    """JSON types in which numbers that are not finite are null."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def versions() -> dict[str, str]:

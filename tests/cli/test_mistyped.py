@@ -8,6 +8,8 @@ from torch import nn
 
 import dlbridge
 from dlbridge import cli
+from dlbridge.cli import common
+from dlbridge.training import history
 
 NET = """import torch
 class Net(torch.nn.Linear):
@@ -88,3 +90,13 @@ def test_processes_are_of_ray_alone(folder, capsys):
     told = ("train", "typed.py:Net", "--input", "x[n,3]", "--data", "a.csv", "--workers", "2")
     assert main(*told) == 2
     assert "--workers is of --on" in capsys.readouterr().err
+
+
+def test_json_for_machines_has_no_words_of_python(tmp_path, capsys):
+    """JSON has no NaN and no infinity; readers beside Python's refuse a document with one."""
+    numbers = {"auc": [float("nan"), 0.5], "r2": [float("-inf"), 1.0]}
+    common.print_json({"history": numbers})
+    history.save(numbers, tmp_path / "history.json")
+    wanted = {"auc": [None, 0.5], "r2": [None, 1.0]}
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"history": wanted}
+    assert json.loads((tmp_path / "history.json").read_text(), parse_constant=pytest.fail) == wanted
