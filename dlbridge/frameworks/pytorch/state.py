@@ -158,8 +158,9 @@ class _Snapshot:
             for name in new:
                 del attributes[name]
             other = {n: v for n, v in before.items() if attributes.get(n, attributes) is not v}
+            # torch.export puts tuples of the same items in the place of a module's
+            self.changed += [*new, *(n for n, v in other.items() if not _same([attributes.get(n)], [v]))]
             attributes.update(other)
-            self.changed.extend([*new, *other])
 
         self._undo.append(undo)
         for name, value in before.items():
