@@ -24,7 +24,7 @@ from dlbridge.training.opening import Opened, open_data
 from dlbridge.training.optimizer_part import OptimizerPart
 from dlbridge.training.preparation import prepared, specification
 from dlbridge.training.result import Checkpoint, Result
-from dlbridge.training.running import Callback, OwnLoss, Running, check_own, guarded, listens_to_steps
+from dlbridge.training.running import Callback, OwnLoss, Running, check_callbacks, check_own, guarded, listens_to_steps
 from dlbridge.training.spec import TrainingSpec
 from dlbridge.training.task import Steps
 
@@ -79,6 +79,7 @@ def train(
     trains_in = frameworks.get(framework or frameworks.default_trainer())
     check(model, spec, trains_in)
     check_own(spec, own_loss)
+    check_callbacks(callbacks)
     start = time.perf_counter()
     checkpoint = checkpoint or Checkpoint(0, {})
     resume.check(checkpoint, model, spec)

@@ -85,6 +85,21 @@ def guarded(own_loss: OwnLoss | None) -> OwnLoss | None:
     return computed
 
 
+def check_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Check that callbacks are callbacks.
+
+    Raises:
+        TrainingError: When one is something else, such as a function.
+    """
+    given = callbacks if isinstance(callbacks, Sequence) else [callbacks]
+    wrong = [callback for callback in given if not isinstance(callback, Callback)]
+    if wrong or given is not callbacks:
+        raise TrainingError(
+            f"'callbacks' is a list of dlbridge.training.Callback, and has a {type((wrong or given)[0]).__name__}",
+            hint="derive a class from Callback; 'progress' takes a function, which is called after epochs",
+        )
+
+
 def listens_to_steps(callbacks: Sequence[Callback]) -> bool:
     """Whether any of them overrides the methods of steps; where none does, they cost nothing."""
     return any(type(callback).on_step is not Callback.on_step for callback in callbacks)

@@ -85,3 +85,9 @@ def test_the_history_is_drawn_without_matplotlib(tmp_path, monkeypatch):
 
 def test_curves_are_drawn_of_one_epoch_and_of_numbers_that_are_not_finite():
     ElementTree.fromstring(curves.svg({"<a>": {"loss": [1.0]}, "b": {"loss": [float("nan"), 2.0, float("inf")]}}))
+
+
+@pytest.mark.parametrize("given", [print, [print], [object()]])
+def test_what_is_no_callback_is_refused(given):
+    with pytest.raises(TrainingError, match="'callbacks' is a list"):
+        dlbridge.train(dense(), ROWS, spec=SPEC, callbacks=given)
