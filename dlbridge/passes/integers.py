@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dlbridge.ops.keys import op_key
-from dlbridge.passes.matching import Match, static_shape
+from dlbridge.passes.matching import Match, producer, static_shape
 from dlbridge.passes.sizes import Size, product, shape_of
 
 #: Integer tensors up to this many elements are followed.
@@ -204,6 +204,19 @@ def _quotient(a: Size, b: Size) -> Size | None:
     return a.over(b) if b.terms else None
 
 
+def _divided(known: Integers, node: Match) -> Entries | None:
+    """A quotient; of ``n - n % b`` it is n divided by b and rounded down, whatever its sign."""
+    a, b = node.input(0), known.get(node.input(1))
+    rest = producer(a, "Sub")
+    remainder = producer(rest.operand(1), "Mod", fmod=0) if rest is not None else None
+    if rest is None or remainder is None or remainder.input(0) is not rest.input(0) or b is None:
+        return _binary(_quotient)(known, node)
+    whole, by = known.get(rest.input(0)), known.get(remainder.input(1))
+    if whole is None or by is None or not _is_integer(node) or not np.array_equal(by, b):
+        return None
+    return _each(lambda x, y: x // y if y.positive else None, whole, b)
+
+
 def _remainder(a: Size, b: Size) -> Size | None:
     if a.number is not None and b.number:
         return Size.of(a.number % b.number)
@@ -294,7 +307,7 @@ _RULES: dict[str, Rule] = {
     "Add": _binary(Size.__add__),
     "Sub": _binary(Size.__sub__),
     "Mul": _binary(Size.__mul__),
-    "Div": _binary(_quotient),
+    "Div": _divided,
     "Mod": _binary(_remainder),
     "Max": _binary(_extreme(max)),
     "Min": _binary(_extreme(min)),

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dlbridge.ops.keys import is_op, op_key
 from dlbridge.source.code import Code, code
+from dlbridge.source.expr import BinOp, Unary
 
 #: Values with more elements are data, not shapes.
 MAX_ELEMENTS = 64
@@ -141,12 +142,61 @@ def _truncated(a: int, b: int) -> int:
     return quotient if (a < 0) == (b < 0) else -quotient
 
 
-_add = _binary("+", lambda a, b: a + b, 0)
-_subtract = _binary("-", lambda a, b: a - b, 0)
-_multiply = _binary("*", lambda a, b: a * b, 1)
-# Sizes are not negative, where floor and truncated division are the same; static negative numbers truncate as ONNX.
-_divide = _binary("//", lambda a, b: _truncated(a, b) if b else 0, 1)
+_sum = _binary("+", lambda a, b: a + b, 0)
+_difference = _binary("-", lambda a, b: a - b, 0)
+_multiple = _binary("*", lambda a, b: a * b, 1)
+_quotient = _binary("//", lambda a, b: _truncated(a, b) if b else 0, 1)
 _modulo = _binary("%", lambda a, b: a % b if b else 0)
+
+
+def _negative(a: Element) -> Element | None:
+    """What an element is the negative of, where it says so: a minus stays in front, where no division meets it."""
+    if isinstance(a, int):
+        return -a if a < 0 else None
+    return a.operand if isinstance(a, Unary) and a.symbol == "-" else None
+
+
+def _negated(a: Element) -> Element:
+    inner = _negative(a)
+    if inner is not None:
+        return inner
+    return -a if isinstance(a, int) else code("-{}", a)
+
+
+def _add(a: Element, b: Element) -> Element:
+    inner = _negative(b)
+    return _sum(a, b) if inner is None or isinstance(b, int) else _subtract(a, inner)
+
+
+def _subtract(a: Element, b: Element) -> Element:
+    inner = _negative(b)
+    if inner is not None:
+        return _sum(a, inner)
+    return _negated(b) if a == 0 and isinstance(a, int) else _difference(a, b)
+
+
+def _multiply(a: Element, b: Element) -> Element:
+    return _signed(_multiple, a, b)
+
+
+def _divide(a: Element, b: Element) -> Element:
+    """ONNX truncates, and Python rounds down: the same, as sizes are not negative, behind a minus that is in front."""
+    rounded_down = _rounded_down(a, b)
+    return _signed(_quotient, a, b) if rounded_down is None else code("{} // {}", rounded_down, b)
+
+
+def _rounded_down(a: Element, b: Element) -> Element | None:
+    """``n`` where what is divided by b is ``n - n % b``: how ONNX says a quotient that is rounded down."""
+    if not isinstance(a, BinOp) or a.symbol != "-":
+        return None
+    return a.left if a.right.key() == code("{} % {}", a.left, b).key() else None
+
+
+def _signed(apply: Callable[[Element, Element], Element], a: Element, b: Element) -> Element:
+    """A product, or a quotient that truncates: its sign is that of both operands."""
+    first, second = _negative(a), _negative(b)
+    made = apply(a if first is None else first, b if second is None else second)
+    return made if (first is None) == (second is None) else _negated(made)
 
 
 def _remainder(node: ir.Node, a: Elements, b: Elements) -> Elements | None:
@@ -233,7 +283,7 @@ def _identity(node: ir.Node, data: Elements) -> Elements | None:
 
 
 def _negate(node: ir.Node, data: Elements) -> Elements | None:
-    return Elements(tuple(_subtract(0, i) for i in data.items), data.rank)
+    return Elements(tuple(_negated(i) for i in data.items), data.rank)
 
 
 def _reduce_product(node: ir.Node, data: Elements, axes: Elements | None = None) -> Elements | None:

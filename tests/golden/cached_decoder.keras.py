@@ -43,7 +43,7 @@ class CachedAttention(layers.Layer):
         values_1 = split_heads(self.value(x), 2)
         values = ops.concatenate([values, values_1], axis=2)
         places = ops.arange(ops.shape(values)[2], dtype="int64")
-        mask = places[-1 * ops.shape(values_1)[2]:, ...]
+        mask = places[-ops.shape(values_1)[2]:, ...]
         mask = places <= ops.expand_dims(mask, axis=1)
         x = self.out(merge_heads(attention(query, keys, values, mask)))
         return keys, values, x

@@ -33,7 +33,7 @@ class CachedAttention(nnx.Module):
         values_1 = x.reshape(x.shape[0], x.shape[1], 2, 8).transpose(0, 2, 1, 3)
         values = jnp.concatenate([values, values_1], axis=2)
         places = jnp.arange(values.shape[2], dtype=int)
-        mask = places[-1 * values_1.shape[2]:, ...]
+        mask = places[-values_1.shape[2]:, ...]
         mask = places <= jnp.expand_dims(mask, axis=1)
         y = attention(query, keys, values, mask).transpose(0, 2, 1, 3)
         x = self.out(y.reshape(y.shape[0], y.shape[1], 16))

@@ -17,7 +17,7 @@ class CachedAttention(nn.Module):
         values_1 = self.value(x).unflatten(2, (2, 8)).transpose(1, 2)
         values = torch.cat([values, values_1], dim=2)
         places = torch.arange(values.shape[2], device=values.device)
-        mask = places[-1 * values_1.shape[2]:]
+        mask = places[-values_1.shape[2]:]
         mask = places <= mask.unsqueeze(1)
         y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask).transpose(1, 2)
         x = self.out(y.flatten(2))

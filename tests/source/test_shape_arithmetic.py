@@ -36,6 +36,15 @@ CASES = {
         ["ops.arange(ops.shape(x)[1], ", "ops.full((ops.shape(x)[1], ops.shape(x)[1]), 2.0"],
         [(2, 5), (1, 3)],
     ),
+    "quotients that are truncated and rounded down": (
+        "(float[batch, seq] x) => (int64[3] r)",
+        """s = Shape (x)  t = Slice (s, v1, v2, v0)  n = Neg (t)  q = Div (n, v4)  y = Neg (q)
+        m = Mod (n, v4)  d = Sub (n, m)  f = Div (d, v4)  z = Neg (f)  w = Div (n, all)
+        r = Concat <axis = 0> (y, z, w)""",
+        ["x.shape[1] // 4", "-(-x.shape[1] // 4)"],
+        ["ops.shape(x)[1] // 4", "-(-ops.shape(x)[1] // 4)"],
+        [(2, 5), (1, 8)],
+    ),
     "positions": (
         "(float[batch, seq] x) => (int64[batch, seq] y)",
         """s = Shape (x)  t = Gather (s, one)  r = Range (zero, t, one)  p = Unsqueeze (r, v0)  y = Expand (p, s)""",

@@ -279,6 +279,8 @@ class Builder:
                 terms = [
                     self.size(x) if x.number is None else self.constant(np.array([x.number], np.int64)) for x in (a, b)
                 ]
+                if op_type == "Div" and not a.positive:  # ONNX truncates, Python rounds down
+                    terms[0] = self.op("Sub", terms[0], self.op("Mod", *terms))
                 self._sizes[size] = self.op(op_type, *terms)
             else:
                 value, axis = self.sizes.places[name]

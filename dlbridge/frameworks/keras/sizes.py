@@ -93,7 +93,7 @@ class SizeBook:
             op, a, b = self.recipes[name]
             x, y = self.number(a), self.number(b)
             number = x // y if op == "Div" else x % y
-            if number > _COMMON:
+            if abs(number) > _COMMON:
                 return number
         primes = self._primes[self._set]
         if name not in primes:

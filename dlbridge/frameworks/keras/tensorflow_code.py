@@ -16,6 +16,7 @@ from keras import tree
 
 from dlbridge.frameworks.keras import compat, layer_code, masks, onnx_export
 from dlbridge.frameworks.keras.onnx_export import ConversionError
+from dlbridge.frameworks.keras.tensorflow_ops import HANDLERS
 from dlbridge.model import Model
 from dlbridge.ops import traits
 from dlbridge.passes.constants import lift_constants
@@ -170,7 +171,8 @@ def read_call(
                 f"its code reads the variable(s) {', '.join(lost)} in a way that cannot be followed: hold them in "
                 "attributes of the layer, make them in build, and call no tf.function that closes over them"
             )
-        return tf2onnx.convert.from_function(traced, call.specs(), opset=onnx_export.NEWEST_OPSET)
+        opset = onnx_export.NEWEST_OPSET
+        return tf2onnx.convert.from_function(traced, call.specs(), opset=opset, custom_op_handlers=HANDLERS)
 
     ir_model = onnx_export.converted(convert)
     if call.adds_loss:

@@ -20,6 +20,7 @@ from dlbridge import border, frameworks
 from dlbridge.errors import DlbridgeError, FileError
 from dlbridge.frameworks.keras import onnx_export
 from dlbridge.frameworks.keras.saved_models import SIGNATURE
+from dlbridge.frameworks.keras.tensorflow_ops import HANDLERS
 from dlbridge.model import Model
 
 Arrays = dict[str, np.ndarray]
@@ -62,7 +63,8 @@ def read_lite(path: Path, options: Any) -> Model:
         served = interpreter.get_signature_runner(signatures[0])
         inputs = {detail["name"]: name for name, detail in served.get_input_details().items()}
         outputs = {detail["name"]: name for name, detail in served.get_output_details().items()}
-    proto = _converted(str(path), lambda: tf2onnx.convert.from_tflite(str(path), opset=onnx_export.NEWEST_OPSET))
+    how = {"opset": onnx_export.NEWEST_OPSET, "custom_op_handlers": HANDLERS}
+    proto = _converted(str(path), lambda: tf2onnx.convert.from_tflite(str(path), **how))
     _rename(proto, inputs, outputs)
     model = _read(proto, path, options)
 
@@ -109,8 +111,8 @@ def read_saved_model(folder: Path, options: Any) -> Model:
 
     def convert() -> Any:
         graph = frozen.graph.as_graph_def()
-        opset = onnx_export.NEWEST_OPSET
-        return tf2onnx.convert.from_graph_def(graph, input_names=given, output_names=found, opset=opset)
+        how = {"opset": onnx_export.NEWEST_OPSET, "custom_op_handlers": HANDLERS}
+        return tf2onnx.convert.from_graph_def(graph, input_names=given, output_names=found, **how)
 
     proto = _converted(str(folder), convert)
     by_op = {tensor.op.name: tensor.name for tensor in frozen.inputs}

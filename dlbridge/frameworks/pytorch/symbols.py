@@ -119,6 +119,8 @@ class Symbols:
             return _fold(_JOINED[name], parts, op)
         if name == "Pow" and size.args[1].is_Integer and int(size.args[1]) > 0:
             return _fold("Mul", parts[:1] * int(size.args[1]), op)
+        if name == "FloorDiv" and any(map(_may_be_negative, size.args)):
+            return op("Div", op("Sub", parts[0], op("Mod", *parts)), parts[1])  # ONNX truncates what may be negative
         if name in ("FloorDiv", "CleanDiv", "PythonMod", "Mod"):
             return op("Mod" if "Mod" in name else "Div", *parts)
         if name in ("TrueDiv", "IntTrueDiv", "FloatTrueDiv"):
@@ -159,6 +161,11 @@ _JOINED = {"Add": "Add", "Mul": "Mul", "Max": "Max", "Min": "Min"}
 
 def _shape(value: ir.Value, axis: int, op: Op) -> ir.Value:
     return op("Shape", value, start=axis, end=axis + 1)
+
+
+def _may_be_negative(size: sympy.Basic) -> bool:
+    """Whether something is taken away in a size."""
+    return any(number.is_negative for number in size.atoms(sympy.Number))
 
 
 def _fold(op_type: str, parts: list[ir.Value], op: Op) -> ir.Value:

@@ -280,6 +280,32 @@ def test_what_tf2onnx_does_not_convert_is_refused():
         read(around(CallsTensorFlow("erfinv", name="mine")))
 
 
+class RoundsDown(layers.Layer):
+    """Quotients and remainders of what may be negative, in Keras' sizes and in TensorFlow's."""
+
+    def __init__(self, of, **kwargs):
+        super().__init__(**kwargs)
+        self.of = of
+
+    def call(self, x):
+        length = self.of(x)[1]
+        return ops.pad(x[:, : -(-length // 4)], ((0, 0), (0, (-length) % 4), (0, 0)))
+
+
+def _shape_of_tensorflow(x):
+    import tensorflow as tf
+
+    return tf.shape(x)
+
+
+@pytest.mark.parametrize("of", [ops.shape, _shape_of_tensorflow])
+def test_quotients_of_sizes_are_rounded_down(of):
+    model = around(RoundsDown(of, name="mine"))
+    found = read(model)
+    for length in (5, 8):
+        assert max(errors(model, ALL, read=found, x_1=length).values()) <= 1e-6
+
+
 class Sampling(layers.Layer):
     def call(self, x):
         return x + keras.random.normal((8,))

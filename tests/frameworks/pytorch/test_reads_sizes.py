@@ -473,3 +473,26 @@ def test_differences_along_a_free_size():
     module, model = load(lambda self, x: torch.diff(x, n=2, dim=1, append=x[:, :1]))
     assert [str(size) for size in model.inputs[0].shape] == ["batch", "time", "4"]
     agrees(module, model, (2, 6, 4), (3, 9, 4))
+
+
+class RoundedDown(nn.Module):
+    """Quotients of what may be negative: a ceiling, half of a difference, a negative divisor."""
+
+    def forward(self, x, y):
+        n, more = x.shape[1], y.shape[1] - x.shape[1]
+        padded = F.pad(x, (more // 2, more - more // 2))
+        return padded + y, x[:, : -(-n // 4)], torch.arange(-(-n // 3)) + n // -3, torch.tensor(more // 4)
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "onnx", "keras"])
+def test_quotients_of_sizes_are_rounded_down_as_python_does(framework):
+    there = frameworks.get(framework)
+    model = dlbridge.load(RoundedDown(), inputs={"x": "float32[batch,n]", "y": "float32[batch,m]"})
+    source = there.write(model)
+    live = there.load(source)
+    for n, m in ((9, 4), (4, 9), (8, 11), (11, 8)):
+        x, y = torch.randn(2, n), torch.randn(2, m)
+        made = there.run(live, {"x": x.numpy(), "y": y.numpy()})
+        for got, right in zip(made.values(), RoundedDown()(x, y), strict=True):
+            torch.testing.assert_close(torch.from_numpy(got), right)
+    assert framework == "onnx" or "-(-x.shape[1] // 4)" in source.text.replace("ops.shape(x)", "x.shape")
