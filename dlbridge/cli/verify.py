@@ -104,7 +104,7 @@ def command(
     With OTHERS, run them instead, as they are: files, names of functions, entries of a repository, and folders that
     'convert' has written, whose model.py is executed.
 
-    Exits with 1 when one departs by more than rounding explains."""
+    Exits with 1 when one departs by more than rounding explains, or cannot be run."""
     quiet_frameworks()
     for framework in all_frameworks():
         framework.save_memory()

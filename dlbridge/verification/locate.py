@@ -272,8 +272,8 @@ def _last_before(node: ir.Node, values: Arrays, shown: Shown) -> int:
 
 
 def _line_that_names(lines: list[str], name: str) -> tuple[int, str] | None:
-    """The only line that calls an attribute of that name, or else the only one that has it between quotes."""
-    for spelling in (f".{name}(", f'"{name}"') if name else ():
+    """The only line that calls an attribute of that name, or else the only one that gives a layer that name."""
+    for spelling in (f".{name}(", f'name="{name}"') if name else ():
         found = [(number, line) for number, line in enumerate(lines, 1) if spelling in line]
         if len(found) == 1:
             return found[0]

@@ -57,8 +57,8 @@ def check_weights(model: Model, form: Form, report: Report) -> list[Check]:
     text = first.text + _more(model, unlike)
     if shown is None or shown.node is None:
         report.departures[form.name] = found
-    elif not shown.cause and any(shown.node == node.name for node in _readers(model, unlike)):
-        shown.cause = text
+    elif any(shown.node == node.name for node in _readers(model, unlike)):
+        shown.cause = f"{shown.cause}; {text}" if shown.cause else text
     return [Check(form.name, {}, {}, 0.0, False, text, inputs=NAME)]
 
 
