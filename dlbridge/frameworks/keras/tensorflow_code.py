@@ -7,6 +7,7 @@ a constant, and no parameter any more.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import keras
 import onnx_ir as ir
 from keras import tree
 
+from dlbridge.errors import DlbridgeWarning
 from dlbridge.frameworks.keras import compat, layer_code, masks, onnx_export
 from dlbridge.frameworks.keras.onnx_export import ConversionError
 from dlbridge.frameworks.keras.tensorflow_ops import HANDLERS
@@ -38,22 +40,15 @@ class _Reading(keras.StatelessScope):
     Attributes:
         values: id of a variable -> its value.
         found: id of each variable without one -> the variable.
-        adds_loss: Whether a layer in the layer adds a loss.
+        added: ids of the losses that layers in the layer add.
     """
 
     def __init__(self, values: dict[int, Any]) -> None:
-        self.values, self.found, self.adds_loss = values, dict[int, Any](), False
-        super().__init__()
+        self.values, self.found, self.added = values, dict[int, Any](), set[int]()
+        super().__init__(collect_losses=True)
 
-    @property
-    def collect_losses(self) -> bool:
-        """False; a layer asks for it when it adds a loss."""
-        self.adds_loss = True
-        return False
-
-    @collect_losses.setter
-    def collect_losses(self, _: bool) -> None:
-        """No loss is collected."""
+    def add_loss(self, loss: Any) -> None:
+        self.added.add(id(loss))
 
     def get_current_value(self, variable: Any) -> Any:
         if id(variable) in self.state_mapping:  # assigned by the code
@@ -73,6 +68,7 @@ class _Call:
         self.masks = list(dict.fromkeys(m for m in found if isinstance(m, ir.Value) and m not in self.given))
         self.variables: list[Any] = []
         self.adds_loss = False
+        self.assigned: set[int] = set()
         self.result: Any = None
         self.masked: list[int] = []
 
@@ -107,7 +103,10 @@ class _Call:
             _without_traces(layer)
             packed, named = tree.map_structure(lambda v: tensors[v] if isinstance(v, ir.Value) else v, self.nest)
             result = self.function(layer, *packed, **named)
-        self.adds_loss |= scope.adds_loss
+        for part in self.layer._flatten_layers() if scope.added else ():
+            getattr(part, "_loss_ids", set[int]()).difference_update(scope.added)
+        self.adds_loss |= bool(scope.added)
+        self.assigned = set(scope.state_mapping)
         flat = [r for r in tree.flatten(result) if r is not None]
         found = [compat.get_keras_mask(r) for r in flat]
         self.result = tree.map_structure(lambda r: r if r is None else 0, result)
@@ -180,12 +179,25 @@ def read_call(
     reader.converted.append(reader.build.path)
     held = [reader.variable(v, layer if _is_of(v, layer) else None) for v in call.variables]
     inputs = [*call.given, *call.masks, *held]
-    results = _inline(reader, _standard(ir_model, inputs), inputs)
+    model = _standard(ir_model, inputs)
+    _tell_of_state(reader.build.path or layer.name, call, model)
+    results = _inline(reader, model, inputs)
     count = len(results) - len(call.masked)
     for place, mask in zip(call.masked, results[count:], strict=True):
         masks.set_mask(results[place], mask)
     left = iter(results[:count])
     return tree.map_structure(lambda r: r if r is None else next(left), call.result)
+
+
+def _tell_of_state(path: str, call: _Call, model: Model) -> None:
+    """Warn of variables that one call leaves for the next: the code assigns to them, and reads what was in them."""
+    held = model.graph.inputs[-len(call.variables) :] if call.variables else []
+    kept = [v.name for v, value in zip(call.variables, held, strict=True) if id(v) in call.assigned and value.uses()]
+    if kept:
+        then = "what is written begins each call with what the layer holds now"
+        warnings.warn(
+            f"{path}: its code keeps {', '.join(kept)} for its next call; {then}", DlbridgeWarning, stacklevel=2
+        )
 
 
 def _is_of(variable: Any, layer: Any) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 from dlbridge import frameworks
-from dlbridge.errors import SignatureError, UnsupportedOpError
+from dlbridge.errors import DlbridgeWarning, SignatureError, UnsupportedOpError
 from dlbridge.ops import traits
 from tests.helpers.keras_reading import errors, inputs_of, randomise
 
@@ -273,6 +275,37 @@ def test_code_that_calls_tensorflow_goes_through_tf2onnx():
     assert trained == {"mine.scale", *(f"mine.{model.get_layer('mine').conv.name}.{w}" for w in ("kernel", "bias"))}
     for length in (6, 9):
         assert max(errors(model, ALL, read=found, x_1=length).values()) <= 1e-5
+
+
+class InTensorFlow(layers.Layer):
+    """Holds a layer, which may add a loss, and a counter, which it may multiply by."""
+
+    def __init__(self, regularized=False, counts=False, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(4, activity_regularizer="l2" if regularized else None)
+        self.counts = counts
+
+    def build(self, shape):
+        self.calls = self.add_weight(name="calls", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        import tensorflow as tf
+
+        self.calls.assign_add(1.0)
+        return self.inner(tf.reverse(x, [1])) * (self.calls if self.counts else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({}, None), ({"regularized": True}, "its code adds a loss"), ({"counts": True}, "keeps calls for its next call")],
+)
+def test_what_code_that_calls_tensorflow_does_besides_is_told(options, told):
+    model = around(InTensorFlow(**options, name="mine"))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", DlbridgeWarning)
+        read(model)
+    texts = [str(w.message) for w in found if issubclass(w.category, DlbridgeWarning)]
+    assert [told in text for text in texts] == ([] if told is None else [True])
 
 
 def test_what_tf2onnx_does_not_convert_is_refused():
